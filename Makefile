@@ -1,0 +1,42 @@
+# Everything runs from a clean clone with python3, make and git only: `make help`.
+VENV := .venv
+UV := $(VENV)/tools/bin/uv
+PY := $(VENV)/bin/python
+export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
+# Machines with a slow or proxied index get more time than uv's 30 s.
+export UV_HTTP_TIMEOUT ?= 180
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# uv lives in an environment of its own inside .venv: `uv sync` would remove it from .venv itself.
+$(UV):
+	@echo "Preparing $(VENV) (a few minutes on the first run) ..."
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "QuakeGrid needs Python 3.11 or newer; python3 is $$(python3 --version)"; exit 2; }
+	@python3 -m venv $(VENV)/tools
+	@$(VENV)/tools/bin/pip install --quiet --disable-pip-version-check 'uv>=0.5,<1'
+
+$(VENV)/.installed: $(UV) pyproject.toml uv.lock
+	@$(UV) venv --quiet --allow-existing --python "$$(command -v python3)" $(VENV)
+	@$(UV) sync --quiet --frozen --extra engine
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.installed ## Install QuakeGrid, the engine and what tests need into .venv
+
+.PHONY: demo
+demo: install ## Run a first real calculation on this machine
+	@$(VENV)/bin/quakegrid demo
+
+.PHONY: protos
+protos: install ## Generate quakegrid/api and quakegrid/wire from protos/
+	@$(PY) -m grpc_tools.protoc -I protos --python_out=. --grpc_python_out=. \
+		--mypy_out=quiet:. --mypy_grpc_out=quiet:. \
+		--plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy \
+		--plugin=protoc-gen-mypy_grpc=$(VENV)/bin/protoc-gen-mypy_grpc \
+		$$(find protos -name '*.proto' | sort)
+	@find quakegrid/wire -name '*_pb2_grpc.py*' -delete

@@ -1,0 +1,3 @@
+"""QuakeGrid: OpenQuake calculations on many machines, without ssh and without a scheduler."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,48 @@
+"""The errors that QuakeGrid raises on purpose.
+
+Each message says what happened, where, and what to do. `exit_code` is what a command line ends with.
+"""
+
+
+class QuakeGridError(Exception):
+    """Anything that QuakeGrid refuses or fails to do; `str()` is one line for people."""
+
+    exit_code = 1
+
+
+class SettingsError(QuakeGridError):
+    """A setting is missing or wrong; names file, section, key, value and what is allowed."""
+
+    exit_code = 2
+
+
+class UsageError(QuakeGridError):
+    """The command or request cannot mean anything: a bad argument, a missing file."""
+
+    exit_code = 2
+
+
+class PeerUnreachableError(QuakeGridError):
+    """A service does not answer at its address."""
+
+    exit_code = 3
+
+
+class PeerError(QuakeGridError):
+    """A peer sent something that breaks the protocol; the peer is dropped."""
+
+
+class NotFoundError(QuakeGridError):
+    """A named job, output or action does not exist."""
+
+
+class StateError(QuakeGridError):
+    """The thing exists but its state forbids the request, such as a move out of a final job state."""
+
+
+class IllegalMoveError(QuakeGridError):
+    """A pure core was asked for a move that its table does not have: a bug of ours."""
+
+
+class EngineMissingError(QuakeGridError):
+    """openquake.engine is not installed, or is a version that QuakeGrid does not know."""

@@ -1,0 +1,91 @@
+"""gRPC channels of a cluster, and foreign errors turned into ours.
+
+Knows addresses, credentials and status codes; knows no service.
+"""
+
+from __future__ import annotations
+
+import grpc
+
+from quakegrid import errors, security
+
+CONNECT_TIMEOUT_S = 5.0
+MAX_MESSAGE_BYTES = 64 << 20
+
+_OPTIONS = (
+    ("grpc.ssl_target_name_override", security.PEER_NAME),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.enable_http_proxy", 0),
+)
+SERVER_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+_BY_CODE: dict[grpc.StatusCode, type[errors.QuakeGridError]] = {
+    grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.StateError,
+    grpc.StatusCode.INVALID_ARGUMENT: errors.UsageError,
+    grpc.StatusCode.UNAVAILABLE: errors.PeerUnreachableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.PeerUnreachableError,
+}
+
+
+def open_channel(address: str, authkey: str) -> grpc.Channel:
+    """A channel to a service of our cluster; it connects when first used.
+
+    Args:
+        address: `host:port`.
+        authkey: the cluster's secret.
+    """
+    return grpc.secure_channel(address, security.channel_credentials(authkey), options=_OPTIONS)
+
+
+def open_aio_channel(address: str, authkey: str) -> grpc.aio.Channel:
+    """The same for a process that runs an event loop."""
+    return grpc.aio.secure_channel(address, security.channel_credentials(authkey), options=_OPTIONS)
+
+
+def wait_until_ready(channel: grpc.Channel, address: str, what: str, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    """Wait for the connection, handshake included.
+
+    Raises:
+        PeerUnreachableError: nobody who holds our authkey answers at `address` in time.
+    """
+    try:
+        grpc.channel_ready_future(channel).result(timeout=timeout_s)
+    except grpc.FutureTimeoutError:
+        raise unreachable(what, address) from None
+
+
+def unreachable(what: str, address: str) -> errors.PeerUnreachableError:
+    """The error for a service that does not answer."""
+    return errors.PeerUnreachableError(
+        f"the {what} at {address} does not answer: it is not running, a firewall is between, "
+        "or its authkey differs from ours (`quakegrid status` shows what runs, `quakegrid up` starts it)"
+    )
+
+
+def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridError:
+    """Turn a gRPC failure into one of our errors, keeping the service's own words.
+
+    Args:
+        exc: what a stub raised.
+        what: the service's name, as in "dbserver".
+        address: where we called it.
+    """
+    code, details = exc.code(), exc.details() or ""
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return unreachable(what, address)
+    kind = _BY_CODE.get(code, errors.QuakeGridError)
+    return kind(details or f"the {what} at {address} answered {code.name}")
