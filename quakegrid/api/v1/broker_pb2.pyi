@@ -27,12 +27,15 @@ class OpenSessionRequest(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     WORKER_SETUP_FIELD_NUMBER: _builtins.int
+    IS_LOCAL_FIELD_NUMBER: _builtins.int
     user_name: _builtins.str
     host: _builtins.str
     """Node and process id of the driver."""
     pid: _builtins.int
     worker_setup: _builtins.bytes
     """Pickled callable that each worker runs before its first task. Opaque to the broker."""
+    is_local: _builtins.bool
+    """The session runs everything in its driver and wants no workers."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Jobs of the database that this driver will run, in order; empty for work without a job."""
@@ -45,10 +48,11 @@ class OpenSessionRequest(_message.Message):
         host: _builtins.str = ...,
         pid: _builtins.int = ...,
         worker_setup: _builtins.bytes = ...,
+        is_local: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "job_ids", b"job_ids", "pid", b"pid", "user_name", b"user_name", "worker_setup", b"worker_setup"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "pid", b"pid", "user_name", b"user_name", "worker_setup", b"worker_setup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -210,10 +210,13 @@ class Outcome(_message.Message):
     WORKER_ID_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     DURATION_S_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     node: _builtins.str
     duration_s: _builtins.float
     """Wall time of the task on the worker, s."""
+    error: _builtins.str
+    """Set when the worker could not run the payload at all (it cannot be read there): the traceback."""
     @_builtins.property
     def lease(self) -> Global___Lease: ...
     def __init__(
@@ -223,10 +226,11 @@ class Outcome(_message.Message):
         worker_id: _builtins.str = ...,
         node: _builtins.str = ...,
         duration_s: _builtins.float = ...,
+        error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_s", b"duration_s", "lease", b"lease", "node", b"node", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_s", b"duration_s", "error", b"error", "lease", b"lease", "node", b"node", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -325,7 +329,7 @@ Global___Refused: _TypeAlias = Refused  # noqa: Y015
 
 @_typing.final
 class ControlMessage(_message.Message):
-    """Messages between the broker and its lane processes, length-prefixed on a socket pair."""
+    """Messages between the broker and its lane processes, one a packet of a socket pair."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -376,15 +380,19 @@ class OpenLaneSession(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
+    max_attempts: _builtins.int
+    """Workers that one task may kill before it fails."""
     def __init__(
         self,
         *,
         session_id: _builtins.int = ...,
+        max_attempts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_attempts", b"max_attempts", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""Programs that measure QuakeGrid against its targets, and against the plain engine."""

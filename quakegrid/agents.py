@@ -1,0 +1,84 @@
+"""A node's agent as it tells of itself: value types and a client.
+
+Knows the agent's gRPC service as far as people ask for it; workers are the broker's to order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+
+from quakegrid import rpc
+from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
+from quakegrid.config import LOOPBACK, Settings
+
+CALL_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker process and the core that it is pinned to."""
+
+    worker_id: str
+    session_id: int
+    pid: int
+    core: int
+
+
+@dataclass(frozen=True, slots=True)
+class DriverStatus:
+    """One driver process and the command line that it runs."""
+
+    pid: int
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """One agent; `template_state` is "warming", "warm" or "failed: reason"."""
+
+    node: str
+    core_count: int
+    template_state: str
+    workers: tuple[WorkerStatus, ...]
+    drivers: tuple[DriverStatus, ...]
+    version: str
+    engine_version: str
+
+
+class AgentClient:
+    """Asks one agent; every failure is one of our errors."""
+
+    def __init__(self, settings: Settings, host: str = LOOPBACK) -> None:
+        self._address = f"{host}:{settings.agent_port}"
+        self._channel = rpc.open_channel(self._address, settings.authkey)
+        self._stub = agent_pb2_grpc.AgentStub(self._channel)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def status(self) -> AgentStatus:
+        """Ask for the template's state, the workers and the drivers.
+
+        Raises:
+            PeerUnreachableError: the agent does not answer.
+        """
+        try:
+            response = self._stub.GetStatus(agent_pb2.GetAgentStatusRequest(), timeout=CALL_TIMEOUT_S)
+        except grpc.RpcError as exc:
+            raise rpc.translate(exc, "agent", self._address) from None
+        status = response.status
+        return AgentStatus(
+            node=status.node,
+            core_count=status.core_count,
+            template_state=status.template_state,
+            workers=tuple(
+                WorkerStatus(worker.worker_id, worker.session_id, worker.pid, worker.core)
+                for worker in status.workers
+            ),
+            drivers=tuple(DriverStatus(driver.pid, driver.command) for driver in status.drivers),
+            version=status.version,
+            engine_version=status.engine_version,
+        )

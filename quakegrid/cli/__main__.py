@@ -1,0 +1,131 @@
+"""The command `quakegrid`: finds the command's module, runs it, turns errors into a line and an exit code.
+
+Imports click and little else: every command's module is imported when the command is called, and the
+list of commands is a table, so that `quakegrid --help` loads none of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+from quakegrid import __version__
+from quakegrid.cli import options
+from quakegrid.errors import QuakeGridError
+
+EXIT_FAILED = 1
+EXIT_STOPPED = 4
+
+
+class Entry(NamedTuple):
+    """Where a command is, and what the list of commands says of it."""
+
+    module: str
+    attribute: str
+    short_help: str
+
+
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Cluster": {
+        "up": Entry("cluster", "up", "Start the cluster of this machine."),
+        "down": Entry("cluster", "down", "Stop the cluster of this machine."),
+        "status": Entry("cluster", "status", "Show services, nodes, sessions and lanes."),
+        "workers": Entry("workers", "workers", "Show what the cluster's nodes do."),
+        "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),
+    },
+    "Calculations": {
+        "demo": Entry("demo", "demo", "Run a first real calculation, from nothing to a figure."),
+        "run": Entry("run", "run", "Run calculations and follow them."),
+        "oq": Entry("oq", "oq", "Run any command of the OpenQuake engine, unchanged."),
+        "jobs": Entry("jobs", "jobs", "List, show, export and delete calculations."),
+        "abort": Entry("workers", "abort", "Abort jobs, wherever they run."),
+    },
+}
+ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+
+class CommandTable(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Names of all commands, in the table's order."""
+        return list(ENTRIES)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in ENTRIES:
+            return None
+        entry = ENTRIES[cmd_name]
+        command = getattr(import_module(f"quakegrid.cli.{entry.module}"), entry.attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table, by section, without importing anything."""
+        for section, entries in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name, entry.short_help) for name, entry in entries.items()])
+
+
+@click.command(
+    cls=CommandTable,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with `quakegrid demo`. Exit codes: 0 fine, 1 failed, 2 usage or settings, "
+    "3 not reachable or not running, 4 stopped by force.",
+)
+@click.version_option(__version__, prog_name="quakegrid")
+@options.state_dir_option
+def cli() -> None:
+    """Run OpenQuake calculations on one or many machines."""
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    sys.exit(run_command_line())
+
+
+def run_command_line() -> int:
+    """Run the command line of this process; the exit code."""
+    try:
+        result = cli.main(prog_name="quakegrid", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except (click.Abort, KeyboardInterrupt) as exc:
+        return _stopped(exc)
+    except QuakeGridError as exc:
+        return _fail(str(exc), exc.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has left; nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_FAILED
+    except OSError as exc:
+        return _fail(_os_error_text(exc), EXIT_FAILED)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, exit_code: int) -> int:
+    click.echo(f"quakegrid: {message}", err=True)
+    return exit_code
+
+
+def _stopped(exc: BaseException) -> int:
+    if isinstance(exc, KeyboardInterrupt) or isinstance(exc.__cause__, KeyboardInterrupt):
+        return _fail("interrupted", EXIT_STOPPED)
+    return _fail("nothing done", EXIT_FAILED)
+
+
+def _os_error_text(exc: OSError) -> str:
+    place = f"{exc.filename}: " if exc.filename else ""
+    remedy = "; free some space and try again" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return f"{place}{exc.strerror or exc}{remedy}"
+
+
+if __name__ == "__main__":
+    main()

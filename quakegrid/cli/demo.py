@@ -1,0 +1,165 @@
+"""Command `demo`: from nothing to a figure of hazard curves, with one of the engine's own test cases.
+
+Brings the cluster up, waits for the engine, runs the case, shows what came of it. The engine is not
+imported here: its files are found in the environment and its curves read from the exported CSV.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from sys import stderr
+
+import click
+
+from quakegrid import agents, errors
+from quakegrid.cli import cluster, hazard_curves, options, render
+from quakegrid.cli.run import engine_argv, execute, print_report
+from quakegrid.config import Settings
+
+CASE = Path("qa_tests_data", "classical", "case_01")
+POLL_S = 0.5
+SHOWN_SITES = 4
+
+
+@click.command()
+@options.state_dir_option
+@click.option(
+    "--cores", type=click.IntRange(min=1), metavar="N", help="Use N cores if the cluster is not up yet."
+)
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="quakegrid-demo",
+    show_default=True,
+    help="Where to put the example and its results; a number is added if it exists.",
+)
+def demo(cores: int | None, folder: Path) -> None:
+    """Run a first real calculation, from nothing to a figure.
+
+    Starts this machine's cluster if it is not up, runs a small classical hazard calculation of the
+    engine's own tests on it, exports the hazard curves and draws them. The cluster stays up.
+    """
+    settings, started = cluster.bring_up(options.state_dir(), cores)
+    cluster.say(f"cluster: {'up' if not started else 'started'} (state in {settings.state_dir})")
+    wait_for_engine(settings)
+    case = copy_case(folder)
+    cluster.say(f"calculation: {case}/job.ini, classical hazard at four sites")
+    report = execute(settings, engine_argv([str(case / "job.ini")], exports="csv", export_dir=case / "out"))
+    if report.exit_code:
+        print_report(report, "table")
+        click.get_current_context().exit(report.exit_code)
+    for job in report.jobs.values():
+        click.echo(f"job {job.job_id} complete in {report.duration_s:.1f} s; datastore {job.datastore}")
+    _show_curves(case)
+
+
+def wait_for_engine(settings: Settings) -> None:
+    """Wait until the agent's template has the engine loaded.
+
+    Raises:
+        QuakeGridError: the engine cannot be loaded.
+        PeerUnreachableError: the agent is gone.
+    """
+    pause = threading.Event()
+    with closing(agents.AgentClient(settings)) as agent:
+        state = agent.status().template_state
+        if state == "warming":
+            with _spinning("loading the engine (after an installation it compiles for a minute or two) ..."):
+                while state == "warming":
+                    pause.wait(POLL_S)
+                    state = agent.status().template_state
+    if state != "warm":
+        reason = state.removeprefix("failed: ")
+        log = settings.log_dir / "agent.log"
+        raise errors.QuakeGridError(f"the engine cannot be loaded: {reason} (log: {log})")
+
+
+@contextmanager
+def _spinning(text: str) -> Iterator[None]:
+    if not stderr.isatty():
+        cluster.say(text)
+        yield
+        return
+    from rich import console  # noqa: PLC0415 - only terminals spin
+
+    with console.Console(stderr=True).status(text):
+        yield
+
+
+def copy_case(folder: Path) -> Path:
+    """Copy the example out of the installed engine into a fresh folder; its path.
+
+    Raises:
+        EngineMissingError: the installed engine does not have it.
+    """
+    spec = importlib.util.find_spec("openquake")
+    places = [Path(place, CASE) for place in (spec.submodule_search_locations or ())] if spec else []
+    source = next((place for place in places if (place / "job.ini").is_file()), None)
+    if source is None:
+        raise errors.EngineMissingError(
+            f"the installed openquake.engine has no {CASE}; install it from its wheel (quakegrid[engine])"
+        )
+    case = _fresh(folder)
+    for path in sorted(source.glob("*.xml")):
+        shutil.copyfile(path, case / path.name)
+    # The original exports to /tmp.
+    job_ini = (
+        (source / "job.ini").read_text(encoding="utf-8").replace("export_dir = /tmp", "export_dir = out")
+    )
+    (case / "job.ini").write_text(job_ini, encoding="utf-8")
+    (case / "out").mkdir()
+    return case
+
+
+def _fresh(folder: Path) -> Path:
+    number = 1
+    while True:
+        candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            continue
+        return candidate
+
+
+def _show_curves(case: Path) -> None:
+    paths = sorted((case / "out").glob("hazard_curve-mean-*.csv"))
+    if not paths:
+        raise errors.QuakeGridError(f"the calculation exported no hazard curves to {case / 'out'}")
+    curves = [hazard_curves.read_curves(path) for path in paths]
+    for path in sorted((case / "out").glob("*.csv")):
+        click.echo(f"exported: {path}")
+    first = curves[0]
+    click.echo(f"\nmean hazard curves, {first.imt}: probability of exceedance in {first.years:g} year(s)")
+    headings = [
+        "lon",
+        "lat",
+        *(f"{level:g} {hazard_curves.unit(first.imt)}".strip() for level in first.levels),
+    ]
+    rows = [[*site, *values] for site, values in zip(first.sites, first.poes, strict=True)]
+    texts = [[f"{value:.4g}" for value in row] for row in rows[:SHOWN_SITES]]
+    render.print_table(texts, headings)
+    figure = case / "hazard_curves.png"
+    is_drawn = hazard_curves.draw(curves, figure)
+    click.echo(f"figure: {figure}" if is_drawn else "no figure: matplotlib is not installed")
+    _hint(figure if is_drawn else None)
+
+
+def _hint(figure: Path | None) -> None:
+    hints = [
+        (f"open {figure}", "the hazard curves") if figure else ("", ""),
+        ("quakegrid run your/job.ini", "your own calculation; it starts at once now"),
+        ("quakegrid jobs list", "all calculations so far"),
+        ("quakegrid down", "stop the cluster, which stays up until then"),
+    ]
+    cluster.say("\nWhat next:")
+    for command, meaning in hints:
+        if command:
+            cluster.say(f"  {command:<34} {meaning}")

@@ -1,0 +1,79 @@
+"""Options that many commands share, and the settings that they choose.
+
+Imports click only at its start: the settings' reader is loaded when a command wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from quakegrid.config import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _remember_state_dir(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        ctx.find_root().obj = value.expanduser().absolute()
+
+
+def state_dir_option(command: F) -> F:
+    """Add `--state-dir`, which `settings` then takes into account."""
+    option = click.option(
+        "--state-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        expose_value=False,
+        callback=_remember_state_dir,
+        help="Folder of this machine's cluster (default: $QUAKEGRID_STATE_DIR, else "
+        "$XDG_STATE_HOME/quakegrid).",
+    )
+    return option(command)
+
+
+def output_option(command: F) -> F:
+    """Add `--output`, passed to the command as `output`."""
+    option = click.option(
+        "--output",
+        type=click.Choice(["table", "json", "quiet"]),
+        default="table",
+        show_default=True,
+        help="json: complete and stable, for scripts; quiet: the first column only.",
+    )
+    return option(command)
+
+
+def state_dir() -> Path | None:
+    """The folder that the user named on this command line; None for the default."""
+    value = click.get_current_context().find_root().obj
+    return value if isinstance(value, Path) else None
+
+
+def settings() -> Settings:
+    """Read the settings for this command line."""
+    from quakegrid import config  # noqa: PLC0415 - `quakegrid --help` needs no settings
+
+    return config.load_settings(state_dir())
+
+
+def cluster_settings() -> Settings:
+    """Read the settings for a command that talks to services.
+
+    Raises:
+        PeerUnreachableError: the cluster is this machine's own and is not running.
+    """
+    from quakegrid import errors, run_records  # noqa: PLC0415 - as above
+
+    found = settings()
+    is_down = found.is_embedded and not any(
+        run_records.read_record(found, name) for name in run_records.SERVICES
+    )
+    if is_down or not found.authkey:
+        raise errors.PeerUnreachableError(
+            f"no cluster is running here (state in {found.state_dir}); start it with `quakegrid up`"
+        )
+    return found

@@ -1,0 +1,151 @@
+"""Command `run`: runs calculations in a warm driver, follows them and says what came of them.
+
+The driver is asked for before anything heavy is imported: rich comes with its first event, grpc never.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quakegrid import driver_client, errors
+from quakegrid.cli import options
+from quakegrid.cli.run_report import JobResult, RunReport
+
+if TYPE_CHECKING:
+    from quakegrid.cli.progress import Display
+    from quakegrid.config import Settings
+
+
+@click.command()
+@click.argument("job_inis", metavar="JOB.ini...", nargs=-1, required=True)
+@click.option("--hc", metavar="ID", help="Start from this earlier job (negative: the nth last).")
+@click.option("--exports", metavar="FORMATS", help="Export all outputs at the end, such as csv or csv,hdf5.")
+@click.option(
+    "--export-dir", type=click.Path(path_type=Path, file_okay=False), help="Where to export to (implies csv)."
+)
+@click.option(
+    "-p", "--param", "params", metavar="KEY=VALUE", multiple=True, help="Override a value of the file."
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show all of the log from level INFO, not only warnings.")
+@options.output_option
+def run(
+    job_inis: tuple[str, ...],
+    hc: str | None,
+    exports: str | None,
+    export_dir: Path | None,
+    params: tuple[str, ...],
+    verbose: bool,
+    output: str,
+) -> None:
+    """Run calculations and follow them.
+
+    Several files are parts of one calculation, as in `oq engine --run job_haz.ini job_risk.ini`. Ctrl-C
+    aborts. Ends with exit code 0 if all is well, 1 if a job failed, 4 if it was aborted.
+    """
+    argv = engine_argv(job_inis, hc=hc, exports=exports, export_dir=export_dir, params=params)
+    report = execute(options.cluster_settings(), argv, verbose=verbose)
+    print_report(report, output)
+    click.get_current_context().exit(report.exit_code)
+
+
+def engine_argv(
+    job_inis: Sequence[str],
+    *,
+    hc: str | None = None,
+    exports: str | None = None,
+    export_dir: Path | None = None,
+    params: Sequence[str] = (),
+) -> list[str]:
+    """The engine's arguments for a run.
+
+    Raises:
+        UsageError: a file does not exist, or a parameter cannot be passed.
+    """
+    for job_ini in job_inis:
+        if not Path(job_ini).expanduser().is_file():
+            what = "is a folder; name the job file in it" if Path(job_ini).is_dir() else "does not exist"
+            raise errors.UsageError(f"{job_ini} {what}")
+    argv = ["engine", "--run", *job_inis]
+    for param in params:
+        key, equals, value = param.partition("=")
+        if not key.strip() or not equals:
+            raise errors.UsageError(f"-p {param}: give KEY=VALUE, such as -p truncation_level=3")
+        if "," in value:
+            raise errors.UsageError(
+                f"-p {param}: a value with a comma cannot be passed; put it into the job file"
+            )
+    if params:
+        argv += ["--param", ",".join(params)]
+    if hc is not None:
+        argv += ["--hc", hc]
+    if export_dir is not None:
+        argv += ["--export-dir", str(export_dir.expanduser().absolute())]
+        exports = exports or "csv"
+    return [*argv, "--exports", exports] if exports else argv
+
+
+def execute(settings: Settings, argv: Sequence[str], *, verbose: bool = False) -> RunReport:
+    """Run the engine with these arguments in a driver, showing what happens.
+
+    Raises:
+        PeerUnreachableError: the agent is not running.
+    """
+    report = RunReport()
+    display: Display | None = None
+
+    def on_event(event: dict[str, object]) -> None:
+        nonlocal display
+        if display is None:
+            from quakegrid.cli import progress  # noqa: PLC0415 - while the driver works
+
+            display = progress.open_display(verbose=verbose)
+        report.take(event)
+        if event["event"] == "signal":
+            jobs = " and ".join(f"job {job_id}" for job_id in report.open_job_ids())
+            event = {"event": "log", "level": "WARNING", "message": f"aborting {jobs or 'the run'} ..."}
+        display.show(event)
+
+    start_s = time.monotonic()
+    try:
+        code = driver_client.run_driver(settings, argv, mode="run", on_event=on_event)
+    finally:
+        if display is not None:
+            display.close()
+    report.close(code, time.monotonic() - start_s)
+    return report
+
+
+def print_report(report: RunReport, output: str) -> None:
+    """Say what came of each job: results to stdout, failures and hints to stderr."""
+    from quakegrid.cli import render  # noqa: PLC0415 - after the run
+
+    if output == "json":
+        render.print_json({**render.plain(report), "jobs": list(report.jobs.values())})
+    for job in report.jobs.values():
+        if output == "quiet":
+            click.echo(str(job.job_id))
+        elif output == "table" and job.state == "complete":
+            _print_complete(job, report, render.print_table)
+        if job.state == "aborted":
+            click.echo(f"job {job.job_id} aborted", err=True)
+        elif job.state != "complete":
+            click.echo(f"job {job.job_id} {job.state}: {job.error or 'see its log'}", err=True)
+            click.echo(f"its log: quakegrid jobs logs {job.job_id}", err=True)
+    if report.error:
+        click.echo(f"quakegrid: {report.error}", err=True)
+
+
+def _print_complete(job: JobResult, report: RunReport, print_table: Any) -> None:
+    click.echo(f"job {job.job_id} complete in {report.duration_s:.1f} s: {job.description}")
+    click.echo(f"datastore: {job.datastore}")
+    if job.outputs:
+        print_table([[row.id, row.name, row.ds_key] for row in job.outputs], ["id", "output", "key"])
+    for path in report.exported:
+        click.echo(f"exported: {path}")
+    hint = f"next: quakegrid jobs show {job.job_id}"
+    click.echo(hint if report.exported else f"{hint}, quakegrid jobs export {job.job_id} DIR", err=True)

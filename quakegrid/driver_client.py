@@ -1,0 +1,122 @@
+"""Asks the agent of this machine for a driver and waits for it, signals and terminal included.
+
+Thin on purpose: no engine, numpy, grpc or zmq is imported here.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from quakegrid import errors
+from quakegrid.config import Settings
+
+SOCKET_NAME = "agent.sock"
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH)
+
+Event = dict[str, Any]
+
+
+def run_driver(
+    settings: Settings,
+    argv: Sequence[str],
+    *,
+    mode: str = "oq",
+    on_event: Callable[[Event], None] | None = None,
+) -> int:
+    """Run a command in a driver and return its exit code, 128 + n if signal n ended it.
+
+    Args:
+        settings: of the cluster; its agent must run on this machine.
+        argv: as after `oq`.
+        mode: "oq" gives the driver our terminal; "run" tells events and writes to a log file.
+        on_event: called with each event.
+    Raises:
+        PeerUnreachableError: there is no agent, or it went away.
+        EngineMissingError: the agent could not load the engine.
+    """
+    connection = _connect(settings)
+    with connection:
+        stdio = [0, 1, 2] if mode == "oq" else _log_stdio(settings)
+        request = {"argv": list(argv), "cwd": os.getcwd(), "environ": dict(os.environ), "mode": mode}
+        _send_request(connection, request, stdio)
+        if mode != "oq":
+            for fd in stdio:
+                os.close(fd)
+        previous = _forward_signals(connection)
+        try:
+            for event in _events(connection):
+                match event["event"]:
+                    case "exit":
+                        return int(event["code"])
+                    case "refused":
+                        raise errors.EngineMissingError(event["message"])
+                if on_event:
+                    on_event(event)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    raise errors.PeerUnreachableError(
+        "the agent went away while the calculation ran; `quakegrid jobs list` shows what became of it, "
+        f"{settings.log_dir / 'agent.log'} why"
+    )
+
+
+def _connect(settings: Settings) -> socket.socket:
+    path = settings.run_dir / SOCKET_NAME
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(str(path))
+    except OSError as exc:
+        connection.close()
+        raise errors.PeerUnreachableError(
+            f"no agent answers at {path} ({exc.strerror}); `quakegrid up` starts one"
+        ) from exc
+    return connection
+
+
+def _log_stdio(settings: Settings) -> list[int]:
+    """Nothing to read, and the drivers' log to write to."""
+    settings.log_dir.mkdir(parents=True, exist_ok=True)
+    path = Path(settings.log_dir, "drivers.log")
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    return [os.open(os.devnull, os.O_RDONLY), os.open(path, flags, 0o600), os.open(path, flags, 0o600)]
+
+
+def _send_request(connection: socket.socket, request: dict[str, Any], fds: Sequence[int]) -> None:
+    data = json.dumps(request).encode() + b"\n"
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+    sent = connection.sendmsg([data], ancillary)
+    connection.sendall(data[sent:])
+
+
+def _forward_signals(connection: socket.socket) -> dict[signal.Signals, Any]:
+    """Pass our signals on; returns the handlers that were there. An ignored one stays ignored (nohup)."""
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        connection.sendall(json.dumps({"signal": number}).encode() + b"\n")
+
+    previous = {number: signal.getsignal(number) for number in FORWARDED}
+    for number, handler in previous.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, forward)
+    return previous
+
+
+def _events(connection: socket.socket) -> Iterator[Event]:
+    buffer = b""
+    while True:
+        *lines, buffer = buffer.split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+        data = connection.recv(1 << 16)
+        if not data:
+            return
+        buffer += data

@@ -1,0 +1,174 @@
+"""The engine's `dbcmd`, over gRPC to the dbserver.
+
+Turns our values back into the engine's own classes and our errors into its exceptions. Log records are
+buffered and stored by a thread, in order; whatever ends a job waits until they are on disk.
+"""
+
+from __future__ import annotations
+
+import datetime
+import getpass
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from openquake.calculators.export import DISPLAY_NAME
+from openquake.commonlib import dbapi
+
+from quakegrid import errors
+from quakegrid.config import Settings
+from quakegrid.jobs import DbClient, LogLine
+from quakegrid.values import RowValue, TableValue
+
+RETRY_S = 30.0
+MAX_BUFFERED_LINES = 20_000
+FLUSH_TIMEOUT_S = 60.0
+
+Event = dict[str, object]
+
+
+class Database:
+    """The dbserver as the engine sees it.
+
+    Args:
+        settings: of the cluster.
+        on_event: told of new jobs and log records.
+    """
+
+    def __init__(self, settings: Settings, on_event: Callable[[Event], None]) -> None:
+        self._client = DbClient(settings, retry_s=RETRY_S)
+        self._on_event = on_event
+        self._lines: queue.Queue[tuple[int, LogLine] | threading.Event] = queue.Queue(MAX_BUFFERED_LINES)
+        self._writer: threading.Thread | None = None
+        self._lost: errors.QuakeGridError | None = None
+        self.job_ids: list[int] = []
+
+    @property
+    def client(self) -> DbClient:
+        """The typed client underneath."""
+        return self._client
+
+    def call(self, action: str, *args: Any) -> Any:
+        """Run one of upstream's actions or SQL texts, with upstream's results and exceptions."""
+        match action:
+            case "log":
+                return self._log(*args)
+            case "finish":
+                return self._finish(*args)
+            case "create_outputs":
+                job_id, keysize, ds_size = args
+                rows = [[key, _display_name(key), size] for key, size in keysize]
+                return self._call(action, job_id, rows, ds_size)
+            case "create_job":
+                job_id = self._call(action, *args)
+                self.job_ids.append(job_id)
+                _data_dir, calculation_mode, description, *_ = args
+                self._on_event(
+                    {
+                        "event": "job",
+                        "job_id": job_id,
+                        "calculation_mode": calculation_mode,
+                        "description": description,
+                    }
+                )
+                return job_id
+            case _:
+                return self._call(action, *args)
+
+    def flush(self) -> None:
+        """Wait until every log record is stored.
+
+        Raises:
+            QuakeGridError: the dbserver did not take them.
+        """
+        if self._writer is None:
+            return
+        done = threading.Event()
+        self._lines.put(done)
+        if not done.wait(FLUSH_TIMEOUT_S):
+            raise errors.PeerUnreachableError("the dbserver did not take the log of this job in time")
+        if self._lost:
+            raise self._lost
+
+    def close(self) -> None:
+        """Flush and let go of the dbserver."""
+        self.flush()
+        self._client.close()
+
+    def _call(self, action: str, *args: Any) -> Any:
+        try:
+            result = self._client.call(action, *args, user_name=getpass.getuser())
+        except errors.NotFoundError as exc:
+            raise dbapi.NotFound(str(exc)) from exc
+        return _to_engine(result)
+
+    def _finish(self, job_id: int, status: str) -> Any:
+        # Upstream writes `failed` for a Ctrl-C, which it turns into a KeyboardInterrupt of its own.
+        if status == "failed" and isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            status = "aborted"
+        self.flush()
+        return self._call("finish", job_id, status)
+
+    def _log(self, job_id: int, log_time: datetime.datetime, level: str, process: str, message: str) -> None:
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write_lines, name="log", daemon=True)
+            self._writer.start()
+        self._on_event(
+            {
+                "event": "log",
+                "job_id": job_id,
+                "level": level,
+                "message": message,
+                "log_time": log_time.timestamp(),
+            }
+        )
+        line = LogLine(id=0, log_time=log_time, level=level, process=str(process), message=message)
+        self._lines.put((job_id, line))
+
+    def _write_lines(self) -> None:
+        """Thread: store what waits, in as few calls as possible."""
+        while True:
+            batch = [self._lines.get()]
+            while not self._lines.empty():
+                batch.append(self._lines.get_nowait())
+            waiters = [item for item in batch if isinstance(item, threading.Event)]
+            by_job: dict[int, list[LogLine]] = {}
+            for item in batch:
+                if not isinstance(item, threading.Event):
+                    by_job.setdefault(item[0], []).append(item[1])
+            try:
+                for job_id, lines in by_job.items():
+                    self._client.append_log(job_id, lines)
+            except errors.QuakeGridError as exc:
+                self._lost = exc
+                print(f"log lines were not stored: {exc}", file=sys.stderr)
+            for waiter in waiters:
+                waiter.set()
+
+
+def _display_name(key: str) -> str:
+    try:
+        return str(DISPLAY_NAME[key])
+    except KeyError:
+        raise NameError(f"{key} is missing in DISPLAY_NAME") from None  # upstream's own words
+
+
+def _to_engine(value: Any) -> Any:
+    """Rebuild upstream's row and table classes; its instants are naive UTC."""
+    match value:
+        case RowValue(fields, values):
+            return dbapi.Row(list(fields), [_to_engine(each) for each in values])
+        case TableValue(fields, rows):
+            return dbapi.Table(list(fields), [[_to_engine(each) for each in row] for row in rows])
+        case datetime.datetime():
+            return value.astimezone(datetime.UTC).replace(tzinfo=None) if value.tzinfo else value
+        case list():
+            return [_to_engine(each) for each in value]
+        case tuple():
+            return tuple(_to_engine(each) for each in value)
+        case dict():
+            return {key: _to_engine(each) for key, each in value.items()}
+        case _:
+            return value

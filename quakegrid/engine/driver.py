@@ -1,0 +1,324 @@
+"""The driver: runs the engine's own master side of a command, forked from the template.
+
+`preload` runs once in the template; `main` in each forked driver. In mode "oq" it is upstream's command
+line, unchanged; in mode "run" it runs calculations and tells the waiting command line what happens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import getpass
+import importlib
+import json
+import os
+import pickle
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from openquake.baselib import parallel
+
+from quakegrid import engine_version, errors
+from quakegrid.config import Settings
+from quakegrid.engine import seams
+from quakegrid.engine.database import Database
+from quakegrid.engine.session import Session
+from quakegrid.engine.starmaps import Starmaps
+from quakegrid.engine.tasks import EngineSetup
+from quakegrid.engine.workers import FleetMaster
+
+PRELOADED_COMMANDS = ("engine", "show", "export", "extract", "run", "workers", "info", "abort", "db", "purge")
+FINAL_STATES = ("complete", "failed", "aborted", "deleted")
+
+Event = dict[str, object]
+
+
+def preload(settings: Settings) -> str:
+    """Import the engine with the seams in place; returns its version.
+
+    Raises:
+        EngineMissingError: not installed, or not a version that we know.
+    """
+    version = engine_version.check_engine()
+    seams.install(settings)
+    seams.read_config(os.environ)
+    from openquake.engine import engine  # noqa: PLC0415: after the seams
+
+    engine.poll_queue = lambda job_id, poll_time: None  # noqa: ARG005: the broker's admission is the queue
+    engine.run_jobs = _run_jobs_in_session(engine.run_jobs)
+    from openquake.server import dbserver  # noqa: PLC0415
+
+    dbserver.ensure_on = lambda: None
+    dbserver.check_foreign = lambda: None
+    importlib.import_module("openquake.commands.__main__")
+    for name in PRELOADED_COMMANDS:
+        importlib.import_module(f"openquake.commands.{name}")
+    return version
+
+
+class DriverProcess:
+    """Behind the seams of a driver.
+
+    Args:
+        events: stream to the waiting command line.
+    """
+
+    def __init__(self, events: Events) -> None:
+        self.settings = seams.settings()
+        self.events = events
+        self.database = Database(self.settings, events.tell)
+        self.starmaps = Starmaps(self._any_session, events.tell)
+        self.session: Session | None = None
+
+    def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:
+        """Send a task to the lane."""
+        self.starmaps.submit(starmap, func, args, monitor)
+
+    def open_socket(self, end_point: str, socket_type: int, mode: str, timeout: int) -> Any:
+        """A channel to receive from, or a way back to one."""
+        if mode == "bind":
+            return self.starmaps.open_channel()
+        if socket_type == parallel.zmq.PUSH:
+            return self.starmaps.loopback(end_point)
+        return seams.zeromq.Socket(end_point, socket_type, mode, timeout)
+
+    def dbcmd(self, action: str, *args: Any) -> Any:
+        """Call the dbserver."""
+        return self.database.call(action, *args)
+
+    def worker_master(self) -> FleetMaster:
+        """Control of the fleet."""
+        return FleetMaster(self.settings, self.end_session)
+
+    @contextlib.contextmanager
+    def session_of(self, job_ids: Sequence[int]) -> Iterator[None]:
+        """Hold a session while jobs run; waits for their turn."""
+        self.end_session()
+        self.session = self._open_session(job_ids)
+        try:
+            self.session.wait_for_turn(lambda ahead: self._on_queued(job_ids, ahead))
+            yield
+        finally:
+            self.end_session()
+
+    def end_session(self) -> None:
+        """Close the session, if one is open."""
+        session, self.session = self.session, None
+        if session:
+            session.close()
+
+    def close(self) -> None:
+        """Let go of broker and dbserver."""
+        self.end_session()
+        self.database.close()
+
+    def _any_session(self) -> Session:
+        if self.session is None:
+            self.session = self._open_session(())
+            self.session.wait_for_turn(lambda ahead: self._on_queued((), ahead))
+        return self.session
+
+    def _open_session(self, job_ids: Sequence[int]) -> Session:
+        environ = {key: value for key, value in os.environ.items() if key.startswith("OQ_")}
+        setup = EngineSetup(seams.exported_config(), environ)
+        return Session(
+            self.settings,
+            job_ids,
+            user_name=getpass.getuser(),
+            worker_setup=pickle.dumps(setup),
+            is_local=parallel.oq_distribute() != "zmq",
+        )
+
+    def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
+        for job_id in job_ids:
+            self.database.call("update_job", job_id, {"status": "submitted", "pid": os.getpid()})
+        print("Waiting for jobs", *ahead, flush=True)
+        self.events.tell({"event": "queued", "ahead_job_ids": list(ahead)})
+
+
+class Events:
+    """JSON lines to the command line that waits; nobody listening is not an error."""
+
+    def __init__(self, fd: int, *, is_wanted: bool) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(True)
+        self._lock = threading.Lock()
+        self._is_wanted = is_wanted
+
+    def tell(self, event: Event) -> None:
+        """Send one event."""
+        if not self._is_wanted:
+            return
+        with self._lock:
+            try:
+                self._socket.sendall(json.dumps(event, default=str).encode() + b"\n")
+            except OSError:
+                self._is_wanted = False  # the command line is gone; the agent ends us
+
+
+def main(request: dict[str, Any], events_fd: int) -> int:
+    """Be the driver that a command line asked for; returns the exit code.
+
+    Args:
+        request: `argv`, `cwd`, `environ` and `mode` ("oq" or "run").
+        events_fd: socket for events.
+    """
+    _enter(request)
+    events = Events(events_fd, is_wanted=request["mode"] == "run")
+    driver = DriverProcess(events)
+    seams.become(driver)
+    try:
+        if request["mode"] == "run":
+            return _run(request["argv"], driver)
+        return _oq(request["argv"])
+    finally:
+        driver.close()
+
+
+def _enter(request: dict[str, Any]) -> None:
+    """Take over the caller's directory, environment and configuration."""
+    kept = {key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS")}
+    os.environ.clear()
+    os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept)
+    os.chdir(request["cwd"])
+    seams.read_config(os.environ)
+    if "NUMBA_DISABLE_JIT" in os.environ:
+        print("NUMBA_DISABLE_JIT has no effect here: the engine is imported already", file=sys.stderr)
+    from openquake.engine import engine  # noqa: PLC0415
+
+    engine._PID = os.getpid()  # noqa: SLF001: read at import, in the template
+    engine._PPID = -1  # noqa: SLF001: a SIGHUP that reaches us means that the terminal is gone
+
+
+def _oq(argv: Sequence[str]) -> int:
+    """Upstream's command line."""
+    from openquake.commands.__main__ import oq  # noqa: PLC0415
+
+    sys.argv = ["oq", *argv]
+    try:
+        oq()
+    except errors.QuakeGridError as exc:
+        print(f"quakegrid: {exc}", file=sys.stderr)
+        return exc.exit_code
+    return 0
+
+
+def _run_jobs_in_session(original: Any) -> Any:
+    """Upstream's `run_jobs`, holding a session; jobs of one call run one after the other."""
+
+    def run_jobs(
+        jobctxs: Sequence[Any],
+        concurrent_jobs: int | None = None,  # noqa: ARG001: upstream would start unseamed processes
+        nodes: int = 1,
+        sbatch: bool = False,  # noqa: FBT002
+        notify_to: str | None = None,
+        precalc: bool = False,  # noqa: FBT002
+    ) -> Any:
+        driver = seams.process()
+        assert isinstance(driver, DriverProcess)
+        job_ids = [job.calc_id for job in jobctxs]
+        try:
+            with driver.session_of(job_ids):
+                return original(jobctxs, 1, nodes, sbatch, notify_to, precalc)
+        except BaseException as exc:
+            state = "aborted" if isinstance(exc, KeyboardInterrupt | SystemExit) else "failed"
+            _end_jobs(driver, job_ids, state)
+            raise
+
+    return run_jobs
+
+
+def _end_jobs(driver: DriverProcess, job_ids: Sequence[int], state: str) -> None:
+    """Give the jobs that have not ended, or never began, their final state."""
+    for job_id in job_ids:
+        job = driver.database.call("get_job", job_id)
+        if job is not None and job.status not in FINAL_STATES:
+            driver.database.call("finish", job_id, state)
+
+
+# --- mode "run"
+
+
+def _parse_run(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="quakegrid run")
+    parser.add_argument("engine")
+    parser.add_argument("--run", nargs="+", required=True)
+    parser.add_argument("--hazard-calculation-id", "--hc")
+    parser.add_argument("--exports", default="")
+    parser.add_argument("--export-dir")
+    parser.add_argument("--param", "-p", default="")
+    parser.add_argument("--log-level", default="info")
+    return parser.parse_args(argv)
+
+
+def _run(argv: Sequence[str], driver: DriverProcess) -> int:
+    args = _parse_run(argv)
+    try:
+        _calculate(args, driver)
+    except KeyboardInterrupt as exc:
+        return _report_end(driver, exc, 4)
+    except SystemExit as exc:
+        return _report_end(driver, exc, 4 if driver.database.job_ids else 2)
+    except Exception as exc:  # noqa: BLE001: told to the person who waits
+        return _report_end(driver, exc, 1 if driver.database.job_ids else 2)
+    return _report_end(driver, None, 0, args.export_dir)
+
+
+def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
+    """What upstream's `oq engine --run` does, with an export directory."""
+    from openquake.engine import engine  # noqa: PLC0415
+    from openquake.hazardlib import valid  # noqa: PLC0415
+
+    Path(seams.logs.get_datadir()).mkdir(parents=True, exist_ok=True)
+    parameters = dict(item.split("=", 1) for item in args.param.split(",")) if args.param else {}
+    hc_id = None if args.hazard_calculation_id is None else valid.calculation(args.hazard_calculation_id)
+    if isinstance(hc_id, int):
+        parent = driver.database.call("get_job", hc_id, getpass.getuser() if hc_id == -1 else None)
+        if parent is None:
+            raise errors.NotFoundError(f"there is no job {hc_id} to start from (--hc)")
+        hc_id = parent.id
+    jobs = engine.create_jobs(args.run, args.log_level, None, getpass.getuser(), hc_id)
+    for job in jobs:
+        job.params.update(parameters)
+        job.params["exports"] = args.exports
+        if args.export_dir:
+            job.params["export_dir"] = str(Path(args.export_dir).absolute())
+    engine.run_jobs(jobs, precalc=hc_id is None)
+
+
+def _report_end(
+    driver: DriverProcess, exc: BaseException | None, code: int, export_dir: str | None = None
+) -> int:
+    """Tell how each job ended, and what went wrong."""
+    driver.end_session()
+    if exc is not None and not isinstance(exc, KeyboardInterrupt):
+        job_id = driver.database.job_ids[-1] if driver.database.job_ids else None
+        # The engine repeats the traceback in the message; its last line is the error.
+        message = str(exc).strip().rpartition("\n")[2]
+        kind = type(exc).__name__
+        message = message.removeprefix(f"{kind}: ")
+        driver.events.tell({"event": "error", "kind": kind, "message": message, "job_id": job_id})
+    for job_id in driver.database.job_ids:
+        job = driver.database.call("get_job", job_id)
+        outputs = driver.database.call("get_outputs", job_id)
+        rows = [[str(each.id), each.display_name, each.ds_key] for each in outputs]
+        datastore = f"{job.ds_calc_dir}.hdf5"
+        driver.events.tell(
+            {
+                "event": "end",
+                "job_id": job_id,
+                "state": job.status,
+                "datastore": datastore,
+                "outputs": rows,
+            }
+        )
+        if export_dir:
+            paths = sorted(str(path) for path in Path(export_dir).glob(f"*_{job_id}.*"))
+            driver.events.tell({"event": "exported", "job_id": job_id, "paths": paths})
+    return code
+
+

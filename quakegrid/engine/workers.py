@@ -1,0 +1,62 @@
+"""What stands in for upstream's WorkerMaster: the cluster's nodes, through the broker.
+
+Workers belong to a session and end with it, so start and stop touch nobody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quakegrid.config import Settings
+from quakegrid.fleet import BrokerClient, NodeStatus
+
+WAIT_S = 120.0
+
+
+class FleetMaster:
+    """Upstream's control of workers.
+
+    Args:
+        settings: of the cluster.
+        end_session: ends the driver's own session.
+    """
+
+    def __init__(self, settings: Settings, end_session: Callable[[], None]) -> None:
+        self._settings, self._end_session = settings, end_session
+
+    def start(self) -> str:
+        """Say which nodes are up; workers start when a job needs them."""
+        for host, _running, _total in self.status():
+            print(f"{host}:{self._settings.agent_port} already running")
+        return "starting []"
+
+    def stop(self) -> str:
+        """End the driver's session, and so its workers."""
+        self._end_session()
+        return "stopped the workers of this job"
+
+    def kill(self) -> str:
+        """The same as stop: the session's workers are killed if they do not end."""
+        return self.stop()
+
+    def restart(self) -> str:
+        """Nothing to do: every job gets fresh workers."""
+        return "restarted"
+
+    def status(self) -> list[tuple[str, int, int]]:
+        """Triples (host, running, total) of the nodes that are up."""
+        with BrokerClient(self._settings) as broker:
+            return _triples(broker.status().nodes)
+
+    def wait(self, seconds: float = WAIT_S) -> list[tuple[str, int, int]]:
+        """Wait until a node is up.
+
+        Raises:
+            PeerUnreachableError: none came up in time.
+        """
+        with BrokerClient(self._settings) as broker:
+            return _triples(broker.wait_for_nodes(seconds))
+
+
+def _triples(nodes: tuple[NodeStatus, ...]) -> list[tuple[str, int, int]]:
+    return [(node.host, node.running_count, node.core_count) for node in nodes if node.is_up]

@@ -1,0 +1,169 @@
+"""The fleet as the broker tells it: value types and a client.
+
+Knows the broker's gRPC service; the fleet's decisions are the broker's own.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+import grpc
+
+from quakegrid import errors, rpc
+from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
+from quakegrid.config import Settings
+
+T = TypeVar("T")
+
+CALL_TIMEOUT_S = 10.0
+# An abort answers when the job's processes are gone, which may take a kill.
+ABORT_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One machine of the fleet; `state` tells of its template, or why the node is not up."""
+
+    host: str
+    node: str
+    is_up: bool
+    core_count: int
+    worker_count: int
+    running_count: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStatus:
+    """What one driver runs: its jobs, its workers and the counts of its tasks."""
+
+    session_id: int
+    job_ids: tuple[int, ...]
+    user_name: str
+    state: str
+    host: str
+    pid: int
+    lane_port: int
+    worker_count: int
+    queued_count: int
+    running_count: int
+    done_count: int
+    requeued_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStatus:
+    """One lane: its port, its process and how many sessions live on it."""
+
+    port: int
+    pid: int
+    session_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatus:
+    """All that the broker knows at one moment."""
+
+    nodes: tuple[NodeStatus, ...]
+    sessions: tuple[SessionStatus, ...]
+    lanes: tuple[LaneStatus, ...]
+    version: str
+
+
+class BrokerClient:
+    """Calls of the broker that command lines make; every failure is one of our errors."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._address = settings.broker_address
+        self._channel = rpc.open_channel(self._address, settings.authkey)
+        self._stub = broker_pb2_grpc.BrokerStub(self._channel)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def status(self) -> FleetStatus:
+        """Ask for nodes, sessions and lanes.
+
+        Raises:
+            PeerUnreachableError: the broker does not answer.
+        """
+        request = broker_pb2.GetStatusRequest()
+        response = self._call(lambda: self._stub.GetStatus(request, timeout=CALL_TIMEOUT_S))
+        return FleetStatus(
+            nodes=tuple(_node(node) for node in response.nodes),
+            sessions=tuple(_session(session) for session in response.sessions),
+            lanes=tuple(LaneStatus(lane.port, lane.pid, lane.session_count) for lane in response.lanes),
+            version=response.version,
+        )
+
+    def wait_for_nodes(self, timeout_s: float) -> tuple[NodeStatus, ...]:
+        """Wait until at least one node can start workers, and return all nodes.
+
+        Raises:
+            PeerUnreachableError: none came up in time, or the broker does not answer.
+        """
+        request = broker_pb2.WaitForNodesRequest()
+        try:
+            response = self._stub.WaitForNodes(request, timeout=timeout_s)
+        except grpc.RpcError as exc:
+            if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise errors.PeerUnreachableError(
+                    f"no node of host_cores came up in {timeout_s:.0f} s; `quakegrid workers status` says why"
+                ) from None
+            raise rpc.translate(exc, "broker", self._address) from None
+        return tuple(_node(node) for node in response.nodes)
+
+    def abort_job(self, job_id: int) -> bool:
+        """Abort a job wherever it runs; False when no session of it was open.
+
+        Raises:
+            PeerUnreachableError: the broker does not answer.
+            NotFoundError: there is no such job.
+        """
+        request = broker_pb2.AbortJobRequest(job_id=job_id, user_name=getpass.getuser())
+        return self._call(lambda: self._stub.AbortJob(request, timeout=ABORT_TIMEOUT_S)).was_running
+
+    def _call(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except grpc.RpcError as exc:
+            raise rpc.translate(exc, "broker", self._address) from None
+
+
+def _node(node: broker_pb2.NodeStatus) -> NodeStatus:
+    return NodeStatus(
+        host=node.host,
+        node=node.node,
+        is_up=node.is_up,
+        core_count=node.core_count,
+        worker_count=node.worker_count,
+        running_count=node.running_count,
+        state=node.state,
+    )
+
+
+def _session(session: broker_pb2.SessionStatus) -> SessionStatus:
+    return SessionStatus(
+        session_id=session.session_id,
+        job_ids=tuple(session.job_ids),
+        user_name=session.user_name,
+        state=session.state,
+        host=session.host,
+        pid=session.pid,
+        lane_port=session.lane_port,
+        worker_count=session.worker_count,
+        queued_count=session.queued_count,
+        running_count=session.running_count,
+        done_count=session.done_count,
+        requeued_count=session.requeued_count,
+    )

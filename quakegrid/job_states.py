@@ -1,0 +1,29 @@
+"""The states of a job, by upstream's names.
+
+Knows the names only; the dbserver's `transitions` says which moves are legal.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """State of a job, as the database's `status` column holds it."""
+
+    CREATED = "created"
+    SUBMITTED = "submitted"
+    EXECUTING = "executing"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    DELETED = "deleted"
+    SHARED = "shared"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the calculation has ended."""
+        return self not in UNFINISHED
+
+
+UNFINISHED = frozenset({JobState.CREATED, JobState.SUBMITTED, JobState.EXECUTING})

@@ -1,0 +1,301 @@
+"""Client of the dbserver: jobs, logs, outputs and the engine's calls, as value types and our errors.
+
+One connection, usable from several threads. Calls that change something carry a request id, so they can
+be sent again and take effect once.
+"""
+
+from __future__ import annotations
+
+import datetime
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from quakegrid import rpc, values
+from quakegrid.api.v1 import (
+    engine_calls_pb2,
+    engine_calls_pb2_grpc,
+    job_logs_pb2,
+    job_logs_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    outputs_pb2,
+    outputs_pb2_grpc,
+)
+from quakegrid.config import Settings
+from quakegrid.job_states import JobState
+
+__all__ = ["DbClient", "Job", "JobState", "LogLine", "Output"]
+
+SERVICE = "dbserver"
+# Far above what any call takes: a server that hangs is an error, not a reason to wait.
+CALL_TIMEOUT_S = 60.0
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+PAGE_SIZE = 1000
+_TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+Response = TypeVar("Response")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row of the job table; times are aware, in UTC; `size_mb` is in units of 1024 * 1024 bytes."""
+
+    id: int
+    description: str
+    user_name: str
+    calculation_mode: str
+    hazard_calculation_id: int | None
+    state: JobState
+    is_running: bool
+    start_time: datetime.datetime
+    stop_time: datetime.datetime | None
+    ds_calc_dir: str
+    pid: int | None
+    size_mb: float | None
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a job's log; `id` is 0 until it is stored."""
+
+    log_time: datetime.datetime
+    level: str
+    process: str
+    message: str
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output of a job: a dataset of its datastore that can be exported."""
+
+    id: int
+    job_id: int
+    display_name: str
+    ds_key: str
+    size_mb: float | None
+
+
+class DbClient:
+    """A connection to the dbserver.
+
+    Args:
+        settings: say where it is and hold the authkey.
+        retry_s: how long a call is tried again while the dbserver does not answer; 0: one try.
+    Every method raises `PeerUnreachableError` if the dbserver does not answer, and the error that the
+    dbserver's own words belong to (`NotFoundError`, `StateError`, `UsageError`) if it refuses.
+    """
+
+    def __init__(self, settings: Settings, retry_s: float = 0.0) -> None:
+        self._address = settings.dbserver_address
+        self._retry_s = retry_s
+        self._channel = rpc.open_channel(self._address, settings.authkey)
+        self._jobs = jobs_pb2_grpc.JobsStub(self._channel)
+        self._logs = job_logs_pb2_grpc.JobLogsStub(self._channel)
+        self._outputs = outputs_pb2_grpc.OutputsStub(self._channel)
+        self._calls = engine_calls_pb2_grpc.EngineCallsStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def create_job(
+        self,
+        *,
+        data_dir: str,
+        calculation_mode: str,
+        description: str,
+        user_name: str,
+        hazard_calculation_id: int | None = None,
+        host: str = "",
+    ) -> Job:
+        """Create a job; its datastore will be `<data_dir>/calc_<id>.hdf5`."""
+        request = jobs_pb2.CreateJobRequest(
+            request_id=uuid.uuid4().hex,
+            calculation_mode=calculation_mode,
+            description=description,
+            user_name=user_name,
+            hazard_calculation_id=hazard_calculation_id,
+            data_dir=data_dir,
+            host=host,
+        )
+        return decode_job(self._call(self._jobs.CreateJob, request).job)
+
+    def get_job(self, job_id: int, user_name: str = "") -> Job:
+        """A job, or the nth last one (of this user) if the id is negative."""
+        request = jobs_pb2.GetJobRequest(job_id=job_id, user_name=user_name)
+        return decode_job(self._call(self._jobs.GetJob, request).job)
+
+    def list_jobs(self, limit: int = 50, user_name: str = "", states: Sequence[JobState] = ()) -> list[Job]:
+        """The newest jobs, at most `limit`; without states, all but the deleted ones."""
+        numbers = [encode_state(state) for state in states]
+        jobs: list[Job] = []
+        token = ""
+        while len(jobs) < limit:
+            request = jobs_pb2.ListJobsRequest(
+                page_size=min(limit - len(jobs), PAGE_SIZE),
+                page_token=token,
+                user_name=user_name,
+                states=numbers,
+            )
+            response = self._call(self._jobs.ListJobs, request)
+            jobs.extend(map(decode_job, response.jobs))
+            token = response.next_page_token
+            if not token:
+                break
+        return jobs
+
+    def transition(self, job_id: int, state: JobState, reason: str = "") -> Job:
+        """Move a job to another state; no change if it is there. `StateError`: the move is illegal."""
+        request = jobs_pb2.TransitionJobRequest(job_id=job_id, state=encode_state(state), reason=reason)
+        return decode_job(self._call(self._jobs.TransitionJob, request).job)
+
+    def delete_job(self, job_id: int, user_name: str, *, delete_files: bool) -> list[str]:
+        """Delete a job; returns the paths of its datastore files."""
+        request = jobs_pb2.DeleteJobRequest(job_id=job_id, user_name=user_name, delete_files=delete_files)
+        return list(self._call(self._jobs.DeleteJob, request).paths)
+
+    def append_log(self, job_id: int, lines: Iterable[LogLine]) -> int:
+        """Store lines on the disk of the dbserver, whatever their ids; returns how many."""
+        encoded = [
+            job_logs_pb2.LogLine(
+                log_time=values.to_timestamp(line.log_time),
+                level=line.level,
+                process=line.process,
+                message=line.message,
+            )
+            for line in lines
+        ]
+        request = job_logs_pb2.AppendLogRequest(job_id=job_id, request_id=uuid.uuid4().hex, lines=encoded)
+        self._call(self._logs.AppendLog, request)
+        return len(encoded)
+
+    def list_log(self, job_id: int, tail_count: int = 0) -> Iterator[LogLine]:
+        """The lines of a job's log, or its last `tail_count` (up to 10000), in order."""
+        token = ""
+        while True:
+            request = job_logs_pb2.ListLogRequest(
+                job_id=job_id, page_size=PAGE_SIZE, page_token=token, tail_count=tail_count
+            )
+            response = self._call(self._logs.ListLog, request)
+            yield from map(_decode_line, response.lines)
+            token = response.next_page_token
+            if not token:
+                return
+
+    def tail_log(self, job_id: int, after_id: int = 0) -> Iterator[LogLine]:
+        """The lines after an id and each new one as it comes, until the job has ended."""
+        retries = _Retries(self._retry_s)
+        while True:
+            stream = self._logs.TailLog(job_logs_pb2.TailLogRequest(job_id=job_id, after_id=after_id))
+            try:
+                for response in stream:
+                    retries = _Retries(self._retry_s)
+                    for line in response.lines:
+                        after_id = line.id
+                        yield _decode_line(line)
+            except grpc.RpcError as exc:
+                if not retries.may_go_on(exc):
+                    raise rpc.translate(exc, SERVICE, self._address) from exc
+            else:
+                return
+            finally:
+                stream.cancel()  # type: ignore[no-untyped-call]
+
+    def list_outputs(self, job_id: int) -> list[Output]:
+        """The outputs of a job, by id."""
+        outputs: list[Output] = []
+        token = ""
+        while True:
+            request = outputs_pb2.ListOutputsRequest(job_id=job_id, page_size=PAGE_SIZE, page_token=token)
+            response = self._call(self._outputs.ListOutputs, request)
+            outputs.extend(map(_decode_output, response.outputs))
+            token = response.next_page_token
+            if not token:
+                return outputs
+
+    def call(self, action: str, *args: Any, user_name: str = "") -> Any:
+        """Run one of upstream's named actions or SQL; rows come as `RowValue` and `TableValue`.
+
+        Raises:
+            TypeError: an argument is of no type that engine calls carry.
+        """
+        request = engine_calls_pb2.CallRequest(
+            request_id=uuid.uuid4().hex, action=action, args=map(values.encode, args), user_name=user_name
+        )
+        return values.decode(self._call(self._calls.Call, request).result)
+
+    def _call(self, method: Callable[..., Response], request: Any) -> Response:
+        retries = _Retries(self._retry_s)
+        while True:
+            try:
+                return method(request, timeout=CALL_TIMEOUT_S)
+            except grpc.RpcError as exc:
+                if not retries.may_go_on(exc):
+                    raise rpc.translate(exc, SERVICE, self._address) from exc
+
+
+class _Retries:
+    """Pauses between the tries of one call, growing and with jitter, until the time is up."""
+
+    def __init__(self, retry_s: float) -> None:
+        self._end_s = time.monotonic() + retry_s
+        self._pause_s = FIRST_PAUSE_S
+
+    def may_go_on(self, exc: grpc.RpcError) -> bool:
+        """Pause and say whether to try again."""
+        pause_s = self._pause_s * random.uniform(0.5, 1.5)  # noqa: S311  jitter needs no secrecy
+        if exc.code() not in _TRANSIENT or time.monotonic() + pause_s > self._end_s:
+            return False
+        time.sleep(pause_s)
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        return True
+
+
+def encode_state(state: JobState) -> jobs_pb2.JobState.ValueType:
+    """A state as a number of the protocol."""
+    return jobs_pb2.JobState.Value(f"JOB_STATE_{state.name}")
+
+
+def decode_job(job: jobs_pb2.Job) -> Job:
+    """A job message as a value."""
+    return Job(
+        id=job.id,
+        description=job.description,
+        user_name=job.user_name,
+        calculation_mode=job.calculation_mode,
+        hazard_calculation_id=job.hazard_calculation_id if job.HasField("hazard_calculation_id") else None,
+        state=JobState(jobs_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()),
+        is_running=job.is_running,
+        start_time=values.from_timestamp(job.start_time),
+        stop_time=values.from_timestamp(job.stop_time) if job.HasField("stop_time") else None,
+        ds_calc_dir=job.ds_calc_dir,
+        pid=job.pid if job.HasField("pid") else None,
+        size_mb=job.size_mb if job.HasField("size_mb") else None,
+        host=job.host,
+    )
+
+
+def _decode_line(line: job_logs_pb2.LogLine) -> LogLine:
+    return LogLine(values.from_timestamp(line.log_time), line.level, line.process, line.message, line.id)
+
+
+def _decode_output(output: outputs_pb2.Output) -> Output:
+    size_mb = output.size_mb if output.HasField("size_mb") else None
+    return Output(output.id, output.job_id, output.display_name, output.ds_key, size_mb)

@@ -1,0 +1,87 @@
+"""ZeroMQ sockets of the lanes: CURVE on both ends, and who may connect.
+
+Knows keys and socket options; knows no message. Whoever binds lets in only peers that prove the
+cluster's client key (ZAP, RFC 27), whoever connects proves it and checks the server's.
+"""
+
+from __future__ import annotations
+
+import zmq
+
+from quakegrid import security
+
+PROTOCOL_VERSION = 1
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+_HANDSHAKE_TIMEOUT_MS = 5_000
+
+
+def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey: str) -> zmq.Socket[bytes]:
+    """The ROUTER of a lane; `serve_zap` must run in the same context.
+
+    Raises:
+        zmq.ZMQError: the port is taken.
+    """
+    keys = security.curve_keys(authkey)
+    router = context.socket(zmq.ROUTER)
+    router.curve_server = True
+    router.curve_secretkey = keys.server_secret
+    router.curve_publickey = keys.server_public
+    router.zap_domain = b"quakegrid"
+    router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    _set_common(router)
+    router.bind(endpoint)
+    return router
+
+
+def connect_dealer(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey: str, identity: bytes
+) -> zmq.Socket[bytes]:
+    """A DEALER that talks to a lane under a name that survives reconnections.
+
+    Args:
+        context: of the calling process.
+        endpoint: such as "tcp://10.0.0.1:1912".
+        authkey: the cluster's secret.
+        identity: 1 to 255 bytes, unique on the lane, not starting with a zero byte.
+    """
+    keys = security.curve_keys(authkey)
+    dealer = context.socket(zmq.DEALER)
+    dealer.curve_serverkey = keys.server_public
+    dealer.curve_secretkey = keys.client_secret
+    dealer.curve_publickey = keys.client_public
+    dealer.setsockopt(zmq.ROUTING_ID, identity)
+    dealer.setsockopt(zmq.RECONNECT_IVL, 50)
+    dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
+    _set_common(dealer)
+    dealer.connect(endpoint)
+    return dealer
+
+
+def open_zap(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    """The socket on which ZeroMQ asks about each new connection; poll it and call `answer_zap`."""
+    zap = context.socket(zmq.REP)
+    zap.linger = 0
+    zap.bind(ZAP_ENDPOINT)
+    return zap
+
+
+def answer_zap(zap: zmq.Socket[bytes], client_public: bytes) -> bool:
+    """Answer one question of ZeroMQ's: let in exactly the cluster's client key; tells whether it did."""
+    version, request_id, _domain, _address, _identity, mechanism, *credentials = zap.recv_multipart()
+    key = security.z85_encode(credentials[0]) if mechanism == b"CURVE" and credentials else b""
+    is_ours = key == client_public
+    code, text = (b"200", b"OK") if is_ours else (b"400", b"unknown key")
+    zap.send_multipart([version, request_id, code, text, b"", b""])
+    return is_ours
+
+
+def _set_common(socket: zmq.Socket[bytes]) -> None:
+    socket.linger = 0
+    socket.setsockopt(zmq.SNDHWM, 0)
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 15)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_TIMEOUT_MS)

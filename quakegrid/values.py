@@ -1,0 +1,143 @@
+"""Codec between Python values and the typed protobuf `Value` that engine calls carry.
+
+Takes what upstream's dbcmd passes and returns: None, bool, int, float, str, datetime, list, tuple,
+dict with text keys, rows and tables. Knows neither the engine's classes nor the network.
+"""
+
+from __future__ import annotations
+
+import datetime
+import numbers
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from quakegrid.api.v1 import engine_calls_pb2 as pb
+
+INT64_LIMIT = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class RowValue:
+    """One row of a query: field names and as many values; `row["field"]` looks a value up."""
+
+    fields: tuple[str, ...]
+    values: tuple[Any, ...]
+
+    def __getitem__(self, field: str) -> Any:
+        return self.values[self.fields.index(field)]
+
+
+@dataclass(frozen=True, slots=True)
+class TableValue:
+    """All rows of a query; iterating gives `RowValue`s."""
+
+    fields: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def __iter__(self) -> Iterator[RowValue]:
+        return (RowValue(self.fields, row) for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> RowValue:
+        return RowValue(self.fields, self.rows[index])
+
+
+def to_timestamp(value: datetime.datetime) -> Timestamp:
+    """Encode an instant; a naive datetime counts as UTC."""
+    stamp = Timestamp()
+    stamp.FromDatetime(value)
+    return stamp
+
+
+def from_timestamp(stamp: Timestamp) -> datetime.datetime:
+    """Decode an instant as an aware datetime in UTC."""
+    return stamp.ToDatetime(tzinfo=datetime.UTC)
+
+
+def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0911  one line a type
+    """Encode a Python value.
+
+    Raises:
+        TypeError: the value, or one inside it, is of no type that a `Value` can hold.
+        OverflowError: an integer needs more than 64 bits.
+    """
+    match value:
+        case None:
+            return pb.Value(none=True)
+        case bool():
+            return pb.Value(boolean=value)
+        case str():
+            return pb.Value(text=value)
+        case numbers.Integral():  # numpy's integers too
+            return pb.Value(integer=_int64(int(value)))
+        case numbers.Real():
+            return pb.Value(real=float(value))
+        case datetime.datetime():
+            return pb.Value(time=to_timestamp(value))
+        case list():
+            return pb.Value(list=_encode_items(value))
+        case tuple():
+            return pb.Value(tuple=_encode_items(value))
+        case dict():
+            return pb.Value(dictionary=_encode_dictionary(value))
+        case RowValue():
+            return pb.Value(row=pb.Row(fields=value.fields, values=map(encode, value.values)))
+        case TableValue():
+            return pb.Value(table=pb.Table(fields=value.fields, rows=map(_encode_items, value.rows)))
+        case _:
+            raise TypeError(f"{value!r} is not a simple type")
+
+
+def decode(value: pb.Value) -> Any:  # noqa: PLR0911  one line a type
+    """Decode into a Python value; times become naive datetimes in UTC, as upstream has them.
+
+    Raises:
+        TypeError: the value holds none of the kinds we know.
+    """
+    kind = value.WhichOneof("kind")
+    match kind:
+        case "none":
+            return None
+        case "boolean" | "integer" | "real" | "text":
+            return getattr(value, kind)
+        case "time":
+            return value.time.ToDatetime()
+        case "list":
+            return [decode(item) for item in value.list.items]
+        case "tuple":
+            return tuple(decode(item) for item in value.tuple.items)
+        case "dictionary":
+            return dict(zip(value.dictionary.keys, map(decode, value.dictionary.values), strict=True))
+        case _:
+            return _decode_rows(value)
+
+
+def _decode_rows(value: pb.Value) -> RowValue | TableValue:
+    if value.HasField("row"):
+        return RowValue(tuple(value.row.fields), tuple(map(decode, value.row.values)))
+    if value.HasField("table"):
+        rows = (tuple(map(decode, row.items)) for row in value.table.rows)
+        return TableValue(tuple(value.table.fields), tuple(rows))
+    raise TypeError("a value without a kind")
+
+
+def _int64(number: int) -> int:
+    if not -INT64_LIMIT <= number < INT64_LIMIT:
+        raise OverflowError(f"the integer {number} needs more than 64 bits")
+    return number
+
+
+def _encode_items(items: Iterable[Any]) -> pb.Values:
+    return pb.Values(items=map(encode, items))
+
+
+def _encode_dictionary(dictionary: dict[Any, Any]) -> pb.Dictionary:
+    keys: Sequence[Any] = list(dictionary)
+    if not all(isinstance(key, str) for key in keys):
+        raise TypeError(f"a dictionary with keys other than text: {keys!r}")
+    return pb.Dictionary(keys=keys, values=map(encode, dictionary.values()))

@@ -1,0 +1,80 @@
+"""The agent process: one event loop for gRPC, the unix socket and the template's reports.
+
+Exit codes: 0 stopped by a signal, 1 failed, 2 settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import grpc
+
+from quakegrid import rpc, run_records, security
+from quakegrid.api.v1 import agent_pb2_grpc
+from quakegrid.config import LOOPBACK, Settings, check_listen, load_settings
+from quakegrid.errors import QuakeGridError
+from services.agent.agent import Agent
+from services.agent.local import SOCKET_NAME, LocalSocket
+from services.agent.server import AgentServicer
+
+STOP_GRACE_S = 1.0
+
+
+async def serve(settings: Settings) -> int:
+    """Serve until a signal.
+
+    Raises:
+        QuakeGridError: the port is taken.
+    """
+    check_listen(settings, settings.agent_listen, "the agent")
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+    agent = Agent(settings)
+    agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), server)
+    address = f"{settings.agent_listen}:{settings.agent_port}"
+    try:
+        server.add_secure_port(address, security.server_credentials(settings.authkey))
+    except RuntimeError:
+        raise QuakeGridError(
+            f"the agent cannot listen on {address}: the port is in use or the address is not ours; "
+            "see [zworkers] ctrl_port and [agent] listen in openquake.cfg"
+        ) from None
+    agent.start_template()
+    local = LocalSocket(agent, settings.run_dir / SOCKET_NAME)
+    local.start()
+    await server.start()
+    record = run_records.write_record(settings, "agent", f"{LOOPBACK}:{settings.agent_port}")
+    await stopped.wait()
+    await agent.stop()
+    local.stop()
+    await server.stop(STOP_GRACE_S)
+    record.unlink(missing_ok=True)
+    return 0
+
+
+def run(state_dir: Path | None) -> int:
+    """Serve with the settings of `state_dir`; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        return asyncio.run(serve(load_settings(state_dir)))
+    except QuakeGridError as exc:
+        print(f"agent: {exc}", file=sys.stderr)
+        return exc.exit_code
+
+
+def main() -> int:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(prog="python -m services.agent", description="QuakeGrid's agent")
+    parser.add_argument("--state-dir", type=Path, help="state directory of the cluster")
+    return run(parser.parse_args().state_dir)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

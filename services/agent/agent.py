@@ -1,0 +1,303 @@
+"""The agent's heart: orders to the template, its reports, and who is told of them.
+
+Runs in one event loop. The roster decides which worker gets which core; this module starts, stops and
+counts, and is the only one that does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from quakegrid import __version__
+from quakegrid.api.v1 import agent_pb2
+from quakegrid.config import Settings
+from quakegrid.errors import QuakeGridError
+from services.agent.exits import describe_exit, exit_code
+from services.agent.packets import receive_packet, send_packet, write_memfd
+from services.agent.roster import Life, Member, Roster
+
+log = logging.getLogger("quakegrid.agent")
+STOP_GRACE_S = 2.0
+
+DriverEnd = Callable[[int], None]
+
+
+class Agent:
+    """Workers and drivers of this node.
+
+    Args:
+        settings: of the cluster.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.node = socket.gethostname()
+        self._roster = Roster(sorted(os.sched_getaffinity(0)))
+        self._watchers: set[asyncio.Queue[agent_pb2.WatchResponse]] = set()
+        self._commands: dict[str, str] = {}
+        self._driver_ends: dict[str, DriverEnd] = {}
+        self._driver_forks: dict[str, asyncio.Future[int]] = {}
+        self._driver_numbers = itertools.count(1)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._template: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self.template_state = "warming"
+        self.engine_version = ""
+
+    # --- the template
+
+    def start_template(self) -> None:
+        """Start the template; its state is told to the watchers as it changes."""
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", "services.agent.template", str(self._settings.state_dir)]
+        with theirs:
+            self._template = subprocess.Popen(
+                [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
+        asyncio.get_running_loop().add_reader(self._control, self._read_template)
+
+    async def stop(self) -> None:
+        """End every child, gently first, and the template."""
+        for member in list(self._roster.members.values()):
+            self._end(member, is_forced=False)
+        if self._control is None or self._template is None:
+            return
+        deadline = asyncio.get_running_loop().time() + 2 * STOP_GRACE_S
+        while self._roster.members and asyncio.get_running_loop().time() < deadline:
+            await asyncio.wait([asyncio.ensure_future(self._changed())], timeout=STOP_GRACE_S)
+        if self._control.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._control.close()
+        self._template.kill()  # what is left of its children dies with it
+        self._template.wait()
+
+    async def _changed(self) -> None:
+        queue = self.watch()
+        queue.get_nowait()
+        try:
+            await queue.get()
+        finally:
+            self.unwatch(queue)
+
+    def _read_template(self) -> None:
+        assert self._control is not None
+        try:
+            packet, _fds = receive_packet(self._control)
+        except ConnectionResetError:
+            packet = {}
+        match packet.get("report"):
+            case "warm":
+                self.template_state, self.engine_version = "warm", packet["engine_version"]
+                log.info("template_warm engine=%s in_s=%.1f", self.engine_version, packet["duration_s"])
+                self._publish_status()
+            case "failed":
+                self.template_state = f"failed: {packet['reason']}"
+                log.error("template_failed reason=%s", packet["reason"])
+                self._publish_status()
+            case "forked":
+                self._on_forked(packet["name"], packet["pid"])
+            case "exited":
+                self._on_exited(packet["pid"], packet["status"], packet["peak_memory_bytes"])
+            case None:
+                self._on_template_gone()
+
+    def _on_template_gone(self) -> None:
+        """The template is dead, and its children with it; start another unless it cannot work."""
+        assert self._control is not None and self._template is not None
+        asyncio.get_running_loop().remove_reader(self._control)
+        self._control.close()
+        status = self._template.wait()
+        log.error("template_exited status=%s", status)
+        for member in list(self._roster.members.values()):
+            del self._roster.members[member.name]
+            self._report_exit(member, signal.SIGKILL, 0)
+        if not self.template_state.startswith("failed"):
+            self.template_state = "warming"
+            self.start_template()
+        self._publish_status()
+
+    # --- workers
+
+    def start_workers(self, request: agent_pb2.StartWorkersRequest) -> list[Member]:
+        """Fork workers, as many as cores are free.
+
+        Raises:
+            QuakeGridError: the template is not ready.
+        """
+        if self.template_state != "warm":
+            raise QuakeGridError(f"the template of {self.node} is not ready: {self.template_state}")
+        started: list[Member] = []
+        for ref in request.workers:
+            started += self._roster.take_cores(ref.session_id, [ref.worker_id])
+        if not started:
+            return []
+        setup_fd = write_memfd("worker_setup", request.worker_setup)
+        for member in started:
+            worker = {
+                "worker_id": member.name,
+                "session_id": member.session_id,
+                "lane_endpoint": request.lane_endpoint,
+                "node": self.node,
+                "core": member.core,
+                "memory_bytes": self._settings.agent_memory_bytes,
+            }
+            self._order({"order": "fork_worker", "name": member.name, "worker": worker}, [setup_fd])
+        os.close(setup_fd)
+        self._publish_status()
+        return started
+
+    def stop_workers(self, session_id: int, names: Sequence[str], *, is_forced: bool) -> int:
+        """Terminate workers, then kill what is left; returns how many there were."""
+        members = self._roster.on_stop(session_id=session_id, names=names)
+        for member in members:
+            self._end(member, is_forced=is_forced)
+        return len(members)
+
+    # --- drivers
+
+    async def start_driver(
+        self, request: dict[str, Any], events_fd: int, stdio: Sequence[int], on_end: DriverEnd
+    ) -> str:
+        """Fork a driver; `on_end` is called with its exit code. Returns its name on the roster.
+
+        Args:
+            request: `argv`, `cwd`, `environ`, `mode` of the command line.
+            events_fd: where the driver writes its events.
+            stdio: descriptors for 0, 1 and 2.
+            on_end: called once.
+        """
+        name = f"driver-{next(self._driver_numbers)}"
+        self._roster.add_driver(name)
+        self._commands[name] = " ".join(request["argv"])
+        self._driver_ends[name] = on_end
+        request_fd = write_memfd("driver_request", json.dumps(request).encode())
+        self._order({"order": "fork_driver", "name": name}, [request_fd, events_fd, *stdio])
+        os.close(request_fd)
+        self._publish_status()
+        return name
+
+    def signal_driver(self, name: str, number: int) -> None:
+        """Pass a signal on to a driver."""
+        member = self._roster.members.get(name)
+        if member and member.pid:
+            self._signal(member, number)
+
+    def stop_driver(self, pid: int) -> bool:
+        """Kill a driver; tells whether there was one."""
+        for member in self._roster.drivers:
+            if member.pid == pid:
+                self._end(member, is_forced=True)
+                return True
+        return False
+
+    def end_driver(self, name: str) -> None:
+        """Terminate a driver whose command line is gone."""
+        member = self._roster.members.get(name)
+        if member:
+            self._end(member, is_forced=False)
+
+    # --- what is told to others
+
+    def watch(self) -> asyncio.Queue[agent_pb2.WatchResponse]:
+        """A queue that starts with the status and gets every change."""
+        queue: asyncio.Queue[agent_pb2.WatchResponse] = asyncio.Queue()
+        queue.put_nowait(agent_pb2.WatchResponse(status=self.status()))
+        self._watchers.add(queue)
+        return queue
+
+    def unwatch(self, queue: asyncio.Queue[agent_pb2.WatchResponse]) -> None:
+        """Stop filling a queue of `watch`."""
+        self._watchers.discard(queue)
+
+    def status(self) -> agent_pb2.AgentStatus:
+        """The node as it is now."""
+        workers = [
+            agent_pb2.WorkerStatus(
+                worker_id=member.name, session_id=member.session_id, pid=member.pid, core=member.core
+            )
+            for member in self._roster.workers
+        ]
+        drivers = [
+            agent_pb2.DriverStatus(pid=member.pid, command=self._commands[member.name])
+            for member in self._roster.drivers
+        ]
+        return agent_pb2.AgentStatus(
+            node=self.node,
+            core_count=len(self._roster.cores),
+            template_state=self.template_state,
+            workers=workers,
+            drivers=drivers,
+            version=__version__,
+            engine_version=self.engine_version,
+        )
+
+    # --- inside
+
+    def _order(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        assert self._control is not None
+        send_packet(self._control, packet, fds)
+
+    def _end(self, member: Member, *, is_forced: bool) -> None:
+        """Terminate a member and kill it after a grace; kill at once when forced."""
+        member.life = Life.STOPPING
+        if not member.pid:
+            return  # `_on_forked` sees that it is stopping
+        self._signal(member, signal.SIGKILL if is_forced else signal.SIGTERM)
+        if not is_forced and member.name not in self._timers:
+            loop = asyncio.get_running_loop()
+            self._timers[member.name] = loop.call_later(
+                STOP_GRACE_S, self._signal, member, signal.SIGKILL
+            )
+
+    def _signal(self, member: Member, number: int) -> None:
+        if self._control is not None and self._control.fileno() >= 0:
+            self._order({"order": "signal", "pid": member.pid, "signal": int(number)})
+
+    def _on_forked(self, name: str, pid: int) -> None:
+        member = self._roster.on_forked(name, pid)
+        if member.life is Life.STOPPING:
+            self._end(member, is_forced=True)
+
+    def _on_exited(self, pid: int, status: int, peak_memory_bytes: int) -> None:
+        member = self._roster.on_exited(pid)
+        if member:
+            self._report_exit(member, status, peak_memory_bytes)
+            self._publish_status()
+
+    def _report_exit(self, member: Member, status: int, peak_memory_bytes: int) -> None:
+        timer = self._timers.pop(member.name, None)
+        if timer:
+            timer.cancel()
+        self._commands.pop(member.name, None)
+        on_end = self._driver_ends.pop(member.name, None)
+        if on_end:
+            on_end(exit_code(status))
+            return
+        is_clean = status == 0 or member.life is Life.STOPPING
+        if not is_clean:
+            log.warning("worker_exited worker=%s reason=%s", member.name, describe_exit(status))
+        exited = agent_pb2.WorkerExited(
+            worker_id=member.name,
+            session_id=member.session_id,
+            reason=describe_exit(status),
+            peak_memory_bytes=peak_memory_bytes,
+            is_clean=is_clean,
+        )
+        self._publish(agent_pb2.WatchResponse(worker_exited=exited))
+
+    def _publish_status(self) -> None:
+        self._publish(agent_pb2.WatchResponse(status=self.status()))
+
+    def _publish(self, message: agent_pb2.WatchResponse) -> None:
+        for queue in self._watchers:
+            queue.put_nowait(message)

@@ -1,0 +1,167 @@
+"""The agent's unix socket: command lines of this machine ask for drivers here.
+
+One JSON line with three descriptors asks for a driver; JSON lines come back: what the driver tells, then
+its exit code. Lines that follow the request pass signals on. When the command line goes away its
+driver is terminated. Only the agent's own user may connect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Any
+
+from services.agent.agent import Agent
+
+log = logging.getLogger("quakegrid.agent")
+SOCKET_NAME = "agent.sock"
+MAX_REQUEST_BYTES = 8 << 20
+
+
+class LocalSocket:
+    """Listens on a unix socket and serves each connection in a task.
+
+    Args:
+        agent: forks the drivers.
+        path: of the socket; its folder is private to the user.
+    """
+
+    def __init__(self, agent: Agent, path: Path) -> None:
+        self._agent, self._path = agent, path
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def start(self) -> None:
+        """Bind, private to this user, and accept."""
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path.unlink(missing_ok=True)
+        umask = os.umask(0o177)
+        try:
+            self._listener.bind(str(self._path))
+        finally:
+            os.umask(umask)
+        self._listener.listen(64)
+        self._listener.setblocking(False)
+        self._spawn_accept()
+
+    def stop(self) -> None:
+        """Close the socket and every connection."""
+        for task in self._tasks:
+            task.cancel()
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    def _spawn_accept(self) -> None:
+        self._keep(asyncio.get_running_loop().create_task(self._accept()))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, _ = await loop.sock_accept(self._listener)
+            self._keep(loop.create_task(self._serve(connection)))
+
+    async def _serve(self, connection: socket.socket) -> None:
+        fds: list[int] = []
+        try:
+            with connection:
+                connection.setblocking(False)
+                if _peer_uid(connection) not in (os.getuid(), 0):
+                    return
+                request, fds, rest = await _read_request(connection)
+                await self._drive(connection, request, fds, rest)
+        except (ConnectionError, ValueError, KeyError) as exc:
+            log.warning("local_request_refused reason=%r", exc)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    async def _drive(
+        self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if self._agent.template_state.startswith("failed"):
+            reason = self._agent.template_state
+            await _send(loop, connection, {"event": "refused", "message": f"the template {reason}"})
+            return
+        if self._agent.template_state != "warm":
+            await _send(loop, connection, {"event": "warming"})
+        ended: asyncio.Future[int] = loop.create_future()
+        name = await self._agent.start_driver(
+            request, connection.fileno(), fds, lambda code: ended.done() or ended.set_result(code)
+        )
+        listening = loop.create_task(self._pass_signals(connection, name, rest))
+        try:
+            await asyncio.wait([ended, listening], return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():  # the command line is gone
+                self._agent.end_driver(name)
+                return
+            await _send(loop, connection, {"event": "exit", "code": ended.result()})
+        finally:
+            listening.cancel()
+
+    async def _pass_signals(self, connection: socket.socket, name: str, rest: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        buffer = rest
+        while True:
+            *lines, buffer = buffer.split(b"\n")
+            for line in lines:
+                self._agent.signal_driver(name, int(json.loads(line)["signal"]))
+            try:
+                data = await loop.sock_recv(connection, 4096)
+            except ConnectionError:
+                return
+            if not data:
+                return
+            buffer += data
+
+
+def _peer_uid(connection: socket.socket) -> int:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+async def _read_request(connection: socket.socket) -> tuple[dict[str, Any], list[int], bytes]:
+    """Read the request line and its descriptors; returns what came after the line too."""
+    buffer, fds = b"", []
+    while b"\n" not in buffer:
+        await _readable(connection)
+        data, received, _flags, _address = socket.recv_fds(connection, 1 << 16, 3)
+        fds += received
+        buffer += data
+        if not data or len(buffer) > MAX_REQUEST_BYTES:
+            for fd in fds:
+                os.close(fd)
+            raise ValueError("the request was cut short or is too large")
+    line, _, rest = buffer.partition(b"\n")
+    request = json.loads(line)
+    if len(fds) != 3 or not {"argv", "cwd", "environ", "mode"} <= request.keys():
+        for fd in fds:
+            os.close(fd)
+        raise ValueError("the request lacks descriptors or fields")
+    return request, fds, rest
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(connection, lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(connection)
+
+
+async def _send(loop: asyncio.AbstractEventLoop, connection: socket.socket, event: dict[str, Any]) -> None:
+    try:
+        await loop.sock_sendall(connection, json.dumps(event).encode() + b"\n")
+    except ConnectionError as exc:
+        log.info("command_line_gone reason=%s", exc)

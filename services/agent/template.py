@@ -1,0 +1,204 @@
+"""The template: imports the engine once, then forks workers and drivers on request.
+
+Single-threaded by construction, and it never opens an HDF5 file, a socket to the cluster or a log
+file: whatever it did would be inherited by all its children. It reaps its children and reports each
+exit at once. It dies with its agent, and its children die with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from quakegrid.config import Settings, load_settings
+from services.agent.packets import read_memfd, receive_packet, send_packet
+
+PR_SET_PDEATHSIG = 1
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+EXIT_CRASHED = 70
+
+
+class Template:
+    """The loop that forks and reaps.
+
+    Args:
+        settings: of the cluster.
+        control: our end of the agent's control socket.
+        wakeup: readable when a child ended.
+        run_driver: what a forked driver runs: the request, the event stream's descriptor.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        control: socket.socket,
+        wakeup: int,
+        run_driver: Callable[[dict[str, Any], int], int],
+    ) -> None:
+        self._settings, self._control, self._wakeup = settings, control, wakeup
+        self._run_driver = run_driver
+        self._children: set[int] = set()
+
+    def run(self) -> None:
+        """Serve until the agent's end closes."""
+        poller = select.poll()
+        poller.register(self._control, select.POLLIN)
+        poller.register(self._wakeup, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            if self._wakeup in ready:
+                os.read(self._wakeup, 4096)
+                self._reap()
+            if self._control.fileno() in ready:
+                packet, fds = receive_packet(self._control)
+                if not packet:
+                    return
+                self._obey(packet, fds)
+
+    def _obey(self, packet: dict[str, Any], fds: list[int]) -> None:
+        match packet["order"]:
+            case "fork_worker":
+                self._fork(packet["name"], lambda: self._live_as_worker(packet, fds[0]))
+            case "fork_driver":
+                self._fork(packet["name"], lambda: self._live_as_driver(fds))
+            case "signal":
+                # Ours and not reaped, so the pid cannot have become somebody else's.
+                if packet["pid"] in self._children:
+                    os.kill(packet["pid"], packet["signal"])
+        for fd in fds:
+            os.close(fd)
+
+    def _fork(self, name: str, live: Callable[[], int]) -> None:
+        threads = len(os.listdir("/proc/self/task"))
+        if threads != 1:
+            raise RuntimeError(f"the template has {threads} threads and must not fork")
+        pid = os.fork()
+        if pid == 0:
+            self._become_child(live)
+        self._children.add(pid)
+        send_packet(self._control, {"report": "forked", "name": name, "pid": pid})
+
+    def _become_child(self, live: Callable[[], int]) -> NoReturn:
+        code = EXIT_CRASHED
+        try:
+            die_with_parent()
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._control.close()
+            code = live()
+        except SystemExit as exc:
+            code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+            if isinstance(exc.code, str):
+                print(exc.code, file=sys.stderr)
+        except BaseException:  # noqa: BLE001: the child's last frame
+            traceback.print_exc()
+            code = 1
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                try:
+                    stream.flush()
+                except (OSError, ValueError):
+                    code = code or 1
+            os._exit(code)
+
+    def _live_as_worker(self, packet: dict[str, Any], setup_fd: int) -> int:
+        from services.agent.worker import WorkerOrder, run_worker  # noqa: PLC0415: loaded after the fork guard
+
+        order = WorkerOrder(**packet["worker"], setup=read_memfd(os.dup(setup_fd)))
+        return run_worker(order, self._settings.authkey)
+
+    def _live_as_driver(self, fds: list[int]) -> int:
+        request_fd, events_fd, *stdio = (os.dup(fd) for fd in fds)
+        for number, fd in enumerate(stdio):
+            os.dup2(fd, number)
+            os.close(fd)
+        for fd in fds:
+            os.close(fd)
+        request = json.loads(read_memfd(request_fd))
+        return self._run_driver(request, events_fd)
+
+    def _reap(self) -> None:
+        while self._children:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            self._children.discard(pid)
+            peak_bytes = usage.ru_maxrss * 1024
+            send_packet(
+                self._control,
+                {"report": "exited", "pid": pid, "status": status, "peak_memory_bytes": peak_bytes},
+            )
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill us when our parent ends, also if it was killed."""
+    parent = os.getppid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:  # it ended before the call
+        os._exit(EXIT_CRASHED)
+
+
+def preload(settings: Settings) -> tuple[str, Callable[[dict[str, Any], int], int]]:
+    """Import what workers and drivers will need; returns the engine's version and the driver's main.
+
+    Raises:
+        EngineMissingError: the engine is not installed, or not a version that we know.
+    """
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = "1"
+    from quakegrid.engine import driver  # noqa: PLC0415: the environment must be set first
+
+    version = driver.preload(settings)
+    import services.agent.worker  # noqa: F401, PLC0415
+
+    return version, driver.main
+
+
+def main() -> int:
+    """Preload, report, serve; started by the agent only."""
+    die_with_parent()
+    control = socket.socket(fileno=int(sys.argv[2]))
+    settings = load_settings(Path(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the agent
+    wakeup, wakeup_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)
+    start_s = time.monotonic()
+    try:
+        version, run_driver = preload(settings)
+    except Exception as exc:  # noqa: BLE001: whatever an import raises is the state that `status` shows
+        traceback.print_exc()
+        send_packet(control, {"report": "failed", "reason": f"{type(exc).__name__}: {exc}"[:1000]})
+        return 1
+    gc.collect()
+    gc.freeze()  # collections in the children leave the shared pages alone
+    duration_s = time.monotonic() - start_s
+    send_packet(control, {"report": "warm", "engine_version": version, "duration_s": duration_s})
+    Template(settings, control, wakeup, run_driver).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The broker's side of its lane processes: start one, talk to it, see it die.
+
+Knows the control socket; knows neither tasks nor payloads. One lane serves every session for now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+from quakegrid.config import Settings
+from quakegrid.errors import QuakeGridError
+from quakegrid.wire.v1 import lane_pb2
+
+log = logging.getLogger("quakegrid.broker")
+START_TIMEOUT_S = 20.0
+PACKET_BYTES = 1 << 16
+
+
+class LaneProcess:
+    """One running lane.
+
+    Args:
+        settings: of the cluster.
+        port: TCP port of the lane.
+        on_counts: called with each report of counters.
+        on_death: called once when the process is gone unasked.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        port: int,
+        *,
+        on_counts: Callable[[lane_pb2.LaneCounts], None],
+        on_death: Callable[[], None],
+    ) -> None:
+        self.port = port
+        self.endpoint = f"tcp://{settings.broker_host}:{port}"
+        self._on_counts, self._on_death = on_counts, on_death
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setblocking(False)
+        arguments = ["--state-dir", str(settings.state_dir), "--endpoint", f"tcp://{settings.broker_listen}:{port}"]
+        command = [sys.executable, "-m", "services.broker.lane", *arguments]
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, "--control-fd", str(theirs.fileno())], pass_fds=[theirs.fileno()]
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id of the lane."""
+        return self._process.pid
+
+    async def wait_until_ready(self) -> None:
+        """Wait for the lane to listen.
+
+        Raises:
+            QuakeGridError: it cannot, such as when its port is taken.
+        """
+        loop = asyncio.get_running_loop()
+        packet = await asyncio.wait_for(loop.sock_recv(self._control, PACKET_BYTES), START_TIMEOUT_S)
+        message = lane_pb2.ControlMessage.FromString(packet)
+        if not packet or message.ready.error:
+            reason = message.ready.error or "its process ended at once"
+            raise QuakeGridError(
+                f"the lane on port {self.port} did not start: {reason}; "
+                "see [dbserver] receiver_ports in openquake.cfg"
+            )
+        loop.add_reader(self._control, self._read)
+
+    def send(self, message: lane_pb2.ControlMessage) -> None:
+        """Tell the lane something; a dead lane is reported by `on_death`, not here."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._control.send(message.SerializeToString())
+
+    def stop(self) -> None:
+        """Close our end, which ends the lane, and wait for it."""
+        asyncio.get_running_loop().remove_reader(self._control)
+        self._control.close()
+        try:
+            self._process.wait(timeout=2.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _read(self) -> None:
+        try:
+            packet = self._control.recv(PACKET_BYTES)
+        except ConnectionResetError:
+            packet = b""
+        if packet:
+            self._on_counts(lane_pb2.ControlMessage.FromString(packet).counts)
+            return
+        asyncio.get_running_loop().remove_reader(self._control)
+        log.error("lane_died port=%d pid=%d status=%s", self.port, self.pid, self._process.wait())
+        self._on_death()

@@ -1,0 +1,60 @@
+"""The broker's gRPC face: decode, call the broker, encode."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+
+from quakegrid import errors
+from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
+from services.broker.broker import Broker
+
+
+class BrokerServicer(broker_pb2_grpc.BrokerServicer):
+    """See protos/quakegrid/api/v1/broker.proto."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def OpenSession(  # type: ignore[override]  # noqa: N802
+        self,
+        request: broker_pb2.OpenSessionRequest,
+        context: grpc.aio.ServicerContext[broker_pb2.OpenSessionRequest, broker_pb2.OpenSessionResponse],
+    ) -> AsyncIterator[broker_pb2.OpenSessionResponse]:
+        try:
+            session = self._broker.open_session(request)
+        except errors.StateError as exc:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(exc))
+        try:
+            while True:
+                yield await session.events.get()
+        finally:
+            await self._broker.end_session(session)
+
+    async def AbortJob(  # type: ignore[override]  # noqa: N802
+        self,
+        request: broker_pb2.AbortJobRequest,
+        context: grpc.aio.ServicerContext[broker_pb2.AbortJobRequest, broker_pb2.AbortJobResponse],
+    ) -> broker_pb2.AbortJobResponse:
+        try:
+            was_running = await self._broker.abort_job(request.job_id, request.user_name)
+        except errors.NotFoundError as exc:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(exc))
+        except errors.PeerUnreachableError as exc:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(exc))
+        return broker_pb2.AbortJobResponse(was_running=was_running)
+
+    async def GetStatus(  # type: ignore[override]  # noqa: N802
+        self,
+        request: broker_pb2.GetStatusRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext[broker_pb2.GetStatusRequest, broker_pb2.GetStatusResponse],  # noqa: ARG002
+    ) -> broker_pb2.GetStatusResponse:
+        return self._broker.status()
+
+    async def WaitForNodes(  # type: ignore[override]  # noqa: N802
+        self,
+        request: broker_pb2.WaitForNodesRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext[broker_pb2.WaitForNodesRequest, broker_pb2.WaitForNodesResponse],  # noqa: ARG002
+    ) -> broker_pb2.WaitForNodesResponse:
+        return broker_pb2.WaitForNodesResponse(nodes=await self._broker.wait_for_nodes())

@@ -1,0 +1,88 @@
+"""The dbserver process: `python -m services.dbserver [--state-dir DIR]`.
+
+Concurrency: gRPC's threads answer calls, reading through connections of their own; one writer thread
+owns the connection that writes. The main thread waits for a signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Never
+
+from quakegrid import config, run_records
+from quakegrid.config import Settings
+from quakegrid.errors import QuakeGridError
+from services.dbserver.server import DbServer
+
+STOP_TIMEOUT_S = 5.0
+EXIT_CLEAN = 0
+EXIT_FAILED = 1
+EXIT_FORCED = 4
+logger = logging.getLogger("dbserver")
+
+
+def main() -> int:
+    """Serve until a signal comes; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="dbserver", description="Serve the job and log database.")
+    parser.add_argument("--state-dir", type=Path, help="state of the embedded cluster")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        settings = config.load_settings(args.state_dir)
+        config.check_listen(settings, settings.dbserver_listen, "dbserver")
+        return serve(settings)
+    except QuakeGridError as exc:
+        print(f"dbserver: {exc}", file=sys.stderr)
+        return exc.exit_code
+
+
+def serve(settings: Settings) -> int:
+    """Run the dbserver of these settings until a signal comes or its writer dies."""
+    stop = threading.Event()
+    has_died = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            _exit_now(EXIT_FORCED)
+        stop.set()
+
+    def on_death() -> None:
+        has_died.set()
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    server = DbServer(settings.database, settings.authkey, on_death)
+    is_clean = True
+    record: Path | None = None
+    try:
+        server.listen(settings.dbserver_listen, settings.dbserver_port)
+        address = f"{settings.dbserver_listen}:{settings.dbserver_port}"
+        record = run_records.write_record(settings, "dbserver", address)
+        logger.info("dbserver_started address=%s file=%s", address, settings.database)
+        stop.wait()
+    finally:
+        is_clean = server.close(STOP_TIMEOUT_S)
+        if record:
+            record.unlink(missing_ok=True)
+    logger.info("dbserver_stopped clean=%s", is_clean)
+    code = EXIT_FAILED if has_died.is_set() else EXIT_CLEAN
+    if not is_clean:
+        _exit_now(code or EXIT_FORCED)  # a thread that hangs would keep the interpreter
+    return code
+
+
+def _exit_now(code: int) -> Never:
+    logging.shutdown()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""What an engine call may do: upstream's named actions, and the SQL that the engine itself sends.
+
+SQL that writes is matched word by word with the texts of upstream's commands; all other SQL is a
+SELECT or a PRAGMA and runs on a connection that cannot write.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quakegrid.errors import UsageError
+from services.dbserver import faults, job_actions, output_actions, sql_templates, tag_actions
+from services.dbserver.database import Session
+
+_NAME = re.compile(r"\w+")
+_WRITING_SQL = (
+    "UPDATE job SET ds_calc_dir = ?x WHERE id=?x",
+    "UPDATE job SET hazard_calculation_id=?x WHERE id=?x",
+    "DELETE FROM job WHERE calculation_mode='workflow' AND not relevant",
+    "DELETE FROM job WHERE id in (?X)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something an engine call does: `run(session)` returns its result."""
+
+    run: Callable[[Session], Any]
+    is_writing: bool = False
+    # Must not be part of a transaction.
+    is_alone: bool = False
+
+
+# ---- actions on the database as such
+
+
+def fetch(session: Session, templ: str, *args: Any) -> Any:
+    """Rows of a query."""
+    return _read(session, templ, *args)
+
+
+def getpid(_session: Session) -> int:
+    """Process id of the dbserver."""
+    return os.getpid()
+
+
+def get_path(_session: Session) -> str:
+    """Where the dbserver's code is; the engine's own path only the driver knows."""
+    return str(Path(__file__).parent)
+
+
+def get_dbpath(session: Session) -> str:
+    """The database file."""
+    return str(session.path)
+
+
+def db_version(session: Session) -> str:
+    """Version of upstream's schema."""
+    return str(session.query("SELECT max(version) FROM revision_info").rows[0][0])
+
+
+def check_outdated(_session: Session) -> None:
+    """None: our own migrations run when the dbserver starts."""
+
+
+def upgrade_db(_session: Session) -> list[str]:
+    """The upgrades that this call made: none."""
+    return []
+
+
+def what_if_I_upgrade(session: Session, _extract_scripts: str) -> str:
+    """What an upgrade would do: nothing."""
+    return f"Your database is already updated at version {db_version(session)}."
+
+
+_OWN = (fetch, getpid, get_path, get_dbpath, db_version, check_outdated, upgrade_db, what_if_I_upgrade)
+_READING: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (*_OWN, *job_actions.READING, *output_actions.READING, *tag_actions.READING)
+}
+_WRITING: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (*job_actions.WRITING, *output_actions.WRITING, *tag_actions.WRITING)
+}
+NAMES = frozenset(_READING | _WRITING)
+
+
+def resolve(action: str, args: list[Any]) -> Action:
+    """What a call means.
+
+    Args:
+        action: name of an action, or SQL with upstream's placeholders.
+        args: its arguments.
+    Raises:
+        UsageError: there is no such action, or the arguments do not fit it.
+        ForbiddenSqlError: SQL that writes and is none of the engine's own.
+    """
+    if not _NAME.fullmatch(action) or action.upper() == "VACUUM":
+        return _resolve_sql(action, args)
+    function = _READING.get(action) or _WRITING.get(action)
+    if function is None:
+        raise UsageError(_unknown(action))
+    try:
+        inspect.signature(function).bind(None, *args)
+    except TypeError as exc:
+        raise UsageError(f"{action} was called with the wrong arguments: {exc}") from None
+    return Action(lambda session: _run(function, action, session, args), is_writing=action in _WRITING)
+
+
+def _run(function: Callable[..., Any], name: str, session: Session, args: list[Any]) -> Any:
+    try:
+        return function(session, *args)
+    except (TypeError, ValueError, AttributeError, KeyError) as exc:  # an argument of the wrong kind
+        raise UsageError(f"{name} refuses its arguments: {exc!r}") from exc
+
+
+def _resolve_sql(sql: str, args: list[Any]) -> Action:
+    plain = _normalise(sql)
+    if plain == "vacuum":
+        return Action(lambda session: session.execute("VACUUM").lastrowid, is_writing=True, is_alone=True)
+    if plain.startswith(("select", "pragma")):
+        return Action(lambda session: _read(session, sql, *args))
+    if plain in map(_normalise, _WRITING_SQL):
+        return Action(lambda session: session.execute(sql, *args).lastrowid, is_writing=True)
+    raise faults.ForbiddenSqlError(
+        "this SQL would write, or is none: give a SELECT, or one of the actions (`quakegrid oq db --help`)"
+    )
+
+
+def _read(session: Session, sql: str, *args: Any) -> Any:
+    table = session.query(sql, *args)
+    return table if table.fields else None
+
+
+def _normalise(sql: str) -> str:
+    return " ".join(sql_templates.strip_comments(sql).split()).rstrip("; ").lower()
+
+
+def _unknown(action: str) -> str:
+    if action.startswith("workers_"):
+        return f"{action} is not for the dbserver: the broker starts and stops workers"
+    return f"the dbserver knows no action {action!r}; it has {', '.join(sorted(NAMES))}"

@@ -1,0 +1,205 @@
+"""Changes to rows of the job table that more than one service makes.
+
+All run in the writer's thread, inside a transaction.
+"""
+
+from __future__ import annotations
+
+import datetime
+import posixpath
+from dataclasses import dataclass
+from typing import Any
+
+from quakegrid.errors import NotFoundError, StateError, UsageError
+from quakegrid.job_states import JobState
+from quakegrid.values import RowValue
+from services.dbserver import transitions
+from services.dbserver.database import Session
+from services.dbserver.transitions import Move
+
+COLUMNS = frozenset(
+    {
+        "description",
+        "user_name",
+        "calculation_mode",
+        "hazard_calculation_id",
+        "status",
+        "is_running",
+        "start_time",
+        "stop_time",
+        "relevant",
+        "ds_calc_dir",
+        "pid",
+        "size_mb",
+        "host",
+        "workflow_id",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a job starts with."""
+
+    data_dir: str
+    calculation_mode: str
+    description: str
+    user_name: str
+    hazard_calculation_id: int | None = None
+    host: str | None = None
+    workflow_id: int | None = None
+
+
+def now_utc() -> datetime.datetime:
+    """This instant."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+def parse_state(text: Any) -> JobState:
+    """A state by its name.
+
+    Raises:
+        UsageError: there is no such state.
+    """
+    try:
+        return JobState(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no state of a job; give one of {', '.join(JobState)}") from None
+
+
+def get_row(session: Session, job_id: int) -> RowValue:
+    """The row of a job.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    row = session.first("SELECT * FROM job WHERE id=?x", job_id)
+    if row is None:
+        raise missing(job_id)
+    return row
+
+
+def missing(job_id: int, user_name: str = "") -> NotFoundError:
+    """The error for a job that is not there."""
+    whose = f" of {user_name}" if user_name else ""
+    return NotFoundError(f"there is no job {job_id}{whose}; `quakegrid jobs list` shows those there are")
+
+
+def find_row(session: Session, job_id: int, user_name: str = "") -> RowValue | None:
+    """The row of a job, or of the nth last one that is not deleted if the id is negative."""
+    condition: dict[str, Any] = {"user_name": user_name} if user_name else {}
+    if job_id > 0:
+        return session.first("SELECT * FROM job WHERE ?A", {"id": job_id} | condition)
+    rows = session.query(
+        "SELECT * FROM job WHERE ?A AND status != 'deleted' ORDER BY id DESC LIMIT ?x", condition, -job_id
+    )
+    return rows[-1] if len(rows) else None
+
+
+def create(session: Session, job: NewJob) -> int:
+    """Insert a job in state created; its datastore is `<data_dir>/calc_<id>`."""
+    fields = {
+        "is_running": 1,
+        "description": job.description,
+        "user_name": job.user_name,
+        "calculation_mode": job.calculation_mode,
+        "ds_calc_dir": job.data_dir,
+        "hazard_calculation_id": job.hazard_calculation_id,
+        "host": job.host,
+        "relevant": job.calculation_mode != "workflow",
+        "workflow_id": job.workflow_id or None,
+    }
+    job_id = session.execute(
+        "INSERT INTO job (?S) VALUES (?X)", list(fields), list(fields.values())
+    ).lastrowid
+    assert job_id is not None
+    ds_calc_dir = posixpath.join(job.data_dir, f"calc_{job_id}")
+    session.execute("UPDATE job SET ds_calc_dir=?x WHERE id=?x", ds_calc_dir, job_id)
+    return job_id
+
+
+def update(session: Session, job_id: int, fields: dict[str, Any]) -> Move:
+    """Set columns of a job; a new `status` only if the move is legal, the other columns in any case.
+
+    Raises:
+        UsageError: no columns, an unknown column or an unknown state.
+    """
+    if not fields or not fields.keys() <= COLUMNS:
+        raise UsageError(
+            f"a job has no columns {sorted(fields.keys() - COLUMNS)}; give some of {sorted(COLUMNS)}"
+        )
+    move = Move.MADE
+    if "status" in fields:
+        move = _judge(session, job_id, parse_state(fields["status"]))
+    if move is Move.ILLEGAL:
+        held_back = {"status", "is_running", "start_time", "stop_time"}
+        fields = {key: value for key, value in fields.items() if key not in held_back}
+    if fields:
+        session.execute("UPDATE job SET ?D WHERE id=?x", fields, job_id)
+    session.touched_jobs.add(job_id)
+    return move
+
+
+def transition(session: Session, job_id: int, state: JobState, reason: str = "") -> bool:
+    """Move a job to another state; False if it was there already.
+
+    Raises:
+        NotFoundError: there is no such job.
+        StateError: the move is illegal.
+    """
+    current = JobState(get_row(session, job_id)["status"])
+    match transitions.judge(current, state):
+        case Move.ALREADY_THERE:
+            return False
+        case Move.ILLEGAL:
+            raise StateError(f"job {job_id} is {current} and cannot become {state}")
+    fields: dict[str, Any] = {"status": state, "is_running": not state.is_final}
+    if state is JobState.EXECUTING:
+        fields["start_time"] = now_utc()
+    elif state in (JobState.COMPLETE, JobState.FAILED, JobState.ABORTED) and current is not JobState.SHARED:
+        fields["stop_time"] = now_utc()
+    session.execute("UPDATE job SET ?D WHERE id=?x", fields, job_id)
+    level = {JobState.FAILED: "ERROR", JobState.ABORTED: "WARNING"}.get(state)
+    if reason and level:
+        append_log(session, job_id, [(now_utc(), level, "quakegrid", reason)])
+    session.touched_jobs.add(job_id)
+    return True
+
+
+def append_log(session: Session, job_id: int, lines: list[tuple[datetime.datetime, str, str, str]]) -> None:
+    """Store log lines: time, level, process, message."""
+    fields = ("job_id", "timestamp", "level", "process", "message")
+    session.insert_all("log", fields, [(job_id, *line) for line in lines])
+    session.touched_jobs.add(job_id)
+
+
+def delete(session: Session, job_id: int, user_name: str, *, is_forced: bool = False) -> list[str]:
+    """Delete a job with all that hangs on it; returns the paths of its datastore files.
+
+    Raises:
+        NotFoundError: there is no such job.
+        StateError: other jobs depend on it, or it belongs to another user.
+    """
+    if not is_forced:
+        query = "SELECT id FROM job WHERE hazard_calculation_id=?x AND status != 'deleted'"
+        dependents = [row["id"] for row in session.query(query, job_id)]
+        if dependents:
+            raise StateError(
+                f"Cannot delete calculation {job_id}: there are calculations dependent from it: {dependents}"
+            )
+    row = session.first("SELECT user_name, ds_calc_dir FROM job WHERE id=?x", job_id)
+    if row is None:
+        raise NotFoundError(f"Cannot delete calculation {job_id}: ID does not exist")
+    if row["user_name"] != user_name:
+        raise StateError(
+            f"Cannot delete calculation {job_id}: it belongs to {row['user_name']} and you are {user_name}"
+        )
+    session.execute("DELETE FROM job WHERE id=?x", job_id)
+    session.touched_jobs.add(job_id)
+    return [f"{row['ds_calc_dir']}.hdf5", f"{row['ds_calc_dir']}_tmp.hdf5"]
+
+
+def _judge(session: Session, job_id: int, wanted: JobState) -> Move:
+    """As `transitions.judge`; a job that does not exist makes every move, to no effect."""
+    row = session.first("SELECT status FROM job WHERE id=?x", job_id)
+    return Move.MADE if row is None else transitions.judge(JobState(row["status"]), wanted)

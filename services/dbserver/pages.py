@@ -1,0 +1,41 @@
+"""Lists in pages: sizes and tokens. A token is the id of the page's last row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quakegrid.errors import UsageError
+
+# Above every id: where a list starts that runs backwards.
+LAST = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class PageSize:
+    """How many rows a page has, if not asked for and at most."""
+
+    default: int
+    largest: int
+
+    def clamp(self, wanted: int) -> int:
+        """The size of a page for what was asked; 0 means the default.
+
+        Raises:
+            UsageError: it is negative.
+        """
+        if wanted < 0:
+            raise UsageError(f"page_size is {wanted}; give 1 to {self.largest}, or 0 for {self.default}")
+        return min(wanted or self.default, self.largest)
+
+
+def parse_token(token: str, *, start: int) -> int:
+    """The id that a page token names; `start` for the first page.
+
+    Raises:
+        UsageError: the token is none of ours.
+    """
+    if not token:
+        return start
+    if not (token.isascii() and token.isdigit() and len(token) < 19):
+        raise UsageError(f"{token!r} is no page token of this list")
+    return int(token)

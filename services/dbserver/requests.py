@@ -1,0 +1,76 @@
+"""Writing requests that take effect once, however often they are sent.
+
+The first answer is stored in the same transaction as the change; a repeated request id gets it back.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from quakegrid.errors import UsageError
+from services.dbserver.database import Session
+from services.dbserver.writer import Writer
+
+MAX_ID_LENGTH = 64
+# Clients retry for minutes; a day is beyond any of them.
+KEPT = "-1 day"
+FORGET_EVERY_COUNT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A serialized response, and whether an earlier call made it."""
+
+    result: bytes
+    is_repeated: bool
+
+
+class Requests:
+    """Runs writing requests once each."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._counter = itertools.count()
+
+    def run_once(
+        self, request_id: str, kind: str, work: Callable[[Session], bytes], *, user_name: str = ""
+    ) -> Answer:
+        """Do `work` unless this request id was answered before.
+
+        Args:
+            request_id: at most 64 characters, chosen by the caller.
+            kind: what is asked for; a request id cannot be used for another kind.
+            work: runs in the writer's thread; returns the serialized response.
+            user_name: who asks.
+        Raises:
+            UsageError: the request id is missing, too long, or used for something else.
+        """
+        if not 0 < len(request_id) <= MAX_ID_LENGTH:
+            raise UsageError(f"a request needs a request_id of 1 to 64 characters, not {request_id!r}")
+
+        def once(session: Session) -> Answer:
+            return _once(session, request_id, kind, work)
+
+        if next(self._counter) % FORGET_EVERY_COUNT == 0:
+            self._writer.run(_forget_old)
+        return self._writer.run(once, user_name)
+
+
+def _once(session: Session, request_id: str, kind: str, work: Callable[[Session], bytes]) -> Answer:
+    row = session.first("SELECT kind, result FROM quakegrid_request WHERE request_id=?x", request_id)
+    if row is None:
+        result = work(session)
+        session.execute(
+            "INSERT INTO quakegrid_request (request_id, kind, result) VALUES (?X)",
+            (request_id, kind, result),
+        )
+        return Answer(result, is_repeated=False)
+    if row["kind"] != kind:
+        raise UsageError(f"the request_id {request_id} was used for {row['kind']} before, not for {kind}")
+    return Answer(row["result"], is_repeated=True)
+
+
+def _forget_old(session: Session) -> None:
+    session.execute("DELETE FROM quakegrid_request WHERE time < datetime('now', ?x)", KEPT)

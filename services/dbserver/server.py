@@ -1,0 +1,109 @@
+"""The running dbserver: its database, its services and its port, opened and closed in order."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+
+from quakegrid import rpc, security
+from quakegrid.api.v1 import engine_calls_pb2_grpc, job_logs_pb2_grpc, jobs_pb2_grpc, outputs_pb2_grpc
+from quakegrid.errors import QuakeGridError
+from services.dbserver import schema
+from services.dbserver.database import Readers
+from services.dbserver.engine_calls_server import EngineCallsServicer
+from services.dbserver.faults import StatusCodes
+from services.dbserver.followers import Followers
+from services.dbserver.job_logs_server import MAX_FOLLOWERS, JobLogsServicer
+from services.dbserver.jobs_server import JobsServicer
+from services.dbserver.outputs_server import OutputsServicer
+from services.dbserver.requests import Requests
+from services.dbserver.writer import Writer
+
+CALL_THREADS = 32
+
+
+class DbServer:
+    """Serves one database file on one port until it is closed.
+
+    Raises:
+        QuakeGridError: the file is served by another, is not ours, cannot be written, or the port is taken.
+    """
+
+    def __init__(self, path: Path, authkey: str, on_death: Callable[[], None]) -> None:
+        self._lock = schema.lock_database(path)
+        try:
+            schema.prepare_database(path)
+            self._followers = Followers()
+            self._readers = Readers(path)
+            self._writer = Writer(path, on_commit=self._followers.ring, on_death=on_death)
+        except BaseException:
+            self._lock.close()
+            raise
+        self._authkey = authkey
+        self._server = grpc.server(
+            ThreadPoolExecutor(CALL_THREADS + MAX_FOLLOWERS, thread_name_prefix="call"),
+            interceptors=[StatusCodes()],
+            options=rpc.SERVER_OPTIONS,
+        )
+        self._add_services()
+
+    def listen(self, host: str, port: int) -> None:
+        """Serve on a port.
+
+        Raises:
+            QuakeGridError: the address is not ours to take.
+        """
+        _check_free(host, port)
+        credentials = security.server_credentials(self._authkey)
+        try:
+            self._server.add_secure_port(f"{host}:{port}", credentials)
+        except RuntimeError as exc:
+            raise _bind_error(host, port, str(exc)) from exc
+        self._server.start()
+
+    def close(self, timeout_s: float) -> bool:
+        """Refuse new calls, finish running ones, close the file; False if some did not end in time."""
+        stopped = self._server.stop(timeout_s * 0.6)
+        self._followers.close()
+        is_clean = stopped.wait(timeout_s * 0.7)
+        self._readers.interrupt()
+        self._writer.close(timeout_s * 0.3)
+        if is_clean:
+            self._readers.close()
+        self._lock.close()
+        return is_clean
+
+    def _add_services(self) -> None:
+        requests = Requests(self._writer)
+        jobs_pb2_grpc.add_JobsServicer_to_server(
+            JobsServicer(self._readers, self._writer, requests), self._server
+        )
+        job_logs_pb2_grpc.add_JobLogsServicer_to_server(
+            JobLogsServicer(self._readers, requests, self._followers), self._server
+        )
+        outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(self._readers), self._server)
+        engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(
+            EngineCallsServicer(self._readers, self._writer, requests), self._server
+        )
+
+
+def _check_free(host: str, port: int) -> None:
+    """Try the address with a plain socket first: gRPC would print pages on a failure."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as exc:
+        raise _bind_error(host, port, exc.strerror or str(exc)) from exc
+
+
+def _bind_error(host: str, port: int, reason: str) -> QuakeGridError:
+    return QuakeGridError(
+        f"dbserver cannot listen on {host} port {port}: {reason}; "
+        "stop what uses the port, or set [dbserver] port or listen in openquake.cfg"
+    )

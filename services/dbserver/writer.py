@@ -1,0 +1,170 @@
+"""The one thread that writes: a bounded queue in front of the write connection.
+
+Everything that waits goes into one transaction (group commit), each request in a savepoint of its
+own, so that one that fails takes nothing with it. An answer means that the change is on the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from quakegrid.errors import PeerUnreachableError, QuakeGridError
+from services.dbserver import database, faults
+from services.dbserver.database import Session
+
+T = TypeVar("T")
+Work = Callable[[Session], T]
+
+# Longer queues would only add memory: every waiting request blocks one of the server's threads.
+QUEUE_LENGTH = 256
+logger = logging.getLogger("dbserver")
+
+
+@dataclass(slots=True)
+class _Request:
+    """Work that waits to be done, and where its result goes."""
+
+    work: Work[Any]
+    user_name: str = ""
+    is_alone: bool = False
+    done: Future[Any] = field(default_factory=Future)
+    result: Any = None
+    error: Exception | None = None
+
+
+class Writer:
+    """Owns the write connection and its thread.
+
+    `on_commit` gets the jobs whose state or log changed; `on_death` is called if the thread dies.
+    Both run in the writer's thread.
+    """
+
+    def __init__(
+        self, path: Path, *, on_commit: Callable[[set[int]], None], on_death: Callable[[], None]
+    ) -> None:
+        self._path = path
+        self._connection = database.connect_writer(path)
+        self._queue: queue.Queue[_Request | None] = queue.Queue(QUEUE_LENGTH)
+        self._on_commit = on_commit
+        self._on_death = on_death
+        self._is_closed = False
+        self._is_ending = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Work[T], user_name: str = "") -> T:
+        """Do `work` in the writer's thread and return its result once it is on the disk."""
+        result: T = self._submit(_Request(work, user_name))
+        return result
+
+    def run_alone(self, work: Work[T], user_name: str = "") -> T:
+        """The same for what must not be in a transaction, such as VACUUM."""
+        result: T = self._submit(_Request(work, user_name, is_alone=True))
+        return result
+
+    def close(self, timeout_s: float) -> None:
+        """Finish what waits, refuse more, close the connection."""
+        self._is_closed = True
+        self._queue.put(None)
+        self._thread.join(timeout_s)
+
+    def _submit(self, request: _Request) -> Any:
+        if self._is_closed:
+            raise PeerUnreachableError("the dbserver is stopping")
+        self._queue.put(request)
+        return request.done.result()
+
+    def _run(self) -> None:
+        try:
+            while not self._is_ending:
+                self._write(self._next_batch())
+            self._connection.close()
+        except BaseException:
+            logger.exception("writer_died")
+            self._on_death()
+            raise
+        finally:
+            self._is_closed = True
+            self._refuse_rest()
+
+    def _next_batch(self) -> list[_Request]:
+        """Wait for a request and take all that wait with it."""
+        batch: list[_Request] = []
+        request = self._queue.get()
+        while request is not None:
+            batch.append(request)
+            try:
+                request = self._queue.get_nowait()
+            except queue.Empty:
+                return batch
+        self._is_ending = True
+        return batch
+
+    def _refuse_rest(self) -> None:
+        while not self._queue.empty():
+            request = self._queue.get_nowait()
+            if request is not None:
+                request.done.set_exception(PeerUnreachableError("the dbserver is stopping"))
+
+    def _write(self, batch: list[_Request]) -> None:
+        for request in batch:
+            if request.is_alone:
+                self._commit([request], is_transaction=False)
+        together = [request for request in batch if not request.is_alone]
+        if together:
+            self._commit(together, is_transaction=True)
+
+    def _commit(self, requests: list[_Request], *, is_transaction: bool) -> None:
+        touched_jobs: set[int] = set()
+        try:
+            if is_transaction:
+                self._connection.execute("BEGIN IMMEDIATE")
+            for request in requests:
+                touched_jobs |= self._attempt(request, is_transaction=is_transaction)
+            if is_transaction:
+                self._connection.execute("COMMIT")
+        except sqlite3.Error as exc:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._fail(requests, faults.from_sqlite(exc, self._path))
+            return
+        except QuakeGridError as exc:  # SQLite gave up the whole transaction
+            self._fail(requests, exc)
+            return
+        for request in requests:
+            if request.error is None:
+                request.done.set_result(request.result)
+            else:
+                request.done.set_exception(request.error)
+        if touched_jobs:
+            self._on_commit(touched_jobs)
+
+    def _fail(self, requests: list[_Request], exc: Exception) -> None:
+        for request in requests:
+            request.done.set_exception(exc)
+
+    def _attempt(self, request: _Request, *, is_transaction: bool) -> set[int]:
+        """Do one request; its error stays its own, unless SQLite gave up the whole transaction."""
+        session = Session(self._connection, self._path, request.user_name)
+        if is_transaction:
+            self._connection.execute("SAVEPOINT request")
+        try:
+            request.result = request.work(session)
+        except Exception as exc:
+            if is_transaction and not self._connection.in_transaction:
+                raise
+            if is_transaction:
+                self._connection.execute("ROLLBACK TO request")
+            request.error = exc
+            session.touched_jobs.clear()
+        if is_transaction:
+            self._connection.execute("RELEASE request")
+        return session.touched_jobs

@@ -1,0 +1,1 @@
+"""Tests that run real calculations of the OpenQuake engine."""

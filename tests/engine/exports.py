@@ -1,0 +1,73 @@
+"""Compares the CSV files that two runs of the same calculation exported.
+
+Ids differ between runs, so they are taken off the names of the files; so do the dates in the comment
+line at the top. Columns are matched by their names: the engine orders some of them by the hash of text,
+which differs between processes. All else must agree, row by row: numbers within RTOL and ATOL, text to
+the letter.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from itertools import zip_longest
+from pathlib import Path
+
+RTOL = 1e-5
+ATOL = 1e-8
+SHOWN_COUNT = 5
+
+
+def find_differences(expected_dir: Path, actual_dir: Path) -> list[str]:
+    """Say what differs between the CSV files of two directories; empty when nothing does.
+
+    Args:
+        expected_dir: files as the plain engine exported them.
+        actual_dir: files to judge by them.
+    """
+    expected, actual = _files_by_name(expected_dir), _files_by_name(actual_dir)
+    missing = [f"{name}: not exported" for name in sorted(expected.keys() - actual.keys())]
+    unexpected = [f"{name}: not expected" for name in sorted(actual.keys() - expected.keys())]
+    differences = missing + unexpected
+    for name in sorted(expected.keys() & actual.keys()):
+        found = _differing_rows(_read_rows(expected[name]), _read_rows(actual[name]))
+        differences += [f"{name}: {text}" for text in found[:SHOWN_COUNT]]
+        if len(found) > SHOWN_COUNT:
+            differences.append(f"{name}: {len(found)} rows differ")
+    return differences
+
+
+def _files_by_name(directory: Path) -> dict[str, Path]:
+    """Files by name, without the id of the calculation at its end."""
+    return {re.sub(r"_\d+\.csv$", ".csv", path.name): path for path in directory.rglob("*.csv")}
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream))
+    has_comment = bool(rows and rows[0] and rows[0][0].startswith("#"))
+    return _order_columns(rows[1:] if has_comment else rows)
+
+
+def _order_columns(rows: list[list[str]]) -> list[list[str]]:
+    """Put the columns in the order of their names, which the first row gives."""
+    order = sorted(range(len(rows[0])), key=rows[0].__getitem__) if rows else []
+    return [[row[index] for index in order] if len(row) == len(order) else row for row in rows]
+
+
+def _differing_rows(expected: list[list[str]], actual: list[list[str]]) -> list[str]:
+    return [
+        f"row {number}: expected {want}, got {got}"
+        for number, (want, got) in enumerate(zip_longest(expected, actual), start=1)
+        if want is None or got is None or len(want) != len(got) or not all(map(_is_equal, want, got))
+    ]
+
+
+def _is_equal(want: str, got: str) -> bool:
+    if want == got:
+        return True
+    try:
+        expected, actual = float(want), float(got)
+    except ValueError:
+        return False
+    return abs(actual - expected) <= ATOL + RTOL * abs(expected)
