@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -77,7 +77,8 @@ def end_session(session_id: int) -> None:
         except ProcessLookupError:
             return
         time.sleep(0.02)
-    os.killpg(session_id, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(session_id, signal.SIGKILL)
 
 
 class PlainEngine:

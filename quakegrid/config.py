@@ -178,7 +178,7 @@ class _Reader:
         listen = self.get("dbserver", "listen", "") or host
         broker_host = self.get("broker", "host", "") or host
         broker_listen = self.get("broker", "listen", "") or (listen if broker_host == host else broker_host)
-        agent_listen_default = LOOPBACK if host == LOOPBACK else "0.0.0.0"  # noqa: S104: needs a strong authkey
+        agent_listen_default = LOOPBACK if host == LOOPBACK else "0.0.0.0"  # noqa: S104 - needs a strong authkey
         nodes = "a list such as '10.0.0.1 -1, 10.0.0.2 32' (host and cores, -1 for all)"
         database = self.get("dbserver", "file", "~/oqdata/db.sqlite3") or "~/oqdata/db.sqlite3"
         return Settings(
@@ -224,7 +224,9 @@ def check_listen(settings: Settings, listen: str, service: str) -> None:
     """
     remedy = "run `quakegrid authkey` and put it as [dbserver] authkey into openquake.cfg on every node"
     if not settings.authkey:
-        raise SettingsError(f"{service} has no authkey; `quakegrid up` makes one for this machine, or {remedy}")
+        raise SettingsError(
+            f"{service} has no authkey; `quakegrid up` makes one for this machine, or {remedy}"
+        )
     if len(settings.authkey) < MIN_AUTHKEY_LENGTH and not listen.startswith("127."):
         message = f"{service} refuses to listen on {listen}: the authkey is shorter than 16 characters"
         raise SettingsError(f"{message}; {remedy}")

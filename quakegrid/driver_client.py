@@ -45,7 +45,7 @@ def run_driver(
     connection = _connect(settings)
     with connection:
         stdio = [0, 1, 2] if mode == "oq" else _log_stdio(settings)
-        request = {"argv": list(argv), "cwd": os.getcwd(), "environ": dict(os.environ), "mode": mode}
+        request = {"argv": list(argv), "cwd": str(Path.cwd()), "environ": dict(os.environ), "mode": mode}
         _send_request(connection, request, stdio)
         if mode != "oq":
             for fd in stdio:

@@ -118,6 +118,8 @@ def start(settings: Settings, services: Sequence[str]) -> None:
         for child in reversed(children.values()):
             _end_child(child)
         raise
+    for child in children.values():
+        child.returncode = 0  # services outlive us: this handle must not complain about that
 
 
 def log_path(settings: Settings, service: str) -> Path:

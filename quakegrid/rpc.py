@@ -56,7 +56,9 @@ def open_aio_channel(address: str, authkey: str) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(address, security.channel_credentials(authkey), options=_OPTIONS)
 
 
-def wait_until_ready(channel: grpc.Channel, address: str, what: str, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+def wait_until_ready(
+    channel: grpc.Channel, address: str, what: str, timeout_s: float = CONNECT_TIMEOUT_S
+) -> None:
     """Wait for the connection, handshake included.
 
     Raises:

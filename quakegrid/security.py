@@ -123,7 +123,9 @@ def server_credentials(authkey: str) -> grpc.ServerCredentials:
         return configuration(current)
 
     return grpc.dynamic_ssl_server_credentials(
-        configuration(current), renewed, require_client_authentication=True
+        configuration(current),
+        renewed,  # type: ignore[arg-type] # None means: keep what you have
+        require_client_authentication=True,
     )
 
 
@@ -147,7 +149,7 @@ def _curve_pair(secret: bytes) -> tuple[bytes, bytes]:
 
 def z85_encode(data: bytes) -> bytes:
     """Encode bytes, a multiple of 4 long, as ZeroMQ's Z85 text (RFC 32/Z85)."""
-    text = []
+    text: list[str] = []
     for start in range(0, len(data), 4):
         word = int.from_bytes(data[start : start + 4])
         text.extend(_Z85[word // 85**power % 85] for power in (4, 3, 2, 1, 0))

@@ -59,7 +59,7 @@ def from_timestamp(stamp: Timestamp) -> datetime.datetime:
     return stamp.ToDatetime(tzinfo=datetime.UTC)
 
 
-def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0911  one line a type
+def encode(value: Any) -> pb.Value:  # noqa: C901  one line a type
     """Encode a Python value.
 
     Raises:
@@ -93,7 +93,7 @@ def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0911  one line a type
             raise TypeError(f"{value!r} is not a simple type")
 
 
-def decode(value: pb.Value) -> Any:  # noqa: PLR0911  one line a type
+def decode(value: pb.Value) -> Any:
     """Decode into a Python value; times become naive datetimes in UTC, as upstream has them.
 
     Raises:

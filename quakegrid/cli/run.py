@@ -5,6 +5,7 @@ The driver is asked for before anything heavy is imported: rich comes with its f
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,7 +106,7 @@ def execute(settings: Settings, argv: Sequence[str], *, verbose: bool = False) -
 
             display = progress.open_display(verbose=verbose)
         report.take(event)
-        if event["event"] == "signal":
+        if event["event"] == "signal" and event.get("signal") != signal.SIGWINCH:
             jobs = " and ".join(f"job {job_id}" for job_id in report.open_job_ids())
             event = {"event": "log", "level": "WARNING", "message": f"aborting {jobs or 'the run'} ..."}
         display.show(event)

@@ -20,7 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from openquake.baselib import parallel
+from openquake.baselib import parallel, zeromq
+from openquake.commonlib import logs
 
 from quakegrid import engine_version, errors
 from quakegrid.config import Settings
@@ -46,9 +47,9 @@ def preload(settings: Settings) -> str:
     version = engine_version.check_engine()
     seams.install(settings)
     seams.read_config(os.environ)
-    from openquake.engine import engine  # noqa: PLC0415: after the seams
+    from openquake.engine import engine  # noqa: PLC0415 - after the seams
 
-    engine.poll_queue = lambda job_id, poll_time: None  # noqa: ARG005: the broker's admission is the queue
+    engine.poll_queue = lambda job_id, poll_time: None  # noqa: ARG005 - the broker's admission is the queue
     engine.run_jobs = _run_jobs_in_session(engine.run_jobs)
     from openquake.server import dbserver  # noqa: PLC0415
 
@@ -82,9 +83,9 @@ class DriverProcess:
         """A channel to receive from, or a way back to one."""
         if mode == "bind":
             return self.starmaps.open_channel()
-        if socket_type == parallel.zmq.PUSH:
+        if socket_type == zeromq.zmq.PUSH:
             return self.starmaps.loopback(end_point)
-        return seams.zeromq.Socket(end_point, socket_type, mode, timeout)
+        return zeromq.Socket(end_point, socket_type, mode, timeout)
 
     def dbcmd(self, action: str, *args: Any) -> Any:
         """Call the dbserver."""
@@ -190,8 +191,8 @@ def _enter(request: dict[str, Any]) -> None:
         print("NUMBA_DISABLE_JIT has no effect here: the engine is imported already", file=sys.stderr)
     from openquake.engine import engine  # noqa: PLC0415
 
-    engine._PID = os.getpid()  # noqa: SLF001: read at import, in the template
-    engine._PPID = -1  # noqa: SLF001: a SIGHUP that reaches us means that the terminal is gone
+    engine._PID = os.getpid()  # noqa: SLF001 - read at import, in the template
+    engine._PPID = -1  # noqa: SLF001 - a SIGHUP that reaches us means that the terminal is gone
 
 
 def _oq(argv: Sequence[str]) -> int:
@@ -212,11 +213,11 @@ def _run_jobs_in_session(original: Any) -> Any:
 
     def run_jobs(
         jobctxs: Sequence[Any],
-        concurrent_jobs: int | None = None,  # noqa: ARG001: upstream would start unseamed processes
+        concurrent_jobs: int | None = None,  # noqa: ARG001 - upstream would start unseamed processes
         nodes: int = 1,
-        sbatch: bool = False,  # noqa: FBT002
+        sbatch: bool = False,
         notify_to: str | None = None,
-        precalc: bool = False,  # noqa: FBT002
+        precalc: bool = False,
     ) -> Any:
         driver = seams.process()
         assert isinstance(driver, DriverProcess)
@@ -263,7 +264,7 @@ def _run(argv: Sequence[str], driver: DriverProcess) -> int:
         return _report_end(driver, exc, 4)
     except SystemExit as exc:
         return _report_end(driver, exc, 4 if driver.database.job_ids else 2)
-    except Exception as exc:  # noqa: BLE001: told to the person who waits
+    except Exception as exc:  # noqa: BLE001 - told to the person who waits
         return _report_end(driver, exc, 1 if driver.database.job_ids else 2)
     return _report_end(driver, None, 0, args.export_dir)
 
@@ -273,7 +274,7 @@ def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
     from openquake.engine import engine  # noqa: PLC0415
     from openquake.hazardlib import valid  # noqa: PLC0415
 
-    Path(seams.logs.get_datadir()).mkdir(parents=True, exist_ok=True)
+    Path(logs.get_datadir()).mkdir(parents=True, exist_ok=True)
     parameters = dict(item.split("=", 1) for item in args.param.split(",")) if args.param else {}
     hc_id = None if args.hazard_calculation_id is None else valid.calculation(args.hazard_calculation_id)
     if isinstance(hc_id, int):
@@ -320,5 +321,3 @@ def _report_end(
             paths = sorted(str(path) for path in Path(export_dir).glob(f"*_{job_id}.*"))
             driver.events.tell({"event": "exported", "job_id": job_id, "paths": paths})
     return code
-
-

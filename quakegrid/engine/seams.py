@@ -10,7 +10,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import openquake.baselib
 from openquake.baselib import config, parallel, workerpool, zeromq
@@ -59,7 +59,7 @@ def settings() -> Settings:
 
 def become(process: Process) -> None:
     """Put a driver or a worker behind the seams of this process."""
-    global _process  # noqa: PLW0603: the engine's own seams are module attributes
+    global _process  # noqa: PLW0603 - the engine's own seams are module attributes
     _process = process
 
 
@@ -152,7 +152,7 @@ class _Outbox:
     def __init__(self) -> None:
         self.frames: list[bytes] = []
 
-    def __enter__(self) -> _Outbox:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -169,7 +169,7 @@ class WorkerProcess:
         self.outbox = _Outbox()
         self._database: Database | None = None
 
-    def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:
+    def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:  # noqa: ARG002
         """Refuse: a task cannot start a Starmap."""
         raise RuntimeError("a task cannot submit tasks of its own; yield (function, *args) instead")
 

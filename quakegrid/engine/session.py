@@ -135,7 +135,7 @@ class Session:
         if self._is_closed:
             return
         self._is_closed = True
-        self._stream.cancel()
+        self._stream.cancel()  # type: ignore[no-untyped-call]
         self._channel.close()
         if self._dealer and self._context:
             self._dealer.close(linger=0)

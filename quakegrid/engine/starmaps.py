@@ -12,7 +12,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from openquake.baselib import parallel, zeromq
 
@@ -47,7 +47,7 @@ class Channel:
         self.port = port
         self.results: collections.deque[Any] = collections.deque()
 
-    def __enter__(self) -> Channel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -79,7 +79,7 @@ class _Loopback:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def __enter__(self) -> _Loopback:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -87,7 +87,7 @@ class _Loopback:
 
     def send(self, result: Any) -> None:
         frame = pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
-        self._channel.results.append(pickle.loads(frame))  # noqa: S301: our own bytes
+        self._channel.results.append(pickle.loads(frame))  # noqa: S301 - our own bytes
 
 
 class Starmaps:
@@ -164,7 +164,7 @@ class Starmaps:
 def _results(outcome: LaneOutcome, task: _Pending) -> list[Any]:
     """Upstream's results of an outcome; a lost task becomes an error that the Starmap raises."""
     if not outcome.error:
-        return [pickle.loads(frame.buffer) for frame in outcome.frames]  # noqa: S301: from our worker
+        return [pickle.loads(frame.buffer) for frame in outcome.frames]  # noqa: S301 - from our worker
     monitor = task.monitor.new(operation=f"total {task.operation}")
     monitor.task_no = task.task_no
     traceback = f"in operation {task.operation}, task number {task.task_no}\n"

@@ -1,0 +1,1 @@
+"""The agent: one a node, starts core-limited worker processes on request."""

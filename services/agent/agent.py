@@ -46,7 +46,6 @@ class Agent:
         self._watchers: set[asyncio.Queue[agent_pb2.WatchResponse]] = set()
         self._commands: dict[str, str] = {}
         self._driver_ends: dict[str, DriverEnd] = {}
-        self._driver_forks: dict[str, asyncio.Future[int]] = {}
         self._driver_numbers = itertools.count(1)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._template: subprocess.Popen[bytes] | None = None
@@ -113,7 +112,8 @@ class Agent:
 
     def _on_template_gone(self) -> None:
         """The template is dead, and its children with it; start another unless it cannot work."""
-        assert self._control is not None and self._template is not None
+        assert self._control is not None
+        assert self._template is not None
         asyncio.get_running_loop().remove_reader(self._control)
         self._control.close()
         status = self._template.wait()
@@ -165,7 +165,7 @@ class Agent:
 
     # --- drivers
 
-    async def start_driver(
+    def start_driver(
         self, request: dict[str, Any], events_fd: int, stdio: Sequence[int], on_end: DriverEnd
     ) -> str:
         """Fork a driver; `on_end` is called with its exit code. Returns its name on the roster.
@@ -255,9 +255,7 @@ class Agent:
         self._signal(member, signal.SIGKILL if is_forced else signal.SIGTERM)
         if not is_forced and member.name not in self._timers:
             loop = asyncio.get_running_loop()
-            self._timers[member.name] = loop.call_later(
-                STOP_GRACE_S, self._signal, member, signal.SIGKILL
-            )
+            self._timers[member.name] = loop.call_later(STOP_GRACE_S, self._signal, member, signal.SIGKILL)
 
     def _signal(self, member: Member, number: int) -> None:
         if self._control is not None and self._control.fileno() >= 0:

@@ -95,12 +95,16 @@ class LocalSocket:
         if self._agent.template_state != "warm":
             await _send(loop, connection, {"event": "warming"})
         ended: asyncio.Future[int] = loop.create_future()
-        name = await self._agent.start_driver(
-            request, connection.fileno(), fds, lambda code: ended.done() or ended.set_result(code)
-        )
+
+        def on_end(code: int) -> None:
+            if not ended.done():
+                ended.set_result(code)
+
+        name = self._agent.start_driver(request, connection.fileno(), fds, on_end)
         listening = loop.create_task(self._pass_signals(connection, name, rest))
         try:
-            await asyncio.wait([ended, listening], return_when=asyncio.FIRST_COMPLETED)
+            waits: tuple[asyncio.Future[Any], ...] = (ended, listening)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():  # the command line is gone
                 self._agent.end_driver(name)
                 return
@@ -153,7 +157,12 @@ async def _read_request(connection: socket.socket) -> tuple[dict[str, Any], list
 async def _readable(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(connection, lambda: ready.done() or ready.set_result(None))
+
+    def on_ready() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(connection, on_ready)
     try:
         await ready
     finally:

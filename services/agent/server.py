@@ -20,9 +20,10 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
 
-    async def StartWorkers(  # type: ignore[override]  # noqa: N802
+    async def StartWorkers(  # noqa: N802
         self, request: agent_pb2.StartWorkersRequest, context: Context
     ) -> agent_pb2.StartWorkersResponse:
+        """StartWorkers, see the contract."""
         try:
             members = self._agent.start_workers(request)
         except errors.QuakeGridError as exc:
@@ -30,25 +31,37 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         started = [agent_pb2.StartedWorker(worker_id=m.name, pid=m.pid, core=m.core) for m in members]
         return agent_pb2.StartWorkersResponse(started=started)
 
-    async def StopWorkers(  # type: ignore[override]  # noqa: N802
-        self, request: agent_pb2.StopWorkersRequest, context: Context  # noqa: ARG002
+    async def StopWorkers(  # noqa: N802
+        self,
+        request: agent_pb2.StopWorkersRequest,
+        context: Context,  # noqa: ARG002
     ) -> agent_pb2.StopWorkersResponse:
+        """StopWorkers, see the contract."""
         count = self._agent.stop_workers(request.session_id, request.worker_ids, is_forced=request.force)
         return agent_pb2.StopWorkersResponse(stopped_count=count)
 
-    async def StopDriver(  # type: ignore[override]  # noqa: N802
-        self, request: agent_pb2.StopDriverRequest, context: Context  # noqa: ARG002
+    async def StopDriver(  # noqa: N802
+        self,
+        request: agent_pb2.StopDriverRequest,
+        context: Context,  # noqa: ARG002
     ) -> agent_pb2.StopDriverResponse:
+        """StopDriver, see the contract."""
         return agent_pb2.StopDriverResponse(was_running=self._agent.stop_driver(request.pid))
 
-    async def GetStatus(  # type: ignore[override]  # noqa: N802
-        self, request: agent_pb2.GetAgentStatusRequest, context: Context  # noqa: ARG002
+    async def GetStatus(  # noqa: N802
+        self,
+        request: agent_pb2.GetAgentStatusRequest,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
     ) -> agent_pb2.GetAgentStatusResponse:
+        """GetStatus, see the contract."""
         return agent_pb2.GetAgentStatusResponse(status=self._agent.status())
 
-    async def Watch(  # type: ignore[override]  # noqa: N802
-        self, request: agent_pb2.WatchRequest, context: Context  # noqa: ARG002
+    async def Watch(  # noqa: N802
+        self,
+        request: agent_pb2.WatchRequest,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
     ) -> AsyncIterator[agent_pb2.WatchResponse]:
+        """Watch, see the contract."""
         queue = self._agent.watch()
         try:
             while True:

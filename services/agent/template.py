@@ -86,7 +86,7 @@ class Template:
             os.close(fd)
 
     def _fork(self, name: str, live: Callable[[], int]) -> None:
-        threads = len(os.listdir("/proc/self/task"))
+        threads = len(list(Path("/proc/self/task").iterdir()))
         if threads != 1:
             raise RuntimeError(f"the template has {threads} threads and must not fork")
         pid = os.fork()
@@ -110,7 +110,7 @@ class Template:
             code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
             if isinstance(exc.code, str):
                 print(exc.code, file=sys.stderr)
-        except BaseException:  # noqa: BLE001: the child's last frame
+        except BaseException:  # noqa: BLE001 - the child's last frame
             traceback.print_exc()
             code = 1
         finally:
@@ -122,7 +122,7 @@ class Template:
             os._exit(code)
 
     def _live_as_worker(self, packet: dict[str, Any], setup_fd: int) -> int:
-        from services.agent.worker import WorkerOrder, run_worker  # noqa: PLC0415: loaded after the fork guard
+        from services.agent.worker import WorkerOrder, run_worker  # noqa: PLC0415 - loaded after the fork guard
 
         order = WorkerOrder(**packet["worker"], setup=read_memfd(os.dup(setup_fd)))
         return run_worker(order, self._settings.authkey)
@@ -168,7 +168,7 @@ def preload(settings: Settings) -> tuple[str, Callable[[dict[str, Any], int], in
     """
     for variable in THREAD_VARIABLES:
         os.environ[variable] = "1"
-    from quakegrid.engine import driver  # noqa: PLC0415: the environment must be set first
+    from quakegrid.engine import driver  # noqa: PLC0415 - the environment must be set first
 
     version = driver.preload(settings)
     import services.agent.worker  # noqa: F401, PLC0415
@@ -188,7 +188,7 @@ def main() -> int:
     start_s = time.monotonic()
     try:
         version, run_driver = preload(settings)
-    except Exception as exc:  # noqa: BLE001: whatever an import raises is the state that `status` shows
+    except Exception as exc:  # noqa: BLE001 - whatever an import raises is the state that `status` shows
         traceback.print_exc()
         send_packet(control, {"report": "failed", "reason": f"{type(exc).__name__}: {exc}"[:1000]})
         return 1

@@ -39,7 +39,7 @@ def run_worker(order: WorkerOrder, authkey: str) -> int:
     """Live as the worker of `order` until told to stop; returns the exit code."""
     _limit(order)
     if order.setup:
-        pickle.loads(order.setup)()  # noqa: S301: from a driver that holds the authkey
+        pickle.loads(order.setup)()  # noqa: S301 - from a driver that holds the authkey
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = lane.connect_dealer(context, order.lane_endpoint, authkey, order.worker_id.encode())
     ready = lane_pb2.WorkerReady(
@@ -80,8 +80,8 @@ def _run_task(
     frames: list[bytes] = []
     start_s = time.perf_counter()
     try:
-        frames = pickle.loads(payload[0].buffer)()  # noqa: S301: from a driver that holds the authkey
-    except Exception:  # noqa: BLE001: whatever the payload raises is its driver's
+        frames = pickle.loads(payload[0].buffer)()  # noqa: S301 - from a driver that holds the authkey
+    except Exception:  # noqa: BLE001 - whatever the payload raises is its driver's
         outcome.error = traceback.format_exc()
     outcome.duration_s = time.perf_counter() - start_s
     header = lane_pb2.LaneMessage(outcome=outcome).SerializeToString()

@@ -261,7 +261,9 @@ class Broker:
     def _links_of(self, session: Session) -> list[NodeLink]:
         """The links to the driver's node, known by the name that its agent gave."""
         host = session.request.host
-        return [self._nodes[node.host] for node in self._fleet.nodes.values() if host in (node.name, node.host)]
+        return [
+            self._nodes[node.host] for node in self._fleet.nodes.values() if host in (node.name, node.host)
+        ]
 
     async def _transition(
         self, job_id: int, state: JobState, reason: str, *, is_strict: bool = False
@@ -276,7 +278,7 @@ class Broker:
             except errors.QuakeGridError as exc:
                 if is_strict:
                     raise
-                log.error("transition_failed job=%d state=%s reason=%s", job_id, state, exc)
+                log.error("transition_failed job=%d state=%s reason=%s", job_id, state, exc)  # noqa: TRY400 - says it all
 
     # --- small things
 

@@ -45,7 +45,12 @@ class LaneProcess:
         self._on_counts, self._on_death = on_counts, on_death
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
-        arguments = ["--state-dir", str(settings.state_dir), "--endpoint", f"tcp://{settings.broker_listen}:{port}"]
+        arguments = [
+            "--state-dir",
+            str(settings.state_dir),
+            "--endpoint",
+            f"tcp://{settings.broker_listen}:{port}",
+        ]
         command = [sys.executable, "-m", "services.broker.lane", *arguments]
         with theirs:
             self._process = subprocess.Popen(

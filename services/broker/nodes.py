@@ -63,7 +63,7 @@ class NodeLink:
                     reason = f"its agent does not answer at {self.address} ({exc.code().name})"
                     if failures == 0:
                         log.info("agent_unreachable host=%s detail=%s", self.host, exc.details())
-                await self._channel.close()
+                await self._channel.close(None)
                 self._start_timer(reason)
                 await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
                 failures += 1
@@ -71,7 +71,7 @@ class NodeLink:
             if self._lost_timer:
                 self._lost_timer.cancel()
             if self._channel:
-                await self._channel.close()
+                await self._channel.close(None)
 
     async def start_workers(
         self, session_id: int, worker_ids: Sequence[str], lane_endpoint: str, worker_setup: bytes
@@ -104,7 +104,7 @@ class NodeLink:
             log.warning("stop_driver_failed host=%s reason=%s", self.host, exc.details())
 
     def _stub(self) -> agent_pb2_grpc.AgentAsyncStub:
-        return agent_pb2_grpc.AgentStub(self._channel)  # type: ignore[arg-type, return-value]
+        return agent_pb2_grpc.AgentStub(self._channel)  # type: ignore[arg-type]
 
     def _take(self, message: agent_pb2.WatchResponse) -> None:
         if self._lost_timer:

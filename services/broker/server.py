@@ -17,11 +17,12 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    async def OpenSession(  # type: ignore[override]  # noqa: N802
+    async def OpenSession(  # noqa: N802
         self,
         request: broker_pb2.OpenSessionRequest,
         context: grpc.aio.ServicerContext[broker_pb2.OpenSessionRequest, broker_pb2.OpenSessionResponse],
     ) -> AsyncIterator[broker_pb2.OpenSessionResponse]:
+        """OpenSession, see the contract."""
         try:
             session = self._broker.open_session(request)
         except errors.StateError as exc:
@@ -32,11 +33,12 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         finally:
             await self._broker.end_session(session)
 
-    async def AbortJob(  # type: ignore[override]  # noqa: N802
+    async def AbortJob(  # noqa: N802
         self,
         request: broker_pb2.AbortJobRequest,
         context: grpc.aio.ServicerContext[broker_pb2.AbortJobRequest, broker_pb2.AbortJobResponse],
     ) -> broker_pb2.AbortJobResponse:
+        """AbortJob, see the contract."""
         try:
             was_running = await self._broker.abort_job(request.job_id, request.user_name)
         except errors.NotFoundError as exc:
@@ -45,16 +47,18 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(exc))
         return broker_pb2.AbortJobResponse(was_running=was_running)
 
-    async def GetStatus(  # type: ignore[override]  # noqa: N802
+    async def GetStatus(  # noqa: N802
         self,
         request: broker_pb2.GetStatusRequest,  # noqa: ARG002
         context: grpc.aio.ServicerContext[broker_pb2.GetStatusRequest, broker_pb2.GetStatusResponse],  # noqa: ARG002
     ) -> broker_pb2.GetStatusResponse:
+        """GetStatus, see the contract."""
         return self._broker.status()
 
-    async def WaitForNodes(  # type: ignore[override]  # noqa: N802
+    async def WaitForNodes(  # noqa: N802
         self,
         request: broker_pb2.WaitForNodesRequest,  # noqa: ARG002
         context: grpc.aio.ServicerContext[broker_pb2.WaitForNodesRequest, broker_pb2.WaitForNodesResponse],  # noqa: ARG002
     ) -> broker_pb2.WaitForNodesResponse:
+        """WaitForNodes, see the contract."""
         return broker_pb2.WaitForNodesResponse(nodes=await self._broker.wait_for_nodes())

@@ -171,7 +171,7 @@ def _check_origin(path: Path) -> None:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
         applied: set[str] = set()
         if MIGRATIONS.migrations_table in tables:
-            query = f"SELECT name FROM {MIGRATIONS.migrations_table} WHERE migration_set=?"  # noqa: S608  a constant
+            query = "SELECT name FROM _sqlite_migrations WHERE migration_set=?"
             applied = {name for (name,) in connection.execute(query, [MIGRATIONS.name])}
     finally:
         connection.close()

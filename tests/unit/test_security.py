@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 
 import pytest
 import zmq
@@ -118,14 +119,13 @@ def test_fingerprint_tells_keys_apart() -> None:
     ],
 )
 def test_weak_key_never_leaves_loopback(
-    authkey: str, listen: str, is_refused: bool, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+    authkey: str, listen: str, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No key: no service; a short key: loopback only; the message says the remedy."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    path = f"{tmp_path}/mine.cfg"
-    with open(path, "w") as file:
-        file.write(f"[dbserver]\nauthkey = {authkey}\n")
-    settings = config.load_settings(None, {"OQ_CONFIG_FILE": path, "QUAKEGRID_STATE_DIR": str(tmp_path)})
+    path = tmp_path / "mine.cfg"
+    path.write_text(f"[dbserver]\nauthkey = {authkey}\n")
+    settings = config.load_settings(tmp_path, {"OQ_CONFIG_FILE": str(path)})
 
     if is_refused:
         with pytest.raises(errors.SettingsError, match="quakegrid authkey"):

@@ -1,0 +1,177 @@
+"""The commands `jobs ...` against an in-memory database."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from quakegrid import driver_client, errors
+from quakegrid.cli import jobs, options
+from quakegrid.jobs import Job, JobState, LogLine, Output
+
+START = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+
+
+def make_job(job_id: int, state: JobState = JobState.COMPLETE) -> Job:
+    """A job as the database holds it."""
+    return Job(
+        id=job_id,
+        description=f"case {job_id}",
+        user_name="ann",
+        calculation_mode="classical",
+        hazard_calculation_id=None,
+        state=state,
+        is_running=False,
+        start_time=START,
+        stop_time=None,
+        ds_calc_dir=f"/data/calc_{job_id}",
+        pid=None,
+        size_mb=None,
+        host="",
+    )
+
+
+class FakeDatabase:
+    """Two jobs, two log lines, one output."""
+
+    def __init__(self, _settings: object) -> None:
+        self.jobs = {job.id: job for job in (make_job(2), make_job(1, JobState.FAILED))}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def get_job(self, job_id: int, user_name: str = "") -> Job:
+        """By id, or the nth last; the latter among the user's own."""
+        assert bool(user_name) == (job_id < 0)
+        if job_id < 0 and -job_id <= len(self.jobs):
+            return sorted(self.jobs.values(), key=lambda job: job.id)[job_id]
+        if job_id not in self.jobs:
+            raise errors.NotFoundError(f"there is no job {job_id}")
+        return self.jobs[job_id]
+
+    def list_jobs(self, limit: int, user_name: str, states: Sequence[JobState]) -> list[Job]:
+        """Newest first."""
+        found = [job for job in self.jobs.values() if not states or job.state in states]
+        return [job for job in found if user_name in {"", job.user_name}][:limit]
+
+    def list_log(self, job_id: int, tail_count: int = 0) -> Iterator[LogLine]:
+        """Two lines, or the last ones."""
+        lines = [
+            LogLine(START, "INFO", "main", f"first of {job_id}", 1),
+            LogLine(START, "WARNING", "main", "second", 2),
+        ]
+        return iter(lines[-tail_count:])
+
+    def tail_log(self, job_id: int, after_id: int = 0) -> Iterator[LogLine]:
+        """What comes later."""
+        return (line for line in self.list_log(job_id) if line.id > after_id)
+
+    def list_outputs(self, job_id: int) -> list[Output]:
+        """One output."""
+        return [Output(12, job_id, "Hazard Curves", "hcurves", 0.5)]
+
+    def delete_job(self, job_id: int, user_name: str, *, delete_files: bool) -> list[str]:
+        """Say which files went."""
+        assert user_name
+        assert delete_files
+        return [f"/data/calc_{job_id}.hdf5"]
+
+
+@pytest.fixture(autouse=True)
+def database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands talk to the fake."""
+    monkeypatch.setattr(jobs, "DbClient", FakeDatabase)
+    monkeypatch.setattr(options, "cluster_settings", SimpleNamespace)
+
+
+def invoke(*args: str) -> Result:
+    """Run `quakegrid jobs ...`; our own errors come out as they are."""
+    result = CliRunner().invoke(jobs.jobs, args)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_list_shows_jobs_newest_first() -> None:
+    """Ids, states and descriptions."""
+    assert invoke("list", "--output", "quiet").stdout == "2\n1\n"
+    assert "case 1" in invoke("list").stdout
+
+
+def test_list_filters_by_state() -> None:
+    """`--state` leaves the others out."""
+    found = json.loads(invoke("list", "--state", "failed", "--output", "json").stdout)
+
+    assert [job["id"] for job in found] == [1]
+    assert found[0]["start_time"] == "2026-01-02T03:04:05+00:00"
+
+
+@pytest.mark.parametrize(("job_id", "found"), [("2", 2), ("-1", 2), ("-2", 1)])
+def test_show_takes_ids_and_counts_from_the_end(job_id: str, found: int) -> None:
+    """A negative id is an argument, not an option."""
+    assert json.loads(invoke("show", job_id, "--output", "json").stdout)["id"] == found
+
+
+def test_unknown_job_is_told() -> None:
+    """The database's own words."""
+    with pytest.raises(errors.NotFoundError, match="no job 7"):
+        invoke("show", "7")
+
+
+def test_unknown_option_is_still_refused() -> None:
+    """Negative ids cost no checking of options."""
+    assert invoke("show", "1", "--outputt", "json").exit_code == 2
+
+
+def test_logs_print_time_level_and_message() -> None:
+    """All lines, or the last ones."""
+    lines = invoke("logs", "-1").stdout.splitlines()
+
+    assert lines[0].endswith("INFO     first of 2")
+    assert len(lines) == 2
+    assert len(invoke("logs", "2", "--tail", "1").stdout.splitlines()) == 1
+
+
+def test_logs_follow_prints_each_line_once() -> None:
+    """The tail that was shown is not sent again."""
+    lines = invoke("logs", "2", "--follow", "--tail", "1", "--output", "json").stdout.splitlines()
+
+    assert [json.loads(line)["message"] for line in lines] == ["second"]
+
+
+def test_outputs_are_listed() -> None:
+    """Name and key."""
+    found = json.loads(invoke("outputs", "2", "--output", "json").stdout)
+
+    assert found[0]["display_name"] == "Hazard Curves"
+
+
+def test_delete_without_a_terminal_wants_yes() -> None:
+    """A script must say that it means it."""
+    with pytest.raises(errors.UsageError, match="--yes"):
+        invoke("delete", "2")
+
+    assert "/data/calc_2.hdf5" in invoke("delete", "2", "--yes").stderr
+
+
+def test_export_runs_the_engines_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """The nth last is resolved first: upstream would take -1 for an option."""
+    calls: list[Any] = []
+
+    def run_driver(_settings: object, argv: Sequence[str], *, mode: str) -> int:
+        calls.append((mode, argv))
+        return 5
+
+    monkeypatch.setattr(driver_client, "run_driver", run_driver)
+
+    result = invoke("export", "-1", str(tmp_path / "new"))
+
+    assert calls == [("oq", ["engine", "--eos", "2", str(tmp_path / "new"), "--exports", "csv"])]
+    assert (tmp_path / "new").is_dir()
+    assert result.exit_code == 5

@@ -1,0 +1,86 @@
+"""The codec of typed values."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from quakegrid import values
+from quakegrid.api.v1 import engine_calls_pb2 as pb
+from quakegrid.values import RowValue, TableValue
+
+NOON = dt.datetime(2026, 1, 1, 12, 0, 0, 123456)  # noqa: DTZ001  naive on purpose
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        False,
+        0,
+        -1,
+        2**63 - 1,
+        -(2**63),
+        1.5,
+        float("inf"),
+        "",
+        "★ \n",
+        NOON,
+        [],
+        [1, [2, "a"], None],
+        (),
+        (1, (2.0,), [3]),
+        {},
+        {"a": 1, "b": {"c": [None]}},
+        RowValue(("id", "status"), (1, "created")),
+        TableValue(("id", "stop_time"), ((1, None), (2, NOON))),
+    ],
+)
+def test_values_survive_the_wire(value: Any) -> None:
+    """Decoding what was encoded gives an equal value of the same type."""
+    data = values.encode(value).SerializeToString()
+
+    result = values.decode(pb.Value.FromString(data))
+
+    assert result == value
+    assert type(result) is type(value)
+
+
+def test_encode_aware_time_becomes_utc() -> None:
+    """Times of other zones are converted."""
+    zone = dt.timezone(dt.timedelta(hours=2))
+
+    result = values.decode(values.encode(NOON.replace(tzinfo=zone)))
+
+    assert result == NOON - dt.timedelta(hours=2)
+
+
+@pytest.mark.parametrize("value", [b"bytes", object(), {1: 2}, [{"a": {3}}], Decimal(1)])
+def test_encode_other_types_is_refused(value: Any) -> None:
+    """What a value cannot hold raises TypeError."""
+    with pytest.raises(TypeError):
+        values.encode(value)
+
+
+def test_encode_large_integer_is_refused() -> None:
+    """Integers have 64 bits."""
+    with pytest.raises(OverflowError):
+        values.encode(2**63)
+
+
+def test_decode_value_without_kind_is_refused() -> None:
+    """An empty message is no value."""
+    with pytest.raises(TypeError):
+        values.decode(pb.Value())
+
+
+def test_table_rows_are_looked_up_by_field() -> None:
+    """Rows of a table know their fields."""
+    table = TableValue(("id", "status"), ((1, "created"), (2, "failed")))
+
+    assert [row["status"] for row in table] == ["created", "failed"]
+    assert table[-1]["id"] == 2
