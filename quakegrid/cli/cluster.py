@@ -222,7 +222,9 @@ def _print_status(output: str, services: list[ServiceStatus], found: fleet.Fleet
     render.print_listing(output, services, columns)
     if found is None or output == "quiet":
         return
+    click.echo()
     print_nodes(output, found)
+    click.echo()
     if found.sessions:
         columns = {
             "job_ids": "jobs",
@@ -237,6 +239,7 @@ def _print_status(output: str, services: list[ServiceStatus], found: fleet.Fleet
             "pid": "driver pid",
         }
         render.print_listing(output, found.sessions, columns)
+        click.echo()
     render.print_listing(output, found.lanes, {"port": "lane", "pid": "pid", "session_count": "sessions"})
 
 

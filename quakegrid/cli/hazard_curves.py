@@ -81,6 +81,11 @@ def draw(curves: Sequence[HazardCurves], path: Path) -> bool:
                 panel.loglog(*zip(*points, strict=True), marker="o", label=f"{lon:g}°E {lat:g}°N")
         in_unit = f" ({unit(curve.imt)})" if unit(curve.imt) else ""
         panel.set_xlabel(f"Ground motion, {curve.imt}{in_unit}")
+        if max(curve.levels) < 20 * min(
+            curve.levels
+        ):  # within a decade or so there is room for plain numbers
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter("{x:g}")
         panel.grid(visible=True, which="both", alpha=0.3)
         panel.set_title(f"Mean hazard curves, {curve.imt}")
     years = f"{curves[0].years:g} year" + ("" if curves[0].years == 1 else "s")

@@ -6,12 +6,15 @@ Takes the driver's events; writes to stderr, since stdout is for results.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import Any, Protocol
 
 import click
 
 _LEVELS = logging.getLevelNamesMapping()
+# The engine logs them with and without their first line.
+_TRACEBACK = re.compile(r'^\s*(Traceback \(most recent|File ".*", line \d+)', re.MULTILINE)
 _COLORS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
@@ -55,9 +58,10 @@ def _log_line(level: str, message: str, *, verbose: bool) -> str | None:
     if verbose:
         return f"{level} {message}"
     # A failure is told in one line at the end; its traceback is in the job's log.
+    if _LEVELS.get(level, logging.INFO) < logging.WARNING or _TRACEBACK.search(message):
+        return None
     first = message.strip().partition("\n")[0]
-    is_wanted = _LEVELS.get(level, logging.INFO) >= logging.WARNING and not first.startswith("Traceback")
-    return f"{level} {first}" if is_wanted and first else None
+    return f"{level} {first}" if first else None
 
 
 class LineDisplay:

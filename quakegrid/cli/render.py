@@ -8,15 +8,11 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-
-# Pipes and files have no width: a table must not be cut there.
-_UNBOUNDED_WIDTH = 10_000
 
 
 def plain(value: Any) -> Any:
@@ -89,19 +85,17 @@ def print_record(output: str, item: Any) -> None:
 
 
 def print_table(rows: Sequence[Sequence[Any]], headings: Sequence[str]) -> None:
-    """Print rows under headings; numbers to the right."""
-    from rich import box, console, table  # noqa: PLC0415 - JSON does not need it
-
-    width = None if sys.stdout.isatty() else _UNBOUNDED_WIDTH
-    out = console.Console(width=width, highlight=False, markup=False)
-    grid = table.Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for column, values in zip(grid.columns, zip(*rows, strict=True), strict=False):
-        column.overflow = "fold"
+    """Print rows under headings; numbers to the right. Never cuts a value: pipes and greps want it whole."""
+    columns = list(zip(*rows, strict=True)) or [() for _ in headings]
+    grid = []
+    for heading, values in zip(headings, columns, strict=True):
+        texts = [cell(value) for value in values]
+        width = max(map(len, [heading, *texts]))
         is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        column.justify = "right" if is_number else "left"
-    for row in rows:
-        grid.add_row(*(cell(value) for value in row))
-    out.print(grid)
+        justify = str.rjust if is_number and values else str.ljust
+        grid.append([justify(text, width) for text in [heading, "-" * width, *texts]])
+    for number, line in enumerate(zip(*grid, strict=True)):
+        click.secho("  ".join(line).rstrip(), bold=number == 0)
 
 
 def _fields(item: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Command `run`: runs calculations in a warm driver, follows them and says what came of them.
 
-The driver is asked for before anything heavy is imported: rich comes with its first event, grpc never.
+Nothing heavy is imported before the driver is at work: rich comes with its first event, and only on a
+terminal; grpc never.
 """
 
 from __future__ import annotations

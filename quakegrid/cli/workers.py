@@ -9,7 +9,7 @@ from contextlib import closing
 
 import click
 
-from quakegrid import errors, fleet
+from quakegrid import errors, fleet, jobs
 from quakegrid.cli import cluster, options
 
 
@@ -42,13 +42,15 @@ def workers_status(output: str) -> None:
 def abort(job_ids: tuple[int, ...]) -> None:
     """Abort jobs, wherever they run.
 
-    Seconds later none of their processes is left, and their status is `aborted`.
+    Seconds later none of their processes is left, and their status is `aborted`. A negative ID is
+    the nth last job.
     """
     settings = options.cluster_settings()
     failed = 0
-    with closing(fleet.BrokerClient(settings)) as broker:
-        for job_id in job_ids:
+    with closing(fleet.BrokerClient(settings)) as broker, jobs.DbClient(settings) as database:
+        for number in job_ids:
             try:
+                job_id = database.get_job(number).id  # negative: the nth last
                 was_running = broker.abort_job(job_id)
             except (errors.NotFoundError, errors.StateError) as exc:
                 cluster.say(f"quakegrid: {exc}")

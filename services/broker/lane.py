@@ -22,8 +22,9 @@ from google.protobuf.message import DecodeError
 from quakegrid import lane, security
 from quakegrid.config import load_settings
 from quakegrid.wire.v1 import lane_pb2
-from services.broker import scheduler as core
-from services.broker.scheduler import Lease, Peer, SessionId, TaskId, WorkerId
+from services.broker import lane_events as core
+from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
+from services.broker.scheduler import Scheduler
 
 log = logging.getLogger("quakegrid.lane")
 MESSAGES_PER_TURN = 1000
@@ -50,7 +51,7 @@ class Lane:
     ) -> None:
         self._router, self._zap, self._control = router, zap, control
         self._client_public = client_public
-        self._scheduler = core.Scheduler()
+        self._scheduler = Scheduler()
         self._payloads: dict[SessionId, dict[TaskId, list[zmq.Frame]]] = {}
         self._changed: set[SessionId] = set()
         self._report_s = 0.0

@@ -116,20 +116,18 @@ def test_failed_job_is_told_in_one_line_with_a_hint(
     invoke: Callable[..., int], job_ini: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The error's kind and message, no traceback, and where to read on."""
-    log = {
-        "event": "log",
-        "job_id": 5,
-        "level": "CRITICAL",
-        "message": "Traceback (most recent call last):\n x",
-    }
+    traceback = 'Traceback (most recent call last):\n  File "a.py", line 3, in b\nValueError'
+    log = {"event": "log", "job_id": 5, "level": "CRITICAL", "message": traceback}
+    again = {**log, "level": "ERROR", "message": traceback.partition("\n")[2]}
     error = {"event": "error", "kind": "ValueError", "message": "bad\nvalue", "job_id": 5}
 
-    code = invoke([job_ini], [JOB, log, error, {**END, "state": "failed", "outputs": []}], 1)
+    code = invoke([job_ini], [JOB, log, again, error, {**END, "state": "failed", "outputs": []}], 1)
 
     err = capsys.readouterr().err
     assert code == 1
     assert "job 5 failed: ValueError: bad value\n" in err
     assert "quakegrid jobs logs 5" in err
+    assert "a.py" not in err
     assert "Traceback" not in err
 
 

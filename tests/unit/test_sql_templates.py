@@ -16,7 +16,12 @@ from services.dbserver import sql_templates
     [
         ("SELECT 1", (), "SELECT 1", ()),
         ("-- note\nSELECT * FROM job WHERE id=?x", (1,), "SELECT * FROM job WHERE id=?", (1,)),
-        ("INSERT INTO ?s (?S) VALUES (?X)", ("t", ["a", "b"], [1, 2]), "INSERT INTO t (a, b) VALUES (?, ?)", (1, 2)),
+        (
+            "INSERT INTO ?s (?S) VALUES (?X)",
+            ("t", ["a", "b"], [1, 2]),
+            "INSERT INTO t (a, b) VALUES (?, ?)",
+            (1, 2),
+        ),
         ("UPDATE t SET ?D WHERE id=?x", ({"b": 1, "a": 2}, 3), "UPDATE t SET a=?, b=? WHERE id=?", (2, 1, 3)),
         ("SELECT ?A", ({"b": None, "a": 5},), "SELECT a=? AND b IS NULL", (5,)),
         ("SELECT ?O", ({"b": 3, "a": 5},), "SELECT a=? OR b=?", (5, 3)),
@@ -39,7 +44,13 @@ def test_expand_stores_times_as_naive_utc() -> None:
 
 @pytest.mark.parametrize(
     ("template", "args"),
-    [("?x ?x", (1,)), ("?X", (1,)), ("?D", ("a",)), ("?s", ("job; DROP TABLE job",)), ("?D", ({"a=1 --": 1},))],
+    [
+        ("?x ?x", (1,)),
+        ("?X", (1,)),
+        ("?D", ("a",)),
+        ("?s", ("job; DROP TABLE job",)),
+        ("?D", ({"a=1 --": 1},)),
+    ],
 )
 def test_expand_refuses_what_does_not_fit(template: str, args: tuple[Any, ...]) -> None:
     """Missing arguments, wrong kinds, and names that are none are refused."""

@@ -1,0 +1,123 @@
+"""The scheduling core under lost, late, repeated and reordered messages: every outcome once."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from services.broker import lane_events as lane
+from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
+from services.broker.scheduler import Scheduler
+
+S = SessionId(7)
+DRIVER = Peer(b"driver")
+MAX_ATTEMPTS = 3
+
+
+class LaneMachine(RuleBasedStateMachine):
+    """Random lives of workers and tasks against a model that counts what the driver was told."""
+
+    workers = Bundle("workers")
+    sent = Bundle("sent")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scheduler = Scheduler()
+        self.scheduler.handle(lane.SessionOpened(S, MAX_ATTEMPTS))
+        self.scheduler.handle(lane.DriverJoined(S, DRIVER))
+        self.submitted: set[int] = set()
+        self.told: dict[int, str] = {}
+        self.leases: list[tuple[Lease, WorkerId]] = []
+        self.worker_count = 0
+
+    def take(self, actions: list[lane.Action]) -> None:
+        """Play the edge: remember leases, and that the driver hears of each task at most once."""
+        for action in [*actions, *self.scheduler.place()]:
+            match action:
+                case lane.SendTask(peer, lease):
+                    self.leases.append((lease, WorkerId(peer.decode())))
+                case lane.DeliverOutcome(_, lease):
+                    assert lease.task_id not in self.told, "delivered twice"
+                    self.told[lease.task_id] = "delivered"
+                case lane.FailTask(_, lease, _, reasons):
+                    assert lease.task_id not in self.told, "told twice"
+                    assert len(reasons) == MAX_ATTEMPTS
+                    self.told[lease.task_id] = "failed"
+                case _:
+                    pass
+
+    @rule(weight=st.floats(0.1, 10.0))
+    def submit(self, weight: float) -> None:
+        """A new task."""
+        task_id = len(self.submitted) + 1
+        self.submitted.add(task_id)
+        self.take(self.scheduler.handle(lane.TaskSubmitted(S, TaskId(task_id), weight, "op", DRIVER)))
+
+    @rule(data=st.data())
+    def submit_again(self, data: st.DataObject) -> None:
+        """A repeated submission of a task that the driver still waits for."""
+        waiting = sorted(self.submitted - self.told.keys())
+        if waiting:
+            task_id = TaskId(data.draw(st.sampled_from(waiting)))
+            self.take(self.scheduler.handle(lane.TaskSubmitted(S, task_id, 1.0, "op", DRIVER)))
+
+    @rule(target=workers, credit_count=st.integers(1, 3))
+    def join(self, credit_count: int) -> WorkerId:
+        """A new worker."""
+        self.worker_count += 1
+        name = WorkerId(f"w{self.worker_count}")
+        joined = lane.WorkerJoined(S, name, "node", credit_count, Peer(name.encode()))
+        self.take(self.scheduler.handle(joined))
+        return name
+
+    @rule(name=workers)
+    def join_again(self, name: WorkerId) -> None:
+        """A repeated or late greeting."""
+        self.take(self.scheduler.handle(lane.WorkerJoined(S, name, "node", 1, Peer(name.encode()))))
+
+    @rule(name=consumes(workers))
+    def lose(self, name: WorkerId) -> None:
+        """The worker's process ends."""
+        self.take(self.scheduler.handle(lane.WorkerLost(S, name, "killed", is_clean=False)))
+
+    @rule(name=workers)
+    def drain(self, name: WorkerId) -> None:
+        """The broker wants the core back."""
+        self.take(self.scheduler.handle(lane.DrainAsked(S, name)))
+
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        """Any attempt that was ever leased sends its outcome, perhaps late, perhaps again."""
+        if self.leases:
+            lease, name = data.draw(st.sampled_from(self.leases))
+            self.take(self.scheduler.handle(lane.OutcomeArrived(lease, name)))
+
+    @rule(attempt=st.integers(0, 5), task_id=st.integers(0, 20))
+    def invent(self, attempt: int, task_id: int) -> None:
+        """A peer sends the outcome of a lease that it never had."""
+        outcome = lane.OutcomeArrived(Lease(S, TaskId(task_id), attempt), WorkerId("stranger"))
+        self.take(self.scheduler.handle(outcome))
+
+    @invariant()
+    def is_consistent(self) -> None:
+        """Every task is in exactly one place."""
+        self.scheduler.check()
+        counts = self.scheduler.counts(S)
+        assert counts.queued_count + counts.running_count + len(self.told) == len(self.submitted)
+
+    def teardown(self) -> None:
+        """With a healthy worker at last, everything that was submitted is told."""
+        healthy = lane.WorkerJoined(S, WorkerId("last"), "node", 1, Peer(b"last"))
+        for number in range(1, self.worker_count + 1):
+            lost = lane.WorkerLost(S, WorkerId(f"w{number}"), "end", is_clean=False)
+            self.take(self.scheduler.handle(lost))
+        self.take(self.scheduler.handle(healthy))
+        while self.told.keys() != self.submitted:
+            lease, name = self.leases[-1]
+            assert name == "last"
+            self.take(self.scheduler.handle(lane.OutcomeArrived(lease, name)))
+
+
+TestLaneMachine = LaneMachine.TestCase
+TestLaneMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)

@@ -1,0 +1,137 @@
+"""The fleet core: admission, division of cores, losses."""
+
+from __future__ import annotations
+
+from quakegrid.config import HostCores
+from services.broker import fleet
+from services.broker.fleet import Fleet
+
+
+def warm(*cores: int, serialize_jobs: int = 1) -> Fleet:
+    """A fleet of nodes that are up."""
+    core = Fleet([HostCores(f"n{i}", -1) for i in range(len(cores))], serialize_jobs, "run")
+    for number, count in enumerate(cores):
+        core.handle(fleet.NodeReported(f"n{number}", f"node{number}", count, "warm"))
+    return core
+
+
+def starts(actions: list[fleet.Action]) -> dict[str, int]:
+    """Workers that an answer starts, by node."""
+    found = [action for action in actions if isinstance(action, fleet.StartWorkers)]
+    return {action.host: len(action.worker_ids) for action in found}
+
+
+def test_first_session_is_admitted_and_gets_every_core() -> None:
+    """A job alone has the cluster to itself."""
+    core = warm(2, 4)
+
+    actions = core.handle(fleet.SessionRequested(1, (10,)))
+
+    assert fleet.Admit(1) in actions
+    assert starts(actions) == {"n0": 2, "n1": 4}
+    core.check()
+
+
+def test_second_session_waits_for_its_turn_and_is_told_for_whom() -> None:
+    """`serialize_jobs = 1`: one after the other."""
+    core = warm(2)
+    core.handle(fleet.SessionRequested(1, (10,)))
+
+    queued = core.handle(fleet.SessionRequested(2, (11,)))
+    admitted = core.handle(fleet.SessionEnded(1, is_forced=False))
+
+    assert queued == [fleet.Queue(2, (10,))]
+    assert fleet.StopWorkers("n0", 1, is_forced=False) in admitted
+    assert fleet.Admit(2) in admitted
+
+
+def test_cores_of_an_ended_session_are_free_when_its_workers_exited() -> None:
+    """A core is not given out twice."""
+    core = warm(1)
+    core.handle(fleet.SessionRequested(1, (10,)))
+    core.handle(fleet.SessionRequested(2, (11,)))
+
+    ended = core.handle(fleet.SessionEnded(1, is_forced=False))
+    exited = core.handle(fleet.WorkerExited("run-1", "exit code 0", is_clean=True))
+
+    assert starts(ended) == {}
+    assert starts(exited) == {"n0": 1}
+
+
+def test_two_sessions_share_the_cores_evenly() -> None:
+    """The first gives back what is more than its share, by draining."""
+    core = warm(4, serialize_jobs=0)
+    core.handle(fleet.SessionRequested(1, (10,)))
+
+    actions = core.handle(fleet.SessionRequested(2, (11,)))
+
+    drained = [action for action in actions if isinstance(action, fleet.DrainWorker)]
+    assert [action.session_id for action in drained] == [1, 1]
+
+
+def test_node_limit_of_host_cores_holds() -> None:
+    """`host_cores = n0 3` uses three cores of a larger node."""
+    core = Fleet([HostCores("n0", 3)], 1, "run")
+    core.handle(fleet.SessionRequested(1, (10,)))
+
+    actions = core.handle(fleet.NodeReported("n0", "big", 64, "warm"))
+
+    assert starts(actions) == {"n0": 3}
+
+
+def test_node_that_warms_up_later_gets_work_at_once() -> None:
+    """A node may join in the middle of a calculation."""
+    core = warm(2)
+    core.handle(fleet.SessionRequested(1, (10,)))
+    core.handle(fleet.NodeReported("n0", "node0", 2, "warming"))
+
+    actions = core.handle(fleet.NodeReported("n0", "node0", 4, "warm"))
+
+    assert starts(actions) == {"n0": 2}
+
+
+def test_lost_node_loses_its_workers_with_a_reason() -> None:
+    """What a vanished node held is given up."""
+    core = warm(1, 1)
+    core.handle(fleet.SessionRequested(1, (10,)))
+
+    actions = core.handle(fleet.NodeLost("n0", "its agent stopped"))
+
+    assert actions == [fleet.LoseWorker(1, "run-1", "node node0: its agent stopped", is_clean=False)]
+    assert core.core_count == 1
+
+
+def test_session_whose_workers_all_die_fails() -> None:
+    """Workers that cannot start are not started for ever."""
+    core = warm(1)
+    core.handle(fleet.SessionRequested(1, (10,)))
+    number = 1
+
+    actions: list[fleet.Action] = []
+    while not any(isinstance(action, fleet.FailSession) for action in actions):
+        actions = core.handle(fleet.WorkerExited(f"run-{number}", "exit code 1", is_clean=False))
+        number += 1
+
+    assert number < 20
+    assert "exit code 1" in next(a.reason for a in actions if isinstance(a, fleet.FailSession))
+
+
+def test_local_session_gets_no_workers() -> None:
+    """`--nd` needs a turn and no cores."""
+    core = warm(2)
+
+    actions = core.handle(fleet.SessionRequested(1, (10,), is_local=True))
+
+    assert actions == [fleet.Admit(1)]
+
+
+def test_refused_workers_free_their_cores() -> None:
+    """An agent that says no is not asked again before it reports."""
+    core = warm(2)
+    core.handle(fleet.SessionRequested(1, (10,)))
+
+    refused = core.handle(fleet.WorkersRefused(("run-1", "run-2")))
+    reported = core.handle(fleet.NodeReported("n0", "node0", 2, "warm"))
+
+    assert refused == []
+    assert starts(reported) == {"n0": 2}

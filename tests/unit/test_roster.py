@@ -1,0 +1,70 @@
+"""The agent's roster of cores, and exits in words."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from quakegrid.errors import IllegalMoveError
+from services.agent.exits import describe_exit, exit_code
+from services.agent.roster import Life, Roster
+
+
+def test_no_more_workers_than_cores_each_on_its_own() -> None:
+    """The core limit holds, whatever is asked."""
+    roster = Roster([2, 3])
+
+    started = roster.take_cores(1, ["a", "b", "c"])
+
+    assert [(member.name, member.core) for member in started] == [("a", 2), ("b", 3)]
+    assert roster.free_cores == []
+    roster.check()
+
+
+def test_core_is_free_after_the_exit() -> None:
+    """A stopping worker keeps its core until it is gone."""
+    roster = Roster([0])
+    roster.take_cores(1, ["a"])
+    roster.on_forked("a", 100)
+
+    stopping = roster.on_stop(session_id=1)
+    busy = roster.free_cores
+    gone = roster.on_exited(100)
+
+    assert stopping[0].life is Life.STOPPING
+    assert busy == []
+    assert gone is stopping[0]
+    assert roster.free_cores == [0]
+
+
+def test_drivers_take_no_core() -> None:
+    """A driver mostly waits for its workers."""
+    roster = Roster([0])
+
+    roster.add_driver("driver-1")
+
+    assert roster.free_cores == [0]
+    assert [member.name for member in roster.drivers] == ["driver-1"]
+
+
+def test_name_given_twice_is_refused() -> None:
+    """A repeated order starts nothing; a repeated driver is our bug."""
+    roster = Roster([0, 1])
+    roster.take_cores(1, ["a"])
+    roster.add_driver("driver-1")
+
+    assert roster.take_cores(1, ["a"]) == []
+    with pytest.raises(IllegalMoveError):
+        roster.add_driver("driver-1")
+
+
+def test_exits_read_as_words_and_shell_codes() -> None:
+    """Wait statuses: exit code in the high byte, signal in the low one."""
+    assert describe_exit(3 << 8) == "exit code 3"
+    assert describe_exit(signal.SIGSEGV) == "killed by SIGSEGV"
+    assert "memory" in describe_exit(signal.SIGKILL)
+    assert exit_code(3 << 8) == 3
+    assert exit_code(signal.SIGTERM) == 143
+    assert os.WIFSIGNALED(signal.SIGTERM)
