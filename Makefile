@@ -22,7 +22,7 @@ $(UV):
 
 $(VENV)/.installed: $(UV) pyproject.toml uv.lock
 	@$(UV) venv --quiet --allow-existing --python "$$(command -v python3)" $(VENV)
-	@$(UV) sync --quiet --frozen --extra engine
+	@$(UV) sync --quiet --frozen --compile-bytecode --extra engine
 	@touch $@
 
 .PHONY: install
@@ -40,3 +40,28 @@ protos: install ## Generate quakegrid/api and quakegrid/wire from protos/
 		--plugin=protoc-gen-mypy_grpc=$(VENV)/bin/protoc-gen-mypy_grpc \
 		$$(find protos -name '*.proto' | sort)
 	@find quakegrid/wire -name '*_pb2_grpc.py*' -delete
+
+.PHONY: check
+check: install ## Format, lint, types, generated code
+	@$(VENV)/bin/ruff format --check --quiet .
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy
+	@$(MAKE) --no-print-directory protos
+	@git diff --exit-code --stat -- quakegrid/api quakegrid/wire || \
+		{ echo "generated code differs from protos/: run 'make protos' and commit"; exit 1; }
+
+.PHONY: test
+test: check ## Check, then all tests that are quick
+	@$(PY) -m pytest
+
+.PHONY: test-all
+test-all: check ## Check, then all tests, with every case of the engine
+	@$(PY) -m pytest --full
+
+.PHONY: bench-first
+bench-first: install ## Measure a first calculation against the plain engine (some minutes)
+	@$(PY) benchmarks/bench_first.py
+
+.PHONY: clean
+clean: ## Remove what make made
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -33,6 +33,7 @@ from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
 
 PRELOADED_COMMANDS = ("engine", "show", "export", "extract", "run", "workers", "info", "abort", "db", "purge")
+EVENT_TIMEOUT_S = 30.0
 FINAL_STATES = ("complete", "failed", "aborted", "deleted")
 
 Event = dict[str, object]
@@ -146,7 +147,8 @@ class Events:
 
     def __init__(self, fd: int, *, is_wanted: bool) -> None:
         self._socket = socket.socket(fileno=fd)
-        self._socket.setblocking(True)
+        # The agent's loop shares the open file: it must stay non-blocking, which a timeout keeps it.
+        self._socket.settimeout(EVENT_TIMEOUT_S)
         self._lock = threading.Lock()
         self._is_wanted = is_wanted
 

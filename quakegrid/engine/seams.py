@@ -10,6 +10,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable, Mapping
+from multiprocessing import resource_tracker
 from typing import Any, Protocol, Self
 
 import openquake.baselib
@@ -196,6 +197,8 @@ def become_worker(sections: Mapping[str, Mapping[str, Any]]) -> None:
     for name, section in sections.items():
         config[name] = DotDict(section)
     _adapt_config()
+    # Shared arrays belong to the driver; a tracker of the worker's own would remove them at its end.
+    resource_tracker.register = lambda _name, _rtype: None
     become(WorkerProcess())
 
 

@@ -74,7 +74,7 @@ def upgrade_db(_session: Session) -> list[str]:
     return []
 
 
-def what_if_I_upgrade(session: Session, _extract_scripts: str) -> str:
+def what_if_I_upgrade(session: Session, _extract_scripts: str) -> str:  # noqa: N802  upstream's name
     """What an upgrade would do: nothing."""
     return f"Your database is already updated at version {db_version(session)}."
 

@@ -64,6 +64,7 @@ def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connect
     """A connection that can only read; `is_immutable` leaves no file behind, but sees no changes."""
     mode = "immutable=1" if is_immutable else "mode=ro"
     connection = _connect(f"file:{quote(str(path))}?{mode}", uri=True)
+    connection.execute("PRAGMA foreign_keys = ON")  # for those who ask
     connection.execute("PRAGMA query_only = ON")
     connection.set_authorizer(_authorize)
     return connection

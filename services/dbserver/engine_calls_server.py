@@ -24,7 +24,9 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         self._writer = writer
         self._requests = requests
 
-    def Call(self, request: pb.CallRequest, _context: grpc.ServicerContext) -> pb.CallResponse:
+    def Call(  # noqa: N802  named in the proto
+        self, request: pb.CallRequest, _context: grpc.ServicerContext
+    ) -> pb.CallResponse:
         """Run an action or SQL."""
         try:
             args = [values.decode(arg) for arg in request.args]

@@ -53,9 +53,7 @@ _CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
 )
 
 
-def from_sqlite(  # noqa: PLR0911  one line a kind
-    exc: sqlite3.Error, path: Path
-) -> errors.QuakeGridError:
+def from_sqlite(exc: sqlite3.Error, path: Path) -> errors.QuakeGridError:
     """The error of ours for one of SQLite's on the database file `path`."""
     primary = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     match primary:

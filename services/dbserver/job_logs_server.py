@@ -32,7 +32,9 @@ class JobLogsServicer(job_logs_pb2_grpc.JobLogsServicer):
         self._followers = followers
         self._places = threading.Semaphore(MAX_FOLLOWERS)
 
-    def AppendLog(self, request: pb.AppendLogRequest, _context: grpc.ServicerContext) -> pb.AppendLogResponse:
+    def AppendLog(  # noqa: N802  named in the proto
+        self, request: pb.AppendLogRequest, _context: grpc.ServicerContext
+    ) -> pb.AppendLogResponse:
         """Store lines, once for each request id."""
 
         def append(session: Session) -> bytes:
@@ -47,7 +49,9 @@ class JobLogsServicer(job_logs_pb2_grpc.JobLogsServicer):
         answer = self._requests.run_once(request.request_id, "AppendLog", append)
         return pb.AppendLogResponse(stored_count=0 if answer.is_repeated else len(request.lines))
 
-    def ListLog(self, request: pb.ListLogRequest, _context: grpc.ServicerContext) -> pb.ListLogResponse:
+    def ListLog(  # noqa: N802  named in the proto
+        self, request: pb.ListLogRequest, _context: grpc.ServicerContext
+    ) -> pb.ListLogResponse:
         """A page of a job's log, or its last lines."""
         session = self._readers.session()
         job_rows.get_row(session, request.job_id)
@@ -60,7 +64,7 @@ class JobLogsServicer(job_logs_pb2_grpc.JobLogsServicer):
         next_page_token = str(lines[size - 1].id) if len(lines) > size else ""
         return pb.ListLogResponse(lines=lines[:size], next_page_token=next_page_token)
 
-    def TailLog(
+    def TailLog(  # noqa: N802  named in the proto
         self, request: pb.TailLogRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.TailLogResponse]:
         """All lines after an id and those to come, until the job has ended."""

@@ -27,7 +27,9 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         self._writer = writer
         self._requests = requests
 
-    def CreateJob(self, request: pb.CreateJobRequest, _context: grpc.ServicerContext) -> pb.CreateJobResponse:
+    def CreateJob(  # noqa: N802  named in the proto
+        self, request: pb.CreateJobRequest, _context: grpc.ServicerContext
+    ) -> pb.CreateJobResponse:
         """Create a job, once for each request id."""
 
         def create(session: Session) -> bytes:
@@ -48,14 +50,18 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         answer = self._requests.run_once(request.request_id, "CreateJob", create)
         return pb.CreateJobResponse.FromString(answer.result)
 
-    def GetJob(self, request: pb.GetJobRequest, _context: grpc.ServicerContext) -> pb.GetJobResponse:
+    def GetJob(  # noqa: N802  named in the proto
+        self, request: pb.GetJobRequest, _context: grpc.ServicerContext
+    ) -> pb.GetJobResponse:
         """One job."""
         row = job_rows.find_row(self._readers.session(), request.job_id, request.user_name)
         if row is None:
             raise job_rows.missing(request.job_id, request.user_name)
         return pb.GetJobResponse(job=encode_job(row))
 
-    def ListJobs(self, request: pb.ListJobsRequest, _context: grpc.ServicerContext) -> pb.ListJobsResponse:
+    def ListJobs(  # noqa: N802  named in the proto
+        self, request: pb.ListJobsRequest, _context: grpc.ServicerContext
+    ) -> pb.ListJobsResponse:
         """A page of jobs, newest first."""
         condition = {"user_name": request.user_name} if request.user_name else {}
         states = [decode_state(state) for state in request.states]
@@ -74,7 +80,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
             jobs=jobs[:size], next_page_token=str(jobs[size - 1].id) if len(jobs) > size else ""
         )
 
-    def TransitionJob(
+    def TransitionJob(  # noqa: N802  named in the proto
         self, request: pb.TransitionJobRequest, _context: grpc.ServicerContext
     ) -> pb.TransitionJobResponse:
         """Move a job to another state."""
@@ -88,7 +94,9 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
 
         return self._writer.run(move)
 
-    def DeleteJob(self, request: pb.DeleteJobRequest, _context: grpc.ServicerContext) -> pb.DeleteJobResponse:
+    def DeleteJob(  # noqa: N802  named in the proto
+        self, request: pb.DeleteJobRequest, _context: grpc.ServicerContext
+    ) -> pb.DeleteJobResponse:
         """Delete a job and, if asked, its files."""
 
         def delete(session: Session) -> list[str]:

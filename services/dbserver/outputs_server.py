@@ -18,7 +18,7 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
 
-    def ListOutputs(
+    def ListOutputs(  # noqa: N802  named in the proto
         self, request: pb.ListOutputsRequest, _context: grpc.ServicerContext
     ) -> pb.ListOutputsResponse:
         """A page of a job's outputs, by id."""

@@ -175,11 +175,13 @@ def _check_origin(path: Path) -> None:
             applied = {name for (name,) in connection.execute(query, [MIGRATIONS.name])}
     finally:
         connection.close()
-    if tables and not applied:
+    if tables - {MIGRATIONS.migrations_table} and not applied:
         raise QuakeGridError(
             f"{path} was not made by QuakeGrid and is left as it is; set [dbserver] file in openquake.cfg "
             "to a new file"
         )
     known = {migration.name for migration in MIGRATIONS._migrations}  # noqa: SLF001  no other way to list them
     if applied - known:
-        raise QuakeGridError(f"{path} was made by a newer QuakeGrid; update this one, or set [dbserver] file")
+        raise QuakeGridError(
+            f"{path} was made by a newer QuakeGrid; install that one, or give another [dbserver] file"
+        )

@@ -21,9 +21,20 @@ from tests.integration.processes import Service
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 TIME = dt.datetime(2026, 1, 1, 12, 0, 0, 123456)  # noqa: DTZ001  as upstream returns them
 DATA_DIR = "/nonexistent/oqdata"
-KEYS = (
-    "hcurves hmaps uhs disagg-rlzs realizations fullreport gmf_data events ruptures input job avg_gmf"
-).split()
+KEYS = [
+    "hcurves",
+    "hmaps",
+    "uhs",
+    "disagg-rlzs",
+    "realizations",
+    "fullreport",
+    "gmf_data",
+    "events",
+    "ruptures",
+    "input",
+    "job",
+    "avg_gmf",
+]
 
 Call = Callable[..., Any]
 
@@ -107,7 +118,15 @@ def plain(value: Any) -> Any:
 
 
 SETUP: tuple[tuple[Any, ...], ...] = (
-    ("create_job", DATA_DIR, "classical", "A hazard calculation with a long description indeed", "ada", None, "a"),
+    (
+        "create_job",
+        DATA_DIR,
+        "classical",
+        "A hazard calculation with a long description indeed",
+        "ada",
+        None,
+        "a",
+    ),
     ("create_job", DATA_DIR, "classical_risk", "Its risk", "ada", 1, "b"),
     ("create_job", DATA_DIR, "event_based", "Another", "bob"),
     ("create_job", DATA_DIR, "workflow", "Flow", "bob", None, None, 3),

@@ -150,7 +150,7 @@ def test_missing_authkey_is_a_settings_error(tmp_path: Path) -> None:
 
 
 def test_full_disk_fails_the_write_and_no_more(dbserver: Service) -> None:
-    """A write that does not fit is refused with the file's name; reads, and writes once there is room, work."""
+    """A write that does not fit is refused by the file's name; the dbserver goes on."""
     assert dbserver.process is not None
     pid = dbserver.process.pid
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
