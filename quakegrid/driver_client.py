@@ -8,12 +8,12 @@ from __future__ import annotations
 import array
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from quakegrid import errors
 from quakegrid.config import Settings
@@ -50,9 +50,8 @@ def run_driver(
         if mode != "oq":
             for fd in stdio:
                 os.close(fd)
-        previous = _forward_signals(connection)
-        try:
-            for event in _events(connection):
+        with _Signals() as signals:
+            for event in _events(connection, signals):
                 match event["event"]:
                     case "exit":
                         return int(event["code"])
@@ -60,9 +59,6 @@ def run_driver(
                         raise errors.EngineMissingError(event["message"])
                 if on_event:
                     on_event(event)
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
     raise errors.PeerUnreachableError(
         "the agent went away while the calculation ran; `quakegrid jobs list` shows what became of it, "
         f"{settings.log_dir / 'agent.log'} why"
@@ -97,26 +93,53 @@ def _send_request(connection: socket.socket, request: dict[str, Any], fds: Seque
     connection.sendall(data[sent:])
 
 
-def _forward_signals(connection: socket.socket) -> dict[signal.Signals, Any]:
-    """Pass our signals on; returns the handlers that were there. An ignored one stays ignored (nohup)."""
+class _Signals:
+    """Signals that reached us, readable from a descriptor; a context manager that restores the handlers.
 
-    def forward(number: int, _frame: FrameType | None) -> None:
-        connection.sendall(json.dumps({"signal": number}).encode() + b"\n")
+    A signal that is ignored stays ignored, so that `nohup` holds.
+    """
 
-    previous = {number: signal.getsignal(number) for number in FORWARDED}
-    for number, handler in previous.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, forward)
-    return previous
+    def __enter__(self) -> Self:
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._previous = {number: signal.getsignal(number) for number in FORWARDED}
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number, handler in self._previous.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)  # the wakeup descriptor tells
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(-1)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def fileno(self) -> int:
+        """Readable when a signal came."""
+        return self._reader
+
+    def read(self) -> list[int]:
+        """Numbers of the signals that came."""
+        return [number for number in os.read(self._reader, 64) if number in FORWARDED]
 
 
-def _events(connection: socket.socket) -> Iterator[Event]:
+def _events(connection: socket.socket, signals: _Signals) -> Iterator[Event]:
+    """What the driver tells, and the signals that we passed on to it."""
+    poller = select.poll()
+    poller.register(connection, select.POLLIN)
+    poller.register(signals, select.POLLIN)
     buffer = b""
     while True:
         *lines, buffer = buffer.split(b"\n")
         for line in lines:
             yield json.loads(line)
-        data = connection.recv(1 << 16)
-        if not data:
-            return
-        buffer += data
+        ready = {fd for fd, _ in poller.poll()}
+        for number in signals.read() if signals.fileno() in ready else ():
+            connection.sendall(json.dumps({"signal": number}).encode() + b"\n")
+            yield {"event": "signal", "signal": number}
+        if connection.fileno() in ready:
+            data = connection.recv(1 << 16)
+            if not data:
+                return
+            buffer += data

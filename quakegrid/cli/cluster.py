@@ -143,8 +143,8 @@ def _end_jobs(settings: Settings, *, force: bool) -> None:
                 )
             click.confirm(f"{names} {verb} executing. Abort and stop the cluster?", abort=True, err=True)
         for job_id in job_ids:
-            broker.abort_job(job_id)
-            say(f"aborted job {job_id}")
+            was_running = broker.abort_job(job_id)
+            say(f"aborted job {job_id}" if was_running else f"job {job_id} had ended")
 
 
 @click.command()

@@ -118,8 +118,24 @@ def execute(settings: Settings, argv: Sequence[str], *, verbose: bool = False) -
     finally:
         if display is not None:
             display.close()
+    _ask_for_ends(settings, report)
     report.close(code, time.monotonic() - start_s)
     return report
+
+
+def _ask_for_ends(settings: Settings, report: RunReport) -> None:
+    """Ask the dbserver how jobs ended whose driver did not live to tell."""
+    if not report.open_job_ids():
+        return
+    from quakegrid.jobs import DbClient, JobState  # noqa: PLC0415 - seldom needed
+
+    with DbClient(settings) as database:
+        for job_id in report.open_job_ids():
+            state = database.get_job(job_id).state
+            if state in (JobState.ABORTED, JobState.FAILED):
+                lines = list(database.list_log(job_id, tail_count=1))
+                report.jobs[job_id].state = str(state)
+                report.jobs[job_id].error = lines[-1].message if lines else None
 
 
 def print_report(report: RunReport, output: str) -> None:

@@ -13,11 +13,13 @@ import importlib
 import json
 import os
 import pickle
+import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from openquake.baselib import parallel, zeromq
@@ -31,6 +33,7 @@ from quakegrid.engine.session import Session
 from quakegrid.engine.starmaps import Starmaps
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
+from quakegrid.fleet import BrokerClient
 
 PRELOADED_COMMANDS = ("engine", "show", "export", "extract", "run", "workers", "info", "abort", "db", "purge")
 EVENT_TIMEOUT_S = 30.0
@@ -57,6 +60,10 @@ def preload(settings: Settings) -> str:
     dbserver.ensure_on = lambda: None
     dbserver.check_foreign = lambda: None
     importlib.import_module("openquake.commands.__main__")
+    abort: Any = importlib.import_module("openquake.commands.abort")
+    vars(_abort_jobs).update(vars(abort.main))  # this is how the engine declares arguments
+    _abort_jobs.__annotations__ = abort.main.__annotations__
+    abort.main = _abort_jobs  # `oq engine --delete-calculation` imports it by name, later
     for name in PRELOADED_COMMANDS:
         importlib.import_module(f"openquake.commands.{name}")
     return version
@@ -113,10 +120,18 @@ class DriverProcess:
         if session:
             session.close()
 
-    def close(self) -> None:
-        """Let go of broker and dbserver."""
+    def close(self, state: str) -> None:
+        """Let go of broker and dbserver; jobs that were made here and have not ended get `state`."""
         self.end_session()
+        self.end_jobs(self.database.job_ids, state)
         self.database.close()
+
+    def end_jobs(self, job_ids: Sequence[int], state: str) -> None:
+        """Give the jobs that have not ended, or never began, their final state."""
+        for job_id in job_ids:
+            job = self.database.call("get_job", job_id)
+            if job is not None and job.status not in FINAL_STATES:
+                self.database.call("finish", job_id, state)
 
     def _any_session(self) -> Session:
         if self.session is None:
@@ -174,12 +189,21 @@ def main(request: dict[str, Any], events_fd: int) -> int:
     events = Events(events_fd, is_wanted=request["mode"] == "run")
     driver = DriverProcess(events)
     seams.become(driver)
+    signal.signal(signal.SIGTERM, _raise_stopped)  # until the engine registers its own
+    state = "failed"
     try:
         if request["mode"] == "run":
             return _run(request["argv"], driver)
         return _oq(request["argv"])
+    except (KeyboardInterrupt, SystemExit):
+        state = "aborted"
+        raise
     finally:
-        driver.close()
+        driver.close(state)
+
+
+def _raise_stopped(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _enter(request: dict[str, Any]) -> None:
@@ -210,6 +234,22 @@ def _oq(argv: Sequence[str]) -> int:
     return 0
 
 
+def _abort_jobs(job_id: list[int]) -> None:
+    """Abort the given job."""
+    driver = seams.process()
+    assert isinstance(driver, DriverProcess)
+    with BrokerClient(driver.settings) as broker:
+        for number in job_id:
+            job = driver.database.call("get_job", number)  # job_id can be negative
+            if job is None:
+                print(f"There is no job {number}")
+            elif job.status in FINAL_STATES:
+                print(f"Job {job.id} is {job.status}")
+            else:
+                broker.abort_job(job.id)
+                print(f"Job {job.id} aborted")
+
+
 def _run_jobs_in_session(original: Any) -> Any:
     """Upstream's `run_jobs`, holding a session; jobs of one call run one after the other."""
 
@@ -229,18 +269,10 @@ def _run_jobs_in_session(original: Any) -> Any:
                 return original(jobctxs, 1, nodes, sbatch, notify_to, precalc)
         except BaseException as exc:
             state = "aborted" if isinstance(exc, KeyboardInterrupt | SystemExit) else "failed"
-            _end_jobs(driver, job_ids, state)
+            driver.end_jobs(job_ids, state)
             raise
 
     return run_jobs
-
-
-def _end_jobs(driver: DriverProcess, job_ids: Sequence[int], state: str) -> None:
-    """Give the jobs that have not ended, or never began, their final state."""
-    for job_id in job_ids:
-        job = driver.database.call("get_job", job_id)
-        if job is not None and job.status not in FINAL_STATES:
-            driver.database.call("finish", job_id, state)
 
 
 # --- mode "run"
@@ -263,8 +295,10 @@ def _run(argv: Sequence[str], driver: DriverProcess) -> int:
     try:
         _calculate(args, driver)
     except KeyboardInterrupt as exc:
+        driver.end_jobs(driver.database.job_ids, "aborted")
         return _report_end(driver, exc, 4)
     except SystemExit as exc:
+        driver.end_jobs(driver.database.job_ids, "aborted")
         return _report_end(driver, exc, 4 if driver.database.job_ids else 2)
     except Exception as exc:  # noqa: BLE001 - told to the person who waits
         return _report_end(driver, exc, 1 if driver.database.job_ids else 2)
@@ -284,13 +318,25 @@ def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
         if parent is None:
             raise errors.NotFoundError(f"there is no job {hc_id} to start from (--hc)")
         hc_id = parent.id
-    jobs = engine.create_jobs(args.run, args.log_level, None, getpass.getuser(), hc_id)
+    try:
+        jobs = engine.create_jobs(args.run, args.log_level, None, getpass.getuser(), hc_id)
+    except Exception as exc:
+        raise errors.UsageError(f"cannot read {' '.join(args.run)}: {_one_line(exc)}") from exc
     for job in jobs:
         job.params.update(parameters)
         job.params["exports"] = args.exports
         if args.export_dir:
             job.params["export_dir"] = str(Path(args.export_dir).absolute())
     engine.run_jobs(jobs, precalc=hc_id is None)
+
+
+def _one_line(exc: BaseException) -> str:
+    """An exception for people, on one line; our own need no class name."""
+    kind, text = type(exc).__name__, str(exc).strip()
+    if '  File "' in text:  # the engine repeats a task's traceback; the error is its last line
+        text = text.rpartition("\n")[2]
+    text = " ".join(text.split()).removeprefix(f"{kind}: ")
+    return text if isinstance(exc, errors.QuakeGridError) else f"{kind}: {text}"
 
 
 def _report_end(
@@ -300,11 +346,7 @@ def _report_end(
     driver.end_session()
     if exc is not None and not isinstance(exc, KeyboardInterrupt):
         job_id = driver.database.job_ids[-1] if driver.database.job_ids else None
-        # The engine repeats the traceback in the message; its last line is the error.
-        message = str(exc).strip().rpartition("\n")[2]
-        kind = type(exc).__name__
-        message = message.removeprefix(f"{kind}: ")
-        driver.events.tell({"event": "error", "kind": kind, "message": message, "job_id": job_id})
+        driver.events.tell({"event": "error", "message": _one_line(exc), "job_id": job_id})
     for job_id in driver.database.job_ids:
         job = driver.database.call("get_job", job_id)
         outputs = driver.database.call("get_outputs", job_id)

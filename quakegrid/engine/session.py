@@ -23,6 +23,9 @@ from quakegrid.config import Settings
 from quakegrid.wire.v1 import lane_pb2
 
 
+INTERRUPT_INTERVAL_S = 0.6
+
+
 @dataclass(frozen=True, slots=True)
 class LaneOutcome:
     """What came back for a task: the outcome's frames, or why there is none."""
@@ -68,7 +71,7 @@ class Session:
         )
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._failure: errors.QuakeGridError | None = None
-        self._is_closed = False
+        self._closed = threading.Event()
         self._dealer: zmq.Socket[bytes] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._poller = zmq.Poller()
@@ -132,9 +135,9 @@ class Session:
 
     def close(self) -> None:
         """End the session; the broker stops its workers."""
-        if self._is_closed:
+        if self._closed.is_set():
             return
-        self._is_closed = True
+        self._closed.set()
         self._stream.cancel()  # type: ignore[no-untyped-call]
         self._channel.close()
         if self._dealer and self._context:
@@ -162,14 +165,21 @@ class Session:
         try:
             for answer in self._stream:
                 if answer.HasField("aborted"):
-                    os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
+                    threading.Thread(target=self._interrupt, name="abort", daemon=True).start()
                 elif answer.HasField("failed"):
                     self._fail(errors.QuakeGridError(answer.failed.reason))
                 else:
                     self._answers.put(answer)
         except grpc.RpcError as exc:
-            if not self._is_closed:
+            if not self._closed.is_set():
                 self._fail(rpc.translate(exc, "broker", self._settings.broker_address))
+
+    def _interrupt(self) -> None:
+        """Thread: stop the engine its own way, again if the interrupt was swallowed in a callback."""
+        while True:
+            os.kill(os.getpid(), signal.SIGINT)
+            if self._closed.wait(INTERRUPT_INTERVAL_S):
+                return
 
     def _fail(self, failure: errors.QuakeGridError) -> None:
         self._failure = failure

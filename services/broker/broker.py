@@ -267,18 +267,20 @@ class Broker:
 
     async def _transition(
         self, job_id: int, state: JobState, reason: str, *, is_strict: bool = False
-    ) -> None:
-        """Move a job in the database; a job that ended already stays as it is."""
+    ) -> bool:
+        """Move a job in the database; False if it ended already, and stays as it is."""
         address = self._settings.dbserver_address
         async with rpc.open_aio_channel(address, self._settings.authkey) as channel:
             try:
                 await jobs_aio.transition_job(channel, job_id, state, reason)
             except errors.StateError:
-                log.debug("job_ended_already job=%d", job_id)
+                return False
             except errors.QuakeGridError as exc:
                 if is_strict:
                     raise
                 log.error("transition_failed job=%d state=%s reason=%s", job_id, state, exc)  # noqa: TRY400 - says it all
+                return False
+        return True
 
     # --- small things
 

@@ -46,6 +46,7 @@ def write_service(state_dir: Path, name: str, text: str) -> None:
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """A cluster of stand-ins on free ports, stopped at the end."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("OQ_CONFIG_FILE", raising=False)
     state_dir = tmp_path / "state"
     path = embedded.prepare_state(state_dir, security.new_authkey)
     ports = [f"port = {free_port()}", f"receiver_ports = {free_port()}"]
