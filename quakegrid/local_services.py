@@ -135,7 +135,7 @@ def _log_size(settings: Settings, service: str) -> int:
 
 
 def _spawn(settings: Settings, service: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", f"services.{service}", "--state-dir", str(settings.state_dir)]
+    command = [sys.executable, "-P", "-m", f"services.{service}", "--state-dir", str(settings.state_dir)]
     with log_path(settings, service).open("ab") as log:
         return subprocess.Popen(
             command,

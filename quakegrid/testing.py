@@ -140,3 +140,14 @@ def copy_engine_case(folder: str, directory: Path) -> Path:
             shutil.copytree(source, directory)
             return directory
     raise errors.EngineMissingError(f"openquake.engine is not installed, or lacks qa_tests_data/{folder}")
+
+
+def end_worker(signal_number: int) -> int:
+    """A task that ends the worker that runs it, by a signal; for trying what the cluster does then."""
+    os.kill(os.getpid(), signal_number)
+    return signal_number
+
+
+def fail_task(message: str) -> str:
+    """A task that raises `ValueError(message)`."""
+    raise ValueError(message)

@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import pickle
+import shutil
 import signal
 import socket
 import sys
@@ -37,6 +38,8 @@ from quakegrid.fleet import BrokerClient
 
 PRELOADED_COMMANDS = ("engine", "show", "export", "extract", "run", "workers", "info", "abort", "db", "purge")
 EVENT_TIMEOUT_S = 30.0
+MIN_FREE_BYTES = 1 << 20
+INSIST_INTERVAL_S = 0.5
 FINAL_STATES = ("complete", "failed", "aborted", "deleted")
 
 Event = dict[str, object]
@@ -55,6 +58,7 @@ def preload(settings: Settings) -> str:
 
     engine.poll_queue = lambda job_id, poll_time: None  # noqa: ARG005 - the broker's admission is the queue
     engine.run_jobs = _run_jobs_in_session(engine.run_jobs)
+    engine.manage_signals = _insisting(engine.manage_signals)
     from openquake.server import dbserver  # noqa: PLC0415
 
     dbserver.ensure_on = lambda: None
@@ -82,6 +86,7 @@ class DriverProcess:
         self.database = Database(self.settings, events.tell)
         self.starmaps = Starmaps(self._any_session, events.tell)
         self.session: Session | None = None
+        self._calm = threading.Event()
 
     def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:
         """Send a task to the lane."""
@@ -111,8 +116,26 @@ class DriverProcess:
         try:
             self.session.wait_for_turn(lambda ahead: self._on_queued(job_ids, ahead))
             yield
+        except BaseException as exc:
+            self._calm.set()
+            self.end_jobs(job_ids, "aborted" if isinstance(exc, KeyboardInterrupt | SystemExit) else "failed")
+            raise
         finally:
             self.end_session()
+
+    def insist(self, number: int) -> None:
+        """Repeat a signal until it has stopped the calculation.
+
+        The engine raises in its handler, and Python swallows that when it happens to run a callback.
+        """
+        if any(thread.name == "insist" for thread in threading.enumerate()):
+            return
+
+        def repeat() -> None:
+            while not self._calm.wait(INSIST_INTERVAL_S):
+                os.kill(os.getpid(), number)
+
+        threading.Thread(target=repeat, name="insist", daemon=True).start()
 
     def end_session(self) -> None:
         """Close the session, if one is open."""
@@ -141,7 +164,7 @@ class DriverProcess:
 
     def _open_session(self, job_ids: Sequence[int]) -> Session:
         environ = {key: value for key, value in os.environ.items() if key.startswith("OQ_")}
-        setup = EngineSetup(seams.exported_config(), environ)
+        setup = EngineSetup(seams.exported_config(), environ, os.environ.get("PYTHONPATH", ""))
         return Session(
             self.settings,
             job_ids,
@@ -212,6 +235,7 @@ def _enter(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept)
     os.chdir(request["cwd"])
+    seams.extend_path(os.environ.get("PYTHONPATH", ""))
     seams.read_config(os.environ)
     if "NUMBA_DISABLE_JIT" in os.environ:
         print("NUMBA_DISABLE_JIT has no effect here: the engine is imported already", file=sys.stderr)
@@ -250,6 +274,18 @@ def _abort_jobs(job_id: list[int]) -> None:
                 print(f"Job {job.id} aborted")
 
 
+def _insisting(original: Any) -> Any:
+    """Upstream's signal handler, which raises; see `DriverProcess.insist`."""
+
+    def manage_signals(job_id: int, number: int, frame: FrameType | None) -> None:
+        driver = seams.process()
+        if isinstance(driver, DriverProcess) and number in (signal.SIGINT, signal.SIGTERM):
+            driver.insist(number)
+        original(job_id, number, frame)
+
+    return manage_signals
+
+
 def _run_jobs_in_session(original: Any) -> Any:
     """Upstream's `run_jobs`, holding a session; jobs of one call run one after the other."""
 
@@ -264,13 +300,8 @@ def _run_jobs_in_session(original: Any) -> Any:
         driver = seams.process()
         assert isinstance(driver, DriverProcess)
         job_ids = [job.calc_id for job in jobctxs]
-        try:
-            with driver.session_of(job_ids):
-                return original(jobctxs, 1, nodes, sbatch, notify_to, precalc)
-        except BaseException as exc:
-            state = "aborted" if isinstance(exc, KeyboardInterrupt | SystemExit) else "failed"
-            driver.end_jobs(job_ids, state)
-            raise
+        with driver.session_of(job_ids):
+            return original(jobctxs, 1, nodes, sbatch, notify_to, precalc)
 
     return run_jobs
 
@@ -339,6 +370,16 @@ def _one_line(exc: BaseException) -> str:
     return text if isinstance(exc, errors.QuakeGridError) else f"{kind}: {text}"
 
 
+def _disk_hint() -> str:
+    """What the engine's errors seldom say: HDF5 reports a full disk in many words, none of them clear."""
+    datadir = logs.get_datadir()
+    try:
+        free_bytes = shutil.disk_usage(datadir).free
+    except OSError:
+        return ""
+    return f"; the disk of {datadir} is full (No space left)" if free_bytes < MIN_FREE_BYTES else ""
+
+
 def _report_end(
     driver: DriverProcess, exc: BaseException | None, code: int, export_dir: str | None = None
 ) -> int:
@@ -346,7 +387,8 @@ def _report_end(
     driver.end_session()
     if exc is not None and not isinstance(exc, KeyboardInterrupt):
         job_id = driver.database.job_ids[-1] if driver.database.job_ids else None
-        driver.events.tell({"event": "error", "message": _one_line(exc), "job_id": job_id})
+        message = _one_line(exc) + _disk_hint()
+        driver.events.tell({"event": "error", "message": message, "job_id": job_id})
     for job_id in driver.database.job_ids:
         job = driver.database.call("get_job", job_id)
         outputs = driver.database.call("get_outputs", job_id)

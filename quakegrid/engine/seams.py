@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 import openquake.baselib
@@ -135,6 +137,11 @@ def _adapt_config() -> None:
     if config.directory.custom_tmp:
         os.environ["TMPDIR"] = config.directory.custom_tmp
     tempfile.tempdir = None
+
+
+def extend_path(python_path: str) -> None:
+    """Import from the caller's PYTHONPATH too, as a fresh interpreter would: models of the user's own."""
+    sys.path[:0] = [str(Path(item).absolute()) for item in python_path.split(os.pathsep) if item]
 
 
 def exported_config() -> dict[str, dict[str, Any]]:

@@ -23,9 +23,6 @@ from quakegrid.config import Settings
 from quakegrid.wire.v1 import lane_pb2
 
 
-INTERRUPT_INTERVAL_S = 0.6
-
-
 @dataclass(frozen=True, slots=True)
 class LaneOutcome:
     """What came back for a task: the outcome's frames, or why there is none."""
@@ -165,7 +162,7 @@ class Session:
         try:
             for answer in self._stream:
                 if answer.HasField("aborted"):
-                    threading.Thread(target=self._interrupt, name="abort", daemon=True).start()
+                    os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
                 elif answer.HasField("failed"):
                     self._fail(errors.QuakeGridError(answer.failed.reason))
                 else:
@@ -173,13 +170,6 @@ class Session:
         except grpc.RpcError as exc:
             if not self._closed.is_set():
                 self._fail(rpc.translate(exc, "broker", self._settings.broker_address))
-
-    def _interrupt(self) -> None:
-        """Thread: stop the engine its own way, again if the interrupt was swallowed in a callback."""
-        while True:
-            os.kill(os.getpid(), signal.SIGINT)
-            if self._closed.wait(INTERRUPT_INTERVAL_S):
-                return
 
     def _fail(self, failure: errors.QuakeGridError) -> None:
         self._failure = failure

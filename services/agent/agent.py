@@ -58,7 +58,7 @@ class Agent:
     def start_template(self) -> None:
         """Start the template; its state is told to the watchers as it changes."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "services.agent.template", str(self._settings.state_dir)]
+        command = [sys.executable, "-P", "-m", "services.agent.template", str(self._settings.state_dir)]
         with theirs:
             self._template = subprocess.Popen(
                 [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL

@@ -51,7 +51,7 @@ class LaneProcess:
             "--endpoint",
             f"tcp://{settings.broker_listen}:{port}",
         ]
-        command = [sys.executable, "-m", "services.broker.lane", *arguments]
+        command = [sys.executable, "-P", "-m", "services.broker.lane", *arguments]
         with theirs:
             self._process = subprocess.Popen(
                 [*command, "--control-fd", str(theirs.fileno())], pass_fds=[theirs.fileno()]

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from quakegrid import testing
+from tests.clusters import Cluster, running_cluster
 from tests.engine.cases import PARAMS, Case, Job, prepare
 
-QUAKEGRID = Path(sys.executable).with_name("quakegrid")
 TIMEOUT_S = 600
 
 
@@ -37,38 +37,6 @@ class PlainEngine:
         result = json.loads(self.results.read_text(encoding="utf-8"))[case.folder]
         assert result["error"] is None, result["error"]
         return [job.export_dir for job in self.jobs[case.folder]]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A QuakeGrid cluster on free ports of this machine."""
-
-    state_dir: Path
-    environ: dict[str, str]
-
-    def call(self, *args: object, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
-        """Run `quakegrid` with these arguments to its end, whatever its exit code."""
-        command = [str(QUAKEGRID), "--state-dir", str(self.state_dir), *map(str, args)]
-        return subprocess.run(
-            command,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-
-    def run(self, job: Job, parent_id: int | None = None) -> int:
-        """Run one job to completion and export its outputs; returns its id."""
-        params = [arg for key, value in PARAMS.items() for arg in ("-p", f"{key}={value}")]
-        parent = [] if parent_id is None else ["--hc", parent_id]
-        exports = ["--exports", "csv", "--export-dir", job.export_dir]
-        done = self.call("run", job.job_ini, *exports, *parent, *params, "--output", "json")
-        assert done.returncode == 0, done.stderr + done.stdout
-        (outcome,) = json.loads(done.stdout)["jobs"]
-        assert outcome["state"] == "complete", outcome
-        return int(outcome["job_id"])
 
 
 @pytest.fixture(scope="session")
@@ -110,16 +78,20 @@ def _case_of(item: Any) -> Case | None:
 
 
 @pytest.fixture(scope="session")
-def cluster(plain_engine: PlainEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(
+    plain_engine: PlainEngine,  # started first, so that both warm up side by side
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Cluster]:
     """A cluster of this session's own, taken down at its end."""
-    state_dir = tmp_path_factory.mktemp("cluster")
-    home = tmp_path_factory.mktemp("home")
-    testing.write_cluster_config(state_dir)
-    cluster = Cluster(state_dir, testing.isolated_environ(home))
-    try:
-        up = cluster.call("up")
-        assert up.returncode == 0, up.stderr + up.stdout
+    with running_cluster(tmp_path_factory.mktemp("cluster"), tmp_path_factory.mktemp("home")) as cluster:
         yield cluster
-    finally:
-        down = cluster.call("down", "--force")
-        assert down.returncode == 0, down.stderr + down.stdout
+
+
+def run_job(cluster: Cluster, job: Job, parent_id: int | None = None) -> int:
+    """Run one job to completion and export its outputs; returns its id."""
+    params = [arg for key, value in PARAMS.items() for arg in ("-p", f"{key}={value}")]
+    parent = [] if parent_id is None else ["--hc", parent_id]
+    exports = ["--exports", "csv", "--export-dir", job.export_dir]
+    (outcome,) = cluster.json("run", job.job_ini, *exports, *parent, *params)["jobs"]
+    assert outcome["state"] == "complete", outcome
+    return int(outcome["job_id"])

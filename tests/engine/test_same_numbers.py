@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.clusters import Cluster
 from tests.engine.cases import CASES, Case, prepare
-from tests.engine.conftest import Cluster, PlainEngine
+from tests.engine.conftest import PlainEngine, run_job
 from tests.engine.exports import find_differences
 
 pytestmark = [
@@ -30,7 +31,7 @@ def test_exports_equal_those_of_the_plain_engine(
 
     parent_id = None
     for job in jobs:
-        parent_id = cluster.run(job, parent_id)
+        parent_id = run_job(cluster, job, parent_id)
 
     for job, expected_dir in zip(jobs, expected_dirs, strict=True):
         assert any(expected_dir.iterdir()), f"the plain engine exported nothing for {job.job_ini.name}"

@@ -1,0 +1,182 @@
+"""What a calculation does when something in it dies, fails or is stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.clusters import Cluster
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+# The line that says that tasks are with the workers.
+WORKING = "Sent 3 event_based tasks"
+MODULE = """
+from openquake.baselib import parallel
+from quakegrid import testing
+
+def main(verbose=False):
+    print(list(parallel.Starmap(testing.{task}, [({arg!r},), ({arg!r},)])))
+"""
+
+
+def run_starmap(cluster: Cluster, folder: Path, task: str, arg: object) -> tuple[int, str]:
+    """Run a Starmap of two tasks in a driver, as a user's own module would; exit code and all output."""
+    (folder / "my_starmap.py").write_text(MODULE.format(task=task, arg=arg), encoding="utf-8")
+    mine = dataclasses.replace(cluster, environ=cluster.environ | {"PYTHONPATH": str(folder)})
+    done = mine.call("oq", "shell", "my_starmap")
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_killed_worker_costs_an_attempt_not_the_job(cluster: Cluster, slow: Path) -> None:
+    """Its task runs again on a new worker, and the calculation completes."""
+    running = cluster.start("run", slow)
+    running.wait_for(WORKING)
+    (session,) = cluster.json("status")["sessions"]
+
+    victims = [pid for pid in cluster.children() if pid != session["pid"]]
+    os.kill(victims[0], signal.SIGKILL)
+    code, output = running.finish()
+
+    assert code == 0, output
+    assert cluster.job()["state"] == "complete"
+    cluster.wait_until_quiet()
+
+
+def test_task_that_kills_its_workers_fails_with_reasons(cluster: Cluster, tmp_path: Path) -> None:
+    """After three workers the task is given up, and the error names it, the node and the signal."""
+    code, output = run_starmap(cluster, tmp_path, "end_worker", signal.SIGSEGV.value)
+
+    assert code == 1
+    assert "(end_worker) ended its worker 3 times" in output
+    assert output.count("killed by SIGSEGV") >= 3
+    cluster.wait_until_quiet()
+
+
+def test_task_that_raises_is_not_tried_again(cluster: Cluster, tmp_path: Path) -> None:
+    """The exception reaches the driver with its own class and the task's traceback."""
+    code, output = run_starmap(cluster, tmp_path, "fail_task", "no such fault")
+
+    assert code == 1
+    assert "ValueError: no such fault" in output
+    assert "in fail_task" in output
+
+
+def test_job_that_fails_in_a_task_says_why(cluster: Cluster, slow: Path) -> None:
+    """One line on the terminal, the traceback in the log, state `failed`, exit code 1."""
+    source = slow.parent / "source_model1.xml"
+    text = source.read_text(encoding="utf-8")
+    source.write_text(text.replace('strike="0.0"', 'strike="999"'), encoding="utf-8")
+
+    done = cluster.call("run", slow)
+
+    assert done.returncode == 1
+    assert "failed: " in done.stderr
+    assert "strike" in done.stderr
+    assert cluster.job()["state"] == "failed"
+    assert 'File "' in cluster.log()
+
+
+def test_killed_driver_fails_its_job_and_ends_its_workers(cluster: Cluster, slow: Path) -> None:
+    """Nothing stays `executing`, and the log says why."""
+    running = cluster.start("run", slow)
+    running.wait_for(WORKING)
+    (session,) = cluster.json("status")["sessions"]
+
+    os.kill(session["pid"], signal.SIGKILL)
+    code, output = running.finish()
+
+    assert code == 1, output
+    assert cluster.job()["state"] == "failed"
+    assert "ended before its calculation did" in cluster.log()
+    cluster.wait_until_quiet()
+
+
+def test_interrupt_aborts_the_job_and_says_so(cluster: Cluster, slow: Path) -> None:
+    """Ctrl-C: exit code 4, state `aborted`, no process left."""
+    running = cluster.start("run", slow)
+    running.wait_for(WORKING)
+
+    running.process.send_signal(signal.SIGINT)
+    code, output = running.finish()
+
+    job = cluster.job()
+    assert code == 4, output
+    assert f"aborting job {job['id']}" in output
+    assert f"job {job['id']} aborted" in output
+    assert job["state"] == "aborted"
+    cluster.wait_until_quiet()
+
+
+def test_abort_from_elsewhere_ends_the_job_and_can_be_repeated(cluster: Cluster, slow: Path) -> None:
+    """`quakegrid abort`: the one who waits is told, and a second abort changes nothing."""
+    running = cluster.start("run", slow)
+    running.wait_for(WORKING)
+
+    first = cluster.call("abort", "-1")
+    code, output = running.finish()
+    second = cluster.call("abort", "-1")
+
+    assert (first.returncode, code, second.returncode) == (0, 4, 0), output
+    assert cluster.job()["state"] == "aborted"
+    cluster.wait_until_quiet()
+
+
+def test_queued_job_waits_and_its_abort_disturbs_nobody(cluster: Cluster, slow: Path, quick: Path) -> None:
+    """`serialize_jobs = 1`: the second waits as `submitted`; aborted, the first goes on to its end."""
+    first = cluster.start("run", slow)
+    first.wait_for(WORKING)
+    second = cluster.start("run", quick)
+    second.wait_for("waiting for job")
+    waiting = cluster.job()["state"]
+
+    cluster.call("abort", "-1")
+    second_code, second_output = second.finish()
+    first_code, first_output = first.finish()
+
+    assert waiting == "submitted"
+    assert second_code == 4, second_output
+    assert first_code == 0, first_output
+    assert cluster.job()["state"] == "aborted"
+    cluster.wait_until_quiet()
+
+
+def test_upstream_abort_reaches_a_job_of_the_cluster(cluster: Cluster, slow: Path) -> None:
+    """`oq abort` has upstream's words and does what they say."""
+    running = cluster.start("run", slow)
+    running.wait_for(WORKING)
+
+    done = cluster.call("oq", "abort", cluster.job()["id"])
+    code, output = running.finish()
+
+    assert f"Job {cluster.job()['id']} aborted" in done.stdout
+    assert code == 4, output
+    assert cluster.job()["state"] == "aborted"
+
+
+def test_command_line_that_is_killed_takes_its_job_along(cluster: Cluster, slow: Path) -> None:
+    """A terminal that is gone does not leave a calculation behind."""
+    running = cluster.start("run", slow)
+    running.wait_for(WORKING)
+
+    running.process.kill()
+    running.finish()
+    cluster.wait_until_quiet()
+
+    assert cluster.job()["state"] in {"aborted", "failed"}
+
+
+def test_down_asks_before_it_ends_a_job(cluster: Cluster, slow: Path) -> None:
+    """Without a terminal and without --force it refuses, and the job goes on."""
+    running = cluster.start("run", slow)
+    running.wait_for(WORKING)
+
+    down = cluster.call("down")
+    code, output = running.finish()
+
+    assert down.returncode == 1
+    assert "--force" in down.stderr
+    assert code == 0, output

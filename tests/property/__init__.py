@@ -1,0 +1,1 @@
+"""State machines that feed the pure cores lost, late and repeated messages."""
