@@ -5,6 +5,8 @@ PY := $(VENV)/bin/python
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
 # Machines with a slow or proxied index get more time than uv's 30 s.
 export UV_HTTP_TIMEOUT ?= 180
+# Trust what the machine trusts: institutes have certificate authorities of their own.
+export UV_SYSTEM_CERTS ?= true
 
 .DEFAULT_GOAL := help
 
