@@ -71,7 +71,8 @@ def up(cores: int | None) -> None:
     say(f"  state and logs in {settings.state_dir}")
     if "agent" in started:
         say("The engine is being loaded in the background; after an installation this takes a minute or two.")
-    say("Next: `quakegrid demo`, `quakegrid run job.ini`, `quakegrid status`, `quakegrid down`")
+    program = options.program()
+    say(f"Next: `{program} demo`, `{program} run job.ini`, `{program} status`, `{program} down`")
 
 
 def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple[str, ...]]:

@@ -154,12 +154,13 @@ def _show_curves(case: Path) -> None:
 
 def _hint(figure: Path | None) -> None:
     hints = [
-        (f"open {figure}", "the hazard curves") if figure else ("", ""),
-        ("quakegrid run your/job.ini", "your own calculation; it starts at once now"),
-        ("quakegrid jobs list", "all calculations so far"),
-        ("quakegrid down", "stop the cluster, which stays up until then"),
+        (f"{options.program()} run your/job.ini", "your own calculation; it starts at once now"),
+        (f"{options.program()} jobs list", "all calculations so far"),
+        (f"{options.program()} down", "stop the cluster, which stays up until then"),
     ]
+    if figure:
+        hints.insert(0, (f"open {figure}", "the hazard curves"))
+    width = max(len(command) for command, _ in hints)
     cluster.say("\nWhat next:")
     for command, meaning in hints:
-        if command:
-            cluster.say(f"  {command:<34} {meaning}")
+        cluster.say(f"  {command:<{width}}  {meaning}")

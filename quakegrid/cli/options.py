@@ -5,6 +5,8 @@ Imports click only at its start: the settings' reader is loaded when a command w
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,6 +53,20 @@ def state_dir() -> Path | None:
     """The folder that the user named on this command line; None for the default."""
     value = click.get_current_context().find_root().obj
     return value if isinstance(value, Path) else None
+
+
+def program() -> str:
+    """How to call us again: as it was done now, where the shell would not find us by name."""
+    called = Path(sys.argv[0])
+    found = shutil.which("quakegrid")
+    is_found = found is not None and called.exists() and Path(found).samefile(called)
+    name = (
+        "quakegrid"
+        if is_found or called.name != "quakegrid"
+        else str(called if not called.is_relative_to(Path.cwd()) else called.relative_to(Path.cwd()))
+    )
+    chosen = state_dir()
+    return name if chosen is None else f"{name} --state-dir {chosen}"
 
 
 def settings() -> Settings:
