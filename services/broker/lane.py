@@ -7,6 +7,7 @@ when the broker's end of the control socket closes. Payload frames are passed on
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import signal
 import socket
@@ -76,7 +77,10 @@ class Lane:
         return max(0, int((self._report_s - time.monotonic()) * 1000) + 1) if self._changed else None
 
     def _read_control(self) -> bool:
-        packet = self._control.recv(CONTROL_BYTES)
+        try:
+            packet = self._control.recv(CONTROL_BYTES)
+        except ConnectionResetError:  # the broker went without reading our last report
+            return False
         if not packet:
             return False
         message = lane_pb2.ControlMessage.FromString(packet)
@@ -190,7 +194,8 @@ class Lane:
                 requeued_count=now.requeued_count,
                 busy_worker_ids=now.busy_worker_ids,
             )
-            self._control.send(lane_pb2.ControlMessage(counts=counts).SerializeToString())
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen at the next turn
+                self._control.send(lane_pb2.ControlMessage(counts=counts).SerializeToString())
 
 
 def _check_version(version: int, peer: Peer) -> None:

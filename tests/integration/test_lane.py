@@ -1,0 +1,204 @@
+"""A real lane process: tasks and outcomes over CURVE, and what strangers and garbage get."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import zmq
+
+from quakegrid import config, lane, testing
+from quakegrid.wire.v1 import lane_pb2
+
+SESSION = 5
+WAIT_MS = 20_000
+
+
+@dataclass
+class RunningLane:
+    """A lane process, our end of its control socket, and a context for peers."""
+
+    settings: config.Settings
+    control: socket.socket
+    process: subprocess.Popen[bytes]
+    context: zmq.Context[zmq.Socket[bytes]]
+    endpoint: str
+    peers: list[zmq.Socket[bytes]] = field(default_factory=list)
+
+    def peer(self, name: bytes, authkey: str | None = None) -> zmq.Socket[bytes]:
+        """A connected peer."""
+        key = authkey or self.settings.authkey
+        self.peers.append(lane.connect_dealer(self.context, self.endpoint, key, name))
+        return self.peers[-1]
+
+    def tell(self, message: lane_pb2.ControlMessage) -> None:
+        """Play the broker."""
+        self.control.send(message.SerializeToString())
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[RunningLane]:
+    """A lane with one open session."""
+    testing.write_cluster_config(tmp_path)
+    settings = config.load_settings(tmp_path, testing.isolated_environ(tmp_path))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    endpoint = f"tcp://127.0.0.1:{settings.lane_ports[0]}"
+    command = [sys.executable, "-m", "services.broker.lane", "--state-dir", tmp_path, "--endpoint", endpoint]
+    environ = testing.isolated_environ(tmp_path)
+    with theirs:
+        process = subprocess.Popen(
+            [*command, "--control-fd", str(theirs.fileno())], pass_fds=[theirs.fileno()], env=environ
+        )
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    found: RunningLane | None = None
+    try:
+        ready = lane_pb2.ControlMessage.FromString(ours.recv(1 << 16))
+        assert ready.HasField("ready"), ready
+        assert ready.ready.error == ""
+        found = RunningLane(settings, ours, process, context, endpoint)
+        opening = lane_pb2.OpenLaneSession(session_id=SESSION, max_attempts=2)
+        found.tell(lane_pb2.ControlMessage(open=opening))
+        yield found
+    finally:
+        for peer in found.peers if found else ():
+            peer.close(linger=0)
+        context.term()
+        ours.close()  # ends the lane
+        assert process.wait(20) == 0
+
+
+def send(peer: zmq.Socket[bytes], message: lane_pb2.LaneMessage, *payload: bytes) -> None:
+    """Send a message of the lanes."""
+    peer.send_multipart([message.SerializeToString(), *payload])
+
+
+def receive(peer: zmq.Socket[bytes]) -> tuple[lane_pb2.LaneMessage, list[bytes]]:
+    """Receive one; fails if none comes."""
+    assert peer.poll(WAIT_MS), "nothing came"
+    header, *payload = peer.recv_multipart()
+    return lane_pb2.LaneMessage.FromString(header), payload
+
+
+def join(running: RunningLane) -> zmq.Socket[bytes]:
+    """A driver of the session."""
+    driver = running.peer(b"driver")
+    greeting = lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=SESSION)
+    send(driver, lane_pb2.LaneMessage(join=greeting))
+    return driver
+
+
+def work(running: RunningLane, name: str) -> zmq.Socket[bytes]:
+    """A worker of the session."""
+    worker = running.peer(name.encode())
+    ready = lane_pb2.WorkerReady(
+        protocol_version=lane.PROTOCOL_VERSION,
+        session_id=SESSION,
+        worker_id=name,
+        node="node",
+        credit_count=1,
+    )
+    send(worker, lane_pb2.LaneMessage(worker_ready=ready))
+    return worker
+
+
+def submit(driver: zmq.Socket[bytes], task_id: int, payload: bytes) -> None:
+    """Submit a task."""
+    task = lane_pb2.SubmitTask(session_id=SESSION, task_id=task_id, weight=1, operation="op")
+    send(driver, lane_pb2.LaneMessage(submit_task=task), payload)
+
+
+def finish(worker: zmq.Socket[bytes], name: str, lease: lane_pb2.Lease, *frames: bytes) -> None:
+    """Send an outcome."""
+    outcome = lane_pb2.Outcome(lease=lease, worker_id=name, node="node", duration_s=0.1)
+    send(worker, lane_pb2.LaneMessage(outcome=outcome), *frames)
+
+
+def test_task_goes_to_a_worker_and_its_outcome_comes_back_whole(running: RunningLane) -> None:
+    """Frames arrive as they were sent, large ones too."""
+    driver, worker = join(running), work(running, "w1")
+    large = bytes(range(256)) * 40_000
+
+    submit(driver, 1, b"payload")
+    order, payload = receive(worker)
+    finish(worker, "w1", order.run_task.lease, b"first", large)
+    message, frames = receive(driver)
+
+    assert payload == [b"payload"]
+    assert message.outcome.lease.task_id == 1
+    assert frames == [b"first", large]
+
+
+def test_task_of_a_lost_worker_runs_elsewhere_and_the_late_outcome_is_dropped(running: RunningLane) -> None:
+    """The driver gets one outcome, that of the second attempt."""
+    driver, first = join(running), work(running, "w1")
+    submit(driver, 1, b"payload")
+    order, _ = receive(first)
+
+    lost = lane_pb2.WorkerLost(session_id=SESSION, worker_id="w1", reason="node lost")
+    running.tell(lane_pb2.ControlMessage(worker_lost=lost))
+    second = work(running, "w2")
+    again, payload = receive(second)
+    finish(first, "w1", order.run_task.lease, b"late")
+    finish(second, "w2", again.run_task.lease, b"right")
+    _, frames = receive(driver)
+
+    assert (again.run_task.lease.attempt, payload) == (2, [b"payload"])
+    assert frames == [b"right"]
+    assert driver.poll(0) == 0
+
+
+def test_peer_with_another_authkey_is_never_heard(running: RunningLane) -> None:
+    """Its tasks reach no worker; those of the cluster do."""
+    stranger = running.peer(b"stranger", "another-key-of-good-length")
+    stranger.setsockopt(zmq.IMMEDIATE, 1)
+    submit(stranger, 1, b"evil")
+    driver, worker = join(running), work(running, "w1")
+
+    submit(driver, 2, b"good")
+    order, payload = receive(worker)
+
+    assert (order.run_task.lease.task_id, payload) == (2, [b"good"])
+
+
+def test_garbage_on_the_port_and_in_messages_disturbs_nobody(running: RunningLane) -> None:
+    """Raw bytes, and malformed messages of a peer that holds the key."""
+    host, port = running.endpoint.removeprefix("tcp://").split(":")
+    with socket.create_connection((host, int(port))) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\n\r\n" * 100)
+    driver, worker = join(running), work(running, "w1")
+    driver.send_multipart([b"\xff\xff\xff not protobuf"])
+    driver.send_multipart([b"", b"", b""])
+    send(driver, lane_pb2.LaneMessage(stop=lane_pb2.Stop()))
+
+    submit(driver, 1, b"payload")
+    order, _ = receive(worker)
+
+    assert order.run_task.lease.task_id == 1
+
+
+def test_peer_of_another_protocol_version_is_not_served(running: RunningLane) -> None:
+    """A worker of another time gets no task."""
+    driver, old = join(running), running.peer(b"old")
+    ready = lane_pb2.WorkerReady(protocol_version=99, session_id=SESSION, worker_id="old", credit_count=1)
+    send(old, lane_pb2.LaneMessage(worker_ready=ready))
+    worker = work(running, "w1")
+
+    submit(driver, 1, b"payload")
+
+    assert receive(worker)[0].run_task.lease.task_id == 1
+    assert old.poll(0) == 0
+
+
+def test_driver_of_a_session_that_is_not_open_is_refused(running: RunningLane) -> None:
+    """It gets a word, not silence."""
+    driver = running.peer(b"driver")
+    greeting = lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=99)
+
+    send(driver, lane_pb2.LaneMessage(join=greeting))
+
+    assert "session 99" in receive(driver)[0].refused.reason
