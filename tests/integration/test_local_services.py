@@ -1,7 +1,7 @@
 """Starting and stopping services as processes, with stand-ins that only announce themselves.
 
-The stand-ins live in a package `services` in the state folder, which is the services' working directory
-and so comes first on their import path.
+The stand-ins live in a package `services` in the state folder, which PYTHONPATH puts first on their import
+path.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("OQ_CONFIG_FILE", raising=False)
     state_dir = tmp_path / "state"
+    monkeypatch.setenv("PYTHONPATH", str(state_dir))
     path = embedded.prepare_state(state_dir, security.new_authkey)
     ports = [f"port = {free_port()}", f"receiver_ports = {free_port()}"]
     text = path.read_text().replace("[dbserver]", "\n".join(["[dbserver]", *ports]))
