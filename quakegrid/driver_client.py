@@ -19,6 +19,7 @@ from quakegrid import errors
 from quakegrid.config import Settings
 
 SOCKET_NAME = "agent.sock"
+MAX_LOG_BYTES = 50 << 20
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH)
 
 Event = dict[str, Any]
@@ -79,9 +80,11 @@ def _connect(settings: Settings) -> socket.socket:
 
 
 def _log_stdio(settings: Settings) -> list[int]:
-    """Nothing to read, and the drivers' log to write to."""
+    """Nothing to read, and the drivers' log to write to; an overgrown one is put aside."""
     settings.log_dir.mkdir(parents=True, exist_ok=True)
     path = Path(settings.log_dir, "drivers.log")
+    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     return [os.open(os.devnull, os.O_RDONLY), os.open(path, flags, 0o600), os.open(path, flags, 0o600)]
 

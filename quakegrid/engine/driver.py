@@ -331,6 +331,8 @@ def _run(argv: Sequence[str], driver: DriverProcess) -> int:
     except SystemExit as exc:
         driver.end_jobs(driver.database.job_ids, "aborted")
         return _report_end(driver, exc, 4 if driver.database.job_ids else 2)
+    except errors.QuakeGridError as exc:
+        return _report_end(driver, exc, exc.exit_code)
     except Exception as exc:  # noqa: BLE001 - told to the person who waits
         return _report_end(driver, exc, 1 if driver.database.job_ids else 2)
     return _report_end(driver, None, 0, args.export_dir)

@@ -28,6 +28,7 @@ from services.agent.roster import Life, Member, Roster
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 2.0
+FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
 
 DriverEnd = Callable[[int], None]
 
@@ -105,6 +106,8 @@ class Agent:
                 self._publish_status()
             case "forked":
                 self._on_forked(packet["name"], packet["pid"])
+            case "not_forked":
+                self._on_not_forked(packet["name"], packet["reason"])
             case "exited":
                 self._on_exited(packet["pid"], packet["status"], packet["peak_memory_bytes"])
             case None:
@@ -120,7 +123,7 @@ class Agent:
         log.error("template_exited status=%s", status)
         for member in list(self._roster.members.values()):
             del self._roster.members[member.name]
-            self._report_exit(member, signal.SIGKILL, 0)
+            self._report_exit(member, signal.SIGKILL, describe_exit(signal.SIGKILL), 0)
         if not self.template_state.startswith("failed"):
             self.template_state = "warming"
             self.start_template()
@@ -266,13 +269,19 @@ class Agent:
         if member.life is Life.STOPPING:
             self._end(member, is_forced=True)
 
+    def _on_not_forked(self, name: str, reason: str) -> None:
+        log.error("fork_failed name=%s reason=%s", name, reason)
+        member = self._roster.members.pop(name)
+        self._report_exit(member, FORK_FAILED_STATUS, f"{self.node} could not start it: {reason}", 0)
+        self._publish_status()
+
     def _on_exited(self, pid: int, status: int, peak_memory_bytes: int) -> None:
         member = self._roster.on_exited(pid)
         if member:
-            self._report_exit(member, status, peak_memory_bytes)
+            self._report_exit(member, status, describe_exit(status), peak_memory_bytes)
             self._publish_status()
 
-    def _report_exit(self, member: Member, status: int, peak_memory_bytes: int) -> None:
+    def _report_exit(self, member: Member, status: int, reason: str, peak_memory_bytes: int) -> None:
         timer = self._timers.pop(member.name, None)
         if timer:
             timer.cancel()
@@ -283,11 +292,11 @@ class Agent:
             return
         is_clean = status == 0 or member.life is Life.STOPPING
         if not is_clean:
-            log.warning("worker_exited worker=%s reason=%s", member.name, describe_exit(status))
+            log.warning("worker_exited worker=%s reason=%s", member.name, reason)
         exited = agent_pb2.WorkerExited(
             worker_id=member.name,
             session_id=member.session_id,
-            reason=describe_exit(status),
+            reason=reason,
             peak_memory_bytes=peak_memory_bytes,
             is_clean=is_clean,
         )

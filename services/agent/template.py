@@ -89,7 +89,11 @@ class Template:
         threads = len(list(Path("/proc/self/task").iterdir()))
         if threads != 1:
             raise RuntimeError(f"the template has {threads} threads and must not fork")
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as exc:  # the node's process limit or memory
+            send_packet(self._control, {"report": "not_forked", "name": name, "reason": str(exc)})
+            return
         if pid == 0:
             self._become_child(live)
         self._children.add(pid)
