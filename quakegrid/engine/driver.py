@@ -28,19 +28,29 @@ from openquake.commonlib import logs
 
 from quakegrid import engine_version, errors
 from quakegrid.config import Settings
-from quakegrid.engine import seams
+from quakegrid.engine import commands, seams
 from quakegrid.engine.database import Database
 from quakegrid.engine.session import Session
 from quakegrid.engine.starmaps import Starmaps
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
-from quakegrid.fleet import BrokerClient
 
-PRELOADED_COMMANDS = ("engine", "show", "export", "extract", "run", "workers", "info", "abort", "db", "purge")
+PRELOADED_COMMANDS = (
+    "engine",
+    "show",
+    "export",
+    "extract",
+    "run",
+    "workers",
+    "info",
+    "abort",
+    "db",
+    "purge",
+    "reset",
+)
 EVENT_TIMEOUT_S = 30.0
 MIN_FREE_BYTES = 1 << 20
 INSIST_INTERVAL_S = 0.5
-FINAL_STATES = ("complete", "failed", "aborted", "deleted")
 
 Event = dict[str, object]
 
@@ -54,6 +64,7 @@ def preload(settings: Settings) -> str:
     version = engine_version.check_engine()
     seams.install(settings)
     seams.read_config(os.environ)
+    commands.close_database()
     from openquake.engine import engine  # noqa: PLC0415 - after the seams
 
     engine.poll_queue = lambda job_id, poll_time: None  # noqa: ARG005 - the broker's admission is the queue
@@ -64,10 +75,7 @@ def preload(settings: Settings) -> str:
     dbserver.ensure_on = lambda: None
     dbserver.check_foreign = lambda: None
     importlib.import_module("openquake.commands.__main__")
-    abort: Any = importlib.import_module("openquake.commands.abort")
-    vars(_abort_jobs).update(vars(abort.main))  # this is how the engine declares arguments
-    _abort_jobs.__annotations__ = abort.main.__annotations__
-    abort.main = _abort_jobs  # `oq engine --delete-calculation` imports it by name, later
+    commands.replace_commands()  # `openquake.commands.engine` imports one of them by name
     for name in PRELOADED_COMMANDS:
         importlib.import_module(f"openquake.commands.{name}")
     return version
@@ -153,7 +161,7 @@ class DriverProcess:
         """Give the jobs that have not ended, or never began, their final state."""
         for job_id in job_ids:
             job = self.database.call("get_job", job_id)
-            if job is not None and job.status not in FINAL_STATES:
+            if job is not None and job.status not in commands.FINAL_STATES:
                 self.database.call("finish", job_id, state)
 
     def _any_session(self) -> Session:
@@ -241,6 +249,8 @@ def _enter(request: dict[str, Any]) -> None:
         print("NUMBA_DISABLE_JIT has no effect here: the engine is imported already", file=sys.stderr)
     from openquake.engine import engine  # noqa: PLC0415
 
+    purge: Any = importlib.import_module("openquake.commands.purge")
+    purge.datadir = logs.get_datadir()
     engine._PID = os.getpid()  # noqa: SLF001 - read at import, in the template
     engine._PPID = -1  # noqa: SLF001 - a SIGHUP that reaches us means that the terminal is gone
 
@@ -256,22 +266,6 @@ def _oq(argv: Sequence[str]) -> int:
         print(f"quakegrid: {exc}", file=sys.stderr)
         return exc.exit_code
     return 0
-
-
-def _abort_jobs(job_id: list[int]) -> None:
-    """Abort the given job."""
-    driver = seams.process()
-    assert isinstance(driver, DriverProcess)
-    with BrokerClient(driver.settings) as broker:
-        for number in job_id:
-            job = driver.database.call("get_job", number)  # job_id can be negative
-            if job is None:
-                print(f"There is no job {number}")
-            elif job.status in FINAL_STATES:
-                print(f"Job {job.id} is {job.status}")
-            else:
-                broker.abort_job(job.id)
-                print(f"Job {job.id} aborted")
 
 
 def _insisting(original: Any) -> Any:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import Cluster
+from quakegrid import testing
+from tests.clusters import Cluster, running_cluster
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 # The line that says that tasks are with the workers.
@@ -155,6 +156,27 @@ def test_upstream_abort_reaches_a_job_of_the_cluster(cluster: Cluster, slow: Pat
     assert f"Job {cluster.job()['id']} aborted" in done.stdout
     assert code == 4, output
     assert cluster.job()["state"] == "aborted"
+
+
+def test_upstream_reset_deletes_the_users_jobs_and_not_the_database(tmp_path: Path) -> None:
+    """Upstream's own would remove the file under the dbserver."""
+    home = tmp_path / "home"
+    home.mkdir()
+    job_ini = testing.copy_engine_case("classical/case_01", tmp_path / "case") / "job.ini"
+    with running_cluster(tmp_path / "state", home) as cluster:
+        assert cluster.call("run", job_ini).returncode == 0
+        datastore = Path(f"{cluster.job()['ds_calc_dir']}.hdf5")
+        was_there = datastore.exists()
+
+        done = cluster.call("oq", "reset", "-y")
+
+        assert done.returncode == 0, done.stderr
+        assert f"Removed {datastore}" in done.stdout
+        assert was_there
+        assert not datastore.exists()
+        assert cluster.json("jobs", "list") == []
+        assert cluster.call("run", job_ini).returncode == 0
+    assert not (home / "oqdata").exists(), "the engine opened a database of its own"
 
 
 def test_command_line_that_is_killed_takes_its_job_along(cluster: Cluster, slow: Path) -> None:

@@ -1,0 +1,100 @@
+"""Commands of the engine that would go around the cluster, replaced by ones that go through it.
+
+Upstream's `abort` looks for a local process and `reset` deletes the database file; here they do what they
+say, in upstream's words. The engine's own connection to the database file is replaced too: only the
+dbserver opens it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from openquake.commonlib import dbapi, logs
+
+from quakegrid.engine import seams
+from quakegrid.fleet import BrokerClient
+
+FINAL_STATES = ("complete", "failed", "aborted", "deleted")
+NO_FILE = "quakegrid: the database file is the dbserver's; this use of it is not served: "
+
+
+class ServedDatabase:
+    """Stands in for upstream's `dbapi.db`: queries go to the dbserver, the file stays closed here."""
+
+    def __call__(self, templ: str, *args: Any, **options: Any) -> Any:
+        """Run a query that reads."""
+        if options:
+            raise RuntimeError(f"{NO_FILE}{options}")
+        return logs.dbcmd(templ, *args)
+
+    @property
+    def path(self) -> str:
+        """The database file, which lies on the dbserver's node."""
+        return str(seams.settings().database)
+
+    @property
+    def conn(self) -> Any:
+        """Refuse: a second writer could harm the file."""
+        raise RuntimeError(f"{NO_FILE}a connection of its own")
+
+
+def close_database() -> None:
+    """Put `ServedDatabase` where the engine's modules will find it; before they are imported."""
+    dbapi.db = ServedDatabase()
+
+
+def replace_commands() -> None:
+    """Replace what would go around the cluster; before `openquake.commands.engine` is imported."""
+    _replace("abort", _abort)
+    _replace("reset", _reset)
+
+
+def _replace(name: str, command: Callable[..., None]) -> None:
+    """Put a function in a command's place, with the help and arguments that upstream declares."""
+    module: Any = importlib.import_module(f"openquake.commands.{name}")
+    vars(command).update(vars(module.main))
+    command.__annotations__, command.__doc__ = module.main.__annotations__, module.main.__doc__
+    module.main = command
+
+
+def _abort(job_id: list[int]) -> None:
+    with BrokerClient(seams.settings()) as broker:
+        for number in job_id:
+            job = logs.dbcmd("get_job", number)  # job_id can be negative
+            if job is None:
+                print(f"There is no job {number}")
+            elif job.status in FINAL_STATES:
+                print(f"Job {job.id} is {job.status}")
+            else:
+                broker.abort_job(job.id)
+                print(f"Job {job.id} aborted")
+
+
+def _reset(yes: bool = False) -> None:
+    """Delete the calculations of this user, and nobody else's; the database and its server stay."""
+    from openquake.engine.utils import confirm  # noqa: PLC0415 - after the seams
+
+    if not (yes or confirm("Do you really want to destroy all your data? (y/n) ")):
+        return
+    user = getpass.getuser()
+    running = logs.dbcmd(
+        "SELECT id FROM job WHERE user_name=?x AND status IN ('submitted', 'executing')", user
+    )
+    if running:
+        numbers = " ".join(str(job.id) for job in running)
+        sys.exit(f"There are jobs at work: abort them first (oq abort {numbers})")
+    rows = logs.dbcmd("SELECT id, ds_calc_dir FROM job WHERE user_name=?x", user)
+    for job_id, ds_calc_dir in [(row.id, row.ds_calc_dir) for row in rows]:
+        answer = logs.dbcmd("del_calc", job_id, user, False, True)
+        if "error" in answer:
+            print(answer["error"])
+            continue
+        for path in (Path(f"{ds_calc_dir}.hdf5"), Path(f"{ds_calc_dir}_tmp.hdf5")):
+            if path.exists():
+                path.unlink()
+                print(f"Removed {path}")
