@@ -7,6 +7,7 @@ core decides who executes and on which cores.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 from collections.abc import Coroutine
@@ -61,12 +62,16 @@ class Broker:
         self._lane: LaneProcess | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._node_up = asyncio.Event()
+        self._stop_reason = "the broker was stopped"
         self.failed = asyncio.Event()
 
     async def start(self) -> None:
         """Open the lane and watch the nodes."""
         self._lane = LaneProcess(
-            self._settings, self._settings.lane_ports[0], on_counts=self._on_counts, on_death=self.failed.set
+            self._settings,
+            self._settings.lane_ports[0],
+            on_counts=self._on_counts,
+            on_death=self._on_lane_death,
         )
         await self._lane.wait_until_ready()
         for link in self._nodes.values():
@@ -75,7 +80,7 @@ class Broker:
     async def stop(self) -> None:
         """Tell every driver, then let go of nodes and lane."""
         for session in list(self._sessions.values()):
-            self._fail(session.session_id, "the broker was stopped")
+            self._fail(session.session_id, self._stop_reason)
         links = list(self._tasks)
         for task in links:
             task.cancel()
@@ -113,18 +118,19 @@ class Broker:
         where = f"{session.request.host} (process {session.request.pid})"
         reason = session.end_reason or f"the driver on {where} ended before its calculation did"
         for job_id in session.request.job_ids:
-            await self._transition(job_id, JobState.FAILED, reason)
+            self._spawn(self._settle(job_id, reason))
 
     async def abort_job(self, job_id: int, user_name: str) -> bool:
         """Abort a job wherever it is; tells whether it was executing or queued here.
 
         Raises:
             NotFoundError: there is no such job.
+            PeerUnreachableError: the dbserver does not answer.
         """
         session = self._session_of(job_id)
         reason = f"aborted by {user_name or 'somebody'}"
         if session is None:
-            await self._transition(job_id, JobState.ABORTED, reason, is_strict=True)
+            await self._transition(job_id, JobState.ABORTED, reason)
             return False
         session.end_reason = reason
         for each in session.request.job_ids:
@@ -154,12 +160,14 @@ class Broker:
 
     # --- what nodes and lanes report
 
-    def _on_status(self, host: str, status: agent_pb2.AgentStatus) -> None:
+    def _on_status(self, host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
         ours = {worker.worker_id for worker in self._fleet.workers.values()}
         strangers = {worker.session_id for worker in status.workers if worker.worker_id not in ours}
         for session_id in strangers - self._sessions.keys():
             self._spawn(self._nodes[host].stop_workers(session_id, is_forced=True))
-        self._handle(core.NodeReported(host, status.node, status.core_count, status.template_state))
+        present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
+        state = status.template_state
+        self._handle(core.NodeReported(host, status.node, status.core_count, state, present))
         if self._fleet.core_count:
             self._node_up.set()
 
@@ -172,6 +180,11 @@ class Broker:
         self._handle(core.NodeLost(host, reason))
         if not self._fleet.core_count:
             self._node_up.clear()
+
+    def _on_lane_death(self) -> None:
+        assert self._lane is not None
+        self._stop_reason = f"the lane on port {self._lane.port} died"
+        self.failed.set()
 
     def _on_counts(self, counts: lane_pb2.LaneCounts) -> None:
         session = self._sessions.get(counts.session_id)
@@ -234,6 +247,7 @@ class Broker:
             setup = session.request.worker_setup
             link = self._nodes[host]
             started = await link.start_workers(session_id, worker_ids, self._lane.endpoint, setup)
+        self._handle(core.WorkersStarted(tuple(started)))
         refused = tuple(worker_id for worker_id in worker_ids if worker_id not in started)
         if refused:
             self._handle(core.WorkersRefused(refused))
@@ -265,20 +279,28 @@ class Broker:
             self._nodes[node.host] for node in self._fleet.nodes.values() if host in (node.name, node.host)
         ]
 
-    async def _transition(
-        self, job_id: int, state: JobState, reason: str, *, is_strict: bool = False
-    ) -> bool:
-        """Move a job in the database; False if it ended already, and stays as it is."""
+    async def _settle(self, job_id: int, reason: str) -> None:
+        """Fail a job whose driver is gone, unless it ended; the dbserver may be away for a while."""
+        for delay_s in itertools.chain((0.2, 0.5, 1.0, 2.0), itertools.repeat(5.0)):
+            try:
+                await self._transition(job_id, JobState.FAILED, reason)
+            except errors.PeerUnreachableError:
+                await asyncio.sleep(delay_s)
+            else:
+                return
+
+    async def _transition(self, job_id: int, state: JobState, reason: str) -> bool:
+        """Move a job in the database; False if it ended already, and stays as it is.
+
+        Raises:
+            NotFoundError: there is no such job.
+            PeerUnreachableError: the dbserver does not answer.
+        """
         address = self._settings.dbserver_address
         async with rpc.open_aio_channel(address, self._settings.authkey) as channel:
             try:
-                await jobs_aio.transition_job(channel, job_id, state, reason)
+                await jobs_aio.transition_job(channel, job_id, state, reason, address=address)
             except errors.StateError:
-                return False
-            except errors.QuakeGridError as exc:
-                if is_strict:
-                    raise
-                log.error("transition_failed job=%d state=%s reason=%s", job_id, state, exc)  # noqa: TRY400 - says it all
                 return False
         return True
 

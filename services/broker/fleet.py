@@ -19,12 +19,16 @@ from quakegrid.errors import IllegalMoveError
 
 @dataclass(frozen=True, slots=True)
 class NodeReported:
-    """A node's agent said what it has; cores count only while the template is warm."""
+    """A node's agent said what it has; cores count only while the template is warm.
+
+    `present` names its workers when we reached the agent (again): what ended meanwhile was not reported.
+    """
 
     host: str
     node: str
     core_count: int
     state: str
+    present: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,13 @@ class SessionEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkersStarted:
+    """An agent started these workers."""
+
+    worker_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkersRefused:
     """An agent did not start these workers."""
 
@@ -76,7 +87,14 @@ class ProgressMade:
 
 
 Event = (
-    NodeReported | NodeLost | SessionRequested | SessionEnded | WorkersRefused | WorkerExited | ProgressMade
+    NodeReported
+    | NodeLost
+    | SessionRequested
+    | SessionEnded
+    | WorkersStarted
+    | WorkersRefused
+    | WorkerExited
+    | ProgressMade
 )
 
 # --- actions
@@ -173,6 +191,7 @@ class Worker:
     worker_id: str
     session_id: int
     host: str
+    is_started: bool = False
     is_draining: bool = False
 
 
@@ -214,25 +233,25 @@ class Fleet:
         """Take one event and say what is to be done, in order."""
         actions: list[Action] = []
         match event:
+            case WorkersStarted():
+                self._on_workers_started(event)
+                return actions
+            case WorkersRefused():
+                self._on_workers_refused(event)
+                return actions
+            case ProgressMade():
+                self._on_progress_made(event)
+                return actions
             case NodeReported():
-                self._on_node_reported(event)
+                self._on_node_reported(event, actions)
             case NodeLost():
                 self._on_node_lost(event, actions)
             case SessionRequested():
                 self._on_session_requested(event, actions)
             case SessionEnded():
                 self._on_session_ended(event, actions)
-            case WorkersRefused():
-                for worker_id in event.worker_ids:
-                    self.workers.pop(worker_id, None)
-                return actions  # the next report of the node says when to try again
             case WorkerExited():
                 self._on_worker_exited(event, actions)
-            case ProgressMade():
-                session = self.sessions.get(event.session_id)
-                if session is not None:
-                    session.failure_count = 0
-                return actions
             case _ as unreachable:
                 assert_never(unreachable)
         self._admit(actions)
@@ -249,19 +268,38 @@ class Fleet:
         if self.serialize_jobs and admitted > self.serialize_jobs:
             raise IllegalMoveError(f"{admitted} sessions execute, {self.serialize_jobs} may")
 
-    def _on_node_reported(self, event: NodeReported) -> None:
+    def _on_workers_started(self, event: WorkersStarted) -> None:
+        for worker_id in event.worker_ids:
+            if worker_id in self.workers:
+                self.workers[worker_id].is_started = True
+
+    def _on_workers_refused(self, event: WorkersRefused) -> None:
+        for worker_id in event.worker_ids:  # the next report of the node says when to try again
+            self.workers.pop(worker_id, None)
+
+    def _on_progress_made(self, event: ProgressMade) -> None:
+        session = self.sessions.get(event.session_id)
+        if session is not None:
+            session.failure_count = 0
+
+    def _on_node_reported(self, event: NodeReported, actions: list[Action]) -> None:
         node = self.nodes[event.host]
         node.name, node.state = event.node, event.state
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
         node.core_count = limit if event.state == "warm" else 0
+        for worker in self.workers_of(host=event.host) if event.present is not None else ():
+            if worker.is_started and worker.worker_id not in (event.present or ()):
+                self._lose(worker, f"node {node.name}: it ended while its agent was out of reach", actions)
 
     def _on_node_lost(self, event: NodeLost, actions: list[Action]) -> None:
         node = self.nodes[event.host]
         node.core_count, node.state = 0, event.reason
         for worker in self.workers_of(host=event.host):
-            del self.workers[worker.worker_id]
-            reason = f"node {node.name or node.host}: {event.reason}"
-            actions.append(LoseWorker(worker.session_id, worker.worker_id, reason, is_clean=False))
+            self._lose(worker, f"node {node.name or node.host}: {event.reason}", actions)
+
+    def _lose(self, worker: Worker, reason: str, actions: list[Action]) -> None:
+        del self.workers[worker.worker_id]
+        actions.append(LoseWorker(worker.session_id, worker.worker_id, reason, is_clean=False))
 
     def _on_session_requested(self, event: SessionRequested, actions: list[Action]) -> None:
         if event.session_id in self.sessions:

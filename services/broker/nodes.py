@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import grpc
 
 from quakegrid import rpc
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from quakegrid.config import Settings
+
+T = TypeVar("T")
 
 log = logging.getLogger("quakegrid.broker")
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -26,7 +29,8 @@ class NodeLink:
     Args:
         settings: of the cluster.
         host: the node's name in `host_cores`.
-        on_status: called with the agent's status, at each change.
+        on_status: called with the agent's status, at each change, and whether it is the first since we
+            reached the agent (again).
         on_exit: called for each worker that ended.
         on_lost: called with the reason when the agent did not answer for `node_timeout_s`.
     """
@@ -36,7 +40,7 @@ class NodeLink:
         settings: Settings,
         host: str,
         *,
-        on_status: Callable[[str, agent_pb2.AgentStatus], None],
+        on_status: Callable[[str, agent_pb2.AgentStatus, bool], None],
         on_exit: Callable[[agent_pb2.WorkerExited], None],
         on_lost: Callable[[str, str], None],
     ) -> None:
@@ -44,7 +48,8 @@ class NodeLink:
         self.address = f"{host}:{settings.agent_port}"
         self._settings = settings
         self._on_status, self._on_exit, self._on_lost = on_status, on_exit, on_lost
-        self._channel: grpc.aio.Channel | None = None
+        self._channel: grpc.aio.Channel | None = None  # None while the agent does not answer
+        self._is_first = True
         self._lost_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -52,26 +57,32 @@ class NodeLink:
         failures = 0
         try:
             while True:
-                # A channel of its own for each try: its certificate is fresh.
-                self._channel = rpc.open_aio_channel(self.address, self._settings.authkey)
-                try:
-                    async for message in self._stub().Watch(agent_pb2.WatchRequest()):
-                        failures = 0
-                        self._take(message)
-                    reason = "its agent stopped"
-                except grpc.aio.AioRpcError as exc:
-                    reason = f"its agent does not answer at {self.address} ({exc.code().name})"
-                    if failures == 0:
-                        log.info("agent_unreachable host=%s detail=%s", self.host, exc.details())
-                await self._channel.close(None)
+                was_reached, reason = await self._watch()
+                failures = 0 if was_reached else failures + 1
+                if failures <= 1:
+                    log.info("agent_lost host=%s reason=%s", self.host, reason)
                 self._start_timer(reason)
                 await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
-                failures += 1
         finally:
             if self._lost_timer:
                 self._lost_timer.cancel()
-            if self._channel:
-                await self._channel.close(None)
+
+    async def _watch(self) -> tuple[bool, str]:
+        """Follow the agent until the stream breaks; whether it was there, and why it broke."""
+        # A channel of its own for each try: its certificate is fresh.
+        channel = rpc.open_aio_channel(self.address, self._settings.authkey)
+        self._is_first = True
+        try:
+            self._channel = channel
+            async for message in self._stub().Watch(agent_pb2.WatchRequest()):
+                self._take(message)
+        except grpc.aio.AioRpcError as exc:
+            detail = (exc.details() or "").partition("\n")[0]
+            return not self._is_first, f"its agent does not answer at {self.address} ({detail})"
+        finally:
+            self._channel = None
+            await channel.close(None)
+        return not self._is_first, "its agent stopped"
 
     async def start_workers(
         self, session_id: int, worker_ids: Sequence[str], lane_endpoint: str, worker_setup: bytes
@@ -81,27 +92,28 @@ class NodeLink:
         request = agent_pb2.StartWorkersRequest(
             workers=refs, lane_endpoint=lane_endpoint, worker_setup=worker_setup
         )
-        try:
-            response = await self._stub().StartWorkers(request, timeout=ORDER_TIMEOUT_S)
-        except grpc.aio.AioRpcError as exc:
-            log.warning("start_workers_failed host=%s reason=%s", self.host, exc.details())
-            return []
-        return [started.worker_id for started in response.started]
+        response = await self._order(lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S))
+        return [started.worker_id for started in response.started] if response else []
 
     async def stop_workers(self, session_id: int, *, is_forced: bool) -> None:
         """Stop the workers of a session; their exits are reported by `on_exit`."""
         request = agent_pb2.StopWorkersRequest(session_id=session_id, force=is_forced)
-        try:
-            await self._stub().StopWorkers(request, timeout=ORDER_TIMEOUT_S)
-        except grpc.aio.AioRpcError as exc:
-            log.warning("stop_workers_failed host=%s reason=%s", self.host, exc.details())
+        await self._order(lambda stub: stub.StopWorkers(request, timeout=ORDER_TIMEOUT_S))
 
     async def stop_driver(self, pid: int) -> None:
         """Kill a driver on the node."""
+        request = agent_pb2.StopDriverRequest(pid=pid)
+        await self._order(lambda stub: stub.StopDriver(request, timeout=ORDER_TIMEOUT_S))
+
+    async def _order(self, call: Callable[[agent_pb2_grpc.AgentAsyncStub], Awaitable[T]]) -> T | None:
+        """Give an order; None if the agent is not there, which `run` notices too."""
+        if self._channel is None:
+            return None
         try:
-            await self._stub().StopDriver(agent_pb2.StopDriverRequest(pid=pid), timeout=ORDER_TIMEOUT_S)
-        except grpc.aio.AioRpcError as exc:
-            log.warning("stop_driver_failed host=%s reason=%s", self.host, exc.details())
+            return await call(self._stub())
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError) as exc:  # the latter: closed meanwhile
+            log.warning("order_failed host=%s reason=%s", self.host, str(exc).partition("\n")[0])
+            return None
 
     def _stub(self) -> agent_pb2_grpc.AgentAsyncStub:
         return agent_pb2_grpc.AgentStub(self._channel)  # type: ignore[arg-type]
@@ -111,7 +123,8 @@ class NodeLink:
             self._lost_timer.cancel()
             self._lost_timer = None
         if message.HasField("status"):
-            self._on_status(self.host, message.status)
+            self._on_status(self.host, message.status, self._is_first)
+            self._is_first = False
         elif message.HasField("worker_exited"):
             self._on_exit(message.worker_exited)
 

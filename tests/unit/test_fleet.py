@@ -135,3 +135,27 @@ def test_refused_workers_free_their_cores() -> None:
 
     assert refused == []
     assert starts(reported) == {"n0": 2}
+
+
+def test_worker_that_ended_while_its_agent_was_out_of_reach_is_lost() -> None:
+    """An agent that was restarted, or cut off, reports who is there when it is reached again."""
+    core = warm(2)
+    core.handle(fleet.SessionRequested(1, (10,)))
+    core.handle(fleet.WorkersStarted(("run-1", "run-2")))
+
+    actions = core.handle(fleet.NodeReported("n0", "node0", 2, "warm", frozenset({"run-2"})))
+
+    lost = [action.worker_id for action in actions if isinstance(action, fleet.LoseWorker)]
+    assert lost == ["run-1"]
+    assert starts(actions) == {"n0": 1}
+    core.check()
+
+
+def test_worker_that_is_being_started_is_not_missed() -> None:
+    """The order may be under way when the agent reports."""
+    core = warm(2)
+    core.handle(fleet.SessionRequested(1, (10,)))
+
+    actions = core.handle(fleet.NodeReported("n0", "node0", 2, "warm", frozenset()))
+
+    assert actions == []
