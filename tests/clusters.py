@@ -71,17 +71,18 @@ class Cluster:
 
     def children(self) -> list[int]:
         """Process ids of the template's children: workers and drivers."""
-        mine = [pid for pid in _pids() if f"services.agent.template\0{self.state_dir}\0" in _cmdline(pid)]
+        mine = processes("services.agent.template", self.state_dir)
         return [pid for pid in mine if _parent(pid) in mine]
 
     def wait_until_quiet(self) -> None:
         """Wait until no worker and no driver is left."""
         for pid in self.children():
-            with contextlib.suppress(ProcessLookupError):
-                fd = os.pidfd_open(pid)
-                ready = select.select([fd], [], [], 60)[0]
-                os.close(fd)
-                assert ready, f"process {pid} of {self.state_dir} did not end"
+            wait_for_end(pid)
+
+    def template(self) -> int:
+        """Process id of the template."""
+        (template,) = set(processes("services.agent.template", self.state_dir)) - set(self.children())
+        return template
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,21 @@ def running_cluster(
         assert down.returncode == 0, down.stderr + down.stdout
     left = [pid for pid in _pids() if str(state_dir) in _cmdline(pid)]
     assert left == [], f"processes left: {[_cmdline(pid) for pid in left]}"
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until a process is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        fd = os.pidfd_open(pid)
+        ready = select.select([fd], [], [], 60)[0]
+        os.close(fd)
+        assert ready, f"process {pid} did not end: {_cmdline(pid)}"
+
+
+def processes(module: str, state_dir: Path) -> list[int]:
+    """Processes of a cluster that run a module, the oldest first."""
+    mine = [pid for pid in _pids() if module in _cmdline(pid) and f"\0{state_dir}\0" in _cmdline(pid)]
+    return sorted(mine)
 
 
 def _pids() -> list[int]:

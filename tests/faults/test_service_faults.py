@@ -1,0 +1,66 @@
+"""A service dies in the middle of a calculation: its job ends with a reason, `up` mends the cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quakegrid import config, run_records
+from tests.clusters import Cluster, processes, running_cluster, wait_for_end
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+WORKING = "Sent 3 event_based tasks"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster that these tests may break."""
+    with running_cluster(tmp_path_factory.mktemp("services"), tmp_path_factory.mktemp("home")) as cluster:
+        yield cluster
+
+
+def kill(cluster: Cluster, victim: str) -> None:
+    """Kill a service, or a child of one that has no record; wait for what ends with it."""
+    if victim == "template":
+        os.kill(cluster.template(), signal.SIGKILL)
+        return
+    service = "broker" if victim == "lane" else victim
+    record = run_records.read_record(config.load_settings(cluster.state_dir, cluster.environ), service)
+    assert record is not None
+    pid = processes("services.broker.lane", cluster.state_dir)[0] if victim == "lane" else record.pid
+    os.kill(pid, signal.SIGKILL)
+    wait_for_end(record.pid)
+
+
+@pytest.mark.parametrize(
+    ("victim", "reason"),
+    [
+        ("template", "ended before its calculation did"),
+        ("agent", "ended before its calculation did"),
+        ("lane", "the lane on port"),
+        ("broker", "the broker at"),
+    ],
+)
+def test_service_killed_in_a_calculation(
+    cluster: Cluster, slow: Path, quick: Path, victim: str, reason: str
+) -> None:
+    """The job is `failed`, its log says why, no process is left; the next calculation is fine."""
+    running = cluster.start("run", slow)
+    running.wait_for(WORKING)
+
+    kill(cluster, victim)
+    code, output = running.finish()
+    cluster.wait_until_quiet()
+    again = cluster.call("up")
+    job = cluster.job()
+    following = cluster.call("run", quick)
+
+    assert code in {1, 3}, output
+    assert again.returncode == 0, again.stderr
+    assert job["state"] == "failed"
+    assert reason in cluster.log(job["id"])
+    assert following.returncode == 0, following.stderr
