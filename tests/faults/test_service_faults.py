@@ -54,8 +54,8 @@ def test_service_killed_in_a_calculation(
 
     kill(cluster, victim)
     code, output = running.finish()
+    again = cluster.call("up")  # a new broker stops the workers that its predecessor left
     cluster.wait_until_quiet()
-    again = cluster.call("up")
     job = cluster.job()
     following = cluster.call("run", quick)
 
