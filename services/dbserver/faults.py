@@ -5,11 +5,13 @@ Every message names the file and what to do; the server goes on after all of the
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, Never, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -87,53 +89,89 @@ def status_of(exc: errors.QuakeGridError) -> grpc.StatusCode:
     return next((code for kind, code in _CODES if isinstance(exc, kind)), grpc.StatusCode.UNKNOWN)
 
 
-class StatusCodes(grpc.ServerInterceptor):  # type: ignore[type-arg]
+class StatusCodes(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Answers every error of a servicer with its status code and one line of text."""
 
-    def intercept_service(
+    async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Any],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Wrap the handler that gRPC found for a call."""
-        handler = continuation(handler_call_details)
+        """Wrap the handler that gRPC found for a call: one of our own, of a kind that we have."""
+        handler = await continuation(handler_call_details)
         if handler is None:
             return None
         codec = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
         }
-        if handler.response_streaming:
+        if handler.unary_unary and not inspect.iscoroutinefunction(handler.unary_unary):
+            return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary), **codec)
+        if handler.unary_stream and inspect.isasyncgenfunction(handler.unary_stream):
+            return grpc.unary_stream_rpc_method_handler(_aio_stream(handler.unary_stream), **codec)
+        if handler.unary_stream and inspect.isgeneratorfunction(handler.unary_stream):
             return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream), **codec)
-        return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary), **codec)
+        if handler.stream_stream and inspect.isasyncgenfunction(handler.stream_stream):
+            return grpc.stream_stream_rpc_method_handler(_aio_stream(handler.stream_stream), **codec)
+        return handler
 
 
-def _unary(behaviour: Callable[[Any, grpc.ServicerContext], T]) -> Callable[[Any, grpc.ServicerContext], T]:
+class CallContext:
+    """A call as a servicer in a thread sees it, with the question whether anyone still waits for it."""
+
+    def __init__(self, context: grpc.ServicerContext) -> None:
+        self._context = context
+        self._has_ended = threading.Event()
+        context.add_callback(self._has_ended.set)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def is_active(self) -> bool:
+        """Whether the call has not ended."""
+        return not self._has_ended.is_set()
+
+
+def _unary(behaviour: Callable[[Any, Any], T]) -> Callable[[Any, grpc.ServicerContext], T]:
     def answer(request: Any, context: grpc.ServicerContext) -> T:
         try:
             return behaviour(request, context)
         except Exception as exc:  # noqa: BLE001  the loop's edge
-            _refuse(exc, context)
+            context.abort(*_judge(exc))
 
     return answer
 
 
 def _streaming(
-    behaviour: Callable[[Any, grpc.ServicerContext], Iterator[T]],
+    behaviour: Callable[[Any, Any], Iterator[T]],
 ) -> Callable[[Any, grpc.ServicerContext], Iterator[T]]:
     def answer(request: Any, context: grpc.ServicerContext) -> Iterator[T]:
         try:
-            yield from behaviour(request, context)
+            yield from behaviour(request, CallContext(context))
         except Exception as exc:  # noqa: BLE001  the loop's edge
-            _refuse(exc, context)
+            context.abort(*_judge(exc))
 
     return answer
 
 
-def _refuse(exc: Exception, context: grpc.ServicerContext) -> Never:
+def _aio_stream(
+    behaviour: Callable[[Any, Any], AsyncIterator[T]],
+) -> Callable[[Any, Any], AsyncIterator[T]]:
+    async def answer(request: Any, context: Any) -> AsyncIterator[T]:
+        try:
+            async for response in behaviour(request, context):
+                yield response
+        except Exception as exc:  # noqa: BLE001  the loop's edge
+            await context.abort(*_judge(exc))
+
+    return answer
+
+
+def _judge(exc: Exception) -> tuple[grpc.StatusCode, str]:
+    """What to answer for an error, after writing to our own log what its owner must know."""
     if isinstance(exc, errors.QuakeGridError):
         if isinstance(exc, DiskFullError | DatabaseDamagedError):
             logger.error("write_failed reason=%s", exc)
-        context.abort(status_of(exc), str(exc))
+        return status_of(exc), str(exc)
     logger.error("request_failed", exc_info=exc)
-    context.abort(grpc.StatusCode.INTERNAL, f"the dbserver failed on the request: {exc!r}")
+    return grpc.StatusCode.INTERNAL, f"the dbserver failed on the request: {exc!r}"

@@ -62,12 +62,19 @@ class Writer:
 
     def run(self, work: Work[T], user_name: str = "") -> T:
         """Do `work` in the writer's thread and return its result once it is on the disk."""
-        result: T = self._submit(_Request(work, user_name))
-        return result
+        return self.submit(work, user_name).result()
+
+    def submit(self, work: Work[T], user_name: str = "") -> Future[T]:
+        """The same without waiting for the disk; waits for a place in the queue.
+
+        Raises:
+            PeerUnreachableError: the dbserver is stopping.
+        """
+        return self._submit(_Request(work, user_name))
 
     def run_alone(self, work: Work[T], user_name: str = "") -> T:
         """The same for what must not be in a transaction, such as VACUUM."""
-        result: T = self._submit(_Request(work, user_name, is_alone=True))
+        result: T = self._submit(_Request(work, user_name, is_alone=True)).result()
         return result
 
     def close(self, timeout_s: float) -> None:
@@ -76,11 +83,11 @@ class Writer:
         self._queue.put(None)
         self._thread.join(timeout_s)
 
-    def _submit(self, request: _Request) -> Any:
+    def _submit(self, request: _Request) -> Future[Any]:
         if self._is_closed:
             raise PeerUnreachableError("the dbserver is stopping")
         self._queue.put(request)
-        return request.done.result()
+        return request.done
 
     def _run(self) -> None:
         try:
