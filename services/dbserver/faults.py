@@ -92,28 +92,41 @@ def status_of(exc: errors.QuakeGridError) -> grpc.StatusCode:
 class StatusCodes(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Answers every error of a servicer with its status code and one line of text."""
 
+    def __init__(self) -> None:
+        self._handlers: dict[str, Any] = {}
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Wrap the handler that gRPC found for a call: one of our own, of a kind that we have."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        codec = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
-        if handler.unary_unary and not inspect.iscoroutinefunction(handler.unary_unary):
-            return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary), **codec)
-        if handler.unary_stream and inspect.isasyncgenfunction(handler.unary_stream):
-            return grpc.unary_stream_rpc_method_handler(_aio_stream(handler.unary_stream), **codec)
-        if handler.unary_stream and inspect.isgeneratorfunction(handler.unary_stream):
-            return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream), **codec)
-        if handler.stream_stream and inspect.isasyncgenfunction(handler.stream_stream):
-            return grpc.stream_stream_rpc_method_handler(_aio_stream(handler.stream_stream), **codec)
-        return handler
+        """Wrap the handler that gRPC found for a call, once for each method."""
+        method = str(handler_call_details.method)
+        wrapped = self._handlers.get(method)
+        if wrapped is None:
+            wrapped = _wrap(await continuation(handler_call_details))
+            if wrapped is not None:  # methods that do not exist would fill the memory
+                self._handlers[method] = wrapped
+        return wrapped
+
+
+def _wrap(handler: Any) -> Any:
+    """A handler that answers errors; of any kind but those that we do not have."""
+    if handler is None:
+        return None
+    codec = {
+        "request_deserializer": handler.request_deserializer,
+        "response_serializer": handler.response_serializer,
+    }
+    if handler.unary_unary and not inspect.iscoroutinefunction(handler.unary_unary):
+        return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary), **codec)
+    if handler.unary_stream and inspect.isasyncgenfunction(handler.unary_stream):
+        return grpc.unary_stream_rpc_method_handler(_aio_stream(handler.unary_stream), **codec)
+    if handler.unary_stream and inspect.isgeneratorfunction(handler.unary_stream):
+        return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream), **codec)
+    if handler.stream_stream and inspect.isasyncgenfunction(handler.stream_stream):
+        return grpc.stream_stream_rpc_method_handler(_aio_stream(handler.stream_stream), **codec)
+    return handler
 
 
 class CallContext:
