@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -64,6 +65,7 @@ def serve(settings: Settings) -> int:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    _allow_many_connections()
     server = DbServer(settings.database, settings.authkey, on_death)
     is_clean = True
     record: Path | None = None
@@ -82,6 +84,12 @@ def serve(settings: Settings) -> int:
     if not is_clean:
         _exit_now(code or EXIT_FORCED)  # a thread that hangs would keep the interpreter
     return code
+
+
+def _allow_many_connections() -> None:
+    """Every connection is an open file; the usual limit of 1024 is for programs that use select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _exit_now(code: int) -> Never:

@@ -112,8 +112,9 @@ class JobLogsServicer(job_logs_pb2_grpc.JobLogsServicer):
         after = pages.parse_token(request.page_token, start=0)
         skip_count = 0 if request.page_token else pages.check_skip(request.skip_count)
         size = LOG_PAGE.clamp(request.page_size)
-        lines, is_last = log_lines.read_page(session, request.job_id, after, size, skip_count=skip_count)
-        return pb.ListLogResponse(lines=lines, next_page_token="" if is_last else str(lines[-1].id))
+        lines = log_lines.read_page(session, request.job_id, after, size, skip_count=skip_count)
+        has_more = bool(lines) and log_lines.has_more(session, request.job_id, lines[-1].id)
+        return pb.ListLogResponse(lines=lines, next_page_token=str(lines[-1].id) if has_more else "")
 
     def GetLogSize(  # noqa: N802  named in the proto
         self, request: pb.GetLogSizeRequest, _context: grpc.ServicerContext

@@ -76,13 +76,15 @@ def insert(session: Session, job_id: int, rows: str) -> None:
 
 def read_page(
     session: Session, job_id: int, after_id: int, count: int, *, skip_count: int = 0
-) -> tuple[list[pb.LogLine], bool]:
-    """At most `count` lines after an id, in order, fewer if they are long; whether no more follow."""
-    lines = _decode(session, _PAGE, job_id, after_id, count, skip_count, PAGE_LENGTH)
-    if not lines:
-        return [], True
-    following = session.first("SELECT 1 FROM log WHERE job_id=?x AND id > ?x", job_id, lines[-1].id)
-    return lines, following is None
+) -> list[pb.LogLine]:
+    """At most `count` lines after an id, in order; fewer if they are long."""
+    return _decode(session, _PAGE, job_id, after_id, count, skip_count, PAGE_LENGTH)
+
+
+def has_more(session: Session, job_id: int, after_id: int) -> bool:
+    """Whether there are lines after an id."""
+    query = "SELECT 1 FROM log WHERE job_id=?x AND id > ?x LIMIT 1"
+    return session.first(query, job_id, after_id) is not None
 
 
 def read_last(session: Session, job_id: int, count: int) -> list[pb.LogLine]:

@@ -24,7 +24,7 @@ from services.dbserver.database import Readers
 # Each costs some kilobytes, and time whenever lines come.
 MAX_FOLLOWERS = 500
 PAGE_SIZE = 1000
-# Sending to one follower takes the event loop about so long; between two wakings half of the time is left.
+# Sending to one follower takes the event loop about so long.
 PAUSE_PER_FOLLOWER_S = 0.0001
 LONGEST_PAUSE_S = 0.05
 READ_THREADS = 2
@@ -121,6 +121,8 @@ class LogTails:
             self._pages[key] = page
             if len(self._pages) > KEPT_PAGES:
                 self._pages.popitem(last=False)
+        if page.done():
+            return page.result()
         return await asyncio.shield(page)  # whoever leaves does not take it from the others
 
     def _read(self, job_id: int, after_id: int) -> pb.TailLogResponse:
@@ -131,7 +133,7 @@ class LogTails:
             if after_id:
                 return pb.TailLogResponse(final_state=JobState.DELETED.name)
             raise job_rows.missing(job_id)
-        lines, _ = log_lines.read_page(session, job_id, after_id, PAGE_SIZE)
+        lines = log_lines.read_page(session, job_id, after_id, PAGE_SIZE)
         state = JobState(row["status"])
         if lines or not state.is_final:
             return pb.TailLogResponse(lines=lines)
