@@ -121,12 +121,18 @@ def _wrap(handler: Any) -> Any:
     if handler.unary_unary and not inspect.iscoroutinefunction(handler.unary_unary):
         return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary), **codec)
     if handler.unary_stream and inspect.isasyncgenfunction(handler.unary_stream):
+        codec["response_serializer"] = _serialize_once(handler.response_serializer)
         return grpc.unary_stream_rpc_method_handler(_aio_stream(handler.unary_stream), **codec)
     if handler.unary_stream and inspect.isgeneratorfunction(handler.unary_stream):
         return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream), **codec)
     if handler.stream_stream and inspect.isasyncgenfunction(handler.stream_stream):
         return grpc.stream_stream_rpc_method_handler(_aio_stream(handler.stream_stream), **codec)
     return handler
+
+
+def _serialize_once(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Take bytes as they are: a message that goes to many is serialized by whoever made it."""
+    return lambda message: message if isinstance(message, bytes) else serialize(message)
 
 
 class CallContext:

@@ -134,15 +134,16 @@ class JobLogsServicer(job_logs_pb2_grpc.JobLogsServicer):
         row = session.first(_TRACEBACK, request.job_id)
         return pb.GetTracebackResponse(traceback=row["message"] if row else "")
 
-    async def TailLog(  # noqa: N802  named in the proto
+    async def TailLog(  # type: ignore[override]  # noqa: N802  named in the proto
         self, request: pb.TailLogRequest, _context: grpc.ServicerContext
-    ) -> AsyncIterator[pb.TailLogResponse]:
+    ) -> AsyncIterator[bytes]:
         """All lines after an id and those to come, until the job has ended."""
         after_id = request.after_id
         with self._tails.place(request.job_id):
             while True:
                 page = await self._tails.next_page(request.job_id, after_id)
-                yield page
-                if page.final_state:
+                yield page.message
+                if page.is_final:
                     return
-                after_id = page.lines[-1].id
+                assert page.last_id is not None
+                after_id = page.last_id

@@ -34,6 +34,15 @@ KEPT_PAGES = 16
 _Key = tuple[int, int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A message for followers, serialized once for all of them; `last_id` is None if it has no lines."""
+
+    message: bytes
+    last_id: int | None
+    is_final: bool
+
+
 @dataclass(slots=True)
 class _Bell:
     """What followers of one job wait for; every ring makes a turn, numbered over all jobs."""
@@ -53,7 +62,7 @@ class LogTails:
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="tail")
         self._bells: dict[int, _Bell] = {}
-        self._pages: OrderedDict[_Key, asyncio.Future[pb.TailLogResponse]] = OrderedDict()
+        self._pages: OrderedDict[_Key, asyncio.Future[Page]] = OrderedDict()
         self._turns = itertools.count()
         self._follower_count = 0
         self._is_closed = False
@@ -96,7 +105,7 @@ class LogTails:
             if not bell.follower_count:
                 del self._bells[job_id]
 
-    async def next_page(self, job_id: int, after_id: int) -> pb.TailLogResponse:
+    async def next_page(self, job_id: int, after_id: int) -> Page:
         """The lines after an id, or the final state; waits for one of the two.
 
         Raises:
@@ -107,12 +116,12 @@ class LogTails:
         while not self._is_closed:
             rung = bell.rung
             page = await self._read_once((job_id, after_id, bell.turn))
-            if page.lines or page.final_state:
+            if page.is_final or page.last_id is not None:
                 return page
             await rung.wait()
         raise PeerUnreachableError("the dbserver is stopping")
 
-    async def _read_once(self, key: _Key) -> pb.TailLogResponse:
+    async def _read_once(self, key: _Key) -> Page:
         """One read for all who ask for the same in the same turn."""
         page = self._pages.get(key)
         if page is None:
@@ -125,19 +134,20 @@ class LogTails:
             return page.result()
         return await asyncio.shield(page)  # whoever leaves does not take it from the others
 
-    def _read(self, job_id: int, after_id: int) -> pb.TailLogResponse:
+    def _read(self, job_id: int, after_id: int) -> Page:
         session = self._readers.session()
         # The state first: lines of a job that has ended are all there.
         row = session.first("SELECT status FROM job WHERE id=?x", job_id)
         if row is None:
             if after_id:
-                return pb.TailLogResponse(final_state=JobState.DELETED.name)
+                return _final(JobState.DELETED)
             raise job_rows.missing(job_id)
         lines = log_lines.read_page(session, job_id, after_id, PAGE_SIZE)
         state = JobState(row["status"])
-        if lines or not state.is_final:
-            return pb.TailLogResponse(lines=lines)
-        return pb.TailLogResponse(final_state=state.name)
+        if state.is_final and not lines:
+            return _final(state)
+        message = pb.TailLogResponse(lines=lines).SerializeToString()
+        return Page(message, lines[-1].id if lines else None, is_final=False)
 
     def _schedule(self, job_ids: list[int]) -> None:
         """Ring soon; not again before the followers have had their time."""
@@ -155,3 +165,8 @@ class LogTails:
         bell.turn = next(self._turns)
         bell.rung.set()
         bell.rung = asyncio.Event()
+
+
+def _final(state: JobState) -> Page:
+    message = pb.TailLogResponse(final_state=state.name).SerializeToString()
+    return Page(message, None, is_final=True)
