@@ -5,11 +5,14 @@ Every message names the file and what to do; the server goes on after all of the
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 import logging
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +20,9 @@ import grpc
 
 from quakegrid import errors
 
+# Of one stream that a thread makes, on their way to the client.
+STREAM_RESPONSES = 4
+_END = object()
 logger = logging.getLogger("dbserver")
 T = TypeVar("T")
 
@@ -90,9 +96,14 @@ def status_of(exc: errors.QuakeGridError) -> grpc.StatusCode:
 
 
 class StatusCodes(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Answers every error of a servicer with its status code and one line of text."""
+    """Answers every error of a servicer with its status code and one line of text.
 
-    def __init__(self) -> None:
+    Args:
+        threads: where streams of servicers that are no coroutines run, one each.
+    """
+
+    def __init__(self, threads: Executor) -> None:
+        self._threads = threads
         self._handlers: dict[str, Any] = {}
 
     async def intercept_service(
@@ -104,13 +115,13 @@ class StatusCodes(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         method = str(handler_call_details.method)
         wrapped = self._handlers.get(method)
         if wrapped is None:
-            wrapped = _wrap(await continuation(handler_call_details))
+            wrapped = _wrap(await continuation(handler_call_details), self._threads)
             if wrapped is not None:  # methods that do not exist would fill the memory
                 self._handlers[method] = wrapped
         return wrapped
 
 
-def _wrap(handler: Any) -> Any:
+def _wrap(handler: Any, threads: Executor) -> Any:
     """A handler that answers errors; of any kind but those that we do not have."""
     if handler is None:
         return None
@@ -124,7 +135,7 @@ def _wrap(handler: Any) -> Any:
         codec["response_serializer"] = _serialize_once(handler.response_serializer)
         return grpc.unary_stream_rpc_method_handler(_aio_stream(handler.unary_stream), **codec)
     if handler.unary_stream and inspect.isgeneratorfunction(handler.unary_stream):
-        return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream), **codec)
+        return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream, threads), **codec)
     if handler.stream_stream and inspect.isasyncgenfunction(handler.stream_stream):
         return grpc.stream_stream_rpc_method_handler(_aio_stream(handler.stream_stream), **codec)
     return handler
@@ -135,20 +146,55 @@ def _serialize_once(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]
     return lambda message: message if isinstance(message, bytes) else serialize(message)
 
 
-class CallContext:
-    """A call as a servicer in a thread sees it, with the question whether anyone still waits for it."""
+class StreamCall:
+    """A stream that a servicer makes in a thread: its context there, and the way of its responses.
 
-    def __init__(self, context: grpc.ServicerContext) -> None:
-        self._context = context
+    gRPC's own bridge tells a thread nothing of a client that has left.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.responses: asyncio.Queue[Any] = asyncio.Queue()
+        self._loop = loop
+        self._places = threading.Semaphore(STREAM_RESPONSES)
         self._has_ended = threading.Event()
-        context.add_callback(self._has_ended.set)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
+        self._callbacks: list[Callable[[], None]] = []
 
     def is_active(self) -> bool:
-        """Whether the call has not ended."""
+        """Whether somebody still waits for responses."""
         return not self._has_ended.is_set()
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Have a function called when the call ends; False if it has."""
+        self._callbacks.append(callback)
+        return self.is_active()
+
+    def pump(self, responses: Iterator[Any]) -> None:
+        """Thread: hand on responses, none ahead of a client that does not read."""
+        last: Exception | None = None
+        try:
+            while self._places.acquire() and self.is_active():
+                response = next(responses, _END)
+                if response is _END:
+                    break
+                self._put(response)
+        except Exception as exc:  # noqa: BLE001  raised again in the loop
+            last = exc
+        self._put(last or _END)
+
+    def taken(self) -> None:
+        """A response has been sent."""
+        self._places.release()
+
+    def end(self) -> None:
+        """The client has left or got all."""
+        self._has_ended.set()
+        self._places.release()
+        for callback in self._callbacks:
+            callback()
+
+    def _put(self, item: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            self._loop.call_soon_threadsafe(self.responses.put_nowait, item)
 
 
 def _unary(behaviour: Callable[[Any, Any], T]) -> Callable[[Any, grpc.ServicerContext], T]:
@@ -162,15 +208,22 @@ def _unary(behaviour: Callable[[Any, Any], T]) -> Callable[[Any, grpc.ServicerCo
 
 
 def _streaming(
-    behaviour: Callable[[Any, Any], Iterator[T]],
-) -> Callable[[Any, grpc.ServicerContext], Iterator[T]]:
-    def answer(request: Any, context: grpc.ServicerContext) -> Iterator[T]:
+    behaviour: Callable[[Any, Any], Iterator[T]], threads: Executor
+) -> Callable[[Any, Any], AsyncIterator[T]]:
+    async def answer(request: Any, _context: Any) -> AsyncIterator[T]:
+        loop = asyncio.get_running_loop()
+        call = StreamCall(loop)
         try:
-            yield from behaviour(request, CallContext(context))
-        except Exception as exc:  # noqa: BLE001  the loop's edge
-            context.abort(*_judge(exc))
+            loop.run_in_executor(threads, call.pump, behaviour(request, call))
+            while (response := await call.responses.get()) is not _END:
+                if isinstance(response, Exception):
+                    raise response
+                yield response
+                call.taken()
+        finally:
+            call.end()
 
-    return answer
+    return _aio_stream(answer)
 
 
 def _aio_stream(

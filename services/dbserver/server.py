@@ -28,6 +28,8 @@ from services.dbserver.requests import Requests
 from services.dbserver.writer import Writer
 
 CALL_THREADS = 32
+# For streams that wait in a thread; their servicers let fewer of them wait.
+STREAM_THREADS = 64
 T = TypeVar("T")
 
 
@@ -50,6 +52,7 @@ class DbServer:
             raise
         self._authkey = authkey
         self._threads = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call")
+        self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
         self._loop = asyncio.new_event_loop()
         self._loop_thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
         self._loop_thread.start()
@@ -81,6 +84,7 @@ class DbServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         if is_clean:
             self._threads.shutdown()
+            self._stream_threads.shutdown()
             self._readers.close()
         self._lock.close()
         return is_clean
@@ -100,7 +104,9 @@ class DbServer:
 
     async def _make_server(self) -> tuple[grpc.aio.Server, LogTails, JobLogsServicer]:
         """The server and what only the event loop may make."""
-        server = grpc.aio.server(self._threads, interceptors=[StatusCodes()], options=rpc.SERVER_OPTIONS)
+        server = grpc.aio.server(
+            self._threads, interceptors=[StatusCodes(self._stream_threads)], options=rpc.SERVER_OPTIONS
+        )
         requests = Requests(self._writer)
         tails = LogTails(self._readers)
         jobs_pb2_grpc.add_JobsServicer_to_server(JobsServicer(self._readers, self._writer, requests), server)
