@@ -1,7 +1,8 @@
 """The dbserver process: `python -m services.dbserver [--state-dir DIR]`.
 
-Concurrency: gRPC's threads answer calls, reading through connections of their own; one writer thread
-owns the connection that writes. The main thread waits for a signal.
+Concurrency: one event loop owns the port and all streams; calls run in threads that read through
+connections of their own; one writer thread owns the connection that writes. The main thread waits for
+a signal.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -22,6 +24,9 @@ from quakegrid.errors import QuakeGridError
 from services.dbserver.server import DbServer
 
 STOP_TIMEOUT_S = 5.0
+# Threads that give up Python's lock for each step of SQLite get it back from a busy one after so long;
+# the default of 5 ms would be most of the time of a small write.
+SWITCH_INTERVAL_S = 0.0005
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
 EXIT_FORCED = 4
@@ -33,6 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="dbserver", description="Serve the job and log database.")
     parser.add_argument("--state-dir", type=Path, help="state of the embedded cluster")
     args = parser.parse_args()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = config.load_settings(args.state_dir)
@@ -59,6 +65,7 @@ def serve(settings: Settings) -> int:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    _allow_many_connections()
     server = DbServer(settings.database, settings.authkey, on_death)
     is_clean = True
     record: Path | None = None
@@ -77,6 +84,12 @@ def serve(settings: Settings) -> int:
     if not is_clean:
         _exit_now(code or EXIT_FORCED)  # a thread that hangs would keep the interpreter
     return code
+
+
+def _allow_many_connections() -> None:
+    """Every connection is an open file; the usual limit of 1024 is for programs that use select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _exit_now(code: int) -> Never:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import grpc
 
@@ -17,13 +20,17 @@ from services.dbserver.database import Readers
 from services.dbserver.engine_calls_server import EngineCallsServicer
 from services.dbserver.faults import StatusCodes
 from services.dbserver.followers import Followers
-from services.dbserver.job_logs_server import MAX_FOLLOWERS, JobLogsServicer
+from services.dbserver.job_logs_server import JobLogsServicer
 from services.dbserver.jobs_server import JobsServicer
+from services.dbserver.log_tails import LogTails
 from services.dbserver.outputs_server import OutputsServicer
 from services.dbserver.requests import Requests
 from services.dbserver.writer import Writer
 
 CALL_THREADS = 32
+# For streams that wait in a thread; their servicers let fewer of them wait.
+STREAM_THREADS = 64
+T = TypeVar("T")
 
 
 class DbServer:
@@ -39,17 +46,17 @@ class DbServer:
             schema.prepare_database(path)
             self._followers = Followers()
             self._readers = Readers(path)
-            self._writer = Writer(path, on_commit=self._followers.ring, on_death=on_death)
+            self._writer = Writer(path, on_commit=self._on_commit, on_death=on_death)
         except BaseException:
             self._lock.close()
             raise
         self._authkey = authkey
-        self._server = grpc.server(
-            ThreadPoolExecutor(CALL_THREADS + MAX_FOLLOWERS, thread_name_prefix="call"),
-            interceptors=[StatusCodes()],
-            options=rpc.SERVER_OPTIONS,
-        )
-        self._add_services()
+        self._threads = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call")
+        self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
+        self._loop = asyncio.new_event_loop()
+        self._loop_thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
+        self._loop_thread.start()
+        self._server, self._tails, self._logs = self._in_loop(self._make_server())
 
     def listen(self, host: str, port: int) -> None:
         """Serve on a port.
@@ -63,32 +70,53 @@ class DbServer:
             self._server.add_secure_port(f"{host}:{port}", credentials)
         except RuntimeError as exc:
             raise _bind_error(host, port, str(exc)) from exc
-        self._server.start()
+        self._in_loop(self._server.start())
 
     def close(self, timeout_s: float) -> bool:
         """Refuse new calls, finish running ones, close the file; False if some did not end in time."""
-        stopped = self._server.stop(timeout_s * 0.6)
-        self._followers.close()
-        is_clean = stopped.wait(timeout_s * 0.7)
+        is_clean = True
+        try:
+            self._in_loop(self._stop(timeout_s * 0.6), timeout_s * 0.7)
+        except TimeoutError:
+            is_clean = False
         self._readers.interrupt()
         self._writer.close(timeout_s * 0.3)
+        self._loop.call_soon_threadsafe(self._loop.stop)
         if is_clean:
+            self._threads.shutdown()
+            self._stream_threads.shutdown()
             self._readers.close()
         self._lock.close()
         return is_clean
 
-    def _add_services(self) -> None:
+    async def _stop(self, timeout_s: float) -> None:
+        self._followers.close()
+        self._tails.close()
+        self._logs.close()
+        await self._server.stop(timeout_s)
+
+    def _in_loop(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
+
+    def _on_commit(self, job_ids: set[int]) -> None:
+        self._followers.ring(job_ids)
+        self._tails.ring(job_ids)
+
+    async def _make_server(self) -> tuple[grpc.aio.Server, LogTails, JobLogsServicer]:
+        """The server and what only the event loop may make."""
+        server = grpc.aio.server(
+            self._threads, interceptors=[StatusCodes(self._stream_threads)], options=rpc.SERVER_OPTIONS
+        )
         requests = Requests(self._writer)
-        jobs_pb2_grpc.add_JobsServicer_to_server(
-            JobsServicer(self._readers, self._writer, requests), self._server
-        )
-        job_logs_pb2_grpc.add_JobLogsServicer_to_server(
-            JobLogsServicer(self._readers, requests, self._followers), self._server
-        )
-        outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(self._readers), self._server)
+        tails = LogTails(self._readers)
+        jobs_pb2_grpc.add_JobsServicer_to_server(JobsServicer(self._readers, self._writer, requests), server)
+        logs = JobLogsServicer(self._readers, requests, tails)
+        job_logs_pb2_grpc.add_JobLogsServicer_to_server(logs, server)
+        outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(self._readers), server)
         engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(
-            EngineCallsServicer(self._readers, self._writer, requests), self._server
+            EngineCallsServicer(self._readers, self._writer, requests), server
         )
+        return server, tails, logs
 
 
 def _check_free(host: str, port: int) -> None:

@@ -1,4 +1,4 @@
-"""One cluster for all tests of faults: each leaves it as good as it found it."""
+"""A cluster for all tests of calculations, which leave it as they found it; a dbserver a test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 
 from quakegrid import testing
 from tests.clusters import Cluster, running_cluster
+from tests.integration.conftest import client, dbserver, settings
+
+__all__ = ["client", "cluster", "dbserver", "quick", "settings", "slow"]
 
 
 @pytest.fixture(scope="session")
