@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -31,7 +32,7 @@ from quakegrid.api.v1 import (
 from quakegrid.config import Settings
 from quakegrid.job_states import JobState
 
-__all__ = ["DbClient", "Job", "JobState", "LogLine", "Output"]
+__all__ = ["DbClient", "Job", "JobFilter", "JobOrder", "JobState", "LogLine", "Output"]
 
 SERVICE = "dbserver"
 # Far above what any call takes: a server that hangs is an error, not a reason to wait.
@@ -60,6 +61,39 @@ class Job:
     pid: int | None
     size_mb: float | None
     host: str
+    relevant: bool = True
+
+
+class JobOrder(Enum):
+    """What a list of jobs is sorted by; jobs that are equal in it by their ids."""
+
+    ID = "id"
+    START_TIME = "start_time"
+    USER_NAME = "user_name"
+    CALCULATION_MODE = "calculation_mode"
+    STATE = "state"
+    DESCRIPTION = "description"
+    SIZE = "size"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list shows; what is empty or None lets all pass, `states` all but the deleted ones.
+
+    `description_text` is part of the description, in any case of letters; jobs started at
+    `start_min_time` or later and before `start_max_time` (both aware).
+    """
+
+    user_name: str = ""
+    states: Sequence[JobState] = ()
+    calculation_mode: str = ""
+    description_text: str = ""
+    tag: str = ""
+    start_min_time: datetime.datetime | None = None
+    start_max_time: datetime.datetime | None = None
+
+
+ALL_JOBS = JobFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +176,37 @@ class DbClient:
         request = jobs_pb2.GetJobRequest(job_id=job_id, user_name=user_name)
         return decode_job(self._call(self._jobs.GetJob, request).job)
 
-    def list_jobs(self, limit: int = 50, user_name: str = "", states: Sequence[JobState] = ()) -> list[Job]:
-        """The newest jobs, at most `limit`; without states, all but the deleted ones."""
-        numbers = [encode_state(state) for state in states]
+    def list_jobs(
+        self,
+        limit: int = 50,
+        wanted: JobFilter = ALL_JOBS,
+        order: JobOrder = JobOrder.ID,
+        *,
+        is_ascending: bool = False,
+    ) -> list[Job]:
+        """The first jobs in an order, at most `limit`; without one, the newest."""
+        request = jobs_pb2.ListJobsRequest(
+            user_name=wanted.user_name,
+            states=[encode_state(state) for state in wanted.states],
+            calculation_mode=wanted.calculation_mode,
+            description_text=wanted.description_text,
+            tag=wanted.tag,
+            order=jobs_pb2.JobOrder.Value(f"JOB_ORDER_{order.name}"),
+            is_ascending=is_ascending,
+        )
+        for field, instant in (
+            (request.start_min_time, wanted.start_min_time),
+            (request.start_max_time, wanted.start_max_time),
+        ):
+            if instant is not None:
+                field.FromDatetime(instant)
         jobs: list[Job] = []
-        token = ""
         while len(jobs) < limit:
-            request = jobs_pb2.ListJobsRequest(
-                page_size=min(limit - len(jobs), PAGE_SIZE),
-                page_token=token,
-                user_name=user_name,
-                states=numbers,
-            )
+            request.page_size = min(limit - len(jobs), PAGE_SIZE)
             response = self._call(self._jobs.ListJobs, request)
             jobs.extend(map(decode_job, response.jobs))
-            token = response.next_page_token
-            if not token:
+            request.page_token = response.next_page_token
+            if not response.next_page_token:
                 break
         return jobs
 
@@ -166,9 +215,41 @@ class DbClient:
         request = jobs_pb2.TransitionJobRequest(job_id=job_id, state=encode_state(state), reason=reason)
         return decode_job(self._call(self._jobs.TransitionJob, request).job)
 
+    def update_job(
+        self, job_id: int, user_name: str, *, description: str | None = None, relevant: bool | None = None
+    ) -> Job:
+        """Change what people say of a job; None leaves it. `StateError`: it is not this user's."""
+        request = jobs_pb2.UpdateJobRequest(
+            job_id=job_id, user_name=user_name, description=description, relevant=relevant
+        )
+        return decode_job(self._call(self._jobs.UpdateJob, request).job)
+
+    def share_job(self, job_id: int, user_name: str) -> Job:
+        """Make a complete job visible to all users."""
+        request = jobs_pb2.ShareJobRequest(job_id=job_id, user_name=user_name)
+        return decode_job(self._call(self._jobs.ShareJob, request).job)
+
+    def unshare_job(self, job_id: int, user_name: str) -> Job:
+        """Take that back."""
+        request = jobs_pb2.UnshareJobRequest(job_id=job_id, user_name=user_name)
+        return decode_job(self._call(self._jobs.UnshareJob, request).job)
+
+    def renew_lease(self, job_id: int, holder: str, lease_s: float) -> JobState:
+        """Keep a job for another `lease_s`; the first call opens the lease. Returns the job's state."""
+        request = jobs_pb2.RenewLeaseRequest(job_id=job_id, holder=holder)
+        request.lease_timeout.FromNanoseconds(round(lease_s * 1e9))
+        return decode_state(self._call(self._jobs.RenewLease, request).state)
+
+    def get_traceback(self, job_id: int) -> list[str]:
+        """The lines of a job's last error; empty if there was none."""
+        request = jobs_pb2.GetTracebackRequest(job_id=job_id)
+        return list(self._call(self._jobs.GetTraceback, request).lines)
+
     def delete_job(self, job_id: int, user_name: str, *, delete_files: bool) -> list[str]:
         """Delete a job; returns the paths of its datastore files."""
-        request = jobs_pb2.DeleteJobRequest(job_id=job_id, user_name=user_name, delete_files=delete_files)
+        request = jobs_pb2.DeleteJobRequest(
+            job_id=job_id, user_name=user_name, delete_files=delete_files, request_id=uuid.uuid4().hex
+        )
         return list(self._call(self._jobs.DeleteJob, request).paths)
 
     def append_log(self, job_id: int, lines: Iterable[LogLine]) -> int:
@@ -241,11 +322,41 @@ class DbClient:
         )
         return values.decode(self._call(self._calls.Call, request).result)
 
-    def _call(self, method: Callable[..., Response], request: Any) -> Response:
+    @property
+    def channel(self) -> grpc.Channel:
+        """The connection, for stubs of the dbserver's other services."""
+        return self._channel
+
+    def invoke(
+        self, method: Callable[..., Response], request: Any, timeout_s: float = CALL_TIMEOUT_S
+    ) -> Response:
+        """Call a method of such a stub, with this connection's retries and errors."""
+        return self._call(method, request, timeout_s)
+
+    def follow(self, open_stream: Callable[[], Any]) -> Iterator[Any]:
+        """What a stream sends; opened again where it broke off, as long as this connection retries."""
+        retries = _Retries(self._retry_s)
+        while True:
+            stream = open_stream()
+            try:
+                for response in stream:
+                    retries = _Retries(self._retry_s)
+                    yield response
+            except grpc.RpcError as exc:
+                if not retries.may_go_on(exc):
+                    raise rpc.translate(exc, SERVICE, self._address) from exc
+            else:
+                return
+            finally:
+                stream.cancel()
+
+    def _call(
+        self, method: Callable[..., Response], request: Any, timeout_s: float = CALL_TIMEOUT_S
+    ) -> Response:
         retries = _Retries(self._retry_s)
         while True:
             try:
-                return method(request, timeout=CALL_TIMEOUT_S)
+                return method(request, timeout=timeout_s)
             except grpc.RpcError as exc:
                 if not retries.may_go_on(exc):
                     raise rpc.translate(exc, SERVICE, self._address) from exc
@@ -273,6 +384,11 @@ def encode_state(state: JobState) -> jobs_pb2.JobState.ValueType:
     return jobs_pb2.JobState.Value(f"JOB_STATE_{state.name}")
 
 
+def decode_state(number: jobs_pb2.JobState.ValueType) -> JobState:
+    """A number of the protocol as a state."""
+    return JobState(jobs_pb2.JobState.Name(number).removeprefix("JOB_STATE_").lower())
+
+
 def decode_job(job: jobs_pb2.Job) -> Job:
     """A job message as a value."""
     return Job(
@@ -281,7 +397,7 @@ def decode_job(job: jobs_pb2.Job) -> Job:
         user_name=job.user_name,
         calculation_mode=job.calculation_mode,
         hazard_calculation_id=job.hazard_calculation_id if job.HasField("hazard_calculation_id") else None,
-        state=JobState(jobs_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()),
+        state=decode_state(job.state),
         is_running=job.is_running,
         start_time=values.from_timestamp(job.start_time),
         stop_time=values.from_timestamp(job.stop_time) if job.HasField("stop_time") else None,
@@ -289,6 +405,7 @@ def decode_job(job: jobs_pb2.Job) -> Job:
         pid=job.pid if job.HasField("pid") else None,
         size_mb=job.size_mb if job.HasField("size_mb") else None,
         host=job.host,
+        relevant=job.relevant,
     )
 
 

@@ -198,7 +198,7 @@ def become_worker(sections: Mapping[str, Mapping[str, Any]]) -> None:
         config[name] = DotDict(section)
     _adapt_config()
     # Shared arrays belong to the driver; a tracker of the worker's own would remove them at its end.
-    resource_tracker.register = lambda _name, _rtype: None
+    resource_tracker.register = lambda name, rtype: None  # noqa: ARG005
     become(WorkerProcess())
 
 

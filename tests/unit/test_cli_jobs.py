@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from quakegrid import driver_client, errors
 from quakegrid.cli import jobs, options
-from quakegrid.jobs import Job, JobState, LogLine, Output
+from quakegrid.jobs import Job, JobFilter, JobOrder, JobState, LogLine, Output
 
 START = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
@@ -55,10 +56,22 @@ class FakeDatabase:
             raise errors.NotFoundError(f"there is no job {job_id}")
         return self.jobs[job_id]
 
-    def list_jobs(self, limit: int, user_name: str, states: Sequence[JobState]) -> list[Job]:
+    def list_jobs(self, limit: int, wanted: JobFilter, order: JobOrder, *, is_ascending: bool) -> list[Job]:
         """Newest first."""
-        found = [job for job in self.jobs.values() if not states or job.state in states]
-        return [job for job in found if user_name in {"", job.user_name}][:limit]
+        assert (order, is_ascending) == (JobOrder.ID, False)
+        found = [job for job in self.jobs.values() if not wanted.states or job.state in wanted.states]
+        found = [job for job in found if wanted.calculation_mode in {"", job.calculation_mode}]
+        return [job for job in found if wanted.user_name in {"", job.user_name}][:limit]
+
+    def share_job(self, job_id: int, user_name: str) -> Job:
+        """Only one's own."""
+        assert user_name
+        return dataclasses.replace(self.jobs[job_id], state=JobState.SHARED)
+
+    def unshare_job(self, job_id: int, user_name: str) -> Job:
+        """Take it back."""
+        assert user_name
+        return self.jobs[job_id]
 
     def list_log(self, job_id: int, tail_count: int = 0) -> Iterator[LogLine]:
         """Two lines, or the last ones."""
