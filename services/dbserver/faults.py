@@ -69,9 +69,7 @@ def from_sqlite(exc: sqlite3.Error, path: Path) -> errors.QuakeGridError:
                 f"another process holds {path}: {exc}; only the dbserver may have it open"
             )
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return DatabaseDamagedError(
-                f"{path} is damaged or no SQLite database: {exc}; restore a copy of it"
-            )
+            return damaged(path, str(exc))
         case sqlite3.SQLITE_AUTH:
             return ForbiddenSqlError(
                 "SQL from outside may only read: give one SELECT, or a PRAGMA that informs"
@@ -80,6 +78,15 @@ def from_sqlite(exc: sqlite3.Error, path: Path) -> errors.QuakeGridError:
             return errors.StateError(f"{path.name} refuses the change: {exc}")
         case _:
             return errors.UsageError(f"{path.name} refuses the SQL or its arguments: {exc}")
+
+
+def damaged(path: Path, reason: str) -> DatabaseDamagedError:
+    """The error for a damaged file, with the remedy."""
+    return DatabaseDamagedError(
+        f"{path} is damaged or no SQLite database: {' '.join(reason.split())}; move it away and put a "
+        "copy in its place (`quakegrid db backup` makes them), or save what can be read with "
+        f"`sqlite3 {path} .recover | sqlite3 NEWFILE`"
+    )
 
 
 def status_of(exc: errors.QuakeGridError) -> grpc.StatusCode:
@@ -97,8 +104,8 @@ class StatusCodes(grpc.ServerInterceptor):  # type: ignore[type-arg]
     ) -> Any:
         """Wrap the handler that gRPC found for a call."""
         handler = continuation(handler_call_details)
-        if handler is None:
-            return None
+        if handler is None or not handler_call_details.method.startswith("/quakegrid."):
+            return handler  # health and reflection answer for themselves
         codec = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,

@@ -8,22 +8,53 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from quakegrid import rpc, security
-from quakegrid.api.v1 import engine_calls_pb2_grpc, job_logs_pb2_grpc, jobs_pb2_grpc, outputs_pb2_grpc
+from quakegrid.api.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    checksums_pb2,
+    checksums_pb2_grpc,
+    engine_calls_pb2,
+    engine_calls_pb2_grpc,
+    job_logs_pb2,
+    job_logs_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    outputs_pb2,
+    outputs_pb2_grpc,
+    tags_pb2,
+    tags_pb2_grpc,
+)
 from quakegrid.errors import QuakeGridError
-from services.dbserver import schema
-from services.dbserver.database import Readers
+from services.dbserver import leases, schema
+from services.dbserver.admin_server import AdminServicer
+from services.dbserver.checksums_server import ChecksumsServicer
+from services.dbserver.database import JOB_EVENTS, Readers
 from services.dbserver.engine_calls_server import EngineCallsServicer
 from services.dbserver.faults import StatusCodes
 from services.dbserver.followers import Followers
+from services.dbserver.housekeeping import Housekeeper, Retention
+from services.dbserver.job_events import JobBell
 from services.dbserver.job_logs_server import MAX_FOLLOWERS, JobLogsServicer
-from services.dbserver.jobs_server import JobsServicer
+from services.dbserver.jobs_server import MAX_WATCHERS, JobsServicer
+from services.dbserver.leases import LeaseMonitor
 from services.dbserver.outputs_server import OutputsServicer
 from services.dbserver.requests import Requests
+from services.dbserver.tags_server import TagsServicer
 from services.dbserver.writer import Writer
 
 CALL_THREADS = 32
+SERVICES = tuple(
+    service.full_name
+    for module in (admin_pb2, checksums_pb2, engine_calls_pb2, job_logs_pb2, jobs_pb2, outputs_pb2, tags_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+)
+
+
+_FOR_EVER = Retention()
 
 
 class DbServer:
@@ -33,19 +64,27 @@ class DbServer:
         QuakeGridError: the file is served by another, is not ours, cannot be written, or the port is taken.
     """
 
-    def __init__(self, path: Path, authkey: str, on_death: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, authkey: str, on_death: Callable[[], None], retention: Retention = _FOR_EVER
+    ) -> None:
         self._lock = schema.lock_database(path)
         try:
             schema.prepare_database(path)
             self._followers = Followers()
+            self._bell = JobBell()
             self._readers = Readers(path)
-            self._writer = Writer(path, on_commit=self._followers.ring, on_death=on_death)
+            self._writer = Writer(path, on_commit=self._on_commit, on_death=on_death)
         except BaseException:
             self._lock.close()
             raise
+        leased = leases.leased_jobs(self._readers.session())
+        self._monitor = LeaseMonitor(leased, self._writer, on_death)
+        self._housekeeper = Housekeeper(self._readers, self._writer, retention)
+        self._retention = retention
+        self._health = health.HealthServicer()
         self._authkey = authkey
         self._server = grpc.server(
-            ThreadPoolExecutor(CALL_THREADS + MAX_FOLLOWERS, thread_name_prefix="call"),
+            ThreadPoolExecutor(CALL_THREADS + MAX_FOLLOWERS + MAX_WATCHERS, thread_name_prefix="call"),
             interceptors=[StatusCodes()],
             options=rpc.SERVER_OPTIONS,
         )
@@ -64,11 +103,16 @@ class DbServer:
         except RuntimeError as exc:
             raise _bind_error(host, port, str(exc)) from exc
         self._server.start()
+        self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     def close(self, timeout_s: float) -> bool:
         """Refuse new calls, finish running ones, close the file; False if some did not end in time."""
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._monitor.close()
         stopped = self._server.stop(timeout_s * 0.6)
         self._followers.close()
+        self._bell.close()
+        self._housekeeper.close(timeout_s * 0.1)
         is_clean = stopped.wait(timeout_s * 0.7)
         self._readers.interrupt()
         self._writer.close(timeout_s * 0.3)
@@ -77,10 +121,27 @@ class DbServer:
         self._lock.close()
         return is_clean
 
+    def _on_commit(self, touched_jobs: set[int]) -> None:
+        self._followers.ring(touched_jobs)
+        if JOB_EVENTS in touched_jobs:
+            self._bell.ring()
+
+    def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", *SERVICES):
+            self._health.set(service, status)
+
     def _add_services(self) -> None:
         requests = Requests(self._writer)
-        jobs_pb2_grpc.add_JobsServicer_to_server(
-            JobsServicer(self._readers, self._writer, requests), self._server
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), self._server)
+        jobs = JobsServicer(self._readers, self._writer, requests, bell=self._bell, monitor=self._monitor)
+        jobs_pb2_grpc.add_JobsServicer_to_server(jobs, self._server)
+        tags_pb2_grpc.add_TagsServicer_to_server(TagsServicer(self._readers, self._writer), self._server)
+        checksums_pb2_grpc.add_ChecksumsServicer_to_server(
+            ChecksumsServicer(self._readers, self._writer), self._server
+        )
+        admin_pb2_grpc.add_AdminServicer_to_server(
+            AdminServicer(self._readers, self._writer, self._retention), self._server
         )
         job_logs_pb2_grpc.add_JobLogsServicer_to_server(
             JobLogsServicer(self._readers, requests, self._followers), self._server
