@@ -6,12 +6,15 @@ buffered and stored by a thread, in order; whatever ends a job waits until they 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import getpass
+import os
 import queue
+import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from openquake.calculators.export import DISPLAY_NAME
@@ -19,6 +22,7 @@ from openquake.commonlib import dbapi
 
 from quakegrid import errors
 from quakegrid.config import Settings
+from quakegrid.engine.lease_keeper import LeaseKeeper
 from quakegrid.jobs import DbClient, LogLine
 from quakegrid.values import RowValue, TableValue
 
@@ -43,6 +47,7 @@ class Database:
         self._lines: queue.Queue[tuple[int, LogLine] | threading.Event] = queue.Queue(MAX_BUFFERED_LINES)
         self._writer: threading.Thread | None = None
         self._lost: errors.QuakeGridError | None = None
+        self._leases: LeaseKeeper | None = None
         self.job_ids: list[int] = []
 
     @property
@@ -77,6 +82,16 @@ class Database:
             case _:
                 return self._call(action, *args)
 
+    @contextlib.contextmanager
+    def leases_of(self, job_ids: Sequence[int]) -> Iterator[None]:
+        """Hold the leases of jobs while they wait or run; a job that somebody else fails interrupts us."""
+        self._leases = LeaseKeeper(job_ids, self._client.renew_lease, _interrupt)
+        try:
+            yield
+        finally:
+            self._leases.close()
+            self._leases = None
+
     def flush(self) -> None:
         """Wait until every log record is stored.
 
@@ -109,6 +124,8 @@ class Database:
         if status == "failed" and isinstance(sys.exc_info()[1], KeyboardInterrupt):
             status = "aborted"
         self.flush()
+        if self._leases:
+            self._leases.release(job_id)
         return self._call("finish", job_id, status)
 
     def _log(self, job_id: int, log_time: datetime.datetime, level: str, process: str, message: str) -> None:
@@ -146,6 +163,11 @@ class Database:
                 print(f"log lines were not stored: {exc}", file=sys.stderr)
             for waiter in waiters:
                 waiter.set()
+
+
+def _interrupt(job_id: int, reason: str) -> None:
+    print(f"job {job_id} was ended by the dbserver: {reason}", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
 
 
 def _display_name(key: str) -> str:
