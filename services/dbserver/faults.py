@@ -56,6 +56,8 @@ _CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
 def from_sqlite(exc: sqlite3.Error, path: Path) -> errors.QuakeGridError:
     """The error of ours for one of SQLite's on the database file `path`."""
     primary = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if str(exc) == "not authorized":  # SQLite's parser reports some of them as plain errors
+        primary = sqlite3.SQLITE_AUTH
     match primary:
         case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
             text = f"cannot write to {path}: {exc}; free space on its disk (or raise the quota) and try again"

@@ -115,9 +115,9 @@ class DbServer:
         self._housekeeper.close(timeout_s * 0.1)
         is_clean = stopped.wait(timeout_s * 0.7)
         self._readers.interrupt()
-        self._writer.close(timeout_s * 0.3)
         if is_clean:
             self._readers.close()
+        self._writer.close(timeout_s * 0.3)  # the last to close writes the log back into the file
         self._lock.close()
         return is_clean
 
