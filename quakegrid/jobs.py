@@ -10,9 +10,8 @@ import datetime
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -30,6 +29,7 @@ from quakegrid.api.v1 import (
     outputs_pb2_grpc,
 )
 from quakegrid.config import Settings
+from quakegrid.job_filters import ALL_JOBS, JobFilter, JobOrder, encode_filter
 from quakegrid.job_states import JobState
 
 __all__ = ["DbClient", "Job", "JobFilter", "JobOrder", "JobState", "LogLine", "Output"]
@@ -62,38 +62,6 @@ class Job:
     size_mb: float | None
     host: str
     relevant: bool = True
-
-
-class JobOrder(Enum):
-    """What a list of jobs is sorted by; jobs that are equal in it by their ids."""
-
-    ID = "id"
-    START_TIME = "start_time"
-    USER_NAME = "user_name"
-    CALCULATION_MODE = "calculation_mode"
-    STATE = "state"
-    DESCRIPTION = "description"
-    SIZE = "size"
-
-
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs a list shows; what is empty or None lets all pass, `states` all but the deleted ones.
-
-    `description_text` is part of the description, in any case of letters; jobs started at
-    `start_min_time` or later and before `start_max_time` (both aware).
-    """
-
-    user_name: str = ""
-    states: Sequence[JobState] = ()
-    calculation_mode: str = ""
-    description_text: str = ""
-    tag: str = ""
-    start_min_time: datetime.datetime | None = None
-    start_max_time: datetime.datetime | None = None
-
-
-ALL_JOBS = JobFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,21 +153,7 @@ class DbClient:
         is_ascending: bool = False,
     ) -> list[Job]:
         """The first jobs in an order, at most `limit`; without one, the newest."""
-        request = jobs_pb2.ListJobsRequest(
-            user_name=wanted.user_name,
-            states=[encode_state(state) for state in wanted.states],
-            calculation_mode=wanted.calculation_mode,
-            description_text=wanted.description_text,
-            tag=wanted.tag,
-            order=jobs_pb2.JobOrder.Value(f"JOB_ORDER_{order.name}"),
-            is_ascending=is_ascending,
-        )
-        for field, instant in (
-            (request.start_min_time, wanted.start_min_time),
-            (request.start_max_time, wanted.start_max_time),
-        ):
-            if instant is not None:
-                field.FromDatetime(instant)
+        request = encode_filter(wanted, order, is_ascending=is_ascending)
         jobs: list[Job] = []
         while len(jobs) < limit:
             request.page_size = min(limit - len(jobs), PAGE_SIZE)
@@ -310,6 +264,11 @@ class DbClient:
             token = response.next_page_token
             if not token:
                 return outputs
+
+    def get_output(self, output_id: int) -> Output:
+        """One output."""
+        request = outputs_pb2.GetOutputRequest(output_id=output_id)
+        return _decode_output(self._call(self._outputs.GetOutput, request).output)
 
     def call(self, action: str, *args: Any, user_name: str = "") -> Any:
         """Run one of upstream's named actions or SQL; rows come as `RowValue` and `TableValue`.

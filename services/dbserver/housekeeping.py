@@ -39,9 +39,12 @@ class Retention:
 
 
 class Housekeeper:
-    """A thread that cleans up at the start and every hour."""
+    """A thread that cleans up at the start and every hour; `on_death` is called if it dies."""
 
-    def __init__(self, readers: Readers, writer: Writer, retention: Retention) -> None:
+    def __init__(
+        self, readers: Readers, writer: Writer, retention: Retention, on_death: Callable[[], None]
+    ) -> None:
+        self._on_death = on_death
         self._readers = readers
         self._writer = writer
         self._retention = retention
@@ -55,12 +58,20 @@ class Housekeeper:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while not self._closing.is_set():
-            try:
-                clean_up(self._readers, self._writer, self._retention, self._closing.is_set)
-            except QuakeGridError as exc:  # a full disk, a busy file: the next time may do
-                logger.warning("housekeeping_failed reason=%s", exc)
-            self._closing.wait(EVERY_S)
+        try:
+            while not self._closing.is_set():
+                self._clean_up()
+                self._closing.wait(EVERY_S)
+        except BaseException:
+            logger.exception("housekeeper_died")
+            self._on_death()
+            raise
+
+    def _clean_up(self) -> None:
+        try:
+            clean_up(self._readers, self._writer, self._retention, self._closing.is_set)
+        except QuakeGridError as exc:  # a full disk, a busy file: the next time may do
+            logger.warning("housekeeping_failed reason=%s", exc)
 
 
 def clean_up(readers: Readers, writer: Writer, retention: Retention, is_closing: Callable[[], bool]) -> int:

@@ -79,7 +79,7 @@ class DbServer:
             raise
         leased = leases.leased_jobs(self._readers.session())
         self._monitor = LeaseMonitor(leased, self._writer, on_death)
-        self._housekeeper = Housekeeper(self._readers, self._writer, retention)
+        self._housekeeper = Housekeeper(self._readers, self._writer, retention, on_death)
         self._retention = retention
         self._health = health.HealthServicer()
         self._authkey = authkey
@@ -146,7 +146,7 @@ class DbServer:
         job_logs_pb2_grpc.add_JobLogsServicer_to_server(
             JobLogsServicer(self._readers, requests, self._followers), self._server
         )
-        outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(self._readers), self._server)
+        outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(self._readers, requests), self._server)
         engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(
             EngineCallsServicer(self._readers, self._writer, requests), self._server
         )

@@ -14,7 +14,14 @@ import grpc
 import pytest
 
 from quakegrid import errors, rpc
-from quakegrid.api.v1 import checksums_pb2, checksums_pb2_grpc, jobs_pb2, jobs_pb2_grpc
+from quakegrid.api.v1 import (
+    checksums_pb2,
+    checksums_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    outputs_pb2,
+    outputs_pb2_grpc,
+)
 from quakegrid.job_watch import JobEvent, JobSnapshot, watch_jobs
 from quakegrid.jobs import DbClient, Job, JobFilter, JobOrder, JobState, LogLine
 from quakegrid.tags import Tag, TagsClient
@@ -344,3 +351,29 @@ def test_checksums_name_the_job_that_holds_a_hazard(client: DbClient, channel: g
         stub.GetChecksum(checksums_pb2.GetChecksumRequest(job_id=first.id))
     with pytest.raises(grpc.RpcError, match="no job 99"):
         stub.SetChecksum(checksums_pb2.SetChecksumRequest(job_id=99, checksum=1))
+
+
+def test_outputs_are_registered_once(client: DbClient, channel: grpc.Channel) -> None:
+    """A repeated request id adds nothing; each output can be got."""
+    stub = outputs_pb2_grpc.OutputsStub(channel)
+    job = new_job(client)
+    request = outputs_pb2.RegisterOutputsRequest(
+        request_id="one",
+        job_id=job.id,
+        outputs=[
+            outputs_pb2.Output(display_name="Maps", ds_key="hmaps", size_mb=2.5),
+            outputs_pb2.Output(display_name="Events", ds_key="events"),
+        ],
+        datastore_size_mb=7,
+    )
+
+    answers = [stub.RegisterOutputs(request) for _ in range(2)]
+
+    assert answers[0] == answers[1]
+    assert client.list_outputs(job.id) == [client.get_output(output.id) for output in answers[0].outputs]
+    assert [output.size_mb for output in client.list_outputs(job.id)] == [2.5, None]
+    assert client.get_job(job.id).size_mb == 7
+    with pytest.raises(errors.NotFoundError, match="no output 99"):
+        client.get_output(99)
+    with pytest.raises(grpc.RpcError, match="no job 99"):
+        stub.RegisterOutputs(outputs_pb2.RegisterOutputsRequest(request_id="two", job_id=99))
