@@ -13,7 +13,7 @@ from quakegrid.api.v1 import jobs_pb2 as pb
 from quakegrid.errors import PeerUnreachableError
 from quakegrid.values import RowValue, to_timestamp
 from services.dbserver import job_messages
-from services.dbserver.database import Session
+from services.dbserver.database import Readers, Session
 
 # Who was away for more events than this starts again with the jobs that there are.
 KEPT_COUNT = 10_000
@@ -69,26 +69,38 @@ class JobBell:
 
 
 def watch(
-    session: Session, request: pb.WatchJobsRequest, bell: JobBell, is_wanted: Callable[[], bool]
+    readers: Readers, request: pb.WatchJobsRequest, bell: JobBell, is_wanted: Callable[[], bool]
 ) -> Iterator[pb.WatchJobsResponse]:
-    """All jobs, then all events, until they are not wanted any more."""
+    """All jobs, then all events, until they are not wanted any more.
+
+    Each step may run in another thread, so none keeps a reading connection while it waits.
+    """
     after_id = request.after_event_id
-    if not (request.HasField("after_event_id") and _is_known(session, after_id)):
-        parts = _snapshot(session, request.user_name)
+    if not (request.HasField("after_event_id") and _is_known(readers.session(), after_id)):
+        parts = _snapshot(readers.session(), request.user_name)
         after_id = parts[-1].event_id
         for part in parts:
             yield pb.WatchJobsResponse(snapshot=part)
     while is_wanted():
         count = bell.count
-        rows = session.query(
-            "SELECT * FROM quakegrid_job_event WHERE id > ?x ORDER BY id LIMIT ?x", after_id, BATCH_COUNT
-        )
-        for row in rows:
-            after_id = row["id"]
-            if request.user_name in {"", row["user_name"]}:
-                yield pb.WatchJobsResponse(event=_encode(session, row))
-        if not len(rows):
+        events, last_id = _read(readers.session(), after_id, request.user_name)
+        yield from events
+        if last_id == after_id:
             bell.wait(count, is_wanted)
+        after_id = last_id
+
+
+def _read(session: Session, after_id: int, user_name: str) -> tuple[list[pb.WatchJobsResponse], int]:
+    """The next events (of a user), and the id of the last one that was looked at."""
+    rows = session.query(
+        "SELECT * FROM quakegrid_job_event WHERE id > ?x ORDER BY id LIMIT ?x", after_id, BATCH_COUNT
+    )
+    events = [
+        pb.WatchJobsResponse(event=_encode(session, row))
+        for row in rows
+        if user_name in {"", row["user_name"]}
+    ]
+    return events, rows[-1]["id"] if len(rows) else after_id
 
 
 def forget_old(session: Session) -> None:

@@ -166,7 +166,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
             raise faults.TooManyFollowersError(f"{MAX_WATCHERS} others watch jobs; stop one, or list jobs")
         try:
             context.add_callback(self._bell.wake)
-            yield from job_events.watch(self._readers.session(), request, self._bell, context.is_active)
+            yield from job_events.watch(self._readers, request, self._bell, context.is_active)
         finally:
             self._places.release()
 
