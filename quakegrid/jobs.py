@@ -194,11 +194,6 @@ class DbClient:
         request.lease_timeout.FromNanoseconds(round(lease_s * 1e9))
         return decode_state(self._call(self._jobs.RenewLease, request).state)
 
-    def get_traceback(self, job_id: int) -> list[str]:
-        """The lines of a job's last error; empty if there was none."""
-        request = jobs_pb2.GetTracebackRequest(job_id=job_id)
-        return list(self._call(self._jobs.GetTraceback, request).lines)
-
     def delete_job(self, job_id: int, user_name: str, *, delete_files: bool) -> list[str]:
         """Delete a job; returns the paths of its datastore files."""
         request = jobs_pb2.DeleteJobRequest(

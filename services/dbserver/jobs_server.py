@@ -12,7 +12,7 @@ from quakegrid.api.v1 import jobs_pb2 as pb
 from quakegrid.api.v1 import jobs_pb2_grpc
 from quakegrid.errors import QuakeGridError
 from quakegrid.job_states import JobState
-from services.dbserver import faults, job_events, job_lists, job_rows, leases, output_actions
+from services.dbserver import faults, job_events, job_lists, job_rows, leases
 from services.dbserver.database import Readers, Session
 from services.dbserver.job_events import JobBell
 from services.dbserver.job_messages import decode_state, encode_job, encode_state
@@ -169,14 +169,6 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
             yield from job_events.watch(self._readers, request, self._bell, context.is_active)
         finally:
             self._places.release()
-
-    def GetTraceback(  # noqa: N802  named in the proto
-        self, request: pb.GetTracebackRequest, _context: grpc.ServicerContext
-    ) -> pb.GetTracebackResponse:
-        """What the last error of a job says."""
-        session = self._readers.session()
-        job_rows.get_row(session, request.job_id)
-        return pb.GetTracebackResponse(lines=output_actions.get_traceback(session, request.job_id))
 
     def _move_own(self, job_id: int, user_name: str, state: JobState) -> pb.Job:
         def move(session: Session) -> pb.Job:

@@ -108,7 +108,7 @@ def test_adopted_database_has_all_that_was_in_it(
         assert client.call("get_job_from_checksum", 4_000_000_000)["id"] == 1
         assert TagsClient(client).list_tags() == ([Tag("paper", (1,), 1)] if version >= "0008" else [])
         assert (cut_off.state, cut_off.is_running) == (JobState.FAILED, False)
-        assert "took over the database" in client.get_traceback(2)[0]
+        assert "took over the database" in client.call("get_traceback", 2)[0]
         assert client.call("db_version") == "0010"
     assert dbserver_later.stop() == 0
     (copy,) = path.parent.glob("db.sqlite3.before-quakegrid-*")

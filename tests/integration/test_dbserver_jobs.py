@@ -23,11 +23,9 @@ from quakegrid.api.v1 import (
     outputs_pb2_grpc,
 )
 from quakegrid.job_watch import JobEvent, JobSnapshot, watch_jobs
-from quakegrid.jobs import DbClient, Job, JobFilter, JobOrder, JobState, LogLine
+from quakegrid.jobs import DbClient, Job, JobFilter, JobOrder, JobState
 from quakegrid.tags import Tag, TagsClient
 from tests.integration.processes import Service
-
-TIME = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 
 def new_job(client: DbClient, **fields: Any) -> Job:
@@ -172,17 +170,6 @@ def test_delete_job_takes_effect_once(client: DbClient, channel: grpc.Channel, t
     assert answers[0].paths[0] == str(datastore)
     assert datastore.exists()
     assert client.list_jobs() == []
-
-
-def test_get_traceback_gives_the_last_error(client: DbClient) -> None:
-    """Lines of the last ERROR; none if there was none."""
-    job = new_job(client)
-
-    assert client.get_traceback(job.id) == []
-    client.append_log(job.id, [LogLine(TIME, "ERROR", "p", "first"), LogLine(TIME, "ERROR", "p", "a\nb")])
-    assert client.get_traceback(job.id) == ["a", "b"]
-    with pytest.raises(errors.NotFoundError):
-        client.get_traceback(99)
 
 
 def moves(events: list[JobEvent]) -> list[tuple[int, JobState | None, JobState | None]]:

@@ -85,11 +85,6 @@ class JobsStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsResponse.FromString,
                 _registered_method=True)
-        self.GetTraceback = channel.unary_unary(
-                '/quakegrid.api.v1.Jobs/GetTraceback',
-                request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.GetTracebackRequest.SerializeToString,
-                response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.GetTracebackResponse.FromString,
-                _registered_method=True)
 
 
 class JobsServicer:
@@ -178,13 +173,6 @@ class JobsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def GetTraceback(self, request, context):
-        """Called by command lines and the web. What the last error of a job says. NOT_FOUND: no such job.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_JobsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -237,11 +225,6 @@ def add_JobsServicer_to_server(servicer, server):
                     servicer.WatchJobs,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsResponse.SerializeToString,
-            ),
-            'GetTraceback': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetTraceback,
-                    request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.GetTracebackRequest.FromString,
-                    response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.GetTracebackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -515,33 +498,6 @@ class Jobs:
             '/quakegrid.api.v1.Jobs/WatchJobs',
             quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetTraceback(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/quakegrid.api.v1.Jobs/GetTraceback',
-            quakegrid_dot_api_dot_v1_dot_jobs__pb2.GetTracebackRequest.SerializeToString,
-            quakegrid_dot_api_dot_v1_dot_jobs__pb2.GetTracebackResponse.FromString,
             options,
             channel_credentials,
             insecure,

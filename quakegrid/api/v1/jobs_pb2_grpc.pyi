@@ -73,8 +73,6 @@ class JobsStub:
     """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
     which it was made, none left out and none twice; ends only with the call. RESOURCE_EXHAUSTED: too many watch.
     """
-    GetTraceback: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.GetTracebackRequest, _jobs_pb2.GetTracebackResponse]
-    """Called by command lines and the web. What the last error of a job says. NOT_FOUND: no such job."""
 
 @_typing.type_check_only
 class JobsAsyncStub(JobsStub):
@@ -121,8 +119,6 @@ class JobsAsyncStub(JobsStub):
     """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
     which it was made, none left out and none twice; ends only with the call. RESOURCE_EXHAUSTED: too many watch.
     """
-    GetTraceback: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetTracebackRequest, _jobs_pb2.GetTracebackResponse]  # type: ignore[assignment]
-    """Called by command lines and the web. What the last error of a job says. NOT_FOUND: no such job."""
 
 class JobsServicer(metaclass=_abc_1.ABCMeta):
     """Jobs: one calculation each. Served by the dbserver."""
@@ -226,13 +222,5 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
         which it was made, none left out and none twice; ends only with the call. RESOURCE_EXHAUSTED: too many watch.
         """
-
-    @_abc_1.abstractmethod
-    def GetTraceback(
-        self,
-        request: _jobs_pb2.GetTracebackRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_jobs_pb2.GetTracebackResponse, _abc.Awaitable[_jobs_pb2.GetTracebackResponse]]:
-        """Called by command lines and the web. What the last error of a job says. NOT_FOUND: no such job."""
 
 def add_JobsServicer_to_server(servicer: JobsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
