@@ -62,6 +62,10 @@ test-all: check ## Check, then all tests, with every case of the engine
 bench-first: install ## Measure a first calculation against the plain engine (some minutes)
 	@$(PY) benchmarks/bench_first.py
 
+.PHONY: bench-dbserver
+bench-dbserver: install ## Measure the dbserver against upstream's DbServer (some minutes)
+	@$(PY) -m benchmarks.bench_dbserver
+
 .PHONY: clean
 clean: ## Remove what make made
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,6 +7,7 @@ be sent again and take effect once.
 from __future__ import annotations
 
 import datetime
+import itertools
 import random
 import time
 import uuid
@@ -40,6 +41,8 @@ CALL_TIMEOUT_S = 60.0
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 PAGE_SIZE = 1000
+# The dbserver takes at most 2000 lines a batch.
+MAX_BATCH_LINES = 1000
 _TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 Response = TypeVar("Response")
 
@@ -203,31 +206,63 @@ class DbClient:
 
     def append_log(self, job_id: int, lines: Iterable[LogLine]) -> int:
         """Store lines on the disk of the dbserver, whatever their ids; returns how many."""
-        encoded = [
-            job_logs_pb2.LogLine(
-                log_time=values.to_timestamp(line.log_time),
-                level=line.level,
-                process=line.process,
-                message=line.message,
-            )
-            for line in lines
-        ]
-        request = job_logs_pb2.AppendLogRequest(job_id=job_id, request_id=uuid.uuid4().hex, lines=encoded)
-        self._call(self._logs.AppendLog, request)
-        return len(encoded)
+        lines = list(lines)
+        for start in range(0, len(lines), MAX_BATCH_LINES):
+            request = encode_batch(job_id, lines[start : start + MAX_BATCH_LINES])
+            self._call(self._append_batch, request)
+        return len(lines)
+
+    def stream_log(
+        self, batches: Iterator[job_logs_pb2.AppendLogRequest]
+    ) -> Iterator[job_logs_pb2.AppendLogResponse]:
+        """Send batches as they come, and give the answer to each; `log_streams.LogStream` is made of this.
+
+        Not tried again by itself. Ends when `batches` does; they are asked for in another thread.
+        """
+        stream = self._logs.AppendLog(batches)
+        try:
+            yield from stream
+        except grpc.RpcError as exc:
+            raise rpc.translate(exc, SERVICE, self._address) from exc
+        finally:
+            stream.cancel()  # type: ignore[no-untyped-call]
 
     def list_log(self, job_id: int, tail_count: int = 0) -> Iterator[LogLine]:
         """The lines of a job's log, or its last `tail_count` (up to 10000), in order."""
+        return self._list_log(job_id, tail_count=tail_count)
+
+    def slice_log(self, job_id: int, start: int = 0, stop: int | None = None) -> Iterator[LogLine]:
+        """The lines `start:stop` of a job's log, both >= 0, in order."""
+        lines = self._list_log(job_id, skip_count=start)
+        return itertools.islice(lines, None if stop is None else max(stop - start, 0))
+
+    def get_log_size(self, job_id: int) -> int:
+        """How many lines a job's log has."""
+        request = job_logs_pb2.GetLogSizeRequest(job_id=job_id)
+        return self._call(self._logs.GetLogSize, request).line_count
+
+    def get_traceback(self, job_id: int) -> str:
+        """The last traceback in a job's log; empty if there is none."""
+        request = job_logs_pb2.GetTracebackRequest(job_id=job_id)
+        return self._call(self._logs.GetTraceback, request).traceback
+
+    def _list_log(self, job_id: int, **first: int) -> Iterator[LogLine]:
         token = ""
         while True:
             request = job_logs_pb2.ListLogRequest(
-                job_id=job_id, page_size=PAGE_SIZE, page_token=token, tail_count=tail_count
+                job_id=job_id, page_size=PAGE_SIZE, page_token=token, **first
             )
             response = self._call(self._logs.ListLog, request)
             yield from map(_decode_line, response.lines)
             token = response.next_page_token
             if not token:
                 return
+
+    def _append_batch(
+        self, request: job_logs_pb2.AppendLogRequest, timeout: float
+    ) -> job_logs_pb2.AppendLogResponse:
+        [response] = self._logs.AppendLog(iter([request]), timeout=timeout)
+        return response
 
     def tail_log(self, job_id: int, after_id: int = 0) -> Iterator[LogLine]:
         """The lines after an id and each new one as it comes, until the job has ended."""
@@ -361,6 +396,20 @@ def decode_job(job: jobs_pb2.Job) -> Job:
         host=job.host,
         relevant=job.relevant,
     )
+
+
+def encode_batch(job_id: int, lines: Iterable[LogLine]) -> job_logs_pb2.AppendLogRequest:
+    """Lines to store, whatever their ids, with a new request id."""
+    encoded = [
+        job_logs_pb2.LogLine(
+            log_time=values.to_timestamp(line.log_time),
+            level=line.level,
+            process=line.process,
+            message=line.message,
+        )
+        for line in lines
+    ]
+    return job_logs_pb2.AppendLogRequest(job_id=job_id, request_id=uuid.uuid4().hex, lines=encoded)
 
 
 def _decode_line(line: job_logs_pb2.LogLine) -> LogLine:

@@ -17,6 +17,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from quakegrid.api.v1 import engine_calls_pb2 as pb
 
 INT64_LIMIT = 1 << 63
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_NAIVE_EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001  of times that count as UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +51,14 @@ class TableValue:
 
 def to_timestamp(value: datetime.datetime) -> Timestamp:
     """Encode an instant; a naive datetime counts as UTC."""
-    stamp = Timestamp()
-    stamp.FromDatetime(value)
-    return stamp
+    since = value - (_EPOCH if value.tzinfo else _NAIVE_EPOCH)
+    # The library's own conversion takes ten times as long.
+    return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def from_timestamp(stamp: Timestamp) -> datetime.datetime:
     """Decode an instant as an aware datetime in UTC."""
-    return stamp.ToDatetime(tzinfo=datetime.UTC)
+    return _EPOCH + datetime.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
 
 
 def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0912  one line a type

@@ -1,7 +1,7 @@
 """The engine's `dbcmd`, over gRPC to the dbserver.
 
 Turns our values back into the engine's own classes and our errors into its exceptions. Log records are
-buffered and stored by a thread, in order; whatever ends a job waits until they are on disk.
+sent by a stream in the background; whatever ends a job waits until they are on disk.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import contextlib
 import datetime
 import getpass
 import os
-import queue
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,10 +22,10 @@ from quakegrid import errors
 from quakegrid.config import Settings
 from quakegrid.engine.lease_keeper import LeaseKeeper
 from quakegrid.jobs import DbClient, LogLine
+from quakegrid.log_streams import LogStream
 from quakegrid.values import RowValue, TableValue
 
 RETRY_S = 30.0
-MAX_BUFFERED_LINES = 20_000
 FLUSH_TIMEOUT_S = 60.0
 
 Event = dict[str, object]
@@ -44,9 +42,7 @@ class Database:
     def __init__(self, settings: Settings, on_event: Callable[[Event], None]) -> None:
         self._client = DbClient(settings, retry_s=RETRY_S)
         self._on_event = on_event
-        self._lines: queue.Queue[tuple[int, LogLine] | threading.Event] = queue.Queue(MAX_BUFFERED_LINES)
-        self._writer: threading.Thread | None = None
-        self._lost: errors.QuakeGridError | None = None
+        self._log_stream: LogStream | None = None
         self._leases: LeaseKeeper | None = None
         self.job_ids: list[int] = []
 
@@ -98,19 +94,17 @@ class Database:
         Raises:
             QuakeGridError: the dbserver did not take them.
         """
-        if self._writer is None:
-            return
-        done = threading.Event()
-        self._lines.put(done)
-        if not done.wait(FLUSH_TIMEOUT_S):
-            raise errors.PeerUnreachableError("the dbserver did not take the log of this job in time")
-        if self._lost:
-            raise self._lost
+        if self._log_stream:
+            self._log_stream.flush(FLUSH_TIMEOUT_S)
 
     def close(self) -> None:
         """Flush and let go of the dbserver."""
-        self.flush()
-        self._client.close()
+        try:
+            self.flush()
+        finally:
+            if self._log_stream:
+                self._log_stream.close()
+            self._client.close()
 
     def _call(self, action: str, *args: Any) -> Any:
         try:
@@ -129,9 +123,8 @@ class Database:
         return self._call("finish", job_id, status)
 
     def _log(self, job_id: int, log_time: datetime.datetime, level: str, process: str, message: str) -> None:
-        if self._writer is None:
-            self._writer = threading.Thread(target=self._write_lines, name="log", daemon=True)
-            self._writer.start()
+        if self._log_stream is None:  # starts a thread: not before the first line
+            self._log_stream = LogStream(self._client)
         self._on_event(
             {
                 "event": "log",
@@ -142,27 +135,7 @@ class Database:
             }
         )
         line = LogLine(id=0, log_time=log_time, level=level, process=str(process), message=message)
-        self._lines.put((job_id, line))
-
-    def _write_lines(self) -> None:
-        """Thread: store what waits, in as few calls as possible."""
-        while True:
-            batch = [self._lines.get()]
-            while not self._lines.empty():
-                batch.append(self._lines.get_nowait())
-            waiters = [item for item in batch if isinstance(item, threading.Event)]
-            by_job: dict[int, list[LogLine]] = {}
-            for item in batch:
-                if not isinstance(item, threading.Event):
-                    by_job.setdefault(item[0], []).append(item[1])
-            try:
-                for job_id, lines in by_job.items():
-                    self._client.append_log(job_id, lines)
-            except errors.QuakeGridError as exc:
-                self._lost = exc
-                print(f"log lines were not stored: {exc}", file=sys.stderr)
-            for waiter in waiters:
-                waiter.set()
+        self._log_stream.append(job_id, line)
 
 
 def _interrupt(job_id: int, reason: str) -> None:

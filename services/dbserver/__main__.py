@@ -1,7 +1,8 @@
 """The dbserver process: `python -m services.dbserver [--state-dir DIR]`.
 
-Concurrency: gRPC's threads answer calls, reading through connections of their own; one writer thread
-owns the connection that writes, one judges leases, one drops old logs. The main thread waits for a signal.
+Concurrency: one event loop owns the port and all streams; calls run in threads that read through
+connections of their own; one writer thread owns the connection that writes, one judges leases, one
+drops old logs. The main thread waits for a signal.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -23,6 +25,9 @@ from services.dbserver.housekeeping import Retention
 from services.dbserver.server import DbServer
 
 STOP_TIMEOUT_S = 5.0
+# Threads that give up Python's lock for each step of SQLite get it back from a busy one after so long;
+# the default of 5 ms would be most of the time of a small write.
+SWITCH_INTERVAL_S = 0.0005
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
 EXIT_FORCED = 4
@@ -34,6 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="dbserver", description="Serve the job and log database.")
     parser.add_argument("--state-dir", type=Path, help="state of the embedded cluster")
     args = parser.parse_args()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = config.load_settings(args.state_dir)
@@ -60,6 +66,7 @@ def serve(settings: Settings) -> int:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    _allow_many_connections()
     retention = Retention(settings.log_retention_days, settings.log_retention_bytes)
     server = DbServer(settings.database, settings.authkey, on_death, retention)
     is_clean = True
@@ -79,6 +86,12 @@ def serve(settings: Settings) -> int:
     if not is_clean:
         _exit_now(code or EXIT_FORCED)  # a thread that hangs would keep the interpreter
     return code
+
+
+def _allow_many_connections() -> None:
+    """Every connection is an open file; the usual limit of 1024 is for programs that use select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _exit_now(code: int) -> Never:

@@ -46,7 +46,7 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
 
         def run(session: Session) -> bytes:
             result = pb.CallResponse(result=_encode(action.run(session))).SerializeToString()
-            doomed_files.extend(session.doomed_files)
+            doomed_files[:] = session.doomed_files  # run again if another request fails
             return result
 
         answer = self._requests.run_once(

@@ -5,16 +5,24 @@ Every message names the file and what to do; the server goes on after all of the
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import inspect
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, Never, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
 from quakegrid import errors
 
+# Of one stream that a thread makes, on their way to the client.
+STREAM_RESPONSES = 4
+_END = object()
 logger = logging.getLogger("dbserver")
 T = TypeVar("T")
 
@@ -96,53 +104,155 @@ def status_of(exc: errors.QuakeGridError) -> grpc.StatusCode:
     return next((code for kind, code in _CODES if isinstance(exc, kind)), grpc.StatusCode.UNKNOWN)
 
 
-class StatusCodes(grpc.ServerInterceptor):  # type: ignore[type-arg]
-    """Answers every error of a servicer with its status code and one line of text."""
+class StatusCodes(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Answers every error of a servicer with its status code and one line of text.
 
-    def intercept_service(
+    Args:
+        threads: where streams of servicers that are no coroutines run, one each.
+    """
+
+    def __init__(self, threads: Executor) -> None:
+        self._threads = threads
+        self._handlers: dict[str, Any] = {}
+
+    async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Any],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Wrap the handler that gRPC found for a call."""
-        handler = continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith("/quakegrid."):
-            return handler  # health and reflection answer for themselves
-        codec = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream), **codec)
+        """Wrap the handler that gRPC found for a call, once for each method."""
+        method = str(handler_call_details.method)
+        wrapped = self._handlers.get(method)
+        if wrapped is None:
+            wrapped = _wrap(await continuation(handler_call_details), self._threads)
+            if wrapped is not None:  # methods that do not exist would fill the memory
+                self._handlers[method] = wrapped
+        return wrapped
+
+
+def _wrap(handler: Any, threads: Executor) -> Any:
+    """A handler that answers errors; of any kind but those that we do not have."""
+    if handler is None:
+        return None
+    codec = {
+        "request_deserializer": handler.request_deserializer,
+        "response_serializer": handler.response_serializer,
+    }
+    if handler.unary_unary and not inspect.iscoroutinefunction(handler.unary_unary):
         return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary), **codec)
+    if handler.unary_stream and inspect.isasyncgenfunction(handler.unary_stream):
+        codec["response_serializer"] = _serialize_once(handler.response_serializer)
+        return grpc.unary_stream_rpc_method_handler(_aio_stream(handler.unary_stream), **codec)
+    if handler.unary_stream and inspect.isgeneratorfunction(handler.unary_stream):
+        return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream, threads), **codec)
+    if handler.stream_stream and inspect.isasyncgenfunction(handler.stream_stream):
+        return grpc.stream_stream_rpc_method_handler(_aio_stream(handler.stream_stream), **codec)
+    return handler
 
 
-def _unary(behaviour: Callable[[Any, grpc.ServicerContext], T]) -> Callable[[Any, grpc.ServicerContext], T]:
+def _serialize_once(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Take bytes as they are: a message that goes to many is serialized by whoever made it."""
+    return lambda message: message if isinstance(message, bytes) else serialize(message)
+
+
+class StreamCall:
+    """A stream that a servicer makes in a thread: its context there, and the way of its responses.
+
+    gRPC's own bridge tells a thread nothing of a client that has left.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.responses: asyncio.Queue[Any] = asyncio.Queue()
+        self._loop = loop
+        self._places = threading.Semaphore(STREAM_RESPONSES)
+        self._has_ended = threading.Event()
+        self._callbacks: list[Callable[[], None]] = []
+
+    def is_active(self) -> bool:
+        """Whether somebody still waits for responses."""
+        return not self._has_ended.is_set()
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Have a function called when the call ends; False if it has."""
+        self._callbacks.append(callback)
+        return self.is_active()
+
+    def pump(self, responses: Iterator[Any]) -> None:
+        """Thread: hand on responses, none ahead of a client that does not read."""
+        last: Exception | None = None
+        try:
+            while self._places.acquire() and self.is_active():
+                response = next(responses, _END)
+                if response is _END:
+                    break
+                self._put(response)
+        except Exception as exc:  # noqa: BLE001  raised again in the loop
+            last = exc
+        self._put(last or _END)
+
+    def taken(self) -> None:
+        """A response has been sent."""
+        self._places.release()
+
+    def end(self) -> None:
+        """The client has left or got all."""
+        self._has_ended.set()
+        self._places.release()
+        for callback in self._callbacks:
+            callback()
+
+    def _put(self, item: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            self._loop.call_soon_threadsafe(self.responses.put_nowait, item)
+
+
+def _unary(behaviour: Callable[[Any, Any], T]) -> Callable[[Any, grpc.ServicerContext], T]:
     def answer(request: Any, context: grpc.ServicerContext) -> T:
         try:
             return behaviour(request, context)
         except Exception as exc:  # noqa: BLE001  the loop's edge
-            _refuse(exc, context)
+            context.abort(*_judge(exc))
 
     return answer
 
 
 def _streaming(
-    behaviour: Callable[[Any, grpc.ServicerContext], Iterator[T]],
-) -> Callable[[Any, grpc.ServicerContext], Iterator[T]]:
-    def answer(request: Any, context: grpc.ServicerContext) -> Iterator[T]:
+    behaviour: Callable[[Any, Any], Iterator[T]], threads: Executor
+) -> Callable[[Any, Any], AsyncIterator[T]]:
+    async def answer(request: Any, _context: Any) -> AsyncIterator[T]:
+        loop = asyncio.get_running_loop()
+        call = StreamCall(loop)
         try:
-            yield from behaviour(request, context)
+            loop.run_in_executor(threads, call.pump, behaviour(request, call))
+            while (response := await call.responses.get()) is not _END:
+                if isinstance(response, Exception):
+                    raise response
+                yield response
+                call.taken()
+        finally:
+            call.end()
+
+    return _aio_stream(answer)
+
+
+def _aio_stream(
+    behaviour: Callable[[Any, Any], AsyncIterator[T]],
+) -> Callable[[Any, Any], AsyncIterator[T]]:
+    async def answer(request: Any, context: Any) -> AsyncIterator[T]:
+        try:
+            async for response in behaviour(request, context):
+                yield response
         except Exception as exc:  # noqa: BLE001  the loop's edge
-            _refuse(exc, context)
+            await context.abort(*_judge(exc))
 
     return answer
 
 
-def _refuse(exc: Exception, context: grpc.ServicerContext) -> Never:
+def _judge(exc: Exception) -> tuple[grpc.StatusCode, str]:
+    """What to answer for an error, after writing to our own log what its owner must know."""
     if isinstance(exc, errors.QuakeGridError):
         if isinstance(exc, DiskFullError | DatabaseDamagedError):
             logger.error("write_failed reason=%s", exc)
-        context.abort(status_of(exc), str(exc))
+        return status_of(exc), str(exc)
     logger.error("request_failed", exc_info=exc)
-    context.abort(grpc.StatusCode.INTERNAL, f"the dbserver failed on the request: {exc!r}")
+    return grpc.StatusCode.INTERNAL, f"the dbserver failed on the request: {exc!r}"

@@ -39,3 +39,14 @@ def parse_token(token: str, *, start: int) -> int:
     if not (token.isascii() and token.isdigit() and len(token) < 19):
         raise UsageError(f"{token!r} is no page token of this list")
     return int(token)
+
+
+def check_skip(count: int) -> int:
+    """How many rows to leave out.
+
+    Raises:
+        UsageError: it is negative.
+    """
+    if count < 0:
+        raise UsageError(f"skip_count is {count}; give 0 or more")
+    return count

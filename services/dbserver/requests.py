@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from quakegrid.errors import UsageError
@@ -37,7 +38,16 @@ class Requests:
     def run_once(
         self, request_id: str, kind: str, work: Callable[[Session], bytes], *, user_name: str = ""
     ) -> Answer:
-        """Do `work` unless this request id was answered before.
+        """Do `work` unless this request id was answered before, and wait until it is on the disk.
+
+        Args and errors as of `submit_once`.
+        """
+        return self.submit_once(request_id, kind, work, user_name=user_name).result()
+
+    def submit_once(
+        self, request_id: str, kind: str, work: Callable[[Session], bytes], *, user_name: str = ""
+    ) -> Future[Answer]:
+        """The same without waiting.
 
         Args:
             request_id: at most 64 characters, chosen by the caller.
@@ -54,8 +64,8 @@ class Requests:
             return _once(session, request_id, kind, work)
 
         if next(self._counter) % FORGET_EVERY_COUNT == 0:
-            self._writer.run(_forget_old)
-        return self._writer.run(once, user_name)
+            self._writer.submit(_forget_old)
+        return self._writer.submit(once, user_name)
 
 
 def _once(session: Session, request_id: str, kind: str, work: Callable[[Session], bytes]) -> Answer:

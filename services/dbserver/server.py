@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -38,22 +41,24 @@ from services.dbserver.faults import StatusCodes
 from services.dbserver.followers import Followers
 from services.dbserver.housekeeping import Housekeeper, Retention
 from services.dbserver.job_events import JobBell
-from services.dbserver.job_logs_server import MAX_FOLLOWERS, JobLogsServicer
-from services.dbserver.jobs_server import MAX_WATCHERS, JobsServicer
+from services.dbserver.job_logs_server import JobLogsServicer
+from services.dbserver.jobs_server import JobsServicer
 from services.dbserver.leases import LeaseMonitor
+from services.dbserver.log_tails import LogTails
 from services.dbserver.outputs_server import OutputsServicer
 from services.dbserver.requests import Requests
 from services.dbserver.tags_server import TagsServicer
 from services.dbserver.writer import Writer
 
 CALL_THREADS = 32
+# For streams that wait in a thread; their servicers let fewer of them wait.
+STREAM_THREADS = 64
 SERVICES = tuple(
     service.full_name
     for module in (admin_pb2, checksums_pb2, engine_calls_pb2, job_logs_pb2, jobs_pb2, outputs_pb2, tags_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
-
-
+T = TypeVar("T")
 _FOR_EVER = Retention()
 
 
@@ -81,14 +86,14 @@ class DbServer:
         self._monitor = LeaseMonitor(leased, self._writer, on_death)
         self._housekeeper = Housekeeper(self._readers, self._writer, retention, on_death)
         self._retention = retention
-        self._health = health.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._authkey = authkey
-        self._server = grpc.server(
-            ThreadPoolExecutor(CALL_THREADS + MAX_FOLLOWERS + MAX_WATCHERS, thread_name_prefix="call"),
-            interceptors=[StatusCodes()],
-            options=rpc.SERVER_OPTIONS,
-        )
-        self._add_services()
+        self._threads = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call")
+        self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
+        self._loop = asyncio.new_event_loop()
+        self._loop_thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
+        self._loop_thread.start()
+        self._server, self._tails, self._logs = self._in_loop(self._make_server())
 
     def listen(self, host: str, port: int) -> None:
         """Serve on a port.
@@ -102,54 +107,70 @@ class DbServer:
             self._server.add_secure_port(f"{host}:{port}", credentials)
         except RuntimeError as exc:
             raise _bind_error(host, port, str(exc)) from exc
-        self._server.start()
-        self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._in_loop(self._server.start())
+        self._in_loop(self._set_health(health_pb2.HealthCheckResponse.SERVING))
 
     def close(self, timeout_s: float) -> bool:
         """Refuse new calls, finish running ones, close the file; False if some did not end in time."""
-        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        is_clean = True
         self._monitor.close()
-        stopped = self._server.stop(timeout_s * 0.6)
-        self._followers.close()
-        self._bell.close()
+        try:
+            self._in_loop(self._stop(timeout_s * 0.6), timeout_s * 0.7)
+        except TimeoutError:
+            is_clean = False
         self._housekeeper.close(timeout_s * 0.1)
-        is_clean = stopped.wait(timeout_s * 0.7)
         self._readers.interrupt()
+        self._loop.call_soon_threadsafe(self._loop.stop)
         if is_clean:
+            self._threads.shutdown()
+            self._stream_threads.shutdown()
             self._readers.close()
         self._writer.close(timeout_s * 0.3)  # the last to close writes the log back into the file
         self._lock.close()
         return is_clean
 
+    async def _stop(self, timeout_s: float) -> None:
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._followers.close()
+        self._bell.close()
+        self._tails.close()
+        self._logs.close()
+        await self._server.stop(timeout_s)
+
+    def _in_loop(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
+
     def _on_commit(self, touched_jobs: set[int]) -> None:
         self._followers.ring(touched_jobs)
+        self._tails.ring(touched_jobs)
         if JOB_EVENTS in touched_jobs:
             self._bell.ring()
 
-    def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for service in ("", *SERVICES):
-            self._health.set(service, status)
-
-    def _add_services(self) -> None:
-        requests = Requests(self._writer)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), self._server)
-        jobs = JobsServicer(self._readers, self._writer, requests, bell=self._bell, monitor=self._monitor)
-        jobs_pb2_grpc.add_JobsServicer_to_server(jobs, self._server)
-        tags_pb2_grpc.add_TagsServicer_to_server(TagsServicer(self._readers, self._writer), self._server)
-        checksums_pb2_grpc.add_ChecksumsServicer_to_server(
-            ChecksumsServicer(self._readers, self._writer), self._server
+    async def _make_server(self) -> tuple[grpc.aio.Server, LogTails, JobLogsServicer]:
+        """The server and what only the event loop may make."""
+        server = grpc.aio.server(
+            self._threads, interceptors=[StatusCodes(self._stream_threads)], options=rpc.SERVER_OPTIONS
         )
-        admin_pb2_grpc.add_AdminServicer_to_server(
-            AdminServicer(self._readers, self._writer, self._retention), self._server
-        )
-        job_logs_pb2_grpc.add_JobLogsServicer_to_server(
-            JobLogsServicer(self._readers, requests, self._followers), self._server
-        )
-        outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(self._readers, requests), self._server)
+        readers, writer, requests = self._readers, self._writer, Requests(self._writer)
+        tails = LogTails(readers)
+        jobs = JobsServicer(readers, writer, requests, bell=self._bell, monitor=self._monitor)
+        jobs_pb2_grpc.add_JobsServicer_to_server(jobs, server)
+        logs = JobLogsServicer(readers, requests, tails)
+        job_logs_pb2_grpc.add_JobLogsServicer_to_server(logs, server)
+        outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(readers, requests), server)
+        tags_pb2_grpc.add_TagsServicer_to_server(TagsServicer(readers, writer), server)
+        checksums_pb2_grpc.add_ChecksumsServicer_to_server(ChecksumsServicer(readers, writer), server)
+        admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(readers, writer, self._retention), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
         engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(
-            EngineCallsServicer(self._readers, self._writer, requests), self._server
+            EngineCallsServicer(readers, writer, requests), server
         )
+        return server, tails, logs
 
 
 def _check_free(host: str, port: int) -> None:

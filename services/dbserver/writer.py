@@ -1,7 +1,8 @@
 """The one thread that writes: a bounded queue in front of the write connection.
 
-Everything that waits goes into one transaction (group commit), each request in a savepoint of its
-own, so that one that fails takes nothing with it. An answer means that the change is on the disk.
+Everything that waits goes into one transaction (group commit). If a request fails, all of them are done
+again, each in a savepoint of its own, so that it takes nothing with it: work may run twice, and only its
+last run counts. An answer means that the change is on the disk.
 """
 
 from __future__ import annotations
@@ -62,12 +63,19 @@ class Writer:
 
     def run(self, work: Work[T], user_name: str = "") -> T:
         """Do `work` in the writer's thread and return its result once it is on the disk."""
-        result: T = self._submit(_Request(work, user_name))
-        return result
+        return self.submit(work, user_name).result()
+
+    def submit(self, work: Work[T], user_name: str = "") -> Future[T]:
+        """The same without waiting for the disk; waits for a place in the queue.
+
+        Raises:
+            PeerUnreachableError: the dbserver is stopping.
+        """
+        return self._submit(_Request(work, user_name))
 
     def run_alone(self, work: Work[T], user_name: str = "") -> T:
         """The same for what must not be in a transaction, such as VACUUM."""
-        result: T = self._submit(_Request(work, user_name, is_alone=True))
+        result: T = self._submit(_Request(work, user_name, is_alone=True)).result()
         return result
 
     def close(self, timeout_s: float) -> None:
@@ -76,11 +84,11 @@ class Writer:
         self._queue.put(None)
         self._thread.join(timeout_s)
 
-    def _submit(self, request: _Request) -> Any:
+    def _submit(self, request: _Request) -> Future[Any]:
         if self._is_closed:
             raise PeerUnreachableError("the dbserver is stopping")
         self._queue.put(request)
-        return request.done.result()
+        return request.done
 
     def _run(self) -> None:
         try:
@@ -123,17 +131,16 @@ class Writer:
             self._commit(together, is_transaction=True)
 
     def _commit(self, requests: list[_Request], *, is_transaction: bool) -> None:
-        touched_jobs: set[int] = set()
+        """Do the requests and answer them; each on its own if one of them fails."""
         try:
             if is_transaction:
-                self._connection.execute("BEGIN IMMEDIATE")
-            for request in requests:
-                touched_jobs |= self._attempt(request, is_transaction=is_transaction)
-            if is_transaction:
-                self._connection.execute("COMMIT")
+                try:
+                    touched_jobs = self._transact(requests, has_savepoints=False)
+                except Exception:  # noqa: BLE001  whose it is shows in the second try
+                    touched_jobs = self._transact(requests, has_savepoints=True)
+            else:
+                touched_jobs = set().union(*(self._attempt(request) for request in requests))
         except sqlite3.Error as exc:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
             self._fail(requests, faults.from_sqlite(exc, self._path))
             return
         except QuakeGridError as exc:  # SQLite gave up the whole transaction
@@ -151,20 +158,42 @@ class Writer:
         for request in requests:
             request.done.set_exception(exc)
 
-    def _attempt(self, request: _Request, *, is_transaction: bool) -> set[int]:
-        """Do one request; its error stays its own, unless SQLite gave up the whole transaction."""
-        session = Session(self._connection, self._path, request.user_name)
-        if is_transaction:
-            self._connection.execute("SAVEPOINT request")
+    def _transact(self, requests: list[_Request], *, has_savepoints: bool) -> set[int]:
+        """Do requests in one transaction; without savepoints the first error undoes all, and is raised."""
+        touched_jobs: set[int] = set()
         try:
-            request.result = request.work(session)
-        except Exception as exc:
-            if is_transaction and not self._connection.in_transaction:
-                raise
-            if is_transaction:
-                self._connection.execute("ROLLBACK TO request")
+            self._connection.execute("BEGIN IMMEDIATE")
+            for request in requests:
+                if has_savepoints:
+                    touched_jobs |= self._attempt_in_savepoint(request)
+                else:
+                    touched_jobs |= self._do(request)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        return touched_jobs
+
+    def _attempt_in_savepoint(self, request: _Request) -> set[int]:
+        """Do one request; its error stays its own, unless SQLite gave up the whole transaction."""
+        self._connection.execute("SAVEPOINT request")
+        touched_jobs = self._attempt(request)
+        if request.error:
+            if not self._connection.in_transaction:
+                raise request.error
+            self._connection.execute("ROLLBACK TO request")
+        self._connection.execute("RELEASE request")
+        return touched_jobs
+
+    def _attempt(self, request: _Request) -> set[int]:
+        try:
+            return self._do(request)
+        except Exception as exc:  # noqa: BLE001  told to whom it belongs
             request.error = exc
-            session.touched_jobs.clear()
-        if is_transaction:
-            self._connection.execute("RELEASE request")
+            return set()
+
+    def _do(self, request: _Request) -> set[int]:
+        session = Session(self._connection, self._path, request.user_name)
+        request.result = request.work(session)
         return session.touched_jobs

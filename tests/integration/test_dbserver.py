@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from quakegrid.api.v1 import (
 )
 from quakegrid.jobs import DbClient, Job, JobFilter, JobState, LogLine
 from quakegrid.jobs_aio import transition_job
+from quakegrid.log_streams import LogStream
 from tests.integration.processes import Service
 
 TIME = dt.datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=dt.UTC)
@@ -248,6 +250,89 @@ def test_tail_log_sends_each_line_once_until_the_end(dbserver: Service, client: 
     assert followed == [expected, expected]
 
 
+def test_slices_size_and_traceback(client: DbClient) -> None:
+    """Slices are Python's, over pages too; the traceback is the last critical message."""
+    job = new_job(client)
+    client.append_log(job.id, [line(str(number)) for number in range(2500)])
+    assert client.get_traceback(job.id) == ""
+    client.append_log(job.id, [LogLine(TIME, "CRITICAL", "p", text) for text in ("first", "Traceback\nlast")])
+
+    assert [one.message for one in client.slice_log(job.id, 1, 3)] == ["1", "2"]
+    assert [one.message for one in client.slice_log(job.id, 500, 2499)] == [*map(str, range(500, 2499))]
+    assert [one.message for one in client.slice_log(job.id, 2501)] == ["Traceback\nlast"]
+    assert list(client.slice_log(job.id, 3, 1)) == []
+    assert client.get_log_size(job.id) == 2502
+    assert client.get_traceback(job.id) == "Traceback\nlast"
+    with pytest.raises(errors.UsageError, match="skip_count is -1"):
+        list(client.slice_log(job.id, -1))
+    for call in (client.get_log_size, client.get_traceback):
+        with pytest.raises(errors.NotFoundError):
+            call(99)
+
+
+def test_log_stream_stores_all_jobs_lines_in_order(client: DbClient) -> None:
+    """Lines of several jobs and threads, of any text and level, are there after a flush."""
+    jobs = [new_job(client) for _ in range(3)]
+    texts = [f'{number} caf\u00e9 \U0001f30b "quoted"\n\\u0000' for number in range(700)]
+
+    with LogStream(client) as stream:
+        for text in texts:
+            for job in jobs:
+                stream.append(job.id, line(text))
+        stream.flush(60)
+
+        assert [messages(client, job.id) for job in jobs] == [texts] * 3
+
+
+def test_log_stream_leaves_out_what_is_refused(client: DbClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines of a job that is gone do not hold up the others; flush tells of them once."""
+    job = new_job(client)
+    with LogStream(client) as stream:
+        stream.append(99, line("nobody's"))
+        stream.append(job.id, line("kept"))
+
+        with pytest.raises(errors.NotFoundError, match="no job 99"):
+            stream.flush(60)
+        stream.flush(60)
+
+    assert messages(client, job.id) == ["kept"]
+    assert "log lines were not stored" in capsys.readouterr().err
+
+
+def test_log_stream_closes_at_once_when_nobody_answers(dbserver: Service, client: DbClient) -> None:
+    """A calculation that ends is not held up beyond the time it gives."""
+    job = new_job(client)
+    dbserver.stop(signal.SIGKILL)
+    stream = LogStream(client)
+    stream.append(job.id, line("lost"))
+
+    with pytest.raises(errors.PeerUnreachableError, match="did not take the log"):
+        stream.flush(0.2)
+    stream.close(0.2)
+    stream._thread.join(60)
+
+    assert not stream._thread.is_alive()
+
+
+def test_batch_too_large_is_refused(dbserver: Service, client: DbClient) -> None:
+    """The answer says what is allowed, after those to the batches before."""
+    job = new_job(client)
+    one = job_logs_pb2.LogLine(level="INFO", message="m")
+    batches = [
+        job_logs_pb2.AppendLogRequest(job_id=job.id, request_id=f"r{count}", lines=[one] * count)
+        for count in (2000, 2001)
+    ]
+    with rpc.open_channel(dbserver.settings.dbserver_address, dbserver.settings.authkey) as channel:
+        answers = job_logs_pb2_grpc.JobLogsStub(channel).AppendLog(iter(batches))
+
+        assert next(answers).stored_count == 2000
+        with pytest.raises(grpc.RpcError) as refusal:
+            next(answers)
+
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "at most 2000 lines" in (refusal.value.details() or "")
+
+
 def test_tail_log_of_an_ended_job_ends(client: DbClient) -> None:
     """There is nothing to wait for; `after_id` leaves out what is known."""
     job = new_job(client)
@@ -268,11 +353,11 @@ def test_followers_leave_room_for_calls(dbserver: Service, client: DbClient) -> 
     client.append_log(job.id, [line("a")])
     with rpc.open_channel(dbserver.settings.dbserver_address, dbserver.settings.authkey) as channel:
         stub = job_logs_pb2_grpc.JobLogsStub(channel)
-        streams = [stub.TailLog(job_logs_pb2.TailLogRequest(job_id=job.id)) for _ in range(64)]
+        streams = [stub.TailLog(job_logs_pb2.TailLogRequest(job_id=job.id)) for _ in range(500)]
         for stream in streams:
             next(stream)
 
-        with pytest.raises(errors.QuakeGridError, match="64 others follow"):
+        with pytest.raises(errors.QuakeGridError, match="500 others follow"):
             list(client.tail_log(job.id))
         assert client.get_job(job.id) == job
 
@@ -314,11 +399,11 @@ def test_repeated_request_takes_effect_once(dbserver: Service, client: DbClient)
 
         answers = [calls.Call(request) for _ in range(2)]
         jobs = [jobs_pb2_grpc.JobsStub(channel).CreateJob(create) for _ in range(2)]
-        counts = [job_logs_pb2_grpc.JobLogsStub(channel).AppendLog(append).stored_count for _ in range(2)]
+        acknowledged = list(job_logs_pb2_grpc.JobLogsStub(channel).AppendLog(iter([append, append])))
 
         assert answers[0] == answers[1]
         assert jobs[0] == jobs[1]
-        assert counts == [1, 0]
+        assert [each.stored_count for each in acknowledged] == [1, 0]
         assert [job.id for job in client.list_jobs()] == [2, 1]
         request.request_id = "two"
         with pytest.raises(grpc.RpcError, match="used for CreateJob before"):

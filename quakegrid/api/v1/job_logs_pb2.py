@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fquakegrid/api/v1/job_logs.proto\x12\x10quakegrid.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"t\n\x07LogLine\x12\n\n\x02id\x18\x01 \x01(\x03\x12,\n\x08log_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05level\x18\x03 \x01(\t\x12\x0f\n\x07process\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"`\n\x10\x41ppendLogRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12(\n\x05lines\x18\x03 \x03(\x0b\x32\x19.quakegrid.api.v1.LogLine\")\n\x11\x41ppendLogResponse\x12\x14\n\x0cstored_count\x18\x01 \x01(\x05\"[\n\x0eListLogRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x12\n\ntail_count\x18\x04 \x01(\x05\"T\n\x0fListLogResponse\x12(\n\x05lines\x18\x01 \x03(\x0b\x32\x19.quakegrid.api.v1.LogLine\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x0eTailLogRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x10\n\x08\x61\x66ter_id\x18\x02 \x01(\x03\"P\n\x0fTailLogResponse\x12(\n\x05lines\x18\x01 \x03(\x0b\x32\x19.quakegrid.api.v1.LogLine\x12\x13\n\x0b\x66inal_state\x18\x02 \x01(\t2\x81\x02\n\x07JobLogs\x12T\n\tAppendLog\x12\".quakegrid.api.v1.AppendLogRequest\x1a#.quakegrid.api.v1.AppendLogResponse\x12N\n\x07ListLog\x12 .quakegrid.api.v1.ListLogRequest\x1a!.quakegrid.api.v1.ListLogResponse\x12P\n\x07TailLog\x12 .quakegrid.api.v1.TailLogRequest\x1a!.quakegrid.api.v1.TailLogResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fquakegrid/api/v1/job_logs.proto\x12\x10quakegrid.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"t\n\x07LogLine\x12\n\n\x02id\x18\x01 \x01(\x03\x12,\n\x08log_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05level\x18\x03 \x01(\t\x12\x0f\n\x07process\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"`\n\x10\x41ppendLogRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12(\n\x05lines\x18\x03 \x03(\x0b\x32\x19.quakegrid.api.v1.LogLine\"=\n\x11\x41ppendLogResponse\x12\x14\n\x0cstored_count\x18\x01 \x01(\x05\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"o\n\x0eListLogRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x12\n\ntail_count\x18\x04 \x01(\x05\x12\x12\n\nskip_count\x18\x05 \x01(\x03\"T\n\x0fListLogResponse\x12(\n\x05lines\x18\x01 \x03(\x0b\x32\x19.quakegrid.api.v1.LogLine\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x11GetLogSizeRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"(\n\x12GetLogSizeResponse\x12\x12\n\nline_count\x18\x01 \x01(\x03\"%\n\x13GetTracebackRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\")\n\x14GetTracebackResponse\x12\x11\n\ttraceback\x18\x01 \x01(\t\"2\n\x0eTailLogRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x10\n\x08\x61\x66ter_id\x18\x02 \x01(\x03\"P\n\x0fTailLogResponse\x12(\n\x05lines\x18\x01 \x03(\x0b\x32\x19.quakegrid.api.v1.LogLine\x12\x13\n\x0b\x66inal_state\x18\x02 \x01(\t2\xbd\x03\n\x07JobLogs\x12X\n\tAppendLog\x12\".quakegrid.api.v1.AppendLogRequest\x1a#.quakegrid.api.v1.AppendLogResponse(\x01\x30\x01\x12N\n\x07ListLog\x12 .quakegrid.api.v1.ListLogRequest\x1a!.quakegrid.api.v1.ListLogResponse\x12W\n\nGetLogSize\x12#.quakegrid.api.v1.GetLogSizeRequest\x1a$.quakegrid.api.v1.GetLogSizeResponse\x12P\n\x07TailLog\x12 .quakegrid.api.v1.TailLogRequest\x1a!.quakegrid.api.v1.TailLogResponse0\x01\x12]\n\x0cGetTraceback\x12%.quakegrid.api.v1.GetTracebackRequest\x1a&.quakegrid.api.v1.GetTracebackResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,15 +37,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPENDLOGREQUEST']._serialized_start=204
   _globals['_APPENDLOGREQUEST']._serialized_end=300
   _globals['_APPENDLOGRESPONSE']._serialized_start=302
-  _globals['_APPENDLOGRESPONSE']._serialized_end=343
-  _globals['_LISTLOGREQUEST']._serialized_start=345
-  _globals['_LISTLOGREQUEST']._serialized_end=436
-  _globals['_LISTLOGRESPONSE']._serialized_start=438
-  _globals['_LISTLOGRESPONSE']._serialized_end=522
-  _globals['_TAILLOGREQUEST']._serialized_start=524
-  _globals['_TAILLOGREQUEST']._serialized_end=574
-  _globals['_TAILLOGRESPONSE']._serialized_start=576
-  _globals['_TAILLOGRESPONSE']._serialized_end=656
-  _globals['_JOBLOGS']._serialized_start=659
-  _globals['_JOBLOGS']._serialized_end=916
+  _globals['_APPENDLOGRESPONSE']._serialized_end=363
+  _globals['_LISTLOGREQUEST']._serialized_start=365
+  _globals['_LISTLOGREQUEST']._serialized_end=476
+  _globals['_LISTLOGRESPONSE']._serialized_start=478
+  _globals['_LISTLOGRESPONSE']._serialized_end=562
+  _globals['_GETLOGSIZEREQUEST']._serialized_start=564
+  _globals['_GETLOGSIZEREQUEST']._serialized_end=599
+  _globals['_GETLOGSIZERESPONSE']._serialized_start=601
+  _globals['_GETLOGSIZERESPONSE']._serialized_end=641
+  _globals['_GETTRACEBACKREQUEST']._serialized_start=643
+  _globals['_GETTRACEBACKREQUEST']._serialized_end=680
+  _globals['_GETTRACEBACKRESPONSE']._serialized_start=682
+  _globals['_GETTRACEBACKRESPONSE']._serialized_end=723
+  _globals['_TAILLOGREQUEST']._serialized_start=725
+  _globals['_TAILLOGREQUEST']._serialized_end=775
+  _globals['_TAILLOGRESPONSE']._serialized_start=777
+  _globals['_TAILLOGRESPONSE']._serialized_end=857
+  _globals['_JOBLOGS']._serialized_start=860
+  _globals['_JOBLOGS']._serialized_end=1305
 # @@protoc_insertion_point(module_scope)

@@ -63,8 +63,11 @@ class AppendLogRequest(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     request_id: _builtins.str
+    """1 to 64 characters, chosen by the sender; the same for a batch that is sent again."""
     @_builtins.property
-    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogLine]: ...
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogLine]:
+        """At most 2000 lines, and 16 MiB in all."""
+
     def __init__(
         self,
         *,
@@ -85,16 +88,20 @@ class AppendLogResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STORED_COUNT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     stored_count: _builtins.int
-    """Lines stored by this call; 0 for a repeated request_id."""
+    """Lines stored by this batch; 0 for a repeated request_id."""
+    request_id: _builtins.str
+    """The batch that is on disk."""
     def __init__(
         self,
         *,
         stored_count: _builtins.int = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["stored_count", b"stored_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "stored_count", b"stored_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -108,12 +115,15 @@ class ListLogRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TAIL_COUNT_FIELD_NUMBER: _builtins.int
+    SKIP_COUNT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     page_size: _builtins.int
-    """1 to 10000; 0 means 1000."""
+    """1 to 10000; 0 means 1000. A page ends earlier when its messages come to 1 MiB."""
     page_token: _builtins.str
     tail_count: _builtins.int
-    """The last `tail_count` lines instead of the first page; 0 for none."""
+    """The last `tail_count` lines, at most 10000 and 16 MiB, instead of the first page; 0 for none."""
+    skip_count: _builtins.int
+    """How many lines the first page leaves out; ignored with a page_token or tail_count."""
     def __init__(
         self,
         *,
@@ -121,10 +131,11 @@ class ListLogRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         tail_count: _builtins.int = ...,
+        skip_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "page_size", b"page_size", "page_token", b"page_token", "tail_count", b"tail_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "page_size", b"page_size", "page_token", b"page_token", "skip_count", b"skip_count", "tail_count", b"tail_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -152,6 +163,83 @@ class ListLogResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListLogResponse: _TypeAlias = ListLogResponse  # noqa: Y015
+
+@_typing.final
+class GetLogSizeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogSizeRequest: _TypeAlias = GetLogSizeRequest  # noqa: Y015
+
+@_typing.final
+class GetLogSizeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_COUNT_FIELD_NUMBER: _builtins.int
+    line_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        line_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_count", b"line_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogSizeResponse: _TypeAlias = GetLogSizeResponse  # noqa: Y015
+
+@_typing.final
+class GetTracebackRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTracebackRequest: _TypeAlias = GetTracebackRequest  # noqa: Y015
+
+@_typing.final
+class GetTracebackResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACEBACK_FIELD_NUMBER: _builtins.int
+    traceback: _builtins.str
+    """Message of the job's last CRITICAL line; empty if there is none."""
+    def __init__(
+        self,
+        *,
+        traceback: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["traceback", b"traceback"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTracebackResponse: _TypeAlias = GetTracebackResponse  # noqa: Y015
 
 @_typing.final
 class TailLogRequest(_message.Message):

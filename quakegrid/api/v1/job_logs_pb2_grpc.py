@@ -35,7 +35,7 @@ class JobLogsStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.AppendLog = channel.unary_unary(
+        self.AppendLog = channel.stream_stream(
                 '/quakegrid.api.v1.JobLogs/AppendLog',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.AppendLogRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.AppendLogResponse.FromString,
@@ -45,10 +45,20 @@ class JobLogsStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.ListLogRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.ListLogResponse.FromString,
                 _registered_method=True)
+        self.GetLogSize = channel.unary_unary(
+                '/quakegrid.api.v1.JobLogs/GetLogSize',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.GetLogSizeRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.GetLogSizeResponse.FromString,
+                _registered_method=True)
         self.TailLog = channel.unary_stream(
                 '/quakegrid.api.v1.JobLogs/TailLog',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.TailLogRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.TailLogResponse.FromString,
+                _registered_method=True)
+        self.GetTraceback = channel.unary_unary(
+                '/quakegrid.api.v1.JobLogs/GetTraceback',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.GetTracebackRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.GetTracebackResponse.FromString,
                 _registered_method=True)
 
 
@@ -56,8 +66,12 @@ class JobLogsServicer:
     """Log lines of jobs. Served by the dbserver.
     """
 
-    def AppendLog(self, request, context):
-        """Called by drivers. A reply means that the lines are on disk. A repeated request_id stores nothing.
+    def AppendLog(self, request_iterator, context):
+        """Called by drivers, for as long as they run. Each batch is answered by its request_id once its lines are on
+        disk, in the order of the batches; senders need not wait for one answer before the next batch. A repeated
+        request_id stores nothing and is answered again. An error ends the stream and is about the first batch
+        without an answer; what was sent after that one may be stored or not, and is sent again with its request_id.
+        NOT_FOUND: no job. INVALID_ARGUMENT: a batch too large or without request_id. RESOURCE_EXHAUSTED: disk full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,9 +84,24 @@ class JobLogsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLogSize(self, request, context):
+        """Called by the web. How many lines a job has; takes a time that grows with them. NOT_FOUND: no job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TailLog(self, request, context):
-        """Called by followers. Sends every line after `after_id`, then each new one as it comes, and ends when the
-        job is in a final state and all its lines are sent. NOT_FOUND: no job.
+        """Called by followers. Sends every line after `after_id`, then each new one as it comes, each once, and ends
+        when the job is in a final state and all its lines are sent. A follower may stop reading: the dbserver
+        then waits for it. NOT_FOUND: no job. RESOURCE_EXHAUSTED: too many followers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTraceback(self, request, context):
+        """Called by command lines and the web. The last traceback that a job logged. NOT_FOUND: no job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,7 +110,7 @@ class JobLogsServicer:
 
 def add_JobLogsServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'AppendLog': grpc.unary_unary_rpc_method_handler(
+            'AppendLog': grpc.stream_stream_rpc_method_handler(
                     servicer.AppendLog,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.AppendLogRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.AppendLogResponse.SerializeToString,
@@ -91,10 +120,20 @@ def add_JobLogsServicer_to_server(servicer, server):
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.ListLogRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.ListLogResponse.SerializeToString,
             ),
+            'GetLogSize': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLogSize,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.GetLogSizeRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.GetLogSizeResponse.SerializeToString,
+            ),
             'TailLog': grpc.unary_stream_rpc_method_handler(
                     servicer.TailLog,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.TailLogRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.TailLogResponse.SerializeToString,
+            ),
+            'GetTraceback': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTraceback,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.GetTracebackRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_job__logs__pb2.GetTracebackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -109,7 +148,7 @@ class JobLogs:
     """
 
     @staticmethod
-    def AppendLog(request,
+    def AppendLog(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -119,8 +158,8 @@ class JobLogs:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/quakegrid.api.v1.JobLogs/AppendLog',
             quakegrid_dot_api_dot_v1_dot_job__logs__pb2.AppendLogRequest.SerializeToString,
@@ -163,6 +202,33 @@ class JobLogs:
             _registered_method=True)
 
     @staticmethod
+    def GetLogSize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.JobLogs/GetLogSize',
+            quakegrid_dot_api_dot_v1_dot_job__logs__pb2.GetLogSizeRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_job__logs__pb2.GetLogSizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def TailLog(request,
             target,
             options=(),
@@ -179,6 +245,33 @@ class JobLogs:
             '/quakegrid.api.v1.JobLogs/TailLog',
             quakegrid_dot_api_dot_v1_dot_job__logs__pb2.TailLogRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_job__logs__pb2.TailLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTraceback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.JobLogs/GetTraceback',
+            quakegrid_dot_api_dot_v1_dot_job__logs__pb2.GetTracebackRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_job__logs__pb2.GetTracebackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,28 +33,48 @@ class JobLogsStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JobLogsAsyncStub: ...
-    AppendLog: _grpc.UnaryUnaryMultiCallable[_job_logs_pb2.AppendLogRequest, _job_logs_pb2.AppendLogResponse]
-    """Called by drivers. A reply means that the lines are on disk. A repeated request_id stores nothing."""
+    AppendLog: _grpc.StreamStreamMultiCallable[_job_logs_pb2.AppendLogRequest, _job_logs_pb2.AppendLogResponse]
+    """Called by drivers, for as long as they run. Each batch is answered by its request_id once its lines are on
+    disk, in the order of the batches; senders need not wait for one answer before the next batch. A repeated
+    request_id stores nothing and is answered again. An error ends the stream and is about the first batch
+    without an answer; what was sent after that one may be stored or not, and is sent again with its request_id.
+    NOT_FOUND: no job. INVALID_ARGUMENT: a batch too large or without request_id. RESOURCE_EXHAUSTED: disk full.
+    """
     ListLog: _grpc.UnaryUnaryMultiCallable[_job_logs_pb2.ListLogRequest, _job_logs_pb2.ListLogResponse]
     """Called by command lines and the web. Lines in the order in which they were stored. NOT_FOUND: no job."""
+    GetLogSize: _grpc.UnaryUnaryMultiCallable[_job_logs_pb2.GetLogSizeRequest, _job_logs_pb2.GetLogSizeResponse]
+    """Called by the web. How many lines a job has; takes a time that grows with them. NOT_FOUND: no job."""
     TailLog: _grpc.UnaryStreamMultiCallable[_job_logs_pb2.TailLogRequest, _job_logs_pb2.TailLogResponse]
-    """Called by followers. Sends every line after `after_id`, then each new one as it comes, and ends when the
-    job is in a final state and all its lines are sent. NOT_FOUND: no job.
+    """Called by followers. Sends every line after `after_id`, then each new one as it comes, each once, and ends
+    when the job is in a final state and all its lines are sent. A follower may stop reading: the dbserver
+    then waits for it. NOT_FOUND: no job. RESOURCE_EXHAUSTED: too many followers.
     """
+    GetTraceback: _grpc.UnaryUnaryMultiCallable[_job_logs_pb2.GetTracebackRequest, _job_logs_pb2.GetTracebackResponse]
+    """Called by command lines and the web. The last traceback that a job logged. NOT_FOUND: no job."""
 
 @_typing.type_check_only
 class JobLogsAsyncStub(JobLogsStub):
     """Log lines of jobs. Served by the dbserver."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    AppendLog: _aio.UnaryUnaryMultiCallable[_job_logs_pb2.AppendLogRequest, _job_logs_pb2.AppendLogResponse]  # type: ignore[assignment]
-    """Called by drivers. A reply means that the lines are on disk. A repeated request_id stores nothing."""
+    AppendLog: _aio.StreamStreamMultiCallable[_job_logs_pb2.AppendLogRequest, _job_logs_pb2.AppendLogResponse]  # type: ignore[assignment]
+    """Called by drivers, for as long as they run. Each batch is answered by its request_id once its lines are on
+    disk, in the order of the batches; senders need not wait for one answer before the next batch. A repeated
+    request_id stores nothing and is answered again. An error ends the stream and is about the first batch
+    without an answer; what was sent after that one may be stored or not, and is sent again with its request_id.
+    NOT_FOUND: no job. INVALID_ARGUMENT: a batch too large or without request_id. RESOURCE_EXHAUSTED: disk full.
+    """
     ListLog: _aio.UnaryUnaryMultiCallable[_job_logs_pb2.ListLogRequest, _job_logs_pb2.ListLogResponse]  # type: ignore[assignment]
     """Called by command lines and the web. Lines in the order in which they were stored. NOT_FOUND: no job."""
+    GetLogSize: _aio.UnaryUnaryMultiCallable[_job_logs_pb2.GetLogSizeRequest, _job_logs_pb2.GetLogSizeResponse]  # type: ignore[assignment]
+    """Called by the web. How many lines a job has; takes a time that grows with them. NOT_FOUND: no job."""
     TailLog: _aio.UnaryStreamMultiCallable[_job_logs_pb2.TailLogRequest, _job_logs_pb2.TailLogResponse]  # type: ignore[assignment]
-    """Called by followers. Sends every line after `after_id`, then each new one as it comes, and ends when the
-    job is in a final state and all its lines are sent. NOT_FOUND: no job.
+    """Called by followers. Sends every line after `after_id`, then each new one as it comes, each once, and ends
+    when the job is in a final state and all its lines are sent. A follower may stop reading: the dbserver
+    then waits for it. NOT_FOUND: no job. RESOURCE_EXHAUSTED: too many followers.
     """
+    GetTraceback: _aio.UnaryUnaryMultiCallable[_job_logs_pb2.GetTracebackRequest, _job_logs_pb2.GetTracebackResponse]  # type: ignore[assignment]
+    """Called by command lines and the web. The last traceback that a job logged. NOT_FOUND: no job."""
 
 class JobLogsServicer(metaclass=_abc_1.ABCMeta):
     """Log lines of jobs. Served by the dbserver."""
@@ -62,10 +82,15 @@ class JobLogsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def AppendLog(
         self,
-        request: _job_logs_pb2.AppendLogRequest,
+        request_iterator: _MaybeAsyncIterator[_job_logs_pb2.AppendLogRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_job_logs_pb2.AppendLogResponse, _abc.Awaitable[_job_logs_pb2.AppendLogResponse]]:
-        """Called by drivers. A reply means that the lines are on disk. A repeated request_id stores nothing."""
+    ) -> _typing.Union[_abc.Iterator[_job_logs_pb2.AppendLogResponse], _abc.AsyncIterator[_job_logs_pb2.AppendLogResponse]]:
+        """Called by drivers, for as long as they run. Each batch is answered by its request_id once its lines are on
+        disk, in the order of the batches; senders need not wait for one answer before the next batch. A repeated
+        request_id stores nothing and is answered again. An error ends the stream and is about the first batch
+        without an answer; what was sent after that one may be stored or not, and is sent again with its request_id.
+        NOT_FOUND: no job. INVALID_ARGUMENT: a batch too large or without request_id. RESOURCE_EXHAUSTED: disk full.
+        """
 
     @_abc_1.abstractmethod
     def ListLog(
@@ -76,13 +101,30 @@ class JobLogsServicer(metaclass=_abc_1.ABCMeta):
         """Called by command lines and the web. Lines in the order in which they were stored. NOT_FOUND: no job."""
 
     @_abc_1.abstractmethod
+    def GetLogSize(
+        self,
+        request: _job_logs_pb2.GetLogSizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_logs_pb2.GetLogSizeResponse, _abc.Awaitable[_job_logs_pb2.GetLogSizeResponse]]:
+        """Called by the web. How many lines a job has; takes a time that grows with them. NOT_FOUND: no job."""
+
+    @_abc_1.abstractmethod
     def TailLog(
         self,
         request: _job_logs_pb2.TailLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_logs_pb2.TailLogResponse], _abc.AsyncIterator[_job_logs_pb2.TailLogResponse]]:
-        """Called by followers. Sends every line after `after_id`, then each new one as it comes, and ends when the
-        job is in a final state and all its lines are sent. NOT_FOUND: no job.
+        """Called by followers. Sends every line after `after_id`, then each new one as it comes, each once, and ends
+        when the job is in a final state and all its lines are sent. A follower may stop reading: the dbserver
+        then waits for it. NOT_FOUND: no job. RESOURCE_EXHAUSTED: too many followers.
         """
+
+    @_abc_1.abstractmethod
+    def GetTraceback(
+        self,
+        request: _job_logs_pb2.GetTracebackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_logs_pb2.GetTracebackResponse, _abc.Awaitable[_job_logs_pb2.GetTracebackResponse]]:
+        """Called by command lines and the web. The last traceback that a job logged. NOT_FOUND: no job."""
 
 def add_JobLogsServicer_to_server(servicer: JobLogsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
