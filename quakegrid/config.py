@@ -23,6 +23,10 @@ CONFIG_NAME = "openquake.cfg"
 MIN_AUTHKEY_LENGTH = 16
 WEAK_AUTHKEYS = frozenset({"", "changeme"})
 LOOPBACK = "127.0.0.1"
+MAX_RETENTION_DAYS = 36_500
+# The tables need some room even without logs.
+MIN_RETENTION_MB = 10
+MAX_RETENTION_MB = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,10 @@ class Settings:
     node_timeout_s: float
     shared_dir: str
     custom_tmp: str
+    # Logs of jobs that ended so many days ago are dropped, and the oldest ones while the database is
+    # larger; 0 keeps them for ever, which is the default: nobody's log goes without being asked for.
+    log_retention_days: int
+    log_retention_bytes: int
 
     @property
     def run_dir(self) -> Path:
@@ -213,6 +221,16 @@ class _Reader:
             node_timeout_s=self.parse("broker", "node_timeout", 15.0, _seconds, "seconds, more than 0"),
             shared_dir=self.get("directory", "shared_dir", ""),
             custom_tmp=self.get("directory", "custom_tmp", ""),
+            log_retention_days=self.parse(
+                "dbserver", "log_retention_days", 0, _days, "days to keep logs of ended jobs, 0 for ever"
+            ),
+            log_retention_bytes=self.parse(
+                "dbserver",
+                "log_retention_mb",
+                0,
+                _megabytes,
+                "MB of database above which the oldest logs of ended jobs are dropped, 10 or more (0: never)",
+            ),
         )
 
 
@@ -272,6 +290,20 @@ def _count(text: str) -> int:
     if count < 0:
         raise ValueError(text)
     return count
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if not 0 <= days <= MAX_RETENTION_DAYS:
+        raise ValueError(text)
+    return days
+
+
+def _megabytes(text: str) -> int:
+    megabytes = int(text)
+    if megabytes != 0 and not MIN_RETENTION_MB <= megabytes <= MAX_RETENTION_MB:
+        raise ValueError(text)
+    return megabytes << 20
 
 
 def _positive(text: str) -> int:

@@ -11,7 +11,7 @@ import itertools
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -30,9 +30,10 @@ from quakegrid.api.v1 import (
     outputs_pb2_grpc,
 )
 from quakegrid.config import Settings
+from quakegrid.job_filters import ALL_JOBS, JobFilter, JobOrder, encode_filter
 from quakegrid.job_states import JobState
 
-__all__ = ["DbClient", "Job", "JobState", "LogLine", "Output"]
+__all__ = ["DbClient", "Job", "JobFilter", "JobOrder", "JobState", "LogLine", "Output"]
 
 SERVICE = "dbserver"
 # Far above what any call takes: a server that hangs is an error, not a reason to wait.
@@ -63,6 +64,7 @@ class Job:
     pid: int | None
     size_mb: float | None
     host: str
+    relevant: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,22 +147,23 @@ class DbClient:
         request = jobs_pb2.GetJobRequest(job_id=job_id, user_name=user_name)
         return decode_job(self._call(self._jobs.GetJob, request).job)
 
-    def list_jobs(self, limit: int = 50, user_name: str = "", states: Sequence[JobState] = ()) -> list[Job]:
-        """The newest jobs, at most `limit`; without states, all but the deleted ones."""
-        numbers = [encode_state(state) for state in states]
+    def list_jobs(
+        self,
+        limit: int = 50,
+        wanted: JobFilter = ALL_JOBS,
+        order: JobOrder = JobOrder.ID,
+        *,
+        is_ascending: bool = False,
+    ) -> list[Job]:
+        """The first jobs in an order, at most `limit`; without one, the newest."""
+        request = encode_filter(wanted, order, is_ascending=is_ascending)
         jobs: list[Job] = []
-        token = ""
         while len(jobs) < limit:
-            request = jobs_pb2.ListJobsRequest(
-                page_size=min(limit - len(jobs), PAGE_SIZE),
-                page_token=token,
-                user_name=user_name,
-                states=numbers,
-            )
+            request.page_size = min(limit - len(jobs), PAGE_SIZE)
             response = self._call(self._jobs.ListJobs, request)
             jobs.extend(map(decode_job, response.jobs))
-            token = response.next_page_token
-            if not token:
+            request.page_token = response.next_page_token
+            if not response.next_page_token:
                 break
         return jobs
 
@@ -169,9 +172,36 @@ class DbClient:
         request = jobs_pb2.TransitionJobRequest(job_id=job_id, state=encode_state(state), reason=reason)
         return decode_job(self._call(self._jobs.TransitionJob, request).job)
 
+    def update_job(
+        self, job_id: int, user_name: str, *, description: str | None = None, relevant: bool | None = None
+    ) -> Job:
+        """Change what people say of a job; None leaves it. `StateError`: it is not this user's."""
+        request = jobs_pb2.UpdateJobRequest(
+            job_id=job_id, user_name=user_name, description=description, relevant=relevant
+        )
+        return decode_job(self._call(self._jobs.UpdateJob, request).job)
+
+    def share_job(self, job_id: int, user_name: str) -> Job:
+        """Make a complete job visible to all users."""
+        request = jobs_pb2.ShareJobRequest(job_id=job_id, user_name=user_name)
+        return decode_job(self._call(self._jobs.ShareJob, request).job)
+
+    def unshare_job(self, job_id: int, user_name: str) -> Job:
+        """Take that back."""
+        request = jobs_pb2.UnshareJobRequest(job_id=job_id, user_name=user_name)
+        return decode_job(self._call(self._jobs.UnshareJob, request).job)
+
+    def renew_lease(self, job_id: int, holder: str, lease_s: float) -> JobState:
+        """Keep a job for another `lease_s`; the first call opens the lease. Returns the job's state."""
+        request = jobs_pb2.RenewLeaseRequest(job_id=job_id, holder=holder)
+        request.lease_timeout.FromNanoseconds(round(lease_s * 1e9))
+        return decode_state(self._call(self._jobs.RenewLease, request).state)
+
     def delete_job(self, job_id: int, user_name: str, *, delete_files: bool) -> list[str]:
         """Delete a job; returns the paths of its datastore files."""
-        request = jobs_pb2.DeleteJobRequest(job_id=job_id, user_name=user_name, delete_files=delete_files)
+        request = jobs_pb2.DeleteJobRequest(
+            job_id=job_id, user_name=user_name, delete_files=delete_files, request_id=uuid.uuid4().hex
+        )
         return list(self._call(self._jobs.DeleteJob, request).paths)
 
     def append_log(self, job_id: int, lines: Iterable[LogLine]) -> int:
@@ -265,6 +295,11 @@ class DbClient:
             if not token:
                 return outputs
 
+    def get_output(self, output_id: int) -> Output:
+        """One output."""
+        request = outputs_pb2.GetOutputRequest(output_id=output_id)
+        return _decode_output(self._call(self._outputs.GetOutput, request).output)
+
     def call(self, action: str, *args: Any, user_name: str = "") -> Any:
         """Run one of upstream's named actions or SQL; rows come as `RowValue` and `TableValue`.
 
@@ -276,11 +311,41 @@ class DbClient:
         )
         return values.decode(self._call(self._calls.Call, request).result)
 
-    def _call(self, method: Callable[..., Response], request: Any) -> Response:
+    @property
+    def channel(self) -> grpc.Channel:
+        """The connection, for stubs of the dbserver's other services."""
+        return self._channel
+
+    def invoke(
+        self, method: Callable[..., Response], request: Any, timeout_s: float = CALL_TIMEOUT_S
+    ) -> Response:
+        """Call a method of such a stub, with this connection's retries and errors."""
+        return self._call(method, request, timeout_s)
+
+    def follow(self, open_stream: Callable[[], Any]) -> Iterator[Any]:
+        """What a stream sends; opened again where it broke off, as long as this connection retries."""
+        retries = _Retries(self._retry_s)
+        while True:
+            stream = open_stream()
+            try:
+                for response in stream:
+                    retries = _Retries(self._retry_s)
+                    yield response
+            except grpc.RpcError as exc:
+                if not retries.may_go_on(exc):
+                    raise rpc.translate(exc, SERVICE, self._address) from exc
+            else:
+                return
+            finally:
+                stream.cancel()
+
+    def _call(
+        self, method: Callable[..., Response], request: Any, timeout_s: float = CALL_TIMEOUT_S
+    ) -> Response:
         retries = _Retries(self._retry_s)
         while True:
             try:
-                return method(request, timeout=CALL_TIMEOUT_S)
+                return method(request, timeout=timeout_s)
             except grpc.RpcError as exc:
                 if not retries.may_go_on(exc):
                     raise rpc.translate(exc, SERVICE, self._address) from exc
@@ -308,6 +373,11 @@ def encode_state(state: JobState) -> jobs_pb2.JobState.ValueType:
     return jobs_pb2.JobState.Value(f"JOB_STATE_{state.name}")
 
 
+def decode_state(number: jobs_pb2.JobState.ValueType) -> JobState:
+    """A number of the protocol as a state."""
+    return JobState(jobs_pb2.JobState.Name(number).removeprefix("JOB_STATE_").lower())
+
+
 def decode_job(job: jobs_pb2.Job) -> Job:
     """A job message as a value."""
     return Job(
@@ -316,7 +386,7 @@ def decode_job(job: jobs_pb2.Job) -> Job:
         user_name=job.user_name,
         calculation_mode=job.calculation_mode,
         hazard_calculation_id=job.hazard_calculation_id if job.HasField("hazard_calculation_id") else None,
-        state=JobState(jobs_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()),
+        state=decode_state(job.state),
         is_running=job.is_running,
         start_time=values.from_timestamp(job.start_time),
         stop_time=values.from_timestamp(job.stop_time) if job.HasField("stop_time") else None,
@@ -324,6 +394,7 @@ def decode_job(job: jobs_pb2.Job) -> Job:
         pid=job.pid if job.HasField("pid") else None,
         size_mb=job.size_mb if job.HasField("size_mb") else None,
         host=job.host,
+        relevant=job.relevant,
     )
 
 

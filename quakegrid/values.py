@@ -1,7 +1,7 @@
 """Codec between Python values and the typed protobuf `Value` that engine calls carry.
 
-Takes what upstream's dbcmd passes and returns: None, bool, int, float, str, datetime, list, tuple,
-dict with text keys, rows and tables. Knows neither the engine's classes nor the network.
+Takes what upstream's dbcmd passes and returns: None, bool, int, float, str, bytes, datetime, list,
+tuple, dict with text keys, rows and tables. Knows neither the engine's classes nor the network.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def from_timestamp(stamp: Timestamp) -> datetime.datetime:
     return _EPOCH + datetime.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
 
 
-def encode(value: Any) -> pb.Value:  # noqa: C901  one line a type
+def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0912  one line a type
     """Encode a Python value.
 
     Raises:
@@ -79,6 +79,8 @@ def encode(value: Any) -> pb.Value:  # noqa: C901  one line a type
             return pb.Value(integer=_int64(int(value)))
         case numbers.Real():
             return pb.Value(real=float(value))
+        case bytes():
+            return pb.Value(data=value)
         case datetime.datetime():
             return pb.Value(time=to_timestamp(value))
         case list():
@@ -105,7 +107,7 @@ def decode(value: pb.Value) -> Any:
     match kind:
         case "none":
             return None
-        case "boolean" | "integer" | "real" | "text":
+        case "boolean" | "integer" | "real" | "text" | "data":
             return getattr(value, kind)
         case "time":
             return value.time.ToDatetime()

@@ -36,13 +36,14 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "down": Entry("cluster", "down", "Stop the cluster of this machine."),
         "status": Entry("cluster", "status", "Show services, nodes, sessions and lanes."),
         "workers": Entry("workers", "workers", "Show what the cluster's nodes do."),
+        "db": Entry("db", "db", "Back up, check and query the job database."),
         "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),
     },
     "Calculations": {
         "demo": Entry("demo", "demo", "Run a first real calculation, from nothing to a figure."),
         "run": Entry("run", "run", "Run calculations and follow them."),
         "oq": Entry("oq", "oq", "Run any command of the OpenQuake engine, unchanged."),
-        "jobs": Entry("jobs", "jobs", "List, show, export and delete calculations."),
+        "jobs": Entry("jobs", "jobs", "List, watch, show, share, tag, export and delete calculations."),
         "abort": Entry("workers", "abort", "Abort jobs, wherever they run."),
     },
 }

@@ -5,22 +5,28 @@ Knows the dbserver's client and how to print its answers; an export runs the eng
 
 from __future__ import annotations
 
+import datetime
 import getpass
 import sys
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 
-from quakegrid import driver_client, errors
+from quakegrid import driver_client, errors, job_watch
 from quakegrid.cli import options, render
 from quakegrid.job_states import JobState
-from quakegrid.jobs import DbClient, LogLine
+from quakegrid.jobs import DbClient, Job, JobFilter, JobOrder, LogLine
+from quakegrid.tags import TagsClient
 
 # Job ids may be negative, as upstream's "nth last": `-1` must not be taken for an option.
 NEGATIVE_IDS = {"ignore_unknown_options": True}
 STATES = [state.value for state in JobState]
+DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+# Watching goes on for so long while the dbserver is away.
+WATCH_RETRY_S = 300.0
 
 
 def _client() -> DbClient:
@@ -29,7 +35,7 @@ def _client() -> DbClient:
 
 @click.group()
 def jobs() -> None:
-    """List, show, export and delete calculations.
+    """List, watch, show, share, tag, export and delete calculations.
 
     A negative ID counts from the end: -1 is your last calculation.
     """
@@ -39,11 +45,24 @@ def jobs() -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
 @click.option("--user", default="", help="Only jobs of this user.")
 @click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only jobs in this state.")
+@click.option("--mode", default="", help="Only this calculation mode, such as classical.")
+@click.option("--text", default="", help="Only jobs with this text in their description.")
+@click.option("--tag", default="", help="Only jobs with this tag.")
+@click.option("--since", type=DAY, metavar="DATE", help="Only jobs that started on this day or later.")
+@click.option("--before", type=DAY, metavar="DATE", help="Only jobs that started before this day.")
+@click.option(
+    "--sort",
+    type=click.Choice([order.value for order in JobOrder]),
+    default=JobOrder.ID.value,
+    show_default=True,
+    help="Sort by this, largest first.",
+)
+@click.option("--ascending", is_flag=True, help="Smallest first.")
 @options.output_option
-def list_jobs(limit: int, user: str, states: tuple[str, ...], output: str) -> None:
+def list_jobs(limit: int, sort: str, ascending: bool, output: str, **wanted: Any) -> None:
     """List calculations, newest first."""
     with closing(_client()) as database:
-        found = database.list_jobs(limit, user, [JobState(state) for state in states])
+        found = database.list_jobs(limit, _filter(**wanted), JobOrder(sort), is_ascending=ascending)
     columns = {
         "id": "id",
         "state": "state",
@@ -54,6 +73,104 @@ def list_jobs(limit: int, user: str, states: tuple[str, ...], output: str) -> No
         "description": "description",
     }
     render.print_listing(output, found, columns)
+
+
+def _filter(
+    *,
+    user: str,
+    states: tuple[str, ...],
+    mode: str,
+    text: str,
+    tag: str,
+    since: datetime.datetime | None,
+    before: datetime.datetime | None,
+) -> JobFilter:
+    return JobFilter(
+        user_name=user,
+        states=[JobState(state) for state in states],
+        calculation_mode=mode,
+        description_text=text,
+        tag=tag,
+        start_min_time=since and since.astimezone(),  # the user's days are local
+        start_max_time=before and before.astimezone(),
+    )
+
+
+@jobs.command()
+@click.option("--user", default="", help="Only jobs of this user.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON document a line: a snapshot, then events.")
+def watch(user: str, is_json: bool) -> None:
+    """Show what happens to calculations, until Ctrl-C.
+
+    Starts with those that have not ended. Goes on after a restart of the dbserver.
+    """
+    with closing(DbClient(options.cluster_settings(), retry_s=WATCH_RETRY_S)) as database:
+        for change in job_watch.watch_jobs(database, user):
+            if is_json:
+                render.print_json_line(change)
+            elif isinstance(change, job_watch.JobSnapshot):
+                for job in change.jobs:
+                    if not job.state.is_final:
+                        _print_change(datetime.datetime.now(datetime.UTC), job.id, f"is {job.state}", job)
+            else:
+                _print_event(change)
+
+
+def _print_event(event: job_watch.JobEvent) -> None:
+    if event.new_state is None:
+        what = "is gone"
+    elif event.old_state is None:
+        what = f"is {event.new_state}"
+    else:
+        what = f"{event.old_state} -> {event.new_state}"
+    _print_change(event.event_time, event.job_id, what, event.job)
+
+
+def _print_change(time: datetime.datetime, job_id: int, what: str, job: Job | None) -> None:
+    about = f"  {job.user_name}: {job.description}" if job else ""
+    click.echo(f"{render.cell(time)}  job {job_id} {what:<24}{about}".rstrip())
+
+
+@jobs.command(context_settings=NEGATIVE_IDS)
+@click.argument("job_id", metavar="ID", type=int)
+def share(job_id: int) -> None:
+    """Let all users see a complete calculation."""
+    with closing(_client()) as database:
+        job = database.share_job(database.get_job(job_id, _owner(job_id)).id, getpass.getuser())
+    click.echo(f"job {job.id} is shared", err=True)
+
+
+@jobs.command(context_settings=NEGATIVE_IDS)
+@click.argument("job_id", metavar="ID", type=int)
+def unshare(job_id: int) -> None:
+    """Take back what `share` did."""
+    with closing(_client()) as database:
+        job = database.unshare_job(database.get_job(job_id, _owner(job_id)).id, getpass.getuser())
+    click.echo(f"job {job.id} is not shared", err=True)
+
+
+@jobs.command(context_settings=NEGATIVE_IDS)
+@click.argument("job_id", metavar="ID", type=int)
+@click.argument("names", metavar="[TAG]...", nargs=-1)
+@click.option("--remove", is_flag=True, help="Take the tags from the job instead of giving them.")
+@click.option("--prefer", is_flag=True, help="Make the job the preferred one of its tags.")
+@options.output_option
+def tag(job_id: int, names: tuple[str, ...], remove: bool, prefer: bool, output: str) -> None:
+    """Give a calculation tags, then list those it has."""
+    if remove and prefer:
+        raise errors.UsageError("--remove and --prefer exclude each other")
+    with closing(_client()) as database:
+        job = database.get_job(job_id, _owner(job_id))
+        tags = TagsClient(database)
+        act = tags.remove if remove else tags.prefer if prefer else tags.add
+        for name in names:
+            act(job.id, name)
+        found = tags.list_tags(job.id)
+    rows = [
+        {"name": each.name, "is_preferred": each.preferred_job_id == job.id, "job_count": len(each.job_ids)}
+        for each in found
+    ]
+    render.print_listing(output, rows, {"name": "tag", "is_preferred": "preferred", "job_count": "jobs"})
 
 
 @jobs.command(context_settings=NEGATIVE_IDS)

@@ -6,10 +6,13 @@ sent by a stream in the background; whatever ends a job waits until they are on 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import getpass
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from openquake.calculators.export import DISPLAY_NAME
@@ -17,6 +20,7 @@ from openquake.commonlib import dbapi
 
 from quakegrid import errors
 from quakegrid.config import Settings
+from quakegrid.engine.lease_keeper import LeaseKeeper
 from quakegrid.jobs import DbClient, LogLine
 from quakegrid.log_streams import LogStream
 from quakegrid.values import RowValue, TableValue
@@ -39,6 +43,7 @@ class Database:
         self._client = DbClient(settings, retry_s=RETRY_S)
         self._on_event = on_event
         self._log_stream: LogStream | None = None
+        self._leases: LeaseKeeper | None = None
         self.job_ids: list[int] = []
 
     @property
@@ -73,6 +78,16 @@ class Database:
             case _:
                 return self._call(action, *args)
 
+    @contextlib.contextmanager
+    def leases_of(self, job_ids: Sequence[int]) -> Iterator[None]:
+        """Hold the leases of jobs while they wait or run; a job that somebody else fails interrupts us."""
+        self._leases = LeaseKeeper(job_ids, self._client.renew_lease, _interrupt)
+        try:
+            yield
+        finally:
+            self._leases.close()
+            self._leases = None
+
     def flush(self) -> None:
         """Wait until every log record is stored.
 
@@ -103,6 +118,8 @@ class Database:
         if status == "failed" and isinstance(sys.exc_info()[1], KeyboardInterrupt):
             status = "aborted"
         self.flush()
+        if self._leases:
+            self._leases.release(job_id)
         return self._call("finish", job_id, status)
 
     def _log(self, job_id: int, log_time: datetime.datetime, level: str, process: str, message: str) -> None:
@@ -119,6 +136,11 @@ class Database:
         )
         line = LogLine(id=0, log_time=log_time, level=level, process=str(process), message=message)
         self._log_stream.append(job_id, line)
+
+
+def _interrupt(job_id: int, reason: str) -> None:
+    print(f"job {job_id} was ended by the dbserver: {reason}", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
 
 
 def _display_name(key: str) -> str:

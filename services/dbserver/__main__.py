@@ -1,8 +1,8 @@
 """The dbserver process: `python -m services.dbserver [--state-dir DIR]`.
 
 Concurrency: one event loop owns the port and all streams; calls run in threads that read through
-connections of their own; one writer thread owns the connection that writes. The main thread waits for
-a signal.
+connections of their own; one writer thread owns the connection that writes, one judges leases, one
+drops old logs. The main thread waits for a signal.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Never
 from quakegrid import config, run_records
 from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
+from services.dbserver.housekeeping import Retention
 from services.dbserver.server import DbServer
 
 STOP_TIMEOUT_S = 5.0
@@ -66,7 +67,8 @@ def serve(settings: Settings) -> int:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     _allow_many_connections()
-    server = DbServer(settings.database, settings.authkey, on_death)
+    retention = Retention(settings.log_retention_days, settings.log_retention_bytes)
+    server = DbServer(settings.database, settings.authkey, on_death, retention)
     is_clean = True
     record: Path | None = None
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from quakegrid.errors import UsageError
 from services.dbserver import faults, job_actions, output_actions, sql_templates, tag_actions
-from services.dbserver.database import Session
+from services.dbserver.database import JOB_EVENTS, Session
 
 _NAME = re.compile(r"\w+")
 _WRITING_SQL = (
@@ -127,7 +127,7 @@ def _resolve_sql(sql: str, args: list[Any]) -> Action:
     if plain.startswith(("select", "pragma")):
         return Action(lambda session: _read(session, sql, *args))
     if plain in map(_normalise, _WRITING_SQL):
-        return Action(lambda session: session.execute(sql, *args).lastrowid, is_writing=True)
+        return Action(lambda session: _write(session, sql, *args), is_writing=True)
     raise faults.ForbiddenSqlError(
         "this SQL would write, or is none: give a SELECT, or one of the actions (`quakegrid oq db --help`)"
     )
@@ -136,6 +136,11 @@ def _resolve_sql(sql: str, args: list[Any]) -> Action:
 def _read(session: Session, sql: str, *args: Any) -> Any:
     table = session.query(sql, *args)
     return table if table.fields else None
+
+
+def _write(session: Session, sql: str, *args: Any) -> Any:
+    session.touched_jobs.add(JOB_EVENTS)
+    return session.execute(sql, *args).lastrowid
 
 
 def _normalise(sql: str) -> str:

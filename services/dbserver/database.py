@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from services.dbserver import faults, sql_templates
 
 # How long SQLite waits for a lock that a process other than ours holds.
 BUSY_TIMEOUT_S = 20.0
+# Stands among the touched jobs for "jobs were created, moved or deleted".
+JOB_EVENTS = 0
+# What one query may return: rows of any length must not fill the memory.
+MAX_RESULT_BYTES = 32 << 20
+MAX_VALUE_BYTES = 64 << 20
+# SQLite's steps between two looks at the clock: some milliseconds.
+_STEPS_PER_LOOK = 20_000
 _READING = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
@@ -27,6 +35,7 @@ _INFORMING_PRAGMAS = frozenset(
         "compile_options",
         "database_list",
         "encoding",
+        "foreign_key_check",
         "foreign_key_list",
         "index_info",
         "index_list",
@@ -66,6 +75,7 @@ def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connect
     connection = _connect(f"file:{quote(str(path))}?{mode}", uri=True)
     connection.execute("PRAGMA foreign_keys = ON")  # for those who ask
     connection.execute("PRAGMA query_only = ON")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     connection.set_authorizer(_authorize)
     return connection
 
@@ -136,6 +146,46 @@ class Session:
         except sqlite3.Error as exc:
             raise faults.from_sqlite(exc, self.path) from exc
         return TableValue(tuple(column[0] for column in cursor.description or ()), rows)
+
+    def query_bounded(
+        self, sql: str, parameters: Iterable[Any], *, max_row_count: int, timeout_s: float
+    ) -> tuple[TableValue, bool]:
+        """The first rows of somebody's query with SQLite's own placeholders; true if there are more.
+
+        Raises:
+            UsageError: it takes longer than `timeout_s`, or SQLite refuses it.
+        """
+        end_s = time.monotonic() + timeout_s
+        self._connection.set_progress_handler(lambda: time.monotonic() > end_s, _STEPS_PER_LOOK)
+        rows: list[tuple[Any, ...]] = []
+        left_bytes = MAX_RESULT_BYTES
+        is_truncated = False
+        try:
+            cursor = self._connection.execute(sql, tuple(map(sql_templates.to_sql, parameters)))
+            for row in cursor:
+                left_bytes -= sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)
+                is_truncated = len(rows) == max_row_count or left_bytes < 0
+                if is_truncated:
+                    break
+                rows.append(row)
+        except sqlite3.Error as exc:
+            if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+                raise UsageError(f"the query took more than {timeout_s:g} s and was stopped") from exc
+            raise faults.from_sqlite(exc, self.path) from exc
+        except (sqlite3.Warning, OverflowError, ValueError) as exc:
+            raise UsageError(f"SQLite refuses the SQL or its parameters: {exc}") from exc
+        finally:
+            self._connection.set_progress_handler(None, 0)
+        fields = tuple(column[0] for column in cursor.description or ())
+        cursor.close()
+        return TableValue(fields, tuple(rows)), is_truncated
+
+    def backup(self, target: sqlite3.Connection) -> None:
+        """Copy the database, as it is at one instant, while others go on writing."""
+        try:
+            self._connection.backup(target)
+        except sqlite3.Error as exc:
+            raise faults.from_sqlite(exc, self.path) from exc
 
     def first(self, template: str, *args: Any) -> RowValue | None:
         """The first row, or None."""

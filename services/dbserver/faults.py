@@ -64,6 +64,8 @@ _CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
 def from_sqlite(exc: sqlite3.Error, path: Path) -> errors.QuakeGridError:
     """The error of ours for one of SQLite's on the database file `path`."""
     primary = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if str(exc) == "not authorized":  # SQLite's parser reports some of them as plain errors
+        primary = sqlite3.SQLITE_AUTH
     match primary:
         case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
             text = f"cannot write to {path}: {exc}; free space on its disk (or raise the quota) and try again"
@@ -77,9 +79,7 @@ def from_sqlite(exc: sqlite3.Error, path: Path) -> errors.QuakeGridError:
                 f"another process holds {path}: {exc}; only the dbserver may have it open"
             )
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return DatabaseDamagedError(
-                f"{path} is damaged or no SQLite database: {exc}; restore a copy of it"
-            )
+            return damaged(path, str(exc))
         case sqlite3.SQLITE_AUTH:
             return ForbiddenSqlError(
                 "SQL from outside may only read: give one SELECT, or a PRAGMA that informs"
@@ -88,6 +88,15 @@ def from_sqlite(exc: sqlite3.Error, path: Path) -> errors.QuakeGridError:
             return errors.StateError(f"{path.name} refuses the change: {exc}")
         case _:
             return errors.UsageError(f"{path.name} refuses the SQL or its arguments: {exc}")
+
+
+def damaged(path: Path, reason: str) -> DatabaseDamagedError:
+    """The error for a damaged file, with the remedy."""
+    return DatabaseDamagedError(
+        f"{path} is damaged or no SQLite database: {' '.join(reason.split())}; move it away and put a "
+        "copy in its place (`quakegrid db backup` makes them), or save what can be read with "
+        f"`sqlite3 {path} .recover | sqlite3 NEWFILE`"
+    )
 
 
 def status_of(exc: errors.QuakeGridError) -> grpc.StatusCode:

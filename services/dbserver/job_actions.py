@@ -14,7 +14,7 @@ from quakegrid.errors import NotFoundError, StateError, UsageError
 from quakegrid.job_states import JobState
 from quakegrid.values import RowValue, TableValue
 from services.dbserver import job_rows
-from services.dbserver.database import Session
+from services.dbserver.database import JOB_EVENTS, Session
 from services.dbserver.transitions import Move
 
 _JOB_TYPE = """CASE
@@ -236,6 +236,7 @@ def import_job(
         "ds_calc_dir": posixpath.join(datadir, f"calc_{calc_id}"),
     }
     session.execute("INSERT INTO job (?S) VALUES (?X)", list(job), list(job.values()))
+    session.touched_jobs.add(JOB_EVENTS)
 
 
 def update_job(session: Session, job_id: int, dic: dict[str, Any]) -> None:
@@ -271,6 +272,7 @@ def set_status(session: Session, job_id: int, status: str) -> int:
 def delete_uncompleted_calculations(session: Session, user: str) -> None:
     """Mark a user's calculations that are not complete as deleted."""
     session.execute("UPDATE job SET status='deleted' WHERE user_name=?x AND status != 'complete'", user)
+    session.touched_jobs.add(JOB_EVENTS)
 
 
 def del_calc(
@@ -328,6 +330,7 @@ def keep(session: Session, workflow_id: int) -> int:
     if count:
         delete = "DELETE FROM job WHERE calculation_mode='workflow' AND NOT relevant"
         count = session.execute(delete).rowcount
+        session.touched_jobs.add(JOB_EVENTS)
     return count
 
 

@@ -14,7 +14,7 @@ from quakegrid.errors import NotFoundError, StateError, UsageError
 from quakegrid.job_states import JobState
 from quakegrid.values import RowValue
 from services.dbserver import transitions
-from services.dbserver.database import Session
+from services.dbserver.database import JOB_EVENTS, Session
 from services.dbserver.transitions import Move
 
 COLUMNS = frozenset(
@@ -113,6 +113,7 @@ def create(session: Session, job: NewJob) -> int:
         "INSERT INTO job (?S) VALUES (?X)", list(fields), list(fields.values())
     ).lastrowid
     assert job_id is not None
+    session.touched_jobs.add(JOB_EVENTS)
     ds_calc_dir = posixpath.join(job.data_dir, f"calc_{job_id}")
     session.execute("UPDATE job SET ds_calc_dir=?x WHERE id=?x", ds_calc_dir, job_id)
     return job_id
@@ -137,6 +138,7 @@ def update(session: Session, job_id: int, fields: dict[str, Any]) -> Move:
     if fields:
         session.execute("UPDATE job SET ?D WHERE id=?x", fields, job_id)
     session.touched_jobs.add(job_id)
+    session.touched_jobs.add(JOB_EVENTS)
     return move
 
 
@@ -163,7 +165,44 @@ def transition(session: Session, job_id: int, state: JobState, reason: str = "")
     if reason and level:
         append_log(session, job_id, [(now_utc(), level, "quakegrid", reason)])
     session.touched_jobs.add(job_id)
+    session.touched_jobs.add(JOB_EVENTS)
     return True
+
+
+def check_owner(session: Session, job_id: int, user_name: str) -> None:
+    """Refuse who does not own a job.
+
+    Raises:
+        NotFoundError: there is no such job.
+        StateError: it belongs to another user.
+    """
+    owner = get_row(session, job_id)["user_name"]
+    if owner != user_name:
+        raise StateError(f"job {job_id} belongs to {owner} and you are {user_name or 'nobody'}")
+
+
+def check_idle(session: Session, job_id: int) -> None:
+    """Refuse what cannot be done to a job that runs or waits for its turn.
+
+    Raises:
+        NotFoundError: there is no such job.
+        StateError: it runs or waits.
+    """
+    state = JobState(get_row(session, job_id)["status"])
+    if state in (JobState.SUBMITTED, JobState.EXECUTING):
+        raise StateError(f"job {job_id} is {state}; abort it first with `quakegrid abort {job_id}`")
+
+
+def check_ended(session: Session, job_id: int) -> None:
+    """Refuse what can only be done to a job that has ended.
+
+    Raises:
+        NotFoundError: there is no such job.
+        StateError: it has not ended.
+    """
+    state = JobState(get_row(session, job_id)["status"])
+    if not state.is_final:
+        raise StateError(f"job {job_id} is {state}; only a complete job can be shared")
 
 
 def append_log(session: Session, job_id: int, lines: list[tuple[datetime.datetime, str, str, str]]) -> None:
@@ -196,6 +235,7 @@ def delete(session: Session, job_id: int, user_name: str, *, is_forced: bool = F
         )
     session.execute("DELETE FROM job WHERE id=?x", job_id)
     session.touched_jobs.add(job_id)
+    session.touched_jobs.add(JOB_EVENTS)
     return [f"{row['ds_calc_dir']}.hdf5", f"{row['ds_calc_dir']}_tmp.hdf5"]
 
 

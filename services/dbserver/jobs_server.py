@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 
 from quakegrid.api.v1 import jobs_pb2 as pb
 from quakegrid.api.v1 import jobs_pb2_grpc
-from quakegrid.errors import QuakeGridError, StateError, UsageError
+from quakegrid.errors import QuakeGridError
 from quakegrid.job_states import JobState
-from quakegrid.values import RowValue, to_timestamp
-from services.dbserver import job_rows, pages
+from services.dbserver import faults, job_events, job_lists, job_rows, leases
 from services.dbserver.database import Readers, Session
+from services.dbserver.job_events import JobBell
+from services.dbserver.job_messages import decode_state, encode_job, encode_state
+from services.dbserver.leases import LeaseMonitor
 from services.dbserver.requests import Requests
 from services.dbserver.writer import Writer
 
-JOBS_PAGE = pages.PageSize(default=50, largest=1000)
+# Each watcher holds one of the server's threads as long as it watches.
+MAX_WATCHERS = 32
 
 
 class JobsServicer(jobs_pb2_grpc.JobsServicer):
     """Answers calls about jobs."""
 
-    def __init__(self, readers: Readers, writer: Writer, requests: Requests) -> None:
+    def __init__(
+        self, readers: Readers, writer: Writer, requests: Requests, *, bell: JobBell, monitor: LeaseMonitor
+    ) -> None:
         self._readers = readers
         self._writer = writer
         self._requests = requests
+        self._bell = bell
+        self._monitor = monitor
+        self._places = threading.Semaphore(MAX_WATCHERS)
 
     def CreateJob(  # noqa: N802  named in the proto
         self, request: pb.CreateJobRequest, _context: grpc.ServicerContext
@@ -62,23 +72,9 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
     def ListJobs(  # noqa: N802  named in the proto
         self, request: pb.ListJobsRequest, _context: grpc.ServicerContext
     ) -> pb.ListJobsResponse:
-        """A page of jobs, newest first."""
-        condition = {"user_name": request.user_name} if request.user_name else {}
-        states = [decode_state(state) for state in request.states]
-        states = states or [state for state in JobState if state is not JobState.DELETED]
-        before = pages.parse_token(request.page_token, start=pages.LAST)
-        size = JOBS_PAGE.clamp(request.page_size)
-        rows = self._readers.session().query(
-            "SELECT * FROM job WHERE ?A AND status IN (?X) AND id < ?x ORDER BY id DESC LIMIT ?x",
-            condition,
-            states,
-            before,
-            size + 1,
-        )
-        jobs = [encode_job(row) for row in rows]
-        return pb.ListJobsResponse(
-            jobs=jobs[:size], next_page_token=str(jobs[size - 1].id) if len(jobs) > size else ""
-        )
+        """A page of jobs."""
+        rows, next_page_token = job_lists.read_page(self._readers.session(), request)
+        return pb.ListJobsResponse(jobs=map(encode_job, rows), next_page_token=next_page_token)
 
     def TransitionJob(  # noqa: N802  named in the proto
         self, request: pb.TransitionJobRequest, _context: grpc.ServicerContext
@@ -92,62 +88,96 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
                 job=encode_job(job_rows.get_row(session, request.job_id)), moved=moved
             )
 
-        return self._writer.run(move)
+        response = self._writer.run(move)
+        if state.is_final:
+            self._monitor.drop(request.job_id)
+        return response
+
+    def UpdateJob(  # noqa: N802  named in the proto
+        self, request: pb.UpdateJobRequest, _context: grpc.ServicerContext
+    ) -> pb.UpdateJobResponse:
+        """Change what people say of a job."""
+        fields = {
+            name: getattr(request, name) for name in ("description", "relevant") if request.HasField(name)
+        }
+
+        def update(session: Session) -> pb.Job:
+            job_rows.check_owner(session, request.job_id, request.user_name)
+            if fields:
+                job_rows.update(session, request.job_id, fields)
+            return encode_job(job_rows.get_row(session, request.job_id))
+
+        return pb.UpdateJobResponse(job=self._writer.run(update))
 
     def DeleteJob(  # noqa: N802  named in the proto
         self, request: pb.DeleteJobRequest, _context: grpc.ServicerContext
     ) -> pb.DeleteJobResponse:
         """Delete a job and, if asked, its files."""
 
-        def delete(session: Session) -> list[str]:
-            state = JobState(job_rows.get_row(session, request.job_id)["status"])
-            if state in (JobState.SUBMITTED, JobState.EXECUTING):
-                raise StateError(
-                    f"job {request.job_id} is {state}; abort it first with `quakegrid abort {request.job_id}`"
-                )
-            return job_rows.delete(session, request.job_id, request.user_name)
+        def delete(session: Session) -> bytes:
+            job_rows.check_idle(session, request.job_id)
+            paths = job_rows.delete(session, request.job_id, request.user_name)
+            return pb.DeleteJobResponse(paths=paths).SerializeToString()
 
-        paths = self._writer.run(delete)
+        answer = self._requests.run_once(request.request_id, "DeleteJob", delete)
+        response = pb.DeleteJobResponse.FromString(answer.result)
         if request.delete_files:
-            remove_files(paths)
-        return pb.DeleteJobResponse(paths=paths)
+            remove_files(list(response.paths))
+        self._monitor.drop(request.job_id)
+        return response
 
+    def ShareJob(  # noqa: N802  named in the proto
+        self, request: pb.ShareJobRequest, _context: grpc.ServicerContext
+    ) -> pb.ShareJobResponse:
+        """Make a complete job visible to all users."""
+        job = self._move_own(request.job_id, request.user_name, JobState.SHARED)
+        return pb.ShareJobResponse(job=job)
 
-def encode_job(row: RowValue) -> pb.Job:
-    """A row of the job table as a message."""
-    job = pb.Job(
-        id=row["id"],
-        description=row["description"],
-        user_name=row["user_name"],
-        calculation_mode=row["calculation_mode"],
-        hazard_calculation_id=row["hazard_calculation_id"],
-        state=encode_state(row["status"]),
-        is_running=bool(row["is_running"]),
-        start_time=to_timestamp(row["start_time"]),
-        ds_calc_dir=row["ds_calc_dir"],
-        pid=row["pid"] or None,
-        size_mb=row["size_mb"],
-        host=row["host"] or "",
-    )
-    if row["stop_time"] is not None:
-        job.stop_time.CopyFrom(to_timestamp(row["stop_time"]))
-    return job
+    def UnshareJob(  # noqa: N802  named in the proto
+        self, request: pb.UnshareJobRequest, _context: grpc.ServicerContext
+    ) -> pb.UnshareJobResponse:
+        """Take that back."""
+        job = self._move_own(request.job_id, request.user_name, JobState.COMPLETE)
+        return pb.UnshareJobResponse(job=job)
 
+    def RenewLease(  # noqa: N802  named in the proto
+        self, request: pb.RenewLeaseRequest, _context: grpc.ServicerContext
+    ) -> pb.RenewLeaseResponse:
+        """Keep a driver's lease of a job; writes only if it is new."""
+        lease_s = request.lease_timeout.ToNanoseconds() / 1e9
+        leases.check_lease_s(lease_s)
+        session = self._readers.session()
+        state = JobState(job_rows.get_row(session, request.job_id)["status"])
+        if not (state.is_final or leases.is_held(session, request.job_id, request.holder, lease_s)):
+            state = self._writer.run(
+                lambda session: leases.open_lease(session, request.job_id, request.holder, lease_s)
+            )
+        if state.is_final:
+            self._monitor.drop(request.job_id)
+        else:
+            self._monitor.extend(request.job_id, lease_s)
+        return pb.RenewLeaseResponse(state=encode_state(state))
 
-def encode_state(status: str) -> pb.JobState.ValueType:
-    """A state of the database as a number of the protocol."""
-    return pb.JobState.Value(f"JOB_STATE_{status.upper()}")
+    def WatchJobs(  # noqa: N802  named in the proto
+        self, request: pb.WatchJobsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchJobsResponse]:
+        """All jobs, then all events."""
+        if not self._places.acquire(blocking=False):
+            raise faults.TooManyFollowersError(f"{MAX_WATCHERS} others watch jobs; stop one, or list jobs")
+        try:
+            context.add_callback(self._bell.wake)
+            yield from job_events.watch(self._readers, request, self._bell, context.is_active)
+        finally:
+            self._places.release()
 
+    def _move_own(self, job_id: int, user_name: str, state: JobState) -> pb.Job:
+        def move(session: Session) -> pb.Job:
+            job_rows.check_owner(session, job_id, user_name)
+            job_rows.check_ended(session, job_id)
+            job_rows.transition(session, job_id, state)
+            return encode_job(job_rows.get_row(session, job_id))
 
-def decode_state(state: pb.JobState.ValueType) -> JobState:
-    """A number of the protocol as a state.
-
-    Raises:
-        UsageError: it is no state.
-    """
-    if state not in pb.JobState.values() or state == pb.JOB_STATE_UNSPECIFIED:
-        raise UsageError(f"{state} is no state of a job")
-    return JobState(pb.JobState.Name(state).removeprefix("JOB_STATE_").lower())
+        return self._writer.run(move)
 
 
 def remove_files(paths: list[str]) -> None:

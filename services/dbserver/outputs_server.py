@@ -6,8 +6,10 @@ import grpc
 
 from quakegrid.api.v1 import outputs_pb2 as pb
 from quakegrid.api.v1 import outputs_pb2_grpc
-from services.dbserver import job_rows, pages
-from services.dbserver.database import Readers
+from quakegrid.values import RowValue
+from services.dbserver import job_rows, output_actions, pages
+from services.dbserver.database import Readers, Session
+from services.dbserver.requests import Requests
 
 OUTPUTS_PAGE = pages.PageSize(default=1000, largest=1000)
 
@@ -15,8 +17,9 @@ OUTPUTS_PAGE = pages.PageSize(default=1000, largest=1000)
 class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
     """Answers calls about outputs."""
 
-    def __init__(self, readers: Readers) -> None:
+    def __init__(self, readers: Readers, requests: Requests) -> None:
         self._readers = readers
+        self._requests = requests
 
     def ListOutputs(  # noqa: N802  named in the proto
         self, request: pb.ListOutputsRequest, _context: grpc.ServicerContext
@@ -27,15 +30,43 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
         after = pages.parse_token(request.page_token, start=0)
         size = OUTPUTS_PAGE.clamp(request.page_size)
         query = "SELECT * FROM output WHERE oq_job_id=?x AND id > ?x ORDER BY id LIMIT ?x"
-        outputs = [
-            pb.Output(
-                id=row["id"],
-                job_id=row["oq_job_id"],
-                display_name=row["display_name"],
-                ds_key=row["ds_key"],
-                size_mb=row["size_mb"],
-            )
-            for row in session.query(query, request.job_id, after, size + 1)
-        ]
+        outputs = [_encode(row) for row in session.query(query, request.job_id, after, size + 1)]
         next_page_token = str(outputs[size - 1].id) if len(outputs) > size else ""
         return pb.ListOutputsResponse(outputs=outputs[:size], next_page_token=next_page_token)
+
+    def GetOutput(  # noqa: N802  named in the proto
+        self, request: pb.GetOutputRequest, _context: grpc.ServicerContext
+    ) -> pb.GetOutputResponse:
+        """One output."""
+        query = "SELECT * FROM output WHERE id=?x"
+        row = self._readers.session().one(f"there is no output {request.output_id}", query, request.output_id)
+        return pb.GetOutputResponse(output=_encode(row))
+
+    def RegisterOutputs(  # noqa: N802  named in the proto
+        self, request: pb.RegisterOutputsRequest, _context: grpc.ServicerContext
+    ) -> pb.RegisterOutputsResponse:
+        """Add outputs to a job, once for each request id."""
+
+        def register(session: Session) -> bytes:
+            job_rows.get_row(session, request.job_id)
+            last_id = session.query("SELECT coalesce(max(id), 0) FROM output").rows[0][0]
+            rows = [
+                [output.ds_key, output.display_name, output.size_mb if output.HasField("size_mb") else None]
+                for output in request.outputs
+            ]
+            output_actions.create_outputs(session, request.job_id, rows, request.datastore_size_mb)
+            stored = session.query("SELECT * FROM output WHERE id > ?x ORDER BY id", last_id)
+            return pb.RegisterOutputsResponse(outputs=map(_encode, stored)).SerializeToString()
+
+        answer = self._requests.run_once(request.request_id, "RegisterOutputs", register)
+        return pb.RegisterOutputsResponse.FromString(answer.result)
+
+
+def _encode(row: RowValue) -> pb.Output:
+    return pb.Output(
+        id=row["id"],
+        job_id=row["oq_job_id"],
+        display_name=row["display_name"],
+        ds_key=row["ds_key"],
+        size_mb=row["size_mb"],
+    )

@@ -1,14 +1,18 @@
-"""The tables: upstream's, with its exact names and columns, and QuakeGrid's own beside them.
+"""The database file: whose it is, its tables, and bringing them up to date.
 
-Numbered migrations, one transaction each. The tables are what upstream's scripts 0000 to 0010 come to,
-and `revision_info` says so, so that the plain engine can open the file.
+Numbered migrations, one transaction each: upstream's tables, with its exact names and columns so that
+the plain engine can open the file, and QuakeGrid's own beside them.
 """
 
 from __future__ import annotations
 
+import datetime
 import fcntl
+import itertools
+import logging
 import os
 import sqlite3
+from enum import Enum
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,91 +20,24 @@ import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
 from quakegrid.errors import QuakeGridError
-from services.dbserver import database, faults
+from services.dbserver import database, faults, upstream_tables
 
 MIGRATIONS = Migrations("quakegrid-dbserver")
-
-_UPSTREAM_SCRIPTS = (
-    ("0000", "base_schema"),
-    ("0001", "job"),
-    ("0003", "output"),
-    ("0004", "job"),
-    ("0005", "index"),
-    ("0006", "checksum"),
-    ("0007", "job"),
-    ("0008", "job-tag"),
-    ("0009", "workflow"),
-    ("0010", "job-tag"),
-)
-_UPSTREAM_TABLES = (
-    """CREATE TABLE job(
-     id INTEGER PRIMARY KEY AUTOINCREMENT,
-     description TEXT NOT NULL,
-     user_name TEXT NOT NULL,
-     calculation_mode TEXT NOT NULL,
-     hazard_calculation_id INTEGER REFERENCES job (id) ON DELETE CASCADE,
-     status TEXT NOT NULL DEFAULT 'created',
-     is_running BOOL NOT NULL DEFAULT 1,
-     start_time TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
-     stop_time TIMESTAMP,
-     relevant BOOL NOT NULL DEFAULT 1,
-     ds_calc_dir TEXT NOT NULL,
-     pid INTEGER NOT NULL DEFAULT 0,
-     size_mb FLOAT,
-     host TEXT,
-     workflow_id INTEGER REFERENCES job (id) ON DELETE CASCADE)""",
-    """CREATE TABLE log(
-     id INTEGER PRIMARY KEY AUTOINCREMENT,
-     job_id INTEGER NOT NULL REFERENCES job (id) ON DELETE CASCADE,
-     timestamp TIMESTAMP NOT NULL,
-     level TEXT NOT NULL,
-     process TEXT NOT NULL,
-     message TEXT NOT NULL)""",
-    """CREATE TABLE output(
-     id INTEGER PRIMARY KEY AUTOINCREMENT,
-     oq_job_id INTEGER NOT NULL REFERENCES job (id) ON DELETE CASCADE,
-     display_name TEXT NOT NULL,
-     last_update TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
-     ds_key TEXT NOT NULL,
-     size_mb FLOAT)""",
-    """CREATE TABLE performance(
-     id INTEGER PRIMARY KEY AUTOINCREMENT,
-     job_id INTEGER NOT NULL REFERENCES job (id) ON DELETE CASCADE,
-     operation TEXT NOT NULL,
-     time_sec FLOAT NOT NULL,
-     memory_mb FLOAT NOT NULL,
-     counts INTEGER NOT NULL)""",
-    """CREATE TABLE checksum(
-     job_id INTEGER PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
-     hazard_checksum INTEGER NOT NULL UNIQUE)""",
-    """CREATE TABLE tag (
-     id INTEGER PRIMARY KEY AUTOINCREMENT,
-     name TEXT NOT NULL UNIQUE CHECK (LENGTH(name) > 0))""",
-    """CREATE TABLE job_tag (
-     id INTEGER PRIMARY KEY AUTOINCREMENT,
-     job_id INTEGER NOT NULL,
-     tag_id INTEGER NOT NULL,
-     is_preferred INTEGER NOT NULL DEFAULT 0 CHECK (is_preferred IN (0, 1)),
-     UNIQUE (job_id, tag_id),
-     FOREIGN KEY (job_id) REFERENCES job(id) ON DELETE CASCADE,
-     FOREIGN KEY (tag_id) REFERENCES tag(id) ON DELETE CASCADE)""",
-    "CREATE INDEX log_job_id on log (job_id)",
-    "CREATE INDEX performance_job_id on performance (job_id)",
-    "CREATE INDEX output_job_id on output (oq_job_id)",
-    "CREATE UNIQUE INDEX uq_preferred_per_tag ON job_tag(tag_id) WHERE is_preferred = 1",
-    """CREATE TABLE revision_info(
-     version TEXT PRIMARY KEY,
-     scriptname TEXT NOT NULL,
-     executed TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)""",
-)
+# Checking reads the file: about a second for this much, which a start may take.
+WHOLE_CHECK_BYTES = 256 << 20
+# How long a file to take over may be in use.
+ADOPTION_TIMEOUT_S = 2.0
+logger = logging.getLogger("dbserver")
 
 
 @MIGRATIONS(name="0001_upstream_tables")  # type: ignore[untyped-decorator]
 def _upstream_tables(db: Any) -> None:
-    for statement in _UPSTREAM_TABLES:
-        db.execute(statement)
-    for script in _UPSTREAM_SCRIPTS:
-        db.execute("INSERT INTO revision_info (version, scriptname) VALUES (?, ?)", script)
+    """Upstream's tables, new or of an older OpenQuake."""
+    if db["job"].exists():
+        upstream_tables.upgrade(db)
+        upstream_tables.end_unfinished_jobs(db)
+    else:
+        upstream_tables.create(db)
 
 
 @MIGRATIONS(name="0002_request")  # type: ignore[untyped-decorator]
@@ -113,6 +50,48 @@ def _request(db: Any) -> None:
      result BLOB NOT NULL,
      time TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP) WITHOUT ROWID"""
     )
+
+
+@MIGRATIONS(name="0003_lease")  # type: ignore[untyped-decorator]
+def _lease(db: Any) -> None:
+    """Jobs that a driver holds; a job that ends, however, holds no lease."""
+    db.execute(
+        """CREATE TABLE quakegrid_lease(
+     job_id INTEGER PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
+     holder TEXT NOT NULL,
+     lease_s REAL NOT NULL,
+     start_time TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)"""
+    )
+    db.execute(
+        """CREATE TRIGGER quakegrid_lease_end AFTER UPDATE OF status ON job
+     WHEN new.status NOT IN ('created', 'submitted', 'executing')
+     BEGIN DELETE FROM quakegrid_lease WHERE job_id = new.id; END"""
+    )
+
+
+@MIGRATIONS(name="0004_job_event")  # type: ignore[untyped-decorator]
+def _job_event(db: Any) -> None:
+    """What happened to jobs, written by triggers, so that no statement can forget it."""
+    db.execute(
+        """CREATE TABLE quakegrid_job_event(
+     id INTEGER PRIMARY KEY AUTOINCREMENT,
+     job_id INTEGER NOT NULL,
+     user_name TEXT NOT NULL,
+     old_status TEXT,
+     new_status TEXT,
+     time TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')))"""
+    )
+    insert = "INSERT INTO quakegrid_job_event (job_id, user_name, old_status, new_status) VALUES"
+    for name, condition, values in (
+        ("created", "INSERT ON job", "(new.id, new.user_name, NULL, new.status)"),
+        (
+            "moved",
+            "UPDATE OF status ON job WHEN new.status IS NOT old.status",
+            "(new.id, new.user_name, old.status, new.status)",
+        ),
+        ("deleted", "DELETE ON job", "(old.id, old.user_name, old.status, NULL)"),
+    ):
+        db.execute(f"CREATE TRIGGER quakegrid_job_{name} AFTER {condition} BEGIN {insert} {values}; END")
 
 
 def lock_database(path: Path) -> TextIO:
@@ -146,14 +125,16 @@ def lock_database(path: Path) -> TextIO:
 
 
 def prepare_database(path: Path) -> None:
-    """Create the file and its tables, or bring those of an older QuakeGrid up to date.
+    """Create the file and its tables, or bring those of an older QuakeGrid or of OpenQuake up to date.
 
     Raises:
-        QuakeGridError: the file holds other tables or a newer QuakeGrid's, is damaged or not writable.
+        QuakeGridError: the file holds other tables or newer ones, is damaged, in use or not writable.
     """
     try:
         if path.exists() and path.stat().st_size:
-            _check_origin(path)
+            if _find_origin(path) is Origin.OPENQUAKE:
+                _adopt(path)
+            _check_health(path)
         connection = database.connect_writer(path)
         try:
             MIGRATIONS.apply(sqlite_utils.Database(connection))
@@ -163,25 +144,119 @@ def prepare_database(path: Path) -> None:
         raise faults.from_sqlite(exc, path) from exc
 
 
-def _check_origin(path: Path) -> None:
-    wal = path.with_name(f"{path.name}-wal")
-    has_wal = wal.exists() and wal.stat().st_size > 0
-    connection = database.connect_reader(path, is_immutable=not has_wal)
+class Origin(Enum):
+    """Who made a file."""
+
+    QUAKEGRID = "QuakeGrid"
+    OPENQUAKE = "OpenQuake"
+
+
+def _find_origin(path: Path) -> Origin:
+    """Who made the file, which is only read.
+
+    Raises:
+        QuakeGridError: somebody else, or a version that we do not know.
+    """
+    connection = _connect_quietly(path)
     try:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
         applied: set[str] = set()
         if MIGRATIONS.migrations_table in tables:
             query = "SELECT name FROM _sqlite_migrations WHERE migration_set=?"
             applied = {name for (name,) in connection.execute(query, [MIGRATIONS.name])}
+        is_new = not tables - {MIGRATIONS.migrations_table, "sqlite_sequence"}
+        if not applied and {"job", "log", "output", "revision_info"} <= tables:
+            upstream_tables.check_adoptable(connection, str(path))
+            return Origin.OPENQUAKE
     finally:
         connection.close()
-    if tables - {MIGRATIONS.migrations_table} and not applied:
+    if not applied and not is_new:
         raise QuakeGridError(
-            f"{path} was not made by QuakeGrid and is left as it is; set [dbserver] file in openquake.cfg "
-            "to a new file"
+            f"{path} was made neither by QuakeGrid nor by OpenQuake and is left as it is; "
+            "set [dbserver] file in openquake.cfg to a new file"
         )
     known = {migration.name for migration in MIGRATIONS._migrations}  # noqa: SLF001  no other way to list them
     if applied - known:
         raise QuakeGridError(
             f"{path} was made by a newer QuakeGrid; install that one, or give another [dbserver] file"
         )
+    return Origin.QUAKEGRID
+
+
+def _connect_quietly(path: Path) -> sqlite3.Connection:
+    """A reading connection that leaves no file behind, if there is no write-ahead log to read."""
+    wal = path.with_name(f"{path.name}-wal")
+    has_wal = wal.exists() and wal.stat().st_size > 0
+    return database.connect_reader(path, is_immutable=not has_wal)
+
+
+def _adopt(path: Path) -> None:
+    """Copy the file beside itself before the migrations change it.
+
+    Raises:
+        QuakeGridError: upstream's dbserver has it open, or the copy failed.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, timeout=ADOPTION_TIMEOUT_S)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")  # fails if anybody has it open
+        connection.execute("ROLLBACK")
+        _check(connection, path, "PRAGMA quick_check")
+        copy_path = _free_name(path)
+        partial_path = copy_path.with_name(f"{copy_path.name}.part")
+        copy = sqlite3.connect(partial_path)
+        try:
+            connection.backup(copy)
+        finally:
+            copy.close()
+        with partial_path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial_path.rename(copy_path)
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            raise QuakeGridError(
+                f"another process has {path} open; stop OpenQuake's own server with `oq dbserver stop` "
+                "(or `systemctl stop openquake-dbserver`) and start again"
+            ) from exc
+        raise
+    finally:
+        connection.close()
+    logger.info("database_adopted file=%s copy=%s", path, copy_path)
+
+
+def _free_name(path: Path) -> Path:
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+    name = f"{path.name}.before-quakegrid-{date}"
+    found = path.with_name(name)
+    for number in itertools.count(2):
+        if not found.exists():
+            break
+        found = path.with_name(f"{name}-{number}")
+    return found
+
+
+def _check_health(path: Path) -> None:
+    """Look for damage before anything is written; large logs are left to `quakegrid db check`.
+
+    Raises:
+        DatabaseDamagedError: there is some.
+    """
+    connection = _connect_quietly(path)
+    try:
+        if path.stat().st_size <= WHOLE_CHECK_BYTES:
+            _check(connection, path, "PRAGMA quick_check")
+            return
+        tables = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type='table' AND name NOT IN ('log', 'performance') "
+            "AND name NOT LIKE 'sqlite_%'"
+        ).fetchall()
+        for (name,) in tables:
+            _check(connection, path, f'PRAGMA quick_check("{name}")')
+    finally:
+        connection.close()
+
+
+def _check(connection: sqlite3.Connection, path: Path, pragma: str) -> None:
+    problems = [text for (text,) in connection.execute(pragma)]
+    if problems != ["ok"]:
+        raise faults.damaged(path, problems[0])

@@ -11,26 +11,55 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from quakegrid import rpc, security
-from quakegrid.api.v1 import engine_calls_pb2_grpc, job_logs_pb2_grpc, jobs_pb2_grpc, outputs_pb2_grpc
+from quakegrid.api.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    checksums_pb2,
+    checksums_pb2_grpc,
+    engine_calls_pb2,
+    engine_calls_pb2_grpc,
+    job_logs_pb2,
+    job_logs_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    outputs_pb2,
+    outputs_pb2_grpc,
+    tags_pb2,
+    tags_pb2_grpc,
+)
 from quakegrid.errors import QuakeGridError
-from services.dbserver import schema
-from services.dbserver.database import Readers
+from services.dbserver import leases, schema
+from services.dbserver.admin_server import AdminServicer
+from services.dbserver.checksums_server import ChecksumsServicer
+from services.dbserver.database import JOB_EVENTS, Readers
 from services.dbserver.engine_calls_server import EngineCallsServicer
 from services.dbserver.faults import StatusCodes
 from services.dbserver.followers import Followers
+from services.dbserver.housekeeping import Housekeeper, Retention
+from services.dbserver.job_events import JobBell
 from services.dbserver.job_logs_server import JobLogsServicer
 from services.dbserver.jobs_server import JobsServicer
+from services.dbserver.leases import LeaseMonitor
 from services.dbserver.log_tails import LogTails
 from services.dbserver.outputs_server import OutputsServicer
 from services.dbserver.requests import Requests
+from services.dbserver.tags_server import TagsServicer
 from services.dbserver.writer import Writer
 
 CALL_THREADS = 32
 # For streams that wait in a thread; their servicers let fewer of them wait.
 STREAM_THREADS = 64
+SERVICES = tuple(
+    service.full_name
+    for module in (admin_pb2, checksums_pb2, engine_calls_pb2, job_logs_pb2, jobs_pb2, outputs_pb2, tags_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+)
 T = TypeVar("T")
+_FOR_EVER = Retention()
 
 
 class DbServer:
@@ -40,16 +69,24 @@ class DbServer:
         QuakeGridError: the file is served by another, is not ours, cannot be written, or the port is taken.
     """
 
-    def __init__(self, path: Path, authkey: str, on_death: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, authkey: str, on_death: Callable[[], None], retention: Retention = _FOR_EVER
+    ) -> None:
         self._lock = schema.lock_database(path)
         try:
             schema.prepare_database(path)
             self._followers = Followers()
+            self._bell = JobBell()
             self._readers = Readers(path)
             self._writer = Writer(path, on_commit=self._on_commit, on_death=on_death)
         except BaseException:
             self._lock.close()
             raise
+        leased = leases.leased_jobs(self._readers.session())
+        self._monitor = LeaseMonitor(leased, self._writer, on_death)
+        self._housekeeper = Housekeeper(self._readers, self._writer, retention, on_death)
+        self._retention = retention
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._authkey = authkey
         self._threads = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call")
         self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
@@ -71,26 +108,31 @@ class DbServer:
         except RuntimeError as exc:
             raise _bind_error(host, port, str(exc)) from exc
         self._in_loop(self._server.start())
+        self._in_loop(self._set_health(health_pb2.HealthCheckResponse.SERVING))
 
     def close(self, timeout_s: float) -> bool:
         """Refuse new calls, finish running ones, close the file; False if some did not end in time."""
         is_clean = True
+        self._monitor.close()
         try:
             self._in_loop(self._stop(timeout_s * 0.6), timeout_s * 0.7)
         except TimeoutError:
             is_clean = False
+        self._housekeeper.close(timeout_s * 0.1)
         self._readers.interrupt()
-        self._writer.close(timeout_s * 0.3)
         self._loop.call_soon_threadsafe(self._loop.stop)
         if is_clean:
             self._threads.shutdown()
             self._stream_threads.shutdown()
             self._readers.close()
+        self._writer.close(timeout_s * 0.3)  # the last to close writes the log back into the file
         self._lock.close()
         return is_clean
 
     async def _stop(self, timeout_s: float) -> None:
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._followers.close()
+        self._bell.close()
         self._tails.close()
         self._logs.close()
         await self._server.stop(timeout_s)
@@ -98,23 +140,35 @@ class DbServer:
     def _in_loop(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
 
-    def _on_commit(self, job_ids: set[int]) -> None:
-        self._followers.ring(job_ids)
-        self._tails.ring(job_ids)
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
+
+    def _on_commit(self, touched_jobs: set[int]) -> None:
+        self._followers.ring(touched_jobs)
+        self._tails.ring(touched_jobs)
+        if JOB_EVENTS in touched_jobs:
+            self._bell.ring()
 
     async def _make_server(self) -> tuple[grpc.aio.Server, LogTails, JobLogsServicer]:
         """The server and what only the event loop may make."""
         server = grpc.aio.server(
             self._threads, interceptors=[StatusCodes(self._stream_threads)], options=rpc.SERVER_OPTIONS
         )
-        requests = Requests(self._writer)
-        tails = LogTails(self._readers)
-        jobs_pb2_grpc.add_JobsServicer_to_server(JobsServicer(self._readers, self._writer, requests), server)
-        logs = JobLogsServicer(self._readers, requests, tails)
+        readers, writer, requests = self._readers, self._writer, Requests(self._writer)
+        tails = LogTails(readers)
+        jobs = JobsServicer(readers, writer, requests, bell=self._bell, monitor=self._monitor)
+        jobs_pb2_grpc.add_JobsServicer_to_server(jobs, server)
+        logs = JobLogsServicer(readers, requests, tails)
         job_logs_pb2_grpc.add_JobLogsServicer_to_server(logs, server)
-        outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(self._readers), server)
+        outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(readers, requests), server)
+        tags_pb2_grpc.add_TagsServicer_to_server(TagsServicer(readers, writer), server)
+        checksums_pb2_grpc.add_ChecksumsServicer_to_server(ChecksumsServicer(readers, writer), server)
+        admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(readers, writer, self._retention), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
         engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(
-            EngineCallsServicer(self._readers, self._writer, requests), server
+            EngineCallsServicer(readers, writer, requests), server
         )
         return server, tails, logs
 

@@ -23,7 +23,7 @@ from quakegrid.api.v1 import (
     jobs_pb2,
     jobs_pb2_grpc,
 )
-from quakegrid.jobs import DbClient, Job, JobState, LogLine
+from quakegrid.jobs import DbClient, Job, JobFilter, JobState, LogLine
 from quakegrid.jobs_aio import transition_job
 from quakegrid.log_streams import LogStream
 from tests.integration.processes import Service
@@ -86,8 +86,8 @@ def test_list_jobs_pages_newest_first(client: DbClient) -> None:
     client.transition(jobs[3].id, JobState.DELETED)
 
     assert [job.id for job in client.list_jobs()] == [3, 2, 1]
-    assert [job.id for job in client.list_jobs(limit=1, user_name="ada")] == [3]
-    assert [job.id for job in client.list_jobs(states=[JobState.DELETED])] == [4]
+    assert [job.id for job in client.list_jobs(1, JobFilter(user_name="ada"))] == [3]
+    assert [job.id for job in client.list_jobs(wanted=JobFilter(states=[JobState.DELETED]))] == [4]
 
 
 def test_list_jobs_pages_join_without_gap(dbserver: Service, client: DbClient) -> None:

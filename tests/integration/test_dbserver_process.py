@@ -112,7 +112,7 @@ def test_file_of_another_program_is_left_alone(settings: Settings) -> None:
     code, text = Service(settings, "dbserver").fail_to_start()
 
     assert (code, text.count("\n")) == (1, 1)
-    assert f"{settings.database} was not made by QuakeGrid" in text
+    assert f"{settings.database} was made neither by QuakeGrid nor by OpenQuake" in text
     assert settings.database.read_bytes() == before
     assert {path.name for path in settings.database.parent.iterdir()} == {"db.sqlite3", "db.sqlite3.lock"}
 

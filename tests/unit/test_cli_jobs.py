@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner, Result
 
 from quakegrid import driver_client, errors
 from quakegrid.cli import jobs, options
-from quakegrid.jobs import Job, JobState, LogLine, Output
+from quakegrid.job_watch import JobEvent, JobSnapshot
+from quakegrid.jobs import Job, JobFilter, JobOrder, JobState, LogLine, Output
+from quakegrid.tags import Tag
 
 START = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
@@ -40,7 +43,8 @@ def make_job(job_id: int, state: JobState = JobState.COMPLETE) -> Job:
 class FakeDatabase:
     """Two jobs, two log lines, one output."""
 
-    def __init__(self, _settings: object) -> None:
+    def __init__(self, _settings: object, retry_s: float = 0.0) -> None:
+        assert retry_s >= 0
         self.jobs = {job.id: job for job in (make_job(2), make_job(1, JobState.FAILED))}
 
     def close(self) -> None:
@@ -55,10 +59,22 @@ class FakeDatabase:
             raise errors.NotFoundError(f"there is no job {job_id}")
         return self.jobs[job_id]
 
-    def list_jobs(self, limit: int, user_name: str, states: Sequence[JobState]) -> list[Job]:
+    def list_jobs(self, limit: int, wanted: JobFilter, order: JobOrder, *, is_ascending: bool) -> list[Job]:
         """Newest first."""
-        found = [job for job in self.jobs.values() if not states or job.state in states]
-        return [job for job in found if user_name in {"", job.user_name}][:limit]
+        assert (order, is_ascending) == (JobOrder.ID, False)
+        found = [job for job in self.jobs.values() if not wanted.states or job.state in wanted.states]
+        found = [job for job in found if wanted.calculation_mode in {"", job.calculation_mode}]
+        return [job for job in found if wanted.user_name in {"", job.user_name}][:limit]
+
+    def share_job(self, job_id: int, user_name: str) -> Job:
+        """Only one's own."""
+        assert user_name
+        return dataclasses.replace(self.jobs[job_id], state=JobState.SHARED)
+
+    def unshare_job(self, job_id: int, user_name: str) -> Job:
+        """Take it back."""
+        assert user_name
+        return self.jobs[job_id]
 
     def list_log(self, job_id: int, tail_count: int = 0) -> Iterator[LogLine]:
         """Two lines, or the last ones."""
@@ -110,6 +126,127 @@ def test_list_filters_by_state() -> None:
 
     assert [job["id"] for job in found] == [1]
     assert found[0]["start_time"] == "2026-01-02T03:04:05+00:00"
+
+
+def test_list_passes_all_filters_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option ends in the filter; days are the user's own."""
+    seen: list[JobFilter] = []
+
+    def list_jobs(
+        _self: object, limit: int, wanted: JobFilter, order: JobOrder, *, is_ascending: bool
+    ) -> list[Job]:
+        assert (limit, order, is_ascending) == (5, JobOrder.SIZE, True)
+        seen.append(wanted)
+        return []
+
+    monkeypatch.setattr(FakeDatabase, "list_jobs", list_jobs)
+
+    invoke(
+        *("list", "--user", "ann", "--state", "failed", "--state", "aborted", "--mode", "classical"),
+        *("--text", "case", "--tag", "paper", "--since", "2026-01-02", "--before", "2026-01-03T04:05:06"),
+        *("--limit", "5", "--sort", "size", "--ascending"),
+    )
+
+    (wanted,) = seen
+    assert (wanted.user_name, wanted.calculation_mode) == ("ann", "classical")
+    assert list(wanted.states) == [JobState.FAILED, JobState.ABORTED]
+    assert (wanted.description_text, wanted.tag) == ("case", "paper")
+    assert wanted.start_min_time == datetime.datetime(2026, 1, 2).astimezone()
+    assert wanted.start_max_time == datetime.datetime(2026, 1, 3, 4, 5, 6).astimezone()
+
+
+def test_list_refuses_what_is_no_day() -> None:
+    """A wrong date is a usage error."""
+    assert invoke("list", "--since", "yesterday").exit_code == 2
+
+
+def test_share_and_unshare_say_what_they_did() -> None:
+    """The nth last is one of one's own."""
+    assert "job 2 is shared" in invoke("share", "-1").stderr
+    assert "job 2 is not shared" in invoke("unshare", "2").stderr
+
+
+def watched() -> list[JobSnapshot | JobEvent]:
+    """A snapshot with a job that runs and one that has ended, then a life of a third."""
+    running, ended = make_job(2, JobState.EXECUTING), make_job(1)
+    moves = [(None, JobState.CREATED), (JobState.CREATED, JobState.FAILED), (JobState.FAILED, None)]
+    return [
+        JobSnapshot((running, ended)),
+        *(JobEvent(number, 3, START, old, new, make_job(3)) for number, (old, new) in enumerate(moves)),
+    ]
+
+
+def test_watch_prints_a_line_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has not ended first, then each change."""
+    monkeypatch.setattr(jobs.job_watch, "watch_jobs", lambda _database, _user: iter(watched()))
+
+    lines = invoke("watch").stdout.splitlines()
+
+    assert [line.split("  ", 1)[1].split("  ")[0].strip() for line in lines] == [
+        "job 2 is executing",
+        "job 3 is created",
+        "job 3 created -> failed",
+        "job 3 is gone",
+    ]
+    assert lines[1].endswith("ann: case 3")
+
+
+def test_watch_prints_json_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line is a document: the snapshot, then events."""
+    monkeypatch.setattr(jobs.job_watch, "watch_jobs", lambda _database, _user: iter(watched()))
+
+    snapshot, *events = map(json.loads, invoke("watch", "--json").stdout.splitlines())
+
+    assert [job["id"] for job in snapshot["jobs"]] == [2, 1]
+    assert [(event["old_state"], event["new_state"]) for event in events] == [
+        (None, "created"),
+        ("created", "failed"),
+        ("failed", None),
+    ]
+
+
+class FakeTags:
+    """Remembers what was asked for."""
+
+    calls: ClassVar[list[tuple[Any, ...]]] = []
+
+    def __init__(self, _database: object) -> None:
+        self.calls.clear()
+
+    def add(self, job_id: int, name: str) -> None:
+        """Give."""
+        self.calls.append(("add", job_id, name))
+
+    def remove(self, job_id: int, name: str) -> None:
+        """Take."""
+        self.calls.append(("remove", job_id, name))
+
+    def prefer(self, job_id: int, name: str) -> None:
+        """Prefer."""
+        self.calls.append(("prefer", job_id, name))
+
+    def list_tags(self, job_id: int) -> list[Tag]:
+        """Two."""
+        return [Tag("paper", (1, job_id), job_id), Tag("test", (job_id,), None)]
+
+
+@pytest.mark.parametrize(("flag", "act"), [((), "add"), (("--remove",), "remove"), (("--prefer",), "prefer")])
+def test_tag_changes_then_lists(monkeypatch: pytest.MonkeyPatch, flag: tuple[str, ...], act: str) -> None:
+    """Names are given, taken or preferred; without names nothing changes."""
+    monkeypatch.setattr(jobs, "TagsClient", FakeTags)
+
+    found = json.loads(invoke("tag", "-1", "paper", *flag, "--output", "json").stdout)
+
+    assert FakeTags.calls == [(act, 2, "paper")]
+    assert found[0] == {"name": "paper", "is_preferred": True, "job_count": 2}
+    assert invoke("tag", "2", "--output", "quiet").stdout == "paper\ntest\n"
+    assert FakeTags.calls == []
+
+
+def test_tag_refuses_to_give_and_take() -> None:
+    """One thing at a time."""
+    with pytest.raises(errors.UsageError, match="exclude each other"):
+        invoke("tag", "2", "paper", "--remove", "--prefer")
 
 
 @pytest.mark.parametrize(("job_id", "found"), [("2", 2), ("-1", 2), ("-2", 1)])

@@ -100,6 +100,15 @@ def test_memory_has_units(load: Load, text: str, limit: int) -> None:
     assert load(f"[agent]\nworker_memory = {text}\n").agent_memory_bytes == limit
 
 
+def test_logs_are_kept_unless_told_otherwise(load: Load) -> None:
+    """Days and megabytes; the default is for ever."""
+    forever = load("")
+    settings = load("[dbserver]\nlog_retention_days = 90\nlog_retention_mb = 2000\n")
+
+    assert (forever.log_retention_days, forever.log_retention_bytes) == (0, 0)
+    assert (settings.log_retention_days, settings.log_retention_bytes) == (90, 2000 << 20)
+
+
 @pytest.mark.parametrize(("text", "count"), [("true", 1), ("no", 0), ("4", 4), ("", 1)])
 def test_serialize_jobs_is_a_flag_or_a_count(load: Load, text: str, count: int) -> None:
     """Upstream's files have both; an empty value is the default."""
@@ -120,6 +129,11 @@ def test_serialize_jobs_is_a_flag_or_a_count(load: Load, text: str, count: int) 
         ("broker", "max_attempts", "0"),
         ("broker", "node_timeout", "0"),
         ("broker", "node_timeout", "nan"),
+        ("dbserver", "log_retention_days", "-1"),
+        ("dbserver", "log_retention_days", "ten"),
+        ("dbserver", "log_retention_days", "40000"),
+        ("dbserver", "log_retention_mb", "5"),
+        ("dbserver", "log_retention_mb", "1.5"),
     ],
 )
 def test_wrong_value_names_file_section_key_and_value(load: Load, section: str, key: str, value: str) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#quakegrid/api/v1/engine_calls.proto\x12\x10quakegrid.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x02\n\x05Value\x12\x0e\n\x04none\x18\x01 \x01(\x08H\x00\x12\x11\n\x07\x62oolean\x18\x02 \x01(\x08H\x00\x12\x11\n\x07integer\x18\x03 \x01(\x12H\x00\x12\x0e\n\x04real\x18\x04 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x05 \x01(\tH\x00\x12*\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12(\n\x04list\x18\x07 \x01(\x0b\x32\x18.quakegrid.api.v1.ValuesH\x00\x12)\n\x05tuple\x18\x08 \x01(\x0b\x32\x18.quakegrid.api.v1.ValuesH\x00\x12\x32\n\ndictionary\x18\t \x01(\x0b\x32\x1c.quakegrid.api.v1.DictionaryH\x00\x12$\n\x03row\x18\n \x01(\x0b\x32\x15.quakegrid.api.v1.RowH\x00\x12(\n\x05table\x18\x0b \x01(\x0b\x32\x17.quakegrid.api.v1.TableH\x00\x42\x06\n\x04kind\"0\n\x06Values\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.quakegrid.api.v1.Value\"C\n\nDictionary\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\'\n\x06values\x18\x02 \x03(\x0b\x32\x17.quakegrid.api.v1.Value\">\n\x03Row\x12\x0e\n\x06\x66ields\x18\x01 \x03(\t\x12\'\n\x06values\x18\x02 \x03(\x0b\x32\x17.quakegrid.api.v1.Value\"?\n\x05Table\x12\x0e\n\x06\x66ields\x18\x01 \x03(\t\x12&\n\x04rows\x18\x02 \x03(\x0b\x32\x18.quakegrid.api.v1.Values\"k\n\x0b\x43\x61llRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12%\n\x04\x61rgs\x18\x03 \x03(\x0b\x32\x17.quakegrid.api.v1.Value\x12\x11\n\tuser_name\x18\x04 \x01(\t\"7\n\x0c\x43\x61llResponse\x12\'\n\x06result\x18\x01 \x01(\x0b\x32\x17.quakegrid.api.v1.Value2T\n\x0b\x45ngineCalls\x12\x45\n\x04\x43\x61ll\x12\x1d.quakegrid.api.v1.CallRequest\x1a\x1e.quakegrid.api.v1.CallResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#quakegrid/api/v1/engine_calls.proto\x12\x10quakegrid.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x02\n\x05Value\x12\x0e\n\x04none\x18\x01 \x01(\x08H\x00\x12\x11\n\x07\x62oolean\x18\x02 \x01(\x08H\x00\x12\x11\n\x07integer\x18\x03 \x01(\x12H\x00\x12\x0e\n\x04real\x18\x04 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x05 \x01(\tH\x00\x12*\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12(\n\x04list\x18\x07 \x01(\x0b\x32\x18.quakegrid.api.v1.ValuesH\x00\x12)\n\x05tuple\x18\x08 \x01(\x0b\x32\x18.quakegrid.api.v1.ValuesH\x00\x12\x32\n\ndictionary\x18\t \x01(\x0b\x32\x1c.quakegrid.api.v1.DictionaryH\x00\x12$\n\x03row\x18\n \x01(\x0b\x32\x15.quakegrid.api.v1.RowH\x00\x12(\n\x05table\x18\x0b \x01(\x0b\x32\x17.quakegrid.api.v1.TableH\x00\x12\x0e\n\x04\x64\x61ta\x18\x0c \x01(\x0cH\x00\x42\x06\n\x04kind\"0\n\x06Values\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.quakegrid.api.v1.Value\"C\n\nDictionary\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\'\n\x06values\x18\x02 \x03(\x0b\x32\x17.quakegrid.api.v1.Value\">\n\x03Row\x12\x0e\n\x06\x66ields\x18\x01 \x03(\t\x12\'\n\x06values\x18\x02 \x03(\x0b\x32\x17.quakegrid.api.v1.Value\"?\n\x05Table\x12\x0e\n\x06\x66ields\x18\x01 \x03(\t\x12&\n\x04rows\x18\x02 \x03(\x0b\x32\x18.quakegrid.api.v1.Values\"k\n\x0b\x43\x61llRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12%\n\x04\x61rgs\x18\x03 \x03(\x0b\x32\x17.quakegrid.api.v1.Value\x12\x11\n\tuser_name\x18\x04 \x01(\t\"7\n\x0c\x43\x61llResponse\x12\'\n\x06result\x18\x01 \x01(\x0b\x32\x17.quakegrid.api.v1.Value2T\n\x0b\x45ngineCalls\x12\x45\n\x04\x43\x61ll\x12\x1d.quakegrid.api.v1.CallRequest\x1a\x1e.quakegrid.api.v1.CallResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,19 +33,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.api.v1.engine_cal
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VALUE']._serialized_start=91
-  _globals['_VALUE']._serialized_end=453
-  _globals['_VALUES']._serialized_start=455
-  _globals['_VALUES']._serialized_end=503
-  _globals['_DICTIONARY']._serialized_start=505
-  _globals['_DICTIONARY']._serialized_end=572
-  _globals['_ROW']._serialized_start=574
-  _globals['_ROW']._serialized_end=636
-  _globals['_TABLE']._serialized_start=638
-  _globals['_TABLE']._serialized_end=701
-  _globals['_CALLREQUEST']._serialized_start=703
-  _globals['_CALLREQUEST']._serialized_end=810
-  _globals['_CALLRESPONSE']._serialized_start=812
-  _globals['_CALLRESPONSE']._serialized_end=867
-  _globals['_ENGINECALLS']._serialized_start=869
-  _globals['_ENGINECALLS']._serialized_end=953
+  _globals['_VALUE']._serialized_end=469
+  _globals['_VALUES']._serialized_start=471
+  _globals['_VALUES']._serialized_end=519
+  _globals['_DICTIONARY']._serialized_start=521
+  _globals['_DICTIONARY']._serialized_end=588
+  _globals['_ROW']._serialized_start=590
+  _globals['_ROW']._serialized_end=652
+  _globals['_TABLE']._serialized_start=654
+  _globals['_TABLE']._serialized_end=717
+  _globals['_CALLREQUEST']._serialized_start=719
+  _globals['_CALLREQUEST']._serialized_end=826
+  _globals['_CALLRESPONSE']._serialized_start=828
+  _globals['_CALLRESPONSE']._serialized_end=883
+  _globals['_ENGINECALLS']._serialized_start=885
+  _globals['_ENGINECALLS']._serialized_end=969
 # @@protoc_insertion_point(module_scope)

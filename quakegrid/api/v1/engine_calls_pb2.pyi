@@ -36,12 +36,15 @@ class Value(_message.Message):
     DICTIONARY_FIELD_NUMBER: _builtins.int
     ROW_FIELD_NUMBER: _builtins.int
     TABLE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
     none: _builtins.bool
     """Python's None."""
     boolean: _builtins.bool
     integer: _builtins.int
     real: _builtins.float
     text: _builtins.str
+    data: _builtins.bytes
+    """SQLite's BLOB"""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """Naive or aware datetime; stored as UTC."""
@@ -74,12 +77,13 @@ class Value(_message.Message):
         dictionary: Global___Dictionary | None = ...,
         row: Global___Row | None = ...,
         table: Global___Table | None = ...,
+        data: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "dictionary", b"dictionary", "integer", b"integer", "kind", b"kind", "list", b"list", "none", b"none", "real", b"real", "row", b"row", "table", b"table", "text", b"text", "time", b"time", "tuple", b"tuple"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "data", b"data", "dictionary", b"dictionary", "integer", b"integer", "kind", b"kind", "list", b"list", "none", b"none", "real", b"real", "row", b"row", "table", b"table", "text", b"text", "time", b"time", "tuple", b"tuple"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "dictionary", b"dictionary", "integer", b"integer", "kind", b"kind", "list", b"list", "none", b"none", "real", b"real", "row", b"row", "table", b"table", "text", b"text", "time", b"time", "tuple", b"tuple"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "data", b"data", "dictionary", b"dictionary", "integer", b"integer", "kind", b"kind", "list", b"list", "none", b"none", "real", b"real", "row", b"row", "table", b"table", "text", b"text", "time", b"time", "tuple", b"tuple"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["none", "boolean", "integer", "real", "text", "time", "list", "tuple", "dictionary", "row", "table"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["none", "boolean", "integer", "real", "text", "time", "list", "tuple", "dictionary", "row", "table", "data"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

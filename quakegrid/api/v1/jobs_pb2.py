@@ -22,40 +22,67 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bquakegrid/api/v1/jobs.proto\x12\x10quakegrid.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x03\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61lculation_mode\x18\x04 \x01(\t\x12\"\n\x15hazard_calculation_id\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12)\n\x05state\x18\x06 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\x12\n\nis_running\x18\x07 \x01(\x08\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstop_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64s_calc_dir\x18\n \x01(\t\x12\x10\n\x03pid\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x07size_mb\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04host\x18\r \x01(\tB\x18\n\x16_hazard_calculation_idB\x06\n\x04_pidB\n\n\x08_size_mb\"\xc6\x01\n\x10\x43reateJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x10\x63\x61lculation_mode\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x11\n\tuser_name\x18\x04 \x01(\t\x12\"\n\x15hazard_calculation_id\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08\x64\x61ta_dir\x18\x06 \x01(\t\x12\x0c\n\x04host\x18\x07 \x01(\tB\x18\n\x16_hazard_calculation_id\"7\n\x11\x43reateJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"2\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"4\n\x0eGetJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"w\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12*\n\x06states\x18\x04 \x03(\x0e\x32\x1a.quakegrid.api.v1.JobState\"P\n\x10ListJobsResponse\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.quakegrid.api.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x14TransitionJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"J\n\x15TransitionJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\x12\r\n\x05moved\x18\x02 \x01(\x08\"K\n\x10\x44\x65leteJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65lete_files\x18\x03 \x01(\x08\"\"\n\x11\x44\x65leteJobResponse\x12\r\n\x05paths\x18\x01 \x03(\t*\xe0\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_CREATED\x10\x01\x12\x17\n\x13JOB_STATE_SUBMITTED\x10\x02\x12\x17\n\x13JOB_STATE_EXECUTING\x10\x03\x12\x16\n\x12JOB_STATE_COMPLETE\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x15\n\x11JOB_STATE_ABORTED\x10\x06\x12\x15\n\x11JOB_STATE_DELETED\x10\x07\x12\x14\n\x10JOB_STATE_SHARED\x10\x08\x32\xb4\x03\n\x04Jobs\x12T\n\tCreateJob\x12\".quakegrid.api.v1.CreateJobRequest\x1a#.quakegrid.api.v1.CreateJobResponse\x12K\n\x06GetJob\x12\x1f.quakegrid.api.v1.GetJobRequest\x1a .quakegrid.api.v1.GetJobResponse\x12Q\n\x08ListJobs\x12!.quakegrid.api.v1.ListJobsRequest\x1a\".quakegrid.api.v1.ListJobsResponse\x12`\n\rTransitionJob\x12&.quakegrid.api.v1.TransitionJobRequest\x1a\'.quakegrid.api.v1.TransitionJobResponse\x12T\n\tDeleteJob\x12\".quakegrid.api.v1.DeleteJobRequest\x1a#.quakegrid.api.v1.DeleteJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bquakegrid/api/v1/jobs.proto\x12\x10quakegrid.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa0\x03\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61lculation_mode\x18\x04 \x01(\t\x12\"\n\x15hazard_calculation_id\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12)\n\x05state\x18\x06 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\x12\n\nis_running\x18\x07 \x01(\x08\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstop_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64s_calc_dir\x18\n \x01(\t\x12\x10\n\x03pid\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x07size_mb\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04host\x18\r \x01(\t\x12\x10\n\x08relevant\x18\x0e \x01(\x08\x42\x18\n\x16_hazard_calculation_idB\x06\n\x04_pidB\n\n\x08_size_mb\"\xc6\x01\n\x10\x43reateJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x10\x63\x61lculation_mode\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x11\n\tuser_name\x18\x04 \x01(\t\x12\"\n\x15hazard_calculation_id\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08\x64\x61ta_dir\x18\x06 \x01(\t\x12\x0c\n\x04host\x18\x07 \x01(\tB\x18\n\x16_hazard_calculation_id\"7\n\x11\x43reateJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"2\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"4\n\x0eGetJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"\xe1\x02\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12*\n\x06states\x18\x04 \x03(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\x18\n\x10\x63\x61lculation_mode\x18\x05 \x01(\t\x12\x18\n\x10\x64\x65scription_text\x18\x06 \x01(\t\x12\x32\n\x0estart_min_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0estart_max_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03tag\x18\t \x01(\t\x12)\n\x05order\x18\n \x01(\x0e\x32\x1a.quakegrid.api.v1.JobOrder\x12\x14\n\x0cis_ascending\x18\x0b \x01(\x08\"P\n\x10ListJobsResponse\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.quakegrid.api.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x14TransitionJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"J\n\x15TransitionJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\x12\r\n\x05moved\x18\x02 \x01(\x08\"\x83\x01\n\x10UpdateJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x18\n\x0b\x64\x65scription\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08relevant\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\x0e\n\x0c_descriptionB\x0b\n\t_relevant\"7\n\x11UpdateJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"_\n\x10\x44\x65leteJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65lete_files\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\"\n\x11\x44\x65leteJobResponse\x12\r\n\x05paths\x18\x01 \x03(\t\"4\n\x0fShareJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"6\n\x10ShareJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"6\n\x11UnshareJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"8\n\x12UnshareJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"e\n\x11RenewLeaseRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12\x30\n\rlease_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"?\n\x12RenewLeaseResponse\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\"U\n\x10WatchJobsRequest\x12\x11\n\tuser_name\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_event_id\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_after_event_id\"{\n\x11WatchJobsResponse\x12\x31\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.JobSnapshotH\x00\x12+\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1a.quakegrid.api.v1.JobEventH\x00\x42\x06\n\x04kind\"Y\n\x0bJobSnapshot\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.quakegrid.api.v1.Job\x12\x13\n\x0bis_complete\x18\x02 \x01(\x08\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\x03\"\xd8\x01\n\x08JobEvent\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\told_state\x18\x04 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12-\n\tnew_state\x18\x05 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\"\n\x03job\x18\x06 \x01(\x0b\x32\x15.quakegrid.api.v1.Job*\xe0\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_CREATED\x10\x01\x12\x17\n\x13JOB_STATE_SUBMITTED\x10\x02\x12\x17\n\x13JOB_STATE_EXECUTING\x10\x03\x12\x16\n\x12JOB_STATE_COMPLETE\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x15\n\x11JOB_STATE_ABORTED\x10\x06\x12\x15\n\x11JOB_STATE_DELETED\x10\x07\x12\x14\n\x10JOB_STATE_SHARED\x10\x08*\xce\x01\n\x08JobOrder\x12\x19\n\x15JOB_ORDER_UNSPECIFIED\x10\x00\x12\x10\n\x0cJOB_ORDER_ID\x10\x01\x12\x18\n\x14JOB_ORDER_START_TIME\x10\x02\x12\x17\n\x13JOB_ORDER_USER_NAME\x10\x03\x12\x1e\n\x1aJOB_ORDER_CALCULATION_MODE\x10\x04\x12\x13\n\x0fJOB_ORDER_STATE\x10\x05\x12\x19\n\x15JOB_ORDER_DESCRIPTION\x10\x06\x12\x12\n\x0eJOB_ORDER_SIZE\x10\x07\x32\xe7\x06\n\x04Jobs\x12T\n\tCreateJob\x12\".quakegrid.api.v1.CreateJobRequest\x1a#.quakegrid.api.v1.CreateJobResponse\x12K\n\x06GetJob\x12\x1f.quakegrid.api.v1.GetJobRequest\x1a .quakegrid.api.v1.GetJobResponse\x12Q\n\x08ListJobs\x12!.quakegrid.api.v1.ListJobsRequest\x1a\".quakegrid.api.v1.ListJobsResponse\x12`\n\rTransitionJob\x12&.quakegrid.api.v1.TransitionJobRequest\x1a\'.quakegrid.api.v1.TransitionJobResponse\x12T\n\tUpdateJob\x12\".quakegrid.api.v1.UpdateJobRequest\x1a#.quakegrid.api.v1.UpdateJobResponse\x12T\n\tDeleteJob\x12\".quakegrid.api.v1.DeleteJobRequest\x1a#.quakegrid.api.v1.DeleteJobResponse\x12Q\n\x08ShareJob\x12!.quakegrid.api.v1.ShareJobRequest\x1a\".quakegrid.api.v1.ShareJobResponse\x12W\n\nUnshareJob\x12#.quakegrid.api.v1.UnshareJobRequest\x1a$.quakegrid.api.v1.UnshareJobResponse\x12W\n\nRenewLease\x12#.quakegrid.api.v1.RenewLeaseRequest\x1a$.quakegrid.api.v1.RenewLeaseResponse\x12V\n\tWatchJobs\x12\".quakegrid.api.v1.WatchJobsRequest\x1a#.quakegrid.api.v1.WatchJobsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.api.v1.jobs_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBSTATE']._serialized_start=1339
-  _globals['_JOBSTATE']._serialized_end=1563
-  _globals['_JOB']._serialized_start=83
-  _globals['_JOB']._serialized_end=481
-  _globals['_CREATEJOBREQUEST']._serialized_start=484
-  _globals['_CREATEJOBREQUEST']._serialized_end=682
-  _globals['_CREATEJOBRESPONSE']._serialized_start=684
-  _globals['_CREATEJOBRESPONSE']._serialized_end=739
-  _globals['_GETJOBREQUEST']._serialized_start=741
-  _globals['_GETJOBREQUEST']._serialized_end=791
-  _globals['_GETJOBRESPONSE']._serialized_start=793
-  _globals['_GETJOBRESPONSE']._serialized_end=845
-  _globals['_LISTJOBSREQUEST']._serialized_start=847
-  _globals['_LISTJOBSREQUEST']._serialized_end=966
-  _globals['_LISTJOBSRESPONSE']._serialized_start=968
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1048
-  _globals['_TRANSITIONJOBREQUEST']._serialized_start=1050
-  _globals['_TRANSITIONJOBREQUEST']._serialized_end=1147
-  _globals['_TRANSITIONJOBRESPONSE']._serialized_start=1149
-  _globals['_TRANSITIONJOBRESPONSE']._serialized_end=1223
-  _globals['_DELETEJOBREQUEST']._serialized_start=1225
-  _globals['_DELETEJOBREQUEST']._serialized_end=1300
-  _globals['_DELETEJOBRESPONSE']._serialized_start=1302
-  _globals['_DELETEJOBRESPONSE']._serialized_end=1336
-  _globals['_JOBS']._serialized_start=1566
-  _globals['_JOBS']._serialized_end=2002
+  _globals['_JOBSTATE']._serialized_start=2749
+  _globals['_JOBSTATE']._serialized_end=2973
+  _globals['_JOBORDER']._serialized_start=2976
+  _globals['_JOBORDER']._serialized_end=3182
+  _globals['_JOB']._serialized_start=115
+  _globals['_JOB']._serialized_end=531
+  _globals['_CREATEJOBREQUEST']._serialized_start=534
+  _globals['_CREATEJOBREQUEST']._serialized_end=732
+  _globals['_CREATEJOBRESPONSE']._serialized_start=734
+  _globals['_CREATEJOBRESPONSE']._serialized_end=789
+  _globals['_GETJOBREQUEST']._serialized_start=791
+  _globals['_GETJOBREQUEST']._serialized_end=841
+  _globals['_GETJOBRESPONSE']._serialized_start=843
+  _globals['_GETJOBRESPONSE']._serialized_end=895
+  _globals['_LISTJOBSREQUEST']._serialized_start=898
+  _globals['_LISTJOBSREQUEST']._serialized_end=1251
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1253
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1333
+  _globals['_TRANSITIONJOBREQUEST']._serialized_start=1335
+  _globals['_TRANSITIONJOBREQUEST']._serialized_end=1432
+  _globals['_TRANSITIONJOBRESPONSE']._serialized_start=1434
+  _globals['_TRANSITIONJOBRESPONSE']._serialized_end=1508
+  _globals['_UPDATEJOBREQUEST']._serialized_start=1511
+  _globals['_UPDATEJOBREQUEST']._serialized_end=1642
+  _globals['_UPDATEJOBRESPONSE']._serialized_start=1644
+  _globals['_UPDATEJOBRESPONSE']._serialized_end=1699
+  _globals['_DELETEJOBREQUEST']._serialized_start=1701
+  _globals['_DELETEJOBREQUEST']._serialized_end=1796
+  _globals['_DELETEJOBRESPONSE']._serialized_start=1798
+  _globals['_DELETEJOBRESPONSE']._serialized_end=1832
+  _globals['_SHAREJOBREQUEST']._serialized_start=1834
+  _globals['_SHAREJOBREQUEST']._serialized_end=1886
+  _globals['_SHAREJOBRESPONSE']._serialized_start=1888
+  _globals['_SHAREJOBRESPONSE']._serialized_end=1942
+  _globals['_UNSHAREJOBREQUEST']._serialized_start=1944
+  _globals['_UNSHAREJOBREQUEST']._serialized_end=1998
+  _globals['_UNSHAREJOBRESPONSE']._serialized_start=2000
+  _globals['_UNSHAREJOBRESPONSE']._serialized_end=2056
+  _globals['_RENEWLEASEREQUEST']._serialized_start=2058
+  _globals['_RENEWLEASEREQUEST']._serialized_end=2159
+  _globals['_RENEWLEASERESPONSE']._serialized_start=2161
+  _globals['_RENEWLEASERESPONSE']._serialized_end=2224
+  _globals['_WATCHJOBSREQUEST']._serialized_start=2226
+  _globals['_WATCHJOBSREQUEST']._serialized_end=2311
+  _globals['_WATCHJOBSRESPONSE']._serialized_start=2313
+  _globals['_WATCHJOBSRESPONSE']._serialized_end=2436
+  _globals['_JOBSNAPSHOT']._serialized_start=2438
+  _globals['_JOBSNAPSHOT']._serialized_end=2527
+  _globals['_JOBEVENT']._serialized_start=2530
+  _globals['_JOBEVENT']._serialized_end=2746
+  _globals['_JOBS']._serialized_start=3185
+  _globals['_JOBS']._serialized_end=4056
 # @@protoc_insertion_point(module_scope)

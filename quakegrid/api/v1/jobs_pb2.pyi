@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -50,6 +51,38 @@ JOB_STATE_DELETED: JobState.ValueType  # 7
 JOB_STATE_SHARED: JobState.ValueType  # 8
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
+class _JobOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_ORDER_UNSPECIFIED: _JobOrder.ValueType  # 0
+    """As JOB_ORDER_ID."""
+    JOB_ORDER_ID: _JobOrder.ValueType  # 1
+    JOB_ORDER_START_TIME: _JobOrder.ValueType  # 2
+    JOB_ORDER_USER_NAME: _JobOrder.ValueType  # 3
+    JOB_ORDER_CALCULATION_MODE: _JobOrder.ValueType  # 4
+    JOB_ORDER_STATE: _JobOrder.ValueType  # 5
+    JOB_ORDER_DESCRIPTION: _JobOrder.ValueType  # 6
+    JOB_ORDER_SIZE: _JobOrder.ValueType  # 7
+    """Jobs without a size count as 0."""
+
+class JobOrder(_JobOrder, metaclass=_JobOrderEnumTypeWrapper):
+    """What a list of jobs is sorted by; jobs that are equal in it by their ids."""
+
+JOB_ORDER_UNSPECIFIED: JobOrder.ValueType  # 0
+"""As JOB_ORDER_ID."""
+JOB_ORDER_ID: JobOrder.ValueType  # 1
+JOB_ORDER_START_TIME: JobOrder.ValueType  # 2
+JOB_ORDER_USER_NAME: JobOrder.ValueType  # 3
+JOB_ORDER_CALCULATION_MODE: JobOrder.ValueType  # 4
+JOB_ORDER_STATE: JobOrder.ValueType  # 5
+JOB_ORDER_DESCRIPTION: JobOrder.ValueType  # 6
+JOB_ORDER_SIZE: JobOrder.ValueType  # 7
+"""Jobs without a size count as 0."""
+Global___JobOrder: _TypeAlias = JobOrder  # noqa: Y015
+
 @_typing.final
 class Job(_message.Message):
     """One row of the job table."""
@@ -69,6 +102,7 @@ class Job(_message.Message):
     PID_FIELD_NUMBER: _builtins.int
     SIZE_MB_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
+    RELEVANT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     description: _builtins.str
     user_name: _builtins.str
@@ -86,6 +120,8 @@ class Job(_message.Message):
     """Size of the datastore, MB (1024 * 1024 bytes); absent until outputs are registered."""
     host: _builtins.str
     """Node of the driver."""
+    relevant: _builtins.bool
+    """False for workflows that may be purged."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -108,10 +144,11 @@ class Job(_message.Message):
         pid: _builtins.int | None = ...,
         size_mb: _builtins.float | None = ...,
         host: _builtins.str = ...,
+        relevant: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_hazard_calculation_id", b"_hazard_calculation_id", "_pid", b"_pid", "_size_mb", b"_size_mb", "hazard_calculation_id", b"hazard_calculation_id", "pid", b"pid", "size_mb", b"size_mb", "start_time", b"start_time", "stop_time", b"stop_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hazard_calculation_id", b"_hazard_calculation_id", "_pid", b"_pid", "_size_mb", b"_size_mb", "calculation_mode", b"calculation_mode", "description", b"description", "ds_calc_dir", b"ds_calc_dir", "hazard_calculation_id", b"hazard_calculation_id", "host", b"host", "id", b"id", "is_running", b"is_running", "pid", b"pid", "size_mb", b"size_mb", "start_time", b"start_time", "state", b"state", "stop_time", b"stop_time", "user_name", b"user_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hazard_calculation_id", b"_hazard_calculation_id", "_pid", b"_pid", "_size_mb", b"_size_mb", "calculation_mode", b"calculation_mode", "description", b"description", "ds_calc_dir", b"ds_calc_dir", "hazard_calculation_id", b"hazard_calculation_id", "host", b"host", "id", b"id", "is_running", b"is_running", "pid", b"pid", "relevant", b"relevant", "size_mb", b"size_mb", "start_time", b"start_time", "state", b"state", "stop_time", b"stop_time", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hazard_calculation_id: _TypeAlias = _typing.Literal["hazard_calculation_id"]  # noqa: Y015
     _WhichOneofArgType__hazard_calculation_id: _TypeAlias = _typing.Literal["_hazard_calculation_id", b"_hazard_calculation_id"]  # noqa: Y015
@@ -241,15 +278,39 @@ class ListJobsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     USER_NAME_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
+    CALCULATION_MODE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_TEXT_FIELD_NUMBER: _builtins.int
+    START_MIN_TIME_FIELD_NUMBER: _builtins.int
+    START_MAX_TIME_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    IS_ASCENDING_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """1 to 1000; 0 means 50."""
     page_token: _builtins.str
-    """From the last response; empty for the first page."""
+    """From the last response to a request with the same order; empty for the first page."""
     user_name: _builtins.str
     """Only jobs of this user; empty for all."""
+    calculation_mode: _builtins.str
+    """Only this mode, such as "classical"; empty for all."""
+    description_text: _builtins.str
+    """Only jobs whose description contains this text, in any case of letters; empty for all."""
+    tag: _builtins.str
+    """Only jobs with this tag; empty for all."""
+    order: Global___JobOrder.ValueType
+    is_ascending: _builtins.bool
+    """Smallest first; the default is largest first."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
         """Only these states; empty for all but DELETED."""
+
+    @_builtins.property
+    def start_min_time(self) -> _timestamp_pb2.Timestamp:
+        """Only jobs that started at this time or later."""
+
+    @_builtins.property
+    def start_max_time(self) -> _timestamp_pb2.Timestamp:
+        """Only jobs that started before this time."""
 
     def __init__(
         self,
@@ -258,10 +319,17 @@ class ListJobsRequest(_message.Message):
         page_token: _builtins.str = ...,
         user_name: _builtins.str = ...,
         states: _abc.Iterable[Global___JobState.ValueType] | None = ...,
+        calculation_mode: _builtins.str = ...,
+        description_text: _builtins.str = ...,
+        start_min_time: _timestamp_pb2.Timestamp | None = ...,
+        start_max_time: _timestamp_pb2.Timestamp | None = ...,
+        tag: _builtins.str = ...,
+        order: Global___JobOrder.ValueType = ...,
+        is_ascending: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_max_time", b"start_max_time", "start_min_time", b"start_min_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "states", b"states", "user_name", b"user_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calculation_mode", b"calculation_mode", "description_text", b"description_text", "is_ascending", b"is_ascending", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "start_max_time", b"start_max_time", "start_min_time", b"start_min_time", "states", b"states", "tag", b"tag", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -342,26 +410,88 @@ class TransitionJobResponse(_message.Message):
 Global___TransitionJobResponse: _TypeAlias = TransitionJobResponse  # noqa: Y015
 
 @_typing.final
+class UpdateJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    RELEVANT_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.int
+    user_name: _builtins.str
+    """Who asks; only the owner may change a job."""
+    description: _builtins.str
+    """Absent: unchanged."""
+    relevant: _builtins.bool
+    """Absent: unchanged."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.int = ...,
+        user_name: _builtins.str = ...,
+        description: _builtins.str | None = ...,
+        relevant: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_relevant", b"_relevant", "description", b"description", "relevant", b"relevant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_relevant", b"_relevant", "description", b"description", "job_id", b"job_id", "relevant", b"relevant", "user_name", b"user_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
+    _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__relevant: _TypeAlias = _typing.Literal["relevant"]  # noqa: Y015
+    _WhichOneofArgType__relevant: _TypeAlias = _typing.Literal["_relevant", b"_relevant"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__relevant) -> _WhichOneofReturnType__relevant | None: ...
+
+Global___UpdateJobRequest: _TypeAlias = UpdateJobRequest  # noqa: Y015
+
+@_typing.final
+class UpdateJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job: ...
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateJobResponse: _TypeAlias = UpdateJobResponse  # noqa: Y015
+
+@_typing.final
 class DeleteJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     USER_NAME_FIELD_NUMBER: _builtins.int
     DELETE_FILES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     user_name: _builtins.str
     """Who asks; only the owner may delete."""
     delete_files: _builtins.bool
+    request_id: _builtins.str
+    """Unique text chosen by the caller, at most 64 characters."""
     def __init__(
         self,
         *,
         job_id: _builtins.int = ...,
         user_name: _builtins.str = ...,
         delete_files: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_files", b"delete_files", "job_id", b"job_id", "user_name", b"user_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_files", b"delete_files", "job_id", b"job_id", "request_id", b"request_id", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -388,3 +518,265 @@ class DeleteJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteJobResponse: _TypeAlias = DeleteJobResponse  # noqa: Y015
+
+@_typing.final
+class ShareJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.int
+    user_name: _builtins.str
+    """Who asks; only the owner may share."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.int = ...,
+        user_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "user_name", b"user_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareJobRequest: _TypeAlias = ShareJobRequest  # noqa: Y015
+
+@_typing.final
+class ShareJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job: ...
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareJobResponse: _TypeAlias = ShareJobResponse  # noqa: Y015
+
+@_typing.final
+class UnshareJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.int
+    user_name: _builtins.str
+    """Who asks; only the owner may take it back."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.int = ...,
+        user_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "user_name", b"user_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnshareJobRequest: _TypeAlias = UnshareJobRequest  # noqa: Y015
+
+@_typing.final
+class UnshareJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job: ...
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnshareJobResponse: _TypeAlias = UnshareJobResponse  # noqa: Y015
+
+@_typing.final
+class RenewLeaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    LEASE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.int
+    holder: _builtins.str
+    """The driver, such as "node1/4711"; the same in all renewals."""
+    @_builtins.property
+    def lease_timeout(self) -> _duration_pb2.Duration:
+        """How long the lease holds from now on, 1 s to 1 day."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.int = ...,
+        holder: _builtins.str = ...,
+        lease_timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_timeout", b"lease_timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "job_id", b"job_id", "lease_timeout", b"lease_timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewLeaseRequest: _TypeAlias = RenewLeaseRequest  # noqa: Y015
+
+@_typing.final
+class RenewLeaseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    state: Global___JobState.ValueType
+    """When it is final the job has ended and holds no lease any more."""
+    def __init__(
+        self,
+        *,
+        state: Global___JobState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewLeaseResponse: _TypeAlias = RenewLeaseResponse  # noqa: Y015
+
+@_typing.final
+class WatchJobsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    AFTER_EVENT_ID_FIELD_NUMBER: _builtins.int
+    user_name: _builtins.str
+    """Only jobs of this user; empty for all."""
+    after_event_id: _builtins.int
+    """Go on after this event, if the dbserver still has those that follow; else, and when absent, start with
+    the jobs that there are.
+    """
+    def __init__(
+        self,
+        *,
+        user_name: _builtins.str = ...,
+        after_event_id: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_event_id", b"_after_event_id", "after_event_id", b"after_event_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_event_id", b"_after_event_id", "after_event_id", b"after_event_id", "user_name", b"user_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_event_id: _TypeAlias = _typing.Literal["after_event_id"]  # noqa: Y015
+    _WhichOneofArgType__after_event_id: _TypeAlias = _typing.Literal["_after_event_id", b"_after_event_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_event_id) -> _WhichOneofReturnType__after_event_id | None: ...
+
+Global___WatchJobsRequest: _TypeAlias = WatchJobsRequest  # noqa: Y015
+
+@_typing.final
+class WatchJobsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def snapshot(self) -> Global___JobSnapshot: ...
+    @_builtins.property
+    def event(self) -> Global___JobEvent: ...
+    def __init__(
+        self,
+        *,
+        snapshot: Global___JobSnapshot | None = ...,
+        event: Global___JobEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "kind", b"kind", "snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "kind", b"kind", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["snapshot", "event"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___WatchJobsResponse: _TypeAlias = WatchJobsResponse  # noqa: Y015
+
+@_typing.final
+class JobSnapshot(_message.Message):
+    """The jobs that there are, but the deleted ones, newest first; what came before is void."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    IS_COMPLETE_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    is_complete: _builtins.bool
+    """The last part; events that follow have happened after it."""
+    event_id: _builtins.int
+    """The last event that the snapshot contains."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]: ...
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___Job] | None = ...,
+        is_complete: _builtins.bool = ...,
+        event_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "is_complete", b"is_complete", "jobs", b"jobs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobSnapshot: _TypeAlias = JobSnapshot  # noqa: Y015
+
+@_typing.final
+class JobEvent(_message.Message):
+    """One change of a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    OLD_STATE_FIELD_NUMBER: _builtins.int
+    NEW_STATE_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Grows with every event."""
+    job_id: _builtins.int
+    old_state: Global___JobState.ValueType
+    """UNSPECIFIED: the job was created."""
+    new_state: Global___JobState.ValueType
+    """UNSPECIFIED: the job's row was deleted."""
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """The job as it is when this message is sent; absent when its row is gone."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        job_id: _builtins.int = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+        old_state: Global___JobState.ValueType = ...,
+        new_state: Global___JobState.ValueType = ...,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "id", b"id", "job", b"job", "job_id", b"job_id", "new_state", b"new_state", "old_state", b"old_state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobEvent: _TypeAlias = JobEvent  # noqa: Y015

@@ -55,10 +55,35 @@ class JobsStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.TransitionJobRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.TransitionJobResponse.FromString,
                 _registered_method=True)
+        self.UpdateJob = channel.unary_unary(
+                '/quakegrid.api.v1.Jobs/UpdateJob',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UpdateJobRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UpdateJobResponse.FromString,
+                _registered_method=True)
         self.DeleteJob = channel.unary_unary(
                 '/quakegrid.api.v1.Jobs/DeleteJob',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.DeleteJobRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.DeleteJobResponse.FromString,
+                _registered_method=True)
+        self.ShareJob = channel.unary_unary(
+                '/quakegrid.api.v1.Jobs/ShareJob',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.ShareJobRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.ShareJobResponse.FromString,
+                _registered_method=True)
+        self.UnshareJob = channel.unary_unary(
+                '/quakegrid.api.v1.Jobs/UnshareJob',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UnshareJobRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UnshareJobResponse.FromString,
+                _registered_method=True)
+        self.RenewLease = channel.unary_unary(
+                '/quakegrid.api.v1.Jobs/RenewLease',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.RenewLeaseRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.RenewLeaseResponse.FromString,
+                _registered_method=True)
+        self.WatchJobs = channel.unary_stream(
+                '/quakegrid.api.v1.Jobs/WatchJobs',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsResponse.FromString,
                 _registered_method=True)
 
 
@@ -82,7 +107,8 @@ class JobsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Called by command lines and the web. Newest first, deleted jobs left out unless asked for.
+        """Called by command lines and the web. Newest first unless asked otherwise, deleted jobs left out unless
+        asked for. INVALID_ARGUMENT: a page token of another list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,9 +122,52 @@ class JobsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateJob(self, request, context):
+        """Called by command lines and the web. Changes what people say of a job. Repeating it changes nothing.
+        NOT_FOUND; FAILED_PRECONDITION: it belongs to another user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteJob(self, request, context):
         """Called by command lines. Deletes the rows of a job and, if asked, its datastore files on the
-        dbserver's node. NOT_FOUND; FAILED_PRECONDITION: it runs, has dependent jobs or belongs to another user.
+        dbserver's node. A repeated request_id returns the first answer. INVALID_ARGUMENT: no request_id;
+        NOT_FOUND; FAILED_PRECONDITION: it runs, has dependent jobs or belongs to another user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShareJob(self, request, context):
+        """Called by command lines and the web. Makes a complete job visible to all users. Repeating it changes
+        nothing. NOT_FOUND; FAILED_PRECONDITION: it is not complete, or belongs to another user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnshareJob(self, request, context):
+        """Called by command lines and the web. Takes ShareJob back; the job is complete again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewLease(self, request, context):
+        """Called by drivers, every few seconds, for each job that they run or that waits for its turn. The first
+        call opens the lease. When lease_timeout has passed without another one, the job becomes FAILED with a
+        log line that says why. Time in which the dbserver does not run does not count. Jobs that nobody holds
+        a lease of are not judged. Cheap: only the first renewal is written.
+        NOT_FOUND; INVALID_ARGUMENT: lease_timeout is out of range; FAILED_PRECONDITION: another holder has it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchJobs(self, request, context):
+        """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
+        which it was made, none left out and none twice; ends only with the call. RESOURCE_EXHAUSTED: too many watch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,10 +196,35 @@ def add_JobsServicer_to_server(servicer, server):
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.TransitionJobRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.TransitionJobResponse.SerializeToString,
             ),
+            'UpdateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateJob,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UpdateJobRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UpdateJobResponse.SerializeToString,
+            ),
             'DeleteJob': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteJob,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.DeleteJobRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.DeleteJobResponse.SerializeToString,
+            ),
+            'ShareJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShareJob,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.ShareJobRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.ShareJobResponse.SerializeToString,
+            ),
+            'UnshareJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnshareJob,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UnshareJobRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UnshareJobResponse.SerializeToString,
+            ),
+            'RenewLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewLease,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.RenewLeaseRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.RenewLeaseResponse.SerializeToString,
+            ),
+            'WatchJobs': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchJobs,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -253,6 +347,33 @@ class Jobs:
             _registered_method=True)
 
     @staticmethod
+    def UpdateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Jobs/UpdateJob',
+            quakegrid_dot_api_dot_v1_dot_jobs__pb2.UpdateJobRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_jobs__pb2.UpdateJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteJob(request,
             target,
             options=(),
@@ -269,6 +390,114 @@ class Jobs:
             '/quakegrid.api.v1.Jobs/DeleteJob',
             quakegrid_dot_api_dot_v1_dot_jobs__pb2.DeleteJobRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_jobs__pb2.DeleteJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShareJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Jobs/ShareJob',
+            quakegrid_dot_api_dot_v1_dot_jobs__pb2.ShareJobRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_jobs__pb2.ShareJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnshareJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Jobs/UnshareJob',
+            quakegrid_dot_api_dot_v1_dot_jobs__pb2.UnshareJobRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_jobs__pb2.UnshareJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Jobs/RenewLease',
+            quakegrid_dot_api_dot_v1_dot_jobs__pb2.RenewLeaseRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_jobs__pb2.RenewLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/quakegrid.api.v1.Jobs/WatchJobs',
+            quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

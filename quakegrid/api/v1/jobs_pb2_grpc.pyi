@@ -40,14 +40,38 @@ class JobsStub:
     GetJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]
     """Called by everyone. NOT_FOUND: no such job. A negative id is upstream's "nth last", deleted jobs left out."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]
-    """Called by command lines and the web. Newest first, deleted jobs left out unless asked for."""
+    """Called by command lines and the web. Newest first unless asked otherwise, deleted jobs left out unless
+    asked for. INVALID_ARGUMENT: a page token of another list.
+    """
     TransitionJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.TransitionJobRequest, _jobs_pb2.TransitionJobResponse]
     """Called by drivers and the broker. Moves a job to another state if the move is legal. Repeating a move
     into the state that the job is in changes nothing. NOT_FOUND; FAILED_PRECONDITION: illegal move.
     """
+    UpdateJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.UpdateJobRequest, _jobs_pb2.UpdateJobResponse]
+    """Called by command lines and the web. Changes what people say of a job. Repeating it changes nothing.
+    NOT_FOUND; FAILED_PRECONDITION: it belongs to another user.
+    """
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.DeleteJobRequest, _jobs_pb2.DeleteJobResponse]
     """Called by command lines. Deletes the rows of a job and, if asked, its datastore files on the
-    dbserver's node. NOT_FOUND; FAILED_PRECONDITION: it runs, has dependent jobs or belongs to another user.
+    dbserver's node. A repeated request_id returns the first answer. INVALID_ARGUMENT: no request_id;
+    NOT_FOUND; FAILED_PRECONDITION: it runs, has dependent jobs or belongs to another user.
+    """
+    ShareJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ShareJobRequest, _jobs_pb2.ShareJobResponse]
+    """Called by command lines and the web. Makes a complete job visible to all users. Repeating it changes
+    nothing. NOT_FOUND; FAILED_PRECONDITION: it is not complete, or belongs to another user.
+    """
+    UnshareJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.UnshareJobRequest, _jobs_pb2.UnshareJobResponse]
+    """Called by command lines and the web. Takes ShareJob back; the job is complete again."""
+    RenewLease: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.RenewLeaseRequest, _jobs_pb2.RenewLeaseResponse]
+    """Called by drivers, every few seconds, for each job that they run or that waits for its turn. The first
+    call opens the lease. When lease_timeout has passed without another one, the job becomes FAILED with a
+    log line that says why. Time in which the dbserver does not run does not count. Jobs that nobody holds
+    a lease of are not judged. Cheap: only the first renewal is written.
+    NOT_FOUND; INVALID_ARGUMENT: lease_timeout is out of range; FAILED_PRECONDITION: another holder has it.
+    """
+    WatchJobs: _grpc.UnaryStreamMultiCallable[_jobs_pb2.WatchJobsRequest, _jobs_pb2.WatchJobsResponse]
+    """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
+    which it was made, none left out and none twice; ends only with the call. RESOURCE_EXHAUSTED: too many watch.
     """
 
 @_typing.type_check_only
@@ -62,14 +86,38 @@ class JobsAsyncStub(JobsStub):
     GetJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]  # type: ignore[assignment]
     """Called by everyone. NOT_FOUND: no such job. A negative id is upstream's "nth last", deleted jobs left out."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Called by command lines and the web. Newest first, deleted jobs left out unless asked for."""
+    """Called by command lines and the web. Newest first unless asked otherwise, deleted jobs left out unless
+    asked for. INVALID_ARGUMENT: a page token of another list.
+    """
     TransitionJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.TransitionJobRequest, _jobs_pb2.TransitionJobResponse]  # type: ignore[assignment]
     """Called by drivers and the broker. Moves a job to another state if the move is legal. Repeating a move
     into the state that the job is in changes nothing. NOT_FOUND; FAILED_PRECONDITION: illegal move.
     """
+    UpdateJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.UpdateJobRequest, _jobs_pb2.UpdateJobResponse]  # type: ignore[assignment]
+    """Called by command lines and the web. Changes what people say of a job. Repeating it changes nothing.
+    NOT_FOUND; FAILED_PRECONDITION: it belongs to another user.
+    """
     DeleteJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.DeleteJobRequest, _jobs_pb2.DeleteJobResponse]  # type: ignore[assignment]
     """Called by command lines. Deletes the rows of a job and, if asked, its datastore files on the
-    dbserver's node. NOT_FOUND; FAILED_PRECONDITION: it runs, has dependent jobs or belongs to another user.
+    dbserver's node. A repeated request_id returns the first answer. INVALID_ARGUMENT: no request_id;
+    NOT_FOUND; FAILED_PRECONDITION: it runs, has dependent jobs or belongs to another user.
+    """
+    ShareJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ShareJobRequest, _jobs_pb2.ShareJobResponse]  # type: ignore[assignment]
+    """Called by command lines and the web. Makes a complete job visible to all users. Repeating it changes
+    nothing. NOT_FOUND; FAILED_PRECONDITION: it is not complete, or belongs to another user.
+    """
+    UnshareJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.UnshareJobRequest, _jobs_pb2.UnshareJobResponse]  # type: ignore[assignment]
+    """Called by command lines and the web. Takes ShareJob back; the job is complete again."""
+    RenewLease: _aio.UnaryUnaryMultiCallable[_jobs_pb2.RenewLeaseRequest, _jobs_pb2.RenewLeaseResponse]  # type: ignore[assignment]
+    """Called by drivers, every few seconds, for each job that they run or that waits for its turn. The first
+    call opens the lease. When lease_timeout has passed without another one, the job becomes FAILED with a
+    log line that says why. Time in which the dbserver does not run does not count. Jobs that nobody holds
+    a lease of are not judged. Cheap: only the first renewal is written.
+    NOT_FOUND; INVALID_ARGUMENT: lease_timeout is out of range; FAILED_PRECONDITION: another holder has it.
+    """
+    WatchJobs: _aio.UnaryStreamMultiCallable[_jobs_pb2.WatchJobsRequest, _jobs_pb2.WatchJobsResponse]  # type: ignore[assignment]
+    """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
+    which it was made, none left out and none twice; ends only with the call. RESOURCE_EXHAUSTED: too many watch.
     """
 
 class JobsServicer(metaclass=_abc_1.ABCMeta):
@@ -99,7 +147,9 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.ListJobsResponse, _abc.Awaitable[_jobs_pb2.ListJobsResponse]]:
-        """Called by command lines and the web. Newest first, deleted jobs left out unless asked for."""
+        """Called by command lines and the web. Newest first unless asked otherwise, deleted jobs left out unless
+        asked for. INVALID_ARGUMENT: a page token of another list.
+        """
 
     @_abc_1.abstractmethod
     def TransitionJob(
@@ -112,13 +162,65 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def UpdateJob(
+        self,
+        request: _jobs_pb2.UpdateJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.UpdateJobResponse, _abc.Awaitable[_jobs_pb2.UpdateJobResponse]]:
+        """Called by command lines and the web. Changes what people say of a job. Repeating it changes nothing.
+        NOT_FOUND; FAILED_PRECONDITION: it belongs to another user.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteJob(
         self,
         request: _jobs_pb2.DeleteJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.DeleteJobResponse, _abc.Awaitable[_jobs_pb2.DeleteJobResponse]]:
         """Called by command lines. Deletes the rows of a job and, if asked, its datastore files on the
-        dbserver's node. NOT_FOUND; FAILED_PRECONDITION: it runs, has dependent jobs or belongs to another user.
+        dbserver's node. A repeated request_id returns the first answer. INVALID_ARGUMENT: no request_id;
+        NOT_FOUND; FAILED_PRECONDITION: it runs, has dependent jobs or belongs to another user.
+        """
+
+    @_abc_1.abstractmethod
+    def ShareJob(
+        self,
+        request: _jobs_pb2.ShareJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.ShareJobResponse, _abc.Awaitable[_jobs_pb2.ShareJobResponse]]:
+        """Called by command lines and the web. Makes a complete job visible to all users. Repeating it changes
+        nothing. NOT_FOUND; FAILED_PRECONDITION: it is not complete, or belongs to another user.
+        """
+
+    @_abc_1.abstractmethod
+    def UnshareJob(
+        self,
+        request: _jobs_pb2.UnshareJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.UnshareJobResponse, _abc.Awaitable[_jobs_pb2.UnshareJobResponse]]:
+        """Called by command lines and the web. Takes ShareJob back; the job is complete again."""
+
+    @_abc_1.abstractmethod
+    def RenewLease(
+        self,
+        request: _jobs_pb2.RenewLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.RenewLeaseResponse, _abc.Awaitable[_jobs_pb2.RenewLeaseResponse]]:
+        """Called by drivers, every few seconds, for each job that they run or that waits for its turn. The first
+        call opens the lease. When lease_timeout has passed without another one, the job becomes FAILED with a
+        log line that says why. Time in which the dbserver does not run does not count. Jobs that nobody holds
+        a lease of are not judged. Cheap: only the first renewal is written.
+        NOT_FOUND; INVALID_ARGUMENT: lease_timeout is out of range; FAILED_PRECONDITION: another holder has it.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchJobs(
+        self,
+        request: _jobs_pb2.WatchJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_jobs_pb2.WatchJobsResponse], _abc.AsyncIterator[_jobs_pb2.WatchJobsResponse]]:
+        """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
+        which it was made, none left out and none twice; ends only with the call. RESOURCE_EXHAUSTED: too many watch.
         """
 
 def add_JobsServicer_to_server(servicer: JobsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

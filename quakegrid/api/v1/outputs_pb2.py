@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1equakegrid/api/v1/outputs.proto\x12\x10quakegrid.api.v1\"l\n\x06Output\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x0e\n\x06\x64s_key\x18\x04 \x01(\t\x12\x14\n\x07size_mb\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_size_mb\"K\n\x12ListOutputsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x13ListOutputsResponse\x12)\n\x07outputs\x18\x01 \x03(\x0b\x32\x18.quakegrid.api.v1.Output\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2e\n\x07Outputs\x12Z\n\x0bListOutputs\x12$.quakegrid.api.v1.ListOutputsRequest\x1a%.quakegrid.api.v1.ListOutputsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1equakegrid/api/v1/outputs.proto\x12\x10quakegrid.api.v1\"l\n\x06Output\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x0e\n\x06\x64s_key\x18\x04 \x01(\t\x12\x14\n\x07size_mb\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_size_mb\"K\n\x12ListOutputsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x13ListOutputsResponse\x12)\n\x07outputs\x18\x01 \x03(\x0b\x32\x18.quakegrid.api.v1.Output\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x10GetOutputRequest\x12\x11\n\toutput_id\x18\x01 \x01(\x03\"=\n\x11GetOutputResponse\x12(\n\x06output\x18\x01 \x01(\x0b\x32\x18.quakegrid.api.v1.Output\"\x82\x01\n\x16RegisterOutputsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12)\n\x07outputs\x18\x03 \x03(\x0b\x32\x18.quakegrid.api.v1.Output\x12\x19\n\x11\x64\x61tastore_size_mb\x18\x04 \x01(\x01\"D\n\x17RegisterOutputsResponse\x12)\n\x07outputs\x18\x01 \x03(\x0b\x32\x18.quakegrid.api.v1.Output2\xa3\x02\n\x07Outputs\x12Z\n\x0bListOutputs\x12$.quakegrid.api.v1.ListOutputsRequest\x1a%.quakegrid.api.v1.ListOutputsResponse\x12T\n\tGetOutput\x12\".quakegrid.api.v1.GetOutputRequest\x1a#.quakegrid.api.v1.GetOutputResponse\x12\x66\n\x0fRegisterOutputs\x12(.quakegrid.api.v1.RegisterOutputsRequest\x1a).quakegrid.api.v1.RegisterOutputsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTOUTPUTSREQUEST']._serialized_end=237
   _globals['_LISTOUTPUTSRESPONSE']._serialized_start=239
   _globals['_LISTOUTPUTSRESPONSE']._serialized_end=328
-  _globals['_OUTPUTS']._serialized_start=330
-  _globals['_OUTPUTS']._serialized_end=431
+  _globals['_GETOUTPUTREQUEST']._serialized_start=330
+  _globals['_GETOUTPUTREQUEST']._serialized_end=367
+  _globals['_GETOUTPUTRESPONSE']._serialized_start=369
+  _globals['_GETOUTPUTRESPONSE']._serialized_end=430
+  _globals['_REGISTEROUTPUTSREQUEST']._serialized_start=433
+  _globals['_REGISTEROUTPUTSREQUEST']._serialized_end=563
+  _globals['_REGISTEROUTPUTSRESPONSE']._serialized_start=565
+  _globals['_REGISTEROUTPUTSRESPONSE']._serialized_end=633
+  _globals['_OUTPUTS']._serialized_start=636
+  _globals['_OUTPUTS']._serialized_end=927
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,16 @@ class OutputsStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_outputs__pb2.ListOutputsRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_outputs__pb2.ListOutputsResponse.FromString,
                 _registered_method=True)
+        self.GetOutput = channel.unary_unary(
+                '/quakegrid.api.v1.Outputs/GetOutput',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_outputs__pb2.GetOutputRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_outputs__pb2.GetOutputResponse.FromString,
+                _registered_method=True)
+        self.RegisterOutputs = channel.unary_unary(
+                '/quakegrid.api.v1.Outputs/RegisterOutputs',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_outputs__pb2.RegisterOutputsRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_outputs__pb2.RegisterOutputsResponse.FromString,
+                _registered_method=True)
 
 
 class OutputsServicer:
@@ -53,6 +63,21 @@ class OutputsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOutput(self, request, context):
+        """Called by command lines and the web. NOT_FOUND: no such output.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterOutputs(self, request, context):
+        """Called by drivers. Adds outputs to a job and sets the size of its datastore. A repeated request_id
+        returns the first answer. INVALID_ARGUMENT: no request_id; NOT_FOUND: no such job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OutputsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +85,16 @@ def add_OutputsServicer_to_server(servicer, server):
                     servicer.ListOutputs,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_outputs__pb2.ListOutputsRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_outputs__pb2.ListOutputsResponse.SerializeToString,
+            ),
+            'GetOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOutput,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_outputs__pb2.GetOutputRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_outputs__pb2.GetOutputResponse.SerializeToString,
+            ),
+            'RegisterOutputs': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterOutputs,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_outputs__pb2.RegisterOutputsRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_outputs__pb2.RegisterOutputsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +125,60 @@ class Outputs:
             '/quakegrid.api.v1.Outputs/ListOutputs',
             quakegrid_dot_api_dot_v1_dot_outputs__pb2.ListOutputsRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_outputs__pb2.ListOutputsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Outputs/GetOutput',
+            quakegrid_dot_api_dot_v1_dot_outputs__pb2.GetOutputRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_outputs__pb2.GetOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterOutputs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Outputs/RegisterOutputs',
+            quakegrid_dot_api_dot_v1_dot_outputs__pb2.RegisterOutputsRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_outputs__pb2.RegisterOutputsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,12 @@ class OutputsStub:
     def __new__(cls, channel: _aio.Channel) -> OutputsAsyncStub: ...
     ListOutputs: _grpc.UnaryUnaryMultiCallable[_outputs_pb2.ListOutputsRequest, _outputs_pb2.ListOutputsResponse]
     """Called by command lines and the web. By id. NOT_FOUND: no such job."""
+    GetOutput: _grpc.UnaryUnaryMultiCallable[_outputs_pb2.GetOutputRequest, _outputs_pb2.GetOutputResponse]
+    """Called by command lines and the web. NOT_FOUND: no such output."""
+    RegisterOutputs: _grpc.UnaryUnaryMultiCallable[_outputs_pb2.RegisterOutputsRequest, _outputs_pb2.RegisterOutputsResponse]
+    """Called by drivers. Adds outputs to a job and sets the size of its datastore. A repeated request_id
+    returns the first answer. INVALID_ARGUMENT: no request_id; NOT_FOUND: no such job.
+    """
 
 @_typing.type_check_only
 class OutputsAsyncStub(OutputsStub):
@@ -43,6 +49,12 @@ class OutputsAsyncStub(OutputsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListOutputs: _aio.UnaryUnaryMultiCallable[_outputs_pb2.ListOutputsRequest, _outputs_pb2.ListOutputsResponse]  # type: ignore[assignment]
     """Called by command lines and the web. By id. NOT_FOUND: no such job."""
+    GetOutput: _aio.UnaryUnaryMultiCallable[_outputs_pb2.GetOutputRequest, _outputs_pb2.GetOutputResponse]  # type: ignore[assignment]
+    """Called by command lines and the web. NOT_FOUND: no such output."""
+    RegisterOutputs: _aio.UnaryUnaryMultiCallable[_outputs_pb2.RegisterOutputsRequest, _outputs_pb2.RegisterOutputsResponse]  # type: ignore[assignment]
+    """Called by drivers. Adds outputs to a job and sets the size of its datastore. A repeated request_id
+    returns the first answer. INVALID_ARGUMENT: no request_id; NOT_FOUND: no such job.
+    """
 
 class OutputsServicer(metaclass=_abc_1.ABCMeta):
     """Outputs of jobs: what a datastore holds for export. Served by the dbserver."""
@@ -54,5 +66,23 @@ class OutputsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_outputs_pb2.ListOutputsResponse, _abc.Awaitable[_outputs_pb2.ListOutputsResponse]]:
         """Called by command lines and the web. By id. NOT_FOUND: no such job."""
+
+    @_abc_1.abstractmethod
+    def GetOutput(
+        self,
+        request: _outputs_pb2.GetOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_outputs_pb2.GetOutputResponse, _abc.Awaitable[_outputs_pb2.GetOutputResponse]]:
+        """Called by command lines and the web. NOT_FOUND: no such output."""
+
+    @_abc_1.abstractmethod
+    def RegisterOutputs(
+        self,
+        request: _outputs_pb2.RegisterOutputsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_outputs_pb2.RegisterOutputsResponse, _abc.Awaitable[_outputs_pb2.RegisterOutputsResponse]]:
+        """Called by drivers. Adds outputs to a job and sets the size of its datastore. A repeated request_id
+        returns the first answer. INVALID_ARGUMENT: no request_id; NOT_FOUND: no such job.
+        """
 
 def add_OutputsServicer_to_server(servicer: OutputsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,104 @@
+"""Commands `db ...`: care of the job database, through the dbserver that owns it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from quakegrid import errors
+from quakegrid.cli import options, render
+from quakegrid.database_care import DatabaseCare
+from quakegrid.jobs import DbClient
+
+MB = 1 << 20
+
+
+@click.group()
+def db() -> None:
+    """Back up, check and query the job database."""
+
+
+def _client() -> DbClient:
+    return DbClient(options.cluster_settings())
+
+
+@db.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+def backup(file: Path) -> None:
+    """Copy the database to a new FILE on this machine, while calculations go on.
+
+    To restore it: `quakegrid down`, put FILE in the place of the database (`quakegrid db info` names
+    it), remove files of the same name that end in -wal and -shm, `quakegrid up`.
+    """
+    with closing(_client()) as database:
+        stored_bytes = DatabaseCare(database).backup(file.expanduser().absolute())
+    click.echo(f"{file}: {stored_bytes / MB:.1f} MB", err=True)
+
+
+@db.command()
+@options.output_option
+def check(output: str) -> None:
+    """Look for damage in the whole database; exit code 1 if there is some."""
+    with closing(_client()) as database:
+        problems = DatabaseCare(database).check()
+    if output == "json":
+        render.print_json({"problems": problems})
+    for problem in problems if output != "json" else []:
+        click.echo(problem)
+    if problems:
+        raise errors.QuakeGridError(
+            f"{len(problems)} problems found; stop the cluster and put a backup in the database's place"
+        )
+    click.echo("no damage found", err=True)
+
+
+@db.command()
+def vacuum() -> None:
+    """Give room that is no longer used back to the disk; nothing is written meanwhile."""
+    with closing(_client()) as database:
+        before_bytes, after_bytes = DatabaseCare(database).vacuum()
+    click.echo(f"{before_bytes / MB:.1f} MB before, {after_bytes / MB:.1f} MB now", err=True)
+
+
+@db.command()
+@options.output_option
+def info(output: str) -> None:
+    """Show what the database holds and what it takes."""
+    with closing(_client()) as database:
+        render.print_record(output, DatabaseCare(database).info())
+
+
+@db.command()
+@click.argument("sql", metavar="SQL")
+@click.argument("parameters", metavar="[VALUE]...", nargs=-1)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="At most so many rows."
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0, 60, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Give up after so many seconds.",
+)
+@options.output_option
+def query(sql: str, parameters: tuple[str, ...], limit: int, timeout_s: float, output: str) -> None:
+    """Run one SELECT, or a PRAGMA that informs; VALUEs stand for the ? in it. Nothing can be changed.
+
+    Example: quakegrid db query "SELECT status, count(*) FROM job GROUP BY status"
+    """
+    with closing(_client()) as database:
+        table, is_truncated = DatabaseCare(database).query(sql, parameters, limit=limit, timeout_s=timeout_s)
+    rows = [[value.hex() if isinstance(value, bytes) else value for value in row] for row in table.rows]
+    if output == "json":
+        render.print_json({"columns": table.fields, "rows": rows, "is_truncated": is_truncated})
+    elif output == "quiet":
+        for row in rows:
+            click.echo(render.cell(row[0]))
+    else:
+        render.print_table(rows, table.fields)
+    if is_truncated:
+        click.echo(f"there are more than {limit} rows; raise --limit", err=True)

@@ -1,0 +1,138 @@
+"""The Admin service: care of the database file."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from quakegrid import values
+from quakegrid.api.v1 import admin_pb2 as pb
+from quakegrid.api.v1 import admin_pb2_grpc, engine_calls_pb2
+from quakegrid.errors import UsageError
+from services.dbserver import actions, faults, pages
+from services.dbserver.database import Readers, Session
+from services.dbserver.housekeeping import Retention
+from services.dbserver.writer import Writer
+
+ROWS = pages.PageSize(default=1000, largest=10_000)
+DEFAULT_QUERY_S = 10.0
+LONGEST_QUERY_S = 60.0
+CHUNK_BYTES = 1 << 20
+
+
+class AdminServicer(admin_pb2_grpc.AdminServicer):
+    """Answers calls about the file as such."""
+
+    def __init__(self, readers: Readers, writer: Writer, retention: Retention) -> None:
+        self._readers = readers
+        self._writer = writer
+        self._retention = retention
+
+    def GetDatabaseInfo(  # noqa: N802  named in the proto
+        self, _request: pb.GetDatabaseInfoRequest, _context: grpc.ServicerContext
+    ) -> pb.GetDatabaseInfoResponse:
+        """What the file holds and what it takes."""
+        session = self._readers.session()
+        path = session.path
+        return pb.GetDatabaseInfoResponse(
+            path=str(path),
+            file_bytes=_size(path),
+            wal_bytes=_size(path.with_name(f"{path.name}-wal")),
+            free_bytes=_number(session, "PRAGMA freelist_count") * _number(session, "PRAGMA page_size"),
+            upstream_version=actions.db_version(session),
+            quakegrid_version=str(
+                session.query("SELECT substr(max(name), 1, 4) FROM _sqlite_migrations").rows[0][0]
+            ),
+            sqlite_version=sqlite3.sqlite_version,
+            job_count=_number(session, "SELECT count(*) FROM job"),
+            log_line_count=_number(session, "SELECT count(*) FROM log"),
+            output_count=_number(session, "SELECT count(*) FROM output"),
+            lease_count=_number(session, "SELECT count(*) FROM quakegrid_lease"),
+            log_retention_days=self._retention.days,
+            log_retention_bytes=self._retention.largest_bytes,
+        )
+
+    def CheckDatabase(  # noqa: N802  named in the proto
+        self, _request: pb.CheckDatabaseRequest, _context: grpc.ServicerContext
+    ) -> pb.CheckDatabaseResponse:
+        """Look for damage."""
+        session = self._readers.session()
+        found = [str(row[0]) for row in session.query("PRAGMA integrity_check").rows]
+        problems = [] if found == ["ok"] else found
+        for row in session.query("PRAGMA foreign_key_check"):
+            problems.append(
+                f"row {row['rowid']} of {row['table']} belongs to a row of {row['parent']} that is gone"
+            )
+        return pb.CheckDatabaseResponse(problems=problems)
+
+    def VacuumDatabase(  # noqa: N802  named in the proto
+        self, _request: pb.VacuumDatabaseRequest, _context: grpc.ServicerContext
+    ) -> pb.VacuumDatabaseResponse:
+        """Give free room back to the disk."""
+
+        def vacuum(session: Session) -> tuple[int, int]:
+            before_bytes = _size(session.path)
+            session.execute("VACUUM")
+            session.query("PRAGMA wal_checkpoint(TRUNCATE)")  # the file shrinks only now
+            return before_bytes, _size(session.path)
+
+        before_bytes, after_bytes = self._writer.run_alone(vacuum)
+        return pb.VacuumDatabaseResponse(before_bytes=before_bytes, after_bytes=after_bytes)
+
+    def BackupDatabase(  # noqa: N802  named in the proto
+        self, _request: pb.BackupDatabaseRequest, _context: grpc.ServicerContext
+    ) -> Iterator[pb.BackupDatabaseResponse]:
+        """Send a copy of the file."""
+        session = self._readers.session()
+        with tempfile.TemporaryDirectory(
+            prefix=f"{session.path.name}.copy-", dir=session.path.parent
+        ) as folder:
+            path = Path(folder, session.path.name)
+            _copy(session, path)
+            total_bytes = _size(path)
+            with path.open("rb") as stream:
+                path.unlink()  # nothing is left behind, whatever happens to us
+                while chunk := stream.read(CHUNK_BYTES):
+                    yield pb.BackupDatabaseResponse(chunk=chunk, total_bytes=total_bytes)
+
+    def Query(  # noqa: N802  named in the proto
+        self, request: pb.QueryRequest, _context: grpc.ServicerContext
+    ) -> pb.QueryResponse:
+        """Rows of somebody's SELECT."""
+        timeout_s = DEFAULT_QUERY_S
+        if request.HasField("query_timeout"):
+            timeout_s = request.query_timeout.ToNanoseconds() / 1e9
+        if not 0 < timeout_s <= LONGEST_QUERY_S:
+            raise UsageError(f"query_timeout is {timeout_s:g} s; give up to {LONGEST_QUERY_S:g} s")
+        try:
+            parameters = [values.decode(value) for value in request.parameters]
+        except TypeError as exc:
+            raise UsageError(f"a parameter cannot be read: {exc}") from exc
+        table, is_truncated = self._readers.session().query_bounded(
+            request.sql, parameters, max_row_count=ROWS.clamp(request.max_row_count), timeout_s=timeout_s
+        )
+        rows = [engine_calls_pb2.Values(items=map(values.encode, row)) for row in table.rows]
+        return pb.QueryResponse(columns=table.fields, rows=rows, is_truncated=is_truncated)
+
+
+def _copy(session: Session, path: Path) -> None:
+    """Copy the database into one file that needs no write-ahead log."""
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as target:
+            session.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.Error as exc:
+        raise faults.from_sqlite(exc, path) from exc
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _number(session: Session, query: str) -> int:
+    return int(session.query(query).rows[0][0])

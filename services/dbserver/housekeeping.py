@@ -1,0 +1,118 @@
+"""What keeps the file from growing for ever: logs of ended jobs and old events are dropped.
+
+Everything is found on a reading connection and deleted in small batches, so that other writes go
+through in between. Whole logs are dropped, of the jobs that ended first.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from quakegrid.errors import QuakeGridError
+from quakegrid.job_states import UNFINISHED
+from services.dbserver import job_events
+from services.dbserver.database import Readers, Session
+from services.dbserver.writer import Writer
+
+EVERY_S = 3600.0
+# Deleting so many rows takes some milliseconds.
+BATCH_COUNT = 1000
+_ENDED = (
+    "SELECT id FROM job WHERE status NOT IN (?X) AND coalesce(stop_time, start_time) < datetime('now', ?x) "
+    "AND EXISTS (SELECT 1 FROM log WHERE job_id = job.id) ORDER BY coalesce(stop_time, start_time), id"
+)
+logger = logging.getLogger("dbserver")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long logs of ended jobs are kept; 0 means for ever.
+
+    `days` counts from the end of the job; above `largest_bytes` of the database the oldest logs go.
+    """
+
+    days: int = 0
+    largest_bytes: int = 0
+
+
+class Housekeeper:
+    """A thread that cleans up at the start and every hour; `on_death` is called if it dies."""
+
+    def __init__(
+        self, readers: Readers, writer: Writer, retention: Retention, on_death: Callable[[], None]
+    ) -> None:
+        self._on_death = on_death
+        self._readers = readers
+        self._writer = writer
+        self._retention = retention
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout_s: float) -> None:
+        """Stop after the batch that is being deleted; call it before the writer is closed."""
+        self._closing.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._clean_up()
+                self._closing.wait(EVERY_S)
+        except BaseException:
+            logger.exception("housekeeper_died")
+            self._on_death()
+            raise
+
+    def _clean_up(self) -> None:
+        try:
+            clean_up(self._readers, self._writer, self._retention, self._closing.is_set)
+        except QuakeGridError as exc:  # a full disk, a busy file: the next time may do
+            logger.warning("housekeeping_failed reason=%s", exc)
+
+
+def clean_up(readers: Readers, writer: Writer, retention: Retention, is_closing: Callable[[], bool]) -> int:
+    """Drop what is old; returns how many log lines."""
+    writer.run(job_events.forget_old)
+    session = readers.session()
+    count = 0
+    if retention.days:
+        for job_id in _ended_jobs(session, f"-{retention.days} days"):
+            count += _drop_log(writer, job_id, is_closing)
+    if retention.largest_bytes and used_bytes(session) > retention.largest_bytes:
+        for job_id in _ended_jobs(session, "+1 day"):
+            count += _drop_log(writer, job_id, is_closing)
+            if is_closing() or used_bytes(session) <= retention.largest_bytes:
+                break
+    return count
+
+
+def used_bytes(session: Session) -> int:
+    """Bytes of the database that hold something."""
+    pages, free, size = (
+        session.query(f"PRAGMA {name}").rows[0][0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def _ended_jobs(session: Session, modifier: str) -> list[int]:
+    return [row["id"] for row in session.query(_ENDED, list(UNFINISHED), modifier)]
+
+
+def _drop_log(writer: Writer, job_id: int, is_closing: Callable[[], bool]) -> int:
+    def drop(session: Session) -> int:
+        return session.execute(
+            "DELETE FROM log WHERE id IN (SELECT id FROM log WHERE job_id=?x LIMIT ?x)", job_id, BATCH_COUNT
+        ).rowcount
+
+    count = 0
+    while not is_closing():
+        deleted = writer.run(drop)
+        count += deleted
+        if deleted < BATCH_COUNT:
+            logger.info("log_dropped job=%s lines=%s", job_id, count)
+            break
+    return count

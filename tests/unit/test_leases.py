@@ -1,0 +1,119 @@
+"""When leases end, and the driver's side of keeping them."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from quakegrid import errors
+from quakegrid.engine.lease_keeper import LeaseKeeper
+from quakegrid.job_states import JobState
+from services.dbserver.leases import Deadlines
+
+
+def test_deadlines_end_after_their_time() -> None:
+    """A lease is over when its time has passed, not before."""
+    deadlines = Deadlines()
+
+    deadlines.extend(1, 30.0, 100.0)
+    deadlines.extend(2, 10.0, 100.0)
+
+    assert deadlines.next_s() == 110.0
+    assert deadlines.over(109.9) == []
+    assert deadlines.over(110.0) == [2]
+    assert deadlines.is_over(2, 110.0)
+    assert not deadlines.is_over(1, 110.0)
+
+
+def test_deadlines_extend_moves_the_end() -> None:
+    """A renewal counts from now; only an earlier end has to wake the monitor."""
+    deadlines = Deadlines()
+
+    is_earlier = [deadlines.extend(1, 30.0, now_s) for now_s in (0.0, 20.0)]
+
+    assert is_earlier == [True, False]
+    assert deadlines.over(49.9) == []
+    assert deadlines.over(50.0) == [1]
+
+
+def test_deadlines_drop_forgets() -> None:
+    """A job that has ended is not judged; a job that was never there neither."""
+    deadlines = Deadlines()
+    deadlines.extend(1, 30.0, 0.0)
+
+    deadlines.drop(1)
+    deadlines.drop(2)
+
+    assert deadlines.next_s() is None
+    assert not deadlines.is_over(1, 1e9)
+
+
+class Server:
+    """Answers renewals from a script: states, or errors to raise; then it goes on executing."""
+
+    def __init__(self, *answers: JobState | Exception) -> None:
+        self.answers = list(answers)
+        self.renewals: list[int] = []
+        self.lost: list[tuple[int, str]] = []
+        self.is_lost = threading.Event()
+        self.is_through = threading.Event()
+
+    def renew(self, job_id: int, _holder: str, _lease_s: float) -> JobState:
+        """The next answer."""
+        self.renewals.append(job_id)
+        if not self.answers:
+            self.is_through.set()
+            return JobState.EXECUTING
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def lose(self, job_id: int, reason: str) -> None:
+        """Remember that the keeper gave up."""
+        self.lost.append((job_id, reason))
+        self.is_lost.set()
+
+    def keep(self, *job_ids: int) -> LeaseKeeper:
+        """A keeper in a hurry."""
+        return LeaseKeeper(job_ids, self.renew, self.lose, renew_every_s=0.001)
+
+
+def test_keeper_renews_at_once_and_goes_on_after_an_outage() -> None:
+    """The first renewal comes before the job can start; an unreachable dbserver is asked again."""
+    server = Server(JobState.CREATED, errors.PeerUnreachableError("away"), errors.QuakeGridError("full"))
+
+    keeper = server.keep(1)
+
+    assert server.renewals[0] == 1
+    assert server.is_through.wait(60)
+    keeper.close()
+    assert server.lost == []
+
+
+@pytest.mark.parametrize(
+    "answer", [JobState.FAILED, errors.StateError("run by another"), errors.NotFoundError("gone")]
+)
+def test_keeper_tells_of_a_lost_job_once(answer: JobState | Exception) -> None:
+    """Who has lost a job must stop; the other jobs are kept."""
+    server = Server(JobState.EXECUTING, JobState.EXECUTING, answer)
+
+    keeper = server.keep(1, 2)
+
+    assert server.is_lost.wait(60)
+    assert server.is_through.wait(60)
+    keeper.close()
+    assert [job_id for job_id, _ in server.lost] == [1]
+
+
+def test_keeper_lets_ended_and_released_jobs_go() -> None:
+    """A job that was aborted is stopped by the broker, one that the driver ends is its own affair."""
+    server = Server(JobState.ABORTED)
+
+    keeper = server.keep(1)
+    keeper.release(2)
+    keeper.close()
+
+    assert server.lost == []
+    assert server.renewals == [1]
