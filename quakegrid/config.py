@@ -117,7 +117,10 @@ def config_paths(state_dir: Path, environ: Mapping[str, str] = os.environ) -> li
     site = Path(sys.prefix, CONFIG_NAME) if in_venv else Path("/etc/openquake", CONFIG_NAME)
     paths = [state_dir / CONFIG_NAME, site, Path("~", CONFIG_NAME).expanduser()]
     if environ.get("OQ_CONFIG_FILE"):
-        paths.append(Path(environ["OQ_CONFIG_FILE"]).expanduser())
+        named = Path(environ["OQ_CONFIG_FILE"]).expanduser()
+        if not named.is_file():
+            raise SettingsError(f"OQ_CONFIG_FILE names {named}, which does not exist; mend or unset it")
+        paths.append(named)
     return paths
 
 
@@ -174,7 +177,7 @@ class _Reader:
         value, path = self.values[section, key]
         try:
             return convert(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             message = f"{path}: [{section}] {key} = {value!r} is not allowed; give {allowed}"
             raise SettingsError(message) from None
 

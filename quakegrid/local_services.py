@@ -135,10 +135,14 @@ def _log_size(settings: Settings, service: str) -> int:
 
 
 def _spawn(settings: Settings, service: str) -> subprocess.Popen[bytes]:
+    environ = dict(os.environ)
+    if environ.get("OQ_CONFIG_FILE"):  # the service has another working directory
+        environ["OQ_CONFIG_FILE"] = str(Path(environ["OQ_CONFIG_FILE"]).expanduser().absolute())
     command = [sys.executable, "-P", "-m", f"services.{service}", "--state-dir", str(settings.state_dir)]
     with log_path(settings, service).open("ab") as log:
         return subprocess.Popen(
             command,
+            env=environ,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -61,6 +61,11 @@ def from_timestamp(stamp: Timestamp) -> datetime.datetime:
     return _EPOCH + datetime.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
 
 
+def well_formed(text: str) -> str:
+    """Text as protobuf takes it: what is not UTF-8 in a file name (a lone surrogate here) becomes "?"."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0912  one line a type
     """Encode a Python value.
 
@@ -74,7 +79,7 @@ def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0912  one line a type
         case bool():
             return pb.Value(boolean=value)
         case str():
-            return pb.Value(text=value)
+            return pb.Value(text=well_formed(value))
         case numbers.Integral():  # numpy's integers too
             return pb.Value(integer=_int64(int(value)))
         case numbers.Real():

@@ -77,12 +77,19 @@ class Lane:
         return max(0, int((self._report_s - time.monotonic()) * 1000) + 1) if self._changed else None
 
     def _read_control(self) -> bool:
-        try:
-            packet = self._control.recv(CONTROL_BYTES)
-        except ConnectionResetError:  # the broker went without reading our last report
-            return False
-        if not packet:
-            return False
+        """Take every order that waits; False when the broker is gone."""
+        while True:
+            try:
+                packet = self._control.recv(CONTROL_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return True
+            except ConnectionResetError:  # the broker went without reading our last report
+                return False
+            if not packet:
+                return False
+            self._obey(packet)
+
+    def _obey(self, packet: bytes) -> None:
         message = lane_pb2.ControlMessage.FromString(packet)
         session_id = SessionId(getattr(message, message.WhichOneof("body") or "").session_id)
         event: core.Event
@@ -101,7 +108,6 @@ class Lane:
                 raise ValueError(f"the broker sent {other!r} to its lane")
         self._changed.add(session_id)
         self._perform(self._scheduler.handle(event), [])
-        return True
 
     def _read_router(self) -> None:
         for _ in range(MESSAGES_PER_TURN):

@@ -184,3 +184,11 @@ def test_code_in_a_file_is_never_run(load: Load, tmp_path: Path) -> None:
 def test_state_folder_follows_the_environment(environ: dict[str, str], expected: str) -> None:
     """Explicit, then XDG, then the home folder."""
     assert config.default_state_dir(environ) == Path(expected).expanduser()
+
+
+def test_named_config_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    """Upstream goes on without it; a typo would start another cluster."""
+    environ = {"OQ_CONFIG_FILE": str(tmp_path / "typo.cfg")}
+
+    with pytest.raises(errors.SettingsError, match=r"typo\.cfg, which does not exist"):
+        config.load_settings(tmp_path, environ)
