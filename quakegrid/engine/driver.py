@@ -199,6 +199,7 @@ def main(request: dict[str, Any], events_fd: int) -> int:
     signal.signal(signal.SIGTERM, _raise_stopped)  # until the engine registers its own
     state = "failed"
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         if request["mode"] == "run":
             return _run(request["argv"], driver)
         return _oq(request["argv"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ async def serve(settings: Settings) -> int:
         QuakeGridError: the port is taken.
     """
     check_listen(settings, settings.agent_listen, "the agent")
+    _raise_descriptor_limit()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -57,6 +59,12 @@ async def serve(settings: Settings) -> int:
     await server.stop(STOP_GRACE_S)
     record.unlink(missing_ok=True)
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Every waiting command line holds some descriptors; take what the node allows."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run(state_dir: Path | None) -> int:

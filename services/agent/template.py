@@ -33,6 +33,7 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 EXIT_CRASHED = 70
+CHILD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Template:
@@ -81,20 +82,23 @@ class Template:
             case "signal":
                 # Ours and not reaped, so the pid cannot have become somebody else's.
                 if packet["pid"] in self._children:
-                    os.kill(packet["pid"], packet["signal"])
+                    _send_signal(packet["pid"], packet["signal"])
         for fd in fds:
             os.close(fd)
 
     def _fork(self, name: str, live: Callable[[], int]) -> None:
-        threads = len(list(Path("/proc/self/task").iterdir()))
-        if threads != 1:
-            raise RuntimeError(f"the template has {threads} threads and must not fork")
         try:
+            _check_single_threaded()
+            # The child unblocks them when it has handlers of its own.
+            signal.pthread_sigmask(signal.SIG_BLOCK, CHILD_SIGNALS)
             pid = os.fork()
-        except OSError as exc:  # the node's process limit or memory
+        except OSError as exc:  # the node's process limit or memory, or a thread of ours
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
             send_packet(self._control, {"report": "not_forked", "name": name, "reason": str(exc)})
             return
-        if pid == 0:
+        if pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
+        else:
             self._become_child(live)
         self._children.add(pid)
         send_packet(self._control, {"report": "forked", "name": name, "pid": pid})
@@ -154,6 +158,23 @@ class Template:
             )
 
 
+def _check_single_threaded() -> None:
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    if threads != 1:
+        raise OSError(f"the template has {threads} threads and must not fork")
+
+
+def _send_signal(pid: int, number: int) -> None:
+    """Signal a child; a kill reaches what it started itself, too."""
+    if number == signal.SIGKILL:
+        try:
+            os.killpg(pid, number)
+        except ProcessLookupError:  # it has no group of its own yet
+            os.kill(pid, number)
+    else:
+        os.kill(pid, number)
+
+
 def die_with_parent() -> None:
     """Let the kernel kill us when our parent ends, also if it was killed."""
     parent = os.getppid()
@@ -192,7 +213,7 @@ def main() -> int:
     start_s = time.monotonic()
     try:
         version, run_driver = preload(settings)
-    except Exception as exc:  # noqa: BLE001 - whatever an import raises is the state that `status` shows
+    except BaseException as exc:  # noqa: BLE001 - whatever an import raises is the state that `status` shows
         traceback.print_exc()
         send_packet(control, {"report": "failed", "reason": f"{type(exc).__name__}: {exc}"[:1000]})
         return 1
