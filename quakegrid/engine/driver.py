@@ -30,11 +30,11 @@ from quakegrid import engine_version, errors
 from quakegrid.config import Settings
 from quakegrid.engine import seams
 from quakegrid.engine.database import Database
-from quakegrid.engine.session import Session
 from quakegrid.engine.starmaps import Starmaps
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
 from quakegrid.fleet import BrokerClient
+from quakegrid.session import Session
 
 PRELOADED_COMMANDS = ("engine", "show", "export", "extract", "run", "workers", "info", "abort", "db", "purge")
 EVENT_TIMEOUT_S = 30.0

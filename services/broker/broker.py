@@ -97,7 +97,11 @@ class Broker:
         self._next_session_id += 1
         self._sessions[session.session_id] = session
         log.info("session_opened session=%d jobs=%s", session.session_id, list(request.job_ids))
-        self._handle(core.SessionRequested(session.session_id, tuple(request.job_ids), request.is_local))
+        self._handle(
+            core.SessionRequested(
+                session.session_id, tuple(request.job_ids), request.is_local, request.max_workers
+            )
+        )
         return session
 
     async def end_session(self, session: Session) -> None:

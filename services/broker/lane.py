@@ -127,7 +127,9 @@ class Lane:
                 if session_id in self._payloads:
                     self._payloads[session_id][task_id] = payload
                     self._changed.add(session_id)
-                return core.TaskSubmitted(session_id, task_id, task.weight, task.operation, peer)
+                return core.TaskSubmitted(
+                    session_id, task_id, task.weight, task.operation, peer, task.is_short, task.max_attempts
+                )
             case "outcome":
                 outcome = message.outcome
                 return core.OutcomeArrived(_from_wire(outcome.lease), WorkerId(outcome.worker_id))
