@@ -21,6 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient
+from quakegrid.sdk.futures import CallFuture
 from quakegrid.sdk.sender import OnProgress, Sender
 from quakegrid.sdk.worker_setup import WorkerSetup
 from quakegrid.session import Session
@@ -80,9 +81,9 @@ class ClusterExecutor(Executor):
             RuntimeError: the executor was shut down, or lost its session.
         """
         self._check()
-        future: Future[T] = Future()
         sender = self._sender
-        sender.queue.append((future, fn, args, kwargs))
+        future = CallFuture(sender.condition, fn, args, kwargs or None)
+        sender.queue.append(future)
         if sender.is_idle:
             sender.wake()
         elif sender.is_ended:
@@ -103,9 +104,9 @@ class ClusterExecutor(Executor):
         if not weight > 0:
             raise ValueError(f"a weight must be greater than 0, not {weight!r}")
         self._check()
-        future: Future[T] = Future()
         sender = self._sender
-        sender.weighted.append((weight, (future, fn, args, kwargs)))
+        future = CallFuture(sender.condition, fn, args, kwargs or None)
+        sender.weighted.append((weight, future))
         if sender.is_idle:
             sender.wake()
         elif sender.is_ended:

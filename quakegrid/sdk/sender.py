@@ -13,8 +13,8 @@ import itertools
 import logging
 import pickle
 import threading
-from collections.abc import Callable, Iterator, Sequence, Sized
-from concurrent.futures import BrokenExecutor, Future
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
@@ -23,13 +23,13 @@ from quakegrid import errors
 from quakegrid.sdk import chunks, pickles
 from quakegrid.sdk.chunking import MAX_BYTES, SHORT_S, TARGET_S, Chunking
 from quakegrid.sdk.chunks import Chunk
+from quakegrid.sdk.futures import CallFuture, settle
 from quakegrid.sdk.pickles import Buffer, Outbox
 from quakegrid.session import LaneOutcome, LaneTask, Session
 
 log = logging.getLogger("quakegrid.sdk")
 OnProgress = Callable[[int, int], object]
-# Future, function, args, kwargs: a tuple, as there may be millions.
-Call = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+Call = CallFuture[Any]
 
 
 class BrokenClusterError(errors.QuakeGridError, BrokenExecutor):
@@ -71,6 +71,7 @@ class Sender:
     def __init__(self, session: Session, worker_count: int, on_progress: OnProgress | None) -> None:
         self._session, self._on_progress = session, on_progress
         self._chunking = Chunking(worker_count)
+        self.condition = threading.Condition(threading.RLock())
         # Appended to by any thread, emptied by ours; both are atomic.
         self.queue: collections.deque[Call] = collections.deque()
         self.weighted: collections.deque[tuple[float, Call]] = collections.deque()
@@ -103,9 +104,7 @@ class Sender:
     def fail_leftovers(self) -> None:
         """End the futures of calls that came too late; for any thread, after the end."""
         failure = self.failure or RuntimeError("cannot schedule new futures after shutdown")
-        for call in self._take_unsent():
-            if call[0].set_running_or_notify_cancel():
-                call[0].set_exception(failure)
+        self._fail([call for call in self._take_unsent() if call.begin()], failure)
 
     # --- the thread
 
@@ -152,7 +151,7 @@ class Sender:
         while len(self._out) < window:
             if self._heap:
                 weight, _, call = heapq.heappop(self._heap)
-                if call[0].set_running_or_notify_cancel():
+                if call.begin():
                     self._send_single(call, -weight)
             elif self._suspects:
                 self._send_single(self._suspects.popleft())
@@ -163,7 +162,7 @@ class Sender:
 
     def _send_single(self, call: Call, weight: float = 1.0) -> None:
         parcel = _Parcel()
-        self._add(parcel, call, _operation(call[1]))
+        self._add(parcel, call, _operation(call.function))
         self._send(parcel, weight, may_wait=False)
 
     def _pack(self) -> _Parcel:
@@ -177,14 +176,14 @@ class Sender:
             if not source:
                 break
             call = source[0]
-            if call[1] is not function:
-                function = call[1]
+            if call.function is not function:
+                function = call.function
                 operation = _operation(function)
                 cost_s = cost_of(operation)
             if parcel.calls and parcel.cost_s + cost_s > TARGET_S:
                 break
             source.popleft()
-            if source is self._again or call[0].set_running_or_notify_cancel():
+            if source is self._again or call.begin():
                 parcel.cost_s += cost_s
                 add(parcel, call, operation)
         return parcel
@@ -192,23 +191,23 @@ class Sender:
     def _add(self, parcel: _Parcel, call: Call, operation: str) -> None:
         """Pickle a call into a parcel; one that cannot be pickled gets its error at once."""
         chunk, outbox = parcel.chunk, parcel.outbox
-        _future, function, args, kwargs = call
+        function, args, kwargs = call.function, call.args, call.kwargs
         mark = len(outbox.frames)
         try:
             is_plain = type(function) is FunctionType and function.__closure__ is None
             number = parcel.number_of(function, operation, is_plain=is_plain)
             if not is_plain:
-                data = pickles.dump((function, args, kwargs), outbox, has_main=True)
+                data = pickles.dump((function, args, kwargs or {}), outbox, has_main=True)
             elif args or kwargs:
-                data = pickles.dump((args, kwargs), outbox, has_main=True)
+                data = pickles.dump((args, kwargs or {}), outbox, has_main=True)
             else:
                 data = b""
         except Exception as exc:  # noqa: BLE001 - whatever the arguments' own methods raise
             message = f"{operation} or its arguments cannot be pickled: {type(exc).__qualname__}: {exc}"
-            self._done_count += 1
             error = errors.PayloadError(message)
             error.__cause__ = exc
-            call[0].set_exception(error)
+            self._done_count += 1
+            self._fail([call], error)
             return
         if len(outbox.frames) > mark:
             chunk.buffer_counts[len(parcel.calls)] = len(outbox.frames) - mark
@@ -244,26 +243,16 @@ class Sender:
         values, failures = results.values, results.failures
         count = len(values)
         self._learn(parcel, results.spent_s, count)
-        place = 0
-        for value, call in zip(values, parcel.calls, strict=False):
-            if type(value) is bytes or place in failures:
-                self._settle(call[0], results, place, buffers)
-            else:
-                call[0].set_result(value)
-            place += 1  # noqa: SIM113 - the hot path
+        settled = [
+            (call, *_open(results, place, buffers))
+            if type(value) is bytes or place in failures
+            else (call, value, None)
+            for place, (call, value) in enumerate(zip(parcel.calls, values, strict=False))
+        ]
         self._done_count += count
+        settle(self.condition, settled)
         if count < len(parcel.calls):
             self._again.extendleft(reversed(parcel.calls[count:]))
-
-    def _settle(
-        self, future: Future[Any], results: chunks.Results, place: int, buffers: Iterator[Buffer]
-    ) -> None:
-        try:
-            value = chunks.load_value(results, place, buffers)
-        except Exception as exc:  # noqa: BLE001 - the task's own, or what its result's methods raise
-            future.set_exception(exc)
-        else:
-            future.set_result(value)
 
     def _learn(self, parcel: _Parcel, spent_s: Sequence[float], count: int) -> None:
         if len(spent_s) == 1:
@@ -279,7 +268,10 @@ class Sender:
             return
         self._done_count += 1
         error = errors.TaskKilledError if outcome.reasons else errors.TaskError
-        parcel.calls[0][0].set_exception(error(outcome.error))
+        self._fail(parcel.calls, error(outcome.error))
+
+    def _fail(self, calls: Iterable[Call], exception: Exception) -> None:
+        settle(self.condition, [(call, None, exception) for call in calls])
 
     def _tell_progress(self) -> None:
         if self._on_progress is None or self._told_count == self._done_count:
@@ -297,8 +289,7 @@ class Sender:
 
     def _cancel_queued(self) -> None:
         for call in self._take_unsent():
-            call[0].cancel()
-            call[0].set_running_or_notify_cancel()
+            call.drop()
 
     def _take_unsent(self) -> Iterator[Call]:
         """Take out all calls whose futures have not begun."""
@@ -315,11 +306,20 @@ class Sender:
         self._suspects.clear()
         self._out.clear()
         failure = self.failure or BrokenClusterError("the executor has ended")
-        for call in begun:
-            call[0].set_exception(failure)
+        self._fail(begun, failure)
         self.is_ended = True
         self.fail_leftovers()
         self._session.close()
+
+
+def _open(
+    results: chunks.Results, place: int, buffers: Iterator[Buffer]
+) -> tuple[Any, None] | tuple[None, Exception]:
+    """Result and exception of a call, one of the two None."""
+    try:
+        return chunks.load_value(results, place, buffers), None
+    except Exception as exc:  # noqa: BLE001 - the task's own, or what its result's methods raise
+        return None, exc
 
 
 def _operation(function: Any) -> str:
