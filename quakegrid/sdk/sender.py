@@ -71,7 +71,7 @@ class Sender:
     def __init__(self, session: Session, worker_count: int, on_progress: OnProgress | None) -> None:
         self._session, self._on_progress = session, on_progress
         self._chunking = Chunking(worker_count)
-        self.condition = threading.Condition(threading.RLock())
+        self.lock = threading.RLock()
         # Appended to by any thread, emptied by ours; both are atomic.
         self.queue: collections.deque[Call] = collections.deque()
         self.weighted: collections.deque[tuple[float, Call]] = collections.deque()
@@ -250,7 +250,7 @@ class Sender:
             for place, (call, value) in enumerate(zip(parcel.calls, values, strict=False))
         ]
         self._done_count += count
-        settle(self.condition, settled)
+        settle(self.lock, settled)
         if count < len(parcel.calls):
             self._again.extendleft(reversed(parcel.calls[count:]))
 
@@ -271,7 +271,7 @@ class Sender:
         self._fail(parcel.calls, error(outcome.error))
 
     def _fail(self, calls: Iterable[Call], exception: Exception) -> None:
-        settle(self.condition, [(call, None, exception) for call in calls])
+        settle(self.lock, [(call, None, exception) for call in calls])
 
     def _tell_progress(self) -> None:
         if self._on_progress is None or self._told_count == self._done_count:

@@ -181,7 +181,8 @@ class Broker:
         session = self._sessions.get(counts.session_id)
         if session is None:
             return
-        if counts.done_count > session.counts.done_count:
+        ended_before = session.counts.done_count + session.counts.failed_count
+        if counts.done_count + counts.failed_count > ended_before:
             self._handle(core.ProgressMade(session.session_id))
         session.counts = counts
 

@@ -71,7 +71,7 @@ class WorkerExited:
 
 @dataclass(frozen=True, slots=True)
 class ProgressMade:
-    """A task of the session was done: its workers can work."""
+    """A task of the session was done, or given up: its workers can work, if not on that one."""
 
     session_id: int
 

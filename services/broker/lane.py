@@ -161,6 +161,8 @@ class Lane:
                     del self._payloads[lease.session_id][lease.task_id]
                     failed = lane_pb2.TaskFailed(lease=_to_wire(lease), operation=operation, reasons=reasons)
                     self._send(peer, [lane_pb2.LaneMessage(task_failed=failed).SerializeToString()])
+                    self._changed.add(lease.session_id)
+                    self._report_s = 0.0  # the broker counts deaths since the last task that ended
                 case core.StopWorker(peer):
                     self._send(peer, [lane_pb2.LaneMessage(stop=lane_pb2.Stop()).SerializeToString()])
                 case core.Refuse(peer, reason):
@@ -194,6 +196,7 @@ class Lane:
                 running_count=now.running_count,
                 done_count=now.done_count,
                 requeued_count=now.requeued_count,
+                failed_count=now.failed_count,
                 busy_worker_ids=now.busy_worker_ids,
             )
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen at the next turn

@@ -73,6 +73,7 @@ class _Session:
     gone: set[WorkerId] = field(default_factory=set)
     draining: set[WorkerId] = field(default_factory=set)
     done_count: int = 0
+    failed_count: int = 0
     requeued_count: int = 0
     dropped_count: int = 0
 
@@ -87,6 +88,7 @@ class Counts:
     requeued_count: int
     dropped_count: int
     busy_worker_ids: tuple[WorkerId, ...]
+    failed_count: int = 0
 
 
 class Scheduler:
@@ -108,7 +110,7 @@ class Scheduler:
         queued = sum(task.holder is None for task in session.tasks.values())
         running = len(session.tasks) - queued
         done, requeued, dropped = session.done_count, session.requeued_count, session.dropped_count
-        return Counts(queued, running, done, requeued, dropped, busy)
+        return Counts(queued, running, done, requeued, dropped, busy, session.failed_count)
 
     def handle(self, event: Event) -> list[Action]:
         """Take one event; `place` must follow when the turn's events are in."""
@@ -237,6 +239,7 @@ class Scheduler:
             self._enqueue(session, task.task_id)
             return []
         del session.tasks[task.task_id]
+        session.failed_count += 1
         if session.driver is None:
             return []
         lease = Lease(session.session_id, task.task_id, task.attempt)

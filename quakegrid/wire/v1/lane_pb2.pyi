@@ -506,11 +506,14 @@ class LaneCounts(_message.Message):
     DONE_COUNT_FIELD_NUMBER: _builtins.int
     REQUEUED_COUNT_FIELD_NUMBER: _builtins.int
     BUSY_WORKER_IDS_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     queued_count: _builtins.int
     running_count: _builtins.int
     done_count: _builtins.int
     requeued_count: _builtins.int
+    failed_count: _builtins.int
+    """Tasks that were given up; reported at once."""
     @_builtins.property
     def busy_worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Workers that hold a task now."""
@@ -524,10 +527,11 @@ class LaneCounts(_message.Message):
         done_count: _builtins.int = ...,
         requeued_count: _builtins.int = ...,
         busy_worker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        failed_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_worker_ids", b"busy_worker_ids", "done_count", b"done_count", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "running_count", b"running_count", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_worker_ids", b"busy_worker_ids", "done_count", b"done_count", "failed_count", b"failed_count", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "running_count", b"running_count", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
