@@ -64,6 +64,10 @@ test-all: check ## Check, then all tests, with every case of the engine
 bench-first: install ## Measure a first calculation against the plain engine (some minutes)
 	@$(PY) benchmarks/bench_first.py
 
+.PHONY: bench-broker
+bench-broker: install ## Measure tasks through the lanes against multiprocessing (a minute)
+	@$(PY) benchmarks/bench_broker.py
+
 .PHONY: clean
 clean: ## Remove what make made
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
