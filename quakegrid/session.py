@@ -132,7 +132,7 @@ class Session:
             max_attempts=task.max_attempts,
         )
         header = lane_pb2.LaneMessage(submit_task=submission).SerializeToString()
-        self._dealer.send_multipart([header, *frames], copy=False)
+        lane.send_frames(self._dealer, [header, *frames])
         return task_id
 
     def receive(self) -> LaneOutcome:
@@ -151,10 +151,10 @@ class Session:
         """The next outcome if it is here already; raises like `receive`."""
         assert self._dealer is not None
         self._check()
-        try:
-            header, *frames = self._dealer.recv_multipart(zmq.NOBLOCK, copy=False)
-        except zmq.Again:
+        received = lane.receive_frames(self._dealer)
+        if received is None:
             return None
+        header, *frames = received
         message = lane_pb2.LaneMessage.FromString(header.bytes)
         match message.WhichOneof("body"):
             case "outcome":

@@ -82,7 +82,7 @@ class ClusterExecutor(Executor):
         """
         self._check()
         sender = self._sender
-        future = CallFuture(sender.lock, fn, args, kwargs or None)
+        future = CallFuture(sender.shared, fn, args, kwargs or None)
         sender.queue.append(future)
         if sender.is_idle:
             sender.wake()
@@ -105,7 +105,7 @@ class ClusterExecutor(Executor):
             raise ValueError(f"a weight must be greater than 0, not {weight!r}")
         self._check()
         sender = self._sender
-        future = CallFuture(sender.lock, fn, args, kwargs or None)
+        future = CallFuture(sender.shared, fn, args, kwargs or None)
         sender.weighted.append((weight, future))
         if sender.is_idle:
             sender.wake()

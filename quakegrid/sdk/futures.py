@@ -18,11 +18,19 @@ T = TypeVar("T")
 _PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
 
 
+class Shared(threading.Condition):
+    """The lock of all futures of an executor, and the condition of those that are done."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        super().__init__(self.lock)
+
+
 class CallFuture(Future[T]):
     """The future of one call, and the call.
 
     Args:
-        lock: of all futures of the executor, reentrant.
+        shared: with all futures of the executor.
         function: what to call, with `args` and `kwargs`.
     """
 
@@ -32,12 +40,12 @@ class CallFuture(Future[T]):
 
     def __init__(  # the base class's own would make the ten objects
         self,
-        lock: threading.RLock,
+        shared: Shared,
         function: Callable[..., T],
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
     ) -> None:
-        self._lock = lock
+        self._shared = shared
         self._state = _PENDING
         self._result: Any = None
         self._exception: BaseException | None = None
@@ -48,9 +56,11 @@ class CallFuture(Future[T]):
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
-        with self._lock:
+        if self._state == _FINISHED:  # nobody will wait
+            return self._shared
+        with self._shared.lock:
             if self._made_condition is None:
-                self._made_condition = threading.Condition(self._lock)
+                self._made_condition = threading.Condition(self._shared.lock)
             return self._made_condition
 
     @property
@@ -74,7 +84,7 @@ class CallFuture(Future[T]):
 
     def begin(self) -> bool:
         """Mark the call as sent, after which it cannot be cancelled; False if it was cancelled before."""
-        with self._lock:
+        with self._shared.lock:
             if self._state == _PENDING:
                 self._state = _RUNNING
                 return True
@@ -87,10 +97,10 @@ class CallFuture(Future[T]):
         self.begin()
 
 
-def settle(lock: threading.RLock, outcomes: Iterable[tuple[CallFuture[Any], Any, Any]]) -> None:
+def settle(shared: Shared, outcomes: Iterable[tuple[CallFuture[Any], Any, Any]]) -> None:
     """Finish calls together: futures, their results and their exceptions, one of the two None."""
     called_back = []
-    with lock:
+    with shared.lock:
         for future, value, exception in outcomes:
             future._result, future._exception = value, exception  # noqa: SLF001 - of this module
             future._state = _FINISHED  # noqa: SLF001 - last: `result` looks at it without the lock

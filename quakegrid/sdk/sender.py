@@ -23,7 +23,7 @@ from quakegrid import errors
 from quakegrid.sdk import chunks, pickles
 from quakegrid.sdk.chunking import MAX_BYTES, SHORT_S, TARGET_S, Chunking
 from quakegrid.sdk.chunks import Chunk
-from quakegrid.sdk.futures import CallFuture, settle
+from quakegrid.sdk.futures import CallFuture, Shared, settle
 from quakegrid.sdk.pickles import Buffer, Outbox
 from quakegrid.session import LaneOutcome, LaneTask, Session
 
@@ -71,7 +71,7 @@ class Sender:
     def __init__(self, session: Session, worker_count: int, on_progress: OnProgress | None) -> None:
         self._session, self._on_progress = session, on_progress
         self._chunking = Chunking(worker_count)
-        self.lock = threading.RLock()
+        self.shared = Shared()
         # Appended to by any thread, emptied by ours; both are atomic.
         self.queue: collections.deque[Call] = collections.deque()
         self.weighted: collections.deque[tuple[float, Call]] = collections.deque()
@@ -250,7 +250,7 @@ class Sender:
             for place, (call, value) in enumerate(zip(parcel.calls, values, strict=False))
         ]
         self._done_count += count
-        settle(self.lock, settled)
+        settle(self.shared, settled)
         if count < len(parcel.calls):
             self._again.extendleft(reversed(parcel.calls[count:]))
 
@@ -271,7 +271,7 @@ class Sender:
         self._fail(parcel.calls, error(outcome.error))
 
     def _fail(self, calls: Iterable[Call], exception: Exception) -> None:
-        settle(self.lock, [(call, None, exception) for call in calls])
+        settle(self.shared, [(call, None, exception) for call in calls])
 
     def _tell_progress(self) -> None:
         if self._on_progress is None or self._told_count == self._done_count:

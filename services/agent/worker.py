@@ -55,7 +55,7 @@ def run_worker(order: WorkerOrder, authkey: str) -> int:
     )
     dealer.send(lane_pb2.LaneMessage(worker_ready=ready).SerializeToString())
     while True:
-        header, *payload = dealer.recv_multipart(copy=False)
+        header, *payload = lane.wait_for_frames(dealer)
         message = lane_pb2.LaneMessage.FromString(header.bytes)
         if message.HasField("run_task"):
             _run_task(dealer, order, message.run_task.lease, payload)
@@ -90,4 +90,4 @@ def _run_task(
         outcome.error = traceback.format_exc()
     outcome.duration_s = time.perf_counter() - start_s
     header = lane_pb2.LaneMessage(outcome=outcome).SerializeToString()
-    dealer.send_multipart([header, *frames], copy=False)
+    lane.send_frames(dealer, [header, *frames])

@@ -105,12 +105,12 @@ class Lane:
 
     def _read_router(self) -> None:
         for _ in range(MESSAGES_PER_TURN):
-            try:
-                peer, header, *payload = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+            frames = lane.receive_frames(self._router)
+            if frames is None:
                 return
-            except ValueError:  # no header frame
+            if len(frames) < 2:  # no header
                 continue
+            peer, header, *payload = frames
             try:
                 message = lane_pb2.LaneMessage.FromString(header.bytes)
                 event = self._event(Peer(peer.bytes), message, payload)
@@ -176,7 +176,7 @@ class Lane:
 
     def _send(self, peer: Peer, frames: Sequence[bytes | zmq.Frame]) -> None:
         try:
-            self._router.send_multipart([peer, *frames], zmq.NOBLOCK, copy=False)
+            lane.send_frames(self._router, [peer, *frames])
         except zmq.ZMQError as exc:
             # The peer is gone; what it held comes back when its agent reports the exit.
             log.warning("peer_unreachable peer=%r reason=%s", peer, exc)
