@@ -214,7 +214,13 @@ class _Reader:
             agent_memory_bytes=self.parse(
                 "agent", "worker_memory", 0, _bytes, "bytes a worker may use, such as 4G (0: no limit)"
             ),
-            preload=self.get("agent", "preload", "") or "openquake",
+            preload=self.parse(
+                "agent",
+                "preload",
+                "openquake",
+                _preload,
+                "openquake (drivers and workers have the engine) or none",
+            ),
             serialize_jobs=self.parse(
                 "distribution", "serialize_jobs", 1, _count, "how many jobs execute at once, 0 for no limit"
             ),
@@ -276,6 +282,12 @@ def _host_cores(text: str) -> tuple[HostCores, ...]:
             raise ValueError(text)
         nodes.append(HostCores(host, int(cores)))
     return tuple(nodes)
+
+
+def _preload(text: str) -> str:
+    if text not in ("openquake", "none"):
+        raise ValueError(text)
+    return text
 
 
 def _bytes(text: str) -> int:

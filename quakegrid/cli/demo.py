@@ -75,7 +75,7 @@ def wait_for_engine(settings: Settings) -> None:
                     pause.wait(POLL_S)
                     state = agent.status().template_state
     if state != "warm":
-        reason = state.removeprefix("failed: ")
+        reason = state.removeprefix("failed: ").removeprefix("warm, without the engine: ")
         log = settings.log_dir / "agent.log"
         raise errors.QuakeGridError(f"the engine cannot be loaded: {reason} (log: {log})")
 

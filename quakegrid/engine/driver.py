@@ -29,10 +29,10 @@ from quakegrid.config import Settings
 from quakegrid.engine import commands, seams
 from quakegrid.engine.database import Database
 from quakegrid.engine.events import Events
-from quakegrid.engine.session import Session
 from quakegrid.engine.starmaps import Starmaps
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
+from quakegrid.session import Session
 
 PRELOADED_COMMANDS = (
     "engine",

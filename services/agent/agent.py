@@ -32,6 +32,8 @@ STOP_GRACE_S = 2.0
 MAX_LOAD_FAILURES = 3
 LOAD_PAUSE_S = 2.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# How the template's state begins when workers can start; what follows says that there is no engine.
+WARM = "warm"
 FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
 
 DriverEnd = Callable[[int, str], None]
@@ -59,6 +61,7 @@ class Agent:
         self._control: socket.socket | None = None
         self.template_state = "warming"
         self.engine_version = ""
+        self.engine_missing = ""
 
     # --- the template
 
@@ -103,8 +106,11 @@ class Agent:
             packet = {}
         match packet.get("report"):
             case "warm":
-                self.template_state, self.engine_version = "warm", packet["engine_version"]
-                log.info("template_warm engine=%s in_s=%.1f", self.engine_version, packet["duration_s"])
+                self.engine_version, self.engine_missing = packet["engine_version"], packet["engine_missing"]
+                self.template_state = WARM
+                if self.engine_missing:
+                    self.template_state += f", without the engine: {self.engine_missing}"
+                log.info("template_%s engine=%s", self.template_state, self.engine_version)
                 self._publish_status()
             case "failed":
                 self.template_state = f"failed: {packet['reason']}"
@@ -159,7 +165,7 @@ class Agent:
         Raises:
             QuakeGridError: the template is not ready.
         """
-        if self.template_state != "warm":
+        if not self.template_state.startswith(WARM):
             raise QuakeGridError(f"the template of {self.node} is not ready: {self.template_state}")
         started: list[Member] = []
         for ref in request.workers:

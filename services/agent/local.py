@@ -97,7 +97,10 @@ class LocalSocket:
             reason = self._agent.template_state
             await _send(loop, connection, {"event": "refused", "message": f"the template {reason}"})
             return
-        if self._agent.template_state != "warm":
+        if self._agent.engine_missing:
+            await _send(loop, connection, {"event": "refused", "message": self._agent.engine_missing})
+            return
+        if not self._agent.template_state.startswith("warm"):
             await _send(loop, connection, {"event": "warming"})
         ended: asyncio.Future[tuple[int, str]] = loop.create_future()
 

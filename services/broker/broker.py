@@ -107,7 +107,11 @@ class Broker:
         self._next_session_id += 1
         self._sessions[session.session_id] = session
         log.info("session_opened session=%d jobs=%s", session.session_id, list(request.job_ids))
-        self._handle(core.SessionRequested(session.session_id, tuple(request.job_ids), request.is_local))
+        self._handle(
+            core.SessionRequested(
+                session.session_id, tuple(request.job_ids), request.is_local, request.max_workers
+            )
+        )
         return session
 
     async def end_session(self, session: Session) -> None:
@@ -195,7 +199,8 @@ class Broker:
         session = self._sessions.get(counts.session_id)
         if session is None:
             return
-        if counts.done_count > session.counts.done_count:
+        ended_before = session.counts.done_count + session.counts.failed_count
+        if counts.done_count + counts.failed_count > ended_before:
             self._handle(core.ProgressMade(session.session_id))
         session.counts = counts
 

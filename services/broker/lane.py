@@ -111,12 +111,12 @@ class Lane:
 
     def _read_router(self) -> None:
         for _ in range(MESSAGES_PER_TURN):
-            try:
-                peer, header, *payload = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+            frames = lane.receive_frames(self._router)
+            if frames is None:
                 return
-            except ValueError:  # no header frame
+            if len(frames) < 2:  # no header
                 continue
+            peer, header, *payload = frames
             try:
                 message = lane_pb2.LaneMessage.FromString(header.bytes)
                 event = self._event(Peer(peer.bytes), message, payload)
@@ -133,7 +133,9 @@ class Lane:
                 if session_id in self._payloads:
                     self._payloads[session_id][task_id] = payload
                     self._changed.add(session_id)
-                return core.TaskSubmitted(session_id, task_id, task.weight, task.operation, peer)
+                return core.TaskSubmitted(
+                    session_id, task_id, task.weight, task.operation, peer, task.is_short, task.max_attempts
+                )
             case "outcome":
                 outcome = message.outcome
                 return core.OutcomeArrived(_from_wire(outcome.lease), WorkerId(outcome.worker_id))
@@ -165,6 +167,8 @@ class Lane:
                     del self._payloads[lease.session_id][lease.task_id]
                     failed = lane_pb2.TaskFailed(lease=_to_wire(lease), operation=operation, reasons=reasons)
                     self._send(peer, [lane_pb2.LaneMessage(task_failed=failed).SerializeToString()])
+                    self._changed.add(lease.session_id)
+                    self._report_s = 0.0  # the broker counts deaths since the last task that ended
                 case core.StopWorker(peer):
                     self._send(peer, [lane_pb2.LaneMessage(stop=lane_pb2.Stop()).SerializeToString()])
                 case core.Refuse(peer, reason):
@@ -178,7 +182,7 @@ class Lane:
 
     def _send(self, peer: Peer, frames: Sequence[bytes | zmq.Frame]) -> None:
         try:
-            self._router.send_multipart([peer, *frames], zmq.NOBLOCK, copy=False)
+            lane.send_frames(self._router, [peer, *frames])
         except zmq.ZMQError as exc:
             # The peer is gone; what it held comes back when its agent reports the exit.
             log.warning("peer_unreachable peer=%r reason=%s", peer, exc)
@@ -198,6 +202,7 @@ class Lane:
                 running_count=now.running_count,
                 done_count=now.done_count,
                 requeued_count=now.requeued_count,
+                failed_count=now.failed_count,
                 busy_worker_ids=now.busy_worker_ids,
             )
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen at the next turn

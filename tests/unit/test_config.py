@@ -125,6 +125,7 @@ def test_serialize_jobs_is_a_flag_or_a_count(load: Load, text: str, count: int) 
         ("zworkers", "host_cores", "10.0.0.1 0"),
         ("zworkers", "host_cores", "10.0.0.1 -2"),
         ("agent", "worker_memory", "-4G"),
+        ("agent", "preload", "numpy"),
         ("distribution", "serialize_jobs", "-1"),
         ("broker", "max_attempts", "0"),
         ("broker", "node_timeout", "0"),
