@@ -27,6 +27,8 @@ def test_interrupt_while_the_engine_loads_runs_nothing(cluster: Cluster, quick: 
     """The first calculation of the day may be stopped, too."""
     jobs = cluster.json("jobs", "list")
     kill(cluster, "template")
+    while cluster.json("status")["nodes"][0]["state"] == "warm":
+        pass  # each question takes a while, loading takes longer
     running = cluster.start("run", quick)
     running.wait_for("engine is being loaded")
 
