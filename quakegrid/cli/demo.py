@@ -69,9 +69,9 @@ def wait_for_engine(settings: Settings) -> None:
     pause = threading.Event()
     with closing(agents.AgentClient(settings)) as agent:
         state = agent.status().template_state
-        if state == "warming":
+        if state == "loading":
             with _spinning("loading the engine (after an installation it compiles for a minute or two) ..."):
-                while state == "warming":
+                while state == "loading":
                     pause.wait(POLL_S)
                     state = agent.status().template_state
     if state != "warm":

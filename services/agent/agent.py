@@ -59,7 +59,7 @@ class Agent:
         self._load_failures = 0
         self._template: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self.template_state = "warming"
+        self.template_state = "loading"
         self.engine_version = ""
         self.engine_missing = ""
 
@@ -139,9 +139,9 @@ class Agent:
             reason = f"the template {self.template_state}" if is_failed else describe_exit(signal.SIGKILL)
             self._report_exit(member, signal.SIGKILL, reason, 0)
         if not is_failed:
-            self._load_failures = self._load_failures + 1 if self.template_state == "warming" else 0
+            self._load_failures = self._load_failures + 1 if self.template_state == "loading" else 0
             if self._load_failures < MAX_LOAD_FAILURES:
-                self.template_state = "warming"
+                self.template_state = "loading"
                 loop.call_later(LOAD_PAUSE_S * self._load_failures, self.start_template)
             else:
                 self.template_state = f"failed: it died {self._load_failures} times while loading the engine"

@@ -83,7 +83,7 @@ def test_node_that_warms_up_later_gets_work_at_once() -> None:
     """A node may join in the middle of a calculation."""
     core = warm(2)
     core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.NodeReported("n0", "node0", 2, "warming"))
+    core.handle(fleet.NodeReported("n0", "node0", 2, "loading"))
 
     actions = core.handle(fleet.NodeReported("n0", "node0", 4, "warm"))
 
@@ -193,3 +193,12 @@ def test_node_without_an_engine_has_cores() -> None:
     core.handle(fleet.NodeReported("n0", "node0", 2, "warm, without the engine: not installed"))
 
     assert core.core_count == 2
+
+
+def test_node_that_loads_the_engine_has_no_cores_yet() -> None:
+    """Its template cannot fork before."""
+    core = Fleet([HostCores("n0", -1)], 1, "run")
+
+    core.handle(fleet.NodeReported("n0", "node0", 2, "loading"))
+
+    assert core.core_count == 0
