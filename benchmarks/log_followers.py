@@ -72,7 +72,8 @@ async def follow(
 ) -> int:
     """Follow to the end; returns how many lines came, each once and in order."""
     line_count, last_id = 0, 0
-    tail: Any = channel.unary_stream(METHOD, request_serializer=pb.TailLogRequest.SerializeToString)
+    serialize = pb.TailLogRequest.SerializeToString
+    tail: Any = channel.unary_stream(METHOD, request_serializer=serialize, response_deserializer=bytes)
     async for message in tail(pb.TailLogRequest(job_id=job_id)):
         page = decode(message)
         if not page.line_count:
@@ -103,11 +104,11 @@ async def main() -> int:
         await ready.acquire()
     print("ready", flush=True)
     line_counts = await asyncio.gather(*tasks)
-    result = {"lines": line_counts}
+    result: dict[str, Any] = {"lines": line_counts}
     result |= {f"p{share}": latencies.percentile(share / 100) for share in (50, 99)}
     print(json.dumps(result), flush=True)
     for channel in channels:
-        await channel.close()
+        await channel.close(None)
     return 0
 
 

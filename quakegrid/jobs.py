@@ -6,11 +6,9 @@ be sent again and take effect once.
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -30,6 +28,7 @@ from quakegrid.api.v1 import (
 from quakegrid.call_streams import CallStreams
 from quakegrid.config import Settings
 from quakegrid.job_filters import ALL_JOBS, JobFilter, JobOrder, encode_filter
+from quakegrid.job_records import Job, LogLine, Output
 from quakegrid.job_states import JobState
 from quakegrid.retries import Retries
 
@@ -42,48 +41,6 @@ PAGE_SIZE = 1000
 # The dbserver takes at most 2000 lines a batch.
 MAX_BATCH_LINES = 1000
 Response = TypeVar("Response")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One row of the job table; times are aware, in UTC; `size_mb` is in units of 1024 * 1024 bytes."""
-
-    id: int
-    description: str
-    user_name: str
-    calculation_mode: str
-    hazard_calculation_id: int | None
-    state: JobState
-    is_running: bool
-    start_time: datetime.datetime
-    stop_time: datetime.datetime | None
-    ds_calc_dir: str
-    pid: int | None
-    size_mb: float | None
-    host: str
-    relevant: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """One line of a job's log; `id` is 0 until it is stored."""
-
-    log_time: datetime.datetime
-    level: str
-    process: str
-    message: str
-    id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One output of a job: a dataset of its datastore that can be exported."""
-
-    id: int
-    job_id: int
-    display_name: str
-    ds_key: str
-    size_mb: float | None
 
 
 class DbClient:
