@@ -68,6 +68,10 @@ bench-first: install ## Measure a first calculation against the plain engine (so
 bench-dbserver: install ## Measure the dbserver against upstream's DbServer (some minutes)
 	@$(PY) -m benchmarks.bench_dbserver
 
+.PHONY: bench-broker
+bench-broker: install ## Measure tasks through the lanes against multiprocessing (a minute)
+	@$(PY) benchmarks/bench_broker.py
+
 .PHONY: clean
 clean: ## Remove what make made
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

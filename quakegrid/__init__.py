@@ -1,8 +1,29 @@
 """QuakeGrid: OpenQuake calculations on many machines, without ssh and without a scheduler."""
 
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quakegrid.sdk.cluster import Cluster, LocalCluster
+    from quakegrid.sdk.executor import ClusterExecutor
 
 # gRPC would print a line for every refused handshake; our own errors say it once, in words.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "Cluster": "quakegrid.sdk.cluster",
+    "LocalCluster": "quakegrid.sdk.cluster",
+    "ClusterExecutor": "quakegrid.sdk.executor",
+}
+__all__ = ["Cluster", "ClusterExecutor", "LocalCluster", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the interface for programs when it is asked for: command lines start without it."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # noqa: PLC0415
+
+    return getattr(importlib.import_module(_PLACES[name]), name)

@@ -36,7 +36,7 @@ class DriverStatus:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """One agent; `template_state` is "warming", "warm" or "failed: reason"."""
+    """One agent; `template_state` is "loading", "warm[, without the engine: reason]" or "failed: reason"."""
 
     node: str
     core_count: int

@@ -117,7 +117,10 @@ def config_paths(state_dir: Path, environ: Mapping[str, str] = os.environ) -> li
     site = Path(sys.prefix, CONFIG_NAME) if in_venv else Path("/etc/openquake", CONFIG_NAME)
     paths = [state_dir / CONFIG_NAME, site, Path("~", CONFIG_NAME).expanduser()]
     if environ.get("OQ_CONFIG_FILE"):
-        paths.append(Path(environ["OQ_CONFIG_FILE"]).expanduser())
+        named = Path(environ["OQ_CONFIG_FILE"]).expanduser()
+        if not named.is_file():
+            raise SettingsError(f"OQ_CONFIG_FILE names {named}, which does not exist; mend or unset it")
+        paths.append(named)
     return paths
 
 
@@ -174,7 +177,7 @@ class _Reader:
         value, path = self.values[section, key]
         try:
             return convert(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             message = f"{path}: [{section}] {key} = {value!r} is not allowed; give {allowed}"
             raise SettingsError(message) from None
 
@@ -211,7 +214,13 @@ class _Reader:
             agent_memory_bytes=self.parse(
                 "agent", "worker_memory", 0, _bytes, "bytes a worker may use, such as 4G (0: no limit)"
             ),
-            preload=self.get("agent", "preload", "") or "openquake",
+            preload=self.parse(
+                "agent",
+                "preload",
+                "openquake",
+                _preload,
+                "openquake (drivers and workers have the engine) or none",
+            ),
             serialize_jobs=self.parse(
                 "distribution", "serialize_jobs", 1, _count, "how many jobs execute at once, 0 for no limit"
             ),
@@ -273,6 +282,12 @@ def _host_cores(text: str) -> tuple[HostCores, ...]:
             raise ValueError(text)
         nodes.append(HostCores(host, int(cores)))
     return tuple(nodes)
+
+
+def _preload(text: str) -> str:
+    if text not in ("openquake", "none"):
+        raise ValueError(text)
+    return text
 
 
 def _bytes(text: str) -> int:

@@ -46,3 +46,15 @@ class IllegalMoveError(QuakeGridError):
 
 class EngineMissingError(QuakeGridError):
     """openquake.engine is not installed, or is a version that QuakeGrid does not know."""
+
+
+class TaskError(QuakeGridError):
+    """A task of an executor ended in a way that leaves no exception of its own to raise."""
+
+
+class PayloadError(TaskError):
+    """A function, its arguments, its result or its exception cannot travel between client and worker."""
+
+
+class TaskKilledError(TaskError):
+    """A task ended its worker as often as it may; names each attempt with its node and reason."""

@@ -343,8 +343,8 @@ def encode_batch(job_id: int, lines: Iterable[LogLine]) -> job_logs_pb2.AppendLo
         job_logs_pb2.LogLine(
             log_time=values.to_timestamp(line.log_time),
             level=line.level,
-            process=line.process,
-            message=line.message,
+            process=values.well_formed(line.process),
+            message=values.well_formed(line.message),
         )
         for line in lines
     ]

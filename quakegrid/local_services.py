@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +100,20 @@ def running(settings: Settings) -> dict[str, run_records.RunRecord]:
     return {name: record for name, record in records.items() if record is not None}
 
 
-def start(settings: Settings, services: Sequence[str]) -> None:
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who the services live for, if not for themselves: they stop when `lifeline_fd` is closed.
+
+    Args:
+        lifeline_fd: reading end of a pipe whose other end only the owner has.
+        environ: their environment.
+    """
+
+    lifeline_fd: int
+    environ: Mapping[str, str]
+
+
+def start(settings: Settings, services: Sequence[str], owner: Owner | None = None) -> None:
     """Start services side by side, detached from this terminal, and wait until all are ready.
 
     Raises:
@@ -112,7 +125,7 @@ def start(settings: Settings, services: Sequence[str]) -> None:
     try:
         sizes = {name: _log_size(settings, name) for name in services}
         for name in services:
-            children[name] = _spawn(settings, name)
+            children[name] = _spawn(settings, name, owner)
         _wait_until_ready(settings, children, sizes)
     except BaseException:
         for child in reversed(children.values()):
@@ -134,17 +147,24 @@ def _log_size(settings: Settings, service: str) -> int:
         return 0
 
 
-def _spawn(settings: Settings, service: str) -> subprocess.Popen[bytes]:
+def _spawn(settings: Settings, service: str, owner: Owner | None) -> subprocess.Popen[bytes]:
+    environ = dict(owner.environ if owner else os.environ)
+    if environ.get("OQ_CONFIG_FILE"):  # the service has another working directory
+        environ["OQ_CONFIG_FILE"] = str(Path(environ["OQ_CONFIG_FILE"]).expanduser().absolute())
     command = [sys.executable, "-P", "-m", f"services.{service}", "--state-dir", str(settings.state_dir)]
+    if owner:
+        command += ["--lifeline-fd", str(owner.lifeline_fd)]
     with log_path(settings, service).open("ab") as log:
         return subprocess.Popen(
             command,
+            env=environ,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             # `-m` puts the working directory on the import path: take one that only the user can write to.
             cwd=settings.state_dir,
             start_new_session=True,
+            pass_fds=[owner.lifeline_fd] if owner else (),
         )
 
 

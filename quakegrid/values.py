@@ -61,6 +61,11 @@ def from_timestamp(stamp: Timestamp) -> datetime.datetime:
     return _EPOCH + datetime.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
 
 
+def well_formed(text: str) -> str:
+    """Text as protobuf takes it: what is not UTF-8 in a file name (a lone surrogate here) becomes "?"."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0912  one line a type
     """Encode a Python value.
 
@@ -70,7 +75,7 @@ def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0912  one line a type
     """
     match value:
         case str():
-            return pb.Value(text=value)
+            return pb.Value(text=well_formed(value))
         case None:
             return pb.Value(none=True)
         case bool():

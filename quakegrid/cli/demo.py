@@ -69,13 +69,13 @@ def wait_for_engine(settings: Settings) -> None:
     pause = threading.Event()
     with closing(agents.AgentClient(settings)) as agent:
         state = agent.status().template_state
-        if state == "warming":
+        if state == "loading":
             with _spinning("loading the engine (after an installation it compiles for a minute or two) ..."):
-                while state == "warming":
+                while state == "loading":
                     pause.wait(POLL_S)
                     state = agent.status().template_state
     if state != "warm":
-        reason = state.removeprefix("failed: ")
+        reason = state.removeprefix("failed: ").removeprefix("warm, without the engine: ")
         log = settings.log_dir / "agent.log"
         raise errors.QuakeGridError(f"the engine cannot be loaded: {reason} (log: {log})")
 

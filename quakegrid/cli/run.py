@@ -131,10 +131,17 @@ def _ask_for_ends(settings: Settings, report: RunReport) -> None:
 
     with DbClient(settings) as database:
         for job_id in report.open_job_ids():
-            state = database.get_job(job_id).state
-            if state in (JobState.ABORTED, JobState.FAILED):
+            job = database.get_job(job_id)
+            if job.state is JobState.COMPLETE:
+                outputs = [
+                    [each.id, each.display_name, each.ds_key] for each in database.list_outputs(job_id)
+                ]
+                datastore = f"{job.ds_calc_dir}.hdf5"
+                ended = {"event": "end", "job_id": job_id, "state": "complete", "datastore": datastore}
+                report.take({**ended, "outputs": outputs})
+            elif job.state in (JobState.ABORTED, JobState.FAILED):
                 lines = list(database.list_log(job_id, tail_count=1))
-                report.jobs[job_id].state = str(state)
+                report.jobs[job_id].state = str(job.state)
                 report.jobs[job_id].error = lines[-1].message if lines else None
 
 

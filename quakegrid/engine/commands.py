@@ -1,23 +1,28 @@
 """Commands of the engine that would go around the cluster, replaced by ones that go through it.
 
-Upstream's `abort` looks for a local process and `reset` deletes the database file; here they do what they
-say, in upstream's words. The engine's own connection to the database file is replaced too: only the
-dbserver opens it.
+Upstream's `abort` looks for a local process, `reset` deletes the database file and `dump` copies it under its
+writer; here they do what they say, in upstream's words. The engine's own connection to the database file is
+replaced too: only the dbserver opens it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import importlib
+import sqlite3
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from openquake.commonlib import dbapi, logs
 
+from quakegrid.database_care import DatabaseCare
 from quakegrid.engine import seams
 from quakegrid.fleet import BrokerClient
+from quakegrid.jobs import DbClient
 
 FINAL_STATES = ("complete", "failed", "aborted", "deleted")
 NO_FILE = "quakegrid: the database file is the dbserver's; this use of it is not served: "
@@ -52,6 +57,8 @@ def replace_commands() -> None:
     """Replace what would go around the cluster; before `openquake.commands.engine` is imported."""
     _replace("abort", _abort)
     _replace("reset", _reset)
+    dump: Any = importlib.import_module("openquake.commands.dump")
+    dump.smart_save = _save_backup
 
 
 def _replace(name: str, command: Callable[..., None]) -> None:
@@ -73,6 +80,20 @@ def _abort(job_id: list[int]) -> None:
             else:
                 broker.abort_job(job.id)
                 print(f"Job {job.id} aborted")
+
+
+def _save_backup(dbpath: str, archive: str, calc_id: int) -> None:
+    """Add a copy of the database, with its complete jobs only, to an archive of `oq dump`."""
+    from openquake.baselib.general import zipfiles  # noqa: PLC0415 - after the seams
+
+    with tempfile.TemporaryDirectory() as folder, DbClient(seams.settings()) as client:
+        copy = Path(folder, Path(dbpath).name)
+        DatabaseCare(client).backup(copy)
+        with contextlib.closing(sqlite3.connect(copy)) as connection, connection:
+            connection.execute("DELETE FROM job WHERE status != 'complete'")
+            if calc_id:
+                connection.execute("DELETE FROM job WHERE id != ?", [calc_id])
+        zipfiles([str(copy)], archive, "a", print)
 
 
 def _reset(yes: bool = False) -> None:

@@ -117,7 +117,10 @@ class Database:
         # Upstream writes `failed` for a Ctrl-C, which it turns into a KeyboardInterrupt of its own.
         if status == "failed" and isinstance(sys.exc_info()[1], KeyboardInterrupt):
             status = "aborted"
-        self.flush()
+        try:
+            self.flush()
+        except errors.QuakeGridError as exc:  # the state matters more than the log
+            print(f"the log of job {job_id} is not complete: {exc}", file=sys.stderr)
         if self._leases:
             self._leases.release(job_id)
         return self._call("finish", job_id, status)

@@ -10,12 +10,10 @@ import argparse
 import contextlib
 import getpass
 import importlib
-import json
 import os
 import pickle
 import shutil
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -30,10 +28,11 @@ from quakegrid import engine_version, errors
 from quakegrid.config import Settings
 from quakegrid.engine import commands, seams
 from quakegrid.engine.database import Database
-from quakegrid.engine.session import Session
+from quakegrid.engine.events import Events
 from quakegrid.engine.starmaps import Starmaps
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
+from quakegrid.session import Session
 
 PRELOADED_COMMANDS = (
     "engine",
@@ -48,11 +47,8 @@ PRELOADED_COMMANDS = (
     "purge",
     "reset",
 )
-EVENT_TIMEOUT_S = 30.0
 MIN_FREE_BYTES = 1 << 20
 INSIST_INTERVAL_S = 0.5
-
-Event = dict[str, object]
 
 
 def preload(settings: Settings) -> str:
@@ -156,6 +152,7 @@ class DriverProcess:
         self.end_session()
         self.end_jobs(self.database.job_ids, state)
         self.database.close()
+        self.events.close()
 
     def end_jobs(self, job_ids: Sequence[int], state: str) -> None:
         """Give the jobs that have not ended, or never began, their final state."""
@@ -188,27 +185,6 @@ class DriverProcess:
         self.events.tell({"event": "queued", "ahead_job_ids": list(ahead)})
 
 
-class Events:
-    """JSON lines to the command line that waits; nobody listening is not an error."""
-
-    def __init__(self, fd: int, *, is_wanted: bool) -> None:
-        self._socket = socket.socket(fileno=fd)
-        # The agent's loop shares the open file: it must stay non-blocking, which a timeout keeps it.
-        self._socket.settimeout(EVENT_TIMEOUT_S)
-        self._lock = threading.Lock()
-        self._is_wanted = is_wanted
-
-    def tell(self, event: Event) -> None:
-        """Send one event."""
-        if not self._is_wanted:
-            return
-        with self._lock:
-            try:
-                self._socket.sendall(json.dumps(event, default=str).encode() + b"\n")
-            except OSError:
-                self._is_wanted = False  # the command line is gone; the agent ends us
-
-
 def main(request: dict[str, Any], events_fd: int) -> int:
     """Be the driver that a command line asked for; returns the exit code.
 
@@ -223,6 +199,7 @@ def main(request: dict[str, Any], events_fd: int) -> int:
     signal.signal(signal.SIGTERM, _raise_stopped)  # until the engine registers its own
     state = "failed"
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         if request["mode"] == "run":
             return _run(request["argv"], driver)
         return _oq(request["argv"])
@@ -347,6 +324,8 @@ def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
         hc_id = parent.id
     try:
         jobs = engine.create_jobs(args.run, args.log_level, None, getpass.getuser(), hc_id)
+    except errors.QuakeGridError:
+        raise
     except Exception as exc:
         raise errors.UsageError(f"cannot read {' '.join(args.run)}: {_one_line(exc)}") from exc
     for job in jobs:

@@ -16,8 +16,8 @@ from typing import Any, Self
 
 from openquake.baselib import parallel, zeromq
 
-from quakegrid.engine.session import LaneOutcome, Session
 from quakegrid.engine.tasks import EngineTask
+from quakegrid.session import LaneOutcome, LaneTask, Session
 
 Event = dict[str, object]
 PROGRESS_INTERVAL_S = 0.05
@@ -128,7 +128,7 @@ class Starmaps:
         """Send a task of a Starmap to the lane."""
         payload = pickle.dumps(EngineTask(func, args, starmap.task_no, monitor), pickle.HIGHEST_PROTOCOL)
         operation = func.__name__
-        task_id = self._session().submit(payload, operation=operation, weight=1.0)
+        task_id = self._session().submit([payload], LaneTask(operation))
         self._pending[task_id] = _Pending(starmap.socket, starmap.task_no, monitor, operation)
         queued = sum((each or starmap.task_func).__name__ == operation for each, _ in starmap.task_queue)
         self._total[operation] += 1

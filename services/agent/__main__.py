@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -25,16 +26,19 @@ from services.agent.server import AgentServicer
 STOP_GRACE_S = 1.0
 
 
-async def serve(settings: Settings) -> int:
-    """Serve until a signal.
+async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
+    """Serve until a signal, or the end of the process that holds our lifeline.
 
     Raises:
         QuakeGridError: the port is taken.
     """
     check_listen(settings, settings.agent_listen, "the agent")
+    _raise_descriptor_limit()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    if lifeline_fd >= 0:
+        asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
     server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
     agent = Agent(settings)
     agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), server)
@@ -59,11 +63,17 @@ async def serve(settings: Settings) -> int:
     return 0
 
 
-def run(state_dir: Path | None) -> int:
+def _raise_descriptor_limit() -> None:
+    """Every waiting command line holds some descriptors; take what the node allows."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def run(state_dir: Path | None, lifeline_fd: int = -1) -> int:
     """Serve with the settings of `state_dir`; returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        return asyncio.run(serve(load_settings(state_dir)))
+        return asyncio.run(serve(load_settings(state_dir), lifeline_fd))
     except QuakeGridError as exc:
         print(f"agent: {exc}", file=sys.stderr)
         return exc.exit_code
@@ -73,7 +83,9 @@ def main() -> int:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m services.agent", description="QuakeGrid's agent")
     parser.add_argument("--state-dir", type=Path, help="state directory of the cluster")
-    return run(parser.parse_args().state_dir)
+    parser.add_argument("--lifeline-fd", type=int, default=-1, help="stop when this pipe closes")
+    args = parser.parse_args()
+    return run(args.state_dir, args.lifeline_fd)
 
 
 if __name__ == "__main__":

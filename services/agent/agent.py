@@ -7,6 +7,7 @@ counts, and is the only one that does.
 from __future__ import annotations
 
 import asyncio
+import collections
 import itertools
 import json
 import logging
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from quakegrid import __version__
+from quakegrid import __version__, values
 from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
@@ -28,9 +29,14 @@ from services.agent.roster import Life, Member, Roster
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 2.0
+MAX_LOAD_FAILURES = 3
+LOAD_PAUSE_S = 2.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# How the template's state begins when workers can start; what follows says that there is no engine.
+WARM = "warm"
 FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
 
-DriverEnd = Callable[[int], None]
+DriverEnd = Callable[[int, str], None]
 
 
 class Agent:
@@ -49,16 +55,20 @@ class Agent:
         self._driver_ends: dict[str, DriverEnd] = {}
         self._driver_numbers = itertools.count(1)
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._orders: collections.deque[tuple[dict[str, Any], list[int]]] = collections.deque()
+        self._load_failures = 0
         self._template: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self.template_state = "warming"
+        self.template_state = "loading"
         self.engine_version = ""
+        self.engine_missing = ""
 
     # --- the template
 
     def start_template(self) -> None:
         """Start the template; its state is told to the watchers as it changes."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setblocking(False)
         command = [sys.executable, "-P", "-m", "services.agent.template", str(self._settings.state_dir)]
         with theirs:
             self._template = subprocess.Popen(
@@ -76,8 +86,7 @@ class Agent:
         while self._roster.members and asyncio.get_running_loop().time() < deadline:
             await asyncio.wait([asyncio.ensure_future(self._changed())], timeout=STOP_GRACE_S)
         if self._control.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._control)
-            self._control.close()
+            self._close_control()
         self._template.kill()  # what is left of its children dies with it
         self._template.wait()
 
@@ -97,8 +106,11 @@ class Agent:
             packet = {}
         match packet.get("report"):
             case "warm":
-                self.template_state, self.engine_version = "warm", packet["engine_version"]
-                log.info("template_warm engine=%s in_s=%.1f", self.engine_version, packet["duration_s"])
+                self.engine_version, self.engine_missing = packet["engine_version"], packet["engine_missing"]
+                self.template_state = WARM
+                if self.engine_missing:
+                    self.template_state += f", without the engine: {self.engine_missing}"
+                log.info("template_%s engine=%s", self.template_state, self.engine_version)
                 self._publish_status()
             case "failed":
                 self.template_state = f"failed: {packet['reason']}"
@@ -117,17 +129,33 @@ class Agent:
         """The template is dead, and its children with it; start another unless it cannot work."""
         assert self._control is not None
         assert self._template is not None
-        asyncio.get_running_loop().remove_reader(self._control)
-        self._control.close()
+        loop = asyncio.get_running_loop()
+        self._close_control()
         status = self._template.wait()
         log.error("template_exited status=%s", status)
+        is_failed = self.template_state.startswith("failed")
         for member in list(self._roster.members.values()):
             del self._roster.members[member.name]
-            self._report_exit(member, signal.SIGKILL, describe_exit(signal.SIGKILL), 0)
-        if not self.template_state.startswith("failed"):
-            self.template_state = "warming"
-            self.start_template()
+            reason = f"the template {self.template_state}" if is_failed else describe_exit(signal.SIGKILL)
+            self._report_exit(member, signal.SIGKILL, reason, 0)
+        if not is_failed:
+            self._load_failures = self._load_failures + 1 if self.template_state == "loading" else 0
+            if self._load_failures < MAX_LOAD_FAILURES:
+                self.template_state = "loading"
+                loop.call_later(LOAD_PAUSE_S * self._load_failures, self.start_template)
+            else:
+                self.template_state = f"failed: it died {self._load_failures} times while loading the engine"
         self._publish_status()
+
+    def _close_control(self) -> None:
+        assert self._control is not None
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._control)
+        loop.remove_writer(self._control)
+        self._control.close()
+        while self._orders:
+            for fd in self._orders.popleft()[1]:
+                os.close(fd)
 
     # --- workers
 
@@ -137,7 +165,7 @@ class Agent:
         Raises:
             QuakeGridError: the template is not ready.
         """
-        if self.template_state != "warm":
+        if not self.template_state.startswith(WARM):
             raise QuakeGridError(f"the template of {self.node} is not ready: {self.template_state}")
         started: list[Member] = []
         for ref in request.workers:
@@ -171,7 +199,7 @@ class Agent:
     def start_driver(
         self, request: dict[str, Any], events_fd: int, stdio: Sequence[int], on_end: DriverEnd
     ) -> str:
-        """Fork a driver; `on_end` is called with its exit code. Returns its name on the roster.
+        """Fork a driver; `on_end` is called with its exit code, and why if it never ran. Returns its name.
 
         Args:
             request: `argv`, `cwd`, `environ`, `mode` of the command line.
@@ -181,7 +209,7 @@ class Agent:
         """
         name = f"driver-{next(self._driver_numbers)}"
         self._roster.add_driver(name)
-        self._commands[name] = " ".join(request["argv"])
+        self._commands[name] = values.well_formed(" ".join(request["argv"]))
         self._driver_ends[name] = on_end
         request_fd = write_memfd("driver_request", json.dumps(request).encode())
         self._order({"order": "fork_driver", "name": name}, [request_fd, events_fd, *stdio])
@@ -190,10 +218,13 @@ class Agent:
         return name
 
     def signal_driver(self, name: str, number: int) -> None:
-        """Pass a signal on to a driver."""
+        """Pass a signal on to a driver; one that would stop it stops it also before it is forked."""
         member = self._roster.members.get(name)
         if member and member.pid:
             self._signal(member, number)
+        elif member and number in STOP_SIGNALS:
+            member.life = Life.STOPPING
+            self._driver_ends.pop(name)(128 + number, "")
 
     def stop_driver(self, pid: int) -> bool:
         """Kill a driver; tells whether there was one."""
@@ -247,8 +278,28 @@ class Agent:
     # --- inside
 
     def _order(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Queue an order for the template, with copies of descriptors."""
+        self._orders.append((packet, [os.dup(fd) for fd in fds]))
+        self._send_orders()
+
+    def _send_orders(self) -> None:
+        """Send what waits, now or when the template has read; neither waits for the other."""
         assert self._control is not None
-        send_packet(self._control, packet, fds)
+        loop = asyncio.get_running_loop()
+        while self._orders:
+            packet, fds = self._orders[0]
+            try:
+                send_packet(self._control, packet, fds)
+            except BlockingIOError:
+                loop.add_writer(self._control, self._send_orders)
+                return
+            except OSError:  # the template is gone, which its closed end tells too
+                pass
+            for fd in fds:
+                os.close(fd)
+            self._orders.popleft()
+        if self._control.fileno() >= 0:
+            loop.remove_writer(self._control)
 
     def _end(self, member: Member, *, is_forced: bool) -> None:
         """Terminate a member and kill it after a grace; kill at once when forced."""
@@ -288,8 +339,10 @@ class Agent:
         self._commands.pop(member.name, None)
         on_end = self._driver_ends.pop(member.name, None)
         if on_end:
-            on_end(exit_code(status))
+            on_end(exit_code(status), reason if member.pid == 0 else "")
             return
+        if member.core < 0:
+            return  # a driver that was stopped before it was forked
         is_clean = status == 0 or member.life is Life.STOPPING
         if not is_clean:
             log.warning("worker_exited worker=%s reason=%s", member.name, reason)

@@ -21,6 +21,7 @@ from services.agent.agent import Agent
 log = logging.getLogger("quakegrid.agent")
 SOCKET_NAME = "agent.sock"
 MAX_REQUEST_BYTES = 8 << 20
+ACCEPT_PAUSE_S = 0.2
 
 
 class LocalSocket:
@@ -66,7 +67,12 @@ class LocalSocket:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            connection, _ = await loop.sock_accept(self._listener)
+            try:
+                connection, _ = await loop.sock_accept(self._listener)
+            except OSError as exc:  # no descriptor is free: the command line waits in the backlog
+                log.warning("accept_failed reason=%s", exc)
+                await asyncio.sleep(ACCEPT_PAUSE_S)
+                continue
             self._keep(loop.create_task(self._serve(connection)))
 
     async def _serve(self, connection: socket.socket) -> None:
@@ -76,13 +82,12 @@ class LocalSocket:
                 connection.setblocking(False)
                 if _peer_uid(connection) not in (os.getuid(), 0):
                     return
-                request, fds, rest = await _read_request(connection)
+                request, rest = await _read_request(connection, fds)
                 await self._drive(connection, request, fds, rest)
-        except (ConnectionError, ValueError, KeyError) as exc:
+        except (OSError, ValueError, TypeError) as exc:
             log.warning("local_request_refused reason=%r", exc)
         finally:
-            for fd in fds:
-                os.close(fd)
+            _close(fds)
 
     async def _drive(
         self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
@@ -92,25 +97,32 @@ class LocalSocket:
             reason = self._agent.template_state
             await _send(loop, connection, {"event": "refused", "message": f"the template {reason}"})
             return
-        if self._agent.template_state != "warm":
+        if self._agent.engine_missing:
+            await _send(loop, connection, {"event": "refused", "message": self._agent.engine_missing})
+            return
+        if not self._agent.template_state.startswith("warm"):
             await _send(loop, connection, {"event": "warming"})
-        ended: asyncio.Future[int] = loop.create_future()
+        ended: asyncio.Future[tuple[int, str]] = loop.create_future()
 
-        def on_end(code: int) -> None:
+        def on_end(code: int, reason: str) -> None:
             if not ended.done():
-                ended.set_result(code)
+                ended.set_result((code, reason))
 
         name = self._agent.start_driver(request, connection.fileno(), fds, on_end)
+        _close(fds)
         listening = loop.create_task(self._pass_signals(connection, name, rest))
         try:
             waits: tuple[asyncio.Future[Any], ...] = (ended, listening)
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():  # the command line is gone
-                self._agent.end_driver(name)
                 return
-            await _send(loop, connection, {"event": "exit", "code": ended.result()})
+            code, reason = ended.result()
+            if reason:
+                await _send(loop, connection, {"event": "refused", "message": reason})
+            await _send(loop, connection, {"event": "exit", "code": code})
         finally:
             listening.cancel()
+            self._agent.end_driver(name)  # no driver without somebody who listens
 
     async def _pass_signals(self, connection: socket.socket, name: str, rest: bytes) -> None:
         loop = asyncio.get_running_loop()
@@ -133,25 +145,26 @@ def _peer_uid(connection: socket.socket) -> int:
     return int(struct.unpack("3i", credentials)[1])
 
 
-async def _read_request(connection: socket.socket) -> tuple[dict[str, Any], list[int], bytes]:
-    """Read the request line and its descriptors; returns what came after the line too."""
-    buffer, fds = b"", []
+def _close(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())
+
+
+async def _read_request(connection: socket.socket, fds: list[int]) -> tuple[dict[str, Any], bytes]:
+    """Read the request line, and into `fds` its descriptors; returns what came after the line too."""
+    buffer = b""
     while b"\n" not in buffer:
         await _readable(connection)
         data, received, _flags, _address = socket.recv_fds(connection, 1 << 16, 3)
         fds += received
         buffer += data
         if not data or len(buffer) > MAX_REQUEST_BYTES:
-            for fd in fds:
-                os.close(fd)
             raise ValueError("the request was cut short or is too large")
     line, _, rest = buffer.partition(b"\n")
     request = json.loads(line)
-    if len(fds) != 3 or not {"argv", "cwd", "environ", "mode"} <= request.keys():
-        for fd in fds:
-            os.close(fd)
+    if len(fds) != 3 or not {"argv", "cwd", "environ", "mode"} <= set(request):
         raise ValueError("the request lacks descriptors or fields")
-    return request, fds, rest
+    return request, rest
 
 
 async def _readable(connection: socket.socket) -> None:

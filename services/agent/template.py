@@ -1,4 +1,4 @@
-"""The template: imports the engine once, then forks workers and drivers on request.
+"""The template: imports the engine once, if it shall, then forks workers and drivers on request.
 
 Single-threaded by construction, and it never opens an HDF5 file, a socket to the cluster or a log
 file: whatever it did would be inherited by all its children. It reaps its children and reports each
@@ -18,10 +18,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from quakegrid import engine_version
 from quakegrid.config import Settings, load_settings
+from quakegrid.errors import EngineMissingError
 from services.agent.packets import read_memfd, receive_packet, send_packet
 
 PR_SET_PDEATHSIG = 1
@@ -33,6 +36,7 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 EXIT_CRASHED = 70
+CHILD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Template:
@@ -81,20 +85,23 @@ class Template:
             case "signal":
                 # Ours and not reaped, so the pid cannot have become somebody else's.
                 if packet["pid"] in self._children:
-                    os.kill(packet["pid"], packet["signal"])
+                    _send_signal(packet["pid"], packet["signal"])
         for fd in fds:
             os.close(fd)
 
     def _fork(self, name: str, live: Callable[[], int]) -> None:
-        threads = len(list(Path("/proc/self/task").iterdir()))
-        if threads != 1:
-            raise RuntimeError(f"the template has {threads} threads and must not fork")
         try:
+            _check_single_threaded()
+            # The child unblocks them when it has handlers of its own.
+            signal.pthread_sigmask(signal.SIG_BLOCK, CHILD_SIGNALS)
             pid = os.fork()
-        except OSError as exc:  # the node's process limit or memory
+        except OSError as exc:  # the node's process limit or memory, or a thread of ours
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
             send_packet(self._control, {"report": "not_forked", "name": name, "reason": str(exc)})
             return
-        if pid == 0:
+        if pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
+        else:
             self._become_child(live)
         self._children.add(pid)
         send_packet(self._control, {"report": "forked", "name": name, "pid": pid})
@@ -154,6 +161,23 @@ class Template:
             )
 
 
+def _check_single_threaded() -> None:
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    if threads != 1:
+        raise OSError(f"the template has {threads} threads and must not fork")
+
+
+def _send_signal(pid: int, number: int) -> None:
+    """Signal a child; a kill reaches what it started itself, too."""
+    if number == signal.SIGKILL:
+        try:
+            os.killpg(pid, number)
+        except ProcessLookupError:  # it has no group of its own yet
+            os.kill(pid, number)
+    else:
+        os.kill(pid, number)
+
+
 def die_with_parent() -> None:
     """Let the kernel kill us when our parent ends, also if it was killed."""
     parent = os.getppid()
@@ -164,20 +188,48 @@ def die_with_parent() -> None:
         os._exit(EXIT_CRASHED)
 
 
-def preload(settings: Settings) -> tuple[str, Callable[[dict[str, Any], int], int]]:
-    """Import what workers and drivers will need; returns the engine's version and the driver's main.
+@dataclass(frozen=True, slots=True)
+class Preloaded:
+    """What the children will find: the engine and the driver's main, or why there is no engine."""
 
-    Raises:
-        EngineMissingError: the engine is not installed, or not a version that we know.
-    """
+    run_driver: Callable[[dict[str, Any], int], int]
+    engine_version: str = ""
+    engine_missing: str = ""
+
+
+def preload(settings: Settings) -> Preloaded:
+    """Import what workers and drivers will need; without an engine, workers still can work."""
     for variable in THREAD_VARIABLES:
         os.environ[variable] = "1"
-    from quakegrid.engine import driver  # noqa: PLC0415 - the environment must be set first
+    import services.agent.worker  # noqa: F401, PLC0415 - the environment must be set first
 
-    version = driver.preload(settings)
-    import services.agent.worker  # noqa: F401, PLC0415
+    missing = _why_no_engine(settings)
+    if missing:
+        return Preloaded(_refusing(missing), engine_missing=missing)
+    from quakegrid.engine import driver  # noqa: PLC0415 - it imports the engine
 
-    return version, driver.main
+    return Preloaded(driver.main, engine_version=driver.preload(settings))
+
+
+def _why_no_engine(settings: Settings) -> str:
+    if settings.preload == "none":
+        return "[agent] preload = none in openquake.cfg keeps openquake.engine away from this node"
+    try:
+        engine_version.check_engine()
+    except EngineMissingError as exc:
+        return str(exc)
+    return ""
+
+
+def _refusing(reason: str) -> Callable[[dict[str, Any], int], int]:
+    """Stands in for the driver's main, for command lines that came before the agent knew the reason."""
+
+    def refuse(_request: dict[str, Any], events_fd: int) -> int:
+        with open(events_fd, "wb", buffering=0) as events:
+            events.write(json.dumps({"event": "refused", "message": reason}).encode() + b"\n")
+        return 1
+
+    return refuse
 
 
 def main() -> int:
@@ -191,16 +243,22 @@ def main() -> int:
     signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)
     start_s = time.monotonic()
     try:
-        version, run_driver = preload(settings)
-    except Exception as exc:  # noqa: BLE001 - whatever an import raises is the state that `status` shows
+        loaded = preload(settings)
+    except BaseException as exc:  # noqa: BLE001 - whatever an import raises is the state that `status` shows
         traceback.print_exc()
         send_packet(control, {"report": "failed", "reason": f"{type(exc).__name__}: {exc}"[:1000]})
         return 1
     gc.collect()
     gc.freeze()  # collections in the children leave the shared pages alone
     duration_s = time.monotonic() - start_s
-    send_packet(control, {"report": "warm", "engine_version": version, "duration_s": duration_s})
-    Template(settings, control, wakeup, run_driver).run()
+    warm = {
+        "report": "warm",
+        "engine_version": loaded.engine_version,
+        "engine_missing": loaded.engine_missing,
+        "duration_s": duration_s,
+    }
+    send_packet(control, warm)
+    Template(settings, control, wakeup, loaded.run_driver).run()
     return 0
 
 

@@ -1,7 +1,8 @@
 """A worker: takes tasks of one session from its lane, one at a time, and sends back outcomes.
 
 One thread around one socket. Knows nothing of the engine: a payload is a pickled callable that returns
-the outcome's frames. Unpickles only what came over the lane, whose peers have proven the authkey.
+the outcome's frames, and is called with the payload's further frames. Unpickles only what came over the
+lane, whose peers have proven the authkey.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import zmq
 
 from quakegrid import lane
 from quakegrid.wire.v1 import lane_pb2
+
+# One short task waits here while another runs, so that the next begins at once.
+CREDIT_COUNT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,11 @@ def run_worker(order: WorkerOrder, authkey: str) -> int:
         session_id=order.session_id,
         worker_id=order.worker_id,
         node=order.node,
-        credit_count=1,
+        credit_count=CREDIT_COUNT,
     )
     dealer.send(lane_pb2.LaneMessage(worker_ready=ready).SerializeToString())
     while True:
-        header, *payload = dealer.recv_multipart(copy=False)
+        header, *payload = lane.wait_for_frames(dealer)
         message = lane_pb2.LaneMessage.FromString(header.bytes)
         if message.HasField("run_task"):
             _run_task(dealer, order, message.run_task.lease, payload)
@@ -71,18 +75,20 @@ def _limit(order: WorkerOrder) -> None:
     if order.memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
 def _run_task(
     dealer: zmq.Socket[bytes], order: WorkerOrder, lease: lane_pb2.Lease, payload: Sequence[zmq.Frame]
 ) -> None:
     outcome = lane_pb2.Outcome(lease=lease, worker_id=order.worker_id, node=order.node)
-    frames: list[bytes] = []
+    frames: Sequence[bytes | memoryview] = ()
     start_s = time.perf_counter()
     try:
-        frames = pickle.loads(payload[0].buffer)()  # noqa: S301 - from a driver that holds the authkey
+        # A driver that holds the authkey made it.
+        frames = pickle.loads(payload[0].buffer)(*payload[1:])  # noqa: S301
     except Exception:  # noqa: BLE001 - whatever the payload raises is its driver's
         outcome.error = traceback.format_exc()
     outcome.duration_s = time.perf_counter() - start_s
     header = lane_pb2.LaneMessage(outcome=outcome).SerializeToString()
-    dealer.send_multipart([header, *frames], copy=False)
+    lane.send_frames(dealer, [header, *frames])

@@ -24,8 +24,8 @@ from services.broker.server import BrokerServicer
 STOP_GRACE_S = 3.0
 
 
-async def serve(settings: Settings) -> int:
-    """Serve until a signal or a failure.
+async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
+    """Serve until a signal, a failure, or the end of the process that holds our lifeline.
 
     Raises:
         QuakeGridError: a port is taken.
@@ -34,6 +34,8 @@ async def serve(settings: Settings) -> int:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    if lifeline_fd >= 0:
+        asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
     server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
     broker = Broker(settings)
     broker_pb2_grpc.add_BrokerServicer_to_server(BrokerServicer(broker), server)
@@ -60,10 +62,11 @@ def main() -> int:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m services.broker", description="QuakeGrid's broker")
     parser.add_argument("--state-dir", type=Path, help="state directory of the cluster")
+    parser.add_argument("--lifeline-fd", type=int, default=-1, help="stop when this pipe closes")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        return asyncio.run(serve(load_settings(args.state_dir)))
+        return asyncio.run(serve(load_settings(args.state_dir), args.lifeline_fd))
     except QuakeGridError as exc:
         print(f"broker: {exc}", file=sys.stderr)
         return exc.exit_code

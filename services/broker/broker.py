@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import secrets
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, assert_never
@@ -25,6 +26,7 @@ from services.broker.nodes import NodeLink
 
 log = logging.getLogger("quakegrid.broker")
 ABORT_GRACE_S = 2.0
+STOP_GRACE_S = 2 * ABORT_GRACE_S
 
 
 @dataclass(slots=True)
@@ -52,7 +54,8 @@ class Broker:
         run_name = secrets.token_hex(3)
         self._fleet = core.Fleet(settings.agent_host_cores, settings.serialize_jobs, run_name)
         self._sessions: dict[int, Session] = {}
-        self._next_session_id = 1
+        # Never the id of a session whose workers an earlier broker left.
+        self._next_session_id = time.time_ns() // 1_000_000
         self._nodes = {
             item.host: NodeLink(
                 settings, item.host, on_status=self._on_status, on_exit=self._on_exit, on_lost=self._on_lost
@@ -81,10 +84,12 @@ class Broker:
         """Tell every driver, then let go of nodes and lane."""
         for session in list(self._sessions.values()):
             self._fail(session.session_id, self._stop_reason)
-        links = list(self._tasks)
-        for task in links:
+        ends = [asyncio.ensure_future(session.ended.wait()) for session in self._sessions.values()]
+        if ends:
+            await asyncio.wait(ends, timeout=STOP_GRACE_S)
+        for task in [*ends, *self._tasks]:
             task.cancel()
-        await asyncio.gather(*links, return_exceptions=True)
+        await asyncio.gather(*ends, *self._tasks, return_exceptions=True)
         if self._lane:
             self._lane.stop()
 
@@ -102,7 +107,11 @@ class Broker:
         self._next_session_id += 1
         self._sessions[session.session_id] = session
         log.info("session_opened session=%d jobs=%s", session.session_id, list(request.job_ids))
-        self._handle(core.SessionRequested(session.session_id, tuple(request.job_ids), request.is_local))
+        self._handle(
+            core.SessionRequested(
+                session.session_id, tuple(request.job_ids), request.is_local, request.max_workers
+            )
+        )
         return session
 
     async def end_session(self, session: Session) -> None:
@@ -190,7 +199,8 @@ class Broker:
         session = self._sessions.get(counts.session_id)
         if session is None:
             return
-        if counts.done_count > session.counts.done_count:
+        ended_before = session.counts.done_count + session.counts.failed_count
+        if counts.done_count + counts.failed_count > ended_before:
             self._handle(core.ProgressMade(session.session_id))
         session.counts = counts
 

@@ -41,11 +41,12 @@ class NodeLost:
 
 @dataclass(frozen=True, slots=True)
 class SessionRequested:
-    """A driver asks for its turn; a local session wants no workers."""
+    """A driver asks for its turn; a local session wants no workers, `max_workers` 0 is no limit."""
 
     session_id: int
     job_ids: tuple[int, ...]
     is_local: bool = False
+    max_workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class WorkerExited:
 
 @dataclass(frozen=True, slots=True)
 class ProgressMade:
-    """A task of the session was done: its workers can work."""
+    """A task of the session was done, or given up: its workers can work, if not on that one."""
 
     session_id: int
 
@@ -180,6 +181,7 @@ class Session:
     session_id: int
     job_ids: tuple[int, ...]
     is_local: bool
+    max_workers: int = 0
     is_admitted: bool = False
     failure_count: int = 0
 
@@ -201,7 +203,7 @@ class Fleet:
 
     Args:
         hosts: the nodes of the configuration.
-        serialize_jobs: sessions that execute at once; 0 for no limit.
+        serialize_jobs: sessions with jobs that execute at once; 0 for no limit.
         run_name: makes worker ids unique across restarts of the broker.
     """
 
@@ -264,7 +266,7 @@ class Fleet:
             taken = len(self.workers_of(host=node.host))
             if node.core_count and taken > node.core_count:
                 raise IllegalMoveError(f"{node.host} has {node.core_count} cores and {taken} workers")
-        admitted = sum(session.is_admitted for session in self.sessions.values())
+        admitted = self._executing_count()
         if self.serialize_jobs and admitted > self.serialize_jobs:
             raise IllegalMoveError(f"{admitted} sessions execute, {self.serialize_jobs} may")
 
@@ -286,7 +288,7 @@ class Fleet:
         node = self.nodes[event.host]
         node.name, node.state = event.node, event.state
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
-        node.core_count = limit if event.state == "warm" else 0
+        node.core_count = limit if event.state.startswith("warm") else 0
         for worker in self.workers_of(host=event.host) if event.present is not None else ():
             if worker.is_started and worker.worker_id not in (event.present or ()):
                 self._lose(worker, f"node {node.name}: it ended while its agent was out of reach", actions)
@@ -305,8 +307,10 @@ class Fleet:
         if event.session_id in self.sessions:
             raise IllegalMoveError(f"session {event.session_id} was requested twice")
         ahead = tuple(job_id for other in self.sessions.values() for job_id in other.job_ids)
-        self.sessions[event.session_id] = Session(event.session_id, event.job_ids, event.is_local)
-        if self._is_full():
+        self.sessions[event.session_id] = Session(
+            event.session_id, event.job_ids, event.is_local, event.max_workers
+        )
+        if self._is_full() and event.job_ids:
             actions.append(Queue(event.session_id, ahead))
 
     def _on_session_ended(self, event: SessionEnded, actions: list[Action]) -> None:
@@ -329,15 +333,15 @@ class Fleet:
             actions.append(FailSession(session.session_id, reason))
 
     def _is_full(self) -> bool:
-        admitted = sum(session.is_admitted for session in self.sessions.values())
-        return 0 < self.serialize_jobs <= admitted
+        return 0 < self.serialize_jobs <= self._executing_count()
+
+    def _executing_count(self) -> int:
+        return sum(session.is_admitted and bool(session.job_ids) for session in self.sessions.values())
 
     def _admit(self, actions: list[Action]) -> None:
         for session in self.sessions.values():  # in order of request
-            if session.is_admitted:
-                continue
-            if self._is_full():
-                return
+            if session.is_admitted or (session.job_ids and self._is_full()):
+                continue  # who has no job has no turn to wait for
             session.is_admitted = True
             actions.append(Admit(session.session_id))
 
@@ -345,9 +349,8 @@ class Fleet:
         admitted = [each for each in self.sessions.values() if each.is_admitted and not each.is_local]
         if not admitted:
             return
-        share, extra = divmod(self.core_count, len(admitted))
-        for number, session in enumerate(admitted):
-            target = share + (number < extra)
+        targets = _share(self.core_count, [session.max_workers for session in admitted])
+        for session, target in zip(admitted, targets, strict=True):
             workers = self.workers_of(session_id=session.session_id)
             staying = [worker for worker in workers if not worker.is_draining]
             for worker in staying[max(target, 1) :] if len(admitted) > 1 else ():
@@ -369,3 +372,20 @@ class Fleet:
         worker_id = f"{self.run_name}-{self._worker_number}"
         self.workers[worker_id] = Worker(worker_id, session_id, host)
         return worker_id
+
+
+def _share(core_count: int, limits: Sequence[int]) -> list[int]:
+    """Divide cores evenly, max-min: what a session may not use (its limit, 0 for none) goes to the others."""
+    shares = [0] * len(limits)
+    open_numbers = list(range(len(limits)))
+    while core_count and open_numbers:
+        share, extra = divmod(core_count, len(open_numbers))
+        for place, number in enumerate(open_numbers):
+            wanted = share + (place < extra)
+            given = min(wanted, limits[number] - shares[number]) if limits[number] else wanted
+            shares[number] += given
+            core_count -= given
+        open_numbers = [
+            number for number in open_numbers if not limits[number] or shares[number] < limits[number]
+        ]
+    return shares

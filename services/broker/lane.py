@@ -77,12 +77,19 @@ class Lane:
         return max(0, int((self._report_s - time.monotonic()) * 1000) + 1) if self._changed else None
 
     def _read_control(self) -> bool:
-        try:
-            packet = self._control.recv(CONTROL_BYTES)
-        except ConnectionResetError:  # the broker went without reading our last report
-            return False
-        if not packet:
-            return False
+        """Take every order that waits; False when the broker is gone."""
+        while True:
+            try:
+                packet = self._control.recv(CONTROL_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return True
+            except ConnectionResetError:  # the broker went without reading our last report
+                return False
+            if not packet:
+                return False
+            self._obey(packet)
+
+    def _obey(self, packet: bytes) -> None:
         message = lane_pb2.ControlMessage.FromString(packet)
         session_id = SessionId(getattr(message, message.WhichOneof("body") or "").session_id)
         event: core.Event
@@ -101,16 +108,15 @@ class Lane:
                 raise ValueError(f"the broker sent {other!r} to its lane")
         self._changed.add(session_id)
         self._perform(self._scheduler.handle(event), [])
-        return True
 
     def _read_router(self) -> None:
         for _ in range(MESSAGES_PER_TURN):
-            try:
-                peer, header, *payload = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+            frames = lane.receive_frames(self._router)
+            if frames is None:
                 return
-            except ValueError:  # no header frame
+            if len(frames) < 2:  # no header
                 continue
+            peer, header, *payload = frames
             try:
                 message = lane_pb2.LaneMessage.FromString(header.bytes)
                 event = self._event(Peer(peer.bytes), message, payload)
@@ -127,7 +133,9 @@ class Lane:
                 if session_id in self._payloads:
                     self._payloads[session_id][task_id] = payload
                     self._changed.add(session_id)
-                return core.TaskSubmitted(session_id, task_id, task.weight, task.operation, peer)
+                return core.TaskSubmitted(
+                    session_id, task_id, task.weight, task.operation, peer, task.is_short, task.max_attempts
+                )
             case "outcome":
                 outcome = message.outcome
                 return core.OutcomeArrived(_from_wire(outcome.lease), WorkerId(outcome.worker_id))
@@ -159,6 +167,8 @@ class Lane:
                     del self._payloads[lease.session_id][lease.task_id]
                     failed = lane_pb2.TaskFailed(lease=_to_wire(lease), operation=operation, reasons=reasons)
                     self._send(peer, [lane_pb2.LaneMessage(task_failed=failed).SerializeToString()])
+                    self._changed.add(lease.session_id)
+                    self._report_s = 0.0  # the broker counts deaths since the last task that ended
                 case core.StopWorker(peer):
                     self._send(peer, [lane_pb2.LaneMessage(stop=lane_pb2.Stop()).SerializeToString()])
                 case core.Refuse(peer, reason):
@@ -172,7 +182,7 @@ class Lane:
 
     def _send(self, peer: Peer, frames: Sequence[bytes | zmq.Frame]) -> None:
         try:
-            self._router.send_multipart([peer, *frames], zmq.NOBLOCK, copy=False)
+            lane.send_frames(self._router, [peer, *frames])
         except zmq.ZMQError as exc:
             # The peer is gone; what it held comes back when its agent reports the exit.
             log.warning("peer_unreachable peer=%r reason=%s", peer, exc)
@@ -192,6 +202,7 @@ class Lane:
                 running_count=now.running_count,
                 done_count=now.done_count,
                 requeued_count=now.requeued_count,
+                failed_count=now.failed_count,
                 busy_worker_ids=now.busy_worker_ids,
             )
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen at the next turn

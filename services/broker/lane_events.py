@@ -51,18 +51,20 @@ class DriverJoined:
 
 @dataclass(frozen=True, slots=True)
 class TaskSubmitted:
-    """A driver submitted a task; heavier tasks start first."""
+    """A driver submitted a task; heavier tasks start first; `max_attempts` 0 is the session's."""
 
     session_id: SessionId
     task_id: TaskId
     weight: float
     operation: str
     peer: Peer
+    is_short: bool = False
+    max_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerJoined:
-    """A worker of the session is ready to hold `credit_count` tasks."""
+    """A worker of the session is ready to hold `credit_count` short tasks, or one that is not."""
 
     session_id: SessionId
     worker_id: WorkerId

@@ -6,7 +6,7 @@ Knows the control socket; knows neither tasks nor payloads. One lane serves ever
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import collections
 import logging
 import socket
 import subprocess
@@ -43,6 +43,7 @@ class LaneProcess:
         self.port = port
         self.endpoint = f"tcp://{settings.broker_host}:{port}"
         self._on_counts, self._on_death = on_counts, on_death
+        self._outgoing: collections.deque[bytes] = collections.deque()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         arguments = [
@@ -69,7 +70,11 @@ class LaneProcess:
             QuakeGridError: it cannot, such as when its port is taken.
         """
         loop = asyncio.get_running_loop()
-        packet = await asyncio.wait_for(loop.sock_recv(self._control, PACKET_BYTES), START_TIMEOUT_S)
+        try:
+            packet = await asyncio.wait_for(loop.sock_recv(self._control, PACKET_BYTES), START_TIMEOUT_S)
+        except TimeoutError:
+            self._process.kill()
+            raise QuakeGridError(f"the lane on port {self.port} did not start in time") from None
         message = lane_pb2.ControlMessage.FromString(packet)
         if not packet or message.ready.error:
             reason = message.ready.error or "its process ended at once"
@@ -81,18 +86,35 @@ class LaneProcess:
 
     def send(self, message: lane_pb2.ControlMessage) -> None:
         """Tell the lane something; a dead lane is reported by `on_death`, not here."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._control.send(message.SerializeToString())
+        self._outgoing.append(message.SerializeToString())
+        self._flush()
 
     def stop(self) -> None:
         """Close our end, which ends the lane, and wait for it."""
         asyncio.get_running_loop().remove_reader(self._control)
+        asyncio.get_running_loop().remove_writer(self._control)
         self._control.close()
         try:
             self._process.wait(timeout=2.0)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _flush(self) -> None:
+        """Send what waits, now or when the lane has read."""
+        loop = asyncio.get_running_loop()
+        while self._outgoing:
+            try:
+                self._control.send(self._outgoing[0])
+            except BlockingIOError:
+                loop.add_writer(self._control, self._flush)
+                return
+            except OSError:  # the lane is gone, or was stopped
+                self._outgoing.clear()
+                break
+            self._outgoing.popleft()
+        if self._control.fileno() >= 0:
+            loop.remove_writer(self._control)
 
     def _read(self) -> None:
         try:

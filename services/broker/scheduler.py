@@ -45,6 +45,8 @@ class _Task:
     task_id: TaskId
     weight: float
     operation: str
+    max_attempts: int
+    is_short: bool = False
     attempt: int = 0
     holder: WorkerId | None = None
     reasons: tuple[str, ...] = ()
@@ -71,6 +73,7 @@ class _Session:
     gone: set[WorkerId] = field(default_factory=set)
     draining: set[WorkerId] = field(default_factory=set)
     done_count: int = 0
+    failed_count: int = 0
     requeued_count: int = 0
     dropped_count: int = 0
 
@@ -85,6 +88,7 @@ class Counts:
     requeued_count: int
     dropped_count: int
     busy_worker_ids: tuple[WorkerId, ...]
+    failed_count: int = 0
 
 
 class Scheduler:
@@ -106,7 +110,7 @@ class Scheduler:
         queued = sum(task.holder is None for task in session.tasks.values())
         running = len(session.tasks) - queued
         done, requeued, dropped = session.done_count, session.requeued_count, session.dropped_count
-        return Counts(queued, running, done, requeued, dropped, busy)
+        return Counts(queued, running, done, requeued, dropped, busy, session.failed_count)
 
     def handle(self, event: Event) -> list[Action]:
         """Take one event; `place` must follow when the turn's events are in."""
@@ -171,7 +175,9 @@ class Scheduler:
             return [Refuse(event.peer, f"session {event.session_id} is not open on this lane")]
         if event.task_id in session.tasks:
             return []  # told again after a reconnection
-        session.tasks[event.task_id] = _Task(event.task_id, event.weight or 1.0, event.operation)
+        max_attempts = event.max_attempts or session.max_attempts
+        task = _Task(event.task_id, event.weight or 1.0, event.operation, max_attempts, event.is_short)
+        session.tasks[event.task_id] = task
         self._enqueue(session, event.task_id)
         return []
 
@@ -217,18 +223,23 @@ class Scheduler:
         if worker is None:
             return []
         actions: list[Action] = []
+        is_blamed = len(worker.held) == 1
         for task_id in worker.held:
-            actions += self._retry(session, session.tasks[task_id], worker, event)
+            task = session.tasks[task_id]
+            if is_blamed:
+                task.reasons = (*task.reasons, f"attempt {task.attempt} on {worker.node}: {event.reason}")
+            task.is_short = False  # from now on alone with its worker, so that the next blame is right
+            actions += self._retry(session, task)
         return actions
 
-    def _retry(self, session: _Session, task: _Task, worker: _Worker, event: WorkerLost) -> list[Action]:
+    def _retry(self, session: _Session, task: _Task) -> list[Action]:
         task.holder = None
-        task.reasons = (*task.reasons, f"attempt {task.attempt} on {worker.node}: {event.reason}")
-        if task.attempt < session.max_attempts:
+        if len(task.reasons) < task.max_attempts:
             session.requeued_count += 1
             self._enqueue(session, task.task_id)
             return []
         del session.tasks[task.task_id]
+        session.failed_count += 1
         if session.driver is None:
             return []
         lease = Lease(session.session_id, task.task_id, task.attempt)
@@ -257,19 +268,33 @@ def _place_session(session: _Session, actions: list[Action]) -> None:
     free = [
         (len(worker.held), number, worker)
         for number, worker in enumerate(session.workers.values())
-        if not worker.is_draining and len(worker.held) < worker.credit_count
+        if _has_room(session, worker)
     ]
     heapq.heapify(free)
     while free and session.queue:
         load, number, worker = heapq.heappop(free)
-        _weight, task_id = heapq.heappop(session.queue)
+        task_id = session.queue[0][1]
         task = session.tasks[task_id]
+        if load and not task.is_short:
+            return  # nobody is idle, and it goes nowhere else
+        heapq.heappop(session.queue)
         task.attempt += 1
         task.holder = worker.worker_id
         worker.held[task_id] = task.attempt
         actions.append(SendTask(worker.peer, Lease(session.session_id, task_id, task.attempt)))
-        if load + 1 < worker.credit_count:
+        if _has_room(session, worker):
             heapq.heappush(free, (load + 1, number, worker))
+
+
+def _has_room(session: _Session, worker: _Worker) -> bool:
+    """Whether a worker may get one more: nothing waits behind a task that is not short."""
+    if worker.is_draining:
+        return False
+    if not worker.held:
+        return True
+    return len(worker.held) < worker.credit_count and all(
+        session.tasks[task_id].is_short for task_id in worker.held
+    )
 
 
 def _check_session(session: _Session) -> None:
@@ -284,8 +309,10 @@ def _check_session(session: _Session) -> None:
             task = session.tasks[task_id]
             if task.holder != worker.worker_id or task.attempt != attempt:
                 raise IllegalMoveError(f"{worker.worker_id} holds {task_id}/{attempt}, not leased: {task}")
+            if len(worker.held) > 1 and not task.is_short:
+                raise IllegalMoveError(f"{worker.worker_id} holds {worker.held}, and {task} is not short")
     leased = sum(task.holder is not None for task in session.tasks.values())
     if leased != sum(len(worker.held) for worker in session.workers.values()):
         raise IllegalMoveError(f"a task of session {session.session_id} is leased to nobody")
-    if any(task.attempt > session.max_attempts for task in session.tasks.values()):
+    if any(len(task.reasons) >= task.max_attempts for task in session.tasks.values()):
         raise IllegalMoveError(f"a task of session {session.session_id} has too many attempts")

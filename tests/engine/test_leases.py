@@ -10,8 +10,9 @@ import pytest
 
 from quakegrid import config
 from quakegrid.jobs import DbClient
+from tests.clusters import Cluster
 from tests.engine.cases import Case, prepare
-from tests.engine.conftest import TIMEOUT_S, Cluster
+from tests.engine.conftest import TIMEOUT_S, run_job
 
 pytestmark = pytest.mark.engine
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.engine
 def test_running_job_is_leased_and_an_ended_one_is_not(cluster: Cluster, tmp_path: Path) -> None:
     """The lease is there while the driver works, names it, and goes with the job."""
     (job,) = prepare(Case("classical/case_01"), tmp_path / "case")
-    runner = threading.Thread(target=cluster.run, args=(job,))
+    runner = threading.Thread(target=run_job, args=(cluster, job))
     settings = config.load_settings(cluster.state_dir, cluster.environ)
     query = "SELECT holder, lease_s FROM quakegrid_lease"
 

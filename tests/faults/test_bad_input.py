@@ -154,6 +154,19 @@ def test_cluster_that_is_down(cluster: Cluster, tmp_path: Path, quick: Path) -> 
         assert "quakegrid up" in line
 
 
+def test_folder_whose_name_is_not_utf8(cluster: Cluster, quick: Path) -> None:
+    """It runs, or fails with a word; nothing hangs, and the agent goes on."""
+    folder = Path(f"{quick.parent}-caf\udce9")
+    quick.parent.rename(folder)
+
+    done = cluster.call("run", folder / quick.name, timeout_s=60)
+    after = cluster.call("status")
+
+    assert done.returncode in {0, 1}, done.stderr
+    assert cluster.job()["state"] in {"complete", "failed"}
+    assert after.returncode == 0
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 300 KiB; needs the right to mount."""

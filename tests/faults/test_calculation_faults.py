@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -158,8 +159,8 @@ def test_upstream_abort_reaches_a_job_of_the_cluster(cluster: Cluster, slow: Pat
     assert cluster.job()["state"] == "aborted"
 
 
-def test_upstream_reset_deletes_the_users_jobs_and_not_the_database(tmp_path: Path) -> None:
-    """Upstream's own would remove the file under the dbserver."""
+def test_upstream_dump_and_reset_go_through_the_dbserver(tmp_path: Path) -> None:
+    """A dump has the job; a reset deletes the user's jobs and not the file under the dbserver."""
     home = tmp_path / "home"
     home.mkdir()
     job_ini = testing.copy_engine_case("classical/case_01", tmp_path / "case") / "job.ini"
@@ -168,8 +169,11 @@ def test_upstream_reset_deletes_the_users_jobs_and_not_the_database(tmp_path: Pa
         datastore = Path(f"{cluster.job()['ds_calc_dir']}.hdf5")
         was_there = datastore.exists()
 
+        dump = cluster.call("oq", "dump", tmp_path / "dump.zip")
         done = cluster.call("oq", "reset", "-y")
 
+        assert dump.returncode == 0, dump.stderr
+        assert {datastore.name, "db.sqlite3"} <= set(zipfile.ZipFile(tmp_path / "dump.zip").namelist())
         assert done.returncode == 0, done.stderr
         assert f"Removed {datastore}" in done.stdout
         assert was_there

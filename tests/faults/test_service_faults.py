@@ -23,6 +23,23 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
+def test_interrupt_while_the_engine_loads_runs_nothing(cluster: Cluster, quick: Path) -> None:
+    """The first calculation of the day may be stopped, too."""
+    jobs = cluster.json("jobs", "list")
+    kill(cluster, "template")
+    while cluster.json("status")["nodes"][0]["state"] == "warm":
+        pass  # each question takes a while, loading takes longer
+    running = cluster.start("run", quick)
+    running.wait_for("engine is being loaded")
+
+    running.process.send_signal(signal.SIGINT)
+    code, output = running.finish()
+
+    assert code == 4, output
+    cluster.wait_until_quiet()
+    assert cluster.json("jobs", "list") == jobs
+
+
 def kill(cluster: Cluster, victim: str) -> None:
     """Kill a service, or a child of one that has no record; wait for what ends with it."""
     if victim == "template":

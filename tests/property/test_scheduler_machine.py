@@ -47,12 +47,13 @@ class LaneMachine(RuleBasedStateMachine):
                 case _:
                     pass
 
-    @rule(weight=st.floats(0.1, 10.0))
-    def submit(self, weight: float) -> None:
+    @rule(weight=st.floats(0.1, 10.0), is_short=st.booleans())
+    def submit(self, weight: float, is_short: bool) -> None:
         """A new task."""
         task_id = len(self.submitted) + 1
         self.submitted.add(task_id)
-        self.take(self.scheduler.handle(lane.TaskSubmitted(S, TaskId(task_id), weight, "op", DRIVER)))
+        task = lane.TaskSubmitted(S, TaskId(task_id), weight, "op", DRIVER, is_short)
+        self.take(self.scheduler.handle(task))
 
     @rule(data=st.data())
     def submit_again(self, data: st.DataObject) -> None:

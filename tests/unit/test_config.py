@@ -125,6 +125,7 @@ def test_serialize_jobs_is_a_flag_or_a_count(load: Load, text: str, count: int) 
         ("zworkers", "host_cores", "10.0.0.1 0"),
         ("zworkers", "host_cores", "10.0.0.1 -2"),
         ("agent", "worker_memory", "-4G"),
+        ("agent", "preload", "numpy"),
         ("distribution", "serialize_jobs", "-1"),
         ("broker", "max_attempts", "0"),
         ("broker", "node_timeout", "0"),
@@ -184,3 +185,11 @@ def test_code_in_a_file_is_never_run(load: Load, tmp_path: Path) -> None:
 def test_state_folder_follows_the_environment(environ: dict[str, str], expected: str) -> None:
     """Explicit, then XDG, then the home folder."""
     assert config.default_state_dir(environ) == Path(expected).expanduser()
+
+
+def test_named_config_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    """Upstream goes on without it; a typo would start another cluster."""
+    environ = {"OQ_CONFIG_FILE": str(tmp_path / "typo.cfg")}
+
+    with pytest.raises(errors.SettingsError, match=r"typo\.cfg, which does not exist"):
+        config.load_settings(tmp_path, environ)

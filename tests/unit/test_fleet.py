@@ -83,7 +83,7 @@ def test_node_that_warms_up_later_gets_work_at_once() -> None:
     """A node may join in the middle of a calculation."""
     core = warm(2)
     core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.NodeReported("n0", "node0", 2, "warming"))
+    core.handle(fleet.NodeReported("n0", "node0", 2, "loading"))
 
     actions = core.handle(fleet.NodeReported("n0", "node0", 4, "warm"))
 
@@ -159,3 +159,46 @@ def test_worker_that_is_being_started_is_not_missed() -> None:
     actions = core.handle(fleet.NodeReported("n0", "node0", 2, "warm", frozenset()))
 
     assert actions == []
+
+
+def test_session_without_a_job_waits_for_no_turn() -> None:
+    """`serialize_jobs` counts jobs: somebody's executor neither waits for them nor holds them up."""
+    core = warm(4)
+    core.handle(fleet.SessionRequested(1, (10,)))
+
+    actions = core.handle(fleet.SessionRequested(2, ()))
+    core.handle(fleet.SessionEnded(1, is_forced=False))
+    next_job = core.handle(fleet.SessionRequested(3, (11,)))
+
+    assert fleet.Admit(2) in actions
+    assert fleet.Admit(3) in next_job
+    core.check()
+
+
+def test_what_a_session_may_not_use_goes_to_the_others() -> None:
+    """A session with one worker at most leaves the other cores alone."""
+    core = warm(4, serialize_jobs=0)
+
+    first = core.handle(fleet.SessionRequested(1, (), max_workers=1))
+    second = core.handle(fleet.SessionRequested(2, (10,)))
+
+    assert starts(first) == {"n0": 1}
+    assert starts(second) == {"n0": 3}
+
+
+def test_node_without_an_engine_has_cores() -> None:
+    """A template that is warm without the engine can start workers."""
+    core = Fleet([HostCores("n0", -1)], 1, "run")
+
+    core.handle(fleet.NodeReported("n0", "node0", 2, "warm, without the engine: not installed"))
+
+    assert core.core_count == 2
+
+
+def test_node_that_loads_the_engine_has_no_cores_yet() -> None:
+    """Its template cannot fork before."""
+    core = Fleet([HostCores("n0", -1)], 1, "run")
+
+    core.handle(fleet.NodeReported("n0", "node0", 2, "loading"))
+
+    assert core.core_count == 0

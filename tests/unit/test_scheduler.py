@@ -26,9 +26,17 @@ def join(scheduler: Scheduler, number: int, credit_count: int = 1) -> list[lane.
     return scheduler.handle(lane.WorkerJoined(S, worker_id, "node", credit_count, peer))
 
 
-def submit(scheduler: Scheduler, task_id: int, weight: float = 1.0) -> list[lane.Action]:
+def submit(
+    scheduler: Scheduler,
+    task_id: int,
+    weight: float = 1.0,
+    *,
+    is_short: bool = False,
+    max_attempts: int = 0,
+) -> list[lane.Action]:
     """Submit a task."""
-    return scheduler.handle(lane.TaskSubmitted(S, TaskId(task_id), weight, "op", DRIVER))
+    task = lane.TaskSubmitted(S, TaskId(task_id), weight, "op", DRIVER, is_short, max_attempts)
+    return scheduler.handle(task)
 
 
 def lease(task_id: int, attempt: int = 1) -> Lease:
@@ -154,3 +162,48 @@ def test_peers_of_a_session_that_is_not_open_are_refused() -> None:
 
     assert len(refused) == 3
     assert all(isinstance(action, lane.Refuse) for action in refused)
+
+
+def test_short_tasks_wait_at_the_worker_and_long_ones_do_not() -> None:
+    """Only a short task may be handed out ahead, and never behind a long one."""
+    scheduler = opened(workers=0)
+    join(scheduler, 0, credit_count=2)
+    for task_id in (1, 2, 3):
+        submit(scheduler, task_id, is_short=True)
+    short = scheduler.place()
+    other = opened(workers=0)
+    join(other, 0, credit_count=2)
+    submit(other, 1, weight=2.0)
+    submit(other, 2, is_short=True)
+
+    long = other.place()
+
+    assert short == [lane.SendTask(Peer(b"w0"), lease(1)), lane.SendTask(Peer(b"w0"), lease(2))]
+    assert long == [lane.SendTask(Peer(b"w0"), lease(1))]
+
+
+def test_death_with_two_tasks_blames_none_and_tries_each_alone() -> None:
+    """Nobody knows which one ended the worker, so each gets a worker of its own next."""
+    scheduler = opened(max_attempts=1, workers=0)
+    join(scheduler, 0, credit_count=2)
+    submit(scheduler, 1, is_short=True)
+    submit(scheduler, 2, is_short=True)
+    scheduler.place()
+    join(scheduler, 1, credit_count=2)
+
+    actions = scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False))
+    placed = scheduler.place()
+
+    assert actions == []
+    assert placed == [lane.SendTask(Peer(b"w1"), lease(1, 2))]
+
+
+def test_task_may_ask_for_fewer_attempts() -> None:
+    """A chunk fails at the first death; its calls are then tried one by one."""
+    scheduler = opened(max_attempts=3)
+    submit(scheduler, 1, max_attempts=1)
+    scheduler.place()
+
+    actions = scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False))
+
+    assert actions == [lane.FailTask(DRIVER, lease(1), "op", ("attempt 1 on node: killed",))]

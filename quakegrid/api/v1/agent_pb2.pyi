@@ -249,7 +249,7 @@ class AgentStatus(_message.Message):
     node: _builtins.str
     core_count: _builtins.int
     template_state: _builtins.str
-    """"warming", "warm", or "failed: reason"."""
+    """"loading", "warm", "warm, without the engine: reason", or "failed: reason"."""
     version: _builtins.str
     engine_version: _builtins.str
     """Version of openquake.engine; empty when not installed."""

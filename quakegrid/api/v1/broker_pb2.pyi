@@ -28,6 +28,7 @@ class OpenSessionRequest(_message.Message):
     PID_FIELD_NUMBER: _builtins.int
     WORKER_SETUP_FIELD_NUMBER: _builtins.int
     IS_LOCAL_FIELD_NUMBER: _builtins.int
+    MAX_WORKERS_FIELD_NUMBER: _builtins.int
     user_name: _builtins.str
     host: _builtins.str
     """Node and process id of the driver."""
@@ -36,6 +37,8 @@ class OpenSessionRequest(_message.Message):
     """Pickled callable that each worker runs before its first task. Opaque to the broker."""
     is_local: _builtins.bool
     """The session runs everything in its driver and wants no workers."""
+    max_workers: _builtins.int
+    """Workers that the session has at most, 0 for no limit."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Jobs of the database that this driver will run, in order; empty for work without a job."""
@@ -49,10 +52,11 @@ class OpenSessionRequest(_message.Message):
         pid: _builtins.int = ...,
         worker_setup: _builtins.bytes = ...,
         is_local: _builtins.bool = ...,
+        max_workers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "pid", b"pid", "user_name", b"user_name", "worker_setup", b"worker_setup"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "max_workers", b"max_workers", "pid", b"pid", "user_name", b"user_name", "worker_setup", b"worker_setup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

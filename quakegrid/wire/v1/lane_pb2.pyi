@@ -143,6 +143,8 @@ class SubmitTask(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
+    IS_SHORT_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     task_id: _builtins.int
     """Chosen by the driver, unique in the session."""
@@ -150,6 +152,10 @@ class SubmitTask(_message.Message):
     """Expected cost, any unit; heavier tasks start first. 0 is 1."""
     operation: _builtins.str
     """What the task is part of, for progress and reports."""
+    is_short: _builtins.bool
+    """Expected to take some tens of milliseconds at most: a worker may hold it while it runs another short one."""
+    max_attempts: _builtins.int
+    """Workers that it may end before it fails; 0 takes the session's limit."""
     def __init__(
         self,
         *,
@@ -157,10 +163,12 @@ class SubmitTask(_message.Message):
         task_id: _builtins.int = ...,
         weight: _builtins.float = ...,
         operation: _builtins.str = ...,
+        is_short: _builtins.bool = ...,
+        max_attempts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "session_id", b"session_id", "task_id", b"task_id", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_short", b"is_short", "max_attempts", b"max_attempts", "operation", b"operation", "session_id", b"session_id", "task_id", b"task_id", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -182,7 +190,7 @@ class WorkerReady(_message.Message):
     worker_id: _builtins.str
     node: _builtins.str
     credit_count: _builtins.int
-    """Tasks that it takes at once."""
+    """Short tasks that it may hold at once; of others it holds one."""
     def __init__(
         self,
         *,
@@ -498,11 +506,14 @@ class LaneCounts(_message.Message):
     DONE_COUNT_FIELD_NUMBER: _builtins.int
     REQUEUED_COUNT_FIELD_NUMBER: _builtins.int
     BUSY_WORKER_IDS_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     queued_count: _builtins.int
     running_count: _builtins.int
     done_count: _builtins.int
     requeued_count: _builtins.int
+    failed_count: _builtins.int
+    """Tasks that were given up; reported at once."""
     @_builtins.property
     def busy_worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Workers that hold a task now."""
@@ -516,10 +527,11 @@ class LaneCounts(_message.Message):
         done_count: _builtins.int = ...,
         requeued_count: _builtins.int = ...,
         busy_worker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        failed_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_worker_ids", b"busy_worker_ids", "done_count", b"done_count", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "running_count", b"running_count", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_worker_ids", b"busy_worker_ids", "done_count", b"done_count", "failed_count", b"failed_count", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "running_count", b"running_count", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,7 +1,7 @@
-"""The driver's session with the broker, and its lane.
+"""A driver's session with the broker, and its lane.
 
 The session stream tells when the driver may start and when it must stop; a thread reads it. The lane
-socket belongs to the main thread. Knows nothing of the engine: payloads and outcomes are frames.
+socket belongs to the one thread that submits and receives. Payloads and outcomes are frames.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import queue
 import signal
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,11 +26,27 @@ from quakegrid.wire.v1 import lane_pb2
 
 @dataclass(frozen=True, slots=True)
 class LaneOutcome:
-    """What came back for a task: the outcome's frames, or why there is none."""
+    """What came back for a task: the outcome's frames, or why there is none.
+
+    `reasons` has a line for each worker that the task ended, when it is not tried again.
+    """
 
     task_id: int
     frames: Sequence[zmq.Frame]
     error: str
+    duration_s: float = 0.0
+    worker_id: str = ""
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LaneTask:
+    """What the lane should know of a task; see `SubmitTask` of the protocol."""
+
+    operation: str
+    weight: float = 1.0
+    is_short: bool = False
+    max_attempts: int = 0
 
 
 class Session:
@@ -41,6 +58,7 @@ class Session:
         user_name: whose they are.
         worker_setup: pickled callable for each worker.
         is_local: no workers are wanted.
+        max_workers: at most, 0 for no limit.
     """
 
     def __init__(
@@ -50,7 +68,8 @@ class Session:
         *,
         user_name: str,
         worker_setup: bytes,
-        is_local: bool,
+        is_local: bool = False,
+        max_workers: int = 0,
     ) -> None:
         self._settings = settings
         self._channel = rpc.open_channel(settings.broker_address, settings.authkey)
@@ -61,12 +80,14 @@ class Session:
             pid=os.getpid(),
             worker_setup=worker_setup,
             is_local=is_local,
+            max_workers=max_workers,
         )
         self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(request)
         self._answers: queue.SimpleQueue[broker_pb2.OpenSessionResponse | errors.QuakeGridError] = (
             queue.SimpleQueue()
         )
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        weakref.finalize(self, os.close, self._wakeup).atexit = False  # any thread may still wake us
         self._failure: errors.QuakeGridError | None = None
         self._closed = threading.Event()
         self._dealer: zmq.Socket[bytes] | None = None
@@ -96,17 +117,22 @@ class Session:
                 self._join(answer.admitted)
                 return
 
-    def submit(self, payload: bytes, *, operation: str, weight: float) -> int:
-        """Send a task to the lane; returns its id."""
+    def submit(self, frames: Sequence[bytes | memoryview], task: LaneTask) -> int:
+        """Send a task to the lane; returns its id. Large frames are not copied: leave them unchanged."""
         self._check()
         assert self._dealer is not None
         task_id = self._next_task_id
         self._next_task_id += 1
-        task = lane_pb2.SubmitTask(
-            session_id=self.session_id, task_id=task_id, weight=weight, operation=operation
+        submission = lane_pb2.SubmitTask(
+            session_id=self.session_id,
+            task_id=task_id,
+            weight=task.weight,
+            operation=task.operation,
+            is_short=task.is_short,
+            max_attempts=task.max_attempts,
         )
-        header = lane_pb2.LaneMessage(submit_task=task).SerializeToString()
-        self._dealer.send_multipart([header, payload], copy=False)
+        header = lane_pb2.LaneMessage(submit_task=submission).SerializeToString()
+        lane.send_frames(self._dealer, [header, *frames])
         return task_id
 
     def receive(self) -> LaneOutcome:
@@ -115,20 +141,43 @@ class Session:
         Raises:
             QuakeGridError: the session was ended by the broker, or the broker is gone.
         """
-        assert self._dealer is not None
         while True:
-            self._check()
-            ready = {source for source, _ in self._poller.poll()}
-            if self._dealer not in ready:
-                continue
-            header, *frames = self._dealer.recv_multipart(copy=False)
-            message = lane_pb2.LaneMessage.FromString(header.bytes)
-            if message.HasField("outcome"):
-                return LaneOutcome(message.outcome.lease.task_id, frames, message.outcome.error)
-            if message.HasField("task_failed"):
+            outcome = self.receive_ready()
+            if outcome is not None:
+                return outcome
+            self.wait()
+
+    def receive_ready(self) -> LaneOutcome | None:
+        """The next outcome if it is here already; raises like `receive`."""
+        assert self._dealer is not None
+        self._check()
+        received = lane.receive_frames(self._dealer)
+        if received is None:
+            return None
+        header, *frames = received
+        message = lane_pb2.LaneMessage.FromString(header.bytes)
+        match message.WhichOneof("body"):
+            case "outcome":
+                outcome = message.outcome
+                return LaneOutcome(
+                    outcome.lease.task_id, frames, outcome.error, outcome.duration_s, outcome.worker_id
+                )
+            case "task_failed":
                 return _failed(message.task_failed)
-            if message.HasField("refused"):
+            case "refused":
                 raise errors.QuakeGridError(f"the lane refused this session: {message.refused.reason}")
+            case other:
+                raise errors.PeerError(f"the lane sent {other!r} to a driver")
+
+    def wait(self) -> None:
+        """Wait for an outcome, for the session's failure or for `wake`."""
+        ready = {source for source, _ in self._poller.poll()}
+        if self._wakeup in ready:
+            os.eventfd_read(self._wakeup)
+
+    def wake(self) -> None:
+        """End a `wait`, now or the next one; for any thread."""
+        os.eventfd_write(self._wakeup, 1)
 
     def close(self) -> None:
         """End the session; the broker stops its workers."""
@@ -174,13 +223,13 @@ class Session:
     def _fail(self, failure: errors.QuakeGridError) -> None:
         self._failure = failure
         self._answers.put(failure)
-        os.eventfd_write(self._wakeup, 1)
+        self.wake()
 
 
 def _failed(failed: lane_pb2.TaskFailed) -> LaneOutcome:
-    lease, attempts = failed.lease, "; ".join(failed.reasons)
+    lease, reasons = failed.lease, tuple(failed.reasons)
     error = (
-        f"task {lease.task_id} ({failed.operation}) ended its worker {lease.attempt} times "
-        f"and is not tried again: {attempts}"
+        f"task {lease.task_id} ({failed.operation}) ended its worker {len(reasons)} times "
+        f"and is not tried again: {'; '.join(reasons)}"
     )
-    return LaneOutcome(lease.task_id, (), error)
+    return LaneOutcome(lease.task_id, (), error, reasons=reasons)

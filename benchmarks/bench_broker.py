@@ -1,0 +1,231 @@
+"""Tasks through the lanes, against the standard library's pools and a bare ZeroMQ echo.
+
+All in one run on this machine, CURVE on, two workers each. Figures with a target make the exit code 1
+when they are short of it; neighbours that are not installed are left out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import secrets
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from figures import Figure, report
+from tiny_tasks import empty, large
+
+from quakegrid import ClusterExecutor, LocalCluster, lane, security, testing
+
+WORKERS = 2
+ROUNDS = 3
+FEW, MANY = 10_000, 200_000
+ROUND_TRIPS = 300
+LARGE_BYTES = 16 << 20
+LARGE_COUNT = 12
+MICRO = 1e6
+
+
+def say(text: str) -> None:
+    """What is being measured; the figures go to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def per_task_us(submit: Callable[[], Any], take: Callable[[Any], Any], count: int) -> float:
+    """Submit `count` empty tasks, then take all results; time a task."""
+    start_s = time.perf_counter()
+    futures = [submit() for _ in range(count)]
+    for future in futures:
+        take(future)
+    return (time.perf_counter() - start_s) / count * MICRO
+
+
+def pool_us() -> float:
+    """`multiprocessing.Pool.apply_async`."""
+    with multiprocessing.Pool(WORKERS) as pool:
+        pool.apply(empty)
+        return best(lambda: per_task_us(lambda: pool.apply_async(empty), lambda result: result.get(), FEW))
+
+
+def executor_us(executor: Any, count: int, rounds: int = ROUNDS) -> float:
+    """Any `concurrent.futures` executor."""
+    executor.submit(empty).result()
+    return best(
+        lambda: per_task_us(lambda: executor.submit(empty), lambda future: future.result(), count), rounds
+    )
+
+
+def best(measure: Callable[[], float], rounds: int = ROUNDS) -> float:
+    """The least of some rounds, the first of which warms up caches and estimates."""
+    return min(measure() for _ in range(rounds))
+
+
+def neighbours() -> Iterator[tuple[str, float]]:
+    """Others, as far as they are installed: name, time an empty task."""
+    with ProcessPoolExecutor(WORKERS) as executor:
+        yield "ProcessPoolExecutor", executor_us(executor, FEW // 2, 2)
+    if importlib.util.find_spec("loky"):
+        import loky
+
+        yield "loky", executor_us(loky.get_reusable_executor(WORKERS), FEW // 2, 2)
+    if importlib.util.find_spec("distributed"):
+        import distributed
+
+        with distributed.Client(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None) as client:
+            yield "Dask", executor_us(client.get_executor(), FEW // 5, 2)
+
+
+# --- the bare echo: client, router and worker with nothing but sockets between them
+
+
+def echo_router(endpoint: str, authkey: str) -> None:
+    """Pass messages between one client and one worker."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    zap, router = lane.open_zap(context), lane.bind_router(context, endpoint, authkey)
+    public = security.curve_keys(authkey).client_public
+    poller = zmq.Poller()
+    poller.register(zap, zmq.POLLIN)
+    poller.register(router, zmq.POLLIN)
+    others, here, is_open = {b"client": b"worker", b"worker": b"client"}, set(), False
+    while True:
+        ready = dict(poller.poll())
+        if zap in ready:
+            lane.answer_zap(zap, public)
+        if router in ready:
+            peer, *frames = router.recv_multipart(copy=False)
+            if not is_open:
+                here.add(peer.bytes)
+                is_open = len(here) == len(others)
+                for name in here if is_open else ():
+                    router.send_multipart([name, b"hello"])
+                continue
+            router.send_multipart([others[peer.bytes], *frames], copy=False)
+
+
+def echo_worker(endpoint: str, authkey: str) -> None:
+    """Answer a number with as many bytes."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    dealer = lane.connect_dealer(context, endpoint, authkey, b"worker")
+    dealer.send(b"hello")
+    dealer.recv()
+    while True:
+        size = int(dealer.recv())
+        dealer.send(b"x" * size if size else b"", copy=False)
+
+
+@contextmanager
+def echo(port: int) -> Iterator[zmq.Socket[bytes]]:
+    """The client's socket of a running echo."""
+    endpoint, authkey = f"tcp://127.0.0.1:{port}", secrets.token_urlsafe(32)
+    fork = multiprocessing.get_context("fork")
+    processes = [
+        fork.Process(target=target, args=(endpoint, authkey)) for target in (echo_router, echo_worker)
+    ]
+    for process in processes:
+        process.start()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    dealer = lane.connect_dealer(context, endpoint, authkey, b"client")
+    try:
+        dealer.send(b"hello")
+        dealer.recv()
+        yield dealer
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+        context.destroy(linger=0)
+
+
+def echo_round_trip_us(dealer: zmq.Socket[bytes]) -> float:
+    """Median round trip of an empty message."""
+
+    def call() -> None:
+        dealer.send(b"0")
+        dealer.recv()
+
+    return median_us(call)
+
+
+def median_us(call: Callable[[], Any]) -> float:
+    """Median time of a call."""
+    times = []
+    for _ in range(ROUND_TRIPS):
+        start_s = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start_s)
+    return statistics.median(times) * MICRO
+
+
+def echo_mib_s(dealer: zmq.Socket[bytes]) -> float:
+    """Bandwidth of large answers, all asked for at once."""
+
+    def run() -> float:
+        start_s = time.perf_counter()
+        for _ in range(LARGE_COUNT):
+            dealer.send(b"%d" % LARGE_BYTES)
+        for _ in range(LARGE_COUNT):
+            assert len(dealer.recv(copy=False).buffer) == LARGE_BYTES
+        return LARGE_COUNT * LARGE_BYTES / 2**20 / (time.perf_counter() - start_s)
+
+    return max(run() for _ in range(ROUNDS))
+
+
+def executor_mib_s(executor: ClusterExecutor) -> float:
+    """Bandwidth of large results."""
+
+    def run() -> float:
+        start_s = time.perf_counter()
+        futures = [executor.submit(large, LARGE_BYTES) for _ in range(LARGE_COUNT)]
+        for future in futures:
+            assert len(future.result()) == LARGE_BYTES
+        return LARGE_COUNT * LARGE_BYTES / 2**20 / (time.perf_counter() - start_s)
+
+    return max(run() for _ in range(ROUNDS))
+
+
+def main() -> int:
+    """Measure everything; the exit code is 1 when a figure is short of its target."""
+    say("the standard library's pools ...")  # they fork: before this process has threads
+    pool = pool_us()
+    others = list(neighbours())
+    say("the bare echo ...")
+    echo_us, echo_bandwidth = float("inf"), 0.0
+    for _ in range(ROUNDS):  # afresh: it depends on the cores where the kernel puts its processes
+        with echo(testing.free_ports(1)[0]) as dealer:
+            echo_us = min(echo_us, echo_round_trip_us(dealer))
+            echo_bandwidth = max(echo_bandwidth, echo_mib_s(dealer))
+    say("the lanes ...")
+    with LocalCluster(WORKERS) as cluster, cluster.executor() as executor:
+        few, many = executor_us(executor, FEW), executor_us(executor, MANY)
+        round_trip = best(lambda: median_us(lambda: executor.submit(empty).result()))
+    with LocalCluster(WORKERS) as cluster, cluster.executor(max_workers=1) as executor:
+        bandwidth = executor_mib_s(executor)
+    figures = [
+        Figure("empty task, QuakeGrid", few, "us"),
+        Figure("empty task, Pool.apply_async", pool, "us"),
+        *(Figure(f"empty task, {name}", value, "us") for name, value in others),
+        Figure("faster than Pool.apply_async", pool / few, "x", at_least=2),
+        *(Figure(f"faster than {name}", value / few, "x") for name, value in others),
+        Figure(f"cost a task, {MANY} by {FEW} tasks", many / few, "x", at_most=1.1),
+        Figure("round trip, bare echo", echo_us, "us"),
+        Figure("round trip, QuakeGrid", round_trip, "us"),
+        Figure("round trip by bare echo's", round_trip / echo_us, "x", at_most=2.5),
+        Figure("16 MiB results, bare echo", echo_bandwidth, "MiB/s"),
+        Figure("16 MiB results, QuakeGrid", bandwidth, "MiB/s"),
+        Figure("bandwidth by bare echo's", bandwidth / echo_bandwidth, "x", at_least=0.7),
+    ]
+    return report(figures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,12 @@
+"""Tasks of `bench_broker.py`, in a module of their own that workers can import."""
+
+from __future__ import annotations
+
+
+def empty() -> None:
+    """Do nothing."""
+
+
+def large(size: int) -> bytes:
+    """Return as many bytes."""
+    return b"x" * size

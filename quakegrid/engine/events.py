@@ -1,0 +1,66 @@
+"""JSON lines from a driver to the command line that waits for it.
+
+A command line that does not read (stopped, or in a full pipe) stalls no calculation: progress and log
+records are left out then; what tells of jobs and their ends waits. A line is never sent in part.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import threading
+
+Event = dict[str, object]
+PASSING = frozenset({"progress", "log"})
+
+
+class Events:
+    """The driver's end of the command line's connection.
+
+    The agent's loop shares the open file, which must stay non-blocking.
+
+    Args:
+        fd: the connection's descriptor, owned from now on.
+        is_wanted: whether anybody reads events.
+    """
+
+    def __init__(self, fd: int, *, is_wanted: bool) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._lock = threading.Lock()
+        self._rest = b""
+        self._is_wanted = is_wanted
+
+    def tell(self, event: Event) -> None:
+        """Send one event; nobody listening is not an error: the agent ends us when the command line goes."""
+        if not self._is_wanted:
+            return
+        is_passing = event["event"] in PASSING
+        with self._lock:
+            try:
+                self._send(wait=not is_passing)
+                if is_passing and self._rest:
+                    return
+                self._rest += json.dumps(event, default=str).encode() + b"\n"
+                self._send(wait=not is_passing)
+            except OSError:
+                self._is_wanted = False
+
+    def close(self) -> None:
+        """Send what is left of a line."""
+        with self._lock:
+            try:
+                self._send(wait=True)
+            except OSError:
+                self._is_wanted = False
+
+    def _send(self, *, wait: bool) -> None:
+        while self._rest:
+            try:
+                sent = self._socket.send(self._rest, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                if not wait:
+                    return
+                select.select([], [self._socket], [])
+            else:
+                self._rest = self._rest[sent:]

@@ -1,0 +1,1 @@
+"""The cluster for any Python function: `Cluster`, `LocalCluster` and their executors."""

@@ -1,0 +1,74 @@
+"""How many calls travel together. Pure: durations in, sizes out.
+
+Tiny calls are worth sending only by the hundred; long ones only one by one. What a kind of call takes is
+learnt from the workers' measurements, and until then it is taken for long.
+"""
+
+from __future__ import annotations
+
+# Work in a chunk: long beside the cost of sending it (some 0.3 ms), short beside a tail of a second.
+TARGET_S = 0.025
+# A worker gives back what it has not begun by then: the estimate was wrong.
+BUDGET_S = 4 * TARGET_S
+# A chunk may wait at a worker behind another one if it should take no longer than this.
+SHORT_S = 2 * TARGET_S
+# Pickling and bookkeeping of one call, which the workers do not measure.
+CALL_OVERHEAD_S = 5e-6
+MAX_CALLS = 2_000
+MAX_BYTES = 1 << 20
+# Running, waiting at the worker, waiting at the lane.
+CHUNKS_PER_WORKER = 3
+_FALL = 0.3
+
+
+class Chunking:
+    """Sizes of the chunks of one executor.
+
+    Args:
+        worker_count: how many workers there should be, >= 0.
+    """
+
+    def __init__(self, worker_count: int) -> None:
+        self._worker_count = max(1, worker_count)
+        self._worker_ids: set[str] = set()
+        self._costs_s: dict[str, float] = {}
+
+    @property
+    def window(self) -> int:
+        """How many chunks may be out at once; the rest can still be cancelled."""
+        return CHUNKS_PER_WORKER * self._worker_count
+
+    def call_limit(self, queued_count: int) -> int:
+        """Most calls of the next chunk, so that all workers end at about the same time.
+
+        Args:
+            queued_count: calls that wait to be sent.
+        """
+        return max(1, min(MAX_CALLS, queued_count // (2 * self._worker_count)))
+
+    def cost_s(self, operation: str) -> float:
+        """What a call is expected to take; as long as a whole chunk when nothing is known."""
+        return self._costs_s.get(operation, TARGET_S)
+
+    def is_known(self, operation: str) -> bool:
+        """Whether a call of this kind was measured."""
+        return operation in self._costs_s
+
+    def learn(self, operation: str, duration_s: float, call_count: int) -> None:
+        """Take a measurement: estimates rise at once and fall slowly.
+
+        Args:
+            operation: kind of the calls.
+            duration_s: of all of them together.
+            call_count: how many there were, >= 1.
+        """
+        cost_s = duration_s / call_count + CALL_OVERHEAD_S
+        known_s = self._costs_s.get(operation)
+        if known_s is not None and cost_s < known_s:
+            cost_s = known_s + _FALL * (cost_s - known_s)
+        self._costs_s[operation] = cost_s
+
+    def see_worker(self, worker_id: str) -> None:
+        """Count the workers that answer: there may be more than there were at the start."""
+        self._worker_ids.add(worker_id)
+        self._worker_count = max(self._worker_count, len(self._worker_ids))

@@ -1,0 +1,210 @@
+"""A `concurrent.futures.Executor` whose workers are the cluster's.
+
+Knows the contract of executors; what travels, and when, is the sender's business.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import getpass
+import itertools
+import os
+import pickle
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from quakegrid.config import Settings
+from quakegrid.fleet import BrokerClient
+from quakegrid.sdk.futures import CallFuture
+from quakegrid.sdk.sender import OnProgress, Sender
+from quakegrid.sdk.worker_setup import WorkerSetup
+from quakegrid.session import Session
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_senders: weakref.WeakSet[Sender] = weakref.WeakSet()
+
+
+class ClusterExecutor(Executor):
+    """Runs functions on the cluster; made by `Cluster.executor`.
+
+    Args:
+        settings: of the cluster.
+        max_workers: workers at most; None for as many as the cluster gives.
+        on_progress: called with the counts of done and submitted calls, in a thread of the executor.
+        node_timeout_s: how long to wait for a node that is up.
+    Raises:
+        PeerUnreachableError: the broker does not answer, or no node came up.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        max_workers: int | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+        node_timeout_s: float = 60.0,
+    ) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        with BrokerClient(settings) as broker:
+            broker.wait_for_nodes(node_timeout_s)
+        path = tuple(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 - "" is the directory
+        session = Session(
+            settings,
+            (),
+            user_name=getpass.getuser(),
+            worker_setup=pickle.dumps(WorkerSetup(path, os.getcwd())),  # noqa: PTH109 - a string travels
+            max_workers=max_workers or 0,
+        )
+        session.wait_for_turn(lambda _ahead: None)
+        self.worker_count = min(max_workers or session.core_count, session.core_count)
+        self._is_shut = False
+        self._sender = Sender(session, self.worker_count, on_progress)
+        _senders.add(self._sender)
+        weakref.finalize(self, self._sender.stop).atexit = False  # `_finish` waits, too
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Send a call to the cluster.
+
+        Calls that wait together travel together; each has its own copy of its arguments. Large arrays
+        among them are sent from where they are: leave them unchanged until the call is done.
+
+        Raises:
+            RuntimeError: the executor was shut down, or lost its session.
+        """
+        self._check()
+        sender = self._sender
+        future = CallFuture(sender.shared, fn, args, kwargs or None)
+        sender.queue.append(future)
+        if sender.is_idle:
+            sender.wake()
+        elif sender.is_ended:
+            sender.fail_leftovers()
+        return future
+
+    def submit_weighted(
+        self, weight: float, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Send a call that is known to be long: it travels alone, and the heaviest start first.
+
+        Args:
+            weight: expected cost in any unit, > 0.
+            fn: what to call.
+            *args: its arguments.
+            **kwargs: its keyword arguments.
+        """
+        if not weight > 0:
+            raise ValueError(f"a weight must be greater than 0, not {weight!r}")
+        self._check()
+        sender = self._sender
+        future = CallFuture(sender.shared, fn, args, kwargs or None)
+        sender.weighted.append((weight, future))
+        if sender.is_idle:
+            sender.wake()
+        elif sender.is_ended:
+            sender.fail_leftovers()
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Results of `fn` over the iterables, in order.
+
+        Args:
+            fn: called with one item of each iterable.
+            *iterables: read at once, or as results are taken if there is a `buffersize`.
+            timeout: seconds from now until the last result.
+            chunksize: calls that stay together; 1 lets the executor choose by what calls take.
+            buffersize: how many results to be ahead of the one that is taken; the input may be endless.
+        """
+        return self.starmap(
+            fn, zip(*iterables, strict=False), timeout=timeout, chunksize=chunksize, buffersize=buffersize
+        )
+
+    def starmap(
+        self,
+        fn: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        *,
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Results of `fn(*args)` for the args of an iterable, in order; like `map` otherwise."""
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        end_s = None if timeout is None else time.monotonic() + timeout
+        if chunksize == 1:
+            return self._results(iter(iterable), fn, buffersize, end_s)
+        batches = _batched(iter(iterable), chunksize)
+        ahead = buffersize and -(-buffersize // chunksize)
+        return itertools.chain.from_iterable(
+            self._results(((batch,) for batch in batches), partial(_run_batch, fn), ahead, end_s)
+        )
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls and end the session when all are done; `cancel_futures` drops the unsent."""
+        self._is_shut = True
+        self._sender.stop(cancel_queued=cancel_futures)
+        if wait:
+            self._sender.thread.join()
+
+    def _check(self) -> None:
+        if self._is_shut or self._sender.is_ended:
+            raise self._sender.failure or RuntimeError("cannot schedule new futures after shutdown")
+
+    def _results(
+        self, items: Iterator[Iterable[Any]], fn: Callable[..., Any], ahead: int | None, end_s: float | None
+    ) -> Iterator[Any]:
+        """Submit the first items now, the others as results are taken."""
+        futures = collections.deque(self.submit(fn, *args) for args in itertools.islice(items, ahead))
+
+        def take() -> Iterator[Any]:
+            try:
+                while futures:
+                    remaining_s = None if end_s is None else end_s - time.monotonic()
+                    value = futures[0].result(remaining_s)
+                    del futures[0]
+                    futures.extend(self.submit(fn, *args) for args in itertools.islice(items, 1))
+                    yield value
+            finally:
+                for future in futures:
+                    future.cancel()
+
+        return take()
+
+
+def _batched(items: Iterator[Iterable[Any]], size: int) -> Iterator[list[Iterable[Any]]]:
+    while batch := list(itertools.islice(items, size)):
+        yield batch
+
+
+def _run_batch(fn: Callable[..., Any], batch: list[Iterable[Any]]) -> list[Any]:
+    return list(itertools.starmap(fn, batch))
+
+
+def _finish() -> None:
+    """At the end of the program: wait for what was submitted, as other executors do."""
+    senders = list(_senders)
+    for sender in senders:
+        sender.stop()
+    for sender in senders:
+        sender.thread.join()
+
+
+atexit.register(_finish)

@@ -1,0 +1,117 @@
+"""Futures of an executor, made for millions: one object each, and one lock for all of them.
+
+The standard library's own `Future` makes ten objects, among them a lock, and settling it takes that
+lock; here the results of a chunk are settled together. `wait`, `as_completed` and `asyncio.wrap_future`
+use the attributes that the base class has, so these keep their names and meaning.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# The base class's states, which are not public.
+_PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
+
+
+class Shared(threading.Condition):
+    """The lock of all futures of an executor, and the condition of those that are done."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        super().__init__(self.lock)
+
+
+class CallFuture(Future[T]):
+    """The future of one call, and the call.
+
+    Args:
+        shared: with all futures of the executor.
+        function: what to call, with `args` and `kwargs`.
+    """
+
+    _made_condition: threading.Condition | None = None
+    _made_waiters: list[Any] | None = None
+    _made_callbacks: list[Callable[..., Any]] | None = None
+
+    def __init__(  # the base class's own would make the ten objects
+        self,
+        shared: Shared,
+        function: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+    ) -> None:
+        self._shared = shared
+        self._state = _PENDING
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self.function: Callable[..., T] | None = function
+        self.args, self.kwargs = args, kwargs
+
+    # What the base class's methods and `wait` use, made when it is wanted, with the lock held.
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        if self._state == _FINISHED:  # nobody will wait
+            return self._shared
+        with self._shared.lock:
+            if self._made_condition is None:
+                self._made_condition = threading.Condition(self._shared.lock)
+            return self._made_condition
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        if self._made_waiters is None:
+            self._made_waiters = []
+        return self._made_waiters
+
+    @property
+    def _done_callbacks(self) -> list[Callable[..., Any]]:
+        if self._made_callbacks is None:
+            self._made_callbacks = []
+        return self._made_callbacks
+
+    def result(self, timeout: float | None = None) -> T:
+        """The call's result; raises its exception, `CancelledError` or `TimeoutError`."""
+        if self._state == _FINISHED and self._exception is None:
+            value: T = self._result
+            return value
+        return super().result(timeout)
+
+    def begin(self) -> bool:
+        """Mark the call as sent, after which it cannot be cancelled; False if it was cancelled before."""
+        with self._shared.lock:
+            if self._state == _PENDING:
+                self._state = _RUNNING
+                return True
+            self.set_running_or_notify_cancel()
+            return False
+
+    def drop(self) -> None:
+        """Cancel a call that was not sent, and tell those who wait."""
+        self.cancel()
+        self.begin()
+
+
+def settle(shared: Shared, outcomes: Iterable[tuple[CallFuture[Any], Any, Any]]) -> None:
+    """Finish calls together: futures, their results and their exceptions, one of the two None."""
+    called_back = []
+    with shared.lock:
+        for future, value, exception in outcomes:
+            future._result, future._exception = value, exception  # noqa: SLF001 - of this module
+            future._state = _FINISHED  # noqa: SLF001 - last: `result` looks at it without the lock
+            future.function = future.kwargs = None
+            future.args = ()
+            if future._made_waiters:  # noqa: SLF001
+                for waiter in future._made_waiters:  # noqa: SLF001
+                    (waiter.add_exception if exception else waiter.add_result)(future)
+            if future._made_condition:  # noqa: SLF001
+                future._made_condition.notify_all()  # noqa: SLF001
+            if future._made_callbacks:  # noqa: SLF001
+                called_back.append(future)
+    for future in called_back:
+        future._invoke_callbacks()  # type: ignore[attr-defined]  # noqa: SLF001

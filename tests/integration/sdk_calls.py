@@ -1,0 +1,128 @@
+"""Functions that tests send to workers, which import them by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def square(number: int) -> int:
+    """A tiny task."""
+    return number * number
+
+
+def add(first: int, second: int = 0) -> int:
+    """Two arguments, one of them optional."""
+    return first + second
+
+
+def fail(message: str) -> NoReturn:
+    """A task that raises."""
+    raise KeyError(message)
+
+
+def leave(code: int) -> NoReturn:
+    """A task that thinks it is a program."""
+    sys.exit(code)
+
+
+def interrupt() -> NoReturn:
+    """A task that raises what no task should."""
+    raise KeyboardInterrupt
+
+
+def kill_me() -> None:
+    """A task that ends its worker, each time."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_once(marker: str, number: int) -> int:
+    """Ends its worker the first time it is tried."""
+    try:
+        Path(marker).touch(exist_ok=False)
+    except FileExistsError:
+        return number
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def wait_for(path: str) -> str:
+    """Runs until a file exists."""
+    while not Path(path).exists():
+        time.sleep(0.005)
+    return path
+
+
+def nap(duration_s: float) -> float:
+    """Holds a worker for a while."""
+    time.sleep(duration_s)
+    return duration_s
+
+
+def append(items: list[int]) -> list[int]:
+    """Changes its argument."""
+    items.append(1)
+    return items
+
+
+def double_array(array: Any) -> Any:
+    """Changes a large argument in place, and returns it."""
+    array *= 2
+    return array
+
+
+def zeros(count: int) -> bytes:
+    """A result of any size."""
+    return bytes(count)
+
+
+def generator() -> Any:
+    """A result that cannot be pickled."""
+    return (number for number in range(3))
+
+
+class PickyError(Exception):
+    """Can be pickled, and not be unpickled: it wants two arguments and keeps one."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first + second)
+
+
+class LockedError(Exception):
+    """Cannot even be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__("locked", sys.stdout)
+
+
+def fail_pickily() -> NoReturn:
+    """Raises what the client cannot read."""
+    raise PickyError("one", "two")
+
+
+def fail_locked() -> NoReturn:
+    """Raises what the worker cannot send."""
+    raise LockedError
+
+
+class Counter:
+    """Has state, of which each call gets its own copy."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def increment(self) -> int:
+        """Count this call."""
+        self.count += 1
+        return self.count
+
+
+class Unloadable:
+    """An argument that can be pickled, and not be unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("not a number",)

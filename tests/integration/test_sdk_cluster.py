@@ -1,0 +1,170 @@
+"""Clusters of a program's own, seen from outside: scripts, their ends, and the user's settings."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quakegrid import Cluster, LocalCluster, agents, config, driver_client, errors, local_services, testing
+from quakegrid.sdk import cluster as cluster_module
+from tests.integration import sdk_calls
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_script(folder: Path, text: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a program as a user would."""
+    (folder / "script.py").write_text(text)
+    return subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=folder,
+        env=testing.isolated_environ(folder) | environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def wait_for_end(pid: int) -> bool:
+    """Wait until a process is gone."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([fd], [], [], 30)[0])
+    finally:
+        os.close(fd)
+
+
+def test_script_needs_no_main_guard_and_no_close(tmp_path: Path) -> None:
+    """Functions and classes of the script itself work, and so do modules beside it; nothing is left."""
+    (tmp_path / "beside.py").write_text("def triple(number):\n    return 3 * number\n")
+    script = """
+import beside
+from quakegrid import LocalCluster
+
+class Point:
+    def __init__(self, x): self.x = x
+
+factor = 2
+
+def scale(point): return Point(point.x * factor)
+
+cluster = LocalCluster(cores=1)
+print(cluster.settings.state_dir)
+executor = cluster.executor()
+print(executor.submit(beside.triple, 5).result())
+point = executor.submit(scale, Point(4)).result()
+print(point.x, isinstance(point, Point))
+late = executor.submit(lambda: 1)
+late.add_done_callback(lambda future: print("late", future.result()))
+"""
+
+    done = run_script(tmp_path, script)
+
+    assert done.returncode == 0, done.stderr
+    folder, *lines = done.stdout.splitlines()
+    assert lines == ["15", "8 True", "late 1"]
+    assert done.stderr == ""
+    assert not Path(folder).exists()
+
+
+def test_services_end_with_a_killed_program(tmp_path: Path) -> None:
+    """Nobody is left to stop them, so they see to it themselves."""
+    script = """
+import os, signal
+from quakegrid import LocalCluster, local_services
+cluster = LocalCluster(cores=1)
+print(*(record.pid for record in local_services.running(cluster.settings).values()), flush=True)
+print(cluster.settings.state_dir, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+    done = run_script(tmp_path, script, TMPDIR=str(tmp_path))
+
+    assert done.returncode == -signal.SIGKILL
+    pids = [int(pid) for pid in done.stdout.splitlines()[0].split()]
+    assert len(pids) == 2
+    assert all(wait_for_end(pid) for pid in pids)
+
+
+def test_settings_of_the_user_are_not_read(tmp_path: Path) -> None:
+    """Ports, keys and hosts of another cluster stay its own."""
+    config_path = tmp_path / "user.cfg"
+    config_path.write_text("[dbserver]\nhost = 192.0.2.1\nauthkey = of-another-cluster\nlisten = 192.0.2.1\n")
+    script = "from quakegrid import LocalCluster\nwith LocalCluster(1) as c: print(c.core_count())\n"
+
+    done = run_script(tmp_path, script, OQ_CONFIG_FILE=str(config_path))
+
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_cluster_finds_the_one_that_runs() -> None:
+    """By its state directory, as the command line does."""
+    with LocalCluster(cores=1) as local, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OQ_CONFIG_FILE", str(local.settings.state_dir / config.CONFIG_NAME))
+        with Cluster(local.settings.state_dir) as cluster, cluster.executor() as executor:
+            assert executor.submit(sdk_calls.square, 5).result() == 25
+
+
+def test_without_a_cluster_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no key, or nobody answers."""
+    for key, value in testing.isolated_environ(tmp_path).items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv("OQ_CONFIG_FILE", raising=False)
+    with pytest.raises(errors.SettingsError, match="quakegrid up"):
+        Cluster(tmp_path / "nothing")
+    testing.write_cluster_config(tmp_path / "down")
+
+    with pytest.raises(errors.PeerUnreachableError, match="broker"):
+        Cluster(tmp_path / "down").executor()
+
+
+def test_node_without_the_engine_refuses_drivers_in_words() -> None:
+    """`preload = none`: workers start, calculations do not, and the status says so."""
+    with LocalCluster(cores=1) as cluster:
+        with contextlib.closing(agents.AgentClient(cluster.settings)) as agent:
+            state = agent.status().template_state
+
+        with pytest.raises(errors.EngineMissingError, match="preload = none"):
+            driver_client.run_driver(cluster.settings, ["info"], mode="oq")
+
+    assert state.startswith("warm, without the engine: ")
+    assert local_services.running(cluster.settings) == {}
+
+
+def test_closing_twice_is_once() -> None:
+    """And a cluster wants at least a core."""
+    cluster = LocalCluster(cores=1)
+    cluster.close()
+    cluster.close()
+
+    with pytest.raises(ValueError, match="cores"):
+        LocalCluster(cores=0)
+
+
+def test_docstring_examples_run() -> None:
+    """What the documentation of the interface shows is true."""
+    assert doctest.testmod(cluster_module).failed == 0
+
+
+@pytest.mark.parametrize("number", range(len(re.findall(r"```python\n", (ROOT / "docs/sdk.md").read_text()))))
+def test_documented_example_runs(number: int, tmp_path: Path) -> None:
+    """Every Python block of docs/sdk.md is a program that prints what its comments say."""
+    block = re.findall(r"```python\n(.*?)```", (ROOT / "docs/sdk.md").read_text(), re.DOTALL)[number]
+
+    done = run_script(tmp_path, block)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == re.findall(r"# prints (.*)", block)
