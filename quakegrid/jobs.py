@@ -6,13 +6,9 @@ be sent again and take effect once.
 
 from __future__ import annotations
 
-import datetime
 import itertools
-import random
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -29,64 +25,22 @@ from quakegrid.api.v1 import (
     outputs_pb2,
     outputs_pb2_grpc,
 )
+from quakegrid.call_streams import CallStreams
 from quakegrid.config import Settings
 from quakegrid.job_filters import ALL_JOBS, JobFilter, JobOrder, encode_filter
+from quakegrid.job_records import Job, LogLine, Output
 from quakegrid.job_states import JobState
+from quakegrid.retries import Retries
 
 __all__ = ["DbClient", "Job", "JobFilter", "JobOrder", "JobState", "LogLine", "Output"]
 
 SERVICE = "dbserver"
 # Far above what any call takes: a server that hangs is an error, not a reason to wait.
 CALL_TIMEOUT_S = 60.0
-FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 1.0
 PAGE_SIZE = 1000
 # The dbserver takes at most 2000 lines a batch.
 MAX_BATCH_LINES = 1000
-_TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 Response = TypeVar("Response")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One row of the job table; times are aware, in UTC; `size_mb` is in units of 1024 * 1024 bytes."""
-
-    id: int
-    description: str
-    user_name: str
-    calculation_mode: str
-    hazard_calculation_id: int | None
-    state: JobState
-    is_running: bool
-    start_time: datetime.datetime
-    stop_time: datetime.datetime | None
-    ds_calc_dir: str
-    pid: int | None
-    size_mb: float | None
-    host: str
-    relevant: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """One line of a job's log; `id` is 0 until it is stored."""
-
-    log_time: datetime.datetime
-    level: str
-    process: str
-    message: str
-    id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One output of a job: a dataset of its datastore that can be exported."""
-
-    id: int
-    job_id: int
-    display_name: str
-    ds_key: str
-    size_mb: float | None
 
 
 class DbClient:
@@ -106,7 +60,8 @@ class DbClient:
         self._jobs = jobs_pb2_grpc.JobsStub(self._channel)
         self._logs = job_logs_pb2_grpc.JobLogsStub(self._channel)
         self._outputs = outputs_pb2_grpc.OutputsStub(self._channel)
-        self._calls = engine_calls_pb2_grpc.EngineCallsStub(self._channel)
+        calls = engine_calls_pb2_grpc.EngineCallsStub(self._channel)
+        self._calls = CallStreams(calls.CallStream)
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +73,7 @@ class DbClient:
 
     def close(self) -> None:
         """Close the connection."""
+        self._calls.close()
         self._channel.close()
 
     def create_job(
@@ -266,12 +222,12 @@ class DbClient:
 
     def tail_log(self, job_id: int, after_id: int = 0) -> Iterator[LogLine]:
         """The lines after an id and each new one as it comes, until the job has ended."""
-        retries = _Retries(self._retry_s)
+        retries = Retries(self._retry_s)
         while True:
             stream = self._logs.TailLog(job_logs_pb2.TailLogRequest(job_id=job_id, after_id=after_id))
             try:
                 for response in stream:
-                    retries = _Retries(self._retry_s)
+                    retries = Retries(self._retry_s)
                     for line in response.lines:
                         after_id = line.id
                         yield _decode_line(line)
@@ -309,7 +265,7 @@ class DbClient:
         request = engine_calls_pb2.CallRequest(
             request_id=uuid.uuid4().hex, action=action, args=map(values.encode, args), user_name=user_name
         )
-        return values.decode(self._call(self._calls.Call, request).result)
+        return values.decode(self._call(self._calls.call, request))
 
     @property
     def channel(self) -> grpc.Channel:
@@ -324,12 +280,12 @@ class DbClient:
 
     def follow(self, open_stream: Callable[[], Any]) -> Iterator[Any]:
         """What a stream sends; opened again where it broke off, as long as this connection retries."""
-        retries = _Retries(self._retry_s)
+        retries = Retries(self._retry_s)
         while True:
             stream = open_stream()
             try:
                 for response in stream:
-                    retries = _Retries(self._retry_s)
+                    retries = Retries(self._retry_s)
                     yield response
             except grpc.RpcError as exc:
                 if not retries.may_go_on(exc):
@@ -342,30 +298,13 @@ class DbClient:
     def _call(
         self, method: Callable[..., Response], request: Any, timeout_s: float = CALL_TIMEOUT_S
     ) -> Response:
-        retries = _Retries(self._retry_s)
+        retries = Retries(self._retry_s)
         while True:
             try:
                 return method(request, timeout=timeout_s)
             except grpc.RpcError as exc:
                 if not retries.may_go_on(exc):
                     raise rpc.translate(exc, SERVICE, self._address) from exc
-
-
-class _Retries:
-    """Pauses between the tries of one call, growing and with jitter, until the time is up."""
-
-    def __init__(self, retry_s: float) -> None:
-        self._end_s = time.monotonic() + retry_s
-        self._pause_s = FIRST_PAUSE_S
-
-    def may_go_on(self, exc: grpc.RpcError) -> bool:
-        """Pause and say whether to try again."""
-        pause_s = self._pause_s * random.uniform(0.5, 1.5)  # noqa: S311  jitter needs no secrecy
-        if exc.code() not in _TRANSIENT or time.monotonic() + pause_s > self._end_s:
-            return False
-        time.sleep(pause_s)
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-        return True
 
 
 def encode_state(state: JobState) -> jobs_pb2.JobState.ValueType:

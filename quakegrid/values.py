@@ -74,15 +74,15 @@ def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0912  one line a type
         OverflowError: an integer needs more than 64 bits.
     """
     match value:
+        case str():
+            return pb.Value(text=well_formed(value))
         case None:
             return pb.Value(none=True)
         case bool():
             return pb.Value(boolean=value)
-        case str():
-            return pb.Value(text=well_formed(value))
-        case numbers.Integral():  # numpy's integers too
+        case int() | numbers.Integral():  # numpy's integers too; asking for int first saves the slow check
             return pb.Value(integer=_int64(int(value)))
-        case numbers.Real():
+        case float() | numbers.Real():
             return pb.Value(real=float(value))
         case bytes():
             return pb.Value(data=value)

@@ -6,6 +6,7 @@ SELECT or a PRAGMA and runs on a connection that cannot write.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import re
@@ -35,6 +36,8 @@ class Action:
     is_writing: bool = False
     # Must not be part of a transaction.
     is_alone: bool = False
+    # Reading: takes less time than another thread would to begin. Writing: all is done with the commit.
+    is_quick: bool = False
 
 
 # ---- actions on the database as such
@@ -89,6 +92,8 @@ _WRITING: dict[str, Callable[..., Any]] = {
     for function in (*job_actions.WRITING, *output_actions.WRITING, *tag_actions.WRITING)
 }
 NAMES = frozenset(_READING | _WRITING)
+_QUICK_READING = {"getpid", "get_path", "get_dbpath", "check_outdated", "upgrade_db"}
+_QUICK = _QUICK_READING | (_WRITING.keys() - {"del_calc"})
 
 
 def resolve(action: str, args: list[Any]) -> Action:
@@ -106,11 +111,24 @@ def resolve(action: str, args: list[Any]) -> Action:
     function = _READING.get(action) or _WRITING.get(action)
     if function is None:
         raise UsageError(_unknown(action))
+    if fault := _misfit(function, len(args)):
+        raise UsageError(f"{action} was called with the wrong arguments: {fault}")
+    is_quick = action in _QUICK or (action == "get_job" and isinstance(args[0], int) and args[0] > 0)
+    return Action(
+        lambda session: _run(function, action, session, args),
+        is_writing=action in _WRITING,
+        is_quick=is_quick,
+    )
+
+
+@functools.lru_cache(1000)
+def _misfit(function: Callable[..., Any], arg_count: int) -> str:
+    """What is wrong with calling a function with so many arguments, or nothing."""
     try:
-        inspect.signature(function).bind(None, *args)
+        inspect.signature(function).bind(None, *range(arg_count))
     except TypeError as exc:
-        raise UsageError(f"{action} was called with the wrong arguments: {exc}") from None
-    return Action(lambda session: _run(function, action, session, args), is_writing=action in _WRITING)
+        return str(exc)
+    return ""
 
 
 def _run(function: Callable[..., Any], name: str, session: Session, args: list[Any]) -> Any:

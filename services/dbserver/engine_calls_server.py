@@ -1,7 +1,11 @@
-"""The EngineCalls service: decode, call, encode."""
+"""The EngineCalls service: decode, call, encode.
+
+A stream's calls and single ones do the same: what is quick without a thread, the rest in one.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import grpc
@@ -11,52 +15,86 @@ from quakegrid.api.v1 import engine_calls_pb2 as pb
 from quakegrid.api.v1 import engine_calls_pb2_grpc
 from quakegrid.errors import QuakeGridError, UsageError
 from services.dbserver import actions, jobs_server
+from services.dbserver.call_streams import CallStreams
 from services.dbserver.database import Readers, Session
-from services.dbserver.requests import Requests
+from services.dbserver.requests import Answer, Requests
 from services.dbserver.writer import Writer
 
 
 class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
-    """Answers the engine's calls."""
+    """Answers the engine's calls. Made in the event loop that serves them."""
 
-    def __init__(self, readers: Readers, writer: Writer, requests: Requests) -> None:
+    def __init__(self, readers: Readers, writer: Writer, requests: Requests, threads: Executor) -> None:
         self._readers = readers
         self._writer = writer
         self._requests = requests
+        self._streams = CallStreams(self._begin, self._finish, threads)
 
     def Call(  # noqa: N802  named in the proto
         self, request: pb.CallRequest, _context: grpc.ServicerContext
     ) -> pb.CallResponse:
         """Run an action or SQL."""
-        try:
-            args = [values.decode(arg) for arg in request.args]
-        except (TypeError, ValueError) as exc:
-            raise UsageError(f"an argument of {request.action} cannot be read: {exc}") from exc
-        action = actions.resolve(request.action, args)
+        return pb.CallResponse.FromString(self._finish(request))
+
+    async def CallStream(  # type: ignore[override]  # noqa: N802  named in the proto
+        self, _requests: Any, context: Any
+    ) -> None:
+        """Run actions and SQL until the client sends no more."""
+        await self._streams.serve(context)
+
+    def close(self) -> None:
+        """End the streams."""
+        self._streams.close()
+
+    def _begin(self, request: pb.CallRequest) -> bytes | Future[Answer] | None:
+        """Answer what is quick, start what is only to be written, and leave the rest to `_finish`."""
+        action = _resolve(request)
+        if not action.is_quick:
+            return None
+        if action.is_writing:
+            return self._submit(action, request, [])
+        return _respond(action.run(self._readers.session(request.user_name)))
+
+    def _finish(self, request: pb.CallRequest) -> bytes:
+        """Do a whole call, wait for it, and serialize the response."""
+        action = _resolve(request)
         if action.is_alone:
-            result = self._writer.run_alone(action.run, request.user_name)
-        elif action.is_writing:
-            return self._write(action, request)
-        else:
-            result = action.run(self._readers.session(request.user_name))
-        return pb.CallResponse(result=_encode(result))
-
-    def _write(self, action: actions.Action, request: pb.CallRequest) -> pb.CallResponse:
+            return _respond(self._writer.run_alone(action.run, request.user_name))
+        if not action.is_writing:
+            return _respond(action.run(self._readers.session(request.user_name)))
         doomed_files: list[str] = []
-
-        def run(session: Session) -> bytes:
-            result = pb.CallResponse(result=_encode(action.run(session))).SerializeToString()
-            doomed_files[:] = session.doomed_files  # run again if another request fails
-            return result
-
-        answer = self._requests.run_once(
-            request.request_id, f"Call {request.action}", run, user_name=request.user_name
-        )
+        response = self._submit(action, request, doomed_files).result().result
         try:
             jobs_server.remove_files(doomed_files)
         except QuakeGridError as exc:  # upstream's del_calc says it so
-            return pb.CallResponse(result=values.encode({"error": str(exc)}))
-        return pb.CallResponse.FromString(answer.result)
+            return _respond({"error": str(exc)})
+        return response
+
+    def _submit(
+        self, action: actions.Action, request: pb.CallRequest, doomed_files: list[str]
+    ) -> Future[Answer]:
+        """Hand a call to the writer; `doomed_files` is filled when it is done."""
+
+        def run(session: Session) -> bytes:
+            response = _respond(action.run(session))
+            doomed_files[:] = session.doomed_files  # run again if another request fails
+            return response
+
+        return self._requests.submit_once(
+            request.request_id, f"Call {request.action}", run, user_name=request.user_name
+        )
+
+
+def _resolve(request: pb.CallRequest) -> actions.Action:
+    try:
+        args = [values.decode(arg) for arg in request.args]
+    except (TypeError, ValueError) as exc:
+        raise UsageError(f"an argument of {request.action} cannot be read: {exc}") from exc
+    return actions.resolve(request.action, args)
+
+
+def _respond(result: Any) -> bytes:
+    return pb.CallResponse(result=_encode(result)).SerializeToString()
 
 
 def _encode(result: Any) -> pb.Value:

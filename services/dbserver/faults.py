@@ -140,11 +140,14 @@ def _wrap(handler: Any, threads: Executor) -> Any:
     }
     if handler.unary_unary and not inspect.iscoroutinefunction(handler.unary_unary):
         return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary), **codec)
-    if handler.unary_stream and inspect.isasyncgenfunction(handler.unary_stream):
+    if handler.unary_stream and inspect.iscoroutinefunction(handler.unary_stream):
         codec["response_serializer"] = _serialize_once(handler.response_serializer)
-        return grpc.unary_stream_rpc_method_handler(_aio_stream(handler.unary_stream), **codec)
+        return grpc.unary_stream_rpc_method_handler(_aio_call(handler.unary_stream), **codec)
     if handler.unary_stream and inspect.isgeneratorfunction(handler.unary_stream):
         return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream, threads), **codec)
+    if handler.stream_stream and inspect.iscoroutinefunction(handler.stream_stream):
+        codec["response_serializer"] = _serialize_once(handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(_aio_call(handler.stream_stream), **codec)
     if handler.stream_stream and inspect.isasyncgenfunction(handler.stream_stream):
         return grpc.stream_stream_rpc_method_handler(_aio_stream(handler.stream_stream), **codec)
     return handler
@@ -211,7 +214,7 @@ def _unary(behaviour: Callable[[Any, Any], T]) -> Callable[[Any, grpc.ServicerCo
         try:
             return behaviour(request, context)
         except Exception as exc:  # noqa: BLE001  the loop's edge
-            context.abort(*_judge(exc))
+            context.abort(*judge(exc))
 
     return answer
 
@@ -235,6 +238,18 @@ def _streaming(
     return _aio_stream(answer)
 
 
+def _aio_call(behaviour: Callable[[Any, Any], Awaitable[None]]) -> Callable[[Any, Any], Awaitable[None]]:
+    async def answer(request: Any, context: Any) -> None:
+        try:
+            await behaviour(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as exc:  # noqa: BLE001  the loop's edge
+            await context.abort(*judge(exc))
+
+    return answer
+
+
 def _aio_stream(
     behaviour: Callable[[Any, Any], AsyncIterator[T]],
 ) -> Callable[[Any, Any], AsyncIterator[T]]:
@@ -243,12 +258,12 @@ def _aio_stream(
             async for response in behaviour(request, context):
                 yield response
         except Exception as exc:  # noqa: BLE001  the loop's edge
-            await context.abort(*_judge(exc))
+            await context.abort(*judge(exc))
 
     return answer
 
 
-def _judge(exc: Exception) -> tuple[grpc.StatusCode, str]:
+def judge(exc: BaseException) -> tuple[grpc.StatusCode, str]:
     """What to answer for an error, after writing to our own log what its owner must know."""
     if isinstance(exc, errors.QuakeGridError):
         if isinstance(exc, DiskFullError | DatabaseDamagedError):

@@ -13,7 +13,7 @@ from typing import Any
 from quakegrid.errors import NotFoundError, StateError, UsageError
 from quakegrid.job_states import JobState
 from quakegrid.values import RowValue, TableValue
-from services.dbserver import job_rows
+from services.dbserver import job_rows, transitions
 from services.dbserver.database import JOB_EVENTS, Session
 from services.dbserver.transitions import Move
 
@@ -248,10 +248,11 @@ def finish(session: Session, job_id: int, status: str) -> None:
     """End a job, unless it has ended."""
     state = job_rows.parse_state(status)
     row = session.first("SELECT status FROM job WHERE id=?x", job_id)
-    if row is None or row["status"] == state:
+    if row is None or transitions.judge(JobState(row["status"]), state) is not Move.MADE:
         return
     fields = {"is_running": False, "status": state, "stop_time": job_rows.now_utc()}
-    job_rows.update(session, job_id, fields)
+    session.execute("UPDATE job SET ?D WHERE id=?x", fields, job_id)
+    session.touched_jobs |= {job_id, JOB_EVENTS}
 
 
 def set_status(session: Session, job_id: int, status: str) -> int:

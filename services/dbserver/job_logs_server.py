@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
+from typing import Any
 
 import grpc
 
@@ -135,14 +136,14 @@ class JobLogsServicer(job_logs_pb2_grpc.JobLogsServicer):
         return pb.GetTracebackResponse(traceback=row["message"] if row else "")
 
     async def TailLog(  # type: ignore[override]  # noqa: N802  named in the proto
-        self, request: pb.TailLogRequest, _context: grpc.ServicerContext
-    ) -> AsyncIterator[bytes]:
+        self, request: pb.TailLogRequest, context: Any
+    ) -> None:
         """All lines after an id and those to come, until the job has ended."""
         after_id = request.after_id
         with self._tails.place(request.job_id):
             while True:
                 page = await self._tails.next_page(request.job_id, after_id)
-                yield page.message
+                await context.write(page.message)
                 if page.is_final:
                     return
                 assert page.last_id is not None

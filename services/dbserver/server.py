@@ -93,7 +93,7 @@ class DbServer:
         self._loop = asyncio.new_event_loop()
         self._loop_thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
         self._loop_thread.start()
-        self._server, self._tails, self._logs = self._in_loop(self._make_server())
+        self._server, self._tails, self._logs, self._calls = self._in_loop(self._make_server())
 
     def listen(self, host: str, port: int) -> None:
         """Serve on a port.
@@ -135,6 +135,7 @@ class DbServer:
         self._bell.close()
         self._tails.close()
         self._logs.close()
+        self._calls.close()
         await self._server.stop(timeout_s)
 
     def _in_loop(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
@@ -150,7 +151,7 @@ class DbServer:
         if JOB_EVENTS in touched_jobs:
             self._bell.ring()
 
-    async def _make_server(self) -> tuple[grpc.aio.Server, LogTails, JobLogsServicer]:
+    async def _make_server(self) -> tuple[grpc.aio.Server, LogTails, JobLogsServicer, EngineCallsServicer]:
         """The server and what only the event loop may make."""
         server = grpc.aio.server(
             self._threads, interceptors=[StatusCodes(self._stream_threads)], options=rpc.SERVER_OPTIONS
@@ -167,10 +168,9 @@ class DbServer:
         admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(readers, writer, self._retention), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
-        engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(
-            EngineCallsServicer(readers, writer, requests), server
-        )
-        return server, tails, logs
+        calls = EngineCallsServicer(readers, writer, requests, self._threads)
+        engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(calls, server)
+        return server, tails, logs, calls
 
 
 def _check_free(host: str, port: int) -> None:

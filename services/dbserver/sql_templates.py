@@ -8,6 +8,7 @@ of an assignment, an AND and an OR.
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 from typing import Any
 
@@ -36,6 +37,7 @@ def expand(template: str, *args: Any) -> tuple[str, tuple[Any, ...]]:
     return sql, tuple(map(to_sql, expansion.parameters))
 
 
+@functools.lru_cache(500)
 def strip_comments(template: str) -> str:
     """The template without its lines that start with `--`."""
     return "\n".join(line for line in template.splitlines() if not line.lstrip().startswith("--"))

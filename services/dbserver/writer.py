@@ -11,6 +11,7 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ Work = Callable[[Session], T]
 
 # Longer queues would only add memory: every waiting request blocks one of the server's threads.
 QUEUE_LENGTH = 256
+# When several wrote at once the last time, the first of them now waits so long for the others: a commit
+# costs as much as several requests do.
+SIBLINGS_PAUSE_S = 0.002
 logger = logging.getLogger("dbserver")
 
 
@@ -58,6 +62,7 @@ class Writer:
         self._on_death = on_death
         self._is_closed = False
         self._is_ending = False
+        self._has_siblings = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
@@ -107,11 +112,14 @@ class Writer:
         """Wait for a request and take all that wait with it."""
         batch: list[_Request] = []
         request = self._queue.get()
+        if self._has_siblings and request is not None:
+            time.sleep(SIBLINGS_PAUSE_S)
         while request is not None:
             batch.append(request)
             try:
                 request = self._queue.get_nowait()
             except queue.Empty:
+                self._has_siblings = len(batch) > 1
                 return batch
         self._is_ending = True
         return batch

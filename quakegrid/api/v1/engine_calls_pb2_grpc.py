@@ -40,6 +40,11 @@ class EngineCallsStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_engine__calls__pb2.CallRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_engine__calls__pb2.CallResponse.FromString,
                 _registered_method=True)
+        self.CallStream = channel.stream_stream(
+                '/quakegrid.api.v1.EngineCalls/CallStream',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_engine__calls__pb2.CallRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_engine__calls__pb2.CallStreamResponse.FromString,
+                _registered_method=True)
 
 
 class EngineCallsServicer:
@@ -57,6 +62,15 @@ class EngineCallsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CallStream(self, request_iterator, context):
+        """Called by drivers. The same for many calls, at a fraction of the cost: any number may be on the way, and
+        each is answered when it is done, in any order. A call that fails does not end the stream. Requests of
+        a stream that broke off can be sent again with their request_id. UNAVAILABLE: the dbserver is stopping.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EngineCallsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -64,6 +78,11 @@ def add_EngineCallsServicer_to_server(servicer, server):
                     servicer.Call,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_engine__calls__pb2.CallRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_engine__calls__pb2.CallResponse.SerializeToString,
+            ),
+            'CallStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.CallStream,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_engine__calls__pb2.CallRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_engine__calls__pb2.CallStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +113,33 @@ class EngineCalls:
             '/quakegrid.api.v1.EngineCalls/Call',
             quakegrid_dot_api_dot_v1_dot_engine__calls__pb2.CallRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_engine__calls__pb2.CallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CallStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/quakegrid.api.v1.EngineCalls/CallStream',
+            quakegrid_dot_api_dot_v1_dot_engine__calls__pb2.CallRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_engine__calls__pb2.CallStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

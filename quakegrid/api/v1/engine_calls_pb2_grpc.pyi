@@ -40,6 +40,11 @@ class EngineCallsStub:
     NOT_FOUND: what upstream raises dbapi.NotFound for; INVALID_ARGUMENT: unknown action or bad
     arguments; PERMISSION_DENIED: SQL that would write.
     """
+    CallStream: _grpc.StreamStreamMultiCallable[_engine_calls_pb2.CallRequest, _engine_calls_pb2.CallStreamResponse]
+    """Called by drivers. The same for many calls, at a fraction of the cost: any number may be on the way, and
+    each is answered when it is done, in any order. A call that fails does not end the stream. Requests of
+    a stream that broke off can be sent again with their request_id. UNAVAILABLE: the dbserver is stopping.
+    """
 
 @_typing.type_check_only
 class EngineCallsAsyncStub(EngineCallsStub):
@@ -52,6 +57,11 @@ class EngineCallsAsyncStub(EngineCallsStub):
     connection. A repeated request_id of a writing action returns the first answer and changes nothing.
     NOT_FOUND: what upstream raises dbapi.NotFound for; INVALID_ARGUMENT: unknown action or bad
     arguments; PERMISSION_DENIED: SQL that would write.
+    """
+    CallStream: _aio.StreamStreamMultiCallable[_engine_calls_pb2.CallRequest, _engine_calls_pb2.CallStreamResponse]  # type: ignore[assignment]
+    """Called by drivers. The same for many calls, at a fraction of the cost: any number may be on the way, and
+    each is answered when it is done, in any order. A call that fails does not end the stream. Requests of
+    a stream that broke off can be sent again with their request_id. UNAVAILABLE: the dbserver is stopping.
     """
 
 class EngineCallsServicer(metaclass=_abc_1.ABCMeta):
@@ -68,6 +78,17 @@ class EngineCallsServicer(metaclass=_abc_1.ABCMeta):
         connection. A repeated request_id of a writing action returns the first answer and changes nothing.
         NOT_FOUND: what upstream raises dbapi.NotFound for; INVALID_ARGUMENT: unknown action or bad
         arguments; PERMISSION_DENIED: SQL that would write.
+        """
+
+    @_abc_1.abstractmethod
+    def CallStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_engine_calls_pb2.CallRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_engine_calls_pb2.CallStreamResponse], _abc.AsyncIterator[_engine_calls_pb2.CallStreamResponse]]:
+        """Called by drivers. The same for many calls, at a fraction of the cost: any number may be on the way, and
+        each is answered when it is done, in any order. A call that fails does not end the stream. Requests of
+        a stream that broke off can be sent again with their request_id. UNAVAILABLE: the dbserver is stopping.
         """
 
 def add_EngineCallsServicer_to_server(servicer: EngineCallsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,29 @@
+"""When to send a call again: only what the service cannot have refused, and not for ever."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import grpc
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+_TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+class Retries:
+    """Pauses between the tries of one call, growing and with jitter, until the time is up."""
+
+    def __init__(self, retry_s: float) -> None:
+        self._end_s = time.monotonic() + retry_s
+        self._pause_s = FIRST_PAUSE_S
+
+    def may_go_on(self, exc: grpc.RpcError) -> bool:
+        """Pause and say whether to try again."""
+        pause_s = self._pause_s * random.uniform(0.5, 1.5)  # noqa: S311  jitter needs no secrecy
+        if exc.code() not in _TRANSIENT or time.monotonic() + pause_s > self._end_s:
+            return False
+        time.sleep(pause_s)
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        return True
