@@ -93,7 +93,8 @@ def _send_request(connection: socket.socket, request: dict[str, Any], fds: Seque
     data = json.dumps(request).encode() + b"\n"
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
     sent = connection.sendmsg([data], ancillary)
-    connection.sendall(data[sent:])
+    if sent < len(data):  # else the agent may have answered and gone already
+        connection.sendall(data[sent:])
 
 
 class _Signals:
