@@ -38,7 +38,6 @@ from services.dbserver.checksums_server import ChecksumsServicer
 from services.dbserver.database import JOB_EVENTS, Readers
 from services.dbserver.engine_calls_server import EngineCallsServicer
 from services.dbserver.faults import StatusCodes
-from services.dbserver.followers import Followers
 from services.dbserver.housekeeping import Housekeeper, Retention
 from services.dbserver.job_events import JobBell
 from services.dbserver.job_logs_server import JobLogsServicer
@@ -75,7 +74,6 @@ class DbServer:
         self._lock = schema.lock_database(path)
         try:
             schema.prepare_database(path)
-            self._followers = Followers()
             self._bell = JobBell()
             self._readers = Readers(path)
             self._writer = Writer(path, on_commit=self._on_commit, on_death=on_death)
@@ -131,7 +129,6 @@ class DbServer:
 
     async def _stop(self, timeout_s: float) -> None:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._followers.close()
         self._bell.close()
         self._tails.close()
         self._logs.close()
@@ -146,7 +143,6 @@ class DbServer:
             await self._health.set(service, status)
 
     def _on_commit(self, touched_jobs: set[int]) -> None:
-        self._followers.ring(touched_jobs)
         self._tails.ring(touched_jobs)
         if JOB_EVENTS in touched_jobs:
             self._bell.ring()
