@@ -23,6 +23,7 @@ CONFIG_NAME = "openquake.cfg"
 MIN_AUTHKEY_LENGTH = 16
 WEAK_AUTHKEYS = frozenset({"", "changeme"})
 LOOPBACK = "127.0.0.1"
+RUN_FOLDER = "run"
 MAX_RETENTION_DAYS = 36_500
 # The tables need some room even without logs.
 MIN_RETENTION_MB = 10
@@ -74,7 +75,7 @@ class Settings:
     @property
     def run_dir(self) -> Path:
         """Where services write their run records and the agent its unix socket."""
-        return self.state_dir / "run"
+        return self.state_dir / RUN_FOLDER
 
     @property
     def log_dir(self) -> Path:
@@ -95,6 +96,11 @@ class Settings:
     def is_embedded(self) -> bool:
         """Whether the whole cluster is this machine, on loopback."""
         return self.dbserver_host == LOOPBACK
+
+
+def agent_socket(state_dir: Path) -> Path:
+    """Where the agent of a state directory listens for the command lines of its machine."""
+    return state_dir / RUN_FOLDER / "agent.sock"
 
 
 def default_state_dir(environ: Mapping[str, str] = os.environ) -> Path:

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from quakegrid import errors
-from quakegrid.config import Settings
+from quakegrid.config import Settings, agent_socket
 
-SOCKET_NAME = "agent.sock"
 MAX_LOG_BYTES = 50 << 20
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH)
 
@@ -67,7 +66,7 @@ def run_driver(
 
 
 def _connect(settings: Settings) -> socket.socket:
-    path = settings.run_dir / SOCKET_NAME
+    path = agent_socket(settings.state_dir)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(str(path))

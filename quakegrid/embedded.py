@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from quakegrid import errors
-from quakegrid.config import CONFIG_NAME
+from quakegrid.config import CONFIG_NAME, agent_socket
 
 # Linux keeps a unix socket's path in 108 bytes, the closing zero included.
 MAX_SOCKET_PATH_BYTES = 107
@@ -49,7 +49,7 @@ def prepare_state(state_dir: Path, new_authkey: Callable[[], str], cores: int | 
     Raises:
         UsageError: the path is too long for a unix socket.
     """
-    socket_path = os.fsencode(state_dir / "run" / "agent.sock")
+    socket_path = os.fsencode(agent_socket(state_dir))
     if len(socket_path) > MAX_SOCKET_PATH_BYTES:
         raise errors.UsageError(
             f"the state directory {state_dir} has too long a path for a unix socket; choose a shorter one "

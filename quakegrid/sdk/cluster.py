@@ -134,7 +134,7 @@ class LocalCluster(Cluster):
 def _make_folder() -> Path:
     """A new private folder whose path is short enough for a unix socket."""
     folder = Path(tempfile.mkdtemp(prefix="quakegrid-"))
-    if len(os.fsencode(folder / "run" / "agent.sock")) <= embedded.MAX_SOCKET_PATH_BYTES:
+    if len(os.fsencode(config.agent_socket(folder))) <= embedded.MAX_SOCKET_PATH_BYTES:
         return folder
     folder.rmdir()
     return Path(tempfile.mkdtemp(prefix="quakegrid-", dir="/tmp"))

@@ -17,10 +17,10 @@ import grpc
 
 from quakegrid import rpc, run_records, security
 from quakegrid.api.v1 import agent_pb2_grpc
-from quakegrid.config import LOOPBACK, Settings, check_listen, load_settings
+from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings
 from quakegrid.errors import QuakeGridError
 from services.agent.agent import Agent
-from services.agent.local import SOCKET_NAME, LocalSocket
+from services.agent.local import LocalSocket
 from services.agent.server import AgentServicer
 
 STOP_GRACE_S = 1.0
@@ -51,7 +51,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
             "see [zworkers] ctrl_port and [agent] listen in openquake.cfg"
         ) from None
     agent.start_template()
-    local = LocalSocket(agent, settings.run_dir / SOCKET_NAME)
+    local = LocalSocket(agent, agent_socket(settings.state_dir))
     local.start()
     await server.start()
     record = run_records.write_record(settings, "agent", f"{LOOPBACK}:{settings.agent_port}")

@@ -19,7 +19,6 @@ from typing import Any
 from services.agent.agent import Agent
 
 log = logging.getLogger("quakegrid.agent")
-SOCKET_NAME = "agent.sock"
 MAX_REQUEST_BYTES = 8 << 20
 ACCEPT_PAUSE_S = 0.2
 
