@@ -75,6 +75,7 @@ class Agent:
                 [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
             )
         asyncio.get_running_loop().add_reader(self._control, self._read_template)
+        self._send_orders()  # what came while there was none
 
     async def stop(self) -> None:
         """End every child, gently first, and the template."""
@@ -283,10 +284,10 @@ class Agent:
         self._send_orders()
 
     def _send_orders(self) -> None:
-        """Send what waits, now or when the template has read; neither waits for the other."""
+        """Send what waits, now or when the template has read, or has been started again."""
         assert self._control is not None
         loop = asyncio.get_running_loop()
-        while self._orders:
+        while self._orders and self._control.fileno() >= 0:
             packet, fds = self._orders[0]
             try:
                 send_packet(self._control, packet, fds)
