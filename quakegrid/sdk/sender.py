@@ -11,6 +11,7 @@ import functools
 import heapq
 import itertools
 import logging
+import math
 import pickle
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -20,8 +21,9 @@ from types import FunctionType
 from typing import Any
 
 from quakegrid import errors
+from quakegrid.blobs import BLOB_BYTES, Digests, digest
 from quakegrid.sdk import chunks, pickles
-from quakegrid.sdk.chunking import MAX_BYTES, SHORT_S, TARGET_S, Chunking
+from quakegrid.sdk.chunking import MAX_BYTES, TARGET_S, Chunking
 from quakegrid.sdk.chunks import Chunk
 from quakegrid.sdk.futures import CallFuture, Shared, settle
 from quakegrid.sdk.pickles import Buffer, Outbox
@@ -45,6 +47,7 @@ class _Parcel:
     operations: list[str] = field(default_factory=list)
     chunk: Chunk = field(default_factory=Chunk)
     outbox: Outbox = field(default_factory=Outbox)
+    digests: Digests = field(default_factory=dict)
     cost_s: float = 0.0
     byte_count: int = 0
 
@@ -211,11 +214,20 @@ class Sender:
             return
         if len(outbox.frames) > mark:
             chunk.buffer_counts[len(parcel.calls)] = len(outbox.frames) - mark
-            parcel.byte_count += sum(frame.nbytes for frame in outbox.frames[mark:])
+            parcel.byte_count += sum(
+                map(functools.partial(self._travelling_bytes, parcel), outbox.frames[mark:])
+            )
         parcel.byte_count += len(data)
         parcel.calls.append(call)
         chunk.operations.append(number)
         chunk.arguments.append(data)
+
+    def _added_bytes(self, parcel: _Parcel, frame: Buffer) -> int:
+        """What a frame adds to the parcel: nothing if it is there already, or a blob of the lane."""
+        if frame.nbytes < BLOB_BYTES:
+            return frame.nbytes
+        known = id(frame.obj) in parcel.digests
+        return 0 if self._session.blobs.is_known(digest(frame, parcel.digests)) or known else frame.nbytes
 
     def _send(self, parcel: _Parcel, weight: float = 1.0, *, may_wait: bool = True) -> None:
         if not parcel.calls:
@@ -224,12 +236,13 @@ class Sender:
         task = LaneTask(
             operation=names[0],
             weight=weight,
-            is_short=may_wait and parcel.cost_s <= SHORT_S and all(map(self._chunking.is_known, names)),
+            expected_s=parcel.cost_s if may_wait and all(map(self._chunking.is_known, names)) else math.inf,
             max_attempts=1 if len(parcel.calls) > 1 else 0,
         )
         head = pickle.dumps(parcel.chunk, 5)
-        task_id = self._session.submit([head, *parcel.outbox.frames], task)
+        task_id = self._session.submit([head, *parcel.outbox.frames], task, parcel.digests)
         parcel.outbox.frames.clear()
+        parcel.digests.clear()
         parcel.chunk.arguments.clear()
         self._out[task_id] = parcel
 
