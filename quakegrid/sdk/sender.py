@@ -214,9 +214,7 @@ class Sender:
             return
         if len(outbox.frames) > mark:
             chunk.buffer_counts[len(parcel.calls)] = len(outbox.frames) - mark
-            parcel.byte_count += sum(
-                map(functools.partial(self._travelling_bytes, parcel), outbox.frames[mark:])
-            )
+            parcel.byte_count += sum([self._added_bytes(parcel, frame) for frame in outbox.frames[mark:]])
         parcel.byte_count += len(data)
         parcel.calls.append(call)
         chunk.operations.append(number)
