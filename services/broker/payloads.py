@@ -120,7 +120,12 @@ class Payloads:
             # Without a name, so it is gone when we are.
             file = SpillFile(tempfile.TemporaryFile(dir=self.directory, buffering=0))  # noqa: SIM115
         offset = file.byte_count
-        _write(file.file.fileno(), [frame.buffer for frame in frames], offset)
+        try:
+            _write(file.file.fileno(), [frame.buffer for frame in frames], offset)
+        except OSError:
+            if file is not self._current:
+                file.file.close()
+            raise
         self._current = file
         byte_count = sum(sizes)
         file.byte_count += byte_count

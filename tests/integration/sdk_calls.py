@@ -126,3 +126,9 @@ class Unloadable:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return int, ("not a number",)
+
+
+def double_in_place(array: Any) -> float:
+    """Change the argument itself; the sum of what it is then."""
+    array *= 2
+    return float(array.sum())
