@@ -7,6 +7,7 @@ import concurrent.futures
 import functools
 import itertools
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from quakegrid import ClusterExecutor, LocalCluster
+from quakegrid.sdk.sender import BrokenClusterError
 from tests.integration import sdk_calls
 
 
@@ -210,6 +212,23 @@ def test_shutdown_finishes_or_cancels_what_waits(cluster: LocalCluster, tmp_path
     assert all(future.done() for future in waiting)
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.submit(sdk_calls.square, 1)
+
+
+def test_terminated_workers_end_at_once(cluster: LocalCluster, tmp_path: Path) -> None:
+    """What runs, what was sent and what waits fails; nothing is accepted afterwards."""
+    with cluster.executor(max_workers=1) as executor:
+        pid = executor.submit(os.getpid).result()
+        worker = os.pidfd_open(pid)
+        futures = [executor.submit(sdk_calls.wait_for, str(tmp_path / "never")) for _ in range(20)]
+        until_running(futures[:1])
+
+        executor.terminate_workers()
+
+        assert all(isinstance(future.exception(20), BrokenClusterError) for future in futures)
+        assert select.select([worker], [], [], 20)[0]
+        with pytest.raises(RuntimeError, match="terminated"):
+            executor.submit(sdk_calls.square, 1)
+    os.close(worker)
 
 
 def test_leaving_the_context_waits_for_results(cluster: LocalCluster) -> None:
