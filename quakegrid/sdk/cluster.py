@@ -61,6 +61,24 @@ class Cluster:
         with BrokerClient(self.settings) as broker:
             return sum(node.core_count for node in broker.status().nodes)
 
+    def joblib(self, n_jobs: int = -1, **config: Any) -> contextlib.AbstractContextManager[None]:
+        """Run every `joblib.Parallel` of a `with` block here, with the same workers.
+
+        >>> import joblib
+        >>> with cluster.joblib():
+        ...     joblib.Parallel()(joblib.delayed(pow)(2, n) for n in range(4))
+        [1, 2, 4, 8]
+
+        Args:
+            n_jobs: workers at most; -1 for as many as the cluster gives. One job alone runs in this process.
+            **config: for `joblib.parallel_config`.
+        Raises:
+            UsageError: joblib is not installed.
+        """
+        from quakegrid.sdk import joblib_backend  # noqa: PLC0415 - joblib is optional
+
+        return joblib_backend.activated(self, n_jobs, **config)
+
     def close(self) -> None:
         """Shut down the executors that are still open, when what they run is done."""
         for executor in list(self._executors):

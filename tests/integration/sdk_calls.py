@@ -126,3 +126,11 @@ class Unloadable:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return int, ("not a number",)
+
+
+def sum_nested(count: int) -> tuple[str, int]:
+    """A task that itself uses joblib: the name of the backend that it gets, and a sum."""
+    import joblib
+
+    parallel = joblib.Parallel(n_jobs=2)
+    return type(parallel._backend).__name__, sum(parallel(joblib.delayed(square)(n) for n in range(count)))

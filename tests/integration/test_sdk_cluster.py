@@ -11,11 +11,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from quakegrid import Cluster, LocalCluster, agents, config, driver_client, errors, local_services, testing
 from quakegrid.sdk import cluster as cluster_module
+from quakegrid.sdk import executor as executor_module
 from tests.integration import sdk_calls
 
 ROOT = Path(__file__).parents[2]
@@ -154,9 +156,14 @@ def test_closing_twice_is_once() -> None:
         LocalCluster(cores=0)
 
 
-def test_docstring_examples_run() -> None:
-    """What the documentation of the interface shows is true."""
-    assert doctest.testmod(cluster_module).failed == 0
+@pytest.mark.parametrize("module", [cluster_module, executor_module], ids=lambda module: module.__name__)
+def test_docstring_examples_run(module: ModuleType) -> None:
+    """What the documentation of the interface shows is true; there, `cluster` has two workers."""
+    with LocalCluster(cores=2) as cluster, cluster.executor() as executor:
+        found = doctest.testmod(module, extraglobs={"cluster": cluster, "executor": executor})
+
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 @pytest.mark.parametrize("number", range(len(re.findall(r"```python\n", (ROOT / "docs/sdk.md").read_text()))))
