@@ -10,8 +10,9 @@ import itertools
 import pickle
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import GeneratorType
 from typing import Any, Protocol
 
 from quakegrid import errors
@@ -112,6 +113,11 @@ class Chunk:
         return [pickle.dumps(packed, 5), *outbox.frames]
 
 
+def run_batch(fn: Callable[..., Any], batch: Iterable[Iterable[Any]]) -> list[Any]:
+    """Run calls that stay together, as one call."""
+    return [_collect(fn(*args)) for args in batch]
+
+
 def unpack(frames: Sequence[Frame]) -> tuple[Results, Iterator[Buffer]]:
     """The results in an outcome, and the frames of their buffers."""
     results = Results(*pickle.loads(frames[0].buffer))  # noqa: S301 - from our worker
@@ -162,7 +168,13 @@ def _load_function(data: bytes) -> Any:
     return function
 
 
+def _collect(value: Any) -> Any:
+    """A generator run to its end, as the list of what it yielded: results are delivered whole."""
+    return list(value) if type(value) is GeneratorType else value
+
+
 def _dump_result(value: Any, outbox: Outbox) -> bytes:
+    value = _collect(value)
     try:
         return pickles.dump(value, outbox, has_main=False)
     except Exception as exc:

@@ -21,6 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient
+from quakegrid.sdk import chunks
 from quakegrid.sdk.futures import CallFuture
 from quakegrid.sdk.sender import OnProgress, Sender
 from quakegrid.sdk.worker_setup import WorkerSetup
@@ -79,6 +80,13 @@ class ClusterExecutor(Executor):
 
         >>> executor.submit(pow, 2, 10).result()
         1024
+
+        What a generator yields is the call's result, as a list: all of it, from one attempt, or nothing.
+
+        >>> def divisors(number):
+        ...     yield from (divisor for divisor in range(1, number + 1) if number % divisor == 0)
+        >>> executor.submit(divisors, 12).result()
+        [1, 2, 3, 4, 6, 12]
 
         Raises:
             RuntimeError: the executor was shut down, or lost its session.
@@ -172,7 +180,7 @@ class ClusterExecutor(Executor):
         batches = _batched(iter(iterable), chunksize)
         ahead = buffersize and -(-buffersize // chunksize)
         return itertools.chain.from_iterable(
-            self._results(((batch,) for batch in batches), partial(_run_batch, fn), ahead, end_s)
+            self._results(((batch,) for batch in batches), partial(chunks.run_batch, fn), ahead, end_s)
         )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -215,10 +223,6 @@ class ClusterExecutor(Executor):
 def _batched(items: Iterator[Iterable[Any]], size: int) -> Iterator[list[Iterable[Any]]]:
     while batch := list(itertools.islice(items, size)):
         yield batch
-
-
-def _run_batch(fn: Callable[..., Any], batch: list[Iterable[Any]]) -> list[Any]:
-    return list(itertools.starmap(fn, batch))
 
 
 def _finish() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -80,9 +82,31 @@ def zeros(count: int) -> bytes:
     return bytes(count)
 
 
-def generator() -> Any:
+def count_to(number: int) -> Iterator[int]:
+    """Yields its results."""
+    yield from range(1, number + 1)
+
+
+def yield_until(number: int) -> Iterator[int]:
+    """Yields some results, then raises."""
+    yield from range(number)
+    raise KeyError(number)
+
+
+def yield_and_die(marker: str) -> Iterator[str]:
+    """Ends its worker between its two results, the first time it is tried."""
+    yield "first"
+    yield str(kill_once(marker, 2))
+
+
+def lock() -> Any:
     """A result that cannot be pickled."""
-    return (number for number in range(3))
+    return threading.Lock()
+
+
+async def coroutine() -> int:
+    """A call whose result only a loop could have."""
+    return 1
 
 
 class PickyError(Exception):

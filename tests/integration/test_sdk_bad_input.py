@@ -73,9 +73,9 @@ def test_function_that_the_worker_cannot_import(
 
 def test_result_that_cannot_be_pickled(executor: ClusterExecutor) -> None:
     """The error names what it was."""
-    future = among_others(executor, sdk_calls.generator)
+    future = among_others(executor, sdk_calls.lock)
 
-    with pytest.raises(errors.PayloadError, match="result, a generator, cannot be pickled"):
+    with pytest.raises(errors.PayloadError, match="result, a lock, cannot be pickled"):
         future.result()
 
 
