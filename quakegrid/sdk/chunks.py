@@ -23,6 +23,8 @@ from quakegrid.sdk.pickles import Buffer, Outbox
 # Immutable and of one piece: these need no pickle of their own among the results.
 _ATOMS = frozenset({type(None), bool, int, float, str})
 _MAX_FUNCTIONS = 256
+# Of a frame, while ZeroMQ encrypts it: found by trying sizes around the bound.
+_COPIES = 2
 
 _functions: dict[bytes, Any] = {}
 
@@ -175,11 +177,28 @@ def _collect(value: Any) -> Any:
 
 def _dump_result(value: Any, outbox: Outbox) -> bytes:
     value = _collect(value)
+    mark = len(outbox.frames)
     try:
-        return pickles.dump(value, outbox, has_main=False)
+        data = pickles.dump(value, outbox, has_main=False)
+        if len(data) >= pickles.LARGE_BYTES or len(outbox.frames) > mark:
+            _check_room(len(data) + sum(frame.nbytes for frame in outbox.frames))
     except Exception as exc:
+        del outbox.frames[mark:]
         message = f"the task's result, a {type(value).__qualname__}, cannot be pickled: {_in_line(exc)}"
         raise errors.PayloadError(message) from exc
+    return data
+
+
+def _check_room(byte_count: int) -> None:
+    """Find out now whether a result can be sent: ZeroMQ aborts the process when it lacks memory.
+
+    Raises:
+        MemoryError: it cannot.
+    """
+    try:
+        bytes(_COPIES * byte_count)  # reserved, never touched
+    except MemoryError:
+        raise MemoryError(f"no room to send its {byte_count} bytes") from None
 
 
 def _describe(exc: BaseException) -> Failure:

@@ -99,11 +99,13 @@ class LocalCluster(Cluster):
     Args:
         cores: how many cores of this machine to use; None, or more than there are, for all.
         preload: `openquake` makes workers start with the engine loaded.
+        worker_memory: bytes that a worker may use, such as "4G"; "" for no limit.
     Raises:
+        SettingsError: `preload` or `worker_memory` means nothing.
         QuakeGridError: the services did not start.
     """
 
-    def __init__(self, cores: int | None = None, *, preload: str = "none") -> None:
+    def __init__(self, cores: int | None = None, *, preload: str = "none", worker_memory: str = "") -> None:
         if cores is not None and cores < 1:
             raise ValueError("cores must be greater than 0")
         self._lifeline = -1
@@ -111,7 +113,8 @@ class LocalCluster(Cluster):
         self._folder: OwnFolder | None = OwnFolder()
         atexit.register(self.close)
         try:
-            self._open(self._start(self._folder, cores or -1, preload))
+            node = {"preload": preload, "worker_memory": worker_memory}
+            self._open(self._start(self._folder, cores or -1, node))
             with BrokerClient(self.settings) as broker:
                 broker.wait_for_nodes(local_services.START_DEADLINE_S)
         except BaseException:
@@ -133,9 +136,9 @@ class LocalCluster(Cluster):
         self._folder = None
         atexit.unregister(self.close)
 
-    def _start(self, folder: OwnFolder, cores: int, preload: str) -> Settings:
+    def _start(self, folder: OwnFolder, cores: int, node: dict[str, str]) -> Settings:
         for attempt in range(1, _START_ATTEMPTS + 1):
-            settings, environ = _configure(folder.path, cores, preload)
+            settings, environ = _configure(folder.path, cores, node)
             reader, self._lifeline = os.pipe2(os.O_CLOEXEC)
             try:
                 local_services.check_ports(settings, _SERVICES)
@@ -153,12 +156,12 @@ class LocalCluster(Cluster):
         raise AssertionError("unreachable")
 
 
-def _configure(folder: Path, cores: int, preload: str) -> tuple[Settings, dict[str, str]]:
+def _configure(folder: Path, cores: int, node: dict[str, str]) -> tuple[Settings, dict[str, str]]:
     """Write the configuration, and make it win over the user's in our and the services' eyes."""
     extra: dict[str, dict[str, str | int]] = {
         "dbserver": {"listen": LOOPBACK},
         "broker": {"host": LOOPBACK, "listen": LOOPBACK, "max_attempts": "", "node_timeout": ""},
-        "agent": {"listen": LOOPBACK, "preload": preload, "worker_memory": ""},
+        "agent": {"listen": LOOPBACK, **node},
         "zworkers": {"host_cores": f"{LOOPBACK} {cores}"},
         "distribution": {"serialize_jobs": 0},
         "directory": {"custom_tmp": str(folder)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -158,3 +159,30 @@ def sum_nested(count: int) -> tuple[str, int]:
 
     parallel = joblib.Parallel(n_jobs=2)
     return type(parallel._backend).__name__, sum(parallel(joblib.delayed(square)(n) for n in range(count)))
+
+
+def nest(depth: int) -> list[Any]:
+    """A result too deep to be pickled."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def recurse(depth: int = 0) -> int:
+    """Calls itself without end."""
+    return recurse(depth + 1)
+
+
+def overflow_stack() -> str:
+    """Recurses in C, beyond the stack."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setrecursionlimit(10**9)
+    return repr(nest(10**6))
+
+
+def print_lines(count: int) -> int:
+    """Prints a KiB a line."""
+    for _ in range(count):
+        print("x" * 1023)
+    return count
