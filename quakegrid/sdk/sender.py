@@ -88,6 +88,7 @@ class Sender:
         self.is_idle = False
         self.is_stopping = False
         self.cancel_queued = False
+        self.is_terminated = False
         self.failure: BrokenClusterError | None = None
         self.is_ended = False
         self.thread = threading.Thread(target=self._run, name="quakegrid-executor", daemon=True)
@@ -102,6 +103,11 @@ class Sender:
         """Let the thread end when everything is done; `cancel_queued` drops what was not sent."""
         self.cancel_queued = self.cancel_queued or cancel_queued
         self.is_stopping = True
+        self._session.wake()
+
+    def terminate(self) -> None:
+        """Let the thread end now, and with it the workers and what they run; for any thread."""
+        self.is_terminated = True
         self._session.wake()
 
     def fail_leftovers(self) -> None:
@@ -125,6 +131,9 @@ class Sender:
 
     def _turn(self) -> bool:
         """Receive, send, wait; False at the end."""
+        if self.is_terminated:
+            self.failure = BrokenClusterError("the executor's workers were terminated")
+            return False
         while (outcome := self._session.receive_ready()) is not None:
             self._on_outcome(outcome)
         if self.cancel_queued:
