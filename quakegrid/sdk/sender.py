@@ -84,6 +84,7 @@ class Sender:
         self._heap: list[tuple[float, int, Call]] = []
         self._heap_numbers = itertools.count()
         self._out: dict[int, _Parcel] = {}
+        self._packing = _Parcel()
         self._done_count = self._told_count = 0
         self.is_idle = False
         self.is_stopping = False
@@ -179,7 +180,7 @@ class Sender:
 
     def _pack(self) -> _Parcel:
         """The next chunk; empty when all its calls were cancelled or could not be pickled."""
-        parcel = _Parcel()
+        parcel = self._packing = _Parcel()
         limit = self._chunking.call_limit(len(self.queue) + len(self._again))
         cost_of, add = self._chunking.cost_s, self._add
         function, operation, cost_s = None, "", 0.0
@@ -252,6 +253,7 @@ class Sender:
         parcel.digests.clear()
         parcel.chunk.arguments.clear()
         self._out[task_id] = parcel
+        self._packing = _Parcel()
 
     def _on_outcome(self, outcome: LaneOutcome) -> None:
         parcel = self._out.pop(outcome.task_id)
@@ -321,7 +323,8 @@ class Sender:
             yield self._heap.pop()[2]
 
     def _end(self) -> None:
-        begun = [*self._again, *self._suspects, *(call for out in self._out.values() for call in out.calls)]
+        parcels = [*self._out.values(), self._packing]
+        begun = [*self._again, *self._suspects, *(call for parcel in parcels for call in parcel.calls)]
         self._again.clear()
         self._suspects.clear()
         self._out.clear()
