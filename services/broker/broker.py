@@ -20,7 +20,8 @@ from quakegrid.api.v1 import agent_pb2, broker_pb2
 from quakegrid.config import Settings
 from quakegrid.jobs import JobState
 from quakegrid.wire.v1 import lane_pb2
-from services.broker import fleet as core
+from services.broker import fleet_events as core
+from services.broker.fleet import Fleet
 from services.broker.lanes import LaneProcess
 from services.broker.nodes import NodeLink
 
@@ -52,7 +53,7 @@ class Broker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         run_name = secrets.token_hex(3)
-        self._fleet = core.Fleet(settings.agent_host_cores, settings.serialize_jobs, run_name)
+        self._fleet = Fleet(settings.agent_host_cores, settings.serialize_jobs, run_name)
         self._sessions: dict[int, Session] = {}
         # Never the id of a session whose workers an earlier broker left.
         self._next_session_id = time.time_ns() // 1_000_000
@@ -79,6 +80,7 @@ class Broker:
         await self._lane.wait_until_ready()
         for link in self._nodes.values():
             self._spawn(link.run())
+        self._spawn(self._count_seconds())
 
     async def stop(self) -> None:
         """Tell every driver, then let go of nodes and lane."""
@@ -203,6 +205,15 @@ class Broker:
         if counts.done_count + counts.failed_count > ended_before:
             self._handle(core.ProgressMade(session.session_id))
         session.counts = counts
+        task_count = counts.queued_count + counts.running_count
+        if task_count + counts.done_count + counts.failed_count:  # before its first task nobody knows
+            busy = frozenset(counts.busy_worker_ids)
+            self._handle(core.TasksCounted(session.session_id, task_count, busy))
+
+    async def _count_seconds(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self._handle(core.SecondPassed())
 
     # --- what the core decides
 
