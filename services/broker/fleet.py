@@ -184,7 +184,8 @@ class Fleet:
             case WorkersRefused():
                 for worker_id in event.worker_ids:
                     worker = self.workers.pop(worker_id, None)
-                    if worker is not None:  # its next report, or the next second, says when to try again
+                    if worker is not None and worker.session_id in self.sessions:
+                        # Its next report, or the next second, says when to try again.
                         self.nodes[worker.host].is_refusing = True
             case ProgressMade():
                 if event.session_id in self.sessions:
