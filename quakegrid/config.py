@@ -56,6 +56,7 @@ class Settings:
     broker_host: str
     broker_port: int
     broker_listen: str
+    broker_metrics_port: int
     lane_ports: tuple[int, ...]
     agent_port: int
     agent_listen: str
@@ -211,6 +212,9 @@ class _Reader:
             broker_host=broker_host,
             broker_port=self.port("broker", "port", 1911),
             broker_listen=broker_listen,
+            broker_metrics_port=self.parse(
+                "broker", "metrics_port", 0, _port_or_none, "a TCP port for Prometheus, 0 for none"
+            ),
             lane_ports=self.parse(
                 "dbserver", "receiver_ports", tuple(range(1912, 1921)), _port_range, "ports such as 1912-1920"
             ),
@@ -275,6 +279,10 @@ def _port(text: str) -> int:
     if not 1 <= port <= 65535:
         raise ValueError(text)
     return port
+
+
+def _port_or_none(text: str) -> int:
+    return int(text) and _port(text)
 
 
 def _port_range(text: str) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ Knows the broker's gRPC service; the fleet's decisions are the broker's own.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -52,15 +52,35 @@ class SessionStatus:
     running_count: int
     done_count: int
     requeued_count: int
+    failed_count: int
+    done_rate_hz: float
+    weight: float
+    busy_worker_count: int
 
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
-    """One lane: its port, its process and how many sessions live on it."""
+    """One lane: its port, its process, how many sessions live on it and their tasks.
+
+    `state` is "starting", "open" or "refused"; `error` tells why a port is refused.
+    """
 
     port: int
     pid: int
     session_count: int
+    task_count: int
+    state: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTotals:
+    """Sessions and tasks since the start of the broker."""
+
+    session_count: int = 0
+    done_count: int = 0
+    requeued_count: int = 0
+    failed_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,7 @@ class FleetStatus:
     nodes: tuple[NodeStatus, ...]
     sessions: tuple[SessionStatus, ...]
     lanes: tuple[LaneStatus, ...]
+    totals: TaskTotals
     version: str
 
 
@@ -99,12 +120,31 @@ class BrokerClient:
         """
         request = broker_pb2.GetStatusRequest()
         response = self._call(lambda: self._stub.GetStatus(request, timeout=CALL_TIMEOUT_S))
-        return FleetStatus(
-            nodes=tuple(_node(node) for node in response.nodes),
-            sessions=tuple(_session(session) for session in response.sessions),
-            lanes=tuple(LaneStatus(lane.port, lane.pid, lane.session_count) for lane in response.lanes),
-            version=response.version,
-        )
+        return _fleet(response)
+
+    def watch_status(self) -> Iterator[FleetStatus]:
+        """The status now and whenever it changed, until the broker stops.
+
+        Raises:
+            PeerUnreachableError: the broker does not answer, or is gone.
+        """
+        stream = self._stub.WatchStatus(broker_pb2.WatchStatusRequest())
+        try:
+            for response in stream:
+                yield _fleet(response.status)
+        except grpc.RpcError as exc:
+            raise rpc.translate(exc, "broker", self._address) from None
+        finally:
+            stream.cancel()  # type: ignore[no-untyped-call]
+
+    def metrics(self) -> str:
+        """The broker's metrics in Prometheus' text format.
+
+        Raises:
+            PeerUnreachableError: the broker does not answer.
+        """
+        request = broker_pb2.GetMetricsRequest()
+        return self._call(lambda: self._stub.GetMetrics(request, timeout=CALL_TIMEOUT_S)).text
 
     def wait_for_nodes(self, timeout_s: float) -> tuple[NodeStatus, ...]:
         """Wait until at least one node can start workers, and return all nodes.
@@ -140,6 +180,30 @@ class BrokerClient:
             raise rpc.translate(exc, "broker", self._address) from None
 
 
+def _fleet(status: broker_pb2.GetStatusResponse) -> FleetStatus:
+    totals = status.totals
+    return FleetStatus(
+        nodes=tuple(_node(node) for node in status.nodes),
+        sessions=tuple(_session(session) for session in status.sessions),
+        lanes=tuple(_lane(lane) for lane in status.lanes),
+        totals=TaskTotals(
+            totals.session_count, totals.done_count, totals.requeued_count, totals.failed_count
+        ),
+        version=status.version,
+    )
+
+
+def _lane(lane: broker_pb2.LaneStatus) -> LaneStatus:
+    return LaneStatus(
+        port=lane.port,
+        pid=lane.pid,
+        session_count=lane.session_count,
+        task_count=lane.task_count,
+        state=lane.state,
+        error=lane.error,
+    )
+
+
 def _node(node: broker_pb2.NodeStatus) -> NodeStatus:
     return NodeStatus(
         host=node.host,
@@ -166,4 +230,8 @@ def _session(session: broker_pb2.SessionStatus) -> SessionStatus:
         running_count=session.running_count,
         done_count=session.done_count,
         requeued_count=session.requeued_count,
+        failed_count=session.failed_count,
+        done_rate_hz=round(session.done_rate_hz, 2),
+        weight=session.weight,
+        busy_worker_count=session.busy_worker_count,
     )

@@ -1,15 +1,13 @@
-"""Commands `up`, `down`, `status` and `authkey`: the cluster of this machine.
+"""Commands `up`, `down` and `authkey`: the cluster of this machine.
 
 Knows the order of things and what to say; `quakegrid.local_services` does the work with processes.
 """
 
 from __future__ import annotations
 
-import datetime
 import os
 import sys
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -25,24 +23,11 @@ from quakegrid import (
     run_records,
     security,
 )
-from quakegrid.cli import options, render
+from quakegrid.cli import options
 from quakegrid.config import Settings
 
-EXIT_NOT_RUNNING = 3
 # Who needs whom: the agent serves the broker, and the broker writes to the dbserver.
 STOP_ORDER = ("agent", "broker", "dbserver")
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceStatus:
-    """One service of this machine, as its run record tells."""
-
-    service: str
-    is_up: bool
-    pid: int | None
-    address: str
-    version: str
-    since_time: datetime.datetime | None
 
 
 def say(text: str = "") -> None:
@@ -146,116 +131,6 @@ def _end_jobs(settings: Settings, *, force: bool) -> None:
         for job_id in job_ids:
             was_running = broker.abort_job(job_id)
             say(f"aborted job {job_id}" if was_running else f"job {job_id} had ended")
-
-
-@click.command()
-@options.state_dir_option
-@options.output_option
-def status(output: str) -> None:
-    """Show services, nodes, sessions and lanes.
-
-    Ends with exit code 0 if everything is up and with 3 if the cluster is not running.
-    """
-    settings = options.settings()
-    services = [service_status(settings, name) for name in run_records.SERVICES]
-    fleet_status, trouble = _ask_broker(settings, services)
-    is_up = fleet_status is not None and (
-        not settings.is_embedded or all(service.is_up for service in services)
-    )
-    if output == "json":
-        nodes, sessions, lanes = (
-            (fleet_status.nodes, fleet_status.sessions, fleet_status.lanes) if fleet_status else ((), (), ())
-        )
-        render.print_json(
-            {"is_up": is_up, "services": services, "nodes": nodes, "sessions": sessions, "lanes": lanes}
-        )
-    else:
-        _print_status(output, services, fleet_status)
-    if trouble:
-        say(trouble)
-    if not is_up:
-        say("QuakeGrid is not running, or not all of it; `quakegrid up` starts what is missing")
-        click.get_current_context().exit(EXIT_NOT_RUNNING)
-
-
-def _ask_broker(settings: Settings, services: list[ServiceStatus]) -> tuple[fleet.FleetStatus | None, str]:
-    is_here = any(service.is_up and service.service == "broker" for service in services)
-    if not settings.authkey or (settings.is_embedded and not is_here):
-        return None, ""
-    with closing(fleet.BrokerClient(settings)) as broker:
-        try:
-            return broker.status(), ""
-        except errors.PeerUnreachableError as exc:
-            return None, str(exc)
-
-
-def service_status(settings: Settings, service: str) -> ServiceStatus:
-    """What this machine knows of one of its services."""
-    record = run_records.read_record(settings, service)
-    if record is None:
-        return ServiceStatus(service, is_up=False, pid=None, address="", version="", since_time=None)
-    since_time = _start_time(record.start_ticks)
-    return ServiceStatus(
-        service,
-        is_up=True,
-        pid=record.pid,
-        address=record.address,
-        version=record.version,
-        since_time=since_time,
-    )
-
-
-def _start_time(start_ticks: int) -> datetime.datetime:
-    lines = Path("/proc/stat").read_text(encoding="utf-8").splitlines()
-    boot_s = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
-    return datetime.datetime.fromtimestamp(boot_s + start_ticks / os.sysconf("SC_CLK_TCK"), datetime.UTC)
-
-
-def _print_status(output: str, services: list[ServiceStatus], found: fleet.FleetStatus | None) -> None:
-    columns = {
-        "service": "service",
-        "is_up": "up",
-        "pid": "pid",
-        "address": "address",
-        "version": "version",
-        "since_time": "since",
-    }
-    render.print_listing(output, services, columns)
-    if found is None or output == "quiet":
-        return
-    click.echo()
-    print_nodes(output, found)
-    click.echo()
-    if found.sessions:
-        columns = {
-            "job_ids": "jobs",
-            "user_name": "user",
-            "state": "state",
-            "worker_count": "workers",
-            "queued_count": "queued",
-            "running_count": "running",
-            "done_count": "done",
-            "requeued_count": "requeued",
-            "lane_port": "lane",
-            "pid": "driver pid",
-        }
-        render.print_listing(output, found.sessions, columns)
-        click.echo()
-    render.print_listing(output, found.lanes, {"port": "lane", "pid": "pid", "session_count": "sessions"})
-
-
-def print_nodes(output: str, found: fleet.FleetStatus) -> None:
-    """Print the nodes of the fleet."""
-    columns = {
-        "host": "host",
-        "node": "node",
-        "is_up": "up",
-        "core_count": "cores",
-        "worker_count": "workers",
-        "running_count": "running",
-        "state": "state",
-    }
-    render.print_listing(output, found.nodes, columns)
 
 
 @click.command()

@@ -10,7 +10,7 @@ from contextlib import closing
 import click
 
 from quakegrid import errors, fleet, jobs
-from quakegrid.cli import cluster, options
+from quakegrid.cli import cluster, options, status
 
 
 @click.group()
@@ -34,7 +34,7 @@ def workers_status(output: str) -> None:
         nodes = [node for node in found.nodes if node.is_up]
         click.echo(repr([(node.host, node.running_count, node.core_count) for node in nodes]))
     else:
-        cluster.print_nodes(output, found)
+        status.print_nodes(output, found)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -12,14 +12,12 @@ import signal
 import sys
 from pathlib import Path
 
-import grpc
-
-from quakegrid import rpc, run_records, security
-from quakegrid.api.v1 import broker_pb2_grpc
+from quakegrid import run_records
 from quakegrid.config import Settings, check_listen, load_settings
 from quakegrid.errors import QuakeGridError
+from services.broker import metrics
 from services.broker.broker import Broker
-from services.broker.server import BrokerServicer
+from services.broker.server import BrokerServer
 
 STOP_GRACE_S = 3.0
 
@@ -36,24 +34,19 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     if lifeline_fd >= 0:
         asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
-    server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
     broker = Broker(settings)
-    broker_pb2_grpc.add_BrokerServicer_to_server(BrokerServicer(broker), server)
-    address = f"{settings.broker_listen}:{settings.broker_port}"
-    try:
-        server.add_secure_port(address, security.server_credentials(settings.authkey))
-    except RuntimeError:
-        raise QuakeGridError(
-            f"the broker cannot listen on {address}: the port is in use or the address is not ours; "
-            "see [broker] port and listen in openquake.cfg"
-        ) from None
-    await broker.start()
+    server = BrokerServer(broker, settings)
+    scrapes = metrics.serve(settings, broker.status) if settings.broker_metrics_port else None
+    broker.start()
     await server.start()
     record = run_records.write_record(settings, "broker", settings.broker_address)
     waits = [asyncio.ensure_future(event.wait()) for event in (stopped, broker.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    await server.refuse()
     await broker.stop()
     await server.stop(STOP_GRACE_S)
+    if scrapes:
+        scrapes.close()
     record.unlink(missing_ok=True)
     return 1 if broker.failed.is_set() else 0
 

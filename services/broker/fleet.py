@@ -1,166 +1,45 @@
 """The fleet core: which session executes, and which cores are whose.
 
 Pure: events in, actions out. Knows nodes, sessions and workers by name; refuses to know sockets,
-clocks and processes. Cores are divided evenly among the admitted sessions; a core is counted as
-taken from the order to start its worker until the report of that worker's exit.
+clocks and processes. Cores are divided max-min fair among the admitted sessions that have tasks; a
+core is counted as taken from the order to start its worker until the report of that worker's exit.
+A worker is taken from a session only when another has tasks for its core: then it is drained.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from quakegrid.config import HostCores
 from quakegrid.errors import IllegalMoveError
-
-# --- events
-
-
-@dataclass(frozen=True, slots=True)
-class NodeReported:
-    """A node's agent said what it has; cores count only while the template is warm.
-
-    `present` names its workers when we reached the agent (again): what ended meanwhile was not reported.
-    """
-
-    host: str
-    node: str
-    core_count: int
-    state: str
-    present: frozenset[str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NodeLost:
-    """A node's agent does not answer; what it ran counts as lost."""
-
-    host: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRequested:
-    """A driver asks for its turn; a local session wants no workers, `max_workers` 0 is no limit."""
-
-    session_id: int
-    job_ids: tuple[int, ...]
-    is_local: bool = False
-    max_workers: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SessionEnded:
-    """A session is over, for whatever reason; `is_forced` kills what its workers run."""
-
-    session_id: int
-    is_forced: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WorkersStarted:
-    """An agent started these workers."""
-
-    worker_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkersRefused:
-    """An agent did not start these workers."""
-
-    worker_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerExited:
-    """A worker's process ended."""
-
-    worker_id: str
-    reason: str
-    is_clean: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ProgressMade:
-    """A task of the session was done, or given up: its workers can work, if not on that one."""
-
-    session_id: int
-
-
-Event = (
-    NodeReported
-    | NodeLost
-    | SessionRequested
-    | SessionEnded
-    | WorkersStarted
-    | WorkersRefused
-    | WorkerExited
-    | ProgressMade
+from services.broker import shares
+from services.broker.fleet_events import (
+    Action,
+    Admit,
+    DrainWorker,
+    Event,
+    FailSession,
+    LoseWorker,
+    NodeLost,
+    NodeReported,
+    ProgressMade,
+    Queue,
+    SecondPassed,
+    SessionEnded,
+    SessionRequested,
+    StartWorkers,
+    StopWorkers,
+    TasksCounted,
+    WorkerExited,
+    WorkersRefused,
+    WorkersStarted,
 )
 
-# --- actions
-
-
-@dataclass(frozen=True, slots=True)
-class Admit:
-    """Let the session submit tasks."""
-
-    session_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """Tell the session that it waits, and for whom."""
-
-    session_id: int
-    ahead_job_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StartWorkers:
-    """Ask a node's agent for workers under these names."""
-
-    host: str
-    session_id: int
-    worker_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DrainWorker:
-    """Let a worker end after the task that it holds."""
-
-    session_id: int
-    worker_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopWorkers:
-    """Stop all workers of a session on a node."""
-
-    host: str
-    session_id: int
-    is_forced: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LoseWorker:
-    """Tell the session's lane that a worker is gone."""
-
-    session_id: int
-    worker_id: str
-    reason: str
-    is_clean: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FailSession:
-    """End a session whose workers cannot work."""
-
-    session_id: int
-    reason: str
-
-
-Action = Admit | Queue | StartWorkers | DrainWorker | StopWorkers | LoseWorker | FailSession
+# How long a session keeps its cores when there are fewer cores than sessions that have tasks.
+TURN_S = 30
 
 
 @dataclass(slots=True)
@@ -172,18 +51,40 @@ class Node:
     name: str = ""
     core_count: int = 0
     state: str = "not reached yet"
+    is_refusing: bool = False
 
 
 @dataclass(slots=True)
 class Session:
-    """One driver's jobs; `failure_count` counts worker deaths since the last task was done."""
+    """One driver's jobs; `failure_count` counts worker deaths since the last task was done.
+
+    `task_count` is None until the session has had a task: it may want every core. `peak_counts` are the
+    largest counts of the second before and of this one: a session that has none for a moment keeps its
+    cores. `served` grows with each turn on a core, less for a heavy session; `was_served` tells of the last.
+    """
 
     session_id: int
     job_ids: tuple[int, ...]
     is_local: bool
     max_workers: int = 0
+    weight: float = 1.0
     is_admitted: bool = False
     failure_count: int = 0
+    task_count: int | None = None
+    peak_counts: tuple[int, int] = (0, 0)
+    busy_worker_ids: frozenset[str] = frozenset()
+    served: float = 0.0
+    was_served: bool = False
+
+    def wanted_count(self, core_count: int) -> int:
+        """Cores that it has tasks for now."""
+        count = core_count if self.task_count is None else min(self.task_count, core_count)
+        return min(count, self.max_workers or count)
+
+    def claim(self, core_count: int) -> shares.Claim:
+        """What it may have, judged by its last two seconds."""
+        count = core_count if self.task_count is None else min(max(self.peak_counts), core_count)
+        return shares.Claim(min(count, self.max_workers or count), self.weight, self.served)
 
 
 @dataclass(slots=True)
@@ -214,6 +115,7 @@ class Fleet:
     sessions: dict[int, Session] = field(init=False, default_factory=dict)
     workers: dict[str, Worker] = field(init=False, default_factory=dict)
     _worker_number: int = field(init=False, default=0)
+    _turn_s: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.nodes = {item.host: Node(item.host, item.cores) for item in self.hosts}
@@ -235,15 +137,11 @@ class Fleet:
         """Take one event and say what is to be done, in order."""
         actions: list[Action] = []
         match event:
-            case WorkersStarted():
-                self._on_workers_started(event)
-                return actions
-            case WorkersRefused():
-                self._on_workers_refused(event)
-                return actions
-            case ProgressMade():
-                self._on_progress_made(event)
-                return actions
+            case WorkersStarted() | WorkersRefused() | ProgressMade() | TasksCounted():
+                if not self._note(event):
+                    return actions
+            case SecondPassed():
+                self._on_second_passed()
             case NodeReported():
                 self._on_node_reported(event, actions)
             case NodeLost():
@@ -262,31 +160,80 @@ class Fleet:
 
     def check(self) -> None:
         """Raise `IllegalMoveError` unless every invariant holds."""
+        taken = Counter(worker.host for worker in self.workers.values())
         for node in self.nodes.values():
-            taken = len(self.workers_of(host=node.host))
-            if node.core_count and taken > node.core_count:
-                raise IllegalMoveError(f"{node.host} has {node.core_count} cores and {taken} workers")
+            if node.core_count and taken[node.host] > node.core_count:
+                raise IllegalMoveError(f"{node.host} has {node.core_count} cores, {taken[node.host]} workers")
         admitted = self._executing_count()
         if self.serialize_jobs and admitted > self.serialize_jobs:
             raise IllegalMoveError(f"{admitted} sessions execute, {self.serialize_jobs} may")
+        for session in self.sessions.values():
+            count = len(self.workers_of(session_id=session.session_id))
+            if count and (session.is_local or not session.is_admitted):
+                raise IllegalMoveError(f"session {session.session_id} has {count} workers and may have none")
+            if session.max_workers and count > session.max_workers + self._draining_count(session):
+                raise IllegalMoveError(f"session {session.session_id} has more workers than it may")
 
-    def _on_workers_started(self, event: WorkersStarted) -> None:
-        for worker_id in event.worker_ids:
-            if worker_id in self.workers:
-                self.workers[worker_id].is_started = True
+    def _note(self, event: WorkersStarted | WorkersRefused | ProgressMade | TasksCounted) -> bool:
+        """Take an event that seldom matters to placement; whether it does."""
+        match event:
+            case WorkersStarted():
+                for worker_id in event.worker_ids:
+                    if worker_id in self.workers:
+                        self.workers[worker_id].is_started = True
+            case WorkersRefused():
+                for worker_id in event.worker_ids:
+                    worker = self.workers.pop(worker_id, None)
+                    if worker is not None and worker.session_id in self.sessions:
+                        # Its next report, or the next second, says when to try again.
+                        self.nodes[worker.host].is_refusing = True
+            case ProgressMade():
+                if event.session_id in self.sessions:
+                    self.sessions[event.session_id].failure_count = 0
+            case TasksCounted():
+                return self._on_tasks_counted(event)
+        return isinstance(event, WorkersRefused)
 
-    def _on_workers_refused(self, event: WorkersRefused) -> None:
-        for worker_id in event.worker_ids:  # the next report of the node says when to try again
-            self.workers.pop(worker_id, None)
-
-    def _on_progress_made(self, event: ProgressMade) -> None:
+    def _on_tasks_counted(self, event: TasksCounted) -> bool:
+        """Take the counts; whether they may change who has which cores."""
         session = self.sessions.get(event.session_id)
-        if session is not None:
-            session.failure_count = 0
+        if session is None:
+            return False
+        core_count = self.core_count
+        before = session.wanted_count(core_count), session.claim(core_count)
+        last, peak = session.peak_counts
+        if session.task_count is None:  # more may follow the first
+            peak = core_count
+        session.task_count, session.busy_worker_ids = event.task_count, event.busy_worker_ids
+        session.peak_counts = last, max(peak, event.task_count)
+        return before != (session.wanted_count(core_count), session.claim(core_count))
+
+    def _on_second_passed(self) -> None:
+        for node in self.nodes.values():
+            node.is_refusing = False
+        for session in self.sessions.values():
+            session.peak_counts = session.peak_counts[1], session.task_count or 0
+        self._turn_s += 1
+        if self._turn_s >= TURN_S:
+            self._turn_s = 0
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        """Who had a core goes behind those who waited; who wanted none saves up nothing."""
+        core_count = self.core_count
+        wanting = [session for session in self._placed() if session.claim(core_count).limit]
+        having = {worker.session_id for worker in self.workers.values()}
+        is_crowded = len(wanting) > core_count
+        for session in wanting:
+            session.was_served = is_crowded and session.session_id in having
+            session.served += session.was_served / session.weight
+        least = min((session.served for session in wanting), default=0.0)
+        for session in self.sessions.values():
+            session.served = max(session.served, least) if is_crowded else 0.0
 
     def _on_node_reported(self, event: NodeReported, actions: list[Action]) -> None:
         node = self.nodes[event.host]
-        node.name, node.state = event.node, event.state
+        node.name, node.state, node.is_refusing = event.node, event.state, False
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
         node.core_count = limit if event.state.startswith("warm") else 0
         for worker in self.workers_of(host=event.host) if event.present is not None else ():
@@ -307,8 +254,14 @@ class Fleet:
         if event.session_id in self.sessions:
             raise IllegalMoveError(f"session {event.session_id} was requested twice")
         ahead = tuple(job_id for other in self.sessions.values() for job_id in other.job_ids)
+        served = min((other.served for other in self._placed()), default=0.0)
         self.sessions[event.session_id] = Session(
-            event.session_id, event.job_ids, event.is_local, event.max_workers
+            event.session_id,
+            event.job_ids,
+            event.is_local,
+            max_workers=event.max_workers,
+            weight=event.weight,
+            served=served,
         )
         if self._is_full() and event.job_ids:
             actions.append(Queue(event.session_id, ahead))
@@ -345,27 +298,52 @@ class Fleet:
             session.is_admitted = True
             actions.append(Admit(session.session_id))
 
-    def _place(self, actions: list[Action]) -> None:
-        admitted = [each for each in self.sessions.values() if each.is_admitted and not each.is_local]
-        if not admitted:
-            return
-        targets = _share(self.core_count, [session.max_workers for session in admitted])
-        for session, target in zip(admitted, targets, strict=True):
-            workers = self.workers_of(session_id=session.session_id)
-            staying = [worker for worker in workers if not worker.is_draining]
-            for worker in staying[max(target, 1) :] if len(admitted) > 1 else ():
-                worker.is_draining = True
-                actions.append(DrainWorker(session.session_id, worker.worker_id))
-            self._start(session, target - len(staying), actions)
+    def _draining_count(self, session: Session) -> int:
+        return sum(worker.is_draining for worker in self.workers_of(session_id=session.session_id))
 
-    def _start(self, session: Session, wanted: int, actions: list[Action]) -> None:
-        for node in self.nodes.values():
-            count = min(wanted, node.core_count - len(self.workers_of(host=node.host)))
-            if count <= 0:
-                continue
-            names = tuple(self._new_worker(session.session_id, node.host) for _ in range(count))
-            actions.append(StartWorkers(node.host, session.session_id, names))
-            wanted -= count
+    # --- placement
+
+    def _placed(self) -> list[Session]:
+        """The sessions that may have workers."""
+        return [each for each in self.sessions.values() if each.is_admitted and not each.is_local]
+
+    def _place(self, actions: list[Action]) -> None:
+        """Start workers where shares and free cores allow; drain as many as are missing for that."""
+        core_count = self.core_count
+        staying: dict[int, list[Worker]] = {session.session_id: [] for session in self._placed()}
+        if not staying or not core_count:
+            return
+        for worker in self.workers.values():
+            if worker.session_id in staying and not worker.is_draining:
+                staying[worker.session_id].append(worker)
+        # Of equals who has most comes first, so that no worker moves for nothing.
+        sessions = sorted(
+            self._placed(), key=lambda session: (session.was_served, -len(staying[session.session_id]))
+        )
+        targets = shares.divide(core_count, [session.claim(core_count) for session in sessions])
+        lacks: list[tuple[Session, int]] = []
+        spares: list[list[Worker]] = []
+        for session, target in zip(sessions, targets, strict=True):
+            workers = staying[session.session_id]
+            lacks.append((session, max(0, min(target, session.wanted_count(core_count)) - len(workers))))
+            spares.append(_spare_workers(workers, target, session.busy_worker_ids))
+        kept = Counter(worker.host for workers in staying.values() for worker in workers)
+        room = sum(max(0, node.core_count - kept[node.host]) for node in self.nodes.values())
+        _drain(sum(count for _, count in lacks) - room, spares, actions)
+        self._start(lacks, actions)
+
+    def _start(self, lacks: Sequence[tuple[Session, int]], actions: list[Action]) -> None:
+        taken = Counter(worker.host for worker in self.workers.values())
+        nodes = [node for node in self.nodes.values() if not node.is_refusing]
+        for session, wanted in lacks:
+            missing = wanted
+            for node in nodes if missing else ():
+                count = min(missing, node.core_count - taken[node.host])
+                if count > 0:
+                    names = tuple(self._new_worker(session.session_id, node.host) for _ in range(count))
+                    actions.append(StartWorkers(node.host, session.session_id, names))
+                    taken[node.host] += count
+                    missing -= count
 
     def _new_worker(self, session_id: int, host: str) -> str:
         self._worker_number += 1
@@ -374,18 +352,18 @@ class Fleet:
         return worker_id
 
 
-def _share(core_count: int, limits: Sequence[int]) -> list[int]:
-    """Divide cores evenly, max-min: what a session may not use (its limit, 0 for none) goes to the others."""
-    shares = [0] * len(limits)
-    open_numbers = list(range(len(limits)))
-    while core_count and open_numbers:
-        share, extra = divmod(core_count, len(open_numbers))
-        for place, number in enumerate(open_numbers):
-            wanted = share + (place < extra)
-            given = min(wanted, limits[number] - shares[number]) if limits[number] else wanted
-            shares[number] += given
-            core_count -= given
-        open_numbers = [
-            number for number in open_numbers if not limits[number] or shares[number] < limits[number]
-        ]
-    return shares
+def _spare_workers(workers: list[Worker], target: int, busy: frozenset[str]) -> list[Worker]:
+    """What a session has above its target: the idle ones last, as the first to go."""
+    order = sorted(workers, key=lambda worker: worker.worker_id not in busy)
+    return order[target:]
+
+
+def _drain(count: int, spares: list[list[Worker]], actions: list[Action]) -> None:
+    """Drain so many workers, each from who has the most to spare."""
+    for _ in range(count):
+        most = max(spares, key=len)
+        if not most:
+            return
+        worker = most.pop()
+        worker.is_draining = True
+        actions.append(DrainWorker(worker.session_id, worker.worker_id))

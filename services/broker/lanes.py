@@ -1,13 +1,12 @@
 """The broker's side of its lane processes: start one, talk to it, see it die.
 
-Knows the control socket; knows neither tasks nor payloads. One lane serves every session for now.
+Knows the control socket; knows neither tasks nor payloads, nor which session is where.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
-import logging
 import socket
 import subprocess
 import sys
@@ -17,8 +16,8 @@ from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from quakegrid.wire.v1 import lane_pb2
 
-log = logging.getLogger("quakegrid.broker")
 START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 2.0
 PACKET_BYTES = 1 << 16
 
 
@@ -29,7 +28,7 @@ class LaneProcess:
         settings: of the cluster.
         port: TCP port of the lane.
         on_counts: called with each report of counters.
-        on_death: called once when the process is gone unasked.
+        on_death: called once, with the reason, when the process is gone unasked.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class LaneProcess:
         port: int,
         *,
         on_counts: Callable[[lane_pb2.LaneCounts], None],
-        on_death: Callable[[], None],
+        on_death: Callable[[str], None],
     ) -> None:
         self.port = port
         self.endpoint = f"tcp://{settings.broker_host}:{port}"
@@ -75,6 +74,8 @@ class LaneProcess:
         except TimeoutError:
             self._process.kill()
             raise QuakeGridError(f"the lane on port {self.port} did not start in time") from None
+        except ConnectionResetError:
+            packet = b""
         message = lane_pb2.ControlMessage.FromString(packet)
         if not packet or message.ready.error:
             reason = message.ready.error or "its process ended at once"
@@ -89,16 +90,18 @@ class LaneProcess:
         self._outgoing.append(message.SerializeToString())
         self._flush()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Close our end, which ends the lane, and wait for it."""
-        asyncio.get_running_loop().remove_reader(self._control)
-        asyncio.get_running_loop().remove_writer(self._control)
-        self._control.close()
+        loop = asyncio.get_running_loop()
+        if self._control.fileno() >= 0:
+            loop.remove_reader(self._control)
+            loop.remove_writer(self._control)
+            self._control.close()
         try:
-            self._process.wait(timeout=2.0)
+            await loop.run_in_executor(None, self._process.wait, STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            await loop.run_in_executor(None, self._process.wait)
 
     def _flush(self) -> None:
         """Send what waits, now or when the lane has read."""
@@ -125,5 +128,5 @@ class LaneProcess:
             self._on_counts(lane_pb2.ControlMessage.FromString(packet).counts)
             return
         asyncio.get_running_loop().remove_reader(self._control)
-        log.error("lane_died port=%d pid=%d status=%s", self.port, self.pid, self._process.wait())
-        self._on_death()
+        status = self._process.wait()
+        self._on_death(f"the lane on port {self.port} died (exit status {status})")

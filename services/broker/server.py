@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
-from quakegrid import errors
+from quakegrid import errors, rpc, security
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
+from quakegrid.config import Settings
+from services.broker import metrics
 from services.broker.broker import Broker
+
+SERVICES = tuple(service.full_name for service in broker_pb2.DESCRIPTOR.services_by_name.values())
+WATCH_INTERVAL_S = 0.5
+
+
+class BrokerServer:
+    """The broker's port, with health and reflection.
+
+    Raises:
+        QuakeGridError: the port is taken.
+    """
+
+    def __init__(self, broker: Broker, settings: Settings) -> None:
+        self._server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        broker_pb2_grpc.add_BrokerServicer_to_server(BrokerServicer(broker), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), self._server)
+        address = f"{settings.broker_listen}:{settings.broker_port}"
+        try:
+            self._server.add_secure_port(address, security.server_credentials(settings.authkey))
+        except RuntimeError:
+            raise errors.QuakeGridError(
+                f"the broker cannot listen on {address}: the port is in use or the address is not ours; "
+                "see [broker] port and listen in openquake.cfg"
+            ) from None
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        await self._server.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def refuse(self) -> None:
+        """Tell those who ask that we are about to stop."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Refuse new calls, and end running ones after the time."""
+        await self._server.stop(timeout_s)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
 
 
 class BrokerServicer(broker_pb2_grpc.BrokerServicer):
@@ -27,6 +76,8 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             session = self._broker.open_session(request)
         except errors.StateError as exc:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(exc))
+        except errors.UsageError as exc:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         try:
             while True:
                 yield await session.events.get()
@@ -54,6 +105,29 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     ) -> broker_pb2.GetStatusResponse:
         """GetStatus, see the contract."""
         return self._broker.status()
+
+    async def WatchStatus(  # noqa: N802
+        self,
+        request: broker_pb2.WatchStatusRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext[broker_pb2.WatchStatusRequest, broker_pb2.WatchStatusResponse],  # noqa: ARG002
+    ) -> AsyncIterator[broker_pb2.WatchStatusResponse]:
+        """WatchStatus, see the contract."""
+        told: broker_pb2.GetStatusResponse | None = None
+        while not self._broker.stopping.is_set():
+            status = self._broker.status()
+            if status != told:
+                yield broker_pb2.WatchStatusResponse(status=status)
+                told = status
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._broker.stopping.wait(), WATCH_INTERVAL_S)
+
+    async def GetMetrics(  # noqa: N802
+        self,
+        request: broker_pb2.GetMetricsRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext[broker_pb2.GetMetricsRequest, broker_pb2.GetMetricsResponse],  # noqa: ARG002
+    ) -> broker_pb2.GetMetricsResponse:
+        """GetMetrics, see the contract."""
+        return broker_pb2.GetMetricsResponse(text=metrics.text(self._broker.status))
 
     async def WaitForNodes(  # noqa: N802
         self,

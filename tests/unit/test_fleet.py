@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from quakegrid.config import HostCores
-from services.broker import fleet
-from services.broker.fleet import Fleet
+from services.broker import fleet_events as fleet
+from services.broker.fleet import TURN_S, Fleet
 
 
 def warm(*cores: int, serialize_jobs: int = 1) -> Fleet:
@@ -19,6 +19,17 @@ def starts(actions: list[fleet.Action]) -> dict[str, int]:
     """Workers that an answer starts, by node."""
     found = [action for action in actions if isinstance(action, fleet.StartWorkers)]
     return {action.host: len(action.worker_ids) for action in found}
+
+
+def drains(actions: list[fleet.Action]) -> list[tuple[int, str]]:
+    """Workers that an answer drains, with their sessions."""
+    found = [action for action in actions if isinstance(action, fleet.DrainWorker)]
+    return [(action.session_id, action.worker_id) for action in found]
+
+
+def pass_seconds(core: Fleet, count: int) -> list[fleet.Action]:
+    """Let time go by."""
+    return [action for _ in range(count) for action in core.handle(fleet.SecondPassed())]
 
 
 def test_first_session_is_admitted_and_gets_every_core() -> None:
@@ -202,3 +213,128 @@ def test_node_that_loads_the_engine_has_no_cores_yet() -> None:
     core.handle(fleet.NodeReported("n0", "node0", 2, "loading"))
 
     assert core.core_count == 0
+
+
+def test_tail_gives_idle_workers_to_who_has_tasks() -> None:
+    """A session with one task left keeps the worker that runs it."""
+    core = warm(4, serialize_jobs=0)
+    core.handle(fleet.SessionRequested(1, (10,)))
+    core.handle(fleet.TasksCounted(1, 100, frozenset({"run-1", "run-2", "run-3", "run-4"})))
+    core.handle(fleet.SessionRequested(2, (11,)))
+
+    core.handle(fleet.TasksCounted(1, 1, frozenset({"run-1"})))
+    actions = pass_seconds(core, 3)
+
+    assert drains(actions) == [(1, "run-2")]  # two were drained for the fair share, idle or not
+    core.check()
+
+
+def test_idle_workers_stay_while_nobody_wants_their_cores() -> None:
+    """The next stage of the calculation finds them."""
+    core = warm(4)
+    core.handle(fleet.SessionRequested(1, (10,)))
+    core.handle(fleet.TasksCounted(1, 100))
+    core.handle(fleet.TasksCounted(1, 0))
+
+    actions = pass_seconds(core, 5)
+
+    assert actions == []
+    assert len(core.workers) == 4
+
+
+def test_session_between_two_stages_keeps_its_cores_for_a_moment() -> None:
+    """Cores do not change hands because a queue was empty when it was counted."""
+    core = warm(4, serialize_jobs=0)
+    core.handle(fleet.SessionRequested(1, (10,)))
+    core.handle(fleet.TasksCounted(1, 100))
+    core.handle(fleet.SessionRequested(2, (11,)))
+    kept = [each.worker_id for each in core.workers_of(session_id=1) if not each.is_draining]
+
+    paused = core.handle(fleet.TasksCounted(1, 0))
+    second = pass_seconds(core, 1)
+    back = core.handle(fleet.TasksCounted(1, 100))
+    later = pass_seconds(core, 5)
+
+    assert len(kept) == 2
+    assert drains(paused + second + back + later) == []
+
+
+def test_no_more_workers_start_than_there_are_tasks() -> None:
+    """Once a session has shown what it has to do."""
+    core = warm(4)
+    core.handle(fleet.SessionRequested(1, (10,)))
+    core.handle(fleet.TasksCounted(1, 1))
+
+    for number in (1, 2):
+        assert starts(core.handle(fleet.WorkerExited(f"run-{number}", "exit code 0", is_clean=True))) == {}
+    core.handle(fleet.WorkerExited("run-3", "exit code 0", is_clean=True))
+    last = core.handle(fleet.WorkerExited("run-4", "signal 9", is_clean=False))
+    more = core.handle(fleet.TasksCounted(1, 3))
+
+    assert starts(last) == {"n0": 1}
+    assert starts(more) == {"n0": 2}
+
+
+def test_heavier_session_gets_more_cores() -> None:
+    """In proportion to the weights."""
+    core = warm(9, serialize_jobs=0)
+
+    core.handle(fleet.SessionRequested(1, (10,), weight=2.0))
+    actions = core.handle(fleet.SessionRequested(2, (11,)))
+
+    assert len(drains(actions)) == 3
+
+
+def test_too_few_cores_go_in_turns() -> None:
+    """Each of three sessions has the one core for a turn; nobody waits for ever."""
+    core = warm(1, serialize_jobs=0)
+    for session_id in (1, 2, 3):
+        core.handle(fleet.SessionRequested(session_id, (session_id,)))
+    holders = []
+
+    for _ in range(4):
+        (worker,) = core.workers.values()
+        holders.append(worker.session_id)
+        assert drains(pass_seconds(core, TURN_S)) == [(worker.session_id, worker.worker_id)]
+        core.handle(fleet.WorkerExited(worker.worker_id, "exit code 0", is_clean=True))
+
+    assert holders == [1, 2, 3, 1]
+
+
+def test_session_that_wants_nothing_again_and_again_saves_up_no_turns() -> None:
+    """Its turn is one turn, whatever it did not take before."""
+    core = warm(1, serialize_jobs=0)
+    for session_id in (1, 2, 3):
+        core.handle(fleet.SessionRequested(session_id, (session_id,)))
+    core.handle(fleet.TasksCounted(3, 0))
+    for _ in range(10):
+        pass_seconds(core, TURN_S)
+        for worker in [each for each in core.workers.values() if each.is_draining]:
+            core.handle(fleet.WorkerExited(worker.worker_id, "exit code 0", is_clean=True))
+
+    assert core.sessions[3].served >= max(session.served for session in core.sessions.values()) - 1
+
+
+def test_refusing_node_is_asked_again_after_a_second() -> None:
+    """And others are asked in the meantime."""
+    core = warm(2, 2)
+    core.handle(fleet.SessionRequested(1, (10,), max_workers=2))
+
+    elsewhere = core.handle(fleet.WorkersRefused(("run-1", "run-2")))
+    lost = core.handle(fleet.NodeLost("n1", "gone"))
+    again = core.handle(fleet.SecondPassed())
+
+    assert starts(elsewhere) == {"n1": 2}
+    assert starts(lost) == {}
+    assert starts(again) == {"n0": 2}
+
+
+def test_counts_of_a_session_that_is_gone_are_ignored() -> None:
+    """Its lane may report once more."""
+    core = warm(1)
+
+    assert core.handle(fleet.TasksCounted(9, 5)) == []
+    assert core.handle(fleet.ProgressMade(9)) == []
+    assert core.handle(fleet.WorkersStarted(("nobody",))) == []
+    assert core.handle(fleet.WorkersRefused(("nobody",))) == []
+    assert core.handle(fleet.SessionEnded(9, is_forced=True)) == []

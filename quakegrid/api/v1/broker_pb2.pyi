@@ -29,6 +29,7 @@ class OpenSessionRequest(_message.Message):
     WORKER_SETUP_FIELD_NUMBER: _builtins.int
     IS_LOCAL_FIELD_NUMBER: _builtins.int
     MAX_WORKERS_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
     user_name: _builtins.str
     host: _builtins.str
     """Node and process id of the driver."""
@@ -39,6 +40,8 @@ class OpenSessionRequest(_message.Message):
     """The session runs everything in its driver and wants no workers."""
     max_workers: _builtins.int
     """Workers that the session has at most, 0 for no limit."""
+    weight: _builtins.float
+    """Its part of the cores against the weights of other sessions, 0.01 to 100; 0 is 1."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Jobs of the database that this driver will run, in order; empty for work without a job."""
@@ -53,10 +56,11 @@ class OpenSessionRequest(_message.Message):
         worker_setup: _builtins.bytes = ...,
         is_local: _builtins.bool = ...,
         max_workers: _builtins.int = ...,
+        weight: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "max_workers", b"max_workers", "pid", b"pid", "user_name", b"user_name", "worker_setup", b"worker_setup"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "max_workers", b"max_workers", "pid", b"pid", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -253,6 +257,7 @@ class GetStatusResponse(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     LANES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeStatus]: ...
@@ -260,6 +265,8 @@ class GetStatusResponse(_message.Message):
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionStatus]: ...
     @_builtins.property
     def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaneStatus]: ...
+    @_builtins.property
+    def totals(self) -> Global___TaskTotals: ...
     def __init__(
         self,
         *,
@@ -267,14 +274,85 @@ class GetStatusResponse(_message.Message):
         sessions: _abc.Iterable[Global___SessionStatus] | None = ...,
         lanes: _abc.Iterable[Global___LaneStatus] | None = ...,
         version: _builtins.str = ...,
+        totals: Global___TaskTotals | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lanes", b"lanes", "nodes", b"nodes", "sessions", b"sessions", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lanes", b"lanes", "nodes", b"nodes", "sessions", b"sessions", "totals", b"totals", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class WatchStatusRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchStatusRequest: _TypeAlias = WatchStatusRequest  # noqa: Y015
+
+@_typing.final
+class WatchStatusResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def status(self) -> Global___GetStatusResponse: ...
+    def __init__(
+        self,
+        *,
+        status: Global___GetStatusResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchStatusResponse: _TypeAlias = WatchStatusResponse  # noqa: Y015
+
+@_typing.final
+class GetMetricsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetricsRequest: _TypeAlias = GetMetricsRequest  # noqa: Y015
+
+@_typing.final
+class GetMetricsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Prometheus text exposition format 0.0.4."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetricsResponse: _TypeAlias = GetMetricsResponse  # noqa: Y015
 
 @_typing.final
 class WaitForNodesRequest(_message.Message):
@@ -367,6 +445,10 @@ class SessionStatus(_message.Message):
     RUNNING_COUNT_FIELD_NUMBER: _builtins.int
     DONE_COUNT_FIELD_NUMBER: _builtins.int
     REQUEUED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    DONE_RATE_HZ_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    BUSY_WORKER_COUNT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     user_name: _builtins.str
     state: _builtins.str
@@ -379,6 +461,14 @@ class SessionStatus(_message.Message):
     running_count: _builtins.int
     done_count: _builtins.int
     requeued_count: _builtins.int
+    failed_count: _builtins.int
+    """Tasks that were given up."""
+    done_rate_hz: _builtins.float
+    """Tasks done in a second, over the last ten."""
+    weight: _builtins.float
+    """Its part of the cores against the weights of other sessions."""
+    busy_worker_count: _builtins.int
+    """Workers that hold a task now."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -396,10 +486,14 @@ class SessionStatus(_message.Message):
         running_count: _builtins.int = ...,
         done_count: _builtins.int = ...,
         requeued_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+        done_rate_hz: _builtins.float = ...,
+        weight: _builtins.float = ...,
+        busy_worker_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_count", b"done_count", "host", b"host", "job_ids", b"job_ids", "lane_port", b"lane_port", "pid", b"pid", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "running_count", b"running_count", "session_id", b"session_id", "state", b"state", "user_name", b"user_name", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_worker_count", b"busy_worker_count", "done_count", b"done_count", "done_rate_hz", b"done_rate_hz", "failed_count", b"failed_count", "host", b"host", "job_ids", b"job_ids", "lane_port", b"lane_port", "pid", b"pid", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "running_count", b"running_count", "session_id", b"session_id", "state", b"state", "user_name", b"user_name", "weight", b"weight", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -412,20 +506,62 @@ class LaneStatus(_message.Message):
     PORT_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    TASK_COUNT_FIELD_NUMBER: _builtins.int
     port: _builtins.int
     pid: _builtins.int
     session_count: _builtins.int
+    state: _builtins.str
+    """"starting", "open", or "refused": it could not start, or died."""
+    error: _builtins.str
+    """Why it is refused."""
+    task_count: _builtins.int
+    """Tasks of its sessions, queued and running."""
     def __init__(
         self,
         *,
         port: _builtins.int = ...,
         pid: _builtins.int = ...,
         session_count: _builtins.int = ...,
+        state: _builtins.str = ...,
+        error: _builtins.str = ...,
+        task_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pid", b"pid", "port", b"port", "session_count", b"session_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "pid", b"pid", "port", b"port", "session_count", b"session_count", "state", b"state", "task_count", b"task_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LaneStatus: _TypeAlias = LaneStatus  # noqa: Y015
+
+@_typing.final
+class TaskTotals(_message.Message):
+    """Tasks since the start of the broker, those of ended sessions too."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    DONE_COUNT_FIELD_NUMBER: _builtins.int
+    REQUEUED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    session_count: _builtins.int
+    done_count: _builtins.int
+    requeued_count: _builtins.int
+    failed_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_count: _builtins.int = ...,
+        done_count: _builtins.int = ...,
+        requeued_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_count", b"done_count", "failed_count", b"failed_count", "requeued_count", b"requeued_count", "session_count", b"session_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskTotals: _TypeAlias = TaskTotals  # noqa: Y015

@@ -50,6 +50,16 @@ class BrokerStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.WatchStatus = channel.unary_stream(
+                '/quakegrid.api.v1.Broker/WatchStatus',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.WatchStatusRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.WatchStatusResponse.FromString,
+                _registered_method=True)
+        self.GetMetrics = channel.unary_unary(
+                '/quakegrid.api.v1.Broker/GetMetrics',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.GetMetricsRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.GetMetricsResponse.FromString,
+                _registered_method=True)
         self.WaitForNodes = channel.unary_unary(
                 '/quakegrid.api.v1.Broker/WaitForNodes',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.WaitForNodesRequest.SerializeToString,
@@ -65,7 +75,7 @@ class BrokerServicer:
         """Called by drivers. Opens a session for one or more jobs that one driver runs; the session lives as long
         as the stream. The first message says that it is queued or admitted; later ones tell of admission,
         abort and failure. When the stream breaks the broker stops the workers, and marks the jobs failed
-        unless they ended. FAILED_PRECONDITION: a job of it has a session already.
+        unless they ended. FAILED_PRECONDITION: a job of it has a session already. INVALID_ARGUMENT: the weight.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,6 +90,21 @@ class BrokerServicer:
 
     def GetStatus(self, request, context):
         """Called by command lines and the web.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchStatus(self, request, context):
+        """Called by command lines and the web. The first answer comes at once; others follow when something changed:
+        each complete, at most one in half a second. Ends when the broker stops.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMetrics(self, request, context):
+        """Called by monitoring. What GetStatus tells, in the text format of Prometheus.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +135,16 @@ def add_BrokerServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.GetStatusRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'WatchStatus': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchStatus,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.WatchStatusRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.WatchStatusResponse.SerializeToString,
+            ),
+            'GetMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMetrics,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.GetMetricsRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.GetMetricsResponse.SerializeToString,
             ),
             'WaitForNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.WaitForNodes,
@@ -199,6 +234,60 @@ class Broker:
             '/quakegrid.api.v1.Broker/GetStatus',
             quakegrid_dot_api_dot_v1_dot_broker__pb2.GetStatusRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_broker__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/quakegrid.api.v1.Broker/WatchStatus',
+            quakegrid_dot_api_dot_v1_dot_broker__pb2.WatchStatusRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_broker__pb2.WatchStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Broker/GetMetrics',
+            quakegrid_dot_api_dot_v1_dot_broker__pb2.GetMetricsRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_broker__pb2.GetMetricsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,12 +37,18 @@ class BrokerStub:
     """Called by drivers. Opens a session for one or more jobs that one driver runs; the session lives as long
     as the stream. The first message says that it is queued or admitted; later ones tell of admission,
     abort and failure. When the stream breaks the broker stops the workers, and marks the jobs failed
-    unless they ended. FAILED_PRECONDITION: a job of it has a session already.
+    unless they ended. FAILED_PRECONDITION: a job of it has a session already. INVALID_ARGUMENT: the weight.
     """
     AbortJob: _grpc.UnaryUnaryMultiCallable[_broker_pb2.AbortJobRequest, _broker_pb2.AbortJobResponse]
     """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetStatusRequest, _broker_pb2.GetStatusResponse]
     """Called by command lines and the web."""
+    WatchStatus: _grpc.UnaryStreamMultiCallable[_broker_pb2.WatchStatusRequest, _broker_pb2.WatchStatusResponse]
+    """Called by command lines and the web. The first answer comes at once; others follow when something changed:
+    each complete, at most one in half a second. Ends when the broker stops.
+    """
+    GetMetrics: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetMetricsRequest, _broker_pb2.GetMetricsResponse]
+    """Called by monitoring. What GetStatus tells, in the text format of Prometheus."""
     WaitForNodes: _grpc.UnaryUnaryMultiCallable[_broker_pb2.WaitForNodesRequest, _broker_pb2.WaitForNodesResponse]
     """Called by drivers at the start of a calculation. Waits until at least one node is up or the deadline
     passes, then answers like GetStatus. DEADLINE_EXCEEDED: no node came up.
@@ -57,12 +63,18 @@ class BrokerAsyncStub(BrokerStub):
     """Called by drivers. Opens a session for one or more jobs that one driver runs; the session lives as long
     as the stream. The first message says that it is queued or admitted; later ones tell of admission,
     abort and failure. When the stream breaks the broker stops the workers, and marks the jobs failed
-    unless they ended. FAILED_PRECONDITION: a job of it has a session already.
+    unless they ended. FAILED_PRECONDITION: a job of it has a session already. INVALID_ARGUMENT: the weight.
     """
     AbortJob: _aio.UnaryUnaryMultiCallable[_broker_pb2.AbortJobRequest, _broker_pb2.AbortJobResponse]  # type: ignore[assignment]
     """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetStatusRequest, _broker_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Called by command lines and the web."""
+    WatchStatus: _aio.UnaryStreamMultiCallable[_broker_pb2.WatchStatusRequest, _broker_pb2.WatchStatusResponse]  # type: ignore[assignment]
+    """Called by command lines and the web. The first answer comes at once; others follow when something changed:
+    each complete, at most one in half a second. Ends when the broker stops.
+    """
+    GetMetrics: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetMetricsRequest, _broker_pb2.GetMetricsResponse]  # type: ignore[assignment]
+    """Called by monitoring. What GetStatus tells, in the text format of Prometheus."""
     WaitForNodes: _aio.UnaryUnaryMultiCallable[_broker_pb2.WaitForNodesRequest, _broker_pb2.WaitForNodesResponse]  # type: ignore[assignment]
     """Called by drivers at the start of a calculation. Waits until at least one node is up or the deadline
     passes, then answers like GetStatus. DEADLINE_EXCEEDED: no node came up.
@@ -80,7 +92,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         """Called by drivers. Opens a session for one or more jobs that one driver runs; the session lives as long
         as the stream. The first message says that it is queued or admitted; later ones tell of admission,
         abort and failure. When the stream breaks the broker stops the workers, and marks the jobs failed
-        unless they ended. FAILED_PRECONDITION: a job of it has a session already.
+        unless they ended. FAILED_PRECONDITION: a job of it has a session already. INVALID_ARGUMENT: the weight.
         """
 
     @_abc_1.abstractmethod
@@ -98,6 +110,24 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.GetStatusResponse, _abc.Awaitable[_broker_pb2.GetStatusResponse]]:
         """Called by command lines and the web."""
+
+    @_abc_1.abstractmethod
+    def WatchStatus(
+        self,
+        request: _broker_pb2.WatchStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_broker_pb2.WatchStatusResponse], _abc.AsyncIterator[_broker_pb2.WatchStatusResponse]]:
+        """Called by command lines and the web. The first answer comes at once; others follow when something changed:
+        each complete, at most one in half a second. Ends when the broker stops.
+        """
+
+    @_abc_1.abstractmethod
+    def GetMetrics(
+        self,
+        request: _broker_pb2.GetMetricsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.GetMetricsResponse, _abc.Awaitable[_broker_pb2.GetMetricsResponse]]:
+        """Called by monitoring. What GetStatus tells, in the text format of Prometheus."""
 
     @_abc_1.abstractmethod
     def WaitForNodes(

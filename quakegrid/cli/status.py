@@ -1,0 +1,240 @@
+"""Commands `status` and `metrics`: what services, nodes, sessions and lanes do, once or live.
+
+Knows the run records of this machine and the broker's client, and how to print what they tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quakegrid import errors, fleet, run_records
+from quakegrid.cli import options, render
+from quakegrid.config import Settings
+
+EXIT_NOT_RUNNING = 3
+WATCH_RETRY_S = 1.0
+SERVICE_COLUMNS = {
+    "service": "service",
+    "is_up": "up",
+    "pid": "pid",
+    "address": "address",
+    "version": "version",
+    "since_time": "since",
+}
+NODE_COLUMNS = {
+    "host": "host",
+    "node": "node",
+    "is_up": "up",
+    "core_count": "cores",
+    "worker_count": "workers",
+    "running_count": "running",
+    "state": "state",
+}
+SESSION_COLUMNS = {
+    "job_ids": "jobs",
+    "user_name": "user",
+    "state": "state",
+    "worker_count": "workers",
+    "queued_count": "queued",
+    "running_count": "running",
+    "done_count": "done",
+    "done_rate_hz": "done/s",
+    "requeued_count": "requeued",
+    "failed_count": "failed",
+    "lane_port": "lane",
+    "pid": "driver pid",
+}
+LANE_COLUMNS = {
+    "port": "lane",
+    "state": "state",
+    "pid": "pid",
+    "session_count": "sessions",
+    "task_count": "tasks",
+    "error": "error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One service of this machine, as its run record tells."""
+
+    service: str
+    is_up: bool
+    pid: int | None
+    address: str
+    version: str
+    since_time: datetime.datetime | None
+
+
+@click.command()
+@options.state_dir_option
+@click.option("--watch", is_flag=True, help="Go on showing what changes, until Ctrl-C.")
+@options.output_option
+def status(watch: bool, output: str) -> None:
+    """Show services, nodes, sessions and lanes.
+
+    Ends with exit code 0 if everything is up and with 3 if the cluster is not running. With --watch it
+    goes on through restarts of the cluster; json is then one document a line.
+    """
+    settings = options.settings()
+    services = service_statuses(settings)
+    found, trouble = _ask_broker(settings, services)
+    if watch and found is not None:
+        _watch(settings, output)
+        return
+    _print(settings, output, services, found)
+    if trouble:
+        click.echo(trouble, err=True)
+    if not _is_up(settings, services, found):
+        click.echo(
+            "QuakeGrid is not running, or not all of it; `quakegrid up` starts what is missing", err=True
+        )
+        click.get_current_context().exit(EXIT_NOT_RUNNING)
+
+
+@click.command()
+@options.state_dir_option
+def metrics() -> None:
+    """Print the cluster's metrics in the text format of Prometheus.
+
+    [broker] metrics_port in openquake.cfg serves the same over HTTP.
+    """
+    with closing(fleet.BrokerClient(options.cluster_settings())) as broker:
+        click.echo(broker.metrics(), nl=False)
+
+
+def service_statuses(settings: Settings) -> list[ServiceStatus]:
+    """What this machine knows of its services."""
+    return [_service_status(settings, name) for name in run_records.SERVICES]
+
+
+def _service_status(settings: Settings, service: str) -> ServiceStatus:
+    record = run_records.read_record(settings, service)
+    if record is None:
+        return ServiceStatus(service, is_up=False, pid=None, address="", version="", since_time=None)
+    return ServiceStatus(
+        service,
+        is_up=True,
+        pid=record.pid,
+        address=record.address,
+        version=record.version,
+        since_time=_start_time(record.start_ticks),
+    )
+
+
+def _start_time(start_ticks: int) -> datetime.datetime:
+    lines = Path("/proc/stat").read_text(encoding="utf-8").splitlines()
+    boot_s = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+    return datetime.datetime.fromtimestamp(boot_s + start_ticks / os.sysconf("SC_CLK_TCK"), datetime.UTC)
+
+
+def _ask_broker(settings: Settings, services: list[ServiceStatus]) -> tuple[fleet.FleetStatus | None, str]:
+    is_here = any(service.is_up and service.service == "broker" for service in services)
+    if not settings.authkey or (settings.is_embedded and not is_here):
+        return None, ""
+    with closing(fleet.BrokerClient(settings)) as broker:
+        try:
+            return broker.status(), ""
+        except errors.PeerUnreachableError as exc:
+            return None, str(exc)
+
+
+def _is_up(settings: Settings, services: list[ServiceStatus], found: fleet.FleetStatus | None) -> bool:
+    return found is not None and (not settings.is_embedded or all(service.is_up for service in services))
+
+
+# --- live
+
+
+def _watch(settings: Settings, output: str) -> None:
+    """Show every change; on a terminal in place."""
+    if output == "table" and sys.stdout.isatty():
+        _watch_in_place(settings)
+        return
+    for found in _statuses(settings):
+        services = service_statuses(settings)
+        if output == "json":
+            render.print_json_line(_document(settings, services, found))
+        else:
+            _print(settings, output, services, found)
+            click.echo()
+        sys.stdout.flush()
+
+
+def _watch_in_place(settings: Settings) -> None:
+    from rich.live import Live  # noqa: PLC0415 - terminals only
+    from rich.text import Text  # noqa: PLC0415
+
+    with Live(auto_refresh=False, vertical_overflow="crop") as live:
+        for found in _statuses(settings):
+            with contextlib.redirect_stdout(io.StringIO()) as stream:
+                _print(settings, "table", service_statuses(settings), found)
+            live.update(Text(stream.getvalue(), no_wrap=True, overflow="ellipsis"), refresh=True)
+
+
+def _statuses(settings: Settings) -> Iterator[fleet.FleetStatus | None]:
+    """What the broker tells for ever; None once whenever it is gone."""
+    is_gone = False
+    while True:
+        with (
+            closing(fleet.BrokerClient(settings)) as broker,
+            contextlib.suppress(errors.PeerUnreachableError),
+        ):
+            for found in broker.watch_status():
+                is_gone = False
+                yield found
+        if not is_gone:
+            yield None
+        is_gone = True
+        time.sleep(WATCH_RETRY_S)
+
+
+# --- printing
+
+
+def _document(
+    settings: Settings, services: list[ServiceStatus], found: fleet.FleetStatus | None
+) -> dict[str, Any]:
+    return {
+        "is_up": _is_up(settings, services, found),
+        "services": services,
+        "nodes": found.nodes if found else (),
+        "sessions": found.sessions if found else (),
+        "lanes": found.lanes if found else (),
+        "totals": found.totals if found else fleet.TaskTotals(),
+    }
+
+
+def _print(
+    settings: Settings, output: str, services: list[ServiceStatus], found: fleet.FleetStatus | None
+) -> None:
+    if output == "json":
+        render.print_json(_document(settings, services, found))
+        return
+    render.print_listing(output, services, SERVICE_COLUMNS)
+    if found is None or output == "quiet":
+        return
+    click.echo()
+    print_nodes(output, found)
+    click.echo()
+    if found.sessions:
+        render.print_listing(output, found.sessions, SESSION_COLUMNS)
+        click.echo()
+    render.print_listing(output, found.lanes, LANE_COLUMNS)
+
+
+def print_nodes(output: str, found: fleet.FleetStatus) -> None:
+    """Print the nodes of the fleet."""
+    render.print_listing(output, found.nodes, NODE_COLUMNS)

@@ -1,0 +1,176 @@
+"""What the fleet core hears and what it answers.
+
+Frozen values; they know nodes, sessions and workers by name and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# --- events
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReported:
+    """A node's agent said what it has; cores count only while the template is warm.
+
+    `present` names its workers when we reached the agent (again): what ended meanwhile was not reported.
+    """
+
+    host: str
+    node: str
+    core_count: int
+    state: str
+    present: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost:
+    """A node's agent does not answer; what it ran counts as lost."""
+
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRequested:
+    """A driver asks for its turn; a local session wants no workers, `max_workers` 0 is no limit.
+
+    `weight`, > 0, is its part of the cores against the weights of others.
+    """
+
+    session_id: int
+    job_ids: tuple[int, ...]
+    is_local: bool = False
+    max_workers: int = 0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """A session is over, for whatever reason; `is_forced` kills what its workers run."""
+
+    session_id: int
+    is_forced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersStarted:
+    """An agent started these workers."""
+
+    worker_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersRefused:
+    """An agent did not start these workers."""
+
+    worker_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """A worker's process ended."""
+
+    worker_id: str
+    reason: str
+    is_clean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressMade:
+    """A task of the session was done, or given up: its workers can work, if not on that one."""
+
+    session_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TasksCounted:
+    """How many tasks a session has, queued and running, and which of its workers hold one."""
+
+    session_id: int
+    task_count: int
+    busy_worker_ids: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class SecondPassed:
+    """About a second went by since the last of these."""
+
+
+Event = (
+    NodeReported
+    | NodeLost
+    | SessionRequested
+    | SessionEnded
+    | WorkersStarted
+    | WorkersRefused
+    | WorkerExited
+    | ProgressMade
+    | TasksCounted
+    | SecondPassed
+)
+
+# --- actions
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Let the session submit tasks."""
+
+    session_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Tell the session that it waits, and for whom."""
+
+    session_id: int
+    ahead_job_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorkers:
+    """Ask a node's agent for workers under these names."""
+
+    host: str
+    session_id: int
+    worker_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainWorker:
+    """Let a worker end after the task that it holds."""
+
+    session_id: int
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorkers:
+    """Stop all workers of a session on a node."""
+
+    host: str
+    session_id: int
+    is_forced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoseWorker:
+    """Tell the session's lane that a worker is gone."""
+
+    session_id: int
+    worker_id: str
+    reason: str
+    is_clean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FailSession:
+    """End a session whose workers cannot work."""
+
+    session_id: int
+    reason: str
+
+
+Action = Admit | Queue | StartWorkers | DrainWorker | StopWorkers | LoseWorker | FailSession

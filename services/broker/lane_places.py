@@ -1,0 +1,267 @@
+"""Which lanes are open on which ports, and on which one each session lives.
+
+Pure: events in, actions out. Knows lanes, ports and sessions by number and their tasks by count;
+refuses to know processes, sockets and clocks. A session gets an empty lane, else a new one, else the
+least loaded. One empty lane is kept ready, so that nobody waits for a start; others that stay empty
+are closed. A port that cannot be had, or whose lane died, is left alone while there is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import assert_never
+
+from quakegrid.errors import IllegalMoveError
+
+# An empty lane beyond the one that is kept is closed after this time.
+IDLE_S = 300.0
+
+# --- events
+
+
+@dataclass(frozen=True, slots=True)
+class SessionArrived:
+    """A session needs a lane."""
+
+    session_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLeft:
+    """A session is over."""
+
+    session_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TasksCounted:
+    """How many tasks a session has, queued and running."""
+
+    session_id: int
+    task_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneOpened:
+    """A lane listens."""
+
+    lane_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneRefused:
+    """A lane could not start."""
+
+    lane_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaneDied:
+    """A lane that was open is gone."""
+
+    lane_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """The time of `next_deadline_s` has come; at the beginning: open the first lane."""
+
+
+Event = SessionArrived | SessionLeft | TasksCounted | LaneOpened | LaneRefused | LaneDied | TimePassed
+
+# --- actions
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLane:
+    """Start a lane on a port."""
+
+    lane_id: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLane:
+    """Stop an empty lane."""
+
+    lane_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceSession:
+    """The session lives on this lane, which listens."""
+
+    session_id: int
+    lane_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailSession:
+    """The session has no lane, or lost it."""
+
+    session_id: int
+    reason: str
+
+
+Action = OpenLane | CloseLane | PlaceSession | FailSession
+
+
+class LaneState(Enum):
+    """Where a lane is in its life."""
+
+    STARTING = "starting"
+    OPEN = "open"
+
+
+@dataclass(slots=True)
+class Lane:
+    """One lane, the tasks of its sessions by session, and since when it has none."""
+
+    lane_id: int
+    port: int
+    state: LaneState = LaneState.STARTING
+    task_counts: dict[int, int] = field(default_factory=dict)
+    empty_s: float = 0.0
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """What a further session would share it with."""
+        return len(self.task_counts), sum(self.task_counts.values())
+
+
+@dataclass(slots=True)
+class LanePlaces:
+    """All lanes of a broker.
+
+    Args:
+        ports: that lanes may use, at least one.
+        limit: lanes at most, at least 1.
+    """
+
+    ports: Sequence[int]
+    limit: int
+    lanes: dict[int, Lane] = field(init=False, default_factory=dict)
+    refusals: dict[int, str] = field(init=False, default_factory=dict)
+    _waiting: dict[int, None] = field(init=False, default_factory=dict)
+    _last_id: int = field(init=False, default=0)
+
+    def handle(self, event: Event, now_s: float) -> list[Action]:
+        """Take one event and say what is to be done, in order."""
+        actions: list[Action] = []
+        match event:
+            case SessionArrived(session_id):
+                self._waiting[session_id] = None
+                if self._free_port() is None:  # perhaps what was refused can be had by now
+                    self.refusals.clear()
+            case SessionLeft(session_id):
+                self._on_session_left(session_id, now_s)
+            case TasksCounted(session_id, task_count):
+                self._on_tasks_counted(session_id, task_count)
+            case LaneOpened(lane_id):
+                self.lanes[lane_id].state = LaneState.OPEN
+                self.lanes[lane_id].empty_s = now_s
+            case LaneRefused(lane_id, reason):
+                self.refusals[self.lanes.pop(lane_id).port] = reason
+            case LaneDied(lane_id, reason):
+                gone = self.lanes.pop(lane_id)
+                self.refusals[gone.port] = reason
+                actions += [FailSession(session_id, reason) for session_id in gone.task_counts]
+            case TimePassed():
+                pass
+            case _ as unreachable:
+                assert_never(unreachable)
+        self._place(actions)
+        self._open(actions)
+        self._close(actions, now_s)
+        return actions
+
+    def next_deadline_s(self) -> float | None:
+        """When to say that time passed."""
+        return min((lane.empty_s + IDLE_S for lane in self._empty()[1:]), default=None)
+
+    def lane_of(self, session_id: int) -> Lane | None:
+        """Where a session lives."""
+        return next((lane for lane in self.lanes.values() if session_id in lane.task_counts), None)
+
+    def check(self) -> None:
+        """Raise `IllegalMoveError` unless every invariant holds."""
+        used = [lane.port for lane in self.lanes.values()]
+        if len(used) != len(set(used)) or not set(used) <= set(self.ports):
+            raise IllegalMoveError(f"lanes use ports {used} of {list(self.ports)}")
+        if len(used) > self.limit:
+            raise IllegalMoveError(f"{len(used)} lanes, {self.limit} may be")
+        placed = [session_id for lane in self.lanes.values() for session_id in lane.task_counts]
+        if len(placed) != len(set(placed)) or set(placed) & self._waiting.keys():
+            raise IllegalMoveError(f"a session is in two places: {placed}, waiting {list(self._waiting)}")
+        if self._waiting and not any(lane.state is LaneState.STARTING for lane in self.lanes.values()):
+            raise IllegalMoveError(f"sessions {list(self._waiting)} wait for no lane")
+
+    def _on_session_left(self, session_id: int, now_s: float) -> None:
+        self._waiting.pop(session_id, None)
+        lane = self.lane_of(session_id)
+        if lane is not None:
+            del lane.task_counts[session_id]
+            lane.empty_s = now_s
+
+    def _on_tasks_counted(self, session_id: int, task_count: int) -> None:
+        lane = self.lane_of(session_id)
+        if lane is not None:
+            lane.task_counts[session_id] = task_count
+
+    def _empty(self) -> list[Lane]:
+        """Open lanes without a session, the oldest first."""
+        return [lane for lane in self.lanes.values() if lane.state is LaneState.OPEN and not lane.task_counts]
+
+    def _place(self, actions: list[Action]) -> None:
+        """Give waiting sessions the best lane, unless a better one is about to open."""
+        for session_id in list(self._waiting):
+            lanes = [lane for lane in self.lanes.values() if lane.state is LaneState.OPEN]
+            best = min(lanes, key=lambda lane: lane.load, default=None)
+            if best is None or (best.task_counts and self._can_grow()):
+                return
+            best.task_counts[session_id] = 0
+            del self._waiting[session_id]
+            actions.append(PlaceSession(session_id, best.lane_id))
+
+    def _can_grow(self) -> bool:
+        """Whether a lane is starting or can be started."""
+        is_starting = any(lane.state is LaneState.STARTING for lane in self.lanes.values())
+        return is_starting or self._free_port() is not None
+
+    def _free_port(self) -> int | None:
+        if len(self.lanes) >= self.limit:
+            return None
+        used = {lane.port for lane in self.lanes.values()}
+        return next((port for port in self.ports if port not in used and port not in self.refusals), None)
+
+    def _open(self, actions: list[Action]) -> None:
+        """Start what waiting sessions need, and one lane to spare."""
+        fresh = sum(not lane.task_counts for lane in self.lanes.values())
+        while fresh < len(self._waiting) + 1:
+            port = self._free_port()
+            if port is None:
+                break
+            self._last_id += 1
+            fresh += 1
+            self.lanes[self._last_id] = Lane(self._last_id, port)
+            actions.append(OpenLane(self._last_id, port))
+        if self._waiting and not self.lanes:
+            self._give_up(actions)
+
+    def _give_up(self, actions: list[Action]) -> None:
+        """No port can be had: who waits fails."""
+        reasons = "; ".join(dict.fromkeys(self.refusals.values()))
+        actions += [
+            FailSession(session_id, f"no lane can be started: {reasons}") for session_id in self._waiting
+        ]
+        self._waiting.clear()
+
+    def _close(self, actions: list[Action], now_s: float) -> None:
+        for lane in self._empty()[1:]:
+            if lane.empty_s + IDLE_S <= now_s:
+                del self.lanes[lane.lane_id]
+                actions.append(CloseLane(lane.lane_id))

@@ -1,0 +1,155 @@
+"""The broker's lanes: starts and stops their processes as `lane_places` decides, and talks to them.
+
+Runs in the broker's event loop. Knows which process serves which session; decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, assert_never
+
+from quakegrid.api.v1 import broker_pb2
+from quakegrid.config import Settings
+from quakegrid.errors import QuakeGridError
+from quakegrid.wire.v1 import lane_pb2
+from services.broker import lane_places as core
+from services.broker.lanes import LaneProcess
+
+log = logging.getLogger("quakegrid.broker")
+
+
+class LanePool:
+    """All lanes of a broker.
+
+    Args:
+        settings: of the cluster.
+        spawn: runs a coroutine in the background until the broker stops.
+        on_counts: called with each report of a session's counters.
+        on_placed: called with a session when it has a lane that listens.
+        on_failed: called with a session that has no lane, or lost it, and the reason.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        *,
+        on_counts: Callable[[lane_pb2.LaneCounts], None],
+        on_placed: Callable[[int], None],
+        on_failed: Callable[[int, str], None],
+    ) -> None:
+        self._settings, self._spawn = settings, spawn
+        self._forward_counts, self._on_placed, self._on_failed = on_counts, on_placed, on_failed
+        cpu_count = len(os.sched_getaffinity(0))
+        limit = max(1, min(len(settings.lane_ports), cpu_count))
+        self._places = core.LanePlaces(settings.lane_ports, limit)
+        self._processes: dict[int, LaneProcess] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Open the first lane."""
+        self._handle(core.TimePassed())
+
+    async def stop(self) -> None:
+        """End every lane; the tasks of `spawn` were cancelled before."""
+        if self._timer:
+            self._timer.cancel()
+        await asyncio.gather(*(process.stop() for process in self._processes.values()))
+
+    def place(self, session_id: int) -> None:
+        """Find a lane for a session; `on_placed` or `on_failed` tells."""
+        self._handle(core.SessionArrived(session_id))
+
+    def remove(self, session_id: int) -> None:
+        """Close a session on its lane, if it has one."""
+        closing = lane_pb2.CloseLaneSession(session_id=session_id)
+        self.send(session_id, lane_pb2.ControlMessage(close=closing))
+        self._handle(core.SessionLeft(session_id))
+
+    def lane_of(self, session_id: int) -> LaneProcess | None:
+        """The lane of a session."""
+        lane = self._places.lane_of(session_id)
+        return self._processes[lane.lane_id] if lane else None
+
+    def send(self, session_id: int, message: lane_pb2.ControlMessage) -> None:
+        """Tell a session's lane something; nobody is told if it has none."""
+        process = self.lane_of(session_id)
+        if process:
+            process.send(message)
+
+    def statuses(self) -> list[broker_pb2.LaneStatus]:
+        """The lanes, and the ports that could not be had."""
+        found = []
+        for lane in self._places.lanes.values():
+            session_count, task_count = lane.load
+            found.append(
+                broker_pb2.LaneStatus(
+                    port=lane.port,
+                    pid=self._processes[lane.lane_id].pid,
+                    session_count=session_count,
+                    state=lane.state.value,
+                    task_count=task_count,
+                )
+            )
+        for port, reason in self._places.refusals.items():
+            found.append(broker_pb2.LaneStatus(port=port, state="refused", error=reason))
+        return found
+
+    def _handle(self, event: core.Event) -> None:
+        for action in self._places.handle(event, time.monotonic()):
+            self._perform(action)
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        deadline_s = self._places.next_deadline_s()
+        if deadline_s is not None:
+            delay_s = max(0.0, deadline_s - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._handle, core.TimePassed())
+
+    def _perform(self, action: core.Action) -> None:
+        match action:
+            case core.OpenLane(lane_id, port):
+                self._processes[lane_id] = LaneProcess(
+                    self._settings,
+                    port,
+                    on_counts=self._on_counts,
+                    on_death=lambda reason: self._on_death(lane_id, reason),
+                )
+                self._spawn(self._open(lane_id))
+            case core.CloseLane(lane_id):
+                process = self._processes.pop(lane_id)
+                log.info("lane_closed port=%d pid=%d", process.port, process.pid)
+                self._spawn(process.stop())
+            case core.PlaceSession(session_id, _):
+                self._on_placed(session_id)
+            case core.FailSession(session_id, reason):
+                self._on_failed(session_id, reason)
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    async def _open(self, lane_id: int) -> None:
+        process = self._processes[lane_id]
+        try:
+            await process.wait_until_ready()
+        except QuakeGridError as exc:
+            log.error("lane_refused port=%d reason=%s", process.port, exc)  # noqa: TRY400 - it says all
+            del self._processes[lane_id]
+            self._handle(core.LaneRefused(lane_id, str(exc)))
+            await process.stop()
+        else:
+            log.info("lane_opened port=%d pid=%d", process.port, process.pid)
+            self._handle(core.LaneOpened(lane_id))
+
+    def _on_death(self, lane_id: int, reason: str) -> None:
+        process = self._processes.pop(lane_id)
+        log.error("lane_died port=%d pid=%d reason=%s", process.port, process.pid, reason)
+        self._spawn(process.stop())
+        self._handle(core.LaneDied(lane_id, reason))
+
+    def _on_counts(self, counts: lane_pb2.LaneCounts) -> None:
+        self._handle(core.TasksCounted(counts.session_id, counts.queued_count + counts.running_count))
+        self._forward_counts(counts)

@@ -1,0 +1,81 @@
+"""What the broker keeps of a driver's connection.
+
+Knows what the driver asked for and is told, and what its lane counts; decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import math
+from dataclasses import dataclass, field
+
+from quakegrid import errors
+from quakegrid.api.v1 import broker_pb2
+from quakegrid.wire.v1 import lane_pb2
+
+MIN_WEIGHT = 0.01
+MAX_WEIGHT = 100.0
+RATE_WINDOW_S = 10.0
+RATE_STEP_S = 1.0
+
+
+class Rate:
+    """How fast a counter grows, over the last ten seconds. Pure."""
+
+    def __init__(self, now_s: float) -> None:
+        self._samples: collections.deque[tuple[float, int]] = collections.deque([(now_s, 0)])
+
+    def add(self, now_s: float, count: int) -> None:
+        """The counter is `count` now."""
+        if now_s - self._samples[-1][0] >= RATE_STEP_S:
+            self._samples.append((now_s, count))
+        while len(self._samples) > 1 and self._samples[1][0] <= now_s - RATE_WINDOW_S:
+            self._samples.popleft()
+
+    def hz(self, now_s: float, count: int) -> float:
+        """Growth in a second, where the counter is `count` now."""
+        self.add(now_s, count)
+        start_s, start_count = self._samples[0]
+        return (count - start_count) / max(now_s - start_s, RATE_STEP_S)
+
+
+@dataclass(slots=True)
+class Session:
+    """A driver's connection: what it asked for, what it is told, and what its lane counts.
+
+    `placed` is set when it has a lane, and when it will get none any more.
+    """
+
+    session_id: int
+    request: broker_pb2.OpenSessionRequest
+    done_rate: Rate
+    events: asyncio.Queue[broker_pb2.OpenSessionResponse] = field(default_factory=asyncio.Queue)
+    placed: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    counts: lane_pb2.LaneCounts = field(default_factory=lane_pb2.LaneCounts)
+    end_reason: str = ""
+    is_admitted: bool = False
+
+    @property
+    def task_count(self) -> int | None:
+        """Tasks queued and running; None before the first."""
+        counts = self.counts
+        task_count = counts.queued_count + counts.running_count
+        return task_count if task_count + counts.done_count + counts.failed_count else None
+
+    @property
+    def weight(self) -> float:
+        """Its part of the cores against the weights of others."""
+        return self.request.weight or 1.0
+
+
+def check_request(request: broker_pb2.OpenSessionRequest) -> None:
+    """Refuse what no session can have.
+
+    Raises:
+        UsageError: the weight is out of range.
+    """
+    weight = request.weight
+    if weight and (math.isnan(weight) or not MIN_WEIGHT <= weight <= MAX_WEIGHT):
+        raise errors.UsageError(f"the weight of a session is {MIN_WEIGHT} to {MAX_WEIGHT:.0f}, not {weight}")

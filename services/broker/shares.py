@@ -1,0 +1,68 @@
+"""Dividing cores: max-min fair, by weight, in whole cores.
+
+Pure arithmetic. Everybody with a claim gets a core if there are enough; above that, cores go by
+weight, and what one cannot use goes to the others. With fewer cores than claims, those who were
+served least get one each.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who wants cores.
+
+    `limit` is how many at most, 0 for none; `weight` counts against those of others; `served` orders
+    claims when there are fewer cores than claims, the smallest first.
+    """
+
+    limit: int
+    weight: float = 1.0
+    served: float = 0.0
+
+
+def divide(core_count: int, claims: Sequence[Claim]) -> list[int]:
+    """Whole cores for each claim: each within one core of its exact share, never above its limit."""
+    shares = [0] * len(claims)
+    numbers = [number for number, claim in enumerate(claims) if claim.limit > 0]
+    if core_count <= len(numbers):
+        for number in sorted(numbers, key=lambda number: claims[number].served)[:core_count]:
+            shares[number] = 1
+        return shares
+    wanting = [claims[number] for number in numbers]
+    exact = exact_shares(core_count, wanting)
+    for number, share in zip(numbers, exact, strict=True):
+        shares[number] = int(share)
+    left_count = min(core_count, sum(claim.limit for claim in wanting)) - sum(shares)
+    by_remainder = sorted(zip(exact, numbers, strict=True), key=lambda pair: int(pair[0]) - pair[0])
+    for _, number in by_remainder[:left_count]:
+        shares[number] += 1
+    return shares
+
+
+def exact_shares(core_count: int, claims: Sequence[Claim]) -> list[float]:
+    """Shares before rounding: `level * weight`, at least 1 and at most the limit, the same level for all.
+
+    Args:
+        core_count: more than there are claims.
+        claims: with limits of 1 or more.
+    """
+
+    def at(level: float) -> list[float]:
+        return [min(max(level * claim.weight, 1.0), claim.limit) for claim in claims]
+
+    def total(level: float) -> float:
+        return sum(at(level))
+
+    if sum(claim.limit for claim in claims) <= core_count:
+        return [float(claim.limit) for claim in claims]
+    # Between these levels the sum of all shares grows in a straight line.
+    levels = sorted({limit / claim.weight for claim in claims for limit in (1, claim.limit)})
+    place = bisect.bisect_left(levels, float(core_count), key=total)
+    low, high = levels[place - 1], levels[place]
+    below, above = total(low), total(high)
+    return at(low + (high - low) * (core_count - below) / (above - below))

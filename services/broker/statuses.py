@@ -1,0 +1,99 @@
+"""What the broker tells of itself: nodes, sessions, lanes and totals as messages.
+
+Reads the fleet, the sessions and the lanes; changes none of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from quakegrid import __version__
+from quakegrid.api.v1 import broker_pb2
+from services.broker.fleet import Fleet
+from services.broker.lane_pool import LanePool
+from services.broker.sessions import Session
+
+
+class StatusWriter:
+    """Writes statuses of a broker, and remembers what sessions that ended did.
+
+    Args:
+        fleet: its nodes and workers.
+        sessions: its open sessions.
+        lanes: its lanes.
+    """
+
+    def __init__(self, fleet: Fleet, sessions: Mapping[int, Session], lanes: LanePool) -> None:
+        self._fleet, self._sessions, self._lanes = fleet, sessions, lanes
+        self._ended = broker_pb2.TaskTotals()
+
+    def on_session_ended(self, session: Session) -> None:
+        """Keep the totals of a session that is about to be forgotten."""
+        _add(self._ended, session)
+
+    def status(self, now_s: float) -> broker_pb2.GetStatusResponse:
+        """Everything, as it is now."""
+        totals = broker_pb2.TaskTotals()
+        totals.CopyFrom(self._ended)
+        for session in self._sessions.values():
+            _add(totals, session)
+        worker_counts = Counter(worker.session_id for worker in self._fleet.workers.values())
+        return broker_pb2.GetStatusResponse(
+            nodes=self.nodes(),
+            sessions=[
+                self._session(session, worker_counts[session.session_id], now_s)
+                for session in self._sessions.values()
+            ],
+            lanes=self._lanes.statuses(),
+            version=__version__,
+            totals=totals,
+        )
+
+    def nodes(self) -> list[broker_pb2.NodeStatus]:
+        """The nodes of the configuration."""
+        busy = {name for session in self._sessions.values() for name in session.counts.busy_worker_ids}
+        workers = self._fleet.workers.values()
+        worker_counts = Counter(worker.host for worker in workers)
+        busy_counts = Counter(worker.host for worker in workers if worker.worker_id in busy)
+        return [
+            broker_pb2.NodeStatus(
+                host=node.host,
+                node=node.name,
+                is_up=node.core_count > 0,
+                core_count=node.core_count,
+                worker_count=worker_counts[node.host],
+                running_count=busy_counts[node.host],
+                state=node.state,
+            )
+            for node in self._fleet.nodes.values()
+        ]
+
+    def _session(self, session: Session, worker_count: int, now_s: float) -> broker_pb2.SessionStatus:
+        request, counts = session.request, session.counts
+        lane = self._lanes.lane_of(session.session_id)
+        return broker_pb2.SessionStatus(
+            session_id=session.session_id,
+            job_ids=request.job_ids,
+            user_name=request.user_name,
+            state="executing" if session.is_admitted else "queued",
+            host=request.host,
+            pid=request.pid,
+            lane_port=lane.port if lane else 0,
+            worker_count=worker_count,
+            queued_count=counts.queued_count,
+            running_count=counts.running_count,
+            done_count=counts.done_count,
+            requeued_count=counts.requeued_count,
+            failed_count=counts.failed_count,
+            done_rate_hz=session.done_rate.hz(now_s, counts.done_count),
+            weight=session.weight,
+            busy_worker_count=len(counts.busy_worker_ids),
+        )
+
+
+def _add(totals: broker_pb2.TaskTotals, session: Session) -> None:
+    totals.session_count += 1
+    totals.done_count += session.counts.done_count
+    totals.requeued_count += session.counts.requeued_count
+    totals.failed_count += session.counts.failed_count

@@ -1,0 +1,216 @@
+"""The fleet core under nodes that come and go, sessions whose tasks come and go, and dying workers."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from quakegrid.config import HostCores
+from services.broker import fleet_events as fleet
+from services.broker import shares
+from services.broker.fleet import Fleet, Session
+
+CORES = {"n0": 1, "n1": 3, "n2": 4}
+SERIALIZE_JOBS = 2
+MAX_ROUNDS = 200
+
+
+class FleetMachine(RuleBasedStateMachine):
+    """Plays agents, lanes and drivers; its model is which worker sits on which node."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fleet = Fleet([HostCores(host, -1) for host in CORES], SERIALIZE_JOBS, "run")
+        self.up: set[str] = set()
+        self.seats: dict[str, str] = {}
+        self.starting: set[str] = set()
+        self.leaving: set[str] = set()
+        self.session_ids: list[int] = []
+        self.admitted: set[int] = set()
+        self.last_id = 0
+        for host in ("n1", "n2"):
+            self.report(host)
+
+    def play(self, event: fleet.Event) -> list[fleet.Action]:
+        """Hand over an event and obey."""
+        actions = self.fleet.handle(event)
+        for action in actions:
+            self.obey(action)
+        return actions
+
+    def obey(self, action: fleet.Action) -> None:
+        """What the edge and the agents do."""
+        match action:
+            case fleet.StartWorkers(host, session_id, worker_ids):
+                assert session_id in self.admitted
+                assert host in self.up
+                assert not self.seats.keys() & set(worker_ids), "a worker's name was used again"
+                self.seats |= dict.fromkeys(worker_ids, host)
+                self.starting |= set(worker_ids)
+                assert list(self.seats.values()).count(host) <= CORES[host], "a core is shared"
+            case fleet.DrainWorker(_, worker_id):
+                assert worker_id in self.seats
+                assert worker_id not in self.leaving, "drained twice"
+                self.leaving.add(worker_id)
+            case fleet.StopWorkers(host, session_id, _):
+                mine = [
+                    worker.worker_id for worker in self.fleet.workers_of(session_id=session_id, host=host)
+                ]
+                self.leaving |= set(mine)
+            case fleet.LoseWorker(_, worker_id, _, _):
+                self.forget(worker_id)
+            case fleet.Admit(session_id):
+                assert session_id not in self.admitted
+                self.admitted.add(session_id)
+            case fleet.FailSession() | fleet.Queue():
+                pass
+
+    def forget(self, worker_id: str) -> None:
+        """The worker's process is gone."""
+        self.seats.pop(worker_id, None)
+        self.starting.discard(worker_id)
+        self.leaving.discard(worker_id)
+
+    @rule(host=st.sampled_from(sorted(CORES)))
+    def come(self, host: str) -> None:
+        """A node comes up, or says again that it is."""
+        self.report(host)
+
+    def report(self, host: str) -> None:
+        """The node's agent says what it has."""
+        self.up.add(host)
+        self.play(fleet.NodeReported(host, host, CORES[host], "warm"))
+
+    @rule(host=st.sampled_from(sorted(CORES)))
+    def lose(self, host: str) -> None:
+        """A node vanishes with all that it ran."""
+        self.up.discard(host)
+        self.play(fleet.NodeLost(host, "gone"))
+        for worker_id in [each for each, seat in self.seats.items() if seat == host]:
+            self.forget(worker_id)
+
+    @rule(host=st.sampled_from(sorted(CORES)))
+    def restart_agent(self, host: str) -> None:
+        """An agent is back with none of the workers that it had; what was being started is refused."""
+        mine = [each for each, seat in self.seats.items() if seat == host]
+        self.play(fleet.WorkersRefused(tuple(each for each in mine if each in self.starting)))
+        for worker_id in mine:
+            self.forget(worker_id)
+        self.up.add(host)
+        self.play(fleet.NodeReported(host, host, CORES[host], "warm", frozenset()))
+
+    @rule(
+        has_job=st.booleans(),
+        is_local=st.sampled_from([False, False, False, True]),
+        max_workers=st.sampled_from([0, 0, 0, 2, 4]),
+        weight=st.sampled_from([0.5, 1.0, 1.0, 3.0]),
+    )
+    def request(self, has_job: bool, is_local: bool, max_workers: int, weight: float) -> None:
+        """A driver comes."""
+        self.last_id += 1
+        self.session_ids.append(self.last_id)
+        jobs = (self.last_id,) if has_job else ()
+        self.play(fleet.SessionRequested(self.last_id, jobs, is_local, max_workers, weight))
+
+    @precondition(lambda self: self.session_ids)
+    @rule(data=st.data(), is_forced=st.booleans())
+    def end(self, data: st.DataObject, is_forced: bool) -> None:
+        """A driver goes."""
+        session_id = data.draw(st.sampled_from(self.session_ids))
+        self.session_ids.remove(session_id)
+        self.play(fleet.SessionEnded(session_id, is_forced))
+
+    @precondition(lambda self: self.session_ids)
+    @rule(data=st.data(), task_count=st.integers(0, 12))
+    def count(self, data: st.DataObject, task_count: int) -> None:
+        """A lane tells what a session has to do."""
+        session_id = data.draw(st.sampled_from(self.session_ids))
+        mine = [worker.worker_id for worker in self.fleet.workers_of(session_id=session_id)]
+        self.play(fleet.TasksCounted(session_id, task_count, frozenset(mine[:task_count])))
+
+    @rule(data=st.data())
+    def answer(self, data: st.DataObject) -> None:
+        """An agent starts a worker, or says no."""
+        if self.starting:
+            worker_id = data.draw(st.sampled_from(sorted(self.starting)))
+            if data.draw(st.booleans()):
+                self.starting.discard(worker_id)
+                self.play(fleet.WorkersStarted((worker_id,)))
+            else:
+                self.forget(worker_id)
+                self.play(fleet.WorkersRefused((worker_id,)))
+
+    @rule(data=st.data(), is_clean=st.booleans())
+    def exit(self, data: st.DataObject, is_clean: bool) -> None:
+        """A worker ends, by itself, drained, stopped or killed."""
+        if self.seats:
+            worker_id = data.draw(st.sampled_from(sorted(self.seats)))
+            self.forget(worker_id)
+            self.play(fleet.WorkerExited(worker_id, "end", is_clean))
+
+    @rule(count=st.sampled_from([1, 3, 40]))
+    def wait(self, count: int) -> None:
+        """Time goes by."""
+        for _ in range(count):
+            self.play(fleet.SecondPassed())
+
+    @rule()
+    def settle(self) -> None:
+        """With agents that do as they are told, cores come to rest where they belong."""
+        quiet_s = 0
+        for _ in range(MAX_ROUNDS):
+            for worker_id in list(self.leaving):
+                self.forget(worker_id)
+                self.play(fleet.WorkerExited(worker_id, "end", is_clean=True))
+            self.play(fleet.WorkersStarted(tuple(self.starting)))
+            self.starting.clear()
+            actions = self.play(fleet.SecondPassed())
+            quiet_s = 0 if actions else quiet_s + 1
+            if quiet_s > 3:
+                break
+        else:
+            assert self.is_crowded(), "workers flap"
+            return
+        self.check_shares()
+
+    def placed(self) -> list[Session]:
+        """Sessions that may have workers."""
+        return [each for each in self.fleet.sessions.values() if each.is_admitted and not each.is_local]
+
+    def is_crowded(self) -> bool:
+        """Whether there are fewer cores than sessions that want one."""
+        core_count = self.fleet.core_count
+        return sum(each.wanted_count(core_count) > 0 for each in self.placed()) > core_count
+
+    def check_shares(self) -> None:
+        """At rest no core is idle while somebody wants it, and all have their share within a core."""
+        core_count = self.fleet.core_count
+        wanting = [each for each in self.placed() if each.wanted_count(core_count)]
+        have = {
+            each.session_id: len(self.fleet.workers_of(session_id=each.session_id)) for each in self.placed()
+        }
+        lacking = [each for each in wanting if have[each.session_id] < each.wanted_count(core_count)]
+        if lacking:
+            assert sum(have.values()) == core_count
+        if len(wanting) < core_count:
+            exact = shares.exact_shares(core_count, [each.claim(core_count) for each in wanting])
+            for session, share in zip(wanting, exact, strict=True):
+                assert have[session.session_id] > share - 1
+
+    @invariant()
+    def is_consistent(self) -> None:
+        """No core is shared, no bound broken, and the core knows who sits where."""
+        self.fleet.check()
+        assert {name: worker.host for name, worker in self.fleet.workers.items()} == self.seats
+
+    @invariant()
+    def turns_are_kept(self) -> None:
+        """A job waits only while as many execute as may."""
+        jobs = [session for session in self.fleet.sessions.values() if session.job_ids]
+        executing = sum(session.is_admitted for session in jobs)
+        assert executing == min(SERIALIZE_JOBS, len(jobs))
+
+
+TestFleetMachine = FleetMachine.TestCase
+TestFleetMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None, derandomize=True)
