@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid import config, run_records
-from tests.clusters import Cluster, processes, running_cluster, wait_for_end
+from tests.clusters import Cluster, running_cluster, wait_for_end
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 WORKING = "Sent 3 event_based tasks"
@@ -45,11 +45,9 @@ def kill(cluster: Cluster, victim: str) -> None:
     if victim == "template":
         os.kill(cluster.template(), signal.SIGKILL)
         return
-    service = "broker" if victim == "lane" else victim
-    record = run_records.read_record(config.load_settings(cluster.state_dir, cluster.environ), service)
+    record = run_records.read_record(config.load_settings(cluster.state_dir, cluster.environ), victim)
     assert record is not None
-    pid = processes("services.broker.lane", cluster.state_dir)[0] if victim == "lane" else record.pid
-    os.kill(pid, signal.SIGKILL)
+    os.kill(record.pid, signal.SIGKILL)
     wait_for_end(record.pid)
 
 
@@ -58,7 +56,6 @@ def kill(cluster: Cluster, victim: str) -> None:
     [
         ("template", "ended before its calculation did"),
         ("agent", "ended before its calculation did"),
-        ("lane", "the lane on port"),
         ("broker", "the broker at"),
     ],
 )
