@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid import config, run_records
-from tests.clusters import Cluster, processes, running_cluster, wait_for_end
+from tests.clusters import Cluster, running_cluster, wait_for_end
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 WORKING = "Sent 3 event_based tasks"
@@ -48,9 +48,17 @@ def kill(cluster: Cluster, victim: str) -> None:
     service = "broker" if victim == "lane" else victim
     record = run_records.read_record(config.load_settings(cluster.state_dir, cluster.environ), service)
     assert record is not None
-    pid = processes("services.broker.lane", cluster.state_dir)[0] if victim == "lane" else record.pid
+    pid = lane_at_work(cluster) if victim == "lane" else record.pid
     os.kill(pid, signal.SIGKILL)
-    wait_for_end(record.pid)
+    wait_for_end(pid)
+
+
+def lane_at_work(cluster: Cluster) -> int:
+    """Process id of the lane that has a session."""
+    (lane,) = (lane for lane in cluster.json("status")["lanes"] if lane["session_count"])
+    pid = lane["pid"]
+    assert isinstance(pid, int)
+    return pid
 
 
 @pytest.mark.parametrize(
