@@ -160,7 +160,14 @@ def _configure(folder: Path, cores: int, node: dict[str, str]) -> tuple[Settings
     """Write the configuration, and make it win over the user's in our and the services' eyes."""
     extra: dict[str, dict[str, str | int]] = {
         "dbserver": {"listen": LOOPBACK},
-        "broker": {"host": LOOPBACK, "listen": LOOPBACK, "max_attempts": "", "node_timeout": ""},
+        "broker": {
+            "host": LOOPBACK,
+            "listen": LOOPBACK,
+            "lane_memory": "",
+            "max_attempts": "",
+            "metrics_port": "",
+            "node_timeout": "",
+        },
         "agent": {"listen": LOOPBACK, **node},
         "zworkers": {"host_cores": f"{LOOPBACK} {cores}"},
         "distribution": {"serialize_jobs": 0},

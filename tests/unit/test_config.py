@@ -109,6 +109,13 @@ def test_logs_are_kept_unless_told_otherwise(load: Load) -> None:
     assert (settings.log_retention_days, settings.log_retention_bytes) == (90, 2000 << 20)
 
 
+def test_metrics_have_no_port_unless_told(load: Load) -> None:
+    """Nobody serves without a key by default."""
+    assert load("").broker_metrics_port == 0
+    assert load("[broker]\nmetrics_port = 0\n").broker_metrics_port == 0
+    assert load("[broker]\nmetrics_port = 9102\n").broker_metrics_port == 9102
+
+
 @pytest.mark.parametrize(("text", "count"), [("true", 1), ("no", 0), ("4", 4), ("", 1)])
 def test_serialize_jobs_is_a_flag_or_a_count(load: Load, text: str, count: int) -> None:
     """Upstream's files have both; an empty value is the default."""
@@ -128,6 +135,8 @@ def test_serialize_jobs_is_a_flag_or_a_count(load: Load, text: str, count: int) 
         ("agent", "preload", "numpy"),
         ("distribution", "serialize_jobs", "-1"),
         ("broker", "max_attempts", "0"),
+        ("broker", "metrics_port", "-1"),
+        ("broker", "metrics_port", "70000"),
         ("broker", "node_timeout", "0"),
         ("broker", "node_timeout", "nan"),
         ("dbserver", "log_retention_days", "-1"),
