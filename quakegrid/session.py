@@ -27,6 +27,9 @@ from quakegrid.config import Settings
 from quakegrid.wire.v1 import lane_pb2
 
 HELLO_TIMEOUT_S = 30.0
+# How long a driver looks for a broker that is gone; its lane's port must be served again by then.
+BROKER_PATIENCE_S = 60.0
+BROKER_RETRY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class Session:
     ) -> None:
         self._settings = settings
         self._channel = rpc.open_channel(settings.broker_address, settings.authkey)
-        request = broker_pb2.OpenSessionRequest(
+        self._request = broker_pb2.OpenSessionRequest(
             job_ids=job_ids,
             user_name=user_name,
             host=socket.gethostname(),
@@ -95,7 +98,7 @@ class Session:
             is_local=is_local,
             max_workers=max_workers,
         )
-        self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(request)
+        self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)
         self._answers: queue.SimpleQueue[broker_pb2.OpenSessionResponse | errors.QuakeGridError] = (
             queue.SimpleQueue()
         )
@@ -239,6 +242,8 @@ class Session:
     def _join(self, admitted: broker_pb2.SessionAdmitted) -> None:
         """Connect to the lane and wait until it says hello."""
         self.session_id, self.core_count = admitted.session_id, admitted.core_count
+        self._request.resumed_session_id = admitted.session_id
+        self._request.lane_port = int(admitted.lane_endpoint.rpartition(":")[2])
         self._context = zmq.Context()
         identity = f"driver-{admitted.session_id}-{os.getpid()}".encode()
         self._dealer = lane.connect_dealer(
@@ -303,20 +308,41 @@ class Session:
             raise self._failure
 
     def _read_stream(self) -> None:
-        """Thread: pass on what the broker says until the stream ends."""
-        try:
-            for answer in self._stream:
-                if answer.HasField("aborted"):
-                    os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
-                elif answer.HasField("failed"):
-                    self._fail(errors.QuakeGridError(answer.failed.reason))
-                else:
-                    self._answers.put(answer)
-        except grpc.RpcError as exc:
-            if not self._closed.is_set():
-                self._fail(rpc.translate(exc, "broker", self._settings.broker_address))
+        """Thread: pass on what the broker says, also after it was started again, until the session ends."""
+        patience_end_s = 0.0
+        while True:
+            try:
+                for answer in self._stream:
+                    patience_end_s = 0.0
+                    self._on_answer(answer)
+            except grpc.RpcError as exc:
+                failure = rpc.translate(exc, "broker", self._settings.broker_address)
+            else:
+                failure = errors.PeerUnreachableError("the broker ended the session")
+            now_s = time.monotonic()
+            patience_end_s = patience_end_s or now_s + BROKER_PATIENCE_S
+            is_over = not isinstance(failure, errors.PeerUnreachableError) or now_s > patience_end_s
+            if is_over or not self._has_joined or self._failure:
+                self._fail(failure)
+                return
+            if self._closed.wait(BROKER_RETRY_S):
+                return
+            # A channel of its own for each try: its certificate is fresh.
+            self._channel.close()
+            self._channel = rpc.open_channel(self._settings.broker_address, self._settings.authkey)
+            self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)
+
+    def _on_answer(self, answer: broker_pb2.OpenSessionResponse) -> None:
+        if answer.HasField("aborted"):
+            os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
+        elif answer.HasField("failed"):
+            self._fail(errors.QuakeGridError(answer.failed.reason))
+        elif not self._has_joined:
+            self._answers.put(answer)
 
     def _fail(self, failure: errors.QuakeGridError) -> None:
+        if self._failure or self._closed.is_set():
+            return  # the first one says why
         self._failure = failure
         self._answers.put(failure)
         self.wake()

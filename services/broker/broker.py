@@ -28,6 +28,8 @@ from services.broker.statuses import StatusWriter
 
 log = logging.getLogger("quakegrid.broker")
 ABORT_GRACE_S = 2.0
+# Workers of sessions that we do not know are stopped so long after our start: drivers come back by then.
+RESUME_GRACE_S = 10.0
 STOP_GRACE_S = 2 * ABORT_GRACE_S
 
 
@@ -51,6 +53,9 @@ class Broker:
             )
             for item in settings.agent_host_cores
         }
+        # Workers of each node by session, as its agent last told.
+        self._reported: dict[str, tuple[tuple[str, int], ...]] = {}
+        self._start_s = time.monotonic()
         self._lanes = LanePool(
             settings,
             self._spawn,
@@ -96,10 +101,22 @@ class Broker:
             other = self._session_of(job_id)
             if other:
                 raise errors.StateError(f"job {job_id} is executed by process {other.request.pid} already")
-        session = Session(self._next_session_id, request, Rate(time.monotonic()))
-        self._next_session_id += 1
-        self._sessions[session.session_id] = session
-        log.info("session_opened session=%d jobs=%s", session.session_id, list(request.job_ids))
+        session_id = request.resumed_session_id or self._next_session_id
+        if session_id in self._sessions:
+            raise errors.StateError(f"session {session_id} is open already")
+        self._next_session_id = max(self._next_session_id, session_id) + 1
+        session = Session(session_id, request, Rate(time.monotonic()))
+        self._sessions[session_id] = session
+        is_resumed = bool(request.resumed_session_id)
+        log.info(
+            "session_opened session=%d jobs=%s resumed=%s", session_id, list(request.job_ids), is_resumed
+        )
+        workers = [
+            (worker_id, host)
+            for host, reported in self._reported.items()
+            for worker_id, owner_id in reported
+            if owner_id == session_id
+        ]
         self._handle(
             core.SessionRequested(
                 session.session_id,
@@ -107,8 +124,12 @@ class Broker:
                 request.is_local,
                 request.max_workers,
                 session.weight,
+                tuple(workers) if is_resumed else None,
             )
         )
+        if is_resumed:
+            session.is_admitted = True
+            self._lanes.resume(session_id, request.lane_port)
         return session
 
     async def end_session(self, session: Session) -> None:
@@ -162,12 +183,20 @@ class Broker:
         ours = {worker.worker_id for worker in self._fleet.workers.values()}
         strangers = {worker.session_id for worker in status.workers if worker.worker_id not in ours}
         for session_id in strangers - self._sessions.keys():
-            self._spawn(self._nodes[host].stop_workers(session_id, is_forced=True))
+            self._spawn(self._stop_strangers(host, session_id))
+        reported = tuple((worker.worker_id, worker.session_id) for worker in status.workers)
+        self._reported[host] = reported
         present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
         state = status.template_state
-        self._handle(core.NodeReported(host, status.node, status.core_count, state, present))
+        self._handle(core.NodeReported(host, status.node, status.core_count, state, present, reported))
         if self._fleet.core_count:
             self._node_up.set()
+
+    async def _stop_strangers(self, host: str, session_id: int) -> None:
+        """Stop workers of a session that is not ours, unless its driver comes back to us."""
+        await asyncio.sleep(self._start_s + RESUME_GRACE_S - time.monotonic())
+        if session_id not in self._sessions:
+            await self._nodes[host].stop_workers(session_id, is_forced=True)
 
     def _on_exit(self, exited: agent_pb2.WorkerExited) -> None:
         peak = f", peak memory {exited.peak_memory_bytes / 2**20:.0f} MiB" if exited.peak_memory_bytes else ""

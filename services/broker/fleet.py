@@ -75,6 +75,7 @@ class Session:
     busy_worker_ids: frozenset[str] = frozenset()
     served: float = 0.0
     was_served: bool = False
+    is_resumed: bool = False
 
     def wanted_count(self, core_count: int) -> int:
         """Cores that it has tasks for now."""
@@ -164,7 +165,7 @@ class Fleet:
         for node in self.nodes.values():
             if node.core_count and taken[node.host] > node.core_count:
                 raise IllegalMoveError(f"{node.host} has {node.core_count} cores, {taken[node.host]} workers")
-        admitted = self._executing_count()
+        admitted = self._executing_count() - sum(each.is_resumed for each in self.sessions.values())
         if self.serialize_jobs and admitted > self.serialize_jobs:
             raise IllegalMoveError(f"{admitted} sessions execute, {self.serialize_jobs} may")
         for session in self.sessions.values():
@@ -236,9 +237,16 @@ class Fleet:
         node.name, node.state, node.is_refusing = event.node, event.state, False
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
         node.core_count = limit if event.state.startswith("warm") else 0
+        for worker_id, session_id in event.workers:
+            self._adopt(worker_id, session_id, event.host)
         for worker in self.workers_of(host=event.host) if event.present is not None else ():
             if worker.is_started and worker.worker_id not in (event.present or ()):
                 self._lose(worker, f"node {node.name}: it ended while its agent was out of reach", actions)
+
+    def _adopt(self, worker_id: str, session_id: int, host: str) -> None:
+        """Take over a worker that an earlier broker started."""
+        if worker_id not in self.workers and session_id in self.sessions:
+            self.workers[worker_id] = Worker(worker_id, session_id, host, is_started=True)
 
     def _on_node_lost(self, event: NodeLost, actions: list[Action]) -> None:
         node = self.nodes[event.host]
@@ -262,8 +270,12 @@ class Fleet:
             max_workers=event.max_workers,
             weight=event.weight,
             served=served,
+            is_admitted=event.resumed is not None,
+            is_resumed=event.resumed is not None,
         )
-        if self._is_full() and event.job_ids:
+        for worker_id, host in event.resumed or ():
+            self._adopt(worker_id, event.session_id, host)
+        if event.resumed is None and self._is_full() and event.job_ids:
             actions.append(Queue(event.session_id, ahead))
 
     def _on_session_ended(self, event: SessionEnded, actions: list[Action]) -> None:

@@ -15,6 +15,7 @@ class NodeReported:
     """A node's agent said what it has; cores count only while the template is warm.
 
     `present` names its workers when we reached the agent (again): what ended meanwhile was not reported.
+    `workers` are all of them with their sessions; those that we do not know are an earlier broker's.
     """
 
     host: str
@@ -22,6 +23,7 @@ class NodeReported:
     core_count: int
     state: str
     present: frozenset[str] | None = None
+    workers: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class NodeLost:
 class SessionRequested:
     """A driver asks for its turn; a local session wants no workers, `max_workers` 0 is no limit.
 
-    `weight`, > 0, is its part of the cores against the weights of others.
+    `weight`, > 0, is its part of the cores against the weights of others. `resumed` are its workers and
+    their hosts if an earlier broker had admitted it; it has had its turn then.
     """
 
     session_id: int
@@ -44,6 +47,7 @@ class SessionRequested:
     is_local: bool = False
     max_workers: int = 0
     weight: float = 1.0
+    resumed: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

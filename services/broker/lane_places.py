@@ -33,6 +33,14 @@ class SessionArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionResumed:
+    """A session that an earlier broker had placed needs its lane again, where its peers look for it."""
+
+    session_id: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class SessionLeft:
     """A session is over."""
 
@@ -75,7 +83,16 @@ class TimePassed:
     """The time of `next_deadline_s` has come; at the beginning: open the first lane."""
 
 
-Event = SessionArrived | SessionLeft | TasksCounted | LaneOpened | LaneRefused | LaneDied | TimePassed
+Event = (
+    SessionArrived
+    | SessionResumed
+    | SessionLeft
+    | TasksCounted
+    | LaneOpened
+    | LaneRefused
+    | LaneDied
+    | TimePassed
+)
 
 # --- actions
 
@@ -98,7 +115,7 @@ class CloseLane:
 
 @dataclass(frozen=True, slots=True)
 class PlaceSession:
-    """The session lives on this lane, which listens."""
+    """The session lives on this lane, which listens or is about to."""
 
     session_id: int
     lane_id: int
@@ -163,6 +180,8 @@ class LanePlaces:
                 self._waiting[session_id] = None
                 if self._free_port() is None:  # perhaps what was refused can be had by now
                     self.refusals.clear()
+            case SessionResumed(session_id, port):
+                self._on_session_resumed(session_id, port, actions)
             case SessionLeft(session_id):
                 self._on_session_left(session_id, now_s)
             case TasksCounted(session_id, task_count):
@@ -196,13 +215,27 @@ class LanePlaces:
         used = [lane.port for lane in self.lanes.values()]
         if len(used) != len(set(used)) or not set(used) <= set(self.ports):
             raise IllegalMoveError(f"lanes use ports {used} of {list(self.ports)}")
-        if len(used) > self.limit:
+        if len(used) > max(self.limit, sum(bool(lane.task_counts) for lane in self.lanes.values()) + 1):
             raise IllegalMoveError(f"{len(used)} lanes, {self.limit} may be")
         placed = [session_id for lane in self.lanes.values() for session_id in lane.task_counts]
         if len(placed) != len(set(placed)) or set(placed) & self._waiting.keys():
             raise IllegalMoveError(f"a session is in two places: {placed}, waiting {list(self._waiting)}")
         if self._waiting and not any(lane.state is LaneState.STARTING for lane in self.lanes.values()):
             raise IllegalMoveError(f"sessions {list(self._waiting)} wait for no lane")
+
+    def _on_session_resumed(self, session_id: int, port: int, actions: list[Action]) -> None:
+        if port not in self.ports:
+            reason = f"its lane was on port {port}, which [dbserver] receiver_ports no longer names"
+            actions.append(FailSession(session_id, reason))
+            return
+        lane = next((lane for lane in self.lanes.values() if lane.port == port), None)
+        if lane is None:
+            self.refusals.pop(port, None)
+            self._last_id += 1
+            lane = self.lanes[self._last_id] = Lane(self._last_id, port)
+            actions.append(OpenLane(lane.lane_id, port))
+        lane.task_counts[session_id] = 0
+        actions.append(PlaceSession(session_id, lane.lane_id))
 
     def _on_lane_died(self, gone: Lane, reason: str, now_s: float, actions: list[Action]) -> None:
         deaths_s = (*(death_s for death_s in gone.deaths_s if now_s - death_s < DEATHS_S), now_s)

@@ -64,6 +64,10 @@ class LanePool:
         """Find a lane for a session; `on_placed` or `on_failed` tells."""
         self._handle(core.SessionArrived(session_id))
 
+    def resume(self, session_id: int, port: int) -> None:
+        """Give a session the lane that it had with an earlier broker; `on_placed` or `on_failed` tells."""
+        self._handle(core.SessionResumed(session_id, port))
+
     def remove(self, session_id: int) -> None:
         """Close a session on its lane, if it has one."""
         closing = lane_pb2.CloseLaneSession(session_id=session_id)

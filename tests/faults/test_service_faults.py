@@ -51,12 +51,30 @@ def kill(cluster: Cluster, victim: str) -> None:
     wait_for_end(record.pid)
 
 
+def test_broker_killed_in_a_calculation_and_started_again(cluster: Cluster, slow: Path) -> None:
+    """It keeps nothing that driver, workers and agents cannot tell the next one: the job completes."""
+    running = cluster.start("run", slow)
+    running.wait_for(WORKING)
+    (before,) = cluster.json("status")["sessions"]
+    workers = cluster.children()
+
+    kill(cluster, "broker")
+    again = cluster.call("up")
+    code, output = running.finish()
+
+    assert again.returncode == 0, again.stderr
+    assert code == 0, output
+    assert before["worker_count"] > 0
+    assert len(workers) > before["worker_count"]
+    assert cluster.job()["state"] == "complete"
+    cluster.wait_until_quiet()
+
+
 @pytest.mark.parametrize(
     ("victim", "reason"),
     [
         ("template", "ended before its calculation did"),
         ("agent", "ended before its calculation did"),
-        ("broker", "the broker at"),
     ],
 )
 def test_service_killed_in_a_calculation(

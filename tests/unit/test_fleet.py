@@ -338,3 +338,32 @@ def test_counts_of_a_session_that_is_gone_are_ignored() -> None:
     assert core.handle(fleet.WorkersStarted(("nobody",))) == []
     assert core.handle(fleet.WorkersRefused(("nobody",))) == []
     assert core.handle(fleet.SessionEnded(9, is_forced=True)) == []
+
+
+def test_workers_of_an_earlier_broker_are_taken_over() -> None:
+    """With its session, whichever of the two is heard of first; no further ones are started."""
+    core = Fleet([HostCores("a", -1)], 0, "run")
+    node = fleet.NodeReported("a", "a", 2, "warm", frozenset({"old-1"}), (("old-1", 7),))
+    late = fleet.NodeReported("a", "a", 2, "warm", None, (("old-1", 7), ("old-2", 7)))
+
+    core.handle(node)
+    resumed = core.handle(fleet.SessionRequested(7, (1,), max_workers=1, resumed=(("old-1", "a"),)))
+    core.handle(late)
+
+    assert resumed == []
+    assert {worker.worker_id for worker in core.workers_of(session_id=7)} == {"old-1", "old-2"}
+    assert core.sessions[7].is_admitted
+
+
+def test_resumed_session_needs_no_turn() -> None:
+    """It had one; new ones wait for it."""
+    core = Fleet([HostCores("a", -1)], 1, "run")
+
+    core.handle(fleet.SessionRequested(7, (1,), resumed=()))
+    core.handle(fleet.SessionRequested(8, (2,), resumed=()))
+    queued = core.handle(fleet.SessionRequested(9, (3,)))
+
+    assert core.sessions[7].is_admitted
+    assert core.sessions[8].is_admitted
+    assert queued == [fleet.Queue(9, (1, 2))]
+    core.check()

@@ -132,6 +132,23 @@ def test_lane_that_dies_again_and_again_fails_its_sessions() -> None:
     assert port in places.refusals
 
 
+def test_session_of_an_earlier_broker_gets_its_port_back() -> None:
+    """A lane is opened there, whatever else there is; a port that is not ours any more is an error."""
+    places = opened()
+    port = places.ports[2]
+
+    actions = places.handle(core.SessionResumed(7, port), 0.0)
+    again = places.handle(core.SessionResumed(8, port), 0.0)
+    wrong = places.handle(core.SessionResumed(9, 99), 0.0)
+
+    lane = places.lane_of(7)
+    assert lane is not None
+    assert core.OpenLane(lane.lane_id, port) in actions
+    assert core.PlaceSession(7, lane.lane_id) in actions
+    assert core.PlaceSession(8, lane.lane_id) in again
+    assert isinstance(wrong[0], core.FailSession)
+
+
 class PlacesMachine(RuleBasedStateMachine):
     """Sessions come and go, lanes open, refuse and die, in any order."""
 

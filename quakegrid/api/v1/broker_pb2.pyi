@@ -30,6 +30,8 @@ class OpenSessionRequest(_message.Message):
     IS_LOCAL_FIELD_NUMBER: _builtins.int
     MAX_WORKERS_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
+    RESUMED_SESSION_ID_FIELD_NUMBER: _builtins.int
+    LANE_PORT_FIELD_NUMBER: _builtins.int
     user_name: _builtins.str
     host: _builtins.str
     """Node and process id of the driver."""
@@ -42,6 +44,11 @@ class OpenSessionRequest(_message.Message):
     """Workers that the session has at most, 0 for no limit."""
     weight: _builtins.float
     """Its part of the cores against the weights of other sessions, 0.01 to 100; 0 is 1."""
+    resumed_session_id: _builtins.int
+    """The session that a broker that is gone had admitted: it goes on, with this id, its workers and its lane's
+    port, without another turn in the queue. 0 for a new session.
+    """
+    lane_port: _builtins.int
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Jobs of the database that this driver will run, in order; empty for work without a job."""
@@ -57,10 +64,12 @@ class OpenSessionRequest(_message.Message):
         is_local: _builtins.bool = ...,
         max_workers: _builtins.int = ...,
         weight: _builtins.float = ...,
+        resumed_session_id: _builtins.int = ...,
+        lane_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "max_workers", b"max_workers", "pid", b"pid", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "lane_port", b"lane_port", "max_workers", b"max_workers", "pid", b"pid", "resumed_session_id", b"resumed_session_id", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
