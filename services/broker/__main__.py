@@ -14,7 +14,7 @@ from pathlib import Path
 
 import grpc
 
-from quakegrid import rpc, run_records, security
+from quakegrid import record_files, rpc, run_records, security
 from quakegrid.api.v1 import broker_pb2_grpc
 from quakegrid.config import Settings, check_listen, load_settings
 from quakegrid.errors import QuakeGridError
@@ -38,7 +38,9 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
         asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
     server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
     broker = Broker(settings)
-    broker_pb2_grpc.add_BrokerServicer_to_server(BrokerServicer(broker), server)
+    broker_pb2_grpc.add_BrokerServicer_to_server(
+        BrokerServicer(broker, record_files.folder(settings)), server
+    )
     address = f"{settings.broker_listen}:{settings.broker_port}"
     try:
         server.add_secure_port(address, security.server_credentials(settings.authkey))

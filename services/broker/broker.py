@@ -240,7 +240,10 @@ class Broker:
         assert self._lane is not None
         session.is_admitted = True
         opening = lane_pb2.OpenLaneSession(
-            session_id=session.session_id, max_attempts=self._settings.max_attempts
+            session_id=session.session_id,
+            max_attempts=self._settings.max_attempts,
+            job_ids=session.request.job_ids,
+            user_name=session.request.user_name,
         )
         self._tell_lane(lane_pb2.ControlMessage(open=opening))
         admitted = broker_pb2.SessionAdmitted(

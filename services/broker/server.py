@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 
-from quakegrid import errors
+from quakegrid import errors, record_files
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from services.broker.broker import Broker
 
@@ -14,8 +16,8 @@ from services.broker.broker import Broker
 class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     """See protos/quakegrid/api/v1/broker.proto."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, broker: Broker, records: Path) -> None:
+        self._broker, self._records = broker, records
 
     async def OpenSession(  # noqa: N802
         self,
@@ -62,3 +64,19 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     ) -> broker_pb2.WaitForNodesResponse:
         """WaitForNodes, see the contract."""
         return broker_pb2.WaitForNodesResponse(nodes=await self._broker.wait_for_nodes())
+
+    async def GetTaskRecords(  # noqa: N802
+        self,
+        request: broker_pb2.GetTaskRecordsRequest,
+        context: grpc.aio.ServicerContext[
+            broker_pb2.GetTaskRecordsRequest, broker_pb2.GetTaskRecordsResponse
+        ],
+    ) -> AsyncIterator[broker_pb2.GetTaskRecordsResponse]:
+        """GetTaskRecords, see the contract."""
+        try:
+            path = await asyncio.to_thread(record_files.find, self._records, request.id)
+        except errors.NotFoundError as exc:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(exc))
+        parcels = record_files.parcels(path)
+        while parcel := await asyncio.to_thread(next, parcels, None):
+            yield broker_pb2.GetTaskRecordsResponse(blocks=parcel)

@@ -22,45 +22,50 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from quakegrid.api.v1 import task_records_pb2 as quakegrid_dot_api_dot_v1_dot_task__records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dquakegrid/api/v1/broker.proto\x12\x10quakegrid.api.v1\"\x90\x01\n\x12OpenSessionRequest\x12\x0f\n\x07job_ids\x18\x01 \x03(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x14\n\x0cworker_setup\x18\x05 \x01(\x0c\x12\x10\n\x08is_local\x18\x06 \x01(\x08\x12\x13\n\x0bmax_workers\x18\x07 \x01(\r\"\xf0\x01\n\x13OpenSessionResponse\x12\x31\n\x06queued\x18\x01 \x01(\x0b\x32\x1f.quakegrid.api.v1.SessionQueuedH\x00\x12\x35\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32!.quakegrid.api.v1.SessionAdmittedH\x00\x12\x33\n\x07\x61\x62orted\x18\x03 \x01(\x0b\x32 .quakegrid.api.v1.SessionAbortedH\x00\x12\x31\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x1f.quakegrid.api.v1.SessionFailedH\x00\x42\x07\n\x05\x65vent\"&\n\rSessionQueued\x12\x15\n\rahead_job_ids\x18\x01 \x03(\x03\"P\n\x0fSessionAdmitted\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x12\n\ncore_count\x18\x03 \x01(\x05\" \n\x0eSessionAborted\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1f\n\rSessionFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\"4\n\x0f\x41\x62ortJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"\'\n\x10\x41\x62ortJobResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"\x12\n\x10GetStatusRequest\"\xb1\x01\n\x11GetStatusResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\x12\x31\n\x08sessions\x18\x02 \x03(\x0b\x32\x1f.quakegrid.api.v1.SessionStatus\x12+\n\x05lanes\x18\x03 \x03(\x0b\x32\x1c.quakegrid.api.v1.LaneStatus\x12\x0f\n\x07version\x18\x04 \x01(\t\"\x15\n\x13WaitForNodesRequest\"C\n\x14WaitForNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\"\x87\x01\n\nNodeStatus\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05is_up\x18\x03 \x01(\x08\x12\x12\n\ncore_count\x18\x04 \x01(\x05\x12\x14\n\x0cworker_count\x18\x05 \x01(\x05\x12\x15\n\rrunning_count\x18\x06 \x01(\x05\x12\r\n\x05state\x18\x07 \x01(\t\"\xf3\x01\n\rSessionStatus\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x03\x12\x11\n\tlane_port\x18\x07 \x01(\x05\x12\x14\n\x0cworker_count\x18\x08 \x01(\x05\x12\x14\n\x0cqueued_count\x18\t \x01(\x03\x12\x15\n\rrunning_count\x18\n \x01(\x03\x12\x12\n\ndone_count\x18\x0b \x01(\x03\x12\x16\n\x0erequeued_count\x18\x0c \x01(\x03\">\n\nLaneStatus\x12\x0c\n\x04port\x18\x01 \x01(\x05\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x15\n\rsession_count\x18\x03 \x01(\x05\x32\xee\x02\n\x06\x42roker\x12\\\n\x0bOpenSession\x12$.quakegrid.api.v1.OpenSessionRequest\x1a%.quakegrid.api.v1.OpenSessionResponse0\x01\x12Q\n\x08\x41\x62ortJob\x12!.quakegrid.api.v1.AbortJobRequest\x1a\".quakegrid.api.v1.AbortJobResponse\x12T\n\tGetStatus\x12\".quakegrid.api.v1.GetStatusRequest\x1a#.quakegrid.api.v1.GetStatusResponse\x12]\n\x0cWaitForNodes\x12%.quakegrid.api.v1.WaitForNodesRequest\x1a&.quakegrid.api.v1.WaitForNodesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dquakegrid/api/v1/broker.proto\x12\x10quakegrid.api.v1\x1a#quakegrid/api/v1/task_records.proto\"\x90\x01\n\x12OpenSessionRequest\x12\x0f\n\x07job_ids\x18\x01 \x03(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x14\n\x0cworker_setup\x18\x05 \x01(\x0c\x12\x10\n\x08is_local\x18\x06 \x01(\x08\x12\x13\n\x0bmax_workers\x18\x07 \x01(\r\"\xf0\x01\n\x13OpenSessionResponse\x12\x31\n\x06queued\x18\x01 \x01(\x0b\x32\x1f.quakegrid.api.v1.SessionQueuedH\x00\x12\x35\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32!.quakegrid.api.v1.SessionAdmittedH\x00\x12\x33\n\x07\x61\x62orted\x18\x03 \x01(\x0b\x32 .quakegrid.api.v1.SessionAbortedH\x00\x12\x31\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x1f.quakegrid.api.v1.SessionFailedH\x00\x42\x07\n\x05\x65vent\"&\n\rSessionQueued\x12\x15\n\rahead_job_ids\x18\x01 \x03(\x03\"P\n\x0fSessionAdmitted\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x12\n\ncore_count\x18\x03 \x01(\x05\" \n\x0eSessionAborted\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1f\n\rSessionFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\"4\n\x0f\x41\x62ortJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"\'\n\x10\x41\x62ortJobResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"\x12\n\x10GetStatusRequest\"\xb1\x01\n\x11GetStatusResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\x12\x31\n\x08sessions\x18\x02 \x03(\x0b\x32\x1f.quakegrid.api.v1.SessionStatus\x12+\n\x05lanes\x18\x03 \x03(\x0b\x32\x1c.quakegrid.api.v1.LaneStatus\x12\x0f\n\x07version\x18\x04 \x01(\t\"\x15\n\x13WaitForNodesRequest\"C\n\x14WaitForNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\"#\n\x15GetTaskRecordsRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"K\n\x16GetTaskRecordsResponse\x12\x31\n\x06\x62locks\x18\x01 \x03(\x0b\x32!.quakegrid.api.v1.TaskRecordBlock\"\x87\x01\n\nNodeStatus\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05is_up\x18\x03 \x01(\x08\x12\x12\n\ncore_count\x18\x04 \x01(\x05\x12\x14\n\x0cworker_count\x18\x05 \x01(\x05\x12\x15\n\rrunning_count\x18\x06 \x01(\x05\x12\r\n\x05state\x18\x07 \x01(\t\"\xf3\x01\n\rSessionStatus\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x03\x12\x11\n\tlane_port\x18\x07 \x01(\x05\x12\x14\n\x0cworker_count\x18\x08 \x01(\x05\x12\x14\n\x0cqueued_count\x18\t \x01(\x03\x12\x15\n\rrunning_count\x18\n \x01(\x03\x12\x12\n\ndone_count\x18\x0b \x01(\x03\x12\x16\n\x0erequeued_count\x18\x0c \x01(\x03\">\n\nLaneStatus\x12\x0c\n\x04port\x18\x01 \x01(\x05\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x15\n\rsession_count\x18\x03 \x01(\x05\x32\xd5\x03\n\x06\x42roker\x12\\\n\x0bOpenSession\x12$.quakegrid.api.v1.OpenSessionRequest\x1a%.quakegrid.api.v1.OpenSessionResponse0\x01\x12Q\n\x08\x41\x62ortJob\x12!.quakegrid.api.v1.AbortJobRequest\x1a\".quakegrid.api.v1.AbortJobResponse\x12T\n\tGetStatus\x12\".quakegrid.api.v1.GetStatusRequest\x1a#.quakegrid.api.v1.GetStatusResponse\x12]\n\x0cWaitForNodes\x12%.quakegrid.api.v1.WaitForNodesRequest\x1a&.quakegrid.api.v1.WaitForNodesResponse\x12\x65\n\x0eGetTaskRecords\x12\'.quakegrid.api.v1.GetTaskRecordsRequest\x1a(.quakegrid.api.v1.GetTaskRecordsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.api.v1.broker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPENSESSIONREQUEST']._serialized_start=52
-  _globals['_OPENSESSIONREQUEST']._serialized_end=196
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=199
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=439
-  _globals['_SESSIONQUEUED']._serialized_start=441
-  _globals['_SESSIONQUEUED']._serialized_end=479
-  _globals['_SESSIONADMITTED']._serialized_start=481
-  _globals['_SESSIONADMITTED']._serialized_end=561
-  _globals['_SESSIONABORTED']._serialized_start=563
-  _globals['_SESSIONABORTED']._serialized_end=595
-  _globals['_SESSIONFAILED']._serialized_start=597
-  _globals['_SESSIONFAILED']._serialized_end=628
-  _globals['_ABORTJOBREQUEST']._serialized_start=630
-  _globals['_ABORTJOBREQUEST']._serialized_end=682
-  _globals['_ABORTJOBRESPONSE']._serialized_start=684
-  _globals['_ABORTJOBRESPONSE']._serialized_end=723
-  _globals['_GETSTATUSREQUEST']._serialized_start=725
-  _globals['_GETSTATUSREQUEST']._serialized_end=743
-  _globals['_GETSTATUSRESPONSE']._serialized_start=746
-  _globals['_GETSTATUSRESPONSE']._serialized_end=923
-  _globals['_WAITFORNODESREQUEST']._serialized_start=925
-  _globals['_WAITFORNODESREQUEST']._serialized_end=946
-  _globals['_WAITFORNODESRESPONSE']._serialized_start=948
-  _globals['_WAITFORNODESRESPONSE']._serialized_end=1015
-  _globals['_NODESTATUS']._serialized_start=1018
-  _globals['_NODESTATUS']._serialized_end=1153
-  _globals['_SESSIONSTATUS']._serialized_start=1156
-  _globals['_SESSIONSTATUS']._serialized_end=1399
-  _globals['_LANESTATUS']._serialized_start=1401
-  _globals['_LANESTATUS']._serialized_end=1463
-  _globals['_BROKER']._serialized_start=1466
-  _globals['_BROKER']._serialized_end=1832
+  _globals['_OPENSESSIONREQUEST']._serialized_start=89
+  _globals['_OPENSESSIONREQUEST']._serialized_end=233
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=236
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=476
+  _globals['_SESSIONQUEUED']._serialized_start=478
+  _globals['_SESSIONQUEUED']._serialized_end=516
+  _globals['_SESSIONADMITTED']._serialized_start=518
+  _globals['_SESSIONADMITTED']._serialized_end=598
+  _globals['_SESSIONABORTED']._serialized_start=600
+  _globals['_SESSIONABORTED']._serialized_end=632
+  _globals['_SESSIONFAILED']._serialized_start=634
+  _globals['_SESSIONFAILED']._serialized_end=665
+  _globals['_ABORTJOBREQUEST']._serialized_start=667
+  _globals['_ABORTJOBREQUEST']._serialized_end=719
+  _globals['_ABORTJOBRESPONSE']._serialized_start=721
+  _globals['_ABORTJOBRESPONSE']._serialized_end=760
+  _globals['_GETSTATUSREQUEST']._serialized_start=762
+  _globals['_GETSTATUSREQUEST']._serialized_end=780
+  _globals['_GETSTATUSRESPONSE']._serialized_start=783
+  _globals['_GETSTATUSRESPONSE']._serialized_end=960
+  _globals['_WAITFORNODESREQUEST']._serialized_start=962
+  _globals['_WAITFORNODESREQUEST']._serialized_end=983
+  _globals['_WAITFORNODESRESPONSE']._serialized_start=985
+  _globals['_WAITFORNODESRESPONSE']._serialized_end=1052
+  _globals['_GETTASKRECORDSREQUEST']._serialized_start=1054
+  _globals['_GETTASKRECORDSREQUEST']._serialized_end=1089
+  _globals['_GETTASKRECORDSRESPONSE']._serialized_start=1091
+  _globals['_GETTASKRECORDSRESPONSE']._serialized_end=1166
+  _globals['_NODESTATUS']._serialized_start=1169
+  _globals['_NODESTATUS']._serialized_end=1304
+  _globals['_SESSIONSTATUS']._serialized_start=1307
+  _globals['_SESSIONSTATUS']._serialized_end=1550
+  _globals['_LANESTATUS']._serialized_start=1552
+  _globals['_LANESTATUS']._serialized_end=1614
+  _globals['_BROKER']._serialized_start=1617
+  _globals['_BROKER']._serialized_end=2086
 # @@protoc_insertion_point(module_scope)
