@@ -6,6 +6,7 @@ count (used), runs what is lost (lost), waits for a task or an outcome that trav
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import statistics
 from collections import defaultdict
@@ -18,6 +19,9 @@ from quakegrid.task_records import Attempt, AttemptEnd, TaskHistory
 STRAGGLER_FACTOR = 3.0
 STRAGGLER_EXCESS_S = 0.5
 SHOWN_STRAGGLERS = 10
+
+# Since when, and how many from then on.
+Step = tuple[float, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +161,36 @@ def make_report(history: TaskHistory, now_s: float) -> JobReport:
     )
 
 
-def busy_cores(history: TaskHistory) -> list[tuple[float, int]]:
+def busy_cores(history: TaskHistory) -> list[Step]:
     """How many cores were busy: `(since_s, count)` from the session's opening on, in order of time."""
     return _steps((run.start_s, run.attempt.end_s) for run in _runs(history))
 
 
-def held_cores(history: TaskHistory, now_s: float) -> list[tuple[float, int]]:
+def held_cores(history: TaskHistory, now_s: float) -> list[Step]:
     """The same for the cores that the session had."""
     end_s = history.closed_s or now_s
     return _steps((life.joined_s, life.left_s or end_s) for life in history.workers.values())
 
 
-def _steps(intervals: Iterable[tuple[float, float]]) -> list[tuple[float, int]]:
+def thin_out(steps: Sequence[Step], count: int) -> Sequence[tuple[float, float]]:
+    """Means over `count` equal times in place of more steps than that, for figures."""
+    if len(steps) <= count:
+        return steps
+    times_s = [since_s for since_s, _ in steps]
+    areas = [(until_s - since_s) * cores for (since_s, cores), (until_s, _) in itertools.pairwise(steps)]
+    until = list(itertools.accumulate(areas, initial=0.0))
+    width_s = (times_s[-1] - times_s[0]) / count
+    edges_s = [*(times_s[0] + place * width_s for place in range(count)), times_s[-1]]
+    places = [bisect.bisect_right(times_s, edge_s) - 1 for edge_s in edges_s]
+    at_edges = [
+        until[place] + steps[place][1] * (edge_s - times_s[place])
+        for place, edge_s in zip(places, edges_s, strict=True)
+    ]
+    means = [(after - before) / width_s for before, after in itertools.pairwise(at_edges)]
+    return list(zip(edges_s, [*means, 0.0], strict=True))
+
+
+def _steps(intervals: Iterable[tuple[float, float]]) -> list[Step]:
     changes: defaultdict[float, int] = defaultdict(int)
     for start_s, end_s in intervals:
         changes[start_s] += 1

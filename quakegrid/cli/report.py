@@ -20,6 +20,7 @@ from quakegrid.job_report import JobReport
 from quakegrid.task_records import TaskHistory
 
 NEGATIVE_IDS = {"ignore_unknown_options": True}
+FIGURE_STEPS = 1000
 _HOUR_S = 3600.0
 
 
@@ -45,13 +46,17 @@ def report(number: int, png: Path | None, output: str) -> None:
     """
     settings = options.settings()
     number = _job_id(settings, number)
-    history = _read_history(settings, number)
+    try:
+        history = _read_history(settings, number)
+    except errors.NotFoundError as exc:
+        raise _missing(settings, number, exc) from None
     found = job_report.make_report(history, time.time())
     if png is not None:
         from quakegrid.cli import timeline  # noqa: PLC0415 - only when asked for
 
-        held = job_report.held_cores(history, time.time())
-        timeline.draw(held, job_report.busy_cores(history), _title(found), png)
+        held = job_report.thin_out(job_report.held_cores(history, time.time()), FIGURE_STEPS)
+        busy = job_report.thin_out(job_report.busy_cores(history), FIGURE_STEPS)
+        timeline.draw(held, busy, _title(found), png)
         say(f"figure: {png}")
     if output == "json":
         render.print_json(found)
@@ -74,12 +79,12 @@ def explain(number: int) -> None:
         except errors.PeerUnreachableError as exc:
             now = None
             say(str(exc))
+    found = None
     try:
         found = job_report.make_report(_read_history(settings, number), time.time())
-    except errors.NotFoundError:
+    except errors.NotFoundError as exc:
         if now is None or job_explanations.find_session(now, number) is None:
-            raise
-        found = None
+            raise _missing(settings, number, exc) from None
     for sentence in job_explanations.explain(number, now, found):
         click.echo(sentence)
 
@@ -90,6 +95,23 @@ def _job_id(settings: Settings, number: int) -> int:
         return number
     with closing(jobs.DbClient(settings)) as database:
         return database.get_job(number, getpass.getuser()).id
+
+
+def _missing(settings: Settings, number: int, missing: errors.NotFoundError) -> errors.QuakeGridError:
+    """Why there are no records, as far as the database knows the job."""
+    with closing(jobs.DbClient(settings)) as database:
+        try:
+            state = database.get_job(number).state
+        except errors.NotFoundError as exc:
+            return exc
+        except errors.PeerUnreachableError:
+            return missing
+    if state.is_final:
+        return errors.NotFoundError(f"job {number} is {state}, and {missing}")
+    return errors.NotFoundError(
+        f"job {number} is {state}, and no driver of it has a session with the broker; see "
+        f"`quakegrid jobs logs {number}`"
+    )
 
 
 def _read_history(settings: Settings, number: int) -> TaskHistory:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quakegrid import errors
 
-Steps = Sequence[tuple[float, int]]
+Steps = Sequence[tuple[float, float]]
 
 
 def draw(held: Steps, busy: Steps, title: str, path: Path) -> None:

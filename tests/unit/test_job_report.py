@@ -141,3 +141,14 @@ def test_timelines_are_steps() -> None:
 
     assert job_report.busy_cores(done) == [(T0, 1), (T0 + 2, 2), (T0 + 4, 0)]
     assert job_report.held_cores(done, T0 + 99) == [(T0, 2), (T0 + 10, 0)]
+
+
+def test_many_steps_become_means_with_the_same_area() -> None:
+    """A figure of a million tasks has a thousand steps."""
+    steps = [(T0 + number * 0.5, number % 2 * 4) for number in range(100)] + [(T0 + 50.0, 0)]
+
+    thin = job_report.thin_out(steps, 10)
+
+    assert len(thin) == 11
+    assert [cores for _, cores in thin[:-1]] == pytest.approx([2.0] * 10)
+    assert thin[-1] == (T0 + 50.0, 0.0)
