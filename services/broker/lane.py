@@ -197,13 +197,10 @@ class Lane:
                 session.outcome_counts[peer] = session.outcome_counts.get(peer, 0) + 1
             elif type(event) is core.WorkerJoined:
                 session.outcome_counts[peer] = 0
-                session.recorder.on_joined(event, peer, self._now_s)
-            elif type(event) is core.TaskReturned:
-                session.recorder.on_returned(event.lease)
         actions = self._scheduler.handle(event)
-        if session is not None and type(event) is core.OutcomeArrived:
+        if session is not None:
             byte_count = sum(map(lane.frame_bytes, frames[1:]))
-            session.recorder.on_outcome(event, byte_count, self._now_s, is_delivered=bool(actions))
+            session.recorder.on_worker_event(event, actions, peer, byte_count, self._now_s)
         self._perform(actions, frames)
 
     def _join(self, peer: Peer, join: lane_pb2.Join) -> None:

@@ -16,7 +16,17 @@ from typing import Any, NamedTuple
 from quakegrid import record_files
 from quakegrid.api.v1 import task_records_pb2 as records_pb2
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.lane_events import Lease, OutcomeArrived, Peer, TaskId, WorkerId, WorkerJoined
+from services.broker.lane_events import (
+    Action,
+    Lease,
+    OutcomeArrived,
+    Peer,
+    Refuse,
+    TaskId,
+    TaskReturned,
+    WorkerId,
+    WorkerJoined,
+)
 
 log = logging.getLogger("quakegrid.lane")
 DONE, LOST = records_pb2.ATTEMPT_END_DONE, records_pb2.ATTEMPT_END_LOST
@@ -103,6 +113,22 @@ class TaskRecorder:
         if blobs or now_s != last.queued_s or operation != last.operation:
             last = self._last = Submitted(operation, now_s, tuple(blobs))
         return last
+
+    def on_worker_event(
+        self,
+        event: OutcomeArrived | TaskReturned | WorkerJoined,
+        actions: Sequence[Action],
+        peer: Peer,
+        out_bytes: int,
+        now_s: float,
+    ) -> None:
+        """A worker told something; `actions` are what the scheduler made of it."""
+        if type(event) is OutcomeArrived:
+            self.on_outcome(event, out_bytes, now_s, is_delivered=bool(actions))
+        elif isinstance(event, TaskReturned):
+            self.on_returned(event.lease)
+        elif isinstance(event, WorkerJoined) and Refuse not in map(type, actions):
+            self.on_joined(event, peer, now_s)
 
     def on_joined(self, event: WorkerJoined, peer: Peer, now_s: float) -> None:
         """A worker said what it has."""

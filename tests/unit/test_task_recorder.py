@@ -10,7 +10,16 @@ import pytest
 from quakegrid import errors, record_files
 from quakegrid.task_records import AttemptEnd, TaskHistory, read_history
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.lane_events import Lease, OutcomeArrived, Peer, SessionId, TaskId, WorkerId, WorkerJoined
+from services.broker.lane_events import (
+    Lease,
+    OutcomeArrived,
+    Peer,
+    Refuse,
+    SessionId,
+    TaskId,
+    WorkerId,
+    WorkerJoined,
+)
 from services.broker.task_recorder import TaskRecorder, Usage
 
 SESSION = SessionId(1000)
@@ -162,3 +171,15 @@ def test_session_without_anything_leaves_no_file(folder: Path) -> None:
     TaskRecorder(lane_pb2.OpenLaneSession(session_id=1), folder).close()
 
     assert not folder.exists()
+
+
+def test_refused_worker_is_no_worker_of_the_session(folder: Path) -> None:
+    """One that greets after its end has no life that never ends."""
+    records = recorder(folder)
+    late = Peer(b"w2")
+    event = WorkerJoined(SESSION, WorkerId("w2"), "n1", late)
+
+    records.on_worker_event(event, [Refuse(late, "gone")], late, 0, 101.0)
+    records.close()
+
+    assert list(history(folder).workers) == ["w1"]
