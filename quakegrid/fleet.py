@@ -14,6 +14,7 @@ import grpc
 
 from quakegrid import errors, rpc
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
+from quakegrid.api.v1.task_records_pb2 import TaskRecordBlock
 from quakegrid.config import Settings
 
 T = TypeVar("T")
@@ -21,6 +22,8 @@ T = TypeVar("T")
 CALL_TIMEOUT_S = 10.0
 # An abort answers when the job's processes are gone, which may take a kill.
 ABORT_TIMEOUT_S = 60.0
+# Tens of megabytes, read from a disk.
+RECORDS_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,20 @@ class BrokerClient:
         """
         request = broker_pb2.AbortJobRequest(job_id=job_id, user_name=getpass.getuser())
         return self._call(lambda: self._stub.AbortJob(request, timeout=ABORT_TIMEOUT_S)).was_running
+
+    def task_records(self, number: int) -> Iterator[TaskRecordBlock]:
+        """What became of the tasks of a job, or of a session.
+
+        Raises:
+            PeerUnreachableError: the broker does not answer.
+            NotFoundError: it has no records.
+        """
+        request = broker_pb2.GetTaskRecordsRequest(id=number)
+        try:
+            for response in self._stub.GetTaskRecords(request, timeout=RECORDS_TIMEOUT_S):
+                yield from response.blocks
+        except grpc.RpcError as exc:
+            raise rpc.translate(exc, "broker", self._address) from None
 
     def _call(self, call: Callable[[], T]) -> T:
         try:

@@ -77,9 +77,11 @@ def _run_task(inbox: Inbox, blobs: NodeBlobs, order: WorkerOrder, task: Task) ->
         payload.insert(ref.place, blobs.frame(ref))
     with inbox.guarded():
         try:
-            # A driver that holds the authkey made it.
-            frames = pickle.loads(payload[0].buffer)(*payload[1:])  # noqa: S301
+            call = pickle.loads(payload[0].buffer)  # noqa: S301 - a driver that holds the authkey made it
+            outcome.load_s = time.perf_counter() - start_s
+            frames = call(*payload[1:])
         except Exception:  # noqa: BLE001 - whatever the payload raises is its driver's
             outcome.error = traceback.format_exc()
     outcome.duration_s = time.perf_counter() - start_s
+    outcome.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     inbox.send_outcome(outcome, frames)

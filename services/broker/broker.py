@@ -59,6 +59,7 @@ class Broker:
         self._lanes = LanePool(
             settings,
             self._spawn,
+            opening=self._opening,
             on_counts=self._on_counts,
             on_placed=self._on_placed,
             on_failed=self._fail,
@@ -258,6 +259,15 @@ class Broker:
                 self._fail(session_id, reason)
             case _ as unreachable:
                 assert_never(unreachable)
+
+    def _opening(self, session_id: int) -> lane_pb2.OpenLaneSession:
+        request = self._sessions[session_id].request
+        return lane_pb2.OpenLaneSession(
+            session_id=session_id,
+            max_attempts=self._settings.max_attempts,
+            job_ids=request.job_ids,
+            user_name=request.user_name,
+        )
 
     def _on_placed(self, session_id: int) -> None:
         lane = self._lanes.lane_of(session_id)

@@ -22,7 +22,7 @@ from typing import assert_never
 import zmq
 from google.protobuf.message import DecodeError
 
-from quakegrid import lane, security
+from quakegrid import lane, record_files, security
 from quakegrid.config import load_settings
 from quakegrid.errors import PeerError
 from quakegrid.wire.v1 import lane_pb2
@@ -32,6 +32,7 @@ from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.broker.outcome_flow import OutcomeFlow
 from services.broker.payloads import Frame, Payload, Payloads, SpillError
 from services.broker.scheduler import Scheduler
+from services.broker.task_recorder import Submitted, TaskRecorder
 
 log = logging.getLogger("quakegrid.lane")
 MESSAGES_PER_TURN = 1000
@@ -45,6 +46,7 @@ Message = list[zmq.Frame]
 class _Session:
     """What the edge keeps of a session: its driver's flow, its blobs, and what came too early."""
 
+    recorder: TaskRecorder
     driver: Peer | None = None
     flow: OutcomeFlow = field(default_factory=OutcomeFlow)
     blobs: dict[bytes, Payload] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class Lane:
         control: our end of the broker's control socket.
         client_public: the key that peers must prove.
         payloads: where they are kept.
+        records: directory of the task records.
     """
 
     def __init__(
@@ -71,14 +74,16 @@ class Lane:
         control: socket.socket,
         client_public: bytes,
         payloads: Payloads,
+        records: Path,
     ) -> None:
         self._router, self._zap, self._control = router, zap, control
         self._client_public = client_public
-        self._payloads = payloads
+        self._payloads, self._records = payloads, records
         self._scheduler = Scheduler()
         self._sessions: dict[SessionId, _Session] = {}
         self._changed: set[SessionId] = set()
         self._report_s = 0.0
+        self._now_s = time.monotonic()  # at the beginning of this turn: near enough for records
 
     def run(self) -> None:
         """Serve until the broker goes."""
@@ -87,6 +92,7 @@ class Lane:
             poller.register(source, zmq.POLLIN)
         while True:
             ready = {source for source, _ in poller.poll(self._timeout_ms())}
+            self._now_s = time.monotonic()
             if self._zap in ready:
                 lane.answer_zap(self._zap, self._client_public)
             if self._control.fileno() in ready and not self.read_control():
@@ -121,12 +127,15 @@ class Lane:
         match message.WhichOneof("body"):
             case "open":
                 event = core.SessionOpened(session_id, message.open.max_attempts)
-                self._sessions[session_id] = _Session()
+                self._sessions[session_id] = _Session(TaskRecorder(message.open, self._records))
             case "close":
                 event = core.SessionClosed(session_id)
             case "worker_lost":
                 lost = message.worker_lost
                 event = core.WorkerLost(session_id, WorkerId(lost.worker_id), lost.reason, lost.is_clean)
+                if session_id in self._sessions:
+                    recorder = self._sessions[session_id].recorder
+                    recorder.on_lost(event.worker_id, lost.reason, self._now_s, is_clean=lost.is_clean)
             case "drain":
                 event = core.DrainAsked(session_id, WorkerId(message.drain.worker_id))
             case other:
@@ -188,7 +197,11 @@ class Lane:
                 session.outcome_counts[peer] = session.outcome_counts.get(peer, 0) + 1
             elif type(event) is core.WorkerJoined:
                 session.outcome_counts[peer] = 0
-        self._perform(self._scheduler.handle(event), frames)
+        actions = self._scheduler.handle(event)
+        if session is not None:
+            byte_count = sum(map(lane.frame_bytes, frames[1:]))
+            session.recorder.on_worker_event(event, actions, peer, byte_count, self._now_s)
+        self._perform(actions, frames)
 
     def _join(self, peer: Peer, join: lane_pb2.Join) -> None:
         lane_messages.check_version(join.protocol_version, "the driver")
@@ -209,8 +222,9 @@ class Lane:
         session = self._sessions.get(session_id)
         if session is not None and task_id in session.flow.parked_ids:
             return  # done; its driver was away
+        annex = session and session.recorder.submitted(task.operation, task.blobs, self._now_s)
         try:
-            payload = self._payloads.keep(frames, tuple(task.blobs) or None)
+            payload = self._payloads.keep(frames, annex)
         except SpillError as exc:
             log.warning("task_refused session=%d task=%d reason=%s", session_id, task_id, exc)
             failed = lane_messages.task_failed(Lease(session_id, task_id, 0), task.operation, [str(exc)])
@@ -278,8 +292,11 @@ class Lane:
             match action:
                 case core.SendTask(peer, lease, payload):
                     assert isinstance(payload, Payload)
-                    count = self._sessions[lease.session_id].outcome_counts.get(peer, 0)
-                    header = lane_messages.run_task(lease, payload.annex or (), count)
+                    submitted: Submitted = payload.annex
+                    session = self._sessions[lease.session_id]
+                    session.recorder.on_sent(peer, lease, submitted, payload.byte_count, self._now_s)
+                    count = session.outcome_counts.get(peer, 0)
+                    header = lane_messages.run_task(lease, submitted.blobs, count)
                     self._send(peer, [header, *self._payloads.read(payload)])
                     self._changed.add(lease.session_id)
                 case core.DeliverOutcome(peer, lease, payload):
@@ -311,6 +328,7 @@ class Lane:
 
     def _forget(self, session_id: SessionId) -> None:
         session = self._sessions.pop(session_id)
+        session.recorder.close()
         self._changed.discard(session_id)
         for payload in [*session.blobs.values(), *session.flow.parked_payloads]:
             self._payloads.drop(payload)
@@ -332,6 +350,7 @@ class Lane:
         open_ids = self._changed.intersection(self._scheduler.session_ids)
         self._changed.clear()
         for session_id in open_ids:
+            self._sessions[session_id].recorder.flush()
             now = self._scheduler.counts(session_id)
             counts = lane_pb2.LaneCounts(
                 session_id=session_id,
@@ -367,7 +386,8 @@ def main() -> int:
         return 1
     control.send(lane_pb2.ControlMessage(ready=lane_pb2.LaneReady()).SerializeToString())
     payloads = Payloads(settings.lane_memory_bytes, settings.custom_tmp or None)
-    Lane(router, zap, control, security.curve_keys(settings.authkey).client_public, payloads).run()
+    client_public = security.curve_keys(settings.authkey).client_public
+    Lane(router, zap, control, client_public, payloads, record_files.folder(settings)).run()
     context.destroy(linger=0)
     return 0
 

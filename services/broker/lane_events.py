@@ -99,11 +99,12 @@ class WorkerJoined:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeArrived:
-    """A worker sent all outputs of an attempt; `duration_s` is its wall time there."""
+    """A worker sent all outputs of an attempt; `duration_s` is its wall time there, `usage` the edge's."""
 
     lease: Lease
     worker_id: WorkerId
     duration_s: float = 0.0
+    usage: object = None
 
 
 @dataclass(frozen=True, slots=True)

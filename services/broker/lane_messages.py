@@ -12,6 +12,7 @@ from quakegrid.errors import PeerError
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import lane_events as core
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
+from services.broker.task_recorder import Usage
 
 HELLO = lane_pb2.LaneMessage(hello=lane_pb2.Hello(protocol_version=lane.PROTOCOL_VERSION)).SerializeToString()
 STOP = lane_pb2.LaneMessage(stop=lane_pb2.Stop()).SerializeToString()
@@ -23,9 +24,9 @@ def from_worker(message: lane_pb2.LaneMessage, peer: Peer) -> core.Event | None:
     match message.WhichOneof("body"):
         case "outcome":
             outcome = message.outcome
-            return core.OutcomeArrived(
-                decode_lease(outcome.lease), WorkerId(outcome.worker_id), outcome.duration_s
-            )
+            usage = Usage(outcome.load_s, outcome.peak_memory_bytes)
+            worker_id = WorkerId(outcome.worker_id)
+            return core.OutcomeArrived(decode_lease(outcome.lease), worker_id, outcome.duration_s, usage)
         case "task_returned":
             returned = message.task_returned
             return core.TaskReturned(decode_lease(returned.lease), WorkerId(returned.worker_id))

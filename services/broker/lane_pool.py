@@ -28,6 +28,7 @@ class LanePool:
     Args:
         settings: of the cluster.
         spawn: runs a coroutine in the background until the broker stops.
+        opening: what a lane is told of a session.
         on_counts: called with each report of a session's counters.
         on_placed: called with a session when it has a lane that listens.
         on_failed: called with a session that has no lane, or lost it, and the reason.
@@ -38,11 +39,12 @@ class LanePool:
         settings: Settings,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         *,
+        opening: Callable[[int], lane_pb2.OpenLaneSession],
         on_counts: Callable[[lane_pb2.LaneCounts], None],
         on_placed: Callable[[int], None],
         on_failed: Callable[[int, str], None],
     ) -> None:
-        self._settings, self._spawn = settings, spawn
+        self._settings, self._spawn, self._describe = settings, spawn, opening
         self._forward_counts, self._on_placed, self._on_failed = on_counts, on_placed, on_failed
         cpu_count = len(os.sched_getaffinity(0))
         limit = max(1, min(len(settings.lane_ports), cpu_count))
@@ -139,10 +141,7 @@ class LanePool:
                 assert_never(unreachable)
 
     def _opening(self, session_id: int) -> lane_pb2.ControlMessage:
-        max_attempts = self._settings.max_attempts
-        return lane_pb2.ControlMessage(
-            open=lane_pb2.OpenLaneSession(session_id=session_id, max_attempts=max_attempts)
-        )
+        return lane_pb2.ControlMessage(open=self._describe(session_id))
 
     async def _open(self, lane_id: int) -> None:
         process = self._processes[lane_id]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from quakegrid import errors, rpc, security
+from quakegrid import errors, record_files, rpc, security
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.config import Settings
 from services.broker import metrics
@@ -30,7 +31,9 @@ class BrokerServer:
     def __init__(self, broker: Broker, settings: Settings) -> None:
         self._server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        broker_pb2_grpc.add_BrokerServicer_to_server(BrokerServicer(broker), self._server)
+        broker_pb2_grpc.add_BrokerServicer_to_server(
+            BrokerServicer(broker, record_files.folder(settings)), self._server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), self._server)
         address = f"{settings.broker_listen}:{settings.broker_port}"
@@ -63,8 +66,8 @@ class BrokerServer:
 class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     """See protos/quakegrid/api/v1/broker.proto."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, broker: Broker, records: Path) -> None:
+        self._broker, self._records = broker, records
 
     async def OpenSession(  # noqa: N802
         self,
@@ -136,3 +139,19 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     ) -> broker_pb2.WaitForNodesResponse:
         """WaitForNodes, see the contract."""
         return broker_pb2.WaitForNodesResponse(nodes=await self._broker.wait_for_nodes())
+
+    async def GetTaskRecords(  # noqa: N802
+        self,
+        request: broker_pb2.GetTaskRecordsRequest,
+        context: grpc.aio.ServicerContext[
+            broker_pb2.GetTaskRecordsRequest, broker_pb2.GetTaskRecordsResponse
+        ],
+    ) -> AsyncIterator[broker_pb2.GetTaskRecordsResponse]:
+        """GetTaskRecords, see the contract."""
+        try:
+            path = await asyncio.to_thread(record_files.find, self._records, request.id)
+        except errors.NotFoundError as exc:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(exc))
+        parcels = record_files.parcels(path)
+        while parcel := await asyncio.to_thread(next, parcels, None):
+            yield broker_pb2.GetTaskRecordsResponse(blocks=parcel)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from quakegrid.api.v1 import task_records_pb2 as _task_records_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -397,6 +398,48 @@ class WaitForNodesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WaitForNodesResponse: _TypeAlias = WaitForNodesResponse  # noqa: Y015
+
+@_typing.final
+class GetTaskRecordsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """A job, or a session (whose ids are far above those of jobs)."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTaskRecordsRequest: _TypeAlias = GetTaskRecordsRequest  # noqa: Y015
+
+@_typing.final
+class GetTaskRecordsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedCompositeFieldContainer[_task_records_pb2.TaskRecordBlock]:
+        """In order, about a mebibyte in each response."""
+
+    def __init__(
+        self,
+        *,
+        blocks: _abc.Iterable[_task_records_pb2.TaskRecordBlock] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTaskRecordsResponse: _TypeAlias = GetTaskRecordsResponse  # noqa: Y015
 
 @_typing.final
 class NodeStatus(_message.Message):

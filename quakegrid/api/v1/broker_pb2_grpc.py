@@ -65,6 +65,11 @@ class BrokerStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.WaitForNodesRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.WaitForNodesResponse.FromString,
                 _registered_method=True)
+        self.GetTaskRecords = channel.unary_stream(
+                '/quakegrid.api.v1.Broker/GetTaskRecords',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.GetTaskRecordsRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.GetTaskRecordsResponse.FromString,
+                _registered_method=True)
 
 
 class BrokerServicer:
@@ -118,6 +123,14 @@ class BrokerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTaskRecords(self, request, context):
+        """Called by command lines and the web. What became of each task of a job that executes or has executed;
+        at most a second behind. NOT_FOUND: it has run no task, or its records made room for newer ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BrokerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +163,11 @@ def add_BrokerServicer_to_server(servicer, server):
                     servicer.WaitForNodes,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.WaitForNodesRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.WaitForNodesResponse.SerializeToString,
+            ),
+            'GetTaskRecords': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetTaskRecords,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.GetTaskRecordsRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.GetTaskRecordsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -315,6 +333,33 @@ class Broker:
             '/quakegrid.api.v1.Broker/WaitForNodes',
             quakegrid_dot_api_dot_v1_dot_broker__pb2.WaitForNodesRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_broker__pb2.WaitForNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTaskRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/quakegrid.api.v1.Broker/GetTaskRecords',
+            quakegrid_dot_api_dot_v1_dot_broker__pb2.GetTaskRecordsRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_broker__pb2.GetTaskRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,10 @@ class BrokerStub:
     """Called by drivers at the start of a calculation. Waits until at least one node is up or the deadline
     passes, then answers like GetStatus. DEADLINE_EXCEEDED: no node came up.
     """
+    GetTaskRecords: _grpc.UnaryStreamMultiCallable[_broker_pb2.GetTaskRecordsRequest, _broker_pb2.GetTaskRecordsResponse]
+    """Called by command lines and the web. What became of each task of a job that executes or has executed;
+    at most a second behind. NOT_FOUND: it has run no task, or its records made room for newer ones.
+    """
 
 @_typing.type_check_only
 class BrokerAsyncStub(BrokerStub):
@@ -78,6 +82,10 @@ class BrokerAsyncStub(BrokerStub):
     WaitForNodes: _aio.UnaryUnaryMultiCallable[_broker_pb2.WaitForNodesRequest, _broker_pb2.WaitForNodesResponse]  # type: ignore[assignment]
     """Called by drivers at the start of a calculation. Waits until at least one node is up or the deadline
     passes, then answers like GetStatus. DEADLINE_EXCEEDED: no node came up.
+    """
+    GetTaskRecords: _aio.UnaryStreamMultiCallable[_broker_pb2.GetTaskRecordsRequest, _broker_pb2.GetTaskRecordsResponse]  # type: ignore[assignment]
+    """Called by command lines and the web. What became of each task of a job that executes or has executed;
+    at most a second behind. NOT_FOUND: it has run no task, or its records made room for newer ones.
     """
 
 class BrokerServicer(metaclass=_abc_1.ABCMeta):
@@ -137,6 +145,16 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_broker_pb2.WaitForNodesResponse, _abc.Awaitable[_broker_pb2.WaitForNodesResponse]]:
         """Called by drivers at the start of a calculation. Waits until at least one node is up or the deadline
         passes, then answers like GetStatus. DEADLINE_EXCEEDED: no node came up.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTaskRecords(
+        self,
+        request: _broker_pb2.GetTaskRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_broker_pb2.GetTaskRecordsResponse], _abc.AsyncIterator[_broker_pb2.GetTaskRecordsResponse]]:
+        """Called by command lines and the web. What became of each task of a job that executes or has executed;
+        at most a second behind. NOT_FOUND: it has run no task, or its records made room for newer ones.
         """
 
 def add_BrokerServicer_to_server(servicer: BrokerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

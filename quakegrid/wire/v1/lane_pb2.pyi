@@ -487,12 +487,18 @@ class Outcome(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     DURATION_S_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    LOAD_S_FIELD_NUMBER: _builtins.int
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     node: _builtins.str
     duration_s: _builtins.float
     """Wall time of the task on the worker, s."""
     error: _builtins.str
     """Set when the worker could not run the payload at all (it cannot be read there): the traceback."""
+    load_s: _builtins.float
+    """The part of `duration_s` that fetched blobs and unpickled the payload, s."""
+    peak_memory_bytes: _builtins.int
+    """Most memory that the worker's process has had so far."""
     @_builtins.property
     def lease(self) -> Global___Lease: ...
     def __init__(
@@ -503,10 +509,12 @@ class Outcome(_message.Message):
         node: _builtins.str = ...,
         duration_s: _builtins.float = ...,
         error: _builtins.str = ...,
+        load_s: _builtins.float = ...,
+        peak_memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_s", b"duration_s", "error", b"error", "lease", b"lease", "node", b"node", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_s", b"duration_s", "error", b"error", "lease", b"lease", "load_s", b"load_s", "node", b"node", "peak_memory_bytes", b"peak_memory_bytes", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -667,18 +675,27 @@ class OpenLaneSession(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    JOB_IDS_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     max_attempts: _builtins.int
     """Workers that one task may kill before it fails."""
+    user_name: _builtins.str
+    @_builtins.property
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """For its task records."""
+
     def __init__(
         self,
         *,
         session_id: _builtins.int = ...,
         max_attempts: _builtins.int = ...,
+        job_ids: _abc.Iterable[_builtins.int] | None = ...,
+        user_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_attempts", b"max_attempts", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids", "max_attempts", b"max_attempts", "session_id", b"session_id", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,212 @@
+"""Commands `report` and `explain`: where the cluster's time went, and why a job is as slow as it is.
+
+Knows who to ask and how to print it; `quakegrid.job_report` and `quakegrid.job_explanations` do the thinking.
+"""
+
+from __future__ import annotations
+
+import getpass
+import time
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from quakegrid import errors, fleet, job_explanations, job_report, jobs, record_files, task_records
+from quakegrid.cli import options, render
+from quakegrid.cli.cluster import say
+from quakegrid.config import Settings
+from quakegrid.job_report import JobReport
+from quakegrid.task_records import TaskHistory
+
+NEGATIVE_IDS = {"ignore_unknown_options": True}
+FIGURE_STEPS = 1000
+_HOUR_S = 3600.0
+
+
+@click.command(context_settings=NEGATIVE_IDS)
+@click.argument("number", metavar="ID", type=int)
+@click.option(
+    "--png",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw busy cores over time.",
+)
+@click.option(
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="json: complete and stable, for scripts.",
+)
+def report(number: int, png: Path | None, output: str) -> None:
+    """Show where the cores' time went during a calculation.
+
+    ID is a job (negative: the nth last of yours) or a session as `quakegrid status --output json` names it.
+    """
+    settings = options.settings()
+    number = _job_id(settings, number)
+    try:
+        history = _read_history(settings, number)
+    except errors.NotFoundError as exc:
+        raise _missing(settings, number, exc) from None
+    found = job_report.make_report(history, time.time())
+    if png is not None:
+        from quakegrid.cli import timeline  # noqa: PLC0415 - only when asked for
+
+        held = job_report.thin_out(job_report.held_cores(history, time.time()), FIGURE_STEPS)
+        busy = job_report.thin_out(job_report.busy_cores(history), FIGURE_STEPS)
+        timeline.draw(held, busy, _title(found), png)
+        say(f"figure: {png}")
+    if output == "json":
+        render.print_json(found)
+    else:
+        _print_report(found)
+
+
+@click.command(context_settings=NEGATIVE_IDS)
+@click.argument("number", metavar="ID", type=int)
+def explain(number: int) -> None:
+    """Say why a job waits, is slow, or ran a task again.
+
+    ID is a job (negative: the nth last of yours) or a session.
+    """
+    settings = options.settings()
+    number = _job_id(settings, number)
+    with closing(fleet.BrokerClient(settings)) as broker:
+        try:
+            now = broker.status()
+        except errors.PeerUnreachableError as exc:
+            now = None
+            say(str(exc))
+    found = None
+    try:
+        found = job_report.make_report(_read_history(settings, number), time.time())
+    except errors.NotFoundError as exc:
+        if now is None or job_explanations.find_session(now, number) is None:
+            raise _missing(settings, number, exc) from None
+    for sentence in job_explanations.explain(number, now, found):
+        click.echo(sentence)
+
+
+def _job_id(settings: Settings, number: int) -> int:
+    """The id that a negative number means; only the dbserver knows."""
+    if number >= 0:
+        return number
+    with closing(jobs.DbClient(settings)) as database:
+        return database.get_job(number, getpass.getuser()).id
+
+
+def _missing(settings: Settings, number: int, missing: errors.NotFoundError) -> errors.QuakeGridError:
+    """Why there are no records, as far as the database knows the job."""
+    with closing(jobs.DbClient(settings)) as database:
+        try:
+            state = database.get_job(number).state
+        except errors.NotFoundError as exc:
+            return exc
+        except errors.PeerUnreachableError:
+            return missing
+    if state.is_final:
+        return errors.NotFoundError(f"job {number} is {state}, and {missing}")
+    return errors.NotFoundError(
+        f"job {number} is {state}, and no driver of it has a session with the broker; see "
+        f"`quakegrid jobs logs {number}`"
+    )
+
+
+def _read_history(settings: Settings, number: int) -> TaskHistory:
+    """The records of a job, from the broker, or from this machine's files if it does not run."""
+    with closing(fleet.BrokerClient(settings)) as broker:
+        try:
+            return task_records.read_history(broker.task_records(number))
+        except errors.PeerUnreachableError:
+            directory = record_files.folder(settings)
+            if not directory.is_dir():
+                raise
+    return task_records.read_history(record_files.read(record_files.find(directory, number)))
+
+
+def _title(found: JobReport) -> str:
+    names = ", ".join(f"job {job_id}" for job_id in found.job_ids)
+    return names or f"session {found.session_id}"
+
+
+def _print_report(found: JobReport) -> None:
+    click.echo(f"{_title(found)}{', still running' if found.is_running else ''}")
+    shares = (
+        ("used", found.used_s),
+        ("lost", found.lost_s),
+        ("transfer", found.transfer_s),
+        ("idle", found.idle_s),
+        ("all", found.core_s),
+    )
+    click.echo()
+    render.print_table(
+        [
+            [name, f"{s / _HOUR_S:.4f}", f"{s / found.core_s:.1%}" if found.core_s else "-"]
+            for name, s in shares
+        ],
+        ["cores", "core-hours", "share"],
+    )
+    facts = {
+        "wall time, s": found.wall_s,
+        "workers": found.worker_count,
+        "tasks": found.task_count,
+        "retries": found.retry_count,
+        "outcomes dropped": found.dropped_count,
+        "stragglers": found.straggler_count,
+        "tail, s": found.tail_s,
+        "waiting for the driver, s": found.driver_s,
+        "fetching and unpickling, s": found.load_s,
+        "sent to workers, MiB": found.in_bytes / 2**20,
+        "sent back, MiB": found.out_bytes / 2**20,
+        "peak memory of a worker, MiB": found.peak_memory_bytes / 2**20,
+    }
+    if found.omitted_count:
+        facts["without a record"] = found.omitted_count
+    click.echo()
+    for name, value in facts.items():
+        click.echo(f"{name:<30}{render.cell(value)}")
+    _print_tables(found)
+
+
+def _print_tables(found: JobReport) -> None:
+    listings = (
+        (
+            found.operations,
+            {
+                "operation": "operation",
+                "task_count": "tasks",
+                "total_s": "total, s",
+                "median_s": "median, s",
+                "max_s": "longest, s",
+                "load_s": "unpickling, s",
+                "straggler_count": "stragglers",
+            },
+        ),
+        (
+            found.stragglers,
+            {
+                "task_id": "straggler",
+                "operation": "operation",
+                "node": "node",
+                "duration_s": "took, s",
+                "median_s": "median, s",
+            },
+        ),
+        (
+            found.retries,
+            {
+                "task_id": "lost task",
+                "attempt": "attempt",
+                "operation": "operation",
+                "node": "node",
+                "lost_s": "lost, s",
+                "worker_reason": "how its worker ended",
+            },
+        ),
+    )
+    for items, columns in listings:
+        if items:
+            click.echo()
+            render.print_listing("table", items, columns)

@@ -1,0 +1,102 @@
+"""The sentences of `explain`, each for its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from quakegrid import job_report
+from quakegrid.fleet import FleetStatus, NodeStatus, SessionStatus
+from quakegrid.job_explanations import explain
+from quakegrid.task_records import Attempt, AttemptEnd, TaskHistory, WorkerLife
+
+NODE = NodeStatus("10.0.0.1", "n1", True, 4, 4, 4, "warm")
+SESSION = SessionStatus(100, (7,), "me", "executing", "n1", 4711, 1912, 4, 3, 4, 10, 0)
+
+
+def fleet(*sessions: SessionStatus, node: NodeStatus = NODE) -> FleetStatus:
+    """A fleet of one node."""
+    return FleetStatus((node,), sessions, (), "1")
+
+
+def said(status: FleetStatus | None, report: job_report.JobReport | None = None) -> str:
+    """All sentences on job 7."""
+    return " ".join(explain(7, status, report))
+
+
+def report_of(*attempts: Attempt, wall_s: float = 10.0) -> job_report.JobReport:
+    """A session of two workers that is over; the second was killed."""
+    workers = {
+        "a": WorkerLife("a", "n1", 0.0),
+        "b": WorkerLife("b", "n2", 0.0, wall_s, "killed by signal 9, peak memory 12 MiB", is_clean=False),
+    }
+    return job_report.make_report(TaskHistory(100, (7,), "me", 0.0, wall_s, list(attempts), workers), 0.0)
+
+
+def done(task_id: int, end_s: float, duration_s: float, queued_s: float = 0.0) -> Attempt:
+    """A done attempt on worker `a`."""
+    return Attempt(task_id, 1, AttemptEnd.DONE, "op", "a", end_s, queued_s, duration_s, duration_s)
+
+
+def test_queued_job_names_who_is_ahead() -> None:
+    """Behind which jobs it waits, and which setting bounds them."""
+    ahead = dataclasses.replace(SESSION, session_id=99, job_ids=(3, 4))
+
+    text = said(fleet(ahead, dataclasses.replace(SESSION, state="queued")))
+
+    assert "behind job 3 and job 4" in text
+    assert "serialize_jobs" in text
+
+
+def test_job_without_a_node_says_what_the_nodes_say() -> None:
+    """No node is up, and why."""
+    down = dataclasses.replace(NODE, is_up=False, core_count=0, state="the agent does not answer")
+
+    assert "no node is up (10.0.0.1: the agent does not answer)" in said(fleet(SESSION, node=down))
+
+
+def test_job_without_cores_names_who_has_them() -> None:
+    """All cores are with another session."""
+    other = dataclasses.replace(SESSION, session_id=50, job_ids=(2,))
+    waiting = dataclasses.replace(SESSION, worker_count=0, running_count=0)
+
+    text = said(fleet(other, waiting))
+
+    assert "no core is free; all 4 are with job 2" in text
+
+
+def test_job_without_tasks_waits_for_its_driver() -> None:
+    """Nothing is queued or running."""
+    idle = dataclasses.replace(SESSION, queued_count=0, running_count=0)
+
+    assert "waits for its driver (process 4711 on n1)" in said(fleet(idle))
+
+
+def test_running_job_with_few_tasks_left_says_so() -> None:
+    """The queue is empty and workers idle."""
+    tail = dataclasses.replace(SESSION, queued_count=0, running_count=1)
+
+    assert "3 of 4 workers have nothing to do" in said(fleet(tail))
+
+
+def test_retry_names_worker_node_and_reason() -> None:
+    """A task ran again because its worker was killed."""
+    gone = Attempt(3, 1, AttemptEnd.LOST, "op", "b", 10.0, 0.0, 4.0)
+
+    text = said(None, report_of(gone, done(3, 10.0, 5.0)))
+
+    assert "Task 3 (op) lost attempt 1: worker b on n2 ended (killed by signal 9" in text
+
+
+def test_slow_job_says_where_the_time_went() -> None:
+    """Waiting for the driver, and a tail."""
+    text = said(None, report_of(done(1, 1.0, 1.0), done(2, 10.0, 5.0, queued_s=0.0)))
+
+    assert "For 4 s of 10 s the workers waited for the driver" in text
+    assert "The last 5 s of 10 s went to tasks that were running when the queue was empty" in text
+
+
+def test_ordinary_job_is_nothing_unusual() -> None:
+    """Many even tasks: no reproach."""
+    text = said(None, report_of(*(done(number, number + 1.0, 1.0, float(number)) for number in range(10))))
+
+    assert "Nothing unusual" in text or "The last 1 s" in text
