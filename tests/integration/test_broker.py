@@ -122,7 +122,7 @@ def test_port_that_is_taken_is_passed_over(settings: Settings) -> None:
         finally:
             service.close()
 
-    assert session.lane_port == settings.lane_ports[1]
+    assert session.lane_port in settings.lane_ports[1:]
     assert refused.port == settings.lane_ports[0]
     assert "cannot listen" in refused.error
 

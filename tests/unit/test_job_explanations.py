@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 
 from quakegrid import job_report
-from quakegrid.fleet import FleetStatus, NodeStatus, SessionStatus
+from quakegrid.fleet import FleetStatus, NodeStatus, SessionStatus, TaskTotals
 from quakegrid.job_explanations import explain
 from quakegrid.task_records import Attempt, AttemptEnd, TaskHistory, WorkerLife
 
 NODE = NodeStatus("10.0.0.1", "n1", True, 4, 4, 4, "warm")
-SESSION = SessionStatus(100, (7,), "me", "executing", "n1", 4711, 1912, 4, 3, 4, 10, 0)
+SESSION = SessionStatus(100, (7,), "me", "executing", "n1", 4711, 1912, 4, 3, 4, 10, 0, 0, 1.0, 1.0, 4)
 
 
 def fleet(*sessions: SessionStatus, node: NodeStatus = NODE) -> FleetStatus:
     """A fleet of one node."""
-    return FleetStatus((node,), sessions, (), "1")
+    return FleetStatus((node,), sessions, (), TaskTotals(0, 0, 0, 0), "1")
 
 
 def said(status: FleetStatus | None, report: job_report.JobReport | None = None) -> str:
