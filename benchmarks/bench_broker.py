@@ -116,7 +116,6 @@ def echo_worker(endpoint: str, authkey: str) -> None:
     """Answer a number with as many bytes."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = lane.connect_dealer(context, endpoint, authkey, b"worker")
-    dealer.send(b"hello")
     dealer.recv()
     while True:
         size = int(dealer.recv())
@@ -136,7 +135,6 @@ def echo(port: int) -> Iterator[zmq.Socket[bytes]]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = lane.connect_dealer(context, endpoint, authkey, b"client")
     try:
-        dealer.send(b"hello")
         dealer.recv()
         yield dealer
     finally:

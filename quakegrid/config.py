@@ -65,6 +65,8 @@ class Settings:
     preload: str
     serialize_jobs: int
     max_attempts: int
+    # What a lane keeps of payloads in memory; the rest waits in `custom_tmp`.
+    lane_memory_bytes: int
     node_timeout_s: float
     shared_dir: str
     custom_tmp: str
@@ -236,6 +238,9 @@ class _Reader:
             ),
             max_attempts=self.parse(
                 "broker", "max_attempts", 3, _positive, "how often a task may be tried, 1 or more"
+            ),
+            lane_memory_bytes=self.parse(
+                "broker", "lane_memory", 1 << 30, _bytes, "bytes that a lane keeps in memory, such as 1G"
             ),
             node_timeout_s=self.parse("broker", "node_timeout", 15.0, _seconds, "seconds, more than 0"),
             shared_dir=self.get("directory", "shared_dir", ""),

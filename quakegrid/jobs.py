@@ -7,7 +7,6 @@ be sent again and take effect once.
 from __future__ import annotations
 
 import itertools
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -30,7 +29,7 @@ from quakegrid.config import Settings
 from quakegrid.job_filters import ALL_JOBS, JobFilter, JobOrder, encode_filter
 from quakegrid.job_records import Job, LogLine, Output
 from quakegrid.job_states import JobState
-from quakegrid.retries import Retries
+from quakegrid.retries import Retries, new_request_id
 
 __all__ = ["DbClient", "Job", "JobFilter", "JobOrder", "JobState", "LogLine", "Output"]
 
@@ -88,7 +87,7 @@ class DbClient:
     ) -> Job:
         """Create a job; its datastore will be `<data_dir>/calc_<id>.hdf5`."""
         request = jobs_pb2.CreateJobRequest(
-            request_id=uuid.uuid4().hex,
+            request_id=new_request_id(),
             calculation_mode=calculation_mode,
             description=description,
             user_name=user_name,
@@ -156,7 +155,7 @@ class DbClient:
     def delete_job(self, job_id: int, user_name: str, *, delete_files: bool) -> list[str]:
         """Delete a job; returns the paths of its datastore files."""
         request = jobs_pb2.DeleteJobRequest(
-            job_id=job_id, user_name=user_name, delete_files=delete_files, request_id=uuid.uuid4().hex
+            job_id=job_id, user_name=user_name, delete_files=delete_files, request_id=new_request_id()
         )
         return list(self._call(self._jobs.DeleteJob, request).paths)
 
@@ -263,7 +262,7 @@ class DbClient:
             TypeError: an argument is of no type that engine calls carry.
         """
         request = engine_calls_pb2.CallRequest(
-            request_id=uuid.uuid4().hex, action=action, args=map(values.encode, args), user_name=user_name
+            request_id=new_request_id(), action=action, args=map(values.encode, args), user_name=user_name
         )
         return values.decode(self._call(self._calls.call, request))
 
@@ -348,7 +347,7 @@ def encode_batch(job_id: int, lines: Iterable[LogLine]) -> job_logs_pb2.AppendLo
         )
         for line in lines
     ]
-    return job_logs_pb2.AppendLogRequest(job_id=job_id, request_id=uuid.uuid4().hex, lines=encoded)
+    return job_logs_pb2.AppendLogRequest(job_id=job_id, request_id=new_request_id(), lines=encoded)
 
 
 def _decode_line(line: job_logs_pb2.LogLine) -> LogLine:

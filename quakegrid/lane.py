@@ -12,7 +12,13 @@ import zmq
 
 from quakegrid import security
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+# Outcomes that may be on their way to a driver, and how often it tells what it has taken.
+FLOW_BYTES = 64 << 20
+RECEIPT_BYTES = FLOW_BYTES // 4
+_MESSAGE_BYTES = 256  # of a message beside its frames, about
+# Of one peer, before it is held back by TCP.
+_RECEIVED_MESSAGES = 1000
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _HANDSHAKE_TIMEOUT_MS = 5_000
 # Plain numbers: operations on enums are slow.
@@ -35,6 +41,7 @@ def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey:
     router.setsockopt(zmq.ROUTER_MANDATORY, 1)
     router.setsockopt(zmq.ROUTER_HANDOVER, 1)
     _set_common(router)
+    router.setsockopt(zmq.RCVHWM, _RECEIVED_MESSAGES)
     router.bind(endpoint)
     return router
 
@@ -43,6 +50,9 @@ def connect_dealer(
     context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey: str, identity: bytes
 ) -> zmq.Socket[bytes]:
     """A DEALER that talks to a lane under a name that survives reconnections.
+
+    Each time it is connected the lane sends `Hello`; what was sent before is lost, and while there is no
+    connection `send_frames` raises `zmq.Again`.
 
     Args:
         context: of the calling process.
@@ -56,6 +66,8 @@ def connect_dealer(
     dealer.curve_secretkey = keys.client_secret
     dealer.curve_publickey = keys.client_public
     dealer.setsockopt(zmq.ROUTING_ID, identity)
+    dealer.setsockopt(zmq.IMMEDIATE, 1)
+    dealer.setsockopt(zmq.PROBE_ROUTER, 1)
     dealer.setsockopt(zmq.RECONNECT_IVL, 50)
     dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
     _set_common(dealer)
@@ -106,12 +118,22 @@ def send_frames(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview |
     """Send a message without waiting; large frames are not copied.
 
     Raises:
-        zmq.ZMQError: the peer is gone (a ROUTER's only).
+        zmq.ZMQError: the peer is gone, or there is no connection; nothing was sent.
     """
     send = socket.send
     for frame in frames[:-1]:
         send(frame, _SNDMORE, copy=False)
     send(frames[-1], _NOBLOCK, copy=False)
+
+
+def frame_bytes(frame: zmq.Frame) -> int:
+    """The size of a frame's content."""
+    return len(frame)  # type: ignore[arg-type]  # pyzmq declares a field of its C code
+
+
+def message_bytes(frames: Sequence[zmq.Frame]) -> int:
+    """What a message counts for in the flow of outcomes."""
+    return _MESSAGE_BYTES + sum(map(frame_bytes, frames))
 
 
 def _set_common(socket: zmq.Socket[bytes]) -> None:

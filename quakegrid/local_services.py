@@ -106,10 +106,12 @@ class Owner:
 
     Args:
         lifeline_fd: reading end of a pipe whose other end only the owner has.
+        hold_fd: a descriptor that they keep open while they live.
         environ: their environment.
     """
 
     lifeline_fd: int
+    hold_fd: int
     environ: Mapping[str, str]
 
 
@@ -164,7 +166,7 @@ def _spawn(settings: Settings, service: str, owner: Owner | None) -> subprocess.
             # `-m` puts the working directory on the import path: take one that only the user can write to.
             cwd=settings.state_dir,
             start_new_session=True,
-            pass_fds=[owner.lifeline_fd] if owner else (),
+            pass_fds=[owner.lifeline_fd, owner.hold_fd] if owner else (),
         )
 
 

@@ -1,7 +1,8 @@
-"""When to send a call again: only what the service cannot have refused, and not for ever."""
+"""Sending calls again: only what the service cannot have refused, not for ever, and with the same id."""
 
 from __future__ import annotations
 
+import os
 import random
 import time
 
@@ -10,6 +11,11 @@ import grpc
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 _TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def new_request_id() -> str:
+    """An id that no other request has; ids made about the same time are stored side by side."""
+    return f"{time.time_ns():016x}{os.urandom(8).hex()}"
 
 
 class Retries:

@@ -1,7 +1,8 @@
 """A driver's session with the broker, and its lane.
 
 The session stream tells when the driver may start and when it must stop; a thread reads it. The lane
-socket belongs to the one thread that submits and receives. Payloads and outcomes are frames.
+socket belongs to the one thread that submits and receives. Payloads and outcomes are frames. Every task is
+held until its outcome is here, and told again whenever the lane says hello.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import queue
 import signal
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,8 +22,11 @@ import zmq
 
 from quakegrid import errors, lane, rpc
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
+from quakegrid.blobs import BlobTable, Digests
 from quakegrid.config import Settings
 from quakegrid.wire.v1 import lane_pb2
+
+HELLO_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +50,16 @@ class LaneTask:
 
     operation: str
     weight: float = 1.0
-    is_short: bool = False
+    expected_s: float = 0.0
     max_attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A task without its outcome: the message that submits it, and the blobs that it names."""
+
+    message: Sequence[bytes | memoryview]
+    refs: Sequence[lane_pb2.BlobRef]
 
 
 class Session:
@@ -94,6 +107,10 @@ class Session:
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._poller = zmq.Poller()
         self._next_task_id = 1
+        self._pending: dict[int, _Pending] = {}
+        self._has_joined = False
+        self._taken_bytes = 0  # of outcomes, since the lane was last told
+        self.blobs = BlobTable()
         self.session_id = 0
         self.core_count = 0
         threading.Thread(target=self._read_stream, name="session", daemon=True).start()
@@ -117,23 +134,44 @@ class Session:
                 self._join(answer.admitted)
                 return
 
-    def submit(self, frames: Sequence[bytes | memoryview], task: LaneTask) -> int:
-        """Send a task to the lane; returns its id. Large frames are not copied: leave them unchanged."""
+    def submit(
+        self, frames: Sequence[bytes | memoryview], task: LaneTask, digests: Digests | None = None
+    ) -> int:
+        """Send a task to the lane; returns its id.
+
+        Args:
+            frames: the payload. Large ones are not copied: leave them unchanged until the outcome is here.
+            task: what the lane should know.
+            digests: hashes of objects behind frames that are known already.
+        """
         self._check()
-        assert self._dealer is not None
         task_id = self._next_task_id
         self._next_task_id += 1
+        split = self.blobs.split(frames, {} if digests is None else digests)
         submission = lane_pb2.SubmitTask(
             session_id=self.session_id,
             task_id=task_id,
             weight=task.weight,
             operation=task.operation,
-            is_short=task.is_short,
+            expected_s=task.expected_s,
             max_attempts=task.max_attempts,
+            blobs=split.refs,
         )
         header = lane_pb2.LaneMessage(submit_task=submission).SerializeToString()
-        lane.send_frames(self._dealer, [header, *frames])
+        pending = self._pending[task_id] = _Pending([header, *split.frames], split.refs)
+        for blob_id, content in split.to_put:
+            self._put_blob(blob_id, content)
+        self._send(pending.message)
         return task_id
+
+    def cancel(self, task_ids: Sequence[int]) -> None:
+        """Do without the outcomes of tasks; those that wait are not run."""
+        if self._closed.is_set():
+            return
+        for task_id in task_ids:
+            self._forget(task_id)
+        cancelled = lane_pb2.CancelTasks(session_id=self.session_id, task_ids=task_ids)
+        self._send([lane_pb2.LaneMessage(cancel_tasks=cancelled).SerializeToString()])
 
     def receive(self) -> LaneOutcome:
         """Wait for the next outcome of any task.
@@ -151,19 +189,27 @@ class Session:
         """The next outcome if it is here already; raises like `receive`."""
         assert self._dealer is not None
         self._check()
-        received = lane.receive_frames(self._dealer)
-        if received is None:
-            return None
+        while (received := lane.receive_frames(self._dealer)) is not None:
+            outcome = self._take(received)
+            if outcome is not None and self._forget(outcome.task_id):
+                return outcome
+        return None
+
+    def _take(self, received: list[zmq.Frame]) -> LaneOutcome | None:
         header, *frames = received
         message = lane_pb2.LaneMessage.FromString(header.bytes)
         match message.WhichOneof("body"):
             case "outcome":
+                self._acknowledge(frames)
                 outcome = message.outcome
                 return LaneOutcome(
                     outcome.lease.task_id, frames, outcome.error, outcome.duration_s, outcome.worker_id
                 )
             case "task_failed":
                 return _failed(message.task_failed)
+            case "hello":
+                self._greet(message.hello)
+                return None
             case "refused":
                 raise errors.QuakeGridError(f"the lane refused this session: {message.refused.reason}")
             case other:
@@ -191,16 +237,66 @@ class Session:
             self._context.term()
 
     def _join(self, admitted: broker_pb2.SessionAdmitted) -> None:
+        """Connect to the lane and wait until it says hello."""
         self.session_id, self.core_count = admitted.session_id, admitted.core_count
         self._context = zmq.Context()
         identity = f"driver-{admitted.session_id}-{os.getpid()}".encode()
         self._dealer = lane.connect_dealer(
             self._context, admitted.lane_endpoint, self._settings.authkey, identity
         )
-        join = lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=admitted.session_id)
-        self._dealer.send(lane_pb2.LaneMessage(join=join).SerializeToString())
         self._poller.register(self._dealer, zmq.POLLIN)
         self._poller.register(self._wakeup, zmq.POLLIN)
+        end_s = time.monotonic() + HELLO_TIMEOUT_S
+        while not self._has_joined:
+            self._check()
+            if not self._poller.poll(max(0, int((end_s - time.monotonic()) * 1000))):
+                raise errors.PeerUnreachableError(
+                    f"the lane at {admitted.lane_endpoint} does not answer; does a firewall let through "
+                    "the ports that [dbserver] receiver_ports in openquake.cfg names?"
+                )
+            self.receive_ready()
+
+    def _greet(self, hello: lane_pb2.Hello) -> None:
+        """Tell the lane all that we wait for, then join; what it knows already does no harm."""
+        if hello.protocol_version != lane.PROTOCOL_VERSION:
+            raise errors.PeerError(
+                f"the lane speaks version {hello.protocol_version} of the lanes, this driver version "
+                f"{lane.PROTOCOL_VERSION}; install the same QuakeGrid on all machines"
+            )
+        for blob_id, content in self.blobs.start_again():
+            self._put_blob(blob_id, content)
+        for pending in self._pending.values():
+            self._send(pending.message)
+        self._taken_bytes = 0
+        join = lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=self.session_id)
+        self._send([lane_pb2.LaneMessage(join=join).SerializeToString()])
+        self._has_joined = True
+
+    def _forget(self, task_id: int) -> bool:
+        """Let go of a task; tells whether we still waited for it."""
+        pending = self._pending.pop(task_id, None)
+        if pending is None:
+            return False
+        self.blobs.done(pending.refs)
+        return True
+
+    def _acknowledge(self, frames: Sequence[zmq.Frame]) -> None:
+        self._taken_bytes += lane.message_bytes(frames)
+        if self._taken_bytes >= lane.RECEIPT_BYTES:
+            received = lane_pb2.Received(session_id=self.session_id, byte_count=self._taken_bytes)
+            self._taken_bytes = 0
+            self._send([lane_pb2.LaneMessage(received=received).SerializeToString()])
+
+    def _put_blob(self, blob_id: bytes, content: bytes | memoryview) -> None:
+        put = lane_pb2.PutBlob(session_id=self.session_id, blob_id=blob_id)
+        self._send([lane_pb2.LaneMessage(put_blob=put).SerializeToString(), content])
+
+    def _send(self, message: Sequence[bytes | memoryview]) -> None:
+        assert self._dealer is not None
+        try:
+            lane.send_frames(self._dealer, message)
+        except zmq.Again:
+            return  # not connected: the lane will say hello, and is told all then
 
     def _check(self) -> None:
         if self._failure:
@@ -228,6 +324,8 @@ class Session:
 
 def _failed(failed: lane_pb2.TaskFailed) -> LaneOutcome:
     lease, reasons = failed.lease, tuple(failed.reasons)
+    if lease.attempt == 0:
+        return LaneOutcome(lease.task_id, (), f"task {lease.task_id} ({failed.operation}): {reasons[0]}")
     error = (
         f"task {lease.task_id} ({failed.operation}) ended its worker {len(reasons)} times "
         f"and is not tried again: {'; '.join(reasons)}"

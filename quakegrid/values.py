@@ -63,7 +63,7 @@ def from_timestamp(stamp: Timestamp) -> datetime.datetime:
 
 def well_formed(text: str) -> str:
     """Text as protobuf takes it: what is not UTF-8 in a file name (a lone surrogate here) becomes "?"."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0912  one line a type
@@ -80,10 +80,10 @@ def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0912  one line a type
             return pb.Value(none=True)
         case bool():
             return pb.Value(boolean=value)
-        case int() | numbers.Integral():  # numpy's integers too; asking for int first saves the slow check
-            return pb.Value(integer=_int64(int(value)))
-        case float() | numbers.Real():
-            return pb.Value(real=float(value))
+        case int():
+            return pb.Value(integer=_int64(value))
+        case float():
+            return pb.Value(real=value)
         case bytes():
             return pb.Value(data=value)
         case datetime.datetime():
@@ -98,6 +98,10 @@ def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0912  one line a type
             return pb.Value(row=pb.Row(fields=value.fields, values=map(encode, value.values)))
         case TableValue():
             return pb.Value(table=pb.Table(fields=value.fields, rows=map(_encode_items, value.rows)))
+        case numbers.Integral():  # numpy's; last, since the check is slow
+            return pb.Value(integer=_int64(int(value)))
+        case numbers.Real():
+            return pb.Value(real=float(value))
         case _:
             raise TypeError(f"{value!r} is not a simple type")
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from openquake.baselib import parallel, zeromq
 
-from quakegrid.engine.tasks import EngineTask
+from quakegrid.engine.tasks import dump_task
 from quakegrid.session import LaneOutcome, LaneTask, Session
 
 Event = dict[str, object]
@@ -119,6 +119,8 @@ class Starmaps:
         late = [task_id for task_id, task in self._pending.items() if task.channel is channel]
         for task_id in late:
             del self._pending[task_id]
+        if late:
+            self._session().cancel(late)
 
     def loopback(self, end_point: str) -> _Loopback:
         """Where a task in this process sends its results."""
@@ -126,9 +128,9 @@ class Starmaps:
 
     def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:
         """Send a task of a Starmap to the lane."""
-        payload = pickle.dumps(EngineTask(func, args, starmap.task_no, monitor), pickle.HIGHEST_PROTOCOL)
         operation = func.__name__
-        task_id = self._session().submit([payload], LaneTask(operation))
+        payload = dump_task(func, args, starmap.task_no, monitor)
+        task_id = self._session().submit(payload, LaneTask(operation))
         self._pending[task_id] = _Pending(starmap.socket, starmap.task_no, monitor, operation)
         queued = sum((each or starmap.task_func).__name__ == operation for each, _ in starmap.task_queue)
         self._total[operation] += 1

@@ -10,8 +10,6 @@ from __future__ import annotations
 TARGET_S = 0.025
 # A worker gives back what it has not begun by then: the estimate was wrong.
 BUDGET_S = 4 * TARGET_S
-# A chunk may wait at a worker behind another one if it should take no longer than this.
-SHORT_S = 2 * TARGET_S
 # Pickling and bookkeeping of one call, which the workers do not measure.
 CALL_OVERHEAD_S = 5e-6
 MAX_CALLS = 2_000

@@ -10,8 +10,9 @@ import itertools
 import pickle
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import GeneratorType
 from typing import Any, Protocol
 
 from quakegrid import errors
@@ -22,6 +23,8 @@ from quakegrid.sdk.pickles import Buffer, Outbox
 # Immutable and of one piece: these need no pickle of their own among the results.
 _ATOMS = frozenset({type(None), bool, int, float, str})
 _MAX_FUNCTIONS = 256
+# Of a frame, while ZeroMQ encrypts it: found by trying sizes around the bound.
+_COPIES = 2
 
 _functions: dict[bytes, Any] = {}
 
@@ -112,6 +115,11 @@ class Chunk:
         return [pickle.dumps(packed, 5), *outbox.frames]
 
 
+def run_batch(fn: Callable[..., Any], batch: Iterable[Iterable[Any]]) -> list[Any]:
+    """Run calls that stay together, as one call."""
+    return [_collect(fn(*args)) for args in batch]
+
+
 def unpack(frames: Sequence[Frame]) -> tuple[Results, Iterator[Buffer]]:
     """The results in an outcome, and the frames of their buffers."""
     results = Results(*pickle.loads(frames[0].buffer))  # noqa: S301 - from our worker
@@ -162,12 +170,35 @@ def _load_function(data: bytes) -> Any:
     return function
 
 
+def _collect(value: Any) -> Any:
+    """A generator run to its end, as the list of what it yielded: results are delivered whole."""
+    return list(value) if type(value) is GeneratorType else value
+
+
 def _dump_result(value: Any, outbox: Outbox) -> bytes:
+    value = _collect(value)
+    mark = len(outbox.frames)
     try:
-        return pickles.dump(value, outbox, has_main=False)
+        data = pickles.dump(value, outbox, has_main=False)
+        if len(data) >= pickles.LARGE_BYTES or len(outbox.frames) > mark:
+            _check_room(len(data) + sum(frame.nbytes for frame in outbox.frames))
     except Exception as exc:
+        del outbox.frames[mark:]
         message = f"the task's result, a {type(value).__qualname__}, cannot be pickled: {_in_line(exc)}"
         raise errors.PayloadError(message) from exc
+    return data
+
+
+def _check_room(byte_count: int) -> None:
+    """Find out now whether a result can be sent: ZeroMQ aborts the process when it lacks memory.
+
+    Raises:
+        MemoryError: it cannot.
+    """
+    try:
+        bytes(_COPIES * byte_count)  # reserved, never touched
+    except MemoryError:
+        raise MemoryError(f"no room to send its {byte_count} bytes") from None
 
 
 def _describe(exc: BaseException) -> Failure:

@@ -10,16 +10,15 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import shutil
-import tempfile
 import weakref
 from pathlib import Path
 from typing import Any, Self
 
-from quakegrid import config, embedded, errors, local_services, testing
+from quakegrid import config, errors, local_services, testing
 from quakegrid.config import LOOPBACK, Settings
 from quakegrid.fleet import BrokerClient
 from quakegrid.sdk.executor import ClusterExecutor
+from quakegrid.sdk.own_folder import OwnFolder
 
 _SERVICES = ("broker", "agent")
 _START_ATTEMPTS = 3
@@ -61,6 +60,24 @@ class Cluster:
         with BrokerClient(self.settings) as broker:
             return sum(node.core_count for node in broker.status().nodes)
 
+    def joblib(self, n_jobs: int = -1, **config: Any) -> contextlib.AbstractContextManager[None]:
+        """Run every `joblib.Parallel` of a `with` block here, with the same workers.
+
+        >>> import joblib
+        >>> with cluster.joblib():
+        ...     joblib.Parallel()(joblib.delayed(pow)(2, n) for n in range(4))
+        [1, 2, 4, 8]
+
+        Args:
+            n_jobs: workers at most; -1 for as many as the cluster gives. One job alone runs in this process.
+            **config: for `joblib.parallel_config`.
+        Raises:
+            UsageError: joblib is not installed.
+        """
+        from quakegrid.sdk import joblib_backend  # noqa: PLC0415 - joblib is optional
+
+        return joblib_backend.activated(self, n_jobs, **config)
+
     def close(self) -> None:
         """Shut down the executors that are still open, when what they run is done."""
         for executor in list(self._executors):
@@ -82,18 +99,22 @@ class LocalCluster(Cluster):
     Args:
         cores: how many cores of this machine to use; None, or more than there are, for all.
         preload: `openquake` makes workers start with the engine loaded.
+        worker_memory: bytes that a worker may use, such as "4G"; "" for no limit.
     Raises:
+        SettingsError: `preload` or `worker_memory` means nothing.
         QuakeGridError: the services did not start.
     """
 
-    def __init__(self, cores: int | None = None, *, preload: str = "none") -> None:
+    def __init__(self, cores: int | None = None, *, preload: str = "none", worker_memory: str = "") -> None:
         if cores is not None and cores < 1:
             raise ValueError("cores must be greater than 0")
         self._lifeline = -1
-        self._folder = _make_folder()
+        self._owner_pid = os.getpid()
+        self._folder: OwnFolder | None = OwnFolder()
         atexit.register(self.close)
         try:
-            self._open(self._start(cores or -1, preload))
+            node = {"preload": preload, "worker_memory": worker_memory}
+            self._open(self._start(self._folder, cores or -1, node))
             with BrokerClient(self.settings) as broker:
                 broker.wait_for_nodes(local_services.START_DEADLINE_S)
         except BaseException:
@@ -102,6 +123,8 @@ class LocalCluster(Cluster):
 
     def close(self) -> None:
         """Wait for open executors, stop the services and remove their files; does nothing the second time."""
+        if self._folder is None or os.getpid() != self._owner_pid:  # a fork of ours: not its business
+            return
         if hasattr(self, "settings"):
             super().close()
         if self._lifeline >= 0:
@@ -109,16 +132,18 @@ class LocalCluster(Cluster):
             self._lifeline = -1
             for record in reversed(local_services.running(self.settings).values()):
                 local_services.stop(record)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
+        self._folder = None
         atexit.unregister(self.close)
 
-    def _start(self, cores: int, preload: str) -> Settings:
+    def _start(self, folder: OwnFolder, cores: int, node: dict[str, str]) -> Settings:
         for attempt in range(1, _START_ATTEMPTS + 1):
-            settings, environ = _configure(self._folder, cores, preload)
+            settings, environ = _configure(folder.path, cores, node)
             reader, self._lifeline = os.pipe2(os.O_CLOEXEC)
             try:
                 local_services.check_ports(settings, _SERVICES)
-                local_services.start(settings, _SERVICES, local_services.Owner(reader, environ))
+                owner = local_services.Owner(reader, folder.hold_fd, environ)
+                local_services.start(settings, _SERVICES, owner)
             except errors.QuakeGridError:
                 os.close(self._lifeline)
                 self._lifeline = -1
@@ -131,16 +156,7 @@ class LocalCluster(Cluster):
         raise AssertionError("unreachable")
 
 
-def _make_folder() -> Path:
-    """A new private folder whose path is short enough for a unix socket."""
-    folder = Path(tempfile.mkdtemp(prefix="quakegrid-"))
-    if len(os.fsencode(config.agent_socket(folder))) <= embedded.MAX_SOCKET_PATH_BYTES:
-        return folder
-    folder.rmdir()
-    return Path(tempfile.mkdtemp(prefix="quakegrid-", dir="/tmp"))
-
-
-def _configure(folder: Path, cores: int, preload: str) -> tuple[Settings, dict[str, str]]:
+def _configure(folder: Path, cores: int, node: dict[str, str]) -> tuple[Settings, dict[str, str]]:
     """Write the configuration, and make it win over the user's in our and the services' eyes."""
     extra: dict[str, dict[str, str | int]] = {
         "dbserver": {"listen": LOOPBACK},
@@ -151,9 +167,10 @@ def _configure(folder: Path, cores: int, preload: str) -> tuple[Settings, dict[s
             "metrics_port": "",
             "node_timeout": "",
         },
-        "agent": {"listen": LOOPBACK, "preload": preload, "worker_memory": ""},
+        "agent": {"listen": LOOPBACK, **node},
         "zworkers": {"host_cores": f"{LOOPBACK} {cores}"},
         "distribution": {"serialize_jobs": 0},
+        "directory": {"custom_tmp": str(folder)},
     }
     with contextlib.suppress(FileNotFoundError):
         (folder / config.CONFIG_NAME).unlink()

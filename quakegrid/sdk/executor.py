@@ -21,6 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient
+from quakegrid.sdk import chunks
 from quakegrid.sdk.futures import CallFuture
 from quakegrid.sdk.sender import OnProgress, Sender
 from quakegrid.sdk.worker_setup import WorkerSetup
@@ -77,6 +78,16 @@ class ClusterExecutor(Executor):
         Calls that wait together travel together; each has its own copy of its arguments. Large arrays
         among them are sent from where they are: leave them unchanged until the call is done.
 
+        >>> executor.submit(pow, 2, 10).result()
+        1024
+
+        What a generator yields is the call's result, as a list: all of it, from one attempt, or nothing.
+
+        >>> def divisors(number):
+        ...     yield from (divisor for divisor in range(1, number + 1) if number % divisor == 0)
+        >>> executor.submit(divisors, 12).result()
+        [1, 2, 3, 4, 6, 12]
+
         Raises:
             RuntimeError: the executor was shut down, or lost its session.
         """
@@ -94,6 +105,10 @@ class ClusterExecutor(Executor):
         self, weight: float, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
         """Send a call that is known to be long: it travels alone, and the heaviest start first.
+
+        >>> futures = [executor.submit_weighted(size, sum, range(size)) for size in (10, 1000, 100)]
+        >>> [future.result() for future in futures]
+        [45, 499500, 4950]
 
         Args:
             weight: expected cost in any unit, > 0.
@@ -123,6 +138,13 @@ class ClusterExecutor(Executor):
     ) -> Iterator[T]:
         """Results of `fn` over the iterables, in order.
 
+        >>> list(executor.map(pow, range(4), [2] * 4))
+        [0, 1, 4, 9]
+        >>> import itertools
+        >>> squares = executor.map(lambda number: number * number, itertools.count(), buffersize=100)
+        >>> next(number for number in squares if number > 1000)
+        1024
+
         Args:
             fn: called with one item of each iterable.
             *iterables: read at once, or as results are taken if there is a `buffersize`.
@@ -143,7 +165,11 @@ class ClusterExecutor(Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """Results of `fn(*args)` for the args of an iterable, in order; like `map` otherwise."""
+        """Results of `fn(*args)` for the args of an iterable, in order; like `map` otherwise.
+
+        >>> list(executor.starmap(pow, [(2, 3), (3, 2)]))
+        [8, 9]
+        """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1")
         if buffersize is not None and buffersize < 1:
@@ -154,7 +180,7 @@ class ClusterExecutor(Executor):
         batches = _batched(iter(iterable), chunksize)
         ahead = buffersize and -(-buffersize // chunksize)
         return itertools.chain.from_iterable(
-            self._results(((batch,) for batch in batches), partial(_run_batch, fn), ahead, end_s)
+            self._results(((batch,) for batch in batches), partial(chunks.run_batch, fn), ahead, end_s)
         )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -163,6 +189,11 @@ class ClusterExecutor(Executor):
         self._sender.stop(cancel_queued=cancel_futures)
         if wait:
             self._sender.thread.join()
+
+    def terminate_workers(self) -> None:
+        """End the workers and what they run, now; what is not done fails with `BrokenClusterError`."""
+        self._is_shut = True
+        self._sender.terminate()
 
     def _check(self) -> None:
         if self._is_shut or self._sender.is_ended:
@@ -192,10 +223,6 @@ class ClusterExecutor(Executor):
 def _batched(items: Iterator[Iterable[Any]], size: int) -> Iterator[list[Iterable[Any]]]:
     while batch := list(itertools.islice(items, size)):
         yield batch
-
-
-def _run_batch(fn: Callable[..., Any], batch: list[Iterable[Any]]) -> list[Any]:
-    return list(itertools.starmap(fn, batch))
 
 
 def _finish() -> None:

@@ -70,6 +70,8 @@ def dump(value: Any, outbox: Outbox, *, has_main: bool) -> bytes:
 def _plain_dumps(value: Any, outbox: Outbox) -> bytes | None:
     """Plain pickle, or None where cloudpickle can do more, or says better what it cannot."""
     mark = len(outbox.frames)
+    if type(value) is bytes:  # not even once: a worker may lack the memory
+        value = _lift_bytes(value)
     try:
         data = _dumps(value, 5, buffer_callback=outbox.keep)
         if len(data) >= LARGE_BYTES:

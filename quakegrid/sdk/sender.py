@@ -11,6 +11,7 @@ import functools
 import heapq
 import itertools
 import logging
+import math
 import pickle
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -20,8 +21,9 @@ from types import FunctionType
 from typing import Any
 
 from quakegrid import errors
+from quakegrid.blobs import BLOB_BYTES, Digests, digest
 from quakegrid.sdk import chunks, pickles
-from quakegrid.sdk.chunking import MAX_BYTES, SHORT_S, TARGET_S, Chunking
+from quakegrid.sdk.chunking import MAX_BYTES, TARGET_S, Chunking
 from quakegrid.sdk.chunks import Chunk
 from quakegrid.sdk.futures import CallFuture, Shared, settle
 from quakegrid.sdk.pickles import Buffer, Outbox
@@ -45,6 +47,7 @@ class _Parcel:
     operations: list[str] = field(default_factory=list)
     chunk: Chunk = field(default_factory=Chunk)
     outbox: Outbox = field(default_factory=Outbox)
+    digests: Digests = field(default_factory=dict)
     cost_s: float = 0.0
     byte_count: int = 0
 
@@ -81,10 +84,12 @@ class Sender:
         self._heap: list[tuple[float, int, Call]] = []
         self._heap_numbers = itertools.count()
         self._out: dict[int, _Parcel] = {}
+        self._packing = _Parcel()
         self._done_count = self._told_count = 0
         self.is_idle = False
         self.is_stopping = False
         self.cancel_queued = False
+        self.is_terminated = False
         self.failure: BrokenClusterError | None = None
         self.is_ended = False
         self.thread = threading.Thread(target=self._run, name="quakegrid-executor", daemon=True)
@@ -99,6 +104,11 @@ class Sender:
         """Let the thread end when everything is done; `cancel_queued` drops what was not sent."""
         self.cancel_queued = self.cancel_queued or cancel_queued
         self.is_stopping = True
+        self._session.wake()
+
+    def terminate(self) -> None:
+        """Let the thread end now, and with it the workers and what they run; for any thread."""
+        self.is_terminated = True
         self._session.wake()
 
     def fail_leftovers(self) -> None:
@@ -122,6 +132,9 @@ class Sender:
 
     def _turn(self) -> bool:
         """Receive, send, wait; False at the end."""
+        if self.is_terminated:
+            self.failure = BrokenClusterError("the executor's workers were terminated")
+            return False
         while (outcome := self._session.receive_ready()) is not None:
             self._on_outcome(outcome)
         if self.cancel_queued:
@@ -167,7 +180,7 @@ class Sender:
 
     def _pack(self) -> _Parcel:
         """The next chunk; empty when all its calls were cancelled or could not be pickled."""
-        parcel = _Parcel()
+        parcel = self._packing = _Parcel()
         limit = self._chunking.call_limit(len(self.queue) + len(self._again))
         cost_of, add = self._chunking.cost_s, self._add
         function, operation, cost_s = None, "", 0.0
@@ -211,11 +224,18 @@ class Sender:
             return
         if len(outbox.frames) > mark:
             chunk.buffer_counts[len(parcel.calls)] = len(outbox.frames) - mark
-            parcel.byte_count += sum(frame.nbytes for frame in outbox.frames[mark:])
+            parcel.byte_count += sum([self._added_bytes(parcel, frame) for frame in outbox.frames[mark:]])
         parcel.byte_count += len(data)
         parcel.calls.append(call)
         chunk.operations.append(number)
         chunk.arguments.append(data)
+
+    def _added_bytes(self, parcel: _Parcel, frame: Buffer) -> int:
+        """What a frame adds to the parcel: nothing if it is there already, or a blob of the lane."""
+        if frame.nbytes < BLOB_BYTES:
+            return frame.nbytes
+        known = id(frame.obj) in parcel.digests
+        return 0 if self._session.blobs.is_known(digest(frame, parcel.digests)) or known else frame.nbytes
 
     def _send(self, parcel: _Parcel, weight: float = 1.0, *, may_wait: bool = True) -> None:
         if not parcel.calls:
@@ -224,14 +244,16 @@ class Sender:
         task = LaneTask(
             operation=names[0],
             weight=weight,
-            is_short=may_wait and parcel.cost_s <= SHORT_S and all(map(self._chunking.is_known, names)),
+            expected_s=parcel.cost_s if may_wait and all(map(self._chunking.is_known, names)) else math.inf,
             max_attempts=1 if len(parcel.calls) > 1 else 0,
         )
         head = pickle.dumps(parcel.chunk, 5)
-        task_id = self._session.submit([head, *parcel.outbox.frames], task)
+        task_id = self._session.submit([head, *parcel.outbox.frames], task, parcel.digests)
         parcel.outbox.frames.clear()
+        parcel.digests.clear()
         parcel.chunk.arguments.clear()
         self._out[task_id] = parcel
+        self._packing = _Parcel()
 
     def _on_outcome(self, outcome: LaneOutcome) -> None:
         parcel = self._out.pop(outcome.task_id)
@@ -301,7 +323,8 @@ class Sender:
             yield self._heap.pop()[2]
 
     def _end(self) -> None:
-        begun = [*self._again, *self._suspects, *(call for out in self._out.values() for call in out.calls)]
+        parcels = [*self._out.values(), self._packing]
+        begun = [*self._again, *self._suspects, *(call for parcel in parcels for call in parcel.calls)]
         self._again.clear()
         self._suspects.clear()
         self._out.clear()

@@ -23,6 +23,7 @@ from quakegrid import __version__, values
 from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
+from services.agent.blob_folders import BlobFolders
 from services.agent.exits import describe_exit, exit_code
 from services.agent.packets import receive_packet, send_packet, write_memfd
 from services.agent.roster import Life, Member, Roster
@@ -50,6 +51,7 @@ class Agent:
         self._settings = settings
         self.node = socket.gethostname()
         self._roster = Roster(sorted(os.sched_getaffinity(0)))
+        self._blobs = BlobFolders(settings.state_dir)
         self._watchers: set[asyncio.Queue[agent_pb2.WatchResponse]] = set()
         self._commands: dict[str, str] = {}
         self._driver_ends: dict[str, DriverEnd] = {}
@@ -67,6 +69,7 @@ class Agent:
 
     def start_template(self) -> None:
         """Start the template; its state is told to the watchers as it changes."""
+        self._blobs.clear()  # what an agent or template that was killed left
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         command = [sys.executable, "-P", "-m", "services.agent.template", str(self._settings.state_dir)]
@@ -90,6 +93,7 @@ class Agent:
             self._close_control()
         self._template.kill()  # what is left of its children dies with it
         self._template.wait()
+        self._blobs.clear()
 
     async def _changed(self) -> None:
         queue = self.watch()
@@ -182,6 +186,7 @@ class Agent:
                 "node": self.node,
                 "core": member.core,
                 "memory_bytes": self._settings.agent_memory_bytes,
+                "blob_dir": str(self._blobs.open(member.session_id)),
             }
             self._order({"order": "fork_worker", "name": member.name, "worker": worker}, [setup_fd])
         os.close(setup_fd)
@@ -344,6 +349,8 @@ class Agent:
             return
         if member.core < 0:
             return  # a driver that was stopped before it was forked
+        if all(worker.session_id != member.session_id for worker in self._roster.workers):
+            self._blobs.remove(member.session_id)
         is_clean = status == 0 or member.life is Life.STOPPING
         if not is_clean:
             log.warning("worker_exited worker=%s reason=%s", member.name, reason)

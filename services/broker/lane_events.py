@@ -1,6 +1,6 @@
 """What the scheduler of a lane is told (events) and what it wants done (actions).
 
-Values only. Peers are opaque byte strings that the edge gave.
+Values only. Peers are opaque byte strings, payloads opaque objects that the edge gave.
 """
 
 from __future__ import annotations
@@ -51,31 +51,64 @@ class DriverJoined:
 
 @dataclass(frozen=True, slots=True)
 class TaskSubmitted:
-    """A driver submitted a task; heavier tasks start first; `max_attempts` 0 is the session's."""
+    """A driver submitted a task, perhaps again; heavier tasks start first.
+
+    `expected_s` is what the driver expects it to take: 0 if it does not know, infinity if the task shall be
+    alone on its worker. `max_attempts` 0 is the session's.
+    """
 
     session_id: SessionId
     task_id: TaskId
-    weight: float
-    operation: str
     peer: Peer
-    is_short: bool = False
+    operation: str
+    payload: object = None
+    weight: float = 1.0
+    expected_s: float = 0.0
     max_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
+class TasksCancelled:
+    """A driver does not want these tasks any more."""
+
+    session_id: SessionId
+    task_ids: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFilled:
+    """The driver takes outcomes more slowly than they come, or has caught up again."""
+
+    session_id: SessionId
+    is_full: bool
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerJoined:
-    """A worker of the session is ready to hold `credit_count` short tasks, or one that is not."""
+    """A worker of the session is ready, for the first time or again.
+
+    `held` are the leases that it still has: what it runs, what waits there, and what it sent again.
+    """
 
     session_id: SessionId
     worker_id: WorkerId
     node: str
-    credit_count: int
     peer: Peer
+    held: tuple[Lease, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeArrived:
-    """A worker sent all outputs of an attempt."""
+    """A worker sent all outputs of an attempt; `duration_s` is its wall time there."""
+
+    lease: Lease
+    worker_id: WorkerId
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReturned:
+    """A worker gave back a task that it had not begun."""
 
     lease: Lease
     worker_id: WorkerId
@@ -104,8 +137,11 @@ Event = (
     | SessionClosed
     | DriverJoined
     | TaskSubmitted
+    | TasksCancelled
+    | DriverFilled
     | WorkerJoined
     | OutcomeArrived
+    | TaskReturned
     | WorkerLost
     | DrainAsked
 )
@@ -115,7 +151,16 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class SendTask:
-    """Send the payload of the lease's task to a worker."""
+    """Send a task to a worker; its payload stays ours."""
+
+    peer: Peer
+    lease: Lease
+    payload: object
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Ask a worker to give back a task that it has not begun."""
 
     peer: Peer
     lease: Lease
@@ -127,6 +172,7 @@ class DeliverOutcome:
 
     peer: Peer
     lease: Lease
+    payload: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +181,16 @@ class FailTask:
 
     peer: Peer
     lease: Lease
+    payload: object
     operation: str
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DropPayloads:
+    """Drop payloads of tasks that are not wanted any more."""
+
+    payloads: tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +210,9 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class ForgetSession:
-    """Drop every payload of the session."""
+    """Drop everything of the session; its tasks' payloads are dropped by an action of their own."""
 
     session_id: SessionId
 
 
-Action = SendTask | DeliverOutcome | FailTask | StopWorker | Refuse | ForgetSession
+Action = SendTask | TakeBack | DeliverOutcome | FailTask | DropPayloads | StopWorker | Refuse | ForgetSession

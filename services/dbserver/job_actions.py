@@ -250,8 +250,8 @@ def finish(session: Session, job_id: int, status: str) -> None:
     row = session.first("SELECT status FROM job WHERE id=?x", job_id)
     if row is None or transitions.judge(JobState(row["status"]), state) is not Move.MADE:
         return
-    fields = {"is_running": False, "status": state, "stop_time": job_rows.now_utc()}
-    session.execute("UPDATE job SET ?D WHERE id=?x", fields, job_id)
+    update = "UPDATE job SET is_running=0, status=?x, stop_time=?x WHERE id=?x"
+    session.execute(update, state.value, job_rows.now_utc(), job_id)
     session.touched_jobs |= {job_id, JOB_EVENTS}
 
 

@@ -36,6 +36,9 @@ COLUMNS = frozenset(
     }
 )
 
+_CREATE = """INSERT INTO job (is_running, description, user_name, calculation_mode, ds_calc_dir,
+ hazard_calculation_id, host, relevant, workflow_id) VALUES (1, ?x, ?x, ?x, ?x, ?x, ?x, ?x, ?x)"""
+
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
@@ -98,19 +101,16 @@ def find_row(session: Session, job_id: int, user_name: str = "") -> RowValue | N
 
 def create(session: Session, job: NewJob) -> int:
     """Insert a job in state created; its datastore is `<data_dir>/calc_<id>`."""
-    fields = {
-        "is_running": 1,
-        "description": job.description,
-        "user_name": job.user_name,
-        "calculation_mode": job.calculation_mode,
-        "ds_calc_dir": job.data_dir,
-        "hazard_calculation_id": job.hazard_calculation_id,
-        "host": job.host,
-        "relevant": job.calculation_mode != "workflow",
-        "workflow_id": job.workflow_id or None,
-    }
     job_id = session.execute(
-        "INSERT INTO job (?S) VALUES (?X)", list(fields), list(fields.values())
+        _CREATE,
+        job.description,
+        job.user_name,
+        job.calculation_mode,
+        job.data_dir,
+        job.hazard_calculation_id,
+        job.host,
+        int(job.calculation_mode != "workflow"),
+        job.workflow_id or None,
     ).lastrowid
     assert job_id is not None
     session.touched_jobs.add(JOB_EVENTS)

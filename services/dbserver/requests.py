@@ -73,8 +73,10 @@ def _once(session: Session, request_id: str, kind: str, work: Callable[[Session]
     if row is None:
         result = work(session)
         session.execute(
-            "INSERT INTO quakegrid_request (request_id, kind, result) VALUES (?X)",
-            (request_id, kind, result),
+            "INSERT INTO quakegrid_request (request_id, kind, result) VALUES (?x, ?x, ?x)",
+            request_id,
+            kind,
+            result,
         )
         return Answer(result, is_repeated=False)
     if row["kind"] != kind:

@@ -24,6 +24,9 @@ def expand(template: str, *args: Any) -> tuple[str, tuple[Any, ...]]:
     Raises:
         UsageError: there are fewer arguments than placeholders, or one is of the wrong kind.
     """
+    plain = _parameters_only(template)
+    if plain is not None and plain[1] <= len(args):
+        return plain[0], tuple(map(to_sql, args[: plain[1]]))
     template = strip_comments(template)
     if not args:
         return template, ()
@@ -41,6 +44,14 @@ def expand(template: str, *args: Any) -> tuple[str, tuple[Any, ...]]:
 def strip_comments(template: str) -> str:
     """The template without its lines that start with `--`."""
     return "\n".join(line for line in template.splitlines() if not line.lstrip().startswith("--"))
+
+
+@functools.lru_cache(500)
+def _parameters_only(template: str) -> tuple[str, int] | None:
+    """SQL and its number of parameters, if the template has no other placeholders than `?x`."""
+    template = strip_comments(template)
+    kinds = _PLACEHOLDER.findall(template)
+    return (template.replace("?x", "?"), len(kinds)) if set(kinds) <= {"?x"} else None
 
 
 def to_sql(value: Any) -> Any:

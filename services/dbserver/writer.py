@@ -11,7 +11,6 @@ import logging
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -27,9 +26,10 @@ Work = Callable[[Session], T]
 
 # Longer queues would only add memory: every waiting request blocks one of the server's threads.
 QUEUE_LENGTH = 256
-# When several wrote at once the last time, the first of them now waits so long for the others: a commit
-# costs as much as several requests do.
-SIBLINGS_PAUSE_S = 0.002
+# A commit costs as much as several requests do, and those who were answered together often write again
+# together. So the first of them waits until they are as many as the last time, at most so long.
+SIBLINGS_PAUSE_S = 0.005
+_NEVER = QUEUE_LENGTH + 1
 logger = logging.getLogger("dbserver")
 
 
@@ -62,7 +62,9 @@ class Writer:
         self._on_death = on_death
         self._is_closed = False
         self._is_ending = False
-        self._has_siblings = False
+        self._last_count = 0
+        self._awaited_count = _NEVER
+        self._have_come = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
@@ -93,6 +95,8 @@ class Writer:
         if self._is_closed:
             raise PeerUnreachableError("the dbserver is stopping")
         self._queue.put(request)
+        if self._queue.qsize() >= self._awaited_count:
+            self._have_come.set()
         return request.done
 
     def _run(self) -> None:
@@ -112,17 +116,24 @@ class Writer:
         """Wait for a request and take all that wait with it."""
         batch: list[_Request] = []
         request = self._queue.get()
-        if self._has_siblings and request is not None:
-            time.sleep(SIBLINGS_PAUSE_S)
+        self._await_siblings()
         while request is not None:
             batch.append(request)
             try:
                 request = self._queue.get_nowait()
             except queue.Empty:
-                self._has_siblings = len(batch) > 1
+                self._last_count = len(batch)
                 return batch
         self._is_ending = True
         return batch
+
+    def _await_siblings(self) -> None:
+        """Wait for as many requests behind the first one as there were the last time, if not for long."""
+        self._have_come.clear()
+        self._awaited_count = self._last_count - 1
+        if self._queue.qsize() < self._awaited_count:  # looked at after the count is set, so none is missed
+            self._have_come.wait(SIBLINGS_PAUSE_S)
+        self._awaited_count = _NEVER
 
     def _refuse_rest(self) -> None:
         while not self._queue.empty():

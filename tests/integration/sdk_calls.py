@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -80,9 +83,31 @@ def zeros(count: int) -> bytes:
     return bytes(count)
 
 
-def generator() -> Any:
+def count_to(number: int) -> Iterator[int]:
+    """Yields its results."""
+    yield from range(1, number + 1)
+
+
+def yield_until(number: int) -> Iterator[int]:
+    """Yields some results, then raises."""
+    yield from range(number)
+    raise KeyError(number)
+
+
+def yield_and_die(marker: str) -> Iterator[str]:
+    """Ends its worker between its two results, the first time it is tried."""
+    yield "first"
+    yield str(kill_once(marker, 2))
+
+
+def lock() -> Any:
     """A result that cannot be pickled."""
-    return (number for number in range(3))
+    return threading.Lock()
+
+
+async def coroutine() -> int:
+    """A call whose result only a loop could have."""
+    return 1
 
 
 class PickyError(Exception):
@@ -126,3 +151,44 @@ class Unloadable:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return int, ("not a number",)
+
+
+def double_in_place(array: Any) -> float:
+    """Change the argument itself; the sum of what it is then."""
+    array *= 2
+    return float(array.sum())
+
+
+def sum_nested(count: int) -> tuple[str, int]:
+    """A task that itself uses joblib: the name of the backend that it gets, and a sum."""
+    import joblib
+
+    parallel = joblib.Parallel(n_jobs=2)
+    return type(parallel._backend).__name__, sum(parallel(joblib.delayed(square)(n) for n in range(count)))
+
+
+def nest(depth: int) -> list[Any]:
+    """A result too deep to be pickled."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def recurse(depth: int = 0) -> int:
+    """Calls itself without end."""
+    return recurse(depth + 1)
+
+
+def overflow_stack() -> str:
+    """Recurses in C, beyond the stack."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setrecursionlimit(10**9)
+    return repr(nest(10**6))
+
+
+def print_lines(count: int) -> int:
+    """Prints a KiB a line."""
+    for _ in range(count):
+        print("x" * 1023)
+    return count

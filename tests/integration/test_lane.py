@@ -14,6 +14,7 @@ import zmq
 
 from quakegrid import config, lane, testing
 from quakegrid.wire.v1 import lane_pb2
+from services.agent.inbox import Inbox
 
 SESSION = 5
 WAIT_MS = 20_000
@@ -24,6 +25,7 @@ class RunningLane:
     """A lane process, our end of its control socket, and a context for peers."""
 
     settings: config.Settings
+    state_dir: Path
     control: socket.socket
     process: subprocess.Popen[bytes]
     context: zmq.Context[zmq.Socket[bytes]]
@@ -36,40 +38,60 @@ class RunningLane:
         self.peers.append(lane.connect_dealer(self.context, self.endpoint, key, name))
         return self.peers[-1]
 
+    def greeted(self, name: bytes) -> zmq.Socket[bytes]:
+        """A peer to whom the lane has said hello."""
+        peer = self.peer(name)
+        hello, _ = receive(peer)
+        assert hello.hello.protocol_version == lane.PROTOCOL_VERSION
+        return peer
+
+    def kill_and_start_again(self) -> None:
+        """A lane that knows nothing takes the place of this one."""
+        self.process.kill()
+        self.process.wait()
+        self.control.close()
+        self.process, self.control = start(self.settings, self.state_dir)
+
     def tell(self, message: lane_pb2.ControlMessage) -> None:
         """Play the broker."""
         self.control.send(message.SerializeToString())
 
 
+def start(settings: config.Settings, state_dir: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A lane process that listens and has one open session, and the broker's end of its control socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    endpoint = f"tcp://127.0.0.1:{settings.lane_ports[0]}"
+    arguments = ["--state-dir", state_dir, "--endpoint", endpoint, "--control-fd", str(theirs.fileno())]
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.broker.lane", *arguments],
+            pass_fds=[theirs.fileno()],
+            env=testing.isolated_environ(state_dir),
+        )
+    ready = lane_pb2.ControlMessage.FromString(ours.recv(1 << 16))
+    assert ready.HasField("ready"), ready
+    assert ready.ready.error == ""
+    opening = lane_pb2.OpenLaneSession(session_id=SESSION, max_attempts=2)
+    ours.send(lane_pb2.ControlMessage(open=opening).SerializeToString())
+    return process, ours
+
+
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[RunningLane]:
     """A lane with one open session."""
-    testing.write_cluster_config(tmp_path)
+    testing.write_cluster_config(tmp_path, {"broker": {"lane_memory": "1M"}})
     settings = config.load_settings(tmp_path, testing.isolated_environ(tmp_path))
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    process, ours = start(settings, tmp_path)
     endpoint = f"tcp://127.0.0.1:{settings.lane_ports[0]}"
-    command = [sys.executable, "-m", "services.broker.lane", "--state-dir", tmp_path, "--endpoint", endpoint]
-    environ = testing.isolated_environ(tmp_path)
-    with theirs:
-        process = subprocess.Popen(
-            [*command, "--control-fd", str(theirs.fileno())], pass_fds=[theirs.fileno()], env=environ
-        )
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    found: RunningLane | None = None
+    found = RunningLane(settings, tmp_path, ours, process, zmq.Context(), endpoint)
     try:
-        ready = lane_pb2.ControlMessage.FromString(ours.recv(1 << 16))
-        assert ready.HasField("ready"), ready
-        assert ready.ready.error == ""
-        found = RunningLane(settings, ours, process, context, endpoint)
-        opening = lane_pb2.OpenLaneSession(session_id=SESSION, max_attempts=2)
-        found.tell(lane_pb2.ControlMessage(open=opening))
         yield found
     finally:
-        for peer in found.peers if found else ():
+        for peer in found.peers:
             peer.close(linger=0)
-        context.term()
-        ours.close()  # ends the lane
-        assert process.wait(20) == 0
+        found.context.term()
+        found.control.close()  # ends the lane
+        assert found.process.wait(20) == 0
 
 
 def send(peer: zmq.Socket[bytes], message: lane_pb2.LaneMessage, *payload: bytes) -> None:
@@ -86,7 +108,7 @@ def receive(peer: zmq.Socket[bytes]) -> tuple[lane_pb2.LaneMessage, list[bytes]]
 
 def join(running: RunningLane) -> zmq.Socket[bytes]:
     """A driver of the session."""
-    driver = running.peer(b"driver")
+    driver = running.greeted(b"driver")
     greeting = lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=SESSION)
     send(driver, lane_pb2.LaneMessage(join=greeting))
     return driver
@@ -94,16 +116,21 @@ def join(running: RunningLane) -> zmq.Socket[bytes]:
 
 def work(running: RunningLane, name: str) -> zmq.Socket[bytes]:
     """A worker of the session."""
-    worker = running.peer(name.encode())
+    worker = running.greeted(name.encode())
     ready = lane_pb2.WorkerReady(
         protocol_version=lane.PROTOCOL_VERSION,
         session_id=SESSION,
         worker_id=name,
         node="node",
-        credit_count=1,
     )
     send(worker, lane_pb2.LaneMessage(worker_ready=ready))
     return worker
+
+
+def counts(running: RunningLane) -> lane_pb2.LaneCounts:
+    """The lane's next report."""
+    running.control.settimeout(WAIT_MS / 1000)
+    return lane_pb2.ControlMessage.FromString(running.control.recv(1 << 16)).counts
 
 
 def submit(driver: zmq.Socket[bytes], task_id: int, payload: bytes) -> None:
@@ -155,14 +182,15 @@ def test_task_of_a_lost_worker_runs_elsewhere_and_the_late_outcome_is_dropped(ru
 def test_peer_with_another_authkey_is_never_heard(running: RunningLane) -> None:
     """Its tasks reach no worker; those of the cluster do."""
     stranger = running.peer(b"stranger", "another-key-of-good-length")
-    stranger.setsockopt(zmq.IMMEDIATE, 1)
-    submit(stranger, 1, b"evil")
     driver, worker = join(running), work(running, "w1")
+    with pytest.raises(zmq.Again):  # it never is connected
+        stranger.send(b"evil", zmq.NOBLOCK)
 
     submit(driver, 2, b"good")
     order, payload = receive(worker)
 
     assert (order.run_task.lease.task_id, payload) == (2, [b"good"])
+    assert stranger.poll(0) == 0
 
 
 def test_garbage_on_the_port_and_in_messages_disturbs_nobody(running: RunningLane) -> None:
@@ -177,28 +205,183 @@ def test_garbage_on_the_port_and_in_messages_disturbs_nobody(running: RunningLan
 
     submit(driver, 1, b"payload")
     order, _ = receive(worker)
+    words = [receive(driver)[0].refused.reason for _ in range(2)]
 
     assert order.run_task.lease.task_id == 1
+    assert all(words)
 
 
-def test_peer_of_another_protocol_version_is_not_served(running: RunningLane) -> None:
-    """A worker of another time gets no task."""
-    driver, old = join(running), running.peer(b"old")
-    ready = lane_pb2.WorkerReady(protocol_version=99, session_id=SESSION, worker_id="old", credit_count=1)
+def test_peer_of_another_protocol_version_is_refused(running: RunningLane) -> None:
+    """A worker of another time gets no task, but a word."""
+    driver, old = join(running), running.greeted(b"old")
+    ready = lane_pb2.WorkerReady(protocol_version=99, session_id=SESSION, worker_id="old")
     send(old, lane_pb2.LaneMessage(worker_ready=ready))
     worker = work(running, "w1")
 
     submit(driver, 1, b"payload")
 
     assert receive(worker)[0].run_task.lease.task_id == 1
-    assert old.poll(0) == 0
+    assert "version 99" in receive(old)[0].refused.reason
 
 
 def test_driver_of_a_session_that_is_not_open_is_refused(running: RunningLane) -> None:
     """It gets a word, not silence."""
-    driver = running.peer(b"driver")
+    driver = running.greeted(b"driver")
     greeting = lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=99)
 
     send(driver, lane_pb2.LaneMessage(join=greeting))
 
     assert "session 99" in receive(driver)[0].refused.reason
+
+
+def test_blob_goes_to_who_asks_also_before_it_is_there(running: RunningLane) -> None:
+    """A task names its blobs; a worker gets one as often as it asks."""
+    driver, worker = join(running), work(running, "w1")
+    get = lane_pb2.LaneMessage(get_blob=lane_pb2.GetBlob(session_id=SESSION, blob_id=b"id"))
+    ref = lane_pb2.BlobRef(place=1, blob_id=b"id", byte_count=7)
+    task = lane_pb2.SubmitTask(session_id=SESSION, task_id=1, operation="op", blobs=[ref])
+
+    send(worker, get)
+    send(driver, lane_pb2.LaneMessage(submit_task=task), b"payload")
+    order, _ = receive(worker)
+    send(
+        driver, lane_pb2.LaneMessage(put_blob=lane_pb2.PutBlob(session_id=SESSION, blob_id=b"id")), b"content"
+    )
+    first = receive(worker)
+    send(worker, get)
+
+    assert list(order.run_task.blobs) == [ref]
+    assert [(message.blob.blob_id, frames) for message, frames in (first, receive(worker))] == [
+        (b"id", [b"content"])
+    ] * 2
+
+
+def test_worker_that_is_told_hello_keeps_what_it_holds(running: RunningLane) -> None:
+    """After a broken connection both say what they have; nothing runs twice, nothing is lost."""
+    driver, worker = join(running), work(running, "w1")
+    submit(driver, 1, b"payload")
+    order, _ = receive(worker)
+    worker.disconnect(running.endpoint)
+    worker.connect(running.endpoint)
+
+    assert receive(worker)[0].HasField("hello")
+    lease = order.run_task.lease
+    ready = lane_pb2.WorkerReady(
+        protocol_version=lane.PROTOCOL_VERSION, session_id=SESSION, worker_id="w1", node="node", held=[lease]
+    )
+    send(worker, lane_pb2.LaneMessage(worker_ready=ready))
+    finish(worker, "w1", lease, b"outcome")
+
+    assert receive(driver)[1] == [b"outcome"]
+
+
+def test_lane_that_was_killed_learns_from_its_peers_what_it_had(running: RunningLane) -> None:
+    """A task that runs meanwhile is not run again: its worker says that it has it, while it works."""
+    driver = join(running)
+    dealer = running.peer(b"w1")
+    inbox = Inbox(dealer, SESSION, "w1", "node")
+    submit(driver, 1, b"payload")
+    submit(driver, 2, b"waits")
+    task = inbox.next_task()
+    assert task is not None
+
+    with inbox.guarded():
+        running.kill_and_start_again()
+        assert receive(driver)[0].HasField("hello")
+        submit(driver, 1, b"payload")
+        submit(driver, 2, b"waits")
+        greeting = lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=SESSION)
+        send(driver, lane_pb2.LaneMessage(join=greeting))
+        while counts(running).running_count != 1:
+            pass
+    inbox.send_outcome(lane_pb2.Outcome(lease=task.run.lease, worker_id="w1", node="node"), [b"done"])
+    message, frames = receive(driver)
+    following = inbox.next_task()
+
+    assert (message.outcome.lease.task_id, message.outcome.lease.attempt, frames) == (1, 1, [b"done"])
+    assert following is not None
+    assert bytes(following.frames[0].buffer) == b"waits"
+
+
+def test_outcome_sent_while_there_was_no_lane_is_delivered_by_the_next(running: RunningLane) -> None:
+    """A worker keeps an outcome until it knows that the lane has it."""
+    driver = join(running)
+    inbox = Inbox(running.peer(b"w1"), SESSION, "w1", "node")
+    submit(driver, 1, b"payload")
+    task = inbox.next_task()
+    assert task is not None
+
+    running.process.kill()
+    running.process.wait()
+    inbox.send_outcome(lane_pb2.Outcome(lease=task.run.lease, worker_id="w1", node="node"), [b"done"])
+    running.kill_and_start_again()
+    assert receive(driver)[0].HasField("hello")
+    submit(driver, 1, b"payload")
+    submit(driver, 2, b"next")
+    send(
+        driver,
+        lane_pb2.LaneMessage(join=lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=SESSION)),
+    )
+    following = inbox.next_task()
+
+    assert following is not None
+    assert following.run.lease.task_id == 2
+    assert receive(driver)[1] == [b"done"]
+
+
+def test_waiting_task_is_taken_back_from_a_worker_that_is_busy_for_long(running: RunningLane) -> None:
+    """The worker answers while its task runs; the other one gets what waited."""
+    driver = join(running)
+    busy = Inbox(running.peer(b"w1"), SESSION, "w1", "node")
+    for task_id in (1, 2):
+        task = lane_pb2.SubmitTask(session_id=SESSION, task_id=task_id, operation="op", expected_s=0.01)
+        send(driver, lane_pb2.LaneMessage(submit_task=task), b"payload")
+    first = busy.next_task()
+    assert first is not None
+
+    with busy.guarded():
+        idle = Inbox(running.peer(b"w2"), SESSION, "w2", "node")
+        second = idle.next_task()
+
+    assert second is not None
+    assert (first.run.lease.task_id, second.run.lease.task_id) == (1, 2)
+    assert second.run.lease.attempt == 2
+
+
+def test_payloads_beyond_the_memory_bound_arrive_whole(running: RunningLane) -> None:
+    """What waits goes to the disk; the worker does not see the difference."""
+    driver = join(running)
+    contents = {task_id: bytes([task_id]) * 700_000 for task_id in range(4)}
+    for task_id, content in contents.items():
+        submit(driver, task_id, content)
+    worker = work(running, "w1")
+
+    found = {}
+    for _ in contents:
+        order, payload = receive(worker)
+        found[order.run_task.lease.task_id] = payload[0]
+        finish(worker, "w1", order.run_task.lease)
+
+    assert found == contents
+
+
+def test_driver_that_does_not_read_costs_a_bounded_amount(running: RunningLane) -> None:
+    """Outcomes wait at the lane until it tells that it took the earlier ones."""
+    driver, worker = join(running), work(running, "w1")
+    size = lane.FLOW_BYTES // 4
+    count = 6
+    for task_id in range(count):
+        submit(driver, task_id, b"payload")
+        finish(worker, "w1", receive(worker)[0].run_task.lease, bytes(size))
+    # Whatever is said to the lane later is heard after all that.
+    driver.send_multipart([b"\xff"])
+    first = []
+    while (message := receive(driver))[0].HasField("outcome"):
+        first.append(message)
+
+    received = lane_pb2.Received(session_id=SESSION, byte_count=sum(len(frames[0]) for _, frames in first))
+    send(driver, lane_pb2.LaneMessage(received=received))
+    rest = [receive(driver) for _ in range(count - len(first))]
+
+    assert 0 < len(first) < count
+    assert [message.outcome.lease.task_id for message, _ in (*first, *rest)] == list(range(count))

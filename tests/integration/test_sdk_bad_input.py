@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future
@@ -12,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from quakegrid import ClusterExecutor, LocalCluster, errors, local_services
+from quakegrid import ClusterExecutor, LocalCluster, config, errors, local_services
 from tests.integration import sdk_calls
 
 
@@ -73,9 +77,9 @@ def test_function_that_the_worker_cannot_import(
 
 def test_result_that_cannot_be_pickled(executor: ClusterExecutor) -> None:
     """The error names what it was."""
-    future = among_others(executor, sdk_calls.generator)
+    future = among_others(executor, sdk_calls.lock)
 
-    with pytest.raises(errors.PayloadError, match="result, a generator, cannot be pickled"):
+    with pytest.raises(errors.PayloadError, match="result, a lock, cannot be pickled"):
         future.result()
 
 
@@ -135,6 +139,136 @@ def test_sum_is_exact_when_a_worker_is_killed(executor: ClusterExecutor, tmp_pat
 
     assert sum(future.result() for future in futures) == 7 + 2 * sum(n * n for n in range(1000))
     assert (tmp_path / "killed").exists()
+
+
+def test_coroutine_function(executor: ClusterExecutor) -> None:
+    """Nobody awaits it on the worker."""
+    future = among_others(executor, sdk_calls.coroutine)
+
+    with pytest.raises(errors.PayloadError, match="result, a coroutine, cannot be pickled"):
+        future.result()
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_task_that_leaves_without_a_word(executor: ClusterExecutor, code: int) -> None:
+    """`os._exit` ends the worker, also with a code that means success."""
+    future = among_others(executor, os._exit, code)
+
+    with pytest.raises(errors.TaskKilledError, match=f"attempt . on .*: exit code {code}"):
+        future.result()
+
+
+def test_recursion_without_end(executor: ClusterExecutor) -> None:
+    """Python's own error comes back."""
+    future = among_others(executor, sdk_calls.recurse)
+
+    with pytest.raises(RecursionError) as caught:
+        future.result()
+    assert "in recurse" in str(caught.value.__cause__)
+
+
+def test_recursion_beyond_the_stack(executor: ClusterExecutor) -> None:
+    """It ends the worker, each time."""
+    future = among_others(executor, sdk_calls.overflow_stack)
+
+    with pytest.raises(errors.TaskKilledError, match="SIGSEGV"):
+        future.result()
+
+
+def test_values_too_deep_for_a_pickle(executor: ClusterExecutor) -> None:
+    """As an argument and as a result."""
+    argument = among_others(executor, len, sdk_calls.nest(100_000))
+    result = among_others(executor, sdk_calls.nest, 100_000)
+
+    with pytest.raises(errors.PayloadError, match="len or its arguments cannot be pickled: RecursionError"):
+        argument.result()
+    with pytest.raises(errors.PayloadError, match="result, a list, cannot be pickled: RecursionError"):
+        result.result()
+
+
+def test_task_that_prints_much(cluster: LocalCluster, executor: ClusterExecutor) -> None:
+    """It goes to the agent's log, holds up nobody, and nothing of it is kept in memory."""
+    future = among_others(executor, sdk_calls.print_lines, 50_000)
+
+    assert future.result() == 50_000
+    assert local_services.log_path(cluster.settings, "agent").stat().st_size > 50_000 << 10
+
+
+def test_more_memory_than_a_worker_may_use() -> None:
+    """The call gets its error, whether its value or only the sending of it is too large; workers stay."""
+    with LocalCluster(cores=1, worker_memory="300M") as cluster, cluster.executor() as executor:
+        pid = executor.submit(os.getpid).result()
+        too_large = among_others(executor, sdk_calls.zeros, 400_000_000)
+        no_room = among_others(executor, sdk_calls.zeros, 200_000_000)
+
+        with pytest.raises(MemoryError):
+            too_large.result()
+        with pytest.raises(errors.PayloadError, match="no room to send its 2000000"):
+            no_room.result()
+        assert executor.submit(os.getpid).result() == pid
+
+
+CLIENT = """
+import os, sys, time
+from quakegrid import Cluster
+executor = Cluster(sys.argv[1]).executor()
+pid = executor.submit(os.getpid).result()
+futures = [executor.submit(bytes, 1_000_000) for _ in range(50)] if sys.argv[2] == "results" else []
+futures += [executor.submit(time.sleep, 1000) for _ in range(20)] if sys.argv[2] == "work" else []
+print(pid, flush=True)
+sys.stdin.readline()
+print(sum(len(future.result()) for future in futures), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def client(cluster: LocalCluster, does: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Another program on the cluster, and one of its workers."""
+    config_path = cluster.settings.state_dir / config.CONFIG_NAME
+    with subprocess.Popen(
+        [sys.executable, "-c", CLIENT, str(cluster.settings.state_dir), does],
+        env=os.environ | {"OQ_CONFIG_FILE": str(config_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout
+        try:
+            yield program, int(program.stdout.readline())
+        finally:
+            program.kill()
+
+
+def test_client_that_vanishes(cluster: LocalCluster, executor: ClusterExecutor) -> None:
+    """Its workers end with what they run; nobody else is touched."""
+    mine = executor.submit(os.getpid).result()
+    with client(cluster, "work") as (program, pid):
+        worker = os.pidfd_open(pid)
+        program.kill()
+        ended, _, _ = select.select([worker], [], [], 30)
+        os.close(worker)
+
+    assert ended
+    assert [future.result() for future in [executor.submit(sdk_calls.square, n) for n in range(9)]][8] == 64
+    assert executor.submit(os.kill, mine, 0).result() is None
+
+
+def test_client_that_submits_and_never_reads(cluster: LocalCluster, executor: ClusterExecutor) -> None:
+    """Stopped in the middle it holds up nobody; when it goes on, its results are all there."""
+    executor.submit(sdk_calls.square, 1).result()
+    with client(cluster, "results") as (program, _):
+        program.send_signal(signal.SIGSTOP)
+        numbers = [executor.submit(sdk_calls.square, number) for number in range(1000)]
+        found = sum(future.result() for future in numbers)
+        program.send_signal(signal.SIGCONT)
+        assert program.stdin
+        assert program.stdout
+        program.stdin.write("\n")
+        program.stdin.flush()
+        total = int(program.stdout.readline())
+
+    assert found == sum(number * number for number in range(1000))
+    assert total == 50_000_000
 
 
 def test_executor_breaks_when_the_broker_is_gone(tmp_path: Path) -> None:

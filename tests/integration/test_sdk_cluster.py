@@ -10,12 +10,15 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from quakegrid import Cluster, LocalCluster, agents, config, driver_client, errors, local_services, testing
 from quakegrid.sdk import cluster as cluster_module
+from quakegrid.sdk import executor as executor_module
 from tests.integration import sdk_calls
 
 ROOT = Path(__file__).parents[2]
@@ -80,23 +83,68 @@ late.add_done_callback(lambda future: print("late", future.result()))
     assert not Path(folder).exists()
 
 
-def test_services_end_with_a_killed_program(tmp_path: Path) -> None:
-    """Nobody is left to stop them, so they see to it themselves."""
-    script = """
-import os, signal
+def wait_until_gone(folder: Path, pattern: str) -> None:
+    """Wait until nothing in a folder matches."""
+    end_s = time.monotonic() + 30
+    while list(folder.glob(pattern)):
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_killed_program_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    """Nobody is left to stop services and workers and to remove the files: they see to it themselves."""
+    script = f"""
+import os, time
 from quakegrid import LocalCluster, local_services
 cluster = LocalCluster(cores=1)
-print(*(record.pid for record in local_services.running(cluster.settings).values()), flush=True)
-print(cluster.settings.state_dir, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
+executor = cluster.executor()
+pids = [record.pid for record in local_services.running(cluster.settings).values()]
+pids.append(executor.submit(os.getpid).result())
+running = executor.submit(time.sleep, 1000)
+while not running.running(): time.sleep(0.01)
+print(*pids, flush=True)
+os.kill(os.getpid(), {int(number)})
 """
 
     done = run_script(tmp_path, script, TMPDIR=str(tmp_path))
 
-    assert done.returncode == -signal.SIGKILL
-    pids = [int(pid) for pid in done.stdout.splitlines()[0].split()]
-    assert len(pids) == 2
+    assert done.returncode == -number
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 3
     assert all(wait_for_end(pid) for pid in pids)
+    wait_until_gone(tmp_path, "quakegrid-*")
+
+
+def test_program_killed_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+    """Services that come up without their program go again."""
+    script = "from quakegrid import LocalCluster\nLocalCluster(cores=1)\ninput()\n"
+    environ = testing.isolated_environ(tmp_path) | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", script], env=environ, stdin=subprocess.PIPE) as program:
+        while not list(tmp_path.glob("quakegrid-*/openquake.cfg")):
+            assert program.poll() is None
+            time.sleep(0.001)
+        program.kill()
+
+    wait_until_gone(tmp_path, "quakegrid-*")
+
+
+def test_fork_of_the_program_ends_without_the_cluster(tmp_path: Path) -> None:
+    """A child that leaves through `sys.exit` stops nothing that is its parent's."""
+    script = """
+import os, sys
+from quakegrid import LocalCluster
+with LocalCluster(cores=1) as cluster, cluster.executor() as executor:
+    pid = os.fork()
+    if not pid:
+        sys.exit()
+    os.waitpid(pid, 0)
+    print(executor.submit(abs, -1).result(), cluster.core_count())
+"""
+
+    done = run_script(tmp_path, script)
+
+    assert (done.returncode, done.stdout) == (0, "1 1\n"), done.stderr
 
 
 def test_settings_of_the_user_are_not_read(tmp_path: Path) -> None:
@@ -154,9 +202,14 @@ def test_closing_twice_is_once() -> None:
         LocalCluster(cores=0)
 
 
-def test_docstring_examples_run() -> None:
-    """What the documentation of the interface shows is true."""
-    assert doctest.testmod(cluster_module).failed == 0
+@pytest.mark.parametrize("module", [cluster_module, executor_module], ids=lambda module: module.__name__)
+def test_docstring_examples_run(module: ModuleType) -> None:
+    """What the documentation of the interface shows is true; there, `cluster` has two workers."""
+    with LocalCluster(cores=2) as cluster, cluster.executor() as executor:
+        found = doctest.testmod(module, extraglobs={"cluster": cluster, "executor": executor})
+
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 @pytest.mark.parametrize("number", range(len(re.findall(r"```python\n", (ROOT / "docs/sdk.md").read_text()))))

@@ -7,6 +7,7 @@ import concurrent.futures
 import functools
 import itertools
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from quakegrid import ClusterExecutor, LocalCluster
+from quakegrid.sdk.sender import BrokenClusterError
 from tests.integration import sdk_calls
 
 
@@ -212,6 +214,23 @@ def test_shutdown_finishes_or_cancels_what_waits(cluster: LocalCluster, tmp_path
         executor.submit(sdk_calls.square, 1)
 
 
+def test_terminated_workers_end_at_once(cluster: LocalCluster, tmp_path: Path) -> None:
+    """What runs, what was sent and what waits fails; nothing is accepted afterwards."""
+    with cluster.executor(max_workers=1) as executor:
+        pid = executor.submit(os.getpid).result()
+        worker = os.pidfd_open(pid)
+        futures = [executor.submit(sdk_calls.wait_for, str(tmp_path / "never")) for _ in range(20)]
+        until_running(futures[:1])
+
+        executor.terminate_workers()
+
+        assert all(isinstance(future.exception(20), BrokenClusterError) for future in futures)
+        assert select.select([worker], [], [], 20)[0]
+        with pytest.raises(RuntimeError, match="terminated"):
+            executor.submit(sdk_calls.square, 1)
+    os.close(worker)
+
+
 def test_leaving_the_context_waits_for_results(cluster: LocalCluster) -> None:
     """As with every executor."""
     with cluster.executor() as executor:
@@ -315,16 +334,73 @@ def test_short_calls_behind_a_long_one_are_done_elsewhere(executor: ClusterExecu
     assert sum(future.result() for future in futures) == pytest.approx(8 * 0.15)
 
 
+def test_generator_gives_the_list_of_what_it_yields(executor: ClusterExecutor) -> None:
+    """However it is called, and as often as the result is asked for."""
+    future = executor.submit(sdk_calls.count_to, 3)
+
+    assert (future.result(), future.result()) == ([1, 2, 3], [1, 2, 3])
+    assert list(executor.map(sdk_calls.count_to, range(3))) == [[], [1], [1, 2]]
+    assert list(executor.map(sdk_calls.count_to, range(3), chunksize=2)) == [[], [1], [1, 2]]
+    assert executor.submit(lambda: (number for number in "ab")).result() == ["a", "b"]
+    arrays = executor.submit(lambda: (np.full(20_000, number) for number in range(3))).result()
+    assert [int(array.sum()) for array in arrays] == [0, 20_000, 40_000]
+
+
+def test_generator_that_fails_gives_nothing(executor: ClusterExecutor, tmp_path: Path) -> None:
+    """What it yielded before is not delivered, neither from an attempt whose worker died."""
+    failed = executor.submit(sdk_calls.yield_until, 3)
+    died = executor.submit(sdk_calls.yield_and_die, str(tmp_path / "died"))
+
+    with pytest.raises(KeyError, match="3") as caught:
+        failed.result()
+    assert "in yield_until" in str(caught.value.__cause__)
+    assert "chunks.py" not in str(caught.value.__cause__)
+    assert died.result() == ["first", "2"]
+
+
 def test_asyncio_can_await_calls(executor: ClusterExecutor) -> None:
-    """Through `run_in_executor`."""
+    """Through `run_in_executor`, or the futures themselves; errors arrive, too."""
 
     async def gather() -> list[int]:
         loop = asyncio.get_running_loop()
+        with pytest.raises(KeyError, match="lost"):
+            await loop.run_in_executor(executor, sdk_calls.fail, "lost")
         return await asyncio.gather(
-            *(loop.run_in_executor(executor, sdk_calls.square, number) for number in range(20))
+            *(loop.run_in_executor(executor, sdk_calls.square, number) for number in range(20)),
+            *(asyncio.wrap_future(executor.submit(sdk_calls.square, number)) for number in range(20)),
         )
 
-    assert asyncio.run(gather()) == [number * number for number in range(20)]
+    assert asyncio.run(gather()) == 2 * [number * number for number in range(20)]
+
+
+def test_asyncio_gets_results_as_they_come(executor: ClusterExecutor, tmp_path: Path) -> None:
+    """`asyncio.as_completed`; a slow call holds up nobody, and cancelling its future is felt by no other."""
+
+    async def collect() -> set[int]:
+        slow = asyncio.wrap_future(executor.submit(sdk_calls.wait_for, str(tmp_path / "go")))
+        futures = [asyncio.wrap_future(executor.submit(sdk_calls.square, number)) for number in range(20)]
+        found = {await future for future in asyncio.as_completed(futures, timeout=20)}
+        assert not slow.done()
+        slow.cancel()
+        return found
+
+    assert asyncio.run(collect()) == {number * number for number in range(20)}
+    (tmp_path / "go").touch()
+
+
+def test_asyncio_timeout_leaves_the_executor_as_it_was(executor: ClusterExecutor, tmp_path: Path) -> None:
+    """`wait_for` gives up a call that runs; the next one is done."""
+
+    async def give_up() -> int:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(
+                loop.run_in_executor(executor, sdk_calls.wait_for, str(tmp_path / "go")), 0.05
+            )
+        (tmp_path / "go").touch()
+        return await loop.run_in_executor(executor, sdk_calls.square, 3)
+
+    assert asyncio.run(give_up()) == 9
 
 
 def test_two_executors_work_side_by_side(cluster: LocalCluster) -> None:

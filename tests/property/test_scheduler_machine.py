@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -35,24 +37,26 @@ class LaneMachine(RuleBasedStateMachine):
         """Play the edge: remember leases, and that the driver hears of each task at most once."""
         for action in [*actions, *self.scheduler.place()]:
             match action:
-                case lane.SendTask(peer, lease):
+                case lane.SendTask(peer, lease, payload):
+                    assert payload == lease.task_id
+                    assert lease.task_id not in self.told, "sent after its end"
                     self.leases.append((lease, WorkerId(peer.decode())))
-                case lane.DeliverOutcome(_, lease):
+                case lane.DeliverOutcome(_, lease, _):
                     assert lease.task_id not in self.told, "delivered twice"
                     self.told[lease.task_id] = "delivered"
-                case lane.FailTask(_, lease, _, reasons):
+                case lane.FailTask(_, lease, _, _, reasons):
                     assert lease.task_id not in self.told, "told twice"
                     assert len(reasons) == MAX_ATTEMPTS
                     self.told[lease.task_id] = "failed"
                 case _:
                     pass
 
-    @rule(weight=st.floats(0.1, 10.0), is_short=st.booleans())
-    def submit(self, weight: float, is_short: bool) -> None:
+    @rule(weight=st.sampled_from((0.5, 1.0, 7.0)), expected_s=st.sampled_from((0.0, 0.01, math.inf)))
+    def submit(self, weight: float, expected_s: float) -> None:
         """A new task."""
         task_id = len(self.submitted) + 1
         self.submitted.add(task_id)
-        task = lane.TaskSubmitted(S, TaskId(task_id), weight, "op", DRIVER, is_short)
+        task = lane.TaskSubmitted(S, TaskId(task_id), DRIVER, "op", task_id, weight, expected_s)
         self.take(self.scheduler.handle(task))
 
     @rule(data=st.data())
@@ -61,21 +65,23 @@ class LaneMachine(RuleBasedStateMachine):
         waiting = sorted(self.submitted - self.told.keys())
         if waiting:
             task_id = TaskId(data.draw(st.sampled_from(waiting)))
-            self.take(self.scheduler.handle(lane.TaskSubmitted(S, task_id, 1.0, "op", DRIVER)))
+            self.take(self.scheduler.handle(lane.TaskSubmitted(S, task_id, DRIVER, "op", task_id)))
 
-    @rule(target=workers, credit_count=st.integers(1, 3))
-    def join(self, credit_count: int) -> WorkerId:
+    @rule(target=workers)
+    def join(self) -> WorkerId:
         """A new worker."""
         self.worker_count += 1
         name = WorkerId(f"w{self.worker_count}")
-        joined = lane.WorkerJoined(S, name, "node", credit_count, Peer(name.encode()))
+        joined = lane.WorkerJoined(S, name, "node", Peer(name.encode()))
         self.take(self.scheduler.handle(joined))
         return name
 
-    @rule(name=workers)
-    def join_again(self, name: WorkerId) -> None:
-        """A repeated or late greeting."""
-        self.take(self.scheduler.handle(lane.WorkerJoined(S, name, "node", 1, Peer(name.encode()))))
+    @rule(name=workers, data=st.data())
+    def join_again(self, name: WorkerId, data: st.DataObject) -> None:
+        """A worker whose connection broke names some of the leases that it ever had."""
+        mine = [lease for lease, worker in self.leases if worker == name]
+        held = data.draw(st.lists(st.sampled_from(mine), unique=True)) if mine else []
+        self.take(self.scheduler.handle(lane.WorkerJoined(S, name, "node", Peer(name.encode()), tuple(held))))
 
     @rule(name=consumes(workers))
     def lose(self, name: WorkerId) -> None:
@@ -92,7 +98,28 @@ class LaneMachine(RuleBasedStateMachine):
         """Any attempt that was ever leased sends its outcome, perhaps late, perhaps again."""
         if self.leases:
             lease, name = data.draw(st.sampled_from(self.leases))
-            self.take(self.scheduler.handle(lane.OutcomeArrived(lease, name)))
+            duration_s = data.draw(st.sampled_from((0.0, 0.001, 2.0)))
+            self.take(self.scheduler.handle(lane.OutcomeArrived(lease, name, duration_s)))
+
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        """Any attempt that was ever leased is given back, asked for or not."""
+        if self.leases:
+            lease, name = data.draw(st.sampled_from(self.leases))
+            self.take(self.scheduler.handle(lane.TaskReturned(lease, name)))
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        """The driver does without some tasks."""
+        if self.submitted:
+            task_id = data.draw(st.sampled_from(sorted(self.submitted)))
+            self.take(self.scheduler.handle(lane.TasksCancelled(S, (TaskId(task_id),))))
+            self.told.setdefault(task_id, "cancelled")
+
+    @rule(is_full=st.booleans())
+    def fill(self, is_full: bool) -> None:
+        """The driver is slow, or not any more."""
+        self.take(self.scheduler.handle(lane.DriverFilled(S, is_full)))
 
     @rule(attempt=st.integers(0, 5), task_id=st.integers(0, 20))
     def invent(self, attempt: int, task_id: int) -> None:
@@ -109,14 +136,16 @@ class LaneMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """With a healthy worker at last, everything that was submitted is told."""
-        healthy = lane.WorkerJoined(S, WorkerId("last"), "node", 1, Peer(b"last"))
+        self.fill(is_full=False)
+        healthy = lane.WorkerJoined(S, WorkerId("last"), "node", Peer(b"last"))
         for number in range(1, self.worker_count + 1):
             lost = lane.WorkerLost(S, WorkerId(f"w{number}"), "end", is_clean=False)
             self.take(self.scheduler.handle(lost))
         self.take(self.scheduler.handle(healthy))
+        number = 0
         while self.told.keys() != self.submitted:
-            lease, name = self.leases[-1]
-            assert name == "last"
+            lease, name = self.leases[-1 - number]
+            number = 0 if lease.task_id not in self.told and name == "last" else number + 1
             self.take(self.scheduler.handle(lane.OutcomeArrived(lease, name)))
 
 

@@ -1,4 +1,4 @@
-"""The scheduling core of a lane: leases, attempts, draining, refusals."""
+"""The scheduling core of a lane: leases, attempts, credits, taking back, draining, refusals."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def opened(*, max_attempts: int = 3, workers: int = 1) -> Scheduler:
     return scheduler
 
 
-def join(scheduler: Scheduler, number: int, credit_count: int = 1) -> list[lane.Action]:
-    """Let worker `number` join."""
+def join(scheduler: Scheduler, number: int, held: tuple[Lease, ...] = ()) -> list[lane.Action]:
+    """Let worker `number` join, perhaps again with the leases that it still has."""
     worker_id, peer = WorkerId(f"w{number}"), Peer(b"w%d" % number)
-    return scheduler.handle(lane.WorkerJoined(S, worker_id, "node", credit_count, peer))
+    return scheduler.handle(lane.WorkerJoined(S, worker_id, "node", peer, held))
 
 
 def submit(
@@ -31,12 +31,37 @@ def submit(
     task_id: int,
     weight: float = 1.0,
     *,
-    is_short: bool = False,
+    expected_s: float = 0.0,
     max_attempts: int = 0,
 ) -> list[lane.Action]:
     """Submit a task."""
-    task = lane.TaskSubmitted(S, TaskId(task_id), weight, "op", DRIVER, is_short, max_attempts)
+    task = lane.TaskSubmitted(
+        S, TaskId(task_id), DRIVER, "op", payload_of(task_id), weight, expected_s, max_attempts
+    )
     return scheduler.handle(task)
+
+
+def payload_of(task_id: int) -> str:
+    """What stands for the task's payload."""
+    return f"payload {task_id}"
+
+
+def finish(
+    scheduler: Scheduler, task_id: int, worker: int, attempt: int = 1, duration_s: float = 0.0
+) -> list[lane.Action]:
+    """Let worker `worker` send the outcome of a task."""
+    outcome = lane.OutcomeArrived(lease(task_id, attempt), WorkerId(f"w{worker}"), duration_s)
+    return scheduler.handle(outcome)
+
+
+def sent(task_id: int, worker: int = 0, attempt: int = 1) -> lane.Action:
+    """The action that gives a task to a worker."""
+    return lane.SendTask(Peer(b"w%d" % worker), lease(task_id, attempt), payload_of(task_id))
+
+
+def delivered(task_id: int, attempt: int = 1) -> lane.Action:
+    """The action that passes on an outcome."""
+    return lane.DeliverOutcome(DRIVER, lease(task_id, attempt), payload_of(task_id))
 
 
 def lease(task_id: int, attempt: int = 1) -> Lease:
@@ -52,7 +77,7 @@ def test_heavier_tasks_start_first() -> None:
 
     actions = scheduler.place()
 
-    assert actions == [lane.SendTask(Peer(b"w0"), lease(2))]
+    assert actions == [sent(2, 0)]
 
 
 def test_worker_gets_no_more_than_its_credits() -> None:
@@ -74,7 +99,7 @@ def test_lost_worker_gives_its_task_to_another_under_a_new_lease() -> None:
 
     scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False))
 
-    assert scheduler.place() == [lane.SendTask(Peer(b"w1"), lease(1, attempt=2))]
+    assert scheduler.place() == [sent(1, 1, 2)]
 
 
 def test_outcome_of_an_old_lease_is_dropped_and_counted() -> None:
@@ -89,7 +114,7 @@ def test_outcome_of_an_old_lease_is_dropped_and_counted() -> None:
     real = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=2), WorkerId("w1")))
     again = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=2), WorkerId("w1")))
 
-    assert (late, real, again) == ([], [lane.DeliverOutcome(DRIVER, lease(1, attempt=2))], [])
+    assert (late, real, again) == ([], [delivered(1, 2)], [])
     assert scheduler.counts(S).dropped_count == 2
 
 
@@ -104,7 +129,7 @@ def test_task_that_kills_its_workers_fails_with_every_reason() -> None:
     actions = scheduler.handle(lane.WorkerLost(S, WorkerId("w1"), "SIGKILL", is_clean=False))
 
     reasons = ("attempt 1 on node: SIGSEGV", "attempt 2 on node: SIGKILL")
-    assert actions == [lane.FailTask(DRIVER, lease(1, attempt=2), "op", reasons)]
+    assert actions == [lane.FailTask(DRIVER, lease(1, attempt=2), payload_of(1), "op", reasons)]
 
 
 def test_task_submitted_twice_runs_once() -> None:
@@ -113,8 +138,9 @@ def test_task_submitted_twice_runs_once() -> None:
     submit(scheduler, 1)
     scheduler.place()
 
-    submit(scheduler, 1)
+    again = submit(scheduler, 1)
 
+    assert again == [lane.DropPayloads((payload_of(1),))]
     assert scheduler.place() == []
 
 
@@ -126,10 +152,10 @@ def test_draining_worker_keeps_its_task_and_gets_no_other() -> None:
     scheduler.place()
 
     stop = scheduler.handle(lane.DrainAsked(S, WorkerId("w0")))
-    delivered = scheduler.handle(lane.OutcomeArrived(lease(1), WorkerId("w0")))
+    actions = scheduler.handle(lane.OutcomeArrived(lease(1), WorkerId("w0")))
 
     assert stop == [lane.StopWorker(Peer(b"w0"))]
-    assert delivered == [lane.DeliverOutcome(DRIVER, lease(1))]
+    assert actions == [delivered(1)]
     assert scheduler.place() == []
 
 
@@ -150,7 +176,11 @@ def test_closed_session_stops_its_workers_and_forgets_payloads() -> None:
 
     actions = scheduler.handle(lane.SessionClosed(S))
 
-    assert actions == [lane.StopWorker(Peer(b"w0")), lane.ForgetSession(S)]
+    assert actions == [
+        lane.StopWorker(Peer(b"w0")),
+        lane.DropPayloads((payload_of(1),)),
+        lane.ForgetSession(S),
+    ]
     assert scheduler.session_ids == []
 
 
@@ -160,42 +190,150 @@ def test_peers_of_a_session_that_is_not_open_are_refused() -> None:
 
     refused = [*submit(scheduler, 1), *join(scheduler, 0), *scheduler.handle(lane.DriverJoined(S, DRIVER))]
 
-    assert len(refused) == 3
-    assert all(isinstance(action, lane.Refuse) for action in refused)
+    assert refused[0] == lane.DropPayloads((payload_of(1),))
+    assert len(refused) == 4
+    assert all(isinstance(action, lane.Refuse) for action in refused[1:])
 
 
 def test_short_tasks_wait_at_the_worker_and_long_ones_do_not() -> None:
     """Only a short task may be handed out ahead, and never behind a long one."""
-    scheduler = opened(workers=0)
-    join(scheduler, 0, credit_count=2)
+    scheduler = opened()
     for task_id in (1, 2, 3):
-        submit(scheduler, task_id, is_short=True)
-    short = scheduler.place()
-    other = opened(workers=0)
-    join(other, 0, credit_count=2)
+        submit(scheduler, task_id, expected_s=0.025)
+    other = opened()
     submit(other, 1, weight=2.0)
-    submit(other, 2, is_short=True)
+    submit(other, 2, expected_s=0.025)
 
-    long = other.place()
+    short, long = scheduler.place(), other.place()
 
-    assert short == [lane.SendTask(Peer(b"w0"), lease(1)), lane.SendTask(Peer(b"w0"), lease(2))]
-    assert long == [lane.SendTask(Peer(b"w0"), lease(1))]
+    assert short == [sent(1), sent(2)]
+    assert long == [sent(1)]
+
+
+def test_tasks_found_to_be_tiny_are_handed_out_by_the_dozen() -> None:
+    """What a kind of task takes is learnt; until then it is taken for long."""
+    scheduler = opened()
+    for task_id in range(30):
+        submit(scheduler, task_id)
+    first = scheduler.place()
+
+    finish(scheduler, 0, 0, duration_s=0.0042)
+
+    assert len(first) == 1
+    assert len(scheduler.place()) == 14
+    finish(scheduler, 1, 0, duration_s=1.0)
+    assert scheduler.place() == []
+
+
+def test_waiting_task_is_asked_back_when_another_worker_idles() -> None:
+    """A short task behind one that turned out long runs elsewhere, once."""
+    scheduler = opened()
+    submit(scheduler, 1, expected_s=0.02)
+    submit(scheduler, 2, expected_s=0.02)
+    scheduler.place()
+    join(scheduler, 1)
+
+    asked = scheduler.place()
+    again = scheduler.place()
+    scheduler.handle(lane.TaskReturned(lease(2), WorkerId("w0")))
+    moved = scheduler.place()
+
+    assert asked == [lane.TakeBack(Peer(b"w0"), lease(2))]
+    assert again == []
+    assert moved == [sent(2, worker=1, attempt=2)]
+    assert finish(scheduler, 2, 1, attempt=2) == [delivered(2, 2)]
+
+
+def test_task_that_was_begun_before_it_was_asked_back_counts() -> None:
+    """The question crosses the outcome; the task runs once."""
+    scheduler = opened()
+    submit(scheduler, 1, expected_s=0.02)
+    submit(scheduler, 2, expected_s=0.02)
+    scheduler.place()
+    join(scheduler, 1)
+    scheduler.place()
+
+    first, second = finish(scheduler, 1, 0), finish(scheduler, 2, 0)
+
+    assert [first, second] == [[delivered(1)], [delivered(2)]]
+    assert scheduler.place() == []
+
+
+def test_cancelled_tasks_are_not_run_and_not_delivered() -> None:
+    """A queued one never starts; the outcome of one that runs is dropped."""
+    scheduler = opened()
+    submit(scheduler, 1)
+    submit(scheduler, 2)
+    scheduler.place()
+
+    actions = scheduler.handle(lane.TasksCancelled(S, (TaskId(1), TaskId(2), TaskId(3))))
+    late = finish(scheduler, 1, 0)
+
+    assert actions == [
+        lane.DropPayloads((payload_of(1),)),
+        lane.TakeBack(Peer(b"w0"), lease(1)),
+        lane.DropPayloads((payload_of(2),)),
+    ]
+    assert late == []
+    assert scheduler.place() == []
+
+
+def test_driver_that_is_full_gets_no_more_tasks_done() -> None:
+    """Who does not take outcomes makes no new ones, until it has caught up."""
+    scheduler = opened()
+    submit(scheduler, 1)
+    scheduler.handle(lane.DriverFilled(S, is_full=True))
+
+    held_back = scheduler.place()
+    scheduler.handle(lane.DriverFilled(S, is_full=False))
+
+    assert (held_back, scheduler.place()) == ([], [sent(1)])
+
+
+def test_nothing_is_placed_before_the_driver_has_joined() -> None:
+    """After a restart of the lane the driver tells all its tasks, then joins."""
+    scheduler = Scheduler()
+    scheduler.handle(lane.SessionOpened(S, 3))
+    submit(scheduler, 1)
+    submit(scheduler, 2)
+    join(scheduler, 0, held=(lease(1, 4),))
+
+    before = scheduler.place()
+    scheduler.handle(lane.DriverJoined(S, DRIVER))
+    after = scheduler.place()
+    join(scheduler, 1)
+
+    assert (before, after, scheduler.place()) == ([], [], [sent(2, worker=1)])
+    assert finish(scheduler, 1, 0, attempt=4) == [delivered(1, 4)]
+
+
+def test_task_lost_on_the_way_to_a_worker_is_sent_again() -> None:
+    """A worker that comes back names what it has; the rest never reached it, or its outcome not us."""
+    scheduler = opened()
+    submit(scheduler, 1, expected_s=0.02)
+    submit(scheduler, 2, expected_s=0.02)
+    scheduler.place()
+
+    stale = join(scheduler, 0, held=(lease(2), lease(7)))
+
+    assert stale == [lane.TakeBack(Peer(b"w0"), lease(7))]
+    assert scheduler.place() == [sent(1, attempt=2)]
 
 
 def test_death_with_two_tasks_blames_none_and_tries_each_alone() -> None:
     """Nobody knows which one ended the worker, so each gets a worker of its own next."""
     scheduler = opened(max_attempts=1, workers=0)
-    join(scheduler, 0, credit_count=2)
-    submit(scheduler, 1, is_short=True)
-    submit(scheduler, 2, is_short=True)
+    join(scheduler, 0)
+    submit(scheduler, 1, expected_s=0.02)
+    submit(scheduler, 2, expected_s=0.02)
     scheduler.place()
-    join(scheduler, 1, credit_count=2)
+    join(scheduler, 1)
 
     actions = scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False))
     placed = scheduler.place()
 
     assert actions == []
-    assert placed == [lane.SendTask(Peer(b"w1"), lease(1, 2))]
+    assert placed == [sent(1, 1, 2)]
 
 
 def test_task_may_ask_for_fewer_attempts() -> None:
@@ -206,4 +344,4 @@ def test_task_may_ask_for_fewer_attempts() -> None:
 
     actions = scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False))
 
-    assert actions == [lane.FailTask(DRIVER, lease(1), "op", ("attempt 1 on node: killed",))]
+    assert actions == [lane.FailTask(DRIVER, lease(1), payload_of(1), "op", ("attempt 1 on node: killed",))]

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/wire/v1/lane.proto\x12\x11quakegrid.wire.v1\"=\n\x05Lease\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"\x99\x03\n\x0bLaneMessage\x12\'\n\x04join\x18\x01 \x01(\x0b\x32\x17.quakegrid.wire.v1.JoinH\x00\x12\x34\n\x0bsubmit_task\x18\x02 \x01(\x0b\x32\x1d.quakegrid.wire.v1.SubmitTaskH\x00\x12\x36\n\x0cworker_ready\x18\x03 \x01(\x0b\x32\x1e.quakegrid.wire.v1.WorkerReadyH\x00\x12-\n\x07outcome\x18\x04 \x01(\x0b\x32\x1a.quakegrid.wire.v1.OutcomeH\x00\x12.\n\x08run_task\x18\x05 \x01(\x0b\x32\x1a.quakegrid.wire.v1.RunTaskH\x00\x12\'\n\x04stop\x18\x06 \x01(\x0b\x32\x17.quakegrid.wire.v1.StopH\x00\x12\x34\n\x0btask_failed\x18\x07 \x01(\x0b\x32\x1d.quakegrid.wire.v1.TaskFailedH\x00\x12-\n\x07refused\x18\x08 \x01(\x0b\x32\x1a.quakegrid.wire.v1.RefusedH\x00\x42\x06\n\x04\x62ody\"4\n\x04Join\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\"|\n\nSubmitTask\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\x0e\n\x06weight\x18\x03 \x01(\x01\x12\x11\n\toperation\x18\x04 \x01(\t\x12\x10\n\x08is_short\x18\x05 \x01(\x08\x12\x14\n\x0cmax_attempts\x18\x06 \x01(\r\"r\n\x0bWorkerReady\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x14\n\x0c\x63redit_count\x18\x05 \x01(\r\"v\n\x07Outcome\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x12\n\nduration_s\x18\x04 \x01(\x01\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"2\n\x07RunTask\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\"\x06\n\x04Stop\"Y\n\nTaskFailed\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\toperation\x18\x02 \x01(\t\x12\x0f\n\x07reasons\x18\x03 \x03(\t\"\x19\n\x07Refused\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xc9\x02\n\x0e\x43ontrolMessage\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".quakegrid.wire.v1.OpenLaneSessionH\x00\x12\x34\n\x05\x63lose\x18\x02 \x01(\x0b\x32#.quakegrid.wire.v1.CloseLaneSessionH\x00\x12\x34\n\x0bworker_lost\x18\x03 \x01(\x0b\x32\x1d.quakegrid.wire.v1.WorkerLostH\x00\x12/\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1e.quakegrid.wire.v1.DrainWorkerH\x00\x12-\n\x05ready\x18\x05 \x01(\x0b\x32\x1c.quakegrid.wire.v1.LaneReadyH\x00\x12/\n\x06\x63ounts\x18\x06 \x01(\x0b\x32\x1d.quakegrid.wire.v1.LaneCountsH\x00\x42\x06\n\x04\x62ody\";\n\x0fOpenLaneSession\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cmax_attempts\x18\x02 \x01(\r\"&\n\x10\x43loseLaneSession\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"U\n\nWorkerLost\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08is_clean\x18\x04 \x01(\x08\"4\n\x0b\x44rainWorker\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\x1a\n\tLaneReady\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\xa8\x01\n\nLaneCounts\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cqueued_count\x18\x02 \x01(\x03\x12\x15\n\rrunning_count\x18\x03 \x01(\x03\x12\x12\n\ndone_count\x18\x04 \x01(\x03\x12\x16\n\x0erequeued_count\x18\x05 \x01(\x03\x12\x17\n\x0f\x62usy_worker_ids\x18\x06 \x03(\t\x12\x14\n\x0c\x66\x61iled_count\x18\x07 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/wire/v1/lane.proto\x12\x11quakegrid.wire.v1\"=\n\x05Lease\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"\xa2\x06\n\x0bLaneMessage\x12\'\n\x04join\x18\x01 \x01(\x0b\x32\x17.quakegrid.wire.v1.JoinH\x00\x12\x34\n\x0bsubmit_task\x18\x02 \x01(\x0b\x32\x1d.quakegrid.wire.v1.SubmitTaskH\x00\x12\x36\n\x0cworker_ready\x18\x03 \x01(\x0b\x32\x1e.quakegrid.wire.v1.WorkerReadyH\x00\x12-\n\x07outcome\x18\x04 \x01(\x0b\x32\x1a.quakegrid.wire.v1.OutcomeH\x00\x12.\n\x08run_task\x18\x05 \x01(\x0b\x32\x1a.quakegrid.wire.v1.RunTaskH\x00\x12\'\n\x04stop\x18\x06 \x01(\x0b\x32\x17.quakegrid.wire.v1.StopH\x00\x12\x34\n\x0btask_failed\x18\x07 \x01(\x0b\x32\x1d.quakegrid.wire.v1.TaskFailedH\x00\x12-\n\x07refused\x18\x08 \x01(\x0b\x32\x1a.quakegrid.wire.v1.RefusedH\x00\x12)\n\x05hello\x18\t \x01(\x0b\x32\x18.quakegrid.wire.v1.HelloH\x00\x12\x36\n\x0c\x63\x61ncel_tasks\x18\n \x01(\x0b\x32\x1e.quakegrid.wire.v1.CancelTasksH\x00\x12.\n\x08put_blob\x18\x0b \x01(\x0b\x32\x1a.quakegrid.wire.v1.PutBlobH\x00\x12/\n\x08received\x18\x0c \x01(\x0b\x32\x1b.quakegrid.wire.v1.ReceivedH\x00\x12.\n\x08get_blob\x18\r \x01(\x0b\x32\x1a.quakegrid.wire.v1.GetBlobH\x00\x12\x38\n\rtask_returned\x18\x0e \x01(\x0b\x32\x1f.quakegrid.wire.v1.TaskReturnedH\x00\x12\'\n\x04\x62lob\x18\x0f \x01(\x0b\x32\x17.quakegrid.wire.v1.BlobH\x00\x12\x30\n\ttake_back\x18\x10 \x01(\x0b\x32\x1b.quakegrid.wire.v1.TakeBackH\x00\x42\x06\n\x04\x62ody\"!\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\"4\n\x04Join\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\"=\n\x07\x42lobRef\x12\r\n\x05place\x18\x01 \x01(\r\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\x12\x12\n\nbyte_count\x18\x03 \x01(\x03\"\xa9\x01\n\nSubmitTask\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\x0e\n\x06weight\x18\x03 \x01(\x01\x12\x11\n\toperation\x18\x04 \x01(\t\x12\x12\n\nexpected_s\x18\x05 \x01(\x01\x12\x14\n\x0cmax_attempts\x18\x06 \x01(\r\x12)\n\x05\x62lobs\x18\x07 \x03(\x0b\x32\x1a.quakegrid.wire.v1.BlobRef\"3\n\x0b\x43\x61ncelTasks\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x10\n\x08task_ids\x18\x02 \x03(\x03\".\n\x07PutBlob\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\"2\n\x08Received\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nbyte_count\x18\x02 \x01(\x03\"\x8a\x01\n\x0bWorkerReady\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12&\n\x04held\x18\x06 \x03(\x0b\x32\x18.quakegrid.wire.v1.LeaseJ\x04\x08\x05\x10\x06\".\n\x07GetBlob\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\"\x17\n\x04\x42lob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\"3\n\x08TakeBack\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\"J\n\x0cTaskReturned\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\tworker_id\x18\x02 \x01(\t\"v\n\x07Outcome\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x12\n\nduration_s\x18\x04 \x01(\x01\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"t\n\x07RunTask\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12)\n\x05\x62lobs\x18\x02 \x03(\x0b\x32\x1a.quakegrid.wire.v1.BlobRef\x12\x15\n\routcome_count\x18\x03 \x01(\x03\"\x06\n\x04Stop\"Y\n\nTaskFailed\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\toperation\x18\x02 \x01(\t\x12\x0f\n\x07reasons\x18\x03 \x03(\t\"\x19\n\x07Refused\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xc9\x02\n\x0e\x43ontrolMessage\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".quakegrid.wire.v1.OpenLaneSessionH\x00\x12\x34\n\x05\x63lose\x18\x02 \x01(\x0b\x32#.quakegrid.wire.v1.CloseLaneSessionH\x00\x12\x34\n\x0bworker_lost\x18\x03 \x01(\x0b\x32\x1d.quakegrid.wire.v1.WorkerLostH\x00\x12/\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1e.quakegrid.wire.v1.DrainWorkerH\x00\x12-\n\x05ready\x18\x05 \x01(\x0b\x32\x1c.quakegrid.wire.v1.LaneReadyH\x00\x12/\n\x06\x63ounts\x18\x06 \x01(\x0b\x32\x1d.quakegrid.wire.v1.LaneCountsH\x00\x42\x06\n\x04\x62ody\";\n\x0fOpenLaneSession\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cmax_attempts\x18\x02 \x01(\r\"&\n\x10\x43loseLaneSession\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"U\n\nWorkerLost\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08is_clean\x18\x04 \x01(\x08\"4\n\x0b\x44rainWorker\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\x1a\n\tLaneReady\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\xa8\x01\n\nLaneCounts\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cqueued_count\x18\x02 \x01(\x03\x12\x15\n\rrunning_count\x18\x03 \x01(\x03\x12\x12\n\ndone_count\x18\x04 \x01(\x03\x12\x16\n\x0erequeued_count\x18\x05 \x01(\x03\x12\x17\n\x0f\x62usy_worker_ids\x18\x06 \x03(\t\x12\x14\n\x0c\x66\x61iled_count\x18\x07 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,35 +34,53 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEASE']._serialized_start=51
   _globals['_LEASE']._serialized_end=112
   _globals['_LANEMESSAGE']._serialized_start=115
-  _globals['_LANEMESSAGE']._serialized_end=524
-  _globals['_JOIN']._serialized_start=526
-  _globals['_JOIN']._serialized_end=578
-  _globals['_SUBMITTASK']._serialized_start=580
-  _globals['_SUBMITTASK']._serialized_end=704
-  _globals['_WORKERREADY']._serialized_start=706
-  _globals['_WORKERREADY']._serialized_end=820
-  _globals['_OUTCOME']._serialized_start=822
-  _globals['_OUTCOME']._serialized_end=940
-  _globals['_RUNTASK']._serialized_start=942
-  _globals['_RUNTASK']._serialized_end=992
-  _globals['_STOP']._serialized_start=994
-  _globals['_STOP']._serialized_end=1000
-  _globals['_TASKFAILED']._serialized_start=1002
-  _globals['_TASKFAILED']._serialized_end=1091
-  _globals['_REFUSED']._serialized_start=1093
-  _globals['_REFUSED']._serialized_end=1118
-  _globals['_CONTROLMESSAGE']._serialized_start=1121
-  _globals['_CONTROLMESSAGE']._serialized_end=1450
-  _globals['_OPENLANESESSION']._serialized_start=1452
-  _globals['_OPENLANESESSION']._serialized_end=1511
-  _globals['_CLOSELANESESSION']._serialized_start=1513
-  _globals['_CLOSELANESESSION']._serialized_end=1551
-  _globals['_WORKERLOST']._serialized_start=1553
-  _globals['_WORKERLOST']._serialized_end=1638
-  _globals['_DRAINWORKER']._serialized_start=1640
-  _globals['_DRAINWORKER']._serialized_end=1692
-  _globals['_LANEREADY']._serialized_start=1694
-  _globals['_LANEREADY']._serialized_end=1720
-  _globals['_LANECOUNTS']._serialized_start=1723
-  _globals['_LANECOUNTS']._serialized_end=1891
+  _globals['_LANEMESSAGE']._serialized_end=917
+  _globals['_HELLO']._serialized_start=919
+  _globals['_HELLO']._serialized_end=952
+  _globals['_JOIN']._serialized_start=954
+  _globals['_JOIN']._serialized_end=1006
+  _globals['_BLOBREF']._serialized_start=1008
+  _globals['_BLOBREF']._serialized_end=1069
+  _globals['_SUBMITTASK']._serialized_start=1072
+  _globals['_SUBMITTASK']._serialized_end=1241
+  _globals['_CANCELTASKS']._serialized_start=1243
+  _globals['_CANCELTASKS']._serialized_end=1294
+  _globals['_PUTBLOB']._serialized_start=1296
+  _globals['_PUTBLOB']._serialized_end=1342
+  _globals['_RECEIVED']._serialized_start=1344
+  _globals['_RECEIVED']._serialized_end=1394
+  _globals['_WORKERREADY']._serialized_start=1397
+  _globals['_WORKERREADY']._serialized_end=1535
+  _globals['_GETBLOB']._serialized_start=1537
+  _globals['_GETBLOB']._serialized_end=1583
+  _globals['_BLOB']._serialized_start=1585
+  _globals['_BLOB']._serialized_end=1608
+  _globals['_TAKEBACK']._serialized_start=1610
+  _globals['_TAKEBACK']._serialized_end=1661
+  _globals['_TASKRETURNED']._serialized_start=1663
+  _globals['_TASKRETURNED']._serialized_end=1737
+  _globals['_OUTCOME']._serialized_start=1739
+  _globals['_OUTCOME']._serialized_end=1857
+  _globals['_RUNTASK']._serialized_start=1859
+  _globals['_RUNTASK']._serialized_end=1975
+  _globals['_STOP']._serialized_start=1977
+  _globals['_STOP']._serialized_end=1983
+  _globals['_TASKFAILED']._serialized_start=1985
+  _globals['_TASKFAILED']._serialized_end=2074
+  _globals['_REFUSED']._serialized_start=2076
+  _globals['_REFUSED']._serialized_end=2101
+  _globals['_CONTROLMESSAGE']._serialized_start=2104
+  _globals['_CONTROLMESSAGE']._serialized_end=2433
+  _globals['_OPENLANESESSION']._serialized_start=2435
+  _globals['_OPENLANESESSION']._serialized_end=2494
+  _globals['_CLOSELANESESSION']._serialized_start=2496
+  _globals['_CLOSELANESESSION']._serialized_end=2534
+  _globals['_WORKERLOST']._serialized_start=2536
+  _globals['_WORKERLOST']._serialized_end=2621
+  _globals['_DRAINWORKER']._serialized_start=2623
+  _globals['_DRAINWORKER']._serialized_end=2675
+  _globals['_LANEREADY']._serialized_start=2677
+  _globals['_LANEREADY']._serialized_end=2703
+  _globals['_LANECOUNTS']._serialized_start=2706
+  _globals['_LANECOUNTS']._serialized_end=2874
 # @@protoc_insertion_point(module_scope)

@@ -23,6 +23,10 @@ class Lease(_message.Message):
     """Messages on a lane. Each ZeroMQ message is one `LaneMessage` frame, then payload frames that nobody but
     driver and worker reads. Every message of a task carries its lease.
 
+    A peer's socket sends an empty frame at each connection (ZMQ_PROBE_ROUTER); the lane answers `Hello`. Then
+    the peer tells what it has: a driver its tasks and `Join`, a worker `WorkerReady` and its outcomes. So a
+    lane that was started again, and a connection that broke, are one case: nothing that was on the way counts.
+
     The right to deliver the outcome of a task, given to one worker.
     """
 
@@ -62,6 +66,14 @@ class LaneMessage(_message.Message):
     STOP_FIELD_NUMBER: _builtins.int
     TASK_FAILED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    HELLO_FIELD_NUMBER: _builtins.int
+    CANCEL_TASKS_FIELD_NUMBER: _builtins.int
+    PUT_BLOB_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    GET_BLOB_FIELD_NUMBER: _builtins.int
+    TASK_RETURNED_FIELD_NUMBER: _builtins.int
+    BLOB_FIELD_NUMBER: _builtins.int
+    TAKE_BACK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def join(self) -> Global___Join:
         """driver to lane"""
@@ -86,6 +98,30 @@ class LaneMessage(_message.Message):
 
     @_builtins.property
     def refused(self) -> Global___Refused: ...
+    @_builtins.property
+    def hello(self) -> Global___Hello:
+        """lane to whoever connected"""
+
+    @_builtins.property
+    def cancel_tasks(self) -> Global___CancelTasks:
+        """driver to lane"""
+
+    @_builtins.property
+    def put_blob(self) -> Global___PutBlob: ...
+    @_builtins.property
+    def received(self) -> Global___Received: ...
+    @_builtins.property
+    def get_blob(self) -> Global___GetBlob:
+        """worker to lane"""
+
+    @_builtins.property
+    def task_returned(self) -> Global___TaskReturned: ...
+    @_builtins.property
+    def blob(self) -> Global___Blob:
+        """lane to worker"""
+
+    @_builtins.property
+    def take_back(self) -> Global___TakeBack: ...
     def __init__(
         self,
         *,
@@ -97,27 +133,57 @@ class LaneMessage(_message.Message):
         stop: Global___Stop | None = ...,
         task_failed: Global___TaskFailed | None = ...,
         refused: Global___Refused | None = ...,
+        hello: Global___Hello | None = ...,
+        cancel_tasks: Global___CancelTasks | None = ...,
+        put_blob: Global___PutBlob | None = ...,
+        received: Global___Received | None = ...,
+        get_blob: Global___GetBlob | None = ...,
+        task_returned: Global___TaskReturned | None = ...,
+        blob: Global___Blob | None = ...,
+        take_back: Global___TakeBack | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "join", b"join", "outcome", b"outcome", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "task_failed", b"task_failed", "worker_ready", b"worker_ready"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "outcome", b"outcome", "put_blob", b"put_blob", "received", b"received", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_ready", b"worker_ready"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "join", b"join", "outcome", b"outcome", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "task_failed", b"task_failed", "worker_ready", b"worker_ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "outcome", b"outcome", "put_blob", b"put_blob", "received", b"received", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_ready", b"worker_ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["join", "submit_task", "worker_ready", "outcome", "run_task", "stop", "task_failed", "refused"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["join", "submit_task", "worker_ready", "outcome", "run_task", "stop", "task_failed", "refused", "hello", "cancel_tasks", "put_blob", "received", "get_blob", "task_returned", "blob", "take_back"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
 Global___LaneMessage: _TypeAlias = LaneMessage  # noqa: Y015
 
 @_typing.final
+class Hello(_message.Message):
+    """Tell me what you have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    protocol_version: _builtins.int
+    """Version of this protocol that the lane speaks."""
+    def __init__(
+        self,
+        *,
+        protocol_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["protocol_version", b"protocol_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
 class Join(_message.Message):
-    """A driver joins its session on this lane, also again after a reconnection."""
+    """A driver joins its session on this lane, after it told the tasks that it waits for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
-    """Version of this protocol, 1."""
+    """Version of this protocol, 2."""
     session_id: _builtins.int
     def __init__(
         self,
@@ -134,6 +200,35 @@ class Join(_message.Message):
 Global___Join: _TypeAlias = Join  # noqa: Y015
 
 @_typing.final
+class BlobRef(_message.Message):
+    """A large frame of a payload that travels once to each node, whatever many tasks it belongs to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    BLOB_ID_FIELD_NUMBER: _builtins.int
+    BYTE_COUNT_FIELD_NUMBER: _builtins.int
+    place: _builtins.int
+    """Place among the payload frames of the task, which has all blobs filled in."""
+    blob_id: _builtins.bytes
+    """Hash of the content."""
+    byte_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        place: _builtins.int = ...,
+        blob_id: _builtins.bytes = ...,
+        byte_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "byte_count", b"byte_count", "place", b"place"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlobRef: _TypeAlias = BlobRef  # noqa: Y015
+
+@_typing.final
 class SubmitTask(_message.Message):
     """One task; the payload frames follow."""
 
@@ -143,8 +238,9 @@ class SubmitTask(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
-    IS_SHORT_FIELD_NUMBER: _builtins.int
+    EXPECTED_S_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    BLOBS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     task_id: _builtins.int
     """Chosen by the driver, unique in the session."""
@@ -152,10 +248,14 @@ class SubmitTask(_message.Message):
     """Expected cost, any unit; heavier tasks start first. 0 is 1."""
     operation: _builtins.str
     """What the task is part of, for progress and reports."""
-    is_short: _builtins.bool
-    """Expected to take some tens of milliseconds at most: a worker may hold it while it runs another short one."""
+    expected_s: _builtins.float
+    """What the driver expects it to take, s; 0 if it does not know, infinity if it shall be alone on its worker."""
     max_attempts: _builtins.int
     """Workers that it may end before it fails; 0 takes the session's limit."""
+    @_builtins.property
+    def blobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlobRef]:
+        """Frames that are not among those that follow, in order of place; they were put before."""
+
     def __init__(
         self,
         *,
@@ -163,20 +263,94 @@ class SubmitTask(_message.Message):
         task_id: _builtins.int = ...,
         weight: _builtins.float = ...,
         operation: _builtins.str = ...,
-        is_short: _builtins.bool = ...,
+        expected_s: _builtins.float = ...,
         max_attempts: _builtins.int = ...,
+        blobs: _abc.Iterable[Global___BlobRef] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_short", b"is_short", "max_attempts", b"max_attempts", "operation", b"operation", "session_id", b"session_id", "task_id", b"task_id", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "expected_s", b"expected_s", "max_attempts", b"max_attempts", "operation", b"operation", "session_id", b"session_id", "task_id", b"task_id", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitTask: _TypeAlias = SubmitTask  # noqa: Y015
 
 @_typing.final
+class CancelTasks(_message.Message):
+    """The driver does not want the outcomes of these tasks any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        task_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "task_ids", b"task_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelTasks: _TypeAlias = CancelTasks  # noqa: Y015
+
+@_typing.final
+class PutBlob(_message.Message):
+    """Content of a blob for the session's tasks, kept until the session ends; one frame follows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    BLOB_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    blob_id: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        blob_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutBlob: _TypeAlias = PutBlob  # noqa: Y015
+
+@_typing.final
+class Received(_message.Message):
+    """The driver has taken so many bytes of outcomes since the last `Received` or `Join`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    BYTE_COUNT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    byte_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        byte_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_count", b"byte_count", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Received: _TypeAlias = Received  # noqa: Y015
+
+@_typing.final
 class WorkerReady(_message.Message):
-    """A worker asks for tasks."""
+    """A worker asks for tasks, for the first time or again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -184,13 +358,15 @@ class WorkerReady(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
-    CREDIT_COUNT_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     session_id: _builtins.int
     worker_id: _builtins.str
     node: _builtins.str
-    credit_count: _builtins.int
-    """Short tasks that it may hold at once; of others it holds one."""
+    @_builtins.property
+    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
+        """What it runs, what waits there, and whose outcomes it will now send again."""
+
     def __init__(
         self,
         *,
@@ -198,15 +374,107 @@ class WorkerReady(_message.Message):
         session_id: _builtins.int = ...,
         worker_id: _builtins.str = ...,
         node: _builtins.str = ...,
-        credit_count: _builtins.int = ...,
+        held: _abc.Iterable[Global___Lease] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit_count", b"credit_count", "node", b"node", "protocol_version", b"protocol_version", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "node", b"node", "protocol_version", b"protocol_version", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerReady: _TypeAlias = WorkerReady  # noqa: Y015
+
+@_typing.final
+class GetBlob(_message.Message):
+    """The worker's node needs a blob; the first of its workers asks for all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    BLOB_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    blob_id: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        blob_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBlob: _TypeAlias = GetBlob  # noqa: Y015
+
+@_typing.final
+class Blob(_message.Message):
+    """The answer; the content follows as one frame."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOB_ID_FIELD_NUMBER: _builtins.int
+    blob_id: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        blob_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Blob: _TypeAlias = Blob  # noqa: Y015
+
+@_typing.final
+class TakeBack(_message.Message):
+    """Give this back unless you have begun it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lease(self) -> Global___Lease: ...
+    def __init__(
+        self,
+        *,
+        lease: Global___Lease | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeBack: _TypeAlias = TakeBack  # noqa: Y015
+
+@_typing.final
+class TaskReturned(_message.Message):
+    """The worker had not begun this and forgets it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    @_builtins.property
+    def lease(self) -> Global___Lease: ...
+    def __init__(
+        self,
+        *,
+        lease: Global___Lease | None = ...,
+        worker_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskReturned: _TypeAlias = TaskReturned  # noqa: Y015
 
 @_typing.final
 class Outcome(_message.Message):
@@ -246,21 +514,31 @@ Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 @_typing.final
 class RunTask(_message.Message):
-    """Lane to worker: run this; the payload frames follow."""
+    """Lane to worker: run this; the payload frames follow, without its blobs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASE_FIELD_NUMBER: _builtins.int
+    BLOBS_FIELD_NUMBER: _builtins.int
+    OUTCOME_COUNT_FIELD_NUMBER: _builtins.int
+    outcome_count: _builtins.int
+    """Outcomes of this worker that came in on this connection; it need not keep those for sending them again."""
     @_builtins.property
     def lease(self) -> Global___Lease: ...
+    @_builtins.property
+    def blobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlobRef]:
+        """As submitted."""
+
     def __init__(
         self,
         *,
         lease: Global___Lease | None = ...,
+        blobs: _abc.Iterable[Global___BlobRef] | None = ...,
+        outcome_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "lease", b"lease", "outcome_count", b"outcome_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,232 @@
+"""A worker's end of its lane: tasks that came, outcomes that are not acknowledged yet.
+
+The main thread owns the socket, except while a task runs for long: then a guard answers for it, so that
+waiting tasks can be taken back and a lane that was started again learns what we have. Whenever the lane
+says hello, it is told everything again.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import zmq
+
+from quakegrid import lane
+from quakegrid.errors import PeerError
+from quakegrid.wire.v1 import lane_pb2
+
+# The guard looks so often whether a task has run since it last looked.
+LOOK_S = 0.05
+LOOK_IDLE_S = 0.25
+
+Frames = Sequence[bytes | memoryview | zmq.Frame]
+
+
+class RefusedError(PeerError):
+    """The lane does not want us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task to run: its lease, where its blobs belong, and its other frames."""
+
+    run: lane_pb2.RunTask
+    frames: list[zmq.Frame]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """An outcome that may have to be sent again."""
+
+    lease: lane_pb2.Lease
+    frames: Frames
+
+
+class Inbox:
+    """What the lane has for one worker, and what it is to know of us.
+
+    Args:
+        dealer: connected to the lane.
+        session_id: of the worker.
+        worker_id: its name.
+        node: where it is.
+    """
+
+    def __init__(self, dealer: zmq.Socket[bytes], session_id: int, worker_id: str, node: str) -> None:
+        self._dealer = dealer
+        self._session_id, self._worker_id, self._node = session_id, worker_id, node
+        self._waiting: collections.deque[Task] = collections.deque()
+        self._running: lane_pb2.Lease | None = None
+        self._sent: collections.deque[_Sent] = collections.deque()
+        self._acknowledged_count = 0  # of those sent since the last hello
+        self._is_stopping = False
+        self._blobs: dict[bytes, zmq.Frame] = {}
+        self._hello_count = 0
+        self._guard = _Guard(self, dealer)
+
+    def next_task(self) -> Task | None:
+        """Wait for a task; None when we are to end.
+
+        Raises:
+            RefusedError: the lane has no place for us.
+        """
+        self.read_ready()
+        while not self._waiting:
+            if self._is_stopping:
+                return None
+            self._take(lane.wait_for_frames(self._dealer))
+        task = self._waiting.popleft()
+        self._running = task.run.lease
+        return task
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Let the guard answer for us inside of this, if it takes long."""
+        self._guard.release()
+        try:
+            yield
+        finally:
+            self._guard.take_over()
+
+    def send_outcome(self, outcome: lane_pb2.Outcome, frames: Frames) -> None:
+        """Send the outcome of the task that runs; it is kept until the lane has it for sure."""
+        message = [lane_pb2.LaneMessage(outcome=outcome).SerializeToString(), *frames]
+        self._running = None
+        self._sent.append(_Sent(outcome.lease, message))
+        self._send(message)
+
+    def fetch_blob(self, blob_id: bytes) -> zmq.Frame:
+        """Get a blob from the lane."""
+        get = lane_pb2.GetBlob(session_id=self._session_id, blob_id=blob_id)
+        header = lane_pb2.LaneMessage(get_blob=get).SerializeToString()
+        asked = -1
+        while blob_id not in self._blobs:
+            if asked != self._hello_count:
+                asked = self._hello_count
+                self._send([header])
+            self._take(lane.wait_for_frames(self._dealer))
+        return self._blobs.pop(blob_id)
+
+    def read_ready(self) -> None:
+        """Take what is here already; only for who owns the socket."""
+        while (frames := lane.receive_frames(self._dealer)) is not None:
+            self._take(frames)
+
+    def _take(self, frames: list[zmq.Frame]) -> None:
+        message = lane_pb2.LaneMessage.FromString(frames[0].bytes)
+        match message.WhichOneof("body"):
+            case "run_task":
+                self._acknowledge(message.run_task.outcome_count)
+                self._waiting.append(Task(message.run_task, frames[1:]))
+            case "take_back":
+                self._give_back(message.take_back.lease)
+            case "hello":
+                self._greet(message.hello)
+            case "blob":
+                self._blobs[message.blob.blob_id] = frames[1]
+            case "stop":
+                self._is_stopping = True
+            case "refused":
+                raise RefusedError(message.refused.reason)
+            case other:
+                raise PeerError(f"the lane sent {other!r} to a worker")
+
+    def _acknowledge(self, count: int) -> None:
+        for _ in range(count - self._acknowledged_count):
+            self._sent.popleft()
+        self._acknowledged_count = max(count, self._acknowledged_count)
+
+    def _give_back(self, lease: lane_pb2.Lease) -> None:
+        task = next((task for task in self._waiting if task.run.lease == lease), None)
+        if task is not None:
+            self._waiting.remove(task)
+            returned = lane_pb2.TaskReturned(lease=lease, worker_id=self._worker_id)
+            self._send([lane_pb2.LaneMessage(task_returned=returned).SerializeToString()])
+
+    def _greet(self, hello: lane_pb2.Hello) -> None:
+        if hello.protocol_version != lane.PROTOCOL_VERSION:
+            raise RefusedError(
+                f"the lane speaks version {hello.protocol_version} of the lanes, {self._node} version "
+                f"{lane.PROTOCOL_VERSION}; install the same QuakeGrid on all machines"
+            )
+        self._hello_count += 1
+        self._acknowledged_count = 0
+        held = [*(task.run.lease for task in self._waiting), *(sent.lease for sent in self._sent)]
+        ready = lane_pb2.WorkerReady(
+            protocol_version=lane.PROTOCOL_VERSION,
+            session_id=self._session_id,
+            worker_id=self._worker_id,
+            node=self._node,
+            held=[*([self._running] if self._running else []), *held],
+        )
+        self._send([lane_pb2.LaneMessage(worker_ready=ready).SerializeToString()])
+        for sent in self._sent:
+            self._send(sent.frames)
+
+    def _send(self, frames: Frames) -> None:
+        try:
+            lane.send_frames(self._dealer, frames)
+        except zmq.Again:
+            return  # not connected: the lane will say hello, and is told all then
+
+
+class _Guard:
+    """The thread that answers while a task runs for long; otherwise it costs two locks a task."""
+
+    def __init__(self, inbox: Inbox, dealer: zmq.Socket[bytes]) -> None:
+        self._inbox, self._dealer = inbox, dealer
+        self._owns_socket = threading.Lock()
+        self._owns_socket.acquire()
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._task_count = 0
+        self._is_running = False
+        self._failure: BaseException | None = None
+        threading.Thread(target=self._run, name="guard", daemon=True).start()
+
+    def release(self) -> None:
+        """A task begins; for the main thread."""
+        self._task_count += 1
+        self._is_running = True
+        self._owns_socket.release()
+
+    def take_over(self) -> None:
+        """The task has ended; the socket is the main thread's again.
+
+        Raises:
+            BaseException: what the guard met with.
+        """
+        self._is_running = False
+        if not self._owns_socket.acquire(blocking=False):
+            os.eventfd_write(self._wakeup, 1)
+            self._owns_socket.acquire()
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._dealer, zmq.POLLIN)
+        poller.register(self._wakeup, zmq.POLLIN)
+        seen = 0
+        while self._failure is None:
+            time.sleep(LOOK_S if self._is_running else LOOK_IDLE_S)
+            if self._is_running and self._task_count == seen:
+                with self._owns_socket:
+                    self._answer(poller, seen)
+            seen = self._task_count
+
+    def _answer(self, poller: zmq.Poller, number: int) -> None:
+        try:
+            while self._is_running and self._task_count == number:
+                ready = {source for source, _ in poller.poll()}
+                if self._wakeup in ready:
+                    os.eventfd_read(self._wakeup)
+                    return
+                self._inbox.read_ready()
+        except BaseException as exc:  # noqa: BLE001 - raised where the task ends
+            self._failure = exc
