@@ -34,8 +34,10 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Cluster": {
         "up": Entry("cluster", "up", "Start the cluster of this machine."),
         "down": Entry("cluster", "down", "Stop the cluster of this machine."),
-        "status": Entry("status", "status", "Show services, nodes, sessions and lanes, once or live."),
-        "metrics": Entry("status", "metrics", "Print the cluster's metrics for Prometheus."),
+        "status": Entry("status", "status", "Show services, nodes, sessions and lanes."),
+        "metrics": Entry(
+            "status", "metrics", "Print the cluster's metrics in the text format of Prometheus."
+        ),
         "workers": Entry("workers", "workers", "Show what the cluster's nodes do."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
         "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),

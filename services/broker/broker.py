@@ -233,8 +233,6 @@ class Broker:
     def _on_placed(self, session_id: int) -> None:
         lane = self._lanes.lane_of(session_id)
         assert lane is not None
-        opening = lane_pb2.OpenLaneSession(session_id=session_id, max_attempts=self._settings.max_attempts)
-        lane.send(lane_pb2.ControlMessage(open=opening))
         for worker in self._fleet.workers_of(session_id=session_id):
             if worker.is_draining:  # before it had a lane to hear of it
                 drain = lane_pb2.DrainWorker(session_id=session_id, worker_id=worker.worker_id)

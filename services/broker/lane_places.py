@@ -3,7 +3,8 @@
 Pure: events in, actions out. Knows lanes, ports and sessions by number and their tasks by count;
 refuses to know processes, sockets and clocks. A session gets an empty lane, else a new one, else the
 least loaded. One empty lane is kept ready, so that nobody waits for a start; others that stay empty
-are closed. A port that cannot be had, or whose lane died, is left alone while there is another.
+are closed. A lane that died is started again on its port, where its sessions' peers look for it; a port
+that cannot be had, or where lanes die again and again, is left alone while there is another.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from quakegrid.errors import IllegalMoveError
 
 # An empty lane beyond the one that is kept is closed after this time.
 IDLE_S = 300.0
+# A lane that died so often in so short a time would die again.
+MAX_DEATHS = 3
+DEATHS_S = 60.0
 
 # --- events
 
@@ -78,10 +82,11 @@ Event = SessionArrived | SessionLeft | TasksCounted | LaneOpened | LaneRefused |
 
 @dataclass(frozen=True, slots=True)
 class OpenLane:
-    """Start a lane on a port."""
+    """Start a lane on a port, in place of one that died if it has sessions already."""
 
     lane_id: int
     port: int
+    session_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ class PlaceSession:
 
 @dataclass(frozen=True, slots=True)
 class FailSession:
-    """The session has no lane, or lost it."""
+    """The session has no lane, or lost it for good."""
 
     session_id: int
     reason: str
@@ -126,6 +131,7 @@ class Lane:
     state: LaneState = LaneState.STARTING
     task_counts: dict[int, int] = field(default_factory=dict)
     empty_s: float = 0.0
+    deaths_s: tuple[float, ...] = ()
 
     @property
     def load(self) -> tuple[int, int]:
@@ -165,11 +171,9 @@ class LanePlaces:
                 self.lanes[lane_id].state = LaneState.OPEN
                 self.lanes[lane_id].empty_s = now_s
             case LaneRefused(lane_id, reason):
-                self.refusals[self.lanes.pop(lane_id).port] = reason
+                self._give_port_up(self.lanes.pop(lane_id), reason, actions)
             case LaneDied(lane_id, reason):
-                gone = self.lanes.pop(lane_id)
-                self.refusals[gone.port] = reason
-                actions += [FailSession(session_id, reason) for session_id in gone.task_counts]
+                self._on_lane_died(self.lanes.pop(lane_id), reason, now_s, actions)
             case TimePassed():
                 pass
             case _ as unreachable:
@@ -199,6 +203,21 @@ class LanePlaces:
             raise IllegalMoveError(f"a session is in two places: {placed}, waiting {list(self._waiting)}")
         if self._waiting and not any(lane.state is LaneState.STARTING for lane in self.lanes.values()):
             raise IllegalMoveError(f"sessions {list(self._waiting)} wait for no lane")
+
+    def _on_lane_died(self, gone: Lane, reason: str, now_s: float, actions: list[Action]) -> None:
+        deaths_s = (*(death_s for death_s in gone.deaths_s if now_s - death_s < DEATHS_S), now_s)
+        if len(deaths_s) > MAX_DEATHS:
+            self._give_port_up(gone, f"{reason}, for the {len(deaths_s)}th time in a minute", actions)
+            return
+        self._last_id += 1
+        self.lanes[self._last_id] = Lane(
+            self._last_id, gone.port, task_counts=gone.task_counts, deaths_s=deaths_s
+        )
+        actions.append(OpenLane(self._last_id, gone.port, tuple(gone.task_counts)))
+
+    def _give_port_up(self, gone: Lane, reason: str, actions: list[Action]) -> None:
+        self.refusals[gone.port] = reason
+        actions += [FailSession(session_id, reason) for session_id in gone.task_counts]
 
     def _on_session_left(self, session_id: int, now_s: float) -> None:
         self._waiting.pop(session_id, None)

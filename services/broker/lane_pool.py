@@ -112,24 +112,33 @@ class LanePool:
 
     def _perform(self, action: core.Action) -> None:
         match action:
-            case core.OpenLane(lane_id, port):
-                self._processes[lane_id] = LaneProcess(
+            case core.OpenLane(lane_id, port, session_ids):
+                process = self._processes[lane_id] = LaneProcess(
                     self._settings,
                     port,
                     on_counts=self._on_counts,
                     on_death=lambda reason: self._on_death(lane_id, reason),
                 )
+                for session_id in session_ids:  # read by the lane before it listens
+                    process.send(self._opening(session_id))
                 self._spawn(self._open(lane_id))
             case core.CloseLane(lane_id):
                 process = self._processes.pop(lane_id)
                 log.info("lane_closed port=%d pid=%d", process.port, process.pid)
                 self._spawn(process.stop())
-            case core.PlaceSession(session_id, _):
+            case core.PlaceSession(session_id, lane_id):
+                self._processes[lane_id].send(self._opening(session_id))
                 self._on_placed(session_id)
             case core.FailSession(session_id, reason):
                 self._on_failed(session_id, reason)
             case _ as unreachable:
                 assert_never(unreachable)
+
+    def _opening(self, session_id: int) -> lane_pb2.ControlMessage:
+        max_attempts = self._settings.max_attempts
+        return lane_pb2.ControlMessage(
+            open=lane_pb2.OpenLaneSession(session_id=session_id, max_attempts=max_attempts)
+        )
 
     async def _open(self, lane_id: int) -> None:
         process = self._processes[lane_id]

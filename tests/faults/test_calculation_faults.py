@@ -48,6 +48,22 @@ def test_killed_worker_costs_an_attempt_not_the_job(cluster: Cluster, slow: Path
     cluster.wait_until_quiet()
 
 
+def test_killed_lane_costs_the_job_nothing(cluster: Cluster, slow: Path) -> None:
+    """Another lane learns from driver and workers what there was; what they ran is not run again."""
+    running = cluster.start("run", slow)
+    running.wait_for(WORKING)
+    status = cluster.json("status")
+    (session,) = status["sessions"]
+    (victim,) = [lane for lane in status["lanes"] if lane["port"] == session["lane_port"]]
+
+    os.kill(victim["pid"], signal.SIGKILL)
+    code, output = running.finish()
+
+    assert code == 0, output
+    assert cluster.job()["state"] == "complete"
+    cluster.wait_until_quiet()
+
+
 def test_task_that_kills_its_workers_fails_with_reasons(cluster: Cluster, tmp_path: Path) -> None:
     """After three workers the task is given up, and the error names it, the node and the signal."""
     code, output = run_starmap(cluster, tmp_path, "end_worker", signal.SIGSEGV.value)

@@ -45,20 +45,10 @@ def kill(cluster: Cluster, victim: str) -> None:
     if victim == "template":
         os.kill(cluster.template(), signal.SIGKILL)
         return
-    service = "broker" if victim == "lane" else victim
-    record = run_records.read_record(config.load_settings(cluster.state_dir, cluster.environ), service)
+    record = run_records.read_record(config.load_settings(cluster.state_dir, cluster.environ), victim)
     assert record is not None
-    pid = lane_at_work(cluster) if victim == "lane" else record.pid
-    os.kill(pid, signal.SIGKILL)
-    wait_for_end(pid)
-
-
-def lane_at_work(cluster: Cluster) -> int:
-    """Process id of the lane that has a session."""
-    (lane,) = (lane for lane in cluster.json("status")["lanes"] if lane["session_count"])
-    pid = lane["pid"]
-    assert isinstance(pid, int)
-    return pid
+    os.kill(record.pid, signal.SIGKILL)
+    wait_for_end(record.pid)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +56,6 @@ def lane_at_work(cluster: Cluster) -> int:
     [
         ("template", "ended before its calculation did"),
         ("agent", "ended before its calculation did"),
-        ("lane", "the lane on port"),
         ("broker", "the broker at"),
     ],
 )

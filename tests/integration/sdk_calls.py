@@ -72,6 +72,12 @@ def append(items: list[int]) -> list[int]:
     return items
 
 
+def take_a_moment(number: int) -> int:
+    """Gives back its argument, after a while."""
+    time.sleep(0.002)
+    return number
+
+
 def double_array(array: Any) -> Any:
     """Changes a large argument in place, and returns it."""
     array *= 2

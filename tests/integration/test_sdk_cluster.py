@@ -17,6 +17,7 @@ from types import ModuleType
 import pytest
 
 from quakegrid import Cluster, LocalCluster, agents, config, driver_client, errors, local_services, testing
+from quakegrid.fleet import BrokerClient
 from quakegrid.sdk import cluster as cluster_module
 from quakegrid.sdk import executor as executor_module
 from tests.integration import sdk_calls
@@ -221,3 +222,22 @@ def test_documented_example_runs(number: int, tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == re.findall(r"# prints (.*)", block)
+
+
+def test_lanes_that_are_killed_cost_no_call() -> None:
+    """Every call is done, and counted once, though its lane dies again and again."""
+    count = 3000
+    with LocalCluster(cores=2) as cluster, cluster.executor() as executor:
+        futures = [executor.submit(sdk_calls.take_a_moment, number) for number in range(count)]
+        for number in (count // 10, count // 2):
+            futures[number].result()
+            for pid in lane_pids(cluster):
+                os.kill(pid, signal.SIGKILL)
+
+        assert sum(future.result() for future in futures) == sum(range(count))
+
+
+def lane_pids(cluster: LocalCluster) -> list[int]:
+    """Processes of the cluster's lanes."""
+    with BrokerClient(cluster.settings) as broker:
+        return [lane.pid for lane in broker.status().lanes if lane.pid]

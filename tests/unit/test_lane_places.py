@@ -97,18 +97,39 @@ def test_without_any_port_sessions_fail_and_the_next_one_tries_again() -> None:
     assert again == [core.OpenLane(2, 1)]
 
 
-def test_dead_lane_fails_its_sessions_only_and_another_takes_its_place() -> None:
-    """On another port, if there is one."""
+def test_dead_lane_is_started_again_with_its_sessions() -> None:
+    """On the port where their peers look for it; the other sessions hear nothing."""
     places = opened()
     places.handle(core.SessionArrived(7), 0.0)
     places.handle(core.LaneOpened(2), 0.0)
     places.handle(core.SessionArrived(8), 0.0)
-    places.handle(core.LaneOpened(3), 0.0)
-    places.handle(core.SessionArrived(9), 0.0)
+    port = places.lanes[1].port
 
     actions = places.handle(core.LaneDied(1, "it died"), 0.0)
+    lane = places.lane_of(7)
 
-    assert actions == [core.FailSession(7, "it died"), core.OpenLane(4, 4)]
+    assert actions[0] == core.OpenLane(4, port, (7,))
+    assert lane is not None
+    assert (lane.lane_id, lane.port) == (4, port)
+
+
+def test_lane_that_dies_again_and_again_fails_its_sessions() -> None:
+    """Its port is left alone then."""
+    places = opened()
+    places.handle(core.SessionArrived(7), 0.0)
+    port = places.lanes[1].port
+    for death in range(core.MAX_DEATHS):
+        lane = places.lane_of(7)
+        assert lane is not None
+        places.handle(core.LaneOpened(lane.lane_id), float(death))
+        places.handle(core.LaneDied(lane.lane_id, "it died"), float(death))
+    lane = places.lane_of(7)
+    assert lane is not None
+
+    actions = places.handle(core.LaneDied(lane.lane_id, "it died"), 10.0)
+
+    assert actions[0] == core.FailSession(7, "it died, for the 4th time in a minute")
+    assert port in places.refusals
 
 
 class PlacesMachine(RuleBasedStateMachine):
@@ -127,9 +148,10 @@ class PlacesMachine(RuleBasedStateMachine):
         """Hand over an event and obey."""
         for action in self.places.handle(event, self.now_s):
             match action:
-                case core.OpenLane(lane_id, _):
+                case core.OpenLane(lane_id, _, session_ids):
                     assert lane_id not in self.lanes
                     self.lanes[lane_id] = LaneState.STARTING
+                    self.sessions |= dict.fromkeys(session_ids, lane_id)
                 case core.CloseLane(lane_id):
                     assert lane_id not in self.sessions.values()
                     del self.lanes[lane_id]
