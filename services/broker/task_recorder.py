@@ -32,6 +32,10 @@ log = logging.getLogger("quakegrid.lane")
 DONE, LOST = records_pb2.ATTEMPT_END_DONE, records_pb2.ATTEMPT_END_LOST
 DROPPED = records_pb2.ATTEMPT_END_DROPPED
 
+# An attempt that ended, with a place for each column of a block, in their order. A plain tuple: one with
+# names costs as much as all the rest.
+_Entry = tuple[Any, ...]
+
 
 class Submitted(NamedTuple):
     """What the lane remembers of a submission beside its payload; shared by tasks that came together."""
@@ -56,24 +60,6 @@ class _Sent(NamedTuple):
     sent_s: float
     submitted: Submitted
     in_bytes: int
-
-
-class _Entry(NamedTuple):
-    """An attempt that ended; a place in each column of a block."""
-
-    task_id: int
-    attempt: int
-    end: records_pb2.AttemptEnd.ValueType
-    operation: str
-    worker_id: str
-    end_time_s: float
-    queued_s: float
-    held_s: float
-    duration_s: float
-    load_s: float
-    in_bytes: int
-    out_bytes: int
-    peak_memory_bytes: int
 
 
 _UNKNOWN = Submitted("", 0.0, ())
@@ -203,7 +189,7 @@ class TaskRecorder:
             return
         attempt, worker_id, sent_s, submitted, in_bytes = sent
         self._entries.append(
-            _Entry(
+            (
                 task_id,
                 attempt,
                 end,
