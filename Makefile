@@ -72,6 +72,10 @@ bench-dbserver: install ## Measure the dbserver against upstream's DbServer (som
 bench-broker: install ## Measure tasks through the lanes against multiprocessing (a minute)
 	@$(PY) benchmarks/bench_broker.py
 
+.PHONY: bench-simulation
+bench-simulation: install ## Simulate the scheduling core with thousands of cores (half a minute)
+	@$(PY) -m benchmarks.simulate_lane
+
 .PHONY: clean
 clean: ## Remove what make made
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

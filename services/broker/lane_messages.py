@@ -5,6 +5,7 @@ Raises `PeerError` for what no peer of ours sends.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from quakegrid import lane
@@ -49,15 +50,15 @@ def session_of(event: core.OutcomeArrived | core.TaskReturned | core.WorkerJoine
 
 
 def submission(task: lane_pb2.SubmitTask, peer: Peer, payload: object) -> core.TaskSubmitted:
-    """What a driver submits."""
+    """What a driver submits; values that many tasks share are kept once, for there may be a million."""
     return core.TaskSubmitted(
         SessionId(task.session_id),
         TaskId(task.task_id),
         peer,
-        task.operation,
+        sys.intern(task.operation),
         payload,
-        task.weight or 1.0,
-        task.expected_s,
+        1.0 if task.weight in {0.0, 1.0} else task.weight,
+        task.expected_s or 0.0,
         task.max_attempts,
     )
 
