@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
@@ -29,30 +28,15 @@ from quakegrid.wire.v1 import lane_pb2
 from services.broker import lane_events as core
 from services.broker import lane_messages
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
-from services.broker.outcome_flow import OutcomeFlow
 from services.broker.payloads import Frame, Payload, Payloads, SpillError
 from services.broker.scheduler import Scheduler
+from services.broker.session_mail import Message, SessionMail
 from services.broker.task_recorder import Submitted, TaskRecorder
 
 log = logging.getLogger("quakegrid.lane")
 MESSAGES_PER_TURN = 1000
 REPORT_INTERVAL_S = 0.2
 CONTROL_BYTES = 1 << 16
-
-Message = list[zmq.Frame]
-
-
-@dataclass(slots=True)
-class _Session:
-    """What the edge keeps of a session: its driver's flow, its blobs, and what came too early."""
-
-    recorder: TaskRecorder
-    driver: Peer | None = None
-    flow: OutcomeFlow = field(default_factory=OutcomeFlow)
-    blobs: dict[bytes, Payload] = field(default_factory=dict)
-    blob_waiters: dict[bytes, list[Peer]] = field(default_factory=dict)
-    outcome_counts: dict[Peer, int] = field(default_factory=dict)
-    early: list[tuple[Peer, core.Event, Message]] = field(default_factory=list)
 
 
 class Lane:
@@ -80,7 +64,7 @@ class Lane:
         self._client_public = client_public
         self._payloads, self._records = payloads, records
         self._scheduler = Scheduler()
-        self._sessions: dict[SessionId, _Session] = {}
+        self._sessions: dict[SessionId, SessionMail] = {}
         self._changed: set[SessionId] = set()
         self._report_s = 0.0
         self._now_s = time.monotonic()  # at the beginning of this turn: near enough for records
@@ -127,15 +111,17 @@ class Lane:
         match message.WhichOneof("body"):
             case "open":
                 event = core.SessionOpened(session_id, message.open.max_attempts)
-                self._sessions[session_id] = _Session(TaskRecorder(message.open, self._records))
+                recorder = TaskRecorder(message.open, self._records)
+                self._sessions[session_id] = SessionMail(self._payloads, self._send, recorder)
             case "close":
                 event = core.SessionClosed(session_id)
             case "worker_lost":
                 lost = message.worker_lost
                 event = core.WorkerLost(session_id, WorkerId(lost.worker_id), lost.reason, lost.is_clean)
                 if session_id in self._sessions:
-                    recorder = self._sessions[session_id].recorder
-                    recorder.on_lost(event.worker_id, lost.reason, self._now_s, is_clean=lost.is_clean)
+                    self._sessions[session_id].recorder.on_lost(
+                        event.worker_id, lost.reason, self._now_s, is_clean=lost.is_clean
+                    )
             case "drain":
                 event = core.DrainAsked(session_id, WorkerId(message.drain.worker_id))
             case other:
@@ -171,11 +157,11 @@ class Lane:
             case "submit_task":
                 self._submit(peer, message.submit_task, frames[1:])
             case "received":
-                self._on_received(SessionId(message.received.session_id), message.received.byte_count)
+                self._on_received(message.received)
             case "put_blob":
-                self._put_blob(message.put_blob, frames[1])
+                self._mail(message.put_blob.session_id).put_blob(message.put_blob.blob_id, frames[1])
             case "get_blob":
-                self._get_blob(peer, message.get_blob)
+                self._mail(message.get_blob.session_id).get_blob(peer, message.get_blob.blob_id)
             case "cancel_tasks":
                 task_ids = tuple(map(TaskId, message.cancel_tasks.task_ids))
                 session_id = SessionId(message.cancel_tasks.session_id)
@@ -188,8 +174,10 @@ class Lane:
 
     def _take_from_worker(self, peer: Peer, event: core.Event, frames: Message) -> None:
         assert isinstance(event, core.OutcomeArrived | core.TaskReturned | core.WorkerJoined)
-        session = self._sessions.get(lane_messages.session_of(event))
+        session_id = lane_messages.session_of(event)
+        session = self._sessions.get(session_id)
         if session is not None:
+            self._changed.add(session_id)
             if session.driver is None:  # which tells its tasks first
                 session.early.append((peer, event, frames))
                 return
@@ -210,9 +198,7 @@ class Lane:
         session = self._sessions.get(session_id)
         if session is None:
             return
-        session.driver = peer
-        session.flow.sent_bytes = 0
-        self._send_parked(session_id, session)
+        session.join(peer)
         early, session.early = session.early, []
         for sender, event, frames in early:
             self._take_from_worker(sender, event, frames)
@@ -233,56 +219,25 @@ class Lane:
         self._changed.add(session_id)
         self._perform(self._scheduler.handle(lane_messages.submission(task, peer, payload)), [])
 
-    # --- blobs
-
-    def _put_blob(self, put: lane_pb2.PutBlob, content: zmq.Frame) -> None:
-        session = self._sessions.get(SessionId(put.session_id))
-        if session is None or put.blob_id in session.blobs:
-            return
-        session.blobs[put.blob_id] = self._payloads.keep([content], is_forced=True)
-        for peer in session.blob_waiters.pop(put.blob_id, ()):
-            self._send_blob(peer, session, put.blob_id)
-
-    def _get_blob(self, peer: Peer, get: lane_pb2.GetBlob) -> None:
-        session = self._sessions.get(SessionId(get.session_id))
+    def _mail(self, session_id: int) -> SessionMail:
+        session = self._sessions.get(SessionId(session_id))
         if session is None:
-            self._send(peer, [lane_messages.refused(f"session {get.session_id} is not open on this lane")])
-        elif get.blob_id in session.blobs:
-            self._send_blob(peer, session, get.blob_id)
-        else:  # the driver is about to put it again
-            session.blob_waiters.setdefault(get.blob_id, []).append(peer)
+            raise PeerError(f"session {session_id} is not open on this lane")
+        return session
 
-    def _send_blob(self, peer: Peer, session: _Session, blob_id: bytes) -> None:
-        self._send(peer, [lane_messages.blob(blob_id), *self._payloads.read(session.blobs[blob_id])])
-
-    # --- outcomes
+    def _on_received(self, received: lane_pb2.Received) -> None:
+        session = self._mail(received.session_id)
+        was_full = session.flow.is_full
+        session.on_received(received.byte_count)
+        if was_full and not session.flow.is_full:
+            session_id = SessionId(received.session_id)
+            self._perform(self._scheduler.handle(core.DriverFilled(session_id, is_full=False)), [])
 
     def _deliver(self, peer: Peer, lease: Lease, frames: Message) -> None:
         session = self._sessions[lease.session_id]
-        flow, byte_count = session.flow, lane.message_bytes(frames[1:])
-        if flow.is_open and self._send(peer, frames):
-            flow.sent_bytes += byte_count
-            return
-        payload = self._payloads.keep(frames[1:], is_forced=True)
-        flow.park(lease.task_id, frames[0].bytes, payload, byte_count)
-        if flow.is_full:
+        session.deliver(peer, lease, frames)
+        if session.flow.is_full:
             self._perform(self._scheduler.handle(core.DriverFilled(lease.session_id, is_full=True)), [])
-
-    def _on_received(self, session_id: SessionId, byte_count: int) -> None:
-        session = self._sessions.get(session_id)
-        if session is not None:
-            session.flow.sent_bytes -= byte_count
-            self._send_parked(session_id, session)
-
-    def _send_parked(self, session_id: SessionId, session: _Session) -> None:
-        assert session.driver is not None
-        was_full = session.flow.is_full
-        while (parked := session.flow.take()) is not None:
-            header, payload = parked
-            self._send(session.driver, [header, *self._payloads.read(payload)])
-            self._payloads.drop(payload)
-        if was_full and not session.flow.is_full:
-            self._perform(self._scheduler.handle(core.DriverFilled(session_id, is_full=False)), [])
 
     # --- what the scheduler decides
 
@@ -327,11 +282,8 @@ class Lane:
         self._payloads.drop(payload)
 
     def _forget(self, session_id: SessionId) -> None:
-        session = self._sessions.pop(session_id)
-        session.recorder.close()
+        self._sessions.pop(session_id).close()
         self._changed.discard(session_id)
-        for payload in [*session.blobs.values(), *session.flow.parked_payloads]:
-            self._payloads.drop(payload)
 
     def _send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
         try:
