@@ -12,7 +12,7 @@ export UV_SYSTEM_CERTS ?= true
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 # uv lives in an environment of its own inside .venv: `uv sync` would remove it from .venv itself.
 $(UV):
@@ -71,6 +71,12 @@ bench-dbserver: install ## Measure the dbserver against upstream's DbServer (som
 .PHONY: bench-broker
 bench-broker: install ## Measure tasks through the lanes against multiprocessing (a minute)
 	@$(PY) benchmarks/bench_broker.py
+	@$(PY) -m benchmarks.simulate_lane
+
+.PHONY: bench-neighbours
+bench-neighbours: install ## Install what bench-broker can compare with, apart from .venv's own packages
+	@$(UV) venv --quiet --allow-existing --python $(PY) $(VENV)/neighbours
+	@$(UV) pip install --quiet --python $(VENV)/neighbours -r benchmarks/neighbours.txt
 
 .PHONY: bench-simulation
 bench-simulation: install ## Simulate the scheduling core with thousands of cores (half a minute)
