@@ -16,7 +16,7 @@ from services.broker import lane_events as core
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.broker.scheduler import Scheduler
 
-# One way between lane and worker, and the lane's time for a message: measured on loopback and rounded up.
+# One way between lane and worker, and the lane's time for a message: assumed, as on a quiet local network.
 LATENCY_S = 0.0005
 MESSAGE_S = 50e-6
 # A worker looks into its mail between tasks, and when one has run for so long.

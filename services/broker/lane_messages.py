@@ -5,6 +5,7 @@ Raises `PeerError` for what no peer of ours sends.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 
@@ -50,15 +51,18 @@ def session_of(event: core.OutcomeArrived | core.TaskReturned | core.WorkerJoine
 
 
 def submission(task: lane_pb2.SubmitTask, peer: Peer, payload: object) -> core.TaskSubmitted:
-    """What a driver submits; values that many tasks share are kept once, for there may be a million."""
+    """What a driver submits; values that many tasks share are kept once, for there may be a million.
+
+    A weight that cannot be one is 1, an expectation that cannot be one is none.
+    """
     return core.TaskSubmitted(
         SessionId(task.session_id),
         TaskId(task.task_id),
         peer,
         sys.intern(task.operation),
         payload,
-        1.0 if task.weight in {0.0, 1.0} else task.weight,
-        task.expected_s or 0.0,
+        task.weight if 0 < task.weight < math.inf and task.weight != 1.0 else 1.0,
+        task.expected_s if task.expected_s > 0 else 0.0,
         task.max_attempts,
     )
 

@@ -39,16 +39,32 @@ class SpillFile:
     live_count: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a payload is in a file, and the sizes of its frames."""
+
+    file: SpillFile
+    offset: int
+    sizes: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class Payload:
-    """Frames of one message, in memory or at a place in a file; `annex` is its owner's."""
+    """Frames of one message, in memory or at a place in a file; `annex` is its owner's.
 
-    byte_count: int
-    frames: tuple[Frame, ...] = ()
+    There may be a million: a single small frame is kept as such, without a tuple around it.
+    """
+
+    frames: tuple[Frame, ...] | bytes = ()
     annex: Any = None
-    file: SpillFile | None = None
-    offset: int = 0
-    sizes: tuple[int, ...] = ()
+    place: _Place | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """Size of all frames."""
+        if self.place is not None:
+            return sum(self.place.sizes)
+        return len(self.frames) if isinstance(self.frames, bytes) else sum(map(_size, self.frames))
 
 
 @dataclass(slots=True)
@@ -88,26 +104,29 @@ class Payloads:
         kept = [
             frame.bytes if size < SMALL_BYTES else frame for frame, size in zip(frames, sizes, strict=True)
         ]
-        return Payload(byte_count, tuple(kept), annex)
+        alone = kept[0] if len(kept) == 1 else None
+        return Payload(alone if type(alone) is bytes else tuple(kept), annex)
 
     def read(self, payload: Payload) -> Sequence[Frame]:
         """The frames of a payload, which stays."""
-        if payload.file is None:
-            return payload.frames
-        rest = memoryview(_read(payload.file.file.fileno(), payload.byte_count, payload.offset))
+        place = payload.place
+        if place is None:
+            return (payload.frames,) if isinstance(payload.frames, bytes) else payload.frames
+        rest = memoryview(_read(place.file.file.fileno(), payload.byte_count, place.offset))
         frames = []
-        for size in payload.sizes:
+        for size in place.sizes:
             frames.append(rest[:size])
             rest = rest[size:]
         return frames
 
     def drop(self, payload: Payload) -> None:
         """Forget a payload."""
-        file = payload.file
-        if file is None:
+        place = payload.place
+        if place is None:
             self.memory_bytes -= payload.byte_count
             return
         self.disk_bytes -= payload.byte_count
+        file = place.file
         file.live_count -= 1
         if file.live_count == 0:
             if file is self._current:
@@ -131,7 +150,7 @@ class Payloads:
         file.byte_count += byte_count
         file.live_count += 1
         self.disk_bytes += byte_count
-        return Payload(byte_count, (), annex, file, offset, tuple(sizes))
+        return Payload((), annex, _Place(file, offset, tuple(sizes)))
 
     def _explain(self, exc: OSError) -> str:
         where = self.directory or tempfile.gettempdir()
@@ -140,6 +159,10 @@ class Payloads:
             f"and could not write to {where}: {exc.strerror or exc}; free some space there or let "
             "[directory] custom_tmp in openquake.cfg name another folder"
         )
+
+
+def _size(frame: Frame) -> int:
+    return lane.frame_bytes(frame) if isinstance(frame, zmq.Frame) else len(frame)
 
 
 def _write(fd: int, buffers: list[memoryview], offset: int) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import zmq
 
+from quakegrid.wire.v1 import lane_pb2
+from services.broker import lane_events, lane_messages
 from services.broker import payloads as subject
+from services.broker.lane_events import Peer, SessionId
 from services.broker.payloads import Payload, Payloads, SpillError
+from services.broker.scheduler import Scheduler
 
 
 def frames(*contents: bytes) -> list[zmq.Frame]:
@@ -78,3 +83,22 @@ def test_full_disk_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch:
 
     assert content(store, forced) == [b"more than ten bytes"]
     assert store.disk_bytes == 0
+
+
+def test_queued_tasks_cost_little_beside_their_payloads() -> None:
+    """A million small tasks may wait: less than 300 bytes each, whatever the queue's length."""
+    count, size = 20_000, 40
+    scheduler, store = Scheduler(), Payloads(1 << 30)
+    scheduler.handle(lane_events.SessionOpened(SessionId(7), 3))
+    annex = object()
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            task = lane_pb2.SubmitTask(session_id=7, task_id=number + 1, weight=1.0, operation="op")
+            payload = store.keep(frames(b"x" * size), annex)
+            scheduler.handle(lane_messages.submission(task, Peer(b"driver"), payload))
+        cost_bytes = tracemalloc.get_traced_memory()[0] / count - size
+    finally:
+        tracemalloc.stop()
+
+    assert cost_bytes < 300
