@@ -97,7 +97,8 @@ def test_dead_lane_is_started_again_on_its_port(settings: Settings, client: flee
     with open_session(settings) as first:
         lanes = wait_for_lanes(client, "open", "open")
         with open_session(settings) as second:
-            (victim,) = (lane for lane in lanes if lane.port == settings.lane_ports[0])
+            ports = {each.session_id: each.lane_port for each in client.status().sessions}
+            (victim,) = (lane for lane in lanes if lane.port == ports[first.session_id])
 
             os.kill(victim.pid, signal.SIGKILL)
             first.wait()  # for the new lane's hello
