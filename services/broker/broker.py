@@ -260,22 +260,28 @@ class Broker:
             case _ as unreachable:
                 assert_never(unreachable)
 
-    def _opening(self, session_id: int) -> lane_pb2.OpenLaneSession:
+    def _opening(self, session_id: int) -> list[lane_pb2.ControlMessage]:
+        """What a lane is to know of a session that comes to it, for the first time or again."""
         request = self._sessions[session_id].request
-        return lane_pb2.OpenLaneSession(
+        opening = lane_pb2.OpenLaneSession(
             session_id=session_id,
             max_attempts=self._settings.max_attempts,
             job_ids=request.job_ids,
             user_name=request.user_name,
         )
+        drains = [
+            lane_pb2.DrainWorker(session_id=session_id, worker_id=worker.worker_id)
+            for worker in self._fleet.workers_of(session_id=session_id)
+            if worker.is_draining  # no lane has heard of it, or none that is left
+        ]
+        return [
+            lane_pb2.ControlMessage(open=opening),
+            *(lane_pb2.ControlMessage(drain=drain) for drain in drains),
+        ]
 
     def _on_placed(self, session_id: int) -> None:
         lane = self._lanes.lane_of(session_id)
         assert lane is not None
-        for worker in self._fleet.workers_of(session_id=session_id):
-            if worker.is_draining:  # before it had a lane to hear of it
-                drain = lane_pb2.DrainWorker(session_id=session_id, worker_id=worker.worker_id)
-                lane.send(lane_pb2.ControlMessage(drain=drain))
         admitted = broker_pb2.SessionAdmitted(
             session_id=session_id, lane_endpoint=lane.endpoint, core_count=self._fleet.core_count
         )

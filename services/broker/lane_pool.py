@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, assert_never
 
 from quakegrid.api.v1 import broker_pb2
@@ -39,12 +39,12 @@ class LanePool:
         settings: Settings,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         *,
-        opening: Callable[[int], lane_pb2.OpenLaneSession],
+        opening: Callable[[int], Sequence[lane_pb2.ControlMessage]],
         on_counts: Callable[[lane_pb2.LaneCounts], None],
         on_placed: Callable[[int], None],
         on_failed: Callable[[int, str], None],
     ) -> None:
-        self._settings, self._spawn, self._describe = settings, spawn, opening
+        self._settings, self._spawn, self._opening = settings, spawn, opening
         self._forward_counts, self._on_placed, self._on_failed = on_counts, on_placed, on_failed
         cpu_count = len(os.sched_getaffinity(0))
         limit = max(1, min(len(settings.lane_ports), cpu_count))
@@ -126,22 +126,23 @@ class LanePool:
                     on_death=lambda reason: self._on_death(lane_id, reason),
                 )
                 for session_id in session_ids:  # read by the lane before it listens
-                    process.send(self._opening(session_id))
+                    self._introduce(session_id, process)
                 self._spawn(self._open(lane_id))
             case core.CloseLane(lane_id):
                 process = self._processes.pop(lane_id)
                 log.info("lane_closed port=%d pid=%d", process.port, process.pid)
                 self._spawn(process.stop())
             case core.PlaceSession(session_id, lane_id):
-                self._processes[lane_id].send(self._opening(session_id))
+                self._introduce(session_id, self._processes[lane_id])
                 self._on_placed(session_id)
             case core.FailSession(session_id, reason):
                 self._on_failed(session_id, reason)
             case _ as unreachable:
                 assert_never(unreachable)
 
-    def _opening(self, session_id: int) -> lane_pb2.ControlMessage:
-        return lane_pb2.ControlMessage(open=self._describe(session_id))
+    def _introduce(self, session_id: int, process: LaneProcess) -> None:
+        for message in self._opening(session_id):
+            process.send(message)
 
     async def _open(self, lane_id: int) -> None:
         process = self._processes[lane_id]

@@ -274,3 +274,29 @@ def test_status_watch_redraws_on_a_terminal(settings: Settings, broker: Service)
 
     assert process.returncode == 4
     assert b"not reached yet" in seen or b"does not answer" in seen
+
+
+@pytest.mark.skipif(CPU_COUNT < 2, reason="a lane a core")
+def test_lane_that_is_started_again_hears_who_shall_end(tmp_path: Path) -> None:
+    """The core that a session gives back is not forgotten with its lane."""
+    now, later = tmp_path / "now", tmp_path / "later"
+    with (
+        LocalCluster(cores=2) as cluster,
+        fleet.BrokerClient(cluster.settings) as client,
+        cluster.executor() as greedy,
+    ):
+        calls = [greedy.submit_weighted(2.0, sdk_calls.wait_for, str(now)) for _ in range(2)]
+        calls += [greedy.submit_weighted(1.0, sdk_calls.wait_for, str(later)) for _ in range(4)]
+        statuses = client.watch_status()
+        next(status for status in statuses if [each.running_count for each in status.sessions] == [2])
+        (lane,) = (lane for lane in client.status().lanes if lane.session_count)
+        os.kill(lane.pid, signal.SIGSTOP)  # it hears of the drain and tells nobody
+        with cluster.executor() as modest:
+            wanted = modest.submit(sdk_calls.square, 3)
+            os.kill(lane.pid, signal.SIGKILL)
+            now.touch()
+
+            assert wanted.result(60) == 9
+
+        later.touch()
+        assert [call.result(60) for call in calls] == [str(now)] * 2 + [str(later)] * 4
