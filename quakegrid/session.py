@@ -75,6 +75,7 @@ class Session:
         worker_setup: pickled callable for each worker.
         is_local: no workers are wanted.
         max_workers: at most, 0 for no limit.
+        weight: its part of the cores against the weights of other sessions, 0.01 to 100.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Session:
         worker_setup: bytes,
         is_local: bool = False,
         max_workers: int = 0,
+        weight: float = 1.0,
     ) -> None:
         self._settings = settings
         self._channel = rpc.open_channel(settings.broker_address, settings.authkey)
@@ -97,6 +99,7 @@ class Session:
             worker_setup=worker_setup,
             is_local=is_local,
             max_workers=max_workers,
+            weight=weight,
         )
         self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)
         self._answers: queue.SimpleQueue[broker_pb2.OpenSessionResponse | errors.QuakeGridError] = (

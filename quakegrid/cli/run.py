@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 @click.option(
     "-p", "--param", "params", metavar="KEY=VALUE", multiple=True, help="Override a value of the file."
 )
+@click.option(
+    "--weight",
+    type=click.FloatRange(0.01, 100),
+    metavar="W",
+    help="Take W times the cores of another calculation that executes at the same time (default: 1).",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show all of the log from level INFO, not only warnings.")
 @options.output_option
 def run(
@@ -41,6 +47,7 @@ def run(
     exports: str | None,
     export_dir: Path | None,
     params: tuple[str, ...],
+    weight: float | None,
     verbose: bool,
     output: str,
 ) -> None:
@@ -49,7 +56,7 @@ def run(
     Several files are parts of one calculation, as in `oq engine --run job_haz.ini job_risk.ini`. Ctrl-C
     aborts. Ends with exit code 0 if all is well, 1 if a job failed, 4 if it was aborted.
     """
-    argv = engine_argv(job_inis, hc=hc, exports=exports, export_dir=export_dir, params=params)
+    argv = engine_argv(job_inis, hc=hc, exports=exports, export_dir=export_dir, params=params, weight=weight)
     report = execute(options.cluster_settings(), argv, verbose=verbose)
     print_report(report, output)
     click.get_current_context().exit(report.exit_code)
@@ -62,6 +69,7 @@ def engine_argv(
     exports: str | None = None,
     export_dir: Path | None = None,
     params: Sequence[str] = (),
+    weight: float | None = None,
 ) -> list[str]:
     """The engine's arguments for a run.
 
@@ -85,6 +93,8 @@ def engine_argv(
         argv += ["--param", ",".join(params)]
     if hc is not None:
         argv += ["--hc", hc]
+    if weight is not None:
+        argv += ["--weight", str(weight)]
     if export_dir is not None:
         argv += ["--export-dir", str(export_dir.expanduser().absolute())]
         exports = exports or "csv"

@@ -90,6 +90,7 @@ class DriverProcess:
         self.database = Database(self.settings, events.tell)
         self.starmaps = Starmaps(self._any_session, events.tell)
         self.session: Session | None = None
+        self.weight = 1.0
         self._calm = threading.Event()
 
     def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:
@@ -176,6 +177,7 @@ class DriverProcess:
             user_name=getpass.getuser(),
             worker_setup=pickle.dumps(setup),
             is_local=parallel.oq_distribute() != "zmq",
+            weight=self.weight,
         )
 
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
@@ -289,11 +291,13 @@ def _parse_run(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--export-dir")
     parser.add_argument("--param", "-p", default="")
     parser.add_argument("--log-level", default="info")
+    parser.add_argument("--weight", type=float, default=1.0)
     return parser.parse_args(argv)
 
 
 def _run(argv: Sequence[str], driver: DriverProcess) -> int:
     args = _parse_run(argv)
+    driver.weight = args.weight
     try:
         _calculate(args, driver)
     except KeyboardInterrupt as exc:

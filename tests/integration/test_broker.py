@@ -55,9 +55,9 @@ def client(broker: Service) -> Iterator[fleet.BrokerClient]:
 
 
 @contextlib.contextmanager
-def open_session(settings: Settings) -> Iterator[Session]:
+def open_session(settings: Settings, weight: float = 1.0) -> Iterator[Session]:
     """A session that has its turn."""
-    session = Session(settings, (), user_name="ann", worker_setup=b"")
+    session = Session(settings, (), user_name="ann", worker_setup=b"", weight=weight)
     try:
         session.wait_for_turn(lambda _ahead: None)
         yield session
@@ -157,9 +157,9 @@ def test_watch_tells_now_and_at_each_change_until_the_broker_stops(
     watch = client.watch_status()
 
     assert next(watch).sessions == ()
-    with open_session(settings):
+    with open_session(settings, weight=2.5):
         status = next(status for status in watch if status.sessions)
-        assert [session.user_name for session in status.sessions] == ["ann"]
+        assert [(session.user_name, session.weight) for session in status.sessions] == [("ann", 2.5)]
         assert [node.is_up for node in status.nodes] == [False]
     assert next(status for status in watch if not status.sessions).totals.session_count == 1
     assert broker.stop() == 0

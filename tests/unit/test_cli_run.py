@@ -61,6 +61,20 @@ def test_arguments_become_the_engines(job_ini: str) -> None:
     assert argv == ["engine", "--run", job_ini, "--param", "a=1,b=x=y", "--hc", "-1", "--exports", "csv"]
 
 
+def test_weight_goes_to_the_driver(job_ini: str) -> None:
+    """It asks the broker for so many times the cores of others."""
+    assert run.engine_argv([job_ini], weight=2.5)[-2:] == ["--weight", "2.5"]
+
+
+@pytest.mark.parametrize("weight", ["0", "-1", "1e3", "much"])
+def test_wrong_weight_is_refused(
+    invoke: Callable[..., int], job_ini: str, weight: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what is allowed."""
+    assert invoke([job_ini, "--weight", weight]) == 2
+    assert "--weight" in capsys.readouterr().err
+
+
 def test_export_dir_is_absolute_and_implies_csv(job_ini: str) -> None:
     """The driver works in another process: a relative folder would be ambiguous."""
     argv = run.engine_argv([job_ini], export_dir=Path("out"))
