@@ -76,6 +76,7 @@ class Session:
         is_local: no workers are wanted.
         max_workers: at most, 0 for no limit.
         weight: its part of the cores against the weights of other sessions, 0.01 to 100.
+        engine_version: the engine that its workers must find on their nodes; empty if they need none.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Session:
         is_local: bool = False,
         max_workers: int = 0,
         weight: float = 1.0,
+        engine_version: str = "",
     ) -> None:
         self._settings = settings
         self._channel = rpc.open_channel(settings.broker_address, settings.authkey)
@@ -100,6 +102,7 @@ class Session:
             is_local=is_local,
             max_workers=max_workers,
             weight=weight,
+            engine_version=engine_version,
         )
         self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)
         self._answers: queue.SimpleQueue[broker_pb2.OpenSessionResponse | errors.QuakeGridError] = (

@@ -178,6 +178,7 @@ class DriverProcess:
             worker_setup=pickle.dumps(setup),
             is_local=parallel.oq_distribute() != "zmq",
             weight=self.weight,
+            engine_version=engine_version.check_engine(),
         )
 
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:

@@ -126,6 +126,7 @@ class Broker:
                 request.max_workers,
                 session.weight,
                 tuple(workers) if is_resumed else None,
+                request.engine_version,
             )
         )
         if is_resumed:
@@ -189,7 +190,11 @@ class Broker:
         self._reported[host] = reported
         present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
         state = status.template_state
-        self._handle(core.NodeReported(host, status.node, status.core_count, state, present, reported))
+        self._handle(
+            core.NodeReported(
+                host, status.node, status.core_count, state, present, reported, status.engine_version
+            )
+        )
         if self._fleet.core_count:
             self._node_up.set()
 

@@ -37,66 +37,10 @@ from services.broker.fleet_events import (
     WorkersRefused,
     WorkersStarted,
 )
+from services.broker.fleet_members import Node, Session, Worker
 
 # How long a session keeps its cores when there are fewer cores than sessions that have tasks.
 TURN_S = 30
-
-
-@dataclass(slots=True)
-class Node:
-    """A machine of `host_cores`; `core_count` is what we may use of it now, 0 while it is not up."""
-
-    host: str
-    limit: int
-    name: str = ""
-    core_count: int = 0
-    state: str = "not reached yet"
-    is_refusing: bool = False
-
-
-@dataclass(slots=True)
-class Session:
-    """One driver's jobs; `failure_count` counts worker deaths since the last task was done.
-
-    `task_count` is None until the session has had a task: it may want every core. `peak_counts` are the
-    largest counts of the second before and of this one: a session that has none for a moment keeps its
-    cores. `served` grows with each turn on a core, less for a heavy session; `was_served` tells of the last.
-    """
-
-    session_id: int
-    job_ids: tuple[int, ...]
-    is_local: bool
-    max_workers: int = 0
-    weight: float = 1.0
-    is_admitted: bool = False
-    failure_count: int = 0
-    task_count: int | None = None
-    peak_counts: tuple[int, int] = (0, 0)
-    busy_worker_ids: frozenset[str] = frozenset()
-    served: float = 0.0
-    was_served: bool = False
-    is_resumed: bool = False
-
-    def wanted_count(self, core_count: int) -> int:
-        """Cores that it has tasks for now."""
-        count = core_count if self.task_count is None else min(self.task_count, core_count)
-        return min(count, self.max_workers or count)
-
-    def claim(self, core_count: int) -> shares.Claim:
-        """What it may have, judged by its last two seconds."""
-        count = core_count if self.task_count is None else min(max(self.peak_counts), core_count)
-        return shares.Claim(min(count, self.max_workers or count), self.weight, self.served)
-
-
-@dataclass(slots=True)
-class Worker:
-    """A core in use: whose it is and where."""
-
-    worker_id: str
-    session_id: int
-    host: str
-    is_started: bool = False
-    is_draining: bool = False
 
 
 @dataclass(slots=True)
@@ -235,6 +179,7 @@ class Fleet:
     def _on_node_reported(self, event: NodeReported, actions: list[Action]) -> None:
         node = self.nodes[event.host]
         node.name, node.state, node.is_refusing = event.node, event.state, False
+        node.engine_version = event.engine_version
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
         node.core_count = limit if event.state.startswith("warm") else 0
         for worker_id, session_id in event.workers:
@@ -272,6 +217,7 @@ class Fleet:
             served=served,
             is_admitted=event.resumed is not None,
             is_resumed=event.resumed is not None,
+            engine_version=event.engine_version,
         )
         for worker_id, host in event.resumed or ():
             self._adopt(worker_id, event.session_id, host)
@@ -332,6 +278,7 @@ class Fleet:
         sessions = sorted(
             self._placed(), key=lambda session: (session.was_served, -len(staying[session.session_id]))
         )
+        self._check_engines(sessions, actions)
         targets = shares.divide(core_count, [session.claim(core_count) for session in sessions])
         lacks: list[tuple[Session, int]] = []
         spares: list[list[Worker]] = []
@@ -344,12 +291,25 @@ class Fleet:
         _drain(sum(count for _, count in lacks) - room, spares, actions)
         self._start(lacks, actions)
 
+    def _check_engines(self, sessions: Sequence[Session], actions: list[Action]) -> None:
+        """Fail sessions that no node can work for, when all nodes are up."""
+        if not all(node.core_count for node in self.nodes.values()):
+            return
+        engines = ", ".join(
+            f"{each.name} has {each.engine_version or 'none'}" for each in self.nodes.values()
+        )
+        for session in sessions:
+            if not session.is_refused and not any(map(session.fits, self.nodes.values())):
+                session.is_refused = True
+                reason = f"no node has openquake.engine {session.engine_version}: {engines}"
+                actions.append(FailSession(session.session_id, reason))
+
     def _start(self, lacks: Sequence[tuple[Session, int]], actions: list[Action]) -> None:
         taken = Counter(worker.host for worker in self.workers.values())
         nodes = [node for node in self.nodes.values() if not node.is_refusing]
         for session, wanted in lacks:
             missing = wanted
-            for node in nodes if missing else ():
+            for node in filter(session.fits, nodes) if missing else ():
                 count = min(missing, node.core_count - taken[node.host])
                 if count > 0:
                     names = tuple(self._new_worker(session.session_id, node.host) for _ in range(count))

@@ -24,6 +24,7 @@ class NodeReported:
     state: str
     present: frozenset[str] | None = None
     workers: tuple[tuple[str, int], ...] = ()
+    engine_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class SessionRequested:
     max_workers: int = 0
     weight: float = 1.0
     resumed: tuple[tuple[str, str], ...] | None = None
+    engine_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

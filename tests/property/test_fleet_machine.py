@@ -94,9 +94,10 @@ class FleetMachine(RuleBasedStateMachine):
     def restart_agent(self, host: str) -> None:
         """An agent is back with none of the workers that it had; what was being started is refused."""
         mine = [each for each, seat in self.seats.items() if seat == host]
-        self.play(fleet.WorkersRefused(tuple(each for each in mine if each in self.starting)))
+        refused = tuple(each for each in mine if each in self.starting)
         for worker_id in mine:
             self.forget(worker_id)
+        self.play(fleet.WorkersRefused(refused))
         self.up.add(host)
         self.play(fleet.NodeReported(host, host, CORES[host], "warm", frozenset()))
 

@@ -367,3 +367,31 @@ def test_resumed_session_needs_no_turn() -> None:
     assert core.sessions[8].is_admitted
     assert queued == [fleet.Queue(9, (1, 2))]
     core.check()
+
+
+def test_workers_of_a_calculation_start_where_its_engine_is() -> None:
+    """A node without the engine, or with another one, is left out; other sessions may use it."""
+    core = Fleet([HostCores(name, -1) for name in "abc"], 0, "run")
+    for name, version in (("a", "3.26.2"), ("b", ""), ("c", "3.25.0")):
+        core.handle(fleet.NodeReported(name, name, 2, "warm", engine_version=version))
+
+    calculation = core.handle(fleet.SessionRequested(1, (10,), engine_version="3.26.2"))
+    functions = core.handle(fleet.SessionRequested(2, ()))
+
+    assert starts(calculation) == {"a": 2}
+    assert starts(functions) == {"b": 2, "c": 1}
+
+
+def test_calculation_without_a_node_that_has_its_engine_fails_with_all_versions() -> None:
+    """Once every node is up, and once only."""
+    core = Fleet([HostCores("a", -1), HostCores("b", -1)], 0, "run")
+    core.handle(fleet.NodeReported("a", "a", 2, "warm", engine_version="3.25.0"))
+    waiting = core.handle(fleet.SessionRequested(1, (10,), engine_version="3.26.2"))
+
+    failed = core.handle(fleet.NodeReported("b", "b", 2, "warm, without the engine"))
+    again = core.handle(fleet.SecondPassed())
+
+    reason = "no node has openquake.engine 3.26.2: a has 3.25.0, b has none"
+    assert fleet.FailSession(1, reason) not in waiting
+    assert failed == [fleet.FailSession(1, reason)]
+    assert again == []

@@ -33,6 +33,7 @@ class OpenSessionRequest(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     RESUMED_SESSION_ID_FIELD_NUMBER: _builtins.int
     LANE_PORT_FIELD_NUMBER: _builtins.int
+    ENGINE_VERSION_FIELD_NUMBER: _builtins.int
     user_name: _builtins.str
     host: _builtins.str
     """Node and process id of the driver."""
@@ -50,6 +51,8 @@ class OpenSessionRequest(_message.Message):
     port, without another turn in the queue. 0 for a new session.
     """
     lane_port: _builtins.int
+    engine_version: _builtins.str
+    """The engine that its workers must have, such as "3.26.2"; empty if they need none."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Jobs of the database that this driver will run, in order; empty for work without a job."""
@@ -67,10 +70,11 @@ class OpenSessionRequest(_message.Message):
         weight: _builtins.float = ...,
         resumed_session_id: _builtins.int = ...,
         lane_port: _builtins.int = ...,
+        engine_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "lane_port", b"lane_port", "max_workers", b"max_workers", "pid", b"pid", "resumed_session_id", b"resumed_session_id", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_version", b"engine_version", "host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "lane_port", b"lane_port", "max_workers", b"max_workers", "pid", b"pid", "resumed_session_id", b"resumed_session_id", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
