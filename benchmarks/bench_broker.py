@@ -19,13 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zmq
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from figures import Figure, report
-from neighbours import NEIGHBOURS
-from tiny_tasks import empty, large
+from neighbours import ARGUMENT_BYTES, ARGUMENT_COUNT, MEASURES
+from tiny_tasks import empty, first, large
 
 from quakegrid import ClusterExecutor, LocalCluster, lane, security, testing
 
@@ -39,6 +40,7 @@ MICRO = 1e6
 NEIGHBOUR_PYTHON = Path(__file__).parents[1] / ".venv/neighbours/bin/python"
 NEIGHBOUR_TIMEOUT_S = 120.0
 AT_LEAST = {"Dask": 20.0, "Ray": 20.0}
+ARGUMENT_AT_LEAST = {"Ray": 1.0}
 
 
 def say(text: str) -> None:
@@ -79,21 +81,40 @@ def neighbours() -> Iterator[tuple[str, float]]:
     """Others, as far as they are installed: name, time an empty task."""
     with ProcessPoolExecutor(WORKERS) as executor:
         yield "ProcessPoolExecutor", executor_us(executor, FEW // 2, 2)
-    for name in NEIGHBOURS:
+    yield from installed("empty")
+
+
+def installed(measure: str) -> Iterator[tuple[str, float]]:
+    """One measure of the neighbours that are installed: name, time a task."""
+    for name in MEASURES[measure]:
         try:
             done = subprocess.run(
-                [NEIGHBOUR_PYTHON, Path(__file__).with_name("neighbours.py"), name],
+                [NEIGHBOUR_PYTHON, Path(__file__).with_name("neighbours.py"), measure, name],
                 capture_output=True,
                 timeout=NEIGHBOUR_TIMEOUT_S,
                 check=True,
                 text=True,
             )
-            yield name, json.loads(done.stdout.splitlines()[-1])["empty_us"]
+            yield name, json.loads(done.stdout.splitlines()[-1])["us"]
         except subprocess.TimeoutExpired:
             say(f"left out: {name}: not done in {NEIGHBOUR_TIMEOUT_S:g} s")
         except (OSError, subprocess.SubprocessError, IndexError, ValueError) as exc:
             lines = (getattr(exc, "stderr", None) or str(exc)).strip().splitlines()
             say(f"left out: {name}: {lines[-1] if lines else exc} (`make bench-neighbours` installs it)")
+
+
+def argument_us(executor: Any, rounds: int = ROUNDS) -> float:
+    """One large array to many tasks, a fresh one each round; time a task."""
+    executor.submit(first, np.zeros(1)).result()
+    arrays = [np.full(ARGUMENT_BYTES // 8, float(seed)) for seed in range(rounds)]
+
+    def run() -> float:
+        array = arrays.pop()
+        start_s = time.perf_counter()
+        assert list(executor.map(first, [array] * ARGUMENT_COUNT)) == [array[0]] * ARGUMENT_COUNT
+        return (time.perf_counter() - start_s) / ARGUMENT_COUNT * MICRO
+
+    return best(run, rounds)
 
 
 # --- the bare echo: client, router and worker with nothing but sockets between them
@@ -206,7 +227,9 @@ def main() -> int:
     """Measure everything; the exit code is 1 when a figure is short of its target."""
     say("the standard library's pools ...")  # they fork: before this process has threads
     pool = pool_us()
-    others = list(neighbours())
+    others, arguments = list(neighbours()), list(installed("argument"))
+    with ProcessPoolExecutor(WORKERS) as processes:
+        arguments.append(("ProcessPoolExecutor", argument_us(processes, 1)))
     say("the bare echo ...")
     echo_us, echo_bandwidth = float("inf"), 0.0
     for _ in range(ROUNDS):  # afresh: it depends on the cores where the kernel puts its processes
@@ -219,6 +242,8 @@ def main() -> int:
         round_trip = best(lambda: median_us(lambda: executor.submit(empty).result()))
     with LocalCluster(WORKERS) as cluster, cluster.executor(max_workers=1) as executor:
         bandwidth = executor_mib_s(executor)
+    with LocalCluster(WORKERS) as cluster, cluster.executor() as executor:
+        argument = argument_us(executor)
     figures = [
         Figure("empty task, QuakeGrid", few, "us"),
         Figure("empty task, Pool.apply_async", pool, "us"),
@@ -235,6 +260,13 @@ def main() -> int:
         Figure("16 MiB results, bare echo", echo_bandwidth, "MiB/s"),
         Figure("16 MiB results, QuakeGrid", bandwidth, "MiB/s"),
         Figure("bandwidth by bare echo's", bandwidth / echo_bandwidth, "x", at_least=0.7),
+        Figure("16 MiB argument, QuakeGrid", argument, "us"),
+        *(Figure(f"16 MiB argument, {name}", value, "us") for name, value in arguments),
+        *(
+            Figure(f"16 MiB argument, faster than {name}", value / argument, "x", at_least=at_least)
+            for name, value in arguments
+            for at_least in (ARGUMENT_AT_LEAST.get(name),)
+        ),
     ]
     return report(figures)
 

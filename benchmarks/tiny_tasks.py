@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def empty() -> None:
     """Do nothing."""
@@ -10,3 +12,8 @@ def empty() -> None:
 def large(size: int) -> bytes:
     """Return as many bytes."""
     return b"x" * size
+
+
+def first(array: Any) -> float:
+    """Look at the first number."""
+    return float(array[0])
