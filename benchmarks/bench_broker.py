@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from figures import Figure, report
 from neighbours import ARGUMENT_BYTES, ARGUMENT_COUNT, MEASURES
 from tiny_tasks import empty, first, large
+from two_jobs import tiny_share
 
 from quakegrid import ClusterExecutor, LocalCluster, lane, security, testing
 
@@ -244,6 +245,8 @@ def main() -> int:
         bandwidth = executor_mib_s(executor)
     with LocalCluster(WORKERS) as cluster, cluster.executor() as executor:
         argument = argument_us(executor)
+    say("two jobs at once ...")
+    share = tiny_share(WORKERS)
     figures = [
         Figure("empty task, QuakeGrid", few, "us"),
         Figure("empty task, Pool.apply_async", pool, "us"),
@@ -267,6 +270,8 @@ def main() -> int:
             for name, value in arguments
             for at_least in (ARGUMENT_AT_LEAST.get(name),)
         ),
+        Figure("two jobs, core time of the tiny one's", share.cores, "", at_least=0.475, at_most=0.525),
+        Figure("two jobs, task time of the tiny one's", share.tasks, ""),
     ]
     return report(figures)
 

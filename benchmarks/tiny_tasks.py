@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 
@@ -17,3 +18,10 @@ def large(size: int) -> bytes:
 def first(array: Any) -> float:
     """Look at the first number."""
     return float(array[0])
+
+
+def spin(duration_s: float) -> None:
+    """Keep a core busy so long."""
+    end_s = time.perf_counter() + duration_s
+    while time.perf_counter() < end_s:
+        pass
