@@ -28,7 +28,8 @@ class Figure:
 
     def __str__(self) -> str:
         bounds = ((">=", self.at_least), ("<=", self.at_most))
-        target = ", ".join(f"{sign} {bound:g} {self.unit}" for sign, bound in bounds if bound is not None)
+        given = (f"{sign} {bound:g} {self.unit}".rstrip() for sign, bound in bounds if bound is not None)
+        target = ", ".join(given)
         verdict = ("short" if self.is_short else "ok") if target else "-"
         return f"{self.name:<42} {self.value:>9.3g} {self.unit:<3} {target or '-':<12} {verdict}"
 

@@ -6,9 +6,13 @@ Called by `bench_broker.py`, in a process of its own for each measure; imports n
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 WORKERS, ROUNDS = 2, 2
@@ -73,6 +77,50 @@ def ray_us() -> float:
     return best_us(lambda: ray.get([remote.remote() for _ in range(5000)]), 5000)
 
 
+def ipyparallel_us() -> float:
+    """Its balanced view, two engines."""
+    import ipyparallel
+
+    with ipyparallel.Cluster(n=WORKERS, log_level=logging.ERROR) as client:
+        view = client.load_balanced_view()
+        return best_us(
+            lambda: [result.get() for result in [view.apply_async(empty) for _ in range(500)]], 500
+        )
+
+
+def parsl_us() -> float:
+    """Its high-throughput executor, which starts scripts of its own by their names."""
+    import parsl
+    from parsl.executors import HighThroughputExecutor
+    from parsl.providers import LocalProvider
+
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with tempfile.TemporaryDirectory(prefix="quakegrid-bench-") as directory:
+        executor = HighThroughputExecutor(
+            address="127.0.0.1",
+            max_workers_per_node=WORKERS,
+            provider=LocalProvider(init_blocks=1, max_blocks=1),
+        )
+        config = parsl.Config(executors=[executor], run_dir=directory, usage_tracking=0)
+        with parsl.load(config):
+            app = parsl.python_app(empty)
+            return best_us(lambda: [future.result() for future in [app() for _ in range(1000)]], 1000)
+
+
+def scaler_us() -> float:
+    """OpenGRIS Scaler with its own scheduler on this machine."""
+    import scaler
+
+    cluster = scaler.SchedulerClusterCombo(n_workers=WORKERS)
+    try:
+        with scaler.Client(address=cluster.get_address()) as client:
+            return best_us(
+                lambda: [future.result() for future in [client.submit(empty) for _ in range(1000)]], 1000
+            )
+    finally:
+        cluster.shutdown()
+
+
 def ray_argument_us() -> float:
     """One large array to many tasks: put into the object store once, fresh each round."""
     import numpy as np
@@ -89,7 +137,14 @@ def ray_argument_us() -> float:
     return best_us(run, ARGUMENT_COUNT)
 
 
-EMPTY = {"loky": loky_us, "Dask": dask_us, "Ray": ray_us}
+EMPTY = {
+    "loky": loky_us,
+    "Dask": dask_us,
+    "Ray": ray_us,
+    "ipyparallel": ipyparallel_us,
+    "Parsl": parsl_us,
+    "Scaler": scaler_us,
+}
 ARGUMENT = {"Ray": ray_argument_us}
 MEASURES: dict[str, dict[str, Callable[[], float]]] = {"empty": EMPTY, "argument": ARGUMENT}
 

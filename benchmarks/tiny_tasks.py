@@ -10,6 +10,10 @@ def empty() -> None:
     """Do nothing."""
 
 
+def empty_of(_number: int) -> None:
+    """Do nothing with an argument, which the engine's tasks must have."""
+
+
 def large(size: int) -> bytes:
     """Return as many bytes."""
     return b"x" * size
