@@ -69,7 +69,7 @@ bench-dbserver: install ## Measure the dbserver against upstream's DbServer (som
 	@$(PY) -m benchmarks.bench_dbserver
 
 .PHONY: bench-broker
-bench-broker: install ## Measure tasks through the lanes against multiprocessing (a minute)
+bench-broker: install ## Measure tasks through the lanes against others (some minutes)
 	@$(PY) benchmarks/bench_broker.py
 	@$(PY) -m benchmarks.simulate_lane
 

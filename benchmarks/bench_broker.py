@@ -8,37 +8,44 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import secrets
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zmq
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from figures import Figure, report
-from neighbours import NEIGHBOURS
-from tiny_tasks import empty, large
+from neighbours import ARGUMENT_BYTES, ARGUMENT_COUNT, MEASURES
+from tiny_tasks import empty, first, large
+from two_jobs import tiny_share
 
 from quakegrid import ClusterExecutor, LocalCluster, lane, security, testing
 
 WORKERS = 2
 ROUNDS = 3
-FEW, MANY = 10_000, 200_000
+FEW, MANY = 10_000, 1_000_000
+FEW_PER_MANY = 15
 ROUND_TRIPS = 300
 LARGE_BYTES = 16 << 20
 LARGE_COUNT = 12
 MICRO = 1e6
-NEIGHBOUR_PYTHON = Path(__file__).parents[1] / ".venv/neighbours/bin/python"
+HERE = Path(__file__).parent
+NEIGHBOUR_PYTHON = HERE.parent / ".venv/neighbours/bin/python"
 NEIGHBOUR_TIMEOUT_S = 120.0
-AT_LEAST = {"Dask": 20.0, "Ray": 20.0}
+AT_LEAST = {"zmq Starmap": 100.0, "Dask": 20.0, "Ray": 20.0}
+ARGUMENT_AT_LEAST = {"Ray": 1.0}
 
 
 def say(text: str) -> None:
@@ -70,6 +77,18 @@ def executor_us(executor: Any, count: int, rounds: int = ROUNDS) -> float:
     )
 
 
+def growth(executor: Any) -> float:
+    """Cost a task of many tasks by that of few; in turns, as the machine's pace changes with its load."""
+
+    def ratio() -> float:
+        few = [executor_us(executor, FEW, 1) for _ in range(FEW_PER_MANY)]
+        many = executor_us(executor, MANY, 1)
+        few += [executor_us(executor, FEW, 1) for _ in range(FEW_PER_MANY)]
+        return many / statistics.median(few)
+
+    return statistics.median(ratio() for _ in range(ROUNDS))
+
+
 def best(measure: Callable[[], float], rounds: int = ROUNDS) -> float:
     """The least of some rounds, the first of which warms up caches and estimates."""
     return min(measure() for _ in range(rounds))
@@ -79,21 +98,49 @@ def neighbours() -> Iterator[tuple[str, float]]:
     """Others, as far as they are installed: name, time an empty task."""
     with ProcessPoolExecutor(WORKERS) as executor:
         yield "ProcessPoolExecutor", executor_us(executor, FEW // 2, 2)
-    for name in NEIGHBOURS:
+    yield from run_apart("zmq Starmap", [sys.executable, HERE / "starmap_neighbour.py"])
+    yield from installed("empty")
+
+
+def installed(measure: str) -> Iterator[tuple[str, float]]:
+    """One measure of the neighbours that are installed: name, time a task."""
+    if not NEIGHBOUR_PYTHON.exists():
+        say("left out: others than the standard library's; `make bench-neighbours` installs them")
+        return
+    for name in MEASURES[measure]:
+        yield from run_apart(name, [NEIGHBOUR_PYTHON, HERE / "neighbours.py", measure, name])
+
+
+def run_apart(name: str, command: list[Path | str]) -> Iterator[tuple[str, float]]:
+    """Let a script measure a neighbour: name, time a task; nothing, with a word about it, if it fails."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         try:
-            done = subprocess.run(
-                [NEIGHBOUR_PYTHON, Path(__file__).with_name("neighbours.py"), name],
-                capture_output=True,
-                timeout=NEIGHBOUR_TIMEOUT_S,
-                check=True,
-                text=True,
-            )
-            yield name, json.loads(done.stdout.splitlines()[-1])["empty_us"]
+            out, err = process.communicate(timeout=NEIGHBOUR_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            say(f"left out: {name}: not done in {NEIGHBOUR_TIMEOUT_S:g} s")
-        except (OSError, subprocess.SubprocessError, IndexError, ValueError) as exc:
-            lines = (getattr(exc, "stderr", None) or str(exc)).strip().splitlines()
-            say(f"left out: {name}: {lines[-1] if lines else exc} (`make bench-neighbours` installs it)")
+            out, err = "", f"not done in {NEIGHBOUR_TIMEOUT_S:g} s"
+        finally:
+            with suppress(ProcessLookupError):  # what it started, too
+                os.killpg(process.pid, signal.SIGKILL)
+    try:
+        yield name, json.loads(out.splitlines()[-1])["us"]
+    except (IndexError, ValueError):
+        say(f"left out: {name}: {(err.strip().splitlines() or ['it said nothing'])[-1]}")
+
+
+def argument_us(executor: Any, rounds: int = ROUNDS) -> float:
+    """One large array to many tasks, a fresh one each round; time a task."""
+    executor.submit(first, np.zeros(1)).result()
+    arrays = [np.full(ARGUMENT_BYTES // 8, float(seed)) for seed in range(rounds)]
+
+    def run() -> float:
+        array = arrays.pop()
+        start_s = time.perf_counter()
+        assert list(executor.map(first, [array] * ARGUMENT_COUNT)) == [array[0]] * ARGUMENT_COUNT
+        return (time.perf_counter() - start_s) / ARGUMENT_COUNT * MICRO
+
+    return best(run, rounds)
 
 
 # --- the bare echo: client, router and worker with nothing but sockets between them
@@ -206,7 +253,9 @@ def main() -> int:
     """Measure everything; the exit code is 1 when a figure is short of its target."""
     say("the standard library's pools ...")  # they fork: before this process has threads
     pool = pool_us()
-    others = list(neighbours())
+    others, arguments = list(neighbours()), list(installed("argument"))
+    with ProcessPoolExecutor(WORKERS) as processes:
+        arguments.append(("ProcessPoolExecutor", argument_us(processes, 1)))
     say("the bare echo ...")
     echo_us, echo_bandwidth = float("inf"), 0.0
     for _ in range(ROUNDS):  # afresh: it depends on the cores where the kernel puts its processes
@@ -215,10 +264,14 @@ def main() -> int:
             echo_bandwidth = max(echo_bandwidth, echo_mib_s(dealer))
     say("the lanes ...")
     with LocalCluster(WORKERS) as cluster, cluster.executor() as executor:
-        few, many = executor_us(executor, FEW), executor_us(executor, MANY)
+        few, many_by_few = executor_us(executor, FEW), growth(executor)
         round_trip = best(lambda: median_us(lambda: executor.submit(empty).result()))
     with LocalCluster(WORKERS) as cluster, cluster.executor(max_workers=1) as executor:
         bandwidth = executor_mib_s(executor)
+    with LocalCluster(WORKERS) as cluster, cluster.executor() as executor:
+        argument = argument_us(executor)
+    say("two jobs at once ...")
+    share = tiny_share(WORKERS)
     figures = [
         Figure("empty task, QuakeGrid", few, "us"),
         Figure("empty task, Pool.apply_async", pool, "us"),
@@ -228,13 +281,22 @@ def main() -> int:
             Figure(f"faster than {name}", value / few, "x", at_least=AT_LEAST.get(name))
             for name, value in others
         ),
-        Figure(f"cost a task, {MANY} by {FEW} tasks", many / few, "x", at_most=1.1),
+        Figure(f"cost a task, {MANY} by {FEW} tasks", many_by_few, "x", at_most=1.1),
         Figure("round trip, bare echo", echo_us, "us"),
         Figure("round trip, QuakeGrid", round_trip, "us"),
         Figure("round trip by bare echo's", round_trip / echo_us, "x", at_most=2.5),
         Figure("16 MiB results, bare echo", echo_bandwidth, "MiB/s"),
         Figure("16 MiB results, QuakeGrid", bandwidth, "MiB/s"),
         Figure("bandwidth by bare echo's", bandwidth / echo_bandwidth, "x", at_least=0.7),
+        Figure("16 MiB argument, QuakeGrid", argument, "us"),
+        *(Figure(f"16 MiB argument, {name}", value, "us") for name, value in arguments),
+        *(
+            Figure(f"16 MiB argument, faster than {name}", value / argument, "x", at_least=at_least)
+            for name, value in arguments
+            for at_least in (ARGUMENT_AT_LEAST.get(name),)
+        ),
+        Figure("two jobs, core time of the tiny one's", share.cores, "", at_least=0.475, at_most=0.525),
+        Figure("two jobs, task time of the tiny one's", share.tasks, ""),
     ]
     return report(figures)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value; at most one of the targets is given."""
+    """One measured value and its targets, if any."""
 
     name: str
     value: float
@@ -27,14 +27,11 @@ class Figure:
         return too_small or too_large
 
     def __str__(self) -> str:
-        target, verdict = "-", "-"
-        if self.at_least is not None:
-            target = f">= {self.at_least:g} {self.unit}"
-        if self.at_most is not None:
-            target = f"<= {self.at_most:g} {self.unit}"
-        if target != "-":
-            verdict = "short" if self.is_short else "ok"
-        return f"{self.name:<42} {self.value:>9.3g} {self.unit:<3} {target:<12} {verdict}"
+        bounds = ((">=", self.at_least), ("<=", self.at_most))
+        given = (f"{sign} {bound:g} {self.unit}".rstrip() for sign, bound in bounds if bound is not None)
+        target = ", ".join(given)
+        verdict = ("short" if self.is_short else "ok") if target else "-"
+        return f"{self.name:<42} {self.value:>9.3g} {self.unit:<3} {target or '-':<12} {verdict}"
 
 
 def report(figures: Iterable[Figure]) -> int:
