@@ -31,7 +31,7 @@ class Figure:
         given = (f"{sign} {bound:g} {self.unit}".rstrip() for sign, bound in bounds if bound is not None)
         target = ", ".join(given)
         verdict = ("short" if self.is_short else "ok") if target else "-"
-        return f"{self.name:<42} {self.value:>9.3g} {self.unit:<3} {target or '-':<12} {verdict}"
+        return f"{self.name:<48} {self.value:>9.3g} {self.unit:<3} {target or '-':<12} {verdict}"
 
 
 def report(figures: Iterable[Figure]) -> int:
