@@ -187,7 +187,7 @@ def test_values_too_deep_for_a_pickle(executor: ClusterExecutor) -> None:
 
 
 def test_task_that_prints_much(cluster: LocalCluster, executor: ClusterExecutor) -> None:
-    """It goes to the agent's log, holds up nobody, and nothing of it is kept in memory."""
+    """50 MB go to the agent's log and hold up nobody."""
     future = among_others(executor, sdk_calls.print_lines, 50_000)
 
     assert future.result() == 50_000
