@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from quakegrid import ClusterExecutor, LocalCluster, config, errors, local_services
+from quakegrid import ClusterExecutor, LocalCluster, config, errors, local_services, session
 from tests.integration import sdk_calls
 
 
@@ -271,8 +271,9 @@ def test_client_that_submits_and_never_reads(cluster: LocalCluster, executor: Cl
     assert total == 50_000_000
 
 
-def test_executor_breaks_when_the_broker_is_gone(tmp_path: Path) -> None:
-    """What waits fails with the reason, and nothing more is taken."""
+def test_executor_breaks_when_the_broker_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When no other comes, what waits fails with the reason, and nothing more is taken."""
+    monkeypatch.setattr(session, "BROKER_PATIENCE_S", 0.1)
     with LocalCluster(cores=1) as cluster:
         executor = cluster.executor()
         held = executor.submit(sdk_calls.wait_for, str(tmp_path / "never"))
