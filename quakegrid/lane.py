@@ -6,6 +6,7 @@ cluster's client key (ZAP, RFC 27), whoever connects proves it and checks the se
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import zmq
@@ -124,6 +125,12 @@ def send_frames(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview |
     for frame in frames[:-1]:
         send(frame, _SNDMORE, copy=False)
     send(frames[-1], _NOBLOCK, copy=False)
+
+
+def send_if_connected(dealer: zmq.Socket[bytes], frames: Sequence[bytes | memoryview | zmq.Frame]) -> None:
+    """Send a message to a lane; without a connection it is dropped, and told after the next hello."""
+    with contextlib.suppress(zmq.Again):
+        send_frames(dealer, frames)
 
 
 def frame_bytes(frame: zmq.Frame) -> int:

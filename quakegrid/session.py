@@ -304,10 +304,7 @@ class Session:
 
     def _send(self, message: Sequence[bytes | memoryview]) -> None:
         assert self._dealer is not None
-        try:
-            lane.send_frames(self._dealer, message)
-        except zmq.Again:
-            return  # not connected: the lane will say hello, and is told all then
+        lane.send_if_connected(self._dealer, message)
 
     def _check(self) -> None:
         if self._failure:

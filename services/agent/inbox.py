@@ -170,10 +170,7 @@ class Inbox:
             self._send(sent.frames)
 
     def _send(self, frames: Frames) -> None:
-        try:
-            lane.send_frames(self._dealer, frames)
-        except zmq.Again:
-            return  # not connected: the lane will say hello, and is told all then
+        lane.send_if_connected(self._dealer, frames)
 
 
 class _Guard:

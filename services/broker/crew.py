@@ -97,11 +97,11 @@ class Crew:
     def find_room(self, expected_s: float) -> Worker | None:
         """The least loaded worker, if it may get a task that should take so long."""
         while self._least:
-            load_s, version, worker_id = self._least[0]
-            worker = self.workers.get(worker_id)
-            if worker is None or worker.version != version:
+            if not self._is_current(self._least[0]):
                 heapq.heappop(self._least)
                 continue
+            load_s, _version, worker_id = self._least[0]
+            worker = self.workers[worker_id]
             is_room = load_s == _IDLE or (load_s + expected_s <= CREDIT_S and len(worker.held) < MAX_HELD)
             return worker if is_room else None
         return None
