@@ -7,15 +7,12 @@ counts, and is the only one that does.
 from __future__ import annotations
 
 import asyncio
-import collections
 import itertools
 import json
 import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,8 +22,9 @@ from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from services.agent.blob_folders import BlobFolders
 from services.agent.exits import describe_exit, exit_code
-from services.agent.packets import receive_packet, send_packet, write_memfd
+from services.agent.packets import write_memfd
 from services.agent.roster import Life, Member, Roster
+from services.agent.template_link import TemplateLink
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 2.0
@@ -57,10 +55,10 @@ class Agent:
         self._driver_ends: dict[str, DriverEnd] = {}
         self._driver_numbers = itertools.count(1)
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._orders: collections.deque[tuple[dict[str, Any], list[int]]] = collections.deque()
         self._load_failures = 0
-        self._template: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._template = TemplateLink(
+            settings.state_dir, on_report=self._on_report, on_gone=self._on_template_gone
+        )
         self.template_state = "loading"
         self.engine_version = ""
         self.engine_missing = ""
@@ -70,29 +68,16 @@ class Agent:
     def start_template(self) -> None:
         """Start the template; its state is told to the watchers as it changes."""
         self._blobs.clear()  # what an agent or template that was killed left
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)
-        command = [sys.executable, "-P", "-m", "services.agent.template", str(self._settings.state_dir)]
-        with theirs:
-            self._template = subprocess.Popen(
-                [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-            )
-        asyncio.get_running_loop().add_reader(self._control, self._read_template)
-        self._send_orders()  # what came while there was none
+        self._template.start()
 
     async def stop(self) -> None:
         """End every child, gently first, and the template."""
         for member in list(self._roster.members.values()):
             self._end(member, is_forced=False)
-        if self._control is None or self._template is None:
-            return
         deadline = asyncio.get_running_loop().time() + 2 * STOP_GRACE_S
         while self._roster.members and asyncio.get_running_loop().time() < deadline:
             await asyncio.wait([asyncio.ensure_future(self._changed())], timeout=STOP_GRACE_S)
-        if self._control.fileno() >= 0:
-            self._close_control()
-        self._template.kill()  # what is left of its children dies with it
-        self._template.wait()
+        self._template.stop()
         self._blobs.clear()
 
     async def _changed(self) -> None:
@@ -103,13 +88,8 @@ class Agent:
         finally:
             self.unwatch(queue)
 
-    def _read_template(self) -> None:
-        assert self._control is not None
-        try:
-            packet, _fds = receive_packet(self._control)
-        except ConnectionResetError:
-            packet = {}
-        match packet.get("report"):
+    def _on_report(self, packet: dict[str, Any]) -> None:
+        match packet["report"]:
             case "warm":
                 self.engine_version, self.engine_missing = packet["engine_version"], packet["engine_missing"]
                 self.template_state = WARM
@@ -127,16 +107,10 @@ class Agent:
                 self._on_not_forked(packet["name"], packet["reason"])
             case "exited":
                 self._on_exited(packet["pid"], packet["status"], packet["peak_memory_bytes"])
-            case None:
-                self._on_template_gone()
 
-    def _on_template_gone(self) -> None:
+    def _on_template_gone(self, status: int) -> None:
         """The template is dead, and its children with it; start another unless it cannot work."""
-        assert self._control is not None
-        assert self._template is not None
         loop = asyncio.get_running_loop()
-        self._close_control()
-        status = self._template.wait()
         log.error("template_exited status=%s", status)
         is_failed = self.template_state.startswith("failed")
         for member in list(self._roster.members.values()):
@@ -151,16 +125,6 @@ class Agent:
             else:
                 self.template_state = f"failed: it died {self._load_failures} times while loading the engine"
         self._publish_status()
-
-    def _close_control(self) -> None:
-        assert self._control is not None
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._control)
-        loop.remove_writer(self._control)
-        self._control.close()
-        while self._orders:
-            for fd in self._orders.popleft()[1]:
-                os.close(fd)
 
     # --- workers
 
@@ -188,7 +152,7 @@ class Agent:
                 "memory_bytes": self._settings.agent_memory_bytes,
                 "blob_dir": str(self._blobs.open(member.session_id)),
             }
-            self._order({"order": "fork_worker", "name": member.name, "worker": worker}, [setup_fd])
+            self._template.order({"order": "fork_worker", "name": member.name, "worker": worker}, [setup_fd])
         os.close(setup_fd)
         self._publish_status()
         return started
@@ -218,7 +182,7 @@ class Agent:
         self._commands[name] = values.well_formed(" ".join(request["argv"]))
         self._driver_ends[name] = on_end
         request_fd = write_memfd("driver_request", json.dumps(request).encode())
-        self._order({"order": "fork_driver", "name": name}, [request_fd, events_fd, *stdio])
+        self._template.order({"order": "fork_driver", "name": name}, [request_fd, events_fd, *stdio])
         os.close(request_fd)
         self._publish_status()
         return name
@@ -283,30 +247,6 @@ class Agent:
 
     # --- inside
 
-    def _order(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Queue an order for the template, with copies of descriptors."""
-        self._orders.append((packet, [os.dup(fd) for fd in fds]))
-        self._send_orders()
-
-    def _send_orders(self) -> None:
-        """Send what waits, now or when the template has read, or has been started again."""
-        assert self._control is not None
-        loop = asyncio.get_running_loop()
-        while self._orders and self._control.fileno() >= 0:
-            packet, fds = self._orders[0]
-            try:
-                send_packet(self._control, packet, fds)
-            except BlockingIOError:
-                loop.add_writer(self._control, self._send_orders)
-                return
-            except OSError:  # the template is gone, which its closed end tells too
-                pass
-            for fd in fds:
-                os.close(fd)
-            self._orders.popleft()
-        if self._control.fileno() >= 0:
-            loop.remove_writer(self._control)
-
     def _end(self, member: Member, *, is_forced: bool) -> None:
         """Terminate a member and kill it after a grace; kill at once when forced."""
         member.life = Life.STOPPING
@@ -318,8 +258,8 @@ class Agent:
             self._timers[member.name] = loop.call_later(STOP_GRACE_S, self._signal, member, signal.SIGKILL)
 
     def _signal(self, member: Member, number: int) -> None:
-        if self._control is not None and self._control.fileno() >= 0:
-            self._order({"order": "signal", "pid": member.pid, "signal": int(number)})
+        if self._template.is_open:
+            self._template.order({"order": "signal", "pid": member.pid, "signal": int(number)})
 
     def _on_forked(self, name: str, pid: int) -> None:
         member = self._roster.on_forked(name, pid)

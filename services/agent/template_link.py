@@ -1,0 +1,115 @@
+"""The agent's link to its template: the process, orders to it, reports from it.
+
+Knows the process, the socket pair and that an order may have to wait; refuses to know what the orders
+mean. Runs in the agent's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from services.agent.packets import receive_packet, send_packet
+
+
+class TemplateLink:
+    """One template process after another.
+
+    Args:
+        state_dir: of the cluster; the template loads its settings from there.
+        on_report: called with each report.
+        on_gone: called with the exit status when the template is dead, and its children with it.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        on_report: Callable[[dict[str, Any]], None],
+        on_gone: Callable[[int], None],
+    ) -> None:
+        self._state_dir = state_dir
+        self._on_report, self._on_gone = on_report, on_gone
+        self._orders: collections.deque[tuple[dict[str, Any], list[int]]] = collections.deque()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a template that can take orders."""
+        return self._control is not None
+
+    def start(self) -> None:
+        """Start a template, and send it what waits."""
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setblocking(False)
+        command = [sys.executable, "-P", "-m", "services.agent.template", str(self._state_dir)]
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
+        asyncio.get_running_loop().add_reader(self._control, self._read)
+        self._send()
+
+    def stop(self) -> None:
+        """Kill the template; what is left of its children dies with it."""
+        self._close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def order(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Queue an order, with copies of descriptors; it waits for a template that is being started."""
+        self._orders.append((packet, [os.dup(fd) for fd in fds]))
+        self._send()
+
+    def _read(self) -> None:
+        assert self._control is not None
+        try:
+            packet, _fds = receive_packet(self._control)
+        except ConnectionResetError:
+            packet = {}
+        if packet:
+            self._on_report(packet)
+            return
+        assert self._process is not None
+        self._close()
+        self._on_gone(self._process.wait())
+
+    def _send(self) -> None:
+        """Send what waits, as far as the template reads."""
+        if self._control is None:
+            return
+        loop = asyncio.get_running_loop()
+        while self._orders:
+            packet, fds = self._orders[0]
+            try:
+                send_packet(self._control, packet, fds)
+            except BlockingIOError:
+                loop.add_writer(self._control, self._send)
+                return
+            except OSError:  # the template is gone, which its closed end tells too
+                pass
+            for fd in fds:
+                os.close(fd)
+            self._orders.popleft()
+        loop.remove_writer(self._control)
+
+    def _close(self) -> None:
+        if self._control is None:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._control)
+        loop.remove_writer(self._control)
+        self._control.close()
+        self._control = None
+        while self._orders:
+            for fd in self._orders.popleft()[1]:
+                os.close(fd)
