@@ -20,10 +20,11 @@ from dataclasses import dataclass
 import grpc
 import zmq
 
-from quakegrid import errors, lane, rpc
+from quakegrid import errors, lane, rpc, shared_memory
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.blobs import BlobTable, Digests
 from quakegrid.config import Settings
+from quakegrid.local_blobs import LocalBlobs
 from quakegrid.wire.v1 import lane_pb2
 
 HELLO_TIMEOUT_S = 30.0
@@ -219,6 +220,9 @@ class Session:
             case "hello":
                 self._greet(message.hello)
                 return None
+            case "get_blob":
+                self._put_blob(message.get_blob.blob_id, self.blobs.content(message.get_blob.blob_id))
+                return None
             case "refused":
                 raise errors.QuakeGridError(f"the lane refused this session: {message.refused.reason}")
             case other:
@@ -274,6 +278,10 @@ class Session:
                 f"the lane speaks version {hello.protocol_version} of the lanes, this driver version "
                 f"{lane.PROTOCOL_VERSION}; install the same QuakeGrid on all machines"
             )
+        state_dir = self._settings.state_dir
+        if hello.blob_folder_id == shared_memory.folder_id(state_dir):
+            folder = shared_memory.folder(state_dir) / str(self.session_id)
+            self.blobs.store = self.blobs.store or LocalBlobs(folder, self._settings.lane_memory_bytes)
         for blob_id, content in self.blobs.start_again():
             self._put_blob(blob_id, content)
         for pending in self._pending.values():
@@ -298,9 +306,11 @@ class Session:
             self._taken_bytes = 0
             self._send([lane_pb2.LaneMessage(received=received).SerializeToString()])
 
-    def _put_blob(self, blob_id: bytes, content: bytes | memoryview) -> None:
+    def _put_blob(self, blob_id: bytes, content: bytes | memoryview | None) -> None:
+        """Put a content to the lane; None tells that nobody waits for its tasks any more."""
         put = lane_pb2.PutBlob(session_id=self.session_id, blob_id=blob_id)
-        self._send([lane_pb2.LaneMessage(put_blob=put).SerializeToString(), content])
+        header = lane_pb2.LaneMessage(put_blob=put).SerializeToString()
+        self._send([header] if content is None else [header, content])
 
     def _send(self, message: Sequence[bytes | memoryview]) -> None:
         assert self._dealer is not None

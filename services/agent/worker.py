@@ -22,7 +22,7 @@ import zmq
 
 from quakegrid import lane
 from quakegrid.wire.v1 import lane_pb2
-from services.agent.inbox import Inbox, RefusedError, Task
+from services.agent.inbox import BlobGoneError, Inbox, RefusedError, Task
 from services.agent.node_blobs import MappedFrame, NodeBlobs
 
 
@@ -73,8 +73,13 @@ def _run_task(inbox: Inbox, blobs: NodeBlobs, order: WorkerOrder, task: Task) ->
     frames: Sequence[bytes | memoryview] = ()
     payload: list[zmq.Frame | MappedFrame] = list(task.frames)
     start_s = time.perf_counter()
-    for ref in task.run.blobs:
-        payload.insert(ref.place, blobs.frame(ref))
+    try:
+        for ref in task.run.blobs:
+            payload.insert(ref.place, blobs.frame(ref))
+    except BlobGoneError as exc:
+        outcome.error = str(exc)
+        inbox.send_outcome(outcome, ())
+        return
     with inbox.guarded():
         try:
             call = pickle.loads(payload[0].buffer)  # noqa: S301 - a driver that holds the authkey made it

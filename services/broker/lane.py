@@ -21,7 +21,7 @@ from typing import assert_never
 import zmq
 from google.protobuf.message import DecodeError
 
-from quakegrid import lane, record_files, security
+from quakegrid import lane, record_files, security, shared_memory
 from quakegrid.config import load_settings
 from quakegrid.errors import PeerError
 from quakegrid.wire.v1 import lane_pb2
@@ -49,6 +49,7 @@ class Lane:
         client_public: the key that peers must prove.
         payloads: where they are kept.
         records: directory of the task records.
+        state_dir: of the cluster on this machine.
     """
 
     def __init__(
@@ -59,10 +60,13 @@ class Lane:
         client_public: bytes,
         payloads: Payloads,
         records: Path,
+        state_dir: Path,
     ) -> None:
         self._router, self._zap, self._control = router, zap, control
         self._client_public = client_public
         self._payloads, self._records = payloads, records
+        self._state_dir = state_dir
+        self._hello = lane_messages.hello(shared_memory.folder_id(state_dir))
         self._scheduler = Scheduler()
         self._sessions: dict[SessionId, SessionMail] = {}
         self._changed: set[SessionId] = set()
@@ -112,7 +116,13 @@ class Lane:
             case "open":
                 event = core.SessionOpened(session_id, message.open.max_attempts)
                 recorder = TaskRecorder(message.open, self._records)
-                self._sessions[session_id] = SessionMail(self._payloads, self._send, recorder)
+                self._sessions[session_id] = SessionMail(
+                    session_id,
+                    shared_memory.folder(self._state_dir) / str(session_id),
+                    self._payloads,
+                    self._send,
+                    recorder,
+                )
             case "close":
                 event = core.SessionClosed(session_id)
             case "worker_lost":
@@ -138,7 +148,7 @@ class Lane:
                 return
             peer = Peer(frames[0].bytes)
             if len(frames) == 2 and not lane.frame_bytes(frames[1]):
-                self._send(peer, [lane_messages.HELLO])
+                self._send(peer, [self._hello])
                 continue
             try:
                 self._take(peer, frames[1:])
@@ -159,7 +169,7 @@ class Lane:
             case "received":
                 self._on_received(message.received)
             case "put_blob":
-                self._mail(message.put_blob.session_id).put_blob(message.put_blob.blob_id, frames[1])
+                self._mail(message.put_blob.session_id).put_blob(message.put_blob.blob_id, frames[1:2])
             case "get_blob":
                 self._mail(message.get_blob.session_id).get_blob(peer, message.get_blob.blob_id)
             case "cancel_tasks":
@@ -339,7 +349,8 @@ def main() -> int:
     control.send(lane_pb2.ControlMessage(ready=lane_pb2.LaneReady()).SerializeToString())
     payloads = Payloads(settings.lane_memory_bytes, settings.custom_tmp or None)
     client_public = security.curve_keys(settings.authkey).client_public
-    Lane(router, zap, control, client_public, payloads, record_files.folder(settings)).run()
+    records = record_files.folder(settings)
+    Lane(router, zap, control, client_public, payloads, records, settings.state_dir).run()
     context.destroy(linger=0)
     return 0
 

@@ -16,9 +16,14 @@ from services.broker import lane_events as core
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.broker.task_recorder import Usage
 
-HELLO = lane_pb2.LaneMessage(hello=lane_pb2.Hello(protocol_version=lane.PROTOCOL_VERSION)).SerializeToString()
 STOP = lane_pb2.LaneMessage(stop=lane_pb2.Stop()).SerializeToString()
 Blobs = Sequence[lane_pb2.BlobRef]
+
+
+def hello(blob_folder_id: str) -> bytes:
+    """The header that greets a peer."""
+    greeting = lane_pb2.Hello(protocol_version=lane.PROTOCOL_VERSION, blob_folder_id=blob_folder_id)
+    return lane_pb2.LaneMessage(hello=greeting).SerializeToString()
 
 
 def from_worker(message: lane_pb2.LaneMessage, peer: Peer) -> core.Event | None:
@@ -106,6 +111,12 @@ def task_failed(lease: Lease, operation: str, reasons: Sequence[str]) -> bytes:
 def refused(reason: str) -> bytes:
     """The header that sends a peer away."""
     return lane_pb2.LaneMessage(refused=lane_pb2.Refused(reason=reason)).SerializeToString()
+
+
+def get_blob(session_id: SessionId, blob_id: bytes) -> bytes:
+    """The header that asks a driver for a blob's content."""
+    get = lane_pb2.GetBlob(session_id=session_id, blob_id=blob_id)
+    return lane_pb2.LaneMessage(get_blob=get).SerializeToString()
 
 
 def blob(blob_id: bytes) -> bytes:

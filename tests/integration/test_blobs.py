@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from quakegrid import LocalCluster
-from services.agent.blob_folders import SHARED_MEMORY
+from quakegrid.local_blobs import LocalBlobs
+from quakegrid.shared_memory import SHARED_MEMORY
 from tests.integration import sdk_calls
 
 SIZE = 2_000_000
@@ -53,3 +54,37 @@ def test_blobs_are_freed_with_their_session(cluster: LocalCluster) -> None:
 
     assert [path.stat().st_size for path in contents if path.exists()] in ([], [array.nbytes])
     assert folders() == before
+
+
+def test_lane_asks_the_driver_for_what_is_not_on_the_node(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose node lacks a file gets the content all the same, once."""
+    put = LocalBlobs.put
+
+    def put_and_lose(store: LocalBlobs, blob_id: bytes, content: bytes | memoryview) -> bool:
+        is_put = put(store, blob_id, content)
+        store.drop(blob_id)
+        return is_put
+
+    monkeypatch.setattr(LocalBlobs, "put", put_and_lose)
+    array = np.arange(SIZE, dtype=np.float64)
+
+    with cluster.executor() as executor:
+        executor.submit(int).result()  # now there are workers, and their folder
+        sums = set(executor.map(sdk_calls.double_in_place, [array] * 20))
+
+    assert sums == {float(np.arange(SIZE).sum()) * 2}
+
+
+def test_content_that_comes_once_leaves_no_file_behind(cluster: LocalCluster) -> None:
+    """Shared memory holds what is on its way, not all that ever was."""
+    before = folders()
+
+    with cluster.executor() as executor:
+        executor.submit(int).result()
+        for number in range(4):
+            executor.submit(sdk_calls.double_in_place, np.full(SIZE, float(number))).result()
+        (during,) = folders() - before
+
+        assert [path for path in during.iterdir() if not path.suffix] == []

@@ -112,7 +112,7 @@ class LaneMessage(_message.Message):
     def received(self) -> Global___Received: ...
     @_builtins.property
     def get_blob(self) -> Global___GetBlob:
-        """worker to lane"""
+        """worker to lane, lane to driver"""
 
     @_builtins.property
     def task_returned(self) -> Global___TaskReturned: ...
@@ -159,16 +159,20 @@ class Hello(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    BLOB_FOLDER_ID_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol that the lane speaks."""
+    blob_folder_id: _builtins.str
+    """Which folder of shared memory the lane sees. A driver that sees the same one may leave blobs there."""
     def __init__(
         self,
         *,
         protocol_version: _builtins.int = ...,
+        blob_folder_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["protocol_version", b"protocol_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_folder_id", b"blob_folder_id", "protocol_version", b"protocol_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -302,7 +306,9 @@ Global___CancelTasks: _TypeAlias = CancelTasks  # noqa: Y015
 
 @_typing.final
 class PutBlob(_message.Message):
-    """Content of a blob for the session's tasks, kept until the session ends; one frame follows."""
+    """Content of a blob for the session's tasks, kept until the session ends; one frame follows. No frame: the
+    driver, which was asked, waits for no task that names it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -386,7 +392,9 @@ Global___WorkerReady: _TypeAlias = WorkerReady  # noqa: Y015
 
 @_typing.final
 class GetBlob(_message.Message):
-    """The worker's node needs a blob; the first of its workers asks for all."""
+    """The worker's node needs a blob; the first of its workers asks for all. The lane asks the driver for one that
+    the driver left on its own node and that is not there any more.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -410,7 +418,7 @@ Global___GetBlob: _TypeAlias = GetBlob  # noqa: Y015
 
 @_typing.final
 class Blob(_message.Message):
-    """The answer; the content follows as one frame."""
+    """The answer; the content follows as one frame, or none when nobody waits for the tasks that name it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
