@@ -5,18 +5,15 @@ Judges nothing. What does not answer in time is named in `silent_probes`.
 
 from __future__ import annotations
 
-import platform
-import re
 import resource
 import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from quakegrid import __version__, config, engine_version, security
+from quakegrid import config, security
 from quakegrid.config import Settings
 from quakegrid.doctor import control_groups, probes
 from quakegrid.doctor.facts import (
@@ -27,12 +24,11 @@ from quakegrid.doctor.facts import (
     NodeFacts,
     PortFacts,
     PortState,
-    Versions,
 )
+from quakegrid.doctor.installed import own_versions
+from quakegrid.doctor.nonces import read_nonce
 from quakegrid.errors import SettingsError
 
-NONCE_NAME = re.compile(r"\.quakegrid-doctor-[0-9a-f]{16,64}")
-MAX_NONCE_BYTES = 64
 # Keys that documents and examples of others show; `changeme` counts as none already.
 GUESSABLE_KEYS = ("password", "openquake", "secret", "quakegrid", "authkey", "0123456789", "changeme")
 MIN_KEY_CHARACTERS = 5
@@ -141,36 +137,12 @@ def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
     )
 
 
-def own_versions() -> Versions:
-    """Versions of this environment, from the metadata of what is installed."""
-    try:
-        numpy = metadata.version("numpy")
-    except metadata.PackageNotFoundError:
-        numpy = ""
-    return Versions(platform.python_version(), __version__, engine_version.installed_version(), numpy)
-
-
 def is_guessable(key: str) -> bool:
     """Whether somebody who tries would find the key: a word of documents, or few different characters."""
     plain = key.lower()
     for word in GUESSABLE_KEYS:
         plain = plain.replace(word, "")
     return len(set(plain)) < MIN_KEY_CHARACTERS
-
-
-def read_nonce(shared_dir: str, nonce_name: str) -> str:
-    """Read the nonce that another machine wrote; empty if it is not there.
-
-    Raises:
-        ValueError: the name is not one that a doctor makes.
-    """
-    if not NONCE_NAME.fullmatch(nonce_name):
-        raise ValueError(f"{nonce_name!r} is no name of a nonce")
-    try:
-        with Path(shared_dir, nonce_name).open("rb") as stream:
-            return stream.read(MAX_NONCE_BYTES).decode("ascii", errors="replace")
-    except OSError:
-        return ""
 
 
 def _read_nonce(errand: Errand) -> str:

@@ -26,11 +26,12 @@ from quakegrid.doctor.cluster_checks import SharedFolder
 from quakegrid.doctor.facts import PortFacts, PortState, Visit, clock_of
 from quakegrid.doctor.findings import Finding, in_order
 from quakegrid.doctor.gathering import Errand
+from quakegrid.doctor.installed import own_versions
+from quakegrid.doctor.nonces import nonce_name
 
 # The node's own looks, and some for a node that is busy.
 EXAMINE_TIMEOUT_S = probes.PROBE_TIMEOUT_S + 5.0
 MAX_THREADS = 64
-_NONCE_PREFIX = ".quakegrid-doctor-"
 
 Progress = Callable[[str], None]
 
@@ -53,7 +54,7 @@ def examine_cluster(settings: Settings, on_progress: Progress) -> list[Finding]:
     on_progress("looking at this machine")
     known = _ask_broker(settings)
     with nonce(settings.shared_dir) as shared:
-        name = f"{_NONCE_PREFIX}{shared.nonce}" if shared.nonce else ""
+        name = nonce_name(shared.nonce) if shared.nonce else ""
         errand = Errand(settings.shared_dir, name, known.lane_ports)
         master = gathering.Gatherer(settings).gather(0, errand, is_master=True)
         hosts = dict.fromkeys((*(item.host for item in settings.agent_host_cores), *known.hosts))
@@ -71,7 +72,7 @@ def examine_here(settings: Settings) -> list[Finding]:
         [
             *cluster_checks.check_agent(found, facts.node),
             *cluster_checks.check_here(facts, cluster_checks.label_of(seen)),
-            cluster_checks.check_versions(gathering.own_versions(), facts.versions, facts.node),
+            cluster_checks.check_versions(own_versions(), facts.versions, facts.node),
         ]
     )
 
@@ -123,7 +124,7 @@ def nonce(shared_dir: str) -> Iterator[SharedFolder]:
         yield SharedFolder()
         return
     text = secrets.token_hex(16)
-    path = Path(shared_dir, f"{_NONCE_PREFIX}{text}")
+    path = Path(shared_dir, nonce_name(text))
     is_late = threading.Event()
     written, _ = probes.Probes().run({"nonce": lambda: _write_nonce(path, text, is_late)})
     is_late.set()

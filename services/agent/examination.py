@@ -14,7 +14,8 @@ import grpc
 from quakegrid.api.v1 import examination_pb2, examination_pb2_grpc
 from quakegrid.doctor import codec
 from quakegrid.doctor.facts import NodeFacts
-from quakegrid.doctor.gathering import NONCE_NAME, Errand
+from quakegrid.doctor.gathering import Errand
+from quakegrid.doctor.nonces import is_nonce_name
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -36,7 +37,7 @@ class ExaminationServicer(examination_pb2_grpc.ExaminationServicer):
         """Examine, see the contract."""
         response = examination_pb2.ExamineResponse()
         response.receive_time.GetCurrentTime()
-        if request.nonce_name and not NONCE_NAME.fullmatch(request.nonce_name):
+        if request.nonce_name and not is_nonce_name(request.nonce_name):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "that is no name of a nonce")
         errand = Errand(request.shared_dir, request.nonce_name, tuple(request.lane_ports))
         facts = await asyncio.to_thread(self._gather, self._core_count(), errand)
