@@ -87,14 +87,15 @@ def visit_cores(
     answers = Answers()
     with ClusterExecutor(settings) as executor:
         with BrokerClient(settings) as broker:
-            nodes = broker.status().nodes
-        core_count = sum(node.core_count for node in nodes)
+            status = broker.status()
+        core_count = sum(node.core_count for node in status.nodes)
         try:
             _run_rounds(executor, core_count, shared, answers, on_progress)
             failures = list(answers.failures)  # those of tasks that we end ourselves do not count
         finally:
             executor.terminate_workers()
-    return sum_up(nodes, answers, shared, own_versions()), failures
+    is_busy = len(status.sessions) > 1  # ours is one
+    return sum_up(status.nodes, answers, shared, own_versions(), is_busy=is_busy), failures
 
 
 def _run_rounds(
@@ -148,28 +149,49 @@ def _recorder(answers: Answers, send_time: datetime.datetime) -> Callable[[Futur
 
 
 def sum_up(
-    nodes: Sequence[NodeStatus], answers: Answers, shared: SharedFolder, ours: Versions
+    nodes: Sequence[NodeStatus],
+    answers: Answers,
+    shared: SharedFolder,
+    ours: Versions,
+    *,
+    is_busy: bool = False,
 ) -> list[NodeCores]:
-    """What the answers say of each node of the fleet, in its order."""
+    """What the answers say of each node of the fleet, in its order.
+
+    Args:
+        nodes: of the fleet.
+        answers: of its workers.
+        shared: the shared directory with our nonce.
+        ours: versions here.
+        is_busy: whether other sessions have cores, too.
+    """
     by_name: dict[str, list[NodeStatus]] = {}
     for status in nodes:
         by_name.setdefault(status.node or status.host, []).append(status)
-    return [_node_cores(name, group, answers, shared, ours) for name, group in by_name.items()]
+    return [
+        _node_cores(name, group, answers, shared, ours, is_busy=is_busy) for name, group in by_name.items()
+    ]
 
 
 def _node_cores(
-    name: str, group: Sequence[NodeStatus], answers: Answers, shared: SharedFolder, ours: Versions
+    name: str,
+    group: Sequence[NodeStatus],
+    answers: Answers,
+    shared: SharedFolder,
+    ours: Versions,
+    *,
+    is_busy: bool,
 ) -> NodeCores:
     core_count = sum(status.core_count for status in group)
     host = ", ".join(status.host for status in group)
-    echoes = [(found, clock) for found, clock in answers.echoes if found.node == name]
-    trouble = [status.state for status in group if not status.is_up]
-    if not echoes:
-        trouble += ["no task ran there"] if core_count else []
-        return NodeCores(host, name, core_count, trouble=tuple(trouble))
     reached_count = sum(len(cores) for (node, _), cores in answers.cores().items() if node == name)
+    trouble = [status.state for status in group if not status.is_up]
     if reached_count < core_count:
-        trouble.append(f"no task ran on {core_count - reached_count} of {core_count} cores")
+        why = ": other sessions have cores, try again later" if is_busy else ""
+        trouble.append(f"no task ran on {core_count - reached_count} of {core_count} cores{why}")
+    echoes = [(found, clock) for found, clock in answers.echoes if found.node == name]
+    if not echoes:
+        return NodeCores(host, name, core_count, trouble=tuple(trouble))
     clock = min((clock for _, clock in echoes), key=lambda clock: clock.round_trip_s)
     found = echoes[-1][0]
     sees_shared_dir = found.nonce == shared.nonce if shared.nonce else None

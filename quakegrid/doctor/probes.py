@@ -69,13 +69,16 @@ def look_at_port(port: PortFacts, authkey: str | None) -> PortState:
     """Connect to a port; with an authkey also see whether a service that holds it answers there."""
     try:
         with socket.create_connection((port.host, port.number), CONNECT_TIMEOUT_S) as connection:
-            return PortState.OPEN if authkey is None else _shake_hands(connection, authkey)
+            state = PortState.OPEN if authkey is None else _shake_hands(connection, authkey)
+        if state is PortState.OTHER_KEY and not _is_of_a_cluster(port):
+            return PortState.FOREIGN
     except ConnectionRefusedError:
         return PortState.REFUSED
     except (socket.gaierror, UnicodeError):
         return PortState.UNRESOLVED
     except OSError:  # no answer in time, no way there
         return PortState.SILENT
+    return state
 
 
 def _shake_hands(connection: socket.socket, authkey: str) -> PortState:
@@ -90,6 +93,17 @@ def _shake_hands(connection: socket.socket, authkey: str) -> PortState:
         return PortState.SILENT
     except OSError:
         return PortState.FOREIGN
+
+
+def _is_of_a_cluster(port: PortFacts) -> bool:
+    """Whether the certificate that we do not trust is a QuakeGrid cluster's; nothing is sent there."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((port.host, port.number), CONNECT_TIMEOUT_S) as connection,
+        context.wrap_socket(connection) as stranger,
+    ):
+        return security.is_of_a_cluster(stranger.getpeercert(binary_form=True) or b"")
 
 
 def _tls(authkey: str) -> ssl.SSLContext:

@@ -170,13 +170,22 @@ def tls_server(authkey: str, now_time: datetime.datetime | None = None) -> Itera
         os.close(pair)
         listener = stack.enter_context(socket.create_server((config.LOOPBACK, 0)))
 
+        port = PortFacts("agent", config.LOOPBACK, listener.getsockname()[1])
+        is_over = threading.Event()
+
         def serve() -> None:
-            with contextlib.suppress(OSError), context.wrap_socket(listener.accept()[0], server_side=True):
-                pass
+            while not is_over.is_set():
+                with (
+                    contextlib.suppress(OSError),
+                    context.wrap_socket(listener.accept()[0], server_side=True),
+                ):
+                    pass
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield PortFacts("agent", config.LOOPBACK, listener.getsockname()[1])
+        yield port
+        is_over.set()
+        socket.create_connection((port.host, port.number)).close()
         thread.join()
 
 
@@ -309,6 +318,18 @@ def test_port_with_another_authkey_is_told_apart_from_a_wrong_clock() -> None:
     for time in (later, earlier):
         with tls_server(KEY, time) as port:
             assert probes.look_at_port(port, KEY) is PortState.OTHER_CLOCK
+
+
+def test_certificate_of_another_authority_is_foreign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A web server, or a proxy that answers for everybody, is not told to change its authkey."""
+    with contextlib.ExitStack() as stack:
+        with monkeypatch.context() as patch:
+            patch.setattr(security, "CA_NAME", "Some institute")
+            port = stack.enter_context(tls_server(security.new_authkey()))
+
+        found = probes.look_at_port(port, KEY)
+
+    assert found is PortState.FOREIGN
 
 
 def test_port_of_another_program_is_foreign() -> None:

@@ -126,7 +126,14 @@ def test_what_is_wrong_with_a_node_is_said() -> None:
         "QuakeGrid 0.1.0 there, 0.2.0 here",
     )
     assert second == ("its agent does not answer",)
-    assert third == ("no task ran there",)
+    assert third == ("no task ran on 1 of 1 cores",)
+
+
+def test_cores_that_other_sessions_have_are_not_blamed_on_the_node() -> None:
+    """It may answer later."""
+    (found,) = core_rounds.sum_up([status("h", "n1", 1)], Answers(), SHARED, VERSIONS, is_busy=True)
+
+    assert "other sessions" in found.trouble[0]
 
 
 def test_without_a_shared_dir_nobody_is_asked_for_it() -> None:
