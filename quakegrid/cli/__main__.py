@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             "status", "metrics", "Print the cluster's metrics in the text format of Prometheus."
         ),
         "workers": Entry("workers", "workers", "Show what the cluster's nodes do."),
+        "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
         "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),
     },

@@ -10,12 +10,15 @@ from contextlib import closing
 import click
 
 from quakegrid import errors, fleet, jobs
-from quakegrid.cli import cluster, options, status
+from quakegrid.cli import cluster, options, status, workers_debug
 
 
 @click.group()
 def workers() -> None:
     """Show what the cluster's nodes do."""
+
+
+workers.add_command(workers_debug.debug)
 
 
 @workers.command("status")

@@ -16,10 +16,12 @@ from pathlib import Path
 import grpc
 
 from quakegrid import rpc, run_records, security
-from quakegrid.api.v1 import agent_pb2_grpc
+from quakegrid.api.v1 import agent_pb2_grpc, examination_pb2_grpc
 from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings
+from quakegrid.doctor.gathering import Gatherer
 from quakegrid.errors import QuakeGridError
 from services.agent.agent import Agent
+from services.agent.examination import ExaminationServicer
 from services.agent.local import LocalSocket
 from services.agent.server import AgentServicer
 
@@ -42,6 +44,8 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
     agent = Agent(settings)
     agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), server)
+    examination = ExaminationServicer(Gatherer(settings).gather, lambda: agent.status().core_count)
+    examination_pb2_grpc.add_ExaminationServicer_to_server(examination, server)
     address = f"{settings.agent_listen}:{settings.agent_port}"
     try:
         server.add_secure_port(address, security.server_credentials(settings.authkey))

@@ -10,6 +10,7 @@ import click
 from quakegrid import __version__
 from quakegrid.cli import options, render
 from quakegrid.errors import QuakeGridError
+from services.agent import doctor_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -59,6 +60,9 @@ def status(output: str) -> None:
         render.print_listing(output, found.workers, columns)
     if found.drivers:
         render.print_listing(output, found.drivers, {"pid": "driver", "command": "command"})
+
+
+cli.add_command(doctor_command.doctor)
 
 
 def main() -> None:
