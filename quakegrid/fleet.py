@@ -59,6 +59,8 @@ class SessionStatus:
     done_rate_hz: float
     weight: float
     busy_worker_count: int
+    argument_bytes: int
+    result_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class TaskTotals:
     done_count: int = 0
     requeued_count: int = 0
     failed_count: int = 0
+    argument_bytes: int = 0
+    result_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +208,12 @@ def _fleet(status: broker_pb2.GetStatusResponse) -> FleetStatus:
         sessions=tuple(_session(session) for session in status.sessions),
         lanes=tuple(_lane(lane) for lane in status.lanes),
         totals=TaskTotals(
-            totals.session_count, totals.done_count, totals.requeued_count, totals.failed_count
+            session_count=totals.session_count,
+            done_count=totals.done_count,
+            requeued_count=totals.requeued_count,
+            failed_count=totals.failed_count,
+            argument_bytes=totals.argument_bytes,
+            result_bytes=totals.result_bytes,
         ),
         version=status.version,
     )
@@ -251,4 +260,6 @@ def _session(session: broker_pb2.SessionStatus) -> SessionStatus:
         done_rate_hz=round(session.done_rate_hz, 2),
         weight=session.weight,
         busy_worker_count=session.busy_worker_count,
+        argument_bytes=session.argument_bytes,
+        result_bytes=session.result_bytes,
     )

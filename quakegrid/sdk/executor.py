@@ -40,9 +40,11 @@ class ClusterExecutor(Executor):
         settings: of the cluster.
         max_workers: workers at most; None for as many as the cluster gives.
         on_progress: called with the counts of done and submitted calls, in a thread of the executor.
+        weight: its part of the cores against those of other executors and jobs, 0.01 to 100.
         node_timeout_s: how long to wait for a node that is up.
     Raises:
         PeerUnreachableError: the broker does not answer, or no node came up.
+        UsageError: the weight is out of range.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ClusterExecutor(Executor):
         max_workers: int | None = None,
         *,
         on_progress: OnProgress | None = None,
+        weight: float = 1.0,
         node_timeout_s: float = 60.0,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
@@ -64,6 +67,7 @@ class ClusterExecutor(Executor):
             user_name=getpass.getuser(),
             worker_setup=pickle.dumps(WorkerSetup(path, os.getcwd())),  # noqa: PTH109 - a string travels
             max_workers=max_workers or 0,
+            weight=weight,
         )
         session.wait_for_turn(lambda _ahead: None)
         self.worker_count = min(max_workers or session.core_count, session.core_count)

@@ -217,6 +217,7 @@ class Broker:
     def _on_counts(self, counts: lane_pb2.LaneCounts) -> None:
         session = self._sessions.get(counts.session_id)
         if session is None:
+            self._statuses.on_last_counts(counts)
             return
         ended_before = session.counts.done_count + session.counts.failed_count
         if counts.done_count + counts.failed_count > ended_before:

@@ -17,6 +17,8 @@ from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.broker.task_recorder import Usage
 
 STOP = lane_pb2.LaneMessage(stop=lane_pb2.Stop()).SerializeToString()
+# A packet between broker and lane: the names of 20,000 busy workers.
+CONTROL_BYTES = 400_000
 Blobs = Sequence[lane_pb2.BlobRef]
 
 

@@ -10,7 +10,7 @@ from quakegrid.job_explanations import explain
 from quakegrid.task_records import Attempt, AttemptEnd, TaskHistory, WorkerLife
 
 NODE = NodeStatus("10.0.0.1", "n1", True, 4, 4, 4, "warm")
-SESSION = SessionStatus(100, (7,), "me", "executing", "n1", 4711, 1912, 4, 3, 4, 10, 0, 0, 1.0, 1.0, 4)
+SESSION = SessionStatus(100, (7,), "me", "executing", "n1", 4711, 1912, 4, 3, 4, 10, 0, 0, 1.0, 1.0, 4, 0, 0)
 
 
 def fleet(*sessions: SessionStatus, node: NodeStatus = NODE) -> FleetStatus:

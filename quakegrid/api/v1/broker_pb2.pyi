@@ -505,6 +505,8 @@ class SessionStatus(_message.Message):
     DONE_RATE_HZ_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     BUSY_WORKER_COUNT_FIELD_NUMBER: _builtins.int
+    ARGUMENT_BYTES_FIELD_NUMBER: _builtins.int
+    RESULT_BYTES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     user_name: _builtins.str
     state: _builtins.str
@@ -525,6 +527,9 @@ class SessionStatus(_message.Message):
     """Its part of the cores against the weights of other sessions."""
     busy_worker_count: _builtins.int
     """Workers that hold a task now."""
+    argument_bytes: _builtins.int
+    """What its lane sent to its workers, beside what they share with the driver's machine, and has from them."""
+    result_bytes: _builtins.int
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -546,10 +551,12 @@ class SessionStatus(_message.Message):
         done_rate_hz: _builtins.float = ...,
         weight: _builtins.float = ...,
         busy_worker_count: _builtins.int = ...,
+        argument_bytes: _builtins.int = ...,
+        result_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_worker_count", b"busy_worker_count", "done_count", b"done_count", "done_rate_hz", b"done_rate_hz", "failed_count", b"failed_count", "host", b"host", "job_ids", b"job_ids", "lane_port", b"lane_port", "pid", b"pid", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "running_count", b"running_count", "session_id", b"session_id", "state", b"state", "user_name", b"user_name", "weight", b"weight", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument_bytes", b"argument_bytes", "busy_worker_count", b"busy_worker_count", "done_count", b"done_count", "done_rate_hz", b"done_rate_hz", "failed_count", b"failed_count", "host", b"host", "job_ids", b"job_ids", "lane_port", b"lane_port", "pid", b"pid", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id", "state", b"state", "user_name", b"user_name", "weight", b"weight", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -602,10 +609,14 @@ class TaskTotals(_message.Message):
     DONE_COUNT_FIELD_NUMBER: _builtins.int
     REQUEUED_COUNT_FIELD_NUMBER: _builtins.int
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    ARGUMENT_BYTES_FIELD_NUMBER: _builtins.int
+    RESULT_BYTES_FIELD_NUMBER: _builtins.int
     session_count: _builtins.int
     done_count: _builtins.int
     requeued_count: _builtins.int
     failed_count: _builtins.int
+    argument_bytes: _builtins.int
+    result_bytes: _builtins.int
     def __init__(
         self,
         *,
@@ -613,10 +624,12 @@ class TaskTotals(_message.Message):
         done_count: _builtins.int = ...,
         requeued_count: _builtins.int = ...,
         failed_count: _builtins.int = ...,
+        argument_bytes: _builtins.int = ...,
+        result_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_count", b"done_count", "failed_count", b"failed_count", "requeued_count", b"requeued_count", "session_count", b"session_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument_bytes", b"argument_bytes", "done_count", b"done_count", "failed_count", b"failed_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "session_count", b"session_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

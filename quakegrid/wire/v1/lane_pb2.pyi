@@ -799,7 +799,7 @@ Global___LaneReady: _TypeAlias = LaneReady  # noqa: Y015
 
 @_typing.final
 class LaneCounts(_message.Message):
-    """Counters of a session, sent when they changed, at most a few times a second."""
+    """Counters of a session, sent when they changed, at most a few times a second, and when it is closed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -810,6 +810,8 @@ class LaneCounts(_message.Message):
     REQUEUED_COUNT_FIELD_NUMBER: _builtins.int
     BUSY_WORKER_IDS_FIELD_NUMBER: _builtins.int
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    ARGUMENT_BYTES_FIELD_NUMBER: _builtins.int
+    RESULT_BYTES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     queued_count: _builtins.int
     running_count: _builtins.int
@@ -817,6 +819,10 @@ class LaneCounts(_message.Message):
     requeued_count: _builtins.int
     failed_count: _builtins.int
     """Tasks that were given up; reported at once."""
+    argument_bytes: _builtins.int
+    """Payloads and blobs that the lane sent to workers."""
+    result_bytes: _builtins.int
+    """Outcomes that the lane has from workers."""
     @_builtins.property
     def busy_worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Workers that hold a task now."""
@@ -831,10 +837,12 @@ class LaneCounts(_message.Message):
         requeued_count: _builtins.int = ...,
         busy_worker_ids: _abc.Iterable[_builtins.str] | None = ...,
         failed_count: _builtins.int = ...,
+        argument_bytes: _builtins.int = ...,
+        result_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_worker_ids", b"busy_worker_ids", "done_count", b"done_count", "failed_count", b"failed_count", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "running_count", b"running_count", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument_bytes", b"argument_bytes", "busy_worker_ids", b"busy_worker_ids", "done_count", b"done_count", "failed_count", b"failed_count", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
