@@ -80,11 +80,13 @@ class Agent:
         """End every child, gently first, and the template."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STOP_DEADLINE_S
+        is_warm = self.template_state.startswith(WARM)
+        self.template_state = "stopping"  # which takes no orders
         for member in list(self._roster.members.values()):
             self._end(member, is_forced=False)
         while self._roster.members and loop.time() < deadline:
             await asyncio.wait([loop.create_task(self._changed())], timeout=deadline - loop.time())
-        self._template.stop(max(0.0, deadline - loop.time()) if self.template_state.startswith(WARM) else 0.0)
+        self._template.stop(max(0.0, deadline - loop.time()) if is_warm else 0.0)
         self._blobs.clear()
 
     async def _changed(self) -> None:

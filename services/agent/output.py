@@ -40,7 +40,8 @@ class Output:
         self._begun = {False: b"", True: b""}
         self._is_cut = {False: False, True: False}
         self._last = b""
-        self._dropped_bytes = self._seen_dropped_bytes = 0
+        # What was too much, and what nobody took in time.
+        self._dropped_bytes = self._seen_dropped_bytes = self._expired_bytes = 0
 
     @property
     def is_waiting(self) -> bool:
@@ -57,27 +58,33 @@ class Output:
         if is_error:
             self._last = (self._last + data)[-LAST_BYTES:]
         allowed = self._allowance.take(len(data), now_s)
-        if allowed < len(data):
-            end = data.rfind(b"\n", 0, allowed) + 1
-            self._dropped_bytes += len(data) - end
-            if end:
-                self._keep(data[:end], is_error=is_error)
-            self._is_cut[is_error] = not data.endswith(b"\n")
-            return
-        if self._dropped_bytes:
-            self._chunks.append((self._note(), None))
-        self._keep(data, is_error=is_error)
+        end = len(data) if allowed == len(data) else data.rfind(b"\n", 0, allowed) + 1
+        kept, dropped = data[:end], data[end:]
+        if self._is_cut[is_error]:
+            start = kept.find(b"\n")  # which ends what had begun before
+            start = len(kept) if start < 0 else start
+            self._dropped_bytes += start
+            kept = kept[start:]
+        if kept:
+            self._keep(kept, is_error=is_error)
+        if dropped:
+            self._dropped_bytes += len(dropped)
+            self._is_cut[is_error] = not dropped.endswith(b"\n")
 
     def take(self, *, is_last: bool = False) -> list[Line]:
         """The lines that are complete, in order; with `is_last` also what has no end yet."""
         lines: list[Line] = []
+        if self._expired_bytes:
+            lines.append(Line(_note(self._expired_bytes), is_error=True))
+            self._expired_bytes = 0
         while self._chunks:
             data, is_error = self._chunks.popleft()
-            texts = [data.decode()] if is_error is None else self._cut(data, is_error=is_error)
+            texts = [_note(int(data))] if is_error is None else self._cut(data, is_error=is_error)
             lines += [Line(text, is_error is not False) for text in texts if text]
         self._waiting_bytes = 0
         if self._dropped_bytes and (is_last or self._dropped_bytes == self._seen_dropped_bytes):
-            lines.append(Line(self._note().decode(), is_error=True))
+            lines.append(Line(_note(self._dropped_bytes), is_error=True))
+            self._dropped_bytes = 0
         self._seen_dropped_bytes = self._dropped_bytes
         if is_last:
             lines += [Line(_decode(rest), is_error) for is_error, rest in self._begun.items() if rest]
@@ -89,20 +96,16 @@ class Output:
         return [_decode(line) for line in self._last.splitlines()[-LAST_LINES:] if line.strip()]
 
     def _keep(self, data: bytes, *, is_error: bool) -> None:
-        if self._is_cut[is_error]:
-            end = data.find(b"\n")
-            self._dropped_bytes += len(data) if end < 0 else end
-            if end < 0:
-                return
-            data = data[end:]  # which ends what had begun before
-            self._is_cut[is_error] = False
+        self._is_cut[is_error] = False
+        if self._dropped_bytes:
+            self._chunks.append((b"%d" % self._dropped_bytes, None))
+            self._dropped_bytes = 0
         self._chunks.append((data, is_error))
         self._waiting_bytes += len(data)
         while self._waiting_bytes > MAX_WAITING_BYTES:
-            dropped, is_of_stderr = self._chunks.popleft()
-            if is_of_stderr is not None:
-                self._waiting_bytes -= len(dropped)
-                self._dropped_bytes += len(dropped)
+            expired, is_of_stderr = self._chunks.popleft()
+            self._expired_bytes += int(expired) if is_of_stderr is None else len(expired)
+            self._waiting_bytes -= 0 if is_of_stderr is None else len(expired)
 
     def _cut(self, data: bytes, *, is_error: bool) -> list[str]:
         *lines, rest = (self._begun[is_error] + data).split(b"\n")
@@ -113,10 +116,6 @@ class Output:
         self._begun[is_error] = rest
         return [_decode(piece) for piece in pieces]
 
-    def _note(self) -> bytes:
-        count, self._dropped_bytes = self._dropped_bytes, 0
-        return f"… {_size(count)} more of its output were dropped".encode()
-
 
 def _pieces(line: bytes) -> list[bytes]:
     """A line in pieces that are not too long; of what it wrote over itself, the last."""
@@ -126,6 +125,10 @@ def _pieces(line: bytes) -> list[bytes]:
 
 def _decode(line: bytes) -> str:
     return line.decode(errors="replace").replace("\0", "�")
+
+
+def _note(byte_count: int) -> str:
+    return f"… {_size(byte_count)} more of its output were dropped"
 
 
 def _size(byte_count: int) -> str:
