@@ -33,7 +33,7 @@ def print_both(word: str) -> str:
     """Say something on both streams, the second without an end."""
     print(f"{word} on stdout")
     os.write(1, b"bytes that are no text: \xff\n")
-    sys.stderr.write(f"{word} on stderr")
+    os.write(2, f"{word} on stderr".encode())
     return word
 
 
