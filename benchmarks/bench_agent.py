@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import math
 import os
 import signal
 import socket
@@ -68,7 +69,7 @@ def measure_replacements(kill_count: int, preload: str) -> list[float]:
 def replace(kill_count: int, preload: str) -> list[Figure]:
     """Figures of workers that are killed."""
     durations_s = sorted(measure_replacements(kill_count, preload))
-    p99_s = durations_s[min(len(durations_s) - 1, round(0.99 * len(durations_s)))]
+    p99_s = durations_s[math.ceil(0.99 * len(durations_s)) - 1]
     return [
         Figure("killed worker replaced, task runs again, p50", statistics.median(durations_s), "s"),
         Figure("killed worker replaced, task runs again, p99", p99_s, "s", at_most=REPLACE_LIMIT_S),

@@ -311,7 +311,12 @@ class Agent:
         last_output = self._output.close(member.name)
         is_clean = status == 0 or member.life is Life.STOPPING
         if not is_clean:
-            log.warning("worker_exited worker=%s reason=%s", member.name, reason)
+            log.warning(
+                "worker_exited worker=%s reason=%s peak_memory_bytes=%d",
+                member.name,
+                reason,
+                peak_memory_bytes,
+            )
         exited = agent_pb2.WorkerExited(
             worker_id=member.name,
             session_id=member.session_id,

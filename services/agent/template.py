@@ -64,6 +64,7 @@ class Template:
         self._settings, self._control, self._wakeup = settings, control, wakeup
         self._run_driver = run_driver
         self._children: set[int] = set()
+        self._pid = os.getpid()
 
     def run(self) -> None:
         """Serve until the agent's end closes, then end all children."""
@@ -131,6 +132,8 @@ class Template:
         code = EXIT_CRASHED
         try:
             die_with_parent()
+            if os.getppid() != self._pid:  # it ended before that
+                os._exit(EXIT_CRASHED)
             orphans.adopt_orphans()
             os.setsid()
             signal.set_wakeup_fd(-1)
