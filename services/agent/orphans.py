@@ -21,6 +21,7 @@ from quakegrid.config import AGENT_MARK
 PR_SET_CHILD_SUBREAPER = 36
 _PROC = Path("/proc")
 _POLL_S = 0.005
+_STAT_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def end_marked(state_dir: Path, timeout_s: float) -> int:
 
 
 def _kill_marked(pid: int, mark: bytes) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    with contextlib.suppress(OSError):  # it is gone, or this system has no such descriptors
         descriptor = os.pidfd_open(pid)  # from here on the number cannot become somebody else's
         try:
             if _has_mark(pid, mark):
@@ -125,10 +126,20 @@ def _has_mark(pid: int, mark: bytes) -> bool:
 
 
 def _processes() -> Iterator[Process]:
-    for path in _PROC.glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            fields = (path / "stat").read_bytes().rpartition(b")")[2].split()
-            yield Process(int(path.name), *map(int, fields[1:4]))
+    """All processes; 8 us each, for the template looks whenever one of its children has ended."""
+    for name in os.listdir("/proc"):  # noqa: PTH208 - a Path each takes longer than all the rest
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()
+                yield Process(int(name), int(fields[1]), int(fields[2]), int(fields[3]))
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, _STAT_BYTES)
+    finally:
+        os.close(fd)
 
 
 def _with_descendants(table: list[Process], roots: set[int]) -> list[Process]:

@@ -17,6 +17,8 @@ from services.agent.output import Output
 
 log = logging.getLogger("quakegrid.agent")
 READ_BYTES = 1 << 16
+# Between two reads of a pipe that was not half full.
+PAUSE_S = 0.001
 # Between two messages of a worker, unless so much waits.
 INTERVAL_S = 0.25
 FULL_BYTES = 128 << 10
@@ -38,7 +40,7 @@ class OutputPipes:
 
     Args:
         node: our name, for those who read.
-        publish: tells all who watch; False if nobody took it.
+        publish: tells all who watch and keep up.
         is_watched: whether there is anybody who would take it.
     """
 
@@ -71,7 +73,7 @@ class OutputPipes:
             os.set_blocking(reader, False)
             pipes.fds[is_error] = reader
             writers.append(writer)
-            asyncio.get_running_loop().add_reader(reader, self._on_ready, pipes, is_error)
+            self._await_data(pipes, is_error=is_error)
         return writers
 
     def close(self, name: str) -> list[str]:
@@ -97,25 +99,33 @@ class OutputPipes:
         self._publish(agent_pb2.WatchResponse(output_flushed=flushed))
 
     def _on_ready(self, pipes: _Pipes, is_error: bool) -> None:
-        self._read(pipes, is_error=is_error)
+        byte_count = self._read(pipes, is_error=is_error)
+        if 0 < byte_count < READ_BYTES // 2:  # let some come together, but never the pipe be full
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(pipes.fds[is_error])
+            loop.call_later(PAUSE_S, lambda: self._await_data(pipes, is_error=is_error))
         self._set_timer(is_urgent=pipes.output.waiting_bytes >= FULL_BYTES)
 
-    def _read(self, pipes: _Pipes, *, is_error: bool) -> bool:
-        """Take a piece of what is there; whether there may be more."""
+    def _await_data(self, pipes: _Pipes, *, is_error: bool) -> None:
+        if is_error in pipes.fds:
+            asyncio.get_running_loop().add_reader(pipes.fds[is_error], self._on_ready, pipes, is_error)
+
+    def _read(self, pipes: _Pipes, *, is_error: bool) -> int:
+        """Take a piece of what is there; returns its size, 0 if there is none."""
         try:
             data = os.read(pipes.fds[is_error], READ_BYTES)
         except BlockingIOError:
-            return False
+            return 0
         if not data:
             self._close(pipes, is_error=is_error)
-            return False
+            return 0
         pipes.output.feed(data, is_error=is_error, now_s=asyncio.get_running_loop().time())
-        return True
+        return len(data)
 
     def _read_all(self, pipes: _Pipes) -> None:
         for is_error in list(pipes.fds):
             for _ in range(LAST_READS):
-                if not self._read(pipes, is_error=is_error):
+                if is_error not in pipes.fds or not self._read(pipes, is_error=is_error):
                     break
 
     def _close(self, pipes: _Pipes, *, is_error: bool) -> None:
