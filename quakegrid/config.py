@@ -24,6 +24,8 @@ MIN_AUTHKEY_LENGTH = 16
 WEAK_AUTHKEYS = frozenset({"", "changeme"})
 LOOPBACK = "127.0.0.1"
 RUN_FOLDER = "run"
+# In the environment of all that an agent starts: its state directory; so the next one finds what is left.
+AGENT_MARK = "QUAKEGRID_AGENT"
 MAX_RETENTION_DAYS = 36_500
 # The tables need some room even without logs.
 MIN_RETENTION_MB = 10

@@ -12,6 +12,7 @@ import getpass
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from quakegrid.engine.lease_keeper import LeaseKeeper
 from quakegrid.jobs import DbClient, LogLine
 from quakegrid.log_streams import LogStream
 from quakegrid.values import RowValue, TableValue
+from quakegrid.worker_words import WorkerWords
 
 RETRY_S = 30.0
 FLUSH_TIMEOUT_S = 60.0
@@ -45,6 +47,8 @@ class Database:
         self._log_stream: LogStream | None = None
         self._leases: LeaseKeeper | None = None
         self.job_ids: list[int] = []
+        self._finished_ids: set[int] = set()
+        self._log_lock = threading.Lock()
 
     @property
     def client(self) -> DbClient:
@@ -88,6 +92,16 @@ class Database:
             self._leases.close()
             self._leases = None
 
+    def log_words(self, job_ids: Sequence[int], words: WorkerWords) -> None:
+        """Log a line of a worker of a session with these jobs, of which the first unfinished runs.
+
+        For any thread.
+        """
+        job_id = next((each for each in job_ids if each not in self._finished_ids), job_ids[-1])
+        level = "WARNING" if words.is_warning else "INFO"
+        process = f"{words.node}/{words.worker_id}"
+        self._log(job_id, datetime.datetime.now(datetime.UTC), level, process, words.text)
+
     def flush(self) -> None:
         """Wait until every log record is stored.
 
@@ -121,13 +135,15 @@ class Database:
             self.flush()
         except errors.QuakeGridError as exc:  # the state matters more than the log
             print(f"the log of job {job_id} is not complete: {exc}", file=sys.stderr)
+        self._finished_ids.add(job_id)
         if self._leases:
             self._leases.release(job_id)
         return self._call("finish", job_id, status)
 
     def _log(self, job_id: int, log_time: datetime.datetime, level: str, process: str, message: str) -> None:
-        if self._log_stream is None:  # starts a thread: not before the first line
-            self._log_stream = LogStream(self._client)
+        with self._log_lock:
+            if self._log_stream is None:  # starts a thread: not before the first line
+                self._log_stream = LogStream(self._client)
         self._on_event(
             {
                 "event": "log",

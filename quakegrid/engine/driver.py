@@ -24,8 +24,8 @@ from typing import Any
 from openquake.baselib import parallel, zeromq
 from openquake.commonlib import logs
 
-from quakegrid import engine_version, errors
-from quakegrid.config import Settings
+from quakegrid import engine_version, errors, worker_words
+from quakegrid.config import AGENT_MARK, Settings
 from quakegrid.engine import commands, seams
 from quakegrid.engine.database import Database
 from quakegrid.engine.events import Events
@@ -119,7 +119,10 @@ class DriverProcess:
         self.end_session()
         self.session = self._open_session(job_ids)
         try:
-            self.session.wait_for_turn(lambda ahead: self._on_queued(job_ids, ahead))
+            self.session.wait_for_turn(
+                lambda ahead: self._on_queued(job_ids, ahead),
+                lambda words: self.database.log_words(job_ids, words),
+            )
             yield
         except BaseException as exc:
             self._calm.set()
@@ -165,7 +168,7 @@ class DriverProcess:
     def _any_session(self) -> Session:
         if self.session is None:
             self.session = self._open_session(())
-            self.session.wait_for_turn(lambda ahead: self._on_queued((), ahead))
+            self.session.wait_for_turn(lambda ahead: self._on_queued((), ahead), worker_words.echo)
         return self.session
 
     def _open_session(self, job_ids: Sequence[int]) -> Session:
@@ -219,7 +222,9 @@ def _raise_stopped(number: int, _frame: FrameType | None) -> None:
 
 def _enter(request: dict[str, Any]) -> None:
     """Take over the caller's directory, environment and configuration."""
-    kept = {key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS")}
+    kept = {
+        key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS") or key == AGENT_MARK
+    }
     os.environ.clear()
     os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept)
     os.chdir(request["cwd"])

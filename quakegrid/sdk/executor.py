@@ -19,6 +19,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from quakegrid import worker_words
 from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient
 from quakegrid.sdk import chunks
@@ -69,7 +70,7 @@ class ClusterExecutor(Executor):
             max_workers=max_workers or 0,
             weight=weight,
         )
-        session.wait_for_turn(lambda _ahead: None)
+        session.wait_for_turn(lambda _ahead: None, worker_words.echo)
         self.worker_count = min(max_workers or session.core_count, session.core_count)
         self._is_shut = False
         self._sender = Sender(session, self.worker_count, on_progress)

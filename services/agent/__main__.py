@@ -20,12 +20,16 @@ from quakegrid.api.v1 import agent_pb2_grpc, examination_pb2_grpc
 from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings
 from quakegrid.doctor.gathering import Gatherer
 from quakegrid.errors import QuakeGridError
+from services.agent import orphans
 from services.agent.agent import Agent
 from services.agent.examination import ExaminationServicer
 from services.agent.local import LocalSocket
 from services.agent.server import AgentServicer
 
+log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 1.0
+# How long what was killed may take to be gone.
+ORPHANS_TIMEOUT_S = 1.0
 
 
 async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
@@ -54,6 +58,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
             f"the agent cannot listen on {address}: the port is in use or the address is not ours; "
             "see [zworkers] ctrl_port and [agent] listen in openquake.cfg"
         ) from None
+    _end_orphans(settings)
     agent.start_template()
     local = LocalSocket(agent, agent_socket(settings.state_dir))
     local.start()
@@ -61,10 +66,20 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     record = run_records.write_record(settings, "agent", f"{LOOPBACK}:{settings.agent_port}")
     await stopped.wait()
     await agent.stop()
+    orphans.end_all_adopted(ORPHANS_TIMEOUT_S)
     local.stop()
     await server.stop(STOP_GRACE_S)
     record.unlink(missing_ok=True)
     return 0
+
+
+def _end_orphans(settings: Settings) -> None:
+    """End what earlier agents left, now, and what a template will leave that is killed, then."""
+    count = orphans.end_marked(settings.state_dir, ORPHANS_TIMEOUT_S)
+    if count:
+        log.warning("orphans_ended count=%d", count)
+    orphans.adopt_orphans()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, orphans.end_adopted)
 
 
 def _raise_descriptor_limit() -> None:

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from quakegrid import __version__, values
@@ -22,12 +22,17 @@ from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from services.agent.blob_folders import BlobFolders
 from services.agent.exits import describe_exit, exit_code
+from services.agent.output_pipes import OutputPipes
 from services.agent.packets import write_memfd
 from services.agent.roster import Life, Member, Roster
 from services.agent.template_link import TemplateLink
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 2.0
+# Of all of a stop together: the grace, then what the killed and the template may take.
+STOP_DEADLINE_S = STOP_GRACE_S + 1.0
+# Messages that may wait for who watches; a slow one is told nothing more of what workers print.
+MAX_WAITING_MESSAGES = 100
 MAX_LOAD_FAILURES = 3
 LOAD_PAUSE_S = 2.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -55,6 +60,7 @@ class Agent:
         self._driver_ends: dict[str, DriverEnd] = {}
         self._driver_numbers = itertools.count(1)
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._output = OutputPipes(self.node, self._publish_output, lambda: any(self._readers()))
         self._load_failures = 0
         self._template = TemplateLink(
             settings.state_dir, on_report=self._on_report, on_gone=self._on_template_gone
@@ -72,12 +78,15 @@ class Agent:
 
     async def stop(self) -> None:
         """End every child, gently first, and the template."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + STOP_DEADLINE_S
+        is_warm = self.template_state.startswith(WARM)
+        self.template_state = "stopping"  # which takes no orders
         for member in list(self._roster.members.values()):
             self._end(member, is_forced=False)
-        deadline = asyncio.get_running_loop().time() + 2 * STOP_GRACE_S
-        while self._roster.members and asyncio.get_running_loop().time() < deadline:
-            await asyncio.wait([asyncio.ensure_future(self._changed())], timeout=STOP_GRACE_S)
-        self._template.stop()
+        while self._roster.members and loop.time() < deadline:
+            await asyncio.wait([loop.create_task(self._changed())], timeout=deadline - loop.time())
+        self._template.stop(max(0.0, deadline - loop.time()) if is_warm else 0.0)
         self._blobs.clear()
 
     async def _changed(self) -> None:
@@ -152,7 +161,11 @@ class Agent:
                 "memory_bytes": self._settings.agent_memory_bytes,
                 "blob_dir": str(self._blobs.open(member.session_id)),
             }
-            self._template.order({"order": "fork_worker", "name": member.name, "worker": worker}, [setup_fd])
+            writers = self._output.open(member.name, member.session_id)
+            order = {"order": "fork_worker", "name": member.name, "worker": worker}
+            self._template.order(order, [setup_fd, *writers])
+            for fd in writers:
+                os.close(fd)
         os.close(setup_fd)
         self._publish_status()
         return started
@@ -223,6 +236,10 @@ class Agent:
         """Stop filling a queue of `watch`."""
         self._watchers.discard(queue)
 
+    def flush_output(self, session_id: int) -> None:
+        """Tell those who watch what the workers of a session have printed, and that this is all."""
+        self._output.flush(session_id)
+
     def status(self) -> agent_pb2.AgentStatus:
         """The node as it is now."""
         workers = [
@@ -291,20 +308,37 @@ class Agent:
             return  # a driver that was stopped before it was forked
         if all(worker.session_id != member.session_id for worker in self._roster.workers):
             self._blobs.remove(member.session_id)
+        last_output = self._output.close(member.name)
         is_clean = status == 0 or member.life is Life.STOPPING
         if not is_clean:
-            log.warning("worker_exited worker=%s reason=%s", member.name, reason)
+            log.warning(
+                "worker_exited worker=%s reason=%s peak_memory_bytes=%d",
+                member.name,
+                reason,
+                peak_memory_bytes,
+            )
         exited = agent_pb2.WorkerExited(
             worker_id=member.name,
             session_id=member.session_id,
             reason=reason,
             peak_memory_bytes=peak_memory_bytes,
             is_clean=is_clean,
+            exit_code=exit_code(status),
+            signal=os.WTERMSIG(status),
+            last_output=() if is_clean else last_output,
         )
         self._publish(agent_pb2.WatchResponse(worker_exited=exited))
 
     def _publish_status(self) -> None:
         self._publish(agent_pb2.WatchResponse(status=self.status()))
+
+    def _publish_output(self, message: agent_pb2.WatchResponse) -> None:
+        for queue in self._readers():
+            queue.put_nowait(message)
+
+    def _readers(self) -> Iterator[asyncio.Queue[agent_pb2.WatchResponse]]:
+        """Who watches and keeps up."""
+        return (queue for queue in self._watchers if queue.qsize() < MAX_WAITING_MESSAGES)
 
     def _publish(self, message: agent_pb2.WatchResponse) -> None:
         for queue in self._watchers:

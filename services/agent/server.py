@@ -56,6 +56,15 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         """GetStatus, see the contract."""
         return agent_pb2.GetAgentStatusResponse(status=self._agent.status())
 
+    async def FlushOutput(  # noqa: N802
+        self,
+        request: agent_pb2.FlushOutputRequest,
+        context: Context,  # noqa: ARG002
+    ) -> agent_pb2.FlushOutputResponse:
+        """FlushOutput, see the contract."""
+        self._agent.flush_output(request.session_id)
+        return agent_pb2.FlushOutputResponse()
+
     async def Watch(  # noqa: N802
         self,
         request: agent_pb2.WatchRequest,  # noqa: ARG002

@@ -7,6 +7,7 @@ exit at once. It dies with its agent, and its children die with it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -25,6 +26,7 @@ from typing import Any, NoReturn
 from quakegrid import engine_version
 from quakegrid.config import Settings, load_settings
 from quakegrid.errors import EngineMissingError
+from services.agent import orphans
 from services.agent.packets import read_memfd, receive_packet, send_packet
 
 PR_SET_PDEATHSIG = 1
@@ -36,6 +38,9 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 EXIT_CRASHED = 70
+# How long children may take to end by SIGKILL when the agent is gone.
+END_TIMEOUT_S = 2.0
+END_POLL_S = 0.02
 CHILD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -59,9 +64,17 @@ class Template:
         self._settings, self._control, self._wakeup = settings, control, wakeup
         self._run_driver = run_driver
         self._children: set[int] = set()
+        self._pid = os.getpid()
 
     def run(self) -> None:
-        """Serve until the agent's end closes."""
+        """Serve until the agent's end closes, then end all children."""
+        try:
+            with contextlib.suppress(ConnectionError):  # it was killed while we told it something
+                self._serve()
+        finally:
+            self._end_all()
+
+    def _serve(self) -> None:
         poller = select.poll()
         poller.register(self._control, select.POLLIN)
         poller.register(self._wakeup, select.POLLIN)
@@ -69,17 +82,26 @@ class Template:
             ready = {fd for fd, _ in poller.poll()}
             if self._wakeup in ready:
                 os.read(self._wakeup, 4096)
-                self._reap()
+                self._reap(lambda report: send_packet(self._control, report))
             if self._control.fileno() in ready:
                 packet, fds = receive_packet(self._control)
                 if not packet:
                     return
                 self._obey(packet, fds)
 
+    def _end_all(self) -> None:
+        """Kill every child and all that they left; nobody is told."""
+        end_s = time.monotonic() + END_TIMEOUT_S
+        for pid in self._children:
+            _send_signal(pid, signal.SIGKILL)
+        while time.monotonic() < end_s and (self._children or self._end_orphans()):
+            select.select([self._wakeup], [], [], END_POLL_S)
+            self._reap(lambda _report: None)
+
     def _obey(self, packet: dict[str, Any], fds: list[int]) -> None:
         match packet["order"]:
             case "fork_worker":
-                self._fork(packet["name"], lambda: self._live_as_worker(packet, fds[0]))
+                self._fork(packet["name"], lambda: self._live_as_worker(packet, fds))
             case "fork_driver":
                 self._fork(packet["name"], lambda: self._live_as_driver(fds))
             case "signal":
@@ -110,6 +132,9 @@ class Template:
         code = EXIT_CRASHED
         try:
             die_with_parent()
+            if os.getppid() != self._pid:  # it ended before that
+                os._exit(EXIT_CRASHED)
+            orphans.adopt_orphans()
             os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -132,10 +157,12 @@ class Template:
                     code = code or 1
             os._exit(code)
 
-    def _live_as_worker(self, packet: dict[str, Any], setup_fd: int) -> int:
+    def _live_as_worker(self, packet: dict[str, Any], fds: list[int]) -> int:
         from services.agent.worker import WorkerOrder, run_worker  # noqa: PLC0415 - loaded after the fork guard
 
-        order = WorkerOrder(**packet["worker"], setup=read_memfd(os.dup(setup_fd)))
+        setup_fd, *output_fds = fds
+        _print_to(output_fds)
+        order = WorkerOrder(**packet["worker"], setup=read_memfd(setup_fd))
         return run_worker(order, self._settings.authkey)
 
     def _live_as_driver(self, fds: list[int]) -> int:
@@ -148,17 +175,45 @@ class Template:
         request = json.loads(read_memfd(request_fd))
         return self._run_driver(request, events_fd)
 
-    def _reap(self) -> None:
-        while self._children:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            self._children.discard(pid)
-            peak_bytes = usage.ru_maxrss * 1024
-            send_packet(
-                self._control,
-                {"report": "exited", "pid": pid, "status": status, "peak_memory_bytes": peak_bytes},
-            )
+    def _reap(self, tell: Callable[[dict[str, Any]], None]) -> None:
+        """Take note of every child that has ended, then end what it left."""
+        has_any = False
+        while (ended := _next_ended()) is not None:
+            has_any = True
+            if ended in self._children:
+                orphans.kill_group(ended)  # before the number may become somebody else's
+            _pid, status, usage = os.wait4(ended, 0)
+            if ended in self._children:
+                self._children.discard(ended)
+                peak_bytes = usage.ru_maxrss * 1024
+                tell({"report": "exited", "pid": ended, "status": status, "peak_memory_bytes": peak_bytes})
+        if has_any:
+            self._end_orphans()
+
+    def _end_orphans(self) -> bool:
+        """Kill children that are ours only because their parents have ended; whether there were any."""
+        return bool(orphans.end_orphans(lambda process: process.pid in self._children))
+
+
+def _print_to(fds: list[int]) -> None:
+    """Make pipes our stdout and stderr; without any we go on with the template's."""
+    for number, fd in enumerate(fds, 1):
+        os.dup2(fd, number)
+        os.close(fd)
+    # By lines: what is printed is there also if we are killed.
+    sys.stdout, sys.stderr = (
+        open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        for number in (1, 2)
+    )
+
+
+def _next_ended() -> int | None:
+    """A child that has ended and is not reaped."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return found.si_pid if found else None
 
 
 def _check_single_threaded() -> None:
@@ -178,11 +233,11 @@ def _send_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def die_with_parent() -> None:
-    """Let the kernel kill us when our parent ends, also if it was killed."""
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Let the kernel send us a signal when our parent ends, also if it was killed; 0 for none."""
     parent = os.getppid()
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+    if libc.prctl(PR_SET_PDEATHSIG, number) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:  # it ended before the call
         os._exit(EXIT_CRASHED)
@@ -258,6 +313,9 @@ def main() -> int:
         "duration_s": duration_s,
     }
     send_packet(control, warm)
+    sys.stdout.flush()  # what was printed while loading is not the children's
+    orphans.adopt_orphans()
+    die_with_parent(0)  # the agent's end is seen in time, and there are children to end first
     Template(settings, control, wakeup, loaded.run_driver).run()
     return 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from quakegrid.config import AGENT_MARK
 from services.agent.packets import receive_packet, send_packet
 
 
@@ -53,15 +55,20 @@ class TemplateLink:
         command = [sys.executable, "-P", "-m", "services.agent.template", str(self._state_dir)]
         with theirs:
             self._process = subprocess.Popen(
-                [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                [*command, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, AGENT_MARK: str(self._state_dir)},
             )
         asyncio.get_running_loop().add_reader(self._control, self._read)
         self._send()
 
-    def stop(self) -> None:
-        """Kill the template; what is left of its children dies with it."""
+    def stop(self, timeout_s: float) -> None:
+        """Let the template end what is left of its children, for so long; then kill it."""
         self._close()
         if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout_s)
             self._process.kill()
             self._process.wait()
 

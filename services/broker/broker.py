@@ -49,7 +49,12 @@ class Broker:
         self._next_session_id = time.time_ns() // 1_000_000
         self._nodes = {
             item.host: NodeLink(
-                settings, item.host, on_status=self._on_status, on_exit=self._on_exit, on_lost=self._on_lost
+                settings,
+                item.host,
+                on_status=self._on_status,
+                on_exit=self._on_exit,
+                on_output=self._on_output,
+                on_lost=self._on_lost,
             )
             for item in settings.agent_host_cores
         }
@@ -150,6 +155,15 @@ class Broker:
         for job_id in session.request.job_ids:
             self._spawn(fail_job(self._settings, job_id, reason))
 
+    async def flush_output(self, session_id: int) -> None:
+        """Tell a driver what its workers have printed so far, and that this is all."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            return
+        await asyncio.gather(*(self._nodes[host].flush_output(session_id) for host in session.hosts))
+        flushed = agent_pb2.OutputFlushed(session_id=session_id)
+        session.events.put_nowait(broker_pb2.OpenSessionResponse(output_flushed=flushed))
+
     async def abort_job(self, job_id: int, user_name: str) -> bool:
         """Abort a job wherever it is; tells whether it was executing or queued here.
 
@@ -206,7 +220,14 @@ class Broker:
 
     def _on_exit(self, exited: agent_pb2.WorkerExited) -> None:
         peak = f", peak memory {exited.peak_memory_bytes / 2**20:.0f} MiB" if exited.peak_memory_bytes else ""
-        self._handle(core.WorkerExited(exited.worker_id, exited.reason + peak, exited.is_clean))
+        last_output = tuple(exited.last_output)
+        self._handle(core.WorkerExited(exited.worker_id, exited.reason + peak, exited.is_clean, last_output))
+
+    def _on_output(self, output: agent_pb2.WorkerOutput) -> None:
+        session = self._sessions.get(output.session_id)
+        response = session.output.admit(output, time.monotonic()) if session else None
+        if session and response:
+            session.events.put_nowait(response)
 
     def _on_lost(self, host: str, reason: str) -> None:
         log.warning("node_lost host=%s reason=%s", host, reason)
@@ -254,11 +275,16 @@ class Broker:
                 self._lanes.send(session_id, lane_pb2.ControlMessage(drain=drain))
             case core.StopWorkers(host, session_id, is_forced):
                 self._spawn(self._nodes[host].stop_workers(session_id, is_forced=is_forced))
-            case core.LoseWorker(session_id, worker_id, reason, is_clean):
+            case core.LoseWorker(session_id, worker_id, reason, is_clean, node, last_output):
                 if not is_clean:
                     log.warning("worker_lost session=%d worker=%s reason=%s", session_id, worker_id, reason)
                 lost = lane_pb2.WorkerLost(
-                    session_id=session_id, worker_id=worker_id, reason=reason, is_clean=is_clean
+                    session_id=session_id,
+                    worker_id=worker_id,
+                    reason=reason,
+                    is_clean=is_clean,
+                    node=node,
+                    last_output=last_output,
                 )
                 self._lanes.send(session_id, lane_pb2.ControlMessage(worker_lost=lost))
             case core.FailSession(session_id, reason):
@@ -303,6 +329,7 @@ class Broker:
         lane = self._lanes.lane_of(session_id)
         if session and lane:
             setup = session.request.worker_setup
+            session.hosts.add(host)
             started = await self._nodes[host].start_workers(session_id, worker_ids, lane.endpoint, setup)
         self._handle(core.WorkersStarted(tuple(started)))
         refused = tuple(worker_id for worker_id in worker_ids if worker_id not in started)

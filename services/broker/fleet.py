@@ -201,7 +201,11 @@ class Fleet:
 
     def _lose(self, worker: Worker, reason: str, actions: list[Action]) -> None:
         del self.workers[worker.worker_id]
-        actions.append(LoseWorker(worker.session_id, worker.worker_id, reason, is_clean=False))
+        node = self._node_name(worker)
+        actions.append(LoseWorker(worker.session_id, worker.worker_id, reason, is_clean=False, node=node))
+
+    def _node_name(self, worker: Worker) -> str:
+        return self.nodes[worker.host].name or worker.host
 
     def _on_session_requested(self, event: SessionRequested, actions: list[Action]) -> None:
         if event.session_id in self.sessions:
@@ -235,12 +239,17 @@ class Fleet:
         session = self.sessions.get(worker.session_id) if worker else None
         if worker is None or session is None:
             return
-        actions.append(LoseWorker(session.session_id, worker.worker_id, event.reason, event.is_clean))
+        node, last_output = self._node_name(worker), event.last_output
+        actions.append(
+            LoseWorker(session.session_id, event.worker_id, event.reason, event.is_clean, node, last_output)
+        )
         if event.is_clean:
             return
         session.failure_count += 1
         if session.failure_count > 3 * self.core_count + 3:
             reason = f"{session.failure_count} workers died and no task was done; the last: {event.reason}"
+            if event.last_output:
+                reason += f" ({event.last_output[-1]})"
             actions.append(FailSession(session.session_id, reason))
 
     def _is_full(self) -> bool:

@@ -76,11 +76,12 @@ class WorkersRefused:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """A worker's process ended."""
+    """A worker's process ended; `last_output` is the end of its stderr."""
 
     worker_id: str
     reason: str
     is_clean: bool
+    last_output: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +164,14 @@ class StopWorkers:
 
 @dataclass(frozen=True, slots=True)
 class LoseWorker:
-    """Tell the session's lane that a worker is gone."""
+    """Tell the session's lane that a worker is gone, on which node, and what it last said on stderr."""
 
     session_id: int
     worker_id: str
     reason: str
     is_clean: bool
+    node: str = ""
+    last_output: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

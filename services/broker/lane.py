@@ -128,7 +128,7 @@ class Lane:
                     self._tell_counts(session_id)  # the last ones
             case "worker_lost":
                 lost = message.worker_lost
-                event = core.WorkerLost(session_id, WorkerId(lost.worker_id), lost.reason, lost.is_clean)
+                event = lane_messages.worker_lost(lost)
                 if session_id in self._sessions:
                     self._sessions[session_id].recorder.on_lost(
                         event.worker_id, lost.reason, self._now_s, is_clean=lost.is_clean
@@ -277,6 +277,8 @@ class Lane:
                     self._send(peer, [lane_messages.task_failed(lease, operation, reasons)])
                     self._changed.add(lease.session_id)
                     self._report_s = 0.0  # the broker counts deaths since the last task that ended
+                case core.TellDeath():
+                    self._send(action.peer, [lane_messages.worker_died(action)])
                 case core.DropPayloads(payloads):
                     for payload in payloads:
                         self._drop(payload)

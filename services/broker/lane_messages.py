@@ -74,6 +74,33 @@ def submission(task: lane_pb2.SubmitTask, peer: Peer, payload: object) -> core.T
     )
 
 
+def worker_lost(lost: lane_pb2.WorkerLost) -> core.WorkerLost:
+    """What the broker tells of a worker that is gone."""
+    return core.WorkerLost(
+        SessionId(lost.session_id),
+        WorkerId(lost.worker_id),
+        lost.reason,
+        lost.is_clean,
+        lost.node,
+        tuple(lost.last_output),
+    )
+
+
+def worker_died(action: core.TellDeath) -> bytes:
+    """The header that tells a driver of a dead worker."""
+    lost, leases = action.lost, action.leases
+    died = lane_pb2.WorkerDied(
+        worker_id=lost.worker_id,
+        node=lost.node,
+        reason=lost.reason,
+        last_output=lost.last_output,
+        lease=encode_lease(leases[0]) if leases else None,
+        operation=action.operation,
+        waiting_count=max(0, len(leases) - 1),
+    )
+    return lane_pb2.LaneMessage(worker_died=died).SerializeToString()
+
+
 def check_version(version: int, who: str) -> None:
     """Refuse a peer of another version of the protocol."""
     if version != lane.PROTOCOL_VERSION:

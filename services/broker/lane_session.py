@@ -20,7 +20,9 @@ from services.broker.lane_events import (
     SessionId,
     TakeBack,
     TaskId,
+    TellDeath,
     WorkerId,
+    WorkerLost,
 )
 from services.broker.task_queue import TaskQueue
 
@@ -94,6 +96,16 @@ class LaneSession:
         """Put a leased task back, before others of its weight."""
         task.holder = None
         self.queue.push(task.task_id, task.weight, is_first=True)
+
+    def tell_death(self, event: WorkerLost) -> list[Action]:
+        """What the driver is to know of a worker that did not end by request."""
+        if event.is_clean or self.driver is None or event.worker_id in self.gone:
+            return []
+        worker = self.crew.workers.get(event.worker_id)
+        held = worker.held if worker else {}
+        leases = tuple(Lease(self.session_id, task_id, hold.attempt) for task_id, hold in held.items())
+        task = self.tasks.get(leases[0].task_id) if leases else None
+        return [TellDeath(self.driver, event, leases, task.operation if task else "")]
 
     def lose_worker(self, worker_id: WorkerId, reason: str) -> list[Action]:
         """Try again what a worker held when it died."""

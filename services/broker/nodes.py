@@ -6,6 +6,7 @@ Knows gRPC and one agent; decides nothing. While the agent does not answer, the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -21,6 +22,7 @@ T = TypeVar("T")
 log = logging.getLogger("quakegrid.broker")
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 ORDER_TIMEOUT_S = 30.0
+FLUSH_TIMEOUT_S = 1.0
 
 
 class NodeLink:
@@ -32,6 +34,7 @@ class NodeLink:
         on_status: called with the agent's status, at each change, and whether it is the first since we
             reached the agent (again).
         on_exit: called for each worker that ended.
+        on_output: called with what workers print.
         on_lost: called with the reason when the agent did not answer for `node_timeout_s`.
     """
 
@@ -42,12 +45,15 @@ class NodeLink:
         *,
         on_status: Callable[[str, agent_pb2.AgentStatus, bool], None],
         on_exit: Callable[[agent_pb2.WorkerExited], None],
+        on_output: Callable[[agent_pb2.WorkerOutput], None],
         on_lost: Callable[[str, str], None],
     ) -> None:
         self.host = host
         self.address = f"{host}:{settings.agent_port}"
         self._settings = settings
         self._on_status, self._on_exit, self._on_lost = on_status, on_exit, on_lost
+        self._on_output = on_output
+        self._flushes: dict[int, asyncio.Event] = {}  # that the agent has not answered in its stream
         self._channel: grpc.aio.Channel | None = None  # None while the agent does not answer
         self._is_first = True
         self._lost_timer: asyncio.TimerHandle | None = None
@@ -100,6 +106,15 @@ class NodeLink:
         request = agent_pb2.StopWorkersRequest(session_id=session_id, force=is_forced)
         await self._order(lambda stub: stub.StopWorkers(request, timeout=ORDER_TIMEOUT_S))
 
+    async def flush_output(self, session_id: int) -> None:
+        """Wait until all that workers of a session have printed went to `on_output`, if the agent answers."""
+        flushed = self._flushes.setdefault(session_id, asyncio.Event())
+        request = agent_pb2.FlushOutputRequest(session_id=session_id)
+        if await self._order(lambda stub: stub.FlushOutput(request, timeout=FLUSH_TIMEOUT_S)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(flushed.wait(), FLUSH_TIMEOUT_S)
+        self._flushes.pop(session_id, None)
+
     async def stop_driver(self, pid: int) -> None:
         """Kill a driver on the node."""
         request = agent_pb2.StopDriverRequest(pid=pid)
@@ -127,6 +142,10 @@ class NodeLink:
             self._is_first = False
         elif message.HasField("worker_exited"):
             self._on_exit(message.worker_exited)
+        elif message.HasField("worker_output"):
+            self._on_output(message.worker_output)
+        elif message.HasField("output_flushed") and message.output_flushed.session_id in self._flushes:
+            self._flushes[message.output_flushed.session_id].set()
 
     def _start_timer(self, reason: str) -> None:
         if self._lost_timer is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from quakegrid import errors
 from quakegrid.api.v1 import broker_pb2
 from quakegrid.wire.v1 import lane_pb2
+from services.broker.session_output import SessionOutput
 
 MIN_WEIGHT = 0.01
 MAX_WEIGHT = 100.0
@@ -44,7 +45,7 @@ class Rate:
 class Session:
     """A driver's connection: what it asked for, what it is told, and what its lane counts.
 
-    `placed` is set when it has a lane, and when it will get none any more.
+    `placed` is set when it has a lane, and when it will get none any more. `hosts` have had workers of it.
     """
 
     session_id: int
@@ -56,6 +57,8 @@ class Session:
     counts: lane_pb2.LaneCounts = field(default_factory=lane_pb2.LaneCounts)
     end_reason: str = ""
     is_admitted: bool = False
+    output: SessionOutput = field(default_factory=SessionOutput)
+    hosts: set[str] = field(default_factory=set)
 
     @property
     def task_count(self) -> int | None:

@@ -108,7 +108,8 @@ def test_lost_node_loses_its_workers_with_a_reason() -> None:
 
     actions = core.handle(fleet.NodeLost("n0", "its agent stopped"))
 
-    assert actions == [fleet.LoseWorker(1, "run-1", "node node0: its agent stopped", is_clean=False)]
+    reason = "node node0: its agent stopped"
+    assert actions == [fleet.LoseWorker(1, "run-1", reason, is_clean=False, node="node0")]
     assert core.core_count == 1
 
 

@@ -348,25 +348,143 @@ class WatchResponse(_message.Message):
 
     STATUS_FIELD_NUMBER: _builtins.int
     WORKER_EXITED_FIELD_NUMBER: _builtins.int
+    WORKER_OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_FLUSHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> Global___AgentStatus: ...
     @_builtins.property
     def worker_exited(self) -> Global___WorkerExited: ...
+    @_builtins.property
+    def worker_output(self) -> Global___WorkerOutput: ...
+    @_builtins.property
+    def output_flushed(self) -> Global___OutputFlushed: ...
     def __init__(
         self,
         *,
         status: Global___AgentStatus | None = ...,
         worker_exited: Global___WorkerExited | None = ...,
+        worker_output: Global___WorkerOutput | None = ...,
+        output_flushed: Global___OutputFlushed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "status", b"status", "worker_exited", b"worker_exited"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output_flushed", b"output_flushed", "status", b"status", "worker_exited", b"worker_exited", "worker_output", b"worker_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "status", b"status", "worker_exited", b"worker_exited"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output_flushed", b"output_flushed", "status", b"status", "worker_exited", b"worker_exited", "worker_output", b"worker_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["status", "worker_exited"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["status", "worker_exited", "worker_output", "output_flushed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
+
+@_typing.final
+class FlushOutputRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlushOutputRequest: _TypeAlias = FlushOutputRequest  # noqa: Y015
+
+@_typing.final
+class FlushOutputResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlushOutputResponse: _TypeAlias = FlushOutputResponse  # noqa: Y015
+
+@_typing.final
+class WorkerOutput(_message.Message):
+    """What a worker printed, a few times a second; more than it may print is left out, which a line says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    session_id: _builtins.int
+    node: _builtins.str
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputLine]: ...
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        session_id: _builtins.int = ...,
+        node: _builtins.str = ...,
+        lines: _abc.Iterable[Global___OutputLine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "node", b"node", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerOutput: _TypeAlias = WorkerOutput  # noqa: Y015
+
+@_typing.final
+class OutputLine(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    IS_ERROR_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Without its end; empty lines are left out."""
+    is_error: _builtins.bool
+    """From stderr."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        is_error: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_error", b"is_error", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputLine: _TypeAlias = OutputLine  # noqa: Y015
+
+@_typing.final
+class OutputFlushed(_message.Message):
+    """All that the workers of this session had printed when FlushOutput was called has been told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputFlushed: _TypeAlias = OutputFlushed  # noqa: Y015
 
 @_typing.final
 class WorkerExited(_message.Message):
@@ -377,6 +495,9 @@ class WorkerExited(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     IS_CLEAN_FIELD_NUMBER: _builtins.int
+    EXIT_CODE_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    LAST_OUTPUT_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     session_id: _builtins.int
     reason: _builtins.str
@@ -385,6 +506,14 @@ class WorkerExited(_message.Message):
     """Largest resident memory of its life, bytes."""
     is_clean: _builtins.bool
     """Whether it ended by request and in order."""
+    exit_code: _builtins.int
+    """As a shell tells it: 128 + n after signal n."""
+    signal: _builtins.int
+    """0 if no signal ended it."""
+    @_builtins.property
+    def last_output(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The end of its stderr, at most 20 lines and 4 KiB; empty if it ended in order."""
+
     def __init__(
         self,
         *,
@@ -393,10 +522,13 @@ class WorkerExited(_message.Message):
         reason: _builtins.str = ...,
         peak_memory_bytes: _builtins.int = ...,
         is_clean: _builtins.bool = ...,
+        exit_code: _builtins.int = ...,
+        signal: _builtins.int = ...,
+        last_output: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_clean", b"is_clean", "peak_memory_bytes", b"peak_memory_bytes", "reason", b"reason", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exit_code", b"exit_code", "is_clean", b"is_clean", "last_output", b"last_output", "peak_memory_bytes", b"peak_memory_bytes", "reason", b"reason", "session_id", b"session_id", "signal", b"signal", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

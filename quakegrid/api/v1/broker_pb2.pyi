@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from quakegrid.api.v1 import agent_pb2 as _agent_pb2
 from quakegrid.api.v1 import task_records_pb2 as _task_records_pb2
 import builtins as _builtins
 import sys
@@ -88,6 +89,8 @@ class OpenSessionResponse(_message.Message):
     ADMITTED_FIELD_NUMBER: _builtins.int
     ABORTED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    WORKER_OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_FLUSHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def queued(self) -> Global___SessionQueued: ...
     @_builtins.property
@@ -96,6 +99,12 @@ class OpenSessionResponse(_message.Message):
     def aborted(self) -> Global___SessionAborted: ...
     @_builtins.property
     def failed(self) -> Global___SessionFailed: ...
+    @_builtins.property
+    def worker_output(self) -> _agent_pb2.WorkerOutput:
+        """From a worker of the session; left out where the driver is too slow, which a line says."""
+
+    @_builtins.property
+    def output_flushed(self) -> _agent_pb2.OutputFlushed: ...
     def __init__(
         self,
         *,
@@ -103,16 +112,52 @@ class OpenSessionResponse(_message.Message):
         admitted: Global___SessionAdmitted | None = ...,
         aborted: Global___SessionAborted | None = ...,
         failed: Global___SessionFailed | None = ...,
+        worker_output: _agent_pb2.WorkerOutput | None = ...,
+        output_flushed: _agent_pb2.OutputFlushed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "admitted", b"admitted", "event", b"event", "failed", b"failed", "queued", b"queued"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "admitted", b"admitted", "event", b"event", "failed", b"failed", "output_flushed", b"output_flushed", "queued", b"queued", "worker_output", b"worker_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "admitted", b"admitted", "event", b"event", "failed", b"failed", "queued", b"queued"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "admitted", b"admitted", "event", b"event", "failed", b"failed", "output_flushed", b"output_flushed", "queued", b"queued", "worker_output", b"worker_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["queued", "admitted", "aborted", "failed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["queued", "admitted", "aborted", "failed", "worker_output", "output_flushed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___OpenSessionResponse: _TypeAlias = OpenSessionResponse  # noqa: Y015
+
+@_typing.final
+class FlushSessionOutputRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlushSessionOutputRequest: _TypeAlias = FlushSessionOutputRequest  # noqa: Y015
+
+@_typing.final
+class FlushSessionOutputResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlushSessionOutputResponse: _TypeAlias = FlushSessionOutputResponse  # noqa: Y015
 
 @_typing.final
 class SessionQueued(_message.Message):
