@@ -189,10 +189,18 @@ class Broker:
         reported = tuple((worker.worker_id, worker.session_id) for worker in status.workers)
         self._reported[host] = reported
         present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
-        state = status.template_state
+        state = status.template_state + (", short of memory" if status.is_short_of_memory else "")
         self._handle(
             core.NodeReported(
-                host, status.node, status.core_count, state, present, reported, status.engine_version
+                host,
+                status.node,
+                status.core_count,
+                state,
+                present,
+                reported,
+                status.engine_version,
+                cores_per_worker=status.cores_per_worker or 1,
+                is_short_of_memory=status.is_short_of_memory,
             )
         )
         if self._fleet.core_count:

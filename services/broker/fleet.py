@@ -38,6 +38,7 @@ from services.broker.fleet_events import (
     WorkersStarted,
 )
 from services.broker.fleet_members import Node, Session, Worker
+from services.broker.surplus import surplus_workers
 
 # How long a session keeps its cores when there are fewer cores than sessions that have tasks.
 TURN_S = 30
@@ -105,10 +106,15 @@ class Fleet:
 
     def check(self) -> None:
         """Raise `IllegalMoveError` unless every invariant holds."""
-        taken = Counter(worker.host for worker in self.workers.values())
+        staying = Counter(
+            worker.host
+            for worker in self.workers.values()
+            if not worker.is_draining and worker.session_id in self.sessions
+        )
         for node in self.nodes.values():
-            if node.core_count and taken[node.host] > node.core_count:
-                raise IllegalMoveError(f"{node.host} has {node.core_count} cores, {taken[node.host]} workers")
+            count = staying[node.host]
+            if node.is_warm and count > node.core_count:
+                raise IllegalMoveError(f"{node.host} gives {node.core_count} cores, {count} workers stay")
         admitted = self._executing_count() - sum(each.is_resumed for each in self.sessions.values())
         if self.serialize_jobs and admitted > self.serialize_jobs:
             raise IllegalMoveError(f"{admitted} sessions execute, {self.serialize_jobs} may")
@@ -181,7 +187,8 @@ class Fleet:
         node.name, node.state, node.is_refusing = event.node, event.state, False
         node.engine_version = event.engine_version
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
-        node.core_count = limit if event.state.startswith("warm") else 0
+        most = 1 if event.is_short_of_memory else limit
+        node.core_count = min(most, limit // event.cores_per_worker) if node.is_warm else 0
         for worker_id, session_id in event.workers:
             self._adopt(worker_id, session_id, event.host)
         for worker in self.workers_of(host=event.host) if event.present is not None else ():
@@ -269,7 +276,7 @@ class Fleet:
         """Start workers where shares and free cores allow; drain as many as are missing for that."""
         core_count = self.core_count
         staying: dict[int, list[Worker]] = {session.session_id: [] for session in self._placed()}
-        if not staying or not core_count:
+        if not staying:
             return
         for worker in self.workers.values():
             if worker.session_id in staying and not worker.is_draining:
@@ -280,6 +287,7 @@ class Fleet:
         )
         self._check_engines(sessions, actions)
         targets = shares.divide(core_count, [session.claim(core_count) for session in sessions])
+        self._drain_surplus(sessions, targets, staying, actions)
         lacks: list[tuple[Session, int]] = []
         spares: list[list[Worker]] = []
         for session, target in zip(sessions, targets, strict=True):
@@ -290,6 +298,21 @@ class Fleet:
         room = sum(max(0, node.core_count - kept[node.host]) for node in self.nodes.values())
         _drain(sum(count for _, count in lacks) - room, spares, actions)
         self._start(lacks, actions)
+
+    def _drain_surplus(
+        self,
+        sessions: Sequence[Session],
+        targets: Sequence[int],
+        staying: dict[int, list[Worker]],
+        actions: list[Action],
+    ) -> None:
+        """Drain what nodes have above the cores that they give, and take it out of `staying`."""
+        by_id = {session.session_id: target for session, target in zip(sessions, targets, strict=True)}
+        busy = {worker_id for session in sessions for worker_id in session.busy_worker_ids}
+        for worker in surplus_workers(self.nodes.values(), staying, by_id, busy):
+            staying[worker.session_id].remove(worker)
+            worker.is_draining = True
+            actions.append(DrainWorker(worker.session_id, worker.worker_id))
 
     def _check_engines(self, sessions: Sequence[Session], actions: list[Action]) -> None:
         """Fail sessions that no node can work for, when all nodes are up."""

@@ -16,6 +16,7 @@ class NodeReported:
 
     `present` names its workers when we reached the agent (again): what ended meanwhile was not reported.
     `workers` are all of them with their sessions; those that we do not know are an earlier broker's.
+    A node that is short of memory has one worker, whatever its cores, so that no job stands still.
     """
 
     host: str
@@ -25,6 +26,8 @@ class NodeReported:
     present: frozenset[str] | None = None
     workers: tuple[tuple[str, int], ...] = ()
     engine_version: str = ""
+    cores_per_worker: int = 1
+    is_short_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)

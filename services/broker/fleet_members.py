@@ -12,7 +12,7 @@ from services.broker import shares
 
 @dataclass(slots=True)
 class Node:
-    """A machine of `host_cores`; `core_count` is what we may use of it now, 0 while it is not up."""
+    """A machine of `host_cores`; `core_count` is how many workers it may have now, 0 while it is not up."""
 
     host: str
     limit: int
@@ -21,6 +21,11 @@ class Node:
     state: str = "not reached yet"
     is_refusing: bool = False
     engine_version: str = ""
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether it is up and can start workers, if it gives cores."""
+        return self.state.startswith("warm")
 
 
 @dataclass(slots=True)

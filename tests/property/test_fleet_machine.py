@@ -23,6 +23,7 @@ class FleetMachine(RuleBasedStateMachine):
         super().__init__()
         self.fleet = Fleet([HostCores(host, -1) for host in CORES], SERIALIZE_JOBS, "run")
         self.up: set[str] = set()
+        self.given = dict(CORES)
         self.seats: dict[str, str] = {}
         self.starting: set[str] = set()
         self.leaving: set[str] = set()
@@ -48,7 +49,7 @@ class FleetMachine(RuleBasedStateMachine):
                 assert not self.seats.keys() & set(worker_ids), "a worker's name was used again"
                 self.seats |= dict.fromkeys(worker_ids, host)
                 self.starting |= set(worker_ids)
-                assert list(self.seats.values()).count(host) <= CORES[host], "a core is shared"
+                assert list(self.seats.values()).count(host) <= self.given[host], "a core is shared"
             case fleet.DrainWorker(_, worker_id):
                 assert worker_id in self.seats
                 assert worker_id not in self.leaving, "drained twice"
@@ -80,7 +81,21 @@ class FleetMachine(RuleBasedStateMachine):
     def report(self, host: str) -> None:
         """The node's agent says what it has."""
         self.up.add(host)
-        self.play(fleet.NodeReported(host, host, CORES[host], "warm"))
+        self.play(fleet.NodeReported(host, host, self.given[host], "warm"))
+
+    @rule(data=st.data(), host=st.sampled_from(sorted(CORES)))
+    def dial(self, data: st.DataObject, host: str) -> None:
+        """Somebody changes how many cores a node gives."""
+        self.given[host] = data.draw(st.integers(0, CORES[host]))
+        if host in self.up:
+            self.report(host)
+
+    @precondition(lambda self: self.up)
+    @rule(data=st.data())
+    def run_short(self, data: st.DataObject) -> None:
+        """A node is short of memory, until it reports again."""
+        host = data.draw(st.sampled_from(sorted(self.up)))
+        self.play(fleet.NodeReported(host, host, self.given[host], "warm", is_short_of_memory=True))
 
     @rule(host=st.sampled_from(sorted(CORES)))
     def lose(self, host: str) -> None:
@@ -99,7 +114,7 @@ class FleetMachine(RuleBasedStateMachine):
             self.forget(worker_id)
         self.play(fleet.WorkersRefused(refused))
         self.up.add(host)
-        self.play(fleet.NodeReported(host, host, CORES[host], "warm", frozenset()))
+        self.play(fleet.NodeReported(host, host, self.given[host], "warm", frozenset()))
 
     @rule(
         has_job=st.booleans(),
@@ -174,6 +189,8 @@ class FleetMachine(RuleBasedStateMachine):
             assert self.is_crowded(), "workers flap"
             return
         self.check_shares()
+        for node in self.fleet.nodes.values():
+            assert list(self.seats.values()).count(node.host) <= node.core_count, "a core was not given back"
 
     def placed(self) -> list[Session]:
         """Sessions that may have workers."""
