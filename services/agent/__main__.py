@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import resource
 import signal
@@ -21,6 +22,7 @@ from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, loa
 from quakegrid.errors import QuakeGridError
 from services.agent.agent import Agent
 from services.agent.local import LocalSocket
+from services.agent.oom_scores import AGENT_SCORE, set_oom_score
 from services.agent.server import AgentServicer
 
 STOP_GRACE_S = 1.0
@@ -34,6 +36,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     """
     check_listen(settings, settings.agent_listen, "the agent")
     _raise_descriptor_limit()
+    set_oom_score(AGENT_SCORE)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -51,15 +54,20 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
             "see [zworkers] ctrl_port and [agent] listen in openquake.cfg"
         ) from None
     agent.start_template()
+    watching = asyncio.create_task(agent.watch_memory())
+    watching.add_done_callback(lambda _: stopped.set())
     local = LocalSocket(agent, agent_socket(settings.state_dir))
     local.start()
     await server.start()
     record = run_records.write_record(settings, "agent", f"{LOOPBACK}:{settings.agent_port}")
     await stopped.wait()
     await agent.stop()
+    watching.cancel()
     local.stop()
     await server.stop(STOP_GRACE_S)
     record.unlink(missing_ok=True)
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching  # if it failed, so did we
     return 0
 
 

@@ -22,6 +22,7 @@ from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from services.agent.blob_folders import BlobFolders
 from services.agent.exits import describe_exit, exit_code
+from services.agent.node_limits import NodeLimits
 from services.agent.packets import write_memfd
 from services.agent.roster import Life, Member, Roster
 from services.agent.template_link import TemplateLink
@@ -59,6 +60,7 @@ class Agent:
         self._template = TemplateLink(
             settings.state_dir, on_report=self._on_report, on_gone=self._on_template_gone
         )
+        self.limits = NodeLimits(settings, self.node, self._roster, lambda: self._template.pid)
         self.template_state = "loading"
         self.engine_version = ""
         self.engine_missing = ""
@@ -138,7 +140,8 @@ class Agent:
             raise QuakeGridError(f"the template of {self.node} is not ready: {self.template_state}")
         started: list[Member] = []
         for ref in request.workers:
-            started += self._roster.take_cores(ref.session_id, [ref.worker_id])
+            width = self.limits.cores_per_worker
+            started += self._roster.take_cores(ref.session_id, [ref.worker_id], width)
         if not started:
             return []
         setup_fd = write_memfd("worker_setup", request.worker_setup)
@@ -148,8 +151,7 @@ class Agent:
                 "session_id": member.session_id,
                 "lane_endpoint": request.lane_endpoint,
                 "node": self.node,
-                "core": member.core,
-                "memory_bytes": self._settings.agent_memory_bytes,
+                **self.limits.open_worker(member),
                 "blob_dir": str(self._blobs.open(member.session_id)),
             }
             self._template.order({"order": "fork_worker", "name": member.name, "worker": worker}, [setup_fd])
@@ -163,6 +165,26 @@ class Agent:
         for member in members:
             self._end(member, is_forced=is_forced)
         return len(members)
+
+    # --- limits
+
+    def set_cores(self, core_count: int) -> None:
+        """Give so many cores from now on, -1 for all; the broker drains what is above.
+
+        Raises:
+            UsageError: the node has not so many.
+        """
+        self.limits.set_cores(core_count)
+        log.info("cores_set core_count=%d", core_count)
+        self._publish_status()
+
+    async def watch_memory(self) -> None:
+        """Stop workers that take too much, and tell of a node that is short of memory, for ever."""
+        await self.limits.watch(self._stop_for_limit, self._publish_status)
+
+    def _stop_for_limit(self, member: Member) -> None:
+        log.warning("worker_stopped worker=%s reason=%s", member.name, member.stop_reason)
+        self._signal(member, signal.SIGKILL)
 
     # --- drivers
 
@@ -223,11 +245,15 @@ class Agent:
         """Stop filling a queue of `watch`."""
         self._watchers.discard(queue)
 
-    def status(self) -> agent_pb2.AgentStatus:
-        """The node as it is now."""
+    def status(self, *, with_samples: bool = False) -> agent_pb2.AgentStatus:
+        """The node as it is now; `with_samples` also what it uses, which costs some milliseconds."""
         workers = [
             agent_pb2.WorkerStatus(
-                worker_id=member.name, session_id=member.session_id, pid=member.pid, core=member.core
+                worker_id=member.name,
+                session_id=member.session_id,
+                pid=member.pid,
+                core=member.core,
+                cores=member.cores,
             )
             for member in self._roster.workers
         ]
@@ -235,15 +261,16 @@ class Agent:
             agent_pb2.DriverStatus(pid=member.pid, command=self._commands[member.name])
             for member in self._roster.drivers
         ]
-        return agent_pb2.AgentStatus(
+        status = agent_pb2.AgentStatus(
             node=self.node,
-            core_count=len(self._roster.cores),
             template_state=self.template_state,
             workers=workers,
             drivers=drivers,
             version=__version__,
             engine_version=self.engine_version,
         )
+        self.limits.describe(status, with_samples=with_samples)
+        return status
 
     # --- inside
 
@@ -291,6 +318,7 @@ class Agent:
             return  # a driver that was stopped before it was forked
         if all(worker.session_id != member.session_id for worker in self._roster.workers):
             self._blobs.remove(member.session_id)
+        reason = self.limits.close_worker(member) or reason
         is_clean = status == 0 or member.life is Life.STOPPING
         if not is_clean:
             log.warning("worker_exited worker=%s reason=%s", member.name, reason)

@@ -5,7 +5,7 @@ Pure. They are drained, so that nothing is lost: each ends after the task that i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 
 from services.broker.fleet_members import Node, Worker
 
@@ -14,7 +14,7 @@ def surplus_workers(
     nodes: Iterable[Node],
     staying: Mapping[int, Sequence[Worker]],
     targets: Mapping[int, int],
-    busy: Set[str],
+    busy: set[str],
 ) -> list[Worker]:
     """Workers above what their node gives, from who has most above its target, idle ones first.
 

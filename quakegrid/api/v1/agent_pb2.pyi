@@ -373,7 +373,7 @@ class WatchRequest(_message.Message):
 
     WITH_SAMPLES_FIELD_NUMBER: _builtins.int
     with_samples: _builtins.bool
-    """Send the status with samples every second, too."""
+    """Send samples with each status, and a status every second."""
     def __init__(
         self,
         *,
