@@ -22,7 +22,7 @@ from services.broker import fleet_events as core
 from services.broker.fleet import Fleet
 from services.broker.job_ends import end_job, fail_job
 from services.broker.lane_pool import LanePool
-from services.broker.nodes import NodeLink
+from services.broker.nodes import NodeLink, describe_state
 from services.broker.sessions import Rate, Session, check_request
 from services.broker.statuses import StatusWriter
 
@@ -171,7 +171,7 @@ class Broker:
         return True
 
     async def wait_for_nodes(self) -> list[broker_pb2.NodeStatus]:
-        """Wait until a node is up."""
+        """Wait until a node is up and gives cores."""
         await self._node_up.wait()
         return self._statuses.nodes()
 
@@ -189,7 +189,7 @@ class Broker:
         reported = tuple((worker.worker_id, worker.session_id) for worker in status.workers)
         self._reported[host] = reported
         present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
-        state = status.template_state + (", short of memory" if status.is_short_of_memory else "")
+        state = describe_state(status)
         self._handle(
             core.NodeReported(
                 host,
@@ -205,6 +205,8 @@ class Broker:
         )
         if self._fleet.core_count:
             self._node_up.set()
+        else:
+            self._node_up.clear()  # whoever comes waits until somebody gives cores
 
     async def _stop_strangers(self, host: str, session_id: int) -> None:
         """Stop workers of a session that is not ours, unless its driver comes back to us."""

@@ -23,6 +23,16 @@ RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 ORDER_TIMEOUT_S = 30.0
 
 
+def describe_state(status: agent_pb2.AgentStatus) -> str:
+    """The template's state, and what keeps a node from giving all its cores."""
+    state = status.template_state
+    if status.core_count < status.all_core_count:
+        state += f", gives {status.core_count} of {status.all_core_count} cores (agentctl cores)"
+    if status.is_short_of_memory:
+        state += ", short of memory: one worker goes on"
+    return state
+
+
 class NodeLink:
     """The agent of one host.
 
