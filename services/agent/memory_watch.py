@@ -33,7 +33,9 @@ def own_cgroup(proc: Path = Path("/proc"), mount: Path = Path("/sys/fs/cgroup"))
         return None
     for line in lines:
         if line.startswith("0::"):
-            return mount / line.removeprefix("0::").lstrip("/")
+            own = mount / line.removeprefix("0::").lstrip("/")
+            # Beside version 1 it is mounted elsewhere, and governs no memory.
+            return own if (own / "cgroup.controllers").exists() else None
     return None
 
 
@@ -95,7 +97,7 @@ class MemoryWatch:
     def _read(self, name: str) -> bytes:
         try:
             return (self.proc / name).read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
+        except OSError:  # it is gone, or not ours to read
             return b""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 from pathlib import Path
@@ -23,6 +24,15 @@ def eat_in_children(count: int, size_bytes: int) -> NoReturn:
             eat(size_bytes)
     while True:
         signal.pause()
+
+
+def share(size_bytes: int) -> NoReturn:
+    """Fill memory that no limit on a process's own data sees."""
+    with mmap.mmap(-1, size_bytes) as food:
+        for place in range(0, size_bytes, mmap.PAGESIZE):
+            food[place] = 1
+        while True:
+            signal.pause()
 
 
 def limits() -> dict[str, Any]:

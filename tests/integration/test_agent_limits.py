@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -45,12 +46,24 @@ class Node:
         self.settings: Settings = config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
         self.services = [Service(self.settings, name) for name in ("broker", "agent")]
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         """Start both, and wait until there are workers to be had."""
-        for service in self.services:
-            service.start()
-        with BrokerClient(self.settings) as broker:
-            broker.wait_for_nodes(60)
+        try:
+            for service in self.services:
+                service.start()
+            with BrokerClient(self.settings) as broker:
+                broker.wait_for_nodes(60)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Leave nothing running."""
+        for service in reversed(self.services):
+            if service.process is not None and service.process.poll() is None:
+                service.stop()
+            service.close()
 
     def agent_pid(self) -> int:
         """Process id of the agent."""
@@ -86,18 +99,46 @@ class Node:
         )
 
 
-@contextlib.contextmanager
-def running_node(folder: Path, **extra: dict[str, str | int]) -> Iterator[Node]:
-    """A node that is up, and gone at the end."""
-    node = Node(folder, extra)
+def running_node(folder: Path, **extra: dict[str, str | int]) -> Node:
+    """A node that is up in a `with` block."""
+    return Node(folder, extra)
+
+
+def wait_until(is_reached: Callable[[], bool]) -> None:
+    """Look until it is so; the test's own timeout bounds it."""
+    while not is_reached():
+        time.sleep(0.01)
+
+
+class DelegatedAgent(Service):
+    """An agent with a cgroup of its own, as a systemd unit with `Delegate=yes` has."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        super().__init__(settings, "agent")
+        self.folder = folder
+
+    @property
+    def command(self) -> list[str]:
+        """Enter the cgroup first."""
+        enter = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
+        return ["sh", "-c", enter, str(self.folder), *super().command]
+
+
+@pytest.fixture
+def delegated_cgroup() -> Iterator[Path]:
+    """A cgroup of version 2 below our own, with the memory controller."""
+    own = memory_watch.own_cgroup()
+    if own is None or not os.access(own, os.W_OK):
+        pytest.skip("there is no cgroup of version 2 that this test may write to")
+    folder = own / f"quakegrid-test-{os.getpid()}"
+    folder.mkdir()
     try:
-        node.start()
-        yield node
+        if not (folder / "memory.max").exists():
+            pytest.skip("no memory controller is delegated to this test's cgroup of version 2")
+        yield folder
     finally:
-        for service in reversed(node.services):
-            if service.process is not None and service.process.poll() is None:
-                service.stop()
-            service.close()
+        for path in sorted([folder, *folder.glob("*/")], reverse=True):
+            path.rmdir()
 
 
 @needs_two_cores
@@ -138,6 +179,18 @@ def test_worker_whose_children_eat_beyond_its_limit_is_stopped(tmp_path: Path) -
         assert executor.submit(sdk_calls.square, 3).result(60) == 9
 
 
+def test_worker_in_a_cgroup_is_stopped_by_the_kernel(tmp_path: Path, delegated_cgroup: Path) -> None:
+    """There its shared memory counts, too."""
+    node = Node(tmp_path, {"agent": {"worker_memory": "300M"}})
+    node.services[1] = DelegatedAgent(node.settings, delegated_cgroup)
+    with node, ClusterExecutor(node.settings) as executor:
+        greedy = executor.submit(limit_calls.share, 400 * MIB)
+
+        with pytest.raises(errors.TaskKilledError, match=r"stopped by the kernel at \[agent\] worker_memory"):
+            greedy.result(60)
+        assert executor.submit(sdk_calls.square, 3).result(60) == 9
+
+
 def test_node_short_of_memory_goes_on_with_one_worker(tmp_path: Path) -> None:
     """Near the soft limit, where any machine is here; and it says so."""
     limits: dict[str, str | int] = {"soft_mem_limit": 1, "hard_mem_limit": 100}
@@ -157,7 +210,7 @@ def test_core_dial_loses_nothing_and_outlives_the_agent(tmp_path: Path) -> None:
     with running_node(tmp_path) as node, BrokerClient(node.settings) as broker:
         every = node.dial(-1)[1]
         with ClusterExecutor(node.settings) as executor:
-            results = [executor.submit(sdk_calls.nap, 0.01) for _ in range(600)]
+            naps = [executor.submit(sdk_calls.nap, 0.01) for _ in range(50_000)]  # more than get done
             node.wait_for_agent(lambda found: len(found.workers) == every)
 
             assert node.dial(1) == (1, every)
@@ -165,16 +218,20 @@ def test_core_dial_loses_nothing_and_outlives_the_agent(tmp_path: Path) -> None:
             node.dial(0)
             node.wait_for_agent(lambda found: not found.workers)
             node.wait_for_node(lambda found: found.is_up and found.core_count == 0)
+            idle_count = sum(nap.done() for nap in naps)
             node.dial(-1)
             node.wait_for_agent(lambda found: len(found.workers) == every)
-
-            assert [result.result(60) for result in results] == [0.01] * 600
-            node.dial(1)
+            wait_until(lambda: sum(nap.done() for nap in naps) > idle_count)
+            executor.shutdown(cancel_futures=True)
+            done = [nap.result() for nap in naps if not nap.cancelled()]
             totals = broker.status().totals
+        node.dial(1)
         node.services[1].stop()
         node.services[1].start()
         again = node.wait_for_node(lambda found: found.is_up)
 
+    assert done == [0.01] * len(done)
+    assert idle_count < len(done) < len(naps)
     assert totals.requeued_count == totals.failed_count == 0
     assert again.core_count == 1
 

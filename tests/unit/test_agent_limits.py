@@ -148,6 +148,7 @@ def test_fuller_cgroup_is_the_node(proc: Path, tmp_path: Path) -> None:
         memory_max=str(4 * GIB),
         memory_current=str(4 * GIB),
         memory_stat=f"anon 1\ninactive_file {GIB // 2}\n",
+        cgroup_controllers="memory",
     )
     write(tmp_path / "mount/outer", memory_max="max", memory_current="1", memory_stat="")
     write(proc / "self", cgroup="9:cpu:/x\n0::/outer/inner\n")
@@ -160,7 +161,7 @@ def test_fuller_cgroup_is_the_node(proc: Path, tmp_path: Path) -> None:
 
 def test_without_cgroups_of_version_2_nothing_bounds(proc: Path, tmp_path: Path) -> None:
     """As on machines with version 1."""
-    write(proc / "self", cgroup="4:memory:/x\n")
+    write(proc / "self", cgroup="4:memory:/x\n0::/\n")
 
     assert memory_watch.bounding_cgroups(proc, tmp_path) == ()
     assert memory_watch.bounding_cgroups(tmp_path, tmp_path) == ()
