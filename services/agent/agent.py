@@ -140,7 +140,7 @@ class Agent:
             raise QuakeGridError(f"the template of {self.node} is not ready: {self.template_state}")
         started: list[Member] = []
         for ref in request.workers:
-            width = self.limits.cores_per_worker
+            width = self.limits.cores_per_worker * (request.width or 1)
             started += self._roster.take_cores(ref.session_id, [ref.worker_id], width)
         if not started:
             return []

@@ -127,6 +127,7 @@ class Broker:
                 session.weight,
                 tuple(workers) if is_resumed else None,
                 request.engine_version,
+                request.cores_per_worker or 1,
             )
         )
         if is_resumed:
@@ -256,8 +257,8 @@ class Broker:
             case core.Queue(session_id, ahead):
                 queued = broker_pb2.SessionQueued(ahead_job_ids=ahead)
                 self._tell(session_id, broker_pb2.OpenSessionResponse(queued=queued))
-            case core.StartWorkers(host, session_id, worker_ids):
-                self._spawn(self._start_workers(host, session_id, worker_ids))
+            case core.StartWorkers(host, session_id, worker_ids, width):
+                self._spawn(self._start_workers(host, session_id, worker_ids, width))
             case core.DrainWorker(session_id, worker_id):
                 drain = lane_pb2.DrainWorker(session_id=session_id, worker_id=worker_id)
                 self._lanes.send(session_id, lane_pb2.ControlMessage(drain=drain))
@@ -303,7 +304,9 @@ class Broker:
         self._tell(session_id, broker_pb2.OpenSessionResponse(admitted=admitted))
         self._sessions[session_id].placed.set()
 
-    async def _start_workers(self, host: str, session_id: int, worker_ids: tuple[str, ...]) -> None:
+    async def _start_workers(
+        self, host: str, session_id: int, worker_ids: tuple[str, ...], width: int
+    ) -> None:
         session = self._sessions.get(session_id)
         started: list[str] = []
         if session:
@@ -312,7 +315,9 @@ class Broker:
         lane = self._lanes.lane_of(session_id)
         if session and lane:
             setup = session.request.worker_setup
-            started = await self._nodes[host].start_workers(session_id, worker_ids, lane.endpoint, setup)
+            started = await self._nodes[host].start_workers(
+                session_id, worker_ids, lane.endpoint, setup, width=width
+            )
         self._handle(core.WorkersStarted(tuple(started)))
         refused = tuple(worker_id for worker_id in worker_ids if worker_id not in started)
         if refused:

@@ -42,7 +42,8 @@ class NodeLost:
 class SessionRequested:
     """A driver asks for its turn; a local session wants no workers, `max_workers` 0 is no limit.
 
-    `weight`, > 0, is its part of the cores against the weights of others. `resumed` are its workers and
+    `weight`, > 0, is its part of the cores against the weights of others; `width` how many cores a worker of
+    it should have. `resumed` are its workers and
     their hosts if an earlier broker had admitted it; it has had its turn then.
     """
 
@@ -53,6 +54,7 @@ class SessionRequested:
     weight: float = 1.0
     resumed: tuple[tuple[str, str], ...] | None = None
     engine_version: str = ""
+    width: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +142,12 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class StartWorkers:
-    """Ask a node's agent for workers under these names."""
+    """Ask a node's agent for workers under these names, each of so many of the node's cores."""
 
     host: str
     session_id: int
     worker_ids: tuple[str, ...]
+    width: int = 1
 
 
 @dataclass(frozen=True, slots=True)

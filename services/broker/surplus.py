@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.broker.fleet_members import Node, Worker
+from services.broker.fleet_members import Node, Worker, count_cores
 
 
 def surplus_workers(
@@ -24,15 +24,15 @@ def surplus_workers(
         targets: cores that each of these sessions may have.
         busy: ids of workers that hold a task.
     """
-    excess = {session_id: len(workers) - targets[session_id] for session_id, workers in staying.items()}
+    excess = {session_id: count_cores(each) - targets[session_id] for session_id, each in staying.items()}
     chosen: list[Worker] = []
     for node in nodes:
         if not node.is_warm:
             continue  # what it gives is not known now; it lets go of nothing
         here = [worker for workers in staying.values() for worker in workers if worker.host == node.host]
-        for _ in range(len(here) - node.core_count):
+        while count_cores(here) > node.core_count:
             worker = max(here, key=lambda each: (excess[each.session_id], each.worker_id not in busy))
             here.remove(worker)
-            excess[worker.session_id] -= 1
+            excess[worker.session_id] -= worker.core_count
             chosen.append(worker)
     return chosen

@@ -306,6 +306,24 @@ def test_wider_workers_have_their_cores_and_threads(tmp_path: Path) -> None:
     assert status.core_count == CPU_COUNT // 2
 
 
+@needs_two_cores
+def test_job_may_ask_for_wider_workers(tmp_path: Path) -> None:
+    """Beside another that does not."""
+    with (
+        running_node(tmp_path) as node,
+        ClusterExecutor(node.settings, cores_per_worker=2, max_workers=1) as wide,
+    ):
+        found = wide.submit(limit_calls.limits).result(60)
+        wide.shutdown()
+        with ClusterExecutor(node.settings, max_workers=1) as narrow:
+            usual = narrow.submit(limit_calls.limits).result(60)
+        with pytest.raises(errors.UsageError, match="a worker has 1 to 1024 cores, not 5000"):
+            ClusterExecutor(node.settings, cores_per_worker=5000)
+
+    assert (len(found["cores"]), found["threads"]) == (2, "2")
+    assert (len(usual["cores"]), usual["threads"]) == (1, "1")
+
+
 def test_libraries_that_the_template_loaded_use_the_workers_cores() -> None:
     """OpenBLAS and numba were loaded with one thread, before the fork."""
     pytest.importorskip("numba")

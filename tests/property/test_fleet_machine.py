@@ -10,6 +10,7 @@ from quakegrid.config import HostCores
 from services.broker import fleet_events as fleet
 from services.broker import shares
 from services.broker.fleet import Fleet, Session
+from services.broker.fleet_members import count_cores
 
 CORES = {"n0": 1, "n1": 3, "n2": 4}
 SERIALIZE_JOBS = 2
@@ -25,6 +26,7 @@ class FleetMachine(RuleBasedStateMachine):
         self.up: set[str] = set()
         self.given = dict(CORES)
         self.seats: dict[str, str] = {}
+        self.widths: dict[str, int] = {}
         self.starting: set[str] = set()
         self.leaving: set[str] = set()
         self.session_ids: list[int] = []
@@ -43,13 +45,15 @@ class FleetMachine(RuleBasedStateMachine):
     def obey(self, action: fleet.Action) -> None:
         """What the edge and the agents do."""
         match action:
-            case fleet.StartWorkers(host, session_id, worker_ids):
+            case fleet.StartWorkers(host, session_id, worker_ids, width):
                 assert session_id in self.admitted
                 assert host in self.up
                 assert not self.seats.keys() & set(worker_ids), "a worker's name was used again"
                 self.seats |= dict.fromkeys(worker_ids, host)
                 self.starting |= set(worker_ids)
-                assert list(self.seats.values()).count(host) <= self.given[host], "a core is shared"
+                self.widths |= dict.fromkeys(worker_ids, width)
+                assert 0 < width <= self.fleet.sessions[session_id].width
+                assert self.taken(host) <= self.given[host], "a core is shared"
             case fleet.DrainWorker(_, worker_id):
                 assert worker_id in self.seats
                 assert worker_id not in self.leaving, "drained twice"
@@ -66,6 +70,10 @@ class FleetMachine(RuleBasedStateMachine):
                 self.admitted.add(session_id)
             case fleet.FailSession() | fleet.Queue():
                 pass
+
+    def taken(self, host: str) -> int:
+        """Cores of a node that workers have."""
+        return sum(self.widths[worker_id] for worker_id, seat in self.seats.items() if seat == host)
 
     def forget(self, worker_id: str) -> None:
         """The worker's process is gone."""
@@ -121,13 +129,16 @@ class FleetMachine(RuleBasedStateMachine):
         is_local=st.sampled_from([False, False, False, True]),
         max_workers=st.sampled_from([0, 0, 0, 2, 4]),
         weight=st.sampled_from([0.5, 1.0, 1.0, 3.0]),
+        width=st.sampled_from([1, 1, 1, 2, 3, 9]),
     )
-    def request(self, has_job: bool, is_local: bool, max_workers: int, weight: float) -> None:
+    def request(self, has_job: bool, is_local: bool, max_workers: int, weight: float, width: int) -> None:
         """A driver comes."""
         self.last_id += 1
         self.session_ids.append(self.last_id)
         jobs = (self.last_id,) if has_job else ()
-        self.play(fleet.SessionRequested(self.last_id, jobs, is_local, max_workers, weight))
+        self.play(
+            fleet.SessionRequested(self.last_id, jobs, is_local, max_workers, weight, width=width),
+        )
 
     @precondition(lambda self: self.session_ids)
     @rule(data=st.data(), is_forced=st.booleans())
@@ -190,7 +201,7 @@ class FleetMachine(RuleBasedStateMachine):
             return
         self.check_shares()
         for node in self.fleet.nodes.values():
-            assert list(self.seats.values()).count(node.host) <= node.core_count, "a core was not given back"
+            assert self.taken(node.host) <= node.core_count, "a core was not given back"
 
     def placed(self) -> list[Session]:
         """Sessions that may have workers."""
@@ -206,7 +217,8 @@ class FleetMachine(RuleBasedStateMachine):
         core_count = self.fleet.core_count
         wanting = [each for each in self.placed() if each.wanted_count(core_count)]
         have = {
-            each.session_id: len(self.fleet.workers_of(session_id=each.session_id)) for each in self.placed()
+            each.session_id: count_cores(self.fleet.workers_of(session_id=each.session_id))
+            for each in self.placed()
         }
         lacking = [each for each in wanting if have[each.session_id] < each.wanted_count(core_count)]
         if lacking:

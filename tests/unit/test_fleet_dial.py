@@ -149,5 +149,5 @@ def test_check_finds_workers_beyond_the_cores() -> None:
 
     core.nodes["n0"].core_count = 1
 
-    with pytest.raises(IllegalMoveError, match="n0 gives 1 cores, 2 workers stay"):
+    with pytest.raises(IllegalMoveError, match="n0 gives 1 cores, 2 stay in use"):
         core.check()

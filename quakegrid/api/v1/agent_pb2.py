@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/api/v1/agent.proto\x12\x10quakegrid.api.v1\"2\n\tWorkerRef\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"p\n\x13StartWorkersRequest\x12,\n\x07workers\x18\x01 \x03(\x0b\x32\x1b.quakegrid.api.v1.WorkerRef\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x14\n\x0cworker_setup\x18\x03 \x01(\x0c\"H\n\x14StartWorkersResponse\x12\x30\n\x07started\x18\x01 \x03(\x0b\x32\x1f.quakegrid.api.v1.StartedWorker\"=\n\rStartedWorker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x03 \x01(\x05\"K\n\x12StopWorkersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nworker_ids\x18\x02 \x03(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\",\n\x13StopWorkersResponse\x12\x15\n\rstopped_count\x18\x01 \x01(\x05\" \n\x11StopDriverRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x03\")\n\x12StopDriverResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"\x17\n\x15GetAgentStatusRequest\"G\n\x16GetAgentStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatus\"\xed\x02\n\x0b\x41gentStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\ncore_count\x18\x02 \x01(\x05\x12\x16\n\x0etemplate_state\x18\x03 \x01(\t\x12/\n\x07workers\x18\x04 \x03(\x0b\x32\x1e.quakegrid.api.v1.WorkerStatus\x12/\n\x07\x64rivers\x18\x05 \x03(\x0b\x32\x1e.quakegrid.api.v1.DriverStatus\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x07 \x01(\t\x12\x1a\n\x12is_short_of_memory\x18\x1e \x01(\x08\x12\x16\n\x0e\x61ll_core_count\x18\x1f \x01(\x05\x12\x18\n\x10\x63ores_per_worker\x18  \x01(\x05\x12\x19\n\x11memory_used_bytes\x18! \x01(\x03\x12\x1a\n\x12memory_total_bytes\x18\" \x01(\x03\x12\x14\n\x0cload_average\x18# \x01(\x01\"\x86\x01\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x04 \x01(\x05\x12\x16\n\x0eresident_bytes\x18\x1e \x01(\x03\x12\r\n\x05\x63pu_s\x18\x1f \x01(\x01\x12\r\n\x05\x63ores\x18  \x03(\x05\",\n\x0c\x44riverStatus\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\t\"$\n\x0cWatchRequest\x12\x14\n\x0cwith_samples\x18\x1e \x01(\x08\"\x82\x01\n\rWatchResponse\x12/\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatusH\x00\x12\x37\n\rworker_exited\x18\x02 \x01(\x0b\x32\x1e.quakegrid.api.v1.WorkerExitedH\x00\x42\x07\n\x05\x65vent\"r\n\x0cWorkerExited\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x19\n\x11peak_memory_bytes\x18\x04 \x01(\x03\x12\x10\n\x08is_clean\x18\x05 \x01(\x08\"%\n\x0fSetCoresRequest\x12\x12\n\ncore_count\x18\x01 \x01(\x05\">\n\x10SetCoresResponse\x12\x12\n\ncore_count\x18\x01 \x01(\x05\x12\x16\n\x0e\x61ll_core_count\x18\x02 \x01(\x05\x32\x9a\x04\n\x05\x41gent\x12]\n\x0cStartWorkers\x12%.quakegrid.api.v1.StartWorkersRequest\x1a&.quakegrid.api.v1.StartWorkersResponse\x12Z\n\x0bStopWorkers\x12$.quakegrid.api.v1.StopWorkersRequest\x1a%.quakegrid.api.v1.StopWorkersResponse\x12W\n\nStopDriver\x12#.quakegrid.api.v1.StopDriverRequest\x1a$.quakegrid.api.v1.StopDriverResponse\x12^\n\tGetStatus\x12\'.quakegrid.api.v1.GetAgentStatusRequest\x1a(.quakegrid.api.v1.GetAgentStatusResponse\x12J\n\x05Watch\x12\x1e.quakegrid.api.v1.WatchRequest\x1a\x1f.quakegrid.api.v1.WatchResponse0\x01\x12Q\n\x08SetCores\x12!.quakegrid.api.v1.SetCoresRequest\x1a\".quakegrid.api.v1.SetCoresResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/api/v1/agent.proto\x12\x10quakegrid.api.v1\"2\n\tWorkerRef\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\x7f\n\x13StartWorkersRequest\x12,\n\x07workers\x18\x01 \x03(\x0b\x32\x1b.quakegrid.api.v1.WorkerRef\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x14\n\x0cworker_setup\x18\x03 \x01(\x0c\x12\r\n\x05width\x18\x1e \x01(\r\"H\n\x14StartWorkersResponse\x12\x30\n\x07started\x18\x01 \x03(\x0b\x32\x1f.quakegrid.api.v1.StartedWorker\"=\n\rStartedWorker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x03 \x01(\x05\"K\n\x12StopWorkersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nworker_ids\x18\x02 \x03(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\",\n\x13StopWorkersResponse\x12\x15\n\rstopped_count\x18\x01 \x01(\x05\" \n\x11StopDriverRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x03\")\n\x12StopDriverResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"\x17\n\x15GetAgentStatusRequest\"G\n\x16GetAgentStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatus\"\xed\x02\n\x0b\x41gentStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\ncore_count\x18\x02 \x01(\x05\x12\x16\n\x0etemplate_state\x18\x03 \x01(\t\x12/\n\x07workers\x18\x04 \x03(\x0b\x32\x1e.quakegrid.api.v1.WorkerStatus\x12/\n\x07\x64rivers\x18\x05 \x03(\x0b\x32\x1e.quakegrid.api.v1.DriverStatus\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x07 \x01(\t\x12\x1a\n\x12is_short_of_memory\x18\x1e \x01(\x08\x12\x16\n\x0e\x61ll_core_count\x18\x1f \x01(\x05\x12\x18\n\x10\x63ores_per_worker\x18  \x01(\x05\x12\x19\n\x11memory_used_bytes\x18! \x01(\x03\x12\x1a\n\x12memory_total_bytes\x18\" \x01(\x03\x12\x14\n\x0cload_average\x18# \x01(\x01\"\x86\x01\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x04 \x01(\x05\x12\x16\n\x0eresident_bytes\x18\x1e \x01(\x03\x12\r\n\x05\x63pu_s\x18\x1f \x01(\x01\x12\r\n\x05\x63ores\x18  \x03(\x05\",\n\x0c\x44riverStatus\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\t\"$\n\x0cWatchRequest\x12\x14\n\x0cwith_samples\x18\x1e \x01(\x08\"\x82\x01\n\rWatchResponse\x12/\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatusH\x00\x12\x37\n\rworker_exited\x18\x02 \x01(\x0b\x32\x1e.quakegrid.api.v1.WorkerExitedH\x00\x42\x07\n\x05\x65vent\"r\n\x0cWorkerExited\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x19\n\x11peak_memory_bytes\x18\x04 \x01(\x03\x12\x10\n\x08is_clean\x18\x05 \x01(\x08\"%\n\x0fSetCoresRequest\x12\x12\n\ncore_count\x18\x01 \x01(\x05\">\n\x10SetCoresResponse\x12\x12\n\ncore_count\x18\x01 \x01(\x05\x12\x16\n\x0e\x61ll_core_count\x18\x02 \x01(\x05\x32\x9a\x04\n\x05\x41gent\x12]\n\x0cStartWorkers\x12%.quakegrid.api.v1.StartWorkersRequest\x1a&.quakegrid.api.v1.StartWorkersResponse\x12Z\n\x0bStopWorkers\x12$.quakegrid.api.v1.StopWorkersRequest\x1a%.quakegrid.api.v1.StopWorkersResponse\x12W\n\nStopDriver\x12#.quakegrid.api.v1.StopDriverRequest\x1a$.quakegrid.api.v1.StopDriverResponse\x12^\n\tGetStatus\x12\'.quakegrid.api.v1.GetAgentStatusRequest\x1a(.quakegrid.api.v1.GetAgentStatusResponse\x12J\n\x05Watch\x12\x1e.quakegrid.api.v1.WatchRequest\x1a\x1f.quakegrid.api.v1.WatchResponse0\x01\x12Q\n\x08SetCores\x12!.quakegrid.api.v1.SetCoresRequest\x1a\".quakegrid.api.v1.SetCoresResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,39 +34,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKERREF']._serialized_start=50
   _globals['_WORKERREF']._serialized_end=100
   _globals['_STARTWORKERSREQUEST']._serialized_start=102
-  _globals['_STARTWORKERSREQUEST']._serialized_end=214
-  _globals['_STARTWORKERSRESPONSE']._serialized_start=216
-  _globals['_STARTWORKERSRESPONSE']._serialized_end=288
-  _globals['_STARTEDWORKER']._serialized_start=290
-  _globals['_STARTEDWORKER']._serialized_end=351
-  _globals['_STOPWORKERSREQUEST']._serialized_start=353
-  _globals['_STOPWORKERSREQUEST']._serialized_end=428
-  _globals['_STOPWORKERSRESPONSE']._serialized_start=430
-  _globals['_STOPWORKERSRESPONSE']._serialized_end=474
-  _globals['_STOPDRIVERREQUEST']._serialized_start=476
-  _globals['_STOPDRIVERREQUEST']._serialized_end=508
-  _globals['_STOPDRIVERRESPONSE']._serialized_start=510
-  _globals['_STOPDRIVERRESPONSE']._serialized_end=551
-  _globals['_GETAGENTSTATUSREQUEST']._serialized_start=553
-  _globals['_GETAGENTSTATUSREQUEST']._serialized_end=576
-  _globals['_GETAGENTSTATUSRESPONSE']._serialized_start=578
-  _globals['_GETAGENTSTATUSRESPONSE']._serialized_end=649
-  _globals['_AGENTSTATUS']._serialized_start=652
-  _globals['_AGENTSTATUS']._serialized_end=1017
-  _globals['_WORKERSTATUS']._serialized_start=1020
-  _globals['_WORKERSTATUS']._serialized_end=1154
-  _globals['_DRIVERSTATUS']._serialized_start=1156
-  _globals['_DRIVERSTATUS']._serialized_end=1200
-  _globals['_WATCHREQUEST']._serialized_start=1202
-  _globals['_WATCHREQUEST']._serialized_end=1238
-  _globals['_WATCHRESPONSE']._serialized_start=1241
-  _globals['_WATCHRESPONSE']._serialized_end=1371
-  _globals['_WORKEREXITED']._serialized_start=1373
-  _globals['_WORKEREXITED']._serialized_end=1487
-  _globals['_SETCORESREQUEST']._serialized_start=1489
-  _globals['_SETCORESREQUEST']._serialized_end=1526
-  _globals['_SETCORESRESPONSE']._serialized_start=1528
-  _globals['_SETCORESRESPONSE']._serialized_end=1590
-  _globals['_AGENT']._serialized_start=1593
-  _globals['_AGENT']._serialized_end=2131
+  _globals['_STARTWORKERSREQUEST']._serialized_end=229
+  _globals['_STARTWORKERSRESPONSE']._serialized_start=231
+  _globals['_STARTWORKERSRESPONSE']._serialized_end=303
+  _globals['_STARTEDWORKER']._serialized_start=305
+  _globals['_STARTEDWORKER']._serialized_end=366
+  _globals['_STOPWORKERSREQUEST']._serialized_start=368
+  _globals['_STOPWORKERSREQUEST']._serialized_end=443
+  _globals['_STOPWORKERSRESPONSE']._serialized_start=445
+  _globals['_STOPWORKERSRESPONSE']._serialized_end=489
+  _globals['_STOPDRIVERREQUEST']._serialized_start=491
+  _globals['_STOPDRIVERREQUEST']._serialized_end=523
+  _globals['_STOPDRIVERRESPONSE']._serialized_start=525
+  _globals['_STOPDRIVERRESPONSE']._serialized_end=566
+  _globals['_GETAGENTSTATUSREQUEST']._serialized_start=568
+  _globals['_GETAGENTSTATUSREQUEST']._serialized_end=591
+  _globals['_GETAGENTSTATUSRESPONSE']._serialized_start=593
+  _globals['_GETAGENTSTATUSRESPONSE']._serialized_end=664
+  _globals['_AGENTSTATUS']._serialized_start=667
+  _globals['_AGENTSTATUS']._serialized_end=1032
+  _globals['_WORKERSTATUS']._serialized_start=1035
+  _globals['_WORKERSTATUS']._serialized_end=1169
+  _globals['_DRIVERSTATUS']._serialized_start=1171
+  _globals['_DRIVERSTATUS']._serialized_end=1215
+  _globals['_WATCHREQUEST']._serialized_start=1217
+  _globals['_WATCHREQUEST']._serialized_end=1253
+  _globals['_WATCHRESPONSE']._serialized_start=1256
+  _globals['_WATCHRESPONSE']._serialized_end=1386
+  _globals['_WORKEREXITED']._serialized_start=1388
+  _globals['_WORKEREXITED']._serialized_end=1502
+  _globals['_SETCORESREQUEST']._serialized_start=1504
+  _globals['_SETCORESREQUEST']._serialized_end=1541
+  _globals['_SETCORESRESPONSE']._serialized_start=1543
+  _globals['_SETCORESRESPONSE']._serialized_end=1605
+  _globals['_AGENT']._serialized_start=1608
+  _globals['_AGENT']._serialized_end=2146
 # @@protoc_insertion_point(module_scope)

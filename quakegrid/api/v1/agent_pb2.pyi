@@ -49,9 +49,12 @@ class StartWorkersRequest(_message.Message):
     WORKERS_FIELD_NUMBER: _builtins.int
     LANE_ENDPOINT_FIELD_NUMBER: _builtins.int
     WORKER_SETUP_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
     lane_endpoint: _builtins.str
     worker_setup: _builtins.bytes
     """Pickled callable that each worker runs before its first task."""
+    width: _builtins.int
+    """Cores of each worker, times the node's own `cores_per_worker`; 0 is 1."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerRef]: ...
     def __init__(
@@ -60,10 +63,11 @@ class StartWorkersRequest(_message.Message):
         workers: _abc.Iterable[Global___WorkerRef] | None = ...,
         lane_endpoint: _builtins.str = ...,
         worker_setup: _builtins.bytes = ...,
+        width: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane_endpoint", b"lane_endpoint", "worker_setup", b"worker_setup", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane_endpoint", b"lane_endpoint", "width", b"width", "worker_setup", b"worker_setup", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
