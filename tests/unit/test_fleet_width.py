@@ -90,3 +90,13 @@ def test_nodes_own_width_is_part_of_the_jobs() -> None:
     actions = core.handle(fleet.SessionRequested(1, (10,), width=4))
 
     assert widths(actions) == [("n0", 2, 2)]
+
+
+def test_wide_workers_of_an_earlier_broker_keep_their_cores() -> None:
+    """None is started on top of them."""
+    core = warm(4)
+
+    resumed = core.handle(fleet.SessionRequested(7, (1,), resumed=(("old-1", "n0"),), width=3))
+
+    assert widths(resumed) == [("n0", 1, 1)]
+    core.check()
