@@ -5,6 +5,7 @@ Knows the agent's gRPC service as far as people ask for it; workers are the brok
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import grpc
@@ -18,12 +19,15 @@ CALL_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker process and the core that it is pinned to."""
+    """One worker process, the cores that it is pinned to, and what it and its children have in memory."""
 
     worker_id: str
     session_id: int
     pid: int
     core: int
+    cores: tuple[int, ...]
+    resident_bytes: int
+    cpu_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,10 @@ class DriverStatus:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """One agent; `template_state` is "loading", "warm[, without the engine: reason]" or "failed: reason"."""
+    """One agent; `template_state` is "loading", "warm[, without the engine: reason]" or "failed: reason".
+
+    `core_count` of `all_core_count` cores are given. A node that is short of memory goes on with one worker.
+    """
 
     node: str
     core_count: int
@@ -45,6 +52,12 @@ class AgentStatus:
     drivers: tuple[DriverStatus, ...]
     version: str
     engine_version: str
+    all_core_count: int
+    cores_per_worker: int
+    is_short_of_memory: bool
+    memory_used_bytes: int
+    memory_total_bytes: int
+    load_average: float
 
 
 class AgentClient:
@@ -69,16 +82,61 @@ class AgentClient:
             response = self._stub.GetStatus(agent_pb2.GetAgentStatusRequest(), timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as exc:
             raise rpc.translate(exc, "agent", self._address) from None
-        status = response.status
-        return AgentStatus(
-            node=status.node,
-            core_count=status.core_count,
-            template_state=status.template_state,
-            workers=tuple(
-                WorkerStatus(worker.worker_id, worker.session_id, worker.pid, worker.core)
-                for worker in status.workers
-            ),
-            drivers=tuple(DriverStatus(driver.pid, driver.command) for driver in status.drivers),
-            version=status.version,
-            engine_version=status.engine_version,
-        )
+        return read_status(response.status)
+
+    def set_cores(self, core_count: int) -> tuple[int, int]:
+        """Let the node give so many cores, -1 for all; returns how many it gives, and has, now.
+
+        Raises:
+            PeerUnreachableError: the agent does not answer.
+            UsageError: the node has not so many.
+        """
+        request = agent_pb2.SetCoresRequest(core_count=core_count)
+        try:
+            response = self._stub.SetCores(request, timeout=CALL_TIMEOUT_S)
+        except grpc.RpcError as exc:
+            raise rpc.translate(exc, "agent", self._address) from None
+        return response.core_count, response.all_core_count
+
+    def watch_samples(self) -> Iterator[AgentStatus]:
+        """Yield the status with samples, at each change and every second, until the agent stops.
+
+        Raises:
+            PeerUnreachableError: the agent does not answer.
+        """
+        try:
+            for message in self._stub.Watch(agent_pb2.WatchRequest(with_samples=True)):
+                if message.HasField("status"):
+                    yield read_status(message.status)
+        except grpc.RpcError as exc:
+            raise rpc.translate(exc, "agent", self._address) from None
+
+
+def read_status(status: agent_pb2.AgentStatus) -> AgentStatus:
+    """A status as it came from an agent."""
+    return AgentStatus(
+        node=status.node,
+        core_count=status.core_count,
+        template_state=status.template_state,
+        workers=tuple(
+            WorkerStatus(
+                worker.worker_id,
+                worker.session_id,
+                worker.pid,
+                worker.core,
+                tuple(worker.cores),
+                worker.resident_bytes,
+                worker.cpu_s,
+            )
+            for worker in status.workers
+        ),
+        drivers=tuple(DriverStatus(driver.pid, driver.command) for driver in status.drivers),
+        version=status.version,
+        engine_version=status.engine_version,
+        all_core_count=status.all_core_count,
+        cores_per_worker=status.cores_per_worker,
+        is_short_of_memory=status.is_short_of_memory,
+        memory_used_bytes=status.memory_used_bytes,
+        memory_total_bytes=status.memory_total_bytes,
+        load_average=status.load_average,
+    )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from quakegrid.agent_limits import AgentLimits, read_agent_limits
 from quakegrid.errors import SettingsError
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Settings:
     agent_listen: str
     agent_host_cores: tuple[HostCores, ...]
     agent_memory_bytes: int
+    agent_limits: AgentLimits
     preload: str
     serialize_jobs: int
     max_attempts: int
@@ -228,6 +230,7 @@ class _Reader:
             agent_memory_bytes=self.parse(
                 "agent", "worker_memory", 0, _bytes, "bytes a worker may use, such as 4G (0: no limit)"
             ),
+            agent_limits=read_agent_limits(self.parse),
             preload=self.parse(
                 "agent",
                 "preload",

@@ -45,7 +45,8 @@ def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
     core_count = sum(node.core_count for node in fleet.nodes)
     if not core_count:
         states = "; ".join(f"{node.host}: {node.state or 'not reached'}" for node in fleet.nodes)
-        yield f"It waits: no node is up ({states or 'host_cores names none'})."
+        lack = "gives cores" if any(node.is_up for node in fleet.nodes) else "is up"
+        yield f"It waits: no node {lack} ({states or 'host_cores names none'})."
     if session.state == "queued":
         yield _queued(fleet, session)
     elif session.running_count:

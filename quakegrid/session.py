@@ -80,10 +80,11 @@ class Session:
         is_local: no workers are wanted.
         max_workers: at most, 0 for no limit.
         weight: its part of the cores against the weights of other sessions, 0.01 to 100.
+        cores_per_worker: what each of its workers should have; fewer where a node has not so many free.
         engine_version: the engine that its workers must find on their nodes; empty if they need none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each thing that a session may ask for
         self,
         settings: Settings,
         job_ids: Sequence[int],
@@ -93,6 +94,7 @@ class Session:
         is_local: bool = False,
         max_workers: int = 0,
         weight: float = 1.0,
+        cores_per_worker: int = 1,
         engine_version: str = "",
     ) -> None:
         self._settings = settings
@@ -106,6 +108,7 @@ class Session:
             is_local=is_local,
             max_workers=max_workers,
             weight=weight,
+            cores_per_worker=cores_per_worker,
             engine_version=engine_version,
         )
         self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)

@@ -90,7 +90,7 @@ class DriverProcess:
         self.database = Database(self.settings, events.tell)
         self.starmaps = Starmaps(self._any_session, events.tell)
         self.session: Session | None = None
-        self.weight = 1.0
+        self.weight, self.cores_per_worker = 1.0, 1
         self._calm = threading.Event()
 
     def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:
@@ -181,6 +181,7 @@ class DriverProcess:
             worker_setup=pickle.dumps(setup),
             is_local=parallel.oq_distribute() != "zmq",
             weight=self.weight,
+            cores_per_worker=self.cores_per_worker,
             engine_version=engine_version.check_engine(),
         )
 
@@ -298,12 +299,13 @@ def _parse_run(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--param", "-p", default="")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--weight", type=float, default=1.0)
+    parser.add_argument("--cores-per-worker", type=int, default=1)
     return parser.parse_args(argv)
 
 
 def _run(argv: Sequence[str], driver: DriverProcess) -> int:
     args = _parse_run(argv)
-    driver.weight = args.weight
+    driver.weight, driver.cores_per_worker = args.weight, args.cores_per_worker
     try:
         _calculate(args, driver)
     except KeyboardInterrupt as exc:

@@ -40,6 +40,7 @@ class ClusterExecutor(Executor):
     Args:
         settings: of the cluster.
         max_workers: workers at most; None for as many as the cluster gives.
+        cores_per_worker: cores that each worker should have, and threads of its numerical libraries.
         on_progress: called with the counts of done and submitted calls, in a thread of the executor.
         weight: its part of the cores against those of other executors and jobs, 0.01 to 100.
         node_timeout_s: how long to wait for a node that is up.
@@ -53,12 +54,15 @@ class ClusterExecutor(Executor):
         settings: Settings,
         max_workers: int | None = None,
         *,
+        cores_per_worker: int = 1,
         on_progress: OnProgress | None = None,
         weight: float = 1.0,
         node_timeout_s: float = 60.0,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
+        if cores_per_worker <= 0:
+            raise ValueError("cores_per_worker must be greater than 0")
         with BrokerClient(settings) as broker:
             broker.wait_for_nodes(node_timeout_s)
         path = tuple(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 - "" is the directory
@@ -69,9 +73,11 @@ class ClusterExecutor(Executor):
             worker_setup=pickle.dumps(WorkerSetup(path, os.getcwd())),  # noqa: PTH109 - a string travels
             max_workers=max_workers or 0,
             weight=weight,
+            cores_per_worker=cores_per_worker,
         )
         session.wait_for_turn(lambda _ahead: None, worker_words.echo)
-        self.worker_count = min(max_workers or session.core_count, session.core_count)
+        most = max(1, session.core_count // cores_per_worker)
+        self.worker_count = min(max_workers or most, most)
         self._is_shut = False
         self._sender = Sender(session, self.worker_count, on_progress)
         _senders.add(self._sender)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import resource
 import signal
@@ -24,6 +25,7 @@ from services.agent import orphans
 from services.agent.agent import Agent
 from services.agent.examination import ExaminationServicer
 from services.agent.local import LocalSocket
+from services.agent.oom_scores import AGENT_SCORE, set_oom_score
 from services.agent.server import AgentServicer
 
 log = logging.getLogger("quakegrid.agent")
@@ -40,6 +42,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     """
     check_listen(settings, settings.agent_listen, "the agent")
     _raise_descriptor_limit()
+    set_oom_score(AGENT_SCORE)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -60,16 +63,21 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
         ) from None
     _end_orphans(settings)
     agent.start_template()
+    watching = asyncio.create_task(agent.watch_memory())
+    watching.add_done_callback(lambda _: stopped.set())
     local = LocalSocket(agent, agent_socket(settings.state_dir))
     local.start()
     await server.start()
     record = run_records.write_record(settings, "agent", f"{LOOPBACK}:{settings.agent_port}")
     await stopped.wait()
     await agent.stop()
+    watching.cancel()
     orphans.end_all_adopted(ORPHANS_TIMEOUT_S)
     local.stop()
     await server.stop(STOP_GRACE_S)
     record.unlink(missing_ok=True)
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching  # if it failed, so did we
     return 0
 
 

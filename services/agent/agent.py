@@ -22,6 +22,7 @@ from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from services.agent.blob_folders import BlobFolders
 from services.agent.exits import describe_exit, exit_code
+from services.agent.node_limits import NodeLimits
 from services.agent.output_pipes import OutputPipes
 from services.agent.packets import write_memfd
 from services.agent.roster import Life, Member, Roster
@@ -65,6 +66,7 @@ class Agent:
         self._template = TemplateLink(
             settings.state_dir, on_report=self._on_report, on_gone=self._on_template_gone
         )
+        self.limits = NodeLimits(settings, self.node, self._roster, lambda: self._template.pid)
         self.template_state = "loading"
         self.engine_version = ""
         self.engine_missing = ""
@@ -147,7 +149,8 @@ class Agent:
             raise QuakeGridError(f"the template of {self.node} is not ready: {self.template_state}")
         started: list[Member] = []
         for ref in request.workers:
-            started += self._roster.take_cores(ref.session_id, [ref.worker_id])
+            width = self.limits.cores_per_worker * (request.width or 1)
+            started += self._roster.take_cores(ref.session_id, [ref.worker_id], width)
         if not started:
             return []
         setup_fd = write_memfd("worker_setup", request.worker_setup)
@@ -157,8 +160,7 @@ class Agent:
                 "session_id": member.session_id,
                 "lane_endpoint": request.lane_endpoint,
                 "node": self.node,
-                "core": member.core,
-                "memory_bytes": self._settings.agent_memory_bytes,
+                **self.limits.open_worker(member),
                 "blob_dir": str(self._blobs.open(member.session_id)),
             }
             writers = self._output.open(member.name, member.session_id)
@@ -176,6 +178,26 @@ class Agent:
         for member in members:
             self._end(member, is_forced=is_forced)
         return len(members)
+
+    # --- limits
+
+    def set_cores(self, core_count: int) -> None:
+        """Give so many cores from now on, -1 for all; the broker drains what is above.
+
+        Raises:
+            UsageError: the node has not so many.
+        """
+        self.limits.set_cores(core_count)
+        log.info("cores_set core_count=%d", core_count)
+        self._publish_status()
+
+    async def watch_memory(self) -> None:
+        """Stop workers that take too much, and tell of a node that is short of memory, for ever."""
+        await self.limits.watch(self._stop_for_limit, self._publish_status)
+
+    def _stop_for_limit(self, member: Member) -> None:
+        log.warning("worker_stopped worker=%s reason=%s", member.name, member.stop_reason)
+        self._signal(member, signal.SIGKILL)
 
     # --- drivers
 
@@ -240,11 +262,15 @@ class Agent:
         """Tell those who watch what the workers of a session have printed, and that this is all."""
         self._output.flush(session_id)
 
-    def status(self) -> agent_pb2.AgentStatus:
-        """The node as it is now."""
+    def status(self, *, with_samples: bool = False) -> agent_pb2.AgentStatus:
+        """The node as it is now; `with_samples` also what it uses, which costs some milliseconds."""
         workers = [
             agent_pb2.WorkerStatus(
-                worker_id=member.name, session_id=member.session_id, pid=member.pid, core=member.core
+                worker_id=member.name,
+                session_id=member.session_id,
+                pid=member.pid,
+                core=member.core,
+                cores=member.cores,
             )
             for member in self._roster.workers
         ]
@@ -252,15 +278,16 @@ class Agent:
             agent_pb2.DriverStatus(pid=member.pid, command=self._commands[member.name])
             for member in self._roster.drivers
         ]
-        return agent_pb2.AgentStatus(
+        status = agent_pb2.AgentStatus(
             node=self.node,
-            core_count=len(self._roster.cores),
             template_state=self.template_state,
             workers=workers,
             drivers=drivers,
             version=__version__,
             engine_version=self.engine_version,
         )
+        self.limits.describe(status, with_samples=with_samples)
+        return status
 
     # --- inside
 
@@ -309,6 +336,7 @@ class Agent:
         if all(worker.session_id != member.session_id for worker in self._roster.workers):
             self._blobs.remove(member.session_id)
         last_output = self._output.close(member.name)
+        reason = self.limits.close_worker(member) or reason
         is_clean = status == 0 or member.life is Life.STOPPING
         if not is_clean:
             log.warning(

@@ -39,27 +39,47 @@ def serve() -> None:
 @cli.command()
 @options.state_dir_option
 @options.output_option
-def status(output: str) -> None:
-    """Show the template, the workers and the drivers of this node."""
+@click.option("--long", "is_long", is_flag=True, help="A line for each worker, however many there are.")
+def status(output: str, is_long: bool) -> None:
+    """Show this node's cores, memory, template, workers and drivers.
+
+    Workers have a line each, or, when there are many, a line for each session.
+    """
     from quakegrid.agents import AgentClient  # noqa: PLC0415 - as above
+    from services.agent import status_view  # noqa: PLC0415 - as above
 
     with closing(AgentClient(options.settings())) as agent:
         found = agent.status()
     if output == "json":
         render.print_json(found)
         return
-    template = found.template_state
-    if found.engine_version:
-        template = f"{template} (openquake.engine {found.engine_version})"
-    summary = {"node": found.node, "cores": found.core_count, "template": template, "version": found.version}
-    render.print_record(output, summary)
+    render.print_record(output, status_view.summary(found))
     if output == "quiet":
         return
     if found.workers:
-        columns = {"worker_id": "worker", "session_id": "session", "pid": "pid", "core": "core"}
-        render.print_listing(output, found.workers, columns)
+        render.print_listing(output, *status_view.workers(found, is_long=is_long))
     if found.drivers:
         render.print_listing(output, found.drivers, {"pid": "driver", "command": "command"})
+
+
+@cli.command()
+@click.argument("count")
+@options.state_dir_option
+@options.output_option
+def cores(count: str, output: str) -> None:
+    """Let this node give COUNT cores to the cluster, or "all", from now on and after restarts.
+
+    With fewer cores, workers end after the tasks that they run, and nothing is lost; with 0 the node stays
+    in the cluster and gives none. More cores have workers at once. [zworkers] host_cores stays the upper
+    bound.
+    """
+    from quakegrid.agents import AgentClient  # noqa: PLC0415 - as above
+
+    if count != "all" and not count.isdecimal():
+        raise click.UsageError(f"{count!r} is no number of cores: give one from 0, or all")
+    with closing(AgentClient(options.settings())) as agent:
+        given, every = agent.set_cores(-1 if count == "all" else int(count))
+    render.print_record(output, {"cores": given, "of": every})
 
 
 cli.add_command(doctor_command.doctor)

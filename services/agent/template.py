@@ -27,16 +27,11 @@ from quakegrid import engine_version
 from quakegrid.config import Settings, load_settings
 from quakegrid.errors import EngineMissingError
 from services.agent import orphans
+from services.agent.oom_scores import DRIVER_SCORE, set_oom_score
 from services.agent.packets import read_memfd, receive_packet, send_packet
+from services.agent.worker_threads import THREAD_VARIABLES
 
 PR_SET_PDEATHSIG = 1
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
 EXIT_CRASHED = 70
 # How long children may take to end by SIGKILL when the agent is gone.
 END_TIMEOUT_S = 2.0
@@ -166,6 +161,7 @@ class Template:
         return run_worker(order, self._settings.authkey)
 
     def _live_as_driver(self, fds: list[int]) -> int:
+        set_oom_score(DRIVER_SCORE)
         request_fd, events_fd, *stdio = (os.dup(fd) for fd in fds)
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)

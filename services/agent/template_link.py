@@ -48,6 +48,11 @@ class TemplateLink:
         """Whether there is a template that can take orders."""
         return self._control is not None
 
+    @property
+    def pid(self) -> int:
+        """Process id of the last template that was started, 0 before the first."""
+        return self._process.pid if self._process else 0
+
     def start(self) -> None:
         """Start a template, and send it what waits."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -22,8 +22,11 @@ import zmq
 
 from quakegrid import lane
 from quakegrid.wire.v1 import lane_pb2
+from services.agent import worker_cgroups
 from services.agent.inbox import BlobGoneError, Inbox, RefusedError, Task
 from services.agent.node_blobs import MappedFrame, NodeBlobs
+from services.agent.oom_scores import WORKER_SCORE, set_oom_score
+from services.agent.worker_threads import set_thread_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,10 @@ class WorkerOrder:
     session_id: int
     lane_endpoint: str
     node: str
-    core: int
+    cores: tuple[int, ...]
     memory_bytes: int
+    nice: int
+    cgroup: str
     blob_dir: str
     setup: bytes
 
@@ -60,8 +65,13 @@ def run_worker(order: WorkerOrder, authkey: str) -> int:
 
 
 def _limit(order: WorkerOrder) -> None:
-    """Pin to the core that the agent named, bound the memory, leave Ctrl-C to the driver."""
-    os.sched_setaffinity(0, {order.core})
+    """Pin to the cores that the agent named, bound the memory, leave Ctrl-C to the driver."""
+    os.sched_setaffinity(0, order.cores)
+    if len(order.cores) > 1:
+        set_thread_count(len(order.cores))
+    os.nice(order.nice)
+    set_oom_score(WORKER_SCORE)
+    worker_cgroups.enter(order.cgroup)
     if order.memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -22,7 +22,7 @@ from services.broker import fleet_events as core
 from services.broker.fleet import Fleet
 from services.broker.job_ends import end_job, fail_job
 from services.broker.lane_pool import LanePool
-from services.broker.nodes import NodeLink
+from services.broker.nodes import NodeLink, describe_state
 from services.broker.sessions import Rate, Session, check_request
 from services.broker.statuses import StatusWriter
 
@@ -132,6 +132,7 @@ class Broker:
                 session.weight,
                 tuple(workers) if is_resumed else None,
                 request.engine_version,
+                request.cores_per_worker or 1,
             )
         )
         if is_resumed:
@@ -185,7 +186,7 @@ class Broker:
         return True
 
     async def wait_for_nodes(self) -> list[broker_pb2.NodeStatus]:
-        """Wait until a node is up."""
+        """Wait until a node is up and gives cores."""
         await self._node_up.wait()
         return self._statuses.nodes()
 
@@ -203,14 +204,24 @@ class Broker:
         reported = tuple((worker.worker_id, worker.session_id) for worker in status.workers)
         self._reported[host] = reported
         present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
-        state = status.template_state
+        state = describe_state(status)
         self._handle(
             core.NodeReported(
-                host, status.node, status.core_count, state, present, reported, status.engine_version
+                host,
+                status.node,
+                status.core_count,
+                state,
+                present,
+                reported,
+                status.engine_version,
+                cores_per_worker=status.cores_per_worker or 1,
+                is_short_of_memory=status.is_short_of_memory,
             )
         )
         if self._fleet.core_count:
             self._node_up.set()
+        else:
+            self._node_up.clear()  # whoever comes waits until somebody gives cores
 
     async def _stop_strangers(self, host: str, session_id: int) -> None:
         """Stop workers of a session that is not ours, unless its driver comes back to us."""
@@ -268,8 +279,8 @@ class Broker:
             case core.Queue(session_id, ahead):
                 queued = broker_pb2.SessionQueued(ahead_job_ids=ahead)
                 self._tell(session_id, broker_pb2.OpenSessionResponse(queued=queued))
-            case core.StartWorkers(host, session_id, worker_ids):
-                self._spawn(self._start_workers(host, session_id, worker_ids))
+            case core.StartWorkers(host, session_id, worker_ids, width):
+                self._spawn(self._start_workers(host, session_id, worker_ids, width))
             case core.DrainWorker(session_id, worker_id):
                 drain = lane_pb2.DrainWorker(session_id=session_id, worker_id=worker_id)
                 self._lanes.send(session_id, lane_pb2.ControlMessage(drain=drain))
@@ -320,7 +331,9 @@ class Broker:
         self._tell(session_id, broker_pb2.OpenSessionResponse(admitted=admitted))
         self._sessions[session_id].placed.set()
 
-    async def _start_workers(self, host: str, session_id: int, worker_ids: tuple[str, ...]) -> None:
+    async def _start_workers(
+        self, host: str, session_id: int, worker_ids: tuple[str, ...], width: int
+    ) -> None:
         session = self._sessions.get(session_id)
         started: list[str] = []
         if session:
@@ -330,7 +343,9 @@ class Broker:
         if session and lane:
             setup = session.request.worker_setup
             session.hosts.add(host)
-            started = await self._nodes[host].start_workers(session_id, worker_ids, lane.endpoint, setup)
+            started = await self._nodes[host].start_workers(
+                session_id, worker_ids, lane.endpoint, setup, width=width
+            )
         self._handle(core.WorkersStarted(tuple(started)))
         refused = tuple(worker_id for worker_id in worker_ids if worker_id not in started)
         if refused:

@@ -37,7 +37,9 @@ from services.broker.fleet_events import (
     WorkersRefused,
     WorkersStarted,
 )
-from services.broker.fleet_members import Node, Session, Worker
+from services.broker.fleet_members import Node, Session, Worker, count_cores
+from services.broker.openings import Demand, find_openings
+from services.broker.surplus import surplus_workers
 
 # How long a session keeps its cores when there are fewer cores than sessions that have tasks.
 TURN_S = 30
@@ -105,10 +107,11 @@ class Fleet:
 
     def check(self) -> None:
         """Raise `IllegalMoveError` unless every invariant holds."""
-        taken = Counter(worker.host for worker in self.workers.values())
         for node in self.nodes.values():
-            if node.core_count and taken[node.host] > node.core_count:
-                raise IllegalMoveError(f"{node.host} has {node.core_count} cores, {taken[node.host]} workers")
+            here = self.workers_of(host=node.host)
+            count = count_cores(worker for worker in here if not self._is_leaving(worker))
+            if node.is_warm and count > node.core_count:
+                raise IllegalMoveError(f"{node.host} gives {node.core_count} cores, {count} stay in use")
         admitted = self._executing_count() - sum(each.is_resumed for each in self.sessions.values())
         if self.serialize_jobs and admitted > self.serialize_jobs:
             raise IllegalMoveError(f"{admitted} sessions execute, {self.serialize_jobs} may")
@@ -179,9 +182,10 @@ class Fleet:
     def _on_node_reported(self, event: NodeReported, actions: list[Action]) -> None:
         node = self.nodes[event.host]
         node.name, node.state, node.is_refusing = event.node, event.state, False
-        node.engine_version = event.engine_version
+        node.engine_version, node.cores_per_worker = event.engine_version, event.cores_per_worker
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
-        node.core_count = limit if event.state.startswith("warm") else 0
+        most = 1 if event.is_short_of_memory else limit
+        node.core_count = min(most, limit // event.cores_per_worker) if node.is_warm else 0
         for worker_id, session_id in event.workers:
             self._adopt(worker_id, session_id, event.host)
         for worker in self.workers_of(host=event.host) if event.present is not None else ():
@@ -191,7 +195,8 @@ class Fleet:
     def _adopt(self, worker_id: str, session_id: int, host: str) -> None:
         """Take over a worker that an earlier broker started."""
         if worker_id not in self.workers and session_id in self.sessions:
-            self.workers[worker_id] = Worker(worker_id, session_id, host, is_started=True)
+            width = -(-self.sessions[session_id].width // self.nodes[host].cores_per_worker)
+            self.workers[worker_id] = Worker(worker_id, session_id, host, is_started=True, core_count=width)
 
     def _on_node_lost(self, event: NodeLost, actions: list[Action]) -> None:
         node = self.nodes[event.host]
@@ -222,6 +227,7 @@ class Fleet:
             is_admitted=event.resumed is not None,
             is_resumed=event.resumed is not None,
             engine_version=event.engine_version,
+            width=event.width,
         )
         for worker_id, host in event.resumed or ():
             self._adopt(worker_id, event.session_id, host)
@@ -278,7 +284,7 @@ class Fleet:
         """Start workers where shares and free cores allow; drain as many as are missing for that."""
         core_count = self.core_count
         staying: dict[int, list[Worker]] = {session.session_id: [] for session in self._placed()}
-        if not staying or not core_count:
+        if not staying:
             return
         for worker in self.workers.values():
             if worker.session_id in staying and not worker.is_draining:
@@ -288,17 +294,41 @@ class Fleet:
             self._placed(), key=lambda session: (session.was_served, -len(staying[session.session_id]))
         )
         self._check_engines(sessions, actions)
+        for session in sessions:
+            workers = staying[session.session_id]
+            is_complete = 0 < session.max_workers <= len(workers)
+            session.core_cap = count_cores(workers) if is_complete else None
         targets = shares.divide(core_count, [session.claim(core_count) for session in sessions])
-        lacks: list[tuple[Session, int]] = []
+        self._drain_surplus(sessions, targets, staying, actions)
+        lacks: list[tuple[Session, Demand]] = []
         spares: list[list[Worker]] = []
         for session, target in zip(sessions, targets, strict=True):
             workers = staying[session.session_id]
-            lacks.append((session, max(0, min(target, session.wanted_count(core_count)) - len(workers))))
+            missing = max(0, min(target, session.wanted_count(core_count)) - count_cores(workers))
+            most = max(0, session.max_workers - len(workers)) if session.max_workers else missing
+            lacks.append((session, Demand(missing, most, session.width, bool(workers))))
             spares.append(_spare_workers(workers, target, session.busy_worker_ids))
-        kept = Counter(worker.host for workers in staying.values() for worker in workers)
+        kept = Counter[str]()
+        for worker in (each for workers in staying.values() for each in workers):
+            kept[worker.host] += worker.core_count
         room = sum(max(0, node.core_count - kept[node.host]) for node in self.nodes.values())
-        _drain(sum(count for _, count in lacks) - room, spares, actions)
+        _drain(sum(demand.core_count for _, demand in lacks) - room, spares, actions)
         self._start(lacks, actions)
+
+    def _drain_surplus(
+        self,
+        sessions: Sequence[Session],
+        targets: Sequence[int],
+        staying: dict[int, list[Worker]],
+        actions: list[Action],
+    ) -> None:
+        """Drain what nodes have above the cores that they give, and take it out of `staying`."""
+        by_id = {session.session_id: target for session, target in zip(sessions, targets, strict=True)}
+        busy = {worker_id for session in sessions for worker_id in session.busy_worker_ids}
+        for worker in surplus_workers(self.nodes.values(), staying, by_id, busy):
+            staying[worker.session_id].remove(worker)
+            worker.is_draining = True
+            actions.append(DrainWorker(worker.session_id, worker.worker_id))
 
     def _check_engines(self, sessions: Sequence[Session], actions: list[Action]) -> None:
         """Fail sessions that no node can work for, when all nodes are up."""
@@ -313,38 +343,49 @@ class Fleet:
                 reason = f"no node has openquake.engine {session.engine_version}: {engines}"
                 actions.append(FailSession(session.session_id, reason))
 
-    def _start(self, lacks: Sequence[tuple[Session, int]], actions: list[Action]) -> None:
-        taken = Counter(worker.host for worker in self.workers.values())
+    def _start(self, lacks: Sequence[tuple[Session, Demand]], actions: list[Action]) -> None:
+        room = Counter({node.host: node.core_count for node in self.nodes.values()})
+        leaving = Counter[str]()
+        for worker in self.workers.values():
+            room[worker.host] -= worker.core_count
+            leaving[worker.host] += worker.core_count * self._is_leaving(worker)
         nodes = [node for node in self.nodes.values() if not node.is_refusing]
-        for session, wanted in lacks:
-            missing = wanted
-            for node in filter(session.fits, nodes) if missing else ():
-                count = min(missing, node.core_count - taken[node.host])
-                if count > 0:
-                    names = tuple(self._new_worker(session.session_id, node.host) for _ in range(count))
-                    actions.append(StartWorkers(node.host, session.session_id, names))
-                    taken[node.host] += count
-                    missing -= count
+        for session, demand in lacks:
+            fitting = [node for node in nodes if session.fits(node)] if demand.core_count else []
+            for found in find_openings(demand, fitting, room, leaving):
+                names = tuple(
+                    self._new_worker(session.session_id, found.host, found.width) for _ in range(found.count)
+                )
+                actions.append(StartWorkers(found.host, session.session_id, names, found.width))
 
-    def _new_worker(self, session_id: int, host: str) -> str:
+    def _is_leaving(self, worker: Worker) -> bool:
+        return worker.is_draining or worker.session_id not in self.sessions
+
+    def _new_worker(self, session_id: int, host: str, core_count: int) -> str:
         self._worker_number += 1
         worker_id = f"{self.run_name}-{self._worker_number}"
-        self.workers[worker_id] = Worker(worker_id, session_id, host)
+        self.workers[worker_id] = Worker(worker_id, session_id, host, core_count=core_count)
         return worker_id
 
 
 def _spare_workers(workers: list[Worker], target: int, busy: frozenset[str]) -> list[Worker]:
     """What a session has above its target: the idle ones last, as the first to go."""
-    order = sorted(workers, key=lambda worker: worker.worker_id not in busy)
-    return order[target:]
+    spare = []
+    for worker in sorted(workers, key=lambda worker: worker.worker_id not in busy):
+        target -= worker.core_count
+        if target < 0:
+            target += worker.core_count
+            spare.append(worker)
+    return spare
 
 
 def _drain(count: int, spares: list[list[Worker]], actions: list[Action]) -> None:
-    """Drain so many workers, each from who has the most to spare."""
-    for _ in range(count):
+    """Drain workers of so many cores, each from who has the most to spare."""
+    while count > 0:
         most = max(spares, key=len)
         if not most:
             return
         worker = most.pop()
+        count -= worker.core_count
         worker.is_draining = True
         actions.append(DrainWorker(worker.session_id, worker.worker_id))

@@ -16,6 +16,7 @@ class NodeReported:
 
     `present` names its workers when we reached the agent (again): what ended meanwhile was not reported.
     `workers` are all of them with their sessions; those that we do not know are an earlier broker's.
+    A node that is short of memory has one worker, whatever its cores, so that no job stands still.
     """
 
     host: str
@@ -25,6 +26,8 @@ class NodeReported:
     present: frozenset[str] | None = None
     workers: tuple[tuple[str, int], ...] = ()
     engine_version: str = ""
+    cores_per_worker: int = 1
+    is_short_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,8 @@ class NodeLost:
 class SessionRequested:
     """A driver asks for its turn; a local session wants no workers, `max_workers` 0 is no limit.
 
-    `weight`, > 0, is its part of the cores against the weights of others. `resumed` are its workers and
+    `weight`, > 0, is its part of the cores against the weights of others; `width` how many cores a worker of
+    it should have. `resumed` are its workers and
     their hosts if an earlier broker had admitted it; it has had its turn then.
     """
 
@@ -50,6 +54,7 @@ class SessionRequested:
     weight: float = 1.0
     resumed: tuple[tuple[str, str], ...] | None = None
     engine_version: str = ""
+    width: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +143,12 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class StartWorkers:
-    """Ask a node's agent for workers under these names."""
+    """Ask a node's agent for workers under these names, each of so many of the node's cores."""
 
     host: str
     session_id: int
     worker_ids: tuple[str, ...]
+    width: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Pure values that change with the core's events; nobody else changes them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from services.broker import shares
@@ -12,7 +13,10 @@ from services.broker import shares
 
 @dataclass(slots=True)
 class Node:
-    """A machine of `host_cores`; `core_count` is what we may use of it now, 0 while it is not up."""
+    """A machine of `host_cores`; `core_count` is what we may use of it now, 0 while it is not up.
+
+    Where the node's own `cores_per_worker` is more than 1, so many of its cores count as one.
+    """
 
     host: str
     limit: int
@@ -21,6 +25,12 @@ class Node:
     state: str = "not reached yet"
     is_refusing: bool = False
     engine_version: str = ""
+    cores_per_worker: int = 1
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether it is up and can start workers, if it gives cores."""
+        return self.state.startswith("warm")
 
 
 @dataclass(slots=True)
@@ -30,6 +40,7 @@ class Session:
     `task_count` is None until the session has had a task: it may want every core. `peak_counts` are the
     largest counts of the second before and of this one: a session that has none for a moment keeps its
     cores. `served` grows with each turn on a core, less for a heavy session; `was_served` tells of the last.
+    `width` is how many cores a worker of it should have; `core_cap` what it has, when it may have no more.
     """
 
     session_id: int
@@ -47,6 +58,8 @@ class Session:
     is_resumed: bool = False
     engine_version: str = ""
     is_refused: bool = False
+    width: int = 1
+    core_cap: int | None = None
 
     def fits(self, node: Node) -> bool:
         """Whether its workers find on the node the engine that they need."""
@@ -54,21 +67,36 @@ class Session:
 
     def wanted_count(self, core_count: int) -> int:
         """Cores that it has tasks for now."""
-        count = core_count if self.task_count is None else min(self.task_count, core_count)
-        return min(count, self.max_workers or count)
+        return self._bounded(core_count, self.task_count)
 
     def claim(self, core_count: int) -> shares.Claim:
         """What it may have, judged by its last two seconds."""
-        count = core_count if self.task_count is None else min(max(self.peak_counts), core_count)
-        return shares.Claim(min(count, self.max_workers or count), self.weight, self.served)
+        task_count = None if self.task_count is None else max(self.peak_counts)
+        return shares.Claim(self._bounded(core_count, task_count), self.weight, self.served)
+
+    def _bounded(self, core_count: int, task_count: int | None) -> int:
+        bounds = [core_count]
+        if task_count is not None:
+            bounds.append(task_count * self.width)
+        if self.max_workers:
+            bounds.append(self.max_workers * self.width)
+        if self.core_cap is not None:
+            bounds.append(self.core_cap)
+        return min(bounds)
 
 
 @dataclass(slots=True)
 class Worker:
-    """A core in use: whose it is and where."""
+    """Cores in use: whose they are and where."""
 
     worker_id: str
     session_id: int
     host: str
     is_started: bool = False
     is_draining: bool = False
+    core_count: int = 1
+
+
+def count_cores(workers: Iterable[Worker]) -> int:
+    """Cores of these workers."""
+    return sum(worker.core_count for worker in workers)

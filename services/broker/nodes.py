@@ -25,6 +25,16 @@ ORDER_TIMEOUT_S = 30.0
 FLUSH_TIMEOUT_S = 1.0
 
 
+def describe_state(status: agent_pb2.AgentStatus) -> str:
+    """The template's state, and what keeps a node from giving all its cores."""
+    state = status.template_state
+    if status.core_count < status.all_core_count:
+        state += f", gives {status.core_count} of {status.all_core_count} cores (agentctl cores)"
+    if status.is_short_of_memory:
+        state += ", short of memory: one worker goes on"
+    return state
+
+
 class NodeLink:
     """The agent of one host.
 
@@ -91,12 +101,18 @@ class NodeLink:
         return not self._is_first, "its agent stopped"
 
     async def start_workers(
-        self, session_id: int, worker_ids: Sequence[str], lane_endpoint: str, worker_setup: bytes
+        self,
+        session_id: int,
+        worker_ids: Sequence[str],
+        lane_endpoint: str,
+        worker_setup: bytes,
+        *,
+        width: int = 1,
     ) -> list[str]:
-        """Ask for workers; returns the ids of those that started."""
+        """Ask for workers of so many cores; returns the ids of those that started."""
         refs = [agent_pb2.WorkerRef(session_id=session_id, worker_id=worker_id) for worker_id in worker_ids]
         request = agent_pb2.StartWorkersRequest(
-            workers=refs, lane_endpoint=lane_endpoint, worker_setup=worker_setup
+            workers=refs, lane_endpoint=lane_endpoint, worker_setup=worker_setup, width=width
         )
         response = await self._order(lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S))
         return [started.worker_id for started in response.started] if response else []

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field
 
 from quakegrid import errors
+from quakegrid.agent_limits import MAX_CORES_PER_WORKER
 from quakegrid.api.v1 import broker_pb2
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.session_output import SessionOutput
@@ -77,8 +78,12 @@ def check_request(request: broker_pb2.OpenSessionRequest) -> None:
     """Refuse what no session can have.
 
     Raises:
-        UsageError: the weight is out of range.
+        UsageError: the weight, or the width of its workers, is out of range.
     """
     weight = request.weight
     if weight and (math.isnan(weight) or not MIN_WEIGHT <= weight <= MAX_WEIGHT):
         raise errors.UsageError(f"the weight of a session is {MIN_WEIGHT} to {MAX_WEIGHT:.0f}, not {weight}")
+    if request.cores_per_worker > MAX_CORES_PER_WORKER:
+        raise errors.UsageError(
+            f"a worker has 1 to {MAX_CORES_PER_WORKER} cores, not {request.cores_per_worker}"
+        )

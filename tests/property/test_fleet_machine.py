@@ -10,6 +10,7 @@ from quakegrid.config import HostCores
 from services.broker import fleet_events as fleet
 from services.broker import shares
 from services.broker.fleet import Fleet, Session
+from services.broker.fleet_members import count_cores
 
 CORES = {"n0": 1, "n1": 3, "n2": 4}
 SERIALIZE_JOBS = 2
@@ -23,7 +24,9 @@ class FleetMachine(RuleBasedStateMachine):
         super().__init__()
         self.fleet = Fleet([HostCores(host, -1) for host in CORES], SERIALIZE_JOBS, "run")
         self.up: set[str] = set()
+        self.given = dict(CORES)
         self.seats: dict[str, str] = {}
+        self.widths: dict[str, int] = {}
         self.starting: set[str] = set()
         self.leaving: set[str] = set()
         self.session_ids: list[int] = []
@@ -42,13 +45,15 @@ class FleetMachine(RuleBasedStateMachine):
     def obey(self, action: fleet.Action) -> None:
         """What the edge and the agents do."""
         match action:
-            case fleet.StartWorkers(host, session_id, worker_ids):
+            case fleet.StartWorkers(host, session_id, worker_ids, width):
                 assert session_id in self.admitted
                 assert host in self.up
                 assert not self.seats.keys() & set(worker_ids), "a worker's name was used again"
                 self.seats |= dict.fromkeys(worker_ids, host)
                 self.starting |= set(worker_ids)
-                assert list(self.seats.values()).count(host) <= CORES[host], "a core is shared"
+                self.widths |= dict.fromkeys(worker_ids, width)
+                assert 0 < width <= self.fleet.sessions[session_id].width
+                assert self.taken(host) <= self.given[host], "a core is shared"
             case fleet.DrainWorker(_, worker_id):
                 assert worker_id in self.seats
                 assert worker_id not in self.leaving, "drained twice"
@@ -66,6 +71,10 @@ class FleetMachine(RuleBasedStateMachine):
             case fleet.FailSession() | fleet.Queue():
                 pass
 
+    def taken(self, host: str) -> int:
+        """Cores of a node that workers have."""
+        return sum(self.widths[worker_id] for worker_id, seat in self.seats.items() if seat == host)
+
     def forget(self, worker_id: str) -> None:
         """The worker's process is gone."""
         self.seats.pop(worker_id, None)
@@ -80,7 +89,21 @@ class FleetMachine(RuleBasedStateMachine):
     def report(self, host: str) -> None:
         """The node's agent says what it has."""
         self.up.add(host)
-        self.play(fleet.NodeReported(host, host, CORES[host], "warm"))
+        self.play(fleet.NodeReported(host, host, self.given[host], "warm"))
+
+    @rule(data=st.data(), host=st.sampled_from(sorted(CORES)))
+    def dial(self, data: st.DataObject, host: str) -> None:
+        """Somebody changes how many cores a node gives."""
+        self.given[host] = data.draw(st.integers(0, CORES[host]))
+        if host in self.up:
+            self.report(host)
+
+    @precondition(lambda self: self.up)
+    @rule(data=st.data())
+    def run_short(self, data: st.DataObject) -> None:
+        """A node is short of memory, until it reports again."""
+        host = data.draw(st.sampled_from(sorted(self.up)))
+        self.play(fleet.NodeReported(host, host, self.given[host], "warm", is_short_of_memory=True))
 
     @rule(host=st.sampled_from(sorted(CORES)))
     def lose(self, host: str) -> None:
@@ -99,20 +122,23 @@ class FleetMachine(RuleBasedStateMachine):
             self.forget(worker_id)
         self.play(fleet.WorkersRefused(refused))
         self.up.add(host)
-        self.play(fleet.NodeReported(host, host, CORES[host], "warm", frozenset()))
+        self.play(fleet.NodeReported(host, host, self.given[host], "warm", frozenset()))
 
     @rule(
         has_job=st.booleans(),
         is_local=st.sampled_from([False, False, False, True]),
         max_workers=st.sampled_from([0, 0, 0, 2, 4]),
         weight=st.sampled_from([0.5, 1.0, 1.0, 3.0]),
+        width=st.sampled_from([1, 1, 1, 2, 3, 9]),
     )
-    def request(self, has_job: bool, is_local: bool, max_workers: int, weight: float) -> None:
+    def request(self, has_job: bool, is_local: bool, max_workers: int, weight: float, width: int) -> None:
         """A driver comes."""
         self.last_id += 1
         self.session_ids.append(self.last_id)
         jobs = (self.last_id,) if has_job else ()
-        self.play(fleet.SessionRequested(self.last_id, jobs, is_local, max_workers, weight))
+        self.play(
+            fleet.SessionRequested(self.last_id, jobs, is_local, max_workers, weight, width=width),
+        )
 
     @precondition(lambda self: self.session_ids)
     @rule(data=st.data(), is_forced=st.booleans())
@@ -174,6 +200,8 @@ class FleetMachine(RuleBasedStateMachine):
             assert self.is_crowded(), "workers flap"
             return
         self.check_shares()
+        for node in self.fleet.nodes.values():
+            assert self.taken(node.host) <= node.core_count, "a core was not given back"
 
     def placed(self) -> list[Session]:
         """Sessions that may have workers."""
@@ -189,7 +217,8 @@ class FleetMachine(RuleBasedStateMachine):
         core_count = self.fleet.core_count
         wanting = [each for each in self.placed() if each.wanted_count(core_count)]
         have = {
-            each.session_id: len(self.fleet.workers_of(session_id=each.session_id)) for each in self.placed()
+            each.session_id: count_cores(self.fleet.workers_of(session_id=each.session_id))
+            for each in self.placed()
         }
         lacking = [each for each in wanting if have[each.session_id] < each.wanted_count(core_count)]
         if lacking:

@@ -37,6 +37,13 @@ def done(task_id: int, end_s: float, duration_s: float, queued_s: float = 0.0) -
     return Attempt(task_id, 1, AttemptEnd.DONE, "op", "a", end_s, queued_s, duration_s, duration_s)
 
 
+def test_node_that_gives_no_cores_is_not_called_down() -> None:
+    """Its person turned the dial."""
+    dialled = dataclasses.replace(NODE, core_count=0, state="warm, gives 0 of 4 cores (agentctl cores)")
+
+    assert "no node gives cores (10.0.0.1: warm, gives 0 of 4 cores" in said(fleet(SESSION, node=dialled))
+
+
 def test_queued_job_names_who_is_ahead() -> None:
     """Behind which jobs it waits, and which setting bounds them."""
     ahead = dataclasses.replace(SESSION, session_id=99, job_ids=(3, 4))

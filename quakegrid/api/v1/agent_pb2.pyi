@@ -49,9 +49,12 @@ class StartWorkersRequest(_message.Message):
     WORKERS_FIELD_NUMBER: _builtins.int
     LANE_ENDPOINT_FIELD_NUMBER: _builtins.int
     WORKER_SETUP_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
     lane_endpoint: _builtins.str
     worker_setup: _builtins.bytes
     """Pickled callable that each worker runs before its first task."""
+    width: _builtins.int
+    """Cores of each worker, times the node's own `cores_per_worker`; 0 is 1."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerRef]: ...
     def __init__(
@@ -60,10 +63,11 @@ class StartWorkersRequest(_message.Message):
         workers: _abc.Iterable[Global___WorkerRef] | None = ...,
         lane_endpoint: _builtins.str = ...,
         worker_setup: _builtins.bytes = ...,
+        width: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane_endpoint", b"lane_endpoint", "worker_setup", b"worker_setup", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane_endpoint", b"lane_endpoint", "width", b"width", "worker_setup", b"worker_setup", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -246,13 +250,33 @@ class AgentStatus(_message.Message):
     DRIVERS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
+    IS_SHORT_OF_MEMORY_FIELD_NUMBER: _builtins.int
+    ALL_CORE_COUNT_FIELD_NUMBER: _builtins.int
+    CORES_PER_WORKER_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    LOAD_AVERAGE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     core_count: _builtins.int
+    """Cores that the node gives: what `SetCores` left of `all_core_count`."""
     template_state: _builtins.str
     """"loading", "warm", "warm, without the engine: reason", or "failed: reason"."""
     version: _builtins.str
     engine_version: _builtins.str
     """Version of openquake.engine; empty when not installed."""
+    is_short_of_memory: _builtins.bool
+    """Memory in use is near `soft_mem_limit`: one worker goes on, the others get no new tasks."""
+    all_core_count: _builtins.int
+    """Cores that the node has."""
+    cores_per_worker: _builtins.int
+    """Cores of each worker; 0 is 1."""
+    memory_used_bytes: _builtins.int
+    """Memory of the node, or of the cgroup that bounds it, in bytes. A sample: in `GetStatus`, and in streams that
+    asked for samples; else 0, as are those below and those of the workers.
+    """
+    memory_total_bytes: _builtins.int
+    load_average: _builtins.float
+    """Processes that run or wait to run, mean of the last minute."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStatus]: ...
     @_builtins.property
@@ -267,10 +291,16 @@ class AgentStatus(_message.Message):
         drivers: _abc.Iterable[Global___DriverStatus] | None = ...,
         version: _builtins.str = ...,
         engine_version: _builtins.str = ...,
+        is_short_of_memory: _builtins.bool = ...,
+        all_core_count: _builtins.int = ...,
+        cores_per_worker: _builtins.int = ...,
+        memory_used_bytes: _builtins.int = ...,
+        memory_total_bytes: _builtins.int = ...,
+        load_average: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "drivers", b"drivers", "engine_version", b"engine_version", "node", b"node", "template_state", b"template_state", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count", "cores_per_worker", b"cores_per_worker", "drivers", b"drivers", "engine_version", b"engine_version", "is_short_of_memory", b"is_short_of_memory", "load_average", b"load_average", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "node", b"node", "template_state", b"template_state", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -284,10 +314,21 @@ class WorkerStatus(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     CORE_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    CPU_S_FIELD_NUMBER: _builtins.int
+    CORES_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     session_id: _builtins.int
     pid: _builtins.int
     core: _builtins.int
+    resident_bytes: _builtins.int
+    """Resident memory of the worker and the processes that it started, bytes."""
+    cpu_s: _builtins.float
+    """CPU time that it used itself, seconds."""
+    @_builtins.property
+    def cores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """All cores that it is pinned to, the first of them being `core`."""
+
     def __init__(
         self,
         *,
@@ -295,10 +336,13 @@ class WorkerStatus(_message.Message):
         session_id: _builtins.int = ...,
         pid: _builtins.int = ...,
         core: _builtins.int = ...,
+        resident_bytes: _builtins.int = ...,
+        cpu_s: _builtins.float = ...,
+        cores: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["core", b"core", "pid", b"pid", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["core", b"core", "cores", b"cores", "cpu_s", b"cpu_s", "pid", b"pid", "resident_bytes", b"resident_bytes", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,12 +375,17 @@ Global___DriverStatus: _TypeAlias = DriverStatus  # noqa: Y015
 class WatchRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    WITH_SAMPLES_FIELD_NUMBER: _builtins.int
+    with_samples: _builtins.bool
+    """Send samples with each status, and a status every second."""
     def __init__(
         self,
+        *,
+        with_samples: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["with_samples", b"with_samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -533,3 +582,46 @@ class WorkerExited(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerExited: _TypeAlias = WorkerExited  # noqa: Y015
+
+@_typing.final
+class SetCoresRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORE_COUNT_FIELD_NUMBER: _builtins.int
+    core_count: _builtins.int
+    """0 to all that the node has; -1 for all, whatever it will have."""
+    def __init__(
+        self,
+        *,
+        core_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetCoresRequest: _TypeAlias = SetCoresRequest  # noqa: Y015
+
+@_typing.final
+class SetCoresResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORE_COUNT_FIELD_NUMBER: _builtins.int
+    ALL_CORE_COUNT_FIELD_NUMBER: _builtins.int
+    core_count: _builtins.int
+    """What the node gives now, and what it has."""
+    all_core_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        core_count: _builtins.int = ...,
+        all_core_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetCoresResponse: _TypeAlias = SetCoresResponse  # noqa: Y015

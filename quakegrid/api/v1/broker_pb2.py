@@ -26,7 +26,7 @@ from quakegrid.api.v1 import agent_pb2 as quakegrid_dot_api_dot_v1_dot_agent__pb
 from quakegrid.api.v1 import task_records_pb2 as quakegrid_dot_api_dot_v1_dot_task__records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dquakegrid/api/v1/broker.proto\x12\x10quakegrid.api.v1\x1a\x1cquakegrid/api/v1/agent.proto\x1a#quakegrid/api/v1/task_records.proto\"\xe7\x01\n\x12OpenSessionRequest\x12\x0f\n\x07job_ids\x18\x01 \x03(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x14\n\x0cworker_setup\x18\x05 \x01(\x0c\x12\x10\n\x08is_local\x18\x06 \x01(\x08\x12\x13\n\x0bmax_workers\x18\x07 \x01(\r\x12\x0e\n\x06weight\x18\x08 \x01(\x01\x12\x1a\n\x12resumed_session_id\x18\t \x01(\x03\x12\x11\n\tlane_port\x18\n \x01(\x05\x12\x16\n\x0e\x65ngine_version\x18\x0b \x01(\t\"\xe4\x02\n\x13OpenSessionResponse\x12\x31\n\x06queued\x18\x01 \x01(\x0b\x32\x1f.quakegrid.api.v1.SessionQueuedH\x00\x12\x35\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32!.quakegrid.api.v1.SessionAdmittedH\x00\x12\x33\n\x07\x61\x62orted\x18\x03 \x01(\x0b\x32 .quakegrid.api.v1.SessionAbortedH\x00\x12\x31\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x1f.quakegrid.api.v1.SessionFailedH\x00\x12\x37\n\rworker_output\x18< \x01(\x0b\x32\x1e.quakegrid.api.v1.WorkerOutputH\x00\x12\x39\n\x0eoutput_flushed\x18= \x01(\x0b\x32\x1f.quakegrid.api.v1.OutputFlushedH\x00\x42\x07\n\x05\x65vent\"/\n\x19\x46lushSessionOutputRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\x1c\n\x1a\x46lushSessionOutputResponse\"&\n\rSessionQueued\x12\x15\n\rahead_job_ids\x18\x01 \x03(\x03\"P\n\x0fSessionAdmitted\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x12\n\ncore_count\x18\x03 \x01(\x05\" \n\x0eSessionAborted\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1f\n\rSessionFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\"4\n\x0f\x41\x62ortJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"\'\n\x10\x41\x62ortJobResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"\x12\n\x10GetStatusRequest\"\xdf\x01\n\x11GetStatusResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\x12\x31\n\x08sessions\x18\x02 \x03(\x0b\x32\x1f.quakegrid.api.v1.SessionStatus\x12+\n\x05lanes\x18\x03 \x03(\x0b\x32\x1c.quakegrid.api.v1.LaneStatus\x12\x0f\n\x07version\x18\x04 \x01(\t\x12,\n\x06totals\x18\x05 \x01(\x0b\x32\x1c.quakegrid.api.v1.TaskTotals\"\x14\n\x12WatchStatusRequest\"J\n\x13WatchStatusResponse\x12\x33\n\x06status\x18\x01 \x01(\x0b\x32#.quakegrid.api.v1.GetStatusResponse\"\x13\n\x11GetMetricsRequest\"\"\n\x12GetMetricsResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x15\n\x13WaitForNodesRequest\"C\n\x14WaitForNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\"#\n\x15GetTaskRecordsRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"K\n\x16GetTaskRecordsResponse\x12\x31\n\x06\x62locks\x18\x01 \x03(\x0b\x32!.quakegrid.api.v1.TaskRecordBlock\"\x87\x01\n\nNodeStatus\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05is_up\x18\x03 \x01(\x08\x12\x12\n\ncore_count\x18\x04 \x01(\x05\x12\x14\n\x0cworker_count\x18\x05 \x01(\x05\x12\x15\n\rrunning_count\x18\x06 \x01(\x05\x12\r\n\x05state\x18\x07 \x01(\t\"\xf8\x02\n\rSessionStatus\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x03\x12\x11\n\tlane_port\x18\x07 \x01(\x05\x12\x14\n\x0cworker_count\x18\x08 \x01(\x05\x12\x14\n\x0cqueued_count\x18\t \x01(\x03\x12\x15\n\rrunning_count\x18\n \x01(\x03\x12\x12\n\ndone_count\x18\x0b \x01(\x03\x12\x16\n\x0erequeued_count\x18\x0c \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\r \x01(\x03\x12\x14\n\x0c\x64one_rate_hz\x18\x0e \x01(\x01\x12\x0e\n\x06weight\x18\x0f \x01(\x01\x12\x19\n\x11\x62usy_worker_count\x18\x10 \x01(\x05\x12\x16\n\x0e\x61rgument_bytes\x18\x11 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\x12 \x01(\x03\"p\n\nLaneStatus\x12\x0c\n\x04port\x18\x01 \x01(\x05\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x15\n\rsession_count\x18\x03 \x01(\x05\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x12\n\ntask_count\x18\x06 \x01(\x03\"\x93\x01\n\nTaskTotals\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x12\n\ndone_count\x18\x02 \x01(\x03\x12\x16\n\x0erequeued_count\x18\x03 \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\x04 \x01(\x03\x12\x16\n\x0e\x61rgument_bytes\x18\x05 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\x06 \x01(\x03\x32\xfd\x05\n\x06\x42roker\x12\\\n\x0bOpenSession\x12$.quakegrid.api.v1.OpenSessionRequest\x1a%.quakegrid.api.v1.OpenSessionResponse0\x01\x12o\n\x12\x46lushSessionOutput\x12+.quakegrid.api.v1.FlushSessionOutputRequest\x1a,.quakegrid.api.v1.FlushSessionOutputResponse\x12Q\n\x08\x41\x62ortJob\x12!.quakegrid.api.v1.AbortJobRequest\x1a\".quakegrid.api.v1.AbortJobResponse\x12T\n\tGetStatus\x12\".quakegrid.api.v1.GetStatusRequest\x1a#.quakegrid.api.v1.GetStatusResponse\x12\\\n\x0bWatchStatus\x12$.quakegrid.api.v1.WatchStatusRequest\x1a%.quakegrid.api.v1.WatchStatusResponse0\x01\x12W\n\nGetMetrics\x12#.quakegrid.api.v1.GetMetricsRequest\x1a$.quakegrid.api.v1.GetMetricsResponse\x12]\n\x0cWaitForNodes\x12%.quakegrid.api.v1.WaitForNodesRequest\x1a&.quakegrid.api.v1.WaitForNodesResponse\x12\x65\n\x0eGetTaskRecords\x12\'.quakegrid.api.v1.GetTaskRecordsRequest\x1a(.quakegrid.api.v1.GetTaskRecordsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dquakegrid/api/v1/broker.proto\x12\x10quakegrid.api.v1\x1a\x1cquakegrid/api/v1/agent.proto\x1a#quakegrid/api/v1/task_records.proto\"\x81\x02\n\x12OpenSessionRequest\x12\x0f\n\x07job_ids\x18\x01 \x03(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x14\n\x0cworker_setup\x18\x05 \x01(\x0c\x12\x10\n\x08is_local\x18\x06 \x01(\x08\x12\x13\n\x0bmax_workers\x18\x07 \x01(\r\x12\x0e\n\x06weight\x18\x08 \x01(\x01\x12\x1a\n\x12resumed_session_id\x18\t \x01(\x03\x12\x11\n\tlane_port\x18\n \x01(\x05\x12\x16\n\x0e\x65ngine_version\x18\x0b \x01(\t\x12\x18\n\x10\x63ores_per_worker\x18\x46 \x01(\r\"\xe4\x02\n\x13OpenSessionResponse\x12\x31\n\x06queued\x18\x01 \x01(\x0b\x32\x1f.quakegrid.api.v1.SessionQueuedH\x00\x12\x35\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32!.quakegrid.api.v1.SessionAdmittedH\x00\x12\x33\n\x07\x61\x62orted\x18\x03 \x01(\x0b\x32 .quakegrid.api.v1.SessionAbortedH\x00\x12\x31\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x1f.quakegrid.api.v1.SessionFailedH\x00\x12\x37\n\rworker_output\x18< \x01(\x0b\x32\x1e.quakegrid.api.v1.WorkerOutputH\x00\x12\x39\n\x0eoutput_flushed\x18= \x01(\x0b\x32\x1f.quakegrid.api.v1.OutputFlushedH\x00\x42\x07\n\x05\x65vent\"/\n\x19\x46lushSessionOutputRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\x1c\n\x1a\x46lushSessionOutputResponse\"&\n\rSessionQueued\x12\x15\n\rahead_job_ids\x18\x01 \x03(\x03\"P\n\x0fSessionAdmitted\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x12\n\ncore_count\x18\x03 \x01(\x05\" \n\x0eSessionAborted\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1f\n\rSessionFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\"4\n\x0f\x41\x62ortJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"\'\n\x10\x41\x62ortJobResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"\x12\n\x10GetStatusRequest\"\xdf\x01\n\x11GetStatusResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\x12\x31\n\x08sessions\x18\x02 \x03(\x0b\x32\x1f.quakegrid.api.v1.SessionStatus\x12+\n\x05lanes\x18\x03 \x03(\x0b\x32\x1c.quakegrid.api.v1.LaneStatus\x12\x0f\n\x07version\x18\x04 \x01(\t\x12,\n\x06totals\x18\x05 \x01(\x0b\x32\x1c.quakegrid.api.v1.TaskTotals\"\x14\n\x12WatchStatusRequest\"J\n\x13WatchStatusResponse\x12\x33\n\x06status\x18\x01 \x01(\x0b\x32#.quakegrid.api.v1.GetStatusResponse\"\x13\n\x11GetMetricsRequest\"\"\n\x12GetMetricsResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x15\n\x13WaitForNodesRequest\"C\n\x14WaitForNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\"#\n\x15GetTaskRecordsRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"K\n\x16GetTaskRecordsResponse\x12\x31\n\x06\x62locks\x18\x01 \x03(\x0b\x32!.quakegrid.api.v1.TaskRecordBlock\"\x87\x01\n\nNodeStatus\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05is_up\x18\x03 \x01(\x08\x12\x12\n\ncore_count\x18\x04 \x01(\x05\x12\x14\n\x0cworker_count\x18\x05 \x01(\x05\x12\x15\n\rrunning_count\x18\x06 \x01(\x05\x12\r\n\x05state\x18\x07 \x01(\t\"\xf8\x02\n\rSessionStatus\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x03\x12\x11\n\tlane_port\x18\x07 \x01(\x05\x12\x14\n\x0cworker_count\x18\x08 \x01(\x05\x12\x14\n\x0cqueued_count\x18\t \x01(\x03\x12\x15\n\rrunning_count\x18\n \x01(\x03\x12\x12\n\ndone_count\x18\x0b \x01(\x03\x12\x16\n\x0erequeued_count\x18\x0c \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\r \x01(\x03\x12\x14\n\x0c\x64one_rate_hz\x18\x0e \x01(\x01\x12\x0e\n\x06weight\x18\x0f \x01(\x01\x12\x19\n\x11\x62usy_worker_count\x18\x10 \x01(\x05\x12\x16\n\x0e\x61rgument_bytes\x18\x11 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\x12 \x01(\x03\"p\n\nLaneStatus\x12\x0c\n\x04port\x18\x01 \x01(\x05\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x15\n\rsession_count\x18\x03 \x01(\x05\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x12\n\ntask_count\x18\x06 \x01(\x03\"\x93\x01\n\nTaskTotals\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x12\n\ndone_count\x18\x02 \x01(\x03\x12\x16\n\x0erequeued_count\x18\x03 \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\x04 \x01(\x03\x12\x16\n\x0e\x61rgument_bytes\x18\x05 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\x06 \x01(\x03\x32\xfd\x05\n\x06\x42roker\x12\\\n\x0bOpenSession\x12$.quakegrid.api.v1.OpenSessionRequest\x1a%.quakegrid.api.v1.OpenSessionResponse0\x01\x12o\n\x12\x46lushSessionOutput\x12+.quakegrid.api.v1.FlushSessionOutputRequest\x1a,.quakegrid.api.v1.FlushSessionOutputResponse\x12Q\n\x08\x41\x62ortJob\x12!.quakegrid.api.v1.AbortJobRequest\x1a\".quakegrid.api.v1.AbortJobResponse\x12T\n\tGetStatus\x12\".quakegrid.api.v1.GetStatusRequest\x1a#.quakegrid.api.v1.GetStatusResponse\x12\\\n\x0bWatchStatus\x12$.quakegrid.api.v1.WatchStatusRequest\x1a%.quakegrid.api.v1.WatchStatusResponse0\x01\x12W\n\nGetMetrics\x12#.quakegrid.api.v1.GetMetricsRequest\x1a$.quakegrid.api.v1.GetMetricsResponse\x12]\n\x0cWaitForNodes\x12%.quakegrid.api.v1.WaitForNodesRequest\x1a&.quakegrid.api.v1.WaitForNodesResponse\x12\x65\n\x0eGetTaskRecords\x12\'.quakegrid.api.v1.GetTaskRecordsRequest\x1a(.quakegrid.api.v1.GetTaskRecordsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,53 +34,53 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.api.v1.broker_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPENSESSIONREQUEST']._serialized_start=119
-  _globals['_OPENSESSIONREQUEST']._serialized_end=350
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=353
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=709
-  _globals['_FLUSHSESSIONOUTPUTREQUEST']._serialized_start=711
-  _globals['_FLUSHSESSIONOUTPUTREQUEST']._serialized_end=758
-  _globals['_FLUSHSESSIONOUTPUTRESPONSE']._serialized_start=760
-  _globals['_FLUSHSESSIONOUTPUTRESPONSE']._serialized_end=788
-  _globals['_SESSIONQUEUED']._serialized_start=790
-  _globals['_SESSIONQUEUED']._serialized_end=828
-  _globals['_SESSIONADMITTED']._serialized_start=830
-  _globals['_SESSIONADMITTED']._serialized_end=910
-  _globals['_SESSIONABORTED']._serialized_start=912
-  _globals['_SESSIONABORTED']._serialized_end=944
-  _globals['_SESSIONFAILED']._serialized_start=946
-  _globals['_SESSIONFAILED']._serialized_end=977
-  _globals['_ABORTJOBREQUEST']._serialized_start=979
-  _globals['_ABORTJOBREQUEST']._serialized_end=1031
-  _globals['_ABORTJOBRESPONSE']._serialized_start=1033
-  _globals['_ABORTJOBRESPONSE']._serialized_end=1072
-  _globals['_GETSTATUSREQUEST']._serialized_start=1074
-  _globals['_GETSTATUSREQUEST']._serialized_end=1092
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1095
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1318
-  _globals['_WATCHSTATUSREQUEST']._serialized_start=1320
-  _globals['_WATCHSTATUSREQUEST']._serialized_end=1340
-  _globals['_WATCHSTATUSRESPONSE']._serialized_start=1342
-  _globals['_WATCHSTATUSRESPONSE']._serialized_end=1416
-  _globals['_GETMETRICSREQUEST']._serialized_start=1418
-  _globals['_GETMETRICSREQUEST']._serialized_end=1437
-  _globals['_GETMETRICSRESPONSE']._serialized_start=1439
-  _globals['_GETMETRICSRESPONSE']._serialized_end=1473
-  _globals['_WAITFORNODESREQUEST']._serialized_start=1475
-  _globals['_WAITFORNODESREQUEST']._serialized_end=1496
-  _globals['_WAITFORNODESRESPONSE']._serialized_start=1498
-  _globals['_WAITFORNODESRESPONSE']._serialized_end=1565
-  _globals['_GETTASKRECORDSREQUEST']._serialized_start=1567
-  _globals['_GETTASKRECORDSREQUEST']._serialized_end=1602
-  _globals['_GETTASKRECORDSRESPONSE']._serialized_start=1604
-  _globals['_GETTASKRECORDSRESPONSE']._serialized_end=1679
-  _globals['_NODESTATUS']._serialized_start=1682
-  _globals['_NODESTATUS']._serialized_end=1817
-  _globals['_SESSIONSTATUS']._serialized_start=1820
-  _globals['_SESSIONSTATUS']._serialized_end=2196
-  _globals['_LANESTATUS']._serialized_start=2198
-  _globals['_LANESTATUS']._serialized_end=2310
-  _globals['_TASKTOTALS']._serialized_start=2313
-  _globals['_TASKTOTALS']._serialized_end=2460
-  _globals['_BROKER']._serialized_start=2463
-  _globals['_BROKER']._serialized_end=3228
+  _globals['_OPENSESSIONREQUEST']._serialized_end=376
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=379
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=735
+  _globals['_FLUSHSESSIONOUTPUTREQUEST']._serialized_start=737
+  _globals['_FLUSHSESSIONOUTPUTREQUEST']._serialized_end=784
+  _globals['_FLUSHSESSIONOUTPUTRESPONSE']._serialized_start=786
+  _globals['_FLUSHSESSIONOUTPUTRESPONSE']._serialized_end=814
+  _globals['_SESSIONQUEUED']._serialized_start=816
+  _globals['_SESSIONQUEUED']._serialized_end=854
+  _globals['_SESSIONADMITTED']._serialized_start=856
+  _globals['_SESSIONADMITTED']._serialized_end=936
+  _globals['_SESSIONABORTED']._serialized_start=938
+  _globals['_SESSIONABORTED']._serialized_end=970
+  _globals['_SESSIONFAILED']._serialized_start=972
+  _globals['_SESSIONFAILED']._serialized_end=1003
+  _globals['_ABORTJOBREQUEST']._serialized_start=1005
+  _globals['_ABORTJOBREQUEST']._serialized_end=1057
+  _globals['_ABORTJOBRESPONSE']._serialized_start=1059
+  _globals['_ABORTJOBRESPONSE']._serialized_end=1098
+  _globals['_GETSTATUSREQUEST']._serialized_start=1100
+  _globals['_GETSTATUSREQUEST']._serialized_end=1118
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1121
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1344
+  _globals['_WATCHSTATUSREQUEST']._serialized_start=1346
+  _globals['_WATCHSTATUSREQUEST']._serialized_end=1366
+  _globals['_WATCHSTATUSRESPONSE']._serialized_start=1368
+  _globals['_WATCHSTATUSRESPONSE']._serialized_end=1442
+  _globals['_GETMETRICSREQUEST']._serialized_start=1444
+  _globals['_GETMETRICSREQUEST']._serialized_end=1463
+  _globals['_GETMETRICSRESPONSE']._serialized_start=1465
+  _globals['_GETMETRICSRESPONSE']._serialized_end=1499
+  _globals['_WAITFORNODESREQUEST']._serialized_start=1501
+  _globals['_WAITFORNODESREQUEST']._serialized_end=1522
+  _globals['_WAITFORNODESRESPONSE']._serialized_start=1524
+  _globals['_WAITFORNODESRESPONSE']._serialized_end=1591
+  _globals['_GETTASKRECORDSREQUEST']._serialized_start=1593
+  _globals['_GETTASKRECORDSREQUEST']._serialized_end=1628
+  _globals['_GETTASKRECORDSRESPONSE']._serialized_start=1630
+  _globals['_GETTASKRECORDSRESPONSE']._serialized_end=1705
+  _globals['_NODESTATUS']._serialized_start=1708
+  _globals['_NODESTATUS']._serialized_end=1843
+  _globals['_SESSIONSTATUS']._serialized_start=1846
+  _globals['_SESSIONSTATUS']._serialized_end=2222
+  _globals['_LANESTATUS']._serialized_start=2224
+  _globals['_LANESTATUS']._serialized_end=2336
+  _globals['_TASKTOTALS']._serialized_start=2339
+  _globals['_TASKTOTALS']._serialized_end=2486
+  _globals['_BROKER']._serialized_start=2489
+  _globals['_BROKER']._serialized_end=3254
 # @@protoc_insertion_point(module_scope)

@@ -35,6 +35,7 @@ class OpenSessionRequest(_message.Message):
     RESUMED_SESSION_ID_FIELD_NUMBER: _builtins.int
     LANE_PORT_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
+    CORES_PER_WORKER_FIELD_NUMBER: _builtins.int
     user_name: _builtins.str
     host: _builtins.str
     """Node and process id of the driver."""
@@ -54,6 +55,8 @@ class OpenSessionRequest(_message.Message):
     lane_port: _builtins.int
     engine_version: _builtins.str
     """The engine that its workers must have, such as "3.26.2"; empty if they need none."""
+    cores_per_worker: _builtins.int
+    """Cores that each of its workers should have, 1 to 1024, 0 is 1; fewer where a node has not so many free."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Jobs of the database that this driver will run, in order; empty for work without a job."""
@@ -72,10 +75,11 @@ class OpenSessionRequest(_message.Message):
         resumed_session_id: _builtins.int = ...,
         lane_port: _builtins.int = ...,
         engine_version: _builtins.str = ...,
+        cores_per_worker: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_version", b"engine_version", "host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "lane_port", b"lane_port", "max_workers", b"max_workers", "pid", b"pid", "resumed_session_id", b"resumed_session_id", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cores_per_worker", b"cores_per_worker", "engine_version", b"engine_version", "host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "lane_port", b"lane_port", "max_workers", b"max_workers", "pid", b"pid", "resumed_session_id", b"resumed_session_id", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
