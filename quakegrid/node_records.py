@@ -16,12 +16,13 @@ FILE_NAME = "node.json"
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """`core_limit` cores are served: 0 for a node that is stopped, -1 for all.
+    """`core_limit` cores are served, -1 for all, unless the node is stopped.
 
     `master` is the address of a broker, empty for a node that joined no fleet.
     """
 
     core_limit: int = ALL_CORES
+    is_stopped: bool = False
     master: str = ""
 
 
@@ -29,7 +30,7 @@ def read_record(state_dir: Path) -> NodeRecord:
     """The node's record; that of a new node when there is none, or none that can be read."""
     try:
         found = json.loads((state_dir / FILE_NAME).read_text(encoding="utf-8"))
-        return NodeRecord(int(found["core_limit"]), str(found["master"]))
+        return NodeRecord(int(found["core_limit"]), bool(found["is_stopped"]), str(found["master"]))
     except (OSError, ValueError, TypeError, KeyError):
         return NodeRecord()
 

@@ -53,14 +53,15 @@ class Serving:
     def __init__(self, settings: Settings, core_count: int, node: Node) -> None:
         self._state_dir, self._node = settings.state_dir, node
         self.total_core_count = core_count
-        self._limit = node_records.read_record(settings.state_dir).core_limit
+        record = node_records.read_record(settings.state_dir)
+        self._limit, self._is_stopped = record.core_limit, record.is_stopped
         self._restart: asyncio.Task[None] | None = None
         self._is_draining = False
 
     @property
     def is_serving(self) -> bool:
         """Whether workers may start."""
-        return self._limit != 0 and not self._is_draining
+        return not self._is_stopped and not self._is_draining
 
     @property
     def core_count(self) -> int:
@@ -74,26 +75,26 @@ class Serving:
         """In the words of the status."""
         if self._is_draining:
             return agent_pb2.SERVICE_STATE_RESTARTING
-        return agent_pb2.SERVICE_STATE_SERVING if self._limit else agent_pb2.SERVICE_STATE_STOPPED
+        return agent_pb2.SERVICE_STATE_STOPPED if self._is_stopped else agent_pb2.SERVICE_STATE_SERVING
 
     def start(self, core_limit: int) -> bool:
-        """Serve so many cores, 0 for all; whether the node served already.
+        """Serve so many cores, -1 for all, 0 for as many as before; whether the node served already.
 
         Raises:
             UsageError: there are not so many.
         """
-        if not 0 <= core_limit <= self.total_core_count:
+        if not node_records.ALL_CORES <= core_limit <= self.total_core_count:
             raise errors.UsageError(f"the node has {self.total_core_count} cores, not {core_limit}")
         was_serving = self.is_serving
         self._cancel_restart()
-        self._keep(core_limit or node_records.ALL_CORES)
+        self._keep(core_limit or self._limit, is_stopped=False)
         return was_serving
 
     def stop(self, *, is_forced: bool) -> bool:
         """Serve no core; the workers end after their tasks, or at once. Whether the node served."""
         was_serving = self.is_serving
         self._cancel_restart()
-        self._keep(0)
+        self._keep(self._limit, is_stopped=True)
         if is_forced:
             self._node.kill_workers()
         return was_serving
@@ -102,11 +103,9 @@ class Serving:
         """Let the workers end, replace the template when it has no children, and serve; whether it served."""
         was_serving = self.is_serving
         self._cancel_restart()
-        if self._limit == 0:
-            self._limit = node_records.ALL_CORES
         self._restart = asyncio.get_running_loop().create_task(self._run_restart())
         self._is_draining = True
-        self._keep(self._limit)
+        self._keep(self._limit, is_stopped=False)
         if is_forced:
             self._node.kill_workers()
         return was_serving
@@ -128,11 +127,11 @@ class Serving:
             self._restart.cancel()
             self._restart = None
 
-    def _keep(self, limit: int) -> None:
-        self._limit = limit
+    def _keep(self, limit: int, *, is_stopped: bool) -> None:
+        self._limit, self._is_stopped = limit, is_stopped
         try:
-            node_records.change_record(self._state_dir, core_limit=limit)
+            node_records.change_record(self._state_dir, core_limit=limit, is_stopped=is_stopped)
         except OSError as exc:
-            log.warning("not_remembered core_limit=%d reason=%s", limit, exc)
+            log.warning("not_remembered core_limit=%d is_stopped=%s reason=%s", limit, is_stopped, exc)
         log.info("serving state=%s cores=%d", agent_pb2.ServiceState.Name(self.state), self.core_count)
         self._node.publish_status()

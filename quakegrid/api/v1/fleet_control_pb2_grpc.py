@@ -83,7 +83,7 @@ class FleetControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartNodes(self, request, context):
-        """Called by command lines. Tells every agent to serve all its cores. Idempotent.
+        """Called by command lines. Tells every agent to serve, as many cores as before StopNodes. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

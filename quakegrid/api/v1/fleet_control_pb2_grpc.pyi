@@ -42,7 +42,7 @@ class FleetControlStub:
     node is forgotten. Idempotent. FAILED_PRECONDITION: the node is in `host_cores`, or joined again meanwhile.
     """
     StartNodes: _grpc.UnaryUnaryMultiCallable[_fleet_control_pb2.StartNodesRequest, _fleet_control_pb2.StartNodesResponse]
-    """Called by command lines. Tells every agent to serve all its cores. Idempotent."""
+    """Called by command lines. Tells every agent to serve, as many cores as before StopNodes. Idempotent."""
     StopNodes: _grpc.UnaryUnaryMultiCallable[_fleet_control_pb2.StopNodesRequest, _fleet_control_pb2.StopNodesResponse]
     """Called by command lines. Tells every agent to start no workers until StartNodes; those that run end after
     the task that they hold, or at once if forced. Answers when the agents have heard it. Idempotent.
@@ -64,7 +64,7 @@ class FleetControlAsyncStub(FleetControlStub):
     node is forgotten. Idempotent. FAILED_PRECONDITION: the node is in `host_cores`, or joined again meanwhile.
     """
     StartNodes: _aio.UnaryUnaryMultiCallable[_fleet_control_pb2.StartNodesRequest, _fleet_control_pb2.StartNodesResponse]  # type: ignore[assignment]
-    """Called by command lines. Tells every agent to serve all its cores. Idempotent."""
+    """Called by command lines. Tells every agent to serve, as many cores as before StopNodes. Idempotent."""
     StopNodes: _aio.UnaryUnaryMultiCallable[_fleet_control_pb2.StopNodesRequest, _fleet_control_pb2.StopNodesResponse]  # type: ignore[assignment]
     """Called by command lines. Tells every agent to start no workers until StartNodes; those that run end after
     the task that they hold, or at once if forced. Answers when the agents have heard it. Idempotent.
@@ -101,7 +101,7 @@ class FleetControlServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_control_pb2.StartNodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_control_pb2.StartNodesResponse, _abc.Awaitable[_fleet_control_pb2.StartNodesResponse]]:
-        """Called by command lines. Tells every agent to serve all its cores. Idempotent."""
+        """Called by command lines. Tells every agent to serve, as many cores as before StopNodes. Idempotent."""
 
     @_abc_1.abstractmethod
     def StopNodes(

@@ -24,7 +24,7 @@ class StartServingRequest(_message.Message):
 
     CORE_COUNT_FIELD_NUMBER: _builtins.int
     core_count: _builtins.int
-    """Cores that the fleet may use, 1 or more; 0 for all."""
+    """Cores that the fleet may use, 1 or more; -1 for all, 0 for as many as before it was stopped."""
     def __init__(
         self,
         *,
