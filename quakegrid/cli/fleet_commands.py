@@ -34,7 +34,8 @@ def start(output: str) -> None:
 def stop(no_wait: bool, output: str) -> None:
     """Let no node serve: every worker ends after the task that it holds.
 
-    Nothing is lost: jobs wait until `workers start`, and nodes that are started again stay stopped.
+    Nothing is lost: jobs wait until `workers start`. A node stays stopped when its agent is started again,
+    but not after `quakegrid up`.
     """
     with FleetControl(options.cluster_settings()) as control:
         answers = control.stop(is_forced=False)

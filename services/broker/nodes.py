@@ -120,8 +120,9 @@ class NodeLink:
         self, call: Callable[[node_control_pb2_grpc.NodeControlAsyncStub], Awaitable[T]]
     ) -> T | None:
         """Ask the node itself for something; None if its agent does not answer."""
-        stub = node_control_pb2_grpc.NodeControlStub(self._channel)  # type: ignore[arg-type]
-        return await self._order(lambda _stub: call(stub)) if self._channel else None
+        return await self._order(
+            lambda _stub: call(node_control_pb2_grpc.NodeControlStub(self._channel))  # type: ignore[arg-type]
+        )
 
     async def _order(self, call: Callable[[agent_pb2_grpc.AgentAsyncStub], Awaitable[T]]) -> T | None:
         """Give an order; None if the agent is not there, which `run` notices too."""

@@ -14,7 +14,7 @@ from typing import Any
 from quakegrid import Cluster, config, testing
 from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient, FleetStatus
-from tests.integration.processes import Service, environment
+from tests.integration.processes import Service
 
 TIMEOUT_S = 60.0
 
@@ -25,6 +25,21 @@ def wait_until(is_so: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> None:
     while not is_so():
         assert time.monotonic() < end_s, "it did not become so"
         time.sleep(0.01)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """That of a node's user: nothing but this cluster, and the caches of compiled kernels."""
+    home = settings.state_dir.parent / "home"
+    return testing.isolated_environ(home) | {"OQ_CONFIG_FILE": str(settings.state_dir / "openquake.cfg")}
+
+
+class NodeService(Service):
+    """A service of a node."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Its environment variables."""
+        return environment(self.settings)
 
 
 def run(program: str, settings: Settings, *args: object) -> subprocess.CompletedProcess[str]:
@@ -59,7 +74,7 @@ class Nodes:
 
     def service(self, settings: Settings, name: str) -> Service:
         """A service that ends with the test."""
-        service = Service(settings, name)
+        service = NodeService(settings, name)
         self._stack.callback(service.close)
         service.start()
         return service
@@ -126,7 +141,9 @@ def running_nodes(directory: Path, host_cores: str, *numbers: int, engine: bool 
         for number in numbers:
             nodes.agent(number)
         named = [item.host for item in nodes.master.agent_host_cores]
-        wait_until(lambda: set(nodes.up()) >= {host for host in named if int(host[-1]) in numbers})
+        expected = {host for host in named if int(host[-1]) in numbers}
+        # After an installation the engine compiles its kernels first.
+        wait_until(lambda: set(nodes.up()) >= expected, 280 if engine else TIMEOUT_S)
         yield nodes
     finally:
         nodes.close()

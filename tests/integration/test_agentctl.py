@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from quakegrid import node_records, rpc
 from tests.integration import sdk_calls
-from tests.integration.nodes import Nodes, running_nodes, wait_until
-from tests.integration.processes import Service, environment, make_state
+from tests.integration.nodes import Nodes, environment, running_nodes, wait_until
+from tests.integration.processes import make_state
 
 HOST_CORES = "127.0.0.1 1, 127.0.0.2 1"
 COUNT = 400
@@ -92,10 +93,7 @@ def test_stopped_node_stays_stopped_when_its_agent_is_started_again(two: Nodes) 
         1, is_stopped=True
     )
 
-    service = Service(two.settings_of(2), "agent")
-    record = service.settings.run_dir / "agent.json"
-    import os
-
+    record = two.settings_of(2).run_dir / "agent.json"
     os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
     wait_until(lambda: two.agentctl(2, "status").returncode == 3)
     two.agent(2)
