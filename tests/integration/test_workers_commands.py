@@ -15,7 +15,7 @@ import pytest
 
 from quakegrid import testing
 from tests.integration import sdk_calls, upstream_workers
-from tests.integration.nodes import Nodes, running_nodes, wait_until
+from tests.integration.nodes import USER, Nodes, running_nodes, wait_until
 from tests.integration.processes import REPOSITORY
 
 COUNT = 400
@@ -161,7 +161,7 @@ def run_upstream(directory: Path) -> tuple[str, int]:
     line = next(line for line in path.read_text().splitlines() if line.startswith("ctrl_port"))
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.upstream_workers"],
-        env=testing.isolated_environ(home) | {"OQ_CONFIG_FILE": str(path)},
+        env=testing.isolated_environ(home) | {"OQ_CONFIG_FILE": str(path), "LOGNAME": USER},
         cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
         capture_output=True,
