@@ -80,6 +80,7 @@ class Agent:
     async def stop(self) -> None:
         """End every child, gently first, and the template."""
         for member in list(self._roster.members.values()):
+            member.is_blameless = True
             self._end(member, is_forced=False)
         deadline = asyncio.get_running_loop().time() + 2 * STOP_GRACE_S
         while self._roster.members and asyncio.get_running_loop().time() < deadline:
@@ -182,6 +183,7 @@ class Agent:
     def kill_workers(self) -> None:
         """Kill every worker, whoever's it is."""
         for member in self._roster.workers:
+            member.is_blameless = True
             self._end(member, is_forced=True)
 
     @property
@@ -336,6 +338,7 @@ class Agent:
             reason=reason,
             peak_memory_bytes=peak_memory_bytes,
             is_clean=is_clean,
+            is_blameless=member.is_blameless,
         )
         self._publish(agent_pb2.WatchResponse(worker_exited=exited))
 

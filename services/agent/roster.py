@@ -23,13 +23,17 @@ class Life(Enum):
 
 @dataclass(slots=True)
 class Member:
-    """A worker (with a core) or a driver (core -1) of this node; pid 0 until it is forked."""
+    """A worker (with a core) or a driver (core -1) of this node; pid 0 until it is forked.
+
+    `is_blameless` marks one that people end: what it runs has no part in that.
+    """
 
     name: str
     session_id: int
     core: int
     pid: int = 0
     life: Life = Life.STARTING
+    is_blameless: bool = False
 
 
 @dataclass(slots=True)

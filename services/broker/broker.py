@@ -220,7 +220,9 @@ class Broker:
 
     def _on_exit(self, exited: agent_pb2.WorkerExited) -> None:
         peak = f", peak memory {exited.peak_memory_bytes / 2**20:.0f} MiB" if exited.peak_memory_bytes else ""
-        self._handle(core.WorkerExited(exited.worker_id, exited.reason + peak, exited.is_clean))
+        self._handle(
+            core.WorkerExited(exited.worker_id, exited.reason + peak, exited.is_clean, exited.is_blameless)
+        )
 
     def _on_lost(self, host: str, reason: str) -> None:
         log.warning("node_lost host=%s reason=%s", host, reason)
@@ -268,11 +270,15 @@ class Broker:
                 self._lanes.send(session_id, lane_pb2.ControlMessage(drain=drain))
             case core.StopWorkers(host, session_id, is_forced):
                 self._spawn(self._nodes[host].stop_workers(session_id, is_forced=is_forced))
-            case core.LoseWorker(session_id, worker_id, reason, is_clean):
+            case core.LoseWorker(session_id, worker_id, reason, is_clean, is_blameless):
                 if not is_clean:
                     log.warning("worker_lost session=%d worker=%s reason=%s", session_id, worker_id, reason)
                 lost = lane_pb2.WorkerLost(
-                    session_id=session_id, worker_id=worker_id, reason=reason, is_clean=is_clean
+                    session_id=session_id,
+                    worker_id=worker_id,
+                    reason=reason,
+                    is_clean=is_clean,
+                    is_blameless=is_blameless,
                 )
                 self._lanes.send(session_id, lane_pb2.ControlMessage(worker_lost=lost))
             case core.FailSession(session_id, reason):

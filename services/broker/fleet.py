@@ -268,7 +268,9 @@ class Fleet:
         session = self.sessions.get(worker.session_id) if worker else None
         if worker is None or session is None:
             return
-        actions.append(LoseWorker(session.session_id, worker.worker_id, event.reason, event.is_clean))
+        actions.append(
+            LoseWorker(session.session_id, worker.worker_id, event.reason, event.is_clean, event.is_blameless)
+        )
         if event.is_clean:
             return
         session.failure_count += 1

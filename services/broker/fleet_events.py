@@ -90,11 +90,12 @@ class WorkersRefused:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """A worker's process ended."""
+    """A worker's process ended; blameless: people ended it, and what it ran has no part in that."""
 
     worker_id: str
     reason: str
     is_clean: bool
+    is_blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,7 @@ class LoseWorker:
     worker_id: str
     reason: str
     is_clean: bool
+    is_blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)

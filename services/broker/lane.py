@@ -117,7 +117,9 @@ class Lane:
                 event = core.SessionClosed(session_id)
             case "worker_lost":
                 lost = message.worker_lost
-                event = core.WorkerLost(session_id, WorkerId(lost.worker_id), lost.reason, lost.is_clean)
+                event = core.WorkerLost(
+                    session_id, WorkerId(lost.worker_id), lost.reason, lost.is_clean, lost.is_blameless
+                )
                 if session_id in self._sessions:
                     self._sessions[session_id].recorder.on_lost(
                         event.worker_id, lost.reason, self._now_s, is_clean=lost.is_clean

@@ -117,12 +117,13 @@ class TaskReturned:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A worker's process ended; `reason` is for people."""
+    """A worker's process ended; `reason` is for people; blameless: what it ran has no part in that."""
 
     session_id: SessionId
     worker_id: WorkerId
     reason: str
     is_clean: bool
+    is_blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,7 @@ class Scheduler:
         if session is None:
             return []
         self._waiting.add(event.session_id)
-        return session.lose_worker(event.worker_id, event.reason)
+        return session.lose_worker(event.worker_id, event.reason, is_blameless=event.is_blameless)
 
     def _on_drain_asked(self, event: DrainAsked) -> list[Action]:
         session = self._sessions.get(event.session_id)

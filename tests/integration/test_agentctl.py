@@ -159,9 +159,13 @@ def test_joined_node_comes_back_to_a_new_broker_and_with_a_new_agent(one: Nodes)
     agent = one.agent(2)
     assert one.agentctl(2, "join").returncode == 0  # the default is the configured master
 
-    one.broker.stop(signal.SIGKILL)
-    one.broker.start()
-    wait_until(lambda: one.up() == ["127.0.0.1", "127.0.0.2"])
+    with one.cluster() as cluster, cluster.executor() as executor:
+        results = executor.map(sdk_calls.take_a_moment, range(4 * COUNT))
+        wait_until(lambda: [node.running_count for node in one.status().nodes] == [1, 1])
+        one.broker.stop(signal.SIGKILL)
+        one.broker.start()
+        wait_until(lambda: one.up() == ["127.0.0.1", "127.0.0.2"])
+        assert sum(results) == sum(range(4 * COUNT))
     agent.stop()
     agent.start()
     wait_until(lambda: one.node(2)["is_watched"])
@@ -186,6 +190,19 @@ def test_serve_join_belongs_to_a_master_that_comes_later(one: Nodes) -> None:
     finally:
         agent.terminate()
         assert agent.wait(30) == 0
+
+
+def test_node_that_is_configured_by_another_name_is_not_joined_twice(tmp_path: Path) -> None:
+    """The broker knows the process that serves it."""
+    with running_nodes(tmp_path, "localhost 1") as nodes:
+        nodes.agent(1)
+        wait_until(lambda: nodes.up() == ["localhost"])
+
+        done = nodes.agentctl(1, "join")
+
+        assert done.returncode == 0
+        assert "as localhost" in done.stderr
+        assert nodes.up() == ["localhost"]
 
 
 def test_join_of_a_configured_node_changes_nothing(two: Nodes) -> None:

@@ -132,6 +132,21 @@ def test_task_that_kills_its_workers_fails_with_every_reason() -> None:
     assert actions == [lane.FailTask(DRIVER, lease(1, attempt=2), payload_of(1), "op", reasons)]
 
 
+def test_worker_that_people_ended_costs_its_task_no_attempt() -> None:
+    """However often; a new lease it gets all the same."""
+    scheduler = opened(max_attempts=1, workers=3)
+    submit(scheduler, 1)
+    scheduler.place()
+
+    for name in ("w0", "w1"):
+        lost = lane.WorkerLost(S, WorkerId(name), "killed", is_clean=True, is_blameless=True)
+        assert scheduler.handle(lost) == []
+        scheduler.place()
+
+    done = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=3), WorkerId("w2")))
+    assert done == [delivered(1, 3)]
+
+
 def test_task_submitted_twice_runs_once() -> None:
     """A driver that reconnects may tell its tasks again."""
     scheduler = opened(workers=2)

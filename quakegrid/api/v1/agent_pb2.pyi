@@ -426,6 +426,7 @@ class WorkerExited(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     IS_CLEAN_FIELD_NUMBER: _builtins.int
+    IS_BLAMELESS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     session_id: _builtins.int
     reason: _builtins.str
@@ -434,6 +435,8 @@ class WorkerExited(_message.Message):
     """Largest resident memory of its life, bytes."""
     is_clean: _builtins.bool
     """Whether it ended by request and in order."""
+    is_blameless: _builtins.bool
+    """Whether people ended it, so that what it ran has no part in that."""
     def __init__(
         self,
         *,
@@ -442,10 +445,11 @@ class WorkerExited(_message.Message):
         reason: _builtins.str = ...,
         peak_memory_bytes: _builtins.int = ...,
         is_clean: _builtins.bool = ...,
+        is_blameless: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_clean", b"is_clean", "peak_memory_bytes", b"peak_memory_bytes", "reason", b"reason", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_blameless", b"is_blameless", "is_clean", b"is_clean", "peak_memory_bytes", b"peak_memory_bytes", "reason", b"reason", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

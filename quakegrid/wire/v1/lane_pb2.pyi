@@ -728,10 +728,13 @@ class WorkerLost(_message.Message):
     WORKER_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     IS_CLEAN_FIELD_NUMBER: _builtins.int
+    IS_BLAMELESS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     worker_id: _builtins.str
     reason: _builtins.str
     is_clean: _builtins.bool
+    is_blameless: _builtins.bool
+    """The task that it held is tried again, and this does not count as one of `max_attempts`."""
     def __init__(
         self,
         *,
@@ -739,10 +742,11 @@ class WorkerLost(_message.Message):
         worker_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         is_clean: _builtins.bool = ...,
+        is_blameless: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_clean", b"is_clean", "reason", b"reason", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_blameless", b"is_blameless", "is_clean", b"is_clean", "reason", b"reason", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
