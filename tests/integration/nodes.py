@@ -144,7 +144,7 @@ def running_nodes(directory: Path, host_cores: str, *numbers: int, engine: bool 
         for number in numbers:
             nodes.agent(number)
         named = [item.host for item in nodes.master.agent_host_cores]
-        expected = {host for host in named if int(host[-1]) in numbers}
+        expected = {host for host in named if host[-1] in map(str, numbers)}
         # After an installation the engine compiles its kernels first.
         wait_until(lambda: set(nodes.up()) >= expected, 280 if engine else TIMEOUT_S)
         yield nodes

@@ -154,18 +154,23 @@ def test_join_and_leave_under_running_tasks(one: Nodes, tmp_path: Path) -> None:
     assert one.node(2)["master"] == ""
 
 
-def test_joined_node_comes_back_to_a_new_broker_and_with_a_new_agent(one: Nodes) -> None:
-    """Without anybody's help, and once."""
+def test_joined_node_comes_back_to_a_new_broker_and_with_a_new_agent(one: Nodes, tmp_path: Path) -> None:
+    """Without anybody's help, and once; what its workers ran is not run again."""
     agent = one.agent(2)
+    gate = tmp_path / "gate"
     assert one.agentctl(2, "join").returncode == 0  # the default is the configured master
 
     with one.cluster() as cluster, cluster.executor() as executor:
-        results = executor.map(sdk_calls.take_a_moment, range(4 * COUNT))
+        held = [executor.submit_weighted(1.0, sdk_calls.wait_for, str(gate)) for _ in range(2)]
         wait_until(lambda: [node.running_count for node in one.status().nodes] == [1, 1])
+        results = executor.map(sdk_calls.take_a_moment, range(COUNT))
         one.broker.stop(signal.SIGKILL)
         one.broker.start()
         wait_until(lambda: one.up() == ["127.0.0.1", "127.0.0.2"])
-        assert sum(results) == sum(range(4 * COUNT))
+        gate.touch()
+        assert sum(results) == TOTAL
+        assert [call.result(60) for call in held] == [str(gate)] * 2
+        assert one.status().totals.requeued_count == 0
     agent.stop()
     agent.start()
     wait_until(lambda: one.node(2)["is_watched"])
