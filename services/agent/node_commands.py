@@ -72,8 +72,9 @@ def _core_count(_ctx: click.Context, _param: click.Parameter, value: str | None)
 def start(cores: int, output: str) -> None:
     """Serve N cores of this node, or all.
 
-    The default is as many as before it was stopped. No workers wait for work: they are forked when a job needs them, in milliseconds, and end with it.
-    Serving N cores means that at most N of them run. It stays so when the agent is started again.
+    The default is as many as before it was stopped. No workers wait for work: they are forked when a job
+    needs them, in milliseconds, and end with it. Serving N cores means that at most N of them run. It stays
+    so when the agent is started again.
     """
     with _node() as (control, agent):
         was_serving = control.start(cores)
@@ -166,7 +167,8 @@ def join(master: str | None, output: str) -> None:
 def leave(force: bool, output: str) -> None:
     """Leave the fleet, when the workers have ended.
 
-    Every worker ends after the task that it holds, then the master forgets the node. Ctrl-C stops the waiting, not the leaving. The agent goes on, and may join again.
+    Every worker ends after the task that it holds, then the master forgets the node. Ctrl-C stops the
+    waiting, not the leaving. The agent goes on, and may join again.
     """
     with _node() as (control, agent):
         counts = Counts()
