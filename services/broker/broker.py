@@ -194,6 +194,8 @@ class Broker:
 
     def _on_status(self, host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
         self.members.note_instance(host, status.instance_id)
+        if host not in self._nodes:
+            return  # the agent is another node's
         ours = {worker.worker_id for worker in self._fleet.workers.values()}
         strangers = {worker.session_id for worker in status.workers if worker.worker_id not in ours}
         for session_id in strangers - self._sessions.keys():

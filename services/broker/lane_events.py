@@ -197,9 +197,10 @@ class DropPayloads:
 
 @dataclass(frozen=True, slots=True)
 class StopWorker:
-    """Tell a worker to end after what it holds."""
+    """Tell a worker to end after what it holds, and, if a session is given, when its outcomes are here."""
 
     peer: Peer
+    session_id: SessionId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,12 @@ def take_back(lease: Lease) -> bytes:
     return lane_pb2.LaneMessage(take_back=lane_pb2.TakeBack(lease=encode_lease(lease))).SerializeToString()
 
 
+def drain(outcome_count: int) -> bytes:
+    """The message that lets a worker end when its outcomes have come; so many have."""
+    stop = lane_pb2.Stop(is_drain=True, outcome_count=outcome_count)
+    return lane_pb2.LaneMessage(stop=stop).SerializeToString()
+
+
 def task_failed(lease: Lease, operation: str, reasons: Sequence[str]) -> bytes:
     """The header that gives up a task."""
     failed = lane_pb2.TaskFailed(lease=encode_lease(lease), operation=operation, reasons=reasons)

@@ -210,6 +210,19 @@ def test_node_that_is_configured_by_another_name_is_not_joined_twice(tmp_path: P
         assert nodes.up() == ["localhost"]
 
 
+def test_agent_that_joins_before_its_configured_name_is_tried_counts_once(tmp_path: Path) -> None:
+    """As with `serve --join` on a node of `host_cores`."""
+    with running_nodes(tmp_path, "localhost 1") as nodes:
+        node_records.change_record(nodes.master.state_dir, master=nodes.master.broker_address)
+        nodes.agent(1)
+
+        wait_until(lambda: nodes.up() == ["localhost"])
+        wait_until(lambda: [node.host for node in nodes.status().nodes] == ["localhost"])
+        log = (nodes.master.state_dir / "broker.log").read_text()
+
+    assert log.count("node_joined host=127.0.0.1") == log.count("node_left host=127.0.0.1 reason")
+
+
 def test_join_of_a_configured_node_changes_nothing(two: Nodes) -> None:
     """The master says that it has the node; there is nothing to leave."""
     done = two.agentctl(2, "join")

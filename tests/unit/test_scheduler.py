@@ -169,8 +169,8 @@ def test_draining_worker_keeps_its_task_and_gets_no_other() -> None:
     stop = scheduler.handle(lane.DrainAsked(S, WorkerId("w0")))
     actions = scheduler.handle(lane.OutcomeArrived(lease(1), WorkerId("w0")))
 
-    assert stop == [lane.StopWorker(Peer(b"w0"))]
-    assert actions == [delivered(1)]
+    assert stop == [lane.StopWorker(Peer(b"w0"), S)]
+    assert actions == [delivered(1), lane.StopWorker(Peer(b"w0"), S)]
     assert scheduler.place() == []
 
 

@@ -558,12 +558,21 @@ class Stop(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    IS_DRAIN_FIELD_NUMBER: _builtins.int
+    OUTCOME_COUNT_FIELD_NUMBER: _builtins.int
+    is_drain: _builtins.bool
+    """The worker is drained: it ends when the lane has all its outcomes. Else its session is over."""
+    outcome_count: _builtins.int
+    """As in RunTask, if it is drained; said again whenever an outcome comes."""
     def __init__(
         self,
+        *,
+        is_drain: _builtins.bool = ...,
+        outcome_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_drain", b"is_drain", "outcome_count", b"outcome_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
