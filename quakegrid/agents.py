@@ -42,7 +42,9 @@ class DriverStatus:
 class AgentStatus:
     """One agent; `template_state` is "loading", "warm[, without the engine: reason]" or "failed: reason".
 
-    `core_count` of `all_core_count` cores are given. A node that is short of memory goes on with one worker.
+    `core_count` of `all_core_count` cores are served. A node that is short of memory goes on with one worker.
+    `service` is "serving", "stopped", "restarting" or "leaving". `master` is the broker that it joined,
+    empty if it did not; `is_watched` whether any watches.
     """
 
     node: str
@@ -58,6 +60,9 @@ class AgentStatus:
     memory_used_bytes: int
     memory_total_bytes: int
     load_average: float
+    service: str
+    master: str
+    is_watched: bool
 
 
 class AgentClient:
@@ -98,22 +103,31 @@ class AgentClient:
             raise rpc.translate(exc, "agent", self._address) from None
         return response.core_count, response.all_core_count
 
-    def watch_samples(self) -> Iterator[AgentStatus]:
-        """Yield the status with samples, at each change and every second, until the agent stops.
+    def watch_status(self) -> Iterator[AgentStatus]:
+        """The status with samples, at each change and every second, until the agent stops.
 
         Raises:
-            PeerUnreachableError: the agent does not answer.
+            PeerUnreachableError: the agent does not answer, or is gone.
         """
+        stream = self._stub.Watch(agent_pb2.WatchRequest(with_samples=True))
         try:
-            for message in self._stub.Watch(agent_pb2.WatchRequest(with_samples=True)):
-                if message.HasField("status"):
-                    yield read_status(message.status)
+            for response in stream:
+                if response.HasField("status"):
+                    yield read_status(response.status)
         except grpc.RpcError as exc:
             raise rpc.translate(exc, "agent", self._address) from None
+        finally:
+            stream.cancel()  # type: ignore[no-untyped-call]
+
+
+def local_host(settings: Settings) -> str:
+    """Where this machine's own agent answers."""
+    return LOOPBACK if settings.agent_listen in ("", "0.0.0.0", "::") else settings.agent_listen  # noqa: S104
 
 
 def read_status(status: agent_pb2.AgentStatus) -> AgentStatus:
     """A status as it came from an agent."""
+    service = agent_pb2.ServiceState.Name(status.service_state).removeprefix("SERVICE_STATE_").lower()
     return AgentStatus(
         node=status.node,
         core_count=status.core_count,
@@ -139,4 +153,7 @@ def read_status(status: agent_pb2.AgentStatus) -> AgentStatus:
         memory_used_bytes=status.memory_used_bytes,
         memory_total_bytes=status.memory_total_bytes,
         load_average=status.load_average,
+        service="leaving" if status.is_leaving else service,
+        master=status.master,
+        is_watched=status.is_watched,
     )

@@ -47,6 +47,8 @@ def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
         states = "; ".join(f"{node.host}: {node.state or 'not reached'}" for node in fleet.nodes)
         lack = "gives cores" if any(node.is_up for node in fleet.nodes) else "is up"
         yield f"It waits: no node {lack} ({states or 'host_cores names none'})."
+        if any(node.state == "stopped" for node in fleet.nodes):
+            yield "Stopped nodes serve again after `quakegrid workers start`."
     if session.state == "queued":
         yield _queued(fleet, session)
     elif session.running_count:

@@ -14,29 +14,30 @@ import signal
 import sys
 from pathlib import Path
 
-import grpc
-
-from quakegrid import rpc, run_records, security
-from quakegrid.api.v1 import agent_pb2_grpc, examination_pb2_grpc
+from quakegrid import run_records
 from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings
-from quakegrid.doctor.gathering import Gatherer
 from quakegrid.errors import QuakeGridError
 from services.agent import orphans
 from services.agent.agent import Agent
-from services.agent.examination import ExaminationServicer
+from services.agent.agent_server import AgentServer
 from services.agent.local import LocalSocket
+from services.agent.log_tail import LogTail
 from services.agent.oom_scores import AGENT_SCORE, set_oom_score
-from services.agent.server import AgentServicer
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 1.0
 # How long what was killed may take to be gone.
 ORPHANS_TIMEOUT_S = 1.0
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
-async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
+async def serve(settings: Settings, lifeline_fd: int = -1, join: str = "") -> int:
     """Serve until a signal, or the end of the process that holds our lifeline.
 
+    Args:
+        settings: of the cluster.
+        lifeline_fd: reading end of the lifeline, -1 for none.
+        join: host of a master whose fleet the node shall belong to from now on.
     Raises:
         QuakeGridError: the port is taken.
     """
@@ -48,20 +49,14 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     if lifeline_fd >= 0:
         asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
-    server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+    log_tail = LogTail()
+    log_tail.setFormatter(logging.Formatter(LOG_FORMAT))
+    logging.getLogger().addHandler(log_tail)
     agent = Agent(settings)
-    agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), server)
-    examination = ExaminationServicer(Gatherer(settings).gather, lambda: agent.status().core_count)
-    examination_pb2_grpc.add_ExaminationServicer_to_server(examination, server)
-    address = f"{settings.agent_listen}:{settings.agent_port}"
-    try:
-        server.add_secure_port(address, security.server_credentials(settings.authkey))
-    except RuntimeError:
-        raise QuakeGridError(
-            f"the agent cannot listen on {address}: the port is in use or the address is not ours; "
-            "see [zworkers] ctrl_port and [agent] listen in openquake.cfg"
-        ) from None
+    server = AgentServer(agent, log_tail, settings)
     _end_orphans(settings)
+    if join:
+        agent.membership.remember(agent.membership.address_of(join))
     agent.start_template()
     watching = asyncio.create_task(agent.watch_memory())
     watching.add_done_callback(lambda _: stopped.set())
@@ -69,7 +64,10 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     local.start()
     await server.start()
     record = run_records.write_record(settings, "agent", f"{LOOPBACK}:{settings.agent_port}")
+    joining = asyncio.create_task(agent.membership.run())
     await stopped.wait()
+    joining.cancel()
+    await server.refuse()
     await agent.stop()
     watching.cancel()
     orphans.end_all_adopted(ORPHANS_TIMEOUT_S)
@@ -96,11 +94,11 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def run(state_dir: Path | None, lifeline_fd: int = -1) -> int:
+def run(state_dir: Path | None, lifeline_fd: int = -1, join: str = "") -> int:
     """Serve with the settings of `state_dir`; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
-        return asyncio.run(serve(load_settings(state_dir), lifeline_fd))
+        return asyncio.run(serve(load_settings(state_dir), lifeline_fd, join))
     except QuakeGridError as exc:
         print(f"agent: {exc}", file=sys.stderr)
         return exc.exit_code

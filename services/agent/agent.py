@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +23,12 @@ from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from services.agent.blob_folders import BlobFolders
 from services.agent.exits import describe_exit, exit_code
+from services.agent.membership import Membership
 from services.agent.node_limits import NodeLimits
 from services.agent.output_pipes import OutputPipes
 from services.agent.packets import write_memfd
 from services.agent.roster import Life, Member, Roster
+from services.agent.serving import Serving
 from services.agent.template_link import TemplateLink
 
 log = logging.getLogger("quakegrid.agent")
@@ -60,6 +63,10 @@ class Agent:
         self._commands: dict[str, str] = {}
         self._driver_ends: dict[str, DriverEnd] = {}
         self._driver_numbers = itertools.count(1)
+        self.serving = Serving(settings, len(self._roster.cores), self)
+        self.fleet_watch_count = 0  # streams of brokers
+        self.instance_id = secrets.token_hex(8)
+        self.membership = Membership(settings, self)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._output = OutputPipes(self.node, self._publish_output, lambda: any(self._readers()))
         self._load_failures = 0
@@ -85,13 +92,22 @@ class Agent:
         is_warm = self.template_state.startswith(WARM)
         self.template_state = "stopping"  # which takes no orders
         for member in list(self._roster.members.values()):
+            member.is_blameless = True
             self._end(member, is_forced=False)
         while self._roster.members and loop.time() < deadline:
-            await asyncio.wait([loop.create_task(self._changed())], timeout=deadline - loop.time())
+            await asyncio.wait([loop.create_task(self.wait_for_change())], timeout=deadline - loop.time())
         self._template.stop(max(0.0, deadline - loop.time()) if is_warm else 0.0)
         self._blobs.clear()
 
-    async def _changed(self) -> None:
+    def restart_template(self) -> None:
+        """Start a template in place of the one that there is, which has no children."""
+        self._template.stop(0.0)
+        self._load_failures, self.template_state = 0, "loading"
+        self.start_template()
+        self.publish_status()
+
+    async def wait_for_change(self) -> None:
+        """Wait until the status changes, or a worker ended."""
         queue = self.watch()
         queue.get_nowait()
         try:
@@ -107,11 +123,11 @@ class Agent:
                 if self.engine_missing:
                     self.template_state += f", without the engine: {self.engine_missing}"
                 log.info("template_%s engine=%s", self.template_state, self.engine_version)
-                self._publish_status()
+                self.publish_status()
             case "failed":
                 self.template_state = f"failed: {packet['reason']}"
                 log.error("template_failed reason=%s", packet["reason"])
-                self._publish_status()
+                self.publish_status()
             case "forked":
                 self._on_forked(packet["name"], packet["pid"])
             case "not_forked":
@@ -135,7 +151,7 @@ class Agent:
                 loop.call_later(LOAD_PAUSE_S * self._load_failures, self.start_template)
             else:
                 self.template_state = f"failed: it died {self._load_failures} times while loading the engine"
-        self._publish_status()
+        self.publish_status()
 
     # --- workers
 
@@ -148,6 +164,7 @@ class Agent:
         if not self.template_state.startswith(WARM):
             raise QuakeGridError(f"the template of {self.node} is not ready: {self.template_state}")
         started: list[Member] = []
+        self._roster.most_count = self.serving.core_count
         for ref in request.workers:
             width = self.limits.cores_per_worker * (request.width or 1)
             started += self._roster.take_cores(ref.session_id, [ref.worker_id], width)
@@ -169,7 +186,7 @@ class Agent:
             for fd in writers:
                 os.close(fd)
         os.close(setup_fd)
-        self._publish_status()
+        self.publish_status()
         return started
 
     def stop_workers(self, session_id: int, names: Sequence[str], *, is_forced: bool) -> int:
@@ -179,25 +196,29 @@ class Agent:
             self._end(member, is_forced=is_forced)
         return len(members)
 
-    # --- limits
-
-    def set_cores(self, core_count: int) -> None:
-        """Give so many cores from now on, -1 for all; the broker drains what is above.
-
-        Raises:
-            UsageError: the node has not so many.
-        """
-        self.limits.set_cores(core_count)
-        log.info("cores_set core_count=%d", core_count)
-        self._publish_status()
-
     async def watch_memory(self) -> None:
         """Stop workers that take too much, and tell of a node that is short of memory, for ever."""
-        await self.limits.watch(self._stop_for_limit, self._publish_status)
+        await self.limits.watch(self._stop_for_limit, self.publish_status)
 
     def _stop_for_limit(self, member: Member) -> None:
         log.warning("worker_stopped worker=%s reason=%s", member.name, member.stop_reason)
         self._signal(member, signal.SIGKILL)
+
+    def kill_workers(self) -> None:
+        """Kill every worker, whoever's it is."""
+        for member in self._roster.workers:
+            member.is_blameless = True
+            self._end(member, is_forced=True)
+
+    @property
+    def worker_count(self) -> int:
+        """Workers that run, start or end."""
+        return len(self._roster.workers)
+
+    @property
+    def driver_count(self) -> int:
+        """Drivers that run, start or end."""
+        return len(self._roster.drivers)
 
     # --- drivers
 
@@ -219,7 +240,7 @@ class Agent:
         request_fd = write_memfd("driver_request", json.dumps(request).encode())
         self._template.order({"order": "fork_driver", "name": name}, [request_fd, events_fd, *stdio])
         os.close(request_fd)
-        self._publish_status()
+        self.publish_status()
         return name
 
     def signal_driver(self, name: str, number: int) -> None:
@@ -285,6 +306,13 @@ class Agent:
             drivers=drivers,
             version=__version__,
             engine_version=self.engine_version,
+            core_count=self.serving.core_count,
+            all_core_count=self.serving.all_core_count,
+            service_state=self.serving.state,
+            is_watched=self.fleet_watch_count > 0,
+            instance_id=self.instance_id,
+            master=self.membership.master,
+            is_leaving=self.membership.is_leaving,
         )
         self.limits.describe(status, with_samples=with_samples)
         return status
@@ -314,13 +342,13 @@ class Agent:
         log.error("fork_failed name=%s reason=%s", name, reason)
         member = self._roster.members.pop(name)
         self._report_exit(member, FORK_FAILED_STATUS, f"{self.node} could not start it: {reason}", 0)
-        self._publish_status()
+        self.publish_status()
 
     def _on_exited(self, pid: int, status: int, peak_memory_bytes: int) -> None:
         member = self._roster.on_exited(pid)
         if member:
             self._report_exit(member, status, describe_exit(status), peak_memory_bytes)
-            self._publish_status()
+            self.publish_status()
 
     def _report_exit(self, member: Member, status: int, reason: str, peak_memory_bytes: int) -> None:
         timer = self._timers.pop(member.name, None)
@@ -354,10 +382,12 @@ class Agent:
             exit_code=exit_code(status),
             signal=os.WTERMSIG(status),
             last_output=() if is_clean else last_output,
+            is_blameless=member.is_blameless,
         )
         self._publish(agent_pb2.WatchResponse(worker_exited=exited))
 
-    def _publish_status(self) -> None:
+    def publish_status(self) -> None:
+        """Tell who watches."""
         self._publish(agent_pb2.WatchResponse(status=self.status()))
 
     def _publish_output(self, message: agent_pb2.WatchResponse) -> None:

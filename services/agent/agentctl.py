@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import click
 
 from quakegrid import __version__
-from quakegrid.cli import options, render
+from quakegrid.cli import live, options, render
 from quakegrid.errors import QuakeGridError
-from services.agent import doctor_command
+from services.agent import doctor_command, node_commands
+
+if TYPE_CHECKING:
+    from quakegrid.agents import AgentStatus
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -26,30 +31,47 @@ def cli() -> None:
 
 @cli.command()
 @options.state_dir_option
-def serve() -> None:
+@click.option(
+    "--join",
+    metavar="MASTER",
+    default="",
+    help="Belong to the fleet of this master, as `agentctl join` does.",
+)
+def serve(join: str) -> None:
     """Run the agent in the foreground until SIGTERM or Ctrl-C.
 
     Its log goes to stderr. Exit codes: 0 stopped, 1 failed, 2 settings.
     """
     from services.agent.__main__ import run  # noqa: PLC0415 - `agentctl --help` needs no event loop
 
-    click.get_current_context().exit(run(options.state_dir()))
+    click.get_current_context().exit(run(options.state_dir(), join=join))
 
 
 @cli.command()
 @options.state_dir_option
-@options.output_option
+@click.option("--watch", is_flag=True, help="Go on showing what changes, until Ctrl-C.")
 @click.option("--long", "is_long", is_flag=True, help="A line for each worker, however many there are.")
-def status(output: str, is_long: bool) -> None:
+@options.output_option
+def status(watch: bool, is_long: bool, output: str) -> None:
     """Show this node's cores, memory, template, workers and drivers.
 
-    Workers have a line each, or, when there are many, a line for each session.
+    Workers have a line each, or, when there are many, a line for each session. With --watch, json is one
+    document a line; it ends with exit code 3 when the agent stops.
     """
-    from quakegrid.agents import AgentClient  # noqa: PLC0415 - as above
+    from quakegrid.agents import AgentClient, local_host  # noqa: PLC0415 - as above
+
+    settings = node_commands.node_settings()
+    show = functools.partial(_print_status, is_long=is_long)
+    with closing(AgentClient(settings, local_host(settings))) as agent:
+        if watch:
+            live.show(agent.watch_status(), output, show, render.plain)
+        else:
+            show(output, agent.status())
+
+
+def _print_status(output: str, found: AgentStatus, *, is_long: bool) -> None:
     from services.agent import status_view  # noqa: PLC0415 - as above
 
-    with closing(AgentClient(options.settings())) as agent:
-        found = agent.status()
     if output == "json":
         render.print_json(found)
         return
@@ -83,6 +105,8 @@ def cores(count: str, output: str) -> None:
 
 
 cli.add_command(doctor_command.doctor)
+for command in node_commands.COMMANDS:
+    cli.add_command(command)
 
 
 def main() -> None:

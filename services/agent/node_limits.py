@@ -1,7 +1,7 @@
-"""What the agent may use of its node: cores, memory, niceness; and what it measures of that.
+"""What workers may use of the node: memory, niceness; and what is measured of that.
 
-Applies the core dial to the roster and the memory rules to samples, once a second; tells workers their
-limits. Runs in the agent's event loop. Workers are stopped by the agent, not here.
+Applies the memory rules to samples, once a second; tells workers their limits. Runs in the agent's
+event loop. Workers are stopped by the agent, not here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 from services.agent import worker_cgroups
-from services.agent.core_dial import CoreDial
 from services.agent.memory_rules import MemoryRules
 from services.agent.memory_watch import MemoryWatch
 from services.agent.roster import Member, Roster
@@ -28,7 +27,7 @@ class NodeLimits:
     Args:
         settings: of the cluster.
         node: its name.
-        roster: gets the dialled number of cores.
+        roster: the workers.
         template_pid: tells the template's process id, 0 if there is none.
     """
 
@@ -38,21 +37,10 @@ class NodeLimits:
         limits = settings.agent_limits
         self._roster, self._template_pid = roster, template_pid
         self._nice, self._memory_bytes = limits.nice, settings.agent_memory_bytes
-        self._dial = CoreDial(settings.state_dir, len(roster.cores))
-        roster.most_count = self._dial.core_count
         self.cores_per_worker = min(limits.cores_per_worker, len(roster.cores))
         self._rules = MemoryRules(node, limits.soft_percent, limits.hard_percent, self._memory_bytes)
         self._cgroups = worker_cgroups.prepare(self._memory_bytes)
         self._watch = MemoryWatch()  # behind `prepare`, which moves us into another cgroup
-
-    def set_cores(self, core_count: int) -> None:
-        """Give so many cores from now on; -1 for all.
-
-        Raises:
-            UsageError: the node has not so many.
-        """
-        self._dial.turn(core_count)
-        self._roster.most_count = self._dial.core_count
 
     async def watch(self, stop: Callable[[Member], None], changed: Callable[[], None]) -> None:
         """Look at the memory every second, for ever.
@@ -86,7 +74,6 @@ class NodeLimits:
 
     def describe(self, status: agent_pb2.AgentStatus, *, with_samples: bool) -> None:
         """Write limits into a status, and what is used of them if that is asked for."""
-        status.core_count, status.all_core_count = self._dial.core_count, self._dial.all_count
         status.cores_per_worker = self.cores_per_worker
         status.is_short_of_memory = self._rules.is_short
         if not with_samples:

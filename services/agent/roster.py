@@ -40,6 +40,8 @@ class Member:
         """Its first core; -1 for a driver."""
         return self.cores[0] if self.cores else -1
 
+    is_blameless: bool = False
+
 
 @dataclass(slots=True)
 class Roster:

@@ -72,6 +72,7 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         context: Context,  # noqa: ARG002
     ) -> AsyncIterator[agent_pb2.WatchResponse]:
         """Watch, see the contract."""
+        self._agent.fleet_watch_count += request.is_fleet
         queue = self._agent.watch()
         try:
             if request.with_samples:
@@ -80,6 +81,7 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
             while True:
                 yield await queue.get()
         finally:
+            self._agent.fleet_watch_count -= request.is_fleet
             self._agent.unwatch(queue)
 
     async def SetCores(  # noqa: N802
@@ -87,7 +89,7 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
     ) -> agent_pb2.SetCoresResponse:
         """SetCores, see the contract."""
         try:
-            self._agent.set_cores(request.core_count)
+            self._agent.serving.set_cores(request.core_count)
         except errors.UsageError as exc:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         status = self._agent.status()

@@ -28,10 +28,12 @@ def summary(status: AgentStatus) -> dict[str, Any]:
         memory += ", beyond soft_mem_limit: one worker goes on"
     return {
         "node": status.node,
+        "service": status.service,
         "cores": cores,
         "memory": memory,
         "load": status.load_average,
         "template": template,
+        **({"master": status.master} if status.master else {}),
         "version": status.version,
     }
 

@@ -22,6 +22,7 @@ from services.broker import fleet_events as core
 from services.broker.fleet import Fleet
 from services.broker.job_ends import end_job, fail_job
 from services.broker.lane_pool import LanePool
+from services.broker.members import Members
 from services.broker.nodes import NodeLink, describe_state
 from services.broker.sessions import Rate, Session, check_request
 from services.broker.statuses import StatusWriter
@@ -47,17 +48,8 @@ class Broker:
         self._sessions: dict[int, Session] = {}
         # Never the id of a session whose workers an earlier broker left.
         self._next_session_id = time.time_ns() // 1_000_000
-        self._nodes = {
-            item.host: NodeLink(
-                settings,
-                item.host,
-                on_status=self._on_status,
-                on_exit=self._on_exit,
-                on_output=self._on_output,
-                on_lost=self._on_lost,
-            )
-            for item in settings.agent_host_cores
-        }
+        self.members = Members(settings, self._new_link, self._spawn, self._handle)
+        self._nodes = self.members.links
         # Workers of each node by session, as its agent last told.
         self._reported: dict[str, tuple[tuple[str, int], ...]] = {}
         self._start_s = time.monotonic()
@@ -78,8 +70,7 @@ class Broker:
     def start(self) -> None:
         """Open the first lane and watch the nodes."""
         self._lanes.start()
-        for link in self._nodes.values():
-            self._spawn(link.run())
+        self.members.start()
         self._spawn(self._count_seconds())
 
     async def stop(self) -> None:
@@ -196,7 +187,21 @@ class Broker:
 
     # --- what nodes and lanes report
 
+    def _new_link(self, host: str, address: str) -> NodeLink:
+        return NodeLink(
+            self._settings,
+            host,
+            address,
+            on_status=self._on_status,
+            on_exit=self._on_exit,
+            on_output=self._on_output,
+            on_lost=self._on_lost,
+        )
+
     def _on_status(self, host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
+        self.members.note_instance(host, status.instance_id)
+        if host not in self._nodes:
+            return  # the agent is another node's
         ours = {worker.worker_id for worker in self._fleet.workers.values()}
         strangers = {worker.session_id for worker in status.workers if worker.worker_id not in ours}
         for session_id in strangers - self._sessions.keys():
@@ -226,13 +231,17 @@ class Broker:
     async def _stop_strangers(self, host: str, session_id: int) -> None:
         """Stop workers of a session that is not ours, unless its driver comes back to us."""
         await asyncio.sleep(self._start_s + RESUME_GRACE_S - time.monotonic())
-        if session_id not in self._sessions:
+        if session_id not in self._sessions and host in self._nodes:
             await self._nodes[host].stop_workers(session_id, is_forced=True)
 
     def _on_exit(self, exited: agent_pb2.WorkerExited) -> None:
         peak = f", peak memory {exited.peak_memory_bytes / 2**20:.0f} MiB" if exited.peak_memory_bytes else ""
         last_output = tuple(exited.last_output)
-        self._handle(core.WorkerExited(exited.worker_id, exited.reason + peak, exited.is_clean, last_output))
+        self._handle(
+            core.WorkerExited(
+                exited.worker_id, exited.reason + peak, exited.is_clean, last_output, exited.is_blameless
+            )
+        )
 
     def _on_output(self, output: agent_pb2.WorkerOutput) -> None:
         session = self._sessions.get(output.session_id)
@@ -242,6 +251,7 @@ class Broker:
 
     def _on_lost(self, host: str, reason: str) -> None:
         log.warning("node_lost host=%s reason=%s", host, reason)
+        self.members.note_instance(host, "")
         self._handle(core.NodeLost(host, reason))
         if not self._fleet.core_count:
             self._node_up.clear()
@@ -286,7 +296,7 @@ class Broker:
                 self._lanes.send(session_id, lane_pb2.ControlMessage(drain=drain))
             case core.StopWorkers(host, session_id, is_forced):
                 self._spawn(self._nodes[host].stop_workers(session_id, is_forced=is_forced))
-            case core.LoseWorker(session_id, worker_id, reason, is_clean, node, last_output):
+            case core.LoseWorker(session_id, worker_id, reason, is_clean, node, last_output, is_blameless):
                 if not is_clean:
                     log.warning("worker_lost session=%d worker=%s reason=%s", session_id, worker_id, reason)
                 lost = lane_pb2.WorkerLost(
@@ -296,10 +306,14 @@ class Broker:
                     is_clean=is_clean,
                     node=node,
                     last_output=last_output,
+                    is_blameless=is_blameless,
                 )
                 self._lanes.send(session_id, lane_pb2.ControlMessage(worker_lost=lost))
             case core.FailSession(session_id, reason):
                 self._fail(session_id, reason)
+            case core.ForgetNode(host):
+                self.members.forget(host)
+                self._reported.pop(host, None)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -340,7 +354,7 @@ class Broker:
             await session.placed.wait()
         worker_ids = tuple(each for each in worker_ids if each in self._fleet.workers)  # a node may be lost
         lane = self._lanes.lane_of(session_id)
-        if session and lane:
+        if session and lane and worker_ids:
             setup = session.request.worker_setup
             session.hosts.add(host)
             started = await self._nodes[host].start_workers(
@@ -350,7 +364,7 @@ class Broker:
         refused = tuple(worker_id for worker_id in worker_ids if worker_id not in started)
         if refused:
             self._handle(core.WorkersRefused(refused))
-        if started and session_id not in self._sessions:  # it ended while they started
+        if started and session_id not in self._sessions and host in self._nodes:  # it ended meanwhile
             await self._nodes[host].stop_workers(session_id, is_forced=True)
 
     def _fail(self, session_id: int, reason: str) -> None:

@@ -22,7 +22,10 @@ from services.broker.fleet_events import (
     DrainWorker,
     Event,
     FailSession,
+    ForgetNode,
     LoseWorker,
+    NodeJoined,
+    NodeLeaving,
     NodeLost,
     NodeReported,
     ProgressMade,
@@ -93,6 +96,8 @@ class Fleet:
                 self._on_node_reported(event, actions)
             case NodeLost():
                 self._on_node_lost(event, actions)
+            case NodeJoined() | NodeLeaving():
+                self._on_membership(event)
             case SessionRequested():
                 self._on_session_requested(event, actions)
             case SessionEnded():
@@ -101,6 +106,7 @@ class Fleet:
                 self._on_worker_exited(event, actions)
             case _ as unreachable:
                 assert_never(unreachable)
+        self._forget(actions)
         self._admit(actions)
         self._place(actions)
         return actions
@@ -110,7 +116,7 @@ class Fleet:
         for node in self.nodes.values():
             here = self.workers_of(host=node.host)
             count = count_cores(worker for worker in here if not self._is_leaving(worker))
-            if node.is_warm and count > node.core_count:
+            if node.tells_cores and count > node.core_count:
                 raise IllegalMoveError(f"{node.host} gives {node.core_count} cores, {count} stay in use")
         admitted = self._executing_count() - sum(each.is_resumed for each in self.sessions.values())
         if self.serialize_jobs and admitted > self.serialize_jobs:
@@ -185,7 +191,8 @@ class Fleet:
         node.engine_version, node.cores_per_worker = event.engine_version, event.cores_per_worker
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
         most = 1 if event.is_short_of_memory else limit
-        node.core_count = min(most, limit // event.cores_per_worker) if node.is_warm else 0
+        can_start = node.is_warm and not node.is_leaving
+        node.core_count = min(most, limit // event.cores_per_worker) if can_start else 0
         for worker_id, session_id in event.workers:
             self._adopt(worker_id, session_id, event.host)
         for worker in self.workers_of(host=event.host) if event.present is not None else ():
@@ -203,6 +210,20 @@ class Fleet:
         node.core_count, node.state = 0, event.reason
         for worker in self.workers_of(host=event.host):
             self._lose(worker, f"node {node.name or node.host}: {event.reason}", actions)
+
+    def _on_membership(self, event: NodeJoined | NodeLeaving) -> None:
+        if isinstance(event, NodeJoined):
+            self.nodes.setdefault(event.host, Node(event.host, -1)).is_leaving = False
+        elif event.host in self.nodes:
+            node = self.nodes[event.host]
+            node.is_leaving, node.core_count, node.state = True, 0, "leaving"
+
+    def _forget(self, actions: list[Action]) -> None:
+        """Let go of nodes that leave and have nothing any more."""
+        for host in [node.host for node in self.nodes.values() if node.is_leaving]:
+            if not self.workers_of(host=host):
+                del self.nodes[host]
+                actions.append(ForgetNode(host))
 
     def _lose(self, worker: Worker, reason: str, actions: list[Action]) -> None:
         del self.workers[worker.worker_id]
@@ -247,7 +268,15 @@ class Fleet:
             return
         node, last_output = self._node_name(worker), event.last_output
         actions.append(
-            LoseWorker(session.session_id, event.worker_id, event.reason, event.is_clean, node, last_output)
+            LoseWorker(
+                session.session_id,
+                event.worker_id,
+                event.reason,
+                event.is_clean,
+                node,
+                last_output,
+                event.is_blameless,
+            )
         )
         if event.is_clean:
             return

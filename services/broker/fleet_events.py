@@ -39,6 +39,20 @@ class NodeLost:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeJoined:
+    """A node that the configuration does not name belongs to the fleet; it has yet to report."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLeaving:
+    """A node is to be forgotten when the workers that it has have ended."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRequested:
     """A driver asks for its turn; a local session wants no workers, `max_workers` 0 is no limit.
 
@@ -81,12 +95,16 @@ class WorkersRefused:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """A worker's process ended; `last_output` is the end of its stderr."""
+    """A worker's process ended; `last_output` is the end of its stderr.
+
+    Blameless: people ended it, and what it ran has no part in that.
+    """
 
     worker_id: str
     reason: str
     is_clean: bool
     last_output: tuple[str, ...] = ()
+    is_blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +131,8 @@ class SecondPassed:
 Event = (
     NodeReported
     | NodeLost
+    | NodeJoined
+    | NodeLeaving
     | SessionRequested
     | SessionEnded
     | WorkersStarted
@@ -178,6 +198,7 @@ class LoseWorker:
     is_clean: bool
     node: str = ""
     last_output: tuple[str, ...] = ()
+    is_blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,4 +209,11 @@ class FailSession:
     reason: str
 
 
-Action = Admit | Queue | StartWorkers | DrainWorker | StopWorkers | LoseWorker | FailSession
+@dataclass(frozen=True, slots=True)
+class ForgetNode:
+    """The node has left: nothing of the fleet is there any more."""
+
+    host: str
+
+
+Action = Admit | Queue | StartWorkers | DrainWorker | StopWorkers | LoseWorker | FailSession | ForgetNode

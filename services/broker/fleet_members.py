@@ -13,7 +13,7 @@ from services.broker import shares
 
 @dataclass(slots=True)
 class Node:
-    """A machine of `host_cores`; `core_count` is what we may use of it now, 0 while it is not up.
+    """A machine of the fleet; `core_count` is what we may use of it now, 0 while it is not up.
 
     Where the node's own `cores_per_worker` is more than 1, so many of its cores count as one.
     """
@@ -24,6 +24,7 @@ class Node:
     core_count: int = 0
     state: str = "not reached yet"
     is_refusing: bool = False
+    is_leaving: bool = False
     engine_version: str = ""
     cores_per_worker: int = 1
 
@@ -31,6 +32,11 @@ class Node:
     def is_warm(self) -> bool:
         """Whether it is up and can start workers, if it gives cores."""
         return self.state.startswith("warm")
+
+    @property
+    def tells_cores(self) -> bool:
+        """Whether `core_count` is what somebody wants it to be, also if that is 0; else it is not known."""
+        return self.is_warm or self.is_leaving or self.state in ("stopped", "restarting")
 
 
 @dataclass(slots=True)

@@ -282,8 +282,9 @@ class Lane:
                 case core.DropPayloads(payloads):
                     for payload in payloads:
                         self._drop(payload)
-                case core.StopWorker(peer):
-                    self._send(peer, [lane_messages.STOP])
+                case core.StopWorker(peer, session_id):
+                    mail = self._sessions.get(session_id) if session_id is not None else None
+                    self._send(peer, [mail.goodbye(peer) if mail else lane_messages.STOP])
                 case core.Refuse(peer, reason):
                     self._send(peer, [lane_messages.refused(reason)])
                 case core.ForgetSession(session_id):

@@ -117,7 +117,10 @@ class TaskReturned:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A worker's process ended; `reason` and `last_output` (of its stderr) are for people."""
+    """A worker's process ended; `reason` and `last_output` (of its stderr) are for people.
+
+    Blameless: what it ran has no part in that.
+    """
 
     session_id: SessionId
     worker_id: WorkerId
@@ -125,6 +128,7 @@ class WorkerLost:
     is_clean: bool
     node: str = ""
     last_output: tuple[str, ...] = ()
+    is_blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +212,10 @@ class DropPayloads:
 
 @dataclass(frozen=True, slots=True)
 class StopWorker:
-    """Tell a worker to end after what it holds."""
+    """Tell a worker to end after what it holds, and, if a session is given, when its outcomes are here."""
 
     peer: Peer
+    session_id: SessionId | None = None
 
 
 @dataclass(frozen=True, slots=True)

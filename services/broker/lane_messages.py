@@ -83,6 +83,7 @@ def worker_lost(lost: lane_pb2.WorkerLost) -> core.WorkerLost:
         lost.is_clean,
         lost.node,
         tuple(lost.last_output),
+        lost.is_blameless,
     )
 
 
@@ -129,6 +130,12 @@ def run_task(lease: Lease, blobs: Blobs, outcome_count: int) -> bytes:
 def take_back(lease: Lease) -> bytes:
     """The header that asks for a task."""
     return lane_pb2.LaneMessage(take_back=lane_pb2.TakeBack(lease=encode_lease(lease))).SerializeToString()
+
+
+def drain(outcome_count: int) -> bytes:
+    """The message that lets a worker end when its outcomes have come; so many have."""
+    stop = lane_pb2.Stop(is_drain=True, outcome_count=outcome_count)
+    return lane_pb2.LaneMessage(stop=stop).SerializeToString()
 
 
 def task_failed(lease: Lease, operation: str, reasons: Sequence[str]) -> bytes:

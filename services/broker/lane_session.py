@@ -107,21 +107,22 @@ class LaneSession:
         task = self.tasks.get(leases[0].task_id) if leases else None
         return [TellDeath(self.driver, event, leases, task.operation if task else "")]
 
-    def lose_worker(self, worker_id: WorkerId, reason: str) -> list[Action]:
+    def lose_worker(self, worker_id: WorkerId, reason: str, *, is_blameless: bool) -> list[Action]:
         """Try again what a worker held when it died."""
         self.gone.add(worker_id)
         worker = self.crew.remove(worker_id)
         if worker is None:
             return []
         actions: list[Action] = []
-        is_blamed = len(worker.held) == 1
+        is_blamed = len(worker.held) == 1 and not is_blameless
         for task_id, hold in reversed(worker.held.items()):  # `requeue` turns them round again
             task = self.tasks.get(task_id)
             if task is None or not task.is_leased_to(worker_id, hold.attempt):
                 continue  # cancelled
             if is_blamed:
                 task.reasons = (*task.reasons, f"attempt {task.attempt} on {worker.node}: {reason}")
-            task.expected_s = math.inf  # from now on alone with its worker, so that the next blame is right
+            if not is_blameless:
+                task.expected_s = math.inf  # from now on alone with its worker: the next blame is right
             actions += self._retry(task)
         return actions
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import grpc
 
 from quakegrid import rpc
-from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
+from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc, node_control_pb2_grpc
 from quakegrid.config import Settings
 
 T = TypeVar("T")
@@ -25,8 +25,17 @@ ORDER_TIMEOUT_S = 30.0
 FLUSH_TIMEOUT_S = 1.0
 
 
+# Of a node that is not to be used; else its template's state tells.
+SERVICE_STATES = {
+    agent_pb2.SERVICE_STATE_STOPPED: "stopped",
+    agent_pb2.SERVICE_STATE_RESTARTING: "restarting",
+}
+
+
 def describe_state(status: agent_pb2.AgentStatus) -> str:
     """The template's state, and what keeps a node from giving all its cores."""
+    if status.service_state in SERVICE_STATES:
+        return SERVICE_STATES[status.service_state]
     state = status.template_state
     if status.core_count < status.all_core_count:
         state += f", gives {status.core_count} of {status.all_core_count} cores (agentctl cores)"
@@ -40,7 +49,8 @@ class NodeLink:
 
     Args:
         settings: of the cluster.
-        host: the node's name in `host_cores`.
+        host: the node's name in the fleet.
+        address: `host:port` of its agent.
         on_status: called with the agent's status, at each change, and whether it is the first since we
             reached the agent (again).
         on_exit: called for each worker that ended.
@@ -52,6 +62,7 @@ class NodeLink:
         self,
         settings: Settings,
         host: str,
+        address: str,
         *,
         on_status: Callable[[str, agent_pb2.AgentStatus, bool], None],
         on_exit: Callable[[agent_pb2.WorkerExited], None],
@@ -59,7 +70,7 @@ class NodeLink:
         on_lost: Callable[[str, str], None],
     ) -> None:
         self.host = host
-        self.address = f"{host}:{settings.agent_port}"
+        self.address = address
         self._settings = settings
         self._on_status, self._on_exit, self._on_lost = on_status, on_exit, on_lost
         self._on_output = on_output
@@ -67,9 +78,18 @@ class NodeLink:
         self._channel: grpc.aio.Channel | None = None  # None while the agent does not answer
         self._is_first = True
         self._lost_timer: asyncio.TimerHandle | None = None
+        self._runner: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """Let go of the agent; nothing is reported any more."""
+        if self._runner:
+            self._runner.cancel()
+        if self._lost_timer:
+            self._lost_timer.cancel()
 
     async def run(self) -> None:
         """Watch the agent for ever; cancel to stop."""
+        self._runner = asyncio.current_task()
         failures = 0
         try:
             while True:
@@ -90,7 +110,7 @@ class NodeLink:
         self._is_first = True
         try:
             self._channel = channel
-            async for message in self._stub().Watch(agent_pb2.WatchRequest()):
+            async for message in self._stub().Watch(agent_pb2.WatchRequest(is_fleet=True)):
                 self._take(message)
         except grpc.aio.AioRpcError as exc:
             detail = (exc.details() or "").partition("\n")[0]
@@ -135,6 +155,14 @@ class NodeLink:
         """Kill a driver on the node."""
         request = agent_pb2.StopDriverRequest(pid=pid)
         await self._order(lambda stub: stub.StopDriver(request, timeout=ORDER_TIMEOUT_S))
+
+    async def control(
+        self, call: Callable[[node_control_pb2_grpc.NodeControlAsyncStub], Awaitable[T]]
+    ) -> T | None:
+        """Ask the node itself for something; None if its agent does not answer."""
+        return await self._order(
+            lambda _stub: call(node_control_pb2_grpc.NodeControlStub(self._channel))  # type: ignore[arg-type]
+        )
 
     async def _order(self, call: Callable[[agent_pb2_grpc.AgentAsyncStub], Awaitable[T]]) -> T | None:
         """Give an order; None if the agent is not there, which `run` notices too."""

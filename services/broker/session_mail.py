@@ -70,6 +70,10 @@ class SessionMail:
         payload = self.payloads.keep(frames[1:], is_forced=True)
         self.flow.park(lease.task_id, frames[0].bytes, payload, byte_count)
 
+    def goodbye(self, peer: Peer) -> bytes:
+        """What lets a worker end as soon as its outcomes have come."""
+        return lane_messages.drain(self.outcome_counts.get(peer, 0))
+
     def on_received(self, byte_count: int) -> None:
         """The driver has taken so much."""
         self.flow.sent_bytes -= byte_count

@@ -27,7 +27,7 @@ def surplus_workers(
     excess = {session_id: count_cores(each) - targets[session_id] for session_id, each in staying.items()}
     chosen: list[Worker] = []
     for node in nodes:
-        if not node.is_warm:
+        if not node.tells_cores:
             continue  # what it gives is not known now; it lets go of nothing
         here = [worker for workers in staying.values() for worker in workers if worker.host == node.host]
         while count_cores(here) > node.core_count:

@@ -15,10 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from quakegrid import agents, config, testing
+from quakegrid import agents, config, shared_memory, testing
 from quakegrid.config import Settings
 from quakegrid.sdk.executor import ClusterExecutor
-from services.agent.blob_folders import BlobFolders
 from tests.integration import rough_calls, sdk_calls
 from tests.integration.processes import Service
 
@@ -61,7 +60,7 @@ class Node:
 
     def files(self) -> set[str]:
         """Files of the cluster, and its shared memory."""
-        shared = BlobFolders(self.settings.state_dir)._root
+        shared = shared_memory.folder(self.settings.state_dir)
         roots = (self.settings.state_dir, shared, self.settings.state_dir.parent / "tmp")
         return {str(path) for root in roots for path in root.rglob("*")}
 

@@ -68,6 +68,9 @@ class FleetMachine(RuleBasedStateMachine):
             case fleet.Admit(session_id):
                 assert session_id not in self.admitted
                 self.admitted.add(session_id)
+            case fleet.ForgetNode(host):
+                assert host not in self.seats.values(), "a worker was forgotten with its node"
+                self.up.discard(host)
             case fleet.FailSession() | fleet.Queue():
                 pass
 
@@ -87,9 +90,18 @@ class FleetMachine(RuleBasedStateMachine):
         self.report(host)
 
     def report(self, host: str) -> None:
-        """The node's agent says what it has."""
+        """The node's agent says what it has; a node that had left joins first."""
         self.up.add(host)
+        self.play(fleet.NodeJoined(host))
         self.play(fleet.NodeReported(host, host, self.given[host], "warm"))
+
+    @rule(host=st.sampled_from(sorted(CORES)))
+    def leave(self, host: str) -> None:
+        """A node asks to be forgotten."""
+        self.play(fleet.NodeLeaving(host))
+        if host in self.fleet.nodes:
+            assert self.taken(host), "nothing kept it"
+            self.up.discard(host)
 
     @rule(data=st.data(), host=st.sampled_from(sorted(CORES)))
     def dial(self, data: st.DataObject, host: str) -> None:
@@ -108,6 +120,8 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(host=st.sampled_from(sorted(CORES)))
     def lose(self, host: str) -> None:
         """A node vanishes with all that it ran."""
+        if host not in self.fleet.nodes:
+            return
         self.up.discard(host)
         self.play(fleet.NodeLost(host, "gone"))
         for worker_id in [each for each, seat in self.seats.items() if seat == host]:
@@ -122,6 +136,7 @@ class FleetMachine(RuleBasedStateMachine):
             self.forget(worker_id)
         self.play(fleet.WorkersRefused(refused))
         self.up.add(host)
+        self.play(fleet.NodeJoined(host))
         self.play(fleet.NodeReported(host, host, self.given[host], "warm", frozenset()))
 
     @rule(

@@ -12,7 +12,6 @@ from quakegrid import config, errors
 from quakegrid.agent_limits import AgentLimits
 from quakegrid.agents import AgentStatus, WorkerStatus
 from services.agent import memory_watch, status_view, worker_cgroups
-from services.agent.core_dial import CoreDial
 from services.agent.memory_rules import NodeMemory, WorkerMemory
 from services.agent.memory_watch import PAGE_BYTES, MemoryWatch
 from services.agent.roster import Member
@@ -69,40 +68,6 @@ def test_limits_that_mean_nothing_are_refused(load: Load, line: str) -> None:
     """With what is allowed."""
     with pytest.raises(errors.SettingsError, match="is not allowed; give"):
         load(line)
-
-
-# --- the dial
-
-
-def test_dial_is_kept(tmp_path: Path) -> None:
-    """For the next agent, even on fewer cores; all is what there will be."""
-    dial = CoreDial(tmp_path, 8)
-    dial.turn(6)
-
-    kept = [CoreDial(tmp_path, count).core_count for count in (8, 4)]
-    dial.turn(-1)
-
-    assert kept == [6, 4]
-    assert CoreDial(tmp_path, 16).core_count == 16
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("count", [-2, 9])
-def test_dial_refuses_what_the_node_has_not(tmp_path: Path, count: int) -> None:
-    """And stays where it is."""
-    dial = CoreDial(tmp_path, 8)
-
-    with pytest.raises(errors.UsageError, match="0 to 8 or all"):
-        dial.turn(count)
-
-    assert dial.core_count == 8
-
-
-def test_dial_that_was_cut_short_gives_all(tmp_path: Path) -> None:
-    """A node with too many cores is better than an agent that does not start."""
-    (tmp_path / "agent-cores").write_text("")
-
-    assert CoreDial(tmp_path, 8).core_count == 8
 
 
 # --- /proc and cgroups
@@ -232,6 +197,9 @@ def status(count: int, **changes: object) -> AgentStatus:
         "memory_used_bytes": 32 * GIB,
         "memory_total_bytes": 64 * GIB,
         "load_average": 12.5,
+        "service": "serving",
+        "master": "",
+        "is_watched": True,
     }
     return AgentStatus(**(fields | changes))  # type: ignore[arg-type]
 

@@ -149,6 +149,21 @@ def test_death_is_told_once_and_only_if_it_was_one() -> None:
     assert told == [lane.TellDeath(DRIVER, each, (), "") for each in (lost[0], lost[3])]
 
 
+def test_worker_that_people_ended_costs_its_task_no_attempt() -> None:
+    """However often; a new lease it gets all the same."""
+    scheduler = opened(max_attempts=1, workers=3)
+    submit(scheduler, 1)
+    scheduler.place()
+
+    for name in ("w0", "w1"):
+        lost = lane.WorkerLost(S, WorkerId(name), "killed", is_clean=True, is_blameless=True)
+        assert scheduler.handle(lost) == []
+        scheduler.place()
+
+    done = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=3), WorkerId("w2")))
+    assert done == [delivered(1, 3)]
+
+
 def test_task_submitted_twice_runs_once() -> None:
     """A driver that reconnects may tell its tasks again."""
     scheduler = opened(workers=2)
@@ -171,8 +186,8 @@ def test_draining_worker_keeps_its_task_and_gets_no_other() -> None:
     stop = scheduler.handle(lane.DrainAsked(S, WorkerId("w0")))
     actions = scheduler.handle(lane.OutcomeArrived(lease(1), WorkerId("w0")))
 
-    assert stop == [lane.StopWorker(Peer(b"w0"))]
-    assert actions == [delivered(1)]
+    assert stop == [lane.StopWorker(Peer(b"w0"), S)]
+    assert actions == [delivered(1), lane.StopWorker(Peer(b"w0"), S)]
     assert scheduler.place() == []
 
 

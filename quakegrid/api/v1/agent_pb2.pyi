@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,26 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ServiceState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ServiceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServiceState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SERVICE_STATE_UNSPECIFIED: _ServiceState.ValueType  # 0
+    SERVICE_STATE_SERVING: _ServiceState.ValueType  # 1
+    SERVICE_STATE_STOPPED: _ServiceState.ValueType  # 2
+    SERVICE_STATE_RESTARTING: _ServiceState.ValueType  # 3
+
+class ServiceState(_ServiceState, metaclass=_ServiceStateEnumTypeWrapper):
+    """Whether the fleet may use the node; `core_count` is 0 while it may not."""
+
+SERVICE_STATE_UNSPECIFIED: ServiceState.ValueType  # 0
+SERVICE_STATE_SERVING: ServiceState.ValueType  # 1
+SERVICE_STATE_STOPPED: ServiceState.ValueType  # 2
+SERVICE_STATE_RESTARTING: ServiceState.ValueType  # 3
+Global___ServiceState: _TypeAlias = ServiceState  # noqa: Y015
 
 @_typing.final
 class WorkerRef(_message.Message):
@@ -256,6 +277,11 @@ class AgentStatus(_message.Message):
     MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
     MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     LOAD_AVERAGE_FIELD_NUMBER: _builtins.int
+    SERVICE_STATE_FIELD_NUMBER: _builtins.int
+    MASTER_FIELD_NUMBER: _builtins.int
+    IS_WATCHED_FIELD_NUMBER: _builtins.int
+    IS_LEAVING_FIELD_NUMBER: _builtins.int
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     core_count: _builtins.int
     """Cores that the node gives: what `SetCores` left of `all_core_count`."""
@@ -277,6 +303,15 @@ class AgentStatus(_message.Message):
     memory_total_bytes: _builtins.int
     load_average: _builtins.float
     """Processes that run or wait to run, mean of the last minute."""
+    service_state: Global___ServiceState.ValueType
+    master: _builtins.str
+    """`host:port` of the broker whose fleet it joined; empty if it did not."""
+    is_watched: _builtins.bool
+    """Whether a broker watches the node."""
+    is_leaving: _builtins.bool
+    """Whether it is about to leave the fleet."""
+    instance_id: _builtins.str
+    """Of this process of the agent: tells two agents apart, and one from itself under another address."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStatus]: ...
     @_builtins.property
@@ -297,10 +332,15 @@ class AgentStatus(_message.Message):
         memory_used_bytes: _builtins.int = ...,
         memory_total_bytes: _builtins.int = ...,
         load_average: _builtins.float = ...,
+        service_state: Global___ServiceState.ValueType = ...,
+        master: _builtins.str = ...,
+        is_watched: _builtins.bool = ...,
+        is_leaving: _builtins.bool = ...,
+        instance_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count", "cores_per_worker", b"cores_per_worker", "drivers", b"drivers", "engine_version", b"engine_version", "is_short_of_memory", b"is_short_of_memory", "load_average", b"load_average", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "node", b"node", "template_state", b"template_state", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count", "cores_per_worker", b"cores_per_worker", "drivers", b"drivers", "engine_version", b"engine_version", "instance_id", b"instance_id", "is_leaving", b"is_leaving", "is_short_of_memory", b"is_short_of_memory", "is_watched", b"is_watched", "load_average", b"load_average", "master", b"master", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "node", b"node", "service_state", b"service_state", "template_state", b"template_state", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -376,16 +416,20 @@ class WatchRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WITH_SAMPLES_FIELD_NUMBER: _builtins.int
+    IS_FLEET_FIELD_NUMBER: _builtins.int
     with_samples: _builtins.bool
     """Send samples with each status, and a status every second."""
+    is_fleet: _builtins.bool
+    """Set by the broker: an agent that no broker watches asks its master to."""
     def __init__(
         self,
         *,
         with_samples: _builtins.bool = ...,
+        is_fleet: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["with_samples", b"with_samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_fleet", b"is_fleet", "with_samples", b"with_samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -547,6 +591,7 @@ class WorkerExited(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     LAST_OUTPUT_FIELD_NUMBER: _builtins.int
+    IS_BLAMELESS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     session_id: _builtins.int
     reason: _builtins.str
@@ -559,6 +604,8 @@ class WorkerExited(_message.Message):
     """As a shell tells it: 128 + n after signal n."""
     signal: _builtins.int
     """0 if no signal ended it."""
+    is_blameless: _builtins.bool
+    """Whether people ended it, so that what it ran has no part in that."""
     @_builtins.property
     def last_output(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The end of its stderr, at most 20 lines and 4 KiB; empty if it ended in order."""
@@ -574,10 +621,11 @@ class WorkerExited(_message.Message):
         exit_code: _builtins.int = ...,
         signal: _builtins.int = ...,
         last_output: _abc.Iterable[_builtins.str] | None = ...,
+        is_blameless: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exit_code", b"exit_code", "is_clean", b"is_clean", "last_output", b"last_output", "peak_memory_bytes", b"peak_memory_bytes", "reason", b"reason", "session_id", b"session_id", "signal", b"signal", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exit_code", b"exit_code", "is_blameless", b"is_blameless", "is_clean", b"is_clean", "last_output", b"last_output", "peak_memory_bytes", b"peak_memory_bytes", "reason", b"reason", "session_id", b"session_id", "signal", b"signal", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

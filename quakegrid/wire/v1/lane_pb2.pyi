@@ -572,12 +572,21 @@ class Stop(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    IS_DRAIN_FIELD_NUMBER: _builtins.int
+    OUTCOME_COUNT_FIELD_NUMBER: _builtins.int
+    is_drain: _builtins.bool
+    """The worker is drained: it ends when the lane has all its outcomes. Else its session is over."""
+    outcome_count: _builtins.int
+    """As in RunTask, if it is drained; said again whenever an outcome comes."""
     def __init__(
         self,
+        *,
+        is_drain: _builtins.bool = ...,
+        outcome_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_drain", b"is_drain", "outcome_count", b"outcome_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -791,11 +800,14 @@ class WorkerLost(_message.Message):
     IS_CLEAN_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     LAST_OUTPUT_FIELD_NUMBER: _builtins.int
+    IS_BLAMELESS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     worker_id: _builtins.str
     reason: _builtins.str
     is_clean: _builtins.bool
     node: _builtins.str
+    is_blameless: _builtins.bool
+    """The task that it held is tried again, and this does not count as one of `max_attempts`."""
     @_builtins.property
     def last_output(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The end of its stderr."""
@@ -809,10 +821,11 @@ class WorkerLost(_message.Message):
         is_clean: _builtins.bool = ...,
         node: _builtins.str = ...,
         last_output: _abc.Iterable[_builtins.str] | None = ...,
+        is_blameless: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_clean", b"is_clean", "last_output", b"last_output", "node", b"node", "reason", b"reason", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_blameless", b"is_blameless", "is_clean", b"is_clean", "last_output", b"last_output", "node", b"node", "reason", b"reason", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
