@@ -5,6 +5,7 @@ Knows the agent's gRPC service as far as people ask for it; workers are the brok
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -12,8 +13,16 @@ import grpc
 from quakegrid import rpc
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from quakegrid.config import LOOPBACK, Settings
+from quakegrid.template_state import TemplateKind, TemplateState
 
 CALL_TIMEOUT_S = 10.0
+TEMPLATE_KINDS = {
+    TemplateKind.LOADING: agent_pb2.TEMPLATE_KIND_LOADING,
+    TemplateKind.WARM: agent_pb2.TEMPLATE_KIND_WARM,
+    TemplateKind.COLD: agent_pb2.TEMPLATE_KIND_COLD,
+    TemplateKind.FAILED: agent_pb2.TEMPLATE_KIND_FAILED,
+}
+_KINDS = {value: kind for kind, value in TEMPLATE_KINDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +45,13 @@ class DriverStatus:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """One agent; `template_state` is "loading", "warm[, without the engine: reason]" or "failed: reason"."""
+    """One agent; `is_refreshing`: a template with newer code is loading and will take over."""
 
     node: str
     core_count: int
-    template_state: str
+    template_state: TemplateState
+    is_refreshing: bool
+    fingerprint: Mapping[str, str]
     workers: tuple[WorkerStatus, ...]
     drivers: tuple[DriverStatus, ...]
     version: str
@@ -69,16 +80,43 @@ class AgentClient:
             response = self._stub.GetStatus(agent_pb2.GetAgentStatusRequest(), timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as exc:
             raise rpc.translate(exc, "agent", self._address) from None
-        status = response.status
-        return AgentStatus(
-            node=status.node,
-            core_count=status.core_count,
-            template_state=status.template_state,
-            workers=tuple(
-                WorkerStatus(worker.worker_id, worker.session_id, worker.pid, worker.core)
-                for worker in status.workers
-            ),
-            drivers=tuple(DriverStatus(driver.pid, driver.command) for driver in status.drivers),
-            version=status.version,
-            engine_version=status.engine_version,
-        )
+        return _agent(response.status)
+
+    def watch(self) -> Iterator[AgentStatus]:
+        """The status now and at each change.
+
+        Raises:
+            PeerUnreachableError: the agent does not answer, or is gone.
+        """
+        stream = self._stub.Watch(agent_pb2.WatchRequest())
+        try:
+            for response in stream:
+                if response.HasField("status"):
+                    yield _agent(response.status)
+        except grpc.RpcError as exc:
+            raise rpc.translate(exc, "agent", self._address) from None
+        finally:
+            stream.cancel()  # type: ignore[no-untyped-call]
+
+
+def template_state(status: agent_pb2.AgentStatus) -> TemplateState:
+    """The state of a node's template; one that says nothing that we know is no more than loading."""
+    kind = _KINDS.get(status.template_kind, TemplateKind.LOADING)
+    return TemplateState(kind, status.template_reason)
+
+
+def _agent(status: agent_pb2.AgentStatus) -> AgentStatus:
+    return AgentStatus(
+        node=status.node,
+        core_count=status.core_count,
+        template_state=template_state(status),
+        is_refreshing=status.is_refreshing,
+        fingerprint=dict(status.fingerprint),
+        workers=tuple(
+            WorkerStatus(worker.worker_id, worker.session_id, worker.pid, worker.core)
+            for worker in status.workers
+        ),
+        drivers=tuple(DriverStatus(driver.pid, driver.command) for driver in status.drivers),
+        version=status.version,
+        engine_version=status.engine_version,
+    )

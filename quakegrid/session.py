@@ -7,6 +7,7 @@ held until its outcome is here, and told again whenever the lane says hello.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import signal
@@ -24,8 +25,10 @@ from quakegrid import errors, lane, rpc
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.blobs import BlobTable, Digests
 from quakegrid.config import Settings
+from quakegrid.fingerprint import Fingerprint
 from quakegrid.wire.v1 import lane_pb2
 
+log = logging.getLogger("quakegrid.session")
 HELLO_TIMEOUT_S = 30.0
 # How long a driver looks for a broker that is gone; its lane's port must be served again by then.
 BROKER_PATIENCE_S = 60.0
@@ -58,6 +61,20 @@ class LaneTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What nodes must have to get workers of a session.
+
+    `on_left_out` is called, in a thread of the session, with a sentence on each node that has something else.
+    """
+
+    fingerprint: Fingerprint
+    on_left_out: Callable[[str], None] = log.warning
+
+
+NO_NEEDS = Needs({})
+
+
+@dataclass(frozen=True, slots=True)
 class _Pending:
     """A task without its outcome: the message that submits it, and the blobs that it names."""
 
@@ -76,7 +93,7 @@ class Session:
         is_local: no workers are wanted.
         max_workers: at most, 0 for no limit.
         weight: its part of the cores against the weights of other sessions, 0.01 to 100.
-        engine_version: the engine that its workers must find on their nodes; empty if they need none.
+        needs: what the nodes of its workers must have.
     """
 
     def __init__(
@@ -89,9 +106,9 @@ class Session:
         is_local: bool = False,
         max_workers: int = 0,
         weight: float = 1.0,
-        engine_version: str = "",
+        needs: Needs = NO_NEEDS,
     ) -> None:
-        self._settings = settings
+        self._settings, self._on_left_out = settings, needs.on_left_out
         self._channel = rpc.open_channel(settings.broker_address, settings.authkey)
         self._request = broker_pb2.OpenSessionRequest(
             job_ids=job_ids,
@@ -102,7 +119,7 @@ class Session:
             is_local=is_local,
             max_workers=max_workers,
             weight=weight,
-            engine_version=engine_version,
+            fingerprint=needs.fingerprint,
         )
         self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)
         self._answers: queue.SimpleQueue[broker_pb2.OpenSessionResponse | errors.QuakeGridError] = (
@@ -340,6 +357,9 @@ class Session:
             os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
         elif answer.HasField("failed"):
             self._fail(errors.QuakeGridError(answer.failed.reason))
+        elif answer.HasField("node_left_out"):
+            left_out = answer.node_left_out
+            self._on_left_out(f"node {left_out.node} is left out: {', '.join(left_out.differences)}")
         elif not self._has_joined:
             self._answers.put(answer)
 

@@ -12,6 +12,7 @@ import getpass
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ class Database:
         self._client = DbClient(settings, retry_s=RETRY_S)
         self._on_event = on_event
         self._log_stream: LogStream | None = None
+        self._log_lock = threading.Lock()
         self._leases: LeaseKeeper | None = None
         self.job_ids: list[int] = []
 
@@ -126,8 +128,9 @@ class Database:
         return self._call("finish", job_id, status)
 
     def _log(self, job_id: int, log_time: datetime.datetime, level: str, process: str, message: str) -> None:
-        if self._log_stream is None:  # starts a thread: not before the first line
-            self._log_stream = LogStream(self._client)
+        with self._log_lock:
+            if self._log_stream is None:  # starts a thread: not before the first line
+                self._log_stream = LogStream(self._client)
         self._on_event(
             {
                 "event": "log",

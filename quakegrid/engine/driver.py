@@ -17,6 +17,8 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,7 +34,8 @@ from quakegrid.engine.events import Events
 from quakegrid.engine.starmaps import Starmaps
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
-from quakegrid.session import Session
+from quakegrid.fingerprint import Fingerprint
+from quakegrid.session import Needs, Session
 
 PRELOADED_COMMANDS = (
     "engine",
@@ -82,10 +85,12 @@ class DriverProcess:
 
     Args:
         events: stream to the waiting command line.
+        fingerprint: what the nodes of its workers must have.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, fingerprint: Fingerprint) -> None:
         self.settings = seams.settings()
+        self._fingerprint = fingerprint
         self.events = events
         self.database = Database(self.settings, events.tell)
         self.starmaps = Starmaps(self._any_session, events.tell)
@@ -178,8 +183,13 @@ class DriverProcess:
             worker_setup=pickle.dumps(setup),
             is_local=parallel.oq_distribute() != "zmq",
             weight=self.weight,
-            engine_version=engine_version.check_engine(),
+            needs=Needs(self._fingerprint, partial(self._on_left_out, job_ids)),
         )
+
+    def _on_left_out(self, job_ids: Sequence[int], message: str) -> None:
+        """Thread of the session: a node gets none of our workers."""
+        for job_id in job_ids:
+            self.database.call("log", job_id, datetime.now(UTC), "WARNING", "broker", message)
 
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
         for job_id in job_ids:
@@ -188,16 +198,17 @@ class DriverProcess:
         self.events.tell({"event": "queued", "ahead_job_ids": list(ahead)})
 
 
-def main(request: dict[str, Any], events_fd: int) -> int:
+def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -> int:
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
         request: `argv`, `cwd`, `environ` and `mode` ("oq" or "run").
         events_fd: socket for events.
+        fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
     """
     _enter(request)
     events = Events(events_fd, is_wanted=request["mode"] == "run")
-    driver = DriverProcess(events)
+    driver = DriverProcess(events, fingerprint)
     seams.become(driver)
     signal.signal(signal.SIGTERM, _raise_stopped)  # until the engine registers its own
     state = "failed"

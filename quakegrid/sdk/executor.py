@@ -19,13 +19,14 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from quakegrid import environment
 from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient
 from quakegrid.sdk import chunks
 from quakegrid.sdk.futures import CallFuture
 from quakegrid.sdk.sender import OnProgress, Sender
 from quakegrid.sdk.worker_setup import WorkerSetup
-from quakegrid.session import Session
+from quakegrid.session import Needs, Session
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class ClusterExecutor(Executor):
             user_name=getpass.getuser(),
             worker_setup=pickle.dumps(WorkerSetup(path, os.getcwd())),  # noqa: PTH109 - a string travels
             max_workers=max_workers or 0,
+            needs=Needs(environment.for_functions()),
         )
         session.wait_for_turn(lambda _ahead: None)
         self.worker_count = min(max_workers or session.core_count, session.core_count)

@@ -10,6 +10,7 @@ import click
 from quakegrid import __version__
 from quakegrid.cli import options, render
 from quakegrid.errors import QuakeGridError
+from quakegrid.template_state import TemplateKind
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -47,7 +48,9 @@ def status(output: str) -> None:
     if output == "json":
         render.print_json(found)
         return
-    template = found.template_state
+    template = str(found.template_state)
+    if found.is_refreshing:
+        template = f"{template}; newer code is loading"
     if found.engine_version:
         template = f"{template} (openquake.engine {found.engine_version})"
     summary = {"node": found.node, "cores": found.core_count, "template": template, "version": found.version}
@@ -59,6 +62,25 @@ def status(output: str) -> None:
         render.print_listing(output, found.workers, columns)
     if found.drivers:
         render.print_listing(output, found.drivers, {"pid": "driver", "command": "command"})
+
+
+@cli.command()
+@options.state_dir_option
+def warm() -> None:
+    """Wait until this node's template has loaded what [agent] preload names.
+
+    Also when a template with newer code is loading. Ends with exit code 1, and says why, if something could
+    not be loaded.
+    """
+    from quakegrid.agents import AgentClient  # noqa: PLC0415 - as above
+
+    with closing(AgentClient(options.settings())) as agent:
+        statuses = (status for status in agent.watch() if not status.is_refreshing)
+        states = (status.template_state for status in statuses)
+        state = next(each for each in states if each.kind is not TemplateKind.LOADING)
+    is_warm = state.kind is TemplateKind.WARM
+    click.echo(f"template {state}", err=not is_warm)
+    click.get_current_context().exit(int(not is_warm))
 
 
 def main() -> None:

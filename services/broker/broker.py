@@ -13,9 +13,10 @@ import time
 from collections.abc import Coroutine
 from typing import Any, assert_never
 
-from quakegrid import errors
+from quakegrid import agents, errors
 from quakegrid.api.v1 import agent_pb2, broker_pb2
 from quakegrid.config import Settings
+from quakegrid.fingerprint import CLOCK
 from quakegrid.jobs import JobState
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import fleet_events as core
@@ -126,7 +127,7 @@ class Broker:
                 request.max_workers,
                 session.weight,
                 tuple(workers) if is_resumed else None,
-                request.engine_version,
+                dict(request.fingerprint),
             )
         )
         if is_resumed:
@@ -189,11 +190,11 @@ class Broker:
         reported = tuple((worker.worker_id, worker.session_id) for worker in status.workers)
         self._reported[host] = reported
         present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
-        state = status.template_state
+        state = agents.template_state(status)
+        core_count = status.core_count if state.is_ready else 0
+        fingerprint = {**status.fingerprint, CLOCK: self._nodes[host].clock}
         self._handle(
-            core.NodeReported(
-                host, status.node, status.core_count, state, present, reported, status.engine_version
-            )
+            core.NodeReported(host, status.node, core_count, str(state), present, reported, fingerprint)
         )
         if self._fleet.core_count:
             self._node_up.set()
@@ -260,6 +261,11 @@ class Broker:
                     session_id=session_id, worker_id=worker_id, reason=reason, is_clean=is_clean
                 )
                 self._lanes.send(session_id, lane_pb2.ControlMessage(worker_lost=lost))
+            case core.LeaveOut(host, session_id, differences):
+                title = self._fleet.nodes[host].title
+                log.warning("node_left_out session=%d node=%s how=%s", session_id, title, differences)
+                left_out = broker_pb2.NodeLeftOut(node=title, differences=differences)
+                self._tell(session_id, broker_pb2.OpenSessionResponse(node_left_out=left_out))
             case core.FailSession(session_id, reason):
                 self._fail(session_id, reason)
             case _ as unreachable:

@@ -22,6 +22,7 @@ from services.broker.fleet_events import (
     DrainWorker,
     Event,
     FailSession,
+    LeaveOut,
     LoseWorker,
     NodeLost,
     NodeReported,
@@ -179,9 +180,11 @@ class Fleet:
     def _on_node_reported(self, event: NodeReported, actions: list[Action]) -> None:
         node = self.nodes[event.host]
         node.name, node.state, node.is_refusing = event.node, event.state, False
-        node.engine_version = event.engine_version
+        node.fingerprint = event.fingerprint
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
-        node.core_count = limit if event.state.startswith("warm") else 0
+        node.core_count = max(limit, 0)
+        for session in self.sessions.values() if node.core_count else ():
+            self._compare(session, node, actions)
         for worker_id, session_id in event.workers:
             self._adopt(worker_id, session_id, event.host)
         for worker in self.workers_of(host=event.host) if event.present is not None else ():
@@ -217,12 +220,20 @@ class Fleet:
             served=served,
             is_admitted=event.resumed is not None,
             is_resumed=event.resumed is not None,
-            engine_version=event.engine_version,
+            fingerprint=event.fingerprint,
         )
+        for node in self.nodes.values():
+            if node.core_count:
+                self._compare(self.sessions[event.session_id], node, actions)
         for worker_id, host in event.resumed or ():
             self._adopt(worker_id, event.session_id, host)
         if event.resumed is None and self._is_full() and event.job_ids:
             actions.append(Queue(event.session_id, ahead))
+
+    def _compare(self, session: Session, node: Node, actions: list[Action]) -> None:
+        found = () if session.is_local else session.compare(node)
+        if found:
+            actions.append(LeaveOut(node.host, session.session_id, found))
 
     def _on_session_ended(self, event: SessionEnded, actions: list[Action]) -> None:
         if self.sessions.pop(event.session_id, None) is None:
@@ -278,30 +289,36 @@ class Fleet:
         sessions = sorted(
             self._placed(), key=lambda session: (session.was_served, -len(staying[session.session_id]))
         )
-        self._check_engines(sessions, actions)
-        targets = shares.divide(core_count, [session.claim(core_count) for session in sessions])
+        self._check_fits(sessions, actions)
+        fitting = [self._fitting_count(session, core_count) for session in sessions]
+        claims = [session.claim(count) for session, count in zip(sessions, fitting, strict=True)]
+        targets = shares.divide(core_count, claims)
         lacks: list[tuple[Session, int]] = []
         spares: list[list[Worker]] = []
-        for session, target in zip(sessions, targets, strict=True):
+        for session, target, count in zip(sessions, targets, fitting, strict=True):
             workers = staying[session.session_id]
-            lacks.append((session, max(0, min(target, session.wanted_count(core_count)) - len(workers))))
+            lacks.append((session, max(0, min(target, session.wanted_count(count)) - len(workers))))
             spares.append(_spare_workers(workers, target, session.busy_worker_ids))
         kept = Counter(worker.host for workers in staying.values() for worker in workers)
         room = sum(max(0, node.core_count - kept[node.host]) for node in self.nodes.values())
         _drain(sum(count for _, count in lacks) - room, spares, actions)
         self._start(lacks, actions)
 
-    def _check_engines(self, sessions: Sequence[Session], actions: list[Action]) -> None:
-        """Fail sessions that no node can work for, when all nodes are up."""
+    def _fitting_count(self, session: Session, core_count: int) -> int:
+        """Cores of the nodes that a session does not leave out."""
+        return core_count - sum(self.nodes[host].core_count for host in session.left_out)
+
+    def _check_fits(self, sessions: Sequence[Session], actions: list[Action]) -> None:
+        """Fail sessions that have no worker and no node that could work for them, when all nodes are up."""
         if not all(node.core_count for node in self.nodes.values()):
             return
-        engines = ", ".join(
-            f"{each.name} has {each.engine_version or 'none'}" for each in self.nodes.values()
-        )
         for session in sessions:
-            if not session.is_refused and not any(map(session.fits, self.nodes.values())):
+            if session.is_refused or len(session.left_out) < len(self.nodes):
+                continue
+            if not self.workers_of(session_id=session.session_id):
                 session.is_refused = True
-                reason = f"no node has openquake.engine {session.engine_version}: {engines}"
+                lines = [f"{self.nodes[host].title}: {', '.join(s)}" for host, s in session.left_out.items()]
+                reason = f"every node is left out: {'; '.join(lines)}"
                 actions.append(FailSession(session.session_id, reason))
 
     def _start(self, lacks: Sequence[tuple[Session, int]], actions: list[Action]) -> None:

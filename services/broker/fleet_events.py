@@ -5,14 +5,16 @@ Frozen values; they know nodes, sessions and workers by name and nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from quakegrid.fingerprint import Fingerprint
 
 # --- events
 
 
 @dataclass(frozen=True, slots=True)
 class NodeReported:
-    """A node's agent said what it has; cores count only while the template is warm.
+    """A node's agent said what it has: no core while its template cannot fork; `state` is for people.
 
     `present` names its workers when we reached the agent (again): what ended meanwhile was not reported.
     `workers` are all of them with their sessions; those that we do not know are an earlier broker's.
@@ -24,7 +26,7 @@ class NodeReported:
     state: str
     present: frozenset[str] | None = None
     workers: tuple[tuple[str, int], ...] = ()
-    engine_version: str = ""
+    fingerprint: Fingerprint = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class SessionRequested:
     max_workers: int = 0
     weight: float = 1.0
     resumed: tuple[tuple[str, str], ...] | None = None
-    engine_version: str = ""
+    fingerprint: Fingerprint = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,15 @@ class LoseWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaveOut:
+    """Tell the session that a node gets none of its workers, and why."""
+
+    host: str
+    session_id: int
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FailSession:
     """End a session whose workers cannot work."""
 
@@ -179,4 +190,4 @@ class FailSession:
     reason: str
 
 
-Action = Admit | Queue | StartWorkers | DrainWorker | StopWorkers | LoseWorker | FailSession
+Action = Admit | Queue | StartWorkers | DrainWorker | StopWorkers | LoseWorker | LeaveOut | FailSession

@@ -5,8 +5,9 @@ Pure values that change with the core's events; nobody else changes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from quakegrid.fingerprint import Fingerprint, differences
 from services.broker import shares
 
 
@@ -20,7 +21,12 @@ class Node:
     core_count: int = 0
     state: str = "not reached yet"
     is_refusing: bool = False
-    engine_version: str = ""
+    fingerprint: Fingerprint = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Its own name, and in brackets that of the configuration if it is another."""
+        return self.host if self.name in ("", self.host) else f"{self.name} ({self.host})"
 
 
 @dataclass(slots=True)
@@ -29,7 +35,8 @@ class Session:
 
     `task_count` is None until the session has had a task: it may want every core. `peak_counts` are the
     largest counts of the second before and of this one: a session that has none for a moment keeps its
-    cores. `served` grows with each turn on a core, less for a heavy session; `was_served` tells of the last.
+    cores. `left_out` tells how nodes differ from `fingerprint`. `served` grows with each turn on a core, less
+    for a heavy session; `was_served` tells of the last.
     """
 
     session_id: int
@@ -45,12 +52,21 @@ class Session:
     served: float = 0.0
     was_served: bool = False
     is_resumed: bool = False
-    engine_version: str = ""
     is_refused: bool = False
+    fingerprint: Fingerprint = field(default_factory=dict)
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def fits(self, node: Node) -> bool:
-        """Whether its workers find on the node the engine that they need."""
-        return self.engine_version in ("", node.engine_version)
+        """Whether its workers find on the node what they need."""
+        return node.host not in self.left_out
+
+    def compare(self, node: Node) -> tuple[str, ...]:
+        """Take in what a node that is up has; how it differs, if that is news."""
+        found = tuple(differences(self.fingerprint, node.fingerprint))
+        known = self.left_out.pop(node.host, ())
+        if found:
+            self.left_out[node.host] = found
+        return found if found != known else ()
 
     def wanted_count(self, core_count: int) -> int:
         """Cores that it has tasks for now."""
