@@ -9,14 +9,14 @@ import platform
 import sys
 from importlib import metadata
 
-from quakegrid import __version__, lane
+from quakegrid import __version__, engine_version, lane
 from quakegrid.fingerprint import CLOCK, CLOCK_FITS, NONE, Fingerprint
 
 PYTHON = "Python"
 PROTOCOL = "lane protocol"
 CLOUDPICKLE = "cloudpickle"
 # What changes the numbers of a calculation.
-ENGINE_DISTRIBUTIONS = ("openquake.engine", "numpy", "numba")
+ENGINE_DISTRIBUTIONS = (engine_version.DISTRIBUTION, "numpy", "numba")
 
 
 def version_of(distribution: str) -> str:

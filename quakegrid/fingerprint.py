@@ -18,12 +18,21 @@ MAX_CLOCK_OFFSET_S = 60.0
 
 
 def differences(driver: Fingerprint, node: Fingerprint) -> list[str]:
-    """What a driver asks for and a node has otherwise, such as "numpy 1.26.4 there, 2.2.6 here"."""
-    return [
-        f"{name} {node.get(name, NONE)} there, {here} here"
-        for name, here in driver.items()
-        if node.get(name, NONE) != here
-    ]
+    """What a driver asks for and a node has otherwise, such as "numpy 1.26.4 there, 2.2.6 here".
+
+    Names in order, those of settings last; a node that has not loaded the engine has no such settings yet.
+    """
+    found = []
+    for name in sorted(driver, key=lambda name: (_is_setting(name), name)):
+        here = driver[name]
+        there = node.get(name, here if _is_setting(name) else NONE)
+        if there != here:
+            found.append(f"{name} {there} there, {here} here")
+    return found
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith("[")
 
 
 def describe_clock(*, node_s: float, asked_s: float, answered_s: float) -> str:

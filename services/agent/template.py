@@ -224,6 +224,8 @@ def preload(settings: Settings, bare_reason: str = "") -> Preloaded:
     missing = _why_no_engine(settings)
     if missing:
         kind = TemplateKind.COLD if failures else TemplateKind.WARM
+        if ENGINE not in settings.preload:
+            fingerprint[engine_version.DISTRIBUTION] = "kept away"
         state = TemplateState(kind, "; ".join([*failures, f"without the engine: {missing}"]))
         return Preloaded(_refusing(missing), state, fingerprint, engine_missing=missing)
     return _preload_engine(settings, fingerprint, failures)

@@ -18,14 +18,20 @@ def test_only_what_the_driver_names_is_compared() -> None:
 
 
 def test_differences_name_both_sides() -> None:
-    """In the order in which the driver asks."""
-    driver = {"openquake.engine": "3.26.2", "numpy": "2.2.6", "numba": "none"}
-    node = {"numpy": "1.26.4", "numba": "none"}
+    """By name, settings last."""
+    driver = {"[memory] x": "1", "openquake.engine": "3.26.2", "numpy": "2.2.6", "numba": "none"}
+    node = {"numpy": "1.26.4", "numba": "none", "[memory] x": "2"}
 
     assert fingerprint.differences(driver, node) == [
-        "openquake.engine none there, 3.26.2 here",
         "numpy 1.26.4 there, 2.2.6 here",
+        "openquake.engine none there, 3.26.2 here",
+        "[memory] x 2 there, 1 here",
     ]
+
+
+def test_settings_of_an_engine_that_is_not_loaded_are_not_compared() -> None:
+    """A cold node reads them when its workers load the engine."""
+    assert fingerprint.differences({"[memory] x": "1"}, {}) == []
 
 
 @pytest.mark.parametrize(
