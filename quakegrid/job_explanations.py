@@ -88,7 +88,7 @@ def _left_out(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
         for each in node.left_out
         if each.session_id == session.session_id
     ]
-    if lines and _has_no_node(fleet, session):
+    if lines and not session.worker_count and _has_no_node(fleet, session):
         down = [f"node {node.node or node.host}: {node.state}" for node in fleet.nodes if not node.is_up]
         yield f"It waits: no node can work for it; {'; '.join([*lines, *down])}."
     else:
