@@ -188,6 +188,8 @@ class DriverProcess:
 
     def _on_left_out(self, job_ids: Sequence[int], message: str) -> None:
         """Thread of the session: a node gets none of our workers."""
+        if not job_ids:
+            print(message, file=sys.stderr, flush=True)
         for job_id in job_ids:
             self.database.call("log", job_id, datetime.now(UTC), "WARNING", "broker", message)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from quakegrid.errors import IllegalMoveError
 from quakegrid.template_state import TemplateKind, TemplateState
 
 MAX_LOAD_FAILURES = 3
@@ -170,6 +171,19 @@ class Lineage:
     def parent_of(self, pid: int) -> int:
         """The number of the template that has this child, 0 if none has."""
         return next((each.number for each in self.templates.values() if pid in each.pids), 0)
+
+    def check(self) -> None:
+        """Raise `IllegalMoveError` unless every invariant holds."""
+        has_failed = self.state.kind is TemplateKind.FAILED
+        if has_failed != (self.current == 0) or (self.current and self.current not in self.templates):
+            raise IllegalMoveError(f"template {self.current} takes orders and the node is {self.state}")
+        if self.successor and (self.successor == self.current or self.successor not in self.templates):
+            raise IllegalMoveError(f"template {self.successor} follows {self.current}")
+        for template in self.templates.values():
+            if template.number not in (self.current, self.successor) and not template.names:
+                raise IllegalMoveError(f"template {template.number} lives on without children")
+            if not set(template.pids.values()) <= template.names:
+                raise IllegalMoveError(f"template {template.number} has children that nobody ordered")
 
     # --- inside
 

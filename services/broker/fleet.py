@@ -306,18 +306,22 @@ class Fleet:
 
     def _fitting_count(self, session: Session, core_count: int) -> int:
         """Cores of the nodes that a session does not leave out."""
-        return core_count - sum(self.nodes[host].core_count for host in session.left_out)
+        if not session.left_out:
+            return core_count
+        return sum(node.core_count for node in self.nodes.values() if session.fits(node))
 
     def _check_fits(self, sessions: Sequence[Session], actions: list[Action]) -> None:
         """Fail sessions that have no worker and no node that could work for them, when all nodes are up."""
         if not all(node.core_count for node in self.nodes.values()):
             return
         for session in sessions:
-            if session.is_refused or len(session.left_out) < len(self.nodes):
+            if session.is_refused or any(map(session.fits, self.nodes.values())):
                 continue
             if not self.workers_of(session_id=session.session_id):
                 session.is_refused = True
-                lines = [f"{self.nodes[host].title}: {', '.join(s)}" for host, s in session.left_out.items()]
+                lines = [
+                    f"{node.title}: {', '.join(session.left_out[node.host])}" for node in self.nodes.values()
+                ]
                 reason = f"every node is left out: {'; '.join(lines)}"
                 actions.append(FailSession(session.session_id, reason))
 

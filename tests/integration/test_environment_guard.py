@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,29 +27,52 @@ class Node(Service):
     Args:
         master: state directory of the cluster.
         folder: for its own files.
-        numpy_version: what its package metadata say.
+        site: first on its import path.
+        preload: as in `[agent] preload`.
     """
 
-    def __init__(self, master: Path, folder: Path, numpy_version: str) -> None:
-        info = folder / "site" / f"numpy-{numpy_version}.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: numpy\nVersion: {numpy_version}\n")
-        (folder / "home").mkdir()
+    def __init__(self, master: Path, folder: Path, site: Path, preload: str) -> None:
+        (folder / "home").mkdir(parents=True)
         state_dir = folder / "state"
         state_dir.mkdir()
         parser = configparser.ConfigParser(interpolation=None)
         parser.read(master / config.CONFIG_NAME)
-        parser.read_dict({"agent": {"listen": OTHER, "preload": "none"}})
+        parser.read_dict({"agent": {"listen": OTHER, "preload": preload}})
         path = state_dir / config.CONFIG_NAME
         with path.open("w") as stream:
             parser.write(stream)
         super().__init__(config.load_settings(state_dir, {"OQ_CONFIG_FILE": str(path)}), "agent")
-        self._site = info.parent
+        self._site = site
 
     @property
     def environment(self) -> dict[str, str]:
-        """With the made up package metadata before the real ones."""
+        """With its own modules and metadata before the installed ones."""
         return super().environment | {"PYTHONPATH": str(self._site)}
+
+
+def other_numpy(site: Path) -> Path:
+    """A folder of packages where numpy seems to be another one."""
+    info = site / "numpy-1.0.9.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.0.9\n")
+    return site
+
+
+def broken_server(site: Path) -> Path:
+    """A folder of packages where drivers of the engine cannot be loaded, though its calculators can."""
+    package = site / "openquake" / "server"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('half installed')\n")
+    return site
+
+
+def threaded_module(site: Path) -> Path:
+    """A folder of packages with one that cannot be preloaded, so that nothing is."""
+    site.mkdir()
+    (site / "gridthread.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+    )
+    return site
 
 
 @pytest.fixture
@@ -62,7 +85,7 @@ def settings(tmp_path: Path) -> Iterator[config.Settings]:
     services = [
         Service(settings, "broker"),
         Service(settings, "agent"),
-        Node(settings.state_dir, tmp_path / "other", "1.0.9"),
+        Node(settings.state_dir, tmp_path / "other", other_numpy(tmp_path / "site"), "none"),
     ]
     try:
         for service in services:
@@ -154,7 +177,7 @@ def test_calculation_says_in_its_log_which_node_is_left_out(tmp_path: Path) -> N
     (tmp_path / "home").mkdir()
     case = testing.copy_engine_case("classical/case_01", tmp_path / "quick") / "job.ini"
     with running_cluster(tmp_path / "state", tmp_path / "home", {"zworkers": NODES}) as cluster:
-        node = Node(cluster.state_dir, tmp_path / "other", "1.0.9")
+        node = Node(cluster.state_dir, tmp_path / "other", other_numpy(tmp_path / "site"), "none")
         try:
             node.start()
             wait_for_cores(node.settings, 2)
@@ -166,6 +189,40 @@ def test_calculation_says_in_its_log_which_node_is_left_out(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert f"node {socket.gethostname()} ({OTHER}) is left out: numpy 1.0.9 there, " in log
     assert "openquake.engine kept away there, " in log
+
+
+@pytest.mark.engine
+@pytest.mark.full
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("make_site", "preload", "state"),
+    [
+        (broken_server, "openquake", "cold: openquake.engine cannot be loaded: ImportError: half installed"),
+        (threaded_module, "openquake, gridthread", "cold: OSError: the template has 2 threads"),
+    ],
+)
+def test_calculation_runs_on_a_cold_node(
+    tmp_path: Path, make_site: Callable[[Path], Path], preload: str, state: str
+) -> None:
+    """Its workers load the engine by themselves; here no other node has any."""
+    (tmp_path / "home").mkdir()
+    case = testing.copy_engine_case("classical/case_01", tmp_path / "quick") / "job.ini"
+    extra = {"zworkers": {"host_cores": f"{OTHER} 1"}}
+    testing.write_cluster_config(tmp_path / "state", extra)
+    cluster = Cluster(tmp_path / "state", testing.isolated_environ(tmp_path / "home"))
+    node = Node(cluster.state_dir, tmp_path / "other", make_site(tmp_path / "site"), preload)
+    try:
+        assert cluster.call("up").returncode == 0
+        node.start()
+        wait_for_cores(node.settings, 1)
+        (status,) = cluster.json("workers", "status")
+        done = cluster.call("run", case)
+    finally:
+        node.close()
+        cluster.call("down", "--force")
+
+    assert status["state"].startswith(state)
+    assert done.returncode == 0, done.stderr
 
 
 def log_line(cluster: Cluster) -> str:
