@@ -80,6 +80,13 @@ class Database:
             case _:
                 return self._call(action, *args)
 
+    def warn(self, job_ids: Sequence[int], message: str) -> None:
+        """Write what the broker told into the logs of jobs, to stderr if there are none; for any thread."""
+        if not job_ids:
+            print(message, file=sys.stderr, flush=True)
+        for job_id in job_ids:
+            self._log(job_id, datetime.datetime.now(datetime.UTC), "WARNING", "broker", message)
+
     @contextlib.contextmanager
     def leases_of(self, job_ids: Sequence[int]) -> Iterator[None]:
         """Hold the leases of jobs while they wait or run; a job that somebody else fails interrupts us."""

@@ -17,7 +17,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -183,15 +182,8 @@ class DriverProcess:
             worker_setup=pickle.dumps(setup),
             is_local=parallel.oq_distribute() != "zmq",
             weight=self.weight,
-            needs=Needs(self._fingerprint, partial(self._on_left_out, job_ids)),
+            needs=Needs(self._fingerprint, partial(self.database.warn, job_ids)),
         )
-
-    def _on_left_out(self, job_ids: Sequence[int], message: str) -> None:
-        """Thread of the session: a node gets none of our workers."""
-        if not job_ids:
-            print(message, file=sys.stderr, flush=True)
-        for job_id in job_ids:
-            self.database.call("log", job_id, datetime.now(UTC), "WARNING", "broker", message)
 
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
         for job_id in job_ids:

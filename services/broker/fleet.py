@@ -182,7 +182,7 @@ class Fleet:
         node.name, node.state, node.is_refusing = event.node, event.state, False
         node.fingerprint = event.fingerprint
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
-        node.core_count = max(limit, 0)
+        node.core_count = limit
         for session in self.sessions.values() if node.core_count else ():
             self._compare(session, node, actions)
         for worker_id, session_id in event.workers:
