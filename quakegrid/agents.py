@@ -111,7 +111,7 @@ def _agent(status: agent_pb2.AgentStatus) -> AgentStatus:
         core_count=status.core_count,
         template_state=template_state(status),
         is_refreshing=status.is_refreshing,
-        fingerprint=dict(status.fingerprint),
+        fingerprint=dict(sorted(status.fingerprint.items())),
         workers=tuple(
             WorkerStatus(worker.worker_id, worker.session_id, worker.pid, worker.core)
             for worker in status.workers
