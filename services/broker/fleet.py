@@ -15,7 +15,8 @@ from typing import assert_never
 
 from quakegrid.config import HostCores
 from quakegrid.errors import IllegalMoveError
-from services.broker import shares
+from services.broker import aimed_drains, shares
+from services.broker.aimed_drains import Stake
 from services.broker.fleet_events import (
     Action,
     Admit,
@@ -300,9 +301,30 @@ class Fleet:
             lacks.append((session, max(0, min(target, session.wanted_count(count)) - len(workers))))
             spares.append(_spare_workers(workers, target, session.busy_worker_ids))
         kept = Counter(worker.host for workers in staying.values() for worker in workers)
-        room = sum(max(0, node.core_count - kept[node.host]) for node in self.nodes.values())
-        _drain(sum(count for _, count in lacks) - room, spares, actions)
+        rooms = {node.host: max(0, node.core_count - kept[node.host]) for node in self.nodes.values()}
+        if any(session.left_out for session in sessions):
+            stakes = [
+                Stake(session, staying[session.session_id], count, len(spare))
+                for (session, count), spare in zip(lacks, spares, strict=True)
+            ]
+            self._place_aimed(stakes, rooms, actions)
+            return
+        _drain(sum(count for _, count in lacks) - sum(rooms.values()), spares, actions)
         self._start(lacks, actions)
+
+    def _place_aimed(self, stakes: list[Stake], rooms: dict[str, int], actions: list[Action]) -> None:
+        """Drain and start where not every node fits every session; what is left goes to who can use it."""
+        for worker in aimed_drains.choose(stakes, rooms):
+            worker.is_draining = True
+            actions.append(DrainWorker(worker.session_id, worker.worker_id))
+        stakes.sort(key=lambda stake: -len(stake.session.left_out))
+        self._start([(stake.session, stake.lack_count) for stake in stakes], actions)
+        if any(worker.is_draining for worker in self.workers.values()):
+            return
+        for session in (stake.session for stake in stakes):
+            wanted = session.wanted_count(self._fitting_count(session, self.core_count))
+            have = len(self.workers_of(session_id=session.session_id))
+            self._start([(session, max(0, wanted - have))], actions)
 
     def _fitting_count(self, session: Session, core_count: int) -> int:
         """Cores of the nodes that a session does not leave out."""
