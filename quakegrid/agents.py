@@ -5,7 +5,7 @@ Knows the agent's gRPC service as far as people ask for it; workers are the brok
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -13,8 +13,16 @@ import grpc
 from quakegrid import rpc
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from quakegrid.config import LOOPBACK, Settings
+from quakegrid.template_state import TemplateKind, TemplateState
 
 CALL_TIMEOUT_S = 10.0
+TEMPLATE_KINDS = {
+    TemplateKind.LOADING: agent_pb2.TEMPLATE_KIND_LOADING,
+    TemplateKind.WARM: agent_pb2.TEMPLATE_KIND_WARM,
+    TemplateKind.COLD: agent_pb2.TEMPLATE_KIND_COLD,
+    TemplateKind.FAILED: agent_pb2.TEMPLATE_KIND_FAILED,
+}
+_KINDS = {value: kind for kind, value in TEMPLATE_KINDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,7 @@ class DriverStatus:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """One agent; `template_state` is "loading", "warm[, without the engine: reason]" or "failed: reason".
+    """One agent; `is_refreshing`: a template with newer code is loading and will take over.
 
     `core_count` of `all_core_count` cores are served. A node that is short of memory goes on with one worker.
     `service` is "serving", "stopped", "restarting" or "leaving". `master` is the broker that it joined,
@@ -49,7 +57,9 @@ class AgentStatus:
 
     node: str
     core_count: int
-    template_state: str
+    template_state: TemplateState
+    is_refreshing: bool
+    fingerprint: Mapping[str, str]
     workers: tuple[WorkerStatus, ...]
     drivers: tuple[DriverStatus, ...]
     version: str
@@ -125,13 +135,21 @@ def local_host(settings: Settings) -> str:
     return LOOPBACK if settings.agent_listen in ("", "0.0.0.0", "::") else settings.agent_listen  # noqa: S104
 
 
+def template_state(status: agent_pb2.AgentStatus) -> TemplateState:
+    """The state of a node's template; one that says nothing that we know is no more than loading."""
+    kind = _KINDS.get(status.template_kind, TemplateKind.LOADING)
+    return TemplateState(kind, status.template_reason)
+
+
 def read_status(status: agent_pb2.AgentStatus) -> AgentStatus:
     """A status as it came from an agent."""
     service = agent_pb2.ServiceState.Name(status.service_state).removeprefix("SERVICE_STATE_").lower()
     return AgentStatus(
         node=status.node,
         core_count=status.core_count,
-        template_state=status.template_state,
+        template_state=template_state(status),
+        is_refreshing=status.is_refreshing,
+        fingerprint=dict(sorted(status.fingerprint.items())),
         workers=tuple(
             WorkerStatus(
                 worker.worker_id,

@@ -27,6 +27,15 @@ RECORDS_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A session that gets no worker on a node, and how that differs from what the session asked for."""
+
+    session_id: int
+    job_ids: tuple[int, ...]
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """One machine of the fleet; `state` tells of its template, or why the node is not up."""
 
@@ -37,6 +46,7 @@ class NodeStatus:
     worker_count: int
     running_count: int
     state: str
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +253,9 @@ def _node(node: broker_pb2.NodeStatus) -> NodeStatus:
         worker_count=node.worker_count,
         running_count=node.running_count,
         state=node.state,
+        left_out=tuple(
+            LeftOut(each.session_id, tuple(each.job_ids), tuple(each.differences)) for each in node.left_out
+        ),
     )
 
 

@@ -7,6 +7,7 @@ held until its outcome is here, and told again whenever the lane says hello.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import signal
@@ -24,10 +25,12 @@ from quakegrid import errors, lane, rpc, shared_memory, worker_words
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.blobs import BlobTable, Digests
 from quakegrid.config import Settings
+from quakegrid.fingerprint import Fingerprint
 from quakegrid.local_blobs import LocalBlobs
 from quakegrid.wire.v1 import lane_pb2
 from quakegrid.worker_words import OnWords
 
+log = logging.getLogger("quakegrid.session")
 HELLO_TIMEOUT_S = 30.0
 # How long a driver looks for a broker that is gone; its lane's port must be served again by then.
 BROKER_PATIENCE_S = 60.0
@@ -62,6 +65,20 @@ class LaneTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What nodes must have to get workers of a session.
+
+    `on_left_out` is called, in a thread of the session, with a sentence on each node that has something else.
+    """
+
+    fingerprint: Fingerprint
+    on_left_out: Callable[[str], None] = log.warning
+
+
+NO_NEEDS = Needs({})
+
+
+@dataclass(frozen=True, slots=True)
 class _Pending:
     """A task without its outcome: the message that submits it, and the blobs that it names."""
 
@@ -81,7 +98,7 @@ class Session:
         max_workers: at most, 0 for no limit.
         weight: its part of the cores against the weights of other sessions, 0.01 to 100.
         cores_per_worker: what each of its workers should have; fewer where a node has not so many free.
-        engine_version: the engine that its workers must find on their nodes; empty if they need none.
+        needs: what the nodes of its workers must have.
     """
 
     def __init__(  # noqa: PLR0913 - one for each thing that a session may ask for
@@ -95,9 +112,9 @@ class Session:
         max_workers: int = 0,
         weight: float = 1.0,
         cores_per_worker: int = 1,
-        engine_version: str = "",
+        needs: Needs = NO_NEEDS,
     ) -> None:
-        self._settings = settings
+        self._settings, self._on_left_out = settings, needs.on_left_out
         self._channel = rpc.open_channel(settings.broker_address, settings.authkey)
         self._request = broker_pb2.OpenSessionRequest(
             job_ids=job_ids,
@@ -109,7 +126,7 @@ class Session:
             max_workers=max_workers,
             weight=weight,
             cores_per_worker=cores_per_worker,
-            engine_version=engine_version,
+            fingerprint=needs.fingerprint,
         )
         self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)
         self._answers: queue.SimpleQueue[broker_pb2.OpenSessionResponse | errors.QuakeGridError] = (
@@ -381,6 +398,9 @@ class Session:
                 self._on_words(words)
         elif answer.HasField("output_flushed"):
             self._output_flushed.set()
+        elif answer.HasField("node_left_out"):
+            left_out = answer.node_left_out
+            self._on_left_out(f"node {left_out.node} is left out: {', '.join(left_out.differences)}")
         elif not self._has_joined:
             self._answers.put(answer)
 

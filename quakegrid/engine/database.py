@@ -45,6 +45,7 @@ class Database:
         self._client = DbClient(settings, retry_s=RETRY_S)
         self._on_event = on_event
         self._log_stream: LogStream | None = None
+        self._log_lock = threading.Lock()
         self._leases: LeaseKeeper | None = None
         self.job_ids: list[int] = []
         self._finished_ids: set[int] = set()
@@ -81,6 +82,13 @@ class Database:
                 return job_id
             case _:
                 return self._call(action, *args)
+
+    def warn(self, job_ids: Sequence[int], message: str) -> None:
+        """Write what the broker told into the logs of jobs, to stderr if there are none; for any thread."""
+        if not job_ids:
+            print(message, file=sys.stderr, flush=True)
+        for job_id in job_ids:
+            self._log(job_id, datetime.datetime.now(datetime.UTC), "WARNING", "broker", message)
 
     @contextlib.contextmanager
     def leases_of(self, job_ids: Sequence[int]) -> Iterator[None]:

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,7 +33,8 @@ from quakegrid.engine.events import Events
 from quakegrid.engine.starmaps import Starmaps
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
-from quakegrid.session import Session
+from quakegrid.fingerprint import Fingerprint
+from quakegrid.session import Needs, Session
 
 PRELOADED_COMMANDS = (
     "engine",
@@ -82,10 +84,12 @@ class DriverProcess:
 
     Args:
         events: stream to the waiting command line.
+        fingerprint: what the nodes of its workers must have.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, fingerprint: Fingerprint) -> None:
         self.settings = seams.settings()
+        self._fingerprint = fingerprint
         self.events = events
         self.database = Database(self.settings, events.tell)
         self.starmaps = Starmaps(self._any_session, events.tell)
@@ -182,7 +186,7 @@ class DriverProcess:
             is_local=parallel.oq_distribute() != "zmq",
             weight=self.weight,
             cores_per_worker=self.cores_per_worker,
-            engine_version=engine_version.check_engine(),
+            needs=Needs(self._fingerprint, partial(self.database.warn, job_ids)),
         )
 
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
@@ -192,16 +196,17 @@ class DriverProcess:
         self.events.tell({"event": "queued", "ahead_job_ids": list(ahead)})
 
 
-def main(request: dict[str, Any], events_fd: int) -> int:
+def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -> int:
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
         request: `argv`, `cwd`, `environ` and `mode` ("oq" or "run").
         events_fd: socket for events.
+        fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
     """
     _enter(request)
     events = Events(events_fd, is_wanted=request["mode"] == "run")
-    driver = DriverProcess(events)
+    driver = DriverProcess(events, fingerprint)
     seams.become(driver)
     signal.signal(signal.SIGTERM, _raise_stopped)  # until the engine registers its own
     state = "failed"

@@ -98,7 +98,7 @@ class LocalCluster(Cluster):
 
     Args:
         cores: how many cores of this machine to use; None, or more than there are, for all.
-        preload: `openquake` makes workers start with the engine loaded.
+        preload: modules that workers find loaded, such as "numpy, scipy"; `openquake` is the engine.
         worker_memory: bytes that a worker may use, such as "4G"; "" for no limit.
     Raises:
         SettingsError: `preload` or `worker_memory` means nothing.

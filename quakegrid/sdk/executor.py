@@ -19,14 +19,14 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from quakegrid import worker_words
+from quakegrid import environment, worker_words
 from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient
 from quakegrid.sdk import chunks
 from quakegrid.sdk.futures import CallFuture
 from quakegrid.sdk.sender import OnProgress, Sender
 from quakegrid.sdk.worker_setup import WorkerSetup
-from quakegrid.session import Session
+from quakegrid.session import Needs, Session
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,6 +74,7 @@ class ClusterExecutor(Executor):
             max_workers=max_workers or 0,
             weight=weight,
             cores_per_worker=cores_per_worker,
+            needs=Needs(environment.for_functions()),
         )
         session.wait_for_turn(lambda _ahead: None, worker_words.echo)
         most = max(1, session.core_count // cores_per_worker)

@@ -17,10 +17,13 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from quakegrid import __version__, values
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from quakegrid import __version__, agents, values
 from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
+from quakegrid.template_state import TemplateState
 from services.agent.blob_folders import BlobFolders
 from services.agent.exits import describe_exit, exit_code
 from services.agent.membership import Membership
@@ -29,7 +32,7 @@ from services.agent.output_pipes import OutputPipes
 from services.agent.packets import write_memfd
 from services.agent.roster import Life, Member, Roster
 from services.agent.serving import Serving
-from services.agent.template_link import TemplateLink
+from services.agent.templates import Templates
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 2.0
@@ -37,11 +40,7 @@ STOP_GRACE_S = 2.0
 STOP_DEADLINE_S = STOP_GRACE_S + 1.0
 # Messages that may wait for who watches; a slow one is told nothing more of what workers print.
 MAX_WAITING_MESSAGES = 100
-MAX_LOAD_FAILURES = 3
-LOAD_PAUSE_S = 2.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-# How the template's state begins when workers can start; what follows says that there is no engine.
-WARM = "warm"
 FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
 
 DriverEnd = Callable[[int, str], None]
@@ -69,19 +68,26 @@ class Agent:
         self.membership = Membership(settings, self)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._output = OutputPipes(self.node, self._publish_output, lambda: any(self._readers()))
-        self._load_failures = 0
-        self._template = TemplateLink(
-            settings.state_dir, on_report=self._on_report, on_gone=self._on_template_gone
+        self._is_stopping = False
+        self._template = Templates(
+            settings, on_report=self._on_report, on_state=self.publish_status, on_lost=self._on_lost
         )
         self.limits = NodeLimits(settings, self.node, self._roster, lambda: self._template.pid)
-        self.template_state = "loading"
-        self.engine_version = ""
-        self.engine_missing = ""
 
     # --- the template
 
+    @property
+    def template_state(self) -> TemplateState:
+        """What the template that takes orders can do."""
+        return self._template.state
+
+    @property
+    def engine_missing(self) -> str:
+        """Why no driver can run here; empty if one can, or nobody knows yet."""
+        return self._template.loaded.engine_missing
+
     def start_template(self) -> None:
-        """Start the template; its state is told to the watchers as it changes."""
+        """Start the first template; its state is told to the watchers as it changes."""
         self._blobs.clear()  # what an agent or template that was killed left
         self._template.start()
 
@@ -89,21 +95,18 @@ class Agent:
         """End every child, gently first, and the template."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STOP_DEADLINE_S
-        is_warm = self.template_state.startswith(WARM)
-        self.template_state = "stopping"  # which takes no orders
+        self._is_stopping = True
         for member in list(self._roster.members.values()):
             member.is_blameless = True
             self._end(member, is_forced=False)
         while self._roster.members and loop.time() < deadline:
             await asyncio.wait([loop.create_task(self.wait_for_change())], timeout=deadline - loop.time())
-        self._template.stop(max(0.0, deadline - loop.time()) if is_warm else 0.0)
+        self._template.stop(max(0.0, deadline - loop.time()) if self.template_state.is_ready else 0.0)
         self._blobs.clear()
 
     def restart_template(self) -> None:
         """Start a template in place of the one that there is, which has no children."""
-        self._template.stop(0.0)
-        self._load_failures, self.template_state = 0, "loading"
-        self.start_template()
+        self._template.restart()
         self.publish_status()
 
     async def wait_for_change(self) -> None:
@@ -117,17 +120,6 @@ class Agent:
 
     def _on_report(self, packet: dict[str, Any]) -> None:
         match packet["report"]:
-            case "warm":
-                self.engine_version, self.engine_missing = packet["engine_version"], packet["engine_missing"]
-                self.template_state = WARM
-                if self.engine_missing:
-                    self.template_state += f", without the engine: {self.engine_missing}"
-                log.info("template_%s engine=%s", self.template_state, self.engine_version)
-                self.publish_status()
-            case "failed":
-                self.template_state = f"failed: {packet['reason']}"
-                log.error("template_failed reason=%s", packet["reason"])
-                self.publish_status()
             case "forked":
                 self._on_forked(packet["name"], packet["pid"])
             case "not_forked":
@@ -135,23 +127,12 @@ class Agent:
             case "exited":
                 self._on_exited(packet["pid"], packet["status"], packet["peak_memory_bytes"])
 
-    def _on_template_gone(self, status: int) -> None:
-        """The template is dead, and its children with it; start another unless it cannot work."""
-        loop = asyncio.get_running_loop()
-        log.error("template_exited status=%s", status)
-        is_failed = self.template_state.startswith("failed")
-        for member in list(self._roster.members.values()):
-            del self._roster.members[member.name]
-            reason = f"the template {self.template_state}" if is_failed else describe_exit(signal.SIGKILL)
-            self._report_exit(member, signal.SIGKILL, reason, 0)
-        if not is_failed:
-            self._load_failures = self._load_failures + 1 if self.template_state == "loading" else 0
-            if self._load_failures < MAX_LOAD_FAILURES:
-                self.template_state = "loading"
-                loop.call_later(LOAD_PAUSE_S * self._load_failures, self.start_template)
-            else:
-                self.template_state = f"failed: it died {self._load_failures} times while loading the engine"
-        self.publish_status()
+    def _on_lost(self, names: Sequence[str], reason: str) -> None:
+        """Children died with their template."""
+        for name in names:
+            member = self._roster.members.pop(name, None)
+            if member:
+                self._report_exit(member, signal.SIGKILL, reason, 0)
 
     # --- workers
 
@@ -161,8 +142,9 @@ class Agent:
         Raises:
             QuakeGridError: the template is not ready.
         """
-        if not self.template_state.startswith(WARM):
-            raise QuakeGridError(f"the template of {self.node} is not ready: {self.template_state}")
+        if self._is_stopping or not self.template_state.is_ready:
+            state = "stopping" if self._is_stopping else self.template_state
+            raise QuakeGridError(f"the template of {self.node} is not ready: {state}")
         started: list[Member] = []
         self._roster.most_count = self.serving.core_count
         for ref in request.workers:
@@ -299,13 +281,21 @@ class Agent:
             agent_pb2.DriverStatus(pid=member.pid, command=self._commands[member.name])
             for member in self._roster.drivers
         ]
+        state, loaded = self._template.state, self._template.loaded
+        sent_time = Timestamp()
+        sent_time.GetCurrentTime()
         status = agent_pb2.AgentStatus(
             node=self.node,
-            template_state=self.template_state,
+            template_state=str(state),
+            template_kind=agents.TEMPLATE_KINDS[state.kind],
+            template_reason=state.reason,
+            fingerprint=loaded.fingerprint,
+            sent_time=sent_time,
+            is_refreshing=self._template.is_refreshing,
             workers=workers,
             drivers=drivers,
             version=__version__,
-            engine_version=self.engine_version,
+            engine_version=loaded.engine_version,
             core_count=self.serving.core_count,
             all_core_count=self.serving.all_core_count,
             service_state=self.serving.state,
@@ -330,8 +320,7 @@ class Agent:
             self._timers[member.name] = loop.call_later(STOP_GRACE_S, self._signal, member, signal.SIGKILL)
 
     def _signal(self, member: Member, number: int) -> None:
-        if self._template.is_open:
-            self._template.order({"order": "signal", "pid": member.pid, "signal": int(number)})
+        self._template.order({"order": "signal", "pid": member.pid, "signal": int(number)})
 
     def _on_forked(self, name: str, pid: int) -> None:
         member = self._roster.on_forked(name, pid)

@@ -12,6 +12,7 @@ import click
 from quakegrid import __version__
 from quakegrid.cli import live, options, render
 from quakegrid.errors import QuakeGridError
+from quakegrid.template_state import TemplateKind
 from services.agent import doctor_command, node_commands
 
 if TYPE_CHECKING:
@@ -102,6 +103,26 @@ def cores(count: str, output: str) -> None:
     with closing(AgentClient(options.settings())) as agent:
         given, every = agent.set_cores(-1 if count == "all" else int(count))
     render.print_record(output, {"cores": given, "of": every})
+
+
+@cli.command()
+@options.state_dir_option
+def warm() -> None:
+    """Wait until this node's template has loaded what [agent] preload names.
+
+    Also when a template with newer code is loading. Ends with exit code 1, and says why, if something could
+    not be loaded.
+    """
+    from quakegrid.agents import AgentClient, local_host  # noqa: PLC0415 - as above
+
+    settings = node_commands.node_settings()
+    with closing(AgentClient(settings, local_host(settings))) as agent:
+        statuses = (status for status in agent.watch_status() if not status.is_refreshing)
+        states = (status.template_state for status in statuses)
+        state = next(each for each in states if each.kind is not TemplateKind.LOADING)
+    is_warm = state.kind is TemplateKind.WARM
+    click.echo(f"template {state}", err=not is_warm)
+    click.get_current_context().exit(int(not is_warm))
 
 
 cli.add_command(doctor_command.doctor)

@@ -14,6 +14,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import options, render
+from quakegrid.template_state import TemplateKind
 
 if TYPE_CHECKING:
     from quakegrid.agents import AgentClient, AgentStatus
@@ -124,11 +125,11 @@ def restart(force: bool, output: str) -> None:
         found = _wait_until_ended(agent)
         if driver_count:
             _say(f"the template restarts when its drivers ({driver_count}) have ended")
-        while found.service == "restarting" or found.template_state == "loading":
+        while found.service == "restarting" or found.template_state.kind is TemplateKind.LOADING:
             time.sleep(POLL_S)
             found = agent.status()
         _print(output, found)
-        if found.template_state.startswith("failed"):
+        if found.template_state.kind is TemplateKind.FAILED:
             raise errors.StateError(f"the template of {found.node} {found.template_state}")
 
 
@@ -242,7 +243,7 @@ def _print(output: str, found: AgentStatus) -> None:
         "cores": found.core_count,
         "workers": len(found.workers),
         "master": found.master,
-        "template": found.template_state,
+        "template": str(found.template_state),
     }
     render.print_record(output, record)
 

@@ -14,7 +14,9 @@ MAX_LINES = 16
 
 def summary(status: AgentStatus) -> dict[str, Any]:
     """The node in a few lines."""
-    template = status.template_state
+    template = str(status.template_state)
+    if status.is_refreshing:
+        template += "; newer code is loading"
     if status.engine_version:
         template = f"{template} (openquake.engine {status.engine_version})"
     cores = str(status.core_count)

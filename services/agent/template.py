@@ -1,4 +1,4 @@
-"""The template: imports the engine once, if it shall, then forks workers and drivers on request.
+"""The template: imports the engine and other modules once, then forks workers and drivers on request.
 
 Single-threaded by construction, and it never opens an HDF5 file, a socket to the cluster or a log
 file: whatever it did would be inherited by all its children. It reaps its children and reports each
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
+import importlib
 import json
 import os
 import select
@@ -23,9 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from quakegrid import engine_version
-from quakegrid.config import Settings, load_settings
+from quakegrid import engine_version, environment
+from quakegrid.config import ENGINE, Settings, load_settings
 from quakegrid.errors import EngineMissingError
+from quakegrid.template_state import TemplateKind, TemplateState
 from services.agent import orphans
 from services.agent.oom_scores import DRIVER_SCORE, set_oom_score
 from services.agent.packets import read_memfd, receive_packet, send_packet
@@ -99,6 +102,8 @@ class Template:
                 self._fork(packet["name"], lambda: self._live_as_worker(packet, fds))
             case "fork_driver":
                 self._fork(packet["name"], lambda: self._live_as_driver(fds))
+            case "ping":
+                send_packet(self._control, {"report": "pong"})
             case "signal":
                 # Ours and not reaped, so the pid cannot have become somebody else's.
                 if packet["pid"] in self._children:
@@ -241,30 +246,84 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Preloaded:
-    """What the children will find: the engine and the driver's main, or why there is no engine."""
+    """What the children will find: the driver's main, and why there is no engine for it or no warmth."""
 
     run_driver: Callable[[dict[str, Any], int], int]
+    state: TemplateState
+    fingerprint: dict[str, str]
     engine_version: str = ""
     engine_missing: str = ""
 
 
-def preload(settings: Settings) -> Preloaded:
-    """Import what workers and drivers will need; without an engine, workers still can work."""
+def preload(settings: Settings, bare_reason: str = "") -> Preloaded:
+    """Import what workers and drivers will need; without it workers still can start, cold.
+
+    Args:
+        settings: of the cluster.
+        bare_reason: why nothing shall be preloaded; empty if it shall.
+    """
     for variable in THREAD_VARIABLES:
         os.environ[variable] = "1"
     import services.agent.worker  # noqa: F401, PLC0415 - the environment must be set first
 
+    fingerprint = environment.of_node()  # before the imports: a change meanwhile will be noticed
+    if bare_reason:
+        _let_children_find(settings)
+        state = TemplateState(TemplateKind.COLD, bare_reason)
+        return Preloaded(_refusing(bare_reason), state, fingerprint, engine_missing=bare_reason)
+    failures = [failure for name in settings.preload if name != ENGINE for failure in _import(name)]
     missing = _why_no_engine(settings)
     if missing:
-        return Preloaded(_refusing(missing), engine_missing=missing)
-    from quakegrid.engine import driver  # noqa: PLC0415 - it imports the engine
+        kind = TemplateKind.COLD if failures else TemplateKind.WARM
+        if ENGINE not in settings.preload:
+            fingerprint[engine_version.DISTRIBUTION] = "kept away"
+        state = TemplateState(kind, "; ".join([*failures, f"without the engine: {missing}"]))
+        return Preloaded(_refusing(missing), state, fingerprint, engine_missing=missing)
+    return _preload_engine(settings, fingerprint, failures)
 
-    return Preloaded(driver.main, engine_version=driver.preload(settings))
+
+def _preload_engine(settings: Settings, fingerprint: dict[str, str], failures: list[str]) -> Preloaded:
+    try:
+        from quakegrid.engine import driver  # noqa: PLC0415 - it imports the engine
+
+        version = driver.preload(settings)
+        from quakegrid.engine import import_settings  # noqa: PLC0415 - what it reads is imported by now
+
+        fingerprint |= import_settings.read()
+    except BaseException as exc:  # noqa: BLE001 - workers import it again, and their tasks say what is wrong
+        traceback.print_exc()
+        _let_children_find(settings)
+        missing = f"openquake.engine cannot be loaded: {_one_line(exc)}"
+        state = TemplateState(TemplateKind.COLD, "; ".join([*failures, missing]))
+        return Preloaded(_refusing(missing), state, fingerprint, engine_missing=missing)
+    kind = TemplateKind.COLD if failures else TemplateKind.WARM
+    run_driver = functools.partial(driver.main, fingerprint=environment.for_calculations(fingerprint))
+    return Preloaded(run_driver, TemplateState(kind, "; ".join(failures)), fingerprint, version)
+
+
+def _let_children_find(settings: Settings) -> None:
+    """Workers that have to load the engine by themselves will look for the cluster's settings."""
+    os.environ["QUAKEGRID_STATE_DIR"] = str(settings.state_dir)
+
+
+def _import(name: str) -> list[str]:
+    """Import a module; returns what went wrong."""
+    try:
+        importlib.import_module(name)
+    except BaseException as exc:  # noqa: BLE001 - it is the user's, and may do anything
+        traceback.print_exc()
+        return [f"{name} cannot be loaded: {_one_line(exc)}"]
+    return []
+
+
+def _one_line(exc: BaseException) -> str:
+    return f"{type(exc).__name__}: {' '.join(str(exc).split())}"[:500]
 
 
 def _why_no_engine(settings: Settings) -> str:
-    if settings.preload == "none":
-        return "[agent] preload = none in openquake.cfg keeps openquake.engine away from this node"
+    if ENGINE not in settings.preload:
+        named = ", ".join(settings.preload) or "none"
+        return f"[agent] preload = {named} in openquake.cfg keeps openquake.engine away from this node"
     try:
         engine_version.check_engine()
     except EngineMissingError as exc:
@@ -294,24 +353,28 @@ def main() -> int:
     signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)
     start_s = time.monotonic()
     try:
-        loaded = preload(settings)
-    except BaseException as exc:  # noqa: BLE001 - whatever an import raises is the state that `status` shows
+        loaded = preload(settings, sys.argv[3])
+        _check_single_threaded()
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it is the state that `status` shows
         traceback.print_exc()
-        send_packet(control, {"report": "failed", "reason": f"{type(exc).__name__}: {exc}"[:1000]})
+        send_packet(control, {"report": "failed", "reason": _one_line(exc)})
         return 1
     gc.collect()
     gc.freeze()  # collections in the children leave the shared pages alone
-    duration_s = time.monotonic() - start_s
-    warm = {
-        "report": "warm",
+    ready = {
+        "report": "ready",
+        "kind": loaded.state.kind.value,
+        "reason": loaded.state.reason,
         "engine_version": loaded.engine_version,
         "engine_missing": loaded.engine_missing,
-        "duration_s": duration_s,
+        "fingerprint": loaded.fingerprint,
+        "duration_s": time.monotonic() - start_s,
     }
-    send_packet(control, warm)
+    send_packet(control, ready)
     sys.stdout.flush()  # what was printed while loading is not the children's
     orphans.adopt_orphans()
     die_with_parent(0)  # the agent's end is seen in time, and there are children to end first
+    send_packet(control, ready)
     Template(settings, control, wakeup, loaded.run_driver).run()
     return 0
 

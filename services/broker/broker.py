@@ -13,9 +13,10 @@ import time
 from collections.abc import Coroutine
 from typing import Any, assert_never
 
-from quakegrid import errors
+from quakegrid import agents, errors
 from quakegrid.api.v1 import agent_pb2, broker_pb2
 from quakegrid.config import Settings
+from quakegrid.fingerprint import CLOCK
 from quakegrid.jobs import JobState
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import fleet_events as core
@@ -122,7 +123,7 @@ class Broker:
                 request.max_workers,
                 session.weight,
                 tuple(workers) if is_resumed else None,
-                request.engine_version,
+                dict(request.fingerprint),
                 request.cores_per_worker or 1,
             )
         )
@@ -209,18 +210,18 @@ class Broker:
         reported = tuple((worker.worker_id, worker.session_id) for worker in status.workers)
         self._reported[host] = reported
         present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
-        state = describe_state(status)
         self._handle(
             core.NodeReported(
                 host,
                 status.node,
                 status.core_count,
-                state,
+                describe_state(status),
                 present,
                 reported,
-                status.engine_version,
+                {**status.fingerprint, CLOCK: self._nodes[host].clock},
                 cores_per_worker=status.cores_per_worker or 1,
                 is_short_of_memory=status.is_short_of_memory,
+                is_ready=agents.template_state(status).is_ready,
             )
         )
         if self._fleet.core_count:
@@ -281,7 +282,7 @@ class Broker:
         for action in self._fleet.handle(event):
             self._perform(action)
 
-    def _perform(self, action: core.Action) -> None:
+    def _perform(self, action: core.Action) -> None:  # noqa: C901 - a case each
         match action:
             case core.Admit(session_id):
                 self._sessions[session_id].is_admitted = True
@@ -309,6 +310,11 @@ class Broker:
                     is_blameless=is_blameless,
                 )
                 self._lanes.send(session_id, lane_pb2.ControlMessage(worker_lost=lost))
+            case core.LeaveOut(host, session_id, differences):
+                title = self._fleet.nodes[host].title
+                log.warning("node_left_out session=%d node=%s how=%s", session_id, title, differences)
+                left_out = broker_pb2.NodeLeftOut(node=title, differences=differences)
+                self._tell(session_id, broker_pb2.OpenSessionResponse(node_left_out=left_out))
             case core.FailSession(session_id, reason):
                 self._fail(session_id, reason)
             case core.ForgetNode(host):

@@ -8,21 +8,19 @@ A worker is taken from a session only when another has tasks for its core: then 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from quakegrid.config import HostCores
 from quakegrid.errors import IllegalMoveError
-from services.broker import shares
 from services.broker.fleet_events import (
     Action,
     Admit,
-    DrainWorker,
     Event,
     FailSession,
     ForgetNode,
+    LeaveOut,
     LoseWorker,
     NodeJoined,
     NodeLeaving,
@@ -33,7 +31,6 @@ from services.broker.fleet_events import (
     SecondPassed,
     SessionEnded,
     SessionRequested,
-    StartWorkers,
     StopWorkers,
     TasksCounted,
     WorkerExited,
@@ -41,8 +38,7 @@ from services.broker.fleet_events import (
     WorkersStarted,
 )
 from services.broker.fleet_members import Node, Session, Worker, count_cores
-from services.broker.openings import Demand, find_openings
-from services.broker.surplus import surplus_workers
+from services.broker.placement import Placement
 
 # How long a session keeps its cores when there are fewer cores than sessions that have tasks.
 TURN_S = 30
@@ -64,11 +60,12 @@ class Fleet:
     nodes: dict[str, Node] = field(init=False)
     sessions: dict[int, Session] = field(init=False, default_factory=dict)
     workers: dict[str, Worker] = field(init=False, default_factory=dict)
-    _worker_number: int = field(init=False, default=0)
+    _placement: Placement = field(init=False)
     _turn_s: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.nodes = {item.host: Node(item.host, item.cores) for item in self.hosts}
+        self._placement = Placement(self.nodes, self.sessions, self.workers, self.run_name)
 
     @property
     def core_count(self) -> int:
@@ -108,14 +105,14 @@ class Fleet:
                 assert_never(unreachable)
         self._forget(actions)
         self._admit(actions)
-        self._place(actions)
+        self._placement.place(actions)
         return actions
 
     def check(self) -> None:
         """Raise `IllegalMoveError` unless every invariant holds."""
         for node in self.nodes.values():
             here = self.workers_of(host=node.host)
-            count = count_cores(worker for worker in here if not self._is_leaving(worker))
+            count = count_cores(worker for worker in here if not self._placement.is_leaving(worker))
             if node.tells_cores and count > node.core_count:
                 raise IllegalMoveError(f"{node.host} gives {node.core_count} cores, {count} stay in use")
         admitted = self._executing_count() - sum(each.is_resumed for each in self.sessions.values())
@@ -175,7 +172,7 @@ class Fleet:
     def _end_turn(self) -> None:
         """Who had a core goes behind those who waited; who wanted none saves up nothing."""
         core_count = self.core_count
-        wanting = [session for session in self._placed() if session.claim(core_count).limit]
+        wanting = [session for session in self._placement.sessions() if session.claim(core_count).limit]
         having = {worker.session_id for worker in self.workers.values()}
         is_crowded = len(wanting) > core_count
         for session in wanting:
@@ -188,11 +185,14 @@ class Fleet:
     def _on_node_reported(self, event: NodeReported, actions: list[Action]) -> None:
         node = self.nodes[event.host]
         node.name, node.state, node.is_refusing = event.node, event.state, False
-        node.engine_version, node.cores_per_worker = event.engine_version, event.cores_per_worker
+        node.fingerprint, node.cores_per_worker = event.fingerprint, event.cores_per_worker
+        node.is_ready = event.is_ready
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
         most = 1 if event.is_short_of_memory else limit
-        can_start = node.is_warm and not node.is_leaving
+        can_start = node.is_ready and not node.is_leaving
         node.core_count = min(most, limit // event.cores_per_worker) if can_start else 0
+        for session in self.sessions.values() if node.core_count else ():
+            self._compare(session, node, actions)
         for worker_id, session_id in event.workers:
             self._adopt(worker_id, session_id, event.host)
         for worker in self.workers_of(host=event.host) if event.present is not None else ():
@@ -207,7 +207,7 @@ class Fleet:
 
     def _on_node_lost(self, event: NodeLost, actions: list[Action]) -> None:
         node = self.nodes[event.host]
-        node.core_count, node.state = 0, event.reason
+        node.core_count, node.state, node.is_ready = 0, event.reason, False
         for worker in self.workers_of(host=event.host):
             self._lose(worker, f"node {node.name or node.host}: {event.reason}", actions)
 
@@ -237,7 +237,7 @@ class Fleet:
         if event.session_id in self.sessions:
             raise IllegalMoveError(f"session {event.session_id} was requested twice")
         ahead = tuple(job_id for other in self.sessions.values() for job_id in other.job_ids)
-        served = min((other.served for other in self._placed()), default=0.0)
+        served = min((other.served for other in self._placement.sessions()), default=0.0)
         self.sessions[event.session_id] = Session(
             event.session_id,
             event.job_ids,
@@ -247,13 +247,21 @@ class Fleet:
             served=served,
             is_admitted=event.resumed is not None,
             is_resumed=event.resumed is not None,
-            engine_version=event.engine_version,
             width=event.width,
+            fingerprint=event.fingerprint,
         )
+        for node in self.nodes.values():
+            if node.core_count:
+                self._compare(self.sessions[event.session_id], node, actions)
         for worker_id, host in event.resumed or ():
             self._adopt(worker_id, event.session_id, host)
         if event.resumed is None and self._is_full() and event.job_ids:
             actions.append(Queue(event.session_id, ahead))
+
+    def _compare(self, session: Session, node: Node, actions: list[Action]) -> None:
+        found = () if session.is_local else session.compare(node)
+        if found:
+            actions.append(LeaveOut(node.host, session.session_id, found))
 
     def _on_session_ended(self, event: SessionEnded, actions: list[Action]) -> None:
         if self.sessions.pop(event.session_id, None) is None:
@@ -302,119 +310,3 @@ class Fleet:
 
     def _draining_count(self, session: Session) -> int:
         return sum(worker.is_draining for worker in self.workers_of(session_id=session.session_id))
-
-    # --- placement
-
-    def _placed(self) -> list[Session]:
-        """The sessions that may have workers."""
-        return [each for each in self.sessions.values() if each.is_admitted and not each.is_local]
-
-    def _place(self, actions: list[Action]) -> None:
-        """Start workers where shares and free cores allow; drain as many as are missing for that."""
-        core_count = self.core_count
-        staying: dict[int, list[Worker]] = {session.session_id: [] for session in self._placed()}
-        if not staying:
-            return
-        for worker in self.workers.values():
-            if worker.session_id in staying and not worker.is_draining:
-                staying[worker.session_id].append(worker)
-        # Of equals who has most comes first, so that no worker moves for nothing.
-        sessions = sorted(
-            self._placed(), key=lambda session: (session.was_served, -len(staying[session.session_id]))
-        )
-        self._check_engines(sessions, actions)
-        for session in sessions:
-            workers = staying[session.session_id]
-            is_complete = 0 < session.max_workers <= len(workers)
-            session.core_cap = count_cores(workers) if is_complete else None
-        targets = shares.divide(core_count, [session.claim(core_count) for session in sessions])
-        self._drain_surplus(sessions, targets, staying, actions)
-        lacks: list[tuple[Session, Demand]] = []
-        spares: list[list[Worker]] = []
-        for session, target in zip(sessions, targets, strict=True):
-            workers = staying[session.session_id]
-            missing = max(0, min(target, session.wanted_count(core_count)) - count_cores(workers))
-            most = max(0, session.max_workers - len(workers)) if session.max_workers else missing
-            lacks.append((session, Demand(missing, most, session.width, bool(workers))))
-            spares.append(_spare_workers(workers, target, session.busy_worker_ids))
-        kept = Counter[str]()
-        for worker in (each for workers in staying.values() for each in workers):
-            kept[worker.host] += worker.core_count
-        room = sum(max(0, node.core_count - kept[node.host]) for node in self.nodes.values())
-        _drain(sum(demand.core_count for _, demand in lacks) - room, spares, actions)
-        self._start(lacks, actions)
-
-    def _drain_surplus(
-        self,
-        sessions: Sequence[Session],
-        targets: Sequence[int],
-        staying: dict[int, list[Worker]],
-        actions: list[Action],
-    ) -> None:
-        """Drain what nodes have above the cores that they give, and take it out of `staying`."""
-        by_id = {session.session_id: target for session, target in zip(sessions, targets, strict=True)}
-        busy = {worker_id for session in sessions for worker_id in session.busy_worker_ids}
-        for worker in surplus_workers(self.nodes.values(), staying, by_id, busy):
-            staying[worker.session_id].remove(worker)
-            worker.is_draining = True
-            actions.append(DrainWorker(worker.session_id, worker.worker_id))
-
-    def _check_engines(self, sessions: Sequence[Session], actions: list[Action]) -> None:
-        """Fail sessions that no node can work for, when all nodes are up."""
-        if not all(node.core_count for node in self.nodes.values()):
-            return
-        engines = ", ".join(
-            f"{each.name} has {each.engine_version or 'none'}" for each in self.nodes.values()
-        )
-        for session in sessions:
-            if not session.is_refused and not any(map(session.fits, self.nodes.values())):
-                session.is_refused = True
-                reason = f"no node has openquake.engine {session.engine_version}: {engines}"
-                actions.append(FailSession(session.session_id, reason))
-
-    def _start(self, lacks: Sequence[tuple[Session, Demand]], actions: list[Action]) -> None:
-        room = Counter({node.host: node.core_count for node in self.nodes.values()})
-        leaving = Counter[str]()
-        for worker in self.workers.values():
-            room[worker.host] -= worker.core_count
-            leaving[worker.host] += worker.core_count * self._is_leaving(worker)
-        nodes = [node for node in self.nodes.values() if not node.is_refusing]
-        for session, demand in lacks:
-            fitting = [node for node in nodes if session.fits(node)] if demand.core_count else []
-            for found in find_openings(demand, fitting, room, leaving):
-                names = tuple(
-                    self._new_worker(session.session_id, found.host, found.width) for _ in range(found.count)
-                )
-                actions.append(StartWorkers(found.host, session.session_id, names, found.width))
-
-    def _is_leaving(self, worker: Worker) -> bool:
-        return worker.is_draining or worker.session_id not in self.sessions
-
-    def _new_worker(self, session_id: int, host: str, core_count: int) -> str:
-        self._worker_number += 1
-        worker_id = f"{self.run_name}-{self._worker_number}"
-        self.workers[worker_id] = Worker(worker_id, session_id, host, core_count=core_count)
-        return worker_id
-
-
-def _spare_workers(workers: list[Worker], target: int, busy: frozenset[str]) -> list[Worker]:
-    """What a session has above its target: the idle ones last, as the first to go."""
-    spare = []
-    for worker in sorted(workers, key=lambda worker: worker.worker_id not in busy):
-        target -= worker.core_count
-        if target < 0:
-            target += worker.core_count
-            spare.append(worker)
-    return spare
-
-
-def _drain(count: int, spares: list[list[Worker]], actions: list[Action]) -> None:
-    """Drain workers of so many cores, each from who has the most to spare."""
-    while count > 0:
-        most = max(spares, key=len)
-        if not most:
-            return
-        worker = most.pop()
-        count -= worker.core_count
-        worker.is_draining = True
-        actions.append(DrainWorker(worker.session_id, worker.worker_id))

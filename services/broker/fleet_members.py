@@ -6,8 +6,9 @@ Pure values that change with the core's events; nobody else changes them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from quakegrid.fingerprint import Fingerprint, differences
 from services.broker import shares
 
 
@@ -25,18 +26,19 @@ class Node:
     state: str = "not reached yet"
     is_refusing: bool = False
     is_leaving: bool = False
-    engine_version: str = ""
+    is_ready: bool = False
     cores_per_worker: int = 1
-
-    @property
-    def is_warm(self) -> bool:
-        """Whether it is up and can start workers, if it gives cores."""
-        return self.state.startswith("warm")
+    fingerprint: Fingerprint = field(default_factory=dict)
 
     @property
     def tells_cores(self) -> bool:
         """Whether `core_count` is what somebody wants it to be, also if that is 0; else it is not known."""
-        return self.is_warm or self.is_leaving or self.state in ("stopped", "restarting")
+        return self.is_ready or self.is_leaving
+
+    @property
+    def title(self) -> str:
+        """Its own name, and in brackets that of the configuration if it is another."""
+        return self.host if self.name in ("", self.host) else f"{self.name} ({self.host})"
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class Session:
     largest counts of the second before and of this one: a session that has none for a moment keeps its
     cores. `served` grows with each turn on a core, less for a heavy session; `was_served` tells of the last.
     `width` is how many cores a worker of it should have; `core_cap` what it has, when it may have no more.
+    `left_out` tells how nodes differ from `fingerprint`.
     """
 
     session_id: int
@@ -62,14 +65,23 @@ class Session:
     served: float = 0.0
     was_served: bool = False
     is_resumed: bool = False
-    engine_version: str = ""
     is_refused: bool = False
     width: int = 1
     core_cap: int | None = None
+    fingerprint: Fingerprint = field(default_factory=dict)
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def fits(self, node: Node) -> bool:
-        """Whether its workers find on the node the engine that they need."""
-        return self.engine_version in ("", node.engine_version)
+        """Whether its workers find on the node what they need."""
+        return node.host not in self.left_out
+
+    def compare(self, node: Node) -> tuple[str, ...]:
+        """Take in what a node that is up has; how it differs, if that is news."""
+        found = tuple(differences(self.fingerprint, node.fingerprint))
+        known = self.left_out.pop(node.host, ())
+        if found:
+            self.left_out[node.host] = found
+        return found if found != known else ()
 
     def wanted_count(self, core_count: int) -> int:
         """Cores that it has tasks for now."""

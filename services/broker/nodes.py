@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ import grpc
 from quakegrid import rpc
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc, node_control_pb2_grpc
 from quakegrid.config import Settings
+from quakegrid.fingerprint import CLOCK_FITS, describe_clock
 
 T = TypeVar("T")
 
@@ -77,6 +79,7 @@ class NodeLink:
         self._flushes: dict[int, asyncio.Event] = {}  # that the agent has not answered in its stream
         self._channel: grpc.aio.Channel | None = None  # None while the agent does not answer
         self._is_first = True
+        self.clock = CLOCK_FITS  # its clock against ours, in words
         self._lost_timer: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
 
@@ -108,9 +111,13 @@ class NodeLink:
         # A channel of its own for each try: its certificate is fresh.
         channel = rpc.open_aio_channel(self.address, self._settings.authkey)
         self._is_first = True
+        asked_s = time.time()
         try:
             self._channel = channel
             async for message in self._stub().Watch(agent_pb2.WatchRequest(is_fleet=True)):
+                if self._is_first and message.HasField("status"):
+                    node_s = message.status.sent_time.ToNanoseconds() / 1e9
+                    self.clock = describe_clock(node_s=node_s, asked_s=asked_s, answered_s=time.time())
                 self._take(message)
         except grpc.aio.AioRpcError as exc:
             detail = (exc.details() or "").partition("\n")[0]

@@ -77,13 +77,24 @@ class StatusWriter:
             broker_pb2.NodeStatus(
                 host=node.host,
                 node=node.name,
-                is_up=node.is_warm,
+                is_up=node.is_ready,
                 core_count=node.core_count,
                 worker_count=worker_counts[node.host],
                 running_count=busy_counts[node.host],
                 state=node.state,
+                left_out=self._left_out(node.host),
             )
             for node in self._fleet.nodes.values()
+        ]
+
+    def _left_out(self, host: str) -> list[broker_pb2.LeftOut]:
+        """The sessions that get no worker on a node."""
+        return [
+            broker_pb2.LeftOut(
+                session_id=session.session_id, job_ids=session.job_ids, differences=session.left_out[host]
+            )
+            for session in self._fleet.sessions.values()
+            if host in session.left_out
         ]
 
     def _session(self, session: Session, worker_count: int, now_s: float) -> broker_pb2.SessionStatus:

@@ -20,6 +20,7 @@ from quakegrid import Cluster, LocalCluster, agents, config, driver_client, erro
 from quakegrid.fleet import BrokerClient
 from quakegrid.sdk import cluster as cluster_module
 from quakegrid.sdk import executor as executor_module
+from quakegrid.template_state import TemplateKind
 from tests.integration import sdk_calls
 
 ROOT = Path(__file__).parents[2]
@@ -189,7 +190,8 @@ def test_node_without_the_engine_refuses_drivers_in_words() -> None:
         with pytest.raises(errors.EngineMissingError, match="preload = none"):
             driver_client.run_driver(cluster.settings, ["info"], mode="oq")
 
-    assert state.startswith("warm, without the engine: ")
+    assert state.kind is TemplateKind.WARM
+    assert state.reason.startswith("without the engine: ")
     assert local_services.running(cluster.settings) == {}
 
 

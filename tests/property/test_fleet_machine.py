@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -257,5 +259,58 @@ class FleetMachine(RuleBasedStateMachine):
         assert executing == min(SERIALIZE_JOBS, len(jobs))
 
 
+class MixedFleetMachine(FleetMachine):
+    """Nodes are upgraded one by one, and sessions ask for one version, the other, or none."""
+
+    def __init__(self) -> None:
+        self.versions = {"n0": "1", "n1": "2", "n2": "1"}
+        self.asked: dict[int, str] = {}
+        super().__init__()
+
+    def obey(self, action: fleet.Action) -> None:
+        """Workers start only where what was asked for is."""
+        if isinstance(action, fleet.StartWorkers):
+            assert self.asked[action.session_id] in ("", self.versions[action.host])
+        super().obey(action)
+
+    @rule(host=st.sampled_from(sorted(CORES)), version=st.sampled_from("12"))
+    def upgrade(self, host: str, version: str) -> None:
+        """A node's template was refreshed; its workers go on."""
+        self.versions[host] = version
+        self.report(host)
+
+    @rule(version=st.sampled_from(["1", "2"]), max_workers=st.sampled_from([0, 0, 2]))
+    def ask(self, version: str, max_workers: int) -> None:
+        """A driver comes that needs a version."""
+        self.last_id += 1
+        self.session_ids.append(self.last_id)
+        self.asked[self.last_id] = version
+        wish = fleet.SessionRequested(self.last_id, (), max_workers=max_workers, fingerprint={"x": version})
+        self.play(wish)
+
+    def play(self, event: fleet.Event) -> list[fleet.Action]:
+        """Sessions of the other machine ask for nothing, and agents always say what they have."""
+        match event:
+            case fleet.SessionRequested(session_id):
+                self.asked.setdefault(session_id, "")
+            case fleet.NodeReported(host):
+                event = dataclasses.replace(event, fingerprint={"x": self.versions[host]})
+        return super().play(event)
+
+    def check_shares(self) -> None:
+        """At rest no core is idle while somebody wants it who can use it."""
+        free = {
+            node.host: node.core_count - count_cores(self.fleet.workers_of(host=node.host))
+            for node in self.fleet.nodes.values()
+        }
+        for session in self.placed():
+            fitting = [node for node in self.fleet.nodes.values() if session.fits(node)]
+            wanted = session.wanted_count(sum(node.core_count for node in fitting))
+            have = count_cores(self.fleet.workers_of(session_id=session.session_id))
+            assert have >= wanted or not any(free[node.host] for node in fitting)
+
+
 TestFleetMachine = FleetMachine.TestCase
 TestFleetMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None, derandomize=True)
+TestMixedFleetMachine = MixedFleetMachine.TestCase
+TestMixedFleetMachine.settings = TestFleetMachine.settings

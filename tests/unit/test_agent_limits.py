@@ -200,6 +200,8 @@ def status(count: int, **changes: object) -> AgentStatus:
         "service": "serving",
         "master": "",
         "is_watched": True,
+        "is_refreshing": False,
+        "fingerprint": {},
     }
     return AgentStatus(**(fields | changes))  # type: ignore[arg-type]
 

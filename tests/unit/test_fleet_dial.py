@@ -71,7 +71,7 @@ def test_no_core_drains_the_only_node() -> None:
     up = dial(core, "n0", 2)
 
     assert len(drains(down)) == 2
-    assert core.nodes["n0"].is_warm
+    assert core.nodes["n0"].is_ready
     assert starts(up) == {"n0": 2}
 
 

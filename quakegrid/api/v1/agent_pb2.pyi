@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -38,6 +39,34 @@ SERVICE_STATE_SERVING: ServiceState.ValueType  # 1
 SERVICE_STATE_STOPPED: ServiceState.ValueType  # 2
 SERVICE_STATE_RESTARTING: ServiceState.ValueType  # 3
 Global___ServiceState: _TypeAlias = ServiceState  # noqa: Y015
+
+class _TemplateKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TemplateKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TemplateKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TEMPLATE_KIND_UNSPECIFIED: _TemplateKind.ValueType  # 0
+    TEMPLATE_KIND_LOADING: _TemplateKind.ValueType  # 1
+    TEMPLATE_KIND_WARM: _TemplateKind.ValueType  # 2
+    """All is loaded that `[agent] preload` asks for and this node has."""
+    TEMPLATE_KIND_COLD: _TemplateKind.ValueType  # 3
+    """Something could not be loaded: workers start and import it themselves."""
+    TEMPLATE_KIND_FAILED: _TemplateKind.ValueType  # 4
+    """No worker can start."""
+
+class TemplateKind(_TemplateKind, metaclass=_TemplateKindEnumTypeWrapper):
+    """Whether the template that takes orders can fork workers."""
+
+TEMPLATE_KIND_UNSPECIFIED: TemplateKind.ValueType  # 0
+TEMPLATE_KIND_LOADING: TemplateKind.ValueType  # 1
+TEMPLATE_KIND_WARM: TemplateKind.ValueType  # 2
+"""All is loaded that `[agent] preload` asks for and this node has."""
+TEMPLATE_KIND_COLD: TemplateKind.ValueType  # 3
+"""Something could not be loaded: workers start and import it themselves."""
+TEMPLATE_KIND_FAILED: TemplateKind.ValueType  # 4
+"""No worker can start."""
+Global___TemplateKind: _TypeAlias = TemplateKind  # noqa: Y015
 
 @_typing.final
 class WorkerRef(_message.Message):
@@ -264,6 +293,26 @@ Global___GetAgentStatusResponse: _TypeAlias = GetAgentStatusResponse  # noqa: Y0
 class AgentStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class FingerprintEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NODE_FIELD_NUMBER: _builtins.int
     CORE_COUNT_FIELD_NUMBER: _builtins.int
     TEMPLATE_STATE_FIELD_NUMBER: _builtins.int
@@ -282,11 +331,16 @@ class AgentStatus(_message.Message):
     IS_WATCHED_FIELD_NUMBER: _builtins.int
     IS_LEAVING_FIELD_NUMBER: _builtins.int
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    TEMPLATE_KIND_FIELD_NUMBER: _builtins.int
+    TEMPLATE_REASON_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    SENT_TIME_FIELD_NUMBER: _builtins.int
+    IS_REFRESHING_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     core_count: _builtins.int
     """Cores that the node gives: what `SetCores` left of `all_core_count`."""
     template_state: _builtins.str
-    """"loading", "warm", "warm, without the engine: reason", or "failed: reason"."""
+    """For people: "loading", "warm", "warm, without the engine: reason", "cold: reason", or "failed: reason"."""
     version: _builtins.str
     engine_version: _builtins.str
     """Version of openquake.engine; empty when not installed."""
@@ -312,10 +366,25 @@ class AgentStatus(_message.Message):
     """Whether it is about to leave the fleet."""
     instance_id: _builtins.str
     """Of this process of the agent: tells two agents apart, and one from itself under another address."""
+    template_kind: Global___TemplateKind.ValueType
+    template_reason: _builtins.str
+    """Why it is not simply warm; empty if it is."""
+    is_refreshing: _builtins.bool
+    """The code on disk changed: a template with the new code is loading and will take over."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStatus]: ...
     @_builtins.property
     def drivers(self) -> _containers.RepeatedCompositeFieldContainer[Global___DriverStatus]: ...
+    @_builtins.property
+    def fingerprint(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the template found in its environment: versions, architecture, settings of the engine that are read at
+        import. Empty until it is warm or cold.
+        """
+
+    @_builtins.property
+    def sent_time(self) -> _timestamp_pb2.Timestamp:
+        """The node's clock when it wrote this."""
+
     def __init__(
         self,
         *,
@@ -337,10 +406,15 @@ class AgentStatus(_message.Message):
         is_watched: _builtins.bool = ...,
         is_leaving: _builtins.bool = ...,
         instance_id: _builtins.str = ...,
+        template_kind: Global___TemplateKind.ValueType = ...,
+        template_reason: _builtins.str = ...,
+        fingerprint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        sent_time: _timestamp_pb2.Timestamp | None = ...,
+        is_refreshing: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sent_time", b"sent_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count", "cores_per_worker", b"cores_per_worker", "drivers", b"drivers", "engine_version", b"engine_version", "instance_id", b"instance_id", "is_leaving", b"is_leaving", "is_short_of_memory", b"is_short_of_memory", "is_watched", b"is_watched", "load_average", b"load_average", "master", b"master", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "node", b"node", "service_state", b"service_state", "template_state", b"template_state", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count", "cores_per_worker", b"cores_per_worker", "drivers", b"drivers", "engine_version", b"engine_version", "fingerprint", b"fingerprint", "instance_id", b"instance_id", "is_leaving", b"is_leaving", "is_refreshing", b"is_refreshing", "is_short_of_memory", b"is_short_of_memory", "is_watched", b"is_watched", "load_average", b"load_average", "master", b"master", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "node", b"node", "sent_time", b"sent_time", "service_state", b"service_state", "template_kind", b"template_kind", "template_reason", b"template_reason", "template_state", b"template_state", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
