@@ -14,6 +14,8 @@ from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from quakegrid.config import LOOPBACK, Settings
 
 CALL_TIMEOUT_S = 10.0
+# How often an agent says something to those who watch it, if nothing happens.
+BEAT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

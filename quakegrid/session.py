@@ -7,6 +7,7 @@ held until its outcome is here, and told again whenever the lane says hello.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -30,6 +31,7 @@ HELLO_TIMEOUT_S = 30.0
 # How long a driver looks for a broker that is gone; its lane's port must be served again by then.
 BROKER_PATIENCE_S = 60.0
 BROKER_RETRY_S = 0.5
+CLOSE_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class Session:
         self._poller = zmq.Poller()
         self._next_task_id = 1
         self._pending: dict[int, _Pending] = {}
+        self._is_queued = False
         self._has_joined = False
         self._taken_bytes = 0  # of outcomes, since the lane was last told
         self.blobs = BlobTable()
@@ -239,6 +242,12 @@ class Session:
         if self._closed.is_set():
             return
         self._closed.set()
+        if self.session_id and not self._failure:
+            closing = broker_pb2.CloseSessionRequest(session_id=self.session_id)
+            with contextlib.suppress(
+                grpc.RpcError, ValueError
+            ):  # it learns of our end, or the channel is new
+                broker_pb2_grpc.BrokerStub(self._channel).CloseSession(closing, timeout=CLOSE_TIMEOUT_S)
         self._stream.cancel()  # type: ignore[no-untyped-call]
         self._channel.close()
         if self._dealer and self._context:
@@ -325,7 +334,7 @@ class Session:
             now_s = time.monotonic()
             patience_end_s = patience_end_s or now_s + BROKER_PATIENCE_S
             is_over = not isinstance(failure, errors.PeerUnreachableError) or now_s > patience_end_s
-            if is_over or not self._has_joined or self._failure:
+            if is_over or not (self._has_joined or self._is_queued) or self._failure:
                 self._fail(failure)
                 return
             if self._closed.wait(BROKER_RETRY_S):
@@ -341,6 +350,7 @@ class Session:
         elif answer.HasField("failed"):
             self._fail(errors.QuakeGridError(answer.failed.reason))
         elif not self._has_joined:
+            self._is_queued = answer.HasField("queued")
             self._answers.put(answer)
 
     def _fail(self, failure: errors.QuakeGridError) -> None:

@@ -18,12 +18,13 @@ from quakegrid.api.v1 import agent_pb2, broker_pb2
 from quakegrid.config import Settings
 from quakegrid.jobs import JobState
 from quakegrid.wire.v1 import lane_pb2
+from services.broker import absences
 from services.broker import fleet_events as core
 from services.broker.fleet import Fleet
 from services.broker.job_ends import end_job, fail_job
 from services.broker.lane_pool import LanePool
 from services.broker.nodes import NodeLink
-from services.broker.sessions import Rate, Session, check_request
+from services.broker.sessions import Events, Rate, Session, check_request
 from services.broker.statuses import StatusWriter
 
 log = logging.getLogger("quakegrid.broker")
@@ -31,6 +32,8 @@ ABORT_GRACE_S = 2.0
 # Workers of sessions that we do not know are stopped so long after our start: drivers come back by then.
 RESUME_GRACE_S = 10.0
 STOP_GRACE_S = 2 * ABORT_GRACE_S
+# So many that have ended are refused by their own reasons, if their drivers did not hear of it.
+REMEMBERED_SESSIONS = 1000
 
 
 class Broker:
@@ -45,6 +48,7 @@ class Broker:
         run_name = secrets.token_hex(3)
         self._fleet = Fleet(settings.agent_host_cores, settings.serialize_jobs, run_name)
         self._sessions: dict[int, Session] = {}
+        self._ended: dict[int, str] = {}
         # Never the id of a session whose workers an earlier broker left.
         self._next_session_id = time.time_ns() // 1_000_000
         self._nodes = {
@@ -91,13 +95,21 @@ class Broker:
         await self._lanes.stop()
 
     def open_session(self, request: broker_pb2.OpenSessionRequest) -> Session:
-        """Take in a driver; its events tell when it may start.
+        """Take in a driver; its events tell when it may start. One that had lost us goes on.
 
         Raises:
-            StateError: one of its jobs is in another session.
+            StateError: one of its jobs is in another session, or its session has ended.
             UsageError: it asks for what no session can have.
         """
         check_request(request)
+        known = next((each for each in self._sessions.values() if each.goes_on_with(request)), None)
+        if known:
+            log.info("session_went_on session=%d", known.session_id)
+            if known.placed.is_set() and not request.resumed_session_id:
+                self._on_placed(known.session_id)  # it was told on the stream that broke
+            return known
+        if request.resumed_session_id in self._ended:
+            raise errors.StateError(self._ended[request.resumed_session_id])
         for job_id in request.job_ids:
             other = self._session_of(job_id)
             if other:
@@ -134,8 +146,31 @@ class Broker:
             self._lanes.resume(session_id, request.lane_port)
         return session
 
-    async def end_session(self, session: Session) -> None:
-        """Stop the workers of a session whose stream ended, and fail the jobs that did not end."""
+    def close_session(self, session_id: int) -> None:
+        """End a session as its driver wants."""
+        session = self._sessions.get(session_id)
+        if session:
+            self._end_session(session)
+
+    def on_stream_ended(self, session: Session, events: Events) -> None:
+        """A stream of a session's driver is gone: the driver, too, or it comes back."""
+        if session.events is not events or session.session_id not in self._sessions:
+            return  # it has another one, or was closed
+        if self.stopping.is_set() or session.end_reason:
+            self._end_session(session)
+        else:
+            self._spawn(self._await_driver(session, events))
+
+    async def _await_driver(self, session: Session, events: Events) -> None:
+        """Keep a session until its driver comes back; end it when it will not."""
+        timeout_s = self._settings.node_timeout_s
+        reason = await absences.await_end(session, events, lambda: self._links_of(session), timeout_s)
+        if reason and session.events is events:
+            session.end_reason = session.end_reason or reason
+            self._end_session(session)
+
+    def _end_session(self, session: Session) -> None:
+        """Stop the workers of a session, and fail the jobs that did not end."""
         if self._sessions.pop(session.session_id, None) is None:
             return
         is_forced = session.counts.running_count > 0 or bool(session.end_reason)
@@ -145,8 +180,11 @@ class Broker:
         self._handle(core.SessionEnded(session.session_id, is_forced))
         session.placed.set()
         session.ended.set()
-        where = f"{session.request.host} (process {session.request.pid})"
-        reason = session.end_reason or f"the driver on {where} ended before its calculation did"
+        session.events.put_nowait(None)
+        reason = session.end_reason or f"the driver on {session.where} ended before its calculation did"
+        self._ended[session.session_id] = f"the session has ended: {reason}"
+        if len(self._ended) > REMEMBERED_SESSIONS:
+            del self._ended[next(iter(self._ended))]
         for job_id in session.request.job_ids:
             self._spawn(fail_job(self._settings, job_id, reason))
 
@@ -251,8 +289,9 @@ class Broker:
             case core.DrainWorker(session_id, worker_id):
                 drain = lane_pb2.DrainWorker(session_id=session_id, worker_id=worker_id)
                 self._lanes.send(session_id, lane_pb2.ControlMessage(drain=drain))
-            case core.StopWorkers(host, session_id, is_forced):
-                self._spawn(self._nodes[host].stop_workers(session_id, is_forced=is_forced))
+            case core.StopWorkers(host, session_id, is_forced, worker_ids):
+                link = self._nodes[host]
+                self._spawn(link.stop_workers(session_id, is_forced=is_forced, worker_ids=worker_ids))
             case core.LoseWorker(session_id, worker_id, reason, is_clean):
                 if not is_clean:
                     log.warning("worker_lost session=%d worker=%s reason=%s", session_id, worker_id, reason)
@@ -326,7 +365,7 @@ class Broker:
         except TimeoutError:
             for link in self._links_of(session):
                 await link.stop_driver(session.request.pid)
-            await self.end_session(session)
+            self._end_session(session)
 
     def _links_of(self, session: Session) -> list[NodeLink]:
         """The links to the driver's node, known by the name that its agent gave."""

@@ -12,7 +12,10 @@ from services.broker import shares
 
 @dataclass(slots=True)
 class Node:
-    """A machine of `host_cores`; `core_count` is what we may use of it now, 0 while it is not up."""
+    """A machine of `host_cores`; `core_count` is what we may use of it now, 0 while it is not up.
+
+    `is_lost` after its workers were given up, until it is heard of again.
+    """
 
     host: str
     limit: int
@@ -20,6 +23,7 @@ class Node:
     core_count: int = 0
     state: str = "not reached yet"
     is_refusing: bool = False
+    is_lost: bool = False
     engine_version: str = ""
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import grpc
 
-from quakegrid import rpc
+from quakegrid import agents, rpc
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from quakegrid.config import Settings
 
@@ -21,6 +21,8 @@ T = TypeVar("T")
 log = logging.getLogger("quakegrid.broker")
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 ORDER_TIMEOUT_S = 30.0
+# A healthy agent is heard each second; this part of `node_timeout` without a word is a broken connection.
+SILENT_PART = 1 / 3
 
 
 class NodeLink:
@@ -32,7 +34,7 @@ class NodeLink:
         on_status: called with the agent's status, at each change, and whether it is the first since we
             reached the agent (again).
         on_exit: called for each worker that ended.
-        on_lost: called with the reason when the agent did not answer for `node_timeout_s`.
+        on_lost: called with the reason when nothing was heard of the agent for `node_timeout_s`.
     """
 
     def __init__(
@@ -51,10 +53,13 @@ class NodeLink:
         self._channel: grpc.aio.Channel | None = None  # None while the agent does not answer
         self._is_first = True
         self._lost_timer: asyncio.TimerHandle | None = None
+        self._silent_s = max(2 * agents.BEAT_S, settings.node_timeout_s * SILENT_PART)
+        self._heard_s = 0.0
 
     async def run(self) -> None:
         """Watch the agent for ever; cancel to stop."""
         failures = 0
+        self._heard_s = asyncio.get_running_loop().time()
         try:
             while True:
                 was_reached, reason = await self._watch()
@@ -74,11 +79,17 @@ class NodeLink:
         self._is_first = True
         try:
             self._channel = channel
-            async for message in self._stub().Watch(agent_pb2.WatchRequest()):
-                self._take(message)
+            stream = self._stub().Watch(agent_pb2.WatchRequest())
+            async with asyncio.timeout(self._silent_s) as silence:
+                async for message in stream:
+                    silence.reschedule(asyncio.get_running_loop().time() + self._silent_s)
+                    self._take(message)
         except grpc.aio.AioRpcError as exc:
             detail = (exc.details() or "").partition("\n")[0]
             return not self._is_first, f"its agent does not answer at {self.address} ({detail})"
+        except TimeoutError:
+            reason = f"its agent at {self.address} has said nothing for {self._silent_s:g} s"
+            return not self._is_first, reason
         finally:
             self._channel = None
             await channel.close(None)
@@ -95,15 +106,21 @@ class NodeLink:
         response = await self._order(lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S))
         return [started.worker_id for started in response.started] if response else []
 
-    async def stop_workers(self, session_id: int, *, is_forced: bool) -> None:
-        """Stop the workers of a session; their exits are reported by `on_exit`."""
-        request = agent_pb2.StopWorkersRequest(session_id=session_id, force=is_forced)
+    async def stop_workers(self, session_id: int, *, is_forced: bool, worker_ids: Sequence[str] = ()) -> None:
+        """Stop workers of a session, all if none are named; their exits are reported by `on_exit`."""
+        request = agent_pb2.StopWorkersRequest(session_id=session_id, force=is_forced, worker_ids=worker_ids)
         await self._order(lambda stub: stub.StopWorkers(request, timeout=ORDER_TIMEOUT_S))
 
     async def stop_driver(self, pid: int) -> None:
         """Kill a driver on the node."""
         request = agent_pb2.StopDriverRequest(pid=pid)
         await self._order(lambda stub: stub.StopDriver(request, timeout=ORDER_TIMEOUT_S))
+
+    async def find_process(self, pid: int) -> agent_pb2.ProcessState.ValueType:
+        """What a process of the node does; unspecified while the agent does not answer."""
+        request = agent_pb2.GetProcessRequest(pid=pid)
+        response = await self._order(lambda stub: stub.GetProcess(request, timeout=self._silent_s))
+        return response.state if response else agent_pb2.PROCESS_STATE_UNSPECIFIED
 
     async def _order(self, call: Callable[[agent_pb2_grpc.AgentAsyncStub], Awaitable[T]]) -> T | None:
         """Give an order; None if the agent is not there, which `run` notices too."""
@@ -114,11 +131,20 @@ class NodeLink:
         except (grpc.aio.AioRpcError, grpc.aio.UsageError) as exc:  # the latter: closed meanwhile
             log.warning("order_failed host=%s reason=%s", self.host, str(exc).partition("\n")[0])
             return None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # `_watch` closed the channel under the call.
+            log.warning("order_failed host=%s reason=the connection broke", self.host)
+            return None
 
     def _stub(self) -> agent_pb2_grpc.AgentAsyncStub:
         return agent_pb2_grpc.AgentStub(self._channel)  # type: ignore[arg-type]
 
     def _take(self, message: agent_pb2.WatchResponse) -> None:
+        """What the agent told; an empty message is a beat."""
+        self._heard_s = asyncio.get_running_loop().time()
         if self._lost_timer:
             self._lost_timer.cancel()
             self._lost_timer = None
@@ -130,6 +156,6 @@ class NodeLink:
 
     def _start_timer(self, reason: str) -> None:
         if self._lost_timer is None:
+            lost_s = self._heard_s + self._settings.node_timeout_s
             loop = asyncio.get_running_loop()
-            timeout_s = self._settings.node_timeout_s
-            self._lost_timer = loop.call_later(timeout_s, self._on_lost, self.host, reason)
+            self._lost_timer = loop.call_at(lost_s, self._on_lost, self.host, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -22,8 +23,6 @@ from tests.faults.harness.work import ENGINE_CASES
 
 def expected_exports(directory: Path) -> dict[str, Path]:
     """Run the plain engine on the cases; where its exports are."""
-    import json
-
     jobs = {}
     for folder in ENGINE_CASES:
         case = next(case for case in cases.CASES if case.folder == folder)
@@ -63,7 +62,9 @@ def main() -> int:
             print(report, flush=True)
             if report.violations:
                 broken += 1
-                print(f"  replay it with `make chaos SEED={each} MINUTES={minutes:g} RATE={1 / gap_s:g}`; logs in {directory}")
+                print(
+                    f"  replay it with `make chaos SEED={each} MINUTES={minutes:g} RATE={1 / gap_s:g}`; logs in {directory}"
+                )
             else:
                 shutil.rmtree(directory)
     return 1 if broken else 0

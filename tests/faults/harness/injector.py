@@ -90,6 +90,7 @@ class Injector:
 
     def _victims(self, fault: Fault) -> list[int]:
         nodes = self._cluster.nodes if fault.node < 0 else [fault.node]
+        forked = [pid for node in nodes for pid in children(self._cluster.network.pids(node))]
         match fault.victim:
             case Victim.AGENT | Victim.BROKER | Victim.DBSERVER:
                 node = fault.node if fault.victim is Victim.AGENT else MASTER
@@ -98,17 +99,12 @@ class Injector:
             case Victim.LANE:
                 return [pid for pid in self._cluster.network.pids(MASTER) if LANE in command_line(pid)]
             case Victim.WORKER:
-                return [pid for pid in self._children(nodes) if _is_worker(pid)]
+                return [pid for pid in forked if _is_worker(pid)]
             case Victim.DRIVER:
                 programs = [run.process.pid for run in self._work.running() if not run.program.is_engine]
-                return programs + [pid for pid in self._children(nodes) if not _is_worker(pid)]
+                return programs + [pid for pid in forked if not _is_worker(pid)]
             case _:
                 return [run.process.pid for run in self._work.running() if run.program.is_engine]
-
-    def _children(self, nodes: Iterable[int]) -> list[int]:
-        """Workers and drivers: the children of templates."""
-        mine = [pid for node in nodes for pid in self._cluster.network.pids(node) if TEMPLATE in command_line(pid)]
-        return [pid for pid in mine if _parent(pid) in mine]
 
     def _excuse(self, fault: Fault, pid: int) -> None:
         """Let those fail whose own processes are killed, and nobody else."""
@@ -156,6 +152,12 @@ def command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def children(pids: Iterable[int]) -> list[int]:
+    """Workers and drivers among some processes: the children of templates."""
+    mine = [pid for pid in pids if TEMPLATE in command_line(pid)]
+    return [pid for pid in mine if _parent(pid) in mine]
 
 
 def _parent(pid: int) -> int:

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Self
 
 PREFIX = "qgfault"
 NOBODY = "02:77:00:00:ff:ff"
@@ -74,7 +75,7 @@ class Network:
         self._cuts: Counter[tuple[int, int]] = Counter()
         self._slows: Counter[int] = Counter()
 
-    def __enter__(self) -> Network:
+    def __enter__(self) -> Self:
         """Build it."""
         sweep()
         try:

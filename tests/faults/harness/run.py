@@ -7,12 +7,13 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.harness.injector import Injector, command_line
+from tests.faults.harness.injector import Injector, children
 from tests.faults.harness.plan import MASTER, Fault, Scale, make_plan
 from tests.faults.harness.services import REPOSITORY, FaultCluster, Options, fault_cluster, shared_memory
 from tests.faults.harness.work import Program, Run, Work, engine_row, simple_row
@@ -55,15 +56,17 @@ class Report:
 
     def __str__(self) -> str:
         """For people."""
+        counts = f"{self.excused_count} of them killed on purpose, {len(self.violations)} violations"
         lines = [
-            f"seed {self.order.seed}: {len(self.stalls)} faults, {self.run_count} programs, "
-            f"{self.excused_count} of them killed on purpose, {len(self.violations)} violations"
+            f"seed {self.order.seed}: {len(self.stalls)} faults, {self.run_count} programs, {counts}",
         ]
         longest: dict[str, float] = {}
         for fault, stall_s in self.stalls:
             name = f"{fault.kind} {fault.victim}"
             longest[name] = max(stall_s, longest.get(name, 0.0))
-        lines += [f"  longest pause after {name}: {pause_s:.1f} s" for name, pause_s in sorted(longest.items())]
+        lines += [
+            f"  longest pause after {name}: {pause_s:.1f} s" for name, pause_s in sorted(longest.items())
+        ]
         return "\n".join([*lines, *(f"  VIOLATION {each}" for each in self.violations)])
 
 
@@ -107,8 +110,6 @@ def _rows(cluster: FaultCluster, order: Order) -> list[Iterator[Program]]:
 @contextlib.contextmanager
 def _observed(cluster: FaultCluster) -> Iterator[list[tuple[float, int]]]:
     """The observer's looks, as they come."""
-    import threading
-
     looks: list[tuple[float, int]] = []
     command = [sys.executable, "-P", "-m", "tests.faults.harness.observer", str(cluster.state_dir(MASTER))]
     process = subprocess.Popen(
@@ -186,20 +187,13 @@ def _left_of_jobs(cluster: FaultCluster) -> list[str]:
     left = [
         f"process {pid} on node {node}"
         for node in cluster.nodes
-        for pid in _children(cluster.network.pids(node))
+        for pid in children(cluster.network.pids(node))
     ]
     listing = _call(cluster, "jobs", "list", "--limit", "1000", "--output", "json")
     if not listing:
         return [*left, "the dbserver does not answer"]
     jobs = [job for job in json.loads(listing) if job["state"] in ("executing", "submitted", "created")]
     return left + [f"job {job['id']} is {job['state']}" for job in jobs]
-
-
-def _children(pids: list[int]) -> list[int]:
-    from tests.faults.harness.injector import TEMPLATE, _parent
-
-    mine = [pid for pid in pids if TEMPLATE in command_line(pid)]
-    return [pid for pid in mine if _parent(pid) in mine]
 
 
 def _pause_s(looks: list[tuple[float, int]], at_s: float, window_s: float = 40.0) -> float:

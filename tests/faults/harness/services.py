@@ -73,6 +73,10 @@ class Service:
             self.process.wait()
             return None
 
+    def give_up(self) -> None:
+        """Start it no more."""
+        self._closing.set()
+
     def _spawn(self) -> None:
         self.start_count += 1
         with self.log.open("ab") as log:
@@ -121,7 +125,10 @@ class FaultCluster:
     def environ(self, node: int) -> dict[str, str]:
         """The environment of a node's processes."""
         home = self.directory / f"h{node}"
-        mine = {"OQ_CONFIG_FILE": str(self.state_dir(node) / "openquake.cfg"), "TMPDIR": str(self.tmp_dir(node))}
+        mine = {
+            "OQ_CONFIG_FILE": str(self.state_dir(node) / "openquake.cfg"),
+            "TMPDIR": str(self.tmp_dir(node)),
+        }
         return testing.isolated_environ(home) | mine | {"PYTHONPATH": str(REPOSITORY)}
 
     def command(self, node: int, *args: object) -> list[str]:
@@ -184,8 +191,8 @@ class FaultCluster:
         """What is left of the cluster when all services have stopped."""
         left = []
         for node in self.nodes:
-            for pid in wait_for_no_process(self.network, node, 5.0):
-                left.append(f"process {pid} on node {node}: {_command_line(pid)}")
+            pids = wait_for_no_process(self.network, node, 5.0)
+            left += [f"process {pid} on node {node}: {_command_line(pid)}" for pid in pids]
             left += [f"port {port} on node {node}" for port in self.network.listening_ports(node)]
             left += [f"temporary file {path}" for path in self.tmp_dir(node).iterdir()]
             run_dir = self.state_dir(node) / "run"
@@ -222,11 +229,9 @@ def fault_cluster(directory: Path, options: Options) -> Iterator[FaultCluster]:
             yield cluster
         finally:
             for service in cluster.services.values():
-                service._closing.set()
+                service.give_up()
 
 
 def _mount(directory: Path) -> None:
     directory.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={STATE_DISK}", "qgfault", directory], check=True
-    )
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={STATE_DISK}", "qgfault", directory], check=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quakegrid import testing
+from tests.clusters import QUAKEGRID
 from tests.engine.exports import find_differences
 from tests.faults.harness.plan import MASTER
 from tests.faults.harness.services import REPOSITORY, FaultCluster
@@ -199,6 +200,4 @@ def _case_program(cluster: FaultCluster, case: str, directory: Path, expected: P
 
 def cluster_command(cluster: FaultCluster, *args: object) -> list[str]:
     """The command line of `quakegrid` on the master."""
-    from tests.clusters import QUAKEGRID
-
     return [str(QUAKEGRID), "--state-dir", str(cluster.state_dir(MASTER)), *map(str, args)]
