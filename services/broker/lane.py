@@ -21,7 +21,7 @@ from typing import assert_never
 import zmq
 from google.protobuf.message import DecodeError
 
-from quakegrid import lane, record_files, security
+from quakegrid import lane, parents, record_files, security
 from quakegrid.config import load_settings
 from quakegrid.errors import PeerError
 from quakegrid.wire.v1 import lane_pb2
@@ -324,6 +324,7 @@ def main() -> int:
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--control-fd", type=int, required=True)
     args = parser.parse_args()
+    parents.die_with_parent()  # the next broker wants our port
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker decides when we end
     settings = load_settings(args.state_dir)

@@ -1,4 +1,4 @@
-"""`make chaos`: runs of the harness by hand. SEED, MINUTES, RATE, SEEDS, ENGINE and MEGABYTES in the environment."""
+"""`make chaos`: runs of the harness by hand, as SEED, SEEDS, MINUTES, RATE, ENGINE and MEGABYTES say."""
 
 from __future__ import annotations
 
@@ -62,9 +62,8 @@ def main() -> int:
             print(report, flush=True)
             if report.violations:
                 broken += 1
-                print(
-                    f"  replay it with `make chaos SEED={each} MINUTES={minutes:g} RATE={1 / gap_s:g}`; logs in {directory}"
-                )
+                again = f"SEED={each} MINUTES={minutes:g} RATE={1 / gap_s:g} ENGINE={with_engine:d}"
+                print(f"  replay it with `make chaos {again}`; logs in {directory}")
             else:
                 shutil.rmtree(directory)
     return 1 if broken else 0

@@ -1,7 +1,7 @@
 """Looks at a cluster from its master, several times a second: one line of numbers for each look.
 
-Usage: `python -m tests.faults.harness.observer STATE_DIR`. A line is the monotonic time, and the tasks done so
-far by all sessions that the broker knows of, -1 while it does not answer.
+Usage: `python -m tests.faults.harness.observer STATE_DIR`. A line is the monotonic time, and the tasks
+done so far by all sessions that the broker knows of, -1 while it does not answer.
 """
 
 from __future__ import annotations

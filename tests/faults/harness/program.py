@@ -1,7 +1,7 @@
 """A program that works on the cluster and judges what comes out; the harness starts and kills it.
 
-Usage: `python -m tests.faults.harness.program STATE_DIR WORK SIZE`. Exit code 0 if all was right; what was wrong
-goes to stdout.
+Usage: `python -m tests.faults.harness.program STATE_DIR WORK SIZE`. Exit code 0 if all was
+right; what was wrong goes to stdout.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.faults.harness.injector import Injector, children
 from tests.faults.harness.plan import MASTER, Fault, Scale, make_plan
-from tests.faults.harness.services import REPOSITORY, FaultCluster, Options, fault_cluster, shared_memory
+from tests.faults.harness.services import REPOSITORY, FaultCluster, Options, fault_cluster
 from tests.faults.harness.work import Program, Run, Work, engine_row, simple_row
 
 UP_S = 90.0
@@ -81,7 +81,6 @@ def carry_out(order: Order, directory: Path, say: Callable[[str], None] = print)
         NamespaceError: not allowed here.
     """
     report = Report(order)
-    memory = shared_memory()
     plan = make_plan(order.seed, order.scale)
     say(f"seed {order.seed}: {len(plan)} faults in {order.scale.duration_s:.0f} s, files in {directory}")
     with fault_cluster(directory, order.options) as cluster:
@@ -97,7 +96,6 @@ def carry_out(order: Order, directory: Path, say: Callable[[str], None] = print)
         report.stalls = [(fault, _pause_s(looks, at_s)) for at_s, fault in injector.times]
         report.violations += cluster.stop()
         report.violations += cluster.leftovers()
-    report.violations += [f"shared memory {name}" for name in shared_memory() - memory]
     return report
 
 

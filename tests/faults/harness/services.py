@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import signal
@@ -195,6 +196,8 @@ class FaultCluster:
             left += [f"process {pid} on node {node}: {_command_line(pid)}" for pid in pids]
             left += [f"port {port} on node {node}" for port in self.network.listening_ports(node)]
             left += [f"temporary file {path}" for path in self.tmp_dir(node).iterdir()]
+            shared = _shared_memory(self.state_dir(node))
+            left += [f"shared memory {shared}"] if shared.exists() else []
             run_dir = self.state_dir(node) / "run"
             left += [f"file {path}" for path in (run_dir.iterdir() if run_dir.exists() else ())]
         return left
@@ -206,9 +209,10 @@ def _command_line(pid: int) -> str:
     return ""
 
 
-def shared_memory() -> set[str]:
-    """The cluster folders in shared memory."""
-    return {path.name for path in Path("/dev/shm").glob(f"quakegrid-{os.getuid()}-*")}
+def _shared_memory(state_dir: Path) -> Path:
+    """Where the agent of a state dir keeps blobs."""
+    name = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]
+    return Path("/dev/shm", f"quakegrid-{os.getuid()}-{name}")
 
 
 @contextlib.contextmanager
