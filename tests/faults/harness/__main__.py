@@ -32,7 +32,13 @@ def expected_exports(directory: Path) -> dict[str, Path]:
     paths[0].write_text(json.dumps(runs, default=str), encoding="utf-8")
     script = Path(cases.__file__).with_name("plain_engine.py")
     environ = testing.isolated_environ(directory) | {"OQ_DISTRIBUTE": "no"}
-    subprocess.run([sys.executable, script, *paths], env=environ, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, script, *paths],
+        env=environ,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     return {name: job.export_dir for name, job in jobs.items()}
 
 

@@ -6,6 +6,7 @@ right; what was wrong goes to stdout.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
@@ -43,6 +44,13 @@ def blocks(executor: ClusterExecutor, megabytes: int) -> str:
     return ""
 
 
+def holds(executor: ClusterExecutor, count: int) -> str:
+    """Tasks that wait for the harness, each alone on its worker, in the program's directory."""
+    futures = [executor.submit_weighted(1.0, tasks.hold, os.getcwd(), number) for number in range(count)]  # noqa: PTH109
+    found = [future.result() for future in futures]
+    return "" if found == list(range(count)) else f"found {found}"
+
+
 def open_executor(cluster: Cluster) -> ClusterExecutor:
     """An executor; nobody promises that one opens while a service is away, so it is tried for a while."""
     end_s = time.monotonic() + OPEN_S
@@ -55,7 +63,7 @@ def open_executor(cluster: Cluster) -> ClusterExecutor:
             time.sleep(0.2)
 
 
-WORK = {"sums": sums, "parts": parts, "blocks": blocks}
+WORK = {"sums": sums, "parts": parts, "blocks": blocks, "holds": holds}
 
 
 def main() -> int:

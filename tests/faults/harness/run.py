@@ -85,7 +85,7 @@ def carry_out(order: Order, directory: Path, say: Callable[[str], None] = print)
     say(f"seed {order.seed}: {len(plan)} faults in {order.scale.duration_s:.0f} s, files in {directory}")
     with fault_cluster(directory, order.options) as cluster:
         with _observed(cluster) as looks:
-            _wait_until_up(cluster)
+            wait_until_up(cluster)
             work = Work(cluster, _rows(cluster, order))
             work.start()
             injector = Injector(cluster, work, say)
@@ -133,6 +133,8 @@ def _observed(cluster: FaultCluster) -> Iterator[list[tuple[float, int]]]:
         process.kill()
         process.wait()
         thread.join()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def _call(cluster: FaultCluster, *args: str) -> str:
@@ -147,7 +149,12 @@ def _call(cluster: FaultCluster, *args: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def _wait_until_up(cluster: FaultCluster) -> None:
+def wait_until_up(cluster: FaultCluster) -> None:
+    """Wait until every node can work.
+
+    Raises:
+        TimeoutError: that took too long.
+    """
     end_s = time.monotonic() + UP_S
     while time.monotonic() < end_s:
         status = json.loads(_call(cluster, "status", "--output", "json") or "{}")

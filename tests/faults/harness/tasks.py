@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 
@@ -12,6 +13,16 @@ PART_COUNT = 50
 def take(number: int) -> int:
     """A small task."""
     time.sleep(0.001)
+    return number
+
+
+def hold(folder: str, number: int) -> int:
+    """A task that says where it begins, and ends when it may."""
+    line = f"{number} {os.uname().nodename} {os.getpid()} {time.monotonic()}\n"
+    with open(f"{folder}/begins", "ab", buffering=0) as begins:  # noqa: PTH123 - one write, one line
+        begins.write(line.encode())
+    while not os.path.exists(f"{folder}/go"):  # noqa: PTH110 - as above
+        time.sleep(0.02)
     return number
 
 
