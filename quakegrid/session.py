@@ -30,6 +30,8 @@ from quakegrid.wire.v1 import lane_pb2
 HELLO_TIMEOUT_S = 30.0
 # How long a driver looks for a broker that is gone; its lane's port must be served again by then.
 BROKER_PATIENCE_S = 60.0
+# The same before the first answer, for a calculation; other programs hear at once that there is none.
+OPEN_PATIENCE_S = 10.0
 BROKER_RETRY_S = 0.5
 CLOSE_TIMEOUT_S = 2.0
 
@@ -332,9 +334,12 @@ class Session:
             else:
                 failure = errors.PeerUnreachableError("the broker ended the session")
             now_s = time.monotonic()
-            patience_end_s = patience_end_s or now_s + BROKER_PATIENCE_S
-            is_over = not isinstance(failure, errors.PeerUnreachableError) or now_s > patience_end_s
-            if is_over or not (self._has_joined or self._is_queued) or self._failure:
+            is_known = self._has_joined or self._is_queued
+            open_s = OPEN_PATIENCE_S if self._request.engine_version else 0.0
+            patience_s = BROKER_PATIENCE_S if is_known else open_s
+            patience_end_s = patience_end_s or now_s + patience_s
+            is_over = not isinstance(failure, errors.PeerUnreachableError) or now_s >= patience_end_s
+            if is_over or self._failure:
                 self._fail(failure)
                 return
             if self._closed.wait(BROKER_RETRY_S):

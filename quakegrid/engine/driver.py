@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from openquake.baselib import parallel, zeromq
+from openquake.baselib import general, parallel, zeromq
 from openquake.commonlib import logs
 
 from quakegrid import engine_version, errors
@@ -211,6 +211,7 @@ def main(request: dict[str, Any], events_fd: int) -> int:
         raise
     finally:
         driver.close(state)
+        general.removetmp()  # upstream's own, which it leaves to `atexit`; a fork has none
 
 
 def _raise_stopped(number: int, _frame: FrameType | None) -> None:

@@ -73,8 +73,15 @@ def wait_for_nothing_of(cluster: Cluster, kept: set[int], start_s: float) -> Non
         assert time.monotonic() - start_s < ABORT_S, f"processes {left} are left"
 
 
-@pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("abort", [by_command, by_upstream_command, by_interrupt, by_rpc])
+WAYS = [
+    pytest.param(abort, phase, id=f"{abort.__name__}-{phase}", marks=() if is_quick else pytest.mark.full)
+    for abort in (by_command, by_upstream_command, by_interrupt, by_rpc)
+    for phase in PHASES
+    for is_quick in [abort is by_rpc or phase == "calculates"]
+]
+
+
+@pytest.mark.parametrize(("abort", "phase"), WAYS)
 def test_abort_in_every_phase_leaves_no_process(
     abort: Abort, phase: str, cluster: Cluster, slow: Path
 ) -> None:
@@ -131,6 +138,7 @@ def test_abort_of_a_driver_that_does_not_react(cluster: Cluster, slow: Path) -> 
     assert cluster.job(job_id)["state"] == "aborted"
 
 
+@pytest.mark.full
 def test_abort_of_a_job_whose_driver_is_gone(cluster: Cluster, slow: Path) -> None:
     """Broker and driver died together, so nobody has ended it yet; a second abort changes nothing."""
     running = cluster.start("run", "-v", slow)
