@@ -18,6 +18,8 @@ ASK_LATER_S = 1.0
 ASK_OFTEN_S = 2.0
 # A driver that runs is back within its patience with us (a minute), or never.
 RUNNING_S = 75.0
+# One that is stopped has lost its jobs' leases by then.
+STOPPED_S = 30.0
 
 
 async def await_end(
@@ -39,13 +41,15 @@ async def await_end(
             state = await link.find_process(session.request.pid)
         if state == agent_pb2.PROCESS_STATE_GONE:
             return f"the driver on {session.where} ended before its calculation did"
-        if state == agent_pb2.PROCESS_STATE_STOPPED:  # Ctrl-Z holds up nobody else
+        is_stopped = state == agent_pb2.PROCESS_STATE_STOPPED
+        if is_stopped and not session.request.job_ids:  # Ctrl-Z holds up nobody else
             start_s = now_s()
         if state != agent_pb2.PROCESS_STATE_UNSPECIFIED:
             known_s = now_s()
         if now_s() - known_s > node_timeout_s:
             return f"the driver on {session.where} was out of reach for {node_timeout_s:g} s"
-        if now_s() - start_s > RUNNING_S:
-            return f"the driver on {session.where} did not come back within {RUNNING_S:g} s"
+        limit_s = STOPPED_S if is_stopped else RUNNING_S
+        if now_s() - start_s > limit_s:
+            return f"the driver on {session.where} did not come back within {limit_s:g} s"
         await asyncio.sleep(ASK_EVERY_S if now_s() - start_s < ASK_OFTEN_S else ASK_LATER_S)
     return ""

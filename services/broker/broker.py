@@ -168,6 +168,8 @@ class Broker:
         if reason and session.events is events:
             session.end_reason = session.end_reason or reason
             self._end_session(session)
+            for link in self._links_of(session):
+                await link.stop_driver(session.request.pid)
 
     def _end_session(self, session: Session) -> None:
         """Stop the workers of a session, and fail the jobs that did not end."""
