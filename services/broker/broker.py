@@ -159,6 +159,7 @@ class Broker:
         if self.stopping.is_set() or session.end_reason:
             self._end_session(session)
         else:
+            log.warning("session_stream_broke session=%d driver=%s", session.session_id, session.where)
             self._spawn(self._await_driver(session, events))
 
     async def _await_driver(self, session: Session, events: Events) -> None:

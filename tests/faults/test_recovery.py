@@ -20,13 +20,13 @@ from tests.faults.harness.injector import LANE, command_line
 from tests.faults.harness.network import NamespaceError, Network
 from tests.faults.harness.plan import MASTER
 from tests.faults.harness.run import wait_until_up
-from tests.faults.harness.services import FaultCluster, Options, fault_cluster
+from tests.faults.harness.services import RESTART_AFTER_S, FaultCluster, Options, fault_cluster
 
 NODE_TIMEOUT_S = 4.0
 OPTIONS = Options(node_count=2, node_timeout_s=NODE_TIMEOUT_S)
 WORKER_S = 1.0
-# A broker is started again a second after its death, with its lane.
-SERVICE_S = 5.0
+# From when another one is started.
+SERVICE_S = 5.0 + RESTART_AFTER_S
 NODE_S = NODE_TIMEOUT_S + 2.0
 
 
