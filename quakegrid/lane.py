@@ -74,7 +74,7 @@ def connect_dealer(
     dealer.setsockopt(zmq.IMMEDIATE, 1)
     dealer.setsockopt(zmq.PROBE_ROUTER, 1)
     dealer.setsockopt(zmq.RECONNECT_IVL, 50)
-    dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
+    dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
     _set_common(dealer)
     dealer.connect(endpoint)
     return dealer

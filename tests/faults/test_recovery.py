@@ -134,6 +134,7 @@ def test_killed_service_costs_five_seconds(victim: str, cluster: FaultCluster, h
         os.kill(pid, signal.SIGKILL)
     ended_s = held.finish()
 
+    assert len(held.begins(2)) == 2  # whoever ran was not run again
     assert _told(f"{victim} killed", ended_s - killed_s) < SERVICE_S
 
 
