@@ -60,6 +60,10 @@ test: check ## Check, then all tests that are quick
 test-all: check ## Check, then all tests, with every case of the engine
 	@$(PY) -m pytest --full
 
+.PHONY: chaos
+chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, MINUTES, RATE; root only)
+	@$(PY) -m tests.faults.harness
+
 .PHONY: bench-first
 bench-first: install ## Measure a first calculation against the plain engine (some minutes)
 	@$(PY) benchmarks/bench_first.py

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from openquake.baselib import parallel, zeromq
+from openquake.baselib import general, parallel, zeromq
 from openquake.commonlib import logs
 
 from quakegrid import engine_version, errors, worker_words
@@ -34,7 +34,8 @@ from quakegrid.engine.starmaps import Starmaps
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
 from quakegrid.fingerprint import Fingerprint
-from quakegrid.session import Needs, Session
+from quakegrid.lane_tasks import Needs
+from quakegrid.session import Session
 
 PRELOADED_COMMANDS = (
     "engine",
@@ -220,6 +221,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
         raise
     finally:
         driver.close(state)
+        general.removetmp()  # upstream's own, which it leaves to `atexit`; a fork has none
 
 
 def _raise_stopped(number: int, _frame: FrameType | None) -> None:
