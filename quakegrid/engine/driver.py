@@ -230,9 +230,8 @@ def _raise_stopped(number: int, _frame: FrameType | None) -> None:
 
 def _enter(request: dict[str, Any]) -> None:
     """Take over the caller's directory, environment and configuration."""
-    kept = {
-        key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS") or key == AGENT_MARK
-    }
+    own = ("_NUM_THREADS", AGENT_MARK)
+    kept = {key: value for key, value in os.environ.items() if key.endswith(own)}
     os.environ.clear()
     os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept)
     os.chdir(request["cwd"])
