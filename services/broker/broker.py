@@ -23,7 +23,6 @@ from services.broker import fleet_events as core
 from services.broker.fleet import Fleet
 from services.broker.job_ends import end_job, fail_job
 from services.broker.lane_pool import LanePool
-from services.broker.members import Members
 from services.broker.node_reports import NodeReports
 from services.broker.nodes import NodeLink
 from services.broker.sessions import Events, Rate, Session, check_request
@@ -51,9 +50,11 @@ class Broker:
         self._ended: dict[int, str] = {}
         # Never the id of a session whose workers an earlier broker left.
         self._next_session_id = time.time_ns() // 1_000_000
-        self.members = Members(settings, self._new_link, self._spawn, self._handle)
+        self._reports = NodeReports(
+            settings, self._fleet, self._sessions, self._on_output, self._spawn, self._handle
+        )
+        self.members = self._reports.members
         self._nodes = self.members.links
-        self._reports = NodeReports(self._fleet, self._sessions, self.members, self._spawn, self._handle)
         self._lanes = LanePool(
             settings,
             self._spawn,
@@ -217,17 +218,6 @@ class Broker:
         return self._statuses.status(time.monotonic())
 
     # --- what nodes and lanes report
-
-    def _new_link(self, host: str, address: str) -> NodeLink:
-        return NodeLink(
-            self._settings,
-            host,
-            address,
-            on_status=self._reports.on_status,
-            on_exit=self._reports.on_exit,
-            on_output=self._on_output,
-            on_lost=self._reports.on_lost,
-        )
 
     def _on_output(self, output: agent_pb2.WorkerOutput) -> None:
         session = self._sessions.get(output.session_id)

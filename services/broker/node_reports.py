@@ -14,11 +14,12 @@ from typing import Any
 
 from quakegrid import agents
 from quakegrid.api.v1 import agent_pb2
+from quakegrid.config import Settings
 from quakegrid.fingerprint import CLOCK
 from services.broker import fleet_events as core
 from services.broker.fleet import Fleet
 from services.broker.members import Members
-from services.broker.nodes import describe_state
+from services.broker.nodes import NodeLink, describe_state
 from services.broker.sessions import Session
 
 log = logging.getLogger("quakegrid.broker")
@@ -30,23 +31,26 @@ class NodeReports:
     """The reports of all nodes.
 
     Args:
+        settings: of the cluster.
         fleet: its core.
         sessions: that are open.
-        members: the links to the nodes.
+        on_output: called with what workers print.
         spawn: keeps a task running.
         handle: hands an event to the fleet core, and does what it decides.
     """
 
     def __init__(
         self,
+        settings: Settings,
         fleet: Fleet,
         sessions: Mapping[int, Session],
-        members: Members,
+        on_output: Callable[[agent_pb2.WorkerOutput], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         handle: Callable[[core.Event], None],
     ) -> None:
-        self._fleet, self._sessions, self._members = fleet, sessions, members
-        self._spawn, self._handle = spawn, handle
+        self._settings, self._fleet, self._sessions = settings, fleet, sessions
+        self._on_output, self._spawn, self._handle = on_output, spawn, handle
+        self.members = Members(settings, self._new_link, spawn, handle)
         # Workers of each node by session, as its agent last told.
         self._reported: dict[str, tuple[tuple[str, int], ...]] = {}
         self._start_s = time.monotonic()
@@ -66,10 +70,21 @@ class NodeReports:
         """Let go of a node that has left."""
         self._reported.pop(host, None)
 
-    def on_status(self, host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
+    def _new_link(self, host: str, address: str) -> NodeLink:
+        return NodeLink(
+            self._settings,
+            host,
+            address,
+            on_status=self._on_status,
+            on_exit=self._on_exit,
+            on_output=self._on_output,
+            on_lost=self._on_lost,
+        )
+
+    def _on_status(self, host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
         """A node's agent said what it has, at first or again after we had lost it."""
-        self._members.note_instance(host, status.instance_id)
-        if host not in self._members.links:
+        self.members.note_instance(host, status.instance_id)
+        if host not in self.members.links:
             return  # the agent is another node's
         ours = {worker.worker_id for worker in self._fleet.workers.values()}
         strangers = {worker.session_id for worker in status.workers if worker.worker_id not in ours}
@@ -86,7 +101,7 @@ class NodeReports:
                 describe_state(status),
                 present,
                 reported,
-                {**status.fingerprint, CLOCK: self._members.links[host].clock},
+                {**status.fingerprint, CLOCK: self.members.links[host].clock},
                 cores_per_worker=status.cores_per_worker or 1,
                 is_short_of_memory=status.is_short_of_memory,
                 is_ready=agents.template_state(status).is_ready,
@@ -94,7 +109,7 @@ class NodeReports:
         )
         self._note_cores()
 
-    def on_exit(self, exited: agent_pb2.WorkerExited) -> None:
+    def _on_exit(self, exited: agent_pb2.WorkerExited) -> None:
         """A worker ended."""
         peak = f", peak memory {exited.peak_memory_bytes / 2**20:.0f} MiB" if exited.peak_memory_bytes else ""
         last_output = tuple(exited.last_output)
@@ -104,10 +119,10 @@ class NodeReports:
             )
         )
 
-    def on_lost(self, host: str, reason: str) -> None:
+    def _on_lost(self, host: str, reason: str) -> None:
         """A node was given up."""
         log.warning("node_lost host=%s reason=%s", host, reason)
-        self._members.note_instance(host, "")
+        self.members.note_instance(host, "")
         self._handle(core.NodeLost(host, reason))
         self._note_cores()
 
@@ -120,5 +135,5 @@ class NodeReports:
     async def _stop_strangers(self, host: str, session_id: int) -> None:
         """Stop workers of a session that is not ours, unless its driver comes back to us."""
         await asyncio.sleep(self._start_s + RESUME_GRACE_S - time.monotonic())
-        if session_id not in self._sessions and host in self._members.links:
-            await self._members.links[host].stop_workers(session_id, is_forced=True)
+        if session_id not in self._sessions and host in self.members.links:
+            await self.members.links[host].stop_workers(session_id, is_forced=True)
