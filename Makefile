@@ -78,7 +78,7 @@ bench-broker: install ## Measure tasks through the lanes against others (some mi
 	@$(PY) -m benchmarks.simulate_lane
 
 .PHONY: bench-agent
-bench-agent: install ## Measure the agent: how fast a killed worker is replaced (half a minute)
+bench-agent: install ## Measure the agent: workers that start and are killed, and what it costs (two minutes)
 	@$(PY) benchmarks/bench_agent.py
 
 .PHONY: bench-neighbours
