@@ -1,13 +1,15 @@
 """Which frames of a session's tasks travel once to each node instead of with each task.
 
-Knows contents by their hash; refuses to know sockets. A large frame that comes once goes with its task; one
-that comes again is a blob, put to the lane and named by the tasks from then on.
+Knows contents by their hash; refuses to know sockets. A large frame is a blob, named by its tasks, when the
+driver's own node takes it in; else when it comes again: the first time it goes with its task, the second time
+it is put to the lane.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import xxhash
 
@@ -23,12 +25,31 @@ Content = bytes | memoryview
 Digests = dict[int, bytes]
 
 
+class NodeStore(Protocol):
+    """Where contents are on the driver's own node; see `LocalBlobs`."""
+
+    def has(self, blob_id: bytes) -> bool:
+        """Whether it is still there."""
+
+    def put(self, blob_id: bytes, content: Content) -> bool:
+        """Take in a content, if there is room."""
+
+    def drop(self, blob_id: bytes) -> None:
+        """Free a content."""
+
+
 @dataclass(slots=True)
 class _Blob:
-    """A blob that the lane has; its content stays here while a task that names it is not done."""
+    """A blob; its content stays here while a task that names it is not done.
 
+    It is on the driver's node if `is_local`, else with the lane. One that never came again is let go with
+    its task.
+    """
+
+    is_local: bool
     content: Content | None = None
     task_count: int = 0
+    has_come_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +67,10 @@ class BlobTable:
     def __init__(self) -> None:
         self._seen: dict[bytes, None] = {}
         self._blobs: dict[bytes, _Blob] = {}
+        self.store: NodeStore | None = None
 
     def is_known(self, blob_id: bytes) -> bool:
-        """Whether the lane has this content."""
+        """Whether this content need not travel again."""
         return blob_id in self._blobs
 
     def split(self, frames: Sequence[Content], digests: Digests) -> Split:
@@ -64,13 +86,10 @@ class BlobTable:
             for place, (frame, size) in enumerate(zip(frames, sizes, strict=True))
         ]
         for place, (frame, blob_id) in enumerate(zip(frames, ids, strict=True)):
-            if not blob_id or not self._is_blob(blob_id, ids.count(blob_id)):
+            blob = self._admit(blob_id, frame, ids.count(blob_id), to_put) if blob_id else None
+            if blob is None:
                 kept.append(frame)
                 continue
-            blob = self._blobs.get(blob_id)
-            if blob is None:
-                blob = self._blobs[blob_id] = _Blob()
-                to_put.append((blob_id, frame))
             blob.content = frame
             blob.task_count += 1
             refs.append(lane_pb2.BlobRef(place=place, blob_id=blob_id, byte_count=sizes[place]))
@@ -83,19 +102,66 @@ class BlobTable:
             blob.task_count -= 1
             if blob.task_count == 0:
                 blob.content = None
+                if blob.is_local and not blob.has_come_again:
+                    self._drop(ref.blob_id)
+
+    def content(self, blob_id: bytes) -> Content | None:
+        """What the lane asks for; None when no task that is not done names it."""
+        blob = self._blobs.get(blob_id)
+        return blob.content if blob else None
 
     def start_again(self) -> list[tuple[bytes, Content]]:
         """The lane may have forgotten all: what is to be put again for the tasks that are not done."""
-        self._blobs = {blob_id: blob for blob_id, blob in self._blobs.items() if blob.task_count}
-        return [(blob_id, blob.content) for blob_id, blob in self._blobs.items() if blob.content is not None]
+        self._blobs = {
+            blob_id: blob for blob_id, blob in self._blobs.items() if blob.task_count or blob.is_local
+        }
+        return [
+            (blob_id, blob.content)
+            for blob_id, blob in self._blobs.items()
+            if blob.content is not None and not blob.is_local
+        ]
 
-    def _is_blob(self, blob_id: bytes, count: int) -> bool:
-        if blob_id in self._blobs or blob_id in self._seen or count > 1:
+    def _admit(
+        self, blob_id: bytes, frame: Content, count: int, to_put: list[tuple[bytes, Content]]
+    ) -> _Blob | None:
+        """The blob that a frame is, or becomes; None when it goes with its task."""
+        has_come_again = self._see(blob_id) or count > 1
+        blob = self._blobs.get(blob_id)
+        if blob is None:
+            is_local = self._put_local(blob_id, frame)
+            if not is_local and not has_come_again:
+                return None
+            blob = self._blobs[blob_id] = _Blob(is_local)
+            if not is_local:
+                to_put.append((blob_id, frame))
+        elif blob.is_local and self.store is not None and not self.store.has(blob_id):
+            self._put_local(blob_id, frame)  # if in vain: the lane will ask us
+        blob.has_come_again |= has_come_again
+        return blob
+
+    def _see(self, blob_id: bytes) -> bool:
+        """Whether a content came before."""
+        if blob_id in self._seen:
             return True
         if len(self._seen) >= MAX_SEEN:
             del self._seen[next(iter(self._seen))]
         self._seen[blob_id] = None
         return False
+
+    def _put_local(self, blob_id: bytes, frame: Content) -> bool:
+        if self.store is None:
+            return False
+        if self.store.put(blob_id, frame):
+            return True
+        idle = [key for key, blob in self._blobs.items() if blob.is_local and not blob.task_count]
+        for key in idle:
+            self._drop(key)
+        return bool(idle) and self.store.put(blob_id, frame)
+
+    def _drop(self, blob_id: bytes) -> None:
+        del self._blobs[blob_id]
+        if self.store is not None:
+            self.store.drop(blob_id)
 
 
 def digest(content: Content, digests: Digests) -> bytes:

@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 
 # Every certificate carries this name, and clients ask for it: who holds the key is who belongs.
 PEER_NAME = "peer.quakegrid.internal"
+CA_NAME = "QuakeGrid cluster"
 CERTIFICATE_LIFE = datetime.timedelta(days=30)
 CLOCK_SKEW = datetime.timedelta(days=1)
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -69,7 +70,7 @@ def new_identity(authkey: str, now_time: datetime.datetime | None = None) -> Ide
     now_time = now_time or datetime.datetime.now(datetime.UTC)
     scalar = int.from_bytes(_derive(authkey, "tls-ca", 48)) % (P256_ORDER - 1) + 1
     ca_key = ec.derive_private_key(scalar, ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "QuakeGrid cluster")])
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, CA_NAME)])
     ca = _certificate(ca_name, ca_name, ca_key.public_key(), ca_key, now_time, is_ca=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, PEER_NAME)])
@@ -105,6 +106,15 @@ def _certificate(
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(PEER_NAME)]), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
+
+
+def is_of_a_cluster(certificate: bytes) -> bool:
+    """Whether a certificate (DER) was made here for some authkey; proves nothing."""
+    try:
+        issuer = x509.load_der_x509_certificate(certificate).issuer
+    except ValueError:  # whatever others send
+        return False
+    return [name.value for name in issuer.get_attributes_for_oid(NameOID.COMMON_NAME)] == [CA_NAME]
 
 
 def server_credentials(authkey: str) -> grpc.ServerCredentials:

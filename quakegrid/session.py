@@ -21,11 +21,14 @@ from dataclasses import dataclass
 import grpc
 import zmq
 
-from quakegrid import errors, lane, rpc
+from quakegrid import errors, lane, rpc, shared_memory, worker_words
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.blobs import BlobTable, Digests
 from quakegrid.config import Settings
+from quakegrid.lane_tasks import NO_NEEDS, LaneOutcome, LaneTask, Needs, failed_outcome
+from quakegrid.local_blobs import LocalBlobs
 from quakegrid.wire.v1 import lane_pb2
+from quakegrid.worker_words import OnWords
 
 HELLO_TIMEOUT_S = 30.0
 # How long a driver looks for a broker that is gone; its lane's port must be served again by then.
@@ -33,32 +36,9 @@ BROKER_PATIENCE_S = 60.0
 # The same before the first answer, for a calculation; other programs hear at once that there is none.
 OPEN_PATIENCE_S = 10.0
 BROKER_RETRY_S = 0.5
+# How long the end of a session waits for the last lines of its workers.
+FLUSH_TIMEOUT_S = 1.0
 CLOSE_TIMEOUT_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class LaneOutcome:
-    """What came back for a task: the outcome's frames, or why there is none.
-
-    `reasons` has a line for each worker that the task ended, when it is not tried again.
-    """
-
-    task_id: int
-    frames: Sequence[zmq.Frame]
-    error: str
-    duration_s: float = 0.0
-    worker_id: str = ""
-    reasons: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LaneTask:
-    """What the lane should know of a task; see `SubmitTask` of the protocol."""
-
-    operation: str
-    weight: float = 1.0
-    expected_s: float = 0.0
-    max_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +60,11 @@ class Session:
         is_local: no workers are wanted.
         max_workers: at most, 0 for no limit.
         weight: its part of the cores against the weights of other sessions, 0.01 to 100.
-        engine_version: the engine that its workers must find on their nodes; empty if they need none.
+        cores_per_worker: what each of its workers should have; fewer where a node has not so many free.
+        needs: what the nodes of its workers must have.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each thing that a session may ask for
         self,
         settings: Settings,
         job_ids: Sequence[int],
@@ -93,9 +74,10 @@ class Session:
         is_local: bool = False,
         max_workers: int = 0,
         weight: float = 1.0,
-        engine_version: str = "",
+        cores_per_worker: int = 1,
+        needs: Needs = NO_NEEDS,
     ) -> None:
-        self._settings = settings
+        self._settings, self._on_left_out = settings, needs.on_left_out
         self._channel = rpc.open_channel(settings.broker_address, settings.authkey)
         self._request = broker_pb2.OpenSessionRequest(
             job_ids=job_ids,
@@ -106,7 +88,8 @@ class Session:
             is_local=is_local,
             max_workers=max_workers,
             weight=weight,
-            engine_version=engine_version,
+            cores_per_worker=cores_per_worker,
+            fingerprint=needs.fingerprint,
         )
         self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)
         self._answers: queue.SimpleQueue[broker_pb2.OpenSessionResponse | errors.QuakeGridError] = (
@@ -116,6 +99,8 @@ class Session:
         weakref.finalize(self, os.close, self._wakeup).atexit = False  # any thread may still wake us
         self._failure: errors.QuakeGridError | None = None
         self._closed = threading.Event()
+        self._on_words: OnWords = lambda _words: None
+        self._output_flushed = threading.Event()
         self._dealer: zmq.Socket[bytes] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._poller = zmq.Poller()
@@ -130,15 +115,19 @@ class Session:
         self.core_count = 0
         threading.Thread(target=self._read_stream, name="session", daemon=True).start()
 
-    def wait_for_turn(self, on_queued: Callable[[Sequence[int]], None]) -> None:
+    def wait_for_turn(
+        self, on_queued: Callable[[Sequence[int]], None], on_words: OnWords | None = None
+    ) -> None:
         """Wait until the broker admits the session, and join its lane.
 
         Args:
             on_queued: called with the job ids ahead, if the session has to wait.
+            on_words: called from then on, in any thread, with what workers print, and when one dies.
         Raises:
             PeerUnreachableError: the broker does not answer.
             StateError: one of the jobs is in another session.
         """
+        self._on_words = on_words or self._on_words
         while True:
             answer = self._answers.get()
             if isinstance(answer, errors.QuakeGridError):
@@ -224,9 +213,15 @@ class Session:
                     outcome.lease.task_id, frames, outcome.error, outcome.duration_s, outcome.worker_id
                 )
             case "task_failed":
-                return _failed(message.task_failed)
+                return failed_outcome(message.task_failed)
             case "hello":
                 self._greet(message.hello)
+                return None
+            case "get_blob":
+                self._put_blob(message.get_blob.blob_id, self.blobs.content(message.get_blob.blob_id))
+                return None
+            case "worker_died":
+                self._on_words(worker_words.from_death(message.worker_died))
                 return None
             case "refused" if self._has_joined:
                 return None  # a new broker's lane does not know us yet, or no more: our stream tells which
@@ -249,6 +244,8 @@ class Session:
         """End the session; the broker stops its workers."""
         if self._closed.is_set():
             return
+        if self._has_joined and not self._failure:
+            self._flush_output()
         self._closed.set()
         if self.session_id and not self._failure:
             closing = broker_pb2.CloseSessionRequest(session_id=self.session_id)
@@ -261,6 +258,15 @@ class Session:
         if self._dealer and self._context:
             self._dealer.close(linger=0)
             self._context.term()
+
+    def _flush_output(self) -> None:
+        """Wait for what the workers have printed, if the broker answers."""
+        request = broker_pb2.FlushSessionOutputRequest(session_id=self.session_id)
+        try:
+            broker_pb2_grpc.BrokerStub(self._channel).FlushSessionOutput(request, timeout=FLUSH_TIMEOUT_S)
+        except (grpc.RpcError, ValueError):  # the latter: the channel was closed, to try another
+            return
+        self._output_flushed.wait(FLUSH_TIMEOUT_S)
 
     def _join(self, admitted: broker_pb2.SessionAdmitted) -> None:
         """Connect to the lane and wait until it says hello."""
@@ -291,6 +297,10 @@ class Session:
                 f"the lane speaks version {hello.protocol_version} of the lanes, this driver version "
                 f"{lane.PROTOCOL_VERSION}; install the same QuakeGrid on all machines"
             )
+        state_dir = self._settings.state_dir
+        if hello.blob_folder_id == shared_memory.folder_id(state_dir):
+            folder = shared_memory.folder(state_dir) / str(self.session_id)
+            self.blobs.store = self.blobs.store or LocalBlobs(folder, self._settings.lane_memory_bytes)
         self._tell_lane()
 
     def _tell_lane(self) -> None:
@@ -318,9 +328,11 @@ class Session:
             self._taken_bytes = 0
             self._send([lane_pb2.LaneMessage(received=received).SerializeToString()])
 
-    def _put_blob(self, blob_id: bytes, content: bytes | memoryview) -> None:
+    def _put_blob(self, blob_id: bytes, content: bytes | memoryview | None) -> None:
+        """Put a content to the lane; None tells that nobody waits for its tasks any more."""
         put = lane_pb2.PutBlob(session_id=self.session_id, blob_id=blob_id)
-        self._send([lane_pb2.LaneMessage(put_blob=put).SerializeToString(), content])
+        header = lane_pb2.LaneMessage(put_blob=put).SerializeToString()
+        self._send([header] if content is None else [header, content])
 
     def _send(self, message: Sequence[bytes | memoryview]) -> None:
         assert self._dealer is not None
@@ -344,7 +356,7 @@ class Session:
                 failure = errors.PeerUnreachableError("the broker ended the session")
             now_s = time.monotonic()
             is_known = self._has_joined or self._is_queued
-            open_s = OPEN_PATIENCE_S if self._request.engine_version else 0.0
+            open_s = OPEN_PATIENCE_S if self._request.job_ids else 0.0
             patience_s = BROKER_PATIENCE_S if is_known else open_s
             patience_end_s = patience_end_s or now_s + patience_s
             is_over = not isinstance(failure, errors.PeerUnreachableError) or now_s >= patience_end_s
@@ -363,6 +375,14 @@ class Session:
             os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
         elif answer.HasField("failed"):
             self._fail(errors.QuakeGridError(answer.failed.reason))
+        elif answer.HasField("worker_output"):
+            for words in worker_words.from_output(answer.worker_output):
+                self._on_words(words)
+        elif answer.HasField("output_flushed"):
+            self._output_flushed.set()
+        elif answer.HasField("node_left_out"):
+            left_out = answer.node_left_out
+            self._on_left_out(f"node {left_out.node} is left out: {', '.join(left_out.differences)}")
         elif not self._has_joined:
             self._is_queued = answer.HasField("queued")
             self._answers.put(answer)
@@ -376,14 +396,3 @@ class Session:
         self._failure = failure
         self._answers.put(failure)
         self.wake()
-
-
-def _failed(failed: lane_pb2.TaskFailed) -> LaneOutcome:
-    lease, reasons = failed.lease, tuple(failed.reasons)
-    if lease.attempt == 0:
-        return LaneOutcome(lease.task_id, (), f"task {lease.task_id} ({failed.operation}): {reasons[0]}")
-    error = (
-        f"task {lease.task_id} ({failed.operation}) ended its worker {len(reasons)} times "
-        f"and is not tried again: {'; '.join(reasons)}"
-    )
-    return LaneOutcome(lease.task_id, (), error, reasons=reasons)

@@ -20,6 +20,7 @@ from quakegrid import (
     errors,
     fleet,
     local_services,
+    node_records,
     run_records,
     security,
 )
@@ -67,7 +68,7 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
         The settings, and the services that were started now.
     """
     state_dir = state_dir or config.default_state_dir()
-    if config.load_settings(state_dir).preload == "openquake":
+    if config.ENGINE in config.load_settings(state_dir).preload:
         engine_version.check_engine()
     with embedded.locked(
         state_dir, lambda: say("another `quakegrid up` or `down` is at work; waiting for it")
@@ -79,6 +80,8 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
         settings = config.load_settings(state_dir)
         missing = tuple(name for name in run_records.SERVICES if name not in before)
         local_services.check_ports(settings, missing)
+        if "agent" in missing and node_records.read_record(state_dir).is_stopped:
+            node_records.change_record(state_dir, is_stopped=False)  # who wants it up wants it to serve
         local_services.start(settings, missing)
     return settings, missing
 

@@ -10,12 +10,19 @@ from contextlib import closing
 import click
 
 from quakegrid import errors, fleet, jobs
-from quakegrid.cli import cluster, options, status
+from quakegrid.cli import cluster, fleet_commands, options, status, workers_debug
 
 
 @click.group()
 def workers() -> None:
-    """Show what the cluster's nodes do."""
+    """Show, start, stop, restart and wait for the cluster's nodes."""
+
+
+for _command in fleet_commands.COMMANDS:
+    workers.add_command(_command)
+
+
+workers.add_command(workers_debug.debug)
 
 
 @workers.command("status")

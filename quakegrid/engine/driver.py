@@ -12,11 +12,11 @@ import getpass
 import importlib
 import os
 import pickle
-import shutil
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,14 +24,16 @@ from typing import Any
 from openquake.baselib import general, parallel, zeromq
 from openquake.commonlib import logs
 
-from quakegrid import engine_version, errors
-from quakegrid.config import Settings
-from quakegrid.engine import commands, seams
+from quakegrid import engine_version, errors, worker_words
+from quakegrid.config import AGENT_MARK, Settings
+from quakegrid.engine import commands, failures, seams
 from quakegrid.engine.database import Database
 from quakegrid.engine.events import Events
 from quakegrid.engine.starmaps import Starmaps
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
+from quakegrid.fingerprint import Fingerprint
+from quakegrid.lane_tasks import Needs
 from quakegrid.session import Session
 
 PRELOADED_COMMANDS = (
@@ -47,7 +49,6 @@ PRELOADED_COMMANDS = (
     "purge",
     "reset",
 )
-MIN_FREE_BYTES = 1 << 20
 INSIST_INTERVAL_S = 0.5
 
 
@@ -82,15 +83,17 @@ class DriverProcess:
 
     Args:
         events: stream to the waiting command line.
+        fingerprint: what the nodes of its workers must have.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, fingerprint: Fingerprint) -> None:
         self.settings = seams.settings()
+        self._fingerprint = fingerprint
         self.events = events
         self.database = Database(self.settings, events.tell)
         self.starmaps = Starmaps(self._any_session, events.tell)
         self.session: Session | None = None
-        self.weight = 1.0
+        self.weight, self.cores_per_worker = 1.0, 1
         self._calm = threading.Event()
 
     def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:
@@ -119,7 +122,10 @@ class DriverProcess:
         self.end_session()
         self.session = self._open_session(job_ids)
         try:
-            self.session.wait_for_turn(lambda ahead: self._on_queued(job_ids, ahead))
+            self.session.wait_for_turn(
+                lambda ahead: self._on_queued(job_ids, ahead),
+                lambda words: self.database.log_words(job_ids, words),
+            )
             yield
         except BaseException as exc:
             self._calm.set()
@@ -165,7 +171,7 @@ class DriverProcess:
     def _any_session(self) -> Session:
         if self.session is None:
             self.session = self._open_session(())
-            self.session.wait_for_turn(lambda ahead: self._on_queued((), ahead))
+            self.session.wait_for_turn(lambda ahead: self._on_queued((), ahead), worker_words.echo)
         return self.session
 
     def _open_session(self, job_ids: Sequence[int]) -> Session:
@@ -178,7 +184,8 @@ class DriverProcess:
             worker_setup=pickle.dumps(setup),
             is_local=parallel.oq_distribute() != "zmq",
             weight=self.weight,
-            engine_version=engine_version.check_engine(),
+            cores_per_worker=self.cores_per_worker,
+            needs=Needs(self._fingerprint, partial(self.database.warn, job_ids)),
         )
 
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
@@ -188,16 +195,17 @@ class DriverProcess:
         self.events.tell({"event": "queued", "ahead_job_ids": list(ahead)})
 
 
-def main(request: dict[str, Any], events_fd: int) -> int:
+def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -> int:
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
         request: `argv`, `cwd`, `environ` and `mode` ("oq" or "run").
         events_fd: socket for events.
+        fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
     """
     _enter(request)
     events = Events(events_fd, is_wanted=request["mode"] == "run")
-    driver = DriverProcess(events)
+    driver = DriverProcess(events, fingerprint)
     seams.become(driver)
     signal.signal(signal.SIGTERM, _raise_stopped)  # until the engine registers its own
     state = "failed"
@@ -220,7 +228,8 @@ def _raise_stopped(number: int, _frame: FrameType | None) -> None:
 
 def _enter(request: dict[str, Any]) -> None:
     """Take over the caller's directory, environment and configuration."""
-    kept = {key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS")}
+    own = ("_NUM_THREADS", AGENT_MARK)
+    kept = {key: value for key, value in os.environ.items() if key.endswith(own)}
     os.environ.clear()
     os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept)
     os.chdir(request["cwd"])
@@ -294,12 +303,13 @@ def _parse_run(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--param", "-p", default="")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--weight", type=float, default=1.0)
+    parser.add_argument("--cores-per-worker", type=int, default=1)
     return parser.parse_args(argv)
 
 
 def _run(argv: Sequence[str], driver: DriverProcess) -> int:
     args = _parse_run(argv)
-    driver.weight = args.weight
+    driver.weight, driver.cores_per_worker = args.weight, args.cores_per_worker
     try:
         _calculate(args, driver)
     except KeyboardInterrupt as exc:
@@ -333,32 +343,13 @@ def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
     except errors.QuakeGridError:
         raise
     except Exception as exc:
-        raise errors.UsageError(f"cannot read {' '.join(args.run)}: {_one_line(exc)}") from exc
+        raise errors.UsageError(f"cannot read {' '.join(args.run)}: {failures.one_line(exc)}") from exc
     for job in jobs:
         job.params.update(parameters)
         job.params["exports"] = args.exports
         if args.export_dir:
             job.params["export_dir"] = str(Path(args.export_dir).absolute())
     engine.run_jobs(jobs, precalc=hc_id is None)
-
-
-def _one_line(exc: BaseException) -> str:
-    """An exception for people, on one line; our own need no class name."""
-    kind, text = type(exc).__name__, str(exc).strip()
-    if '  File "' in text:  # the engine repeats a task's traceback; the error is its last line
-        text = text.rpartition("\n")[2]
-    text = " ".join(text.split()).removeprefix(f"{kind}: ")
-    return text if isinstance(exc, errors.QuakeGridError) else f"{kind}: {text}"
-
-
-def _disk_hint() -> str:
-    """What the engine's errors seldom say: HDF5 reports a full disk in many words, none of them clear."""
-    datadir = logs.get_datadir()
-    try:
-        free_bytes = shutil.disk_usage(datadir).free
-    except OSError:
-        return ""
-    return f"; the disk of {datadir} is full (No space left)" if free_bytes < MIN_FREE_BYTES else ""
 
 
 def _report_end(
@@ -368,7 +359,7 @@ def _report_end(
     driver.end_session()
     if exc is not None and not isinstance(exc, KeyboardInterrupt):
         job_id = driver.database.job_ids[-1] if driver.database.job_ids else None
-        message = _one_line(exc) + _disk_hint()
+        message = failures.one_line(exc) + failures.disk_hint()
         driver.events.tell({"event": "error", "message": message, "job_id": job_id})
     for job_id in driver.database.job_ids:
         job = driver.database.call("get_job", job_id)

@@ -7,60 +7,85 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import resource
 import signal
 import sys
 from pathlib import Path
 
-import grpc
-
-from quakegrid import rpc, run_records, security
-from quakegrid.api.v1 import agent_pb2_grpc
+from quakegrid import run_records
 from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings
 from quakegrid.errors import QuakeGridError
+from services.agent import orphans
 from services.agent.agent import Agent
+from services.agent.agent_server import AgentServer
 from services.agent.local import LocalSocket
-from services.agent.server import AgentServicer
+from services.agent.log_tail import LogTail
+from services.agent.oom_scores import AGENT_SCORE, set_oom_score
 
+log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 1.0
+# How long what was killed may take to be gone.
+ORPHANS_TIMEOUT_S = 1.0
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
-async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
+async def serve(settings: Settings, lifeline_fd: int = -1, join: str = "") -> int:
     """Serve until a signal, or the end of the process that holds our lifeline.
 
+    Args:
+        settings: of the cluster.
+        lifeline_fd: reading end of the lifeline, -1 for none.
+        join: host of a master whose fleet the node shall belong to from now on.
     Raises:
         QuakeGridError: the port is taken.
     """
     check_listen(settings, settings.agent_listen, "the agent")
     _raise_descriptor_limit()
+    set_oom_score(AGENT_SCORE)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     if lifeline_fd >= 0:
         asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
-    server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+    log_tail = LogTail()
+    log_tail.setFormatter(logging.Formatter(LOG_FORMAT))
+    logging.getLogger().addHandler(log_tail)
     agent = Agent(settings)
-    agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), server)
-    address = f"{settings.agent_listen}:{settings.agent_port}"
-    try:
-        server.add_secure_port(address, security.server_credentials(settings.authkey))
-    except RuntimeError:
-        raise QuakeGridError(
-            f"the agent cannot listen on {address}: the port is in use or the address is not ours; "
-            "see [zworkers] ctrl_port and [agent] listen in openquake.cfg"
-        ) from None
+    server = AgentServer(agent, log_tail, settings)
+    _end_orphans(settings)
+    if join:
+        agent.membership.remember(agent.membership.address_of(join))
     agent.start_template()
+    watching = asyncio.create_task(agent.watch_memory())
+    watching.add_done_callback(lambda _: stopped.set())
     local = LocalSocket(agent, agent_socket(settings.state_dir))
     local.start()
     await server.start()
     record = run_records.write_record(settings, "agent", f"{LOOPBACK}:{settings.agent_port}")
+    joining = asyncio.create_task(agent.membership.run())
     await stopped.wait()
+    joining.cancel()
+    await server.refuse()
     await agent.stop()
+    watching.cancel()
+    orphans.end_all_adopted(ORPHANS_TIMEOUT_S)
     local.stop()
     await server.stop(STOP_GRACE_S)
     record.unlink(missing_ok=True)
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching  # if it failed, so did we
     return 0
+
+
+def _end_orphans(settings: Settings) -> None:
+    """End what earlier agents left, now, and what a template will leave that is killed, then."""
+    count = orphans.end_marked(settings.state_dir, ORPHANS_TIMEOUT_S)
+    if count:
+        log.warning("orphans_ended count=%d", count)
+    orphans.adopt_orphans()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, orphans.end_adopted)
 
 
 def _raise_descriptor_limit() -> None:
@@ -69,11 +94,11 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def run(state_dir: Path | None, lifeline_fd: int = -1) -> int:
+def run(state_dir: Path | None, lifeline_fd: int = -1, join: str = "") -> int:
     """Serve with the settings of `state_dir`; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
-        return asyncio.run(serve(load_settings(state_dir), lifeline_fd))
+        return asyncio.run(serve(load_settings(state_dir), lifeline_fd, join))
     except QuakeGridError as exc:
         print(f"agent: {exc}", file=sys.stderr)
         return exc.exit_code

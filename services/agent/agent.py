@@ -11,28 +11,36 @@ import itertools
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from quakegrid import __version__, values
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from quakegrid import __version__, agents, values
 from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
+from quakegrid.template_state import TemplateState
 from services.agent.blob_folders import BlobFolders
 from services.agent.exits import describe_exit, exit_code
+from services.agent.membership import Membership
+from services.agent.node_limits import NodeLimits
+from services.agent.output_pipes import OutputPipes
 from services.agent.packets import write_memfd
 from services.agent.roster import Life, Member, Roster
-from services.agent.template_link import TemplateLink
+from services.agent.serving import Serving
+from services.agent.templates import Templates
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 2.0
-MAX_LOAD_FAILURES = 3
-LOAD_PAUSE_S = 2.0
+# Of all of a stop together: the grace, then what the killed and the template may take.
+STOP_DEADLINE_S = STOP_GRACE_S + 1.0
+# Messages that may wait for who watches; a slow one is told nothing more of what workers print.
+MAX_WAITING_MESSAGES = 100
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-# How the template's state begins when workers can start; what follows says that there is no engine.
-WARM = "warm"
 FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
 
 DriverEnd = Callable[[int, str], None]
@@ -54,33 +62,55 @@ class Agent:
         self._commands: dict[str, str] = {}
         self._driver_ends: dict[str, DriverEnd] = {}
         self._driver_numbers = itertools.count(1)
+        self.serving = Serving(settings, len(self._roster.cores), self)
+        self.fleet_watch_count = 0  # streams of brokers
+        self.instance_id = secrets.token_hex(8)
+        self.membership = Membership(settings, self)
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._load_failures = 0
-        self._template = TemplateLink(
-            settings.state_dir, on_report=self._on_report, on_gone=self._on_template_gone
+        self._output = OutputPipes(self.node, self._publish_output, lambda: any(self._readers()))
+        self._is_stopping = False
+        self._template = Templates(
+            settings, on_report=self._on_report, on_state=self.publish_status, on_lost=self._on_lost
         )
-        self.template_state = "loading"
-        self.engine_version = ""
-        self.engine_missing = ""
+        self.limits = NodeLimits(settings, self.node, self._roster, lambda: self._template.pid)
 
     # --- the template
 
+    @property
+    def template_state(self) -> TemplateState:
+        """What the template that takes orders can do."""
+        return self._template.state
+
+    @property
+    def engine_missing(self) -> str:
+        """Why no driver can run here; empty if one can, or nobody knows yet."""
+        return self._template.loaded.engine_missing
+
     def start_template(self) -> None:
-        """Start the template; its state is told to the watchers as it changes."""
+        """Start the first template; its state is told to the watchers as it changes."""
         self._blobs.clear()  # what an agent or template that was killed left
         self._template.start()
 
     async def stop(self) -> None:
         """End every child, gently first, and the template."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + STOP_DEADLINE_S
+        self._is_stopping = True
         for member in list(self._roster.members.values()):
+            member.is_blameless = True
             self._end(member, is_forced=False)
-        deadline = asyncio.get_running_loop().time() + 2 * STOP_GRACE_S
-        while self._roster.members and asyncio.get_running_loop().time() < deadline:
-            await asyncio.wait([asyncio.ensure_future(self._changed())], timeout=STOP_GRACE_S)
-        self._template.stop()
+        while self._roster.members and loop.time() < deadline:
+            await asyncio.wait([loop.create_task(self.wait_for_change())], timeout=deadline - loop.time())
+        self._template.stop(max(0.0, deadline - loop.time()) if self.template_state.is_ready else 0.0)
         self._blobs.clear()
 
-    async def _changed(self) -> None:
+    def restart_template(self) -> None:
+        """Start a template in place of the one that there is, which has no children."""
+        self._template.restart()
+        self.publish_status()
+
+    async def wait_for_change(self) -> None:
+        """Wait until the status changes, or a worker ended."""
         queue = self.watch()
         queue.get_nowait()
         try:
@@ -90,17 +120,6 @@ class Agent:
 
     def _on_report(self, packet: dict[str, Any]) -> None:
         match packet["report"]:
-            case "warm":
-                self.engine_version, self.engine_missing = packet["engine_version"], packet["engine_missing"]
-                self.template_state = WARM
-                if self.engine_missing:
-                    self.template_state += f", without the engine: {self.engine_missing}"
-                log.info("template_%s engine=%s", self.template_state, self.engine_version)
-                self._publish_status()
-            case "failed":
-                self.template_state = f"failed: {packet['reason']}"
-                log.error("template_failed reason=%s", packet["reason"])
-                self._publish_status()
             case "forked":
                 self._on_forked(packet["name"], packet["pid"])
             case "not_forked":
@@ -108,23 +127,12 @@ class Agent:
             case "exited":
                 self._on_exited(packet["pid"], packet["status"], packet["peak_memory_bytes"])
 
-    def _on_template_gone(self, status: int) -> None:
-        """The template is dead, and its children with it; start another unless it cannot work."""
-        loop = asyncio.get_running_loop()
-        log.error("template_exited status=%s", status)
-        is_failed = self.template_state.startswith("failed")
-        for member in list(self._roster.members.values()):
-            del self._roster.members[member.name]
-            reason = f"the template {self.template_state}" if is_failed else describe_exit(signal.SIGKILL)
-            self._report_exit(member, signal.SIGKILL, reason, 0)
-        if not is_failed:
-            self._load_failures = self._load_failures + 1 if self.template_state == "loading" else 0
-            if self._load_failures < MAX_LOAD_FAILURES:
-                self.template_state = "loading"
-                loop.call_later(LOAD_PAUSE_S * self._load_failures, self.start_template)
-            else:
-                self.template_state = f"failed: it died {self._load_failures} times while loading the engine"
-        self._publish_status()
+    def _on_lost(self, names: Sequence[str], reason: str) -> None:
+        """Children died with their template."""
+        for name in names:
+            member = self._roster.members.pop(name, None)
+            if member:
+                self._report_exit(member, signal.SIGKILL, reason, 0)
 
     # --- workers
 
@@ -134,11 +142,14 @@ class Agent:
         Raises:
             QuakeGridError: the template is not ready.
         """
-        if not self.template_state.startswith(WARM):
-            raise QuakeGridError(f"the template of {self.node} is not ready: {self.template_state}")
+        if self._is_stopping or not self.template_state.is_ready:
+            state = "stopping" if self._is_stopping else self.template_state
+            raise QuakeGridError(f"the template of {self.node} is not ready: {state}")
         started: list[Member] = []
+        self._roster.most_count = self.serving.core_count
         for ref in request.workers:
-            started += self._roster.take_cores(ref.session_id, [ref.worker_id])
+            width = self.limits.cores_per_worker * (request.width or 1)
+            started += self._roster.take_cores(ref.session_id, [ref.worker_id], width)
         if not started:
             return []
         setup_fd = write_memfd("worker_setup", request.worker_setup)
@@ -148,13 +159,16 @@ class Agent:
                 "session_id": member.session_id,
                 "lane_endpoint": request.lane_endpoint,
                 "node": self.node,
-                "core": member.core,
-                "memory_bytes": self._settings.agent_memory_bytes,
+                **self.limits.open_worker(member),
                 "blob_dir": str(self._blobs.open(member.session_id)),
             }
-            self._template.order({"order": "fork_worker", "name": member.name, "worker": worker}, [setup_fd])
+            writers = self._output.open(member.name, member.session_id)
+            order = {"order": "fork_worker", "name": member.name, "worker": worker}
+            self._template.order(order, [setup_fd, *writers])
+            for fd in writers:
+                os.close(fd)
         os.close(setup_fd)
-        self._publish_status()
+        self.publish_status()
         return started
 
     def stop_workers(self, session_id: int, names: Sequence[str], *, is_forced: bool) -> int:
@@ -163,6 +177,30 @@ class Agent:
         for member in members:
             self._end(member, is_forced=is_forced)
         return len(members)
+
+    async def watch_memory(self) -> None:
+        """Stop workers that take too much, and tell of a node that is short of memory, for ever."""
+        await self.limits.watch(self._stop_for_limit, self.publish_status)
+
+    def _stop_for_limit(self, member: Member) -> None:
+        log.warning("worker_stopped worker=%s reason=%s", member.name, member.stop_reason)
+        self._signal(member, signal.SIGKILL)
+
+    def kill_workers(self) -> None:
+        """Kill every worker, whoever's it is."""
+        for member in self._roster.workers:
+            member.is_blameless = True
+            self._end(member, is_forced=True)
+
+    @property
+    def worker_count(self) -> int:
+        """Workers that run, start or end."""
+        return len(self._roster.workers)
+
+    @property
+    def driver_count(self) -> int:
+        """Drivers that run, start or end."""
+        return len(self._roster.drivers)
 
     # --- drivers
 
@@ -184,7 +222,7 @@ class Agent:
         request_fd = write_memfd("driver_request", json.dumps(request).encode())
         self._template.order({"order": "fork_driver", "name": name}, [request_fd, events_fd, *stdio])
         os.close(request_fd)
-        self._publish_status()
+        self.publish_status()
         return name
 
     def signal_driver(self, name: str, number: int) -> None:
@@ -223,11 +261,19 @@ class Agent:
         """Stop filling a queue of `watch`."""
         self._watchers.discard(queue)
 
-    def status(self) -> agent_pb2.AgentStatus:
-        """The node as it is now."""
+    def flush_output(self, session_id: int) -> None:
+        """Tell those who watch what the workers of a session have printed, and that this is all."""
+        self._output.flush(session_id)
+
+    def status(self, *, with_samples: bool = False) -> agent_pb2.AgentStatus:
+        """The node as it is now; `with_samples` also what it uses, which costs some milliseconds."""
         workers = [
             agent_pb2.WorkerStatus(
-                worker_id=member.name, session_id=member.session_id, pid=member.pid, core=member.core
+                worker_id=member.name,
+                session_id=member.session_id,
+                pid=member.pid,
+                core=member.core,
+                cores=member.cores,
             )
             for member in self._roster.workers
         ]
@@ -235,15 +281,31 @@ class Agent:
             agent_pb2.DriverStatus(pid=member.pid, command=self._commands[member.name])
             for member in self._roster.drivers
         ]
-        return agent_pb2.AgentStatus(
+        state, loaded = self._template.state, self._template.loaded
+        sent_time = Timestamp()
+        sent_time.GetCurrentTime()
+        status = agent_pb2.AgentStatus(
             node=self.node,
-            core_count=len(self._roster.cores),
-            template_state=self.template_state,
+            template_state=str(state),
+            template_kind=agents.TEMPLATE_KINDS[state.kind],
+            template_reason=state.reason,
+            fingerprint=loaded.fingerprint,
+            sent_time=sent_time,
+            is_refreshing=self._template.is_refreshing,
             workers=workers,
             drivers=drivers,
             version=__version__,
-            engine_version=self.engine_version,
+            engine_version=loaded.engine_version,
+            core_count=self.serving.core_count,
+            all_core_count=self.serving.all_core_count,
+            service_state=self.serving.state,
+            is_watched=self.fleet_watch_count > 0,
+            instance_id=self.instance_id,
+            master=self.membership.master,
+            is_leaving=self.membership.is_leaving,
         )
+        self.limits.describe(status, with_samples=with_samples)
+        return status
 
     # --- inside
 
@@ -258,8 +320,7 @@ class Agent:
             self._timers[member.name] = loop.call_later(STOP_GRACE_S, self._signal, member, signal.SIGKILL)
 
     def _signal(self, member: Member, number: int) -> None:
-        if self._template.is_open:
-            self._template.order({"order": "signal", "pid": member.pid, "signal": int(number)})
+        self._template.order({"order": "signal", "pid": member.pid, "signal": int(number)})
 
     def _on_forked(self, name: str, pid: int) -> None:
         member = self._roster.on_forked(name, pid)
@@ -270,13 +331,13 @@ class Agent:
         log.error("fork_failed name=%s reason=%s", name, reason)
         member = self._roster.members.pop(name)
         self._report_exit(member, FORK_FAILED_STATUS, f"{self.node} could not start it: {reason}", 0)
-        self._publish_status()
+        self.publish_status()
 
     def _on_exited(self, pid: int, status: int, peak_memory_bytes: int) -> None:
         member = self._roster.on_exited(pid)
         if member:
             self._report_exit(member, status, describe_exit(status), peak_memory_bytes)
-            self._publish_status()
+            self.publish_status()
 
     def _report_exit(self, member: Member, status: int, reason: str, peak_memory_bytes: int) -> None:
         timer = self._timers.pop(member.name, None)
@@ -291,20 +352,40 @@ class Agent:
             return  # a driver that was stopped before it was forked
         if all(worker.session_id != member.session_id for worker in self._roster.workers):
             self._blobs.remove(member.session_id)
+        last_output = self._output.close(member.name)
+        reason = self.limits.close_worker(member) or reason
         is_clean = status == 0 or member.life is Life.STOPPING
         if not is_clean:
-            log.warning("worker_exited worker=%s reason=%s", member.name, reason)
+            log.warning(
+                "worker_exited worker=%s reason=%s peak_memory_bytes=%d",
+                member.name,
+                reason,
+                peak_memory_bytes,
+            )
         exited = agent_pb2.WorkerExited(
             worker_id=member.name,
             session_id=member.session_id,
             reason=reason,
             peak_memory_bytes=peak_memory_bytes,
             is_clean=is_clean,
+            exit_code=exit_code(status),
+            signal=os.WTERMSIG(status),
+            last_output=() if is_clean else last_output,
+            is_blameless=member.is_blameless,
         )
         self._publish(agent_pb2.WatchResponse(worker_exited=exited))
 
-    def _publish_status(self) -> None:
+    def publish_status(self) -> None:
+        """Tell who watches."""
         self._publish(agent_pb2.WatchResponse(status=self.status()))
+
+    def _publish_output(self, message: agent_pb2.WatchResponse) -> None:
+        for queue in self._readers():
+            queue.put_nowait(message)
+
+    def _readers(self) -> Iterator[asyncio.Queue[agent_pb2.WatchResponse]]:
+        """Who watches and keeps up."""
+        return (queue for queue in self._watchers if queue.qsize() < MAX_WAITING_MESSAGES)
 
     def _publish(self, message: agent_pb2.WatchResponse) -> None:
         for queue in self._watchers:

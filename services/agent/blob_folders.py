@@ -5,15 +5,14 @@ What a killed agent left is removed when the next one of the same state director
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
-import stat
 from pathlib import Path
 
+from quakegrid import shared_memory
+
 log = logging.getLogger("quakegrid.agent")
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - our own folder there is checked
 
 
 class BlobFolders:
@@ -24,37 +23,31 @@ class BlobFolders:
     """
 
     def __init__(self, state_dir: Path) -> None:
-        name = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]
-        self._root = SHARED_MEMORY / f"quakegrid-{os.getuid()}-{name}"
-        if not _is_ours(self._root):
-            self._root = state_dir / "run" / "blobs"
+        self._state_dir = state_dir
 
     def open(self, session_id: int) -> Path:
         """The folder of a session, made if need be."""
-        folder = self._root / str(session_id)
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shared_memory.folder(self._state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        root = shared_memory.folder(self._state_dir)  # another, if somebody took the name meanwhile
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = root / str(session_id)
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
     def remove(self, session_id: int) -> None:
         """Free a session's blobs; workers that still map them keep their pages."""
-        _remove(self._root / str(session_id))
+        folder = shared_memory.folder(self._state_dir) / str(session_id)
+        # Renamed first: its driver may be writing there.
+        leaving = folder.with_suffix(f".{os.getpid()}")
+        try:
+            folder.rename(leaving)
+        except FileNotFoundError:
+            return
+        _remove(leaving)
 
     def clear(self) -> None:
         """Free all blobs."""
-        _remove(self._root)
-
-
-def _is_ours(root: Path) -> bool:
-    """Whether we may use a name that anybody on this machine could have taken."""
-    try:
-        root.mkdir(mode=0o700)
-    except FileExistsError:
-        found = root.lstat()
-        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-    except OSError:  # no shared memory here
-        return False
-    return True
+        _remove(shared_memory.folder(self._state_dir))
 
 
 def _remove(folder: Path) -> None:

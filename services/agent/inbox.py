@@ -32,6 +32,10 @@ class RefusedError(PeerError):
     """The lane does not want us."""
 
 
+class BlobGoneError(PeerError):
+    """Nobody waits for the tasks that name this blob any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A task to run: its lease, where its blobs belong, and its other frames."""
@@ -66,19 +70,19 @@ class Inbox:
         self._sent: collections.deque[_Sent] = collections.deque()
         self._acknowledged_count = 0  # of those sent since the last hello
         self._is_stopping = False
-        self._blobs: dict[bytes, zmq.Frame] = {}
+        self._blobs: dict[bytes, zmq.Frame | None] = {}
         self._hello_count = 0
         self._guard = _Guard(self, dealer)
 
     def next_task(self) -> Task | None:
-        """Wait for a task; None when we are to end.
+        """Wait for a task; None when we are to end, and the lane has our outcomes unless the session is over.
 
         Raises:
             RefusedError: the lane has no place for us.
         """
         self.read_ready()
         while not self._waiting:
-            if self._is_stopping:
+            if self._is_stopping and not (self._is_drained and self._sent):
                 return None
             self._take(lane.wait_for_frames(self._dealer))
         task = self._waiting.popleft()
@@ -102,7 +106,11 @@ class Inbox:
         self._send(message)
 
     def fetch_blob(self, blob_id: bytes) -> zmq.Frame:
-        """Get a blob from the lane."""
+        """Get a blob from the lane.
+
+        Raises:
+            BlobGoneError: the driver has let it go, with the tasks that name it.
+        """
         get = lane_pb2.GetBlob(session_id=self._session_id, blob_id=blob_id)
         header = lane_pb2.LaneMessage(get_blob=get).SerializeToString()
         asked = -1
@@ -111,7 +119,10 @@ class Inbox:
                 asked = self._hello_count
                 self._send([header])
             self._take(lane.wait_for_frames(self._dealer))
-        return self._blobs.pop(blob_id)
+        content = self._blobs.pop(blob_id)
+        if content is None:
+            raise BlobGoneError("the driver does not wait for this task any more")
+        return content
 
     def read_ready(self) -> None:
         """Take what is here already; only for who owns the socket."""
@@ -129,9 +140,11 @@ class Inbox:
             case "hello":
                 self._greet(message.hello)
             case "blob":
-                self._blobs[message.blob.blob_id] = frames[1]
+                self._blobs[message.blob.blob_id] = frames[1] if len(frames) > 1 else None
             case "stop":
-                self._is_stopping = True
+                self._is_stopping, self._is_drained = True, message.stop.is_drain
+                if self._is_drained:
+                    self._acknowledge(message.stop.outcome_count)
             case "refused":
                 raise RefusedError(message.refused.reason)
             case other:

@@ -23,14 +23,13 @@ from services.broker import fleet_events as core
 from services.broker.fleet import Fleet
 from services.broker.job_ends import end_job, fail_job
 from services.broker.lane_pool import LanePool
+from services.broker.node_reports import NodeReports
 from services.broker.nodes import NodeLink
 from services.broker.sessions import Events, Rate, Session, check_request
 from services.broker.statuses import StatusWriter
 
 log = logging.getLogger("quakegrid.broker")
 ABORT_GRACE_S = 2.0
-# Workers of sessions that we do not know are stopped so long after our start: drivers come back by then.
-RESUME_GRACE_S = 10.0
 STOP_GRACE_S = 2 * ABORT_GRACE_S
 # So many that have ended are refused by their own reasons, if their drivers did not hear of it.
 REMEMBERED_SESSIONS = 1000
@@ -51,15 +50,11 @@ class Broker:
         self._ended: dict[int, str] = {}
         # Never the id of a session whose workers an earlier broker left.
         self._next_session_id = time.time_ns() // 1_000_000
-        self._nodes = {
-            item.host: NodeLink(
-                settings, item.host, on_status=self._on_status, on_exit=self._on_exit, on_lost=self._on_lost
-            )
-            for item in settings.agent_host_cores
-        }
-        # Workers of each node by session, as its agent last told.
-        self._reported: dict[str, tuple[tuple[str, int], ...]] = {}
-        self._start_s = time.monotonic()
+        self._reports = NodeReports(
+            settings, self._fleet, self._sessions, self._on_output, self._spawn, self._handle
+        )
+        self.members = self._reports.members
+        self._nodes = self.members.links
         self._lanes = LanePool(
             settings,
             self._spawn,
@@ -70,15 +65,13 @@ class Broker:
         )
         self._statuses = StatusWriter(self._fleet, self._sessions, self._lanes)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._node_up = asyncio.Event()
         self.stopping = asyncio.Event()
         self.failed = asyncio.Event()
 
     def start(self) -> None:
         """Open the first lane and watch the nodes."""
         self._lanes.start()
-        for link in self._nodes.values():
-            self._spawn(link.run())
+        self.members.start()
         self._spawn(self._count_seconds())
 
     async def stop(self) -> None:
@@ -124,12 +117,6 @@ class Broker:
         log.info(
             "session_opened session=%d jobs=%s resumed=%s", session_id, list(request.job_ids), is_resumed
         )
-        workers = [
-            (worker_id, host)
-            for host, reported in self._reported.items()
-            for worker_id, owner_id in reported
-            if owner_id == session_id
-        ]
         self._handle(
             core.SessionRequested(
                 session.session_id,
@@ -137,8 +124,9 @@ class Broker:
                 request.is_local,
                 request.max_workers,
                 session.weight,
-                tuple(workers) if is_resumed else None,
-                request.engine_version,
+                self._reports.workers_of(session_id) if is_resumed else None,
+                dict(request.fingerprint),
+                request.cores_per_worker or 1,
             )
         )
         if is_resumed:
@@ -191,6 +179,15 @@ class Broker:
         for job_id in session.request.job_ids:
             self._spawn(fail_job(self._settings, job_id, reason))
 
+    async def flush_output(self, session_id: int) -> None:
+        """Tell a driver what its workers have printed so far, and that this is all."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            return
+        await asyncio.gather(*(self._nodes[host].flush_output(session_id) for host in session.hosts))
+        flushed = agent_pb2.OutputFlushed(session_id=session_id)
+        session.events.put_nowait(broker_pb2.OpenSessionResponse(output_flushed=flushed))
+
     async def abort_job(self, job_id: int, user_name: str) -> bool:
         """Abort a job wherever it is; tells whether it was executing or queued here.
 
@@ -212,8 +209,8 @@ class Broker:
         return True
 
     async def wait_for_nodes(self) -> list[broker_pb2.NodeStatus]:
-        """Wait until a node is up."""
-        await self._node_up.wait()
+        """Wait until a node is up and gives cores."""
+        await self._reports.has_cores.wait()
         return self._statuses.nodes()
 
     def status(self) -> broker_pb2.GetStatusResponse:
@@ -222,42 +219,16 @@ class Broker:
 
     # --- what nodes and lanes report
 
-    def _on_status(self, host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
-        ours = {worker.worker_id for worker in self._fleet.workers.values()}
-        strangers = {worker.session_id for worker in status.workers if worker.worker_id not in ours}
-        for session_id in strangers - self._sessions.keys():
-            self._spawn(self._stop_strangers(host, session_id))
-        reported = tuple((worker.worker_id, worker.session_id) for worker in status.workers)
-        self._reported[host] = reported
-        present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
-        state = status.template_state
-        self._handle(
-            core.NodeReported(
-                host, status.node, status.core_count, state, present, reported, status.engine_version
-            )
-        )
-        if self._fleet.core_count:
-            self._node_up.set()
-
-    async def _stop_strangers(self, host: str, session_id: int) -> None:
-        """Stop workers of a session that is not ours, unless its driver comes back to us."""
-        await asyncio.sleep(self._start_s + RESUME_GRACE_S - time.monotonic())
-        if session_id not in self._sessions:
-            await self._nodes[host].stop_workers(session_id, is_forced=True)
-
-    def _on_exit(self, exited: agent_pb2.WorkerExited) -> None:
-        peak = f", peak memory {exited.peak_memory_bytes / 2**20:.0f} MiB" if exited.peak_memory_bytes else ""
-        self._handle(core.WorkerExited(exited.worker_id, exited.reason + peak, exited.is_clean))
-
-    def _on_lost(self, host: str, reason: str) -> None:
-        log.warning("node_lost host=%s reason=%s", host, reason)
-        self._handle(core.NodeLost(host, reason))
-        if not self._fleet.core_count:
-            self._node_up.clear()
+    def _on_output(self, output: agent_pb2.WorkerOutput) -> None:
+        session = self._sessions.get(output.session_id)
+        response = session.output.admit(output, time.monotonic()) if session else None
+        if session and response:
+            session.events.put_nowait(response)
 
     def _on_counts(self, counts: lane_pb2.LaneCounts) -> None:
         session = self._sessions.get(counts.session_id)
         if session is None:
+            self._statuses.on_last_counts(counts)
             return
         ended_before = session.counts.done_count + session.counts.failed_count
         if counts.done_count + counts.failed_count > ended_before:
@@ -279,7 +250,7 @@ class Broker:
         for action in self._fleet.handle(event):
             self._perform(action)
 
-    def _perform(self, action: core.Action) -> None:
+    def _perform(self, action: core.Action) -> None:  # noqa: C901 - a case each
         match action:
             case core.Admit(session_id):
                 self._sessions[session_id].is_admitted = True
@@ -287,23 +258,37 @@ class Broker:
             case core.Queue(session_id, ahead):
                 queued = broker_pb2.SessionQueued(ahead_job_ids=ahead)
                 self._tell(session_id, broker_pb2.OpenSessionResponse(queued=queued))
-            case core.StartWorkers(host, session_id, worker_ids):
-                self._spawn(self._start_workers(host, session_id, worker_ids))
+            case core.StartWorkers(host, session_id, worker_ids, width):
+                self._spawn(self._start_workers(host, session_id, worker_ids, width))
             case core.DrainWorker(session_id, worker_id):
                 drain = lane_pb2.DrainWorker(session_id=session_id, worker_id=worker_id)
                 self._lanes.send(session_id, lane_pb2.ControlMessage(drain=drain))
             case core.StopWorkers(host, session_id, is_forced, worker_ids):
                 link = self._nodes[host]
                 self._spawn(link.stop_workers(session_id, is_forced=is_forced, worker_ids=worker_ids))
-            case core.LoseWorker(session_id, worker_id, reason, is_clean):
+            case core.LoseWorker(session_id, worker_id, reason, is_clean, node, last_output, is_blameless):
                 if not is_clean:
                     log.warning("worker_lost session=%d worker=%s reason=%s", session_id, worker_id, reason)
                 lost = lane_pb2.WorkerLost(
-                    session_id=session_id, worker_id=worker_id, reason=reason, is_clean=is_clean
+                    session_id=session_id,
+                    worker_id=worker_id,
+                    reason=reason,
+                    is_clean=is_clean,
+                    node=node,
+                    last_output=last_output,
+                    is_blameless=is_blameless,
                 )
                 self._lanes.send(session_id, lane_pb2.ControlMessage(worker_lost=lost))
+            case core.LeaveOut(host, session_id, differences):
+                title = self._fleet.nodes[host].title
+                log.warning("node_left_out session=%d node=%s how=%s", session_id, title, differences)
+                left_out = broker_pb2.NodeLeftOut(node=title, differences=differences)
+                self._tell(session_id, broker_pb2.OpenSessionResponse(node_left_out=left_out))
             case core.FailSession(session_id, reason):
                 self._fail(session_id, reason)
+            case core.ForgetNode(host):
+                self.members.forget(host)
+                self._reports.forget(host)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -335,21 +320,26 @@ class Broker:
         self._tell(session_id, broker_pb2.OpenSessionResponse(admitted=admitted))
         self._sessions[session_id].placed.set()
 
-    async def _start_workers(self, host: str, session_id: int, worker_ids: tuple[str, ...]) -> None:
+    async def _start_workers(
+        self, host: str, session_id: int, worker_ids: tuple[str, ...], width: int
+    ) -> None:
         session = self._sessions.get(session_id)
         started: list[str] = []
         if session:
             await session.placed.wait()
         worker_ids = tuple(each for each in worker_ids if each in self._fleet.workers)  # a node may be lost
         lane = self._lanes.lane_of(session_id)
-        if session and lane:
+        if session and lane and worker_ids:
             setup = session.request.worker_setup
-            started = await self._nodes[host].start_workers(session_id, worker_ids, lane.endpoint, setup)
+            session.hosts.add(host)
+            started = await self._nodes[host].start_workers(
+                session_id, worker_ids, lane.endpoint, setup, width=width
+            )
         self._handle(core.WorkersStarted(tuple(started)))
         refused = tuple(worker_id for worker_id in worker_ids if worker_id not in started)
         if refused:
             self._handle(core.WorkersRefused(refused))
-        if started and session_id not in self._sessions:  # it ended while they started
+        if started and session_id not in self._sessions and host in self._nodes:  # it ended meanwhile
             await self._nodes[host].stop_workers(session_id, is_forced=True)
 
     def _fail(self, session_id: int, reason: str) -> None:

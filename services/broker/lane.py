@@ -21,7 +21,7 @@ from typing import assert_never
 import zmq
 from google.protobuf.message import DecodeError
 
-from quakegrid import lane, parents, record_files, security
+from quakegrid import lane, parents, record_files, security, shared_memory
 from quakegrid.config import load_settings
 from quakegrid.errors import PeerError
 from quakegrid.wire.v1 import lane_pb2
@@ -36,7 +36,6 @@ from services.broker.task_recorder import Submitted, TaskRecorder
 log = logging.getLogger("quakegrid.lane")
 MESSAGES_PER_TURN = 1000
 REPORT_INTERVAL_S = 0.2
-CONTROL_BYTES = 1 << 16
 # In place of a lane that died: by then its workers have connected again and told what they run.
 SETTLE_S = 1.0
 
@@ -51,6 +50,7 @@ class Lane:
         client_public: the key that peers must prove.
         payloads: where they are kept.
         records: directory of the task records.
+        state_dir: of the cluster on this machine.
     """
 
     def __init__(
@@ -61,10 +61,13 @@ class Lane:
         client_public: bytes,
         payloads: Payloads,
         records: Path,
+        state_dir: Path,
     ) -> None:
         self._router, self._zap, self._control = router, zap, control
         self._client_public = client_public
         self._payloads, self._records = payloads, records
+        self._state_dir = state_dir
+        self._hello = lane_messages.hello(shared_memory.folder_id(state_dir))
         self._scheduler = Scheduler()
         self._sessions: dict[SessionId, SessionMail] = {}
         # Drivers that brought tasks along, and when they join.
@@ -104,7 +107,7 @@ class Lane:
         """Take every order that waits; False when the broker is gone."""
         while True:
             try:
-                packet = self._control.recv(CONTROL_BYTES, socket.MSG_DONTWAIT)
+                packet = self._control.recv(lane_messages.CONTROL_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return True
             except ConnectionResetError:  # the broker went without reading our last report
@@ -121,12 +124,20 @@ class Lane:
             case "open":
                 event = core.SessionOpened(session_id, message.open.max_attempts)
                 recorder = TaskRecorder(message.open, self._records)
-                self._sessions[session_id] = SessionMail(self._payloads, self._send, recorder)
+                self._sessions[session_id] = SessionMail(
+                    session_id,
+                    shared_memory.folder(self._state_dir) / str(session_id),
+                    self._payloads,
+                    self._send,
+                    recorder,
+                )
             case "close":
                 event = core.SessionClosed(session_id)
+                if session_id in self._sessions:
+                    self._tell_counts(session_id)  # the last ones
             case "worker_lost":
                 lost = message.worker_lost
-                event = core.WorkerLost(session_id, WorkerId(lost.worker_id), lost.reason, lost.is_clean)
+                event = lane_messages.worker_lost(lost)
                 if session_id in self._sessions:
                     self._sessions[session_id].recorder.on_lost(
                         event.worker_id, lost.reason, self._now_s, is_clean=lost.is_clean
@@ -147,7 +158,7 @@ class Lane:
                 return
             peer = Peer(frames[0].bytes)
             if len(frames) == 2 and not lane.frame_bytes(frames[1]):
-                self._send(peer, [lane_messages.HELLO])
+                self._send(peer, [self._hello])
                 continue
             try:
                 self._take(peer, frames[1:])
@@ -168,7 +179,7 @@ class Lane:
             case "received":
                 self._on_received(message.received)
             case "put_blob":
-                self._mail(message.put_blob.session_id).put_blob(message.put_blob.blob_id, frames[1])
+                self._mail(message.put_blob.session_id).put_blob(message.put_blob.blob_id, frames[1:2])
             case "get_blob":
                 self._mail(message.get_blob.session_id).get_blob(peer, message.get_blob.blob_id)
             case "cancel_tasks":
@@ -267,6 +278,7 @@ class Lane:
                     assert isinstance(payload, Payload)
                     submitted: Submitted = payload.annex
                     session = self._sessions[lease.session_id]
+                    session.argument_bytes += payload.byte_count
                     session.recorder.on_sent(peer, lease, submitted, payload.byte_count, self._now_s)
                     count = session.outcome_counts.get(peer, 0)
                     header = lane_messages.run_task(lease, submitted.blobs, count)
@@ -283,11 +295,14 @@ class Lane:
                     self._send(peer, [lane_messages.task_failed(lease, operation, reasons)])
                     self._changed.add(lease.session_id)
                     self._report_s = 0.0  # the broker counts deaths since the last task that ended
+                case core.TellDeath():
+                    self._send(action.peer, [lane_messages.worker_died(action)])
                 case core.DropPayloads(payloads):
                     for payload in payloads:
                         self._drop(payload)
-                case core.StopWorker(peer):
-                    self._send(peer, [lane_messages.STOP])
+                case core.StopWorker(peer, session_id):
+                    mail = self._sessions.get(session_id) if session_id is not None else None
+                    self._send(peer, [mail.goodbye(peer) if mail else lane_messages.STOP])
                 case core.Refuse(peer, reason):
                     self._send(peer, [lane_messages.refused(reason)])
                 case core.ForgetSession(session_id):
@@ -322,18 +337,23 @@ class Lane:
         self._changed.clear()
         for session_id in open_ids:
             self._sessions[session_id].recorder.flush()
-            now = self._scheduler.counts(session_id)
-            counts = lane_pb2.LaneCounts(
-                session_id=session_id,
-                queued_count=now.queued_count,
-                running_count=now.running_count,
-                done_count=now.done_count,
-                requeued_count=now.requeued_count,
-                failed_count=now.failed_count,
-                busy_worker_ids=now.busy_worker_ids,
-            )
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen at the next turn
-                self._control.send(lane_pb2.ControlMessage(counts=counts).SerializeToString())
+            self._tell_counts(session_id)
+
+    def _tell_counts(self, session_id: SessionId) -> None:
+        now, session = self._scheduler.counts(session_id), self._sessions[session_id]
+        counts = lane_pb2.LaneCounts(
+            session_id=session_id,
+            queued_count=now.queued_count,
+            running_count=now.running_count,
+            done_count=now.done_count,
+            requeued_count=now.requeued_count,
+            failed_count=now.failed_count,
+            busy_worker_ids=now.busy_worker_ids,
+            argument_bytes=session.argument_bytes,
+            result_bytes=session.result_bytes,
+        )
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen at the next turn
+            self._control.send(lane_pb2.ControlMessage(counts=counts).SerializeToString())
 
 
 def main() -> int:
@@ -359,7 +379,8 @@ def main() -> int:
     control.send(lane_pb2.ControlMessage(ready=lane_pb2.LaneReady()).SerializeToString())
     payloads = Payloads(settings.lane_memory_bytes, settings.custom_tmp or None)
     client_public = security.curve_keys(settings.authkey).client_public
-    Lane(router, zap, control, client_public, payloads, record_files.folder(settings)).run()
+    records = record_files.folder(settings)
+    Lane(router, zap, control, client_public, payloads, records, settings.state_dir).run()
     context.destroy(linger=0)
     return 0
 

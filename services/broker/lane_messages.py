@@ -16,9 +16,16 @@ from services.broker import lane_events as core
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.broker.task_recorder import Usage
 
-HELLO = lane_pb2.LaneMessage(hello=lane_pb2.Hello(protocol_version=lane.PROTOCOL_VERSION)).SerializeToString()
 STOP = lane_pb2.LaneMessage(stop=lane_pb2.Stop()).SerializeToString()
+# A packet between broker and lane: the names of 20,000 busy workers.
+CONTROL_BYTES = 400_000
 Blobs = Sequence[lane_pb2.BlobRef]
+
+
+def hello(blob_folder_id: str) -> bytes:
+    """The header that greets a peer."""
+    greeting = lane_pb2.Hello(protocol_version=lane.PROTOCOL_VERSION, blob_folder_id=blob_folder_id)
+    return lane_pb2.LaneMessage(hello=greeting).SerializeToString()
 
 
 def from_worker(message: lane_pb2.LaneMessage, peer: Peer) -> core.Event | None:
@@ -67,6 +74,34 @@ def submission(task: lane_pb2.SubmitTask, peer: Peer, payload: object) -> core.T
     )
 
 
+def worker_lost(lost: lane_pb2.WorkerLost) -> core.WorkerLost:
+    """What the broker tells of a worker that is gone."""
+    return core.WorkerLost(
+        SessionId(lost.session_id),
+        WorkerId(lost.worker_id),
+        lost.reason,
+        lost.is_clean,
+        lost.node,
+        tuple(lost.last_output),
+        lost.is_blameless,
+    )
+
+
+def worker_died(action: core.TellDeath) -> bytes:
+    """The header that tells a driver of a dead worker."""
+    lost, leases = action.lost, action.leases
+    died = lane_pb2.WorkerDied(
+        worker_id=lost.worker_id,
+        node=lost.node,
+        reason=lost.reason,
+        last_output=lost.last_output,
+        lease=encode_lease(leases[0]) if leases else None,
+        operation=action.operation,
+        waiting_count=max(0, len(leases) - 1),
+    )
+    return lane_pb2.LaneMessage(worker_died=died).SerializeToString()
+
+
 def check_version(version: int, who: str) -> None:
     """Refuse a peer of another version of the protocol."""
     if version != lane.PROTOCOL_VERSION:
@@ -97,6 +132,12 @@ def take_back(lease: Lease) -> bytes:
     return lane_pb2.LaneMessage(take_back=lane_pb2.TakeBack(lease=encode_lease(lease))).SerializeToString()
 
 
+def drain(outcome_count: int) -> bytes:
+    """The message that lets a worker end when its outcomes have come; so many have."""
+    stop = lane_pb2.Stop(is_drain=True, outcome_count=outcome_count)
+    return lane_pb2.LaneMessage(stop=stop).SerializeToString()
+
+
 def task_failed(lease: Lease, operation: str, reasons: Sequence[str]) -> bytes:
     """The header that gives up a task."""
     failed = lane_pb2.TaskFailed(lease=encode_lease(lease), operation=operation, reasons=reasons)
@@ -106,6 +147,12 @@ def task_failed(lease: Lease, operation: str, reasons: Sequence[str]) -> bytes:
 def refused(reason: str) -> bytes:
     """The header that sends a peer away."""
     return lane_pb2.LaneMessage(refused=lane_pb2.Refused(reason=reason)).SerializeToString()
+
+
+def get_blob(session_id: SessionId, blob_id: bytes) -> bytes:
+    """The header that asks a driver for a blob's content."""
+    get = lane_pb2.GetBlob(session_id=session_id, blob_id=blob_id)
+    return lane_pb2.LaneMessage(get_blob=get).SerializeToString()
 
 
 def blob(blob_id: bytes) -> bytes:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import zmq
 
-from quakegrid import lane
+from quakegrid import lane, shared_memory
 from services.broker import lane_events as core
 from services.broker import lane_messages
-from services.broker.lane_events import Lease, Peer
+from services.broker.lane_events import Lease, Peer, SessionId
 from services.broker.outcome_flow import OutcomeFlow
 from services.broker.payloads import Frame, Payload, Payloads
 from services.broker.task_recorder import TaskRecorder
@@ -28,15 +29,21 @@ class SessionMail:
     """The mail of one session.
 
     Args:
+        session_id: its number.
+        blob_folder: where its driver may have left blobs, if it is on this machine.
         payloads: of the lane.
         send: to a peer of the lane.
         recorder: of the session's task records.
     """
 
+    session_id: SessionId
+    blob_folder: Path
     payloads: Payloads
     send: Send
     recorder: TaskRecorder
     driver: Peer | None = None
+    argument_bytes: int = 0
+    result_bytes: int = 0
     flow: OutcomeFlow = field(default_factory=OutcomeFlow)
     # Of each worker, since it last greeted.
     outcome_counts: dict[Peer, int] = field(default_factory=dict)
@@ -50,36 +57,55 @@ class SessionMail:
         self.driver = peer
         self.flow.sent_bytes = 0
         self._send_parked()
+        for blob_id in self._blob_waiters:
+            self._ask_driver(blob_id)
 
     def deliver(self, peer: Peer, lease: Lease, frames: Message) -> None:
         """Pass an outcome to the driver, now or when it has taken earlier ones."""
         byte_count = lane.message_bytes(frames[1:])
+        self.result_bytes += byte_count
         if self.flow.is_open and self.send(peer, frames):
             self.flow.sent_bytes += byte_count
             return
         payload = self.payloads.keep(frames[1:], is_forced=True)
         self.flow.park(lease.task_id, frames[0].bytes, payload, byte_count)
 
+    def goodbye(self, peer: Peer) -> bytes:
+        """What lets a worker end as soon as its outcomes have come."""
+        return lane_messages.drain(self.outcome_counts.get(peer, 0))
+
     def on_received(self, byte_count: int) -> None:
         """The driver has taken so much."""
         self.flow.sent_bytes -= byte_count
         self._send_parked()
 
-    def put_blob(self, blob_id: bytes, content: zmq.Frame) -> None:
-        """Keep a blob, and send it to who asked for it already."""
-        if blob_id in self._blobs:
-            return
-        self._blobs[blob_id] = self.payloads.keep([content], is_forced=True)
-        for peer in self._blob_waiters.pop(blob_id, ()):
-            self.get_blob(peer, blob_id)
+    def put_blob(self, blob_id: bytes, frames: Message) -> None:
+        """Keep a blob, and send it to who asked for it already; no frames if nobody needs it any more."""
+        waiters = self._blob_waiters.pop(blob_id, ())
+        if frames and blob_id not in self._blobs:
+            self._blobs[blob_id] = self.payloads.keep(frames, is_forced=True)
+        for peer in waiters:
+            if frames:
+                self.get_blob(peer, blob_id)
+            else:
+                self.send(peer, [lane_messages.blob(blob_id)])
 
     def get_blob(self, peer: Peer, blob_id: bytes) -> None:
-        """Send a blob to a worker, as soon as it is there: after a restart the driver puts it again."""
+        """Send a blob to a worker, as soon as we have it: from the driver's folder, or from the driver."""
         blob = self._blobs.get(blob_id)
-        if blob is None:
-            self._blob_waiters.setdefault(blob_id, []).append(peer)
-        else:
+        if blob is not None:
+            self.argument_bytes += blob.byte_count
             self.send(peer, [lane_messages.blob(blob_id), *self.payloads.read(blob)])
+            return
+        content = shared_memory.map_whole(self.blob_folder / blob_id.hex())
+        if content is not None:
+            self.argument_bytes += content.nbytes
+            self.send(peer, [lane_messages.blob(blob_id), content])
+            return
+        waiters = self._blob_waiters.setdefault(blob_id, [])
+        waiters.append(peer)
+        if len(waiters) == 1:
+            self._ask_driver(blob_id)
 
     def close(self) -> None:
         """Drop everything."""
@@ -93,3 +119,7 @@ class SessionMail:
             header, payload = parked
             self.send(self.driver, [header, *self.payloads.read(payload)])
             self.payloads.drop(payload)
+
+    def _ask_driver(self, blob_id: bytes) -> None:
+        if self.driver is not None:  # else when it joins
+            self.send(self.driver, [lane_messages.get_blob(self.session_id, blob_id)])

@@ -11,8 +11,10 @@ import math
 from dataclasses import dataclass, field
 
 from quakegrid import errors
+from quakegrid.agent_limits import MAX_CORES_PER_WORKER
 from quakegrid.api.v1 import broker_pb2
 from quakegrid.wire.v1 import lane_pb2
+from services.broker.session_output import SessionOutput
 
 MIN_WEIGHT = 0.01
 MAX_WEIGHT = 100.0
@@ -48,7 +50,7 @@ class Session:
     """A driver's session: what it asked for, what it is told, and what its lane counts.
 
     `placed` is set when it has a lane, and when it will get none any more. `events` are for the stream that
-    was attached last; None ends that.
+    was attached last; None ends that. `hosts` have had workers of it.
     """
 
     session_id: int
@@ -60,6 +62,8 @@ class Session:
     counts: lane_pb2.LaneCounts = field(default_factory=lane_pb2.LaneCounts)
     end_reason: str = ""
     is_admitted: bool = False
+    output: SessionOutput = field(default_factory=SessionOutput)
+    hosts: set[str] = field(default_factory=set)
 
     def attach(self) -> Events:
         """What a new stream of the driver is to tell; an earlier stream ends."""
@@ -100,8 +104,12 @@ def check_request(request: broker_pb2.OpenSessionRequest) -> None:
     """Refuse what no session can have.
 
     Raises:
-        UsageError: the weight is out of range.
+        UsageError: the weight, or the width of its workers, is out of range.
     """
     weight = request.weight
     if weight and (math.isnan(weight) or not MIN_WEIGHT <= weight <= MAX_WEIGHT):
         raise errors.UsageError(f"the weight of a session is {MIN_WEIGHT} to {MAX_WEIGHT:.0f}, not {weight}")
+    if request.cores_per_worker > MAX_CORES_PER_WORKER:
+        raise errors.UsageError(
+            f"a worker has 1 to {MAX_CORES_PER_WORKER} cores, not {request.cores_per_worker}"
+        )

@@ -41,10 +41,12 @@ async def lose_agent(settings: Settings) -> tuple[list[str], str]:
     await server.start()
     reached, lost = asyncio.Event(), asyncio.get_running_loop().create_future()
     link = NodeLink(
-        dataclasses.replace(settings, agent_port=port, node_timeout_s=1.0),
+        dataclasses.replace(settings, node_timeout_s=1.0),
         LOOPBACK,
+        f"{LOOPBACK}:{port}",
         on_status=lambda _host, _status, _is_first: reached.set(),
         on_exit=lambda _exited: None,
+        on_output=lambda _output: None,
         on_lost=lambda _host, reason: lost.done() or lost.set_result(reason),
     )
     running = asyncio.ensure_future(link.run())

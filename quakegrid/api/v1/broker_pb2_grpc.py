@@ -40,6 +40,11 @@ class BrokerStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.OpenSessionRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.OpenSessionResponse.FromString,
                 _registered_method=True)
+        self.FlushSessionOutput = channel.unary_unary(
+                '/quakegrid.api.v1.Broker/FlushSessionOutput',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputResponse.FromString,
+                _registered_method=True)
         self.CloseSession = channel.unary_unary(
                 '/quakegrid.api.v1.Broker/CloseSession',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.CloseSessionRequest.SerializeToString,
@@ -88,6 +93,14 @@ class BrokerServicer:
         process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
         jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
         to go on with has ended. INVALID_ARGUMENT: the weight.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FlushSessionOutput(self, request, context):
+        """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
+        and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,6 +166,11 @@ def add_BrokerServicer_to_server(servicer, server):
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.OpenSessionRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.OpenSessionResponse.SerializeToString,
             ),
+            'FlushSessionOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.FlushSessionOutput,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputResponse.SerializeToString,
+            ),
             'CloseSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseSession,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.CloseSessionRequest.FromString,
@@ -217,6 +235,33 @@ class Broker:
             '/quakegrid.api.v1.Broker/OpenSession',
             quakegrid_dot_api_dot_v1_dot_broker__pb2.OpenSessionRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_broker__pb2.OpenSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FlushSessionOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Broker/FlushSessionOutput',
+            quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputResponse.FromString,
             options,
             channel_credentials,
             insecure,

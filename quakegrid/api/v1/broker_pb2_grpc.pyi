@@ -41,6 +41,10 @@ class BrokerStub:
     jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
     to go on with has ended. INVALID_ARGUMENT: the weight.
     """
+    FlushSessionOutput: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FlushSessionOutputRequest, _broker_pb2.FlushSessionOutputResponse]
+    """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
+    and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
+    """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_broker_pb2.CloseSessionRequest, _broker_pb2.CloseSessionResponse]
     """Called by drivers at their end. Ends a session as its driver's end does. Idempotent."""
     AbortJob: _grpc.UnaryUnaryMultiCallable[_broker_pb2.AbortJobRequest, _broker_pb2.AbortJobResponse]
@@ -74,6 +78,10 @@ class BrokerAsyncStub(BrokerStub):
     process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
     jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
     to go on with has ended. INVALID_ARGUMENT: the weight.
+    """
+    FlushSessionOutput: _aio.UnaryUnaryMultiCallable[_broker_pb2.FlushSessionOutputRequest, _broker_pb2.FlushSessionOutputResponse]  # type: ignore[assignment]
+    """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
+    and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
     """
     CloseSession: _aio.UnaryUnaryMultiCallable[_broker_pb2.CloseSessionRequest, _broker_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Called by drivers at their end. Ends a session as its driver's end does. Idempotent."""
@@ -111,6 +119,16 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
         jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
         to go on with has ended. INVALID_ARGUMENT: the weight.
+        """
+
+    @_abc_1.abstractmethod
+    def FlushSessionOutput(
+        self,
+        request: _broker_pb2.FlushSessionOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.FlushSessionOutputResponse, _abc.Awaitable[_broker_pb2.FlushSessionOutputResponse]]:
+        """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
+        and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
         """
 
     @_abc_1.abstractmethod

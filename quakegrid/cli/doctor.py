@@ -1,0 +1,99 @@
+"""Command `doctor`: what would break or slow a calculation, on all nodes.
+
+Knows how to print findings; `quakegrid.doctor` finds them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from quakegrid.cli import options, render
+
+if TYPE_CHECKING:
+    from quakegrid.doctor.findings import Finding
+    from quakegrid.doctor.rounds import Progress
+
+COLORS = {"breaks": "red", "slows": "yellow", "note": "cyan", "ok": "green"}
+
+all_option = click.option("--all", "shows_all", is_flag=True, help="Show the checks that were fine, too.")
+
+
+@click.command()
+@options.state_dir_option
+@all_option
+@options.output_option
+def doctor(shows_all: bool, output: str) -> None:
+    """Find what would break or slow a calculation, on all nodes.
+
+    Run it on the master node: it looks at this machine, asks the agents of all nodes to look at theirs, and
+    compares. Each finding says what it breaks and how to mend it. Exit code 1 if anything would make a
+    calculation fail, or keep a node out of it. `agentctl doctor` does the same on one node.
+    """
+    from quakegrid.doctor import rounds  # noqa: PLC0415 - `--help` needs no gRPC
+
+    settings = options.settings()
+    with shown_progress() as progress:
+        findings = rounds.examine_cluster(settings, progress)
+    finish(findings, output, shows_all=shows_all)
+
+
+def finish(findings: Sequence[Finding], output: str, *, shows_all: bool) -> None:
+    """Print findings, and end with exit code 1 if anything would break a calculation."""
+    from quakegrid.doctor.findings import would_break  # noqa: PLC0415 - as above
+
+    print_findings(findings, output, shows_all=shows_all)
+    if would_break(findings):
+        click.get_current_context().exit(1)
+
+
+def print_findings(findings: Sequence[Finding], output: str, *, shows_all: bool) -> None:
+    """Print findings, the worst first, then how many checks were fine.
+
+    Args:
+        findings: in order.
+        output: json has all of them; quiet the names of the checks that found something.
+        shows_all: print those that are fine, too.
+    """
+    from quakegrid.doctor.findings import Severity, would_break  # noqa: PLC0415 - as above
+
+    wrong = [finding for finding in findings if finding.severity is not Severity.OK]
+    fine_count = len(findings) - len(wrong)
+    if output == "json":
+        render.print_json(
+            {"would_break": would_break(findings), "fine_count": fine_count, "findings": list(findings)}
+        )
+        return
+    shown = findings if shows_all else wrong
+    if output == "quiet":
+        for check in dict.fromkeys(finding.check for finding in shown):
+            click.echo(check)
+        return
+    for finding in shown:
+        _print_finding(finding)
+    click.echo(f"{fine_count} checks were fine" if fine_count != 1 else "1 check was fine")
+
+
+def _print_finding(finding: Finding) -> None:
+    severity = click.style(f"{finding.severity:<6}", fg=COLORS[finding.severity], bold=True)
+    click.echo(f"{severity}  {finding.node}  {finding.check}: {finding.what}")
+    if finding.breaks:
+        click.echo(f"        breaks  {finding.breaks}")
+    if finding.remedy:
+        click.echo(f"        mend    {finding.remedy}")
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """Tells on stderr what is waited for: on a terminal in one line that goes away, else not at all."""
+    if not sys.stderr.isatty():
+        yield lambda _text: None
+        return
+    from rich import console  # noqa: PLC0415 - terminals only
+
+    with console.Console(stderr=True).status("") as spinner:
+        yield spinner.update

@@ -1,0 +1,150 @@
+"""Facts of a node, as values; fields are those of protos/quakegrid/api/v1/examination.proto."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from dataclasses import dataclass
+
+NO_LIMIT = -1
+
+
+class PortState(enum.IntEnum):
+    """What came of connecting to a port; numbers as in the proto."""
+
+    UNSPECIFIED = 0
+    OPEN = 1
+    REFUSED = 2
+    SILENT = 3
+    UNRESOLVED = 4
+    OTHER_KEY = 5
+    OTHER_CLOCK = 6
+    FOREIGN = 7
+
+    @classmethod
+    def _missing_(cls, value: object) -> PortState:  # noqa: ARG003
+        """A newer peer may know more."""
+        return cls.UNSPECIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Versions of what must agree; empty for what is not installed."""
+
+    python: str = ""
+    quakegrid: str = ""
+    engine: str = ""
+    numpy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthkeyFacts:
+    """What can be said of a key without telling it; `disk_fingerprint` is of the file as it is now."""
+
+    length: int = 0
+    is_guessable: bool = False
+    fingerprint: str = ""
+    disk_fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFacts:
+    """Room in a folder, or why it cannot be used."""
+
+    role: str
+    path: str
+    total_bytes: int = 0
+    free_bytes: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NameFacts:
+    """A host name, the setting that uses it (empty: the machine's own name), and its addresses."""
+
+    name: str
+    setting: str
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PortFacts:
+    """A port that was tried; `is_expected` tells whether somebody must answer there now."""
+
+    service: str
+    host: str
+    number: int
+    state: PortState = PortState.OPEN
+    is_expected: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """One machine as a process of ours sees it; `NO_LIMIT` where there is none."""
+
+    node: str = ""
+    machine: str = ""
+    versions: Versions = Versions()
+    core_count: int = 0
+    worker_memory_bytes: int = 0
+    is_embedded: bool = False
+    memory_bytes: int = 0
+    memory_limit_bytes: int = NO_LIMIT
+    cpu_limit: float = NO_LIMIT
+    task_limit: int = NO_LIMIT
+    swap_bytes: int = 0
+    swap_used_bytes: int = 0
+    overcommit_mode: int = 0
+    governors: tuple[str, ...] = ()
+    open_file_limit: int = NO_LIMIT
+    process_limit: int = NO_LIMIT
+    authkey: AuthkeyFacts = AuthkeyFacts()
+    settings_error: str = ""
+    shared_dir: str = ""
+    nonce: str = ""
+    disks: tuple[DiskFacts, ...] = ()
+    names: tuple[NameFacts, ...] = ()
+    ports: tuple[PortFacts, ...] = ()
+    silent_probes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A node's clock against ours: how far it is ahead, and the round trip that this was measured with."""
+
+    offset_s: float
+    round_trip_s: float
+
+
+def clock_of(
+    send_time: datetime.datetime,
+    node_receive_time: datetime.datetime,
+    node_send_time: datetime.datetime,
+    receive_time: datetime.datetime,
+) -> Clock:
+    """Compare clocks by one call, as NTP does: sent, received there, answered there, received here.
+
+    The offset is exact within half the round trip.
+    """
+    there = (node_receive_time - send_time).total_seconds()
+    back = (node_send_time - receive_time).total_seconds()
+    return Clock(offset_s=(there + back) / 2, round_trip_s=there - back)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What came of asking one node.
+
+    Args:
+        host: as in `host_cores`.
+        port: its agent's port, tried from here.
+        facts: what it told; None if it did not answer.
+        clock: None if it did not answer.
+        error: why it did not answer though its port is open.
+    """
+
+    host: str
+    port: PortFacts
+    facts: NodeFacts | None = None
+    clock: Clock | None = None
+    error: str = ""

@@ -1,0 +1,18 @@
+"""What is installed here, from metadata: light enough for a task to import."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from quakegrid import __version__, engine_version
+from quakegrid.doctor.facts import Versions
+
+
+def own_versions() -> Versions:
+    """Versions of this environment."""
+    try:
+        numpy = metadata.version("numpy")
+    except metadata.PackageNotFoundError:
+        numpy = ""
+    return Versions(platform.python_version(), __version__, engine_version.installed_version(), numpy)

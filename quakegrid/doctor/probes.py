@@ -1,0 +1,146 @@
+"""Looks that may take long, each in a thread of its own: ports, folders, names.
+
+Whoever asks waits a bounded time, however dead the file server or the host behind a firewall is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from quakegrid import security
+from quakegrid.doctor.facts import DiskFacts, NameFacts, PortFacts, PortState
+
+CONNECT_TIMEOUT_S = 2.0
+# Above the time to connect: what is slower than this is out of order.
+PROBE_TIMEOUT_S = 3.0
+_NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED of OpenSSL
+
+
+class Probes:
+    """Runs looks side by side and does not wait for those that hang.
+
+    One that still hangs from an earlier time is not begun again, so that they do not pile up.
+    """
+
+    def __init__(self, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._hanging: set[str] = set()
+
+    def run(self, probes: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], list[str]]:
+        """What each returned, by name, and the names of those that did not answer in time.
+
+        Raises:
+            Exception: what a look raised.
+        """
+        answers: queue.SimpleQueue[tuple[str, Any, BaseException | None]] = queue.SimpleQueue()
+
+        def look(name: str, probe: Callable[[], Any]) -> None:
+            try:
+                answers.put((name, probe(), None))
+            except BaseException as exc:  # noqa: BLE001 - raised where the answers are read
+                answers.put((name, None, exc))
+            self._hanging.discard(name)
+
+        begun = [name for name in probes if name not in self._hanging]
+        for name in begun:
+            self._hanging.add(name)
+            threading.Thread(target=look, args=(name, probes[name]), daemon=True).start()
+        found: dict[str, Any] = {}
+        deadline_s = time.monotonic() + self._timeout_s
+        with contextlib.suppress(queue.Empty):
+            while len(found) < len(begun):
+                name, answer, error = answers.get(timeout=max(deadline_s - time.monotonic(), 0))
+                if error is not None:
+                    raise error
+                found[name] = answer
+        return found, [name for name in probes if name not in found]
+
+
+def look_at_port(port: PortFacts, authkey: str | None) -> PortState:
+    """Connect to a port; with an authkey also see whether a service that holds it answers there."""
+    try:
+        with socket.create_connection((port.host, port.number), CONNECT_TIMEOUT_S) as connection:
+            state = PortState.OPEN if authkey is None else _shake_hands(connection, authkey)
+        if state is PortState.OTHER_KEY and not _is_of_a_cluster(port):
+            return PortState.FOREIGN
+    except ConnectionRefusedError:
+        return PortState.REFUSED
+    except (socket.gaierror, UnicodeError):
+        return PortState.UNRESOLVED
+    except OSError:  # no answer in time, no way there
+        return PortState.SILENT
+    return state
+
+
+def _shake_hands(connection: socket.socket, authkey: str) -> PortState:
+    """Tell by the peer's certificate whether it is of our cluster."""
+    try:
+        with _tls(authkey).wrap_socket(connection, server_hostname=security.PEER_NAME):
+            return PortState.OPEN
+    except ssl.SSLCertVerificationError as exc:
+        is_clock = exc.verify_code in (_NOT_YET_VALID, _EXPIRED)
+        return PortState.OTHER_CLOCK if is_clock else PortState.OTHER_KEY
+    except TimeoutError:  # it accepts and says nothing: stopped, or no TLS
+        return PortState.SILENT
+    except OSError:
+        return PortState.FOREIGN
+
+
+def _is_of_a_cluster(port: PortFacts) -> bool:
+    """Whether the certificate that we do not trust is a QuakeGrid cluster's; nothing is sent there."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((port.host, port.number), CONNECT_TIMEOUT_S) as connection,
+        context.wrap_socket(connection) as stranger,
+    ):
+        return security.is_of_a_cluster(stranger.getpeercert(binary_form=True) or b"")
+
+
+def _tls(authkey: str) -> ssl.SSLContext:
+    identity = security.new_identity(authkey)
+    context = ssl.create_default_context(cadata=identity.ca_pem.decode())
+    context.set_alpn_protocols(["h2"])  # as gRPC
+    # The interface wants a path, and no key shall lie on a disk.
+    pair = os.memfd_create("identity", os.MFD_CLOEXEC)
+    try:
+        os.write(pair, identity.key_pem + identity.certificate_pem)
+        context.load_cert_chain(f"/proc/self/fd/{pair}")
+    finally:
+        os.close(pair)
+    return context
+
+
+def look_at_disk(role: str, path: str) -> DiskFacts:
+    """Room in a folder, or in the nearest one above it that exists."""
+    try:
+        if role in ("shared_dir", "shared memory"):  # nobody makes these
+            found = os.statvfs(path)
+        else:
+            place = Path(path)
+            while not place.exists() and place != place.parent:
+                place = place.parent
+            found = os.statvfs(place)
+            if not os.access(place, os.W_OK | os.X_OK):
+                return DiskFacts(role, path, error=f"no permission to write to {place}")
+    except OSError as exc:
+        return DiskFacts(role, path, error=exc.strerror or str(exc))
+    return DiskFacts(role, path, found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+
+
+def look_up(name: str, setting: str) -> NameFacts:
+    """Addresses of a host name; none if it is unknown."""
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # the latter: no name can look like that
+        return NameFacts(name, setting)
+    return NameFacts(name, setting, tuple(sorted({str(address[0]) for *_, address in found})))

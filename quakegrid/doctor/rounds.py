@@ -1,0 +1,171 @@
+"""Asks every node of a cluster at once, and makes findings of what they tell.
+
+A node that is dead costs some seconds, however many there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import grpc
+
+from quakegrid import errors, fleet, rpc
+from quakegrid.api.v1 import examination_pb2, examination_pb2_grpc
+from quakegrid.config import LOOPBACK, Settings
+from quakegrid.doctor import cluster_checks, codec, gathering, probes
+from quakegrid.doctor.cluster_checks import SharedFolder
+from quakegrid.doctor.facts import PortFacts, PortState, Visit, clock_of
+from quakegrid.doctor.findings import Finding, in_order
+from quakegrid.doctor.gathering import Errand
+from quakegrid.doctor.installed import own_versions
+from quakegrid.doctor.nonces import nonce_name
+
+# The node's own looks, and some for a node that is busy.
+EXAMINE_TIMEOUT_S = probes.PROBE_TIMEOUT_S + 5.0
+MAX_THREADS = 64
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """What the broker tells: nodes, and ports of lanes; nothing if it does not answer."""
+
+    hosts: tuple[str, ...] = ()
+    lane_ports: tuple[int, ...] = ()
+
+
+def examine_cluster(settings: Settings, on_progress: Progress) -> list[Finding]:
+    """Findings of this machine, the master, and of all nodes.
+
+    Args:
+        settings: of the cluster.
+        on_progress: told what is waited for.
+    """
+    on_progress("looking at this machine")
+    known = _ask_broker(settings)
+    with nonce(settings.shared_dir) as shared:
+        name = nonce_name(shared.nonce) if shared.nonce else ""
+        errand = Errand(settings.shared_dir, name, known.lane_ports)
+        master = gathering.Gatherer(settings).gather(0, errand, is_master=True)
+        hosts = dict.fromkeys((*(item.host for item in settings.agent_host_cores), *known.hosts))
+        visits = visit_all(settings, tuple(hosts), errand, on_progress)
+    return cluster_checks.check_cluster(master, visits, shared)
+
+
+def examine_here(settings: Settings) -> list[Finding]:
+    """Findings of this machine: as its agent sees it, or as we do if that does not answer."""
+    errand = Errand(lane_ports=_ask_broker(settings).lane_ports)
+    found = visit(settings, LOOPBACK, errand)
+    facts = found.facts or gathering.Gatherer(settings).gather(os.cpu_count() or 1, errand)
+    seen = replace(found, facts=facts)
+    return in_order(
+        [
+            *cluster_checks.check_agent(found, facts.node),
+            *cluster_checks.check_here(facts, cluster_checks.label_of(seen)),
+            cluster_checks.check_versions(own_versions(), facts.versions, facts.node),
+        ]
+    )
+
+
+def visit_all(settings: Settings, hosts: Sequence[str], errand: Errand, on_progress: Progress) -> list[Visit]:
+    """Ask the agents of all hosts side by side; in the order of `hosts`."""
+    visits: dict[str, Visit] = {}
+    with ThreadPoolExecutor(min(len(hosts), MAX_THREADS) or 1) as pool:
+        waiting = {pool.submit(visit, settings, host, errand): host for host in hosts}
+        on_progress(_waiting_text(hosts))
+        for future in as_completed(waiting):
+            visits[waiting[future]] = future.result()
+            on_progress(_waiting_text([host for host in hosts if host not in visits]))
+    return [visits[host] for host in hosts]
+
+
+def visit(settings: Settings, host: str, errand: Errand) -> Visit:
+    """Try a node's port, then ask its agent for the node's facts."""
+    port = PortFacts("agent", host, settings.agent_port)
+    port = replace(port, state=probes.look_at_port(port, settings.authkey or None))
+    if port.state is not PortState.OPEN or not settings.authkey:
+        return Visit(host, port)
+    request = examination_pb2.ExamineRequest(
+        shared_dir=errand.shared_dir, nonce_name=errand.nonce_name, lane_ports=errand.lane_ports
+    )
+    address = f"{host}:{settings.agent_port}"
+    with closing(rpc.open_channel(address, settings.authkey)) as channel:
+        try:
+            rpc.wait_until_ready(channel, address, "agent")
+            send_time = datetime.datetime.now(datetime.UTC)
+            answer = examination_pb2_grpc.ExaminationStub(channel).Examine(request, timeout=EXAMINE_TIMEOUT_S)
+            receive_time = datetime.datetime.now(datetime.UTC)
+        except grpc.RpcError as exc:
+            return Visit(host, port, error=_error_text(exc, address))
+        except errors.PeerUnreachableError as exc:
+            return Visit(host, port, error=str(exc))
+    there = (
+        answer.receive_time.ToDatetime(datetime.UTC),
+        answer.send_time.ToDatetime(datetime.UTC),
+    )
+    clock = clock_of(send_time, *there, receive_time)
+    return Visit(host, port, codec.decode_facts(answer.facts), clock)
+
+
+@contextlib.contextmanager
+def nonce(shared_dir: str) -> Iterator[SharedFolder]:
+    """A file in the shared directory that only a machine that has the same one can read; removed after."""
+    if not shared_dir:
+        yield SharedFolder()
+        return
+    text = secrets.token_hex(16)
+    path = Path(shared_dir, nonce_name(text))
+    is_late = threading.Event()
+    written, _ = probes.Probes().run({"nonce": lambda: _write_nonce(path, text, is_late)})
+    is_late.set()
+    error = written.get("nonce", "it does not answer")
+    try:
+        yield SharedFolder(shared_dir, "" if error else text, error)
+    finally:
+        if not error:
+            probes.Probes().run({"nonce": lambda: path.unlink(missing_ok=True)})
+
+
+def _write_nonce(path: Path, text: str, is_late: threading.Event) -> str:
+    """Write a nonce, for every user to read; why that is not possible, or empty."""
+    try:
+        path.write_text(text, encoding="ascii")
+        path.chmod(0o644)
+        if is_late.is_set():
+            path.unlink()
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return ""
+
+
+def _ask_broker(settings: Settings) -> _Fleet:
+    """Nodes and lanes as the broker knows them; it is asked only if it answers soon."""
+    port = PortFacts("broker", settings.broker_host, settings.broker_port)
+    if not settings.authkey or probes.look_at_port(port, settings.authkey) is not PortState.OPEN:
+        return _Fleet()
+    with fleet.BrokerClient(settings) as broker, contextlib.suppress(errors.QuakeGridError):
+        status = broker.status()
+        lanes = (lane.port for lane in status.lanes if lane.state == "open")
+        return _Fleet(tuple(node.host for node in status.nodes), tuple(lanes))
+    return _Fleet()
+
+
+def _error_text(exc: grpc.RpcError, address: str) -> str:
+    if exc.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return f"the agent at {address} is of an older QuakeGrid, which knows no doctor; upgrade it"
+    return str(rpc.translate(exc, "agent", address))
+
+
+def _waiting_text(hosts: Sequence[str]) -> str:
+    shown = ", ".join(hosts[:3]) + (f" and {len(hosts) - 3} others" if len(hosts) > 3 else "")
+    return f"asking {shown}" if hosts else ""

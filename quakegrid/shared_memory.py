@@ -1,0 +1,78 @@
+"""Blobs in a machine's shared memory: where a cluster keeps them, and how a file gets there whole.
+
+Agent, workers, drivers and lanes of one user and one state directory meet in the same folder; whether two
+processes see the same one is told by `folder_id`. Knows files; refuses to know sessions.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import mmap
+import os
+import stat
+from pathlib import Path
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - our own folder there is checked
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def folder(state_dir: Path) -> Path:
+    """The folder of a cluster on this machine, which may not be there yet."""
+    name = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]
+    shared = SHARED_MEMORY / f"quakegrid-{os.getuid()}-{name}"
+    try:
+        is_usable = is_ours(shared)
+    except FileNotFoundError:
+        is_usable = os.access(SHARED_MEMORY, os.W_OK | os.X_OK)
+    return shared if is_usable else state_dir / "run" / "blobs"
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a name that anybody on this machine could have taken is a folder of this user's.
+
+    Raises:
+        FileNotFoundError: nobody has taken it.
+    """
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+
+
+def folder_id(state_dir: Path) -> str:
+    """The same for two processes exactly if they see the same files in `folder`."""
+    place = folder(state_dir)
+    mount = SHARED_MEMORY if place.parent == SHARED_MEMORY else state_dir
+    return f"{_BOOT_ID.read_text().strip()}:{mount.stat().st_dev}:{place}"
+
+
+def write_whole(path: Path, content: memoryview) -> None:
+    """Write a file that has its name only when it is complete; another's of the same name may win.
+
+    Raises:
+        OSError: no room, one of `NO_ROOM`, or no folder; nothing is left.
+    """
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    try:
+        with unfinished.open("wb", buffering=0) as file:
+            # Reserved first: a page that cannot be had later would kill us.
+            os.posix_fallocate(file.fileno(), 0, content.nbytes)
+            rest = content.cast("B")
+            while rest:
+                rest = rest[file.write(rest) :]
+        unfinished.rename(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def map_whole(path: Path) -> memoryview | None:
+    """A file's content, not copied; None if it is not there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        return memoryview(mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ))
+    finally:
+        os.close(fd)
