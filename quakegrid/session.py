@@ -108,6 +108,7 @@ class Session:
         self._pending: dict[int, _Pending] = {}
         self._is_queued = False
         self._has_joined = False
+        self._is_readmitted = False  # by a new broker
         self._taken_bytes = 0  # of outcomes, since the lane was last told
         self.blobs = BlobTable()
         self.session_id = 0
@@ -192,6 +193,9 @@ class Session:
         """The next outcome if it is here already; raises like `receive`."""
         assert self._dealer is not None
         self._check()
+        if self._is_readmitted:
+            self._is_readmitted = False
+            self._tell_lane()  # it may have refused what came before
         while (received := lane.receive_frames(self._dealer)) is not None:
             outcome = self._take(received)
             if outcome is not None and self._forget(outcome.task_id):
@@ -219,6 +223,8 @@ class Session:
             case "worker_died":
                 self._on_words(worker_words.from_death(message.worker_died))
                 return None
+            case "refused" if self._has_joined:
+                return None  # a new broker's lane does not know us yet, or no more: our stream tells which
             case "refused":
                 raise errors.QuakeGridError(f"the lane refused this session: {message.refused.reason}")
             case other:
@@ -295,6 +301,9 @@ class Session:
         if hello.blob_folder_id == shared_memory.folder_id(state_dir):
             folder = shared_memory.folder(state_dir) / str(self.session_id)
             self.blobs.store = self.blobs.store or LocalBlobs(folder, self._settings.lane_memory_bytes)
+        self._tell_lane()
+
+    def _tell_lane(self) -> None:
         for blob_id, content in self.blobs.start_again():
             self._put_blob(blob_id, content)
         for pending in self._pending.values():
@@ -377,6 +386,9 @@ class Session:
         elif not self._has_joined:
             self._is_queued = answer.HasField("queued")
             self._answers.put(answer)
+        elif answer.HasField("admitted"):
+            self._is_readmitted = True
+            self.wake()
 
     def _fail(self, failure: errors.QuakeGridError) -> None:
         if self._failure or self._closed.is_set():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,9 +13,13 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+import zmq
 
+from quakegrid import config, local_services, testing
 from quakegrid.sdk.cluster import LocalCluster
 from quakegrid.sdk.executor import ClusterExecutor
+from quakegrid.session import LaneOutcome, Session
+from quakegrid.wire.v1 import lane_pb2
 from tests.integration import sdk_calls
 from tests.integration.processes import free_port
 
@@ -30,6 +35,7 @@ class Link:
         self.port = free_port()
         self._target_port = target_port
         self._ends: list[socket.socket] = []
+        self.is_open = True
 
     def __enter__(self) -> Self:
         """Listen."""
@@ -55,6 +61,9 @@ class Link:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                if not self.is_open:
+                    near.close()
+                    continue
                 far = socket.create_connection(("127.0.0.1", self._target_port))
                 self._ends += [near, far]
                 for source, sink in ((near, far), (far, near)):  # each closes its source
@@ -93,7 +102,42 @@ def test_driver_whose_stream_breaks_keeps_session_and_workers(cluster: LocalClus
             assert broken_count > 0
             assert held.result(60) == str(tmp_path / "go")
             assert executor.submit(os.getpid).result() == pid
-    assert "forced=True" not in log.read_text()
+
+
+def test_driver_that_finds_the_new_lane_before_the_new_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lane refuses it until the broker knows its session again; the job goes on then."""
+    refused = threading.Event()
+    take = Session._take
+
+    def spy(session: Session, received: list[zmq.Frame]) -> LaneOutcome | None:
+        if lane_pb2.LaneMessage.FromString(received[0].bytes).HasField("refused"):
+            refused.set()
+        return take(session, received)
+
+    monkeypatch.setattr(Session, "_take", spy)
+    testing.write_cluster_config(tmp_path / "state", {"agent": {"preload": "none"}})
+    settings = config.load_settings(tmp_path / "state", {})
+    try:
+        local_services.start(settings, ["dbserver", "broker", "agent"])
+        with Link(settings.broker_port) as link:
+            near = dataclasses.replace(settings, broker_port=link.port)
+            with ClusterExecutor(near, 1) as executor:
+                executor.submit(sdk_calls.square, 1).result()
+                held = executor.submit(sdk_calls.wait_for, str(tmp_path / "go"))
+                link.is_open = False
+                os.kill(local_services.running(settings)["broker"].pid, signal.SIGKILL)
+                link.break_connections()
+                local_services.start(settings, ["broker"])
+                assert refused.wait(30)
+                link.is_open = True
+                (tmp_path / "go").touch()
+
+                assert held.result(60) == str(tmp_path / "go")
+    finally:
+        for record in reversed(local_services.running(settings).values()):
+            local_services.stop(record)
 
 
 def test_executor_that_is_shut_down_frees_its_workers_at_once(cluster: LocalCluster) -> None:

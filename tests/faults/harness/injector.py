@@ -34,13 +34,14 @@ class Injector:
         self._fillers = 0
         self.times: list[tuple[float, Fault]] = []
 
-    def run(self, plan: Iterable[Fault]) -> None:
-        """Carry out all of it, and wait until everything is mended."""
+    def run(self, plan: Iterable[Fault], duration_s: float) -> None:
+        """Carry out all of it in its time, and wait until everything is mended."""
         start_s = time.monotonic()
         try:
             for fault in plan:
                 time.sleep(max(0.0, start_s + fault.at_s - time.monotonic()))
                 self._inject(fault)
+            time.sleep(max(0.0, start_s + duration_s - time.monotonic()))
         finally:
             for timer in self._timers:
                 timer.join()

@@ -51,6 +51,7 @@ class Report:
     order: Order
     violations: list[str] = field(default_factory=list)
     stalls: list[tuple[Fault, float]] = field(default_factory=list)
+    duration_s: float = 0.0
     run_count: int = 0
     excused_count: int = 0
 
@@ -60,6 +61,8 @@ class Report:
         lines = [
             f"seed {self.order.seed}: {len(self.stalls)} faults, {self.run_count} programs, {counts}",
         ]
+        done_count = self.run_count - self.excused_count
+        lines.append(f"  {60 * done_count / self.duration_s:.1f} programs a minute")
         longest: dict[str, float] = {}
         for fault, stall_s in self.stalls:
             name = f"{fault.kind} {fault.victim}"
@@ -88,9 +91,11 @@ def carry_out(order: Order, directory: Path, say: Callable[[str], None] = print)
             wait_until_up(cluster)
             work = Work(cluster, _rows(cluster, order))
             work.start()
+            start_s = time.monotonic()
             injector = Injector(cluster, work, say)
-            injector.run(plan)
+            injector.run(plan, order.scale.duration_s)
             work.finish()
+            report.duration_s = time.monotonic() - start_s
             _judge_runs(report, work.runs)
             _judge_rest(report, cluster)
         report.stalls = [(fault, _pause_s(looks, at_s)) for at_s, fault in injector.times]
