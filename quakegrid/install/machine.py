@@ -1,8 +1,8 @@
 """The machine that QuakeGrid is installed on: what is there, what a step changes, and how it is undone.
 
-What an installation makes is noted in `installed.json` in the state directory; `remove` takes away that,
-unless it was changed since, and folders only when they are empty. Below another root than `/` nothing is
-owned by anybody, and no command is run.
+What an installation makes is noted in a file that only root can write; `remove` takes away that, unless it
+was changed since, and folders only when they are empty. Below another root than `/` nothing is owned by
+anybody, and no command is run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from quakegrid.errors import QuakeGridError
 from quakegrid.install import plan
 from quakegrid.install.plan import MakeFolder, MakeUser, RunCommand, Step, WriteFile
 
-NOTES = plan.STATE_DIR / "installed.json"
+NOTES = Path("/etc/quakegrid/installed.json")
 Say = Callable[[str], None]
 
 
@@ -113,9 +113,9 @@ class Machine:
                 self._do(step, notes)
             notes.is_complete = True
         finally:
-            if self.place(plan.STATE_DIR).is_dir():
-                text = json.dumps(dataclasses.asdict(notes), indent=1)
-                self._write(WriteFile(NOTES, text, 0o644, plan.ROOT_USER, plan.ROOT_USER))
+            self._make_missing(NOTES.parent, notes)
+            text = json.dumps(dataclasses.asdict(notes), indent=1)
+            self._write(WriteFile(NOTES, text, 0o644, plan.ROOT_USER, plan.ROOT_USER))
 
     def _do(self, step: Step, notes: Notes) -> None:
         match step:
