@@ -125,7 +125,8 @@ def steps(
     places = _places(choice, text)
     found: list[Step] = [MakeUser(choice.user, STATE_DIR, ids), MakeFolder(STATE_DIR, 0o750, choice.user)]
     if is_master:
-        found += _shared_folders(choice, places.writable[0])
+        # Set-group-id: what others of the group make there belongs to the group, too.
+        found.append(MakeFolder(places.writable[0], 0o2775, choice.user))
     if text:
         found.append(WriteFile(choice.config, text, 0o640, ROOT_USER, choice.user))
     for name in ("quakegrid", "agentctl"):
@@ -239,17 +240,6 @@ def _places(choice: Choice, text: str) -> units.Places:
         if not join:
             raise UsageError(f"{choice.config} cannot be read here; say --master HOST")
     return units.Places(choice.venv, STATE_DIR, choice.user, tuple(dict.fromkeys(folders)), join)
-
-
-def _shared_folders(choice: Choice, shared: Path) -> list[Step]:
-    """The shared directory, and the user's part of it, where the engine puts its datastores."""
-    # Set-group-id: what others of the group make there belongs to the group, too.
-    return [
-        MakeFolder(choice.prefix, 0o755, ROOT_USER),
-        MakeFolder(shared, 0o2775, choice.user),
-        MakeFolder(shared / choice.user, 0o2775, choice.user),
-        MakeFolder(shared / choice.user / "oqdata", 0o2775, choice.user),
-    ]
 
 
 def _value(choice: Choice, text: str, section: str, key: str) -> str:

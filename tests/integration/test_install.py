@@ -116,6 +116,7 @@ def test_uninstall_keeps_data_and_files_that_were_changed(root: Path) -> None:
     install(root, "--yes")
     database = below(root, plan.STATE_DIR / "db.sqlite3")
     result = root / "opt/quakegrid/shared/quakegrid/oqdata/calc_1.hdf5"
+    result.parent.mkdir(parents=True)
     for path in (database, result):
         path.write_text("data", encoding="utf-8")
     with below(root, SITE).open("a", encoding="utf-8") as file:
