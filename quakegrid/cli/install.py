@@ -72,6 +72,10 @@ def install(
     from quakegrid.install import plan  # noqa: PLC0415 - as above
     from quakegrid.install.machine import Machine  # noqa: PLC0415 - as above
 
+    if sys.prefix == sys.base_prefix:
+        raise errors.UsageError(
+            "QuakeGrid is in the system's Python; install it into a virtual environment first"
+        )
     machine = Machine(root.absolute())
     _check_root(root, dry_run=dry_run)
     the_role = plan.Role(role)

@@ -8,6 +8,7 @@ anybody, and no command is run.
 from __future__ import annotations
 
 import dataclasses
+import grp
 import hashlib
 import json
 import pwd
@@ -121,7 +122,8 @@ class Machine:
         match step:
             case MakeUser(name, home, ids):
                 gid, uid = (("--gid", str(ids[1])), ("--uid", str(ids[0]))) if ids else ((), ())
-                self._run(("groupadd", "--system", "--force", *gid, name))
+                if not _has_group(name):
+                    self._run(("groupadd", "--system", *gid, name))
                 place = ("--no-create-home", "--home-dir", str(home), "--shell", "/usr/sbin/nologin")
                 self._run(("useradd", "--system", *uid, "--gid", name, *place, name))
                 notes.user = name
@@ -244,6 +246,14 @@ def _digest(content: bytes) -> str:
 def _has_user(name: str) -> bool:
     try:
         pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _has_group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
     except KeyError:
         return False
     return True

@@ -48,6 +48,7 @@ TasksMax=infinity
 OOMScoreAdjust=-900
 OOMPolicy=continue
 """
+_WEB = "# web (HTTP 8800) will have quakegrid-web.service, after this one.\n\n"
 _TEXT = """\
 [Unit]
 Description=QuakeGrid {name}: {what}
@@ -101,11 +102,9 @@ def render(places: Places) -> dict[str, str]:
     broker = "" if places.join else "quakegrid-broker.service"
     found = {"agent": _unit(places, "agent", "workers and drivers", agent, after=broker, more=_OPEN)}
     if not places.join:
-        # The service web (HTTP 8800) will have its unit here, after the dbserver's.
         module = f"{places.venv}/bin/python -P -m services."
-        found["dbserver"] = _unit(
-            places, "dbserver", "jobs, logs, outputs", module + "dbserver", more=_CLOSED
-        )
+        unit = _unit(places, "dbserver", "jobs, logs, outputs", module + "dbserver", more=_CLOSED)
+        found["dbserver"] = _WEB + unit
         dbserver = "quakegrid-dbserver.service"
         found["broker"] = _unit(
             places, "broker", "sessions and tasks", module + "broker", after=dbserver, more=_CLOSED

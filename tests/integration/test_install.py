@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid import config
-from quakegrid.install import plan, units
+from quakegrid.install import machine, plan, units
 
 SITE = Path(sys.prefix, config.CONFIG_NAME)
 
@@ -96,6 +96,19 @@ def test_second_run_changes_nothing(root: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Nothing to do" in done.stderr
     assert tree(root) == before
+
+
+def test_run_that_was_cut_short_is_finished_by_the_next(root: Path) -> None:
+    """The commands are due until all of them ended well."""
+    install(root, "--yes")
+    notes = below(root, machine.NOTES)
+    text = notes.read_text(encoding="utf-8")
+    notes.write_text(text.replace('"is_complete": true', '"is_complete": false'), encoding="utf-8")
+
+    done = install(root, "--yes")
+
+    assert "run `systemctl enable --now quakegrid-agent.service" in done.stderr
+    assert notes.read_text(encoding="utf-8") == text
 
 
 def test_uninstall_leaves_what_was_there_before(root: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid.errors import SettingsError, UsageError
-from quakegrid.install import config_text, plan, units
+from quakegrid.install import config_text, machine, plan, units
 from quakegrid.install.plan import Choice, MakeFolder, MakeUser, Role, RunCommand, Step, WriteFile
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +169,17 @@ def test_missing_key_goes_to_the_end_of_its_section() -> None:
     assert config_text.fill_in(text, [("a", "z", "3"), ("c", "w", "4"), ("b", "y", "9")]) == (
         "[a]\nx = 1\nz = 3\n\n[b]\ny = 2\n\n[c]\nw = 4\n"
     )
+
+
+def test_user_of_a_node_has_the_ids_of_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers are asked for exactly, so that one that is taken is an error and not another number."""
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(machine.Machine, "_run", lambda _self, argv: ran.append(tuple(argv)))
+
+    machine.Machine()._do(MakeUser("nobodyhasthis", plan.STATE_DIR, (998, 997)), machine.Notes())
+
+    assert ran[0] == ("groupadd", "--system", "--gid", "997", "nobodyhasthis")
+    assert ran[1][:6] == ("useradd", "--system", "--uid", "998", "--gid", "nobodyhasthis")
 
 
 def test_units_in_deploy_are_what_the_code_says() -> None:
