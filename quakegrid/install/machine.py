@@ -77,24 +77,33 @@ class Machine:
 
     def pending(self, steps: Sequence[Step]) -> list[Step]:
         """The steps that would change something, and the commands if there are any or not all ended well."""
-        changes = [step for step in steps if not isinstance(step, RunCommand) and self._would_change(step)]
+        # A file server has files of a group that is still to be made here.
+        gids = {
+            step.name: step.ids[1]
+            for step in steps
+            if isinstance(step, MakeUser) and step.ids and not _has_group(step.name)
+        }
+        changes = [
+            step for step in steps if not isinstance(step, RunCommand) and self._would_change(step, gids)
+        ]
         commands = [step for step in steps if isinstance(step, RunCommand)]
         return [*changes, *commands] if changes or not self.read_notes().is_complete else []
 
-    def _would_change(self, step: MakeUser | MakeFolder | WriteFile) -> bool:
+    def _would_change(self, step: MakeUser | MakeFolder | WriteFile, gids: dict[str, int]) -> bool:
         match step:
             case MakeUser(name=name):
                 return self.is_real and not _has_user(name)
             case MakeFolder(path=path):
                 return not self.place(path).is_dir()
             case WriteFile():
-                return not self._is_written(step)
+                return not self._is_written(step, gids)
 
-    def _is_written(self, step: WriteFile) -> bool:
+    def _is_written(self, step: WriteFile, gids: dict[str, int]) -> bool:
         try:
             found = self.place(step.path)
             status = found.stat()
-            is_ours = not self.is_real or (found.owner(), found.group()) == (step.owner, step.group)
+            is_groups = status.st_gid == gids.get(step.group) or found.group() == step.group
+            is_ours = not self.is_real or (found.owner() == step.owner and is_groups)
             is_same = found.read_bytes() == step.content.encode()
         except (OSError, KeyError):  # not there, not for us to read, or of a user without a name
             return False
