@@ -160,8 +160,12 @@ class BrokerClient:
             response = self._stub.WaitForNodes(request, timeout=timeout_s)
         except grpc.RpcError as exc:
             if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                states = "; ".join(
+                    f"{node.host}: {node.state or 'not reached'}" for node in self.status().nodes
+                )
                 raise errors.PeerUnreachableError(
-                    f"no node of host_cores came up in {timeout_s:.0f} s; `quakegrid workers status` says why"
+                    f"no node came up in {timeout_s:.0f} s ({states or 'the fleet has none'}); "
+                    "`quakegrid workers start` lets stopped ones serve"
                 ) from None
             raise rpc.translate(exc, "broker", self._address) from None
         return tuple(_node(node) for node in response.nodes)

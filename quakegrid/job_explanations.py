@@ -46,6 +46,8 @@ def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
     if not core_count:
         states = "; ".join(f"{node.host}: {node.state or 'not reached'}" for node in fleet.nodes)
         yield f"It waits: no node is up ({states or 'host_cores names none'})."
+        if any(node.state == "stopped" for node in fleet.nodes):
+            yield "Stopped nodes serve again after `quakegrid workers start`."
     if session.state == "queued":
         yield _queued(fleet, session)
     elif session.running_count:

@@ -38,7 +38,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "metrics": Entry(
             "status", "metrics", "Print the cluster's metrics in the text format of Prometheus."
         ),
-        "workers": Entry("workers", "workers", "Show what the cluster's nodes do."),
+        "workers": Entry(
+            "workers", "workers", "Show, start, stop, restart and wait for the cluster's nodes."
+        ),
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
         "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),

@@ -20,6 +20,7 @@ from quakegrid import (
     errors,
     fleet,
     local_services,
+    node_records,
     run_records,
     security,
 )
@@ -79,6 +80,8 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
         settings = config.load_settings(state_dir)
         missing = tuple(name for name in run_records.SERVICES if name not in before)
         local_services.check_ports(settings, missing)
+        if "agent" in missing and node_records.read_record(state_dir).is_stopped:
+            node_records.change_record(state_dir, is_stopped=False)  # who wants it up wants it to serve
         local_services.start(settings, missing)
     return settings, missing
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import io
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,7 +18,7 @@ from typing import Any
 import click
 
 from quakegrid import errors, fleet, run_records
-from quakegrid.cli import options, render
+from quakegrid.cli import live, options, render
 from quakegrid.config import Settings
 
 EXIT_NOT_RUNNING = 3
@@ -160,28 +158,12 @@ def _is_up(settings: Settings, services: list[ServiceStatus], found: fleet.Fleet
 
 def _watch(settings: Settings, output: str) -> None:
     """Show every change; on a terminal in place."""
-    if output == "table" and sys.stdout.isatty():
-        _watch_in_place(settings)
-        return
-    for found in _statuses(settings):
-        services = service_statuses(settings)
-        if output == "json":
-            render.print_json_line(_document(settings, services, found))
-        else:
-            _print(settings, output, services, found)
-            click.echo()
-        sys.stdout.flush()
-
-
-def _watch_in_place(settings: Settings) -> None:
-    from rich.live import Live  # noqa: PLC0415 - terminals only
-    from rich.text import Text  # noqa: PLC0415
-
-    with Live(auto_refresh=False, vertical_overflow="crop") as live:
-        for found in _statuses(settings):
-            with contextlib.redirect_stdout(io.StringIO()) as stream:
-                _print(settings, "table", service_statuses(settings), found)
-            live.update(Text(stream.getvalue(), no_wrap=True, overflow="ellipsis"), refresh=True)
+    live.show(
+        _statuses(settings),
+        output,
+        lambda output, found: _print(settings, output, service_statuses(settings), found),
+        lambda found: _document(settings, service_statuses(settings), found),
+    )
 
 
 def _statuses(settings: Settings) -> Iterator[fleet.FleetStatus | None]:

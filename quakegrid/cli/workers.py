@@ -10,12 +10,16 @@ from contextlib import closing
 import click
 
 from quakegrid import errors, fleet, jobs
-from quakegrid.cli import cluster, options, status, workers_debug
+from quakegrid.cli import cluster, fleet_commands, options, status, workers_debug
 
 
 @click.group()
 def workers() -> None:
-    """Show what the cluster's nodes do."""
+    """Show what the cluster's nodes do, and let them serve or rest."""
+
+
+for _command in fleet_commands.COMMANDS:
+    workers.add_command(_command)
 
 
 workers.add_command(workers_debug.debug)

@@ -21,6 +21,7 @@ from openquake.commonlib import datastore, logs
 
 from quakegrid import config as quakegrid_config
 from quakegrid.config import Settings
+from quakegrid.engine.cluster_master import ClusterMaster
 from quakegrid.engine.database import Database
 
 DotDict = openquake.baselib.DotDict
@@ -104,7 +105,8 @@ def _dbcmd(action: str, *args: Any) -> Any:
 
 
 def _worker_master(zworkers: Any = None, receiver_ports: Any = None) -> Any:  # noqa: ARG001
-    return process().worker_master()
+    """A job gives its number and controls its own workers; `oq workers` gives a section and means all."""
+    return ClusterMaster(settings()) if isinstance(zworkers, dict) else process().worker_master()
 
 
 def _submit_to_pool(original: Callable[..., None]) -> Callable[..., None]:

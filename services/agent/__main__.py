@@ -13,24 +13,25 @@ import signal
 import sys
 from pathlib import Path
 
-import grpc
-
-from quakegrid import rpc, run_records, security
-from quakegrid.api.v1 import agent_pb2_grpc, examination_pb2_grpc
+from quakegrid import run_records
 from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings
-from quakegrid.doctor.gathering import Gatherer
 from quakegrid.errors import QuakeGridError
 from services.agent.agent import Agent
-from services.agent.examination import ExaminationServicer
+from services.agent.agent_server import AgentServer
 from services.agent.local import LocalSocket
-from services.agent.server import AgentServicer
+from services.agent.log_tail import LogTail
 
 STOP_GRACE_S = 1.0
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
-async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
+async def serve(settings: Settings, lifeline_fd: int = -1, join: str = "") -> int:
     """Serve until a signal, or the end of the process that holds our lifeline.
 
+    Args:
+        settings: of the cluster.
+        lifeline_fd: reading end of the lifeline, -1 for none.
+        join: host of a master whose fleet the node shall belong to from now on.
     Raises:
         QuakeGridError: the port is taken.
     """
@@ -41,25 +42,22 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     if lifeline_fd >= 0:
         asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
-    server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+    log_tail = LogTail()
+    log_tail.setFormatter(logging.Formatter(LOG_FORMAT))
+    logging.getLogger().addHandler(log_tail)
     agent = Agent(settings)
-    agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), server)
-    examination = ExaminationServicer(Gatherer(settings).gather, lambda: agent.status().core_count)
-    examination_pb2_grpc.add_ExaminationServicer_to_server(examination, server)
-    address = f"{settings.agent_listen}:{settings.agent_port}"
-    try:
-        server.add_secure_port(address, security.server_credentials(settings.authkey))
-    except RuntimeError:
-        raise QuakeGridError(
-            f"the agent cannot listen on {address}: the port is in use or the address is not ours; "
-            "see [zworkers] ctrl_port and [agent] listen in openquake.cfg"
-        ) from None
+    server = AgentServer(agent, log_tail, settings)
+    if join:
+        agent.membership.remember(agent.membership.address_of(join))
     agent.start_template()
     local = LocalSocket(agent, agent_socket(settings.state_dir))
     local.start()
     await server.start()
     record = run_records.write_record(settings, "agent", f"{LOOPBACK}:{settings.agent_port}")
+    joining = asyncio.create_task(agent.membership.run())
     await stopped.wait()
+    joining.cancel()
+    await server.refuse()
     await agent.stop()
     local.stop()
     await server.stop(STOP_GRACE_S)
@@ -73,11 +71,11 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def run(state_dir: Path | None, lifeline_fd: int = -1) -> int:
+def run(state_dir: Path | None, lifeline_fd: int = -1, join: str = "") -> int:
     """Serve with the settings of `state_dir`; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
-        return asyncio.run(serve(load_settings(state_dir), lifeline_fd))
+        return asyncio.run(serve(load_settings(state_dir), lifeline_fd, join))
     except QuakeGridError as exc:
         print(f"agent: {exc}", file=sys.stderr)
         return exc.exit_code

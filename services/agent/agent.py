@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -22,8 +23,10 @@ from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from services.agent.blob_folders import BlobFolders
 from services.agent.exits import describe_exit, exit_code
+from services.agent.membership import Membership
 from services.agent.packets import write_memfd
 from services.agent.roster import Life, Member, Roster
+from services.agent.serving import Serving
 from services.agent.template_link import TemplateLink
 
 log = logging.getLogger("quakegrid.agent")
@@ -54,6 +57,10 @@ class Agent:
         self._commands: dict[str, str] = {}
         self._driver_ends: dict[str, DriverEnd] = {}
         self._driver_numbers = itertools.count(1)
+        self.serving = Serving(settings, len(self._roster.cores), self)
+        self.fleet_watch_count = 0  # streams of brokers
+        self.instance_id = secrets.token_hex(8)
+        self.membership = Membership(settings, self)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._load_failures = 0
         self._template = TemplateLink(
@@ -76,11 +83,19 @@ class Agent:
             self._end(member, is_forced=False)
         deadline = asyncio.get_running_loop().time() + 2 * STOP_GRACE_S
         while self._roster.members and asyncio.get_running_loop().time() < deadline:
-            await asyncio.wait([asyncio.ensure_future(self._changed())], timeout=STOP_GRACE_S)
+            await asyncio.wait([asyncio.ensure_future(self.wait_for_change())], timeout=STOP_GRACE_S)
         self._template.stop()
         self._blobs.clear()
 
-    async def _changed(self) -> None:
+    def restart_template(self) -> None:
+        """Start a template in place of the one that there is, which has no children."""
+        self._template.stop()
+        self._load_failures, self.template_state = 0, "loading"
+        self.start_template()
+        self.publish_status()
+
+    async def wait_for_change(self) -> None:
+        """Wait until the status changes, or a worker ended."""
         queue = self.watch()
         queue.get_nowait()
         try:
@@ -96,11 +111,11 @@ class Agent:
                 if self.engine_missing:
                     self.template_state += f", without the engine: {self.engine_missing}"
                 log.info("template_%s engine=%s", self.template_state, self.engine_version)
-                self._publish_status()
+                self.publish_status()
             case "failed":
                 self.template_state = f"failed: {packet['reason']}"
                 log.error("template_failed reason=%s", packet["reason"])
-                self._publish_status()
+                self.publish_status()
             case "forked":
                 self._on_forked(packet["name"], packet["pid"])
             case "not_forked":
@@ -124,7 +139,7 @@ class Agent:
                 loop.call_later(LOAD_PAUSE_S * self._load_failures, self.start_template)
             else:
                 self.template_state = f"failed: it died {self._load_failures} times while loading the engine"
-        self._publish_status()
+        self.publish_status()
 
     # --- workers
 
@@ -137,7 +152,7 @@ class Agent:
         if not self.template_state.startswith(WARM):
             raise QuakeGridError(f"the template of {self.node} is not ready: {self.template_state}")
         started: list[Member] = []
-        for ref in request.workers:
+        for ref in request.workers[: max(0, self.serving.core_count - self.worker_count)]:
             started += self._roster.take_cores(ref.session_id, [ref.worker_id])
         if not started:
             return []
@@ -154,7 +169,7 @@ class Agent:
             }
             self._template.order({"order": "fork_worker", "name": member.name, "worker": worker}, [setup_fd])
         os.close(setup_fd)
-        self._publish_status()
+        self.publish_status()
         return started
 
     def stop_workers(self, session_id: int, names: Sequence[str], *, is_forced: bool) -> int:
@@ -163,6 +178,21 @@ class Agent:
         for member in members:
             self._end(member, is_forced=is_forced)
         return len(members)
+
+    def kill_workers(self) -> None:
+        """Kill every worker, whoever's it is."""
+        for member in self._roster.workers:
+            self._end(member, is_forced=True)
+
+    @property
+    def worker_count(self) -> int:
+        """Workers that run, start or end."""
+        return len(self._roster.workers)
+
+    @property
+    def driver_count(self) -> int:
+        """Drivers that run, start or end."""
+        return len(self._roster.drivers)
 
     # --- drivers
 
@@ -184,7 +214,7 @@ class Agent:
         request_fd = write_memfd("driver_request", json.dumps(request).encode())
         self._template.order({"order": "fork_driver", "name": name}, [request_fd, events_fd, *stdio])
         os.close(request_fd)
-        self._publish_status()
+        self.publish_status()
         return name
 
     def signal_driver(self, name: str, number: int) -> None:
@@ -237,12 +267,18 @@ class Agent:
         ]
         return agent_pb2.AgentStatus(
             node=self.node,
-            core_count=len(self._roster.cores),
+            core_count=self.serving.core_count,
             template_state=self.template_state,
             workers=workers,
             drivers=drivers,
             version=__version__,
             engine_version=self.engine_version,
+            service_state=self.serving.state,
+            total_core_count=self.serving.total_core_count,
+            is_watched=self.fleet_watch_count > 0,
+            instance_id=self.instance_id,
+            master=self.membership.master,
+            is_leaving=self.membership.is_leaving,
         )
 
     # --- inside
@@ -270,13 +306,13 @@ class Agent:
         log.error("fork_failed name=%s reason=%s", name, reason)
         member = self._roster.members.pop(name)
         self._report_exit(member, FORK_FAILED_STATUS, f"{self.node} could not start it: {reason}", 0)
-        self._publish_status()
+        self.publish_status()
 
     def _on_exited(self, pid: int, status: int, peak_memory_bytes: int) -> None:
         member = self._roster.on_exited(pid)
         if member:
             self._report_exit(member, status, describe_exit(status), peak_memory_bytes)
-            self._publish_status()
+            self.publish_status()
 
     def _report_exit(self, member: Member, status: int, reason: str, peak_memory_bytes: int) -> None:
         timer = self._timers.pop(member.name, None)
@@ -303,7 +339,8 @@ class Agent:
         )
         self._publish(agent_pb2.WatchResponse(worker_exited=exited))
 
-    def _publish_status(self) -> None:
+    def publish_status(self) -> None:
+        """Tell who watches."""
         self._publish(agent_pb2.WatchResponse(status=self.status()))
 
     def _publish(self, message: agent_pb2.WatchResponse) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import click
 
 from quakegrid import __version__
-from quakegrid.cli import options, render
+from quakegrid.cli import live, options, render
 from quakegrid.errors import QuakeGridError
-from services.agent import doctor_command
+from services.agent import doctor_command, node_commands
+
+if TYPE_CHECKING:
+    from quakegrid.agents import AgentStatus
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -26,32 +30,53 @@ def cli() -> None:
 
 @cli.command()
 @options.state_dir_option
-def serve() -> None:
+@click.option(
+    "--join",
+    metavar="MASTER",
+    default="",
+    help="Belong to the fleet of this master, as `agentctl join` does.",
+)
+def serve(join: str) -> None:
     """Run the agent in the foreground until SIGTERM or Ctrl-C.
 
     Its log goes to stderr. Exit codes: 0 stopped, 1 failed, 2 settings.
     """
     from services.agent.__main__ import run  # noqa: PLC0415 - `agentctl --help` needs no event loop
 
-    click.get_current_context().exit(run(options.state_dir()))
+    click.get_current_context().exit(run(options.state_dir(), join=join))
 
 
 @cli.command()
 @options.state_dir_option
+@click.option("--watch", is_flag=True, help="Go on showing what changes, until Ctrl-C.")
 @options.output_option
-def status(output: str) -> None:
-    """Show the template, the workers and the drivers of this node."""
-    from quakegrid.agents import AgentClient  # noqa: PLC0415 - as above
+def status(watch: bool, output: str) -> None:
+    """Show the template, the workers and the drivers of this node.
 
-    with closing(AgentClient(options.settings())) as agent:
-        found = agent.status()
+    With --watch, json is one document a line; it ends with exit code 3 when the agent stops.
+    """
+    from quakegrid.agents import AgentClient, local_host  # noqa: PLC0415 - as above
+
+    settings = node_commands.node_settings()
+    with closing(AgentClient(settings, local_host(settings))) as agent:
+        if watch:
+            live.show(agent.watch_status(), output, _print_status, render.plain)
+        else:
+            _print_status(output, agent.status())
+
+
+def _print_status(output: str, found: AgentStatus) -> None:
     if output == "json":
         render.print_json(found)
         return
     template = found.template_state
     if found.engine_version:
         template = f"{template} (openquake.engine {found.engine_version})"
-    summary = {"node": found.node, "cores": found.core_count, "template": template, "version": found.version}
+    cores = f"{found.core_count} of {found.total_core_count}"
+    summary = {"node": found.node, "service": found.service, "cores": cores, "template": template}
+    summary |= (
+        {"master": found.master, "version": found.version} if found.master else {"version": found.version}
+    )
     render.print_record(output, summary)
     if output == "quiet":
         return
@@ -63,6 +88,8 @@ def status(output: str) -> None:
 
 
 cli.add_command(doctor_command.doctor)
+for command in node_commands.COMMANDS:
+    cli.add_command(command)
 
 
 def main() -> None:

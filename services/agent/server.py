@@ -58,13 +58,15 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
 
     async def Watch(  # noqa: N802
         self,
-        request: agent_pb2.WatchRequest,  # noqa: ARG002
+        request: agent_pb2.WatchRequest,
         context: Context,  # noqa: ARG002
     ) -> AsyncIterator[agent_pb2.WatchResponse]:
         """Watch, see the contract."""
+        self._agent.fleet_watch_count += request.is_fleet
         queue = self._agent.watch()
         try:
             while True:
                 yield await queue.get()
         finally:
+            self._agent.fleet_watch_count -= request.is_fleet
             self._agent.unwatch(queue)

@@ -22,6 +22,7 @@ from services.broker import fleet_events as core
 from services.broker.fleet import Fleet
 from services.broker.job_ends import end_job, fail_job
 from services.broker.lane_pool import LanePool
+from services.broker.members import Members
 from services.broker.nodes import NodeLink
 from services.broker.sessions import Rate, Session, check_request
 from services.broker.statuses import StatusWriter
@@ -31,6 +32,11 @@ ABORT_GRACE_S = 2.0
 # Workers of sessions that we do not know are stopped so long after our start: drivers come back by then.
 RESUME_GRACE_S = 10.0
 STOP_GRACE_S = 2 * ABORT_GRACE_S
+# Of a node that is not to be used; else its template's state tells.
+_STATES = {
+    agent_pb2.SERVICE_STATE_STOPPED: "stopped",
+    agent_pb2.SERVICE_STATE_RESTARTING: "restarting",
+}
 
 
 class Broker:
@@ -47,12 +53,8 @@ class Broker:
         self._sessions: dict[int, Session] = {}
         # Never the id of a session whose workers an earlier broker left.
         self._next_session_id = time.time_ns() // 1_000_000
-        self._nodes = {
-            item.host: NodeLink(
-                settings, item.host, on_status=self._on_status, on_exit=self._on_exit, on_lost=self._on_lost
-            )
-            for item in settings.agent_host_cores
-        }
+        self.members = Members(settings, self._new_link, self._spawn, self._handle)
+        self._nodes = self.members.links
         # Workers of each node by session, as its agent last told.
         self._reported: dict[str, tuple[tuple[str, int], ...]] = {}
         self._start_s = time.monotonic()
@@ -73,8 +75,7 @@ class Broker:
     def start(self) -> None:
         """Open the first lane and watch the nodes."""
         self._lanes.start()
-        for link in self._nodes.values():
-            self._spawn(link.run())
+        self.members.start()
         self._spawn(self._count_seconds())
 
     async def stop(self) -> None:
@@ -181,7 +182,18 @@ class Broker:
 
     # --- what nodes and lanes report
 
+    def _new_link(self, host: str, address: str) -> NodeLink:
+        return NodeLink(
+            self._settings,
+            host,
+            address,
+            on_status=self._on_status,
+            on_exit=self._on_exit,
+            on_lost=self._on_lost,
+        )
+
     def _on_status(self, host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
+        self.members.note_instance(host, status.instance_id)
         ours = {worker.worker_id for worker in self._fleet.workers.values()}
         strangers = {worker.session_id for worker in status.workers if worker.worker_id not in ours}
         for session_id in strangers - self._sessions.keys():
@@ -189,7 +201,7 @@ class Broker:
         reported = tuple((worker.worker_id, worker.session_id) for worker in status.workers)
         self._reported[host] = reported
         present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
-        state = status.template_state
+        state = _STATES.get(status.service_state, status.template_state)
         self._handle(
             core.NodeReported(
                 host, status.node, status.core_count, state, present, reported, status.engine_version
@@ -197,11 +209,13 @@ class Broker:
         )
         if self._fleet.core_count:
             self._node_up.set()
+        else:
+            self._node_up.clear()
 
     async def _stop_strangers(self, host: str, session_id: int) -> None:
         """Stop workers of a session that is not ours, unless its driver comes back to us."""
         await asyncio.sleep(self._start_s + RESUME_GRACE_S - time.monotonic())
-        if session_id not in self._sessions:
+        if session_id not in self._sessions and host in self._nodes:
             await self._nodes[host].stop_workers(session_id, is_forced=True)
 
     def _on_exit(self, exited: agent_pb2.WorkerExited) -> None:
@@ -210,6 +224,7 @@ class Broker:
 
     def _on_lost(self, host: str, reason: str) -> None:
         log.warning("node_lost host=%s reason=%s", host, reason)
+        self.members.note_instance(host, "")
         self._handle(core.NodeLost(host, reason))
         if not self._fleet.core_count:
             self._node_up.clear()
@@ -262,6 +277,9 @@ class Broker:
                 self._lanes.send(session_id, lane_pb2.ControlMessage(worker_lost=lost))
             case core.FailSession(session_id, reason):
                 self._fail(session_id, reason)
+            case core.ForgetNode(host):
+                self.members.forget(host)
+                self._reported.pop(host, None)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -300,14 +318,14 @@ class Broker:
             await session.placed.wait()
         worker_ids = tuple(each for each in worker_ids if each in self._fleet.workers)  # a node may be lost
         lane = self._lanes.lane_of(session_id)
-        if session and lane:
+        if session and lane and worker_ids:
             setup = session.request.worker_setup
             started = await self._nodes[host].start_workers(session_id, worker_ids, lane.endpoint, setup)
         self._handle(core.WorkersStarted(tuple(started)))
         refused = tuple(worker_id for worker_id in worker_ids if worker_id not in started)
         if refused:
             self._handle(core.WorkersRefused(refused))
-        if started and session_id not in self._sessions:  # it ended while they started
+        if started and session_id not in self._sessions and host in self._nodes:  # it ended meanwhile
             await self._nodes[host].stop_workers(session_id, is_forced=True)
 
     def _fail(self, session_id: int, reason: str) -> None:

@@ -22,7 +22,10 @@ from services.broker.fleet_events import (
     DrainWorker,
     Event,
     FailSession,
+    ForgetNode,
     LoseWorker,
+    NodeJoined,
+    NodeLeaving,
     NodeLost,
     NodeReported,
     ProgressMade,
@@ -91,6 +94,8 @@ class Fleet:
                 self._on_node_reported(event, actions)
             case NodeLost():
                 self._on_node_lost(event, actions)
+            case NodeJoined() | NodeLeaving():
+                self._on_membership(event, actions)
             case SessionRequested():
                 self._on_session_requested(event, actions)
             case SessionEnded():
@@ -99,13 +104,14 @@ class Fleet:
                 self._on_worker_exited(event, actions)
             case _ as unreachable:
                 assert_never(unreachable)
+        self._forget(actions)
         self._admit(actions)
         self._place(actions)
         return actions
 
     def check(self) -> None:
         """Raise `IllegalMoveError` unless every invariant holds."""
-        taken = Counter(worker.host for worker in self.workers.values())
+        taken = Counter(worker.host for worker in self.workers.values() if self._is_staying(worker))
         for node in self.nodes.values():
             if node.core_count and taken[node.host] > node.core_count:
                 raise IllegalMoveError(f"{node.host} has {node.core_count} cores, {taken[node.host]} workers")
@@ -181,12 +187,13 @@ class Fleet:
         node.name, node.state, node.is_refusing = event.node, event.state, False
         node.engine_version = event.engine_version
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
-        node.core_count = limit if event.state.startswith("warm") else 0
+        node.core_count = limit if event.state.startswith("warm") and not node.is_leaving else 0
         for worker_id, session_id in event.workers:
             self._adopt(worker_id, session_id, event.host)
         for worker in self.workers_of(host=event.host) if event.present is not None else ():
             if worker.is_started and worker.worker_id not in (event.present or ()):
                 self._lose(worker, f"node {node.name}: it ended while its agent was out of reach", actions)
+        self._drain_surplus(node, actions)
 
     def _adopt(self, worker_id: str, session_id: int, host: str) -> None:
         """Take over a worker that an earlier broker started."""
@@ -198,6 +205,32 @@ class Fleet:
         node.core_count, node.state = 0, event.reason
         for worker in self.workers_of(host=event.host):
             self._lose(worker, f"node {node.name or node.host}: {event.reason}", actions)
+
+    def _on_membership(self, event: NodeJoined | NodeLeaving, actions: list[Action]) -> None:
+        if isinstance(event, NodeJoined):
+            self.nodes.setdefault(event.host, Node(event.host, -1)).is_leaving = False
+        elif event.host in self.nodes:
+            node = self.nodes[event.host]
+            node.is_leaving, node.core_count, node.state = True, 0, "leaving"
+            self._drain_surplus(node, actions)
+
+    def _forget(self, actions: list[Action]) -> None:
+        """Let go of nodes that leave and have nothing any more."""
+        for host in [node.host for node in self.nodes.values() if node.is_leaving]:
+            if not self.workers_of(host=host):
+                del self.nodes[host]
+                actions.append(ForgetNode(host))
+
+    def _is_staying(self, worker: Worker) -> bool:
+        return not worker.is_draining and worker.session_id in self.sessions
+
+    def _drain_surplus(self, node: Node, actions: list[Action]) -> None:
+        """Drain what a node has above the cores that we may use, idle workers first."""
+        staying = [worker for worker in self.workers_of(host=node.host) if self._is_staying(worker)]
+        staying.sort(
+            key=lambda worker: worker.worker_id not in self.sessions[worker.session_id].busy_worker_ids
+        )
+        _drain(len(staying) - node.core_count, [staying], actions)
 
     def _lose(self, worker: Worker, reason: str, actions: list[Action]) -> None:
         del self.workers[worker.worker_id]

@@ -36,6 +36,20 @@ class NodeLost:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeJoined:
+    """A node that the configuration does not name belongs to the fleet; it has yet to report."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLeaving:
+    """A node is to be forgotten when the workers that it has have ended."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRequested:
     """A driver asks for its turn; a local session wants no workers, `max_workers` 0 is no limit.
 
@@ -107,6 +121,8 @@ class SecondPassed:
 Event = (
     NodeReported
     | NodeLost
+    | NodeJoined
+    | NodeLeaving
     | SessionRequested
     | SessionEnded
     | WorkersStarted
@@ -179,4 +195,11 @@ class FailSession:
     reason: str
 
 
-Action = Admit | Queue | StartWorkers | DrainWorker | StopWorkers | LoseWorker | FailSession
+@dataclass(frozen=True, slots=True)
+class ForgetNode:
+    """The node has left: nothing of the fleet is there any more."""
+
+    host: str
+
+
+Action = Admit | Queue | StartWorkers | DrainWorker | StopWorkers | LoseWorker | FailSession | ForgetNode

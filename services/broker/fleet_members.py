@@ -12,7 +12,7 @@ from services.broker import shares
 
 @dataclass(slots=True)
 class Node:
-    """A machine of `host_cores`; `core_count` is what we may use of it now, 0 while it is not up."""
+    """A machine of the fleet; `core_count` is what we may use of it now, 0 while it is not up."""
 
     host: str
     limit: int
@@ -20,6 +20,7 @@ class Node:
     core_count: int = 0
     state: str = "not reached yet"
     is_refusing: bool = False
+    is_leaving: bool = False
     engine_version: str = ""
 
 

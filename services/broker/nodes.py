@@ -13,7 +13,7 @@ from typing import TypeVar
 import grpc
 
 from quakegrid import rpc
-from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
+from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc, node_control_pb2_grpc
 from quakegrid.config import Settings
 
 T = TypeVar("T")
@@ -28,7 +28,8 @@ class NodeLink:
 
     Args:
         settings: of the cluster.
-        host: the node's name in `host_cores`.
+        host: the node's name in the fleet.
+        address: `host:port` of its agent.
         on_status: called with the agent's status, at each change, and whether it is the first since we
             reached the agent (again).
         on_exit: called for each worker that ended.
@@ -39,21 +40,31 @@ class NodeLink:
         self,
         settings: Settings,
         host: str,
+        address: str,
         *,
         on_status: Callable[[str, agent_pb2.AgentStatus, bool], None],
         on_exit: Callable[[agent_pb2.WorkerExited], None],
         on_lost: Callable[[str, str], None],
     ) -> None:
         self.host = host
-        self.address = f"{host}:{settings.agent_port}"
+        self.address = address
         self._settings = settings
         self._on_status, self._on_exit, self._on_lost = on_status, on_exit, on_lost
         self._channel: grpc.aio.Channel | None = None  # None while the agent does not answer
         self._is_first = True
         self._lost_timer: asyncio.TimerHandle | None = None
+        self._runner: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """Let go of the agent; nothing is reported any more."""
+        if self._runner:
+            self._runner.cancel()
+        if self._lost_timer:
+            self._lost_timer.cancel()
 
     async def run(self) -> None:
         """Watch the agent for ever; cancel to stop."""
+        self._runner = asyncio.current_task()
         failures = 0
         try:
             while True:
@@ -74,7 +85,7 @@ class NodeLink:
         self._is_first = True
         try:
             self._channel = channel
-            async for message in self._stub().Watch(agent_pb2.WatchRequest()):
+            async for message in self._stub().Watch(agent_pb2.WatchRequest(is_fleet=True)):
                 self._take(message)
         except grpc.aio.AioRpcError as exc:
             detail = (exc.details() or "").partition("\n")[0]
@@ -104,6 +115,14 @@ class NodeLink:
         """Kill a driver on the node."""
         request = agent_pb2.StopDriverRequest(pid=pid)
         await self._order(lambda stub: stub.StopDriver(request, timeout=ORDER_TIMEOUT_S))
+
+    async def control(
+        self, call: Callable[[node_control_pb2_grpc.NodeControlAsyncStub], Awaitable[T]]
+    ) -> T | None:
+        """Ask the node itself for something; None if its agent does not answer."""
+        return await self._order(
+            lambda _stub: call(node_control_pb2_grpc.NodeControlStub(self._channel))  # type: ignore[arg-type]
+        )
 
     async def _order(self, call: Callable[[agent_pb2_grpc.AgentAsyncStub], Awaitable[T]]) -> T | None:
         """Give an order; None if the agent is not there, which `run` notices too."""

@@ -12,12 +12,17 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from quakegrid import errors, record_files, rpc, security
-from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
+from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc, fleet_control_pb2, fleet_control_pb2_grpc
 from quakegrid.config import Settings
 from services.broker import metrics
 from services.broker.broker import Broker
+from services.broker.control_server import FleetControlServicer
 
-SERVICES = tuple(service.full_name for service in broker_pb2.DESCRIPTOR.services_by_name.values())
+SERVICES = tuple(
+    service.full_name
+    for file in (broker_pb2.DESCRIPTOR, fleet_control_pb2.DESCRIPTOR)
+    for service in file.services_by_name.values()
+)
 WATCH_INTERVAL_S = 0.5
 
 
@@ -33,6 +38,9 @@ class BrokerServer:
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         broker_pb2_grpc.add_BrokerServicer_to_server(
             BrokerServicer(broker, record_files.folder(settings)), self._server
+        )
+        fleet_control_pb2_grpc.add_FleetControlServicer_to_server(
+            FleetControlServicer(broker.members, settings), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), self._server)

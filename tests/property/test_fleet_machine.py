@@ -23,6 +23,7 @@ class FleetMachine(RuleBasedStateMachine):
         super().__init__()
         self.fleet = Fleet([HostCores(host, -1) for host in CORES], SERIALIZE_JOBS, "run")
         self.up: set[str] = set()
+        self.cores: dict[str, int] = {}
         self.seats: dict[str, str] = {}
         self.starting: set[str] = set()
         self.leaving: set[str] = set()
@@ -48,7 +49,7 @@ class FleetMachine(RuleBasedStateMachine):
                 assert not self.seats.keys() & set(worker_ids), "a worker's name was used again"
                 self.seats |= dict.fromkeys(worker_ids, host)
                 self.starting |= set(worker_ids)
-                assert list(self.seats.values()).count(host) <= CORES[host], "a core is shared"
+                assert list(self.seats.values()).count(host) <= self.cores[host], "a core is shared"
             case fleet.DrainWorker(_, worker_id):
                 assert worker_id in self.seats
                 assert worker_id not in self.leaving, "drained twice"
@@ -63,6 +64,9 @@ class FleetMachine(RuleBasedStateMachine):
             case fleet.Admit(session_id):
                 assert session_id not in self.admitted
                 self.admitted.add(session_id)
+            case fleet.ForgetNode(host):
+                assert host not in self.seats.values(), "a worker was forgotten with its node"
+                self.up.discard(host)
             case fleet.FailSession() | fleet.Queue():
                 pass
 
@@ -77,14 +81,34 @@ class FleetMachine(RuleBasedStateMachine):
         """A node comes up, or says again that it is."""
         self.report(host)
 
-    def report(self, host: str) -> None:
-        """The node's agent says what it has."""
+    def report(self, host: str, core_count: int | None = None) -> None:
+        """The node's agent says what it has; a node that had left joins first."""
         self.up.add(host)
-        self.play(fleet.NodeReported(host, host, CORES[host], "warm"))
+        self.cores[host] = CORES[host] if core_count is None else core_count
+        self.play(fleet.NodeJoined(host))
+        self.play(fleet.NodeReported(host, host, self.cores[host], "warm"))
+
+    @rule(host=st.sampled_from(sorted(CORES)), data=st.data())
+    def dial(self, host: str, data: st.DataObject) -> None:
+        """A node serves fewer cores, or none; what is above is to leave."""
+        self.report(host, data.draw(st.integers(0, CORES[host])))
+        staying = [each for each, seat in self.seats.items() if seat == host and each not in self.leaving]
+        mine = [each for each in staying if self.fleet.workers[each].session_id in self.fleet.sessions]
+        assert len(mine) <= self.cores[host]
+
+    @rule(host=st.sampled_from(sorted(CORES)))
+    def leave(self, host: str) -> None:
+        """A node asks to be forgotten."""
+        self.play(fleet.NodeLeaving(host))
+        if host in self.fleet.nodes:
+            assert host in self.seats.values(), "nothing kept it"
+            self.cores[host] = 0
 
     @rule(host=st.sampled_from(sorted(CORES)))
     def lose(self, host: str) -> None:
         """A node vanishes with all that it ran."""
+        if host not in self.fleet.nodes:
+            return
         self.up.discard(host)
         self.play(fleet.NodeLost(host, "gone"))
         for worker_id in [each for each, seat in self.seats.items() if seat == host]:
@@ -99,6 +123,8 @@ class FleetMachine(RuleBasedStateMachine):
             self.forget(worker_id)
         self.play(fleet.WorkersRefused(refused))
         self.up.add(host)
+        self.cores[host] = CORES[host]
+        self.play(fleet.NodeJoined(host))
         self.play(fleet.NodeReported(host, host, CORES[host], "warm", frozenset()))
 
     @rule(

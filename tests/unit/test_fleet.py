@@ -395,3 +395,81 @@ def test_calculation_without_a_node_that_has_its_engine_fails_with_all_versions(
     assert fleet.FailSession(1, reason) not in waiting
     assert failed == [fleet.FailSession(1, reason)]
     assert again == []
+
+
+def test_node_that_serves_fewer_cores_drains_idle_workers_first() -> None:
+    """What runs goes on; cores that are free again stay free."""
+    core = warm(3)
+    core.handle(fleet.SessionRequested(1, (10,)))
+    core.handle(fleet.TasksCounted(1, 3, frozenset({"run-1", "run-2"})))
+
+    actions = core.handle(fleet.NodeReported("n0", "node0", 2, "warm"))
+    exited = core.handle(fleet.WorkerExited("run-3", "exit code 0", is_clean=True))
+
+    assert drains(actions) == [(1, "run-3")]
+    assert starts(exited) == {}
+    core.check()
+
+
+def test_stopped_node_drains_all_and_gets_workers_when_it_serves_again() -> None:
+    """Its session keeps its claim meanwhile."""
+    core = warm(2)
+    core.handle(fleet.SessionRequested(1, (10,)))
+
+    stopped = core.handle(fleet.NodeReported("n0", "node0", 0, "stopped"))
+    again = core.handle(fleet.NodeReported("n0", "node0", 0, "stopped"))
+    for name in ("run-1", "run-2"):
+        core.handle(fleet.WorkerExited(name, "exit code 0", is_clean=True))
+    started = core.handle(fleet.NodeReported("n0", "node0", 2, "warm"))
+
+    assert len(drains(stopped)) == 2
+    assert drains(again) == []
+    assert starts(started) == {"n0": 2}
+
+
+def test_joined_node_takes_part_and_is_forgotten_when_its_workers_ended() -> None:
+    """Not before; and what it says meanwhile brings no new workers."""
+    core = warm(1)
+    core.handle(fleet.SessionRequested(1, (10,)))
+
+    core.handle(fleet.NodeJoined("n9"))
+    joined = core.handle(fleet.NodeReported("n9", "node9", 1, "warm"))
+    leaving = core.handle(fleet.NodeLeaving("n9"))
+    reported = core.handle(fleet.NodeReported("n9", "node9", 1, "warm"))
+    exited = core.handle(fleet.WorkerExited("run-2", "exit code 0", is_clean=True))
+
+    assert starts(joined) == {"n9": 1}
+    assert drains(leaving) == [(1, "run-2")]
+    assert fleet.ForgetNode("n9") not in [*leaving, *reported]
+    assert starts(reported) == {}
+    assert exited[1] == fleet.ForgetNode("n9")
+    assert core.handle(fleet.NodeLeaving("n9")) == []
+
+
+def test_node_that_joins_again_while_it_leaves_stays() -> None:
+    """The last word counts."""
+    core = warm(1)
+    core.handle(fleet.NodeJoined("n9"))
+    core.handle(fleet.NodeReported("n9", "node9", 1, "warm"))
+    core.handle(fleet.SessionRequested(1, (10,)))
+
+    core.handle(fleet.NodeLeaving("n9"))
+    core.handle(fleet.NodeJoined("n9"))
+    core.handle(fleet.NodeReported("n9", "node9", 1, "warm"))
+    core.handle(fleet.WorkerExited("run-2", "exit code 0", is_clean=True))
+
+    assert starts(core.handle(fleet.SecondPassed())) == {}
+    assert {worker.host for worker in core.workers.values()} == {"n0", "n9"}
+
+
+def test_lost_node_that_leaves_is_forgotten_with_its_workers() -> None:
+    """Their tasks are run elsewhere."""
+    core = warm(1)
+    core.handle(fleet.NodeJoined("n9"))
+    core.handle(fleet.NodeReported("n9", "node9", 1, "warm"))
+    core.handle(fleet.SessionRequested(1, (10,)))
+    core.handle(fleet.NodeLeaving("n9"))
+
+    actions = core.handle(fleet.NodeLost("n9", "gone"))
+
+    assert [type(action) for action in actions] == [fleet.LoseWorker, fleet.ForgetNode]

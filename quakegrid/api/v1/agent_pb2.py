@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/api/v1/agent.proto\x12\x10quakegrid.api.v1\"2\n\tWorkerRef\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"p\n\x13StartWorkersRequest\x12,\n\x07workers\x18\x01 \x03(\x0b\x32\x1b.quakegrid.api.v1.WorkerRef\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x14\n\x0cworker_setup\x18\x03 \x01(\x0c\"H\n\x14StartWorkersResponse\x12\x30\n\x07started\x18\x01 \x03(\x0b\x32\x1f.quakegrid.api.v1.StartedWorker\"=\n\rStartedWorker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x03 \x01(\x05\"K\n\x12StopWorkersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nworker_ids\x18\x02 \x03(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\",\n\x13StopWorkersResponse\x12\x15\n\rstopped_count\x18\x01 \x01(\x05\" \n\x11StopDriverRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x03\")\n\x12StopDriverResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"\x17\n\x15GetAgentStatusRequest\"G\n\x16GetAgentStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatus\"\xd2\x01\n\x0b\x41gentStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\ncore_count\x18\x02 \x01(\x05\x12\x16\n\x0etemplate_state\x18\x03 \x01(\t\x12/\n\x07workers\x18\x04 \x03(\x0b\x32\x1e.quakegrid.api.v1.WorkerStatus\x12/\n\x07\x64rivers\x18\x05 \x03(\x0b\x32\x1e.quakegrid.api.v1.DriverStatus\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x07 \x01(\t\"P\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x04 \x01(\x05\",\n\x0c\x44riverStatus\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\t\"\x0e\n\x0cWatchRequest\"\x82\x01\n\rWatchResponse\x12/\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatusH\x00\x12\x37\n\rworker_exited\x18\x02 \x01(\x0b\x32\x1e.quakegrid.api.v1.WorkerExitedH\x00\x42\x07\n\x05\x65vent\"r\n\x0cWorkerExited\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x19\n\x11peak_memory_bytes\x18\x04 \x01(\x03\x12\x10\n\x08is_clean\x18\x05 \x01(\x08\x32\xc7\x03\n\x05\x41gent\x12]\n\x0cStartWorkers\x12%.quakegrid.api.v1.StartWorkersRequest\x1a&.quakegrid.api.v1.StartWorkersResponse\x12Z\n\x0bStopWorkers\x12$.quakegrid.api.v1.StopWorkersRequest\x1a%.quakegrid.api.v1.StopWorkersResponse\x12W\n\nStopDriver\x12#.quakegrid.api.v1.StopDriverRequest\x1a$.quakegrid.api.v1.StopDriverResponse\x12^\n\tGetStatus\x12\'.quakegrid.api.v1.GetAgentStatusRequest\x1a(.quakegrid.api.v1.GetAgentStatusResponse\x12J\n\x05Watch\x12\x1e.quakegrid.api.v1.WatchRequest\x1a\x1f.quakegrid.api.v1.WatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/api/v1/agent.proto\x12\x10quakegrid.api.v1\"2\n\tWorkerRef\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"p\n\x13StartWorkersRequest\x12,\n\x07workers\x18\x01 \x03(\x0b\x32\x1b.quakegrid.api.v1.WorkerRef\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x14\n\x0cworker_setup\x18\x03 \x01(\x0c\"H\n\x14StartWorkersResponse\x12\x30\n\x07started\x18\x01 \x03(\x0b\x32\x1f.quakegrid.api.v1.StartedWorker\"=\n\rStartedWorker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x03 \x01(\x05\"K\n\x12StopWorkersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nworker_ids\x18\x02 \x03(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\",\n\x13StopWorkersResponse\x12\x15\n\rstopped_count\x18\x01 \x01(\x05\" \n\x11StopDriverRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x03\")\n\x12StopDriverResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"\x17\n\x15GetAgentStatusRequest\"G\n\x16GetAgentStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatus\"\xf0\x02\n\x0b\x41gentStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\ncore_count\x18\x02 \x01(\x05\x12\x16\n\x0etemplate_state\x18\x03 \x01(\t\x12/\n\x07workers\x18\x04 \x03(\x0b\x32\x1e.quakegrid.api.v1.WorkerStatus\x12/\n\x07\x64rivers\x18\x05 \x03(\x0b\x32\x1e.quakegrid.api.v1.DriverStatus\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x07 \x01(\t\x12\x35\n\rservice_state\x18\x32 \x01(\x0e\x32\x1e.quakegrid.api.v1.ServiceState\x12\x18\n\x10total_core_count\x18\x33 \x01(\x05\x12\x0e\n\x06master\x18\x34 \x01(\t\x12\x12\n\nis_watched\x18\x35 \x01(\x08\x12\x12\n\nis_leaving\x18\x36 \x01(\x08\x12\x13\n\x0binstance_id\x18\x37 \x01(\t\"P\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x04 \x01(\x05\",\n\x0c\x44riverStatus\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\t\" \n\x0cWatchRequest\x12\x10\n\x08is_fleet\x18\x32 \x01(\x08\"\x82\x01\n\rWatchResponse\x12/\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatusH\x00\x12\x37\n\rworker_exited\x18\x02 \x01(\x0b\x32\x1e.quakegrid.api.v1.WorkerExitedH\x00\x42\x07\n\x05\x65vent\"r\n\x0cWorkerExited\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x19\n\x11peak_memory_bytes\x18\x04 \x01(\x03\x12\x10\n\x08is_clean\x18\x05 \x01(\x08*\x81\x01\n\x0cServiceState\x12\x1d\n\x19SERVICE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SERVICE_STATE_SERVING\x10\x01\x12\x19\n\x15SERVICE_STATE_STOPPED\x10\x02\x12\x1c\n\x18SERVICE_STATE_RESTARTING\x10\x03\x32\xc7\x03\n\x05\x41gent\x12]\n\x0cStartWorkers\x12%.quakegrid.api.v1.StartWorkersRequest\x1a&.quakegrid.api.v1.StartWorkersResponse\x12Z\n\x0bStopWorkers\x12$.quakegrid.api.v1.StopWorkersRequest\x1a%.quakegrid.api.v1.StopWorkersResponse\x12W\n\nStopDriver\x12#.quakegrid.api.v1.StopDriverRequest\x1a$.quakegrid.api.v1.StopDriverResponse\x12^\n\tGetStatus\x12\'.quakegrid.api.v1.GetAgentStatusRequest\x1a(.quakegrid.api.v1.GetAgentStatusResponse\x12J\n\x05Watch\x12\x1e.quakegrid.api.v1.WatchRequest\x1a\x1f.quakegrid.api.v1.WatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.api.v1.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SERVICESTATE']._serialized_start=1434
+  _globals['_SERVICESTATE']._serialized_end=1563
   _globals['_WORKERREF']._serialized_start=50
   _globals['_WORKERREF']._serialized_end=100
   _globals['_STARTWORKERSREQUEST']._serialized_start=102
@@ -52,17 +54,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETAGENTSTATUSRESPONSE']._serialized_start=578
   _globals['_GETAGENTSTATUSRESPONSE']._serialized_end=649
   _globals['_AGENTSTATUS']._serialized_start=652
-  _globals['_AGENTSTATUS']._serialized_end=862
-  _globals['_WORKERSTATUS']._serialized_start=864
-  _globals['_WORKERSTATUS']._serialized_end=944
-  _globals['_DRIVERSTATUS']._serialized_start=946
-  _globals['_DRIVERSTATUS']._serialized_end=990
-  _globals['_WATCHREQUEST']._serialized_start=992
-  _globals['_WATCHREQUEST']._serialized_end=1006
-  _globals['_WATCHRESPONSE']._serialized_start=1009
-  _globals['_WATCHRESPONSE']._serialized_end=1139
-  _globals['_WORKEREXITED']._serialized_start=1141
-  _globals['_WORKEREXITED']._serialized_end=1255
-  _globals['_AGENT']._serialized_start=1258
-  _globals['_AGENT']._serialized_end=1713
+  _globals['_AGENTSTATUS']._serialized_end=1020
+  _globals['_WORKERSTATUS']._serialized_start=1022
+  _globals['_WORKERSTATUS']._serialized_end=1102
+  _globals['_DRIVERSTATUS']._serialized_start=1104
+  _globals['_DRIVERSTATUS']._serialized_end=1148
+  _globals['_WATCHREQUEST']._serialized_start=1150
+  _globals['_WATCHREQUEST']._serialized_end=1182
+  _globals['_WATCHRESPONSE']._serialized_start=1185
+  _globals['_WATCHRESPONSE']._serialized_end=1315
+  _globals['_WORKEREXITED']._serialized_start=1317
+  _globals['_WORKEREXITED']._serialized_end=1431
+  _globals['_AGENT']._serialized_start=1566
+  _globals['_AGENT']._serialized_end=2021
 # @@protoc_insertion_point(module_scope)

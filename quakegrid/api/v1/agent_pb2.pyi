@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,26 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ServiceState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ServiceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServiceState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SERVICE_STATE_UNSPECIFIED: _ServiceState.ValueType  # 0
+    SERVICE_STATE_SERVING: _ServiceState.ValueType  # 1
+    SERVICE_STATE_STOPPED: _ServiceState.ValueType  # 2
+    SERVICE_STATE_RESTARTING: _ServiceState.ValueType  # 3
+
+class ServiceState(_ServiceState, metaclass=_ServiceStateEnumTypeWrapper):
+    """Whether the fleet may use the node; `core_count` is 0 while it may not."""
+
+SERVICE_STATE_UNSPECIFIED: ServiceState.ValueType  # 0
+SERVICE_STATE_SERVING: ServiceState.ValueType  # 1
+SERVICE_STATE_STOPPED: ServiceState.ValueType  # 2
+SERVICE_STATE_RESTARTING: ServiceState.ValueType  # 3
+Global___ServiceState: _TypeAlias = ServiceState  # noqa: Y015
 
 @_typing.final
 class WorkerRef(_message.Message):
@@ -246,6 +267,12 @@ class AgentStatus(_message.Message):
     DRIVERS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
+    SERVICE_STATE_FIELD_NUMBER: _builtins.int
+    TOTAL_CORE_COUNT_FIELD_NUMBER: _builtins.int
+    MASTER_FIELD_NUMBER: _builtins.int
+    IS_WATCHED_FIELD_NUMBER: _builtins.int
+    IS_LEAVING_FIELD_NUMBER: _builtins.int
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     core_count: _builtins.int
     template_state: _builtins.str
@@ -253,6 +280,17 @@ class AgentStatus(_message.Message):
     version: _builtins.str
     engine_version: _builtins.str
     """Version of openquake.engine; empty when not installed."""
+    service_state: Global___ServiceState.ValueType
+    total_core_count: _builtins.int
+    """Cores of the node, served or not."""
+    master: _builtins.str
+    """`host:port` of the broker whose fleet it joined; empty if it did not."""
+    is_watched: _builtins.bool
+    """Whether a broker watches the node."""
+    is_leaving: _builtins.bool
+    """Whether it is about to leave the fleet."""
+    instance_id: _builtins.str
+    """Of this process of the agent: tells two agents apart, and one from itself under another address."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStatus]: ...
     @_builtins.property
@@ -267,10 +305,16 @@ class AgentStatus(_message.Message):
         drivers: _abc.Iterable[Global___DriverStatus] | None = ...,
         version: _builtins.str = ...,
         engine_version: _builtins.str = ...,
+        service_state: Global___ServiceState.ValueType = ...,
+        total_core_count: _builtins.int = ...,
+        master: _builtins.str = ...,
+        is_watched: _builtins.bool = ...,
+        is_leaving: _builtins.bool = ...,
+        instance_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "drivers", b"drivers", "engine_version", b"engine_version", "node", b"node", "template_state", b"template_state", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "drivers", b"drivers", "engine_version", b"engine_version", "instance_id", b"instance_id", "is_leaving", b"is_leaving", "is_watched", b"is_watched", "master", b"master", "node", b"node", "service_state", b"service_state", "template_state", b"template_state", "total_core_count", b"total_core_count", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,12 +375,17 @@ Global___DriverStatus: _TypeAlias = DriverStatus  # noqa: Y015
 class WatchRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    IS_FLEET_FIELD_NUMBER: _builtins.int
+    is_fleet: _builtins.bool
+    """Set by the broker: an agent that no broker watches asks its master to."""
     def __init__(
         self,
+        *,
+        is_fleet: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_fleet", b"is_fleet"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

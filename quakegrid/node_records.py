@@ -1,0 +1,45 @@
+"""What a node remembers while its agent does not run: how many cores it serves, and whose fleet it joined.
+
+One JSON file in the state directory, written at once and whole. Knows no service.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+ALL_CORES = -1
+FILE_NAME = "node.json"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """`core_limit` cores are served, -1 for all, unless the node is stopped.
+
+    `master` is the address of a broker, empty for a node that joined no fleet.
+    """
+
+    core_limit: int = ALL_CORES
+    is_stopped: bool = False
+    master: str = ""
+
+
+def read_record(state_dir: Path) -> NodeRecord:
+    """The node's record; that of a new node when there is none, or none that can be read."""
+    try:
+        found = json.loads((state_dir / FILE_NAME).read_text(encoding="utf-8"))
+        return NodeRecord(int(found["core_limit"]), bool(found["is_stopped"]), str(found["master"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return NodeRecord()
+
+
+def change_record(state_dir: Path, **changes: int | str) -> NodeRecord:
+    """Write the record with some of its fields changed; returns it."""
+    record = dataclasses.replace(read_record(state_dir), **changes)  # type: ignore[arg-type]
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = state_dir / f"{FILE_NAME}.tmp"
+    temporary.write_text(json.dumps(dataclasses.asdict(record)), encoding="utf-8")
+    temporary.replace(state_dir / FILE_NAME)
+    return record

@@ -1,0 +1,77 @@
+"""The agent's port: its services, health and reflection behind mutual TLS."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from quakegrid import errors, rpc, security
+from quakegrid.api.v1 import (
+    agent_pb2,
+    agent_pb2_grpc,
+    examination_pb2,
+    examination_pb2_grpc,
+    node_control_pb2,
+    node_control_pb2_grpc,
+)
+from quakegrid.config import Settings
+from quakegrid.doctor.gathering import Gatherer
+from services.agent.agent import Agent
+from services.agent.control_server import NodeControlServicer
+from services.agent.examination import ExaminationServicer
+from services.agent.log_tail import LogTail
+from services.agent.server import AgentServicer
+
+SERVICES = tuple(
+    service.full_name
+    for file in (agent_pb2.DESCRIPTOR, node_control_pb2.DESCRIPTOR, examination_pb2.DESCRIPTOR)
+    for service in file.services_by_name.values()
+)
+# A broker whose machine vanished must not count as one that watches.
+_KEEPALIVE = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
+
+
+class AgentServer:
+    """Serves an agent on its port.
+
+    Raises:
+        QuakeGridError: the port is taken.
+    """
+
+    def __init__(self, agent: Agent, log_tail: LogTail, settings: Settings) -> None:
+        self._server = grpc.aio.server(options=(*rpc.SERVER_OPTIONS, *_KEEPALIVE))
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), self._server)
+        node_control_pb2_grpc.add_NodeControlServicer_to_server(
+            NodeControlServicer(agent, log_tail), self._server
+        )
+        examination = ExaminationServicer(Gatherer(settings).gather, lambda: agent.status().core_count)
+        examination_pb2_grpc.add_ExaminationServicer_to_server(examination, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), self._server)
+        address = f"{settings.agent_listen}:{settings.agent_port}"
+        try:
+            self._server.add_secure_port(address, security.server_credentials(settings.authkey))
+        except RuntimeError:
+            raise errors.QuakeGridError(
+                f"the agent cannot listen on {address}: the port is in use or the address is not ours; "
+                "see [zworkers] ctrl_port and [agent] listen in openquake.cfg"
+            ) from None
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        await self._server.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def refuse(self) -> None:
+        """Tell those who ask that we are about to stop."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Refuse new calls, and end running ones after the time."""
+        await self._server.stop(timeout_s)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
