@@ -22,11 +22,13 @@ compose() {
 }
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
-folder=$(compose exec -T driver mktemp -d /shared/job-XXXXXX | tr -d '\r')
+folder=$(compose exec -T driver mktemp -d /shared/job-XXXXXX </dev/null | tr -d '\r')
+trap 'compose exec -T driver rm -rf "$folder" </dev/null' EXIT
 tar -C "$inputs" -c . | compose exec -T driver tar -C "$folder" -x --no-same-owner -f -
 code=0
 terminal=
 [ -t 0 ] && [ -t 1 ] || terminal=-T
 compose exec $terminal -w "$folder" driver quakegrid run "$job_ini" --export-dir .exported "$@" || code=$?
-compose exec -T driver sh -c 'mkdir -p "$0" && tar -C "$0" -c .' "$folder/.exported" | tar -C "$out" -x -f -
+compose exec -T driver sh -c 'mkdir -p "$0" && tar -C "$0" -c .' "$folder/.exported" </dev/null | tar -C "$out" -x -f -
+[ "$code" != 0 ] || echo "exported to $out"
 exit "$code"

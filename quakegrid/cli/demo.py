@@ -161,8 +161,9 @@ def _hint(figure: Path | None) -> None:
     hints = [
         (f"{options.program()} run your/job.ini", "your own calculation; it starts at once now"),
         (f"{options.program()} jobs list", "all calculations so far"),
-        (f"{options.program()} down", "stop the cluster, which stays up until then"),
     ]
+    if options.settings().is_embedded:
+        hints.append((f"{options.program()} down", "stop the cluster, which stays up until then"))
     if figure:
         hints.insert(0, (f"open {figure}", "the hazard curves"))
     width = max(len(command) for command, _ in hints)
