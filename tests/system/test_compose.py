@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -32,10 +31,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         project.remove()
 
 
-def test_without_an_authkey_compose_prints_how_to_make_it(project: Project) -> None:
+def test_without_an_authkey_compose_prints_how_to_make_it(project: Project, tmp_path: Path) -> None:
     """One command, before anything is started."""
     environ = {key: value for key, value in project.environ.items() if key != "QUAKEGRID_AUTHKEY_FILE"}
-    command = [*project.command, "--env-file", os.devnull, "config"]
+    empty = tmp_path / "env"
+    empty.touch()
+    command = [*project.command, "--env-file", str(empty), "config"]
 
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
 
