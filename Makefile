@@ -77,6 +77,10 @@ bench-broker: install ## Measure tasks through the lanes against others (some mi
 	@$(PY) benchmarks/bench_broker.py
 	@$(PY) -m benchmarks.simulate_lane
 
+.PHONY: bench-agent
+bench-agent: install ## Measure the agent: how fast a killed worker is replaced (half a minute)
+	@$(PY) benchmarks/bench_agent.py
+
 .PHONY: bench-neighbours
 bench-neighbours: install ## Install what bench-broker can compare with, apart from .venv's own packages
 	@$(UV) venv --quiet --allow-existing --python $(PY) $(VENV)/neighbours

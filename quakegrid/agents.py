@@ -5,7 +5,7 @@ Knows the agent's gRPC service as far as people ask for it; workers are the brok
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -13,18 +13,29 @@ import grpc
 from quakegrid import rpc
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from quakegrid.config import LOOPBACK, Settings
+from quakegrid.template_state import TemplateKind, TemplateState
 
 CALL_TIMEOUT_S = 10.0
+TEMPLATE_KINDS = {
+    TemplateKind.LOADING: agent_pb2.TEMPLATE_KIND_LOADING,
+    TemplateKind.WARM: agent_pb2.TEMPLATE_KIND_WARM,
+    TemplateKind.COLD: agent_pb2.TEMPLATE_KIND_COLD,
+    TemplateKind.FAILED: agent_pb2.TEMPLATE_KIND_FAILED,
+}
+_KINDS = {value: kind for kind, value in TEMPLATE_KINDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker process and the core that it is pinned to."""
+    """One worker process, the cores that it is pinned to, and what it and its children have in memory."""
 
     worker_id: str
     session_id: int
     pid: int
     core: int
+    cores: tuple[int, ...]
+    resident_bytes: int
+    cpu_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +48,29 @@ class DriverStatus:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """One agent; `template_state` is "loading", "warm[, without the engine: reason]" or "failed: reason".
+    """One agent; `is_refreshing`: a template with newer code is loading and will take over.
 
-    `service` is "serving", "stopped", "restarting" or "leaving"; `core_count` of `total_core_count` cores
-    are served. `master` is the broker that it joined, empty if it did not; `is_watched` whether any watches.
+    `core_count` of `all_core_count` cores are served. A node that is short of memory goes on with one worker.
+    `service` is "serving", "stopped", "restarting" or "leaving". `master` is the broker that it joined,
+    empty if it did not; `is_watched` whether any watches.
     """
 
     node: str
     core_count: int
-    template_state: str
+    template_state: TemplateState
+    is_refreshing: bool
+    fingerprint: Mapping[str, str]
     workers: tuple[WorkerStatus, ...]
     drivers: tuple[DriverStatus, ...]
     version: str
     engine_version: str
+    all_core_count: int
+    cores_per_worker: int
+    is_short_of_memory: bool
+    memory_used_bytes: int
+    memory_total_bytes: int
+    load_average: float
     service: str
-    total_core_count: int
     master: str
     is_watched: bool
 
@@ -78,19 +97,33 @@ class AgentClient:
             response = self._stub.GetStatus(agent_pb2.GetAgentStatusRequest(), timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as exc:
             raise rpc.translate(exc, "agent", self._address) from None
-        return _status(response.status)
+        return read_status(response.status)
+
+    def set_cores(self, core_count: int) -> tuple[int, int]:
+        """Let the node give so many cores, -1 for all; returns how many it gives, and has, now.
+
+        Raises:
+            PeerUnreachableError: the agent does not answer.
+            UsageError: the node has not so many.
+        """
+        request = agent_pb2.SetCoresRequest(core_count=core_count)
+        try:
+            response = self._stub.SetCores(request, timeout=CALL_TIMEOUT_S)
+        except grpc.RpcError as exc:
+            raise rpc.translate(exc, "agent", self._address) from None
+        return response.core_count, response.all_core_count
 
     def watch_status(self) -> Iterator[AgentStatus]:
-        """The status now and whenever it changed, until the agent stops.
+        """The status with samples, at each change and every second, until the agent stops.
 
         Raises:
             PeerUnreachableError: the agent does not answer, or is gone.
         """
-        stream = self._stub.Watch(agent_pb2.WatchRequest())
+        stream = self._stub.Watch(agent_pb2.WatchRequest(with_samples=True))
         try:
             for response in stream:
                 if response.HasField("status"):
-                    yield _status(response.status)
+                    yield read_status(response.status)
         except grpc.RpcError as exc:
             raise rpc.translate(exc, "agent", self._address) from None
         finally:
@@ -102,21 +135,43 @@ def local_host(settings: Settings) -> str:
     return LOOPBACK if settings.agent_listen in ("", "0.0.0.0", "::") else settings.agent_listen  # noqa: S104
 
 
-def _status(status: agent_pb2.AgentStatus) -> AgentStatus:
+def template_state(status: agent_pb2.AgentStatus) -> TemplateState:
+    """The state of a node's template; one that says nothing that we know is no more than loading."""
+    kind = _KINDS.get(status.template_kind, TemplateKind.LOADING)
+    return TemplateState(kind, status.template_reason)
+
+
+def read_status(status: agent_pb2.AgentStatus) -> AgentStatus:
+    """A status as it came from an agent."""
     service = agent_pb2.ServiceState.Name(status.service_state).removeprefix("SERVICE_STATE_").lower()
     return AgentStatus(
         node=status.node,
         core_count=status.core_count,
-        template_state=status.template_state,
+        template_state=template_state(status),
+        is_refreshing=status.is_refreshing,
+        fingerprint=dict(sorted(status.fingerprint.items())),
         workers=tuple(
-            WorkerStatus(worker.worker_id, worker.session_id, worker.pid, worker.core)
+            WorkerStatus(
+                worker.worker_id,
+                worker.session_id,
+                worker.pid,
+                worker.core,
+                tuple(worker.cores),
+                worker.resident_bytes,
+                worker.cpu_s,
+            )
             for worker in status.workers
         ),
         drivers=tuple(DriverStatus(driver.pid, driver.command) for driver in status.drivers),
         version=status.version,
         engine_version=status.engine_version,
+        all_core_count=status.all_core_count,
+        cores_per_worker=status.cores_per_worker,
+        is_short_of_memory=status.is_short_of_memory,
+        memory_used_bytes=status.memory_used_bytes,
+        memory_total_bytes=status.memory_total_bytes,
+        load_average=status.load_average,
         service="leaving" if status.is_leaving else service,
-        total_core_count=status.total_core_count,
         master=status.master,
         is_watched=status.is_watched,
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from quakegrid.agent_limits import AgentLimits, read_agent_limits
 from quakegrid.errors import SettingsError
 
 T = TypeVar("T")
@@ -23,7 +24,11 @@ CONFIG_NAME = "openquake.cfg"
 MIN_AUTHKEY_LENGTH = 16
 WEAK_AUTHKEYS = frozenset({"", "changeme"})
 LOOPBACK = "127.0.0.1"
+# In `[agent] preload`: the engine's calculators and commands.
+ENGINE = "openquake"
 RUN_FOLDER = "run"
+# In the environment of all that an agent starts: its state directory; so the next one finds what is left.
+AGENT_MARK = "QUAKEGRID_AGENT"
 MAX_RETENTION_DAYS = 36_500
 # The tables need some room even without logs.
 MIN_RETENTION_MB = 10
@@ -62,7 +67,9 @@ class Settings:
     agent_listen: str
     agent_host_cores: tuple[HostCores, ...]
     agent_memory_bytes: int
-    preload: str
+    agent_limits: AgentLimits
+    # Modules that templates import before they fork; ENGINE stands for all that calculations need.
+    preload: tuple[str, ...]
     serialize_jobs: int
     max_attempts: int
     # What a lane keeps of payloads in memory; the rest waits in `custom_tmp`.
@@ -226,12 +233,13 @@ class _Reader:
             agent_memory_bytes=self.parse(
                 "agent", "worker_memory", 0, _bytes, "bytes a worker may use, such as 4G (0: no limit)"
             ),
+            agent_limits=read_agent_limits(self.parse),
             preload=self.parse(
                 "agent",
                 "preload",
-                "openquake",
+                (ENGINE,),
                 _preload,
-                "openquake (drivers and workers have the engine) or none",
+                "openquake (drivers and workers have the engine), names of modules, both, or none",
             ),
             serialize_jobs=self.parse(
                 "distribution", "serialize_jobs", 1, _count, "how many jobs execute at once, 0 for no limit"
@@ -305,10 +313,13 @@ def _host_cores(text: str) -> tuple[HostCores, ...]:
     return tuple(nodes)
 
 
-def _preload(text: str) -> str:
-    if text not in ("openquake", "none"):
+def _preload(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if names == ("none",):
+        return ()
+    if "none" in names or not all(part.isidentifier() for name in names for part in name.split(".")):
         raise ValueError(text)
-    return text
+    return names
 
 
 def _bytes(text: str) -> int:

@@ -9,13 +9,14 @@ from importlib import metadata
 
 from quakegrid import errors
 
+DISTRIBUTION = "openquake.engine"
 SUPPORTED = "3.26"
 
 
 def installed_version() -> str:
     """The version of openquake.engine in this environment; empty when there is none."""
     try:
-        return metadata.version("openquake.engine")
+        return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:
         return ""
 

@@ -27,6 +27,15 @@ RECORDS_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A session that gets no worker on a node, and how that differs from what the session asked for."""
+
+    session_id: int
+    job_ids: tuple[int, ...]
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """One machine of the fleet; `state` tells of its template, or why the node is not up."""
 
@@ -37,6 +46,7 @@ class NodeStatus:
     worker_count: int
     running_count: int
     state: str
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,8 @@ class SessionStatus:
     done_rate_hz: float
     weight: float
     busy_worker_count: int
+    argument_bytes: int
+    result_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,8 @@ class TaskTotals:
     done_count: int = 0
     requeued_count: int = 0
     failed_count: int = 0
+    argument_bytes: int = 0
+    result_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +222,12 @@ def _fleet(status: broker_pb2.GetStatusResponse) -> FleetStatus:
         sessions=tuple(_session(session) for session in status.sessions),
         lanes=tuple(_lane(lane) for lane in status.lanes),
         totals=TaskTotals(
-            totals.session_count, totals.done_count, totals.requeued_count, totals.failed_count
+            session_count=totals.session_count,
+            done_count=totals.done_count,
+            requeued_count=totals.requeued_count,
+            failed_count=totals.failed_count,
+            argument_bytes=totals.argument_bytes,
+            result_bytes=totals.result_bytes,
         ),
         version=status.version,
     )
@@ -234,6 +253,9 @@ def _node(node: broker_pb2.NodeStatus) -> NodeStatus:
         worker_count=node.worker_count,
         running_count=node.running_count,
         state=node.state,
+        left_out=tuple(
+            LeftOut(each.session_id, tuple(each.job_ids), tuple(each.differences)) for each in node.left_out
+        ),
     )
 
 
@@ -255,4 +277,6 @@ def _session(session: broker_pb2.SessionStatus) -> SessionStatus:
         done_rate_hz=round(session.done_rate_hz, 2),
         weight=session.weight,
         busy_worker_count=session.busy_worker_count,
+        argument_bytes=session.argument_bytes,
+        result_bytes=session.result_bytes,
     )

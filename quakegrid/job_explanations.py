@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from quakegrid.fleet import FleetStatus, SessionStatus
+from quakegrid.fleet import FleetStatus, NodeStatus, SessionStatus
 from quakegrid.job_report import JobReport
 
 # Shares of a time from which it is worth a sentence.
@@ -45,9 +45,11 @@ def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
     core_count = sum(node.core_count for node in fleet.nodes)
     if not core_count:
         states = "; ".join(f"{node.host}: {node.state or 'not reached'}" for node in fleet.nodes)
-        yield f"It waits: no node is up ({states or 'host_cores names none'})."
+        lack = "gives cores" if any(node.is_up for node in fleet.nodes) else "is up"
+        yield f"It waits: no node {lack} ({states or 'host_cores names none'})."
         if any(node.state == "stopped" for node in fleet.nodes):
             yield "Stopped nodes serve again after `quakegrid workers start`."
+    yield from _left_out(fleet, session)
     if session.state == "queued":
         yield _queued(fleet, session)
     elif session.running_count:
@@ -60,6 +62,8 @@ def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
                 f"Fewer tasks than workers are left: {session.worker_count - session.running_count} of "
                 f"{session.worker_count} workers have nothing to do."
             )
+    elif session.queued_count and not session.worker_count and _has_no_node(fleet, session):
+        return  # said already
     elif session.queued_count and core_count and not session.worker_count:
         others = [each for each in fleet.sessions if each is not session and each.worker_count]
         names = ", ".join(map(_name, others)) or "workers that are just ending"
@@ -77,6 +81,29 @@ def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
             f"It waits for its driver (process {session.pid} on {session.host}), which has submitted no "
             f"task that is not done; {session.done_count} are."
         )
+
+
+def _left_out(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
+    """Which nodes get none of its workers, and why."""
+    lines = [
+        f"node {node.node or node.host} is left out: {', '.join(each.differences)}"
+        for node in fleet.nodes
+        for each in node.left_out
+        if each.session_id == session.session_id
+    ]
+    if lines and not session.worker_count and _has_no_node(fleet, session):
+        down = [f"node {node.node or node.host}: {node.state}" for node in fleet.nodes if not node.is_up]
+        yield f"It waits: no node can work for it; {'; '.join([*lines, *down])}."
+    else:
+        yield from (f"N{line[1:]}." for line in lines)
+
+
+def _has_no_node(fleet: FleetStatus, session: SessionStatus) -> bool:
+    return all(not node.is_up or _leaves_out(node, session) for node in fleet.nodes)
+
+
+def _leaves_out(node: NodeStatus, session: SessionStatus) -> bool:
+    return any(each.session_id == session.session_id for each in node.left_out)
 
 
 def _queued(fleet: FleetStatus, session: SessionStatus) -> str:

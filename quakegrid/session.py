@@ -7,6 +7,7 @@ held until its outcome is here, and told again whenever the lane says hello.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import signal
@@ -20,17 +21,22 @@ from dataclasses import dataclass
 import grpc
 import zmq
 
-from quakegrid import errors, lane, rpc, shared_memory
+from quakegrid import errors, lane, rpc, shared_memory, worker_words
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.blobs import BlobTable, Digests
 from quakegrid.config import Settings
+from quakegrid.fingerprint import Fingerprint
 from quakegrid.local_blobs import LocalBlobs
 from quakegrid.wire.v1 import lane_pb2
+from quakegrid.worker_words import OnWords
 
+log = logging.getLogger("quakegrid.session")
 HELLO_TIMEOUT_S = 30.0
 # How long a driver looks for a broker that is gone; its lane's port must be served again by then.
 BROKER_PATIENCE_S = 60.0
 BROKER_RETRY_S = 0.5
+# How long the end of a session waits for the last lines of its workers.
+FLUSH_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,20 @@ class LaneTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What nodes must have to get workers of a session.
+
+    `on_left_out` is called, in a thread of the session, with a sentence on each node that has something else.
+    """
+
+    fingerprint: Fingerprint
+    on_left_out: Callable[[str], None] = log.warning
+
+
+NO_NEEDS = Needs({})
+
+
+@dataclass(frozen=True, slots=True)
 class _Pending:
     """A task without its outcome: the message that submits it, and the blobs that it names."""
 
@@ -77,10 +97,11 @@ class Session:
         is_local: no workers are wanted.
         max_workers: at most, 0 for no limit.
         weight: its part of the cores against the weights of other sessions, 0.01 to 100.
-        engine_version: the engine that its workers must find on their nodes; empty if they need none.
+        cores_per_worker: what each of its workers should have; fewer where a node has not so many free.
+        needs: what the nodes of its workers must have.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each thing that a session may ask for
         self,
         settings: Settings,
         job_ids: Sequence[int],
@@ -90,9 +111,10 @@ class Session:
         is_local: bool = False,
         max_workers: int = 0,
         weight: float = 1.0,
-        engine_version: str = "",
+        cores_per_worker: int = 1,
+        needs: Needs = NO_NEEDS,
     ) -> None:
-        self._settings = settings
+        self._settings, self._on_left_out = settings, needs.on_left_out
         self._channel = rpc.open_channel(settings.broker_address, settings.authkey)
         self._request = broker_pb2.OpenSessionRequest(
             job_ids=job_ids,
@@ -103,7 +125,8 @@ class Session:
             is_local=is_local,
             max_workers=max_workers,
             weight=weight,
-            engine_version=engine_version,
+            cores_per_worker=cores_per_worker,
+            fingerprint=needs.fingerprint,
         )
         self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)
         self._answers: queue.SimpleQueue[broker_pb2.OpenSessionResponse | errors.QuakeGridError] = (
@@ -113,6 +136,8 @@ class Session:
         weakref.finalize(self, os.close, self._wakeup).atexit = False  # any thread may still wake us
         self._failure: errors.QuakeGridError | None = None
         self._closed = threading.Event()
+        self._on_words: OnWords = lambda _words: None
+        self._output_flushed = threading.Event()
         self._dealer: zmq.Socket[bytes] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._poller = zmq.Poller()
@@ -125,15 +150,19 @@ class Session:
         self.core_count = 0
         threading.Thread(target=self._read_stream, name="session", daemon=True).start()
 
-    def wait_for_turn(self, on_queued: Callable[[Sequence[int]], None]) -> None:
+    def wait_for_turn(
+        self, on_queued: Callable[[Sequence[int]], None], on_words: OnWords | None = None
+    ) -> None:
         """Wait until the broker admits the session, and join its lane.
 
         Args:
             on_queued: called with the job ids ahead, if the session has to wait.
+            on_words: called from then on, in any thread, with what workers print, and when one dies.
         Raises:
             PeerUnreachableError: the broker does not answer.
             StateError: one of the jobs is in another session.
         """
+        self._on_words = on_words or self._on_words
         while True:
             answer = self._answers.get()
             if isinstance(answer, errors.QuakeGridError):
@@ -223,6 +252,9 @@ class Session:
             case "get_blob":
                 self._put_blob(message.get_blob.blob_id, self.blobs.content(message.get_blob.blob_id))
                 return None
+            case "worker_died":
+                self._on_words(worker_words.from_death(message.worker_died))
+                return None
             case "refused":
                 raise errors.QuakeGridError(f"the lane refused this session: {message.refused.reason}")
             case other:
@@ -242,12 +274,23 @@ class Session:
         """End the session; the broker stops its workers."""
         if self._closed.is_set():
             return
+        if self._has_joined and not self._failure:
+            self._flush_output()
         self._closed.set()
         self._stream.cancel()  # type: ignore[no-untyped-call]
         self._channel.close()
         if self._dealer and self._context:
             self._dealer.close(linger=0)
             self._context.term()
+
+    def _flush_output(self) -> None:
+        """Wait for what the workers have printed, if the broker answers."""
+        request = broker_pb2.FlushSessionOutputRequest(session_id=self.session_id)
+        try:
+            broker_pb2_grpc.BrokerStub(self._channel).FlushSessionOutput(request, timeout=FLUSH_TIMEOUT_S)
+        except (grpc.RpcError, ValueError):  # the latter: the channel was closed, to try another
+            return
+        self._output_flushed.wait(FLUSH_TIMEOUT_S)
 
     def _join(self, admitted: broker_pb2.SessionAdmitted) -> None:
         """Connect to the lane and wait until it says hello."""
@@ -350,6 +393,14 @@ class Session:
             os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
         elif answer.HasField("failed"):
             self._fail(errors.QuakeGridError(answer.failed.reason))
+        elif answer.HasField("worker_output"):
+            for words in worker_words.from_output(answer.worker_output):
+                self._on_words(words)
+        elif answer.HasField("output_flushed"):
+            self._output_flushed.set()
+        elif answer.HasField("node_left_out"):
+            left_out = answer.node_left_out
+            self._on_left_out(f"node {left_out.node} is left out: {', '.join(left_out.differences)}")
         elif not self._has_joined:
             self._answers.put(answer)
 

@@ -68,7 +68,7 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
         The settings, and the services that were started now.
     """
     state_dir = state_dir or config.default_state_dir()
-    if config.load_settings(state_dir).preload == "openquake":
+    if config.ENGINE in config.load_settings(state_dir).preload:
         engine_version.check_engine()
     with embedded.locked(
         state_dir, lambda: say("another `quakegrid up` or `down` is at work; waiting for it")

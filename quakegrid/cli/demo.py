@@ -20,6 +20,7 @@ from quakegrid import agents, errors
 from quakegrid.cli import cluster, hazard_curves, options, render
 from quakegrid.cli.run import engine_argv, execute, print_report
 from quakegrid.config import Settings
+from quakegrid.template_state import TemplateKind
 
 CASE = Path("qa_tests_data", "classical", "case_01")
 POLL_S = 0.5
@@ -73,14 +74,14 @@ def wait_for_engine(settings: Settings) -> None:
     """
     pause = threading.Event()
     with closing(agents.AgentClient(settings)) as agent:
-        state = agent.status().template_state
-        if state == "loading":
+        status = agent.status()
+        if status.template_state.kind is TemplateKind.LOADING:
             with _spinning("loading the engine (after an installation it compiles for a minute or two) ..."):
-                while state == "loading":
+                while status.template_state.kind is TemplateKind.LOADING:
                     pause.wait(POLL_S)
-                    state = agent.status().template_state
-    if state != "warm":
-        reason = state.removeprefix("failed: ").removeprefix("warm, without the engine: ")
+                    status = agent.status()
+    if not status.engine_version:
+        reason = status.template_state.reason.removeprefix("without the engine: ")
         log = settings.log_dir / "agent.log"
         raise errors.QuakeGridError(f"the engine cannot be loaded: {reason} (log: {log})")
 

@@ -18,7 +18,11 @@ from quakegrid.fleet_control import FleetControl, NodeAnswer
 @click.command()
 @options.output_option
 def start(output: str) -> None:
-    """Let every node serve, as many cores as before it was stopped."""
+    """Let every node serve.
+
+    Each serves as many cores as before it was stopped. No workers wait for work: they are forked when a job
+    needs them.
+    """
     with FleetControl(options.cluster_settings()) as control:
         answers = control.start()
         for answer in answers:
@@ -32,7 +36,7 @@ def start(output: str) -> None:
 @click.option("--no-wait", is_flag=True, help="Do not wait until the workers have ended.")
 @options.output_option
 def stop(no_wait: bool, output: str) -> None:
-    """Let no node serve: every worker ends after the task that it holds.
+    """Let no node serve: workers end after their tasks.
 
     Nothing is lost: jobs wait until `workers start`. A node stays stopped when its agent is started again,
     but not after `quakegrid up`.
@@ -61,7 +65,10 @@ def kill(output: str) -> None:
 @click.option("--force", is_flag=True, help="Kill the workers instead of letting them end their tasks.")
 @options.output_option
 def restart(force: bool, output: str) -> None:
-    """Let every node end its workers after their tasks, load its template anew, and serve."""
+    """Give every node fresh workers and a fresh template.
+
+    Workers end after their tasks, the template is loaded anew, the node serves again.
+    """
     with FleetControl(options.cluster_settings()) as control:
         answers = control.restart(is_forced=force)
         _drain(control, answers)
@@ -80,7 +87,10 @@ def restart(force: bool, output: str) -> None:
 )
 @options.output_option
 def wait(any_node: bool, timeout_s: float, output: str) -> None:
-    """Wait until all nodes can start workers; exit code 3 if they cannot in time."""
+    """Wait until all nodes can start workers.
+
+    Ends with exit code 3 if they cannot in time, and says why.
+    """
     with FleetControl(options.cluster_settings()) as control:
         control.wait_until_up(timeout_s, any_node=any_node)
         status.print_nodes(output, control.status())

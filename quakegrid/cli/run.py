@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quakegrid import driver_client, errors
+from quakegrid.agent_limits import MAX_CORES_PER_WORKER
 from quakegrid.cli import options
 from quakegrid.cli.run_report import JobResult, RunReport
 
@@ -39,15 +40,23 @@ if TYPE_CHECKING:
     metavar="W",
     help="Take W times the cores of another calculation that executes at the same time (default: 1).",
 )
+@click.option(
+    "--cores-per-worker",
+    type=click.IntRange(1, MAX_CORES_PER_WORKER),
+    metavar="N",
+    help="Give each worker N cores, and as many threads, where they can be had (default: 1).",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show all of the log from level INFO, not only warnings.")
 @options.output_option
-def run(
+def run(  # noqa: PLR0913 - one for each option
+    *,
     job_inis: tuple[str, ...],
     hc: str | None,
     exports: str | None,
     export_dir: Path | None,
     params: tuple[str, ...],
     weight: float | None,
+    cores_per_worker: int | None,
     verbose: bool,
     output: str,
 ) -> None:
@@ -56,7 +65,15 @@ def run(
     Several files are parts of one calculation, as in `oq engine --run job_haz.ini job_risk.ini`. Ctrl-C
     aborts. Ends with exit code 0 if all is well, 1 if a job failed, 4 if it was aborted.
     """
-    argv = engine_argv(job_inis, hc=hc, exports=exports, export_dir=export_dir, params=params, weight=weight)
+    argv = engine_argv(
+        job_inis,
+        hc=hc,
+        exports=exports,
+        export_dir=export_dir,
+        params=params,
+        weight=weight,
+        cores_per_worker=cores_per_worker,
+    )
     report = execute(options.cluster_settings(), argv, verbose=verbose)
     print_report(report, output)
     click.get_current_context().exit(report.exit_code)
@@ -70,6 +87,7 @@ def engine_argv(
     export_dir: Path | None = None,
     params: Sequence[str] = (),
     weight: float | None = None,
+    cores_per_worker: int | None = None,
 ) -> list[str]:
     """The engine's arguments for a run.
 
@@ -91,10 +109,10 @@ def engine_argv(
             )
     if params:
         argv += ["--param", ",".join(params)]
-    if hc is not None:
-        argv += ["--hc", hc]
-    if weight is not None:
-        argv += ["--weight", str(weight)]
+    optional = {"--hc": hc, "--weight": weight, "--cores-per-worker": cores_per_worker}
+    for option, given in optional.items():
+        if given is not None:
+            argv += [option, str(given)]
     if export_dir is not None:
         argv += ["--export-dir", str(export_dir.expanduser().absolute())]
         exports = exports or "csv"

@@ -220,3 +220,8 @@ def _print(
 def print_nodes(output: str, found: fleet.FleetStatus) -> None:
     """Print the nodes of the fleet."""
     render.print_listing(output, found.nodes, NODE_COLUMNS)
+    for node in found.nodes if output == "table" else ():
+        for left_out in node.left_out:
+            jobs = [f"job {job_id}" for job_id in left_out.job_ids] or [f"session {left_out.session_id}"]
+            reasons = ", ".join(left_out.differences)
+            click.echo(f"node {node.node or node.host} is left out of {', '.join(jobs)}: {reasons}")

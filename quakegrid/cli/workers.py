@@ -15,7 +15,7 @@ from quakegrid.cli import cluster, fleet_commands, options, status, workers_debu
 
 @click.group()
 def workers() -> None:
-    """Show what the cluster's nodes do, and let them serve or rest."""
+    """Show, start, stop, restart and wait for the cluster's nodes."""
 
 
 for _command in fleet_commands.COMMANDS:

@@ -12,6 +12,7 @@ import getpass
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from quakegrid.engine.lease_keeper import LeaseKeeper
 from quakegrid.jobs import DbClient, LogLine
 from quakegrid.log_streams import LogStream
 from quakegrid.values import RowValue, TableValue
+from quakegrid.worker_words import WorkerWords
 
 RETRY_S = 30.0
 FLUSH_TIMEOUT_S = 60.0
@@ -43,8 +45,11 @@ class Database:
         self._client = DbClient(settings, retry_s=RETRY_S)
         self._on_event = on_event
         self._log_stream: LogStream | None = None
+        self._log_lock = threading.Lock()
         self._leases: LeaseKeeper | None = None
         self.job_ids: list[int] = []
+        self._finished_ids: set[int] = set()
+        self._log_lock = threading.Lock()
 
     @property
     def client(self) -> DbClient:
@@ -78,6 +83,13 @@ class Database:
             case _:
                 return self._call(action, *args)
 
+    def warn(self, job_ids: Sequence[int], message: str) -> None:
+        """Write what the broker told into the logs of jobs, to stderr if there are none; for any thread."""
+        if not job_ids:
+            print(message, file=sys.stderr, flush=True)
+        for job_id in job_ids:
+            self._log(job_id, datetime.datetime.now(datetime.UTC), "WARNING", "broker", message)
+
     @contextlib.contextmanager
     def leases_of(self, job_ids: Sequence[int]) -> Iterator[None]:
         """Hold the leases of jobs while they wait or run; a job that somebody else fails interrupts us."""
@@ -87,6 +99,16 @@ class Database:
         finally:
             self._leases.close()
             self._leases = None
+
+    def log_words(self, job_ids: Sequence[int], words: WorkerWords) -> None:
+        """Log a line of a worker of a session with these jobs, of which the first unfinished runs.
+
+        For any thread.
+        """
+        job_id = next((each for each in job_ids if each not in self._finished_ids), job_ids[-1])
+        level = "WARNING" if words.is_warning else "INFO"
+        process = f"{words.node}/{words.worker_id}"
+        self._log(job_id, datetime.datetime.now(datetime.UTC), level, process, words.text)
 
     def flush(self) -> None:
         """Wait until every log record is stored.
@@ -121,13 +143,15 @@ class Database:
             self.flush()
         except errors.QuakeGridError as exc:  # the state matters more than the log
             print(f"the log of job {job_id} is not complete: {exc}", file=sys.stderr)
+        self._finished_ids.add(job_id)
         if self._leases:
             self._leases.release(job_id)
         return self._call("finish", job_id, status)
 
     def _log(self, job_id: int, log_time: datetime.datetime, level: str, process: str, message: str) -> None:
-        if self._log_stream is None:  # starts a thread: not before the first line
-            self._log_stream = LogStream(self._client)
+        with self._log_lock:
+            if self._log_stream is None:  # starts a thread: not before the first line
+                self._log_stream = LogStream(self._client)
         self._on_event(
             {
                 "event": "log",

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,15 +25,16 @@ from typing import Any
 from openquake.baselib import parallel, zeromq
 from openquake.commonlib import logs
 
-from quakegrid import engine_version, errors
-from quakegrid.config import Settings
+from quakegrid import engine_version, errors, worker_words
+from quakegrid.config import AGENT_MARK, Settings
 from quakegrid.engine import commands, seams
 from quakegrid.engine.database import Database
 from quakegrid.engine.events import Events
 from quakegrid.engine.starmaps import Starmaps
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
-from quakegrid.session import Session
+from quakegrid.fingerprint import Fingerprint
+from quakegrid.session import Needs, Session
 
 PRELOADED_COMMANDS = (
     "engine",
@@ -82,15 +84,17 @@ class DriverProcess:
 
     Args:
         events: stream to the waiting command line.
+        fingerprint: what the nodes of its workers must have.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, fingerprint: Fingerprint) -> None:
         self.settings = seams.settings()
+        self._fingerprint = fingerprint
         self.events = events
         self.database = Database(self.settings, events.tell)
         self.starmaps = Starmaps(self._any_session, events.tell)
         self.session: Session | None = None
-        self.weight = 1.0
+        self.weight, self.cores_per_worker = 1.0, 1
         self._calm = threading.Event()
 
     def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:
@@ -119,7 +123,10 @@ class DriverProcess:
         self.end_session()
         self.session = self._open_session(job_ids)
         try:
-            self.session.wait_for_turn(lambda ahead: self._on_queued(job_ids, ahead))
+            self.session.wait_for_turn(
+                lambda ahead: self._on_queued(job_ids, ahead),
+                lambda words: self.database.log_words(job_ids, words),
+            )
             yield
         except BaseException as exc:
             self._calm.set()
@@ -165,7 +172,7 @@ class DriverProcess:
     def _any_session(self) -> Session:
         if self.session is None:
             self.session = self._open_session(())
-            self.session.wait_for_turn(lambda ahead: self._on_queued((), ahead))
+            self.session.wait_for_turn(lambda ahead: self._on_queued((), ahead), worker_words.echo)
         return self.session
 
     def _open_session(self, job_ids: Sequence[int]) -> Session:
@@ -178,7 +185,8 @@ class DriverProcess:
             worker_setup=pickle.dumps(setup),
             is_local=parallel.oq_distribute() != "zmq",
             weight=self.weight,
-            engine_version=engine_version.check_engine(),
+            cores_per_worker=self.cores_per_worker,
+            needs=Needs(self._fingerprint, partial(self.database.warn, job_ids)),
         )
 
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
@@ -188,16 +196,17 @@ class DriverProcess:
         self.events.tell({"event": "queued", "ahead_job_ids": list(ahead)})
 
 
-def main(request: dict[str, Any], events_fd: int) -> int:
+def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -> int:
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
         request: `argv`, `cwd`, `environ` and `mode` ("oq" or "run").
         events_fd: socket for events.
+        fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
     """
     _enter(request)
     events = Events(events_fd, is_wanted=request["mode"] == "run")
-    driver = DriverProcess(events)
+    driver = DriverProcess(events, fingerprint)
     seams.become(driver)
     signal.signal(signal.SIGTERM, _raise_stopped)  # until the engine registers its own
     state = "failed"
@@ -219,7 +228,9 @@ def _raise_stopped(number: int, _frame: FrameType | None) -> None:
 
 def _enter(request: dict[str, Any]) -> None:
     """Take over the caller's directory, environment and configuration."""
-    kept = {key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS")}
+    kept = {
+        key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS") or key == AGENT_MARK
+    }
     os.environ.clear()
     os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept)
     os.chdir(request["cwd"])
@@ -293,12 +304,13 @@ def _parse_run(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--param", "-p", default="")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--weight", type=float, default=1.0)
+    parser.add_argument("--cores-per-worker", type=int, default=1)
     return parser.parse_args(argv)
 
 
 def _run(argv: Sequence[str], driver: DriverProcess) -> int:
     args = _parse_run(argv)
-    driver.weight = args.weight
+    driver.weight, driver.cores_per_worker = args.weight, args.cores_per_worker
     try:
         _calculate(args, driver)
     except KeyboardInterrupt as exc:

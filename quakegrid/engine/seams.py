@@ -202,6 +202,8 @@ class WorkerProcess:
 
 def become_worker(sections: Mapping[str, Mapping[str, Any]]) -> None:
     """Make this process a worker of the engine with the driver's configuration."""
+    if _settings is None:  # the node is cold: its template could not load the engine
+        install(quakegrid_config.load_settings())
     config.clear()
     for name, section in sections.items():
         config[name] = DotDict(section)

@@ -98,7 +98,7 @@ class LocalCluster(Cluster):
 
     Args:
         cores: how many cores of this machine to use; None, or more than there are, for all.
-        preload: `openquake` makes workers start with the engine loaded.
+        preload: modules that workers find loaded, such as "numpy, scipy"; `openquake` is the engine.
         worker_memory: bytes that a worker may use, such as "4G"; "" for no limit.
     Raises:
         SettingsError: `preload` or `worker_memory` means nothing.
@@ -168,7 +168,8 @@ def _configure(folder: Path, cores: int, node: dict[str, str]) -> tuple[Settings
             "metrics_port": "",
             "node_timeout": "",
         },
-        "agent": {"listen": LOOPBACK, **node},
+        "agent": {"listen": LOOPBACK, "nice": "", "cores_per_worker": "", **node},
+        "memory": {"soft_mem_limit": 90, "hard_mem_limit": 99},
         "zworkers": {"host_cores": f"{LOOPBACK} {cores}"},
         "distribution": {"serialize_jobs": 0},
         "directory": {"custom_tmp": str(folder)},

@@ -19,13 +19,14 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from quakegrid import environment, worker_words
 from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient
 from quakegrid.sdk import chunks
 from quakegrid.sdk.futures import CallFuture
 from quakegrid.sdk.sender import OnProgress, Sender
 from quakegrid.sdk.worker_setup import WorkerSetup
-from quakegrid.session import Session
+from quakegrid.session import Needs, Session
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,10 +40,13 @@ class ClusterExecutor(Executor):
     Args:
         settings: of the cluster.
         max_workers: workers at most; None for as many as the cluster gives.
+        cores_per_worker: cores that each worker should have, and threads of its numerical libraries.
         on_progress: called with the counts of done and submitted calls, in a thread of the executor.
+        weight: its part of the cores against those of other executors and jobs, 0.01 to 100.
         node_timeout_s: how long to wait for a node that is up.
     Raises:
         PeerUnreachableError: the broker does not answer, or no node came up.
+        UsageError: the weight is out of range.
     """
 
     def __init__(
@@ -50,11 +54,15 @@ class ClusterExecutor(Executor):
         settings: Settings,
         max_workers: int | None = None,
         *,
+        cores_per_worker: int = 1,
         on_progress: OnProgress | None = None,
+        weight: float = 1.0,
         node_timeout_s: float = 60.0,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
+        if cores_per_worker <= 0:
+            raise ValueError("cores_per_worker must be greater than 0")
         with BrokerClient(settings) as broker:
             broker.wait_for_nodes(node_timeout_s)
         path = tuple(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 - "" is the directory
@@ -64,9 +72,13 @@ class ClusterExecutor(Executor):
             user_name=getpass.getuser(),
             worker_setup=pickle.dumps(WorkerSetup(path, os.getcwd())),  # noqa: PTH109 - a string travels
             max_workers=max_workers or 0,
+            weight=weight,
+            cores_per_worker=cores_per_worker,
+            needs=Needs(environment.for_functions()),
         )
-        session.wait_for_turn(lambda _ahead: None)
-        self.worker_count = min(max_workers or session.core_count, session.core_count)
+        session.wait_for_turn(lambda _ahead: None, worker_words.echo)
+        most = max(1, session.core_count // cores_per_worker)
+        self.worker_count = min(max_workers or most, most)
         self._is_shut = False
         self._sender = Sender(session, self.worker_count, on_progress)
         _senders.add(self._sender)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import resource
 import signal
@@ -16,12 +17,17 @@ from pathlib import Path
 from quakegrid import run_records
 from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings
 from quakegrid.errors import QuakeGridError
+from services.agent import orphans
 from services.agent.agent import Agent
 from services.agent.agent_server import AgentServer
 from services.agent.local import LocalSocket
 from services.agent.log_tail import LogTail
+from services.agent.oom_scores import AGENT_SCORE, set_oom_score
 
+log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 1.0
+# How long what was killed may take to be gone.
+ORPHANS_TIMEOUT_S = 1.0
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -37,6 +43,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: str = "") -> in
     """
     check_listen(settings, settings.agent_listen, "the agent")
     _raise_descriptor_limit()
+    set_oom_score(AGENT_SCORE)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -47,9 +54,12 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: str = "") -> in
     logging.getLogger().addHandler(log_tail)
     agent = Agent(settings)
     server = AgentServer(agent, log_tail, settings)
+    _end_orphans(settings)
     if join:
         agent.membership.remember(agent.membership.address_of(join))
     agent.start_template()
+    watching = asyncio.create_task(agent.watch_memory())
+    watching.add_done_callback(lambda _: stopped.set())
     local = LocalSocket(agent, agent_socket(settings.state_dir))
     local.start()
     await server.start()
@@ -59,10 +69,23 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: str = "") -> in
     joining.cancel()
     await server.refuse()
     await agent.stop()
+    watching.cancel()
+    orphans.end_all_adopted(ORPHANS_TIMEOUT_S)
     local.stop()
     await server.stop(STOP_GRACE_S)
     record.unlink(missing_ok=True)
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching  # if it failed, so did we
     return 0
+
+
+def _end_orphans(settings: Settings) -> None:
+    """End what earlier agents left, now, and what a template will leave that is killed, then."""
+    count = orphans.end_marked(settings.state_dir, ORPHANS_TIMEOUT_S)
+    if count:
+        log.warning("orphans_ended count=%d", count)
+    orphans.adopt_orphans()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, orphans.end_adopted)
 
 
 def _raise_descriptor_limit() -> None:

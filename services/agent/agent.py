@@ -14,28 +14,33 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from quakegrid import __version__, values
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from quakegrid import __version__, agents, values
 from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
+from quakegrid.template_state import TemplateState
 from services.agent.blob_folders import BlobFolders
 from services.agent.exits import describe_exit, exit_code
 from services.agent.membership import Membership
+from services.agent.node_limits import NodeLimits
+from services.agent.output_pipes import OutputPipes
 from services.agent.packets import write_memfd
 from services.agent.roster import Life, Member, Roster
 from services.agent.serving import Serving
-from services.agent.template_link import TemplateLink
+from services.agent.templates import Templates
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 2.0
-MAX_LOAD_FAILURES = 3
-LOAD_PAUSE_S = 2.0
+# Of all of a stop together: the grace, then what the killed and the template may take.
+STOP_DEADLINE_S = STOP_GRACE_S + 1.0
+# Messages that may wait for who watches; a slow one is told nothing more of what workers print.
+MAX_WAITING_MESSAGES = 100
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-# How the template's state begins when workers can start; what follows says that there is no engine.
-WARM = "warm"
 FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
 
 DriverEnd = Callable[[int, str], None]
@@ -62,36 +67,46 @@ class Agent:
         self.instance_id = secrets.token_hex(8)
         self.membership = Membership(settings, self)
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._load_failures = 0
-        self._template = TemplateLink(
-            settings.state_dir, on_report=self._on_report, on_gone=self._on_template_gone
+        self._output = OutputPipes(self.node, self._publish_output, lambda: any(self._readers()))
+        self._is_stopping = False
+        self._template = Templates(
+            settings, on_report=self._on_report, on_state=self.publish_status, on_lost=self._on_lost
         )
-        self.template_state = "loading"
-        self.engine_version = ""
-        self.engine_missing = ""
+        self.limits = NodeLimits(settings, self.node, self._roster, lambda: self._template.pid)
 
     # --- the template
 
+    @property
+    def template_state(self) -> TemplateState:
+        """What the template that takes orders can do."""
+        return self._template.state
+
+    @property
+    def engine_missing(self) -> str:
+        """Why no driver can run here; empty if one can, or nobody knows yet."""
+        return self._template.loaded.engine_missing
+
     def start_template(self) -> None:
-        """Start the template; its state is told to the watchers as it changes."""
+        """Start the first template; its state is told to the watchers as it changes."""
         self._blobs.clear()  # what an agent or template that was killed left
         self._template.start()
 
     async def stop(self) -> None:
         """End every child, gently first, and the template."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + STOP_DEADLINE_S
+        self._is_stopping = True
         for member in list(self._roster.members.values()):
+            member.is_blameless = True
             self._end(member, is_forced=False)
-        deadline = asyncio.get_running_loop().time() + 2 * STOP_GRACE_S
-        while self._roster.members and asyncio.get_running_loop().time() < deadline:
-            await asyncio.wait([asyncio.ensure_future(self.wait_for_change())], timeout=STOP_GRACE_S)
-        self._template.stop()
+        while self._roster.members and loop.time() < deadline:
+            await asyncio.wait([loop.create_task(self.wait_for_change())], timeout=deadline - loop.time())
+        self._template.stop(max(0.0, deadline - loop.time()) if self.template_state.is_ready else 0.0)
         self._blobs.clear()
 
     def restart_template(self) -> None:
         """Start a template in place of the one that there is, which has no children."""
-        self._template.stop()
-        self._load_failures, self.template_state = 0, "loading"
-        self.start_template()
+        self._template.restart()
         self.publish_status()
 
     async def wait_for_change(self) -> None:
@@ -105,17 +120,6 @@ class Agent:
 
     def _on_report(self, packet: dict[str, Any]) -> None:
         match packet["report"]:
-            case "warm":
-                self.engine_version, self.engine_missing = packet["engine_version"], packet["engine_missing"]
-                self.template_state = WARM
-                if self.engine_missing:
-                    self.template_state += f", without the engine: {self.engine_missing}"
-                log.info("template_%s engine=%s", self.template_state, self.engine_version)
-                self.publish_status()
-            case "failed":
-                self.template_state = f"failed: {packet['reason']}"
-                log.error("template_failed reason=%s", packet["reason"])
-                self.publish_status()
             case "forked":
                 self._on_forked(packet["name"], packet["pid"])
             case "not_forked":
@@ -123,23 +127,12 @@ class Agent:
             case "exited":
                 self._on_exited(packet["pid"], packet["status"], packet["peak_memory_bytes"])
 
-    def _on_template_gone(self, status: int) -> None:
-        """The template is dead, and its children with it; start another unless it cannot work."""
-        loop = asyncio.get_running_loop()
-        log.error("template_exited status=%s", status)
-        is_failed = self.template_state.startswith("failed")
-        for member in list(self._roster.members.values()):
-            del self._roster.members[member.name]
-            reason = f"the template {self.template_state}" if is_failed else describe_exit(signal.SIGKILL)
-            self._report_exit(member, signal.SIGKILL, reason, 0)
-        if not is_failed:
-            self._load_failures = self._load_failures + 1 if self.template_state == "loading" else 0
-            if self._load_failures < MAX_LOAD_FAILURES:
-                self.template_state = "loading"
-                loop.call_later(LOAD_PAUSE_S * self._load_failures, self.start_template)
-            else:
-                self.template_state = f"failed: it died {self._load_failures} times while loading the engine"
-        self.publish_status()
+    def _on_lost(self, names: Sequence[str], reason: str) -> None:
+        """Children died with their template."""
+        for name in names:
+            member = self._roster.members.pop(name, None)
+            if member:
+                self._report_exit(member, signal.SIGKILL, reason, 0)
 
     # --- workers
 
@@ -149,11 +142,14 @@ class Agent:
         Raises:
             QuakeGridError: the template is not ready.
         """
-        if not self.template_state.startswith(WARM):
-            raise QuakeGridError(f"the template of {self.node} is not ready: {self.template_state}")
+        if self._is_stopping or not self.template_state.is_ready:
+            state = "stopping" if self._is_stopping else self.template_state
+            raise QuakeGridError(f"the template of {self.node} is not ready: {state}")
         started: list[Member] = []
-        for ref in request.workers[: max(0, self.serving.core_count - self.worker_count)]:
-            started += self._roster.take_cores(ref.session_id, [ref.worker_id])
+        self._roster.most_count = self.serving.core_count
+        for ref in request.workers:
+            width = self.limits.cores_per_worker * (request.width or 1)
+            started += self._roster.take_cores(ref.session_id, [ref.worker_id], width)
         if not started:
             return []
         setup_fd = write_memfd("worker_setup", request.worker_setup)
@@ -163,11 +159,14 @@ class Agent:
                 "session_id": member.session_id,
                 "lane_endpoint": request.lane_endpoint,
                 "node": self.node,
-                "core": member.core,
-                "memory_bytes": self._settings.agent_memory_bytes,
+                **self.limits.open_worker(member),
                 "blob_dir": str(self._blobs.open(member.session_id)),
             }
-            self._template.order({"order": "fork_worker", "name": member.name, "worker": worker}, [setup_fd])
+            writers = self._output.open(member.name, member.session_id)
+            order = {"order": "fork_worker", "name": member.name, "worker": worker}
+            self._template.order(order, [setup_fd, *writers])
+            for fd in writers:
+                os.close(fd)
         os.close(setup_fd)
         self.publish_status()
         return started
@@ -179,9 +178,18 @@ class Agent:
             self._end(member, is_forced=is_forced)
         return len(members)
 
+    async def watch_memory(self) -> None:
+        """Stop workers that take too much, and tell of a node that is short of memory, for ever."""
+        await self.limits.watch(self._stop_for_limit, self.publish_status)
+
+    def _stop_for_limit(self, member: Member) -> None:
+        log.warning("worker_stopped worker=%s reason=%s", member.name, member.stop_reason)
+        self._signal(member, signal.SIGKILL)
+
     def kill_workers(self) -> None:
         """Kill every worker, whoever's it is."""
         for member in self._roster.workers:
+            member.is_blameless = True
             self._end(member, is_forced=True)
 
     @property
@@ -253,11 +261,19 @@ class Agent:
         """Stop filling a queue of `watch`."""
         self._watchers.discard(queue)
 
-    def status(self) -> agent_pb2.AgentStatus:
-        """The node as it is now."""
+    def flush_output(self, session_id: int) -> None:
+        """Tell those who watch what the workers of a session have printed, and that this is all."""
+        self._output.flush(session_id)
+
+    def status(self, *, with_samples: bool = False) -> agent_pb2.AgentStatus:
+        """The node as it is now; `with_samples` also what it uses, which costs some milliseconds."""
         workers = [
             agent_pb2.WorkerStatus(
-                worker_id=member.name, session_id=member.session_id, pid=member.pid, core=member.core
+                worker_id=member.name,
+                session_id=member.session_id,
+                pid=member.pid,
+                core=member.core,
+                cores=member.cores,
             )
             for member in self._roster.workers
         ]
@@ -265,21 +281,31 @@ class Agent:
             agent_pb2.DriverStatus(pid=member.pid, command=self._commands[member.name])
             for member in self._roster.drivers
         ]
-        return agent_pb2.AgentStatus(
+        state, loaded = self._template.state, self._template.loaded
+        sent_time = Timestamp()
+        sent_time.GetCurrentTime()
+        status = agent_pb2.AgentStatus(
             node=self.node,
-            core_count=self.serving.core_count,
-            template_state=self.template_state,
+            template_state=str(state),
+            template_kind=agents.TEMPLATE_KINDS[state.kind],
+            template_reason=state.reason,
+            fingerprint=loaded.fingerprint,
+            sent_time=sent_time,
+            is_refreshing=self._template.is_refreshing,
             workers=workers,
             drivers=drivers,
             version=__version__,
-            engine_version=self.engine_version,
+            engine_version=loaded.engine_version,
+            core_count=self.serving.core_count,
+            all_core_count=self.serving.all_core_count,
             service_state=self.serving.state,
-            total_core_count=self.serving.total_core_count,
             is_watched=self.fleet_watch_count > 0,
             instance_id=self.instance_id,
             master=self.membership.master,
             is_leaving=self.membership.is_leaving,
         )
+        self.limits.describe(status, with_samples=with_samples)
+        return status
 
     # --- inside
 
@@ -294,8 +320,7 @@ class Agent:
             self._timers[member.name] = loop.call_later(STOP_GRACE_S, self._signal, member, signal.SIGKILL)
 
     def _signal(self, member: Member, number: int) -> None:
-        if self._template.is_open:
-            self._template.order({"order": "signal", "pid": member.pid, "signal": int(number)})
+        self._template.order({"order": "signal", "pid": member.pid, "signal": int(number)})
 
     def _on_forked(self, name: str, pid: int) -> None:
         member = self._roster.on_forked(name, pid)
@@ -327,21 +352,40 @@ class Agent:
             return  # a driver that was stopped before it was forked
         if all(worker.session_id != member.session_id for worker in self._roster.workers):
             self._blobs.remove(member.session_id)
+        last_output = self._output.close(member.name)
+        reason = self.limits.close_worker(member) or reason
         is_clean = status == 0 or member.life is Life.STOPPING
         if not is_clean:
-            log.warning("worker_exited worker=%s reason=%s", member.name, reason)
+            log.warning(
+                "worker_exited worker=%s reason=%s peak_memory_bytes=%d",
+                member.name,
+                reason,
+                peak_memory_bytes,
+            )
         exited = agent_pb2.WorkerExited(
             worker_id=member.name,
             session_id=member.session_id,
             reason=reason,
             peak_memory_bytes=peak_memory_bytes,
             is_clean=is_clean,
+            exit_code=exit_code(status),
+            signal=os.WTERMSIG(status),
+            last_output=() if is_clean else last_output,
+            is_blameless=member.is_blameless,
         )
         self._publish(agent_pb2.WatchResponse(worker_exited=exited))
 
     def publish_status(self) -> None:
         """Tell who watches."""
         self._publish(agent_pb2.WatchResponse(status=self.status()))
+
+    def _publish_output(self, message: agent_pb2.WatchResponse) -> None:
+        for queue in self._readers():
+            queue.put_nowait(message)
+
+    def _readers(self) -> Iterator[asyncio.Queue[agent_pb2.WatchResponse]]:
+        """Who watches and keeps up."""
+        return (queue for queue in self._watchers if queue.qsize() < MAX_WAITING_MESSAGES)
 
     def _publish(self, message: agent_pb2.WatchResponse) -> None:
         for queue in self._watchers:

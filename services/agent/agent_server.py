@@ -25,7 +25,7 @@ from services.agent.server import AgentServicer
 
 SERVICES = tuple(
     service.full_name
-    for file in (agent_pb2.DESCRIPTOR, node_control_pb2.DESCRIPTOR, examination_pb2.DESCRIPTOR)
+    for file in (agent_pb2.DESCRIPTOR, examination_pb2.DESCRIPTOR, node_control_pb2.DESCRIPTOR)
     for service in file.services_by_name.values()
 )
 # A broker whose machine vanished must not count as one that watches.
@@ -46,7 +46,7 @@ class AgentServer:
         node_control_pb2_grpc.add_NodeControlServicer_to_server(
             NodeControlServicer(agent, log_tail), self._server
         )
-        examination = ExaminationServicer(Gatherer(settings).gather, lambda: agent.status().core_count)
+        examination = ExaminationServicer(Gatherer(settings).gather, lambda: agent.serving.core_count)
         examination_pb2_grpc.add_ExaminationServicer_to_server(examination, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), self._server)

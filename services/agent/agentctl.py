@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from quakegrid import __version__
 from quakegrid.cli import live, options, render
 from quakegrid.errors import QuakeGridError
+from quakegrid.template_state import TemplateKind
 from services.agent import core_claims, doctor_command, node_commands
 
 if TYPE_CHECKING:
@@ -64,42 +66,78 @@ def serve(join: str, cores: int, claims: Path | None) -> None:
 @cli.command()
 @options.state_dir_option
 @click.option("--watch", is_flag=True, help="Go on showing what changes, until Ctrl-C.")
+@click.option("--long", "is_long", is_flag=True, help="A line for each worker, however many there are.")
 @options.output_option
-def status(watch: bool, output: str) -> None:
-    """Show the template, the workers and the drivers of this node.
+def status(watch: bool, is_long: bool, output: str) -> None:
+    """Show this node's cores, memory, template, workers and drivers.
 
-    With --watch, json is one document a line; it ends with exit code 3 when the agent stops.
+    Workers have a line each, or, when there are many, a line for each session. With --watch, json is one
+    document a line; it ends with exit code 3 when the agent stops.
+    """
+    from quakegrid.agents import AgentClient, local_host  # noqa: PLC0415 - as above
+
+    settings = node_commands.node_settings()
+    show = functools.partial(_print_status, is_long=is_long)
+    with closing(AgentClient(settings, local_host(settings))) as agent:
+        if watch:
+            live.show(agent.watch_status(), output, show, render.plain)
+        else:
+            show(output, agent.status())
+
+
+def _print_status(output: str, found: AgentStatus, *, is_long: bool) -> None:
+    from services.agent import status_view  # noqa: PLC0415 - as above
+
+    if output == "json":
+        render.print_json(found)
+        return
+    render.print_record(output, status_view.summary(found))
+    if output == "quiet":
+        return
+    if found.workers:
+        render.print_listing(output, *status_view.workers(found, is_long=is_long))
+    if found.drivers:
+        render.print_listing(output, found.drivers, {"pid": "driver", "command": "command"})
+
+
+@cli.command()
+@click.argument("count")
+@options.state_dir_option
+@options.output_option
+def cores(count: str, output: str) -> None:
+    """Let this node give COUNT cores to the cluster, or "all", from now on and after restarts.
+
+    With fewer cores, workers end after the tasks that they run, and nothing is lost; with 0 the node stays
+    in the cluster and gives none. More cores have workers at once. [zworkers] host_cores stays the upper
+    bound.
+    """
+    from quakegrid.agents import AgentClient  # noqa: PLC0415 - as above
+
+    if count != "all" and not count.isdecimal():
+        raise click.UsageError(f"{count!r} is no number of cores: give one from 0, or all")
+    with closing(AgentClient(options.settings())) as agent:
+        given, every = agent.set_cores(-1 if count == "all" else int(count))
+    render.print_record(output, {"cores": given, "of": every})
+
+
+@cli.command()
+@options.state_dir_option
+def warm() -> None:
+    """Wait until this node's template has loaded what [agent] preload names.
+
+    Also when a template with newer code is loading. Ends with exit code 1, and says why, if something could
+    not be loaded.
     """
     from quakegrid.agents import AgentClient, local_host  # noqa: PLC0415 - as above
 
     settings = node_commands.node_settings()
     with closing(AgentClient(settings, local_host(settings))) as agent:
-        if watch:
-            live.show(agent.watch_status(), output, _print_status, render.plain)
-        else:
-            _print_status(output, agent.status())
-
-
-def _print_status(output: str, found: AgentStatus) -> None:
-    if output == "json":
-        render.print_json(found)
-        return
-    template = found.template_state
-    if found.engine_version:
-        template = f"{template} (openquake.engine {found.engine_version})"
-    cores = f"{found.core_count} of {found.total_core_count}"
-    summary = {"node": found.node, "service": found.service, "cores": cores, "template": template}
-    summary |= (
-        {"master": found.master, "version": found.version} if found.master else {"version": found.version}
-    )
-    render.print_record(output, summary)
-    if output == "quiet":
-        return
-    if found.workers:
-        columns = {"worker_id": "worker", "session_id": "session", "pid": "pid", "core": "core"}
-        render.print_listing(output, found.workers, columns)
-    if found.drivers:
-        render.print_listing(output, found.drivers, {"pid": "driver", "command": "command"})
+        statuses = (status for status in agent.watch_status() if not status.is_refreshing)
+        states = (status.template_state for status in statuses)
+        state = next(each for each in states if each.kind is not TemplateKind.LOADING)
+    is_warm = state.kind is TemplateKind.WARM
+    click.echo(f"template {state}", err=not is_warm)
+    click.get_current_context().exit(int(not is_warm))
 
 
 cli.add_command(doctor_command.doctor)

@@ -75,14 +75,14 @@ class Inbox:
         self._guard = _Guard(self, dealer)
 
     def next_task(self) -> Task | None:
-        """Wait for a task; None when we are to end.
+        """Wait for a task; None when we are to end, and the lane has our outcomes unless the session is over.
 
         Raises:
             RefusedError: the lane has no place for us.
         """
         self.read_ready()
         while not self._waiting:
-            if self._is_stopping:
+            if self._is_stopping and not (self._is_drained and self._sent):
                 return None
             self._take(lane.wait_for_frames(self._dealer))
         task = self._waiting.popleft()
@@ -142,7 +142,9 @@ class Inbox:
             case "blob":
                 self._blobs[message.blob.blob_id] = frames[1] if len(frames) > 1 else None
             case "stop":
-                self._is_stopping = True
+                self._is_stopping, self._is_drained = True, message.stop.is_drain
+                if self._is_drained:
+                    self._acknowledge(message.stop.outcome_count)
             case "refused":
                 raise RefusedError(message.refused.reason)
             case other:

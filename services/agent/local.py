@@ -16,6 +16,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from quakegrid.template_state import TemplateKind
 from services.agent.agent import Agent
 
 log = logging.getLogger("quakegrid.agent")
@@ -92,14 +93,14 @@ class LocalSocket:
         self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
     ) -> None:
         loop = asyncio.get_running_loop()
-        if self._agent.template_state.startswith("failed"):
-            reason = self._agent.template_state
-            await _send(loop, connection, {"event": "refused", "message": f"the template {reason}"})
+        state = self._agent.template_state
+        if state.kind is TemplateKind.FAILED:
+            await _send(loop, connection, {"event": "refused", "message": f"the template {state}"})
             return
         if self._agent.engine_missing:
             await _send(loop, connection, {"event": "refused", "message": self._agent.engine_missing})
             return
-        if not self._agent.template_state.startswith("warm"):
+        if not state.is_ready:
             await _send(loop, connection, {"event": "warming"})
         ended: asyncio.Future[tuple[int, str]] = loop.create_future()
 

@@ -14,6 +14,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import options, render
+from quakegrid.template_state import TemplateKind
 
 if TYPE_CHECKING:
     from quakegrid.agents import AgentClient, AgentStatus
@@ -70,10 +71,11 @@ def _core_count(_ctx: click.Context, _param: click.Parameter, value: str | None)
 @options.state_dir_option
 @options.output_option
 def start(cores: int, output: str) -> None:
-    """Serve N cores of this node, or all (default: as many as before it was stopped).
+    """Serve N cores of this node, or all.
 
-    No workers wait for work: they are forked when a job needs them, in milliseconds, and end with it.
-    Serving N cores means that at most N of them run. It stays so when the agent is started again.
+    The default is as many as before it was stopped. No workers wait for work: they are forked when a job
+    needs them, in milliseconds, and end with it. Serving N cores means that at most N of them run. It stays
+    so when the agent is started again.
     """
     with _node() as (control, agent):
         was_serving = control.start(cores)
@@ -86,7 +88,7 @@ def start(cores: int, output: str) -> None:
 @options.state_dir_option
 @options.output_option
 def stop(no_wait: bool, output: str) -> None:
-    """Serve no more: every worker ends after the task that it holds.
+    """Serve no more: workers end after their tasks.
 
     Nothing is lost: other nodes take what has not begun. Drivers on this node go on. The node stays stopped,
     also when the agent is started again, until `agentctl start`.
@@ -114,7 +116,7 @@ def kill(output: str) -> None:
 @options.state_dir_option
 @options.output_option
 def restart(force: bool, output: str) -> None:
-    """Let the workers end, load the template anew, and serve again.
+    """Let the workers end, load the template anew, serve.
 
     A template with drivers is kept until they end, since they would end with it; workers are fresh anyway.
     """
@@ -123,11 +125,11 @@ def restart(force: bool, output: str) -> None:
         found = _wait_until_ended(agent)
         if driver_count:
             _say(f"the template restarts when its drivers ({driver_count}) have ended")
-        while found.service == "restarting" or found.template_state == "loading":
+        while found.service == "restarting" or found.template_state.kind is TemplateKind.LOADING:
             time.sleep(POLL_S)
             found = agent.status()
         _print(output, found)
-        if found.template_state.startswith("failed"):
+        if found.template_state.kind is TemplateKind.FAILED:
             raise errors.StateError(f"the template of {found.node} {found.template_state}")
 
 
@@ -136,10 +138,11 @@ def restart(force: bool, output: str) -> None:
 @options.state_dir_option
 @options.output_option
 def join(master: str | None, output: str) -> None:
-    """Join the fleet of MASTER (default: [broker] host of openquake.cfg), which need not know this node.
+    """Join the fleet of a master that does not name this node.
 
-    MASTER is a host, with `:port` if its broker is not on the usual one; the authkey must be the same. The
-    node belongs to it, through restarts of both, until `agentctl leave`.
+    MASTER is a host, with `:port` if its broker is not on the usual one; the default is [broker] host of
+    openquake.cfg. The authkey must be the same. The node belongs to it, through restarts of both, until
+    `agentctl leave`.
     """
     with _node() as (control, agent):
         joined = control.join(master or node_settings().broker_host)
@@ -163,9 +166,10 @@ def join(master: str | None, output: str) -> None:
 @options.state_dir_option
 @options.output_option
 def leave(force: bool, output: str) -> None:
-    """Leave the fleet: every worker ends after the task that it holds, then the master forgets the node.
+    """Leave the fleet, when the workers have ended.
 
-    Ctrl-C stops the waiting, not the leaving. The agent goes on, and may join again.
+    Every worker ends after the task that it holds, then the master forgets the node. Ctrl-C stops the
+    waiting, not the leaving. The agent goes on, and may join again.
     """
     with _node() as (control, agent):
         counts = Counts()
@@ -180,7 +184,10 @@ def leave(force: bool, output: str) -> None:
 @options.state_dir_option
 @options.output_option
 def logs(follow: bool, line_count: int, output: str) -> None:
-    """Show the last lines of the agent's own log, wherever it goes (json with --follow: a line each)."""
+    """Show the last lines of the agent's own log.
+
+    Wherever the log goes; the agent keeps 2000 lines in memory. With --follow, json is one line each.
+    """
     with _node() as (control, _agent):
         lines = control.tail_log(line_count, follow=follow)
         if output == "json" and not follow:
@@ -236,7 +243,7 @@ def _print(output: str, found: AgentStatus) -> None:
         "cores": found.core_count,
         "workers": len(found.workers),
         "master": found.master,
-        "template": found.template_state,
+        "template": str(found.template_state),
     }
     render.print_record(output, record)
 

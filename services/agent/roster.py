@@ -1,4 +1,4 @@
-"""The roster core: which worker has which core of this node.
+"""The roster core: which worker has which cores of this node.
 
 Pure. Knows core numbers, workers and drivers by name and pid; refuses to know signals, clocks and
 sockets. A core is taken from the order to fork until the report of the exit.
@@ -23,13 +23,24 @@ class Life(Enum):
 
 @dataclass(slots=True)
 class Member:
-    """A worker (with a core) or a driver (core -1) of this node; pid 0 until it is forked."""
+    """A worker (with cores) or a driver (without) of this node; pid 0 until it is forked.
+
+    `stop_reason` says which limit it went beyond, if it is killed for that.
+    """
 
     name: str
     session_id: int
-    core: int
+    cores: tuple[int, ...]
     pid: int = 0
     life: Life = Life.STARTING
+    stop_reason: str = ""
+
+    @property
+    def core(self) -> int:
+        """Its first core; -1 for a driver."""
+        return self.cores[0] if self.cores else -1
+
+    is_blameless: bool = False
 
 
 @dataclass(slots=True)
@@ -38,16 +49,20 @@ class Roster:
 
     Args:
         cores: the core numbers that workers may be pinned to.
+        most_count: how many of them workers may have at once; None for all.
     """
 
     cores: Sequence[int]
+    most_count: int | None = None
     members: dict[str, Member] = field(default_factory=dict)
 
     @property
     def free_cores(self) -> list[int]:
-        """Cores without a worker, in order."""
-        taken = {member.core for member in self.members.values()}
-        return [core for core in self.cores if core not in taken]
+        """Cores that may be given to a worker now, in order."""
+        taken = {core for member in self.members.values() for core in member.cores}
+        most_count = len(self.cores) if self.most_count is None else self.most_count
+        free = [core for core in self.cores if core not in taken]
+        return free[: max(0, most_count - len(taken))]
 
     @property
     def workers(self) -> list[Member]:
@@ -59,12 +74,17 @@ class Roster:
         """The drivers."""
         return [member for member in self.members.values() if member.core < 0]
 
-    def take_cores(self, session_id: int, names: Iterable[str]) -> list[Member]:
-        """Enter as many workers as there are free cores; the rest are refused by leaving them out."""
+    def take_cores(self, session_id: int, names: Iterable[str], width: int = 1) -> list[Member]:
+        """Enter as many workers as there are cores for; the rest are refused by leaving them out.
+
+        Args:
+            session_id: whose workers they are.
+            names: of the workers.
+            width: cores of each, >= 1.
+        """
         fresh = [name for name in names if name not in self.members]
-        started = []
-        for name, core in zip(fresh, self.free_cores, strict=False):
-            started.append(Member(name, session_id, core))
+        groups = zip(*[iter(self.free_cores)] * width, strict=False)
+        started = [Member(name, session_id, cores) for name, cores in zip(fresh, groups, strict=False)]
         self.members.update({member.name: member for member in started})
         return started
 
@@ -72,7 +92,7 @@ class Roster:
         """Enter a driver; drivers take no core."""
         if name in self.members:
             raise IllegalMoveError(f"{name} is on the roster already")
-        member = self.members[name] = Member(name, 0, -1)
+        member = self.members[name] = Member(name, 0, ())
         return member
 
     def on_forked(self, name: str, pid: int) -> Member:
@@ -103,6 +123,6 @@ class Roster:
 
     def check(self) -> None:
         """Raise `IllegalMoveError` when two workers share a core."""
-        taken = [member.core for member in self.workers]
+        taken = [core for member in self.workers for core in member.cores]
         if len(taken) != len(set(taken)) or not set(taken) <= set(self.cores):
             raise IllegalMoveError(f"cores {list(self.cores)} are given out as {taken}")

@@ -10,6 +10,7 @@ import grpc
 from quakegrid import errors
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from services.agent.agent import Agent
+from services.agent.samples import sampled
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -54,7 +55,16 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         context: Context,  # noqa: ARG002
     ) -> agent_pb2.GetAgentStatusResponse:
         """GetStatus, see the contract."""
-        return agent_pb2.GetAgentStatusResponse(status=self._agent.status())
+        return agent_pb2.GetAgentStatusResponse(status=self._agent.status(with_samples=True))
+
+    async def FlushOutput(  # noqa: N802
+        self,
+        request: agent_pb2.FlushOutputRequest,
+        context: Context,  # noqa: ARG002
+    ) -> agent_pb2.FlushOutputResponse:
+        """FlushOutput, see the contract."""
+        self._agent.flush_output(request.session_id)
+        return agent_pb2.FlushOutputResponse()
 
     async def Watch(  # noqa: N802
         self,
@@ -65,8 +75,22 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         self._agent.fleet_watch_count += request.is_fleet
         queue = self._agent.watch()
         try:
+            if request.with_samples:
+                async for message in sampled(self._agent, queue):
+                    yield message
             while True:
                 yield await queue.get()
         finally:
             self._agent.fleet_watch_count -= request.is_fleet
             self._agent.unwatch(queue)
+
+    async def SetCores(  # noqa: N802
+        self, request: agent_pb2.SetCoresRequest, context: Context
+    ) -> agent_pb2.SetCoresResponse:
+        """SetCores, see the contract."""
+        try:
+            self._agent.serving.set_cores(request.core_count)
+        except errors.UsageError as exc:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+        status = self._agent.status()
+        return agent_pb2.SetCoresResponse(core_count=status.core_count, all_core_count=status.all_core_count)

@@ -52,7 +52,7 @@ class Serving:
 
     def __init__(self, settings: Settings, core_count: int, node: Node) -> None:
         self._state_dir, self._node = settings.state_dir, node
-        self.total_core_count = core_count
+        self.all_core_count = core_count
         record = node_records.read_record(settings.state_dir)
         self._limit, self._is_stopped = record.core_limit, record.is_stopped
         self._restart: asyncio.Task[None] | None = None
@@ -68,7 +68,7 @@ class Serving:
         """Cores that the fleet may use now."""
         if not self.is_serving:
             return 0
-        return self.total_core_count if self._limit < 0 else min(self._limit, self.total_core_count)
+        return self.all_core_count if self._limit < 0 else min(self._limit, self.all_core_count)
 
     @property
     def state(self) -> agent_pb2.ServiceState.ValueType:
@@ -83,12 +83,20 @@ class Serving:
         Raises:
             UsageError: there are not so many.
         """
-        if not node_records.ALL_CORES <= core_limit <= self.total_core_count:
-            raise errors.UsageError(f"the node has {self.total_core_count} cores, not {core_limit}")
+        self._check(core_limit)
         was_serving = self.is_serving
         self._cancel_restart()
         self._keep(core_limit or self._limit, is_stopped=False)
         return was_serving
+
+    def set_cores(self, core_limit: int) -> None:
+        """Serve so many cores from now on, -1 for all; the broker drains what is above.
+
+        Raises:
+            UsageError: there are not so many.
+        """
+        self._check(core_limit)
+        self._keep(core_limit, is_stopped=self._is_stopped)
 
     def stop(self, *, is_forced: bool) -> bool:
         """Serve no core; the workers end after their tasks, or at once. Whether the node served."""
@@ -126,6 +134,11 @@ class Serving:
         if self._restart:
             self._restart.cancel()
             self._restart = None
+
+    def _check(self, core_limit: int) -> None:
+        if not node_records.ALL_CORES <= core_limit <= self.all_core_count:
+            most = self.all_core_count
+            raise errors.UsageError(f"this node has {most} cores: 0 to {most} or all, not {core_limit}")
 
     def _keep(self, limit: int, *, is_stopped: bool) -> None:
         self._limit, self._is_stopped = limit, is_stopped

@@ -1,4 +1,4 @@
-"""The template: imports the engine once, if it shall, then forks workers and drivers on request.
+"""The template: imports the engine and other modules once, then forks workers and drivers on request.
 
 Single-threaded by construction, and it never opens an HDF5 file, a socket to the cluster or a log
 file: whatever it did would be inherited by all its children. It reaps its children and reports each
@@ -7,8 +7,11 @@ exit at once. It dies with its agent, and its children die with it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import gc
+import importlib
 import json
 import os
 import select
@@ -22,20 +25,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from quakegrid import engine_version
-from quakegrid.config import Settings, load_settings
+from quakegrid import engine_version, environment
+from quakegrid.config import ENGINE, Settings, load_settings
 from quakegrid.errors import EngineMissingError
+from quakegrid.template_state import TemplateKind, TemplateState
+from services.agent import orphans
+from services.agent.oom_scores import DRIVER_SCORE, set_oom_score
 from services.agent.packets import read_memfd, receive_packet, send_packet
+from services.agent.worker_threads import THREAD_VARIABLES
 
 PR_SET_PDEATHSIG = 1
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
 EXIT_CRASHED = 70
+# How long children may take to end by SIGKILL when the agent is gone.
+END_TIMEOUT_S = 2.0
+END_POLL_S = 0.02
 CHILD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -59,9 +62,17 @@ class Template:
         self._settings, self._control, self._wakeup = settings, control, wakeup
         self._run_driver = run_driver
         self._children: set[int] = set()
+        self._pid = os.getpid()
 
     def run(self) -> None:
-        """Serve until the agent's end closes."""
+        """Serve until the agent's end closes, then end all children."""
+        try:
+            with contextlib.suppress(ConnectionError):  # it was killed while we told it something
+                self._serve()
+        finally:
+            self._end_all()
+
+    def _serve(self) -> None:
         poller = select.poll()
         poller.register(self._control, select.POLLIN)
         poller.register(self._wakeup, select.POLLIN)
@@ -69,19 +80,30 @@ class Template:
             ready = {fd for fd, _ in poller.poll()}
             if self._wakeup in ready:
                 os.read(self._wakeup, 4096)
-                self._reap()
+                self._reap(lambda report: send_packet(self._control, report))
             if self._control.fileno() in ready:
                 packet, fds = receive_packet(self._control)
                 if not packet:
                     return
                 self._obey(packet, fds)
 
+    def _end_all(self) -> None:
+        """Kill every child and all that they left; nobody is told."""
+        end_s = time.monotonic() + END_TIMEOUT_S
+        for pid in self._children:
+            _send_signal(pid, signal.SIGKILL)
+        while time.monotonic() < end_s and (self._children or self._end_orphans()):
+            select.select([self._wakeup], [], [], END_POLL_S)
+            self._reap(lambda _report: None)
+
     def _obey(self, packet: dict[str, Any], fds: list[int]) -> None:
         match packet["order"]:
             case "fork_worker":
-                self._fork(packet["name"], lambda: self._live_as_worker(packet, fds[0]))
+                self._fork(packet["name"], lambda: self._live_as_worker(packet, fds))
             case "fork_driver":
                 self._fork(packet["name"], lambda: self._live_as_driver(fds))
+            case "ping":
+                send_packet(self._control, {"report": "pong"})
             case "signal":
                 # Ours and not reaped, so the pid cannot have become somebody else's.
                 if packet["pid"] in self._children:
@@ -110,6 +132,9 @@ class Template:
         code = EXIT_CRASHED
         try:
             die_with_parent()
+            if os.getppid() != self._pid:  # it ended before that
+                os._exit(EXIT_CRASHED)
+            orphans.adopt_orphans()
             os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -132,13 +157,16 @@ class Template:
                     code = code or 1
             os._exit(code)
 
-    def _live_as_worker(self, packet: dict[str, Any], setup_fd: int) -> int:
+    def _live_as_worker(self, packet: dict[str, Any], fds: list[int]) -> int:
         from services.agent.worker import WorkerOrder, run_worker  # noqa: PLC0415 - loaded after the fork guard
 
-        order = WorkerOrder(**packet["worker"], setup=read_memfd(os.dup(setup_fd)))
+        setup_fd, *output_fds = fds
+        _print_to(output_fds)
+        order = WorkerOrder(**packet["worker"], setup=read_memfd(setup_fd))
         return run_worker(order, self._settings.authkey)
 
     def _live_as_driver(self, fds: list[int]) -> int:
+        set_oom_score(DRIVER_SCORE)
         request_fd, events_fd, *stdio = (os.dup(fd) for fd in fds)
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
@@ -148,17 +176,45 @@ class Template:
         request = json.loads(read_memfd(request_fd))
         return self._run_driver(request, events_fd)
 
-    def _reap(self) -> None:
-        while self._children:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            self._children.discard(pid)
-            peak_bytes = usage.ru_maxrss * 1024
-            send_packet(
-                self._control,
-                {"report": "exited", "pid": pid, "status": status, "peak_memory_bytes": peak_bytes},
-            )
+    def _reap(self, tell: Callable[[dict[str, Any]], None]) -> None:
+        """Take note of every child that has ended, then end what it left."""
+        has_any = False
+        while (ended := _next_ended()) is not None:
+            has_any = True
+            if ended in self._children:
+                orphans.kill_group(ended)  # before the number may become somebody else's
+            _pid, status, usage = os.wait4(ended, 0)
+            if ended in self._children:
+                self._children.discard(ended)
+                peak_bytes = usage.ru_maxrss * 1024
+                tell({"report": "exited", "pid": ended, "status": status, "peak_memory_bytes": peak_bytes})
+        if has_any:
+            self._end_orphans()
+
+    def _end_orphans(self) -> bool:
+        """Kill children that are ours only because their parents have ended; whether there were any."""
+        return bool(orphans.end_orphans(lambda process: process.pid in self._children))
+
+
+def _print_to(fds: list[int]) -> None:
+    """Make pipes our stdout and stderr; without any we go on with the template's."""
+    for number, fd in enumerate(fds, 1):
+        os.dup2(fd, number)
+        os.close(fd)
+    # By lines: what is printed is there also if we are killed.
+    sys.stdout, sys.stderr = (
+        open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        for number in (1, 2)
+    )
+
+
+def _next_ended() -> int | None:
+    """A child that has ended and is not reaped."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return found.si_pid if found else None
 
 
 def _check_single_threaded() -> None:
@@ -178,11 +234,11 @@ def _send_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def die_with_parent() -> None:
-    """Let the kernel kill us when our parent ends, also if it was killed."""
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Let the kernel send us a signal when our parent ends, also if it was killed; 0 for none."""
     parent = os.getppid()
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+    if libc.prctl(PR_SET_PDEATHSIG, number) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:  # it ended before the call
         os._exit(EXIT_CRASHED)
@@ -190,30 +246,84 @@ def die_with_parent() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Preloaded:
-    """What the children will find: the engine and the driver's main, or why there is no engine."""
+    """What the children will find: the driver's main, and why there is no engine for it or no warmth."""
 
     run_driver: Callable[[dict[str, Any], int], int]
+    state: TemplateState
+    fingerprint: dict[str, str]
     engine_version: str = ""
     engine_missing: str = ""
 
 
-def preload(settings: Settings) -> Preloaded:
-    """Import what workers and drivers will need; without an engine, workers still can work."""
+def preload(settings: Settings, bare_reason: str = "") -> Preloaded:
+    """Import what workers and drivers will need; without it workers still can start, cold.
+
+    Args:
+        settings: of the cluster.
+        bare_reason: why nothing shall be preloaded; empty if it shall.
+    """
     for variable in THREAD_VARIABLES:
         os.environ[variable] = "1"
     import services.agent.worker  # noqa: F401, PLC0415 - the environment must be set first
 
+    fingerprint = environment.of_node()  # before the imports: a change meanwhile will be noticed
+    if bare_reason:
+        _let_children_find(settings)
+        state = TemplateState(TemplateKind.COLD, bare_reason)
+        return Preloaded(_refusing(bare_reason), state, fingerprint, engine_missing=bare_reason)
+    failures = [failure for name in settings.preload if name != ENGINE for failure in _import(name)]
     missing = _why_no_engine(settings)
     if missing:
-        return Preloaded(_refusing(missing), engine_missing=missing)
-    from quakegrid.engine import driver  # noqa: PLC0415 - it imports the engine
+        kind = TemplateKind.COLD if failures else TemplateKind.WARM
+        if ENGINE not in settings.preload:
+            fingerprint[engine_version.DISTRIBUTION] = "kept away"
+        state = TemplateState(kind, "; ".join([*failures, f"without the engine: {missing}"]))
+        return Preloaded(_refusing(missing), state, fingerprint, engine_missing=missing)
+    return _preload_engine(settings, fingerprint, failures)
 
-    return Preloaded(driver.main, engine_version=driver.preload(settings))
+
+def _preload_engine(settings: Settings, fingerprint: dict[str, str], failures: list[str]) -> Preloaded:
+    try:
+        from quakegrid.engine import driver  # noqa: PLC0415 - it imports the engine
+
+        version = driver.preload(settings)
+        from quakegrid.engine import import_settings  # noqa: PLC0415 - what it reads is imported by now
+
+        fingerprint |= import_settings.read()
+    except BaseException as exc:  # noqa: BLE001 - workers import it again, and their tasks say what is wrong
+        traceback.print_exc()
+        _let_children_find(settings)
+        missing = f"openquake.engine cannot be loaded: {_one_line(exc)}"
+        state = TemplateState(TemplateKind.COLD, "; ".join([*failures, missing]))
+        return Preloaded(_refusing(missing), state, fingerprint, engine_missing=missing)
+    kind = TemplateKind.COLD if failures else TemplateKind.WARM
+    run_driver = functools.partial(driver.main, fingerprint=environment.for_calculations(fingerprint))
+    return Preloaded(run_driver, TemplateState(kind, "; ".join(failures)), fingerprint, version)
+
+
+def _let_children_find(settings: Settings) -> None:
+    """Workers that have to load the engine by themselves will look for the cluster's settings."""
+    os.environ["QUAKEGRID_STATE_DIR"] = str(settings.state_dir)
+
+
+def _import(name: str) -> list[str]:
+    """Import a module; returns what went wrong."""
+    try:
+        importlib.import_module(name)
+    except BaseException as exc:  # noqa: BLE001 - it is the user's, and may do anything
+        traceback.print_exc()
+        return [f"{name} cannot be loaded: {_one_line(exc)}"]
+    return []
+
+
+def _one_line(exc: BaseException) -> str:
+    return f"{type(exc).__name__}: {' '.join(str(exc).split())}"[:500]
 
 
 def _why_no_engine(settings: Settings) -> str:
-    if settings.preload == "none":
-        return "[agent] preload = none in openquake.cfg keeps openquake.engine away from this node"
+    if ENGINE not in settings.preload:
+        named = ", ".join(settings.preload) or "none"
+        return f"[agent] preload = {named} in openquake.cfg keeps openquake.engine away from this node"
     try:
         engine_version.check_engine()
     except EngineMissingError as exc:
@@ -243,21 +353,28 @@ def main() -> int:
     signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)
     start_s = time.monotonic()
     try:
-        loaded = preload(settings)
-    except BaseException as exc:  # noqa: BLE001 - whatever an import raises is the state that `status` shows
+        loaded = preload(settings, sys.argv[3])
+        _check_single_threaded()
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it is the state that `status` shows
         traceback.print_exc()
-        send_packet(control, {"report": "failed", "reason": f"{type(exc).__name__}: {exc}"[:1000]})
+        send_packet(control, {"report": "failed", "reason": _one_line(exc)})
         return 1
     gc.collect()
     gc.freeze()  # collections in the children leave the shared pages alone
-    duration_s = time.monotonic() - start_s
-    warm = {
-        "report": "warm",
+    ready = {
+        "report": "ready",
+        "kind": loaded.state.kind.value,
+        "reason": loaded.state.reason,
         "engine_version": loaded.engine_version,
         "engine_missing": loaded.engine_missing,
-        "duration_s": duration_s,
+        "fingerprint": loaded.fingerprint,
+        "duration_s": time.monotonic() - start_s,
     }
-    send_packet(control, warm)
+    send_packet(control, ready)
+    sys.stdout.flush()  # what was printed while loading is not the children's
+    orphans.adopt_orphans()
+    die_with_parent(0)  # the agent's end is seen in time, and there are children to end first
+    send_packet(control, ready)
     Template(settings, control, wakeup, loaded.run_driver).run()
     return 0
 

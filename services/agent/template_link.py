@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import os
 import socket
 import subprocess
@@ -16,14 +17,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from quakegrid.config import AGENT_MARK
 from services.agent.packets import receive_packet, send_packet
 
 
 class TemplateLink:
-    """One template process after another.
+    """One template process.
 
     Args:
         state_dir: of the cluster; the template loads its settings from there.
+        bare_reason: why it shall preload nothing; empty if it shall preload.
         on_report: called with each report.
         on_gone: called with the exit status when the template is dead, and its children with it.
     """
@@ -32,19 +35,20 @@ class TemplateLink:
         self,
         state_dir: Path,
         *,
+        bare_reason: str = "",
         on_report: Callable[[dict[str, Any]], None],
         on_gone: Callable[[int], None],
     ) -> None:
-        self._state_dir = state_dir
+        self._state_dir, self._bare_reason = state_dir, bare_reason
         self._on_report, self._on_gone = on_report, on_gone
         self._orders: collections.deque[tuple[dict[str, Any], list[int]]] = collections.deque()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
     @property
-    def is_open(self) -> bool:
-        """Whether there is a template that can take orders."""
-        return self._control is not None
+    def pid(self) -> int:
+        """Its process id, 0 before it was started."""
+        return self._process.pid if self._process else 0
 
     def start(self) -> None:
         """Start a template, and send it what waits."""
@@ -53,17 +57,27 @@ class TemplateLink:
         command = [sys.executable, "-P", "-m", "services.agent.template", str(self._state_dir)]
         with theirs:
             self._process = subprocess.Popen(
-                [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                [*command, str(theirs.fileno()), self._bare_reason],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, AGENT_MARK: str(self._state_dir)},
             )
         asyncio.get_running_loop().add_reader(self._control, self._read)
         self._send()
 
-    def stop(self) -> None:
-        """Kill the template; what is left of its children dies with it."""
+    def stop(self, timeout_s: float) -> None:
+        """Let the template end what is left of its children, for so long; then kill it."""
         self._close()
         if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout_s)
             self._process.kill()
             self._process.wait()
+
+    def kill(self) -> None:
+        """Kill the template; its end is reported."""
+        if self._process is not None:
+            self._process.kill()
 
     def order(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Queue an order, with copies of descriptors; it waits for a template that is being started."""

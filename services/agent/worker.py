@@ -22,8 +22,11 @@ import zmq
 
 from quakegrid import lane
 from quakegrid.wire.v1 import lane_pb2
+from services.agent import worker_cgroups
 from services.agent.inbox import BlobGoneError, Inbox, RefusedError, Task
 from services.agent.node_blobs import MappedFrame, NodeBlobs
+from services.agent.oom_scores import WORKER_SCORE, set_oom_score
+from services.agent.worker_threads import set_thread_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,10 @@ class WorkerOrder:
     session_id: int
     lane_endpoint: str
     node: str
-    core: int
+    cores: tuple[int, ...]
     memory_bytes: int
+    nice: int
+    cgroup: str
     blob_dir: str
     setup: bytes
 
@@ -43,15 +48,14 @@ class WorkerOrder:
 def run_worker(order: WorkerOrder, authkey: str) -> int:
     """Live as the worker of `order` until told to stop; returns the exit code."""
     _limit(order)
-    if order.setup:
-        pickle.loads(order.setup)()  # noqa: S301 - from a driver that holds the authkey
+    failure = _set_up(order)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = lane.connect_dealer(context, order.lane_endpoint, authkey, order.worker_id.encode())
     inbox = Inbox(dealer, order.session_id, order.worker_id, order.node)
     blobs = NodeBlobs(Path(order.blob_dir), inbox.fetch_blob)
     try:
         while (task := inbox.next_task()) is not None:
-            _run_task(inbox, blobs, order, task)
+            _run_task(inbox, blobs, order, task, failure)
     except RefusedError as exc:
         print(f"worker {order.worker_id}: refused: {exc}", file=sys.stderr)
     dealer.close(linger=2000)
@@ -60,15 +64,30 @@ def run_worker(order: WorkerOrder, authkey: str) -> int:
 
 
 def _limit(order: WorkerOrder) -> None:
-    """Pin to the core that the agent named, bound the memory, leave Ctrl-C to the driver."""
-    os.sched_setaffinity(0, {order.core})
+    """Pin to the cores that the agent named, bound the memory, leave Ctrl-C to the driver."""
+    os.sched_setaffinity(0, order.cores)
+    if len(order.cores) > 1:
+        set_thread_count(len(order.cores))
+    os.nice(order.nice)
+    set_oom_score(WORKER_SCORE)
+    worker_cgroups.enter(order.cgroup)
     if order.memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
-def _run_task(inbox: Inbox, blobs: NodeBlobs, order: WorkerOrder, task: Task) -> None:
+def _set_up(order: WorkerOrder) -> str:
+    """Run what the driver wants to run first; why it failed, which its tasks will say."""
+    try:
+        if order.setup:
+            pickle.loads(order.setup)()  # noqa: S301 - from a driver that holds the authkey
+    except Exception:  # noqa: BLE001 - most often an import: what the driver has may be missing here
+        return f"worker {order.worker_id} on {order.node} could not be set up:\n{traceback.format_exc()}"
+    return ""
+
+
+def _run_task(inbox: Inbox, blobs: NodeBlobs, order: WorkerOrder, task: Task, failure: str) -> None:
     outcome = lane_pb2.Outcome(lease=task.run.lease, worker_id=order.worker_id, node=order.node)
     frames: Sequence[bytes | memoryview] = ()
     payload: list[zmq.Frame | MappedFrame] = list(task.frames)
@@ -82,9 +101,11 @@ def _run_task(inbox: Inbox, blobs: NodeBlobs, order: WorkerOrder, task: Task) ->
         return
     with inbox.guarded():
         try:
-            call = pickle.loads(payload[0].buffer)  # noqa: S301 - a driver that holds the authkey made it
-            outcome.load_s = time.perf_counter() - start_s
-            frames = call(*payload[1:])
+            outcome.error = failure
+            if not failure:
+                call = pickle.loads(payload[0].buffer)  # noqa: S301 - a driver that holds the authkey made it
+                outcome.load_s = time.perf_counter() - start_s
+                frames = call(*payload[1:])
         except Exception:  # noqa: BLE001 - whatever the payload raises is its driver's
             outcome.error = traceback.format_exc()
     outcome.duration_s = time.perf_counter() - start_s

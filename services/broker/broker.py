@@ -13,9 +13,10 @@ import time
 from collections.abc import Coroutine
 from typing import Any, assert_never
 
-from quakegrid import errors
+from quakegrid import agents, errors
 from quakegrid.api.v1 import agent_pb2, broker_pb2
 from quakegrid.config import Settings
+from quakegrid.fingerprint import CLOCK
 from quakegrid.jobs import JobState
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import fleet_events as core
@@ -23,7 +24,7 @@ from services.broker.fleet import Fleet
 from services.broker.job_ends import end_job, fail_job
 from services.broker.lane_pool import LanePool
 from services.broker.members import Members
-from services.broker.nodes import NodeLink
+from services.broker.nodes import NodeLink, describe_state
 from services.broker.sessions import Rate, Session, check_request
 from services.broker.statuses import StatusWriter
 
@@ -32,11 +33,6 @@ ABORT_GRACE_S = 2.0
 # Workers of sessions that we do not know are stopped so long after our start: drivers come back by then.
 RESUME_GRACE_S = 10.0
 STOP_GRACE_S = 2 * ABORT_GRACE_S
-# Of a node that is not to be used; else its template's state tells.
-_STATES = {
-    agent_pb2.SERVICE_STATE_STOPPED: "stopped",
-    agent_pb2.SERVICE_STATE_RESTARTING: "restarting",
-}
 
 
 class Broker:
@@ -127,7 +123,8 @@ class Broker:
                 request.max_workers,
                 session.weight,
                 tuple(workers) if is_resumed else None,
-                request.engine_version,
+                dict(request.fingerprint),
+                request.cores_per_worker or 1,
             )
         )
         if is_resumed:
@@ -151,6 +148,15 @@ class Broker:
         for job_id in session.request.job_ids:
             self._spawn(fail_job(self._settings, job_id, reason))
 
+    async def flush_output(self, session_id: int) -> None:
+        """Tell a driver what its workers have printed so far, and that this is all."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            return
+        await asyncio.gather(*(self._nodes[host].flush_output(session_id) for host in session.hosts))
+        flushed = agent_pb2.OutputFlushed(session_id=session_id)
+        session.events.put_nowait(broker_pb2.OpenSessionResponse(output_flushed=flushed))
+
     async def abort_job(self, job_id: int, user_name: str) -> bool:
         """Abort a job wherever it is; tells whether it was executing or queued here.
 
@@ -172,7 +178,7 @@ class Broker:
         return True
 
     async def wait_for_nodes(self) -> list[broker_pb2.NodeStatus]:
-        """Wait until a node is up."""
+        """Wait until a node is up and gives cores."""
         await self._node_up.wait()
         return self._statuses.nodes()
 
@@ -189,11 +195,14 @@ class Broker:
             address,
             on_status=self._on_status,
             on_exit=self._on_exit,
+            on_output=self._on_output,
             on_lost=self._on_lost,
         )
 
     def _on_status(self, host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
         self.members.note_instance(host, status.instance_id)
+        if host not in self._nodes:
+            return  # the agent is another node's
         ours = {worker.worker_id for worker in self._fleet.workers.values()}
         strangers = {worker.session_id for worker in status.workers if worker.worker_id not in ours}
         for session_id in strangers - self._sessions.keys():
@@ -201,16 +210,24 @@ class Broker:
         reported = tuple((worker.worker_id, worker.session_id) for worker in status.workers)
         self._reported[host] = reported
         present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
-        state = _STATES.get(status.service_state, status.template_state)
         self._handle(
             core.NodeReported(
-                host, status.node, status.core_count, state, present, reported, status.engine_version
+                host,
+                status.node,
+                status.core_count,
+                describe_state(status),
+                present,
+                reported,
+                {**status.fingerprint, CLOCK: self._nodes[host].clock},
+                cores_per_worker=status.cores_per_worker or 1,
+                is_short_of_memory=status.is_short_of_memory,
+                is_ready=agents.template_state(status).is_ready,
             )
         )
         if self._fleet.core_count:
             self._node_up.set()
         else:
-            self._node_up.clear()
+            self._node_up.clear()  # whoever comes waits until somebody gives cores
 
     async def _stop_strangers(self, host: str, session_id: int) -> None:
         """Stop workers of a session that is not ours, unless its driver comes back to us."""
@@ -220,7 +237,18 @@ class Broker:
 
     def _on_exit(self, exited: agent_pb2.WorkerExited) -> None:
         peak = f", peak memory {exited.peak_memory_bytes / 2**20:.0f} MiB" if exited.peak_memory_bytes else ""
-        self._handle(core.WorkerExited(exited.worker_id, exited.reason + peak, exited.is_clean))
+        last_output = tuple(exited.last_output)
+        self._handle(
+            core.WorkerExited(
+                exited.worker_id, exited.reason + peak, exited.is_clean, last_output, exited.is_blameless
+            )
+        )
+
+    def _on_output(self, output: agent_pb2.WorkerOutput) -> None:
+        session = self._sessions.get(output.session_id)
+        response = session.output.admit(output, time.monotonic()) if session else None
+        if session and response:
+            session.events.put_nowait(response)
 
     def _on_lost(self, host: str, reason: str) -> None:
         log.warning("node_lost host=%s reason=%s", host, reason)
@@ -232,6 +260,7 @@ class Broker:
     def _on_counts(self, counts: lane_pb2.LaneCounts) -> None:
         session = self._sessions.get(counts.session_id)
         if session is None:
+            self._statuses.on_last_counts(counts)
             return
         ended_before = session.counts.done_count + session.counts.failed_count
         if counts.done_count + counts.failed_count > ended_before:
@@ -253,7 +282,7 @@ class Broker:
         for action in self._fleet.handle(event):
             self._perform(action)
 
-    def _perform(self, action: core.Action) -> None:
+    def _perform(self, action: core.Action) -> None:  # noqa: C901 - a case each
         match action:
             case core.Admit(session_id):
                 self._sessions[session_id].is_admitted = True
@@ -261,20 +290,31 @@ class Broker:
             case core.Queue(session_id, ahead):
                 queued = broker_pb2.SessionQueued(ahead_job_ids=ahead)
                 self._tell(session_id, broker_pb2.OpenSessionResponse(queued=queued))
-            case core.StartWorkers(host, session_id, worker_ids):
-                self._spawn(self._start_workers(host, session_id, worker_ids))
+            case core.StartWorkers(host, session_id, worker_ids, width):
+                self._spawn(self._start_workers(host, session_id, worker_ids, width))
             case core.DrainWorker(session_id, worker_id):
                 drain = lane_pb2.DrainWorker(session_id=session_id, worker_id=worker_id)
                 self._lanes.send(session_id, lane_pb2.ControlMessage(drain=drain))
             case core.StopWorkers(host, session_id, is_forced):
                 self._spawn(self._nodes[host].stop_workers(session_id, is_forced=is_forced))
-            case core.LoseWorker(session_id, worker_id, reason, is_clean):
+            case core.LoseWorker(session_id, worker_id, reason, is_clean, node, last_output, is_blameless):
                 if not is_clean:
                     log.warning("worker_lost session=%d worker=%s reason=%s", session_id, worker_id, reason)
                 lost = lane_pb2.WorkerLost(
-                    session_id=session_id, worker_id=worker_id, reason=reason, is_clean=is_clean
+                    session_id=session_id,
+                    worker_id=worker_id,
+                    reason=reason,
+                    is_clean=is_clean,
+                    node=node,
+                    last_output=last_output,
+                    is_blameless=is_blameless,
                 )
                 self._lanes.send(session_id, lane_pb2.ControlMessage(worker_lost=lost))
+            case core.LeaveOut(host, session_id, differences):
+                title = self._fleet.nodes[host].title
+                log.warning("node_left_out session=%d node=%s how=%s", session_id, title, differences)
+                left_out = broker_pb2.NodeLeftOut(node=title, differences=differences)
+                self._tell(session_id, broker_pb2.OpenSessionResponse(node_left_out=left_out))
             case core.FailSession(session_id, reason):
                 self._fail(session_id, reason)
             case core.ForgetNode(host):
@@ -311,7 +351,9 @@ class Broker:
         self._tell(session_id, broker_pb2.OpenSessionResponse(admitted=admitted))
         self._sessions[session_id].placed.set()
 
-    async def _start_workers(self, host: str, session_id: int, worker_ids: tuple[str, ...]) -> None:
+    async def _start_workers(
+        self, host: str, session_id: int, worker_ids: tuple[str, ...], width: int
+    ) -> None:
         session = self._sessions.get(session_id)
         started: list[str] = []
         if session:
@@ -320,7 +362,10 @@ class Broker:
         lane = self._lanes.lane_of(session_id)
         if session and lane and worker_ids:
             setup = session.request.worker_setup
-            started = await self._nodes[host].start_workers(session_id, worker_ids, lane.endpoint, setup)
+            session.hosts.add(host)
+            started = await self._nodes[host].start_workers(
+                session_id, worker_ids, lane.endpoint, setup, width=width
+            )
         self._handle(core.WorkersStarted(tuple(started)))
         refused = tuple(worker_id for worker_id in worker_ids if worker_id not in started)
         if refused:

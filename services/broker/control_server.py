@@ -14,6 +14,8 @@ from quakegrid.config import Settings
 from services.broker.members import Members
 from services.broker.nodes import ORDER_TIMEOUT_S, NodeLink
 
+MAX_PORT = 65535
+
 Context = grpc.aio.ServicerContext[Any, Any]
 Answer = (
     node_control_pb2.StartServingResponse
@@ -33,9 +35,11 @@ class FleetControlServicer(fleet_control_pb2_grpc.FleetControlServicer):
     async def JoinNode(  # noqa: N802
         self,
         request: pb.JoinNodeRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> pb.JoinNodeResponse:
         """JoinNode, see the contract."""
+        if not (request.host and 0 < request.port <= MAX_PORT and request.instance_id):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "host, port or instance_id is missing")
         address = f"{request.host}:{request.port}"
         usual = request.port == self._settings.agent_port
         host = self._members.host_of(request.instance_id) or (request.host if usual else address)

@@ -8,21 +8,19 @@ A worker is taken from a session only when another has tasks for its core: then 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from quakegrid.config import HostCores
 from quakegrid.errors import IllegalMoveError
-from services.broker import shares
 from services.broker.fleet_events import (
     Action,
     Admit,
-    DrainWorker,
     Event,
     FailSession,
     ForgetNode,
+    LeaveOut,
     LoseWorker,
     NodeJoined,
     NodeLeaving,
@@ -33,14 +31,14 @@ from services.broker.fleet_events import (
     SecondPassed,
     SessionEnded,
     SessionRequested,
-    StartWorkers,
     StopWorkers,
     TasksCounted,
     WorkerExited,
     WorkersRefused,
     WorkersStarted,
 )
-from services.broker.fleet_members import Node, Session, Worker
+from services.broker.fleet_members import Node, Session, Worker, count_cores
+from services.broker.placement import Placement
 
 # How long a session keeps its cores when there are fewer cores than sessions that have tasks.
 TURN_S = 30
@@ -62,11 +60,12 @@ class Fleet:
     nodes: dict[str, Node] = field(init=False)
     sessions: dict[int, Session] = field(init=False, default_factory=dict)
     workers: dict[str, Worker] = field(init=False, default_factory=dict)
-    _worker_number: int = field(init=False, default=0)
+    _placement: Placement = field(init=False)
     _turn_s: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.nodes = {item.host: Node(item.host, item.cores) for item in self.hosts}
+        self._placement = Placement(self.nodes, self.sessions, self.workers, self.run_name)
 
     @property
     def core_count(self) -> int:
@@ -95,7 +94,7 @@ class Fleet:
             case NodeLost():
                 self._on_node_lost(event, actions)
             case NodeJoined() | NodeLeaving():
-                self._on_membership(event, actions)
+                self._on_membership(event)
             case SessionRequested():
                 self._on_session_requested(event, actions)
             case SessionEnded():
@@ -106,15 +105,16 @@ class Fleet:
                 assert_never(unreachable)
         self._forget(actions)
         self._admit(actions)
-        self._place(actions)
+        self._placement.place(actions)
         return actions
 
     def check(self) -> None:
         """Raise `IllegalMoveError` unless every invariant holds."""
-        taken = Counter(worker.host for worker in self.workers.values() if self._is_staying(worker))
         for node in self.nodes.values():
-            if node.core_count and taken[node.host] > node.core_count:
-                raise IllegalMoveError(f"{node.host} has {node.core_count} cores, {taken[node.host]} workers")
+            here = self.workers_of(host=node.host)
+            count = count_cores(worker for worker in here if not self._placement.is_leaving(worker))
+            if node.tells_cores and count > node.core_count:
+                raise IllegalMoveError(f"{node.host} gives {node.core_count} cores, {count} stay in use")
         admitted = self._executing_count() - sum(each.is_resumed for each in self.sessions.values())
         if self.serialize_jobs and admitted > self.serialize_jobs:
             raise IllegalMoveError(f"{admitted} sessions execute, {self.serialize_jobs} may")
@@ -172,7 +172,7 @@ class Fleet:
     def _end_turn(self) -> None:
         """Who had a core goes behind those who waited; who wanted none saves up nothing."""
         core_count = self.core_count
-        wanting = [session for session in self._placed() if session.claim(core_count).limit]
+        wanting = [session for session in self._placement.sessions() if session.claim(core_count).limit]
         having = {worker.session_id for worker in self.workers.values()}
         is_crowded = len(wanting) > core_count
         for session in wanting:
@@ -185,34 +185,38 @@ class Fleet:
     def _on_node_reported(self, event: NodeReported, actions: list[Action]) -> None:
         node = self.nodes[event.host]
         node.name, node.state, node.is_refusing = event.node, event.state, False
-        node.engine_version = event.engine_version
+        node.fingerprint, node.cores_per_worker = event.fingerprint, event.cores_per_worker
+        node.is_ready = event.is_ready
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
-        node.core_count = limit if event.state.startswith("warm") and not node.is_leaving else 0
+        most = 1 if event.is_short_of_memory else limit
+        can_start = node.is_ready and not node.is_leaving
+        node.core_count = min(most, limit // event.cores_per_worker) if can_start else 0
+        for session in self.sessions.values() if node.core_count else ():
+            self._compare(session, node, actions)
         for worker_id, session_id in event.workers:
             self._adopt(worker_id, session_id, event.host)
         for worker in self.workers_of(host=event.host) if event.present is not None else ():
             if worker.is_started and worker.worker_id not in (event.present or ()):
                 self._lose(worker, f"node {node.name}: it ended while its agent was out of reach", actions)
-        self._drain_surplus(node, actions)
 
     def _adopt(self, worker_id: str, session_id: int, host: str) -> None:
         """Take over a worker that an earlier broker started."""
         if worker_id not in self.workers and session_id in self.sessions:
-            self.workers[worker_id] = Worker(worker_id, session_id, host, is_started=True)
+            width = -(-self.sessions[session_id].width // self.nodes[host].cores_per_worker)
+            self.workers[worker_id] = Worker(worker_id, session_id, host, is_started=True, core_count=width)
 
     def _on_node_lost(self, event: NodeLost, actions: list[Action]) -> None:
         node = self.nodes[event.host]
-        node.core_count, node.state = 0, event.reason
+        node.core_count, node.state, node.is_ready = 0, event.reason, False
         for worker in self.workers_of(host=event.host):
             self._lose(worker, f"node {node.name or node.host}: {event.reason}", actions)
 
-    def _on_membership(self, event: NodeJoined | NodeLeaving, actions: list[Action]) -> None:
+    def _on_membership(self, event: NodeJoined | NodeLeaving) -> None:
         if isinstance(event, NodeJoined):
             self.nodes.setdefault(event.host, Node(event.host, -1)).is_leaving = False
         elif event.host in self.nodes:
             node = self.nodes[event.host]
             node.is_leaving, node.core_count, node.state = True, 0, "leaving"
-            self._drain_surplus(node, actions)
 
     def _forget(self, actions: list[Action]) -> None:
         """Let go of nodes that leave and have nothing any more."""
@@ -221,26 +225,19 @@ class Fleet:
                 del self.nodes[host]
                 actions.append(ForgetNode(host))
 
-    def _is_staying(self, worker: Worker) -> bool:
-        return not worker.is_draining and worker.session_id in self.sessions
-
-    def _drain_surplus(self, node: Node, actions: list[Action]) -> None:
-        """Drain what a node has above the cores that we may use, idle workers first."""
-        staying = [worker for worker in self.workers_of(host=node.host) if self._is_staying(worker)]
-        staying.sort(
-            key=lambda worker: worker.worker_id not in self.sessions[worker.session_id].busy_worker_ids
-        )
-        _drain(len(staying) - node.core_count, [staying], actions)
-
     def _lose(self, worker: Worker, reason: str, actions: list[Action]) -> None:
         del self.workers[worker.worker_id]
-        actions.append(LoseWorker(worker.session_id, worker.worker_id, reason, is_clean=False))
+        node = self._node_name(worker)
+        actions.append(LoseWorker(worker.session_id, worker.worker_id, reason, is_clean=False, node=node))
+
+    def _node_name(self, worker: Worker) -> str:
+        return self.nodes[worker.host].name or worker.host
 
     def _on_session_requested(self, event: SessionRequested, actions: list[Action]) -> None:
         if event.session_id in self.sessions:
             raise IllegalMoveError(f"session {event.session_id} was requested twice")
         ahead = tuple(job_id for other in self.sessions.values() for job_id in other.job_ids)
-        served = min((other.served for other in self._placed()), default=0.0)
+        served = min((other.served for other in self._placement.sessions()), default=0.0)
         self.sessions[event.session_id] = Session(
             event.session_id,
             event.job_ids,
@@ -250,12 +247,21 @@ class Fleet:
             served=served,
             is_admitted=event.resumed is not None,
             is_resumed=event.resumed is not None,
-            engine_version=event.engine_version,
+            width=event.width,
+            fingerprint=event.fingerprint,
         )
+        for node in self.nodes.values():
+            if node.core_count:
+                self._compare(self.sessions[event.session_id], node, actions)
         for worker_id, host in event.resumed or ():
             self._adopt(worker_id, event.session_id, host)
         if event.resumed is None and self._is_full() and event.job_ids:
             actions.append(Queue(event.session_id, ahead))
+
+    def _compare(self, session: Session, node: Node, actions: list[Action]) -> None:
+        found = () if session.is_local else session.compare(node)
+        if found:
+            actions.append(LeaveOut(node.host, session.session_id, found))
 
     def _on_session_ended(self, event: SessionEnded, actions: list[Action]) -> None:
         if self.sessions.pop(event.session_id, None) is None:
@@ -268,12 +274,25 @@ class Fleet:
         session = self.sessions.get(worker.session_id) if worker else None
         if worker is None or session is None:
             return
-        actions.append(LoseWorker(session.session_id, worker.worker_id, event.reason, event.is_clean))
+        node, last_output = self._node_name(worker), event.last_output
+        actions.append(
+            LoseWorker(
+                session.session_id,
+                event.worker_id,
+                event.reason,
+                event.is_clean,
+                node,
+                last_output,
+                event.is_blameless,
+            )
+        )
         if event.is_clean:
             return
         session.failure_count += 1
         if session.failure_count > 3 * self.core_count + 3:
             reason = f"{session.failure_count} workers died and no task was done; the last: {event.reason}"
+            if event.last_output:
+                reason += f" ({event.last_output[-1]})"
             actions.append(FailSession(session.session_id, reason))
 
     def _is_full(self) -> bool:
@@ -291,84 +310,3 @@ class Fleet:
 
     def _draining_count(self, session: Session) -> int:
         return sum(worker.is_draining for worker in self.workers_of(session_id=session.session_id))
-
-    # --- placement
-
-    def _placed(self) -> list[Session]:
-        """The sessions that may have workers."""
-        return [each for each in self.sessions.values() if each.is_admitted and not each.is_local]
-
-    def _place(self, actions: list[Action]) -> None:
-        """Start workers where shares and free cores allow; drain as many as are missing for that."""
-        core_count = self.core_count
-        staying: dict[int, list[Worker]] = {session.session_id: [] for session in self._placed()}
-        if not staying or not core_count:
-            return
-        for worker in self.workers.values():
-            if worker.session_id in staying and not worker.is_draining:
-                staying[worker.session_id].append(worker)
-        # Of equals who has most comes first, so that no worker moves for nothing.
-        sessions = sorted(
-            self._placed(), key=lambda session: (session.was_served, -len(staying[session.session_id]))
-        )
-        self._check_engines(sessions, actions)
-        targets = shares.divide(core_count, [session.claim(core_count) for session in sessions])
-        lacks: list[tuple[Session, int]] = []
-        spares: list[list[Worker]] = []
-        for session, target in zip(sessions, targets, strict=True):
-            workers = staying[session.session_id]
-            lacks.append((session, max(0, min(target, session.wanted_count(core_count)) - len(workers))))
-            spares.append(_spare_workers(workers, target, session.busy_worker_ids))
-        kept = Counter(worker.host for workers in staying.values() for worker in workers)
-        room = sum(max(0, node.core_count - kept[node.host]) for node in self.nodes.values())
-        _drain(sum(count for _, count in lacks) - room, spares, actions)
-        self._start(lacks, actions)
-
-    def _check_engines(self, sessions: Sequence[Session], actions: list[Action]) -> None:
-        """Fail sessions that no node can work for, when all nodes are up."""
-        if not all(node.core_count for node in self.nodes.values()):
-            return
-        engines = ", ".join(
-            f"{each.name} has {each.engine_version or 'none'}" for each in self.nodes.values()
-        )
-        for session in sessions:
-            if not session.is_refused and not any(map(session.fits, self.nodes.values())):
-                session.is_refused = True
-                reason = f"no node has openquake.engine {session.engine_version}: {engines}"
-                actions.append(FailSession(session.session_id, reason))
-
-    def _start(self, lacks: Sequence[tuple[Session, int]], actions: list[Action]) -> None:
-        taken = Counter(worker.host for worker in self.workers.values())
-        nodes = [node for node in self.nodes.values() if not node.is_refusing]
-        for session, wanted in lacks:
-            missing = wanted
-            for node in filter(session.fits, nodes) if missing else ():
-                count = min(missing, node.core_count - taken[node.host])
-                if count > 0:
-                    names = tuple(self._new_worker(session.session_id, node.host) for _ in range(count))
-                    actions.append(StartWorkers(node.host, session.session_id, names))
-                    taken[node.host] += count
-                    missing -= count
-
-    def _new_worker(self, session_id: int, host: str) -> str:
-        self._worker_number += 1
-        worker_id = f"{self.run_name}-{self._worker_number}"
-        self.workers[worker_id] = Worker(worker_id, session_id, host)
-        return worker_id
-
-
-def _spare_workers(workers: list[Worker], target: int, busy: frozenset[str]) -> list[Worker]:
-    """What a session has above its target: the idle ones last, as the first to go."""
-    order = sorted(workers, key=lambda worker: worker.worker_id not in busy)
-    return order[target:]
-
-
-def _drain(count: int, spares: list[list[Worker]], actions: list[Action]) -> None:
-    """Drain so many workers, each from who has the most to spare."""
-    for _ in range(count):
-        most = max(spares, key=len)
-        if not most:
-            return
-        worker = most.pop()
-        worker.is_draining = True
-        actions.append(DrainWorker(worker.session_id, worker.worker_id))

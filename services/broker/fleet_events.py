@@ -5,17 +5,22 @@ Frozen values; they know nodes, sessions and workers by name and nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from quakegrid.fingerprint import Fingerprint
 
 # --- events
 
 
 @dataclass(frozen=True, slots=True)
 class NodeReported:
-    """A node's agent said what it has; cores count only while the template is warm.
+    """A node's agent said what it has; `state` is for people.
+
+    While it is not ready, since its template cannot fork, nobody knows how many cores it gives.
 
     `present` names its workers when we reached the agent (again): what ended meanwhile was not reported.
     `workers` are all of them with their sessions; those that we do not know are an earlier broker's.
+    A node that is short of memory has one worker, whatever its cores, so that no job stands still.
     """
 
     host: str
@@ -24,7 +29,10 @@ class NodeReported:
     state: str
     present: frozenset[str] | None = None
     workers: tuple[tuple[str, int], ...] = ()
-    engine_version: str = ""
+    fingerprint: Fingerprint = field(default_factory=dict)
+    cores_per_worker: int = 1
+    is_short_of_memory: bool = False
+    is_ready: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +61,9 @@ class NodeLeaving:
 class SessionRequested:
     """A driver asks for its turn; a local session wants no workers, `max_workers` 0 is no limit.
 
-    `weight`, > 0, is its part of the cores against the weights of others. `resumed` are its workers and
-    their hosts if an earlier broker had admitted it; it has had its turn then.
+    `weight`, > 0, is its part of the cores against the weights of others; `width` how many cores a worker of
+    it should have. `resumed` are its workers and their hosts if an earlier broker had admitted it; it has had
+    its turn then.
     """
 
     session_id: int
@@ -63,7 +72,8 @@ class SessionRequested:
     max_workers: int = 0
     weight: float = 1.0
     resumed: tuple[tuple[str, str], ...] | None = None
-    engine_version: str = ""
+    fingerprint: Fingerprint = field(default_factory=dict)
+    width: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +100,16 @@ class WorkersRefused:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """A worker's process ended."""
+    """A worker's process ended; `last_output` is the end of its stderr.
+
+    Blameless: people ended it, and what it ran has no part in that.
+    """
 
     worker_id: str
     reason: str
     is_clean: bool
+    last_output: tuple[str, ...] = ()
+    is_blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +168,12 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class StartWorkers:
-    """Ask a node's agent for workers under these names."""
+    """Ask a node's agent for workers under these names, each of so many of the node's cores."""
 
     host: str
     session_id: int
     worker_ids: tuple[str, ...]
+    width: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +195,24 @@ class StopWorkers:
 
 @dataclass(frozen=True, slots=True)
 class LoseWorker:
-    """Tell the session's lane that a worker is gone."""
+    """Tell the session's lane that a worker is gone, on which node, and what it last said on stderr."""
 
     session_id: int
     worker_id: str
     reason: str
     is_clean: bool
+    node: str = ""
+    last_output: tuple[str, ...] = ()
+    is_blameless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOut:
+    """Tell the session that a node gets none of its workers, and why."""
+
+    host: str
+    session_id: int
+    differences: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,4 +230,14 @@ class ForgetNode:
     host: str
 
 
-Action = Admit | Queue | StartWorkers | DrainWorker | StopWorkers | LoseWorker | FailSession | ForgetNode
+Action = (
+    Admit
+    | Queue
+    | StartWorkers
+    | DrainWorker
+    | StopWorkers
+    | LoseWorker
+    | LeaveOut
+    | FailSession
+    | ForgetNode
+)

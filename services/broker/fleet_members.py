@@ -5,14 +5,19 @@ Pure values that change with the core's events; nobody else changes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
+from quakegrid.fingerprint import Fingerprint, differences
 from services.broker import shares
 
 
 @dataclass(slots=True)
 class Node:
-    """A machine of the fleet; `core_count` is what we may use of it now, 0 while it is not up."""
+    """A machine of the fleet; `core_count` is what we may use of it now, 0 while it is not up.
+
+    Where the node's own `cores_per_worker` is more than 1, so many of its cores count as one.
+    """
 
     host: str
     limit: int
@@ -21,7 +26,19 @@ class Node:
     state: str = "not reached yet"
     is_refusing: bool = False
     is_leaving: bool = False
-    engine_version: str = ""
+    is_ready: bool = False
+    cores_per_worker: int = 1
+    fingerprint: Fingerprint = field(default_factory=dict)
+
+    @property
+    def tells_cores(self) -> bool:
+        """Whether `core_count` is what somebody wants it to be, also if that is 0; else it is not known."""
+        return self.is_ready or self.is_leaving
+
+    @property
+    def title(self) -> str:
+        """Its own name, and in brackets that of the configuration if it is another."""
+        return self.host if self.name in ("", self.host) else f"{self.name} ({self.host})"
 
 
 @dataclass(slots=True)
@@ -31,6 +48,8 @@ class Session:
     `task_count` is None until the session has had a task: it may want every core. `peak_counts` are the
     largest counts of the second before and of this one: a session that has none for a moment keeps its
     cores. `served` grows with each turn on a core, less for a heavy session; `was_served` tells of the last.
+    `width` is how many cores a worker of it should have; `core_cap` what it has, when it may have no more.
+    `left_out` tells how nodes differ from `fingerprint`.
     """
 
     session_id: int
@@ -46,30 +65,56 @@ class Session:
     served: float = 0.0
     was_served: bool = False
     is_resumed: bool = False
-    engine_version: str = ""
     is_refused: bool = False
+    width: int = 1
+    core_cap: int | None = None
+    fingerprint: Fingerprint = field(default_factory=dict)
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def fits(self, node: Node) -> bool:
-        """Whether its workers find on the node the engine that they need."""
-        return self.engine_version in ("", node.engine_version)
+        """Whether its workers find on the node what they need."""
+        return node.host not in self.left_out
+
+    def compare(self, node: Node) -> tuple[str, ...]:
+        """Take in what a node that is up has; how it differs, if that is news."""
+        found = tuple(differences(self.fingerprint, node.fingerprint))
+        known = self.left_out.pop(node.host, ())
+        if found:
+            self.left_out[node.host] = found
+        return found if found != known else ()
 
     def wanted_count(self, core_count: int) -> int:
         """Cores that it has tasks for now."""
-        count = core_count if self.task_count is None else min(self.task_count, core_count)
-        return min(count, self.max_workers or count)
+        return self._bounded(core_count, self.task_count)
 
     def claim(self, core_count: int) -> shares.Claim:
         """What it may have, judged by its last two seconds."""
-        count = core_count if self.task_count is None else min(max(self.peak_counts), core_count)
-        return shares.Claim(min(count, self.max_workers or count), self.weight, self.served)
+        task_count = None if self.task_count is None else max(self.peak_counts)
+        return shares.Claim(self._bounded(core_count, task_count), self.weight, self.served)
+
+    def _bounded(self, core_count: int, task_count: int | None) -> int:
+        bounds = [core_count]
+        if task_count is not None:
+            bounds.append(task_count * self.width)
+        if self.max_workers:
+            bounds.append(self.max_workers * self.width)
+        if self.core_cap is not None:
+            bounds.append(self.core_cap)
+        return min(bounds)
 
 
 @dataclass(slots=True)
 class Worker:
-    """A core in use: whose it is and where."""
+    """Cores in use: whose they are and where."""
 
     worker_id: str
     session_id: int
     host: str
     is_started: bool = False
     is_draining: bool = False
+    core_count: int = 1
+
+
+def count_cores(workers: Iterable[Worker]) -> int:
+    """Cores of these workers."""
+    return sum(worker.core_count for worker in workers)

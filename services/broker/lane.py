@@ -36,7 +36,6 @@ from services.broker.task_recorder import Submitted, TaskRecorder
 log = logging.getLogger("quakegrid.lane")
 MESSAGES_PER_TURN = 1000
 REPORT_INTERVAL_S = 0.2
-CONTROL_BYTES = 1 << 16
 
 
 class Lane:
@@ -99,7 +98,7 @@ class Lane:
         """Take every order that waits; False when the broker is gone."""
         while True:
             try:
-                packet = self._control.recv(CONTROL_BYTES, socket.MSG_DONTWAIT)
+                packet = self._control.recv(lane_messages.CONTROL_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return True
             except ConnectionResetError:  # the broker went without reading our last report
@@ -125,9 +124,11 @@ class Lane:
                 )
             case "close":
                 event = core.SessionClosed(session_id)
+                if session_id in self._sessions:
+                    self._tell_counts(session_id)  # the last ones
             case "worker_lost":
                 lost = message.worker_lost
-                event = core.WorkerLost(session_id, WorkerId(lost.worker_id), lost.reason, lost.is_clean)
+                event = lane_messages.worker_lost(lost)
                 if session_id in self._sessions:
                     self._sessions[session_id].recorder.on_lost(
                         event.worker_id, lost.reason, self._now_s, is_clean=lost.is_clean
@@ -259,6 +260,7 @@ class Lane:
                     assert isinstance(payload, Payload)
                     submitted: Submitted = payload.annex
                     session = self._sessions[lease.session_id]
+                    session.argument_bytes += payload.byte_count
                     session.recorder.on_sent(peer, lease, submitted, payload.byte_count, self._now_s)
                     count = session.outcome_counts.get(peer, 0)
                     header = lane_messages.run_task(lease, submitted.blobs, count)
@@ -275,11 +277,14 @@ class Lane:
                     self._send(peer, [lane_messages.task_failed(lease, operation, reasons)])
                     self._changed.add(lease.session_id)
                     self._report_s = 0.0  # the broker counts deaths since the last task that ended
+                case core.TellDeath():
+                    self._send(action.peer, [lane_messages.worker_died(action)])
                 case core.DropPayloads(payloads):
                     for payload in payloads:
                         self._drop(payload)
-                case core.StopWorker(peer):
-                    self._send(peer, [lane_messages.STOP])
+                case core.StopWorker(peer, session_id):
+                    mail = self._sessions.get(session_id) if session_id is not None else None
+                    self._send(peer, [mail.goodbye(peer) if mail else lane_messages.STOP])
                 case core.Refuse(peer, reason):
                     self._send(peer, [lane_messages.refused(reason)])
                 case core.ForgetSession(session_id):
@@ -313,18 +318,23 @@ class Lane:
         self._changed.clear()
         for session_id in open_ids:
             self._sessions[session_id].recorder.flush()
-            now = self._scheduler.counts(session_id)
-            counts = lane_pb2.LaneCounts(
-                session_id=session_id,
-                queued_count=now.queued_count,
-                running_count=now.running_count,
-                done_count=now.done_count,
-                requeued_count=now.requeued_count,
-                failed_count=now.failed_count,
-                busy_worker_ids=now.busy_worker_ids,
-            )
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen at the next turn
-                self._control.send(lane_pb2.ControlMessage(counts=counts).SerializeToString())
+            self._tell_counts(session_id)
+
+    def _tell_counts(self, session_id: SessionId) -> None:
+        now, session = self._scheduler.counts(session_id), self._sessions[session_id]
+        counts = lane_pb2.LaneCounts(
+            session_id=session_id,
+            queued_count=now.queued_count,
+            running_count=now.running_count,
+            done_count=now.done_count,
+            requeued_count=now.requeued_count,
+            failed_count=now.failed_count,
+            busy_worker_ids=now.busy_worker_ids,
+            argument_bytes=session.argument_bytes,
+            result_bytes=session.result_bytes,
+        )
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen at the next turn
+            self._control.send(lane_pb2.ControlMessage(counts=counts).SerializeToString())
 
 
 def main() -> int:

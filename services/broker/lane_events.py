@@ -117,12 +117,18 @@ class TaskReturned:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A worker's process ended; `reason` is for people."""
+    """A worker's process ended; `reason` and `last_output` (of its stderr) are for people.
+
+    Blameless: what it ran has no part in that.
+    """
 
     session_id: SessionId
     worker_id: WorkerId
     reason: str
     is_clean: bool
+    node: str = ""
+    last_output: tuple[str, ...] = ()
+    is_blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +194,16 @@ class FailTask:
 
 
 @dataclass(frozen=True, slots=True)
+class TellDeath:
+    """Tell the driver, for its log, that a worker died with these tasks, of which it ran the first."""
+
+    peer: Peer
+    lost: WorkerLost
+    leases: tuple[Lease, ...]
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
 class DropPayloads:
     """Drop payloads of tasks that are not wanted any more."""
 
@@ -196,9 +212,10 @@ class DropPayloads:
 
 @dataclass(frozen=True, slots=True)
 class StopWorker:
-    """Tell a worker to end after what it holds."""
+    """Tell a worker to end after what it holds, and, if a session is given, when its outcomes are here."""
 
     peer: Peer
+    session_id: SessionId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,4 +233,14 @@ class ForgetSession:
     session_id: SessionId
 
 
-Action = SendTask | TakeBack | DeliverOutcome | FailTask | DropPayloads | StopWorker | Refuse | ForgetSession
+Action = (
+    SendTask
+    | TakeBack
+    | DeliverOutcome
+    | FailTask
+    | TellDeath
+    | DropPayloads
+    | StopWorker
+    | Refuse
+    | ForgetSession
+)

@@ -17,6 +17,8 @@ from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.broker.task_recorder import Usage
 
 STOP = lane_pb2.LaneMessage(stop=lane_pb2.Stop()).SerializeToString()
+# A packet between broker and lane: the names of 20,000 busy workers.
+CONTROL_BYTES = 400_000
 Blobs = Sequence[lane_pb2.BlobRef]
 
 
@@ -72,6 +74,34 @@ def submission(task: lane_pb2.SubmitTask, peer: Peer, payload: object) -> core.T
     )
 
 
+def worker_lost(lost: lane_pb2.WorkerLost) -> core.WorkerLost:
+    """What the broker tells of a worker that is gone."""
+    return core.WorkerLost(
+        SessionId(lost.session_id),
+        WorkerId(lost.worker_id),
+        lost.reason,
+        lost.is_clean,
+        lost.node,
+        tuple(lost.last_output),
+        lost.is_blameless,
+    )
+
+
+def worker_died(action: core.TellDeath) -> bytes:
+    """The header that tells a driver of a dead worker."""
+    lost, leases = action.lost, action.leases
+    died = lane_pb2.WorkerDied(
+        worker_id=lost.worker_id,
+        node=lost.node,
+        reason=lost.reason,
+        last_output=lost.last_output,
+        lease=encode_lease(leases[0]) if leases else None,
+        operation=action.operation,
+        waiting_count=max(0, len(leases) - 1),
+    )
+    return lane_pb2.LaneMessage(worker_died=died).SerializeToString()
+
+
 def check_version(version: int, who: str) -> None:
     """Refuse a peer of another version of the protocol."""
     if version != lane.PROTOCOL_VERSION:
@@ -100,6 +130,12 @@ def run_task(lease: Lease, blobs: Blobs, outcome_count: int) -> bytes:
 def take_back(lease: Lease) -> bytes:
     """The header that asks for a task."""
     return lane_pb2.LaneMessage(take_back=lane_pb2.TakeBack(lease=encode_lease(lease))).SerializeToString()
+
+
+def drain(outcome_count: int) -> bytes:
+    """The message that lets a worker end when its outcomes have come; so many have."""
+    stop = lane_pb2.Stop(is_drain=True, outcome_count=outcome_count)
+    return lane_pb2.LaneMessage(stop=stop).SerializeToString()
 
 
 def task_failed(lease: Lease, operation: str, reasons: Sequence[str]) -> bytes:

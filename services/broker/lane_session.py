@@ -20,7 +20,9 @@ from services.broker.lane_events import (
     SessionId,
     TakeBack,
     TaskId,
+    TellDeath,
     WorkerId,
+    WorkerLost,
 )
 from services.broker.task_queue import TaskQueue
 
@@ -95,21 +97,32 @@ class LaneSession:
         task.holder = None
         self.queue.push(task.task_id, task.weight, is_first=True)
 
-    def lose_worker(self, worker_id: WorkerId, reason: str) -> list[Action]:
+    def tell_death(self, event: WorkerLost) -> list[Action]:
+        """What the driver is to know of a worker that did not end by request."""
+        if event.is_clean or self.driver is None or event.worker_id in self.gone:
+            return []
+        worker = self.crew.workers.get(event.worker_id)
+        held = worker.held if worker else {}
+        leases = tuple(Lease(self.session_id, task_id, hold.attempt) for task_id, hold in held.items())
+        task = self.tasks.get(leases[0].task_id) if leases else None
+        return [TellDeath(self.driver, event, leases, task.operation if task else "")]
+
+    def lose_worker(self, worker_id: WorkerId, reason: str, *, is_blameless: bool) -> list[Action]:
         """Try again what a worker held when it died."""
         self.gone.add(worker_id)
         worker = self.crew.remove(worker_id)
         if worker is None:
             return []
         actions: list[Action] = []
-        is_blamed = len(worker.held) == 1
+        is_blamed = len(worker.held) == 1 and not is_blameless
         for task_id, hold in reversed(worker.held.items()):  # `requeue` turns them round again
             task = self.tasks.get(task_id)
             if task is None or not task.is_leased_to(worker_id, hold.attempt):
                 continue  # cancelled
             if is_blamed:
                 task.reasons = (*task.reasons, f"attempt {task.attempt} on {worker.node}: {reason}")
-            task.expected_s = math.inf  # from now on alone with its worker, so that the next blame is right
+            if not is_blameless:
+                task.expected_s = math.inf  # from now on alone with its worker: the next blame is right
             actions += self._retry(task)
         return actions
 

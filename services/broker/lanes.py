@@ -15,10 +15,10 @@ from collections.abc import Callable
 from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from quakegrid.wire.v1 import lane_pb2
+from services.broker.lane_messages import CONTROL_BYTES
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 2.0
-PACKET_BYTES = 1 << 16
 
 
 class LaneProcess:
@@ -44,6 +44,8 @@ class LaneProcess:
         self._on_counts, self._on_death = on_counts, on_death
         self._outgoing: collections.deque[bytes] = collections.deque()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self._control, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CONTROL_BYTES)
         self._control.setblocking(False)
         arguments = [
             "--state-dir",
@@ -70,7 +72,7 @@ class LaneProcess:
         """
         loop = asyncio.get_running_loop()
         try:
-            packet = await asyncio.wait_for(loop.sock_recv(self._control, PACKET_BYTES), START_TIMEOUT_S)
+            packet = await asyncio.wait_for(loop.sock_recv(self._control, CONTROL_BYTES), START_TIMEOUT_S)
         except TimeoutError:
             self._process.kill()
             raise QuakeGridError(f"the lane on port {self.port} did not start in time") from None
@@ -121,7 +123,7 @@ class LaneProcess:
 
     def _read(self) -> None:
         try:
-            packet = self._control.recv(PACKET_BYTES)
+            packet = self._control.recv(CONTROL_BYTES)
         except ConnectionResetError:
             packet = b""
         if packet:

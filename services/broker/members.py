@@ -49,8 +49,12 @@ class Members:
             self._spawn(link.run())
 
     def note_instance(self, host: str, instance_id: str) -> None:
-        """Remember which process serves a node; empty if none does."""
+        """Remember which process serves a node, empty if none does; one that serves two leaves as joined."""
         self._instances[host] = instance_id
+        twins = [each for each in self.links if instance_id and self._instances.get(each) == instance_id]
+        for twin in sorted(twins, key=lambda each: each not in self.configured)[1:]:
+            log.info("node_left host=%s reason=it is %s", twin, twins[0])
+            self._handle(core.NodeLeaving(twin))
 
     def host_of(self, instance_id: str) -> str | None:
         """The node whose agent this process is, if we know it and it is up."""

@@ -121,6 +121,10 @@ def _totals(status: broker_pb2.GetStatusResponse) -> Iterator[Metric]:
         "quakegrid_tasks_requeued", "Tasks queued again after their worker ended.", totals.requeued_count
     )
     yield CounterMetricFamily("quakegrid_tasks_failed", "Tasks given up.", totals.failed_count)
+    yield CounterMetricFamily(
+        "quakegrid_argument_bytes", "Bytes that lanes sent to workers.", totals.argument_bytes
+    )
+    yield CounterMetricFamily("quakegrid_result_bytes", "Bytes of outcomes.", totals.result_bytes)
     states = Counter(session.state for session in status.sessions)
     sessions = GaugeMetricFamily("quakegrid_open_sessions", "Open sessions by state.", labels=["state"])
     for state in ("queued", "executing"):

@@ -6,7 +6,9 @@ Knows gRPC and one agent; decides nothing. While the agent does not answer, the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -15,12 +17,33 @@ import grpc
 from quakegrid import rpc
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc, node_control_pb2_grpc
 from quakegrid.config import Settings
+from quakegrid.fingerprint import CLOCK_FITS, describe_clock
 
 T = TypeVar("T")
 
 log = logging.getLogger("quakegrid.broker")
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 ORDER_TIMEOUT_S = 30.0
+FLUSH_TIMEOUT_S = 1.0
+
+
+# Of a node that is not to be used; else its template's state tells.
+SERVICE_STATES = {
+    agent_pb2.SERVICE_STATE_STOPPED: "stopped",
+    agent_pb2.SERVICE_STATE_RESTARTING: "restarting",
+}
+
+
+def describe_state(status: agent_pb2.AgentStatus) -> str:
+    """The template's state, and what keeps a node from giving all its cores."""
+    if status.service_state in SERVICE_STATES:
+        return SERVICE_STATES[status.service_state]
+    state = status.template_state
+    if status.core_count < status.all_core_count:
+        state += f", gives {status.core_count} of {status.all_core_count} cores (agentctl cores)"
+    if status.is_short_of_memory:
+        state += ", short of memory: one worker goes on"
+    return state
 
 
 class NodeLink:
@@ -33,6 +56,7 @@ class NodeLink:
         on_status: called with the agent's status, at each change, and whether it is the first since we
             reached the agent (again).
         on_exit: called for each worker that ended.
+        on_output: called with what workers print.
         on_lost: called with the reason when the agent did not answer for `node_timeout_s`.
     """
 
@@ -44,14 +68,18 @@ class NodeLink:
         *,
         on_status: Callable[[str, agent_pb2.AgentStatus, bool], None],
         on_exit: Callable[[agent_pb2.WorkerExited], None],
+        on_output: Callable[[agent_pb2.WorkerOutput], None],
         on_lost: Callable[[str, str], None],
     ) -> None:
         self.host = host
         self.address = address
         self._settings = settings
         self._on_status, self._on_exit, self._on_lost = on_status, on_exit, on_lost
+        self._on_output = on_output
+        self._flushes: dict[int, asyncio.Event] = {}  # that the agent has not answered in its stream
         self._channel: grpc.aio.Channel | None = None  # None while the agent does not answer
         self._is_first = True
+        self.clock = CLOCK_FITS  # its clock against ours, in words
         self._lost_timer: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
 
@@ -83,9 +111,13 @@ class NodeLink:
         # A channel of its own for each try: its certificate is fresh.
         channel = rpc.open_aio_channel(self.address, self._settings.authkey)
         self._is_first = True
+        asked_s = time.time()
         try:
             self._channel = channel
             async for message in self._stub().Watch(agent_pb2.WatchRequest(is_fleet=True)):
+                if self._is_first and message.HasField("status"):
+                    node_s = message.status.sent_time.ToNanoseconds() / 1e9
+                    self.clock = describe_clock(node_s=node_s, asked_s=asked_s, answered_s=time.time())
                 self._take(message)
         except grpc.aio.AioRpcError as exc:
             detail = (exc.details() or "").partition("\n")[0]
@@ -96,12 +128,18 @@ class NodeLink:
         return not self._is_first, "its agent stopped"
 
     async def start_workers(
-        self, session_id: int, worker_ids: Sequence[str], lane_endpoint: str, worker_setup: bytes
+        self,
+        session_id: int,
+        worker_ids: Sequence[str],
+        lane_endpoint: str,
+        worker_setup: bytes,
+        *,
+        width: int = 1,
     ) -> list[str]:
-        """Ask for workers; returns the ids of those that started."""
+        """Ask for workers of so many cores; returns the ids of those that started."""
         refs = [agent_pb2.WorkerRef(session_id=session_id, worker_id=worker_id) for worker_id in worker_ids]
         request = agent_pb2.StartWorkersRequest(
-            workers=refs, lane_endpoint=lane_endpoint, worker_setup=worker_setup
+            workers=refs, lane_endpoint=lane_endpoint, worker_setup=worker_setup, width=width
         )
         response = await self._order(lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S))
         return [started.worker_id for started in response.started] if response else []
@@ -110,6 +148,15 @@ class NodeLink:
         """Stop the workers of a session; their exits are reported by `on_exit`."""
         request = agent_pb2.StopWorkersRequest(session_id=session_id, force=is_forced)
         await self._order(lambda stub: stub.StopWorkers(request, timeout=ORDER_TIMEOUT_S))
+
+    async def flush_output(self, session_id: int) -> None:
+        """Wait until all that workers of a session have printed went to `on_output`, if the agent answers."""
+        flushed = self._flushes.setdefault(session_id, asyncio.Event())
+        request = agent_pb2.FlushOutputRequest(session_id=session_id)
+        if await self._order(lambda stub: stub.FlushOutput(request, timeout=FLUSH_TIMEOUT_S)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(flushed.wait(), FLUSH_TIMEOUT_S)
+        self._flushes.pop(session_id, None)
 
     async def stop_driver(self, pid: int) -> None:
         """Kill a driver on the node."""
@@ -146,6 +193,10 @@ class NodeLink:
             self._is_first = False
         elif message.HasField("worker_exited"):
             self._on_exit(message.worker_exited)
+        elif message.HasField("worker_output"):
+            self._on_output(message.worker_output)
+        elif message.HasField("output_flushed") and message.output_flushed.session_id in self._flushes:
+            self._flushes[message.output_flushed.session_id].set()
 
     def _start_timer(self, reason: str) -> None:
         if self._lost_timer is None:

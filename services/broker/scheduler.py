@@ -184,7 +184,7 @@ class Scheduler:
                 session.crew.drain(worker)
         worker.peer = event.peer
         actions = session.reconcile(worker, event.held)
-        return [*actions, StopWorker(event.peer)] if worker.is_draining else actions
+        return [*actions, StopWorker(event.peer, event.session_id)] if worker.is_draining else actions
 
     def _on_outcome_arrived(self, event: OutcomeArrived) -> list[Action]:
         lease = event.lease
@@ -192,16 +192,21 @@ class Scheduler:
         if session is None:
             return []
         self._waiting.add(lease.session_id)
+        worker = session.crew.workers.get(event.worker_id)
+        # One that is drained ends when it knows that we have its outcome.
+        actions: list[Action] = (
+            [StopWorker(worker.peer, lease.session_id)] if worker and worker.is_draining else []
+        )
         task = session.release(event.worker_id, lease)
         if task is None or session.driver is None:
             session.dropped_count += 1
             if task is not None:  # nobody takes it now
                 session.requeue(task)
-            return []
+            return actions
         del session.tasks[lease.task_id]
         session.done_count += 1
         session.learn(task.operation, event.duration_s)
-        return [DeliverOutcome(session.driver, lease, task.payload)]
+        return [DeliverOutcome(session.driver, lease, task.payload), *actions]
 
     def _on_task_returned(self, event: TaskReturned) -> list[Action]:
         session = self._sessions.get(event.lease.session_id)
@@ -218,7 +223,8 @@ class Scheduler:
         if session is None:
             return []
         self._waiting.add(event.session_id)
-        return session.lose_worker(event.worker_id, event.reason)
+        told = session.tell_death(event)
+        return [*told, *session.lose_worker(event.worker_id, event.reason, is_blameless=event.is_blameless)]
 
     def _on_drain_asked(self, event: DrainAsked) -> list[Action]:
         session = self._sessions.get(event.session_id)
@@ -229,7 +235,7 @@ class Scheduler:
         if worker is None or worker.is_draining:
             return []
         session.crew.drain(worker)
-        return [StopWorker(worker.peer)]
+        return [StopWorker(worker.peer, event.session_id)]
 
 
 def _refuse_session(peer: Peer, session_id: SessionId) -> Refuse:

@@ -91,9 +91,22 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         try:
             while True:
-                yield await session.events.get()
+                response = await session.events.get()
+                session.output.on_taken(response)
+                yield response
         finally:
             await self._broker.end_session(session)
+
+    async def FlushSessionOutput(  # noqa: N802
+        self,
+        request: broker_pb2.FlushSessionOutputRequest,
+        context: grpc.aio.ServicerContext[  # noqa: ARG002
+            broker_pb2.FlushSessionOutputRequest, broker_pb2.FlushSessionOutputResponse
+        ],
+    ) -> broker_pb2.FlushSessionOutputResponse:
+        """FlushSessionOutput, see the contract."""
+        await self._broker.flush_output(request.session_id)
+        return broker_pb2.FlushSessionOutputResponse()
 
     async def AbortJob(  # noqa: N802
         self,

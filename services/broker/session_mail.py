@@ -42,6 +42,8 @@ class SessionMail:
     send: Send
     recorder: TaskRecorder
     driver: Peer | None = None
+    argument_bytes: int = 0
+    result_bytes: int = 0
     flow: OutcomeFlow = field(default_factory=OutcomeFlow)
     # Of each worker, since it last greeted.
     outcome_counts: dict[Peer, int] = field(default_factory=dict)
@@ -61,11 +63,16 @@ class SessionMail:
     def deliver(self, peer: Peer, lease: Lease, frames: Message) -> None:
         """Pass an outcome to the driver, now or when it has taken earlier ones."""
         byte_count = lane.message_bytes(frames[1:])
+        self.result_bytes += byte_count
         if self.flow.is_open and self.send(peer, frames):
             self.flow.sent_bytes += byte_count
             return
         payload = self.payloads.keep(frames[1:], is_forced=True)
         self.flow.park(lease.task_id, frames[0].bytes, payload, byte_count)
+
+    def goodbye(self, peer: Peer) -> bytes:
+        """What lets a worker end as soon as its outcomes have come."""
+        return lane_messages.drain(self.outcome_counts.get(peer, 0))
 
     def on_received(self, byte_count: int) -> None:
         """The driver has taken so much."""
@@ -87,10 +94,12 @@ class SessionMail:
         """Send a blob to a worker, as soon as we have it: from the driver's folder, or from the driver."""
         blob = self._blobs.get(blob_id)
         if blob is not None:
+            self.argument_bytes += blob.byte_count
             self.send(peer, [lane_messages.blob(blob_id), *self.payloads.read(blob)])
             return
         content = shared_memory.map_whole(self.blob_folder / blob_id.hex())
         if content is not None:
+            self.argument_bytes += content.nbytes
             self.send(peer, [lane_messages.blob(blob_id), content])
             return
         waiters = self._blob_waiters.setdefault(blob_id, [])

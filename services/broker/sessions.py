@@ -11,8 +11,10 @@ import math
 from dataclasses import dataclass, field
 
 from quakegrid import errors
+from quakegrid.agent_limits import MAX_CORES_PER_WORKER
 from quakegrid.api.v1 import broker_pb2
 from quakegrid.wire.v1 import lane_pb2
+from services.broker.session_output import SessionOutput
 
 MIN_WEIGHT = 0.01
 MAX_WEIGHT = 100.0
@@ -44,7 +46,7 @@ class Rate:
 class Session:
     """A driver's connection: what it asked for, what it is told, and what its lane counts.
 
-    `placed` is set when it has a lane, and when it will get none any more.
+    `placed` is set when it has a lane, and when it will get none any more. `hosts` have had workers of it.
     """
 
     session_id: int
@@ -56,6 +58,8 @@ class Session:
     counts: lane_pb2.LaneCounts = field(default_factory=lane_pb2.LaneCounts)
     end_reason: str = ""
     is_admitted: bool = False
+    output: SessionOutput = field(default_factory=SessionOutput)
+    hosts: set[str] = field(default_factory=set)
 
     @property
     def task_count(self) -> int | None:
@@ -74,8 +78,12 @@ def check_request(request: broker_pb2.OpenSessionRequest) -> None:
     """Refuse what no session can have.
 
     Raises:
-        UsageError: the weight is out of range.
+        UsageError: the weight, or the width of its workers, is out of range.
     """
     weight = request.weight
     if weight and (math.isnan(weight) or not MIN_WEIGHT <= weight <= MAX_WEIGHT):
         raise errors.UsageError(f"the weight of a session is {MIN_WEIGHT} to {MAX_WEIGHT:.0f}, not {weight}")
+    if request.cores_per_worker > MAX_CORES_PER_WORKER:
+        raise errors.UsageError(
+            f"a worker has 1 to {MAX_CORES_PER_WORKER} cores, not {request.cores_per_worker}"
+        )

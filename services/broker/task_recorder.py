@@ -18,6 +18,7 @@ from quakegrid.api.v1 import task_records_pb2 as records_pb2
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.lane_events import (
     Action,
+    DeliverOutcome,
     Lease,
     OutcomeArrived,
     Peer,
@@ -110,7 +111,7 @@ class TaskRecorder:
     ) -> None:
         """A worker told something; `actions` are what the scheduler made of it."""
         if type(event) is OutcomeArrived:
-            self.on_outcome(event, out_bytes, now_s, is_delivered=bool(actions))
+            self.on_outcome(event, out_bytes, now_s, is_delivered=DeliverOutcome in map(type, actions))
         elif isinstance(event, TaskReturned):
             self.on_returned(event.lease)
         elif isinstance(event, WorkerJoined) and Refuse not in map(type, actions):

@@ -17,6 +17,8 @@ from quakegrid.fleet import BrokerClient, FleetStatus
 from tests.integration.processes import Service
 
 TIMEOUT_S = 60.0
+# Where root installed the engine, upstream lets nobody else control workers.
+USER = "openquake"
 
 
 def wait_until(is_so: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> None:
@@ -30,7 +32,8 @@ def wait_until(is_so: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> None:
 def environment(settings: Settings) -> dict[str, str]:
     """That of a node's user: nothing but this cluster, and the caches of compiled kernels."""
     home = settings.state_dir.parent / "home"
-    return testing.isolated_environ(home) | {"OQ_CONFIG_FILE": str(settings.state_dir / "openquake.cfg")}
+    own = {"OQ_CONFIG_FILE": str(settings.state_dir / "openquake.cfg"), "LOGNAME": USER}
+    return testing.isolated_environ(home) | own
 
 
 class NodeService(Service):
@@ -141,7 +144,7 @@ def running_nodes(directory: Path, host_cores: str, *numbers: int, engine: bool 
         for number in numbers:
             nodes.agent(number)
         named = [item.host for item in nodes.master.agent_host_cores]
-        expected = {host for host in named if int(host[-1]) in numbers}
+        expected = {host for host in named if host[-1] in map(str, numbers)}
         # After an installation the engine compiles its kernels first.
         wait_until(lambda: set(nodes.up()) >= expected, 280 if engine else TIMEOUT_S)
         yield nodes

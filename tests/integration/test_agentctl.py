@@ -154,14 +154,23 @@ def test_join_and_leave_under_running_tasks(one: Nodes, tmp_path: Path) -> None:
     assert one.node(2)["master"] == ""
 
 
-def test_joined_node_comes_back_to_a_new_broker_and_with_a_new_agent(one: Nodes) -> None:
-    """Without anybody's help, and once."""
+def test_joined_node_comes_back_to_a_new_broker_and_with_a_new_agent(one: Nodes, tmp_path: Path) -> None:
+    """Without anybody's help, and once; what its workers ran is not run again."""
     agent = one.agent(2)
+    gate = tmp_path / "gate"
     assert one.agentctl(2, "join").returncode == 0  # the default is the configured master
 
-    one.broker.stop(signal.SIGKILL)
-    one.broker.start()
-    wait_until(lambda: one.up() == ["127.0.0.1", "127.0.0.2"])
+    with one.cluster() as cluster, cluster.executor() as executor:
+        held = [executor.submit_weighted(1.0, sdk_calls.wait_for, str(gate)) for _ in range(2)]
+        wait_until(lambda: [node.running_count for node in one.status().nodes] == [1, 1])
+        results = executor.map(sdk_calls.take_a_moment, range(COUNT))
+        one.broker.stop(signal.SIGKILL)
+        one.broker.start()
+        wait_until(lambda: one.up() == ["127.0.0.1", "127.0.0.2"])
+        gate.touch()
+        assert sum(results) == TOTAL
+        assert [call.result(60) for call in held] == [str(gate)] * 2
+        assert one.status().totals.requeued_count == 0
     agent.stop()
     agent.start()
     wait_until(lambda: one.node(2)["is_watched"])
@@ -186,6 +195,32 @@ def test_serve_join_belongs_to_a_master_that_comes_later(one: Nodes) -> None:
     finally:
         agent.terminate()
         assert agent.wait(30) == 0
+
+
+def test_node_that_is_configured_by_another_name_is_not_joined_twice(tmp_path: Path) -> None:
+    """The broker knows the process that serves it."""
+    with running_nodes(tmp_path, "localhost 1") as nodes:
+        nodes.agent(1)
+        wait_until(lambda: nodes.up() == ["localhost"])
+
+        done = nodes.agentctl(1, "join")
+
+        assert done.returncode == 0
+        assert "as localhost" in done.stderr
+        assert nodes.up() == ["localhost"]
+
+
+def test_agent_that_joins_before_its_configured_name_is_tried_counts_once(tmp_path: Path) -> None:
+    """As with `serve --join` on a node of `host_cores`."""
+    with running_nodes(tmp_path, "localhost 1") as nodes:
+        node_records.change_record(nodes.master.state_dir, master=nodes.master.broker_address)
+        nodes.agent(1)
+
+        wait_until(lambda: nodes.up() == ["localhost"])
+        wait_until(lambda: [node.host for node in nodes.status().nodes] == ["localhost"])
+        log = (nodes.master.state_dir / "broker.log").read_text()
+
+    assert log.count("node_joined host=127.0.0.1") == log.count("node_left host=127.0.0.1 reason")
 
 
 def test_join_of_a_configured_node_changes_nothing(two: Nodes) -> None:

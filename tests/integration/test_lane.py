@@ -161,20 +161,26 @@ def test_task_goes_to_a_worker_and_its_outcome_comes_back_whole(running: Running
 
 
 def test_task_of_a_lost_worker_runs_elsewhere_and_the_late_outcome_is_dropped(running: RunningLane) -> None:
-    """The driver gets one outcome, that of the second attempt."""
+    """The driver gets one outcome, that of the second attempt, and hears what the first one ended by."""
     driver, first = join(running), work(running, "w1")
     submit(driver, 1, b"payload")
     order, _ = receive(first)
 
-    lost = lane_pb2.WorkerLost(session_id=SESSION, worker_id="w1", reason="node lost")
+    lost = lane_pb2.WorkerLost(
+        session_id=SESSION, worker_id="w1", reason="node lost", node="n1", last_output=["help", "me"]
+    )
     running.tell(lane_pb2.ControlMessage(worker_lost=lost))
     second = work(running, "w2")
     again, payload = receive(second)
     finish(first, "w1", order.run_task.lease, b"late")
     finish(second, "w2", again.run_task.lease, b"right")
+    died, _ = receive(driver)
     _, frames = receive(driver)
 
     assert (again.run_task.lease.attempt, payload) == (2, [b"payload"])
+    assert (died.worker_died.worker_id, died.worker_died.node) == ("w1", "n1")
+    assert died.worker_died.lease == order.run_task.lease
+    assert list(died.worker_died.last_output) == ["help", "me"]
     assert frames == [b"right"]
     assert driver.poll(0) == 0
 

@@ -187,11 +187,11 @@ def test_values_too_deep_for_a_pickle(executor: ClusterExecutor) -> None:
 
 
 def test_task_that_prints_much(cluster: LocalCluster, executor: ClusterExecutor) -> None:
-    """50 MB go to the agent's log and hold up nobody."""
+    """50 MB hold up nobody and fill no disk."""
     future = among_others(executor, sdk_calls.print_lines, 50_000)
 
     assert future.result() == 50_000
-    assert local_services.log_path(cluster.settings, "agent").stat().st_size > 50_000 << 10
+    assert local_services.log_path(cluster.settings, "agent").stat().st_size < 1 << 20
 
 
 def test_more_memory_than_a_worker_may_use() -> None:

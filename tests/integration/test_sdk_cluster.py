@@ -20,6 +20,7 @@ from quakegrid import Cluster, LocalCluster, agents, config, driver_client, erro
 from quakegrid.fleet import BrokerClient
 from quakegrid.sdk import cluster as cluster_module
 from quakegrid.sdk import executor as executor_module
+from quakegrid.template_state import TemplateKind
 from tests.integration import sdk_calls
 
 ROOT = Path(__file__).parents[2]
@@ -189,7 +190,8 @@ def test_node_without_the_engine_refuses_drivers_in_words() -> None:
         with pytest.raises(errors.EngineMissingError, match="preload = none"):
             driver_client.run_driver(cluster.settings, ["info"], mode="oq")
 
-    assert state.startswith("warm, without the engine: ")
+    assert state.kind is TemplateKind.WARM
+    assert state.reason.startswith("without the engine: ")
     assert local_services.running(cluster.settings) == {}
 
 
@@ -241,3 +243,24 @@ def lane_pids(cluster: LocalCluster) -> list[int]:
     """Processes of the cluster's lanes."""
     with BrokerClient(cluster.settings) as broker:
         return [lane.pid for lane in broker.status().lanes if lane.pid]
+
+
+def test_totals_count_every_task_of_a_session_that_has_ended() -> None:
+    """Also those of its last moment, and what travelled."""
+    with LocalCluster(cores=2) as cluster:
+        with cluster.executor(weight=2.0) as executor:
+            for future in [executor.submit_weighted(1.0, bytes, 1000) for _ in range(50)]:
+                future.result()
+        with BrokerClient(cluster.settings) as broker:
+            found = (status.totals for status in broker.watch_status())
+            totals = next(totals for totals in found if totals.done_count == 50)
+
+    assert (totals.session_count, totals.failed_count) == (1, 0)
+    assert totals.result_bytes > 50_000
+    assert totals.argument_bytes > 0
+
+
+def test_weight_of_an_executor_is_checked() -> None:
+    """The broker says what it may be."""
+    with LocalCluster(cores=1) as cluster, pytest.raises(errors.UsageError, match=r"0\.01 to 100"):
+        cluster.executor(weight=0.001)

@@ -15,11 +15,12 @@ import pytest
 
 from quakegrid import testing
 from tests.integration import sdk_calls, upstream_workers
-from tests.integration.nodes import Nodes, running_nodes, wait_until
+from tests.integration.nodes import USER, Nodes, running_nodes, wait_until
 from tests.integration.processes import REPOSITORY
 
 COUNT = 400
 TOTAL = sum(range(COUNT))
+MORE_THAN_MAX_ATTEMPTS = 4
 
 
 @pytest.fixture
@@ -62,20 +63,21 @@ def test_stop_lets_tasks_end_and_start_goes_on(two: Nodes, tmp_path: Path) -> No
 
 
 def test_kill_ends_workers_at_once_and_their_tasks_are_run_again(two: Nodes, tmp_path: Path) -> None:
-    """After `workers start`."""
+    """After `workers start`, however often, since the tasks are not to blame."""
     gate = tmp_path / "gate"
     with two.cluster() as cluster, cluster.executor() as executor:
         held = [executor.submit_weighted(1.0, sdk_calls.wait_for, str(gate)) for _ in range(2)]
-        wait_until(lambda: [node.running_count for node in two.status().nodes] == [1, 1])
+        for _ in range(MORE_THAN_MAX_ATTEMPTS):
+            wait_until(lambda: [node.running_count for node in two.status().nodes] == [1, 1])
 
-        killed = two.quakegrid("workers", "kill", "--output", "json")
-        assert [node["worker_count"] for node in json.loads(killed.stdout)] == [0, 0]
+            killed = two.quakegrid("workers", "kill", "--output", "json")
+            assert [node["worker_count"] for node in json.loads(killed.stdout)] == [0, 0]
+            assert not any(call.done() for call in held)
+            assert two.quakegrid("workers", "start").returncode == 0
+
         gate.touch()
-        assert not any(call.done() for call in held)
-
-        assert two.quakegrid("workers", "start").returncode == 0
         assert [call.result(60) for call in held] == [str(gate)] * 2
-    assert two.status().totals.requeued_count == 2
+    assert two.status().totals.requeued_count == 2 * MORE_THAN_MAX_ATTEMPTS
 
 
 def test_restart_under_load_loses_nothing(two: Nodes) -> None:
@@ -161,7 +163,7 @@ def run_upstream(directory: Path) -> tuple[str, int]:
     line = next(line for line in path.read_text().splitlines() if line.startswith("ctrl_port"))
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.upstream_workers"],
-        env=testing.isolated_environ(home) | {"OQ_CONFIG_FILE": str(path)},
+        env=testing.isolated_environ(home) | {"OQ_CONFIG_FILE": str(path), "LOGNAME": USER},
         cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -10,6 +12,7 @@ from quakegrid.config import HostCores
 from services.broker import fleet_events as fleet
 from services.broker import shares
 from services.broker.fleet import Fleet, Session
+from services.broker.fleet_members import count_cores
 
 CORES = {"n0": 1, "n1": 3, "n2": 4}
 SERIALIZE_JOBS = 2
@@ -23,8 +26,9 @@ class FleetMachine(RuleBasedStateMachine):
         super().__init__()
         self.fleet = Fleet([HostCores(host, -1) for host in CORES], SERIALIZE_JOBS, "run")
         self.up: set[str] = set()
-        self.cores: dict[str, int] = {}
+        self.given = dict(CORES)
         self.seats: dict[str, str] = {}
+        self.widths: dict[str, int] = {}
         self.starting: set[str] = set()
         self.leaving: set[str] = set()
         self.session_ids: list[int] = []
@@ -43,13 +47,15 @@ class FleetMachine(RuleBasedStateMachine):
     def obey(self, action: fleet.Action) -> None:
         """What the edge and the agents do."""
         match action:
-            case fleet.StartWorkers(host, session_id, worker_ids):
+            case fleet.StartWorkers(host, session_id, worker_ids, width):
                 assert session_id in self.admitted
                 assert host in self.up
                 assert not self.seats.keys() & set(worker_ids), "a worker's name was used again"
                 self.seats |= dict.fromkeys(worker_ids, host)
                 self.starting |= set(worker_ids)
-                assert list(self.seats.values()).count(host) <= self.cores[host], "a core is shared"
+                self.widths |= dict.fromkeys(worker_ids, width)
+                assert 0 < width <= self.fleet.sessions[session_id].width
+                assert self.taken(host) <= self.given[host], "a core is shared"
             case fleet.DrainWorker(_, worker_id):
                 assert worker_id in self.seats
                 assert worker_id not in self.leaving, "drained twice"
@@ -70,6 +76,10 @@ class FleetMachine(RuleBasedStateMachine):
             case fleet.FailSession() | fleet.Queue():
                 pass
 
+    def taken(self, host: str) -> int:
+        """Cores of a node that workers have."""
+        return sum(self.widths[worker_id] for worker_id, seat in self.seats.items() if seat == host)
+
     def forget(self, worker_id: str) -> None:
         """The worker's process is gone."""
         self.seats.pop(worker_id, None)
@@ -81,28 +91,33 @@ class FleetMachine(RuleBasedStateMachine):
         """A node comes up, or says again that it is."""
         self.report(host)
 
-    def report(self, host: str, core_count: int | None = None) -> None:
+    def report(self, host: str) -> None:
         """The node's agent says what it has; a node that had left joins first."""
         self.up.add(host)
-        self.cores[host] = CORES[host] if core_count is None else core_count
         self.play(fleet.NodeJoined(host))
-        self.play(fleet.NodeReported(host, host, self.cores[host], "warm"))
-
-    @rule(host=st.sampled_from(sorted(CORES)), data=st.data())
-    def dial(self, host: str, data: st.DataObject) -> None:
-        """A node serves fewer cores, or none; what is above is to leave."""
-        self.report(host, data.draw(st.integers(0, CORES[host])))
-        staying = [each for each, seat in self.seats.items() if seat == host and each not in self.leaving]
-        mine = [each for each in staying if self.fleet.workers[each].session_id in self.fleet.sessions]
-        assert len(mine) <= self.cores[host]
+        self.play(fleet.NodeReported(host, host, self.given[host], "warm"))
 
     @rule(host=st.sampled_from(sorted(CORES)))
     def leave(self, host: str) -> None:
         """A node asks to be forgotten."""
         self.play(fleet.NodeLeaving(host))
         if host in self.fleet.nodes:
-            assert host in self.seats.values(), "nothing kept it"
-            self.cores[host] = 0
+            assert self.taken(host), "nothing kept it"
+            self.up.discard(host)
+
+    @rule(data=st.data(), host=st.sampled_from(sorted(CORES)))
+    def dial(self, data: st.DataObject, host: str) -> None:
+        """Somebody changes how many cores a node gives."""
+        self.given[host] = data.draw(st.integers(0, CORES[host]))
+        if host in self.up:
+            self.report(host)
+
+    @precondition(lambda self: self.up)
+    @rule(data=st.data())
+    def run_short(self, data: st.DataObject) -> None:
+        """A node is short of memory, until it reports again."""
+        host = data.draw(st.sampled_from(sorted(self.up)))
+        self.play(fleet.NodeReported(host, host, self.given[host], "warm", is_short_of_memory=True))
 
     @rule(host=st.sampled_from(sorted(CORES)))
     def lose(self, host: str) -> None:
@@ -123,22 +138,24 @@ class FleetMachine(RuleBasedStateMachine):
             self.forget(worker_id)
         self.play(fleet.WorkersRefused(refused))
         self.up.add(host)
-        self.cores[host] = CORES[host]
         self.play(fleet.NodeJoined(host))
-        self.play(fleet.NodeReported(host, host, CORES[host], "warm", frozenset()))
+        self.play(fleet.NodeReported(host, host, self.given[host], "warm", frozenset()))
 
     @rule(
         has_job=st.booleans(),
         is_local=st.sampled_from([False, False, False, True]),
         max_workers=st.sampled_from([0, 0, 0, 2, 4]),
         weight=st.sampled_from([0.5, 1.0, 1.0, 3.0]),
+        width=st.sampled_from([1, 1, 1, 2, 3, 9]),
     )
-    def request(self, has_job: bool, is_local: bool, max_workers: int, weight: float) -> None:
+    def request(self, has_job: bool, is_local: bool, max_workers: int, weight: float, width: int) -> None:
         """A driver comes."""
         self.last_id += 1
         self.session_ids.append(self.last_id)
         jobs = (self.last_id,) if has_job else ()
-        self.play(fleet.SessionRequested(self.last_id, jobs, is_local, max_workers, weight))
+        self.play(
+            fleet.SessionRequested(self.last_id, jobs, is_local, max_workers, weight, width=width),
+        )
 
     @precondition(lambda self: self.session_ids)
     @rule(data=st.data(), is_forced=st.booleans())
@@ -200,6 +217,8 @@ class FleetMachine(RuleBasedStateMachine):
             assert self.is_crowded(), "workers flap"
             return
         self.check_shares()
+        for node in self.fleet.nodes.values():
+            assert self.taken(node.host) <= node.core_count, "a core was not given back"
 
     def placed(self) -> list[Session]:
         """Sessions that may have workers."""
@@ -215,7 +234,8 @@ class FleetMachine(RuleBasedStateMachine):
         core_count = self.fleet.core_count
         wanting = [each for each in self.placed() if each.wanted_count(core_count)]
         have = {
-            each.session_id: len(self.fleet.workers_of(session_id=each.session_id)) for each in self.placed()
+            each.session_id: count_cores(self.fleet.workers_of(session_id=each.session_id))
+            for each in self.placed()
         }
         lacking = [each for each in wanting if have[each.session_id] < each.wanted_count(core_count)]
         if lacking:
@@ -239,5 +259,58 @@ class FleetMachine(RuleBasedStateMachine):
         assert executing == min(SERIALIZE_JOBS, len(jobs))
 
 
+class MixedFleetMachine(FleetMachine):
+    """Nodes are upgraded one by one, and sessions ask for one version, the other, or none."""
+
+    def __init__(self) -> None:
+        self.versions = {"n0": "1", "n1": "2", "n2": "1"}
+        self.asked: dict[int, str] = {}
+        super().__init__()
+
+    def obey(self, action: fleet.Action) -> None:
+        """Workers start only where what was asked for is."""
+        if isinstance(action, fleet.StartWorkers):
+            assert self.asked[action.session_id] in ("", self.versions[action.host])
+        super().obey(action)
+
+    @rule(host=st.sampled_from(sorted(CORES)), version=st.sampled_from("12"))
+    def upgrade(self, host: str, version: str) -> None:
+        """A node's template was refreshed; its workers go on."""
+        self.versions[host] = version
+        self.report(host)
+
+    @rule(version=st.sampled_from(["1", "2"]), max_workers=st.sampled_from([0, 0, 2]))
+    def ask(self, version: str, max_workers: int) -> None:
+        """A driver comes that needs a version."""
+        self.last_id += 1
+        self.session_ids.append(self.last_id)
+        self.asked[self.last_id] = version
+        wish = fleet.SessionRequested(self.last_id, (), max_workers=max_workers, fingerprint={"x": version})
+        self.play(wish)
+
+    def play(self, event: fleet.Event) -> list[fleet.Action]:
+        """Sessions of the other machine ask for nothing, and agents always say what they have."""
+        match event:
+            case fleet.SessionRequested(session_id):
+                self.asked.setdefault(session_id, "")
+            case fleet.NodeReported(host):
+                event = dataclasses.replace(event, fingerprint={"x": self.versions[host]})
+        return super().play(event)
+
+    def check_shares(self) -> None:
+        """At rest no core is idle while somebody wants it who can use it."""
+        free = {
+            node.host: node.core_count - count_cores(self.fleet.workers_of(host=node.host))
+            for node in self.fleet.nodes.values()
+        }
+        for session in self.placed():
+            fitting = [node for node in self.fleet.nodes.values() if session.fits(node)]
+            wanted = session.wanted_count(sum(node.core_count for node in fitting))
+            have = count_cores(self.fleet.workers_of(session_id=session.session_id))
+            assert have >= wanted or not any(free[node.host] for node in fitting)
+
+
 TestFleetMachine = FleetMachine.TestCase
 TestFleetMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None, derandomize=True)
+TestMixedFleetMachine = MixedFleetMachine.TestCase
+TestMixedFleetMachine.settings = TestFleetMachine.settings

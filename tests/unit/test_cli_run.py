@@ -66,6 +66,11 @@ def test_weight_goes_to_the_driver(job_ini: str) -> None:
     assert run.engine_argv([job_ini], weight=2.5)[-2:] == ["--weight", "2.5"]
 
 
+def test_width_of_workers_goes_to_the_driver(job_ini: str) -> None:
+    """As the engine's option that it is not."""
+    assert run.engine_argv([job_ini], cores_per_worker=4)[-2:] == ["--cores-per-worker", "4"]
+
+
 @pytest.mark.parametrize("weight", ["0", "-1", "1e3", "much"])
 def test_wrong_weight_is_refused(
     invoke: Callable[..., int], job_ini: str, weight: str, capsys: pytest.CaptureFixture[str]

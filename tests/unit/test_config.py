@@ -128,6 +128,20 @@ def test_serialize_jobs_is_a_flag_or_a_count(load: Load, text: str, count: int) 
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", ("openquake",)),
+        ("openquake", ("openquake",)),
+        ("none", ()),
+        ("openquake, a.b,c, c", ("openquake", "a.b", "c")),
+    ],
+)
+def test_preload_names_modules(load: Load, text: str, names: tuple[str, ...]) -> None:
+    """The engine by its package's name; `none` stands alone."""
+    assert load(f"[agent]\npreload = {text}\n").preload == names
+
+
+@pytest.mark.parametrize(
     ("section", "key", "value"),
     [
         ("dbserver", "port", "zero"),
@@ -137,7 +151,9 @@ def test_serialize_jobs_is_a_flag_or_a_count(load: Load, text: str, count: int) 
         ("zworkers", "host_cores", "10.0.0.1 0"),
         ("zworkers", "host_cores", "10.0.0.1 -2"),
         ("agent", "worker_memory", "-4G"),
-        ("agent", "preload", "numpy"),
+        ("agent", "preload", "numpy, none"),
+        ("agent", "preload", "num-py"),
+        ("agent", "preload", "numpy,"),
         ("distribution", "serialize_jobs", "-1"),
         ("broker", "max_attempts", "0"),
         ("broker", "metrics_port", "-1"),

@@ -94,7 +94,7 @@ def test_node_that_warms_up_later_gets_work_at_once() -> None:
     """A node may join in the middle of a calculation."""
     core = warm(2)
     core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.NodeReported("n0", "node0", 2, "loading"))
+    core.handle(fleet.NodeReported("n0", "node0", 0, "loading"))
 
     actions = core.handle(fleet.NodeReported("n0", "node0", 4, "warm"))
 
@@ -108,7 +108,8 @@ def test_lost_node_loses_its_workers_with_a_reason() -> None:
 
     actions = core.handle(fleet.NodeLost("n0", "its agent stopped"))
 
-    assert actions == [fleet.LoseWorker(1, "run-1", "node node0: its agent stopped", is_clean=False)]
+    reason = "node node0: its agent stopped"
+    assert actions == [fleet.LoseWorker(1, "run-1", reason, is_clean=False, node="node0")]
     assert core.core_count == 1
 
 
@@ -195,24 +196,6 @@ def test_what_a_session_may_not_use_goes_to_the_others() -> None:
 
     assert starts(first) == {"n0": 1}
     assert starts(second) == {"n0": 3}
-
-
-def test_node_without_an_engine_has_cores() -> None:
-    """A template that is warm without the engine can start workers."""
-    core = Fleet([HostCores("n0", -1)], 1, "run")
-
-    core.handle(fleet.NodeReported("n0", "node0", 2, "warm, without the engine: not installed"))
-
-    assert core.core_count == 2
-
-
-def test_node_that_loads_the_engine_has_no_cores_yet() -> None:
-    """Its template cannot fork before."""
-    core = Fleet([HostCores("n0", -1)], 1, "run")
-
-    core.handle(fleet.NodeReported("n0", "node0", 2, "loading"))
-
-    assert core.core_count == 0
 
 
 def test_tail_gives_idle_workers_to_who_has_tasks() -> None:
@@ -369,31 +352,73 @@ def test_resumed_session_needs_no_turn() -> None:
     core.check()
 
 
-def test_workers_of_a_calculation_start_where_its_engine_is() -> None:
-    """A node without the engine, or with another one, is left out; other sessions may use it."""
-    core = Fleet([HostCores(name, -1) for name in "abc"], 0, "run")
-    for name, version in (("a", "3.26.2"), ("b", ""), ("c", "3.25.0")):
-        core.handle(fleet.NodeReported(name, name, 2, "warm", engine_version=version))
+def engine(version: str) -> dict[str, str]:
+    """The fingerprint of a node, or the wish of a driver."""
+    return {"openquake.engine": version}
 
-    calculation = core.handle(fleet.SessionRequested(1, (10,), engine_version="3.26.2"))
+
+def test_workers_of_a_calculation_start_where_its_engine_is() -> None:
+    """A node without the engine, or with another one, is left out by name; other sessions may use it."""
+    core = Fleet([HostCores(name, -1) for name in "abc"], 0, "run")
+    for name, version in (("a", "3.26.2"), ("b", "none"), ("c", "3.25.0")):
+        core.handle(fleet.NodeReported(name, f"n{name}", 2, "warm", fingerprint=engine(version)))
+
+    calculation = core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
     functions = core.handle(fleet.SessionRequested(2, ()))
 
     assert starts(calculation) == {"a": 2}
-    assert starts(functions) == {"b": 2, "c": 1}
+    assert fleet.LeaveOut("b", 1, ("openquake.engine none there, 3.26.2 here",)) in calculation
+    assert fleet.LeaveOut("c", 1, ("openquake.engine 3.25.0 there, 3.26.2 here",)) in calculation
+    assert starts(functions) == {"b": 2, "c": 2}
+    assert core.nodes["c"].title == "nc (c)"
+    core.check()
 
 
-def test_calculation_without_a_node_that_has_its_engine_fails_with_all_versions() -> None:
+def test_node_that_comes_to_fit_is_used_and_told_of_once() -> None:
+    """An upgraded node joins a calculation in its middle; what did not change is not said again."""
+    core = Fleet([HostCores("a", -1), HostCores("b", -1)], 0, "run")
+    core.handle(fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.2")))
+    core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+
+    first = core.handle(fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("3.25.0")))
+    again = core.handle(fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("3.25.0")))
+    upgraded = core.handle(fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("3.26.2")))
+
+    assert [type(action) for action in first] == [fleet.LeaveOut]
+    assert again == []
+    assert starts(upgraded) == {"b": 2}
+    assert core.sessions[1].left_out == {}
+
+
+def test_running_calculation_survives_that_every_node_was_upgraded() -> None:
+    """Its workers have the code that they started with; it fails when it has none left."""
+    core = Fleet([HostCores("a", -1)], 0, "run")
+    core.handle(fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.2")))
+    core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+
+    upgraded = core.handle(fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.3")))
+    left = core.handle(fleet.WorkerExited("run-1", "exit code 1", is_clean=False))
+
+    reason = "every node is left out: a: openquake.engine 3.26.3 there, 3.26.2 here"
+    assert [type(action) for action in upgraded] == [fleet.LeaveOut]
+    assert fleet.FailSession(1, reason) in left
+
+
+def test_calculation_without_a_node_that_has_its_engine_fails_with_all_differences() -> None:
     """Once every node is up, and once only."""
     core = Fleet([HostCores("a", -1), HostCores("b", -1)], 0, "run")
-    core.handle(fleet.NodeReported("a", "a", 2, "warm", engine_version="3.25.0"))
-    waiting = core.handle(fleet.SessionRequested(1, (10,), engine_version="3.26.2"))
+    core.handle(fleet.NodeReported("a", "a", 2, "warm", fingerprint=engine("3.25.0")))
+    waiting = core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
 
-    failed = core.handle(fleet.NodeReported("b", "b", 2, "warm, without the engine"))
+    failed = core.handle(fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("none")))
     again = core.handle(fleet.SecondPassed())
 
-    reason = "no node has openquake.engine 3.26.2: a has 3.25.0, b has none"
-    assert fleet.FailSession(1, reason) not in waiting
-    assert failed == [fleet.FailSession(1, reason)]
+    reason = (
+        "every node is left out: a: openquake.engine 3.25.0 there, 3.26.2 here; "
+        "b: openquake.engine none there, 3.26.2 here"
+    )
+    assert [action for action in waiting if isinstance(action, fleet.FailSession)] == []
+    assert fleet.FailSession(1, reason) in failed
     assert again == []
 
 
@@ -473,3 +498,16 @@ def test_lost_node_that_leaves_is_forgotten_with_its_workers() -> None:
     actions = core.handle(fleet.NodeLost("n9", "gone"))
 
     assert [type(action) for action in actions] == [fleet.LoseWorker, fleet.ForgetNode]
+
+
+def test_cores_that_a_session_cannot_use_cost_nobody_a_worker() -> None:
+    """Another session keeps the node that does not fit."""
+    core = Fleet([HostCores("a", -1), HostCores("b", -1)], 0, "run")
+    for name, version in (("a", "3.26.2"), ("b", "none")):
+        core.handle(fleet.NodeReported(name, name, 2, "warm", fingerprint=engine(version)))
+    core.handle(fleet.SessionRequested(1, (), max_workers=0))
+
+    actions = core.handle(fleet.SessionRequested(2, (10,), fingerprint=engine("3.26.2")))
+
+    assert len(drains(actions)) == 2
+    core.check()

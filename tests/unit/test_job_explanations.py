@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 from quakegrid import job_report
-from quakegrid.fleet import FleetStatus, NodeStatus, SessionStatus, TaskTotals
+from quakegrid.fleet import FleetStatus, LeftOut, NodeStatus, SessionStatus, TaskTotals
 from quakegrid.job_explanations import explain
 from quakegrid.task_records import Attempt, AttemptEnd, TaskHistory, WorkerLife
 
 NODE = NodeStatus("10.0.0.1", "n1", True, 4, 4, 4, "warm")
-SESSION = SessionStatus(100, (7,), "me", "executing", "n1", 4711, 1912, 4, 3, 4, 10, 0, 0, 1.0, 1.0, 4)
+SESSION = SessionStatus(100, (7,), "me", "executing", "n1", 4711, 1912, 4, 3, 4, 10, 0, 0, 1.0, 1.0, 4, 0, 0)
 
 
 def fleet(*sessions: SessionStatus, node: NodeStatus = NODE) -> FleetStatus:
@@ -37,6 +37,13 @@ def done(task_id: int, end_s: float, duration_s: float, queued_s: float = 0.0) -
     return Attempt(task_id, 1, AttemptEnd.DONE, "op", "a", end_s, queued_s, duration_s, duration_s)
 
 
+def test_node_that_gives_no_cores_is_not_called_down() -> None:
+    """Its person turned the dial."""
+    dialled = dataclasses.replace(NODE, core_count=0, state="warm, gives 0 of 4 cores (agentctl cores)")
+
+    assert "no node gives cores (10.0.0.1: warm, gives 0 of 4 cores" in said(fleet(SESSION, node=dialled))
+
+
 def test_queued_job_names_who_is_ahead() -> None:
     """Behind which jobs it waits, and which setting bounds them."""
     ahead = dataclasses.replace(SESSION, session_id=99, job_ids=(3, 4))
@@ -45,6 +52,35 @@ def test_queued_job_names_who_is_ahead() -> None:
 
     assert "behind job 3 and job 4" in text
     assert "serialize_jobs" in text
+
+
+def left_out(session: SessionStatus = SESSION) -> NodeStatus:
+    """A node that a session leaves out."""
+    found = LeftOut(session.session_id, session.job_ids, ("numpy 1.26.4 there, 2.2.6 here",))
+    return dataclasses.replace(NODE, host="10.0.0.3", node="n3", left_out=(found,))
+
+
+def test_node_that_is_left_out_is_named() -> None:
+    """While others work for the job."""
+    status = dataclasses.replace(fleet(SESSION), nodes=(NODE, left_out()))
+
+    text = said(status)
+
+    assert "Node n3 is left out: numpy 1.26.4 there, 2.2.6 here." in text
+    assert "It waits" not in text
+
+
+def test_job_that_no_node_fits_says_so() -> None:
+    """Also which nodes might, if they came up."""
+    waiting = dataclasses.replace(SESSION, worker_count=0, running_count=0, busy_worker_count=0)
+    down = dataclasses.replace(NODE, is_up=False, core_count=0, state="its agent does not answer")
+
+    text = said(dataclasses.replace(fleet(waiting), nodes=(left_out(), down)))
+
+    assert text == (
+        "It waits: no node can work for it; node n3 is left out: numpy 1.26.4 there, 2.2.6 here; "
+        "node n1: its agent does not answer."
+    )
 
 
 def test_job_without_a_node_says_what_the_nodes_say() -> None:

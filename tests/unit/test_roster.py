@@ -9,7 +9,7 @@ import pytest
 
 from quakegrid.errors import IllegalMoveError
 from services.agent.exits import describe_exit, exit_code
-from services.agent.roster import Life, Roster
+from services.agent.roster import Life, Member, Roster
 
 
 def test_no_more_workers_than_cores_each_on_its_own() -> None:
@@ -68,3 +68,45 @@ def test_exits_read_as_words_and_shell_codes() -> None:
     assert exit_code(3 << 8) == 3
     assert exit_code(signal.SIGTERM) == 143
     assert os.WIFSIGNALED(signal.SIGTERM)
+
+
+def test_wider_workers_have_cores_of_their_own() -> None:
+    """What does not fill a worker stays free."""
+    roster = Roster([0, 1, 2, 5, 6])
+
+    started = roster.take_cores(1, ["a", "b", "c"], width=2)
+
+    assert [(member.name, member.cores, member.core) for member in started] == [
+        ("a", (0, 1), 0),
+        ("b", (2, 5), 2),
+    ]
+    assert roster.free_cores == [6]
+    roster.check()
+
+
+def test_dialled_cores_bound_what_is_given_out() -> None:
+    """Workers above it keep their cores until they end."""
+    roster = Roster([0, 1, 2, 3])
+    roster.take_cores(1, ["a", "b", "c"])
+    for number, name in enumerate("abc"):
+        roster.on_forked(name, 100 + number)
+
+    roster.most_count = 2
+    refused = roster.take_cores(1, ["d"])
+    roster.on_exited(100)
+    still_refused = roster.take_cores(1, ["d"])
+    roster.on_exited(101)
+    started = roster.take_cores(1, ["d"])
+
+    assert refused == still_refused == []
+    assert [member.cores for member in started] == [(0,)]
+
+
+def test_two_workers_on_a_core_are_found() -> None:
+    """The invariant that the roster keeps."""
+    roster = Roster([0, 1])
+    roster.take_cores(1, ["a"])
+    roster.members["b"] = Member("b", 1, (1, 0))
+
+    with pytest.raises(IllegalMoveError):
+        roster.check()

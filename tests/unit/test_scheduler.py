@@ -126,10 +126,42 @@ def test_task_that_kills_its_workers_fails_with_every_reason() -> None:
     scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "SIGSEGV", is_clean=False))
     scheduler.place()
 
-    actions = scheduler.handle(lane.WorkerLost(S, WorkerId("w1"), "SIGKILL", is_clean=False))
+    lost = lane.WorkerLost(S, WorkerId("w1"), "SIGKILL", is_clean=False)
+    told, *actions = scheduler.handle(lost)
 
     reasons = ("attempt 1 on node: SIGSEGV", "attempt 2 on node: SIGKILL")
+    assert told == lane.TellDeath(DRIVER, lost, (lease(1, attempt=2),), "op")
     assert actions == [lane.FailTask(DRIVER, lease(1, attempt=2), payload_of(1), "op", reasons)]
+
+
+def test_death_is_told_once_and_only_if_it_was_one() -> None:
+    """Also that of a worker that never joined; who ended by request is no news."""
+    scheduler = opened(workers=2)
+    lost = [
+        lane.WorkerLost(S, WorkerId("w0"), "SIGKILL", is_clean=False),
+        lane.WorkerLost(S, WorkerId("w0"), "its agent is gone", is_clean=False),
+        lane.WorkerLost(S, WorkerId("w1"), "exit code 0", is_clean=True),
+        lane.WorkerLost(S, WorkerId("w9"), "exit code 1", is_clean=False, node="n9"),
+    ]
+
+    told = [action for event in lost for action in scheduler.handle(event)]
+
+    assert told == [lane.TellDeath(DRIVER, each, (), "") for each in (lost[0], lost[3])]
+
+
+def test_worker_that_people_ended_costs_its_task_no_attempt() -> None:
+    """However often; a new lease it gets all the same."""
+    scheduler = opened(max_attempts=1, workers=3)
+    submit(scheduler, 1)
+    scheduler.place()
+
+    for name in ("w0", "w1"):
+        lost = lane.WorkerLost(S, WorkerId(name), "killed", is_clean=True, is_blameless=True)
+        assert scheduler.handle(lost) == []
+        scheduler.place()
+
+    done = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=3), WorkerId("w2")))
+    assert done == [delivered(1, 3)]
 
 
 def test_task_submitted_twice_runs_once() -> None:
@@ -154,8 +186,8 @@ def test_draining_worker_keeps_its_task_and_gets_no_other() -> None:
     stop = scheduler.handle(lane.DrainAsked(S, WorkerId("w0")))
     actions = scheduler.handle(lane.OutcomeArrived(lease(1), WorkerId("w0")))
 
-    assert stop == [lane.StopWorker(Peer(b"w0"))]
-    assert actions == [delivered(1)]
+    assert stop == [lane.StopWorker(Peer(b"w0"), S)]
+    assert actions == [delivered(1), lane.StopWorker(Peer(b"w0"), S)]
     assert scheduler.place() == []
 
 
@@ -329,10 +361,11 @@ def test_death_with_two_tasks_blames_none_and_tries_each_alone() -> None:
     scheduler.place()
     join(scheduler, 1)
 
-    actions = scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False))
+    lost = lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False)
+    actions = scheduler.handle(lost)
     placed = scheduler.place()
 
-    assert actions == []
+    assert actions == [lane.TellDeath(DRIVER, lost, (lease(1), lease(2)), "op")]
     assert placed == [sent(1, 1, 2)]
 
 
@@ -342,6 +375,6 @@ def test_task_may_ask_for_fewer_attempts() -> None:
     submit(scheduler, 1, max_attempts=1)
     scheduler.place()
 
-    actions = scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False))
+    _told, *actions = scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False))
 
     assert actions == [lane.FailTask(DRIVER, lease(1), payload_of(1), "op", ("attempt 1 on node: killed",))]

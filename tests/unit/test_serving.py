@@ -83,7 +83,7 @@ async def test_stop_and_start_keep_the_number_of_cores(settings: Settings) -> No
     assert later.core_count == 3
     assert later.start(-1)
     assert later.core_count == 8
-    with pytest.raises(errors.UsageError, match="8 cores, not 9"):
+    with pytest.raises(errors.UsageError, match="0 to 8 or all, not 9"):
         later.start(9)
 
 

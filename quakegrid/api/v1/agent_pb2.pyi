@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -39,6 +40,34 @@ SERVICE_STATE_STOPPED: ServiceState.ValueType  # 2
 SERVICE_STATE_RESTARTING: ServiceState.ValueType  # 3
 Global___ServiceState: _TypeAlias = ServiceState  # noqa: Y015
 
+class _TemplateKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TemplateKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TemplateKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TEMPLATE_KIND_UNSPECIFIED: _TemplateKind.ValueType  # 0
+    TEMPLATE_KIND_LOADING: _TemplateKind.ValueType  # 1
+    TEMPLATE_KIND_WARM: _TemplateKind.ValueType  # 2
+    """All is loaded that `[agent] preload` asks for and this node has."""
+    TEMPLATE_KIND_COLD: _TemplateKind.ValueType  # 3
+    """Something could not be loaded: workers start and import it themselves."""
+    TEMPLATE_KIND_FAILED: _TemplateKind.ValueType  # 4
+    """No worker can start."""
+
+class TemplateKind(_TemplateKind, metaclass=_TemplateKindEnumTypeWrapper):
+    """Whether the template that takes orders can fork workers."""
+
+TEMPLATE_KIND_UNSPECIFIED: TemplateKind.ValueType  # 0
+TEMPLATE_KIND_LOADING: TemplateKind.ValueType  # 1
+TEMPLATE_KIND_WARM: TemplateKind.ValueType  # 2
+"""All is loaded that `[agent] preload` asks for and this node has."""
+TEMPLATE_KIND_COLD: TemplateKind.ValueType  # 3
+"""Something could not be loaded: workers start and import it themselves."""
+TEMPLATE_KIND_FAILED: TemplateKind.ValueType  # 4
+"""No worker can start."""
+Global___TemplateKind: _TypeAlias = TemplateKind  # noqa: Y015
+
 @_typing.final
 class WorkerRef(_message.Message):
     """The fleet's name of a worker: unique in the life of a broker, chosen by it."""
@@ -70,9 +99,12 @@ class StartWorkersRequest(_message.Message):
     WORKERS_FIELD_NUMBER: _builtins.int
     LANE_ENDPOINT_FIELD_NUMBER: _builtins.int
     WORKER_SETUP_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
     lane_endpoint: _builtins.str
     worker_setup: _builtins.bytes
     """Pickled callable that each worker runs before its first task."""
+    width: _builtins.int
+    """Cores of each worker, times the node's own `cores_per_worker`; 0 is 1."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerRef]: ...
     def __init__(
@@ -81,10 +113,11 @@ class StartWorkersRequest(_message.Message):
         workers: _abc.Iterable[Global___WorkerRef] | None = ...,
         lane_endpoint: _builtins.str = ...,
         worker_setup: _builtins.bytes = ...,
+        width: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane_endpoint", b"lane_endpoint", "worker_setup", b"worker_setup", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane_endpoint", b"lane_endpoint", "width", b"width", "worker_setup", b"worker_setup", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,6 +293,26 @@ Global___GetAgentStatusResponse: _TypeAlias = GetAgentStatusResponse  # noqa: Y0
 class AgentStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class FingerprintEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NODE_FIELD_NUMBER: _builtins.int
     CORE_COUNT_FIELD_NUMBER: _builtins.int
     TEMPLATE_STATE_FIELD_NUMBER: _builtins.int
@@ -267,22 +320,44 @@ class AgentStatus(_message.Message):
     DRIVERS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
+    IS_SHORT_OF_MEMORY_FIELD_NUMBER: _builtins.int
+    ALL_CORE_COUNT_FIELD_NUMBER: _builtins.int
+    CORES_PER_WORKER_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    LOAD_AVERAGE_FIELD_NUMBER: _builtins.int
     SERVICE_STATE_FIELD_NUMBER: _builtins.int
-    TOTAL_CORE_COUNT_FIELD_NUMBER: _builtins.int
     MASTER_FIELD_NUMBER: _builtins.int
     IS_WATCHED_FIELD_NUMBER: _builtins.int
     IS_LEAVING_FIELD_NUMBER: _builtins.int
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    TEMPLATE_KIND_FIELD_NUMBER: _builtins.int
+    TEMPLATE_REASON_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    SENT_TIME_FIELD_NUMBER: _builtins.int
+    IS_REFRESHING_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     core_count: _builtins.int
+    """Cores that the node gives: what `SetCores` left of `all_core_count`."""
     template_state: _builtins.str
-    """"loading", "warm", "warm, without the engine: reason", or "failed: reason"."""
+    """For people: "loading", "warm", "warm, without the engine: reason", "cold: reason", or "failed: reason"."""
     version: _builtins.str
     engine_version: _builtins.str
     """Version of openquake.engine; empty when not installed."""
+    is_short_of_memory: _builtins.bool
+    """Memory in use is near `soft_mem_limit`: one worker goes on, the others get no new tasks."""
+    all_core_count: _builtins.int
+    """Cores that the node has."""
+    cores_per_worker: _builtins.int
+    """Cores of each worker; 0 is 1."""
+    memory_used_bytes: _builtins.int
+    """Memory of the node, or of the cgroup that bounds it, in bytes. A sample: in `GetStatus`, and in streams that
+    asked for samples; else 0, as are those below and those of the workers.
+    """
+    memory_total_bytes: _builtins.int
+    load_average: _builtins.float
+    """Processes that run or wait to run, mean of the last minute."""
     service_state: Global___ServiceState.ValueType
-    total_core_count: _builtins.int
-    """Cores of the node, served or not."""
     master: _builtins.str
     """`host:port` of the broker whose fleet it joined; empty if it did not."""
     is_watched: _builtins.bool
@@ -291,10 +366,25 @@ class AgentStatus(_message.Message):
     """Whether it is about to leave the fleet."""
     instance_id: _builtins.str
     """Of this process of the agent: tells two agents apart, and one from itself under another address."""
+    template_kind: Global___TemplateKind.ValueType
+    template_reason: _builtins.str
+    """Why it is not simply warm; empty if it is."""
+    is_refreshing: _builtins.bool
+    """The code on disk changed: a template with the new code is loading and will take over."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStatus]: ...
     @_builtins.property
     def drivers(self) -> _containers.RepeatedCompositeFieldContainer[Global___DriverStatus]: ...
+    @_builtins.property
+    def fingerprint(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the template found in its environment: versions, architecture, settings of the engine that are read at
+        import. Empty until it is warm or cold.
+        """
+
+    @_builtins.property
+    def sent_time(self) -> _timestamp_pb2.Timestamp:
+        """The node's clock when it wrote this."""
+
     def __init__(
         self,
         *,
@@ -305,16 +395,26 @@ class AgentStatus(_message.Message):
         drivers: _abc.Iterable[Global___DriverStatus] | None = ...,
         version: _builtins.str = ...,
         engine_version: _builtins.str = ...,
+        is_short_of_memory: _builtins.bool = ...,
+        all_core_count: _builtins.int = ...,
+        cores_per_worker: _builtins.int = ...,
+        memory_used_bytes: _builtins.int = ...,
+        memory_total_bytes: _builtins.int = ...,
+        load_average: _builtins.float = ...,
         service_state: Global___ServiceState.ValueType = ...,
-        total_core_count: _builtins.int = ...,
         master: _builtins.str = ...,
         is_watched: _builtins.bool = ...,
         is_leaving: _builtins.bool = ...,
         instance_id: _builtins.str = ...,
+        template_kind: Global___TemplateKind.ValueType = ...,
+        template_reason: _builtins.str = ...,
+        fingerprint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        sent_time: _timestamp_pb2.Timestamp | None = ...,
+        is_refreshing: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sent_time", b"sent_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "drivers", b"drivers", "engine_version", b"engine_version", "instance_id", b"instance_id", "is_leaving", b"is_leaving", "is_watched", b"is_watched", "master", b"master", "node", b"node", "service_state", b"service_state", "template_state", b"template_state", "total_core_count", b"total_core_count", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count", "cores_per_worker", b"cores_per_worker", "drivers", b"drivers", "engine_version", b"engine_version", "fingerprint", b"fingerprint", "instance_id", b"instance_id", "is_leaving", b"is_leaving", "is_refreshing", b"is_refreshing", "is_short_of_memory", b"is_short_of_memory", "is_watched", b"is_watched", "load_average", b"load_average", "master", b"master", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "node", b"node", "sent_time", b"sent_time", "service_state", b"service_state", "template_kind", b"template_kind", "template_reason", b"template_reason", "template_state", b"template_state", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -328,10 +428,21 @@ class WorkerStatus(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     CORE_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    CPU_S_FIELD_NUMBER: _builtins.int
+    CORES_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     session_id: _builtins.int
     pid: _builtins.int
     core: _builtins.int
+    resident_bytes: _builtins.int
+    """Resident memory of the worker and the processes that it started, bytes."""
+    cpu_s: _builtins.float
+    """CPU time that it used itself, seconds."""
+    @_builtins.property
+    def cores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """All cores that it is pinned to, the first of them being `core`."""
+
     def __init__(
         self,
         *,
@@ -339,10 +450,13 @@ class WorkerStatus(_message.Message):
         session_id: _builtins.int = ...,
         pid: _builtins.int = ...,
         core: _builtins.int = ...,
+        resident_bytes: _builtins.int = ...,
+        cpu_s: _builtins.float = ...,
+        cores: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["core", b"core", "pid", b"pid", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["core", b"core", "cores", b"cores", "cpu_s", b"cpu_s", "pid", b"pid", "resident_bytes", b"resident_bytes", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -375,17 +489,21 @@ Global___DriverStatus: _TypeAlias = DriverStatus  # noqa: Y015
 class WatchRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    WITH_SAMPLES_FIELD_NUMBER: _builtins.int
     IS_FLEET_FIELD_NUMBER: _builtins.int
+    with_samples: _builtins.bool
+    """Send samples with each status, and a status every second."""
     is_fleet: _builtins.bool
     """Set by the broker: an agent that no broker watches asks its master to."""
     def __init__(
         self,
         *,
+        with_samples: _builtins.bool = ...,
         is_fleet: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_fleet", b"is_fleet"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_fleet", b"is_fleet", "with_samples", b"with_samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,25 +515,143 @@ class WatchResponse(_message.Message):
 
     STATUS_FIELD_NUMBER: _builtins.int
     WORKER_EXITED_FIELD_NUMBER: _builtins.int
+    WORKER_OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_FLUSHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> Global___AgentStatus: ...
     @_builtins.property
     def worker_exited(self) -> Global___WorkerExited: ...
+    @_builtins.property
+    def worker_output(self) -> Global___WorkerOutput: ...
+    @_builtins.property
+    def output_flushed(self) -> Global___OutputFlushed: ...
     def __init__(
         self,
         *,
         status: Global___AgentStatus | None = ...,
         worker_exited: Global___WorkerExited | None = ...,
+        worker_output: Global___WorkerOutput | None = ...,
+        output_flushed: Global___OutputFlushed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "status", b"status", "worker_exited", b"worker_exited"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output_flushed", b"output_flushed", "status", b"status", "worker_exited", b"worker_exited", "worker_output", b"worker_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "status", b"status", "worker_exited", b"worker_exited"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output_flushed", b"output_flushed", "status", b"status", "worker_exited", b"worker_exited", "worker_output", b"worker_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["status", "worker_exited"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["status", "worker_exited", "worker_output", "output_flushed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
+
+@_typing.final
+class FlushOutputRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlushOutputRequest: _TypeAlias = FlushOutputRequest  # noqa: Y015
+
+@_typing.final
+class FlushOutputResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlushOutputResponse: _TypeAlias = FlushOutputResponse  # noqa: Y015
+
+@_typing.final
+class WorkerOutput(_message.Message):
+    """What a worker printed, a few times a second; more than it may print is left out, which a line says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    session_id: _builtins.int
+    node: _builtins.str
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputLine]: ...
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        session_id: _builtins.int = ...,
+        node: _builtins.str = ...,
+        lines: _abc.Iterable[Global___OutputLine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "node", b"node", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerOutput: _TypeAlias = WorkerOutput  # noqa: Y015
+
+@_typing.final
+class OutputLine(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    IS_ERROR_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Without its end; empty lines are left out."""
+    is_error: _builtins.bool
+    """From stderr."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        is_error: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_error", b"is_error", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputLine: _TypeAlias = OutputLine  # noqa: Y015
+
+@_typing.final
+class OutputFlushed(_message.Message):
+    """All that the workers of this session had printed when FlushOutput was called has been told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputFlushed: _TypeAlias = OutputFlushed  # noqa: Y015
 
 @_typing.final
 class WorkerExited(_message.Message):
@@ -426,6 +662,10 @@ class WorkerExited(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     IS_CLEAN_FIELD_NUMBER: _builtins.int
+    EXIT_CODE_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    LAST_OUTPUT_FIELD_NUMBER: _builtins.int
+    IS_BLAMELESS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     session_id: _builtins.int
     reason: _builtins.str
@@ -434,6 +674,16 @@ class WorkerExited(_message.Message):
     """Largest resident memory of its life, bytes."""
     is_clean: _builtins.bool
     """Whether it ended by request and in order."""
+    exit_code: _builtins.int
+    """As a shell tells it: 128 + n after signal n."""
+    signal: _builtins.int
+    """0 if no signal ended it."""
+    is_blameless: _builtins.bool
+    """Whether people ended it, so that what it ran has no part in that."""
+    @_builtins.property
+    def last_output(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The end of its stderr, at most 20 lines and 4 KiB; empty if it ended in order."""
+
     def __init__(
         self,
         *,
@@ -442,11 +692,58 @@ class WorkerExited(_message.Message):
         reason: _builtins.str = ...,
         peak_memory_bytes: _builtins.int = ...,
         is_clean: _builtins.bool = ...,
+        exit_code: _builtins.int = ...,
+        signal: _builtins.int = ...,
+        last_output: _abc.Iterable[_builtins.str] | None = ...,
+        is_blameless: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_clean", b"is_clean", "peak_memory_bytes", b"peak_memory_bytes", "reason", b"reason", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exit_code", b"exit_code", "is_blameless", b"is_blameless", "is_clean", b"is_clean", "last_output", b"last_output", "peak_memory_bytes", b"peak_memory_bytes", "reason", b"reason", "session_id", b"session_id", "signal", b"signal", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerExited: _TypeAlias = WorkerExited  # noqa: Y015
+
+@_typing.final
+class SetCoresRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORE_COUNT_FIELD_NUMBER: _builtins.int
+    core_count: _builtins.int
+    """0 to all that the node has; -1 for all, whatever it will have."""
+    def __init__(
+        self,
+        *,
+        core_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetCoresRequest: _TypeAlias = SetCoresRequest  # noqa: Y015
+
+@_typing.final
+class SetCoresResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORE_COUNT_FIELD_NUMBER: _builtins.int
+    ALL_CORE_COUNT_FIELD_NUMBER: _builtins.int
+    core_count: _builtins.int
+    """What the node gives now, and what it has."""
+    all_core_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        core_count: _builtins.int = ...,
+        all_core_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetCoresResponse: _TypeAlias = SetCoresResponse  # noqa: Y015

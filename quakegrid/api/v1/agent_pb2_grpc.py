@@ -60,6 +60,16 @@ class AgentStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.WatchRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.FlushOutput = channel.unary_unary(
+                '/quakegrid.api.v1.Agent/FlushOutput',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.FlushOutputRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.FlushOutputResponse.FromString,
+                _registered_method=True)
+        self.SetCores = channel.unary_unary(
+                '/quakegrid.api.v1.Agent/SetCores',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.SetCoresRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.SetCoresResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServicer:
@@ -102,6 +112,22 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FlushOutput(self, request, context):
+        """Called by the broker before a session ends. What the session's workers printed so far goes to those who
+        watch, and after it an OutputFlushed. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetCores(self, request, context):
+        """Called by agentctl. Sets how many cores the node gives, from now on and after restarts; workers above it end
+        after the task that they run. Idempotent. INVALID_ARGUMENT: the node has not so many.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +155,16 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.WatchRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.WatchResponse.SerializeToString,
+            ),
+            'FlushOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.FlushOutput,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.FlushOutputRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.FlushOutputResponse.SerializeToString,
+            ),
+            'SetCores': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCores,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.SetCoresRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.SetCoresResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -267,6 +303,60 @@ class Agent:
             '/quakegrid.api.v1.Agent/Watch',
             quakegrid_dot_api_dot_v1_dot_agent__pb2.WatchRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_agent__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FlushOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Agent/FlushOutput',
+            quakegrid_dot_api_dot_v1_dot_agent__pb2.FlushOutputRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_agent__pb2.FlushOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCores(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Agent/SetCores',
+            quakegrid_dot_api_dot_v1_dot_agent__pb2.SetCoresRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_agent__pb2.SetCoresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,14 @@ class AgentStub:
     """Called by agentctl and the broker."""
     Watch: _grpc.UnaryStreamMultiCallable[_agent_pb2.WatchRequest, _agent_pb2.WatchResponse]
     """Called by the broker, which holds this stream open: one message at once, then one for each change."""
+    FlushOutput: _grpc.UnaryUnaryMultiCallable[_agent_pb2.FlushOutputRequest, _agent_pb2.FlushOutputResponse]
+    """Called by the broker before a session ends. What the session's workers printed so far goes to those who
+    watch, and after it an OutputFlushed. Idempotent.
+    """
+    SetCores: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SetCoresRequest, _agent_pb2.SetCoresResponse]
+    """Called by agentctl. Sets how many cores the node gives, from now on and after restarts; workers above it end
+    after the task that they run. Idempotent. INVALID_ARGUMENT: the node has not so many.
+    """
 
 @_typing.type_check_only
 class AgentAsyncStub(AgentStub):
@@ -63,6 +71,14 @@ class AgentAsyncStub(AgentStub):
     """Called by agentctl and the broker."""
     Watch: _aio.UnaryStreamMultiCallable[_agent_pb2.WatchRequest, _agent_pb2.WatchResponse]  # type: ignore[assignment]
     """Called by the broker, which holds this stream open: one message at once, then one for each change."""
+    FlushOutput: _aio.UnaryUnaryMultiCallable[_agent_pb2.FlushOutputRequest, _agent_pb2.FlushOutputResponse]  # type: ignore[assignment]
+    """Called by the broker before a session ends. What the session's workers printed so far goes to those who
+    watch, and after it an OutputFlushed. Idempotent.
+    """
+    SetCores: _aio.UnaryUnaryMultiCallable[_agent_pb2.SetCoresRequest, _agent_pb2.SetCoresResponse]  # type: ignore[assignment]
+    """Called by agentctl. Sets how many cores the node gives, from now on and after restarts; workers above it end
+    after the task that they run. Idempotent. INVALID_ARGUMENT: the node has not so many.
+    """
 
 class AgentServicer(metaclass=_abc_1.ABCMeta):
     """Worker processes of one node. Served by the node's agent."""
@@ -108,5 +124,25 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.WatchResponse], _abc.AsyncIterator[_agent_pb2.WatchResponse]]:
         """Called by the broker, which holds this stream open: one message at once, then one for each change."""
+
+    @_abc_1.abstractmethod
+    def FlushOutput(
+        self,
+        request: _agent_pb2.FlushOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.FlushOutputResponse, _abc.Awaitable[_agent_pb2.FlushOutputResponse]]:
+        """Called by the broker before a session ends. What the session's workers printed so far goes to those who
+        watch, and after it an OutputFlushed. Idempotent.
+        """
+
+    @_abc_1.abstractmethod
+    def SetCores(
+        self,
+        request: _agent_pb2.SetCoresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.SetCoresResponse, _abc.Awaitable[_agent_pb2.SetCoresResponse]]:
+        """Called by agentctl. Sets how many cores the node gives, from now on and after restarts; workers above it end
+        after the task that they run. Idempotent. INVALID_ARGUMENT: the node has not so many.
+        """
 
 def add_AgentServicer_to_server(servicer: AgentServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

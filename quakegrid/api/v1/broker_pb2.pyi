@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from quakegrid.api.v1 import agent_pb2 as _agent_pb2
 from quakegrid.api.v1 import task_records_pb2 as _task_records_pb2
 import builtins as _builtins
 import sys
@@ -23,6 +24,26 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class OpenSessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class FingerprintEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     JOB_IDS_FIELD_NUMBER: _builtins.int
     USER_NAME_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
@@ -33,7 +54,8 @@ class OpenSessionRequest(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     RESUMED_SESSION_ID_FIELD_NUMBER: _builtins.int
     LANE_PORT_FIELD_NUMBER: _builtins.int
-    ENGINE_VERSION_FIELD_NUMBER: _builtins.int
+    CORES_PER_WORKER_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
     user_name: _builtins.str
     host: _builtins.str
     """Node and process id of the driver."""
@@ -51,11 +73,17 @@ class OpenSessionRequest(_message.Message):
     port, without another turn in the queue. 0 for a new session.
     """
     lane_port: _builtins.int
-    engine_version: _builtins.str
-    """The engine that its workers must have, such as "3.26.2"; empty if they need none."""
+    cores_per_worker: _builtins.int
+    """Cores that each of its workers should have, 1 to 1024, 0 is 1; fewer where a node has not so many free."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Jobs of the database that this driver will run, in order; empty for work without a job."""
+
+    @_builtins.property
+    def fingerprint(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What its workers' nodes must have, by name and value, such as "numpy": "2.2.6"; a node that has anything
+        else is left out. Empty if any node will do.
+        """
 
     def __init__(
         self,
@@ -70,11 +98,12 @@ class OpenSessionRequest(_message.Message):
         weight: _builtins.float = ...,
         resumed_session_id: _builtins.int = ...,
         lane_port: _builtins.int = ...,
-        engine_version: _builtins.str = ...,
+        cores_per_worker: _builtins.int = ...,
+        fingerprint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_version", b"engine_version", "host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "lane_port", b"lane_port", "max_workers", b"max_workers", "pid", b"pid", "resumed_session_id", b"resumed_session_id", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cores_per_worker", b"cores_per_worker", "fingerprint", b"fingerprint", "host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "lane_port", b"lane_port", "max_workers", b"max_workers", "pid", b"pid", "resumed_session_id", b"resumed_session_id", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -88,6 +117,9 @@ class OpenSessionResponse(_message.Message):
     ADMITTED_FIELD_NUMBER: _builtins.int
     ABORTED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    WORKER_OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_FLUSHED_FIELD_NUMBER: _builtins.int
+    NODE_LEFT_OUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def queued(self) -> Global___SessionQueued: ...
     @_builtins.property
@@ -96,6 +128,14 @@ class OpenSessionResponse(_message.Message):
     def aborted(self) -> Global___SessionAborted: ...
     @_builtins.property
     def failed(self) -> Global___SessionFailed: ...
+    @_builtins.property
+    def worker_output(self) -> _agent_pb2.WorkerOutput:
+        """From a worker of the session; left out where the driver is too slow, which a line says."""
+
+    @_builtins.property
+    def output_flushed(self) -> _agent_pb2.OutputFlushed: ...
+    @_builtins.property
+    def node_left_out(self) -> Global___NodeLeftOut: ...
     def __init__(
         self,
         *,
@@ -103,16 +143,81 @@ class OpenSessionResponse(_message.Message):
         admitted: Global___SessionAdmitted | None = ...,
         aborted: Global___SessionAborted | None = ...,
         failed: Global___SessionFailed | None = ...,
+        worker_output: _agent_pb2.WorkerOutput | None = ...,
+        output_flushed: _agent_pb2.OutputFlushed | None = ...,
+        node_left_out: Global___NodeLeftOut | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "admitted", b"admitted", "event", b"event", "failed", b"failed", "queued", b"queued"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "admitted", b"admitted", "event", b"event", "failed", b"failed", "node_left_out", b"node_left_out", "output_flushed", b"output_flushed", "queued", b"queued", "worker_output", b"worker_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "admitted", b"admitted", "event", b"event", "failed", b"failed", "queued", b"queued"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "admitted", b"admitted", "event", b"event", "failed", b"failed", "node_left_out", b"node_left_out", "output_flushed", b"output_flushed", "queued", b"queued", "worker_output", b"worker_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["queued", "admitted", "aborted", "failed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["queued", "admitted", "aborted", "failed", "worker_output", "output_flushed", "node_left_out"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___OpenSessionResponse: _TypeAlias = OpenSessionResponse  # noqa: Y015
+
+@_typing.final
+class FlushSessionOutputRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlushSessionOutputRequest: _TypeAlias = FlushSessionOutputRequest  # noqa: Y015
+
+@_typing.final
+class FlushSessionOutputResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlushSessionOutputResponse: _TypeAlias = FlushSessionOutputResponse  # noqa: Y015
+
+@_typing.final
+class NodeLeftOut(_message.Message):
+    """A node gets no worker of the session, because it differs from what the session asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """Its name, with its name in `host_cores` if that is another."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In words: "numpy 1.26.4 there, 2.2.6 here"."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        differences: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeLeftOut: _TypeAlias = NodeLeftOut  # noqa: Y015
 
 @_typing.final
 class SessionQueued(_message.Message):
@@ -456,6 +561,7 @@ class NodeStatus(_message.Message):
     WORKER_COUNT_FIELD_NUMBER: _builtins.int
     RUNNING_COUNT_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """As in `host_cores`."""
     node: _builtins.str
@@ -466,6 +572,10 @@ class NodeStatus(_message.Message):
     """Workers that hold a task now."""
     state: _builtins.str
     """State of the template, or why the node is not up."""
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOut]:
+        """Open sessions that get no worker on it."""
+
     def __init__(
         self,
         *,
@@ -476,14 +586,46 @@ class NodeStatus(_message.Message):
         worker_count: _builtins.int = ...,
         running_count: _builtins.int = ...,
         state: _builtins.str = ...,
+        left_out: _abc.Iterable[Global___LeftOut] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "host", b"host", "is_up", b"is_up", "node", b"node", "running_count", b"running_count", "state", b"state", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "host", b"host", "is_up", b"is_up", "left_out", b"left_out", "node", b"node", "running_count", b"running_count", "state", b"state", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeStatus: _TypeAlias = NodeStatus  # noqa: Y015
+
+@_typing.final
+class LeftOut(_message.Message):
+    """One session that leaves a node out, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    JOB_IDS_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    @_builtins.property
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In words: "numpy 1.26.4 there, 2.2.6 here"."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        job_ids: _abc.Iterable[_builtins.int] | None = ...,
+        differences: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "job_ids", b"job_ids", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeftOut: _TypeAlias = LeftOut  # noqa: Y015
 
 @_typing.final
 class SessionStatus(_message.Message):
@@ -505,6 +647,8 @@ class SessionStatus(_message.Message):
     DONE_RATE_HZ_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     BUSY_WORKER_COUNT_FIELD_NUMBER: _builtins.int
+    ARGUMENT_BYTES_FIELD_NUMBER: _builtins.int
+    RESULT_BYTES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     user_name: _builtins.str
     state: _builtins.str
@@ -525,6 +669,9 @@ class SessionStatus(_message.Message):
     """Its part of the cores against the weights of other sessions."""
     busy_worker_count: _builtins.int
     """Workers that hold a task now."""
+    argument_bytes: _builtins.int
+    """What its lane sent to its workers, beside what they share with the driver's machine, and has from them."""
+    result_bytes: _builtins.int
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -546,10 +693,12 @@ class SessionStatus(_message.Message):
         done_rate_hz: _builtins.float = ...,
         weight: _builtins.float = ...,
         busy_worker_count: _builtins.int = ...,
+        argument_bytes: _builtins.int = ...,
+        result_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_worker_count", b"busy_worker_count", "done_count", b"done_count", "done_rate_hz", b"done_rate_hz", "failed_count", b"failed_count", "host", b"host", "job_ids", b"job_ids", "lane_port", b"lane_port", "pid", b"pid", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "running_count", b"running_count", "session_id", b"session_id", "state", b"state", "user_name", b"user_name", "weight", b"weight", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument_bytes", b"argument_bytes", "busy_worker_count", b"busy_worker_count", "done_count", b"done_count", "done_rate_hz", b"done_rate_hz", "failed_count", b"failed_count", "host", b"host", "job_ids", b"job_ids", "lane_port", b"lane_port", "pid", b"pid", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id", "state", b"state", "user_name", b"user_name", "weight", b"weight", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -602,10 +751,14 @@ class TaskTotals(_message.Message):
     DONE_COUNT_FIELD_NUMBER: _builtins.int
     REQUEUED_COUNT_FIELD_NUMBER: _builtins.int
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    ARGUMENT_BYTES_FIELD_NUMBER: _builtins.int
+    RESULT_BYTES_FIELD_NUMBER: _builtins.int
     session_count: _builtins.int
     done_count: _builtins.int
     requeued_count: _builtins.int
     failed_count: _builtins.int
+    argument_bytes: _builtins.int
+    result_bytes: _builtins.int
     def __init__(
         self,
         *,
@@ -613,10 +766,12 @@ class TaskTotals(_message.Message):
         done_count: _builtins.int = ...,
         requeued_count: _builtins.int = ...,
         failed_count: _builtins.int = ...,
+        argument_bytes: _builtins.int = ...,
+        result_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_count", b"done_count", "failed_count", b"failed_count", "requeued_count", b"requeued_count", "session_count", b"session_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument_bytes", b"argument_bytes", "done_count", b"done_count", "failed_count", b"failed_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "session_count", b"session_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,11 @@ class BrokerStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.OpenSessionRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.OpenSessionResponse.FromString,
                 _registered_method=True)
+        self.FlushSessionOutput = channel.unary_unary(
+                '/quakegrid.api.v1.Broker/FlushSessionOutput',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputResponse.FromString,
+                _registered_method=True)
         self.AbortJob = channel.unary_unary(
                 '/quakegrid.api.v1.Broker/AbortJob',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.AbortJobRequest.SerializeToString,
@@ -81,6 +86,14 @@ class BrokerServicer:
         as the stream. The first message says that it is queued or admitted; later ones tell of admission,
         abort and failure. When the stream breaks the broker stops the workers, and marks the jobs failed
         unless they ended. FAILED_PRECONDITION: a job of it has a session already. INVALID_ARGUMENT: the weight.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FlushSessionOutput(self, request, context):
+        """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
+        and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,6 +151,11 @@ def add_BrokerServicer_to_server(servicer, server):
                     servicer.OpenSession,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.OpenSessionRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.OpenSessionResponse.SerializeToString,
+            ),
+            'FlushSessionOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.FlushSessionOutput,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputResponse.SerializeToString,
             ),
             'AbortJob': grpc.unary_unary_rpc_method_handler(
                     servicer.AbortJob,
@@ -198,6 +216,33 @@ class Broker:
             '/quakegrid.api.v1.Broker/OpenSession',
             quakegrid_dot_api_dot_v1_dot_broker__pb2.OpenSessionRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_broker__pb2.OpenSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FlushSessionOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Broker/FlushSessionOutput',
+            quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputResponse.FromString,
             options,
             channel_credentials,
             insecure,

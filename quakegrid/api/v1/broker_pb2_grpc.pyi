@@ -39,6 +39,10 @@ class BrokerStub:
     abort and failure. When the stream breaks the broker stops the workers, and marks the jobs failed
     unless they ended. FAILED_PRECONDITION: a job of it has a session already. INVALID_ARGUMENT: the weight.
     """
+    FlushSessionOutput: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FlushSessionOutputRequest, _broker_pb2.FlushSessionOutputResponse]
+    """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
+    and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
+    """
     AbortJob: _grpc.UnaryUnaryMultiCallable[_broker_pb2.AbortJobRequest, _broker_pb2.AbortJobResponse]
     """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetStatusRequest, _broker_pb2.GetStatusResponse]
@@ -68,6 +72,10 @@ class BrokerAsyncStub(BrokerStub):
     as the stream. The first message says that it is queued or admitted; later ones tell of admission,
     abort and failure. When the stream breaks the broker stops the workers, and marks the jobs failed
     unless they ended. FAILED_PRECONDITION: a job of it has a session already. INVALID_ARGUMENT: the weight.
+    """
+    FlushSessionOutput: _aio.UnaryUnaryMultiCallable[_broker_pb2.FlushSessionOutputRequest, _broker_pb2.FlushSessionOutputResponse]  # type: ignore[assignment]
+    """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
+    and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
     """
     AbortJob: _aio.UnaryUnaryMultiCallable[_broker_pb2.AbortJobRequest, _broker_pb2.AbortJobResponse]  # type: ignore[assignment]
     """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent."""
@@ -101,6 +109,16 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         as the stream. The first message says that it is queued or admitted; later ones tell of admission,
         abort and failure. When the stream breaks the broker stops the workers, and marks the jobs failed
         unless they ended. FAILED_PRECONDITION: a job of it has a session already. INVALID_ARGUMENT: the weight.
+        """
+
+    @_abc_1.abstractmethod
+    def FlushSessionOutput(
+        self,
+        request: _broker_pb2.FlushSessionOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.FlushSessionOutputResponse, _abc.Awaitable[_broker_pb2.FlushSessionOutputResponse]]:
+        """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
+        and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
         """
 
     @_abc_1.abstractmethod

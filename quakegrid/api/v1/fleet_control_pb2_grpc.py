@@ -69,6 +69,7 @@ class FleetControlServicer:
     def JoinNode(self, request, context):
         """Called by agents that are not in `host_cores`. The broker connects back to the agent, and remembers the node
         until LeaveNode or its own end. Idempotent: agents call it again whenever no broker watches them.
+        INVALID_ARGUMENT: a field is missing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -74,6 +74,7 @@ class LaneMessage(_message.Message):
     TASK_RETURNED_FIELD_NUMBER: _builtins.int
     BLOB_FIELD_NUMBER: _builtins.int
     TAKE_BACK_FIELD_NUMBER: _builtins.int
+    WORKER_DIED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def join(self) -> Global___Join:
         """driver to lane"""
@@ -122,6 +123,10 @@ class LaneMessage(_message.Message):
 
     @_builtins.property
     def take_back(self) -> Global___TakeBack: ...
+    @_builtins.property
+    def worker_died(self) -> Global___WorkerDied:
+        """lane to driver"""
+
     def __init__(
         self,
         *,
@@ -141,12 +146,13 @@ class LaneMessage(_message.Message):
         task_returned: Global___TaskReturned | None = ...,
         blob: Global___Blob | None = ...,
         take_back: Global___TakeBack | None = ...,
+        worker_died: Global___WorkerDied | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "outcome", b"outcome", "put_blob", b"put_blob", "received", b"received", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_ready", b"worker_ready"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "outcome", b"outcome", "put_blob", b"put_blob", "received", b"received", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_died", b"worker_died", "worker_ready", b"worker_ready"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "outcome", b"outcome", "put_blob", b"put_blob", "received", b"received", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_ready", b"worker_ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "outcome", b"outcome", "put_blob", b"put_blob", "received", b"received", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_died", b"worker_died", "worker_ready", b"worker_ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["join", "submit_task", "worker_ready", "outcome", "run_task", "stop", "task_failed", "refused", "hello", "cancel_tasks", "put_blob", "received", "get_blob", "task_returned", "blob", "take_back"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["join", "submit_task", "worker_ready", "outcome", "run_task", "stop", "task_failed", "refused", "hello", "cancel_tasks", "put_blob", "received", "get_blob", "task_returned", "blob", "take_back", "worker_died"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -566,12 +572,21 @@ class Stop(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    IS_DRAIN_FIELD_NUMBER: _builtins.int
+    OUTCOME_COUNT_FIELD_NUMBER: _builtins.int
+    is_drain: _builtins.bool
+    """The worker is drained: it ends when the lane has all its outcomes. Else its session is over."""
+    outcome_count: _builtins.int
+    """As in RunTask, if it is drained; said again whenever an outcome comes."""
     def __init__(
         self,
+        *,
+        is_drain: _builtins.bool = ...,
+        outcome_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_drain", b"is_drain", "outcome_count", b"outcome_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -607,6 +622,53 @@ class TaskFailed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskFailed: _TypeAlias = TaskFailed  # noqa: Y015
+
+@_typing.final
+class WorkerDied(_message.Message):
+    """Lane to driver, for people: a worker ended, not by request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LAST_OUTPUT_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    WAITING_COUNT_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    node: _builtins.str
+    reason: _builtins.str
+    """In words, with its peak memory."""
+    operation: _builtins.str
+    waiting_count: _builtins.int
+    """Tasks that waited there behind that one."""
+    @_builtins.property
+    def last_output(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The end of its stderr."""
+
+    @_builtins.property
+    def lease(self) -> Global___Lease:
+        """What it ran; none if it held no task."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        node: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        last_output: _abc.Iterable[_builtins.str] | None = ...,
+        lease: Global___Lease | None = ...,
+        operation: _builtins.str = ...,
+        waiting_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_output", b"last_output", "lease", b"lease", "node", b"node", "operation", b"operation", "reason", b"reason", "waiting_count", b"waiting_count", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerDied: _TypeAlias = WorkerDied  # noqa: Y015
 
 @_typing.final
 class Refused(_message.Message):
@@ -736,10 +798,20 @@ class WorkerLost(_message.Message):
     WORKER_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     IS_CLEAN_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    LAST_OUTPUT_FIELD_NUMBER: _builtins.int
+    IS_BLAMELESS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     worker_id: _builtins.str
     reason: _builtins.str
     is_clean: _builtins.bool
+    node: _builtins.str
+    is_blameless: _builtins.bool
+    """The task that it held is tried again, and this does not count as one of `max_attempts`."""
+    @_builtins.property
+    def last_output(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The end of its stderr."""
+
     def __init__(
         self,
         *,
@@ -747,10 +819,13 @@ class WorkerLost(_message.Message):
         worker_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         is_clean: _builtins.bool = ...,
+        node: _builtins.str = ...,
+        last_output: _abc.Iterable[_builtins.str] | None = ...,
+        is_blameless: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_clean", b"is_clean", "reason", b"reason", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_blameless", b"is_blameless", "is_clean", b"is_clean", "last_output", b"last_output", "node", b"node", "reason", b"reason", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -799,7 +874,7 @@ Global___LaneReady: _TypeAlias = LaneReady  # noqa: Y015
 
 @_typing.final
 class LaneCounts(_message.Message):
-    """Counters of a session, sent when they changed, at most a few times a second."""
+    """Counters of a session, sent when they changed, at most a few times a second, and when it is closed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -810,6 +885,8 @@ class LaneCounts(_message.Message):
     REQUEUED_COUNT_FIELD_NUMBER: _builtins.int
     BUSY_WORKER_IDS_FIELD_NUMBER: _builtins.int
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    ARGUMENT_BYTES_FIELD_NUMBER: _builtins.int
+    RESULT_BYTES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     queued_count: _builtins.int
     running_count: _builtins.int
@@ -817,6 +894,10 @@ class LaneCounts(_message.Message):
     requeued_count: _builtins.int
     failed_count: _builtins.int
     """Tasks that were given up; reported at once."""
+    argument_bytes: _builtins.int
+    """Payloads and blobs that the lane sent to workers."""
+    result_bytes: _builtins.int
+    """Outcomes that the lane has from workers."""
     @_builtins.property
     def busy_worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Workers that hold a task now."""
@@ -831,10 +912,12 @@ class LaneCounts(_message.Message):
         requeued_count: _builtins.int = ...,
         busy_worker_ids: _abc.Iterable[_builtins.str] | None = ...,
         failed_count: _builtins.int = ...,
+        argument_bytes: _builtins.int = ...,
+        result_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_worker_ids", b"busy_worker_ids", "done_count", b"done_count", "failed_count", b"failed_count", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "running_count", b"running_count", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument_bytes", b"argument_bytes", "busy_worker_ids", b"busy_worker_ids", "done_count", b"done_count", "failed_count", b"failed_count", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,63 @@
+"""How much of its node an agent may use: the settings, their defaults and what is allowed.
+
+Knows `[memory] soft_mem_limit` and `hard_mem_limit`, which are upstream's, and keys of `[agent]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+MAX_NICE = 19
+MAX_CORES_PER_WORKER = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLimits:
+    """Limits of one node.
+
+    `soft_percent` and `hard_percent` are of the node's memory: from the one on the node gets no new tasks,
+    past the other the largest worker is stopped. `nice` is added to the workers' niceness: 0, so that a
+    node that is shared with other programs computes as fast as they do.
+    """
+
+    soft_percent: int = 90
+    hard_percent: int = 99
+    nice: int = 0
+    cores_per_worker: int = 1
+
+
+class Parse(Protocol):
+    """Reads one value and converts it."""
+
+    def __call__(
+        self, section: str, key: str, default: int, convert: Callable[[str], int], allowed: str
+    ) -> int:
+        """The value or the default; what cannot be converted is refused by naming what is `allowed`."""
+
+
+def read_agent_limits(parse: Parse) -> AgentLimits:
+    """Read the limits of this node."""
+    percent = "percent of the node's memory, 1 to 100"
+    return AgentLimits(
+        soft_percent=parse("memory", "soft_mem_limit", 90, _within(1, 100), percent),
+        hard_percent=parse("memory", "hard_mem_limit", 99, _within(1, 100), percent),
+        nice=parse("agent", "nice", 0, _within(0, MAX_NICE), "niceness of workers, 0 to 19"),
+        cores_per_worker=parse(
+            "agent",
+            "cores_per_worker",
+            1,
+            _within(1, MAX_CORES_PER_WORKER),
+            "cores of each worker, 1 or more",
+        ),
+    )
+
+
+def _within(least: int, most: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not least <= int(text) <= most:
+            raise ValueError(text)
+        return int(text)
+
+    return convert

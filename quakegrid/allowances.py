@@ -1,0 +1,35 @@
+"""How much of something may pass: a rate in the long run, and a burst at once.
+
+Pure; the time comes from outside.
+"""
+
+from __future__ import annotations
+
+
+class Allowance:
+    """Bytes that may pass; when all is spent, nothing passes until half of it is there again.
+
+    So what is too much is left out in few long pieces, not in many short ones.
+
+    Args:
+        rate_bytes_s: what comes back each second.
+        burst_bytes: what there is at most, and at first.
+    """
+
+    def __init__(self, rate_bytes_s: float, burst_bytes: int) -> None:
+        self._rate_bytes_s, self._burst_bytes = rate_bytes_s, burst_bytes
+        self._left_bytes = float(burst_bytes)
+        self._is_spent = False
+        self._now_s: float | None = None
+
+    def take(self, byte_count: int, now_s: float) -> int:
+        """How many of so many bytes may pass now."""
+        since_s = 0.0 if self._now_s is None else now_s - self._now_s
+        self._now_s = now_s
+        self._left_bytes = min(self._burst_bytes, self._left_bytes + since_s * self._rate_bytes_s)
+        if self._is_spent and self._left_bytes < self._burst_bytes / 2:
+            return 0
+        taken = min(byte_count, int(self._left_bytes))
+        self._left_bytes -= taken
+        self._is_spent = taken < byte_count
+        return taken

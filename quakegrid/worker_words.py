@@ -1,0 +1,63 @@
+"""What workers say, and what is said of them: lines for a job's log, or for a program's own output.
+
+Knows no log and no connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from quakegrid.api.v1 import agent_pb2
+from quakegrid.wire.v1 import lane_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerWords:
+    """A line that a worker printed, or that tells of its end; `is_warning`: from stderr, or such an end."""
+
+    node: str
+    worker_id: str
+    text: str
+    is_warning: bool
+
+
+OnWords = Callable[[WorkerWords], None]
+
+
+def from_output(output: agent_pb2.WorkerOutput) -> Iterator[WorkerWords]:
+    """The lines of a worker."""
+    for line in output.lines:
+        yield WorkerWords(output.node, output.worker_id, line.text, line.is_error)
+
+
+def from_death(died: lane_pb2.WorkerDied) -> WorkerWords:
+    """What to say of a worker that died."""
+    return WorkerWords(died.node, died.worker_id, describe_death(died), is_warning=True)
+
+
+def describe_death(died: lane_pb2.WorkerDied) -> str:
+    """How a worker ended, what it was doing, and what it last said."""
+    if died.reason.startswith("killed by"):
+        end = f"was {died.reason}"
+    elif died.reason.startswith("exit code"):
+        end = f"ended with {died.reason}"
+    else:
+        end = f"is lost: {died.reason}"
+    doing = "while it held no task"
+    if died.HasField("lease"):
+        operation = f", {died.operation}" if died.operation else ""
+        doing = f"while it ran task {died.lease.task_id} (attempt {died.lease.attempt}{operation})"
+    if died.waiting_count:
+        doing += f"; {died.waiting_count} more waited there"
+    last = "; its last lines:\n" + "\n".join(died.last_output) if died.last_output else ""
+    return f"worker {died.worker_id} on node {died.node} {end}, {doing}{last}"
+
+
+def echo(words: WorkerWords) -> None:
+    """Print a line where this program prints: stdout or stderr; for any thread."""
+    stream = sys.stderr if words.is_warning else sys.stdout
+    with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
+        stream.write(f"(worker={words.worker_id}, node={words.node}) {words.text}\n")

@@ -1,0 +1,244 @@
+"""The core that decides which template takes orders, and when another one is to start.
+
+Pure. Knows templates by number, their children by name and pid, and the code on disk as a stamp; refuses to
+know processes, clocks and files. When the code changes a successor loads beside the template that takes
+orders, and takes over when it can fork; who retired lives until its last child has ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from quakegrid.errors import IllegalMoveError
+from quakegrid.template_state import TemplateKind, TemplateState
+
+MAX_LOAD_FAILURES = 3
+LOAD_PAUSE_S = 2.0
+# In looks, not in seconds: while the agent itself is stopped nobody's patience ends.
+MAX_UNANSWERED_PINGS = 5
+MAX_LOADING_LOOKS = 300
+LOADING = TemplateState(TemplateKind.LOADING)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a template; one that is bare preloads nothing, for the reason given."""
+
+    number: int
+    bare_reason: str = ""
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End a template that has no children and is not needed."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Kill a template that does not answer; its end is reported."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Ask a template for a sign of life."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """Children died with their template."""
+
+    names: tuple[str, ...]
+    reason: str
+
+
+Action = Start | Stop | Kill | Ping | Lose
+
+
+@dataclass(slots=True)
+class Template:
+    """One template process; `look_count` counts looks while it loads, and pings without an answer then."""
+
+    number: int
+    bare_reason: str = ""
+    state: TemplateState = LOADING
+    names: set[str] = field(default_factory=set)
+    pids: dict[int, str] = field(default_factory=dict)
+    look_count: int = 0
+
+
+@dataclass(slots=True)
+class Lineage:
+    """The templates of one agent.
+
+    `current` takes orders, `successor` loads newer code; 0 for none. `state` is what the node can do.
+    """
+
+    templates: dict[int, Template] = field(default_factory=dict)
+    current: int = 0
+    successor: int = 0
+    state: TemplateState = LOADING
+    _stamp: str = ""  # of the code that the newest template was started for
+    _seen_stamp: str = ""
+    _failure_count: int = 0
+    _last_number: int = 0
+
+    def start(self, stamp: str) -> list[Action]:
+        """Start the first template."""
+        self._stamp = self._seen_stamp = stamp
+        return self._start_current(self._new())
+
+    def on_look(self, stamp: str) -> list[Action]:
+        """The code on disk was looked at; a change counts when it is seen twice, so not in its middle."""
+        actions: list[Action] = []
+        if stamp == self._seen_stamp != self._stamp:
+            self._stamp, self._failure_count = stamp, 0
+            actions += self._refresh()
+        self._seen_stamp = stamp
+        for template in self.templates.values():
+            template.look_count += 1
+            is_loading = template.state == LOADING
+            if template.look_count > (MAX_LOADING_LOOKS if is_loading else MAX_UNANSWERED_PINGS):
+                actions.append(Kill(template.number))
+            elif not is_loading:
+                actions.append(Ping(template.number))
+        return actions
+
+    def on_pong(self, number: int) -> None:
+        """A template answered."""
+        self.templates[number].look_count = 0
+
+    def on_ready(self, number: int, state: TemplateState) -> list[Action]:
+        """A template can fork; the newest takes the orders from now on."""
+        template = self.templates[number]
+        template.state, template.look_count = state, 0
+        if not template.bare_reason:
+            self._failure_count = 0
+        if number == self.successor:
+            retired, self.current, self.successor = self.templates.get(self.current), number, 0
+            self.state = state
+            return self._stop_childless(retired) if retired else []
+        if number == self.current:
+            self.state = state
+        return []
+
+    def on_failed(self, number: int, reason: str) -> None:
+        """A template says that it cannot work; it ends by itself."""
+        self.templates[number].state = TemplateState(TemplateKind.FAILED, reason)
+
+    def on_gone(self, number: int, how: str) -> list[Action]:
+        """A template is dead, and its children with it."""
+        template = self.templates.pop(number)
+        actions: list[Action] = []
+        if template.names:
+            actions.append(Lose(tuple(sorted(template.names)), self._loss(template, how)))
+        if number == self.current:
+            if self.successor:
+                self.current, self.successor, self.state = self.successor, 0, LOADING
+            else:
+                actions += self._replace(template, how)
+        elif number == self.successor:
+            self.successor = 0
+            actions += self._replace(template, how)
+        return actions
+
+    def on_order(self, name: str) -> int:
+        """The number of the template that is to fork a child."""
+        self.templates[self.current].names.add(name)
+        return self.current
+
+    def on_forked(self, number: int, name: str, pid: int) -> None:
+        """A template forked a child."""
+        self.templates[number].pids[pid] = name
+
+    def on_not_forked(self, number: int, name: str) -> list[Action]:
+        """A template could not fork a child."""
+        self.templates[number].names.discard(name)
+        return self._stop_childless(self.templates[number])
+
+    def on_exited(self, number: int, pid: int) -> list[Action]:
+        """A child ended."""
+        template = self.templates[number]
+        template.names.discard(template.pids.pop(pid, ""))
+        return self._stop_childless(template)
+
+    def parent_of(self, pid: int) -> int:
+        """The number of the template that has this child, 0 if none has."""
+        return next((each.number for each in self.templates.values() if pid in each.pids), 0)
+
+    def check(self) -> None:
+        """Raise `IllegalMoveError` unless every invariant holds."""
+        has_failed = self.state.kind is TemplateKind.FAILED
+        if has_failed != (self.current == 0) or (self.current and self.current not in self.templates):
+            raise IllegalMoveError(f"template {self.current} takes orders and the node is {self.state}")
+        if self.successor and (self.successor == self.current or self.successor not in self.templates):
+            raise IllegalMoveError(f"template {self.successor} follows {self.current}")
+        for template in self.templates.values():
+            if template.number not in (self.current, self.successor) and not template.names:
+                raise IllegalMoveError(f"template {template.number} lives on without children")
+            if not set(template.pids.values()) <= template.names:
+                raise IllegalMoveError(f"template {template.number} has children that nobody ordered")
+
+    # --- inside
+
+    def _new(self, bare_reason: str = "") -> int:
+        self._last_number += 1
+        self.templates[self._last_number] = Template(self._last_number, bare_reason)
+        return self._last_number
+
+    def _start_current(self, number: int, bare_reason: str = "", delay_s: float = 0.0) -> list[Action]:
+        self.current, self.state = number, LOADING
+        return [Start(number, bare_reason, delay_s)]
+
+    def _refresh(self) -> list[Action]:
+        """Load the new code, beside the template that works if one does."""
+        outdated = self.templates.pop(self.successor, None)
+        actions: list[Action] = [Stop(outdated.number)] if outdated else []
+        if not self.current:
+            return actions + self._start_current(self._new())
+        self.successor = self._new()
+        return [*actions, Start(self.successor)]
+
+    def _replace(self, dead: Template, how: str) -> list[Action]:
+        """Start another in the place of a dead one: the same, a bare one, or none."""
+        is_failed = dead.state.kind is TemplateKind.FAILED
+        is_loading = dead.state == LOADING
+        self._failure_count += is_loading
+        is_given_up = is_failed or self._failure_count >= MAX_LOAD_FAILURES
+        reason = f"it ended {MAX_LOAD_FAILURES} times while loading ({how})"
+        if is_failed:
+            reason = dead.state.reason
+        if is_given_up and dead.bare_reason:
+            return self._give_up(dead.number, reason)
+        bare_reason = dead.bare_reason
+        if is_given_up:
+            bare_reason, self._failure_count = reason, 0
+        delay_s = LOAD_PAUSE_S * self._failure_count
+        number = self._new(bare_reason)
+        if dead.number == self.current:
+            return self._start_current(number, bare_reason, delay_s)
+        self.successor = number
+        return [Start(number, bare_reason, delay_s)]
+
+    def _give_up(self, number: int, reason: str) -> list[Action]:
+        """Not even a bare template works; an older one goes on if there is one."""
+        if number == self.current:
+            self.current, self.state = 0, TemplateState(TemplateKind.FAILED, reason)
+        return []
+
+    def _loss(self, template: Template, how: str) -> str:
+        if template.state.kind is TemplateKind.FAILED:
+            return f"the template {template.state}"
+        return f"its template ended ({how})"
+
+    def _stop_childless(self, template: Template) -> list[Action]:
+        if template.names or template.number in (self.current, self.successor):
+            return []
+        del self.templates[template.number]
+        return [Stop(template.number)]

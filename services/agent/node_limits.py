@@ -1,0 +1,87 @@
+"""What workers may use of the node: memory, niceness; and what is measured of that.
+
+Applies the memory rules to samples, once a second; tells workers their limits. Runs in the agent's
+event loop. Workers are stopped by the agent, not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+from quakegrid.api.v1 import agent_pb2
+from quakegrid.config import Settings
+from services.agent import worker_cgroups
+from services.agent.memory_rules import MemoryRules
+from services.agent.memory_watch import MemoryWatch
+from services.agent.roster import Member, Roster
+
+SAMPLE_S = 1.0
+
+
+class NodeLimits:
+    """The limits of one node.
+
+    Args:
+        settings: of the cluster.
+        node: its name.
+        roster: the workers.
+        template_pid: tells the template's process id, 0 if there is none.
+    """
+
+    def __init__(
+        self, settings: Settings, node: str, roster: Roster, template_pid: Callable[[], int]
+    ) -> None:
+        limits = settings.agent_limits
+        self._roster, self._template_pid = roster, template_pid
+        self._nice, self._memory_bytes = limits.nice, settings.agent_memory_bytes
+        self.cores_per_worker = min(limits.cores_per_worker, len(roster.cores))
+        self._rules = MemoryRules(node, limits.soft_percent, limits.hard_percent, self._memory_bytes)
+        self._cgroups = worker_cgroups.prepare(self._memory_bytes)
+        self._watch = MemoryWatch()  # behind `prepare`, which moves us into another cgroup
+
+    async def watch(self, stop: Callable[[Member], None], changed: Callable[[], None]) -> None:
+        """Look at the memory every second, for ever.
+
+        Args:
+            stop: kills a worker, whose `stop_reason` says why.
+            changed: called when the node became short of memory, or has some again.
+        """
+        while True:
+            was_short = self._rules.is_short
+            for order in self._rules.handle(self._watch.read(self._roster.workers, self._template_pid())):
+                member = self._roster.members[order.name]
+                member.stop_reason = order.reason
+                stop(member)
+            if self._rules.is_short != was_short:
+                changed()
+            await asyncio.sleep(SAMPLE_S)
+
+    def open_worker(self, member: Member) -> dict[str, Any]:
+        """What a worker is told of its limits; to be called once, before it is forked."""
+        return {
+            "cores": member.cores,
+            "memory_bytes": self._memory_bytes,
+            "nice": self._nice,
+            "cgroup": self._cgroups.open(member.name),
+        }
+
+    def close_worker(self, member: Member) -> str:
+        """Forget a dead worker; which limit ended it, in words, or ""."""
+        return self._cgroups.close(member.name) or member.stop_reason
+
+    def describe(self, status: agent_pb2.AgentStatus, *, with_samples: bool) -> None:
+        """Write limits into a status, and what is used of them if that is asked for."""
+        status.cores_per_worker = self.cores_per_worker
+        status.is_short_of_memory = self._rules.is_short
+        if not with_samples:
+            return
+        memory = self._watch.read(self._roster.workers, self._template_pid())
+        status.memory_used_bytes, status.memory_total_bytes = memory.used_bytes, memory.total_bytes
+        status.load_average = os.getloadavg()[0]
+        resident = {worker.name: worker.resident_bytes for worker in memory.workers}
+        for worker in status.workers:
+            worker.resident_bytes = resident.get(worker.worker_id, 0)
+            worker.cpu_s = self._watch.cpu_s(worker.pid) if worker.pid else 0.0

@@ -1,0 +1,197 @@
+"""The agent's templates: does what the lineage decides, and brings each order to the right one.
+
+Runs in the agent's event loop; looks at the code on disk in a thread, since that may be a slow network disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, assert_never
+
+from quakegrid.config import Settings
+from quakegrid.template_state import TemplateKind, TemplateState
+from services.agent import code_stamps, lineage
+from services.agent.exits import describe_exit
+from services.agent.template_link import TemplateLink
+
+log = logging.getLogger("quakegrid.agent")
+LOOK_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a template found and loaded; `engine_missing` says why there is no engine for drivers."""
+
+    engine_version: str = ""
+    engine_missing: str = ""
+    fingerprint: dict[str, str] = field(default_factory=dict)
+
+
+class Templates:
+    """One template that takes orders, and older ones that have children left.
+
+    Args:
+        settings: of the cluster.
+        on_report: called with what templates tell of their children.
+        on_state: called when `state`, `loaded` or `is_refreshing` may have changed.
+        on_lost: called with the names of children that died with their template, and why.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_report: Callable[[dict[str, Any]], None],
+        on_state: Callable[[], None],
+        on_lost: Callable[[Sequence[str], str], None],
+    ) -> None:
+        self._settings = settings
+        self._on_report, self._on_state, self._on_lost = on_report, on_state, on_lost
+        self._lineage = lineage.Lineage()
+        self._links: dict[int, TemplateLink] = {}
+        self._loaded: dict[int, Loaded] = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> TemplateState:
+        """What the template that takes orders can do."""
+        return self._lineage.state
+
+    @property
+    def loaded(self) -> Loaded:
+        """What the template that takes orders has loaded."""
+        return self._loaded.get(self._lineage.current, Loaded())
+
+    @property
+    def is_refreshing(self) -> bool:
+        """Whether a template with newer code is loading."""
+        return bool(self._lineage.successor)
+
+    def start(self) -> None:
+        """Start a template, and watch it and the code on disk from now on."""
+        self._perform(self._lineage.start(code_stamps.look(self._settings.preload)))
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    @property
+    def pid(self) -> int:
+        """Process id of the template that takes orders, 0 if there is none."""
+        link = self._links.get(self._lineage.current)
+        return link.pid if link else 0
+
+    def stop(self, timeout_s: float) -> None:
+        """Let all templates end what is left of their children, for so long; then kill them."""
+        if self._watching is not None:
+            self._watching.cancel()
+        end_s = time.monotonic() + timeout_s
+        for link in self._links.values():
+            link.stop(max(0.0, end_s - time.monotonic()))
+
+    def restart(self) -> None:
+        """Start anew; there are no children."""
+        self.stop(0.0)
+        self._lineage = lineage.Lineage()
+        self._links.clear()
+        self._loaded.clear()
+        self.start()
+
+    def order(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Pass an order on, with copies of descriptors; it waits for a template that is loading."""
+        if packet["order"] == "signal":
+            number = self._lineage.parent_of(packet["pid"])
+        else:
+            number = self._lineage.on_order(packet["name"])
+        if number:  # else it ended, and its report is on the way
+            self._links[number].order(packet, fds)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            stamp = await asyncio.to_thread(code_stamps.look, self._settings.preload)
+            was_refreshing = self.is_refreshing
+            self._perform(self._lineage.on_look(stamp))
+            if self.is_refreshing != was_refreshing:
+                log.info("code_changed successor=%d", self._lineage.successor)
+                self._on_state()
+
+    def _take(self, number: int, packet: dict[str, Any]) -> None:
+        match packet["report"]:
+            case "ready":
+                self._on_ready(number, packet)
+                return
+            case "failed":
+                log.error("template_failed template=%d reason=%s", number, packet["reason"])
+                self._lineage.on_failed(number, packet["reason"])
+                return
+            case "pong":
+                self._lineage.on_pong(number)
+                return
+            case "forked":
+                self._lineage.on_forked(number, packet["name"], packet["pid"])
+                actions: list[lineage.Action] = []
+            case "not_forked":
+                actions = self._lineage.on_not_forked(number, packet["name"])
+            case "exited":
+                actions = self._lineage.on_exited(number, packet["pid"])
+        self._on_report(packet)
+        self._perform(actions)
+
+    def _on_ready(self, number: int, packet: dict[str, Any]) -> None:
+        state = TemplateState(TemplateKind(packet["kind"]), packet["reason"])
+        self._loaded[number] = Loaded(
+            packet["engine_version"], packet["engine_missing"], packet["fingerprint"]
+        )
+        log.info("template_ready template=%d state=%r after_s=%.1f", number, str(state), packet["duration_s"])
+        self._perform(self._lineage.on_ready(number, state))
+        self._on_state()
+
+    def _on_gone(self, number: int, code: int) -> None:
+        how = describe_exit(-code if code < 0 else code << 8)
+        log.error("template_exited template=%d how=%s", number, how)
+        self._forget(number)
+        self._perform(self._lineage.on_gone(number, how))
+        self._on_state()
+
+    def _perform(self, actions: list[lineage.Action]) -> None:
+        for action in actions:
+            match action:
+                case lineage.Start(number, bare_reason, delay_s):
+                    self._open(number, bare_reason, delay_s)
+                case lineage.Stop(number):
+                    log.info("template_stopped template=%d", number)
+                    link = self._links[number]
+                    self._forget(number)
+                    link.stop(0.0)
+                case lineage.Kill(number):
+                    log.error("template_silent template=%d", number)
+                    self._links[number].kill()
+                case lineage.Ping(number):
+                    self._links[number].order({"order": "ping"})
+                case lineage.Lose(names, reason):
+                    self._on_lost(names, reason)
+                case _ as unreachable:
+                    assert_never(unreachable)
+
+    def _open(self, number: int, bare_reason: str, delay_s: float) -> None:
+        link = self._links[number] = TemplateLink(
+            self._settings.state_dir,
+            bare_reason=bare_reason,
+            on_report=partial(self._take, number),
+            on_gone=partial(self._on_gone, number),
+        )
+        if delay_s:
+            asyncio.get_running_loop().call_later(delay_s, self._start_link, number)
+        else:
+            link.start()
+
+    def _start_link(self, number: int) -> None:
+        if number in self._links and self._watching and not self._watching.cancelled():
+            self._links[number].start()
+
+    def _forget(self, number: int) -> None:
+        del self._links[number]
+        self._loaded.pop(number, None)

@@ -1,0 +1,62 @@
+"""Threads of the numerical libraries in a worker that has more than one core.
+
+A worker is forked from a template in which OpenMP, OpenBLAS, MKL, numba and numexpr were told to use one
+thread. What is not loaded yet obeys the environment; libraries that are loaded are told by their own
+functions (numexpr is not: nothing that the template loads brings it). To be called before a library starts
+threads; those of the template have none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+# By a part of the file's name; wheels of numpy and scipy prefix the functions of their OpenBLAS.
+LIBRARIES = ("openblas", "mkl_rt", "libgomp", "libomp", "libiomp")
+SETTERS = (
+    "openblas_set_num_threads",
+    "openblas_set_num_threads64_",
+    "scipy_openblas_set_num_threads",
+    "scipy_openblas_set_num_threads64_",
+    "MKL_Set_Num_Threads",
+    "omp_set_num_threads",
+)
+
+
+def set_thread_count(count: int) -> None:
+    """Let the numerical libraries of this process use so many threads."""
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(count)
+    for path in _loaded_libraries():
+        library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
+        for name in SETTERS:
+            with contextlib.suppress(AttributeError):  # another library's function
+                getattr(library, name)(count)
+    _tell_numba(count)
+
+
+def _loaded_libraries() -> list[str]:
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    files = {line.split(maxsplit=5)[5] for line in maps.splitlines() if ".so" in line}
+    return sorted(path for path in files if any(part in Path(path).name for part in LIBRARIES))
+
+
+def _tell_numba(count: int) -> None:
+    """Numba's own setter only lowers the number that it read when it was imported: write that anew."""
+    config = sys.modules.get("numba.core.config")
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    if config is not None:
+        config.NUMBA_NUM_THREADS = config.NUMBA_DEFAULT_NUM_THREADS = count  # type: ignore[attr-defined]
+    if parallel is not None and hasattr(parallel, "gen_snt_check"):
+        parallel.NUM_THREADS = count  # type: ignore[attr-defined]
+        parallel.snt_check = parallel.gen_snt_check()  # type: ignore[attr-defined]

@@ -1,0 +1,51 @@
+"""Functions that tests of limits send to workers, which import them by name."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def eat(size_bytes: int) -> NoReturn:
+    """Fill memory, and keep it until killed."""
+    food = b"x" * size_bytes
+    while food:
+        signal.pause()
+    raise AssertionError("unreachable")
+
+
+def eat_in_children(count: int, size_bytes: int) -> NoReturn:
+    """Let children of the worker do it, each within the worker's own limit."""
+    for _ in range(count):
+        if os.fork() == 0:
+            eat(size_bytes)
+    while True:
+        signal.pause()
+
+
+def share(size_bytes: int) -> NoReturn:
+    """Fill memory that no limit on a process's own data sees."""
+    with mmap.mmap(-1, size_bytes) as food:
+        for place in range(0, size_bytes, mmap.PAGESIZE):
+            food[place] = 1
+        while True:
+            signal.pause()
+
+
+def limits() -> dict[str, Any]:
+    """What this worker may use."""
+    return {
+        "pid": os.getpid(),
+        "cores": sorted(os.sched_getaffinity(0)),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "oom_score": oom_score(os.getpid()),
+        "threads": os.environ["OMP_NUM_THREADS"],
+    }
+
+
+def oom_score(pid: int) -> int:
+    """How soon the kernel would kill a process: -1000 never, 1000 first."""
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii"))

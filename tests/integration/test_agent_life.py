@@ -1,0 +1,323 @@
+"""The life of workers under a real agent: how they end, and that nothing of them is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from quakegrid import agents, config, shared_memory, testing
+from quakegrid.config import Settings
+from quakegrid.sdk.executor import ClusterExecutor
+from tests.integration import rough_calls, sdk_calls
+from tests.integration.processes import Service
+
+# 1,000 by hand.
+CYCLE_COUNT = int(os.environ.get("QUAKEGRID_TEST_CYCLES", "50"))
+WAIT_S = 60.0
+STOP_LIMIT_S = 6.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """A broker and an agent."""
+
+    settings: Settings
+    broker: Service
+    agent: Service
+
+    @property
+    def template(self) -> psutil.Process:
+        """The agent's template."""
+        assert self.agent.process is not None
+        (template,) = psutil.Process(self.agent.process.pid).children()
+        return template
+
+    def descendants(self) -> list[psutil.Process]:
+        """All that came from the agent."""
+        assert self.agent.process is not None
+        return psutil.Process(self.agent.process.pid).children(recursive=True)
+
+    def workers(self) -> list[agents.WorkerStatus]:
+        """The workers that the agent knows."""
+        with contextlib.closing(agents.AgentClient(self.settings)) as client:
+            return list(client.status().workers)
+
+    def open_files(self) -> dict[str, int]:
+        """Open descriptors of the agent and its template."""
+        assert self.agent.process is not None
+        pids = {"agent": self.agent.process.pid, "template": self.template.pid}
+        return {name: len(os.listdir(f"/proc/{pid}/fd")) for name, pid in pids.items()}  # noqa: PTH208
+
+    def files(self) -> set[str]:
+        """Files of the cluster, and its shared memory."""
+        shared = shared_memory.folder(self.settings.state_dir)
+        roots = (self.settings.state_dir, shared, self.settings.state_dir.parent / "tmp")
+        return {str(path) for root in roots for path in root.rglob("*")}
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A node with its cluster, without the engine; nothing is left of it."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "tmp").mkdir()
+    extra = {
+        "agent": {"preload": "none"},
+        "zworkers": {"host_cores": f"{config.LOOPBACK} 1"},
+        "directory": {"custom_tmp": str(tmp_path / "tmp")},
+    }
+    path = testing.write_cluster_config(tmp_path / "state", extra)
+    settings = config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
+    node = Node(settings, Service(settings, "broker"), Service(settings, "agent"))
+    try:
+        node.broker.start()
+        node.agent.start()
+        yield node
+    finally:
+        node.agent.close()
+        node.broker.close()
+        for process in marked(settings):
+            process.kill()
+
+
+def marked(settings: Settings) -> list[psutil.Process]:
+    """What an agent of this cluster has started and is still there."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(config.AGENT_MARK) == str(settings.state_dir):
+                found.append(process)
+    return found
+
+
+def told(path: Path) -> list[int]:
+    """The pids that a task tells."""
+    end_s = time.monotonic() + WAIT_S
+    while not path.exists():
+        assert time.monotonic() < end_s, "the task told nothing"
+        time.sleep(rough_calls.PAUSE_S)
+    return [int(word) for word in path.read_text().split()]
+
+
+@contextlib.contextmanager
+def watched(pids: list[int]) -> Iterator[None]:
+    """These processes live now, and end within this block or soon after."""
+    descriptors = {os.pidfd_open(pid): pid for pid in pids}
+    try:
+        yield
+        end_s = time.monotonic() + WAIT_S
+        waiting = dict(descriptors)
+        while waiting:
+            ready, _, _ = select.select(list(waiting), [], [], max(0.0, end_s - time.monotonic()))
+            left = [psutil.Process(pid) for pid in waiting.values()] if not ready else []
+            assert ready, f"they are still there: {left}"
+            for descriptor in ready:
+                del waiting[descriptor]
+    finally:
+        for descriptor, pid in descriptors.items():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)
+            assert pid
+
+
+@contextlib.contextmanager
+def abandoned(node: Node) -> Iterator[ClusterExecutor]:
+    """An executor whose calls need not end."""
+    executor = ClusterExecutor(node.settings)
+    try:
+        yield executor
+    finally:
+        executor.terminate_workers()
+        executor.shutdown()
+
+
+def test_killed_worker_takes_its_children_along(node: Node, tmp_path: Path) -> None:
+    """Of every kind, and the task runs again."""
+    path = tmp_path / "pids"
+    with abandoned(node) as executor:
+        executor.submit(rough_calls.have_children, str(path))
+        worker, *children = told(path)
+        path.unlink()
+
+        with watched([worker, *children]):
+            os.kill(worker, signal.SIGKILL)
+
+        again, *others = told(path)
+        assert again != worker
+        with watched([again, *others]):
+            executor.terminate_workers()
+
+
+def test_worker_that_ends_in_order_leaves_no_child(node: Node, tmp_path: Path) -> None:
+    """What a task has started goes with the session."""
+    path = tmp_path / "pids"
+    with ClusterExecutor(node.settings) as executor:
+        worker = executor.submit(rough_calls.leave_children, str(path)).result(WAIT_S)
+        pids = [worker, *told(path)]
+        with watched(pids):
+            executor.shutdown()
+
+
+@pytest.mark.parametrize("victims", [("agent",), ("template",), ("agent", "template"), ("template", "agent")])
+def test_nothing_outlives_what_is_killed(node: Node, tmp_path: Path, victims: tuple[str, ...]) -> None:
+    """Neither template nor worker nor its children; what cannot be seen to then, the next agent ends."""
+    path = tmp_path / "pids"
+    assert node.agent.process is not None
+    with abandoned(node) as executor:
+        executor.submit(rough_calls.have_children, str(path))
+        worker, plain, apart, lost, nameless, program = told(path)
+        template = node.template.pid
+        pids = {"agent": node.agent.process.pid, "template": template}
+        # With an empty environment and no relative left, it is nobody's any more.
+        others = [plain, apart, lost, program] + ([nameless] if len(victims) == 1 else [])
+
+        with watched([template, worker, *others]):
+            for victim in victims:
+                os.kill(pids[victim], signal.SIGKILL)
+            if "agent" in victims:
+                node.agent.process.wait(WAIT_S)
+                node.agent.start()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(nameless, signal.SIGKILL)
+        path.unlink()
+        again = told(path)  # the session is still there, and the task is tried again
+        assert again[0] != worker
+
+
+@pytest.mark.parametrize("state", ["loading", "idle", "working"])
+def test_agent_that_is_killed_leaves_nothing_in_any_state(node: Node, tmp_path: Path, state: str) -> None:
+    """And the next one serves."""
+    assert node.agent.process is not None
+    executor = None
+    if state == "loading":
+        node.agent.stop()
+        node.agent.start()
+    else:
+        executor = ClusterExecutor(node.settings)
+        future = executor.submit(sdk_calls.square, 3)
+        assert future.result(WAIT_S) == 9
+        if state == "working":
+            executor.submit(rough_calls.ignore_everything, str(tmp_path / "pids"))
+            told(tmp_path / "pids")
+    pids = [process.pid for process in node.descendants()]
+    assert len(pids) == (1 if state == "loading" else 2)
+
+    with watched(pids):
+        os.kill(node.agent.process.pid, signal.SIGKILL)
+        node.agent.process.wait(WAIT_S)
+    node.agent.start()
+
+    if executor:
+        executor.terminate_workers()
+        executor.shutdown()
+    with ClusterExecutor(node.settings) as after:
+        assert after.submit(sdk_calls.square, 4).result(WAIT_S) == 16
+
+
+def test_agent_stops_in_one_deadline_whoever_does_not_listen(node: Node, tmp_path: Path) -> None:
+    """Workers that ignore SIGTERM and their children, which do so too."""
+    path = tmp_path / "pids"
+    with abandoned(node) as executor:
+        executor.submit(rough_calls.ignore_everything, str(path))
+        told(path)
+        pids = [process.pid for process in node.descendants()]
+
+        with watched(pids):
+            start_s = time.monotonic()
+            assert node.agent.stop() == 0
+            duration_s = time.monotonic() - start_s
+
+    assert duration_s < STOP_LIMIT_S
+    assert marked(node.settings) == []
+
+
+def test_fork_bomb_is_ended_with_its_worker(node: Node, tmp_path: Path) -> None:
+    """Also the part of it that has left the worker's group."""
+    path = tmp_path / "pids"
+    with abandoned(node) as executor:
+        executor.submit(rough_calls.fork_many, str(path), 4)
+        told(path)
+        end_s = time.monotonic() + WAIT_S
+        while len(node.descendants()) < 150:
+            assert time.monotonic() < end_s
+        pids = [process.pid for process in node.descendants() if process != node.template]
+
+        with watched(pids):
+            executor.terminate_workers()
+
+    end_s = time.monotonic() + WAIT_S
+    while [process.pid for process in marked(node.settings)] != [node.template.pid]:
+        assert time.monotonic() < end_s
+
+
+def test_worker_without_its_sockets_is_replaced(node: Node) -> None:
+    """It cannot work any more, ends, and its task is tried elsewhere; others are not disturbed."""
+    with ClusterExecutor(node.settings) as executor:
+        broken: Future[str] = executor.submit(rough_calls.close_everything)
+        assert "ended its worker 3 times" in str(broken.exception(WAIT_S))
+        assert executor.submit(sdk_calls.square, 3).result(WAIT_S) == 9
+
+
+def test_worker_without_its_output_works(node: Node) -> None:
+    """Nobody needs to print."""
+    with ClusterExecutor(node.settings) as executor:
+        assert executor.submit(rough_calls.close_output, "fine").result(WAIT_S) == "fine"
+        assert executor.submit(sdk_calls.square, 3).result(WAIT_S) == 9
+
+
+@pytest.mark.timeout(60 + 2 * CYCLE_COUNT)
+def test_sessions_that_come_and_go_leave_nothing(node: Node) -> None:
+    """No process, no descriptor, no shared memory and no file, however many."""
+
+    def cycle(number: int) -> None:
+        with ClusterExecutor(node.settings) as executor:
+            word = f"{number}-" + "x" * 100_000
+            assert executor.submit(rough_calls.print_both, word).result(WAIT_S) == word
+            assert node.workers()
+
+    def wait_until_idle() -> None:
+        end_s = time.monotonic() + WAIT_S
+        while node.workers() or len(node.descendants()) != 1:
+            assert time.monotonic() < end_s, node.descendants()
+
+    for number in range(3):
+        cycle(number)
+    wait_until_idle()
+    before, files = node.open_files(), node.files()
+
+    for number in range(CYCLE_COUNT):
+        cycle(number)
+    wait_until_idle()
+
+    assert node.open_files() == before
+    assert {path for path in node.files() - files if "/records/" not in path} == set()
+    assert [process.pid for process in marked(node.settings)] == [node.template.pid]
+
+
+def test_agents_that_come_and_go_leave_nothing(node: Node) -> None:
+    """Whatever their workers were at."""
+    files: set[str] = set()
+    for number in range(5):
+        with abandoned(node) as executor:
+            executor.submit(rough_calls.wait_for_ever)
+            end_s = time.monotonic() + WAIT_S
+            while not node.workers():
+                assert time.monotonic() < end_s
+            pids = [process.pid for process in node.descendants()]
+            with watched(pids):
+                assert node.agent.stop() == 0
+        if number:
+            assert {path for path in node.files() - files if "/records/" not in path} == set()
+        files = node.files()
+        assert marked(node.settings) == []
+        node.agent.start()

@@ -1,0 +1,141 @@
+"""The lineage core under code that changes, templates that die or fail to load, and their children."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from quakegrid.template_state import TemplateKind, TemplateState
+from services.agent import lineage
+
+READY = [
+    TemplateState(TemplateKind.WARM),
+    TemplateState(TemplateKind.WARM, "without the engine: x"),
+    TemplateState(TemplateKind.COLD, "x cannot be loaded"),
+]
+
+
+class LineageMachine(RuleBasedStateMachine):
+    """Plays templates; its model is which of them live, and whose child each name is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lineage = lineage.Lineage()
+        self.loading: set[int] = set()
+        self.ready: set[int] = set()
+        self.ordered: dict[str, int] = {}
+        self.forked: dict[int, tuple[int, str]] = {}
+        self.last_child = 0
+        self.obey(self.lineage.start("0"))
+
+    def obey(self, actions: list[lineage.Action]) -> None:
+        """What the edge does."""
+        for action in actions:
+            match action:
+                case lineage.Start(number):
+                    assert number not in self.loading | self.ready
+                    self.loading.add(number)
+                case lineage.Stop(number):
+                    assert number not in self.parents(), "a template with children was stopped"
+                    self.loading.discard(number)
+                    self.ready.discard(number)
+                case lineage.Kill(number):
+                    self.die(number, "killed")
+                case lineage.Ping(number):
+                    assert number in self.ready
+                case lineage.Lose(names):
+                    for name in names:
+                        assert name not in self.ordered
+                        assert name not in {each for _, each in self.forked.values()}
+
+    def parents(self) -> set[int]:
+        """Templates with children, forked or ordered."""
+        return set(self.ordered.values()) | {number for number, _ in self.forked.values()}
+
+    def die(self, number: int, how: str) -> None:
+        """A template ends, and its children with it."""
+        self.loading.discard(number)
+        self.ready.discard(number)
+        self.ordered = {name: owner for name, owner in self.ordered.items() if owner != number}
+        self.forked = {pid: child for pid, child in self.forked.items() if child[0] != number}
+        self.obey(self.lineage.on_gone(number, how))
+
+    @rule(stamp=st.sampled_from("012"), count=st.sampled_from([1, 2, 10]))
+    def look(self, stamp: str, count: int) -> None:
+        """Time goes by; the code may have changed."""
+        for _ in range(count):
+            self.obey(self.lineage.on_look(stamp))
+
+    @rule()
+    def answer(self) -> None:
+        """Every template gives a sign of life."""
+        for number in self.ready:
+            self.lineage.on_pong(number)
+
+    @precondition(lambda self: self.loading)
+    @rule(data=st.data(), state=st.sampled_from(READY))
+    def become_ready(self, data: st.DataObject, state: TemplateState) -> None:
+        """A template has loaded."""
+        number = data.draw(st.sampled_from(sorted(self.loading)))
+        self.loading.remove(number)
+        self.ready.add(number)
+        self.obey(self.lineage.on_ready(number, state))
+
+    @precondition(lambda self: self.loading)
+    @rule(data=st.data(), is_reported=st.booleans())
+    def fail_to_load(self, data: st.DataObject, is_reported: bool) -> None:
+        """A template cannot load, and says so or not."""
+        number = data.draw(st.sampled_from(sorted(self.loading)))
+        if is_reported:
+            self.lineage.on_failed(number, "no way")
+        self.die(number, "exit code 1")
+
+    @precondition(lambda self: self.ready)
+    @rule(data=st.data())
+    def be_killed(self, data: st.DataObject) -> None:
+        """A template that worked dies."""
+        self.die(data.draw(st.sampled_from(sorted(self.ready))), "killed by SIGKILL")
+
+    @precondition(lambda self: self.lineage.current)
+    @rule()
+    def order(self) -> None:
+        """A child is wanted; the one for orders must live."""
+        self.last_child += 1
+        number = self.lineage.on_order(f"c{self.last_child}")
+        assert number in self.loading | self.ready
+        self.ordered[f"c{self.last_child}"] = number
+
+    @precondition(lambda self: self.ready & set(self.ordered.values()))
+    @rule(data=st.data(), is_forked=st.booleans())
+    def fork(self, data: st.DataObject, is_forked: bool) -> None:
+        """A template obeys, if it can."""
+        waiting = sorted(name for name, number in self.ordered.items() if number in self.ready)
+        name = data.draw(st.sampled_from(waiting))
+        number = self.ordered.pop(name)
+        if is_forked:
+            self.forked[int(name[1:])] = number, name
+            self.lineage.on_forked(number, name, int(name[1:]))
+        else:
+            self.obey(self.lineage.on_not_forked(number, name))
+
+    @precondition(lambda self: self.forked)
+    @rule(data=st.data())
+    def exit(self, data: st.DataObject) -> None:
+        """A child ends."""
+        pid = data.draw(st.sampled_from(sorted(self.forked)))
+        number, _name = self.forked.pop(pid)
+        self.obey(self.lineage.on_exited(number, pid))
+
+    @invariant()
+    def model_holds(self) -> None:
+        """The core knows who lives, whose child each is, and keeps no template for nothing."""
+        self.lineage.check()
+        assert set(self.lineage.templates) == self.loading | self.ready
+        assert all(self.lineage.parent_of(pid) == number for pid, (number, _) in self.forked.items())
+        assert len(self.loading | self.ready) <= 2 + len(self.parents())
+        assert self.lineage.state.is_ready == (self.lineage.current in self.ready)
+
+
+TestLineage = LineageMachine.TestCase
+TestLineage.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
