@@ -52,6 +52,8 @@ class Project:
             "COMPOSE_PROJECT_NAME": PROJECT,
             "QUAKEGRID_AUTHKEY_FILE": str(secret),
             "QUAKEGRID_TAG": "test",
+            "QUAKEGRID_AGENT_CPUS": "1.5",
+            "QUAKEGRID_AGENT_MEMORY": "4g",
         }
         if not _has_buildx():  # Debian's docker.io is without; newer clients insist on it
             self.environ["DOCKER_BUILDKIT"] = "0"

@@ -78,6 +78,13 @@ def test_shared_directory_is_read_only_for_agents(project: Project) -> None:
     assert "Read-only" in written.stdout + written.stderr
 
 
+def test_limits_come_from_the_environment(project: Project) -> None:
+    """Of an agent: processor time and memory."""
+    for container in project.containers("agent"):
+        assert container["HostConfig"]["Memory"] == 4 << 30
+        assert container["HostConfig"]["NanoCpus"] == 1_500_000_000
+
+
 def test_images_of_dbserver_and_broker_have_no_engine(project: Project) -> None:
     """They are small, and nothing in them can run a pickle of the engine's."""
     for service in ("dbserver", "broker"):

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs a command with a Docker daemon and Compose: `with_docker.sh COMMAND...`. Says what is missing, if it is.
 #
-# A daemon that runs is taken as it is; else root starts one, and stops it at the end. The command gets
+# A daemon that runs is taken as it is; else root starts one, and puts all back at the end. The command gets
 # QUAKEGRID_BASE_IMAGE: the Dockerfile's own base from the registry or, where none is reachable, an image
 # made out of Debian's packages. Images stay, for the next time.
 set -eu
@@ -23,6 +23,10 @@ finish() {
     if [ -n "$daemon" ]; then
         kill "$daemon" 2>/dev/null || true
         wait "$daemon" 2>/dev/null || true
+        # It leaves its bridge and a firewall that forwards nothing else: tests with networks come after us.
+        iptables-restore <"$folder/firewall" || true
+        echo "$forwards" >/proc/sys/net/ipv4/ip_forward
+        ip link delete docker0 2>/dev/null || true
     fi
     rm -rf "$folder"
 }
@@ -32,6 +36,9 @@ trap 'exit 4' INT TERM
 if ! docker info >/dev/null 2>&1; then
     [ "$(id -u)" = 0 ] || fail "no Docker daemon answers; start it, or run this as root, who may start one"
     command -v dockerd >/dev/null || fail "no Docker daemon answers, and there is no dockerd: apt-get install docker.io"
+    { iptables-save -t filter && iptables-save -t nat; } >"$folder/firewall" 2>/dev/null ||
+        fail "a Docker daemon needs iptables: apt-get install iptables"
+    forwards=$(cat /proc/sys/net/ipv4/ip_forward)
     export DOCKER_HOST="unix://$folder/docker.sock"
     dockerd --host "$DOCKER_HOST" --exec-root "$folder/exec" --pidfile "$folder/pid" >"$folder/log" 2>&1 &
     daemon=$!
