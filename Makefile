@@ -64,6 +64,10 @@ test-all: check ## Check, then all tests, with every case of the engine
 test-compose: install ## Test the cluster of docker-compose.yml (needs Docker; root starts it where it does not run)
 	@tests/system/with_docker.sh $(PY) -m pytest --compose tests/system/test_compose.py
 
+.PHONY: chaos
+chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, MINUTES, RATE; root only)
+	@$(PY) -m tests.faults.harness
+
 .PHONY: bench-first
 bench-first: install ## Measure a first calculation against the plain engine (some minutes)
 	@$(PY) benchmarks/bench_first.py
@@ -78,7 +82,7 @@ bench-broker: install ## Measure tasks through the lanes against others (some mi
 	@$(PY) -m benchmarks.simulate_lane
 
 .PHONY: bench-agent
-bench-agent: install ## Measure the agent: how fast a killed worker is replaced (half a minute)
+bench-agent: install ## Measure the agent: workers that start and are killed, and what it costs (two minutes)
 	@$(PY) benchmarks/bench_agent.py
 
 .PHONY: bench-neighbours

@@ -23,6 +23,8 @@ TEMPLATE_KINDS = {
     TemplateKind.FAILED: agent_pb2.TEMPLATE_KIND_FAILED,
 }
 _KINDS = {value: kind for kind, value in TEMPLATE_KINDS.items()}
+# How often an agent says something to those who watch it, if nothing happens.
+BEAT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,10 @@ _MESSAGE_BYTES = 256  # of a message beside its frames, about
 _RECEIVED_MESSAGES = 1000
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _HANDSHAKE_TIMEOUT_MS = 5_000
+_CONNECT_TIMEOUT_MS = 3_000
+# A peer that is not heard for so long after a question has gone, or its link has: both ends connect anew.
+_HEARTBEAT_MS = 3_000
+_HEARTBEAT_TIMEOUT_MS = 9_000
 # Plain numbers: operations on enums are slow.
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -70,7 +74,7 @@ def connect_dealer(
     dealer.setsockopt(zmq.IMMEDIATE, 1)
     dealer.setsockopt(zmq.PROBE_ROUTER, 1)
     dealer.setsockopt(zmq.RECONNECT_IVL, 50)
-    dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
+    dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
     _set_common(dealer)
     dealer.connect(endpoint)
     return dealer
@@ -147,8 +151,7 @@ def _set_common(socket: zmq.Socket[bytes]) -> None:
     socket.linger = 0
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.RCVHWM, 0)
-    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 15)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
     socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_TIMEOUT_MS)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_TIMEOUT_MS)

@@ -7,7 +7,7 @@ held until its outcome is here, and told again whenever the lane says hello.
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import queue
 import signal
@@ -25,57 +25,20 @@ from quakegrid import errors, lane, rpc, shared_memory, worker_words
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.blobs import BlobTable, Digests
 from quakegrid.config import Settings
-from quakegrid.fingerprint import Fingerprint
+from quakegrid.lane_tasks import NO_NEEDS, LaneOutcome, LaneTask, Needs, failed_outcome
 from quakegrid.local_blobs import LocalBlobs
 from quakegrid.wire.v1 import lane_pb2
 from quakegrid.worker_words import OnWords
 
-log = logging.getLogger("quakegrid.session")
 HELLO_TIMEOUT_S = 30.0
 # How long a driver looks for a broker that is gone; its lane's port must be served again by then.
 BROKER_PATIENCE_S = 60.0
+# The same before the first answer, for a calculation; other programs hear at once that there is none.
+OPEN_PATIENCE_S = 10.0
 BROKER_RETRY_S = 0.5
 # How long the end of a session waits for the last lines of its workers.
 FLUSH_TIMEOUT_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class LaneOutcome:
-    """What came back for a task: the outcome's frames, or why there is none.
-
-    `reasons` has a line for each worker that the task ended, when it is not tried again.
-    """
-
-    task_id: int
-    frames: Sequence[zmq.Frame]
-    error: str
-    duration_s: float = 0.0
-    worker_id: str = ""
-    reasons: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LaneTask:
-    """What the lane should know of a task; see `SubmitTask` of the protocol."""
-
-    operation: str
-    weight: float = 1.0
-    expected_s: float = 0.0
-    max_attempts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What nodes must have to get workers of a session.
-
-    `on_left_out` is called, in a thread of the session, with a sentence on each node that has something else.
-    """
-
-    fingerprint: Fingerprint
-    on_left_out: Callable[[str], None] = log.warning
-
-
-NO_NEEDS = Needs({})
+CLOSE_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +106,9 @@ class Session:
         self._poller = zmq.Poller()
         self._next_task_id = 1
         self._pending: dict[int, _Pending] = {}
+        self._is_queued = False
         self._has_joined = False
+        self._is_readmitted = False  # by a new broker
         self._taken_bytes = 0  # of outcomes, since the lane was last told
         self.blobs = BlobTable()
         self.session_id = 0
@@ -228,6 +193,9 @@ class Session:
         """The next outcome if it is here already; raises like `receive`."""
         assert self._dealer is not None
         self._check()
+        if self._is_readmitted:
+            self._is_readmitted = False
+            self._tell_lane()  # it may have refused what came before
         while (received := lane.receive_frames(self._dealer)) is not None:
             outcome = self._take(received)
             if outcome is not None and self._forget(outcome.task_id):
@@ -245,7 +213,7 @@ class Session:
                     outcome.lease.task_id, frames, outcome.error, outcome.duration_s, outcome.worker_id
                 )
             case "task_failed":
-                return _failed(message.task_failed)
+                return failed_outcome(message.task_failed)
             case "hello":
                 self._greet(message.hello)
                 return None
@@ -255,6 +223,8 @@ class Session:
             case "worker_died":
                 self._on_words(worker_words.from_death(message.worker_died))
                 return None
+            case "refused" if self._has_joined:
+                return None  # a new broker's lane does not know us yet, or no more: our stream tells which
             case "refused":
                 raise errors.QuakeGridError(f"the lane refused this session: {message.refused.reason}")
             case other:
@@ -277,6 +247,12 @@ class Session:
         if self._has_joined and not self._failure:
             self._flush_output()
         self._closed.set()
+        if self.session_id and not self._failure:
+            closing = broker_pb2.CloseSessionRequest(session_id=self.session_id)
+            with contextlib.suppress(
+                grpc.RpcError, ValueError
+            ):  # it learns of our end, or the channel is new
+                broker_pb2_grpc.BrokerStub(self._channel).CloseSession(closing, timeout=CLOSE_TIMEOUT_S)
         self._stream.cancel()  # type: ignore[no-untyped-call]
         self._channel.close()
         if self._dealer and self._context:
@@ -325,6 +301,9 @@ class Session:
         if hello.blob_folder_id == shared_memory.folder_id(state_dir):
             folder = shared_memory.folder(state_dir) / str(self.session_id)
             self.blobs.store = self.blobs.store or LocalBlobs(folder, self._settings.lane_memory_bytes)
+        self._tell_lane()
+
+    def _tell_lane(self) -> None:
         for blob_id, content in self.blobs.start_again():
             self._put_blob(blob_id, content)
         for pending in self._pending.values():
@@ -376,9 +355,12 @@ class Session:
             else:
                 failure = errors.PeerUnreachableError("the broker ended the session")
             now_s = time.monotonic()
-            patience_end_s = patience_end_s or now_s + BROKER_PATIENCE_S
-            is_over = not isinstance(failure, errors.PeerUnreachableError) or now_s > patience_end_s
-            if is_over or not self._has_joined or self._failure:
+            is_known = self._has_joined or self._is_queued
+            open_s = OPEN_PATIENCE_S if self._request.job_ids else 0.0
+            patience_s = BROKER_PATIENCE_S if is_known else open_s
+            patience_end_s = patience_end_s or now_s + patience_s
+            is_over = not isinstance(failure, errors.PeerUnreachableError) or now_s >= patience_end_s
+            if is_over or self._failure:
                 self._fail(failure)
                 return
             if self._closed.wait(BROKER_RETRY_S):
@@ -402,7 +384,11 @@ class Session:
             left_out = answer.node_left_out
             self._on_left_out(f"node {left_out.node} is left out: {', '.join(left_out.differences)}")
         elif not self._has_joined:
+            self._is_queued = answer.HasField("queued")
             self._answers.put(answer)
+        elif answer.HasField("admitted"):
+            self._is_readmitted = True
+            self.wake()
 
     def _fail(self, failure: errors.QuakeGridError) -> None:
         if self._failure or self._closed.is_set():
@@ -410,14 +396,3 @@ class Session:
         self._failure = failure
         self._answers.put(failure)
         self.wake()
-
-
-def _failed(failed: lane_pb2.TaskFailed) -> LaneOutcome:
-    lease, reasons = failed.lease, tuple(failed.reasons)
-    if lease.attempt == 0:
-        return LaneOutcome(lease.task_id, (), f"task {lease.task_id} ({failed.operation}): {reasons[0]}")
-    error = (
-        f"task {lease.task_id} ({failed.operation}) ended its worker {len(reasons)} times "
-        f"and is not tried again: {'; '.join(reasons)}"
-    )
-    return LaneOutcome(lease.task_id, (), error, reasons=reasons)

@@ -10,6 +10,7 @@ from quakegrid.config import LOOPBACK
 from quakegrid.doctor import network_checks, node_checks
 from quakegrid.doctor.facts import Clock, NodeFacts, Versions, Visit
 from quakegrid.doctor.findings import Finding, Severity, fine, in_order
+from quakegrid.fingerprint import NONE, Fingerprint, differences
 
 # Log lines of different nodes are in order below this.
 CLOCK_TOLERANCE_S = 1.0
@@ -116,19 +117,17 @@ def label_of(visit: Visit) -> str:
 
 
 def version_differences(ours: Versions, theirs: Versions) -> list[str]:
-    """How a node's versions differ from ours where calculations mind, in words."""
-    minor = [version.python.rpartition(".")[0] for version in (ours, theirs)]
-    pairs = (
-        ("Python", *minor),
-        ("QuakeGrid", ours.quakegrid, theirs.quakegrid),
-        ("openquake.engine", ours.engine, theirs.engine),
-        ("numpy", ours.numpy, theirs.numpy),
-    )
-    return [
-        f"{name} {there or 'is missing'} there, {here or 'none'} here"
-        for name, here, there in pairs
-        if here != there
-    ]
+    """How a node's versions differ from ours where calculations mind, as a session would be told."""
+    return differences(_fingerprint(ours), _fingerprint(theirs))
+
+
+def _fingerprint(versions: Versions) -> Fingerprint:
+    return {
+        "Python": versions.python.rpartition(".")[0],
+        "QuakeGrid": versions.quakegrid,
+        "openquake.engine": versions.engine or NONE,
+        "numpy": versions.numpy or NONE,
+    }
 
 
 def check_versions(ours: Versions, theirs: Versions, label: str) -> Finding:

@@ -12,7 +12,6 @@ import getpass
 import importlib
 import os
 import pickle
-import shutil
 import signal
 import sys
 import threading
@@ -22,19 +21,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from openquake.baselib import parallel, zeromq
+from openquake.baselib import general, parallel, zeromq
 from openquake.commonlib import logs
 
 from quakegrid import engine_version, errors, worker_words
 from quakegrid.config import AGENT_MARK, Settings
-from quakegrid.engine import commands, seams
+from quakegrid.engine import commands, failures, seams
 from quakegrid.engine.database import Database
 from quakegrid.engine.events import Events
 from quakegrid.engine.starmaps import Starmaps
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
 from quakegrid.fingerprint import Fingerprint
-from quakegrid.session import Needs, Session
+from quakegrid.lane_tasks import Needs
+from quakegrid.session import Session
 
 PRELOADED_COMMANDS = (
     "engine",
@@ -49,7 +49,6 @@ PRELOADED_COMMANDS = (
     "purge",
     "reset",
 )
-MIN_FREE_BYTES = 1 << 20
 INSIST_INTERVAL_S = 0.5
 
 
@@ -220,6 +219,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
         raise
     finally:
         driver.close(state)
+        general.removetmp()  # upstream's own, which it leaves to `atexit`; a fork has none
 
 
 def _raise_stopped(number: int, _frame: FrameType | None) -> None:
@@ -228,9 +228,8 @@ def _raise_stopped(number: int, _frame: FrameType | None) -> None:
 
 def _enter(request: dict[str, Any]) -> None:
     """Take over the caller's directory, environment and configuration."""
-    kept = {
-        key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS") or key == AGENT_MARK
-    }
+    own = ("_NUM_THREADS", AGENT_MARK)
+    kept = {key: value for key, value in os.environ.items() if key.endswith(own)}
     os.environ.clear()
     os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept)
     os.chdir(request["cwd"])
@@ -344,32 +343,13 @@ def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
     except errors.QuakeGridError:
         raise
     except Exception as exc:
-        raise errors.UsageError(f"cannot read {' '.join(args.run)}: {_one_line(exc)}") from exc
+        raise errors.UsageError(f"cannot read {' '.join(args.run)}: {failures.one_line(exc)}") from exc
     for job in jobs:
         job.params.update(parameters)
         job.params["exports"] = args.exports
         if args.export_dir:
             job.params["export_dir"] = str(Path(args.export_dir).absolute())
     engine.run_jobs(jobs, precalc=hc_id is None)
-
-
-def _one_line(exc: BaseException) -> str:
-    """An exception for people, on one line; our own need no class name."""
-    kind, text = type(exc).__name__, str(exc).strip()
-    if '  File "' in text:  # the engine repeats a task's traceback; the error is its last line
-        text = text.rpartition("\n")[2]
-    text = " ".join(text.split()).removeprefix(f"{kind}: ")
-    return text if isinstance(exc, errors.QuakeGridError) else f"{kind}: {text}"
-
-
-def _disk_hint() -> str:
-    """What the engine's errors seldom say: HDF5 reports a full disk in many words, none of them clear."""
-    datadir = logs.get_datadir()
-    try:
-        free_bytes = shutil.disk_usage(datadir).free
-    except OSError:
-        return ""
-    return f"; the disk of {datadir} is full (No space left)" if free_bytes < MIN_FREE_BYTES else ""
 
 
 def _report_end(
@@ -379,7 +359,7 @@ def _report_end(
     driver.end_session()
     if exc is not None and not isinstance(exc, KeyboardInterrupt):
         job_id = driver.database.job_ids[-1] if driver.database.job_ids else None
-        message = _one_line(exc) + _disk_hint()
+        message = failures.one_line(exc) + failures.disk_hint()
         driver.events.tell({"event": "error", "message": message, "job_id": job_id})
     for job_id in driver.database.job_ids:
         job = driver.database.call("get_job", job_id)

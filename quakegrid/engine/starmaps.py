@@ -17,7 +17,8 @@ from typing import Any, Self
 from openquake.baselib import parallel, zeromq
 
 from quakegrid.engine.tasks import dump_task
-from quakegrid.session import LaneOutcome, LaneTask, Session
+from quakegrid.lane_tasks import LaneOutcome, LaneTask
+from quakegrid.session import Session
 
 Event = dict[str, object]
 PROGRESS_INTERVAL_S = 0.05

@@ -5,12 +5,19 @@ Workers belong to a session and end with it, so start and stop touch nobody else
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import TypeVar
 
+from quakegrid import errors
 from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient, NodeStatus
+from quakegrid.session import OPEN_PATIENCE_S
+
+T = TypeVar("T")
 
 WAIT_S = 120.0
+RETRY_S = 0.5
 
 
 class FleetMaster:
@@ -45,8 +52,7 @@ class FleetMaster:
 
     def status(self) -> list[tuple[str, int, int]]:
         """Triples (host, running, total) of the nodes that are up."""
-        with BrokerClient(self._settings) as broker:
-            return _triples(broker.status().nodes)
+        return self._ask(lambda broker: _triples(broker.status().nodes))
 
     def wait(self, seconds: float = WAIT_S) -> list[tuple[str, int, int]]:
         """Wait until a node is up.
@@ -54,8 +60,19 @@ class FleetMaster:
         Raises:
             PeerUnreachableError: none came up in time.
         """
-        with BrokerClient(self._settings) as broker:
-            return _triples(broker.wait_for_nodes(seconds))
+        return self._ask(lambda broker: _triples(broker.wait_for_nodes(seconds)))
+
+    def _ask(self, question: Callable[[BrokerClient], T]) -> T:
+        """Ask the broker, which may be away for a moment."""
+        end_s = time.monotonic() + OPEN_PATIENCE_S
+        while True:
+            try:
+                with BrokerClient(self._settings) as broker:
+                    return question(broker)
+            except errors.PeerUnreachableError:
+                if time.monotonic() > end_s:
+                    raise
+                time.sleep(RETRY_S)
 
 
 def _triples(nodes: tuple[NodeStatus, ...]) -> list[tuple[str, int, int]]:

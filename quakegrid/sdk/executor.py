@@ -22,11 +22,12 @@ from typing import Any, ParamSpec, TypeVar
 from quakegrid import environment, worker_words
 from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient
+from quakegrid.lane_tasks import Needs
 from quakegrid.sdk import chunks
 from quakegrid.sdk.futures import CallFuture
 from quakegrid.sdk.sender import OnProgress, Sender
 from quakegrid.sdk.worker_setup import WorkerSetup
-from quakegrid.session import Needs, Session
+from quakegrid.session import Session
 
 P = ParamSpec("P")
 T = TypeVar("T")

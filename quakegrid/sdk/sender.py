@@ -22,12 +22,13 @@ from typing import Any
 
 from quakegrid import errors
 from quakegrid.blobs import BLOB_BYTES, Digests, digest
+from quakegrid.lane_tasks import LaneOutcome, LaneTask
 from quakegrid.sdk import chunks, function_pickles, pickles
 from quakegrid.sdk.chunking import MAX_BYTES, TARGET_S, Chunking
 from quakegrid.sdk.chunks import Chunk
 from quakegrid.sdk.futures import CallFuture, Shared, settle
 from quakegrid.sdk.pickles import Buffer, Outbox
-from quakegrid.session import LaneOutcome, LaneTask, Session
+from quakegrid.session import Session
 
 log = logging.getLogger("quakegrid.sdk")
 OnProgress = Callable[[int, int], object]

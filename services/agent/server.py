@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 
-from quakegrid import errors
+from quakegrid import agents, errors
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
+from services.agent import processes
 from services.agent.agent import Agent
 from services.agent.samples import sampled
 
@@ -49,6 +51,14 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         """StopDriver, see the contract."""
         return agent_pb2.StopDriverResponse(was_running=self._agent.stop_driver(request.pid))
 
+    async def GetProcess(  # noqa: N802
+        self,
+        request: agent_pb2.GetProcessRequest,
+        context: Context,  # noqa: ARG002
+    ) -> agent_pb2.GetProcessResponse:
+        """GetProcess, see the contract."""
+        return agent_pb2.GetProcessResponse(state=processes.process_state(request.pid))
+
     async def GetStatus(  # noqa: N802
         self,
         request: agent_pb2.GetAgentStatusRequest,  # noqa: ARG002
@@ -79,7 +89,10 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
                 async for message in sampled(self._agent, queue):
                     yield message
             while True:
-                yield await queue.get()
+                try:
+                    yield await asyncio.wait_for(queue.get(), agents.BEAT_S)
+                except TimeoutError:
+                    yield agent_pb2.WatchResponse()
         finally:
             self._agent.fleet_watch_count -= request.is_fleet
             self._agent.unwatch(queue)

@@ -13,26 +13,26 @@ import time
 from collections.abc import Coroutine
 from typing import Any, assert_never
 
-from quakegrid import agents, errors
+from quakegrid import errors
 from quakegrid.api.v1 import agent_pb2, broker_pb2
 from quakegrid.config import Settings
-from quakegrid.fingerprint import CLOCK
 from quakegrid.jobs import JobState
 from quakegrid.wire.v1 import lane_pb2
+from services.broker import absences
 from services.broker import fleet_events as core
 from services.broker.fleet import Fleet
 from services.broker.job_ends import end_job, fail_job
 from services.broker.lane_pool import LanePool
-from services.broker.members import Members
-from services.broker.nodes import NodeLink, describe_state
-from services.broker.sessions import Rate, Session, check_request
+from services.broker.node_reports import NodeReports
+from services.broker.nodes import NodeLink
+from services.broker.sessions import Events, Rate, Session, check_request
 from services.broker.statuses import StatusWriter
 
 log = logging.getLogger("quakegrid.broker")
 ABORT_GRACE_S = 2.0
-# Workers of sessions that we do not know are stopped so long after our start: drivers come back by then.
-RESUME_GRACE_S = 10.0
 STOP_GRACE_S = 2 * ABORT_GRACE_S
+# So many that have ended are refused by their own reasons, if their drivers did not hear of it.
+REMEMBERED_SESSIONS = 1000
 
 
 class Broker:
@@ -47,13 +47,14 @@ class Broker:
         run_name = secrets.token_hex(3)
         self._fleet = Fleet(settings.agent_host_cores, settings.serialize_jobs, run_name)
         self._sessions: dict[int, Session] = {}
+        self._ended: dict[int, str] = {}
         # Never the id of a session whose workers an earlier broker left.
         self._next_session_id = time.time_ns() // 1_000_000
-        self.members = Members(settings, self._new_link, self._spawn, self._handle)
+        self._reports = NodeReports(
+            settings, self._fleet, self._sessions, self._on_output, self._spawn, self._handle
+        )
+        self.members = self._reports.members
         self._nodes = self.members.links
-        # Workers of each node by session, as its agent last told.
-        self._reported: dict[str, tuple[tuple[str, int], ...]] = {}
-        self._start_s = time.monotonic()
         self._lanes = LanePool(
             settings,
             self._spawn,
@@ -64,7 +65,6 @@ class Broker:
         )
         self._statuses = StatusWriter(self._fleet, self._sessions, self._lanes)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._node_up = asyncio.Event()
         self.stopping = asyncio.Event()
         self.failed = asyncio.Event()
 
@@ -88,13 +88,21 @@ class Broker:
         await self._lanes.stop()
 
     def open_session(self, request: broker_pb2.OpenSessionRequest) -> Session:
-        """Take in a driver; its events tell when it may start.
+        """Take in a driver; its events tell when it may start. One that had lost us goes on.
 
         Raises:
-            StateError: one of its jobs is in another session.
+            StateError: one of its jobs is in another session, or its session has ended.
             UsageError: it asks for what no session can have.
         """
         check_request(request)
+        known = next((each for each in self._sessions.values() if each.goes_on_with(request)), None)
+        if known:
+            log.info("session_went_on session=%d", known.session_id)
+            if known.placed.is_set() and not request.resumed_session_id:
+                self._on_placed(known.session_id)  # it was told on the stream that broke
+            return known
+        if request.resumed_session_id in self._ended:
+            raise errors.StateError(self._ended[request.resumed_session_id])
         for job_id in request.job_ids:
             other = self._session_of(job_id)
             if other:
@@ -109,12 +117,6 @@ class Broker:
         log.info(
             "session_opened session=%d jobs=%s resumed=%s", session_id, list(request.job_ids), is_resumed
         )
-        workers = [
-            (worker_id, host)
-            for host, reported in self._reported.items()
-            for worker_id, owner_id in reported
-            if owner_id == session_id
-        ]
         self._handle(
             core.SessionRequested(
                 session.session_id,
@@ -122,7 +124,7 @@ class Broker:
                 request.is_local,
                 request.max_workers,
                 session.weight,
-                tuple(workers) if is_resumed else None,
+                self._reports.workers_of(session_id) if is_resumed else None,
                 dict(request.fingerprint),
                 request.cores_per_worker or 1,
             )
@@ -132,8 +134,34 @@ class Broker:
             self._lanes.resume(session_id, request.lane_port)
         return session
 
-    async def end_session(self, session: Session) -> None:
-        """Stop the workers of a session whose stream ended, and fail the jobs that did not end."""
+    def close_session(self, session_id: int) -> None:
+        """End a session as its driver wants."""
+        session = self._sessions.get(session_id)
+        if session:
+            self._end_session(session)
+
+    def on_stream_ended(self, session: Session, events: Events) -> None:
+        """A stream of a session's driver is gone: the driver, too, or it comes back."""
+        if session.events is not events or session.session_id not in self._sessions:
+            return  # it has another one, or was closed
+        if self.stopping.is_set() or session.end_reason:
+            self._end_session(session)
+        else:
+            log.warning("session_stream_broke session=%d driver=%s", session.session_id, session.where)
+            self._spawn(self._await_driver(session, events))
+
+    async def _await_driver(self, session: Session, events: Events) -> None:
+        """Keep a session until its driver comes back; end it when it will not."""
+        timeout_s = self._settings.node_timeout_s
+        reason = await absences.await_end(session, events, lambda: self._links_of(session), timeout_s)
+        if reason and session.events is events:
+            session.end_reason = session.end_reason or reason
+            self._end_session(session)
+            for link in self._links_of(session):
+                await link.stop_driver(session.request.pid)
+
+    def _end_session(self, session: Session) -> None:
+        """Stop the workers of a session, and fail the jobs that did not end."""
         if self._sessions.pop(session.session_id, None) is None:
             return
         is_forced = session.counts.running_count > 0 or bool(session.end_reason)
@@ -143,8 +171,11 @@ class Broker:
         self._handle(core.SessionEnded(session.session_id, is_forced))
         session.placed.set()
         session.ended.set()
-        where = f"{session.request.host} (process {session.request.pid})"
-        reason = session.end_reason or f"the driver on {where} ended before its calculation did"
+        session.events.put_nowait(None)
+        reason = session.end_reason or f"the driver on {session.where} ended before its calculation did"
+        self._ended[session.session_id] = f"the session has ended: {reason}"
+        if len(self._ended) > REMEMBERED_SESSIONS:
+            del self._ended[next(iter(self._ended))]
         for job_id in session.request.job_ids:
             self._spawn(fail_job(self._settings, job_id, reason))
 
@@ -179,7 +210,7 @@ class Broker:
 
     async def wait_for_nodes(self) -> list[broker_pb2.NodeStatus]:
         """Wait until a node is up and gives cores."""
-        await self._node_up.wait()
+        await self._reports.has_cores.wait()
         return self._statuses.nodes()
 
     def status(self) -> broker_pb2.GetStatusResponse:
@@ -188,74 +219,11 @@ class Broker:
 
     # --- what nodes and lanes report
 
-    def _new_link(self, host: str, address: str) -> NodeLink:
-        return NodeLink(
-            self._settings,
-            host,
-            address,
-            on_status=self._on_status,
-            on_exit=self._on_exit,
-            on_output=self._on_output,
-            on_lost=self._on_lost,
-        )
-
-    def _on_status(self, host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
-        self.members.note_instance(host, status.instance_id)
-        if host not in self._nodes:
-            return  # the agent is another node's
-        ours = {worker.worker_id for worker in self._fleet.workers.values()}
-        strangers = {worker.session_id for worker in status.workers if worker.worker_id not in ours}
-        for session_id in strangers - self._sessions.keys():
-            self._spawn(self._stop_strangers(host, session_id))
-        reported = tuple((worker.worker_id, worker.session_id) for worker in status.workers)
-        self._reported[host] = reported
-        present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
-        self._handle(
-            core.NodeReported(
-                host,
-                status.node,
-                status.core_count,
-                describe_state(status),
-                present,
-                reported,
-                {**status.fingerprint, CLOCK: self._nodes[host].clock},
-                cores_per_worker=status.cores_per_worker or 1,
-                is_short_of_memory=status.is_short_of_memory,
-                is_ready=agents.template_state(status).is_ready,
-            )
-        )
-        if self._fleet.core_count:
-            self._node_up.set()
-        else:
-            self._node_up.clear()  # whoever comes waits until somebody gives cores
-
-    async def _stop_strangers(self, host: str, session_id: int) -> None:
-        """Stop workers of a session that is not ours, unless its driver comes back to us."""
-        await asyncio.sleep(self._start_s + RESUME_GRACE_S - time.monotonic())
-        if session_id not in self._sessions and host in self._nodes:
-            await self._nodes[host].stop_workers(session_id, is_forced=True)
-
-    def _on_exit(self, exited: agent_pb2.WorkerExited) -> None:
-        peak = f", peak memory {exited.peak_memory_bytes / 2**20:.0f} MiB" if exited.peak_memory_bytes else ""
-        last_output = tuple(exited.last_output)
-        self._handle(
-            core.WorkerExited(
-                exited.worker_id, exited.reason + peak, exited.is_clean, last_output, exited.is_blameless
-            )
-        )
-
     def _on_output(self, output: agent_pb2.WorkerOutput) -> None:
         session = self._sessions.get(output.session_id)
         response = session.output.admit(output, time.monotonic()) if session else None
         if session and response:
             session.events.put_nowait(response)
-
-    def _on_lost(self, host: str, reason: str) -> None:
-        log.warning("node_lost host=%s reason=%s", host, reason)
-        self.members.note_instance(host, "")
-        self._handle(core.NodeLost(host, reason))
-        if not self._fleet.core_count:
-            self._node_up.clear()
 
     def _on_counts(self, counts: lane_pb2.LaneCounts) -> None:
         session = self._sessions.get(counts.session_id)
@@ -295,8 +263,9 @@ class Broker:
             case core.DrainWorker(session_id, worker_id):
                 drain = lane_pb2.DrainWorker(session_id=session_id, worker_id=worker_id)
                 self._lanes.send(session_id, lane_pb2.ControlMessage(drain=drain))
-            case core.StopWorkers(host, session_id, is_forced):
-                self._spawn(self._nodes[host].stop_workers(session_id, is_forced=is_forced))
+            case core.StopWorkers(host, session_id, is_forced, worker_ids):
+                link = self._nodes[host]
+                self._spawn(link.stop_workers(session_id, is_forced=is_forced, worker_ids=worker_ids))
             case core.LoseWorker(session_id, worker_id, reason, is_clean, node, last_output, is_blameless):
                 if not is_clean:
                     log.warning("worker_lost session=%d worker=%s reason=%s", session_id, worker_id, reason)
@@ -319,7 +288,7 @@ class Broker:
                 self._fail(session_id, reason)
             case core.ForgetNode(host):
                 self.members.forget(host)
-                self._reported.pop(host, None)
+                self._reports.forget(host)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -389,7 +358,7 @@ class Broker:
         except TimeoutError:
             for link in self._links_of(session):
                 await link.stop_driver(session.request.pid)
-            await self.end_session(session)
+            self._end_session(session)
 
     def _links_of(self, session: Session) -> list[NodeLink]:
         """The links to the driver's node, known by the name that its agent gave."""

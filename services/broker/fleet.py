@@ -193,21 +193,34 @@ class Fleet:
         node.core_count = min(most, limit // event.cores_per_worker) if can_start else 0
         for session in self.sessions.values() if node.core_count else ():
             self._compare(session, node, actions)
+        if node.is_lost:
+            node.is_lost = False
+            self._stop_lost(event, actions)
         for worker_id, session_id in event.workers:
             self._adopt(worker_id, session_id, event.host)
         for worker in self.workers_of(host=event.host) if event.present is not None else ():
             if worker.is_started and worker.worker_id not in (event.present or ()):
                 self._lose(worker, f"node {node.name}: it ended while its agent was out of reach", actions)
 
-    def _adopt(self, worker_id: str, session_id: int, host: str) -> None:
-        """Take over a worker that an earlier broker started."""
+    def _adopt(self, worker_id: str, session_id: int, host: str, *, is_draining: bool = False) -> None:
+        """Take over a worker that an earlier broker started, or that was given up."""
         if worker_id not in self.workers and session_id in self.sessions:
             width = -(-self.sessions[session_id].width // self.nodes[host].cores_per_worker)
-            self.workers[worker_id] = Worker(worker_id, session_id, host, is_started=True, core_count=width)
+            self.workers[worker_id] = Worker(
+                worker_id, session_id, host, is_started=True, is_draining=is_draining, core_count=width
+            )
+
+    def _stop_lost(self, event: NodeReported, actions: list[Action]) -> None:
+        """Stop the workers of a node that was given up: their lanes have forgotten them."""
+        for session_id in dict.fromkeys(session_id for _, session_id in event.workers):
+            mine = tuple(worker_id for worker_id, owner_id in event.workers if owner_id == session_id)
+            actions.append(StopWorkers(event.host, session_id, is_forced=True, worker_ids=mine))
+            for worker_id in mine:
+                self._adopt(worker_id, session_id, event.host, is_draining=True)  # has its core until it ends
 
     def _on_node_lost(self, event: NodeLost, actions: list[Action]) -> None:
         node = self.nodes[event.host]
-        node.core_count, node.state, node.is_ready = 0, event.reason, False
+        node.core_count, node.state, node.is_ready, node.is_lost = 0, event.reason, False, True
         for worker in self.workers_of(host=event.host):
             self._lose(worker, f"node {node.name or node.host}: {event.reason}", actions)
 

@@ -186,11 +186,12 @@ class DrainWorker:
 
 @dataclass(frozen=True, slots=True)
 class StopWorkers:
-    """Stop all workers of a session on a node."""
+    """Stop workers of a session on a node: all of them, if no ids are given."""
 
     host: str
     session_id: int
     is_forced: bool
+    worker_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

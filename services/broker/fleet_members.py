@@ -16,7 +16,8 @@ from services.broker import shares
 class Node:
     """A machine of the fleet; `core_count` is what we may use of it now, 0 while it is not up.
 
-    Where the node's own `cores_per_worker` is more than 1, so many of its cores count as one.
+    Where the node's own `cores_per_worker` is more than 1, so many of its cores count as one. `is_lost` after
+    its workers were given up, until it is heard of again.
     """
 
     host: str
@@ -25,6 +26,7 @@ class Node:
     core_count: int = 0
     state: str = "not reached yet"
     is_refusing: bool = False
+    is_lost: bool = False
     is_leaving: bool = False
     is_ready: bool = False
     cores_per_worker: int = 1

@@ -21,7 +21,7 @@ from typing import assert_never
 import zmq
 from google.protobuf.message import DecodeError
 
-from quakegrid import lane, record_files, security, shared_memory
+from quakegrid import lane, parents, record_files, security, shared_memory
 from quakegrid.config import load_settings
 from quakegrid.errors import PeerError
 from quakegrid.wire.v1 import lane_pb2
@@ -36,6 +36,8 @@ from services.broker.task_recorder import Submitted, TaskRecorder
 log = logging.getLogger("quakegrid.lane")
 MESSAGES_PER_TURN = 1000
 REPORT_INTERVAL_S = 0.2
+# In place of a lane that died: by then its workers have connected again and told what they run.
+SETTLE_S = 1.0
 
 
 class Lane:
@@ -68,6 +70,8 @@ class Lane:
         self._hello = lane_messages.hello(shared_memory.folder_id(state_dir))
         self._scheduler = Scheduler()
         self._sessions: dict[SessionId, SessionMail] = {}
+        # Drivers that brought tasks along, and when they join.
+        self._settling: dict[SessionId, tuple[float, Peer]] = {}
         self._changed: set[SessionId] = set()
         self._report_s = 0.0
         self._now_s = time.monotonic()  # at the beginning of this turn: near enough for records
@@ -86,11 +90,16 @@ class Lane:
                 return
             if self._router in ready:
                 self._read_router()
+            for session_id, (end_s, peer) in list(self._settling.items()):
+                if self._now_s >= end_s:
+                    self._let_join(session_id, peer)
             self._perform(self._scheduler.place(), [])
             self._report()
 
     def _timeout_ms(self) -> int | None:
-        return max(0, int((self._report_s - time.monotonic()) * 1000) + 1) if self._changed else None
+        ends_s = [end_s for end_s, _ in self._settling.values()]
+        ends_s += [self._report_s] if self._changed else []
+        return max(0, int((min(ends_s) - time.monotonic()) * 1000) + 1) if ends_s else None
 
     # --- what the broker says
 
@@ -205,6 +214,15 @@ class Lane:
     def _join(self, peer: Peer, join: lane_pb2.Join) -> None:
         lane_messages.check_version(join.protocol_version, "the driver")
         session_id = SessionId(join.session_id)
+        session = self._sessions.get(session_id)
+        if session is None or session.driver is not None or not self._scheduler.has_tasks(session_id):
+            self._let_join(session_id, peer)
+            return
+        end_s, _ = self._settling.get(session_id, (self._now_s + SETTLE_S, peer))
+        self._settling[session_id] = end_s, peer
+
+    def _let_join(self, session_id: SessionId, peer: Peer) -> None:
+        self._settling.pop(session_id, None)
         self._perform(self._scheduler.handle(core.DriverJoined(session_id, peer)), [])
         session = self._sessions.get(session_id)
         if session is None:
@@ -298,6 +316,7 @@ class Lane:
 
     def _forget(self, session_id: SessionId) -> None:
         self._sessions.pop(session_id).close()
+        self._settling.pop(session_id, None)
         self._changed.discard(session_id)
 
     def _send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
@@ -344,6 +363,7 @@ def main() -> int:
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--control-fd", type=int, required=True)
     args = parser.parse_args()
+    parents.die_with_parent()  # the next broker wants our port
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker decides when we end
     settings = load_settings(args.state_dir)

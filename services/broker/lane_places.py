@@ -19,7 +19,7 @@ from quakegrid.errors import IllegalMoveError
 # An empty lane beyond the one that is kept is closed after this time.
 IDLE_S = 300.0
 # A lane that died so often in so short a time would die again.
-MAX_DEATHS = 3
+MAX_DEATHS = 10
 DEATHS_S = 60.0
 
 # --- events
@@ -190,7 +190,7 @@ class LanePlaces:
                 self.lanes[lane_id].state = LaneState.OPEN
                 self.lanes[lane_id].empty_s = now_s
             case LaneRefused(lane_id, reason):
-                self._give_port_up(self.lanes.pop(lane_id), reason, actions)
+                self._on_lane_refused(self.lanes.pop(lane_id), reason, now_s, actions)
             case LaneDied(lane_id, reason):
                 self._on_lane_died(self.lanes.pop(lane_id), reason, now_s, actions)
             case TimePassed():
@@ -236,6 +236,12 @@ class LanePlaces:
             actions.append(OpenLane(lane.lane_id, port))
         lane.task_counts[session_id] = 0
         actions.append(PlaceSession(session_id, lane.lane_id))
+
+    def _on_lane_refused(self, gone: Lane, reason: str, now_s: float, actions: list[Action]) -> None:
+        if gone.task_counts:  # its sessions' peers look for it there: whoever was in the way may leave
+            self._on_lane_died(gone, reason, now_s, actions)
+        else:
+            self._give_port_up(gone, reason, actions)
 
     def _on_lane_died(self, gone: Lane, reason: str, now_s: float, actions: list[Action]) -> None:
         deaths_s = (*(death_s for death_s in gone.deaths_s if now_s - death_s < DEATHS_S), now_s)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import grpc
 
-from quakegrid import rpc
+from quakegrid import agents, rpc
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc, node_control_pb2_grpc
 from quakegrid.config import Settings
 from quakegrid.fingerprint import CLOCK_FITS, describe_clock
@@ -25,8 +25,8 @@ log = logging.getLogger("quakegrid.broker")
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 ORDER_TIMEOUT_S = 30.0
 FLUSH_TIMEOUT_S = 1.0
-
-
+# A healthy agent is heard each second; this part of `node_timeout` without a word is a broken connection.
+SILENT_PART = 1 / 3
 # Of a node that is not to be used; else its template's state tells.
 SERVICE_STATES = {
     agent_pb2.SERVICE_STATE_STOPPED: "stopped",
@@ -57,7 +57,7 @@ class NodeLink:
             reached the agent (again).
         on_exit: called for each worker that ended.
         on_output: called with what workers print.
-        on_lost: called with the reason when the agent did not answer for `node_timeout_s`.
+        on_lost: called with the reason when nothing was heard of the agent for `node_timeout_s`.
     """
 
     def __init__(
@@ -82,6 +82,8 @@ class NodeLink:
         self.clock = CLOCK_FITS  # its clock against ours, in words
         self._lost_timer: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
+        self._silent_s = max(2 * agents.BEAT_S, settings.node_timeout_s * SILENT_PART)
+        self._heard_s = 0.0
 
     def stop(self) -> None:
         """Let go of the agent; nothing is reported any more."""
@@ -94,6 +96,7 @@ class NodeLink:
         """Watch the agent for ever; cancel to stop."""
         self._runner = asyncio.current_task()
         failures = 0
+        self._heard_s = asyncio.get_running_loop().time()
         try:
             while True:
                 was_reached, reason = await self._watch()
@@ -114,14 +117,20 @@ class NodeLink:
         asked_s = time.time()
         try:
             self._channel = channel
-            async for message in self._stub().Watch(agent_pb2.WatchRequest(is_fleet=True)):
-                if self._is_first and message.HasField("status"):
-                    node_s = message.status.sent_time.ToNanoseconds() / 1e9
-                    self.clock = describe_clock(node_s=node_s, asked_s=asked_s, answered_s=time.time())
-                self._take(message)
+            stream = self._stub().Watch(agent_pb2.WatchRequest(is_fleet=True))
+            async with asyncio.timeout(self._silent_s) as silence:
+                async for message in stream:
+                    silence.reschedule(asyncio.get_running_loop().time() + self._silent_s)
+                    if self._is_first and message.HasField("status"):
+                        node_s = message.status.sent_time.ToNanoseconds() / 1e9
+                        self.clock = describe_clock(node_s=node_s, asked_s=asked_s, answered_s=time.time())
+                    self._take(message)
         except grpc.aio.AioRpcError as exc:
             detail = (exc.details() or "").partition("\n")[0]
             return not self._is_first, f"its agent does not answer at {self.address} ({detail})"
+        except TimeoutError:
+            reason = f"its agent at {self.address} has said nothing for {self._silent_s:g} s"
+            return not self._is_first, reason
         finally:
             self._channel = None
             await channel.close(None)
@@ -144,9 +153,9 @@ class NodeLink:
         response = await self._order(lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S))
         return [started.worker_id for started in response.started] if response else []
 
-    async def stop_workers(self, session_id: int, *, is_forced: bool) -> None:
-        """Stop the workers of a session; their exits are reported by `on_exit`."""
-        request = agent_pb2.StopWorkersRequest(session_id=session_id, force=is_forced)
+    async def stop_workers(self, session_id: int, *, is_forced: bool, worker_ids: Sequence[str] = ()) -> None:
+        """Stop workers of a session, all if none are named; their exits are reported by `on_exit`."""
+        request = agent_pb2.StopWorkersRequest(session_id=session_id, force=is_forced, worker_ids=worker_ids)
         await self._order(lambda stub: stub.StopWorkers(request, timeout=ORDER_TIMEOUT_S))
 
     async def flush_output(self, session_id: int) -> None:
@@ -171,6 +180,12 @@ class NodeLink:
             lambda _stub: call(node_control_pb2_grpc.NodeControlStub(self._channel))  # type: ignore[arg-type]
         )
 
+    async def find_process(self, pid: int) -> agent_pb2.ProcessState.ValueType:
+        """What a process of the node does; unspecified while the agent does not answer."""
+        request = agent_pb2.GetProcessRequest(pid=pid)
+        response = await self._order(lambda stub: stub.GetProcess(request, timeout=self._silent_s))
+        return response.state if response else agent_pb2.PROCESS_STATE_UNSPECIFIED
+
     async def _order(self, call: Callable[[agent_pb2_grpc.AgentAsyncStub], Awaitable[T]]) -> T | None:
         """Give an order; None if the agent is not there, which `run` notices too."""
         if self._channel is None:
@@ -180,11 +195,20 @@ class NodeLink:
         except (grpc.aio.AioRpcError, grpc.aio.UsageError) as exc:  # the latter: closed meanwhile
             log.warning("order_failed host=%s reason=%s", self.host, str(exc).partition("\n")[0])
             return None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # `_watch` closed the channel under the call.
+            log.warning("order_failed host=%s reason=the connection broke", self.host)
+            return None
 
     def _stub(self) -> agent_pb2_grpc.AgentAsyncStub:
         return agent_pb2_grpc.AgentStub(self._channel)  # type: ignore[arg-type]
 
     def _take(self, message: agent_pb2.WatchResponse) -> None:
+        """What the agent told; an empty message is a beat."""
+        self._heard_s = asyncio.get_running_loop().time()
         if self._lost_timer:
             self._lost_timer.cancel()
             self._lost_timer = None
@@ -200,6 +224,6 @@ class NodeLink:
 
     def _start_timer(self, reason: str) -> None:
         if self._lost_timer is None:
+            lost_s = self._heard_s + self._settings.node_timeout_s
             loop = asyncio.get_running_loop()
-            timeout_s = self._settings.node_timeout_s
-            self._lost_timer = loop.call_later(timeout_s, self._on_lost, self.host, reason)
+            self._lost_timer = loop.call_at(lost_s, self._on_lost, self.host, reason)

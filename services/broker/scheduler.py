@@ -66,6 +66,10 @@ class Scheduler:
         """The open sessions."""
         return list(self._sessions)
 
+    def has_tasks(self, session_id: SessionId) -> bool:
+        """Whether an open session has a task that its driver waits for."""
+        return bool(self._sessions[session_id].tasks)
+
     def counts(self, session_id: SessionId) -> Counts:
         """Counters of an open session."""
         session = self._sessions[session_id]

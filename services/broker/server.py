@@ -89,13 +89,22 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(exc))
         except errors.UsageError as exc:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+        events = session.attach()
         try:
-            while True:
-                response = await session.events.get()
-                session.output.on_taken(response)
-                yield response
+            while (event := await events.get()) is not None:
+                session.output.on_taken(event)
+                yield event
         finally:
-            await self._broker.end_session(session)
+            self._broker.on_stream_ended(session, events)
+
+    async def CloseSession(  # noqa: N802
+        self,
+        request: broker_pb2.CloseSessionRequest,
+        context: grpc.aio.ServicerContext[broker_pb2.CloseSessionRequest, broker_pb2.CloseSessionResponse],  # noqa: ARG002
+    ) -> broker_pb2.CloseSessionResponse:
+        """CloseSession, see the contract."""
+        self._broker.close_session(request.session_id)
+        return broker_pb2.CloseSessionResponse()
 
     async def FlushSessionOutput(  # noqa: N802
         self,

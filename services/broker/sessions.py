@@ -22,6 +22,9 @@ RATE_WINDOW_S = 10.0
 RATE_STEP_S = 1.0
 
 
+Events = asyncio.Queue[broker_pb2.OpenSessionResponse | None]
+
+
 class Rate:
     """How fast a counter grows, over the last ten seconds. Pure."""
 
@@ -44,15 +47,16 @@ class Rate:
 
 @dataclass(slots=True)
 class Session:
-    """A driver's connection: what it asked for, what it is told, and what its lane counts.
+    """A driver's session: what it asked for, what it is told, and what its lane counts.
 
-    `placed` is set when it has a lane, and when it will get none any more. `hosts` have had workers of it.
+    `placed` is set when it has a lane, and when it will get none any more. `events` are for the stream that
+    was attached last; None ends that. `hosts` have had workers of it.
     """
 
     session_id: int
     request: broker_pb2.OpenSessionRequest
     done_rate: Rate
-    events: asyncio.Queue[broker_pb2.OpenSessionResponse] = field(default_factory=asyncio.Queue)
+    events: Events = field(default_factory=asyncio.Queue)
     placed: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     counts: lane_pb2.LaneCounts = field(default_factory=lane_pb2.LaneCounts)
@@ -60,6 +64,28 @@ class Session:
     is_admitted: bool = False
     output: SessionOutput = field(default_factory=SessionOutput)
     hosts: set[str] = field(default_factory=set)
+
+    def attach(self) -> Events:
+        """What a new stream of the driver is to tell; an earlier stream ends."""
+        earlier, self.events = self.events, asyncio.Queue()
+        while not earlier.empty():
+            self.events.put_nowait(earlier.get_nowait())
+        earlier.put_nowait(None)
+        return self.events
+
+    def goes_on_with(self, request: broker_pb2.OpenSessionRequest) -> bool:
+        """Whether a request is for this session, on a new stream of its driver."""
+        mine = self.request
+        if (mine.host, mine.pid) != (request.host, request.pid):
+            return False
+        if request.resumed_session_id:
+            return request.resumed_session_id == self.session_id
+        return bool(mine.job_ids) and mine.job_ids == request.job_ids  # not admitted yet, as far as it knows
+
+    @property
+    def where(self) -> str:
+        """The driver, for people."""
+        return f"{self.request.host} (process {self.request.pid})"
 
     @property
     def task_count(self) -> int | None:

@@ -79,7 +79,7 @@ class Node:
     def wait_for_agent(self, is_reached: Callable[[AgentStatus], bool]) -> AgentStatus:
         """Wait until the agent says so."""
         with closing(AgentClient(self.settings)) as agent:
-            return next(found for found in agent.watch_samples() if is_reached(found))
+            return next(found for found in agent.watch_status() if is_reached(found))
 
     def dial(self, core_count: int) -> tuple[int, int]:
         """Let the node give so many cores."""
@@ -263,7 +263,7 @@ def test_agentctl_turns_the_dial_and_shows_the_node(tmp_path: Path) -> None:
 def test_samples_are_sent_only_to_who_asked_for_them(tmp_path: Path) -> None:
     """The broker's stream costs nothing."""
     with running_node(tmp_path) as node, closing(AgentClient(node.settings)) as agent:
-        samples = agent.watch_samples()
+        samples = agent.watch_status()
         first, second = next(samples), next(samples)
         address = f"127.0.0.1:{node.settings.agent_port}"
         with rpc.open_channel(address, node.settings.authkey) as channel:

@@ -120,6 +120,7 @@ def test_join_and_leave_under_running_tasks(one: Nodes, tmp_path: Path) -> None:
     one.agent(2)
     gate = tmp_path / "gate"
 
+    assert one.agentctl(2, "start", 1).returncode == 0
     joined = one.agentctl(2, "join", "127.0.0.1", "--output", "json")
     assert joined.returncode == 0, joined.stderr
     assert json.loads(joined.stdout)["master"] == one.master.broker_address
@@ -158,6 +159,7 @@ def test_joined_node_comes_back_to_a_new_broker_and_with_a_new_agent(one: Nodes,
     """Without anybody's help, and once; what its workers ran is not run again."""
     agent = one.agent(2)
     gate = tmp_path / "gate"
+    assert one.agentctl(2, "start", 1).returncode == 0
     assert one.agentctl(2, "join").returncode == 0  # the default is the configured master
 
     with one.cluster() as cluster, cluster.executor() as executor:

@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quakegrid import LocalCluster
+from quakegrid import LocalCluster, shared_memory
 from quakegrid.local_blobs import LocalBlobs
-from quakegrid.shared_memory import SHARED_MEMORY
 from tests.integration import sdk_calls
 
 SIZE = 2_000_000
 
 
-def folders() -> set[Path]:
-    """Blob folders of all agents of this machine."""
-    return set(SHARED_MEMORY.glob("quakegrid-*/*"))
+def folders(cluster: LocalCluster) -> set[Path]:
+    """Blob folders of the cluster's sessions."""
+    return set(shared_memory.folder(cluster.settings.state_dir).glob("*"))
 
 
 @pytest.fixture
@@ -44,16 +43,16 @@ def test_each_task_has_its_own_view_of_a_shared_argument(cluster: LocalCluster) 
 def test_blobs_are_freed_with_their_session(cluster: LocalCluster) -> None:
     """They are there while the executor is open, one file for all workers, and gone after it."""
     array = np.arange(SIZE, dtype=np.float64)
-    before = folders()
+    before = folders(cluster)
 
     with cluster.executor() as executor:
         list(executor.map(sdk_calls.double_in_place, [array] * 20))
-        (during,) = folders() - before
+        (during,) = folders(cluster) - before
         contents = [path for path in during.iterdir() if not path.suffix]
     cluster.close()
 
     assert [path.stat().st_size for path in contents if path.exists()] in ([], [array.nbytes])
-    assert folders() == before
+    assert folders(cluster) == before
 
 
 def test_lane_asks_the_driver_for_what_is_not_on_the_node(
@@ -79,12 +78,12 @@ def test_lane_asks_the_driver_for_what_is_not_on_the_node(
 
 def test_content_that_comes_once_leaves_no_file_behind(cluster: LocalCluster) -> None:
     """Shared memory holds what is on its way, not all that ever was."""
-    before = folders()
+    before = folders(cluster)
 
     with cluster.executor() as executor:
         executor.submit(int).result()
         for number in range(4):
             executor.submit(sdk_calls.double_in_place, np.full(SIZE, float(number))).result()
-        (during,) = folders() - before
+        (during,) = folders(cluster) - before
 
         assert [path for path in during.iterdir() if not path.suffix] == []

@@ -119,7 +119,8 @@ def test_port_that_is_taken_is_passed_over(settings: Settings) -> None:
             service.start()
             with fleet.BrokerClient(settings) as client, open_session(settings):
                 (session,) = client.status().sessions
-                refused = next(lane for lane in client.status().lanes if lane.state == "refused")
+                lanes = (lane for status in client.watch_status() for lane in status.lanes)
+                refused = next(lane for lane in lanes if lane.state == "refused")
         finally:
             service.close()
 

@@ -13,7 +13,8 @@ import pytest
 from quakegrid import Cluster as SdkCluster
 from quakegrid import config, environment, errors, fleet, testing
 from quakegrid.job_explanations import explain
-from quakegrid.session import Needs, Session
+from quakegrid.lane_tasks import Needs
+from quakegrid.session import Session
 from tests.clusters import Cluster, running_cluster
 from tests.integration.processes import Service
 

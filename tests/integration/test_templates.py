@@ -16,7 +16,8 @@ import pytest
 
 from quakegrid import LocalCluster, agents, driver_client, errors
 from quakegrid.agents import AgentStatus
-from quakegrid.session import LaneTask, Session
+from quakegrid.lane_tasks import LaneTask
+from quakegrid.session import Session
 from quakegrid.template_state import TemplateKind
 from tests.clusters import processes, wait_for_end
 

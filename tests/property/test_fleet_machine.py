@@ -60,7 +60,7 @@ class FleetMachine(RuleBasedStateMachine):
                 assert worker_id in self.seats
                 assert worker_id not in self.leaving, "drained twice"
                 self.leaving.add(worker_id)
-            case fleet.StopWorkers(host, session_id, _):
+            case fleet.StopWorkers(host, session_id, _, _):
                 mine = [
                     worker.worker_id for worker in self.fleet.workers_of(session_id=session_id, host=host)
                 ]

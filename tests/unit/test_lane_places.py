@@ -128,8 +128,23 @@ def test_lane_that_dies_again_and_again_fails_its_sessions() -> None:
 
     actions = places.handle(core.LaneDied(lane.lane_id, "it died"), 10.0)
 
-    assert actions[0] == core.FailSession(7, "it died, for the 4th time in a minute")
+    assert actions[0] == core.FailSession(7, "it died, for the 11th time in a minute")
     assert port in places.refusals
+
+
+def test_lane_that_cannot_start_in_place_of_a_dead_one_is_tried_again() -> None:
+    """It may have been killed, too, or a stopped process may still have its port."""
+    places = opened()
+    places.handle(core.SessionArrived(7), 0.0)
+    port = places.lanes[1].port
+    (second, *_) = places.handle(core.LaneDied(1, "it died"), 0.0)
+    assert isinstance(second, core.OpenLane)
+
+    actions = places.handle(core.LaneRefused(second.lane_id, "its process ended at once"), 1.0)
+
+    lane = places.lane_of(7)
+    assert lane is not None
+    assert actions[0] == core.OpenLane(lane.lane_id, port, (7,))
 
 
 def test_session_of_an_earlier_broker_gets_its_port_back() -> None:
@@ -229,8 +244,8 @@ class PlacesMachine(RuleBasedStateMachine):
         """Everybody is in one place, and nobody waits for nothing."""
         self.places.check()
         assert {lane_id: lane.state for lane_id, lane in self.places.lanes.items()} == self.lanes
-        empty = [each for each in self.lanes if each not in self.sessions.values()]
-        assert not any(lane is None for lane in self.sessions.values()) or empty
+        is_waiting = any(lane is None for lane in self.sessions.values())
+        assert not is_waiting or LaneState.STARTING in self.lanes.values()
 
 
 TestPlacesMachine = PlacesMachine.TestCase

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/api/v1/agent.proto\x12\x10quakegrid.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"2\n\tWorkerRef\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\x7f\n\x13StartWorkersRequest\x12,\n\x07workers\x18\x01 \x03(\x0b\x32\x1b.quakegrid.api.v1.WorkerRef\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x14\n\x0cworker_setup\x18\x03 \x01(\x0c\x12\r\n\x05width\x18\x1e \x01(\r\"H\n\x14StartWorkersResponse\x12\x30\n\x07started\x18\x01 \x03(\x0b\x32\x1f.quakegrid.api.v1.StartedWorker\"=\n\rStartedWorker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x03 \x01(\x05\"K\n\x12StopWorkersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nworker_ids\x18\x02 \x03(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\",\n\x13StopWorkersResponse\x12\x15\n\rstopped_count\x18\x01 \x01(\x05\" \n\x11StopDriverRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x03\")\n\x12StopDriverResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"\x17\n\x15GetAgentStatusRequest\"G\n\x16GetAgentStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatus\"\x80\x06\n\x0b\x41gentStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\ncore_count\x18\x02 \x01(\x05\x12\x16\n\x0etemplate_state\x18\x03 \x01(\t\x12/\n\x07workers\x18\x04 \x03(\x0b\x32\x1e.quakegrid.api.v1.WorkerStatus\x12/\n\x07\x64rivers\x18\x05 \x03(\x0b\x32\x1e.quakegrid.api.v1.DriverStatus\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x07 \x01(\t\x12\x1a\n\x12is_short_of_memory\x18\x1e \x01(\x08\x12\x16\n\x0e\x61ll_core_count\x18\x1f \x01(\x05\x12\x18\n\x10\x63ores_per_worker\x18  \x01(\x05\x12\x19\n\x11memory_used_bytes\x18! \x01(\x03\x12\x1a\n\x12memory_total_bytes\x18\" \x01(\x03\x12\x14\n\x0cload_average\x18# \x01(\x01\x12\x35\n\rservice_state\x18\x32 \x01(\x0e\x32\x1e.quakegrid.api.v1.ServiceState\x12\x0e\n\x06master\x18\x34 \x01(\t\x12\x12\n\nis_watched\x18\x35 \x01(\x08\x12\x12\n\nis_leaving\x18\x36 \x01(\x08\x12\x13\n\x0binstance_id\x18\x37 \x01(\t\x12\x35\n\rtemplate_kind\x18( \x01(\x0e\x32\x1e.quakegrid.api.v1.TemplateKind\x12\x17\n\x0ftemplate_reason\x18) \x01(\t\x12\x43\n\x0b\x66ingerprint\x18* \x03(\x0b\x32..quakegrid.api.v1.AgentStatus.FingerprintEntry\x12-\n\tsent_time\x18+ \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ris_refreshing\x18, \x01(\x08\x1a\x32\n\x10\x46ingerprintEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x86\x01\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x04 \x01(\x05\x12\x16\n\x0eresident_bytes\x18\x1e \x01(\x03\x12\r\n\x05\x63pu_s\x18\x1f \x01(\x01\x12\r\n\x05\x63ores\x18  \x03(\x05\",\n\x0c\x44riverStatus\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\t\"6\n\x0cWatchRequest\x12\x14\n\x0cwith_samples\x18\x1e \x01(\x08\x12\x10\n\x08is_fleet\x18\x32 \x01(\x08\"\xf6\x01\n\rWatchResponse\x12/\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatusH\x00\x12\x37\n\rworker_exited\x18\x02 \x01(\x0b\x32\x1e.quakegrid.api.v1.WorkerExitedH\x00\x12\x37\n\rworker_output\x18\x14 \x01(\x0b\x32\x1e.quakegrid.api.v1.WorkerOutputH\x00\x12\x39\n\x0eoutput_flushed\x18\x15 \x01(\x0b\x32\x1f.quakegrid.api.v1.OutputFlushedH\x00\x42\x07\n\x05\x65vent\"(\n\x12\x46lushOutputRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\x15\n\x13\x46lushOutputResponse\"p\n\x0cWorkerOutput\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12+\n\x05lines\x18\x04 \x03(\x0b\x32\x1c.quakegrid.api.v1.OutputLine\",\n\nOutputLine\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08is_error\x18\x02 \x01(\x08\"#\n\rOutputFlushed\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\xc0\x01\n\x0cWorkerExited\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x19\n\x11peak_memory_bytes\x18\x04 \x01(\x03\x12\x10\n\x08is_clean\x18\x05 \x01(\x08\x12\x11\n\texit_code\x18\x14 \x01(\x05\x12\x0e\n\x06signal\x18\x15 \x01(\x05\x12\x13\n\x0blast_output\x18\x16 \x03(\t\x12\x14\n\x0cis_blameless\x18\x32 \x01(\x08\"%\n\x0fSetCoresRequest\x12\x12\n\ncore_count\x18\x01 \x01(\x05\">\n\x10SetCoresResponse\x12\x12\n\ncore_count\x18\x01 \x01(\x05\x12\x16\n\x0e\x61ll_core_count\x18\x02 \x01(\x05*\x81\x01\n\x0cServiceState\x12\x1d\n\x19SERVICE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SERVICE_STATE_SERVING\x10\x01\x12\x19\n\x15SERVICE_STATE_STOPPED\x10\x02\x12\x1c\n\x18SERVICE_STATE_RESTARTING\x10\x03*\x92\x01\n\x0cTemplateKind\x12\x1d\n\x19TEMPLATE_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15TEMPLATE_KIND_LOADING\x10\x01\x12\x16\n\x12TEMPLATE_KIND_WARM\x10\x02\x12\x16\n\x12TEMPLATE_KIND_COLD\x10\x03\x12\x18\n\x14TEMPLATE_KIND_FAILED\x10\x04\x32\xf6\x04\n\x05\x41gent\x12]\n\x0cStartWorkers\x12%.quakegrid.api.v1.StartWorkersRequest\x1a&.quakegrid.api.v1.StartWorkersResponse\x12Z\n\x0bStopWorkers\x12$.quakegrid.api.v1.StopWorkersRequest\x1a%.quakegrid.api.v1.StopWorkersResponse\x12W\n\nStopDriver\x12#.quakegrid.api.v1.StopDriverRequest\x1a$.quakegrid.api.v1.StopDriverResponse\x12^\n\tGetStatus\x12\'.quakegrid.api.v1.GetAgentStatusRequest\x1a(.quakegrid.api.v1.GetAgentStatusResponse\x12J\n\x05Watch\x12\x1e.quakegrid.api.v1.WatchRequest\x1a\x1f.quakegrid.api.v1.WatchResponse0\x01\x12Z\n\x0b\x46lushOutput\x12$.quakegrid.api.v1.FlushOutputRequest\x1a%.quakegrid.api.v1.FlushOutputResponse\x12Q\n\x08SetCores\x12!.quakegrid.api.v1.SetCoresRequest\x1a\".quakegrid.api.v1.SetCoresResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/api/v1/agent.proto\x12\x10quakegrid.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"2\n\tWorkerRef\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\x7f\n\x13StartWorkersRequest\x12,\n\x07workers\x18\x01 \x03(\x0b\x32\x1b.quakegrid.api.v1.WorkerRef\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x14\n\x0cworker_setup\x18\x03 \x01(\x0c\x12\r\n\x05width\x18\x1e \x01(\r\"H\n\x14StartWorkersResponse\x12\x30\n\x07started\x18\x01 \x03(\x0b\x32\x1f.quakegrid.api.v1.StartedWorker\"=\n\rStartedWorker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x03 \x01(\x05\"K\n\x12StopWorkersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nworker_ids\x18\x02 \x03(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\",\n\x13StopWorkersResponse\x12\x15\n\rstopped_count\x18\x01 \x01(\x05\" \n\x11StopDriverRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x03\")\n\x12StopDriverResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\" \n\x11GetProcessRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x03\"C\n\x12GetProcessResponse\x12-\n\x05state\x18\x01 \x01(\x0e\x32\x1e.quakegrid.api.v1.ProcessState\"\x17\n\x15GetAgentStatusRequest\"G\n\x16GetAgentStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatus\"\x80\x06\n\x0b\x41gentStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\ncore_count\x18\x02 \x01(\x05\x12\x16\n\x0etemplate_state\x18\x03 \x01(\t\x12/\n\x07workers\x18\x04 \x03(\x0b\x32\x1e.quakegrid.api.v1.WorkerStatus\x12/\n\x07\x64rivers\x18\x05 \x03(\x0b\x32\x1e.quakegrid.api.v1.DriverStatus\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x07 \x01(\t\x12\x1a\n\x12is_short_of_memory\x18\x1e \x01(\x08\x12\x16\n\x0e\x61ll_core_count\x18\x1f \x01(\x05\x12\x18\n\x10\x63ores_per_worker\x18  \x01(\x05\x12\x19\n\x11memory_used_bytes\x18! \x01(\x03\x12\x1a\n\x12memory_total_bytes\x18\" \x01(\x03\x12\x14\n\x0cload_average\x18# \x01(\x01\x12\x35\n\rservice_state\x18\x32 \x01(\x0e\x32\x1e.quakegrid.api.v1.ServiceState\x12\x0e\n\x06master\x18\x34 \x01(\t\x12\x12\n\nis_watched\x18\x35 \x01(\x08\x12\x12\n\nis_leaving\x18\x36 \x01(\x08\x12\x13\n\x0binstance_id\x18\x37 \x01(\t\x12\x35\n\rtemplate_kind\x18( \x01(\x0e\x32\x1e.quakegrid.api.v1.TemplateKind\x12\x17\n\x0ftemplate_reason\x18) \x01(\t\x12\x43\n\x0b\x66ingerprint\x18* \x03(\x0b\x32..quakegrid.api.v1.AgentStatus.FingerprintEntry\x12-\n\tsent_time\x18+ \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ris_refreshing\x18, \x01(\x08\x1a\x32\n\x10\x46ingerprintEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x86\x01\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x04 \x01(\x05\x12\x16\n\x0eresident_bytes\x18\x1e \x01(\x03\x12\r\n\x05\x63pu_s\x18\x1f \x01(\x01\x12\r\n\x05\x63ores\x18  \x03(\x05\",\n\x0c\x44riverStatus\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\t\"6\n\x0cWatchRequest\x12\x14\n\x0cwith_samples\x18\x1e \x01(\x08\x12\x10\n\x08is_fleet\x18\x32 \x01(\x08\"\xf6\x01\n\rWatchResponse\x12/\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatusH\x00\x12\x37\n\rworker_exited\x18\x02 \x01(\x0b\x32\x1e.quakegrid.api.v1.WorkerExitedH\x00\x12\x37\n\rworker_output\x18\x14 \x01(\x0b\x32\x1e.quakegrid.api.v1.WorkerOutputH\x00\x12\x39\n\x0eoutput_flushed\x18\x15 \x01(\x0b\x32\x1f.quakegrid.api.v1.OutputFlushedH\x00\x42\x07\n\x05\x65vent\"(\n\x12\x46lushOutputRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\x15\n\x13\x46lushOutputResponse\"p\n\x0cWorkerOutput\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12+\n\x05lines\x18\x04 \x03(\x0b\x32\x1c.quakegrid.api.v1.OutputLine\",\n\nOutputLine\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08is_error\x18\x02 \x01(\x08\"#\n\rOutputFlushed\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\xc0\x01\n\x0cWorkerExited\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x19\n\x11peak_memory_bytes\x18\x04 \x01(\x03\x12\x10\n\x08is_clean\x18\x05 \x01(\x08\x12\x11\n\texit_code\x18\x14 \x01(\x05\x12\x0e\n\x06signal\x18\x15 \x01(\x05\x12\x13\n\x0blast_output\x18\x16 \x03(\t\x12\x14\n\x0cis_blameless\x18\x32 \x01(\x08\"%\n\x0fSetCoresRequest\x12\x12\n\ncore_count\x18\x01 \x01(\x05\">\n\x10SetCoresResponse\x12\x12\n\ncore_count\x18\x01 \x01(\x05\x12\x16\n\x0e\x61ll_core_count\x18\x02 \x01(\x05*{\n\x0cProcessState\x12\x1d\n\x19PROCESS_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12PROCESS_STATE_GONE\x10\x01\x12\x19\n\x15PROCESS_STATE_RUNNING\x10\x02\x12\x19\n\x15PROCESS_STATE_STOPPED\x10\x03*\x81\x01\n\x0cServiceState\x12\x1d\n\x19SERVICE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SERVICE_STATE_SERVING\x10\x01\x12\x19\n\x15SERVICE_STATE_STOPPED\x10\x02\x12\x1c\n\x18SERVICE_STATE_RESTARTING\x10\x03*\x92\x01\n\x0cTemplateKind\x12\x1d\n\x19TEMPLATE_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15TEMPLATE_KIND_LOADING\x10\x01\x12\x16\n\x12TEMPLATE_KIND_WARM\x10\x02\x12\x16\n\x12TEMPLATE_KIND_COLD\x10\x03\x12\x18\n\x14TEMPLATE_KIND_FAILED\x10\x04\x32\xcf\x05\n\x05\x41gent\x12]\n\x0cStartWorkers\x12%.quakegrid.api.v1.StartWorkersRequest\x1a&.quakegrid.api.v1.StartWorkersResponse\x12Z\n\x0bStopWorkers\x12$.quakegrid.api.v1.StopWorkersRequest\x1a%.quakegrid.api.v1.StopWorkersResponse\x12W\n\nStopDriver\x12#.quakegrid.api.v1.StopDriverRequest\x1a$.quakegrid.api.v1.StopDriverResponse\x12W\n\nGetProcess\x12#.quakegrid.api.v1.GetProcessRequest\x1a$.quakegrid.api.v1.GetProcessResponse\x12^\n\tGetStatus\x12\'.quakegrid.api.v1.GetAgentStatusRequest\x1a(.quakegrid.api.v1.GetAgentStatusResponse\x12J\n\x05Watch\x12\x1e.quakegrid.api.v1.WatchRequest\x1a\x1f.quakegrid.api.v1.WatchResponse0\x01\x12Z\n\x0b\x46lushOutput\x12$.quakegrid.api.v1.FlushOutputRequest\x1a%.quakegrid.api.v1.FlushOutputResponse\x12Q\n\x08SetCores\x12!.quakegrid.api.v1.SetCoresRequest\x1a\".quakegrid.api.v1.SetCoresResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AGENTSTATUS_FINGERPRINTENTRY']._loaded_options = None
   _globals['_AGENTSTATUS_FINGERPRINTENTRY']._serialized_options = b'8\001'
-  _globals['_SERVICESTATE']._serialized_start=2519
-  _globals['_SERVICESTATE']._serialized_end=2648
-  _globals['_TEMPLATEKIND']._serialized_start=2651
-  _globals['_TEMPLATEKIND']._serialized_end=2797
+  _globals['_PROCESSSTATE']._serialized_start=2621
+  _globals['_PROCESSSTATE']._serialized_end=2744
+  _globals['_SERVICESTATE']._serialized_start=2747
+  _globals['_SERVICESTATE']._serialized_end=2876
+  _globals['_TEMPLATEKIND']._serialized_start=2879
+  _globals['_TEMPLATEKIND']._serialized_end=3025
   _globals['_WORKERREF']._serialized_start=83
   _globals['_WORKERREF']._serialized_end=133
   _globals['_STARTWORKERSREQUEST']._serialized_start=135
@@ -54,38 +56,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOPDRIVERREQUEST']._serialized_end=556
   _globals['_STOPDRIVERRESPONSE']._serialized_start=558
   _globals['_STOPDRIVERRESPONSE']._serialized_end=599
-  _globals['_GETAGENTSTATUSREQUEST']._serialized_start=601
-  _globals['_GETAGENTSTATUSREQUEST']._serialized_end=624
-  _globals['_GETAGENTSTATUSRESPONSE']._serialized_start=626
-  _globals['_GETAGENTSTATUSRESPONSE']._serialized_end=697
-  _globals['_AGENTSTATUS']._serialized_start=700
-  _globals['_AGENTSTATUS']._serialized_end=1468
-  _globals['_AGENTSTATUS_FINGERPRINTENTRY']._serialized_start=1418
-  _globals['_AGENTSTATUS_FINGERPRINTENTRY']._serialized_end=1468
-  _globals['_WORKERSTATUS']._serialized_start=1471
-  _globals['_WORKERSTATUS']._serialized_end=1605
-  _globals['_DRIVERSTATUS']._serialized_start=1607
-  _globals['_DRIVERSTATUS']._serialized_end=1651
-  _globals['_WATCHREQUEST']._serialized_start=1653
-  _globals['_WATCHREQUEST']._serialized_end=1707
-  _globals['_WATCHRESPONSE']._serialized_start=1710
-  _globals['_WATCHRESPONSE']._serialized_end=1956
-  _globals['_FLUSHOUTPUTREQUEST']._serialized_start=1958
-  _globals['_FLUSHOUTPUTREQUEST']._serialized_end=1998
-  _globals['_FLUSHOUTPUTRESPONSE']._serialized_start=2000
-  _globals['_FLUSHOUTPUTRESPONSE']._serialized_end=2021
-  _globals['_WORKEROUTPUT']._serialized_start=2023
-  _globals['_WORKEROUTPUT']._serialized_end=2135
-  _globals['_OUTPUTLINE']._serialized_start=2137
-  _globals['_OUTPUTLINE']._serialized_end=2181
-  _globals['_OUTPUTFLUSHED']._serialized_start=2183
-  _globals['_OUTPUTFLUSHED']._serialized_end=2218
-  _globals['_WORKEREXITED']._serialized_start=2221
-  _globals['_WORKEREXITED']._serialized_end=2413
-  _globals['_SETCORESREQUEST']._serialized_start=2415
-  _globals['_SETCORESREQUEST']._serialized_end=2452
-  _globals['_SETCORESRESPONSE']._serialized_start=2454
-  _globals['_SETCORESRESPONSE']._serialized_end=2516
-  _globals['_AGENT']._serialized_start=2800
-  _globals['_AGENT']._serialized_end=3430
+  _globals['_GETPROCESSREQUEST']._serialized_start=601
+  _globals['_GETPROCESSREQUEST']._serialized_end=633
+  _globals['_GETPROCESSRESPONSE']._serialized_start=635
+  _globals['_GETPROCESSRESPONSE']._serialized_end=702
+  _globals['_GETAGENTSTATUSREQUEST']._serialized_start=704
+  _globals['_GETAGENTSTATUSREQUEST']._serialized_end=727
+  _globals['_GETAGENTSTATUSRESPONSE']._serialized_start=729
+  _globals['_GETAGENTSTATUSRESPONSE']._serialized_end=800
+  _globals['_AGENTSTATUS']._serialized_start=803
+  _globals['_AGENTSTATUS']._serialized_end=1571
+  _globals['_AGENTSTATUS_FINGERPRINTENTRY']._serialized_start=1521
+  _globals['_AGENTSTATUS_FINGERPRINTENTRY']._serialized_end=1571
+  _globals['_WORKERSTATUS']._serialized_start=1574
+  _globals['_WORKERSTATUS']._serialized_end=1708
+  _globals['_DRIVERSTATUS']._serialized_start=1710
+  _globals['_DRIVERSTATUS']._serialized_end=1754
+  _globals['_WATCHREQUEST']._serialized_start=1756
+  _globals['_WATCHREQUEST']._serialized_end=1810
+  _globals['_WATCHRESPONSE']._serialized_start=1813
+  _globals['_WATCHRESPONSE']._serialized_end=2059
+  _globals['_FLUSHOUTPUTREQUEST']._serialized_start=2061
+  _globals['_FLUSHOUTPUTREQUEST']._serialized_end=2101
+  _globals['_FLUSHOUTPUTRESPONSE']._serialized_start=2103
+  _globals['_FLUSHOUTPUTRESPONSE']._serialized_end=2124
+  _globals['_WORKEROUTPUT']._serialized_start=2126
+  _globals['_WORKEROUTPUT']._serialized_end=2238
+  _globals['_OUTPUTLINE']._serialized_start=2240
+  _globals['_OUTPUTLINE']._serialized_end=2284
+  _globals['_OUTPUTFLUSHED']._serialized_start=2286
+  _globals['_OUTPUTFLUSHED']._serialized_end=2321
+  _globals['_WORKEREXITED']._serialized_start=2324
+  _globals['_WORKEREXITED']._serialized_end=2516
+  _globals['_SETCORESREQUEST']._serialized_start=2518
+  _globals['_SETCORESREQUEST']._serialized_end=2555
+  _globals['_SETCORESRESPONSE']._serialized_start=2557
+  _globals['_SETCORESRESPONSE']._serialized_end=2619
+  _globals['_AGENT']._serialized_start=3028
+  _globals['_AGENT']._serialized_end=3747
 # @@protoc_insertion_point(module_scope)

@@ -20,6 +20,29 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ProcessState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProcessStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProcessState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROCESS_STATE_UNSPECIFIED: _ProcessState.ValueType  # 0
+    PROCESS_STATE_GONE: _ProcessState.ValueType  # 1
+    """There is no such process, or it has ended."""
+    PROCESS_STATE_RUNNING: _ProcessState.ValueType  # 2
+    PROCESS_STATE_STOPPED: _ProcessState.ValueType  # 3
+    """By SIGSTOP or its terminal; it may go on at any time."""
+
+class ProcessState(_ProcessState, metaclass=_ProcessStateEnumTypeWrapper): ...
+
+PROCESS_STATE_UNSPECIFIED: ProcessState.ValueType  # 0
+PROCESS_STATE_GONE: ProcessState.ValueType  # 1
+"""There is no such process, or it has ended."""
+PROCESS_STATE_RUNNING: ProcessState.ValueType  # 2
+PROCESS_STATE_STOPPED: ProcessState.ValueType  # 3
+"""By SIGSTOP or its terminal; it may go on at any time."""
+Global___ProcessState: _TypeAlias = ProcessState  # noqa: Y015
+
 class _ServiceState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -253,6 +276,44 @@ class StopDriverResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StopDriverResponse: _TypeAlias = StopDriverResponse  # noqa: Y015
+
+@_typing.final
+class GetProcessRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pid", b"pid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetProcessRequest: _TypeAlias = GetProcessRequest  # noqa: Y015
+
+@_typing.final
+class GetProcessResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    state: Global___ProcessState.ValueType
+    def __init__(
+        self,
+        *,
+        state: Global___ProcessState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetProcessResponse: _TypeAlias = GetProcessResponse  # noqa: Y015
 
 @_typing.final
 class GetAgentStatusRequest(_message.Message):

@@ -50,6 +50,11 @@ class AgentStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.StopDriverRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.StopDriverResponse.FromString,
                 _registered_method=True)
+        self.GetProcess = channel.unary_unary(
+                '/quakegrid.api.v1.Agent/GetProcess',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.GetProcessRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.GetProcessResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/quakegrid.api.v1.Agent/GetStatus',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.GetAgentStatusRequest.SerializeToString,
@@ -98,6 +103,13 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetProcess(self, request, context):
+        """Called by the broker when a driver's stream broke: is it the driver, or the link to it?
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """Called by agentctl and the broker.
         """
@@ -106,7 +118,8 @@ class AgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """Called by the broker, which holds this stream open: one message at once, then one for each change.
+        """Called by the broker, which holds this stream open: one message at once, then one for each change, and
+        an empty one for each second without: who hears nothing for longer has lost the agent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,6 +158,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.StopDriver,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.StopDriverRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.StopDriverResponse.SerializeToString,
+            ),
+            'GetProcess': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProcess,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.GetProcessRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_agent__pb2.GetProcessResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -249,6 +267,33 @@ class Agent:
             '/quakegrid.api.v1.Agent/StopDriver',
             quakegrid_dot_api_dot_v1_dot_agent__pb2.StopDriverRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_agent__pb2.StopDriverResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProcess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Agent/GetProcess',
+            quakegrid_dot_api_dot_v1_dot_agent__pb2.GetProcessRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_agent__pb2.GetProcessResponse.FromString,
             options,
             channel_credentials,
             insecure,

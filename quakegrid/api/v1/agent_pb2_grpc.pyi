@@ -41,10 +41,14 @@ class AgentStub:
     """Called by the broker. Stops workers of a session: asks, terminates, kills. Idempotent."""
     StopDriver: _grpc.UnaryUnaryMultiCallable[_agent_pb2.StopDriverRequest, _agent_pb2.StopDriverResponse]
     """Called by the broker. Kills a driver that does not react to an abort. Idempotent."""
+    GetProcess: _grpc.UnaryUnaryMultiCallable[_agent_pb2.GetProcessRequest, _agent_pb2.GetProcessResponse]
+    """Called by the broker when a driver's stream broke: is it the driver, or the link to it?"""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_agent_pb2.GetAgentStatusRequest, _agent_pb2.GetAgentStatusResponse]
     """Called by agentctl and the broker."""
     Watch: _grpc.UnaryStreamMultiCallable[_agent_pb2.WatchRequest, _agent_pb2.WatchResponse]
-    """Called by the broker, which holds this stream open: one message at once, then one for each change."""
+    """Called by the broker, which holds this stream open: one message at once, then one for each change, and
+    an empty one for each second without: who hears nothing for longer has lost the agent.
+    """
     FlushOutput: _grpc.UnaryUnaryMultiCallable[_agent_pb2.FlushOutputRequest, _agent_pb2.FlushOutputResponse]
     """Called by the broker before a session ends. What the session's workers printed so far goes to those who
     watch, and after it an OutputFlushed. Idempotent.
@@ -67,10 +71,14 @@ class AgentAsyncStub(AgentStub):
     """Called by the broker. Stops workers of a session: asks, terminates, kills. Idempotent."""
     StopDriver: _aio.UnaryUnaryMultiCallable[_agent_pb2.StopDriverRequest, _agent_pb2.StopDriverResponse]  # type: ignore[assignment]
     """Called by the broker. Kills a driver that does not react to an abort. Idempotent."""
+    GetProcess: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetProcessRequest, _agent_pb2.GetProcessResponse]  # type: ignore[assignment]
+    """Called by the broker when a driver's stream broke: is it the driver, or the link to it?"""
     GetStatus: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetAgentStatusRequest, _agent_pb2.GetAgentStatusResponse]  # type: ignore[assignment]
     """Called by agentctl and the broker."""
     Watch: _aio.UnaryStreamMultiCallable[_agent_pb2.WatchRequest, _agent_pb2.WatchResponse]  # type: ignore[assignment]
-    """Called by the broker, which holds this stream open: one message at once, then one for each change."""
+    """Called by the broker, which holds this stream open: one message at once, then one for each change, and
+    an empty one for each second without: who hears nothing for longer has lost the agent.
+    """
     FlushOutput: _aio.UnaryUnaryMultiCallable[_agent_pb2.FlushOutputRequest, _agent_pb2.FlushOutputResponse]  # type: ignore[assignment]
     """Called by the broker before a session ends. What the session's workers printed so far goes to those who
     watch, and after it an OutputFlushed. Idempotent.
@@ -110,6 +118,14 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         """Called by the broker. Kills a driver that does not react to an abort. Idempotent."""
 
     @_abc_1.abstractmethod
+    def GetProcess(
+        self,
+        request: _agent_pb2.GetProcessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.GetProcessResponse, _abc.Awaitable[_agent_pb2.GetProcessResponse]]:
+        """Called by the broker when a driver's stream broke: is it the driver, or the link to it?"""
+
+    @_abc_1.abstractmethod
     def GetStatus(
         self,
         request: _agent_pb2.GetAgentStatusRequest,
@@ -123,7 +139,9 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.WatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.WatchResponse], _abc.AsyncIterator[_agent_pb2.WatchResponse]]:
-        """Called by the broker, which holds this stream open: one message at once, then one for each change."""
+        """Called by the broker, which holds this stream open: one message at once, then one for each change, and
+        an empty one for each second without: who hears nothing for longer has lost the agent.
+        """
 
     @_abc_1.abstractmethod
     def FlushOutput(

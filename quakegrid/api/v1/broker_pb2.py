@@ -26,7 +26,7 @@ from quakegrid.api.v1 import agent_pb2 as quakegrid_dot_api_dot_v1_dot_agent__pb
 from quakegrid.api.v1 import task_records_pb2 as quakegrid_dot_api_dot_v1_dot_task__records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dquakegrid/api/v1/broker.proto\x12\x10quakegrid.api.v1\x1a\x1cquakegrid/api/v1/agent.proto\x1a#quakegrid/api/v1/task_records.proto\"\xef\x02\n\x12OpenSessionRequest\x12\x0f\n\x07job_ids\x18\x01 \x03(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x14\n\x0cworker_setup\x18\x05 \x01(\x0c\x12\x10\n\x08is_local\x18\x06 \x01(\x08\x12\x13\n\x0bmax_workers\x18\x07 \x01(\r\x12\x0e\n\x06weight\x18\x08 \x01(\x01\x12\x1a\n\x12resumed_session_id\x18\t \x01(\x03\x12\x11\n\tlane_port\x18\n \x01(\x05\x12\x18\n\x10\x63ores_per_worker\x18\x46 \x01(\r\x12J\n\x0b\x66ingerprint\x18P \x03(\x0b\x32\x35.quakegrid.api.v1.OpenSessionRequest.FingerprintEntry\x1a\x32\n\x10\x46ingerprintEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01J\x04\x08\x0b\x10\x0c\"\x9c\x03\n\x13OpenSessionResponse\x12\x31\n\x06queued\x18\x01 \x01(\x0b\x32\x1f.quakegrid.api.v1.SessionQueuedH\x00\x12\x35\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32!.quakegrid.api.v1.SessionAdmittedH\x00\x12\x33\n\x07\x61\x62orted\x18\x03 \x01(\x0b\x32 .quakegrid.api.v1.SessionAbortedH\x00\x12\x31\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x1f.quakegrid.api.v1.SessionFailedH\x00\x12\x37\n\rworker_output\x18< \x01(\x0b\x32\x1e.quakegrid.api.v1.WorkerOutputH\x00\x12\x39\n\x0eoutput_flushed\x18= \x01(\x0b\x32\x1f.quakegrid.api.v1.OutputFlushedH\x00\x12\x36\n\rnode_left_out\x18P \x01(\x0b\x32\x1d.quakegrid.api.v1.NodeLeftOutH\x00\x42\x07\n\x05\x65vent\"/\n\x19\x46lushSessionOutputRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\x1c\n\x1a\x46lushSessionOutputResponse\"0\n\x0bNodeLeftOut\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0b\x64ifferences\x18\x02 \x03(\t\"&\n\rSessionQueued\x12\x15\n\rahead_job_ids\x18\x01 \x03(\x03\"P\n\x0fSessionAdmitted\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x12\n\ncore_count\x18\x03 \x01(\x05\" \n\x0eSessionAborted\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1f\n\rSessionFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\"4\n\x0f\x41\x62ortJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"\'\n\x10\x41\x62ortJobResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"\x12\n\x10GetStatusRequest\"\xdf\x01\n\x11GetStatusResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\x12\x31\n\x08sessions\x18\x02 \x03(\x0b\x32\x1f.quakegrid.api.v1.SessionStatus\x12+\n\x05lanes\x18\x03 \x03(\x0b\x32\x1c.quakegrid.api.v1.LaneStatus\x12\x0f\n\x07version\x18\x04 \x01(\t\x12,\n\x06totals\x18\x05 \x01(\x0b\x32\x1c.quakegrid.api.v1.TaskTotals\"\x14\n\x12WatchStatusRequest\"J\n\x13WatchStatusResponse\x12\x33\n\x06status\x18\x01 \x01(\x0b\x32#.quakegrid.api.v1.GetStatusResponse\"\x13\n\x11GetMetricsRequest\"\"\n\x12GetMetricsResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x15\n\x13WaitForNodesRequest\"C\n\x14WaitForNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\"#\n\x15GetTaskRecordsRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"K\n\x16GetTaskRecordsResponse\x12\x31\n\x06\x62locks\x18\x01 \x03(\x0b\x32!.quakegrid.api.v1.TaskRecordBlock\"\xb4\x01\n\nNodeStatus\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05is_up\x18\x03 \x01(\x08\x12\x12\n\ncore_count\x18\x04 \x01(\x05\x12\x14\n\x0cworker_count\x18\x05 \x01(\x05\x12\x15\n\rrunning_count\x18\x06 \x01(\x05\x12\r\n\x05state\x18\x07 \x01(\t\x12+\n\x08left_out\x18P \x03(\x0b\x32\x19.quakegrid.api.v1.LeftOut\"C\n\x07LeftOut\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x13\n\x0b\x64ifferences\x18\x03 \x03(\t\"\xf8\x02\n\rSessionStatus\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x03\x12\x11\n\tlane_port\x18\x07 \x01(\x05\x12\x14\n\x0cworker_count\x18\x08 \x01(\x05\x12\x14\n\x0cqueued_count\x18\t \x01(\x03\x12\x15\n\rrunning_count\x18\n \x01(\x03\x12\x12\n\ndone_count\x18\x0b \x01(\x03\x12\x16\n\x0erequeued_count\x18\x0c \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\r \x01(\x03\x12\x14\n\x0c\x64one_rate_hz\x18\x0e \x01(\x01\x12\x0e\n\x06weight\x18\x0f \x01(\x01\x12\x19\n\x11\x62usy_worker_count\x18\x10 \x01(\x05\x12\x16\n\x0e\x61rgument_bytes\x18\x11 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\x12 \x01(\x03\"p\n\nLaneStatus\x12\x0c\n\x04port\x18\x01 \x01(\x05\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x15\n\rsession_count\x18\x03 \x01(\x05\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x12\n\ntask_count\x18\x06 \x01(\x03\"\x93\x01\n\nTaskTotals\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x12\n\ndone_count\x18\x02 \x01(\x03\x12\x16\n\x0erequeued_count\x18\x03 \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\x04 \x01(\x03\x12\x16\n\x0e\x61rgument_bytes\x18\x05 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\x06 \x01(\x03\x32\xfd\x05\n\x06\x42roker\x12\\\n\x0bOpenSession\x12$.quakegrid.api.v1.OpenSessionRequest\x1a%.quakegrid.api.v1.OpenSessionResponse0\x01\x12o\n\x12\x46lushSessionOutput\x12+.quakegrid.api.v1.FlushSessionOutputRequest\x1a,.quakegrid.api.v1.FlushSessionOutputResponse\x12Q\n\x08\x41\x62ortJob\x12!.quakegrid.api.v1.AbortJobRequest\x1a\".quakegrid.api.v1.AbortJobResponse\x12T\n\tGetStatus\x12\".quakegrid.api.v1.GetStatusRequest\x1a#.quakegrid.api.v1.GetStatusResponse\x12\\\n\x0bWatchStatus\x12$.quakegrid.api.v1.WatchStatusRequest\x1a%.quakegrid.api.v1.WatchStatusResponse0\x01\x12W\n\nGetMetrics\x12#.quakegrid.api.v1.GetMetricsRequest\x1a$.quakegrid.api.v1.GetMetricsResponse\x12]\n\x0cWaitForNodes\x12%.quakegrid.api.v1.WaitForNodesRequest\x1a&.quakegrid.api.v1.WaitForNodesResponse\x12\x65\n\x0eGetTaskRecords\x12\'.quakegrid.api.v1.GetTaskRecordsRequest\x1a(.quakegrid.api.v1.GetTaskRecordsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dquakegrid/api/v1/broker.proto\x12\x10quakegrid.api.v1\x1a\x1cquakegrid/api/v1/agent.proto\x1a#quakegrid/api/v1/task_records.proto\"\xef\x02\n\x12OpenSessionRequest\x12\x0f\n\x07job_ids\x18\x01 \x03(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x14\n\x0cworker_setup\x18\x05 \x01(\x0c\x12\x10\n\x08is_local\x18\x06 \x01(\x08\x12\x13\n\x0bmax_workers\x18\x07 \x01(\r\x12\x0e\n\x06weight\x18\x08 \x01(\x01\x12\x1a\n\x12resumed_session_id\x18\t \x01(\x03\x12\x11\n\tlane_port\x18\n \x01(\x05\x12\x18\n\x10\x63ores_per_worker\x18\x46 \x01(\r\x12J\n\x0b\x66ingerprint\x18P \x03(\x0b\x32\x35.quakegrid.api.v1.OpenSessionRequest.FingerprintEntry\x1a\x32\n\x10\x46ingerprintEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01J\x04\x08\x0b\x10\x0c\"\x9c\x03\n\x13OpenSessionResponse\x12\x31\n\x06queued\x18\x01 \x01(\x0b\x32\x1f.quakegrid.api.v1.SessionQueuedH\x00\x12\x35\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32!.quakegrid.api.v1.SessionAdmittedH\x00\x12\x33\n\x07\x61\x62orted\x18\x03 \x01(\x0b\x32 .quakegrid.api.v1.SessionAbortedH\x00\x12\x31\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x1f.quakegrid.api.v1.SessionFailedH\x00\x12\x37\n\rworker_output\x18< \x01(\x0b\x32\x1e.quakegrid.api.v1.WorkerOutputH\x00\x12\x39\n\x0eoutput_flushed\x18= \x01(\x0b\x32\x1f.quakegrid.api.v1.OutputFlushedH\x00\x12\x36\n\rnode_left_out\x18P \x01(\x0b\x32\x1d.quakegrid.api.v1.NodeLeftOutH\x00\x42\x07\n\x05\x65vent\"/\n\x19\x46lushSessionOutputRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\x1c\n\x1a\x46lushSessionOutputResponse\"0\n\x0bNodeLeftOut\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0b\x64ifferences\x18\x02 \x03(\t\"&\n\rSessionQueued\x12\x15\n\rahead_job_ids\x18\x01 \x03(\x03\"P\n\x0fSessionAdmitted\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x12\n\ncore_count\x18\x03 \x01(\x05\" \n\x0eSessionAborted\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1f\n\rSessionFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\x16\n\x14\x43loseSessionResponse\"4\n\x0f\x41\x62ortJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"\'\n\x10\x41\x62ortJobResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"\x12\n\x10GetStatusRequest\"\xdf\x01\n\x11GetStatusResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\x12\x31\n\x08sessions\x18\x02 \x03(\x0b\x32\x1f.quakegrid.api.v1.SessionStatus\x12+\n\x05lanes\x18\x03 \x03(\x0b\x32\x1c.quakegrid.api.v1.LaneStatus\x12\x0f\n\x07version\x18\x04 \x01(\t\x12,\n\x06totals\x18\x05 \x01(\x0b\x32\x1c.quakegrid.api.v1.TaskTotals\"\x14\n\x12WatchStatusRequest\"J\n\x13WatchStatusResponse\x12\x33\n\x06status\x18\x01 \x01(\x0b\x32#.quakegrid.api.v1.GetStatusResponse\"\x13\n\x11GetMetricsRequest\"\"\n\x12GetMetricsResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x15\n\x13WaitForNodesRequest\"C\n\x14WaitForNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\"#\n\x15GetTaskRecordsRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"K\n\x16GetTaskRecordsResponse\x12\x31\n\x06\x62locks\x18\x01 \x03(\x0b\x32!.quakegrid.api.v1.TaskRecordBlock\"\xb4\x01\n\nNodeStatus\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05is_up\x18\x03 \x01(\x08\x12\x12\n\ncore_count\x18\x04 \x01(\x05\x12\x14\n\x0cworker_count\x18\x05 \x01(\x05\x12\x15\n\rrunning_count\x18\x06 \x01(\x05\x12\r\n\x05state\x18\x07 \x01(\t\x12+\n\x08left_out\x18P \x03(\x0b\x32\x19.quakegrid.api.v1.LeftOut\"C\n\x07LeftOut\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x13\n\x0b\x64ifferences\x18\x03 \x03(\t\"\xf8\x02\n\rSessionStatus\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x03\x12\x11\n\tlane_port\x18\x07 \x01(\x05\x12\x14\n\x0cworker_count\x18\x08 \x01(\x05\x12\x14\n\x0cqueued_count\x18\t \x01(\x03\x12\x15\n\rrunning_count\x18\n \x01(\x03\x12\x12\n\ndone_count\x18\x0b \x01(\x03\x12\x16\n\x0erequeued_count\x18\x0c \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\r \x01(\x03\x12\x14\n\x0c\x64one_rate_hz\x18\x0e \x01(\x01\x12\x0e\n\x06weight\x18\x0f \x01(\x01\x12\x19\n\x11\x62usy_worker_count\x18\x10 \x01(\x05\x12\x16\n\x0e\x61rgument_bytes\x18\x11 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\x12 \x01(\x03\"p\n\nLaneStatus\x12\x0c\n\x04port\x18\x01 \x01(\x05\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x15\n\rsession_count\x18\x03 \x01(\x05\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x12\n\ntask_count\x18\x06 \x01(\x03\"\x93\x01\n\nTaskTotals\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x12\n\ndone_count\x18\x02 \x01(\x03\x12\x16\n\x0erequeued_count\x18\x03 \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\x04 \x01(\x03\x12\x16\n\x0e\x61rgument_bytes\x18\x05 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\x06 \x01(\x03\x32\xdc\x06\n\x06\x42roker\x12\\\n\x0bOpenSession\x12$.quakegrid.api.v1.OpenSessionRequest\x1a%.quakegrid.api.v1.OpenSessionResponse0\x01\x12o\n\x12\x46lushSessionOutput\x12+.quakegrid.api.v1.FlushSessionOutputRequest\x1a,.quakegrid.api.v1.FlushSessionOutputResponse\x12]\n\x0c\x43loseSession\x12%.quakegrid.api.v1.CloseSessionRequest\x1a&.quakegrid.api.v1.CloseSessionResponse\x12Q\n\x08\x41\x62ortJob\x12!.quakegrid.api.v1.AbortJobRequest\x1a\".quakegrid.api.v1.AbortJobResponse\x12T\n\tGetStatus\x12\".quakegrid.api.v1.GetStatusRequest\x1a#.quakegrid.api.v1.GetStatusResponse\x12\\\n\x0bWatchStatus\x12$.quakegrid.api.v1.WatchStatusRequest\x1a%.quakegrid.api.v1.WatchStatusResponse0\x01\x12W\n\nGetMetrics\x12#.quakegrid.api.v1.GetMetricsRequest\x1a$.quakegrid.api.v1.GetMetricsResponse\x12]\n\x0cWaitForNodes\x12%.quakegrid.api.v1.WaitForNodesRequest\x1a&.quakegrid.api.v1.WaitForNodesResponse\x12\x65\n\x0eGetTaskRecords\x12\'.quakegrid.api.v1.GetTaskRecordsRequest\x1a(.quakegrid.api.v1.GetTaskRecordsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,40 +55,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONABORTED']._serialized_end=1186
   _globals['_SESSIONFAILED']._serialized_start=1188
   _globals['_SESSIONFAILED']._serialized_end=1219
-  _globals['_ABORTJOBREQUEST']._serialized_start=1221
-  _globals['_ABORTJOBREQUEST']._serialized_end=1273
-  _globals['_ABORTJOBRESPONSE']._serialized_start=1275
-  _globals['_ABORTJOBRESPONSE']._serialized_end=1314
-  _globals['_GETSTATUSREQUEST']._serialized_start=1316
-  _globals['_GETSTATUSREQUEST']._serialized_end=1334
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1337
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1560
-  _globals['_WATCHSTATUSREQUEST']._serialized_start=1562
-  _globals['_WATCHSTATUSREQUEST']._serialized_end=1582
-  _globals['_WATCHSTATUSRESPONSE']._serialized_start=1584
-  _globals['_WATCHSTATUSRESPONSE']._serialized_end=1658
-  _globals['_GETMETRICSREQUEST']._serialized_start=1660
-  _globals['_GETMETRICSREQUEST']._serialized_end=1679
-  _globals['_GETMETRICSRESPONSE']._serialized_start=1681
-  _globals['_GETMETRICSRESPONSE']._serialized_end=1715
-  _globals['_WAITFORNODESREQUEST']._serialized_start=1717
-  _globals['_WAITFORNODESREQUEST']._serialized_end=1738
-  _globals['_WAITFORNODESRESPONSE']._serialized_start=1740
-  _globals['_WAITFORNODESRESPONSE']._serialized_end=1807
-  _globals['_GETTASKRECORDSREQUEST']._serialized_start=1809
-  _globals['_GETTASKRECORDSREQUEST']._serialized_end=1844
-  _globals['_GETTASKRECORDSRESPONSE']._serialized_start=1846
-  _globals['_GETTASKRECORDSRESPONSE']._serialized_end=1921
-  _globals['_NODESTATUS']._serialized_start=1924
-  _globals['_NODESTATUS']._serialized_end=2104
-  _globals['_LEFTOUT']._serialized_start=2106
-  _globals['_LEFTOUT']._serialized_end=2173
-  _globals['_SESSIONSTATUS']._serialized_start=2176
-  _globals['_SESSIONSTATUS']._serialized_end=2552
-  _globals['_LANESTATUS']._serialized_start=2554
-  _globals['_LANESTATUS']._serialized_end=2666
-  _globals['_TASKTOTALS']._serialized_start=2669
-  _globals['_TASKTOTALS']._serialized_end=2816
-  _globals['_BROKER']._serialized_start=2819
-  _globals['_BROKER']._serialized_end=3584
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=1221
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=1262
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1264
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1286
+  _globals['_ABORTJOBREQUEST']._serialized_start=1288
+  _globals['_ABORTJOBREQUEST']._serialized_end=1340
+  _globals['_ABORTJOBRESPONSE']._serialized_start=1342
+  _globals['_ABORTJOBRESPONSE']._serialized_end=1381
+  _globals['_GETSTATUSREQUEST']._serialized_start=1383
+  _globals['_GETSTATUSREQUEST']._serialized_end=1401
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1404
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1627
+  _globals['_WATCHSTATUSREQUEST']._serialized_start=1629
+  _globals['_WATCHSTATUSREQUEST']._serialized_end=1649
+  _globals['_WATCHSTATUSRESPONSE']._serialized_start=1651
+  _globals['_WATCHSTATUSRESPONSE']._serialized_end=1725
+  _globals['_GETMETRICSREQUEST']._serialized_start=1727
+  _globals['_GETMETRICSREQUEST']._serialized_end=1746
+  _globals['_GETMETRICSRESPONSE']._serialized_start=1748
+  _globals['_GETMETRICSRESPONSE']._serialized_end=1782
+  _globals['_WAITFORNODESREQUEST']._serialized_start=1784
+  _globals['_WAITFORNODESREQUEST']._serialized_end=1805
+  _globals['_WAITFORNODESRESPONSE']._serialized_start=1807
+  _globals['_WAITFORNODESRESPONSE']._serialized_end=1874
+  _globals['_GETTASKRECORDSREQUEST']._serialized_start=1876
+  _globals['_GETTASKRECORDSREQUEST']._serialized_end=1911
+  _globals['_GETTASKRECORDSRESPONSE']._serialized_start=1913
+  _globals['_GETTASKRECORDSRESPONSE']._serialized_end=1988
+  _globals['_NODESTATUS']._serialized_start=1991
+  _globals['_NODESTATUS']._serialized_end=2171
+  _globals['_LEFTOUT']._serialized_start=2173
+  _globals['_LEFTOUT']._serialized_end=2240
+  _globals['_SESSIONSTATUS']._serialized_start=2243
+  _globals['_SESSIONSTATUS']._serialized_end=2619
+  _globals['_LANESTATUS']._serialized_start=2621
+  _globals['_LANESTATUS']._serialized_end=2733
+  _globals['_TASKTOTALS']._serialized_start=2736
+  _globals['_TASKTOTALS']._serialized_end=2883
+  _globals['_BROKER']._serialized_start=2886
+  _globals['_BROKER']._serialized_end=3746
 # @@protoc_insertion_point(module_scope)

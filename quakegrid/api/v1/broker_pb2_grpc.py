@@ -45,6 +45,11 @@ class BrokerStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputResponse.FromString,
                 _registered_method=True)
+        self.CloseSession = channel.unary_unary(
+                '/quakegrid.api.v1.Broker/CloseSession',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.CloseSessionRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.CloseSessionResponse.FromString,
+                _registered_method=True)
         self.AbortJob = channel.unary_unary(
                 '/quakegrid.api.v1.Broker/AbortJob',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.AbortJobRequest.SerializeToString,
@@ -82,10 +87,12 @@ class BrokerServicer:
     """
 
     def OpenSession(self, request, context):
-        """Called by drivers. Opens a session for one or more jobs that one driver runs; the session lives as long
-        as the stream. The first message says that it is queued or admitted; later ones tell of admission,
-        abort and failure. When the stream breaks the broker stops the workers, and marks the jobs failed
-        unless they ended. FAILED_PRECONDITION: a job of it has a session already. INVALID_ARGUMENT: the weight.
+        """Called by drivers. Opens a session for one or more jobs that one driver runs, or goes on with it on a new
+        stream. The first message says that it is queued or admitted; later ones tell of admission, abort and
+        failure. The session ends with CloseSession or its driver: when the stream breaks and the driver's
+        process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
+        jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
+        to go on with has ended. INVALID_ARGUMENT: the weight.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +101,13 @@ class BrokerServicer:
     def FlushSessionOutput(self, request, context):
         """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
         and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseSession(self, request, context):
+        """Called by drivers at their end. Ends a session as its driver's end does. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +170,11 @@ def add_BrokerServicer_to_server(servicer, server):
                     servicer.FlushSessionOutput,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputResponse.SerializeToString,
+            ),
+            'CloseSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseSession,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.CloseSessionRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_broker__pb2.CloseSessionResponse.SerializeToString,
             ),
             'AbortJob': grpc.unary_unary_rpc_method_handler(
                     servicer.AbortJob,
@@ -243,6 +262,33 @@ class Broker:
             '/quakegrid.api.v1.Broker/FlushSessionOutput',
             quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_broker__pb2.FlushSessionOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Broker/CloseSession',
+            quakegrid_dot_api_dot_v1_dot_broker__pb2.CloseSessionRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_broker__pb2.CloseSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

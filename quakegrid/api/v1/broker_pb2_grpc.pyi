@@ -34,15 +34,19 @@ class BrokerStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BrokerAsyncStub: ...
     OpenSession: _grpc.UnaryStreamMultiCallable[_broker_pb2.OpenSessionRequest, _broker_pb2.OpenSessionResponse]
-    """Called by drivers. Opens a session for one or more jobs that one driver runs; the session lives as long
-    as the stream. The first message says that it is queued or admitted; later ones tell of admission,
-    abort and failure. When the stream breaks the broker stops the workers, and marks the jobs failed
-    unless they ended. FAILED_PRECONDITION: a job of it has a session already. INVALID_ARGUMENT: the weight.
+    """Called by drivers. Opens a session for one or more jobs that one driver runs, or goes on with it on a new
+    stream. The first message says that it is queued or admitted; later ones tell of admission, abort and
+    failure. The session ends with CloseSession or its driver: when the stream breaks and the driver's
+    process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
+    jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
+    to go on with has ended. INVALID_ARGUMENT: the weight.
     """
     FlushSessionOutput: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FlushSessionOutputRequest, _broker_pb2.FlushSessionOutputResponse]
     """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
     and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
     """
+    CloseSession: _grpc.UnaryUnaryMultiCallable[_broker_pb2.CloseSessionRequest, _broker_pb2.CloseSessionResponse]
+    """Called by drivers at their end. Ends a session as its driver's end does. Idempotent."""
     AbortJob: _grpc.UnaryUnaryMultiCallable[_broker_pb2.AbortJobRequest, _broker_pb2.AbortJobResponse]
     """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetStatusRequest, _broker_pb2.GetStatusResponse]
@@ -68,15 +72,19 @@ class BrokerAsyncStub(BrokerStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     OpenSession: _aio.UnaryStreamMultiCallable[_broker_pb2.OpenSessionRequest, _broker_pb2.OpenSessionResponse]  # type: ignore[assignment]
-    """Called by drivers. Opens a session for one or more jobs that one driver runs; the session lives as long
-    as the stream. The first message says that it is queued or admitted; later ones tell of admission,
-    abort and failure. When the stream breaks the broker stops the workers, and marks the jobs failed
-    unless they ended. FAILED_PRECONDITION: a job of it has a session already. INVALID_ARGUMENT: the weight.
+    """Called by drivers. Opens a session for one or more jobs that one driver runs, or goes on with it on a new
+    stream. The first message says that it is queued or admitted; later ones tell of admission, abort and
+    failure. The session ends with CloseSession or its driver: when the stream breaks and the driver's
+    process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
+    jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
+    to go on with has ended. INVALID_ARGUMENT: the weight.
     """
     FlushSessionOutput: _aio.UnaryUnaryMultiCallable[_broker_pb2.FlushSessionOutputRequest, _broker_pb2.FlushSessionOutputResponse]  # type: ignore[assignment]
     """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
     and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
     """
+    CloseSession: _aio.UnaryUnaryMultiCallable[_broker_pb2.CloseSessionRequest, _broker_pb2.CloseSessionResponse]  # type: ignore[assignment]
+    """Called by drivers at their end. Ends a session as its driver's end does. Idempotent."""
     AbortJob: _aio.UnaryUnaryMultiCallable[_broker_pb2.AbortJobRequest, _broker_pb2.AbortJobResponse]  # type: ignore[assignment]
     """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetStatusRequest, _broker_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -105,10 +113,12 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.OpenSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_broker_pb2.OpenSessionResponse], _abc.AsyncIterator[_broker_pb2.OpenSessionResponse]]:
-        """Called by drivers. Opens a session for one or more jobs that one driver runs; the session lives as long
-        as the stream. The first message says that it is queued or admitted; later ones tell of admission,
-        abort and failure. When the stream breaks the broker stops the workers, and marks the jobs failed
-        unless they ended. FAILED_PRECONDITION: a job of it has a session already. INVALID_ARGUMENT: the weight.
+        """Called by drivers. Opens a session for one or more jobs that one driver runs, or goes on with it on a new
+        stream. The first message says that it is queued or admitted; later ones tell of admission, abort and
+        failure. The session ends with CloseSession or its driver: when the stream breaks and the driver's
+        process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
+        jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
+        to go on with has ended. INVALID_ARGUMENT: the weight.
         """
 
     @_abc_1.abstractmethod
@@ -120,6 +130,14 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
         and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
         """
+
+    @_abc_1.abstractmethod
+    def CloseSession(
+        self,
+        request: _broker_pb2.CloseSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.CloseSessionResponse, _abc.Awaitable[_broker_pb2.CloseSessionResponse]]:
+        """Called by drivers at their end. Ends a session as its driver's end does. Idempotent."""
 
     @_abc_1.abstractmethod
     def AbortJob(

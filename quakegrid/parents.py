@@ -1,0 +1,24 @@
+"""Processes that must not outlive the one that started them, however that ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+_PR_SET_PDEATHSIG = 1
+_EXIT_ORPHANED = 70
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill us when our parent ends, also if it was killed, and also if we are stopped.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    parent = os.getppid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:  # it ended before the call
+        os._exit(_EXIT_ORPHANED)

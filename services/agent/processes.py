@@ -1,0 +1,23 @@
+"""What a process of this node does, for those who cannot tell a dead peer from a broken link."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quakegrid.api.v1 import agent_pb2
+
+_STATES = {
+    "Z": agent_pb2.PROCESS_STATE_GONE,
+    "X": agent_pb2.PROCESS_STATE_GONE,
+    "T": agent_pb2.PROCESS_STATE_STOPPED,
+    "t": agent_pb2.PROCESS_STATE_STOPPED,
+}
+
+
+def process_state(pid: int) -> agent_pb2.ProcessState.ValueType:
+    """Whether a process runs."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return agent_pb2.PROCESS_STATE_GONE
+    return _STATES.get(stat.rpartition(")")[2].split()[0], agent_pb2.PROCESS_STATE_RUNNING)

@@ -1,0 +1,189 @@
+"""Does what a plan says: kills, stops, cuts, slows and fills, and mends it again after its time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tests.faults.harness.plan import MASTER, Fault, Kind, Victim, Way
+from tests.faults.harness.services import FaultCluster
+from tests.faults.harness.work import Run, Work
+
+TEMPLATE = "services.agent.template"
+LANE = "services.broker.lane"
+FILLER = "filler"
+
+
+class Injector:
+    """Carries out faults on a cluster.
+
+    Args:
+        cluster: to break.
+        work: whose programs are excused when their own processes are killed.
+        say: told of each fault.
+    """
+
+    def __init__(self, cluster: FaultCluster, work: Work, say: Callable[[str], None]) -> None:
+        self._cluster, self._work, self._say = cluster, work, say
+        self._timers: list[threading.Timer] = []
+        self._fillers = 0
+        self.times: list[tuple[float, Fault]] = []
+
+    def run(self, plan: Iterable[Fault], duration_s: float) -> None:
+        """Carry out all of it in its time, and wait until everything is mended."""
+        start_s = time.monotonic()
+        try:
+            for fault in plan:
+                time.sleep(max(0.0, start_s + fault.at_s - time.monotonic()))
+                self._inject(fault)
+            time.sleep(max(0.0, start_s + duration_s - time.monotonic()))
+        finally:
+            for timer in self._timers:
+                timer.join()
+
+    def _inject(self, fault: Fault) -> None:
+        match fault.kind:
+            case Kind.KILL:
+                target = self._signal(fault, signal.SIGKILL)
+            case Kind.STOP:
+                target = self._signal(fault, signal.SIGSTOP)
+            case Kind.FREEZE:
+                target = self._freeze(fault)
+            case Kind.CUT | Kind.SLOW:
+                target = self._disturb_link(fault)
+            case Kind.FILL:
+                target = self._fill(fault)
+        self.times.append((time.monotonic(), fault))
+        self._say(f"{fault}{f': {target}' if target else ': there is none'}")
+
+    def _later(self, delay_s: float, mend: Callable[[], None]) -> None:
+        timer = threading.Timer(delay_s, mend)
+        timer.start()
+        self._timers.append(timer)
+
+    # --- processes
+
+    def _signal(self, fault: Fault, number: signal.Signals) -> str:
+        victims = self._victims(fault)
+        if not victims:
+            return ""
+        pid = victims[int(fault.pick * len(victims))]
+        if number == signal.SIGKILL:
+            self._excuse(fault, pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            self._later(fault.duration_s, lambda: _continue([pid]))
+        return f"process {pid}"
+
+    def _freeze(self, fault: Fault) -> str:
+        pids = self._cluster.network.pids(fault.node)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        self._later(fault.duration_s, lambda: _continue(pids))
+        return f"{len(pids)} processes"
+
+    def _victims(self, fault: Fault) -> list[int]:
+        nodes = self._cluster.nodes if fault.node < 0 else [fault.node]
+        forked = [pid for node in nodes for pid in children(self._cluster.network.pids(node))]
+        match fault.victim:
+            case Victim.AGENT | Victim.BROKER | Victim.DBSERVER:
+                node = fault.node if fault.victim is Victim.AGENT else MASTER
+                process = self._cluster.services[fault.victim.value, node].process
+                return [process.pid] if process and process.poll() is None else []
+            case Victim.LANE:
+                return [pid for pid in self._cluster.network.pids(MASTER) if LANE in command_line(pid)]
+            case Victim.WORKER:
+                return [pid for pid in forked if _is_worker(pid)]
+            case Victim.DRIVER:
+                programs = [run.process.pid for run in self._work.running() if not run.program.is_engine]
+                return programs + [pid for pid in forked if not _is_worker(pid)]
+            case _:
+                return [run.process.pid for run in self._work.running() if run.program.is_engine]
+
+    def _excuse(self, fault: Fault, pid: int) -> None:
+        """Let those fail whose own processes are killed, and nobody else."""
+        for run in self._work.running():
+            if self._is_hit(run, fault, pid):
+                run.excuse = str(fault)
+
+    def _is_hit(self, run: Run, fault: Fault, pid: int) -> bool:
+        if run.process.pid == pid:
+            return True
+        is_above = fault.victim is Victim.AGENT and fault.node == run.program.node
+        return run.program.is_engine and (is_above or fault.victim is Victim.DRIVER)
+
+    # --- links and disks
+
+    def _disturb_link(self, fault: Fault) -> str:
+        network = self._cluster.network
+        others = [node for node in self._cluster.nodes if node != fault.node]
+        out = [(fault.node, other) for other in others]
+        inward = [(other, fault.node) for other in others]
+        ways = {Way.OUT: out, Way.IN: inward, Way.BOTH: out + inward}[fault.way]
+
+        def disturb(*, is_on: bool) -> None:
+            if fault.kind is Kind.SLOW:
+                network.slow(fault.node, is_slow=is_on)
+                return
+            for source, target in ways:
+                network.cut(source, target, is_cut=is_on)
+
+        disturb(is_on=True)
+        self._later(fault.duration_s, lambda: disturb(is_on=False))
+        return "its link"
+
+    def _fill(self, fault: Fault) -> str:
+        self._fillers += 1
+        path = self._cluster.state_dir(MASTER) / f"{FILLER}{self._fillers}"
+        _fill(path)
+        self._later(fault.duration_s, lambda: path.unlink(missing_ok=True))
+        return str(path)
+
+
+def command_line(pid: int) -> str:
+    """What a process was started as."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def children(pids: Iterable[int]) -> list[int]:
+    """Workers and drivers among some processes: the children of templates."""
+    mine = [pid for pid in pids if TEMPLATE in command_line(pid)]
+    return [pid for pid in mine if _parent(pid) in mine]
+
+
+def _parent(pid: int) -> int:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def _is_worker(pid: int) -> bool:
+    """Workers are pinned to one core; drivers are not."""
+    try:
+        return len(os.sched_getaffinity(pid)) == 1
+    except ProcessLookupError:
+        return False
+
+
+def _continue(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _fill(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(1 << 16))

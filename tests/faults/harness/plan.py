@@ -1,0 +1,172 @@
+"""Which faults happen when: a pure function of a seed.
+
+Knows kinds of victims and nodes by number; refuses to know processes, sockets and clocks.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+MASTER = 0
+# How often, of all faults, a second one comes with the first.
+PAIR_SHARE = 0.15
+
+
+class Kind(StrEnum):
+    """What is done."""
+
+    KILL = "kill"
+    STOP = "stop"
+    FREEZE = "freeze"
+    CUT = "cut"
+    SLOW = "slow"
+    FILL = "fill"
+
+
+class Victim(StrEnum):
+    """To whom: a process, the link of a node, or the master's disk."""
+
+    WORKER = "worker"
+    AGENT = "agent"
+    LANE = "lane"
+    BROKER = "broker"
+    DBSERVER = "dbserver"
+    DRIVER = "driver"
+    COMMAND_LINE = "command line"
+    NODE = "node"
+    LINK = "link"
+    DISK = "disk"
+
+
+class Way(StrEnum):
+    """Which way a link is cut, as its node sees it."""
+
+    BOTH = "both"
+    OUT = "out"
+    IN = "in"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault.
+
+    Args:
+        at_s: when, since the start.
+        kind: what is done.
+        victim: to whom.
+        node: where; -1 for any node.
+        duration_s: how long it lasts; 0 for a kill.
+        way: of a cut.
+        pick: which one of several, 0 <= pick < 1.
+    """
+
+    at_s: float
+    kind: Kind
+    victim: Victim
+    node: int = -1
+    duration_s: float = 0.0
+    way: Way = Way.BOTH
+    pick: float = 0.0
+
+    def __str__(self) -> str:
+        """For people."""
+        where = f" of node {self.node}" if self.node >= 0 else ""
+        way = f" ({self.way})" if self.kind is Kind.CUT else ""
+        lasting = f" for {self.duration_s:g} s" if self.duration_s else ""
+        return f"{self.at_s:6.1f} s  {self.kind} {self.victim}{where}{way}{lasting}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How hard it gets.
+
+    Args:
+        duration_s: of the whole run.
+        gap_s: between faults, on average.
+        node_count: nodes beside the master, >= 1.
+        short_s: how long stops and cuts of any node last, to choose from.
+        long_s: the same of the last node, which no driver runs on; it may be lost.
+        with_drivers: whether drivers and command lines are killed: their work fails then.
+        with_disk: whether the master's disk is filled.
+    """
+
+    duration_s: float
+    gap_s: float
+    node_count: int = 3
+    short_s: tuple[float, ...] = (1.0, 3.0, 10.0)
+    long_s: tuple[float, ...] = (10.0, 30.0, 60.0)
+    with_drivers: bool = True
+    with_disk: bool = True
+
+
+# What may happen, and how often of the sum of these.
+_KILLS = {
+    Victim.WORKER: 6,
+    Victim.AGENT: 2,
+    Victim.LANE: 3,
+    Victim.BROKER: 3,
+    Victim.DBSERVER: 2,
+    Victim.DRIVER: 1,
+    Victim.COMMAND_LINE: 1,
+}
+_STOPS = {
+    Victim.WORKER: 2,
+    Victim.AGENT: 1,
+    Victim.LANE: 1,
+    Victim.BROKER: 1,
+    Victim.DBSERVER: 1,
+    Victim.DRIVER: 1,
+    Victim.COMMAND_LINE: 1,
+}
+_OTHERS = {
+    (Kind.CUT, Victim.LINK): 5,
+    (Kind.SLOW, Victim.LINK): 2,
+    (Kind.FREEZE, Victim.NODE): 2,
+    (Kind.FILL, Victim.DISK): 1,
+}
+_END_THEIR_WORK = {Victim.DRIVER, Victim.COMMAND_LINE}
+
+
+def make_plan(seed: int, scale: Scale) -> tuple[Fault, ...]:
+    """The faults of a run, in order: the same for the same arguments, on any machine."""
+    return tuple(_faults(random.Random(seed), scale))
+
+
+def _faults(chance: random.Random, scale: Scale) -> Iterator[Fault]:
+    weights = _weights(scale)
+    at_s = 0.0
+    while True:
+        at_s += chance.expovariate(1 / scale.gap_s)
+        if at_s >= scale.duration_s:
+            return
+        for _ in range(1 + (chance.random() < PAIR_SHARE)):
+            (choice,) = chance.choices(list(weights), list(weights.values()))
+            yield _fault(chance, scale, round(at_s, 2), *choice)
+
+
+def _weights(scale: Scale) -> dict[tuple[Kind, Victim], int]:
+    kills = {(Kind.KILL, victim): weight for victim, weight in _KILLS.items()}
+    stops = {(Kind.STOP, victim): weight for victim, weight in _STOPS.items()}
+    weights = kills | stops | _OTHERS
+    if not scale.with_disk:
+        del weights[Kind.FILL, Victim.DISK]
+    if not scale.with_drivers:
+        weights = {
+            (kind, victim): weight
+            for (kind, victim), weight in weights.items()
+            if kind is not Kind.KILL or victim not in _END_THEIR_WORK
+        }
+    return weights
+
+
+def _fault(chance: random.Random, scale: Scale, at_s: float, kind: Kind, victim: Victim) -> Fault:
+    node = chance.randint(1, scale.node_count) if kind in (Kind.CUT, Kind.SLOW, Kind.FREEZE) else -1
+    if victim is Victim.AGENT:  # the master's one has drivers below it
+        node = chance.randint(MASTER if scale.with_drivers else 1, scale.node_count)
+    durations_s = scale.short_s + (scale.long_s if node == scale.node_count else ())
+    duration_s = 0.0 if kind is Kind.KILL else chance.choice(durations_s)
+    way = chance.choice(tuple(Way)) if kind is Kind.CUT else Way.BOTH
+    return Fault(at_s, kind, victim, node, duration_s, way, chance.random())

@@ -1,0 +1,219 @@
+"""One run of the harness: a cluster, work, faults by a seed, and what was wrong at the end."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.harness.injector import Injector, children
+from tests.faults.harness.plan import MASTER, Fault, Scale, make_plan
+from tests.faults.harness.services import REPOSITORY, FaultCluster, Options, fault_cluster
+from tests.faults.harness.work import Program, Run, Work, engine_row, simple_row
+
+UP_S = 90.0
+# The lease of a driver that was killed together with its broker, and the dbserver's next look.
+QUIET_S = 45.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted of a run.
+
+    Args:
+        seed: of the plan.
+        scale: of the plan.
+        options: of the cluster.
+        sums: tasks of the work of small tasks.
+        megabytes: of a large result.
+        expected: exports of the plain engine by case; empty for no work of the engine.
+    """
+
+    seed: int
+    scale: Scale
+    options: Options
+    sums: int = 20_000
+    megabytes: int = 200
+    expected: dict[str, Path] = field(default_factory=dict)
+
+
+@dataclass
+class Report:
+    """What came of it. `stalls` are the longest times without a task done after each fault, seconds."""
+
+    order: Order
+    violations: list[str] = field(default_factory=list)
+    stalls: list[tuple[Fault, float]] = field(default_factory=list)
+    duration_s: float = 0.0
+    run_count: int = 0
+    excused_count: int = 0
+
+    def __str__(self) -> str:
+        """For people."""
+        counts = f"{self.excused_count} of them killed on purpose, {len(self.violations)} violations"
+        lines = [
+            f"seed {self.order.seed}: {len(self.stalls)} faults, {self.run_count} programs, {counts}",
+        ]
+        done_count = self.run_count - self.excused_count
+        lines.append(f"  {60 * done_count / self.duration_s:.1f} programs a minute")
+        longest: dict[str, float] = {}
+        for fault, stall_s in self.stalls:
+            name = f"{fault.kind} {fault.victim}"
+            longest[name] = max(stall_s, longest.get(name, 0.0))
+        lines += [
+            f"  longest pause after {name}: {pause_s:.1f} s" for name, pause_s in sorted(longest.items())
+        ]
+        return "\n".join([*lines, *(f"  VIOLATION {each}" for each in self.violations)])
+
+
+def carry_out(order: Order, directory: Path, say: Callable[[str], None] = print) -> Report:
+    """Run once.
+
+    Args:
+        order: what is wanted.
+        directory: for all files of the run; must exist, with a short path.
+        say: told what happens.
+    Raises:
+        NamespaceError: not allowed here.
+    """
+    report = Report(order)
+    plan = make_plan(order.seed, order.scale)
+    say(f"seed {order.seed}: {len(plan)} faults in {order.scale.duration_s:.0f} s, files in {directory}")
+    with fault_cluster(directory, order.options) as cluster:
+        with _observed(cluster) as looks:
+            wait_until_up(cluster)
+            work = Work(cluster, _rows(cluster, order))
+            work.start()
+            start_s = time.monotonic()
+            injector = Injector(cluster, work, say)
+            injector.run(plan, order.scale.duration_s)
+            work.finish()
+            report.duration_s = time.monotonic() - start_s
+            _judge_runs(report, work.runs)
+            _judge_rest(report, cluster)
+        report.stalls = [(fault, _pause_s(looks, at_s)) for at_s, fault in injector.times]
+        report.violations += cluster.stop()
+        report.violations += cluster.leftovers()
+    return report
+
+
+def _rows(cluster: FaultCluster, order: Order) -> list[Iterator[Program]]:
+    # One driver on the master, and one with a link between.
+    rows = [simple_row(cluster, node, sums=order.sums, megabytes=order.megabytes) for node in (MASTER, 1)]
+    return [*rows, engine_row(cluster, order.expected)] if order.expected else rows
+
+
+@contextlib.contextmanager
+def _observed(cluster: FaultCluster) -> Iterator[list[tuple[float, int]]]:
+    """The observer's looks, as they come."""
+    looks: list[tuple[float, int]] = []
+    command = [sys.executable, "-P", "-m", "tests.faults.harness.observer", str(cluster.state_dir(MASTER))]
+    process = subprocess.Popen(
+        cluster.network.inside(MASTER, command),
+        env=cluster.environ(MASTER),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            at_s, done = line.split()
+            looks.append((float(at_s), int(done)))
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield looks
+    finally:
+        process.kill()
+        process.wait()
+        thread.join()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _call(cluster: FaultCluster, *args: str) -> str:
+    done = subprocess.run(
+        cluster.command(MASTER, *args),
+        env=cluster.environ(MASTER),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.stdout if done.returncode == 0 else ""
+
+
+def wait_until_up(cluster: FaultCluster) -> None:
+    """Wait until every node can work.
+
+    Raises:
+        TimeoutError: that took too long.
+    """
+    end_s = time.monotonic() + UP_S
+    while time.monotonic() < end_s:
+        status = json.loads(_call(cluster, "status", "--output", "json") or "{}")
+        if status and all(node["state"].startswith("warm") for node in status["nodes"]):
+            return
+        time.sleep(0.2)
+    raise TimeoutError(f"the cluster was not up after {UP_S:.0f} s; see {cluster.directory}")
+
+
+def _judge_runs(report: Report, runs: list[Run]) -> None:
+    report.run_count = len(runs)
+    for run in runs:
+        if run.wrong and run.excuse:
+            report.excused_count += 1
+        elif run.wrong:
+            report.violations.append(f"{run.program.name} on node {run.program.node}: {run.wrong}")
+    if not any(not run.wrong for run in runs):
+        report.violations.append("no program came to its end")
+
+
+def _judge_rest(report: Report, cluster: FaultCluster) -> None:
+    """Wait until nothing of any job is left, and say what is left in spite of that."""
+    end_s = time.monotonic() + QUIET_S
+    while True:
+        left = _left_of_jobs(cluster)
+        if not left:
+            return
+        if time.monotonic() > end_s:
+            report.violations += left
+            return
+        time.sleep(0.2)
+
+
+def _left_of_jobs(cluster: FaultCluster) -> list[str]:
+    left = [
+        f"process {pid} on node {node}"
+        for node in cluster.nodes
+        for pid in children(cluster.network.pids(node))
+    ]
+    listing = _call(cluster, "jobs", "list", "--limit", "1000", "--output", "json")
+    if not listing:
+        return [*left, "the dbserver does not answer"]
+    jobs = [job for job in json.loads(listing) if job["state"] in ("executing", "submitted", "created")]
+    return left + [f"job {job['id']} is {job['state']}" for job in jobs]
+
+
+def _pause_s(looks: list[tuple[float, int]], at_s: float, window_s: float = 40.0) -> float:
+    """The longest time without a task done that began or went on within some seconds after a fault."""
+    first = bisect.bisect_left(looks, (at_s, -2))
+    last_s, last_done, longest_s = at_s, None, 0.0
+    for look_s, done in looks[first:]:
+        if done >= 0 and done != last_done:
+            longest_s = max(longest_s, look_s - last_s)
+            last_s, last_done = look_s, done
+        if look_s > at_s + window_s:
+            break
+    return longest_s

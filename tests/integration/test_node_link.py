@@ -1,0 +1,67 @@
+"""The broker's link to an agent that was heard once and then says nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from quakegrid import rpc, security
+from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
+from quakegrid.config import LOOPBACK, Settings
+from services.broker.nodes import NodeLink
+
+
+class SilentAgent(agent_pb2_grpc.AgentServicer):
+    """Its connection stays, as that of a stopped process does."""
+
+    async def Watch(  # noqa: N802
+        self, _request: agent_pb2.WatchRequest, _context: Any
+    ) -> AsyncIterator[agent_pb2.WatchResponse]:
+        """Say something once."""
+        yield agent_pb2.WatchResponse(status=agent_pb2.AgentStatus(node="silent"))
+        await asyncio.Event().wait()
+
+    async def StartWorkers(  # noqa: N802
+        self, _request: agent_pb2.StartWorkersRequest, _context: Any
+    ) -> agent_pb2.StartWorkersResponse:
+        """Take the order, and never answer."""
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+
+async def lose_agent(settings: Settings) -> tuple[list[str], str]:
+    """What became of an order to it, and why it counts as lost."""
+    server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+    agent_pb2_grpc.add_AgentServicer_to_server(SilentAgent(), server)
+    port = server.add_secure_port(f"{LOOPBACK}:0", security.server_credentials(settings.authkey))
+    await server.start()
+    reached, lost = asyncio.Event(), asyncio.get_running_loop().create_future()
+    link = NodeLink(
+        dataclasses.replace(settings, node_timeout_s=1.0),
+        LOOPBACK,
+        f"{LOOPBACK}:{port}",
+        on_status=lambda _host, _status, _is_first: reached.set(),
+        on_exit=lambda _exited: None,
+        on_output=lambda _output: None,
+        on_lost=lambda _host, reason: lost.done() or lost.set_result(reason),
+    )
+    running = asyncio.ensure_future(link.run())
+    await reached.wait()
+    started = await link.start_workers(1, ["w-1"], "tcp://127.0.0.1:1", b"")
+    reason = await lost
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await server.stop(None)
+    return started, reason
+
+
+def test_silent_agent_is_lost_and_its_orders_are_refused(settings: Settings) -> None:
+    """An order that is under way does not vanish with the connection: its cores would never be free."""
+    started, reason = asyncio.run(lose_agent(settings))
+
+    assert started == []
+    assert "has said nothing for" in reason
