@@ -80,6 +80,10 @@ test: check ## Check, then all tests that are quick
 test-all: check ## Check, then all tests, with every case of the engine
 	@$(PY) -m pytest --full
 
+.PHONY: test-compose
+test-compose: install ## Test the cluster of docker-compose.yml (needs Docker; root starts it where it does not run)
+	@tests/system/with_docker.sh $(PY) -m pytest --compose tests/system/test_compose.py
+
 .PHONY: chaos
 chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, MINUTES, RATE; root only)
 	@$(PY) -m tests.faults.harness

@@ -206,7 +206,7 @@ class _Reader:
         broker_host = self.get("broker", "host", "") or host
         broker_listen = self.get("broker", "listen", "") or (listen if broker_host == host else broker_host)
         agent_listen_default = LOOPBACK if host == LOOPBACK else "0.0.0.0"  # noqa: S104 - needs a strong authkey
-        nodes = "a list such as '10.0.0.1 -1, 10.0.0.2 32' (host and cores, -1 for all)"
+        nodes = "a list such as '10.0.0.1 -1, 10.0.0.2 32' (host and cores, -1 for all), or none"
         database = self.get("dbserver", "file", "~/oqdata/db.sqlite3") or "~/oqdata/db.sqlite3"
         return Settings(
             state_dir=self.state_dir,
@@ -303,6 +303,8 @@ def _port_range(text: str) -> tuple[int, ...]:
 
 def _host_cores(text: str) -> tuple[HostCores, ...]:
     nodes = []
+    if text == "none":  # all nodes join
+        return ()
     for item in text.split(","):
         host, cores = item.split()
         if int(cores) == 0 or int(cores) < -1:

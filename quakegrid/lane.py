@@ -13,7 +13,7 @@ import zmq
 
 from quakegrid import security
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 # Outcomes that may be on their way to a driver, and how often it tells what it has taken.
 FLOW_BYTES = 64 << 20
 RECEIPT_BYTES = FLOW_BYTES // 4

@@ -78,7 +78,6 @@ class Session:
         needs: Needs = NO_NEEDS,
     ) -> None:
         self._settings, self._on_left_out = settings, needs.on_left_out
-        self._channel = rpc.open_channel(settings.broker_address, settings.authkey)
         self._request = broker_pb2.OpenSessionRequest(
             job_ids=job_ids,
             user_name=user_name,
@@ -91,7 +90,7 @@ class Session:
             cores_per_worker=cores_per_worker,
             fingerprint=needs.fingerprint,
         )
-        self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)
+        self._open_stream()
         self._answers: queue.SimpleQueue[broker_pb2.OpenSessionResponse | errors.QuakeGridError] = (
             queue.SimpleQueue()
         )
@@ -365,10 +364,13 @@ class Session:
                 return
             if self._closed.wait(BROKER_RETRY_S):
                 return
-            # A channel of its own for each try: its certificate is fresh.
             self._channel.close()
-            self._channel = rpc.open_channel(self._settings.broker_address, self._settings.authkey)
-            self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)
+            self._open_stream()
+
+    def _open_stream(self) -> None:
+        """Ask for the session, on a channel of its own for each try: its certificate is fresh."""
+        self._channel = rpc.open_channel(self._settings.broker_address, self._settings.authkey)
+        self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)
 
     def _on_answer(self, answer: broker_pb2.OpenSessionResponse) -> None:
         if answer.HasField("aborted"):

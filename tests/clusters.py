@@ -8,6 +8,7 @@ import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from quakegrid import testing
 
 QUAKEGRID = Path(sys.executable).with_name("quakegrid")
 TIMEOUT_S = 600
+END_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ class Cluster:
         found = self.json("jobs", "show", job_id)
         assert isinstance(found, dict)
         return found
+
+    def ended_job(self, job_id: int = -1) -> dict[str, Any]:
+        """The same when the job has ended: who notices a death may take a moment to write it down."""
+        end_s = time.monotonic() + END_TIMEOUT_S
+        while (job := self.job(job_id))["state"] == "executing":
+            assert time.monotonic() < end_s, f"job {job['id']} goes on"
+        return job
 
     def log(self, job_id: int = -1) -> str:
         """The log of a job, as text."""

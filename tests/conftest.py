@@ -1,4 +1,4 @@
-"""The option `--full`: without it, tests marked `full` are left out."""
+"""The options `--full` and `--compose`: without them, tests that are marked so are left out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--full`."""
+    """Add the options."""
     parser.addoption("--full", action="store_true", help="run the slow tests too, those marked `full`")
+    parser.addoption("--compose", action="store_true", help="run the tests in containers (make test-compose)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what is marked `full`, unless `--full` is given."""
-    if config.getoption("--full"):
-        return
-    slow = [item for item in items if item.get_closest_marker("full")]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in slow]
+    """Deselect what is marked by the name of an option that is not given."""
+    for name in ("full", "compose"):
+        if not config.getoption(f"--{name}"):
+            marked = [item for item in items if item.get_closest_marker(name)]
+            config.hook.pytest_deselected(items=marked)
+            items[:] = [item for item in items if item not in marked]

@@ -43,11 +43,16 @@ SHOWN_SITES = 4
 def demo(cores: int | None, folder: Path) -> None:
     """Run a first real calculation, from nothing to a figure.
 
-    Starts this machine's cluster if it is not up, runs a small classical hazard calculation of the
-    engine's own tests on it, exports the hazard curves and draws them. The cluster stays up.
+    Starts this machine's cluster if it is not up (one of several machines must be), runs a small classical
+    hazard calculation of the engine's own tests on it, exports the hazard curves and draws them. The cluster
+    stays up.
     """
-    settings, started = cluster.bring_up(options.state_dir(), cores)
-    cluster.say(f"cluster: {'up' if not started else 'started'} (state in {settings.state_dir})")
+    settings = options.settings()
+    if settings.is_embedded:
+        settings, started = cluster.bring_up(options.state_dir(), cores)
+        cluster.say(f"cluster: {'up' if not started else 'started'} (state in {settings.state_dir})")
+    else:
+        cluster.say(f"cluster: that of {settings.broker_address}")
     wait_for_engine(settings)
     case = copy_case(folder)
     cluster.say(f"calculation: {case}/job.ini, classical hazard at four sites")
@@ -157,8 +162,9 @@ def _hint(figure: Path | None) -> None:
     hints = [
         (f"{options.program()} run your/job.ini", "your own calculation; it starts at once now"),
         (f"{options.program()} jobs list", "all calculations so far"),
-        (f"{options.program()} down", "stop the cluster, which stays up until then"),
     ]
+    if options.settings().is_embedded:
+        hints.append((f"{options.program()} down", "stop the cluster, which stays up until then"))
     if figure:
         hints.insert(0, (f"open {figure}", "the hazard curves"))
     width = max(len(command) for command, _ in hints)

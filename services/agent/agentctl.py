@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ from quakegrid import __version__
 from quakegrid.cli import live, options, render
 from quakegrid.errors import QuakeGridError
 from quakegrid.template_state import TemplateKind
-from services.agent import doctor_command, node_commands
+from services.agent import core_claims, doctor_command, node_commands
 
 if TYPE_CHECKING:
     from quakegrid.agents import AgentStatus
@@ -38,13 +39,27 @@ def cli() -> None:
     default="",
     help="Belong to the fleet of this master, as `agentctl join` does.",
 )
-def serve(join: str) -> None:
+@click.option(
+    "--cores",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Have N cores of this machine (default, and 0: all that it may use).",
+)
+@click.option(
+    "--claims",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Have other cores than other agents of this machine, such as containers, with the same folder.",
+)
+def serve(join: str, cores: int, claims: Path | None) -> None:
     """Run the agent in the foreground until SIGTERM or Ctrl-C.
 
     Its log goes to stderr. Exit codes: 0 stopped, 1 failed, 2 settings.
     """
     from services.agent.__main__ import run  # noqa: PLC0415 - `agentctl --help` needs no event loop
 
+    _claims = core_claims.limit_cores(cores, claims)  # they live as long as we do
     click.get_current_context().exit(run(options.state_dir(), join=join))
 
 

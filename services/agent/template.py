@@ -8,7 +8,6 @@ exit at once. It dies with its agent, and its children die with it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import gc
 import importlib
@@ -25,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from quakegrid import engine_version, environment
+from quakegrid import engine_version, environment, parents
 from quakegrid.config import ENGINE, Settings, load_settings
 from quakegrid.errors import EngineMissingError
 from quakegrid.template_state import TemplateKind, TemplateState
@@ -34,7 +33,6 @@ from services.agent.oom_scores import DRIVER_SCORE, set_oom_score
 from services.agent.packets import read_memfd, receive_packet, send_packet
 from services.agent.worker_threads import THREAD_VARIABLES
 
-PR_SET_PDEATHSIG = 1
 EXIT_CRASHED = 70
 # How long children may take to end by SIGKILL when the agent is gone.
 END_TIMEOUT_S = 2.0
@@ -131,7 +129,7 @@ class Template:
     def _become_child(self, live: Callable[[], int]) -> NoReturn:
         code = EXIT_CRASHED
         try:
-            die_with_parent()
+            parents.die_with_parent()
             if os.getppid() != self._pid:  # it ended before that
                 os._exit(EXIT_CRASHED)
             orphans.adopt_orphans()
@@ -234,16 +232,6 @@ def _send_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def die_with_parent(number: int = signal.SIGKILL) -> None:
-    """Let the kernel send us a signal when our parent ends, also if it was killed; 0 for none."""
-    parent = os.getppid()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, number) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:  # it ended before the call
-        os._exit(EXIT_CRASHED)
-
-
 @dataclass(frozen=True, slots=True)
 class Preloaded:
     """What the children will find: the driver's main, and why there is no engine for it or no warmth."""
@@ -344,7 +332,7 @@ def _refusing(reason: str) -> Callable[[dict[str, Any], int], int]:
 
 def main() -> int:
     """Preload, report, serve; started by the agent only."""
-    die_with_parent()
+    parents.die_with_parent()
     control = socket.socket(fileno=int(sys.argv[2]))
     settings = load_settings(Path(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the agent
@@ -373,7 +361,7 @@ def main() -> int:
     send_packet(control, ready)
     sys.stdout.flush()  # what was printed while loading is not the children's
     orphans.adopt_orphans()
-    die_with_parent(0)  # the agent's end is seen in time, and there are children to end first
+    parents.die_with_parent(0)  # the agent's end is seen in time, and there are children to end first
     send_packet(control, ready)
     Template(settings, control, wakeup, loaded.run_driver).run()
     return 0

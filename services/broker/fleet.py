@@ -186,11 +186,10 @@ class Fleet:
         node = self.nodes[event.host]
         node.name, node.state, node.is_refusing = event.node, event.state, False
         node.fingerprint, node.cores_per_worker = event.fingerprint, event.cores_per_worker
-        node.is_ready = event.is_ready
+        node.is_ready, node.is_serving = event.is_ready, event.is_serving
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
         most = 1 if event.is_short_of_memory else limit
-        can_start = node.is_ready and not node.is_leaving
-        node.core_count = min(most, limit // event.cores_per_worker) if can_start else 0
+        node.core_count = min(most, limit // event.cores_per_worker) if node.is_up else 0
         for session in self.sessions.values() if node.core_count else ():
             self._compare(session, node, actions)
         if node.is_lost:

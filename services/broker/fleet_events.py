@@ -16,7 +16,8 @@ from quakegrid.fingerprint import Fingerprint
 class NodeReported:
     """A node's agent said what it has; `state` is for people.
 
-    While it is not ready, since its template cannot fork, nobody knows how many cores it gives.
+    While it is not ready, since its template cannot fork, nobody knows how many cores it gives. While it is
+    not serving, since people stopped it, it gives none.
 
     `present` names its workers when we reached the agent (again): what ended meanwhile was not reported.
     `workers` are all of them with their sessions; those that we do not know are an earlier broker's.
@@ -33,6 +34,7 @@ class NodeReported:
     cores_per_worker: int = 1
     is_short_of_memory: bool = False
     is_ready: bool = True
+    is_serving: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class Node:
     is_lost: bool = False
     is_leaving: bool = False
     is_ready: bool = False
+    is_serving: bool = True
     cores_per_worker: int = 1
     fingerprint: Fingerprint = field(default_factory=dict)
 
@@ -36,6 +37,11 @@ class Node:
     def tells_cores(self) -> bool:
         """Whether `core_count` is what somebody wants it to be, also if that is 0; else it is not known."""
         return self.is_ready or self.is_leaving
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it can start workers, if it gives cores."""
+        return self.is_ready and self.is_serving and not self.is_leaving
 
     @property
     def title(self) -> str:

@@ -19,7 +19,7 @@ from quakegrid.fingerprint import CLOCK
 from services.broker import fleet_events as core
 from services.broker.fleet import Fleet
 from services.broker.members import Members
-from services.broker.nodes import NodeLink, describe_state
+from services.broker.nodes import SERVICE_STATES, NodeLink, describe_state
 from services.broker.sessions import Session
 
 log = logging.getLogger("quakegrid.broker")
@@ -105,6 +105,7 @@ class NodeReports:
                 cores_per_worker=status.cores_per_worker or 1,
                 is_short_of_memory=status.is_short_of_memory,
                 is_ready=agents.template_state(status).is_ready,
+                is_serving=status.service_state not in SERVICE_STATES,
             )
         )
         self._note_cores()

@@ -77,7 +77,7 @@ class StatusWriter:
             broker_pb2.NodeStatus(
                 host=node.host,
                 node=node.name,
-                is_up=node.is_ready,
+                is_up=node.is_up,
                 core_count=node.core_count,
                 worker_count=worker_counts[node.host],
                 running_count=busy_counts[node.host],

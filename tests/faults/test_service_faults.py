@@ -87,8 +87,8 @@ def test_service_killed_in_a_calculation(
     kill(cluster, victim)
     code, output = running.finish()
     again = cluster.call("up")  # a new broker stops the workers that its predecessor left
+    job = cluster.ended_job()
     cluster.wait_until_quiet()
-    job = cluster.job()
     following = cluster.call("run", quick)
 
     assert code in {1, 3}, output

@@ -104,7 +104,7 @@ def test_stopped_node_stays_stopped_when_its_agent_is_started_again(two: Nodes) 
 
 def test_restart_loads_a_new_template(two: Nodes) -> None:
     """And the node serves again."""
-    before = two.node(2)
+    before, log_before = two.node(2), two.agentctl(2, "logs").stdout
 
     done = two.agentctl(2, "restart", "--output", "json")
 
@@ -112,7 +112,7 @@ def test_restart_loads_a_new_template(two: Nodes) -> None:
     assert json.loads(done.stdout)["service"] == before["service"] == "serving"
     wait_until(lambda: len(two.up()) == 2)
     log = two.agentctl(2, "logs").stdout
-    assert log.count("template_warm") == 2
+    assert log.count("template_ready") > log_before.count("template_ready")
 
 
 def test_join_and_leave_under_running_tasks(one: Nodes, tmp_path: Path) -> None:

@@ -239,9 +239,10 @@ def client(cluster: LocalCluster, does: str) -> Iterator[tuple[subprocess.Popen[
             program.kill()
 
 
-def test_client_that_vanishes(cluster: LocalCluster, executor: ClusterExecutor) -> None:
+def test_client_that_vanishes(cluster: LocalCluster, executor: ClusterExecutor, tmp_path: Path) -> None:
     """Its workers end with what they run; nobody else is touched."""
-    mine = executor.submit(os.getpid).result()
+    go = tmp_path / "go"
+    mine = executor.submit_weighted(1.0, sdk_calls.wait_for, str(go))
     with client(cluster, "work") as (program, pid):
         worker = os.pidfd_open(pid)
         program.kill()
@@ -249,8 +250,10 @@ def test_client_that_vanishes(cluster: LocalCluster, executor: ClusterExecutor) 
         os.close(worker)
 
     assert ended
+    assert not mine.done()
+    go.touch()
+    assert mine.result() == str(go)
     assert [future.result() for future in [executor.submit(sdk_calls.square, n) for n in range(9)]][8] == 64
-    assert executor.submit(os.kill, mine, 0).result() is None
 
 
 def test_client_that_submits_and_never_reads(cluster: LocalCluster, executor: ClusterExecutor) -> None:

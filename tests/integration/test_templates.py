@@ -63,7 +63,7 @@ def kill_template() -> None:
 def statuses(cluster: LocalCluster) -> Iterator[Iterator[AgentStatus]]:
     """What the agent of a cluster tells of itself, now and at each change."""
     with contextlib.closing(agents.AgentClient(cluster.settings)) as agent:
-        yield agent.watch()
+        yield agent.watch_status()
 
 
 def agentctl_warm(cluster: LocalCluster) -> subprocess.CompletedProcess[str]:

@@ -85,6 +85,11 @@ def test_nodes_are_read_with_their_cores(load: Load) -> None:
     assert settings.agent_host_cores == (HostCores("10.0.0.1", -1), HostCores("10.0.0.2", 32))
 
 
+def test_cluster_may_have_no_node_but_those_that_join(load: Load) -> None:
+    """`none` is said, since an empty value means the default."""
+    assert load("[zworkers]\nhost_cores = none\n").agent_host_cores == ()
+
+
 def test_cluster_of_many_machines_listens_beyond_loopback(load: Load) -> None:
     """The broker is where the dbserver is, and agents listen for it."""
     settings = load("[dbserver]\nhost = 10.0.0.1\nlisten = 0.0.0.0\n")

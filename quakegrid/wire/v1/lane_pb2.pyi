@@ -193,7 +193,7 @@ class Join(_message.Message):
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
-    """Version of this protocol, 2."""
+    """Version of this protocol, 3."""
     session_id: _builtins.int
     def __init__(
         self,

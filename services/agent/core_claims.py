@@ -1,0 +1,82 @@
+"""Which cores are this agent's when several, such as containers, share one machine.
+
+Agents that see the same folder claim cores by locks on files there; the kernel frees the locks of an agent
+that ends, however it ends. Where there are fewer cores than claims, these are stacked evenly.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from quakegrid.errors import SettingsError, UsageError
+
+
+class CoreClaims:
+    """The cores that this object claims, for as long as it lives.
+
+    Args:
+        folder: the same for all agents of the machine; it must exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptors: list[int] = []
+
+    def take(self, cores: Sequence[int], count: int) -> set[int]:
+        """Claim `count` of the cores, those with the fewest claims.
+
+        Raises:
+            SettingsError: the folder is none, or not ours to write.
+        """
+        taken: set[int] = set()
+        for layer in itertools.count():
+            for core in cores:
+                if core not in taken and self._lock(f"{core}.{layer}"):
+                    taken.add(core)
+                if len(taken) == count:
+                    return taken
+        raise AssertionError  # unreachable: a layer above all other agents is free
+
+    def release(self) -> None:
+        """Give all claims back."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    def _lock(self, name: str) -> bool:
+        try:
+            descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise SettingsError(f"cannot claim cores in {self._folder}: {exc.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptors.append(descriptor)
+        return True
+
+
+def limit_cores(count: int, folder: Path | None) -> CoreClaims | None:
+    """Let this process and its children use `count` of the cores that it may use.
+
+    Args:
+        count: 0 for all.
+        folder: where the agents of this machine claim cores; None takes the first ones.
+    Returns:
+        The claims, which the caller keeps while it uses the cores.
+    Raises:
+        UsageError: there are not so many.
+        SettingsError: the folder cannot be used.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if count > len(cores):
+        raise UsageError(f"this machine has {len(cores)} cores for the agent, not {count}")
+    claims = CoreClaims(folder) if folder else None
+    count = count or len(cores)
+    os.sched_setaffinity(0, claims.take(cores, count) if claims else cores[:count])
+    return claims
