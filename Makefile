@@ -2,7 +2,7 @@
 VENV := .venv
 UV := $(VENV)/tools/bin/uv
 PY := $(VENV)/bin/python
-export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
+export UV_PROJECT_ENVIRONMENT := $(abspath $(VENV))
 # Machines with a slow or proxied index get more time than uv's 30 s.
 export UV_HTTP_TIMEOUT ?= 180
 # Trust what the machine trusts: institutes have certificate authorities of their own.
@@ -30,6 +30,15 @@ $(VENV)/.installed: $(UV) pyproject.toml uv.lock
 .PHONY: install
 install: $(VENV)/.installed ## Install QuakeGrid, the engine and what tests need into .venv
 
+# Where `make install-system` installs; nodes may have it from a file server.
+PREFIX ?= /opt/quakegrid
+
+.PHONY: install-system
+install-system: $(UV) ## Install QuakeGrid and the engine into PREFIX/venv, for `quakegrid install` (as root)
+	@$(UV) venv --quiet --allow-existing --python "$$(command -v python3)" $(PREFIX)/venv
+	@UV_PROJECT_ENVIRONMENT=$(PREFIX)/venv $(UV) sync --quiet --frozen --no-dev --no-editable \
+		--compile-bytecode --link-mode copy --extra engine
+
 .PHONY: demo
 demo: install ## Run a first real calculation on this machine
 	@$(VENV)/bin/quakegrid demo
@@ -42,6 +51,17 @@ protos: install ## Generate quakegrid/api and quakegrid/wire from protos/
 		--plugin=protoc-gen-mypy_grpc=$(VENV)/bin/protoc-gen-mypy_grpc \
 		$$(find protos -name '*.proto' | sort)
 	@find quakegrid/wire -name '*_pb2_grpc.py*' -delete
+
+.PHONY: docs
+docs: install ## Build the manual into build/docs, strictly
+	@UV_PROJECT_ENVIRONMENT=$(abspath $(VENV))/docs $(UV) sync --quiet --frozen --only-group docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --quiet --strict
+	@echo "The manual is in build/docs/index.html"
+
+.PHONY: reference
+reference: install ## Write docs/configuration.md and deploy/systemd anew from the code
+	@$(PY) -m quakegrid.config_reference > docs/configuration.md
+	@$(PY) -m quakegrid.install.units deploy/systemd
 
 .PHONY: check
 check: install ## Format, lint, types, generated code
@@ -96,4 +116,4 @@ bench-simulation: install ## Simulate the scheduling core with thousands of core
 
 .PHONY: clean
 clean: ## Remove what make made
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis

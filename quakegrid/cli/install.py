@@ -1,0 +1,173 @@
+"""Commands `install` and `uninstall`: QuakeGrid as services of a machine.
+
+Says what will be done, asks, does it; `quakegrid.install` knows what there is to do.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from quakegrid import errors
+from quakegrid.cli.cluster import say
+
+if TYPE_CHECKING:
+    from quakegrid.install.plan import Choice
+
+ROOT = Path("/")
+# Any address will do: nothing is sent.
+_FAR_AWAY = ("192.0.2.1", 9)
+_root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=ROOT,
+    help="Work below this folder in place of /, and run no command: to try it, or to make an image.",
+)
+_dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+_yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+@click.command()
+@click.option(
+    "--role",
+    type=click.Choice(["master", "node"]),
+    required=True,
+    help="master: dbserver, broker and an agent; node: an agent that joins the master.",
+)
+@click.option(
+    "--master",
+    metavar="HOST",
+    default="",
+    help="The master, as nodes reach it (default: on the master its own address, on a node what "
+    "openquake.cfg says).",
+)
+@click.option(
+    "--prefix",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/opt/quakegrid"),
+    show_default=True,
+    help="Folder with what nodes share: shared_dir is below it.",
+)
+@click.option("--user", default="quakegrid", show_default=True, help="Whom the services run as.")
+@click.option(
+    "--export", "network", metavar="NETWORK", default="", help="Export the prefix to a network over NFS."
+)
+@_root_option
+@_dry_run_option
+@_yes_option
+def install(
+    role: str, master: str, prefix: Path, user: str, network: str, root: Path, dry_run: bool, yes: bool
+) -> None:
+    """Install services, settings and a user on this machine.
+
+    Says what it will do and asks first. Repeated, it does what is missing; services that run are not
+    restarted. Needs root.
+    """
+    from quakegrid import config, security  # noqa: PLC0415 - `quakegrid --help` needs neither
+    from quakegrid.install import plan  # noqa: PLC0415 - as above
+    from quakegrid.install.machine import Machine  # noqa: PLC0415 - as above
+
+    if sys.prefix == sys.base_prefix:
+        raise errors.UsageError(
+            "QuakeGrid is in the system's Python; install it into a virtual environment first"
+        )
+    machine = Machine(root.absolute())
+    _check_root(root, dry_run=dry_run)
+    the_role = plan.Role(role)
+    site = config.config_paths(plan.STATE_DIR, {})[1]
+    text = machine.read_config(site)
+    if the_role is plan.Role.MASTER:
+        if text is None:
+            raise errors.SettingsError(f"{site} cannot be read; run this as root")
+        master = master or _named_master(text) or _own_address()
+    choice = plan.Choice(the_role, master, user, prefix, Path(sys.prefix), site, network)
+    ids = machine.owner_ids(prefix / "shared") if the_role is plan.Role.NODE else None
+    steps = machine.pending(plan.steps(choice, text, security.new_authkey(), ids))
+    if not steps:
+        say(f"Nothing to do: this machine is a {role} already.")
+        return
+    say(f"To make this machine a {role}{'' if root == ROOT else f', below {root}'}:")
+    for step in steps:
+        say(f"  {plan.in_words(step)}")
+    if dry_run:
+        return
+    _confirm(yes=yes)
+    machine.apply(steps, lambda _: None)
+    say(f"This machine is a {role}. {_next_words(choice)}")
+
+
+@click.command()
+@_root_option
+@_dry_run_option
+@_yes_option
+def uninstall(root: Path, dry_run: bool, yes: bool) -> None:
+    """Remove what `quakegrid install` made on this machine.
+
+    Results, databases and logs stay, and so does every file that was changed since. Needs root.
+    """
+    from quakegrid.install.machine import Machine  # noqa: PLC0415 - as above
+
+    machine = Machine(root.absolute())
+    _check_root(root, dry_run=dry_run)
+    removed, kept = machine.removals()
+    if not removed:
+        say("Nothing to do: `quakegrid install` has made nothing here.")
+        return
+    say("To remove QuakeGrid's services from this machine:")
+    for line in (*removed, *(f"keep {reason}" for reason in kept)):
+        say(f"  {line}")
+    if dry_run:
+        return
+    _confirm(yes=yes)
+    machine.remove(say)
+    say("Removed. The environment that QuakeGrid is installed in, and all data, are still there.")
+
+
+def _check_root(root: Path, *, dry_run: bool) -> None:
+    if root == ROOT and os.geteuid() != 0 and not dry_run:
+        raise errors.UsageError("this changes the machine: run it as root, or see it with --dry-run")
+
+
+def _confirm(*, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise errors.UsageError("there is nobody to ask; say --yes")
+    click.confirm("Do it?", abort=True, err=True)
+
+
+def _named_master(text: str) -> str:
+    import configparser  # noqa: PLC0415 - as above
+
+    from quakegrid.install import config_text  # noqa: PLC0415 - as above
+
+    try:
+        return config_text.read_value(text, "dbserver", "host")
+    except configparser.Error:
+        return ""  # `plan` says what is wrong with it
+
+
+def _own_address() -> str:
+    """This machine's address on its way out, "" if it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_FAR_AWAY)
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
+def _next_words(choice: Choice) -> str:
+    as_user = f"sudo -u {choice.user} quakegrid"
+    if choice.role.value == "node":
+        return f"On the master, `{as_user} status` shows it within seconds."
+    return (
+        f"Nodes need {choice.config}, which holds the cluster's key: through a file server, or by\n"
+        f"  scp -p {choice.config} root@NODE:{choice.config}\n"
+        f"and then `quakegrid install --role node --master {choice.master}`. Next: `{as_user} doctor`"
+    )

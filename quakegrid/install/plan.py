@@ -1,0 +1,262 @@
+"""What an installation consists of, as a list of steps: what, where, content, mode, owner.
+
+Pure: knows neither the disk nor the machine's users; `machine` tells what is there, and applies the steps.
+"""
+
+from __future__ import annotations
+
+import configparser
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from quakegrid.config import CONFIG_NAME, LOOPBACK, MIN_AUTHKEY_LENGTH
+from quakegrid.errors import SettingsError, UsageError
+from quakegrid.install import config_text, units
+
+STATE_DIR = Path("/var/lib/quakegrid")
+UNIT_FOLDER = Path("/etc/systemd/system")
+COMMAND_FOLDER = Path("/usr/local/bin")
+EXPORTS = Path("/etc/exports.d/quakegrid.exports")
+ROOT_USER = "root"
+# What goes into units, shell scripts and exports: nothing there needs quoting.
+_PLAIN_PATH = re.compile(r"/[\w./+-]+")
+_PLAIN_NAME = re.compile(r"[\w.:/*-]+")
+_COMMAND = """\
+#!/bin/sh
+# Written by `quakegrid install`: the command of this machine's cluster.
+export QUAKEGRID_STATE_DIR="${{QUAKEGRID_STATE_DIR:-{state_dir}}}"
+exec {venv}/bin/{name} "$@"
+"""
+
+
+class Role(Enum):
+    """What a machine is in the cluster; a master has an agent, too."""
+
+    MASTER = "master"
+    NODE = "node"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the administrator chose.
+
+    Args:
+        role: of this machine.
+        master: host of the master, as nodes reach it; for a node "" takes that of its `openquake.cfg`.
+        user: whom the services run as.
+        prefix: folder for what the nodes share.
+        venv: environment that QuakeGrid is installed in.
+        config: the environment's `openquake.cfg`.
+        network: whom the prefix is exported to over NFS; "" for nobody.
+    """
+
+    role: Role
+    master: str
+    user: str
+    prefix: Path
+    venv: Path
+    config: Path
+    network: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MakeUser:
+    """A system user with a group of its own name; `ids` are uid and gid that file servers know it by."""
+
+    name: str
+    home: Path
+    ids: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MakeFolder:
+    """A folder; one that exists is left as it is."""
+
+    path: Path
+    mode: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile:
+    """A file with exactly this content."""
+
+    path: Path
+    content: str = field(repr=False)
+    mode: int
+    owner: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunCommand:
+    """A command that does no harm when it is run again."""
+
+    argv: tuple[str, ...]
+
+
+Step = MakeUser | MakeFolder | WriteFile | RunCommand
+
+
+def steps(
+    choice: Choice, config: str | None, new_authkey: str, ids: tuple[int, int] | None = None
+) -> list[Step]:
+    """All that makes a machine what it is to be, in order, done or not.
+
+    Args:
+        choice: of the administrator.
+        config: text of the machine's `openquake.cfg`: "" if there is none, None if it cannot be read.
+        new_authkey: for a master that has none.
+        ids: uid and gid that the user has on the master, if known.
+    Raises:
+        UsageError: something in `choice` cannot be used.
+        SettingsError: the node has no `openquake.cfg` with the cluster's key, or it contradicts `choice`.
+    """
+    _check(choice)
+    is_master = choice.role is Role.MASTER
+    text = config or ""
+    if is_master:
+        text = _master_config(choice, text, new_authkey)
+    elif config is not None:
+        _check_node_config(choice, text)
+    places = _places(choice, text)
+    found: list[Step] = [MakeUser(choice.user, STATE_DIR, ids), MakeFolder(STATE_DIR, 0o750, choice.user)]
+    if is_master:
+        # Set-group-id: what others of the group make there belongs to the group, too.
+        found.append(MakeFolder(places.writable[0], 0o2775, choice.user))
+    if text:
+        found.append(WriteFile(choice.config, text, 0o640, ROOT_USER, choice.user))
+    for name in ("quakegrid", "agentctl"):
+        command = _COMMAND.format(state_dir=STATE_DIR, venv=choice.venv, name=name)
+        found.append(_public_file(COMMAND_FOLDER / name, command, 0o755))
+    rendered = units.render(places)
+    found += [_public_file(UNIT_FOLDER / name, unit) for name, unit in rendered.items()]
+    if choice.network:
+        exported = f"{choice.prefix} {choice.network}(ro,no_subtree_check)\n"
+        found += [MakeFolder(EXPORTS.parent, 0o755, ROOT_USER), _public_file(EXPORTS, exported)]
+        found.append(RunCommand(("exportfs", "-ra")))
+    found.append(RunCommand(("systemctl", "daemon-reload")))
+    found.append(RunCommand(("systemctl", "enable", "--now", *rendered)))
+    return found
+
+
+def in_words(step: Step) -> str:
+    """One line that says what a step does."""
+    match step:
+        case MakeUser(name, home, ids):
+            numbers = f", uid {ids[0]}, gid {ids[1]}" if ids else ""
+            return f"make the system user and group {name} (home {home}{numbers})"
+        case MakeFolder(path, mode, owner):
+            return f"make {path}/ ({mode:04o}, {owner})"
+        case WriteFile(path=path, mode=mode, owner=owner, group=group):
+            secret = ", holds the cluster's key" if path.name == CONFIG_NAME else ""
+            return f"write {path} ({mode:04o}, {owner}:{group}{secret})"
+        case RunCommand(argv):
+            return f"run `{' '.join(argv)}`"
+
+
+def _check(choice: Choice) -> None:
+    for path in (choice.prefix, choice.venv, choice.config):
+        if not _PLAIN_PATH.fullmatch(str(path)):
+            raise UsageError(f"{path}: give an absolute path of letters, digits and . _ + - only")
+    for name in (choice.user, choice.master, choice.network):
+        if name and not _PLAIN_NAME.fullmatch(name):
+            raise UsageError(f"{name!r} cannot be used as a name of a user, host or network")
+    if choice.role is Role.MASTER and choice.master in {"", "localhost", LOOPBACK}:
+        raise UsageError("nodes cannot reach the master there; give --master, its name or address for others")
+    if choice.role is Role.NODE and choice.network:
+        raise UsageError("--export is for the master")
+
+
+def _master_config(choice: Choice, text: str, new_authkey: str) -> str:
+    host = _value(choice, text, "dbserver", "host")
+    if host in {LOOPBACK, "localhost"}:
+        raise SettingsError(
+            f"{choice.config}: [dbserver] host is {host}, a cluster of one machine; put {choice.master} there"
+        )
+    if host and host != choice.master:
+        raise SettingsError(
+            f"{choice.config}: [dbserver] host is {host}, not {choice.master}; make them agree"
+        )
+    filled = config_text.fill_in(
+        text or "# Made by `quakegrid install`; whoever can read this can use the cluster.\n",
+        [
+            ("dbserver", "host", choice.master),
+            # A name may mean an address that only this machine knows.
+            *([] if _is_address(choice.master) else [("dbserver", "listen", "0.0.0.0")]),  # noqa: S104
+            ("dbserver", "authkey", new_authkey),
+            ("dbserver", "file", str(STATE_DIR / "db.sqlite3")),
+            ("zworkers", "host_cores", f"{choice.master} -1"),
+            ("directory", "shared_dir", str(choice.prefix / "shared")),
+        ],
+    )
+    _check_key(choice, filled)
+    file = _value(choice, filled, "dbserver", "file")
+    if not file.startswith("/"):
+        raise SettingsError(
+            f"{choice.config}: [dbserver] file = {file} depends on who runs the dbserver; give a whole path"
+        )
+    return filled
+
+
+def _check_node_config(choice: Choice, text: str) -> None:
+    if not text:
+        source = f"root@{choice.master or 'MASTER'}:{choice.config}"
+        raise SettingsError(
+            f"a node needs the master's openquake.cfg, which holds the cluster's key: `scp -p {source} "
+            f"{choice.config}`, then again"
+        )
+    host = _value(choice, text, "dbserver", "host")
+    if host in {"", LOOPBACK, "localhost"}:
+        raise SettingsError(f"{choice.config}: [dbserver] host names no master; copy the master's file")
+    _check_key(choice, text)
+
+
+def _check_key(choice: Choice, text: str) -> None:
+    if len(_value(choice, text, "dbserver", "authkey")) < MIN_AUTHKEY_LENGTH:
+        raise SettingsError(
+            f"{choice.config}: [dbserver] authkey has fewer than {MIN_AUTHKEY_LENGTH} characters; put what "
+            "`quakegrid authkey` prints there, on all machines"
+        )
+
+
+def _places(choice: Choice, text: str) -> units.Places:
+    """Where services are and what they write, `shared_dir` first, as the configuration says."""
+    folders = [Path(_value(choice, text, "directory", "shared_dir") or choice.prefix / "shared")]
+    if custom_tmp := _value(choice, text, "directory", "custom_tmp"):
+        folders.append(Path(custom_tmp))
+    database = Path(_value(choice, text, "dbserver", "file") or STATE_DIR / "db.sqlite3")
+    if choice.role is Role.MASTER and not database.is_relative_to(STATE_DIR):
+        folders.append(database.parent)
+    for folder in folders:
+        if not _PLAIN_PATH.fullmatch(str(folder)):
+            raise UsageError(f"{choice.config}: {folder} cannot be named in a unit of systemd")
+    join = ""
+    if choice.role is Role.NODE:
+        join = choice.master or _value(choice, text, "dbserver", "host")
+        if not join:
+            raise UsageError(f"{choice.config} cannot be read here; say --master HOST")
+    return units.Places(choice.venv, STATE_DIR, choice.user, tuple(dict.fromkeys(folders)), join)
+
+
+def _value(choice: Choice, text: str, section: str, key: str) -> str:
+    try:
+        return config_text.read_value(text, section, key)
+    except configparser.Error as exc:
+        reason = " ".join(str(exc).split())
+        raise SettingsError(f"{choice.config} is not a valid configuration file: {reason}") from exc
+
+
+def _public_file(path: Path, content: str, mode: int = 0o644) -> WriteFile:
+    return WriteFile(path, content, mode, ROOT_USER, ROOT_USER)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
