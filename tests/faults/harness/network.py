@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -27,13 +28,25 @@ class NamespaceError(Exception):
     """This machine, or this user, cannot have network namespaces."""
 
 
+def tool(name: str) -> str:
+    """The path of a program, also of one that is for administrators.
+
+    Raises:
+        NamespaceError: it is not installed.
+    """
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if not found:
+        raise NamespaceError(f"there is no {name}: apt-get install iproute2")
+    return found
+
+
 def ip(*args: str) -> None:
     """Run `ip`.
 
     Raises:
         NamespaceError: it failed.
     """
-    done = subprocess.run(["ip", *args], capture_output=True, text=True, check=False)
+    done = subprocess.run([tool("ip"), *args], capture_output=True, text=True, check=False)
     if done.returncode:
         raise NamespaceError(f"ip {' '.join(args)}: {done.stderr.strip()}")
 
@@ -56,7 +69,7 @@ def _remove(name: str) -> None:
 
 def pids_of(name: str) -> list[int]:
     """The processes of a namespace."""
-    done = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)
+    done = subprocess.run([tool("ip"), "netns", "pids", name], capture_output=True, text=True, check=False)
     return [int(word) for word in done.stdout.split()]
 
 
@@ -101,7 +114,7 @@ class Network:
 
     def inside(self, node: int, command: list[str]) -> list[str]:
         """The command that runs a command on a node, in the same process, under the node's own name."""
-        enter = ["ip", "netns", "exec", self.name(node), "unshare", "--uts", "sh", "-c"]
+        enter = [tool("ip"), "netns", "exec", self.name(node), "unshare", "--uts", "sh", "-c"]
         return [*enter, 'hostname "$0" && exec "$@"', f"node{node}", *command]
 
     def pids(self, node: int) -> list[int]:
@@ -111,7 +124,7 @@ class Network:
     def listening_ports(self, node: int) -> list[int]:
         """TCP ports that somebody listens on."""
         table = subprocess.run(
-            ["ip", "netns", "exec", self.name(node), "cat", "/proc/net/tcp"],
+            [tool("ip"), "netns", "exec", self.name(node), "cat", "/proc/net/tcp"],
             capture_output=True,
             text=True,
             check=True,
@@ -128,7 +141,7 @@ class Network:
     def slow(self, node: int, *, is_slow: bool) -> None:
         """Delay what a node sends, or stop that; it is counted."""
         self._slows[node] += 1 if is_slow else -1
-        base = ["tc", "-n", self.name(node), "qdisc"]
+        base = [tool("tc"), "-n", self.name(node), "qdisc"]
         if not self._slows[node]:
             subprocess.run([*base, "del", "dev", "eth0", "root"], capture_output=True, check=False)
             return
@@ -138,6 +151,7 @@ class Network:
                 return
 
     def _build(self) -> None:
+        tool("tc")  # will be wanted
         ip("netns", "add", self._switch)
         ip("-n", self._switch, "link", "add", "br0", "type", "bridge")
         ip("-n", self._switch, "link", "set", "br0", "up")
