@@ -69,6 +69,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: str = "") -> in
     joining.cancel()
     await server.refuse()
     await agent.stop()
+    agent.end_watches()
     watching.cancel()
     orphans.end_all_adopted(ORPHANS_TIMEOUT_S)
     local.stop()

@@ -41,6 +41,8 @@ STOP_DEADLINE_S = STOP_GRACE_S + 1.0
 # Messages that may wait for who watches; a slow one is told nothing more of what workers print.
 MAX_WAITING_MESSAGES = 100
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# Ends the streams of those who watch.
+LAST_WORD = agent_pb2.WatchResponse()
 FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
 
 DriverEnd = Callable[[int, str], None]
@@ -260,6 +262,10 @@ class Agent:
     def unwatch(self, queue: asyncio.Queue[agent_pb2.WatchResponse]) -> None:
         """Stop filling a queue of `watch`."""
         self._watchers.discard(queue)
+
+    def end_watches(self) -> None:
+        """Tell those who watch that nothing more will come."""
+        self._publish(LAST_WORD)
 
     def flush_output(self, session_id: int) -> None:
         """Tell those who watch what the workers of a session have printed, and that this is all."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 
-from quakegrid import agents, errors
+from quakegrid import errors
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from services.agent import processes
 from services.agent.agent import Agent
-from services.agent.samples import sampled
+from services.agent.watches import beating, sampled
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -85,14 +84,8 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         self._agent.fleet_watch_count += request.is_fleet
         queue = self._agent.watch()
         try:
-            if request.with_samples:
-                async for message in sampled(self._agent, queue):
-                    yield message
-            while True:
-                try:
-                    yield await asyncio.wait_for(queue.get(), agents.BEAT_S)
-                except TimeoutError:
-                    yield agent_pb2.WatchResponse()
+            async for message in sampled(self._agent, queue) if request.with_samples else beating(queue):
+                yield message
         finally:
             self._agent.fleet_watch_count -= request.is_fleet
             self._agent.unwatch(queue)
