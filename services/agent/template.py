@@ -362,7 +362,6 @@ def main() -> int:
     sys.stdout.flush()  # what was printed while loading is not the children's
     orphans.adopt_orphans()
     parents.die_with_parent(0)  # the agent's end is seen in time, and there are children to end first
-    send_packet(control, ready)
     Template(settings, control, wakeup, loaded.run_driver).run()
     return 0
 
