@@ -81,7 +81,7 @@ class ClusterMaster:
         """Run some tasks; the other jobs' nodes are not stopped afterwards."""
         with FleetControl(self._settings) as control:
             nodes = [node for node in control.wait_until_up(any_node=True) if node.is_up]
-        with ClusterExecutor(self._settings) as executor:
+        with ClusterExecutor(self._settings, shows_output=False) as executor:
             futures: list[Future[int]] = []
             for node in nodes:
                 print(f"Sending to tcp://{self._address(node.host)}")

@@ -41,6 +41,7 @@ class ClusterExecutor(Executor):
     Args:
         settings: of the cluster.
         max_workers: workers at most; None for as many as the cluster gives.
+        shows_output: whether what its workers print is printed here, with node and worker.
         cores_per_worker: cores that each worker should have, and threads of its numerical libraries.
         on_progress: called with the counts of done and submitted calls, in a thread of the executor.
         weight: its part of the cores against those of other executors and jobs, 0.01 to 100.
@@ -55,6 +56,7 @@ class ClusterExecutor(Executor):
         settings: Settings,
         max_workers: int | None = None,
         *,
+        shows_output: bool = True,
         cores_per_worker: int = 1,
         on_progress: OnProgress | None = None,
         weight: float = 1.0,
@@ -77,7 +79,8 @@ class ClusterExecutor(Executor):
             cores_per_worker=cores_per_worker,
             needs=Needs(environment.for_functions()),
         )
-        session.wait_for_turn(lambda _ahead: None, worker_words.echo)
+        on_words = worker_words.echo if shows_output else None
+        session.wait_for_turn(lambda _ahead: None, on_words)
         most = max(1, session.core_count // cores_per_worker)
         self.worker_count = min(max_workers or most, most)
         self._is_shut = False

@@ -52,18 +52,24 @@ def main() -> int:
 
 def serve(settings: Settings) -> int:
     """Run the dbserver of these settings until a signal comes or its writer dies."""
-    stop = threading.Event()
     has_died = threading.Event()
+    is_stopping = False
+    # A pipe, since a handler that sets an event hangs when it interrupts the wait for that event, and a
+    # signal just before a wait would not end it. The interpreter writes a byte for each signal.
+    stop, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
+        nonlocal is_stopping
+        if is_stopping:
             _exit_now(EXIT_FORCED)
-        stop.set()
+        is_stopping = True
 
     def on_death() -> None:
         has_died.set()
-        stop.set()
+        os.write(wakeup, b"d")
 
+    signal.set_wakeup_fd(wakeup)
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     _allow_many_connections()
@@ -76,7 +82,7 @@ def serve(settings: Settings) -> int:
         address = f"{settings.dbserver_listen}:{settings.dbserver_port}"
         record = run_records.write_record(settings, "dbserver", address)
         logger.info("dbserver_started address=%s file=%s", address, settings.database)
-        stop.wait()
+        os.read(stop, 1)
     finally:
         is_clean = server.close(STOP_TIMEOUT_S)
         if record:

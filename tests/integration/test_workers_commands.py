@@ -90,7 +90,7 @@ def test_restart_under_load_loses_nothing(two: Nodes) -> None:
         assert done.returncode == 0, done.stderr
         assert sum(rest) == TOTAL
     assert two.quakegrid("workers", "wait", "--timeout", 60).returncode == 0
-    assert [two.agentctl(number, "logs").stdout.count("template_warm") for number in (1, 2)] == [2, 2]
+    assert [two.agentctl(number, "logs").stdout.count("template_ready") for number in (1, 2)] == [2, 2]
     assert two.status().totals.requeued_count == 0
 
 
