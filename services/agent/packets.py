@@ -38,7 +38,15 @@ def write_memfd(name: str, data: bytes) -> int:
 
 
 def read_memfd(fd: int) -> bytes:
-    """All bytes of a memfd, which is closed."""
-    with open(fd, "rb") as file:
-        file.seek(0)
-        return file.read()
+    """All bytes of a memfd, which is closed.
+
+    Workers that are forked together read the same open file, so its position is not used.
+    """
+    try:
+        size = os.fstat(fd).st_size
+        chunks: list[bytes] = []
+        while size > (offset := sum(map(len, chunks))):
+            chunks.append(os.pread(fd, size - offset, offset))
+        return b"".join(chunks)
+    finally:
+        os.close(fd)
