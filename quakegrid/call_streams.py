@@ -6,57 +6,38 @@ its answer without a change of threads.
 
 from __future__ import annotations
 
-import queue
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import grpc
 
+from quakegrid import own_thread_streams
 from quakegrid.api.v1 import engine_calls_pb2 as pb
+from quakegrid.own_thread_streams import BrokenStreamError
 
+METHOD = "/quakegrid.api.v1.EngineCalls/CallStream"
 # How often calls that take too long are looked for.
 LOOK_EVERY_S = 5.0
 
 
-class BrokenStreamError(grpc.RpcError):
-    """The stream ended, or one call failed, with a status code and words; as what a stub raises."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self._code = code
-        self._details = details
-
-    def code(self) -> grpc.StatusCode:
-        """The status code."""
-        return self._code
-
-    def details(self) -> str:
-        """One line for people."""
-        return self._details
-
-
 class CallStream:
-    """One stream, from its first call until it breaks or is closed; usable from several threads.
+    """One stream, from its first call until it breaks or is closed; usable from several threads."""
 
-    Args:
-        open_stream: the stub's method: requests in, responses out.
-    """
-
-    def __init__(self, open_stream: Callable[[Iterator[pb.CallRequest]], Any]) -> None:
-        self._requests: queue.SimpleQueue[pb.CallRequest | None] = queue.SimpleQueue()
+    def __init__(self, channel: grpc.Channel) -> None:
         self._changed = threading.Condition()
         self._deadlines: dict[str, float] = {}
         self._answers: dict[str, pb.CallStreamResponse] = {}
         self._is_read = False
         self._error: BrokenStreamError | None = None
-        self._responses = open_stream(self._sent_requests())
+        self._stream = own_thread_streams.open_stream(channel, METHOD)
+        self._has_ended = threading.Event()
+        threading.Thread(target=self._watch, name="call-watch", daemon=True).start()
 
     @property
     def is_broken(self) -> bool:
         """Whether it takes no more calls."""
-        return self._error is not None or not self._responses.is_active()
+        return self._error is not None
 
     def call(self, request: pb.CallRequest, timeout_s: float) -> pb.Value:
         """Send a request and wait for its result.
@@ -70,7 +51,7 @@ class CallStream:
         request_id = request.request_id
         with self._changed:
             self._deadlines[request_id] = time.monotonic() + timeout_s
-        self._requests.put(request)
+        self._stream.send(request.SerializeToString())
         try:
             response = self._wait(request_id)
         finally:
@@ -83,8 +64,11 @@ class CallStream:
 
     def close(self) -> None:
         """End the stream; calls that wait fail."""
-        self._requests.put(None)
-        self._responses.cancel()
+        self._stream.cancel()
+        with self._changed:  # whoever reads sees the end; if nobody does, we do
+            self._deadlines["close"] = 0.0
+        with contextlib.suppress(BrokenStreamError):
+            self._wait("close")
 
     def _wait(self, request_id: str) -> pb.CallStreamResponse:
         """Read until the answer comes, or wait while another thread reads."""
@@ -99,64 +83,71 @@ class CallStream:
                 self._changed.release()
                 try:
                     response, error = self._read()
+                except BaseException:
+                    # Raised by a signal's handler, perhaps just after something had come.
+                    self._stream.cancel()
+                    self._error = BrokenStreamError(grpc.StatusCode.UNAVAILABLE, "a call was interrupted")
+                    self._has_ended.set()
+                    raise
                 finally:
                     self._changed.acquire()
                     self._is_read = False
                     self._changed.notify_all()
-                self._error = self._error or error
-                if response is not None and response.request_id in self._deadlines:
+                if error:
+                    self._error = error
+                    self._has_ended.set()
+                elif response is not None and response.request_id in self._deadlines:
                     self._answers[response.request_id] = response
         return response
 
     def _read(self) -> tuple[pb.CallStreamResponse | None, BrokenStreamError | None]:
         try:
-            return next(self._responses), None
-        except StopIteration:
-            return None, BrokenStreamError(grpc.StatusCode.UNAVAILABLE, "the stream has ended")
-        except grpc.RpcError as exc:
-            code = exc.code()
-            if code is grpc.StatusCode.CANCELLED:  # by `close` or for taking too long
-                code = grpc.StatusCode.UNAVAILABLE
-            return None, BrokenStreamError(code, exc.details() or "")
+            return pb.CallStreamResponse.FromString(self._stream.read()), None
+        except BrokenStreamError as exc:
+            return None, exc
 
-    def _sent_requests(self) -> Iterator[pb.CallRequest]:
-        """Hand requests to the thread of gRPC that sends; it also looks whether the answers come."""
-        while True:
-            try:
-                request = self._requests.get(timeout=LOOK_EVERY_S)
-            except queue.Empty:
-                with self._changed:
-                    oldest_s = min(self._deadlines.values(), default=None)
-                if oldest_s is not None and oldest_s < time.monotonic():
-                    self._responses.cancel()
-                    return
-                continue
-            if request is None:
-                return
-            yield request
+    def _watch(self) -> None:
+        """End the stream when an answer takes too long: who reads waits without a limit."""
+        while not self._has_ended.wait(LOOK_EVERY_S):
+            with self._changed:
+                oldest_s = min(self._deadlines.values(), default=None)
+            if oldest_s is not None and oldest_s < time.monotonic():
+                self._stream.cancel()
 
 
 class CallStreams:
     """The stream in use, opened when first needed and again after it broke."""
 
-    def __init__(self, open_stream: Callable[[Iterator[pb.CallRequest]], Any]) -> None:
-        self._open_stream = open_stream
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
         self._lock = threading.Lock()
         self._stream: CallStream | None = None
 
     def call(self, request: pb.CallRequest, timeout: float) -> pb.Value:
-        """As `CallStream.call`."""
-        with self._lock:
-            if self._stream is None or self._stream.is_broken:
-                self._stream = CallStream(self._open_stream)
-            stream = self._stream
-        return stream.call(request, timeout)
+        """As `CallStream.call`; if a stream that was there before has broken, on a new one."""
+        stream, is_new = self._current()
+        try:
+            return stream.call(request, timeout)
+        except BrokenStreamError:
+            if is_new or not stream.is_broken:
+                raise
+        # Nobody reads an idle stream: that its server has gone shows only now. What the server may have
+        # done already it does not do again, as the request has an id.
+        return self._current()[0].call(request, timeout)
 
     def close(self) -> None:
         """End the stream."""
         with self._lock:
             if self._stream:
                 self._stream.close()
+
+    def _current(self) -> tuple[CallStream, bool]:
+        """A stream that is not known to be broken, and whether it is new."""
+        with self._lock:
+            if self._stream and not self._stream.is_broken:
+                return self._stream, False
+            self._stream = CallStream(self._channel)
+            return self._stream, True
 
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

@@ -16,7 +16,6 @@ import grpc
 from quakegrid import rpc, values
 from quakegrid.api.v1 import (
     engine_calls_pb2,
-    engine_calls_pb2_grpc,
     job_logs_pb2,
     job_logs_pb2_grpc,
     jobs_pb2,
@@ -59,8 +58,7 @@ class DbClient:
         self._jobs = jobs_pb2_grpc.JobsStub(self._channel)
         self._logs = job_logs_pb2_grpc.JobLogsStub(self._channel)
         self._outputs = outputs_pb2_grpc.OutputsStub(self._channel)
-        calls = engine_calls_pb2_grpc.EngineCallsStub(self._channel)
-        self._calls = CallStreams(calls.CallStream)
+        self._calls = CallStreams(self._channel)
 
     def __enter__(self) -> Self:
         return self

@@ -10,12 +10,17 @@ from typing import Any
 import grpc
 import pytest
 
-from quakegrid import errors, values
+from quakegrid import call_streams, errors, values
 from quakegrid.api.v1 import engine_calls_pb2 as pb
 from quakegrid.api.v1 import engine_calls_pb2_grpc
 from quakegrid.jobs import DbClient
+from quakegrid.own_thread_streams import BrokenStreamError
 from tests.integration.processes import Service
 
+SLOW_QUERY = (
+    "SELECT max(i) FROM (WITH RECURSIVE n(i) AS "
+    "(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000000) SELECT i FROM n)"
+)
 THREADS = 24
 CALLS = 40
 
@@ -135,16 +140,28 @@ def test_restarted_dbserver_is_found_again(dbserver: Service) -> None:
         assert create(patient, "after") == 3
 
 
+def test_answer_that_takes_too_long_breaks_the_stream(
+    client: DbClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits is told so, and the next call has a new stream."""
+    monkeypatch.setattr(call_streams, "LOOK_EVERY_S", 0.05)
+    calls = call_streams.CallStreams(client.channel)
+    request = pb.CallRequest(request_id="slow", action=SLOW_QUERY)
+
+    with pytest.raises(BrokenStreamError) as broken:
+        calls.call(request, 0.1)
+
+    assert broken.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert calls.call(pb.CallRequest(request_id="quick", action="getpid"), 60).integer > 0
+    calls.close()
+
+
 def test_closed_client_lets_waiting_calls_fail(dbserver: Service) -> None:
     """A call that waits when its client is closed ends with an error."""
-    slow = (
-        "SELECT max(i) FROM (WITH RECURSIVE n(i) AS "
-        "(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000000) SELECT i FROM n)"
-    )
     client = DbClient(dbserver.settings)
     client.call("getpid")
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(client.call, slow)
+        waiting = pool.submit(client.call, SLOW_QUERY)
         assert client.call("getpid") == dbserver.process.pid  # type: ignore[union-attr]  # not held up by it
 
         client.close()

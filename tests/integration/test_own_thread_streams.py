@@ -1,0 +1,217 @@
+"""Streams driven by who waits, and those of gRPC's public client: one suite over both."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+
+from quakegrid import own_thread_streams
+from quakegrid.jobs import DbClient
+from quakegrid.own_thread_streams import BrokenStreamError, MessageStream, OwnThreadStream, ThreadedStream
+from tests.integration.processes import Service
+from tests.integration.test_dbserver_call_streams import SLOW_QUERY
+
+METHOD = "/test.Echo/Echo"
+Open = Callable[[grpc.Channel, str], MessageStream]
+
+
+class EchoServer:
+    """Sends messages back; ends a stream in order at `end`, refuses at `refuse`, is silent at `wait`."""
+
+    def __init__(self) -> None:
+        self.port: Future[int] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._thread.start()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        server = grpc.aio.server()
+        handler = grpc.stream_stream_rpc_method_handler(self._echo)
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("test.Echo", {"Echo": handler})]
+        )
+        self.port.set_result(server.add_insecure_port("127.0.0.1:0"))
+        await server.start()
+        await self._stop.wait()
+        await server.stop(None)
+
+    async def _echo(self, _requests: Any, context: Any) -> None:
+        while (message := await context.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
+            match message:
+                case b"end":
+                    return
+                case b"refuse":
+                    await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not today")
+                case b"wait":
+                    continue
+            await context.write(message)
+
+    def stop(self) -> None:
+        """End it and its streams."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[EchoServer]:
+    """A server of its own."""
+    echo = EchoServer()
+    yield echo
+    echo.stop()
+
+
+@pytest.fixture
+def channel(server: EchoServer) -> Iterator[grpc.Channel]:
+    """A connection to it."""
+    with grpc.insecure_channel(f"127.0.0.1:{server.port.result(30)}") as channel:
+        yield channel
+
+
+@pytest.fixture(params=[OwnThreadStream, ThreadedStream])
+def open_stream(request: pytest.FixtureRequest) -> Open:
+    """Each way to open a stream."""
+    opener: Open = request.param
+    return opener
+
+
+def test_messages_come_back_in_order(channel: grpc.Channel, open_stream: Open) -> None:
+    """Also those that were sent while another one was under way, the empty and the large one."""
+    stream = open_stream(channel, METHOD)
+    messages = [b"one", b"", b"x" * 3_000_000, *(b"%d" % number for number in range(500))]
+    for message in messages:
+        stream.send(message)
+
+    assert [stream.read() for _ in messages] == messages
+    stream.cancel()
+
+
+def test_messages_of_many_threads_all_come_back(channel: grpc.Channel, open_stream: Open) -> None:
+    """Any thread may send while one reads."""
+    stream = open_stream(channel, METHOD)
+
+    def send(thread: int) -> None:
+        for number in range(200):
+            stream.send(b"%d/%d" % (thread, number))
+
+    with ThreadPoolExecutor(8) as pool:
+        sent = [pool.submit(send, thread) for thread in range(8)]
+        got = {stream.read() for _ in range(1600)}
+        for each in sent:
+            each.result(30)
+
+    assert got == {b"%d/%d" % (thread, number) for thread in range(8) for number in range(200)}
+    stream.cancel()
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "details"),
+    [
+        (b"end", grpc.StatusCode.UNAVAILABLE, "the stream has ended"),
+        (b"refuse", grpc.StatusCode.FAILED_PRECONDITION, "not today"),
+    ],
+)
+def test_end_is_told_to_who_reads(
+    channel: grpc.Channel, open_stream: Open, message: bytes, code: grpc.StatusCode, details: str
+) -> None:
+    """As often as it reads, with the server's words; what came before is still there."""
+    stream = open_stream(channel, METHOD)
+    stream.send(b"before")
+    stream.send(message)
+
+    assert stream.read() == b"before"
+    for _ in range(2):
+        with pytest.raises(BrokenStreamError, match=details) as broken:
+            stream.read()
+        assert broken.value.code() is code
+    stream.send(b"too late")  # no error: it shows when the stream is read
+
+
+def test_waiting_reader_hears_of_a_cancel(channel: grpc.Channel, open_stream: Open) -> None:
+    """Who waits for an answer is let go by `cancel` of another thread."""
+    stream = open_stream(channel, METHOD)
+    stream.send(b"wait")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(stream.read)
+        stream.cancel()
+
+        with pytest.raises(BrokenStreamError) as broken:
+            waiting.result(30)
+    assert broken.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_server_that_goes_is_unavailable(
+    server: EchoServer, channel: grpc.Channel, open_stream: Open
+) -> None:
+    """The stream breaks, and one to nobody breaks, too."""
+    stream = open_stream(channel, METHOD)
+    stream.send(b"here")
+    assert stream.read() == b"here"
+
+    server.stop()
+
+    for broken_stream in (stream, open_stream(channel, METHOD)):
+        with pytest.raises(BrokenStreamError) as broken:
+            broken_stream.read()
+        assert broken.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_closed_channel_opens_nothing(server: EchoServer) -> None:
+    """It is an error at once."""
+    channel = grpc.insecure_channel(f"127.0.0.1:{server.port.result(30)}")
+    channel.close()
+
+    with pytest.raises(BrokenStreamError, match="closed channel"):
+        own_thread_streams.open_stream(channel, METHOD)
+
+
+def test_installed_grpc_has_the_inner_classes(channel: grpc.Channel) -> None:
+    """Otherwise the slower way is taken, which is no error for users, but one for us."""
+    stream = own_thread_streams.open_stream(channel, METHOD)
+
+    assert isinstance(stream, OwnThreadStream)
+    stream.cancel()
+
+
+def test_foreign_grpc_gets_the_public_client(channel: grpc.Channel) -> None:
+    """A channel that has only what is documented is used as its documentation says."""
+    documented: Any = SimpleNamespace(stream_stream=channel.stream_stream)
+
+    stream = own_thread_streams.open_stream(documented, METHOD)
+    stream.send(b"hello")
+
+    assert isinstance(stream, ThreadedStream)
+    assert stream.read() == b"hello"
+    stream.cancel()
+
+
+def test_interrupted_call_leaves_the_client_usable(dbserver: Service) -> None:
+    """A signal's handler that raises ends its call; the next one works, and does not get its answer."""
+
+    class HandlerError(Exception):
+        pass
+
+    def raise_error(_number: int, _frame: object) -> None:
+        raise HandlerError
+
+    old = signal.signal(signal.SIGALRM, raise_error)
+    try:
+        with DbClient(dbserver.settings) as client:
+            assert dbserver.process is not None
+            assert client.call("getpid") == dbserver.process.pid
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(HandlerError):
+                client.call(SLOW_QUERY)
+
+            assert client.call("getpid") == dbserver.process.pid
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
