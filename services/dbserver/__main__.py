@@ -8,6 +8,7 @@ drops old logs. The main thread waits for a signal.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import resource
@@ -28,6 +29,8 @@ STOP_TIMEOUT_S = 5.0
 # Threads that give up Python's lock for each step of SQLite get it back from a busy one after so long;
 # the default of 5 ms would be most of the time of a small write.
 SWITCH_INTERVAL_S = 0.0005
+# Objects more than were freed that make Python look for garbage, and how often it looks further.
+GARBAGE_THRESHOLDS = (10_000, 20, 10)
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
 EXIT_FORCED = 4
@@ -81,6 +84,7 @@ def serve(settings: Settings) -> int:
         server.listen(settings.dbserver_listen, settings.dbserver_port)
         address = f"{settings.dbserver_listen}:{settings.dbserver_port}"
         record = run_records.write_record(settings, "dbserver", address)
+        _shorten_collections()
         logger.info("dbserver_started address=%s file=%s", address, settings.database)
         os.read(stop, 1)
     finally:
@@ -92,6 +96,13 @@ def serve(settings: Settings) -> int:
     if not is_clean:
         _exit_now(code or EXIT_FORCED)  # a thread that hangs would keep the interpreter
     return code
+
+
+def _shorten_collections() -> None:
+    """Have garbage looked for in what came after the start only: the whole takes 30 ms, in which all wait."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 def _allow_many_connections() -> None:

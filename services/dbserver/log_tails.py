@@ -45,9 +45,14 @@ class Page:
 
 @dataclass(slots=True)
 class _Bell:
-    """What followers of one job wait for; every ring makes a turn, numbered over all jobs."""
+    """What followers of one job wait for; every ring makes a turn, numbered over all jobs.
 
+    `last_id` is the last line that any of them was sent.
+    """
+
+    job_id: int
     turn: int
+    last_id: int = 0
     follower_count: int = 0
     rung: asyncio.Event = field(default_factory=asyncio.Event)
     last_s: float = 0.0
@@ -94,7 +99,7 @@ class LogTails:
             raise faults.TooManyFollowersError(
                 f"{MAX_FOLLOWERS} others follow logs; stop one, or show the log without following it"
             )
-        bell = self._bells.setdefault(job_id, _Bell(next(self._turns)))
+        bell = self._bells.setdefault(job_id, _Bell(job_id, next(self._turns)))
         self._follower_count += 1
         bell.follower_count += 1
         try:
@@ -116,13 +121,22 @@ class LogTails:
         while not self._is_closed:
             rung = bell.rung
             page = await self._read_once((job_id, after_id, bell.turn))
-            if page.is_final or page.last_id is not None:
+            if page.last_id is not None:
+                bell.last_id = max(bell.last_id, page.last_id)
+                return page
+            if page.is_final:
                 return page
             await rung.wait()
         raise PeerUnreachableError("the dbserver is stopping")
 
     async def _read_once(self, key: _Key) -> Page:
         """One read for all who ask for the same in the same turn."""
+        page = self._begin_reading(key)
+        if page.done():
+            return page.result()
+        return await asyncio.shield(page)  # whoever leaves does not take it from the others
+
+    def _begin_reading(self, key: _Key) -> asyncio.Future[Page]:
         page = self._pages.get(key)
         if page is None:
             job_id, after_id, _ = key
@@ -130,9 +144,7 @@ class LogTails:
             self._pages[key] = page
             if len(self._pages) > KEPT_PAGES:
                 self._pages.popitem(last=False)
-        if page.done():
-            return page.result()
-        return await asyncio.shield(page)  # whoever leaves does not take it from the others
+        return page
 
     def _read(self, job_id: int, after_id: int) -> Page:
         session = self._readers.session()
@@ -160,11 +172,21 @@ class LogTails:
             self._loop.call_at(max(bell.last_s + pause_s, self._loop.time()), self._fire, bell)
 
     def _fire(self, bell: _Bell) -> None:
+        """Read what most followers will ask for, then wake them: so none of them has to wait for it."""
         bell.is_scheduled = False
         bell.last_s = self._loop.time()
-        bell.turn = next(self._turns)
-        bell.rung.set()
-        bell.rung = asyncio.Event()
+        if self._is_closed:
+            return
+        turn = next(self._turns)
+
+        def wake(page: asyncio.Future[Page]) -> None:
+            if not page.cancelled():
+                page.exception()  # who asks for the page gets it
+            bell.turn = max(bell.turn, turn)
+            bell.rung.set()
+            bell.rung = asyncio.Event()
+
+        self._begin_reading((bell.job_id, bell.last_id, turn)).add_done_callback(wake)
 
 
 def _final(state: JobState) -> Page:
