@@ -222,6 +222,13 @@ def median_us(call: Callable[[], Any]) -> float:
     return statistics.median(times) * MICRO
 
 
+def round_trip_us() -> float:
+    """Median round trip of an empty task, on a cluster of its own: as with the echo, cores differ."""
+    with LocalCluster(WORKERS) as cluster, cluster.executor() as executor:
+        executor_us(executor, FEW // 10, 1)
+        return median_us(lambda: executor.submit(empty).result())
+
+
 def echo_mib_s(dealer: zmq.Socket[bytes]) -> float:
     """Bandwidth of large answers, all asked for at once."""
 
@@ -265,7 +272,7 @@ def main() -> int:
     say("the lanes ...")
     with LocalCluster(WORKERS) as cluster, cluster.executor() as executor:
         few, many_by_few = executor_us(executor, FEW), growth(executor)
-        round_trip = best(lambda: median_us(lambda: executor.submit(empty).result()))
+    round_trip = best(round_trip_us)
     with LocalCluster(WORKERS) as cluster, cluster.executor(max_workers=1) as executor:
         bandwidth = executor_mib_s(executor)
     with LocalCluster(WORKERS) as cluster, cluster.executor() as executor:

@@ -108,10 +108,17 @@ def receive_frames(socket: zmq.Socket[bytes]) -> list[zmq.Frame] | None:
     return wait_for_frames(socket) if events & _POLLIN else None
 
 
-def wait_for_frames(socket: zmq.Socket[bytes]) -> list[zmq.Frame]:
+def receive_announced(socket: zmq.Socket[bytes]) -> list[zmq.Frame] | None:
+    """The same after a poller has seen one, which spares a look."""
+    with contextlib.suppress(zmq.Again):
+        return wait_for_frames(socket, _NOBLOCK)
+    return None
+
+
+def wait_for_frames(socket: zmq.Socket[bytes], flags: int = 0) -> list[zmq.Frame]:
     """The next message, when it comes; frames are not copied."""
     receive = socket.recv
-    frame = receive(copy=False)
+    frame = receive(flags, copy=False)
     frames = [frame]
     while frame.more:
         frame = receive(copy=False)

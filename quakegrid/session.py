@@ -103,6 +103,7 @@ class Session:
         self._dealer: zmq.Socket[bytes] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._poller = zmq.Poller()
+        self._is_message_here = False
         self._next_task_id = 1
         self._pending: dict[int, _Pending] = {}
         self._is_queued = False
@@ -195,11 +196,16 @@ class Session:
         if self._is_readmitted:
             self._is_readmitted = False
             self._tell_lane()  # it may have refused what came before
-        while (received := lane.receive_frames(self._dealer)) is not None:
+        while (received := self._receive_frames(self._dealer)) is not None:
             outcome = self._take(received)
             if outcome is not None and self._forget(outcome.task_id):
                 return outcome
         return None
+
+    def _receive_frames(self, dealer: zmq.Socket[bytes]) -> list[zmq.Frame] | None:
+        """The next message, if there is one; after a `wait` that saw one without looking again."""
+        is_here, self._is_message_here = self._is_message_here, False
+        return lane.receive_announced(dealer) if is_here else lane.receive_frames(dealer)
 
     def _take(self, received: list[zmq.Frame]) -> LaneOutcome | None:
         header, *frames = received
@@ -232,6 +238,7 @@ class Session:
     def wait(self) -> None:
         """Wait for an outcome, for the session's failure or for `wake`."""
         ready = {source for source, _ in self._poller.poll()}
+        self._is_message_here = self._dealer in ready
         if self._wakeup in ready:
             os.eventfd_read(self._wakeup)
 

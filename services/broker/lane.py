@@ -152,8 +152,8 @@ class Lane:
     # --- what drivers and workers say
 
     def _read_router(self) -> None:
-        for _ in range(MESSAGES_PER_TURN):
-            frames = lane.receive_frames(self._router)
+        for number in range(MESSAGES_PER_TURN):
+            frames = lane.receive_frames(self._router) if number else lane.receive_announced(self._router)
             if frames is None:
                 return
             peer = Peer(frames[0].bytes)
