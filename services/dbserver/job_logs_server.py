@@ -25,7 +25,10 @@ LOG_PAGE = pages.PageSize(default=1000, largest=10_000)
 STREAM_BATCHES = 8
 # Of all streams together: far fewer than the writer's queue takes, so that the loop never waits for it.
 ALL_BATCHES = 32
-_TRACEBACK = "SELECT message FROM log WHERE job_id=?x AND level='CRITICAL' ORDER BY id DESC LIMIT 1"
+# As the index `quakegrid_log_error` has it.
+_TRACEBACK = (
+    "SELECT message FROM log WHERE job_id=?x AND level IN ('ERROR', 'CRITICAL') ORDER BY id DESC LIMIT 1"
+)
 
 _Batch = tuple[pb.AppendLogRequest, Future[Answer]]
 
@@ -129,7 +132,7 @@ class JobLogsServicer(job_logs_pb2_grpc.JobLogsServicer):
     def GetTraceback(  # noqa: N802  named in the proto
         self, request: pb.GetTracebackRequest, _context: grpc.ServicerContext
     ) -> pb.GetTracebackResponse:
-        """The message of the last critical line."""
+        """The message of the last line that tells of an error: the engine logs tracebacks as such."""
         session = self._readers.session()
         job_rows.get_row(session, request.job_id)
         row = session.first(_TRACEBACK, request.job_id)

@@ -115,7 +115,11 @@ def get_log_size(session: Session, job_id: int) -> int:
 
 def get_traceback(session: Session, job_id: int) -> list[str]:
     """Lines of the last error of a job; empty if there was none."""
-    query = "SELECT message FROM log WHERE job_id=?x AND level='ERROR' ORDER BY id DESC LIMIT 1"
+    query = (
+        "SELECT message FROM log WHERE job_id=?x AND level='ERROR' "
+        "AND level IN ('ERROR', 'CRITICAL') "  # for the index
+        "ORDER BY id DESC LIMIT 1"
+    )
     row = session.first(query, job_id)
     return row["message"].splitlines() if row else []
 

@@ -94,6 +94,12 @@ def _job_event(db: Any) -> None:
         db.execute(f"CREATE TRIGGER quakegrid_job_{name} AFTER {condition} BEGIN {insert} {values}; END")
 
 
+@MIGRATIONS(name="0005_log_error")  # type: ignore[untyped-decorator]
+def _log_error(db: Any) -> None:
+    """The few lines among millions that tell of errors."""
+    db.execute("CREATE INDEX quakegrid_log_error ON log (job_id) WHERE level IN ('ERROR', 'CRITICAL')")
+
+
 def lock_database(path: Path) -> TextIO:
     """Take the lock that makes this process the file's only server; closing the result gives it up.
 

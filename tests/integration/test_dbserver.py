@@ -251,11 +251,14 @@ def test_tail_log_sends_each_line_once_until_the_end(dbserver: Service, client: 
 
 
 def test_slices_size_and_traceback(client: DbClient) -> None:
-    """Slices are Python's, over pages too; the traceback is the last critical message."""
+    """Slices are Python's, over pages too; the traceback is the last message of an error."""
     job = new_job(client)
     client.append_log(job.id, [line(str(number)) for number in range(2500)])
     assert client.get_traceback(job.id) == ""
-    client.append_log(job.id, [LogLine(TIME, "CRITICAL", "p", text) for text in ("first", "Traceback\nlast")])
+    client.append_log(
+        job.id,
+        [LogLine(TIME, "CRITICAL", "p", "first"), LogLine(TIME, "ERROR", "p", "Traceback\nlast")],
+    )
 
     assert [one.message for one in client.slice_log(job.id, 1, 3)] == ["1", "2"]
     assert [one.message for one in client.slice_log(job.id, 500, 2499)] == [*map(str, range(500, 2499))]

@@ -42,6 +42,17 @@ def new_job_id(client: DbClient, line_count: int = 0) -> int:
     return job.id
 
 
+def test_errors_are_found_among_millions_of_lines(client: DbClient, settings: Settings) -> None:
+    """Both questions for a traceback go by the index of errors, not through a job's whole log."""
+    new_job_id(client)
+    with contextlib.closing(sqlite3.connect(settings.database)) as connection:
+        for levels in ("", "level='ERROR' AND "):
+            query = f"SELECT message FROM log WHERE job_id=1 AND {levels}level IN ('ERROR', 'CRITICAL')"
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {query} ORDER BY id DESC LIMIT 1").fetchall()
+
+            assert [row[-1] for row in plan] == ["SEARCH log USING INDEX quakegrid_log_error (job_id=?)"]
+
+
 def test_backup_under_load_is_a_whole_database(
     client: DbClient, care: DatabaseCare, settings: Settings, tmp_path: Path
 ) -> None:

@@ -227,7 +227,7 @@ class GetTracebackResponse(_message.Message):
 
     TRACEBACK_FIELD_NUMBER: _builtins.int
     traceback: _builtins.str
-    """Message of the job's last CRITICAL line; empty if there is none."""
+    """Message of the job's last ERROR or CRITICAL line; empty if there is none."""
     def __init__(
         self,
         *,

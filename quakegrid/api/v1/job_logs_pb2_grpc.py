@@ -101,7 +101,7 @@ class JobLogsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetTraceback(self, request, context):
-        """Called by command lines and the web. The last traceback that a job logged. NOT_FOUND: no job.
+        """Called by command lines and the web. The last error, mostly a traceback, that a job logged. NOT_FOUND: no job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

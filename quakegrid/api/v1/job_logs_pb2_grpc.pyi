@@ -50,7 +50,7 @@ class JobLogsStub:
     then waits for it. NOT_FOUND: no job. RESOURCE_EXHAUSTED: too many followers.
     """
     GetTraceback: _grpc.UnaryUnaryMultiCallable[_job_logs_pb2.GetTracebackRequest, _job_logs_pb2.GetTracebackResponse]
-    """Called by command lines and the web. The last traceback that a job logged. NOT_FOUND: no job."""
+    """Called by command lines and the web. The last error, mostly a traceback, that a job logged. NOT_FOUND: no job."""
 
 @_typing.type_check_only
 class JobLogsAsyncStub(JobLogsStub):
@@ -74,7 +74,7 @@ class JobLogsAsyncStub(JobLogsStub):
     then waits for it. NOT_FOUND: no job. RESOURCE_EXHAUSTED: too many followers.
     """
     GetTraceback: _aio.UnaryUnaryMultiCallable[_job_logs_pb2.GetTracebackRequest, _job_logs_pb2.GetTracebackResponse]  # type: ignore[assignment]
-    """Called by command lines and the web. The last traceback that a job logged. NOT_FOUND: no job."""
+    """Called by command lines and the web. The last error, mostly a traceback, that a job logged. NOT_FOUND: no job."""
 
 class JobLogsServicer(metaclass=_abc_1.ABCMeta):
     """Log lines of jobs. Served by the dbserver."""
@@ -125,6 +125,6 @@ class JobLogsServicer(metaclass=_abc_1.ABCMeta):
         request: _job_logs_pb2.GetTracebackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_logs_pb2.GetTracebackResponse, _abc.Awaitable[_job_logs_pb2.GetTracebackResponse]]:
-        """Called by command lines and the web. The last traceback that a job logged. NOT_FOUND: no job."""
+        """Called by command lines and the web. The last error, mostly a traceback, that a job logged. NOT_FOUND: no job."""
 
 def add_JobLogsServicer_to_server(servicer: JobLogsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
