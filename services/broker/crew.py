@@ -36,7 +36,7 @@ class Worker:
     held: dict[TaskId, Hold] = field(default_factory=dict)
     recalled: set[TaskId] = field(default_factory=set)
     load_s: float = 0.0
-    version: int = 0
+    rank: int = 0  # another one with each change; of equally loaded workers the lowest comes first
     is_draining: bool = False
 
     @property
@@ -58,11 +58,17 @@ class Crew:
         self._idle: set[WorkerId] = set()
         self._waiting: dict[WorkerId, Worker] = {}  # by when they last changed
         self._recalled_count = 0
+        self._change_count = 0
 
     def add(self, worker: Worker) -> None:
         """Take in a worker."""
         self.workers[worker.worker_id] = worker
         self._changed(worker)
+        if (
+            not worker.held and not worker.is_draining
+        ):  # those that have not been busy yet come last, in their order
+            worker.rank = self._change_count
+            heapq.heappush(self._least, (_IDLE, worker.rank, worker.worker_id))
 
     def remove(self, worker_id: WorkerId) -> Worker | None:
         """Let go of a worker, if it is there."""
@@ -95,12 +101,15 @@ class Crew:
         self._changed(worker)
 
     def find_room(self, expected_s: float) -> Worker | None:
-        """The least loaded worker, if it may get a task that should take so long."""
+        """The least loaded worker, if it may get a task that should take so long.
+
+        Of several the one that was busy last: its caches, and its place on a core, are still warm.
+        """
         while self._least:
             if not self._is_current(self._least[0]):
                 heapq.heappop(self._least)
                 continue
-            load_s, _version, worker_id = self._least[0]
+            load_s, _rank, worker_id = self._least[0]
             worker = self.workers[worker_id]
             is_room = load_s == _IDLE or (load_s + expected_s <= CREDIT_S and len(worker.held) < MAX_HELD)
             return worker if is_room else None
@@ -120,7 +129,8 @@ class Crew:
 
     def _changed(self, worker: Worker) -> None:
         worker_id = worker.worker_id
-        worker.version += 1
+        self._change_count += 1
+        worker.rank = -self._change_count
         self._waiting.pop(worker_id, None)
         self._idle.discard(worker_id)
         if worker.has_waiting:
@@ -130,11 +140,11 @@ class Crew:
         if not worker.held:
             self._idle.add(worker_id)
         load_s = worker.load_s if worker.held else _IDLE
-        heapq.heappush(self._least, (load_s, worker.version, worker_id))
+        heapq.heappush(self._least, (load_s, worker.rank, worker_id))
         if len(self._least) > 4 * len(self.workers) + 64:
             self._least = [entry for entry in self._least if self._is_current(entry)]
             heapq.heapify(self._least)
 
     def _is_current(self, entry: tuple[float, int, WorkerId]) -> bool:
         worker = self.workers.get(entry[2])
-        return worker is not None and worker.version == entry[1]
+        return worker is not None and worker.rank == entry[1]

@@ -91,6 +91,21 @@ def test_worker_gets_no_more_than_its_credits() -> None:
     assert [action.peer for action in actions if isinstance(action, lane.SendTask)] == [b"w0", b"w1"]
 
 
+def test_idle_worker_that_was_busy_last_gets_the_next_task() -> None:
+    """One task after the other stays where caches are warm; who was not busy yet comes last."""
+    scheduler = opened(workers=3)
+    for task_id in (1, 2):
+        submit(scheduler, task_id)
+    assert scheduler.place() == [sent(1, 0), sent(2, 1)]
+    finish(scheduler, 2, worker=1)
+    finish(scheduler, 1, worker=0)
+
+    for task_id in (3, 4, 5):
+        submit(scheduler, task_id)
+
+    assert scheduler.place() == [sent(3, 0), sent(4, 1), sent(5, 2)]
+
+
 def test_lost_worker_gives_its_task_to_another_under_a_new_lease() -> None:
     """A killed worker costs an attempt, not the task."""
     scheduler = opened(workers=2)
