@@ -422,6 +422,19 @@ def test_calculation_without_a_node_that_has_its_engine_fails_with_all_differenc
     assert again == []
 
 
+def test_session_waits_for_the_first_node_to_join() -> None:
+    """Where every node joins there may be none yet, and none is left out."""
+    core = Fleet([], 0, "run")
+
+    waiting = core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+    waiting += pass_seconds(core, 3)
+    core.handle(fleet.NodeJoined("a"))
+    joined = core.handle(fleet.NodeReported("a", "a", 2, "warm", fingerprint=engine("3.26.2")))
+
+    assert [action for action in waiting if isinstance(action, fleet.FailSession)] == []
+    assert starts(joined) == {"a": 2}
+
+
 def test_node_that_serves_fewer_cores_drains_idle_workers_first() -> None:
     """What runs goes on; cores that are free again stay free."""
     core = warm(3)
