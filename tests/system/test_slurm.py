@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 
 from tests.integration import sdk_calls
 from tests.integration.nodes import Nodes
-from tests.integration.test_agentctl import AGENTCTL
 from tests.system import slurm
 from tests.system.compose import ROOT
 from tests.system.slurm import Slurm, wait_until
@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing() or "it is here"),
 ]
+AGENTCTL = Path(sys.executable).with_name("agentctl")
 SCRIPT = ROOT / "deploy" / "slurm" / "quakegrid.sbatch"
 MORE_THAN_MAX_ATTEMPTS = 4
 
