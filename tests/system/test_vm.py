@@ -165,6 +165,7 @@ def test_everything_comes_back_with_the_machine(master: Machine, start_anew: Any
 def test_node_with_nothing_of_its_own_joins(master: Machine, folder: Path) -> None:
     """As the quickstart says: the environment, the settings and the shared directory come over NFS."""
     node = Machine("node", IMAGE, folder, "10.9.8.2")
+    master.must("systemctl", "restart", "nfs-server")  # a slow machine may have given it up while it started
     try:
         node.start()
         node.script(
