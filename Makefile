@@ -30,14 +30,16 @@ $(VENV)/.installed: $(UV) pyproject.toml uv.lock
 .PHONY: install
 install: $(VENV)/.installed ## Install QuakeGrid, the engine and what tests need into .venv
 
-# Where `make install-system` installs; nodes may have it from a file server.
+# Where `make install-system` installs; nodes may have it from a file server. With `EXTRAS=` it is without the
+# engine, for clusters that run functions of their own.
 PREFIX ?= /opt/quakegrid
+EXTRAS ?= engine
 
 .PHONY: install-system
 install-system: $(UV) ## Install QuakeGrid and the engine into PREFIX/venv, for `quakegrid install` (as root)
 	@$(UV) venv --quiet --allow-existing --python "$$(command -v python3)" $(PREFIX)/venv
 	@UV_PROJECT_ENVIRONMENT=$(PREFIX)/venv $(UV) sync --quiet --frozen --no-dev --no-editable \
-		--compile-bytecode --link-mode copy --extra engine
+		--compile-bytecode --link-mode copy $(addprefix --extra ,$(EXTRAS))
 
 .PHONY: demo
 demo: install ## Run a first real calculation on this machine
@@ -83,6 +85,14 @@ test-all: check ## Check, then all tests, with every case of the engine
 .PHONY: test-compose
 test-compose: install ## Test the cluster of docker-compose.yml (needs Docker; root starts it where it does not run)
 	@tests/system/with_docker.sh $(PY) -m pytest --compose tests/system/test_compose.py
+
+.PHONY: test-slurm
+test-slurm: install ## Test agents in allocations of SLURM (needs root and Debian's slurm-wlm and munge)
+	@$(PY) -m pytest --slurm -rs tests/system/test_slurm.py
+
+.PHONY: test-vm
+test-vm: install ## Test services of a Debian with systemd in emulated machines (needs root, QEMU, debootstrap; slow)
+	@$(PY) -m pytest --vm -rs -s tests/system/test_vm.py
 
 .PHONY: chaos
 chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, MINUTES, RATE; root only)

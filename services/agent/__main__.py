@@ -12,6 +12,7 @@ import logging
 import resource
 import signal
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quakegrid import run_records
@@ -31,44 +32,70 @@ ORPHANS_TIMEOUT_S = 1.0
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
-async def serve(settings: Settings, lifeline_fd: int = -1, join: str = "") -> int:
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """How a node belongs to a fleet that does not name it.
+
+    Args:
+        master: host of the master; empty joins none.
+        port: where the agent listens, 0 for any free port; None for `[zworkers] ctrl_port`.
+        leave_s: how long the agent may take to leave the fleet when it is told to stop; with 0 it just stops.
+    """
+
+    master: str = ""
+    port: int | None = None
+    leave_s: float = 0.0
+
+
+async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) -> int:
     """Serve until a signal, or the end of the process that holds our lifeline.
 
     Args:
         settings: of the cluster.
         lifeline_fd: reading end of the lifeline, -1 for none.
-        join: host of a master whose fleet the node shall belong to from now on.
+        stay: in the fleet of a master.
     Raises:
         QuakeGridError: the port is taken.
     """
+    if stay.port is not None:
+        settings = replace(settings, agent_port=stay.port)
     check_listen(settings, settings.agent_listen, "the agent")
     _raise_descriptor_limit()
     set_oom_score(AGENT_SCORE)
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    if lifeline_fd >= 0:
-        asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
     log_tail = LogTail()
     log_tail.setFormatter(logging.Formatter(LOG_FORMAT))
     logging.getLogger().addHandler(log_tail)
     agent = Agent(settings)
+    stopped, hurried = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        agent.is_ending = True
+        (hurried if stopped.is_set() else stopped).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    if lifeline_fd >= 0:
+        asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
     server = AgentServer(agent, log_tail, settings)
     _end_orphans(settings)
-    if join:
-        agent.membership.remember(agent.membership.address_of(join))
+    agent.membership.port = server.port
+    if stay.master:
+        agent.membership.remember(agent.membership.address_of(stay.master))
     agent.start_template()
     watching = asyncio.create_task(agent.watch_memory())
     watching.add_done_callback(lambda _: stopped.set())
     local = LocalSocket(agent, agent_socket(settings.state_dir))
     local.start()
     await server.start()
-    record = run_records.write_record(settings, "agent", f"{LOOPBACK}:{settings.agent_port}")
+    record = run_records.write_record(settings, "agent", f"{LOOPBACK}:{server.port}")
     joining = asyncio.create_task(agent.membership.run())
     await stopped.wait()
     joining.cancel()
+    if stay.leave_s and not watching.done():
+        await agent.membership.start_leaving(stay.leave_s, hurried)
     await server.refuse()
     await agent.stop()
+    await agent.membership.finish_leaving()
     agent.end_watches()
     watching.cancel()
     orphans.end_all_adopted(ORPHANS_TIMEOUT_S)
@@ -95,11 +122,11 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def run(state_dir: Path | None, lifeline_fd: int = -1, join: str = "") -> int:
+def run(state_dir: Path | None, lifeline_fd: int = -1, stay: Stay = Stay()) -> int:
     """Serve with the settings of `state_dir`; returns the exit code."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
-        return asyncio.run(serve(load_settings(state_dir), lifeline_fd, join))
+        return asyncio.run(serve(load_settings(state_dir), lifeline_fd, stay))
     except QuakeGridError as exc:
         print(f"agent: {exc}", file=sys.stderr)
         return exc.exit_code

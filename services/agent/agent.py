@@ -71,6 +71,8 @@ class Agent:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._output = OutputPipes(self.node, self._publish_output, lambda: any(self._readers()))
         self._is_stopping = False
+        # Told to end: a worker that others terminate meanwhile, as some schedulers do, is not to blame.
+        self.is_ending = False
         self._template = Templates(
             settings, on_report=self._on_report, on_state=self.publish_status, on_lost=self._on_lost
         )
@@ -358,6 +360,8 @@ class Agent:
             return  # a driver that was stopped before it was forked
         if all(worker.session_id != member.session_id for worker in self._roster.workers):
             self._blobs.remove(member.session_id)
+        if self.is_ending and os.WTERMSIG(status) == signal.SIGTERM:
+            member.is_blameless = True
         last_output = self._output.close(member.name)
         reason = self.limits.close_worker(member) or reason
         is_clean = status == 0 or member.life is Life.STOPPING

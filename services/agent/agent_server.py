@@ -33,7 +33,7 @@ _KEEPALIVE = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 
 
 
 class AgentServer:
-    """Serves an agent on its port.
+    """Serves an agent on its port; `port` is the one that it got where the settings say 0.
 
     Raises:
         QuakeGridError: the port is taken.
@@ -52,7 +52,7 @@ class AgentServer:
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), self._server)
         address = f"{settings.agent_listen}:{settings.agent_port}"
         try:
-            self._server.add_secure_port(address, security.server_credentials(settings.authkey))
+            self.port = self._server.add_secure_port(address, security.server_credentials(settings.authkey))
         except RuntimeError:
             raise errors.QuakeGridError(
                 f"the agent cannot listen on {address}: the port is in use or the address is not ours; "

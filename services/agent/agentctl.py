@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from contextlib import closing
+import tempfile
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,17 +51,46 @@ def cli() -> None:
     "--claims",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Have other cores than other agents of this machine, such as containers, with the same folder.",
+    help="Have other cores than other agents of this machine, such as containers, with the same folder; "
+    "it is made if it is not there.",
 )
-def serve(join: str, cores: int, claims: Path | None) -> None:
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Listen there (default: [zworkers] ctrl_port; 0: any free port). For a node that joins.",
+)
+@click.option(
+    "--leave",
+    "leave_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="When stopped, first leave the fleet as `agentctl leave` does, for so long at most or until the "
+    "second signal (default: 0, just stop).",
+)
+@click.option(
+    "--temporary",
+    is_flag=True,
+    help="Keep nothing: have a new state directory in $TMPDIR, else /tmp, and remove it at the end.",
+)
+def serve(
+    join: str, cores: int, claims: Path | None, port: int | None, leave_s: float, temporary: bool
+) -> None:
     """Run the agent in the foreground until SIGTERM or Ctrl-C.
 
     Its log goes to stderr. Exit codes: 0 stopped, 1 failed, 2 settings.
     """
-    from services.agent.__main__ import run  # noqa: PLC0415 - `agentctl --help` needs no event loop
+    from services.agent.__main__ import Stay, run  # noqa: PLC0415 - `agentctl --help` needs no event loop
 
+    if not join and (port is not None or leave_s):
+        raise click.UsageError("--port and --leave are for a node that joins: give --join, too")
+    state_dir = options.state_dir()
+    if temporary and state_dir:
+        raise click.UsageError("give --temporary or --state-dir, not both")
     _claims = core_claims.limit_cores(cores, claims)  # they live as long as we do
-    click.get_current_context().exit(run(options.state_dir(), join=join))
+    with tempfile.TemporaryDirectory(prefix="quakegrid-") if temporary else nullcontext() as folder:
+        code = run(Path(folder) if folder else state_dir, stay=Stay(join, port, leave_s))
+    click.get_current_context().exit(code)
 
 
 @cli.command()

@@ -19,10 +19,16 @@ class CoreClaims:
     """The cores that this object claims, for as long as it lives.
 
     Args:
-        folder: the same for all agents of the machine; it must exist.
+        folder: the same for all agents of the machine; made, for this user alone, if it is not there.
+    Raises:
+        SettingsError: it cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as exc:
+            raise SettingsError(f"cannot claim cores in {folder}: {exc.strerror}") from None
         self._folder = folder
         self._descriptors: list[int] = []
 

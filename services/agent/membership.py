@@ -26,6 +26,8 @@ log = logging.getLogger("quakegrid.agent")
 # Longer than a broker takes to find the nodes of its configuration.
 ASK_AFTER_S = 4
 ASK_TIMEOUT_S = 10.0
+# For the master's last word to an agent that ends.
+LAST_LEAVE_TIMEOUT_S = 2.0
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
@@ -47,6 +49,8 @@ class Watched(Protocol):
 class Membership:
     """The fleet that the node joined, if it did.
 
+    `port` is where its master reaches the agent.
+
     Args:
         settings: of the cluster.
         agent: of the node.
@@ -55,7 +59,9 @@ class Membership:
     def __init__(self, settings: Settings, agent: Watched) -> None:
         self._settings, self._agent = settings, agent
         self.master = node_records.read_record(settings.state_dir).master
+        self.port = settings.agent_port
         self.is_leaving = False
+        self._leaving: asyncio.Task[str] | None = None
         self._trouble = ""
 
     async def run(self) -> None:
@@ -113,6 +119,25 @@ class Membership:
             self._agent.publish_status()
         return master
 
+    async def start_leaving(self, within_s: float, hurried: asyncio.Event) -> None:
+        """Leave the fleet before the agent ends; returns when it has, after so long, or when in a hurry."""
+        if not self.master:
+            return
+        log.info("leaving master=%s within_s=%g", self.master, within_s)
+        self._leaving = asyncio.create_task(self.leave(is_forced=False))
+        hurry = asyncio.create_task(hurried.wait())
+        await asyncio.wait({self._leaving, hurry}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+
+    async def finish_leaving(self) -> None:
+        """Have left, now that no worker is left, which is what the master waits for."""
+        if self._leaving is None:
+            return
+        try:
+            await asyncio.wait_for(self._leaving, LAST_LEAVE_TIMEOUT_S)
+        except (errors.QuakeGridError, TimeoutError) as exc:
+            log.warning("not_left master=%s reason=%s", self.master, exc or "it does not answer in time")
+
     def remember(self, master: str) -> None:
         """Belong to this master's fleet from now on; to none if empty."""
         self.master = master
@@ -140,9 +165,7 @@ class Membership:
 
     async def _ask(self, master: str) -> pb.JoinNodeResponse:
         host = await asyncio.to_thread(own_address, self._settings, master)
-        request = pb.JoinNodeRequest(
-            host=host, port=self._settings.agent_port, instance_id=self._agent.instance_id
-        )
+        request = pb.JoinNodeRequest(host=host, port=self.port, instance_id=self._agent.instance_id)
         return await self._call(master, lambda stub: stub.JoinNode(request, timeout=ASK_TIMEOUT_S))
 
     async def _call(

@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from quakegrid import errors
+from quakegrid import errors, run_records
 from quakegrid.cli import options, render
 from quakegrid.template_state import TemplateKind
 
@@ -27,7 +28,7 @@ WATCH_TIMEOUT_S = 15.0
 
 
 def node_settings() -> Settings:
-    """The settings of this node.
+    """The settings of this node, with the port that its agent really has.
 
     Raises:
         SettingsError: there is no authkey, so no agent can run here.
@@ -37,6 +38,9 @@ def node_settings() -> Settings:
         raise errors.SettingsError(
             "this node has no authkey: put [dbserver] host and authkey of the master into its openquake.cfg"
         )
+    record = run_records.read_record(settings, "agent")
+    if record:
+        settings = replace(settings, agent_port=int(record.address.rpartition(":")[2]))
     return settings
 
 

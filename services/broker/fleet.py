@@ -42,6 +42,9 @@ from services.broker.placement import Placement
 
 # How long a session keeps its cores when there are fewer cores than sessions that have tasks.
 TURN_S = 30
+# A node that joined and vanished without a word, as when a scheduler killed its job, will hardly come back;
+# if it does, it joins again.
+FORGET_AFTER_S = 600
 
 
 @dataclass(slots=True)
@@ -162,6 +165,9 @@ class Fleet:
     def _on_second_passed(self) -> None:
         for node in self.nodes.values():
             node.is_refusing = False
+            node.lost_s += node.is_lost
+            if node.is_guest and node.lost_s > FORGET_AFTER_S:
+                node.is_leaving = True
         for session in self.sessions.values():
             session.peak_counts = session.peak_counts[1], session.task_count or 0
         self._turn_s += 1
@@ -193,7 +199,7 @@ class Fleet:
         for session in self.sessions.values() if node.core_count else ():
             self._compare(session, node, actions)
         if node.is_lost:
-            node.is_lost = False
+            node.is_lost, node.lost_s = False, 0
             self._stop_lost(event, actions)
         for worker_id, session_id in event.workers:
             self._adopt(worker_id, session_id, event.host)
@@ -225,7 +231,8 @@ class Fleet:
 
     def _on_membership(self, event: NodeJoined | NodeLeaving) -> None:
         if isinstance(event, NodeJoined):
-            self.nodes.setdefault(event.host, Node(event.host, -1)).is_leaving = False
+            node = self.nodes.setdefault(event.host, Node(event.host, -1, is_guest=True))
+            node.is_leaving, node.lost_s = False, 0
         elif event.host in self.nodes:
             node = self.nodes[event.host]
             node.is_leaving, node.core_count, node.state = True, 0, "leaving"

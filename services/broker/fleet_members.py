@@ -17,7 +17,8 @@ class Node:
     """A machine of the fleet; `core_count` is what we may use of it now, 0 while it is not up.
 
     Where the node's own `cores_per_worker` is more than 1, so many of its cores count as one. `is_lost` after
-    its workers were given up, until it is heard of again.
+    its workers were given up, until it is heard of again, for `lost_s` seconds so far. A guest joined: the
+    configuration does not name it.
     """
 
     host: str
@@ -27,6 +28,8 @@ class Node:
     state: str = "not reached yet"
     is_refusing: bool = False
     is_lost: bool = False
+    lost_s: int = 0
+    is_guest: bool = False
     is_leaving: bool = False
     is_ready: bool = False
     is_serving: bool = True

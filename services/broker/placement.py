@@ -121,8 +121,11 @@ class Placement:
             actions.append(DrainWorker(worker.session_id, worker.worker_id))
 
     def _check_fits(self, sessions: Sequence[Session], actions: list[Action]) -> None:
-        """Fail sessions that have no worker and no node that could work for them, when all nodes are up."""
-        if not all(node.is_ready for node in self._nodes.values()):
+        """Fail sessions that have no worker and no node that could work for them, when all nodes are up.
+
+        A fleet without nodes, all of which join, gets some when a scheduler starts their agents.
+        """
+        if not self._nodes or not all(node.is_ready for node in self._nodes.values()):
             return
         having = {worker.session_id for worker in self._workers.values()}
         for session in sessions:

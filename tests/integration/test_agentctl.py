@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -22,6 +23,8 @@ from tests.integration.processes import make_state
 HOST_CORES = "127.0.0.1 1, 127.0.0.2 1"
 COUNT = 400
 TOTAL = sum(range(COUNT))
+MORE_THAN_MAX_ATTEMPTS = 4
+AGENTCTL = Path(sys.executable).with_name("agentctl")
 
 
 @pytest.fixture
@@ -179,6 +182,61 @@ def test_joined_node_comes_back_to_a_new_broker_and_with_a_new_agent(one: Nodes,
 
     assert one.node(2)["master"] == one.master.broker_address
     assert [node.host for node in one.status().nodes] == ["127.0.0.1", "127.0.0.2"]
+
+
+def serve_as_guest(nodes: Nodes, temporary: Path) -> subprocess.Popen[bytes]:
+    """An agent as a scheduler starts it: any port, no state directory of its own, leaves when stopped."""
+    temporary.mkdir()
+    environ = environment(nodes.settings_of(2)) | {"TMPDIR": str(temporary)}
+    options = ["--port", "0", "--temporary", "--leave", "60", "--claims", str(temporary / "cores")]
+    command = [str(AGENTCTL), "serve", "--join", "127.0.0.1", "--cores", "1", *options]
+    process = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
+    wait_until(lambda: len(nodes.up()) == 2)
+    return process
+
+
+def test_guest_that_is_stopped_finishes_its_task_and_leaves(one: Nodes, tmp_path: Path) -> None:
+    """Nothing is run twice, the master forgets it, and its state directory is gone."""
+    gate, temporary = tmp_path / "gate", tmp_path / "temporary"
+    guest = serve_as_guest(one, temporary)
+    with one.cluster() as cluster, cluster.executor() as executor:
+        held = [executor.submit_weighted(1.0, sdk_calls.wait_for, str(gate)) for _ in range(2)]
+        wait_until(lambda: [node.running_count for node in one.status().nodes] == [1, 1])
+        assert len(list(temporary.glob("quakegrid-*"))) == 1
+
+        guest.terminate()
+        wait_until(lambda: len(one.up()) == 1)
+        assert guest.poll() is None
+        gate.touch()
+
+        assert guest.wait(60) == 0
+        assert [call.result(60) for call in held] == [str(gate)] * 2
+    assert [node.host for node in one.status().nodes] == ["127.0.0.1"]
+    assert one.status().totals.requeued_count == 0
+    assert list(temporary.glob("quakegrid-*")) == []
+
+
+def test_guest_leaves_at_once_when_told_twice_and_its_task_is_not_to_blame(
+    one: Nodes, tmp_path: Path
+) -> None:
+    """Also where the scheduler terminates workers and template itself; what ran is run elsewhere."""
+    gate = tmp_path / "gate"
+    with one.cluster() as cluster, cluster.executor() as executor:
+        for number in range(MORE_THAN_MAX_ATTEMPTS):
+            guest = serve_as_guest(one, tmp_path / f"temporary{number}")
+            if number == 0:
+                held = [executor.submit_weighted(1.0, sdk_calls.wait_for, str(gate)) for _ in range(2)]
+            wait_until(lambda: [node.running_count for node in one.status().nodes] == [1, 1])
+
+            everyone = [psutil.Process(guest.pid), *psutil.Process(guest.pid).children(recursive=True)]
+            for process in everyone:
+                process.terminate()
+            guest.send_signal(signal.SIGINT)
+
+            assert guest.wait(30) == 0
+            wait_until(lambda: len(one.status().nodes) == 1)
+        gate.touch()
+        assert [call.result(60) for call in held] == [str(gate)] * 2
 
 
 def test_serve_join_belongs_to_a_master_that_comes_later(one: Nodes) -> None:

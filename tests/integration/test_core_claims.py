@@ -68,5 +68,5 @@ def test_more_cores_than_there_are_is_refused() -> None:
 
 def test_folder_that_is_none_is_named(tmp_path: Path) -> None:
     """The message says which."""
-    with pytest.raises(SettingsError, match="missing: No such file"):
-        CoreClaims(tmp_path / "missing").take([0], 1)
+    with pytest.raises(SettingsError, match="missing/cores: No such file"):
+        CoreClaims(tmp_path / "missing" / "cores").take([0], 1)

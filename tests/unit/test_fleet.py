@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quakegrid.config import HostCores
 from services.broker import fleet_events as fleet
-from services.broker.fleet import TURN_S, Fleet
+from services.broker.fleet import FORGET_AFTER_S, TURN_S, Fleet
 
 
 def warm(*cores: int, serialize_jobs: int = 1) -> Fleet:
@@ -422,6 +422,19 @@ def test_calculation_without_a_node_that_has_its_engine_fails_with_all_differenc
     assert again == []
 
 
+def test_session_waits_for_the_first_node_to_join() -> None:
+    """Where every node joins there may be none yet, and none is left out."""
+    core = Fleet([], 0, "run")
+
+    waiting = core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+    waiting += pass_seconds(core, 3)
+    core.handle(fleet.NodeJoined("a"))
+    joined = core.handle(fleet.NodeReported("a", "a", 2, "warm", fingerprint=engine("3.26.2")))
+
+    assert [action for action in waiting if isinstance(action, fleet.FailSession)] == []
+    assert starts(joined) == {"a": 2}
+
+
 def test_node_that_serves_fewer_cores_drains_idle_workers_first() -> None:
     """What runs goes on; cores that are free again stay free."""
     core = warm(3)
@@ -498,6 +511,24 @@ def test_lost_node_that_leaves_is_forgotten_with_its_workers() -> None:
     actions = core.handle(fleet.NodeLost("n9", "gone"))
 
     assert [type(action) for action in actions] == [fleet.LoseWorker, fleet.ForgetNode]
+
+
+def test_joined_node_that_vanished_is_forgotten_after_a_while() -> None:
+    """One that the configuration names is not, nor one that was heard of again."""
+    core = warm(1)
+    for host in ("n8", "n9"):
+        core.handle(fleet.NodeJoined(host))
+        core.handle(fleet.NodeReported(host, host, 1, "warm"))
+    for host in ("n0", "n8", "n9"):
+        core.handle(fleet.NodeLost(host, "gone"))
+
+    early = pass_seconds(core, FORGET_AFTER_S)
+    core.handle(fleet.NodeReported("n8", "n8", 1, "warm"))
+    late = pass_seconds(core, FORGET_AFTER_S)
+
+    assert early == []
+    assert late == [fleet.ForgetNode("n9")]
+    assert list(core.nodes) == ["n0", "n8"]
 
 
 def test_cores_that_a_session_cannot_use_cost_nobody_a_worker() -> None:
