@@ -14,11 +14,11 @@ from pathlib import Path
 
 from quakegrid import testing
 from tests.engine import cases
-from tests.faults.harness.network import NamespaceError
 from tests.faults.harness.plan import Scale
 from tests.faults.harness.run import Order, carry_out
 from tests.faults.harness.services import Options
 from tests.faults.harness.work import ENGINE_CASES
+from tests.namespaces import NamespaceError
 
 
 def expected_exports(directory: Path) -> dict[str, Path]:
