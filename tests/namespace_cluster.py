@@ -92,7 +92,7 @@ class NamespaceCluster:
 
     def __init__(self, directory: Path, network: Network) -> None:
         self.directory, self.network = directory, network
-        self.shared_dir = directory / "shared"
+        self.shared_dir = directory / "mount" / "shared"
         self.nodes = network.nodes
         self.services: dict[tuple[str, int], Service] = {}
 

@@ -146,12 +146,12 @@ class Network:
     def listening_ports(self, node: int) -> list[int]:
         """TCP ports that somebody listens on."""
         table = subprocess.run(
-            [tool("ip"), "netns", "exec", self.name(node), "cat", "/proc/net/tcp"],
+            [tool("ip"), "netns", "exec", self.name(node), "cat", "/proc/net/tcp", "/proc/net/tcp6"],
             capture_output=True,
             text=True,
             check=True,
         )
-        rows = [line.split() for line in table.stdout.splitlines()[1:]]
+        rows = [line.split() for line in table.stdout.splitlines()]
         return sorted(int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A")
 
     def cut(self, source: int, target: int, *, is_cut: bool) -> None:

@@ -63,7 +63,7 @@ def fault_cluster(directory: Path, options: Options) -> Iterator[NamespaceCluste
         cluster = NamespaceCluster(directory, network)
         _mount(cluster.state_dir(MASTER))
         stack.callback(subprocess.run, ["umount", "--lazy", cluster.state_dir(MASTER)], check=False)
-        cluster.shared_dir.mkdir()
+        cluster.shared_dir.mkdir(parents=True)
         authkey = security.new_authkey()
         for node in cluster.nodes:
             cluster.write(node, _settings(cluster, options, node, authkey))
