@@ -33,7 +33,7 @@ OF_THIS_MACHINE = (
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
     """A master and two nodes, without the engine."""
-    with running_machines(0, 1, 1, configured=(SICK, WELL)) as machines:
+    with running_machines(0, 1, 1, configured=tuple(NODES)) as machines:
         for node in NODES:
             machines.start_agent(node)
         machines.wait_for_cores(NODES)
