@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import socket
 from typing import Any
 
 from openquake.baselib import config, parallel
 from openquake.commonlib import logs
 
 from quakegrid import errors
+from quakegrid.engine import missing_mounts
 
 MIN_FREE_BYTES = 1 << 20
-# How h5py, the engine's datastore and Python's own errors name a file.
-FILE_NAMES = re.compile(r"'(/[^']+)'|(?:: | in )(/.+)$")
 
 
 def one_line(exc: BaseException) -> str:
@@ -44,25 +40,7 @@ def with_missing_mount(result: Any) -> Any:
         result: of upstream, with a traceback; its exception is what the driver will raise.
     """
     exc = result.pik.unpickle()
-    path = _unseen_file(exc) if isinstance(exc, OSError) else ""
-    if not path:
-        return result
-    words = f"node {socket.gethostname()} does not see {path}: {_remedy(path, config.directory.shared_dir)}"
-    return parallel.Result(errors.StateError(words), result.mon, result.tb_str, result.msg)
-
-
-def _remedy(path: str, shared_dir: str) -> str:
-    if not shared_dir:
-        return (
-            "[directory] shared_dir must name a folder that is mounted on all nodes, and the file lie in it"
-        )
-    if not path.startswith(f"{shared_dir.rstrip('/')}/"):
-        return f"it must lie in shared_dir {shared_dir}, which all nodes see"
-    return f"shared_dir {shared_dir} must be mounted there (`quakegrid doctor` names nodes where it is not)"
-
-
-def _unseen_file(exc: OSError) -> str:
-    """The file that an error names, if there is none here."""
-    found = [exc.filename] if isinstance(exc.filename, str) else []
-    found += [quoted or last for quoted, last in FILE_NAMES.findall(str(exc))]
-    return next((path for path in found if path.startswith("/") and not os.path.lexists(path)), "")
+    words = missing_mounts.describe(exc, config.directory.shared_dir) if isinstance(exc, OSError) else ""
+    return (
+        parallel.Result(errors.StateError(words), result.mon, result.tb_str, result.msg) if words else result
+    )
