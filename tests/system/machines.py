@@ -23,7 +23,7 @@ from tests.namespaces import NamespaceError, Network, wait_for_no_process
 from tests.system.firewall import Firewall
 
 AGENTCTL = Path(sys.executable).with_name("agentctl")
-AGENT_PORT = 1909
+MASTER_PORTS, AGENT_PORT = {1908, 1911}, 1909
 TIMEOUT_S = 120.0
 # After an installation the engine compiles its kernels first.
 UP_S = 280.0
@@ -107,6 +107,7 @@ class Machines:
         """Start dbserver and broker."""
         self.cluster.start_service("dbserver", MASTER)
         self.cluster.start_service("broker", MASTER)
+        wait_until(lambda: set(self.network.listening_ports(MASTER)) >= MASTER_PORTS)
 
     def start_agent(self, node: int, *args: str, environ: Mapping[str, str] | None = None) -> None:
         """Start a machine's agent, with its cores; `args` are more of `agentctl serve`."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from quakegrid import record_files
+from quakegrid import engine_version, record_files
 from quakegrid.task_records import AttemptEnd, read_history
 from tests.clusters import QUAKEGRID
 from tests.engine.cases import Case, Job, prepare
@@ -88,3 +89,65 @@ def test_calculation_goes_on_while_a_node_joins_and_leaves(machines: Machines, p
     assert workplaces(machines) == {"node1", "node2", "node3"}
     assert machines.warm_cores() == NAMED
     assert machines.firewall.dropped() == []
+
+
+@pytest.mark.full
+def test_task_on_a_node_without_the_shared_directory_fails_and_says_so(
+    machines: Machines, plain: PlainEngine
+) -> None:
+    """With the node, the file and what to mount; the doctor names the node as well."""
+    (job,) = prepare(CASE, machines.shared_dir / "unseen")
+    with mistaken(machines, SMALL, prelude=f"mount -t tmpfs none {machines.shared_dir.parent}"):
+        machines.wait_for_cores(NAMED)
+        with start(machines, job) as running:
+            _, err = running.communicate(timeout=300)
+        doctor = machines.quakegrid("doctor")
+
+    assert running.returncode == 1
+    assert f"node node1 does not see {machines.shared_dir}/" in err
+    assert f"shared_dir {machines.shared_dir} must be mounted there" in err
+    assert doctor.returncode == 1
+    assert f"breaks  10.77.0.2  shared_dir: shared_dir {machines.shared_dir}: No such file" in doctor.stdout
+
+
+@pytest.mark.full
+def test_node_with_another_engine_is_left_out_with_both_versions(
+    machines: Machines, plain: PlainEngine
+) -> None:
+    """In the job's log and in the status; the others do its work, and the numbers are right."""
+    (job,) = prepare(CASE, machines.shared_dir / "versions")
+    (expected,) = plain.exports(CASE)
+    info = machines.directory / "site" / "openquake_engine-3.26.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: openquake.engine\nVersion: 3.26.0\n")
+    with mistaken(machines, SMALL, environ={"PYTHONPATH": str(info.parent)}):
+        machines.wait_for_cores(NAMED)
+        with start(machines, job) as running:
+            wait_until(lambda: session(machines).get("running_count"), lambda: running.communicate(timeout=5))
+            status = machines.quakegrid("workers", "status")
+            _, err = running.communicate(timeout=300)
+        log = machines.quakegrid("jobs", "logs", "-1").stdout
+
+    difference = f"openquake.engine 3.26.0 there, {engine_version.installed_version()} here"
+    assert running.returncode == 0, err
+    assert difference in status.stdout
+    assert f"node node1 (10.77.0.2) is left out: {difference}" in log
+    assert workplaces(machines) == {"node2"}
+    assert find_differences(expected, job.export_dir) == []
+
+
+@contextlib.contextmanager
+def mistaken(
+    machines: Machines, node: int, *, prelude: str = "", environ: dict[str, str] | None = None
+) -> Iterator[None]:
+    """A node's agent with a mistake, for a while."""
+    machines.configure(node, prelude=prelude)
+    machines.stop_agent(node)
+    machines.start_agent(node, environ=environ)
+    try:
+        yield
+    finally:
+        machines.configure(node)
+        machines.stop_agent(node)
+        machines.start_agent(node)
+        machines.wait_for_cores(NAMED)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from quakegrid import security
-from tests.namespace_cluster import MASTER
+from tests.clusters import Running
+from tests.namespace_cluster import MASTER, REPOSITORY
 from tests.system.machines import Machines, cores_here, running_machines
 
 SMALL, LARGE, GUEST = 1, 2, 3
@@ -41,6 +44,7 @@ def test_nodes_of_the_masters_file_give_their_cores(machines: Machines) -> None:
     assert [node["node"] for node in machines.nodes().values()] == ["node1", "node2"]
 
 
+@pytest.mark.full
 def test_node_joins_and_leaves_without_a_touch_on_the_master(machines: Machines) -> None:
     """By the master's address alone, and nothing is dropped on the way."""
     machines.start_agent(GUEST)
@@ -54,6 +58,7 @@ def test_node_joins_and_leaves_without_a_touch_on_the_master(machines: Machines)
     assert machines.firewall.dropped() == []
 
 
+@pytest.mark.full
 def test_serve_join_makes_a_node_with_one_command(machines: Machines) -> None:
     """The master by its name, which the node's /etc/hosts has."""
     machines.start_agent(GUEST, "--join", machines.network.node_name(MASTER))
@@ -77,6 +82,7 @@ def test_node_with_another_authkey_is_refused_by_name_of_the_mistake(machines: M
     assert machines.warm_cores() == NAMED
 
 
+@pytest.mark.full
 def test_node_behind_a_closed_port_is_refused_by_name_of_the_firewall(machines: Machines) -> None:
     """Either side's: the way to the broker, and the way back to the agent."""
     machines.start_agent(GUEST)
@@ -95,6 +101,7 @@ def test_node_behind_a_closed_port_is_refused_by_name_of_the_firewall(machines: 
     assert list(machines.nodes()) == list(NAMED)
 
 
+@pytest.mark.full
 def test_node_joins_by_its_address_though_its_name_is_loopback(machines: Machines) -> None:
     """As /etc/hosts has it after an installation of Debian."""
     name = machines.network.node_name(GUEST)
@@ -107,3 +114,55 @@ def test_node_joins_by_its_address_though_its_name_is_loopback(machines: Machine
     machines.wait_for_cores(NAMED | {GUEST: CORES[GUEST]})
     assert machines.nodes()[GUEST]["node"] == name
     assert machines.agentctl(GUEST, "leave").returncode == 0
+
+
+def sums(machines: Machines) -> subprocess.Popen[str]:
+    """A program on the master that judges what the cluster computes."""
+    state_dir = str(machines.cluster.state_dir(MASTER))
+    command = [sys.executable, "-P", "-m", "tests.faults.harness.program", state_dir, "sums", "10"]
+    return subprocess.Popen(
+        machines.network.inside(MASTER, command),
+        env=machines.cluster.environ(MASTER),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.full
+def test_work_says_which_node_does_not_reach_its_lane(machines: Machines) -> None:
+    """And goes on when it does."""
+    with machines.firewall.closed(MASTER, "input", "1912-1920"):
+        program, said = sums(machines), ""
+        for node in NAMED:
+            words = f"node{node} gets no tasks: lane 10.77.0.1:1912 does not answer: a firewall drops it"
+            while words not in said:
+                said += Running(program).wait_for("gets no tasks")
+    output, _ = program.communicate(timeout=60)
+
+    assert program.returncode == 0, output
+
+
+@pytest.mark.full
+def test_work_says_that_the_masters_name_is_loopback(machines: Machines) -> None:
+    """As the master's own /etc/hosts may have it: its lanes listen where no node reaches them."""
+    name = machines.network.node_name(MASTER)
+    machines.stop_master()
+    machines.configure(MASTER, {"dbserver": {"host": name}}, hosts=f"127.0.1.1 {name}")
+    machines.start_master()
+    try:
+        machines.wait_for_cores(NAMED)
+        program = sums(machines)
+        said = Running(program).wait_for("gets no tasks")
+        program.kill()
+        program.communicate()
+        doctor = machines.quakegrid("doctor")
+    finally:
+        machines.stop_master()
+        machines.configure(MASTER)
+        machines.start_master()
+
+    assert f"gets no tasks: lane {name}:1912 refuses: nothing listens there" in said
+    assert doctor.returncode == 1
+    assert f"the name {name}, which [dbserver] host uses, is 127.0.1.1 here" in doctor.stdout
