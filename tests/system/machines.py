@@ -68,7 +68,7 @@ class Machines:
                 "authkey": self._authkey,
                 "receiver_ports": "1912-1920",
             },
-            "broker": {"port": "1911", "node_timeout": "3"},
+            "broker": {"port": "1911"},
             "zworkers": {"ctrl_port": "1909", "host_cores": self.host_cores},
             "agent": {"preload": self._preload},
             "directory": {"shared_dir": str(self.shared_dir), "custom_tmp": str(self.cluster.tmp_dir(node))},
@@ -145,7 +145,7 @@ class Machines:
         """Run it to its end."""
         with self.start(program, node, *args) as process:
             try:
-                out, err = process.communicate(timeout=TIMEOUT_S)
+                out, err = process.communicate(timeout=UP_S)
             except BaseException:
                 process.kill()
                 raise

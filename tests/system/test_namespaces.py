@@ -43,8 +43,7 @@ def machines(plain: PlainEngine) -> Iterator[Machines]:
             machines.start_agent(node)
         machines.wait_for_cores(NAMED)
         for node in (MASTER, GUEST):
-            warm = machines.agentctl(node, "warm")
-            assert warm.returncode == 0, warm.stderr
+            wait_until_warm(machines, node)
         yield machines
 
 
@@ -98,7 +97,6 @@ def test_task_on_a_node_without_the_shared_directory_fails_and_says_so(
     """With the node, the file and what to mount; the doctor names the node as well."""
     (job,) = prepare(CASE, machines.shared_dir / "unseen")
     with mistaken(machines, SMALL, prelude=f"mount -t tmpfs none {machines.shared_dir.parent}"):
-        machines.wait_for_cores(NAMED)
         with start(machines, job) as running:
             _, err = running.communicate(timeout=300)
         doctor = machines.quakegrid("doctor")
@@ -121,7 +119,6 @@ def test_node_with_another_engine_is_left_out_with_both_versions(
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: openquake.engine\nVersion: 3.26.0\n")
     with mistaken(machines, SMALL, environ={"PYTHONPATH": str(info.parent)}):
-        machines.wait_for_cores(NAMED)
         with start(machines, job) as running:
             wait_until(lambda: session(machines).get("running_count"), lambda: running.communicate(timeout=5))
             status = machines.quakegrid("workers", "status")
@@ -145,9 +142,17 @@ def mistaken(
     machines.stop_agent(node)
     machines.start_agent(node, environ=environ)
     try:
+        wait_until_warm(machines, node)
         yield
     finally:
         machines.configure(node)
         machines.stop_agent(node)
         machines.start_agent(node)
-        machines.wait_for_cores(NAMED)
+        wait_until_warm(machines, node)
+
+
+def wait_until_warm(machines: Machines, node: int) -> None:
+    """Wait until a node that was started again can work, and the broker knows."""
+    warm = machines.agentctl(node, "warm")
+    assert warm.returncode == 0, warm.stderr
+    machines.wait_for_cores(NAMED)
