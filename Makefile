@@ -74,6 +74,12 @@ check: install ## Format, lint, types, generated code
 	@git diff --exit-code --stat -- quakegrid/api quakegrid/wire || \
 		{ echo "generated code differs from protos/: run 'make protos' and commit"; exit 1; }
 
+# Tests over network namespaces skip where one of these is missing, or for other users than root.
+.PHONY: test-tools
+test-tools: ## Install what the tests over network namespaces need (iproute2, nftables), as root on Debian
+	@PATH="$$PATH:/usr/sbin:/sbin"; command -v ip >/dev/null && command -v nft >/dev/null || \
+		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y iproute2 nftables >/dev/null; }
+
 .PHONY: test
 test: check ## Check, then all tests that are quick
 	@$(PY) -m pytest

@@ -13,6 +13,7 @@ import importlib
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -176,7 +177,8 @@ class DriverProcess:
 
     def _open_session(self, job_ids: Sequence[int]) -> Session:
         environ = {key: value for key, value in os.environ.items() if key.startswith("OQ_")}
-        setup = EngineSetup(seams.exported_config(), environ, os.environ.get("PYTHONPATH", ""))
+        python_path = os.environ.get("PYTHONPATH", "")
+        setup = EngineSetup(seams.exported_config(), environ, python_path, socket.gethostname())
         return Session(
             self.settings,
             job_ids,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
+from openquake.baselib import config, parallel
 from openquake.commonlib import logs
 
 from quakegrid import errors
+from quakegrid.engine import missing_mounts
 
 MIN_FREE_BYTES = 1 << 20
 
@@ -28,3 +31,16 @@ def disk_hint() -> str:
     except OSError:
         return ""
     return f"; the disk of {datadir} is full (No space left)" if free_bytes < MIN_FREE_BYTES else ""
+
+
+def with_missing_mount(result: Any) -> Any:
+    """A failed task's result; if it failed for a file that this node does not see, it says so.
+
+    Args:
+        result: of upstream, with a traceback; its exception is what the driver will raise.
+    """
+    exc = result.pik.unpickle()
+    words = missing_mounts.describe(exc, config.directory.shared_dir) if isinstance(exc, OSError) else ""
+    return (
+        parallel.Result(errors.StateError(words), result.mon, result.tb_str, result.msg) if words else result
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from openquake.commonlib import datastore, logs
 
 from quakegrid import config as quakegrid_config
 from quakegrid.config import Settings
+from quakegrid.engine import failures
 from quakegrid.engine.cluster_master import ClusterMaster
 from quakegrid.engine.database import Database
 
@@ -157,10 +159,15 @@ def exported_config() -> dict[str, dict[str, Any]]:
 
 
 class _Outbox:
-    """Stands in for a worker's PUSH socket: keeps what a task sends until the task has ended."""
+    """Stands in for a worker's PUSH socket: keeps what a task sends until the task has ended.
 
-    def __init__(self) -> None:
+    Args:
+        is_abroad: whether the driver is on another node, and so may see files that are not here.
+    """
+
+    def __init__(self, *, is_abroad: bool) -> None:
         self.frames: list[bytes] = []
+        self._is_abroad = is_abroad
 
     def __enter__(self) -> Self:
         return self
@@ -169,14 +176,21 @@ class _Outbox:
         pass
 
     def send(self, result: Any) -> None:
+        if result.tb_str and self._is_abroad:
+            result = failures.with_missing_mount(result)
         self.frames.append(pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
 
 
 class WorkerProcess:
-    """Behind the seams of a worker: outputs go to the outbox, database calls to the dbserver."""
+    """Behind the seams of a worker: outputs go to the outbox, database calls to the dbserver.
 
-    def __init__(self) -> None:
-        self.outbox = _Outbox()
+    Args:
+        driver_host: name of the node where the driver is.
+    """
+
+    def __init__(self, driver_host: str) -> None:
+        self.is_abroad = driver_host != socket.gethostname()
+        self.outbox = _Outbox(is_abroad=self.is_abroad)
         self._database: Database | None = None
 
     def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:  # noqa: ARG002
@@ -200,7 +214,7 @@ class WorkerProcess:
         raise RuntimeError("a worker does not control workers")
 
 
-def become_worker(sections: Mapping[str, Mapping[str, Any]]) -> None:
+def become_worker(sections: Mapping[str, Mapping[str, Any]], driver_host: str) -> None:
     """Make this process a worker of the engine with the driver's configuration."""
     if _settings is None:  # the node is cold: its template could not load the engine
         install(quakegrid_config.load_settings())
@@ -210,13 +224,13 @@ def become_worker(sections: Mapping[str, Mapping[str, Any]]) -> None:
     _adapt_config()
     # Shared arrays belong to the driver; a tracker of the worker's own would remove them at its end.
     resource_tracker.register = lambda name, rtype: None  # noqa: ARG005
-    become(WorkerProcess())
+    become(WorkerProcess(driver_host))
 
 
 def collect_results(run: Callable[[], None]) -> list[bytes]:
     """Run a task in a worker and return what it sent, in order."""
     worker = process()
     assert isinstance(worker, WorkerProcess), "results are collected in workers"
-    worker.outbox = _Outbox()
+    worker.outbox = _Outbox(is_abroad=worker.is_abroad)
     run()
     return worker.outbox.frames

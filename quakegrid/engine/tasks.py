@@ -88,9 +88,10 @@ class EngineSetup:
     config: Mapping[str, Mapping[str, Any]]
     environ: Mapping[str, str]
     python_path: str
+    driver_host: str
 
     def __call__(self) -> None:
         """Take over the driver's settings; runs once, before the first task."""
         os.environ.update(self.environ)
         seams.extend_path(self.python_path)
-        seams.become_worker(self.config)
+        seams.become_worker(self.config, self.driver_host)

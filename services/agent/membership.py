@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import grpc
@@ -19,6 +20,8 @@ from quakegrid import errors, node_records, rpc
 from quakegrid.api.v1 import fleet_control_pb2 as pb
 from quakegrid.api.v1 import fleet_control_pb2_grpc
 from quakegrid.config import LOOPBACK, Settings
+from quakegrid.doctor import network_checks, probes
+from quakegrid.doctor.facts import PortFacts, PortState
 
 T = TypeVar("T")
 
@@ -175,9 +178,23 @@ class Membership:
         try:
             return await call(fleet_control_pb2_grpc.FleetControlStub(channel))
         except grpc.aio.AioRpcError as exc:
-            raise rpc.translate(exc, "broker", master) from None
+            error = rpc.translate(exc, "broker", master)
+            if isinstance(error, errors.PeerUnreachableError):
+                error = await asyncio.to_thread(_why_unreachable, self._settings, master)
+            raise error from None
         finally:
             await channel.close(None)
+
+
+def _why_unreachable(settings: Settings, master: str) -> errors.QuakeGridError:
+    """Which of a firewall, another authkey, a clock or nobody it is that keeps us from a broker."""
+    host, _, number = master.rpartition(":")
+    port = PortFacts("broker", host, int(number))
+    state = probes.look_at_port(port, settings.authkey)
+    if state is PortState.OPEN:  # it is slow, or was away
+        return rpc.unreachable("broker", master)
+    finding = network_checks.check_port(replace(port, state=state), "")
+    return errors.PeerUnreachableError(f"{finding.what}: {finding.remedy}")
 
 
 def own_address(settings: Settings, master: str) -> str:

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import zmq
@@ -27,6 +27,9 @@ from services.agent.inbox import BlobGoneError, Inbox, RefusedError, Task
 from services.agent.node_blobs import MappedFrame, NodeBlobs
 from services.agent.oom_scores import WORKER_SCORE, set_oom_score
 from services.agent.worker_threads import set_thread_count
+
+# A lane says hello at once; one that starts, or is started again, takes some seconds.
+SILENCE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ def run_worker(order: WorkerOrder, authkey: str) -> int:
     failure = _set_up(order)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = lane.connect_dealer(context, order.lane_endpoint, authkey, order.worker_id.encode())
+    _warn_of_silence(dealer, order)
     inbox = Inbox(dealer, order.session_id, order.worker_id, order.node)
     blobs = NodeBlobs(Path(order.blob_dir), inbox.fetch_blob)
     try:
@@ -61,6 +65,23 @@ def run_worker(order: WorkerOrder, authkey: str) -> int:
     dealer.close(linger=2000)
     context.term()
     return 0
+
+
+def _warn_of_silence(dealer: zmq.Socket[bytes], order: WorkerOrder) -> None:
+    """Say in the job's log, by way of the agent, that the lane is not reached; we go on trying."""
+    if dealer.poll(SILENCE_MS):  # its hello
+        return
+    from quakegrid.doctor import network_checks, probes  # noqa: PLC0415 - seldom needed
+    from quakegrid.doctor.facts import PortFacts  # noqa: PLC0415
+
+    host, _, number = order.lane_endpoint.removeprefix("tcp://").rpartition(":")
+    port = PortFacts("lane", host, int(number))
+    finding = network_checks.check_port(replace(port, state=probes.look_at_port(port, None)), order.node)
+    print(
+        f"node {order.node} gets no tasks: {finding.what} (`quakegrid doctor` on the master tells more)",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _limit(order: WorkerOrder) -> None:

@@ -12,7 +12,8 @@ from quakegrid import config
 from quakegrid.jobs import DbClient
 from tests.clusters import Cluster
 from tests.engine.cases import Case, prepare
-from tests.engine.conftest import TIMEOUT_S, run_job
+from tests.engine.conftest import run_job
+from tests.engine.plain_runs import TIMEOUT_S
 
 pytestmark = pytest.mark.engine
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness.network import NamespaceError, Network
 from tests.faults.harness.plan import Scale
 from tests.faults.harness.run import Order, carry_out
 from tests.faults.harness.services import Options
+from tests.namespaces import NamespaceError, Network
 
 # Nodes are given up early enough for a fault of the plan to outlast it.
 OPTIONS = Options(node_count=2, node_timeout_s=4.0)

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness.injector import LANE, command_line
-from tests.faults.harness.network import NamespaceError, Network
-from tests.faults.harness.plan import MASTER
 from tests.faults.harness.run import wait_until_up
-from tests.faults.harness.services import RESTART_AFTER_S, FaultCluster, Options, fault_cluster
+from tests.faults.harness.services import Options, fault_cluster
+from tests.namespace_cluster import MASTER, RESTART_AFTER_S, NamespaceCluster
+from tests.namespaces import NamespaceError, Network
 
 NODE_TIMEOUT_S = 4.0
 OPTIONS = Options(node_count=2, node_timeout_s=NODE_TIMEOUT_S)
@@ -31,7 +31,7 @@ NODE_S = NODE_TIMEOUT_S + 2.0
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[FaultCluster]:
+def cluster() -> Iterator[NamespaceCluster]:
     """A master and two nodes, a core each."""
     try:
         with Network(1):
@@ -85,7 +85,7 @@ class Held:
 
 
 @pytest.fixture
-def held(cluster: FaultCluster, tmp_path: Path) -> Iterator[Held]:
+def held(cluster: NamespaceCluster, tmp_path: Path) -> Iterator[Held]:
     """The program, at work."""
     wait_until_up(cluster)
     state_dir = str(cluster.state_dir(MASTER))
@@ -106,7 +106,7 @@ def held(cluster: FaultCluster, tmp_path: Path) -> Iterator[Held]:
             process.kill()
 
 
-def test_killed_worker_costs_a_second(cluster: FaultCluster, held: Held) -> None:
+def test_killed_worker_costs_a_second(cluster: NamespaceCluster, held: Held) -> None:
     """Its task begins again on another."""
     victim = held.begins(2)[0]
 
@@ -120,7 +120,7 @@ def test_killed_worker_costs_a_second(cluster: FaultCluster, held: Held) -> None
 
 
 @pytest.mark.parametrize("victim", ["lane", "broker", "dbserver"])
-def test_killed_service_costs_five_seconds(victim: str, cluster: FaultCluster, held: Held) -> None:
+def test_killed_service_costs_five_seconds(victim: str, cluster: NamespaceCluster, held: Held) -> None:
     """What runs goes on, and the results are right when there is another."""
     if victim == "lane":
         pids = [pid for pid in cluster.network.pids(MASTER) if LANE in command_line(pid)]
@@ -138,20 +138,20 @@ def test_killed_service_costs_five_seconds(victim: str, cluster: FaultCluster, h
     assert _told(f"{victim} killed", ended_s - killed_s) < SERVICE_S
 
 
-def kill_agent(cluster: FaultCluster, node: int) -> None:
+def kill_agent(cluster: NamespaceCluster, node: int) -> None:
     """SIGKILL, and so its template and workers; it is started again after a second."""
     process = cluster.services["agent", node].process
     assert process is not None
     process.kill()
 
 
-def freeze(cluster: FaultCluster, node: int) -> None:
+def freeze(cluster: NamespaceCluster, node: int) -> None:
     """Stop every process of a node."""
     for pid in cluster.network.pids(node):
         os.kill(pid, signal.SIGSTOP)
 
 
-def cut(cluster: FaultCluster, node: int, *, is_cut: bool = True, ways: str = "both") -> None:
+def cut(cluster: NamespaceCluster, node: int, *, is_cut: bool = True, ways: str = "both") -> None:
     """Cut a node off from the master, or not."""
     if ways in ("both", "out"):
         cluster.network.cut(node, MASTER, is_cut=is_cut)
@@ -159,14 +159,14 @@ def cut(cluster: FaultCluster, node: int, *, is_cut: bool = True, ways: str = "b
         cluster.network.cut(MASTER, node, is_cut=is_cut)
 
 
-def thaw(cluster: FaultCluster, node: int) -> None:
+def thaw(cluster: NamespaceCluster, node: int) -> None:
     """Let every process of a node go on."""
     for pid in cluster.network.pids(node):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 
 
-Change = Callable[[FaultCluster, int], None]
+Change = Callable[[NamespaceCluster, int], None]
 
 
 def _cut_ways(ways: str) -> tuple[Change, Change]:
@@ -190,7 +190,7 @@ FULL = pytest.mark.full
     "fault", [pytest.param(each, marks=() if each == "link cut" else FULL) for each in NODE_FAULTS]
 )
 def test_lost_node_costs_its_timeout_and_its_late_results_are_ignored(
-    fault: str, cluster: FaultCluster, held: Held
+    fault: str, cluster: NamespaceCluster, held: Held
 ) -> None:
     """Its task begins again elsewhere; when it is back it ends what it still runs, and serves again."""
     victim = next(begin for begin in held.begins(2) if begin.node != "node0")

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
-from quakegrid import testing
 from tests.engine import cases
-from tests.faults.harness.network import NamespaceError
+from tests.engine.plain_runs import running_plain_engine
 from tests.faults.harness.plan import Scale
 from tests.faults.harness.run import Order, carry_out
 from tests.faults.harness.services import Options
 from tests.faults.harness.work import ENGINE_CASES
+from tests.namespaces import NamespaceError
 
 
 def expected_exports(directory: Path) -> dict[str, Path]:
     """Run the plain engine on the cases; where its exports are."""
-    jobs = {}
-    for folder in ENGINE_CASES:
-        case = next(case for case in cases.CASES if case.folder == folder)
-        (jobs[folder],) = cases.prepare(case, directory / folder)
-    runs = [{"name": name, "jobs": [asdict(job)], "params": cases.PARAMS} for name, job in jobs.items()]
-    paths = directory / "runs.json", directory / "results.json"
-    paths[0].write_text(json.dumps(runs, default=str), encoding="utf-8")
-    script = Path(cases.__file__).with_name("plain_engine.py")
-    environ = testing.isolated_environ(directory) | {"OQ_DISTRIBUTE": "no"}
-    subprocess.run(
-        [sys.executable, script, *paths],
-        env=environ,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    return {name: job.export_dir for name, job in jobs.items()}
+    wanted = [case for case in cases.CASES if case.folder in ENGINE_CASES]
+    with running_plain_engine(directory, wanted) as plain:
+        return {case.folder: plain.exports(case)[0] for case in wanted}
 
 
 def main() -> int:

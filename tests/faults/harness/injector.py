@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tests.faults.harness.plan import MASTER, Fault, Kind, Victim, Way
-from tests.faults.harness.services import FaultCluster
+from tests.faults.harness.plan import Fault, Kind, Victim, Way
 from tests.faults.harness.work import Run, Work
+from tests.namespace_cluster import MASTER, NamespaceCluster
 
 TEMPLATE = "services.agent.template"
 LANE = "services.broker.lane"
@@ -28,7 +28,7 @@ class Injector:
         say: told of each fault.
     """
 
-    def __init__(self, cluster: FaultCluster, work: Work, say: Callable[[str], None]) -> None:
+    def __init__(self, cluster: NamespaceCluster, work: Work, say: Callable[[str], None]) -> None:
         self._cluster, self._work, self._say = cluster, work, say
         self._timers: list[threading.Timer] = []
         self._fillers = 0

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-MASTER = 0
+from tests.namespace_cluster import MASTER
+
 # How often, of all faults, a second one comes with the first.
 PAIR_SHARE = 0.15
 

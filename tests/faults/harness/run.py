@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.harness.injector import Injector, children
-from tests.faults.harness.plan import MASTER, Fault, Scale, make_plan
-from tests.faults.harness.services import REPOSITORY, FaultCluster, Options, fault_cluster
+from tests.faults.harness.plan import Fault, Scale, make_plan
+from tests.faults.harness.services import Options, fault_cluster
 from tests.faults.harness.work import Program, Run, Work, engine_row, simple_row
+from tests.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
 
 UP_S = 90.0
 # The lease of a driver that was killed together with its broker, and the dbserver's next look.
@@ -104,14 +105,14 @@ def carry_out(order: Order, directory: Path, say: Callable[[str], None] = print)
     return report
 
 
-def _rows(cluster: FaultCluster, order: Order) -> list[Iterator[Program]]:
+def _rows(cluster: NamespaceCluster, order: Order) -> list[Iterator[Program]]:
     # One driver on the master, and one with a link between.
     rows = [simple_row(cluster, node, sums=order.sums, megabytes=order.megabytes) for node in (MASTER, 1)]
     return [*rows, engine_row(cluster, order.expected)] if order.expected else rows
 
 
 @contextlib.contextmanager
-def _observed(cluster: FaultCluster) -> Iterator[list[tuple[float, int]]]:
+def _observed(cluster: NamespaceCluster) -> Iterator[list[tuple[float, int]]]:
     """The observer's looks, as they come."""
     looks: list[tuple[float, int]] = []
     command = [sys.executable, "-P", "-m", "tests.faults.harness.observer", str(cluster.state_dir(MASTER))]
@@ -142,7 +143,7 @@ def _observed(cluster: FaultCluster) -> Iterator[list[tuple[float, int]]]:
         process.stdout.close()
 
 
-def _call(cluster: FaultCluster, *args: str) -> str:
+def _call(cluster: NamespaceCluster, *args: str) -> str:
     done = subprocess.run(
         cluster.command(MASTER, *args),
         env=cluster.environ(MASTER),
@@ -154,7 +155,7 @@ def _call(cluster: FaultCluster, *args: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def wait_until_up(cluster: FaultCluster) -> None:
+def wait_until_up(cluster: NamespaceCluster) -> None:
     """Wait until every node can work.
 
     Raises:
@@ -180,7 +181,7 @@ def _judge_runs(report: Report, runs: list[Run]) -> None:
         report.violations.append("no program came to its end")
 
 
-def _judge_rest(report: Report, cluster: FaultCluster) -> None:
+def _judge_rest(report: Report, cluster: NamespaceCluster) -> None:
     """Wait until nothing of any job is left, and say what is left in spite of that."""
     end_s = time.monotonic() + QUIET_S
     while True:
@@ -193,7 +194,7 @@ def _judge_rest(report: Report, cluster: FaultCluster) -> None:
         time.sleep(0.2)
 
 
-def _left_of_jobs(cluster: FaultCluster) -> list[str]:
+def _left_of_jobs(cluster: NamespaceCluster) -> list[str]:
     left = [
         f"process {pid} on node {node}"
         for node in cluster.nodes

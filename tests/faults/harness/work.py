@@ -15,8 +15,7 @@ from pathlib import Path
 from quakegrid import testing
 from tests.clusters import QUAKEGRID
 from tests.engine.exports import find_differences
-from tests.faults.harness.plan import MASTER
-from tests.faults.harness.services import REPOSITORY, FaultCluster
+from tests.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
 
 # What a program may take beyond the run: a minute's patience with the broker, and to be run once more.
 END_S = 150.0
@@ -71,7 +70,7 @@ class Work:
         rows: endless.
     """
 
-    def __init__(self, cluster: FaultCluster, rows: Sequence[Iterator[Program]]) -> None:
+    def __init__(self, cluster: NamespaceCluster, rows: Sequence[Iterator[Program]]) -> None:
         self._cluster, self._rows = cluster, rows
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -151,7 +150,7 @@ class Work:
         return f"exit code {code}: {lines[-1]}"
 
 
-def simple_row(cluster: FaultCluster, node: int, *, sums: int, megabytes: int) -> Iterator[Program]:
+def simple_row(cluster: NamespaceCluster, node: int, *, sums: int, megabytes: int) -> Iterator[Program]:
     """Programs without the engine."""
     state_dir = str(cluster.state_dir(node))
     start = [sys.executable, "-P", "-m", "tests.faults.harness.program", state_dir]
@@ -160,7 +159,7 @@ def simple_row(cluster: FaultCluster, node: int, *, sums: int, megabytes: int) -
         yield Program(work, node, [*start, work, str(sizes[work])])
 
 
-def engine_row(cluster: FaultCluster, expected: dict[str, Path]) -> Iterator[Program]:
+def engine_row(cluster: NamespaceCluster, expected: dict[str, Path]) -> Iterator[Program]:
     """The engine's cases and a Starmap with subtasks, on the master.
 
     Args:
@@ -182,7 +181,7 @@ def engine_row(cluster: FaultCluster, expected: dict[str, Path]) -> Iterator[Pro
         )
 
 
-def _case_program(cluster: FaultCluster, case: str, directory: Path, expected: Path) -> Program:
+def _case_program(cluster: NamespaceCluster, case: str, directory: Path, expected: Path) -> Program:
     testing.copy_engine_case(case, directory / "inputs")
     exports = directory / "exports"
     exports.mkdir()
@@ -198,6 +197,6 @@ def _case_program(cluster: FaultCluster, case: str, directory: Path, expected: P
     return Program(case, MASTER, command, is_engine=True, judge=judge)
 
 
-def cluster_command(cluster: FaultCluster, *args: object) -> list[str]:
+def cluster_command(cluster: NamespaceCluster, *args: object) -> list[str]:
     """The command line of `quakegrid` on the master."""
     return [str(QUAKEGRID), "--state-dir", str(cluster.state_dir(MASTER)), *map(str, args)]

@@ -7,6 +7,7 @@ with an address that nobody has, so packets vanish without an error; no firewall
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -16,27 +17,32 @@ from collections import Counter
 from pathlib import Path
 from typing import Self
 
-PREFIX = "qgfault"
+PREFIX = "qgtest"
 NOBODY = "02:77:00:00:ff:ff"
 RUN = Path("/run/netns")
 # About what a bad line between two buildings gives, if the kernel cannot delay packets.
 SLOW_WITHOUT_NETEM = ("tbf", "rate", "2mbit", "burst", "16kb", "latency", "2s")
 SLOW = ("netem", "delay", "150ms", "30ms")
+# Of the networks of this process, each with names of its own.
+SERIALS = itertools.count()
 
 
 class NamespaceError(Exception):
     """This machine, or this user, cannot have network namespaces."""
 
 
-def tool(name: str) -> str:
+def tool(name: str, package: str = "iproute2") -> str:
     """The path of a program, also of one that is for administrators.
 
+    Args:
+        name: of the program.
+        package: where Debian has it.
     Raises:
         NamespaceError: it is not installed.
     """
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if not found:
-        raise NamespaceError(f"there is no {name}: apt-get install iproute2")
+        raise NamespaceError(f"there is no {name}: apt-get install {package}")
     return found
 
 
@@ -83,8 +89,10 @@ class Network:
     """
 
     def __init__(self, node_count: int) -> None:
-        self._names = [f"{PREFIX}-{os.getpid()}-{number}" for number in range(node_count)]
-        self._switch = f"{PREFIX}-{os.getpid()}-switch"
+        stem = f"{PREFIX}-{os.getpid()}-{next(SERIALS)}"
+        self._names = [f"{stem}-{number}" for number in range(node_count)]
+        self._switch = f"{stem}-switch"
+        self._preludes = [""] * node_count
         self._cuts: Counter[tuple[int, int]] = Counter()
         self._slows: Counter[int] = Counter()
 
@@ -112,10 +120,24 @@ class Network:
         """The address of a node."""
         return f"10.77.0.{node + 1}"
 
+    @property
+    def nodes(self) -> range:
+        """All of them."""
+        return range(len(self._names))
+
+    def node_name(self, node: int) -> str:
+        """What a node calls itself."""
+        return f"node{node}"
+
+    def begin_with(self, node: int, prelude: str) -> None:
+        """Let what is started on a node from now on begin with this: shell, such as mounts of its own."""
+        self._preludes[node] = prelude
+
     def inside(self, node: int, command: list[str]) -> list[str]:
         """The command that runs a command on a node, in the same process, under the node's own name."""
-        enter = [tool("ip"), "netns", "exec", self.name(node), "unshare", "--uts", "sh", "-c"]
-        return [*enter, 'hostname "$0" && exec "$@"', f"node{node}", *command]
+        enter = [tool("ip"), "netns", "exec", self.name(node), "unshare", "--uts", "sh", "-ec"]
+        script = f'hostname "$0"\n{self._preludes[node]}\nexec "$@"'
+        return [*enter, script, self.node_name(node), *command]
 
     def pids(self, node: int) -> list[int]:
         """The processes of a node."""
@@ -124,12 +146,12 @@ class Network:
     def listening_ports(self, node: int) -> list[int]:
         """TCP ports that somebody listens on."""
         table = subprocess.run(
-            [tool("ip"), "netns", "exec", self.name(node), "cat", "/proc/net/tcp"],
+            [tool("ip"), "netns", "exec", self.name(node), "cat", "/proc/net/tcp", "/proc/net/tcp6"],
             capture_output=True,
             text=True,
             check=True,
         )
-        rows = [line.split() for line in table.stdout.splitlines()[1:]]
+        rows = [line.split() for line in table.stdout.splitlines()]
         return sorted(int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A")
 
     def cut(self, source: int, target: int, *, is_cut: bool) -> None:
