@@ -99,7 +99,7 @@ class Agent:
         deadline = loop.time() + STOP_DEADLINE_S
         self._is_stopping = True
         for member in list(self._roster.members.values()):
-            member.is_blameless = True
+            member.is_blameless, member.stop_reason = True, "stopped with its agent"
             self._end(member, is_forced=False)
         while self._roster.members and loop.time() < deadline:
             await asyncio.wait([loop.create_task(self.wait_for_change())], timeout=deadline - loop.time())
@@ -191,7 +191,7 @@ class Agent:
     def kill_workers(self) -> None:
         """Kill every worker, whoever's it is."""
         for member in self._roster.workers:
-            member.is_blameless = True
+            member.is_blameless, member.stop_reason = True, "stopped by request"
             self._end(member, is_forced=True)
 
     @property

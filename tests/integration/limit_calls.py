@@ -26,6 +26,14 @@ def eat_in_children(count: int, size_bytes: int) -> NoReturn:
         signal.pause()
 
 
+def eat_at_first(path: str, size_bytes: int) -> str:
+    """Let two children eat so much each in the first attempt; eat nothing in later ones."""
+    if Path(path).exists():
+        return "modest"
+    Path(path).touch()
+    eat_in_children(2, size_bytes)
+
+
 def share(size_bytes: int) -> NoReturn:
     """Fill memory that no limit on a process's own data sees."""
     with mmap.mmap(-1, size_bytes) as food:

@@ -68,6 +68,14 @@ def wait_for_ever() -> NoReturn:
         time.sleep(60)
 
 
+def wait_at_first(path: str) -> str:
+    """Hold on in the first attempt, after telling who we are; later ones end at once."""
+    if Path(path).exists():
+        return "again"
+    tell(path, [os.getpid()])
+    wait_for_ever()
+
+
 def ignore_everything(path: str) -> None:
     """Tell who we are, and do not listen to polite requests."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

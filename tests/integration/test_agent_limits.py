@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ class Node:
             "directory": {"custom_tmp": str(folder)},
             **extra,
             "agent": {"preload": "none", **extra.get("agent", {})},
-            "broker": {"port": testing.free_ports(1)[0], "max_attempts": 1},
+            "broker": {"port": testing.free_ports(1)[0], "max_attempts": 1, **extra.get("broker", {})},
         }
         path = testing.write_cluster_config(folder / "state", sections)
         self.settings: Settings = config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
@@ -177,6 +178,26 @@ def test_worker_whose_children_eat_beyond_its_limit_is_stopped(tmp_path: Path) -
         ):
             greedy.result(60)
         assert executor.submit(sdk_calls.square, 3).result(60) == 9
+
+
+def test_limit_that_stopped_a_worker_is_told_when_the_next_attempt_succeeds(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With task, attempt and memory, where the program prints: nothing else would say why it took longer."""
+    limits: dict[str, dict[str, str | int]] = {
+        "agent": {"worker_memory": "300M"},
+        "broker": {"max_attempts": 3},
+    }
+    with running_node(tmp_path, **limits) as node, ClusterExecutor(node.settings) as executor:
+        result = executor.submit(limit_calls.eat_at_first, str(tmp_path / "eaten"), 180 * MIB).result(60)
+    said = capfd.readouterr().err
+
+    assert result == "modest"
+    assert re.search(
+        r"worker \S+ on node \S+ was stopped at \d+ MiB of its own, more than \[agent\] worker_memory allows "
+        r"\(300 MiB\), peak memory \d+ MiB, while it ran task 1 \(attempt 1, eat_at_first\)",
+        said,
+    )
 
 
 def test_worker_in_a_cgroup_is_stopped_by_the_kernel(tmp_path: Path, delegated_cgroup: Path) -> None:
