@@ -24,7 +24,7 @@ from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from quakegrid.template_state import TemplateState
-from services.agent.blob_folders import BlobFolders
+from services.agent.blob_folders import BlobFolders, remove_abandoned
 from services.agent.exits import describe_exit, exit_code
 from services.agent.membership import Membership
 from services.agent.node_limits import NodeLimits
@@ -90,7 +90,9 @@ class Agent:
 
     def start_template(self) -> None:
         """Start the first template; its state is told to the watchers as it changes."""
-        self._blobs.clear()  # what an agent or template that was killed left
+        self._blobs.clear()  # what an agent that was killed together with its template left
+        for folder in remove_abandoned():  # and others of this user
+            log.warning("abandoned_blobs_removed folder=%s", folder)
         self._template.start()
 
     async def stop(self) -> None:

@@ -29,6 +29,7 @@ from quakegrid.config import ENGINE, Settings, load_settings
 from quakegrid.errors import EngineMissingError
 from quakegrid.template_state import TemplateKind, TemplateState
 from services.agent import orphans
+from services.agent.blob_folders import BlobFolders
 from services.agent.oom_scores import DRIVER_SCORE, set_oom_score
 from services.agent.packets import read_memfd, receive_packet, send_packet
 from services.agent.worker_threads import THREAD_VARIABLES
@@ -60,15 +61,17 @@ class Template:
         self._settings, self._control, self._wakeup = settings, control, wakeup
         self._run_driver = run_driver
         self._children: set[int] = set()
-        self._pid = os.getpid()
+        self._pid, self._agent_pid = os.getpid(), os.getppid()
 
     def run(self) -> None:
-        """Serve until the agent's end closes, then end all children."""
+        """Serve until the agent's end closes, then end all children, and what a dead agent cannot remove."""
         try:
             with contextlib.suppress(ConnectionError):  # it was killed while we told it something
                 self._serve()
         finally:
             self._end_all()
+            if os.getppid() != self._agent_pid:
+                BlobFolders(self._settings.state_dir).clear()
 
     def _serve(self) -> None:
         poller = select.poll()

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from quakegrid import agents, config, shared_memory, testing
+from quakegrid import LocalCluster, agents, config, shared_memory, testing
 from quakegrid.config import Settings
 from quakegrid.sdk.executor import ClusterExecutor
 from tests.integration import rough_calls, sdk_calls
@@ -83,10 +83,12 @@ def node(tmp_path: Path) -> Iterator[Node]:
         node.agent.start()
         yield node
     finally:
-        node.agent.close()
+        node.agent.close()  # by SIGKILL
         node.broker.close()
-        for process in marked(settings):
-            process.kill()
+    end_s = time.monotonic() + WAIT_S
+    while left := [*marked(settings), *shared_folders(settings)]:
+        assert time.monotonic() < end_s, f"left behind: {left}"
+        time.sleep(rough_calls.PAUSE_S)
 
 
 def marked(settings: Settings) -> list[psutil.Process]:
@@ -97,6 +99,11 @@ def marked(settings: Settings) -> list[psutil.Process]:
             if process.environ().get(config.AGENT_MARK) == str(settings.state_dir):
                 found.append(process)
     return found
+
+
+def shared_folders(settings: Settings) -> list[Path]:
+    """Where the cluster has shared memory, if it has any."""
+    return [path for path in shared_memory.folders() if path == shared_memory.folder(settings.state_dir)]
 
 
 def told(path: Path) -> list[int]:
@@ -321,3 +328,42 @@ def test_agents_that_come_and_go_leave_nothing(node: Node) -> None:
         files = node.files()
         assert marked(node.settings) == []
         node.agent.start()
+
+
+def test_shared_memory_of_an_agent_that_is_killed_goes_with_it(node: Node, tmp_path: Path) -> None:
+    """Also if no other agent ever starts: its template removes it."""
+    with abandoned(node) as executor:
+        executor.submit(rough_calls.ignore_everything, str(tmp_path / "pids"))
+        told(tmp_path / "pids")
+        assert shared_folders(node.settings)
+        assert node.agent.process is not None
+
+        os.kill(node.agent.process.pid, signal.SIGKILL)
+
+        end_s = time.monotonic() + WAIT_S
+        while shared_folders(node.settings):
+            assert time.monotonic() < end_s
+
+
+def test_shared_memory_that_nobody_could_remove_goes_when_another_agent_starts(
+    node: Node, tmp_path: Path
+) -> None:
+    """That of a cluster whose agent and template were killed at once; an agent that lives keeps its own."""
+    other = LocalCluster(cores=1)
+    with other, other.executor() as executor:
+        executor.submit(sdk_calls.square, 3).result(WAIT_S)
+        with abandoned(node) as broken:
+            broken.submit(rough_calls.ignore_everything, str(tmp_path / "pids"))
+            told(tmp_path / "pids")
+            pids = [process.pid for process in node.descendants()]
+            assert node.agent.process is not None
+            with watched(pids):
+                for pid in (node.template.pid, node.agent.process.pid):
+                    os.kill(pid, signal.SIGKILL)
+            assert shared_folders(node.settings)
+
+            with LocalCluster(cores=1):
+                assert not shared_folders(node.settings)
+
+        assert shared_folders(other.settings)
+        assert executor.submit(sdk_calls.square, 4).result(WAIT_S) == 16
