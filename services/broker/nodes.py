@@ -88,6 +88,11 @@ class NodeLink:
         self._silent_s = max(2 * agents.BEAT_S, settings.node_timeout_s * SILENT_PART)
         self._heard_s = 0.0
 
+    @property
+    def is_reached(self) -> bool:
+        """Whether the agent answers: it has said something in the stream that is open."""
+        return self._channel is not None and not self._is_first
+
     def stop(self) -> None:
         """Let go of the agent; nothing is reported any more."""
         if self._runner:
