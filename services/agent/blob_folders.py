@@ -7,6 +7,7 @@ tells that its agent lives.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -76,23 +77,21 @@ class BlobFolders:
         fcntl.flock(self._lock_fd, fcntl.LOCK_SH)
 
 
-def remove_abandoned() -> list[Path]:
-    """Free the blobs of this user's agents that live no more; returns their folders."""
-    return [path for path in shared_memory.folders() if _remove_abandoned(path)]
+def remove_abandoned() -> None:
+    """Free the blobs of this user's agents that live no more."""
+    for folder in shared_memory.folders():
+        with contextlib.suppress(FileNotFoundError):  # its agent was quicker
+            _remove_abandoned(folder)
 
 
-def _remove_abandoned(folder: Path) -> bool:
-    try:
-        fd = os.open(folder, _DIRECTORY)
-    except FileNotFoundError:
-        return False
+def _remove_abandoned(folder: Path) -> None:
+    fd = os.open(folder, _DIRECTORY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
+        log.warning("abandoned_blobs_removed folder=%s", folder)
         _remove(folder)
-        return True
+    except BlockingIOError:  # its agent lives
+        return
     finally:
         os.close(fd)
 

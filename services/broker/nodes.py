@@ -17,7 +17,7 @@ import grpc
 from quakegrid import agents, rpc
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc, node_control_pb2_grpc
 from quakegrid.config import Settings
-from quakegrid.fingerprint import CLOCK_FITS, describe_clock
+from quakegrid.fingerprint import CLOCK_FITS, Fingerprint, describe_clock
 
 T = TypeVar("T")
 
@@ -171,11 +171,16 @@ class NodeLink:
         worker_setup: bytes,
         *,
         width: int = 1,
+        fingerprint: Fingerprint | None = None,
     ) -> list[str]:
-        """Ask for workers of so many cores; returns the ids of those that started."""
+        """Ask for workers of so many cores, with what a session needs; returns those that started."""
         refs = [agent_pb2.WorkerRef(session_id=session_id, worker_id=worker_id) for worker_id in worker_ids]
         request = agent_pb2.StartWorkersRequest(
-            workers=refs, lane_endpoint=lane_endpoint, worker_setup=worker_setup, width=width
+            workers=refs,
+            lane_endpoint=lane_endpoint,
+            worker_setup=worker_setup,
+            width=width,
+            fingerprint=fingerprint or {},
         )
         response = await self._order(lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S))
         return [started.worker_id for started in response.started] if response else []
