@@ -61,16 +61,17 @@ class Template:
         self._settings, self._control, self._wakeup = settings, control, wakeup
         self._run_driver = run_driver
         self._children: set[int] = set()
-        self._pid, self._agent_pid = os.getpid(), os.getppid()
+        self._pid = os.getpid()
+        self._is_dismissed = False
 
     def run(self) -> None:
-        """Serve until the agent's end closes, then end all children, and what a dead agent cannot remove."""
+        """Serve until dismissed or the agent is gone, then end all children; free a dead agent's blobs."""
         try:
             with contextlib.suppress(ConnectionError):  # it was killed while we told it something
                 self._serve()
         finally:
             self._end_all()
-            if os.getppid() != self._agent_pid:
+            if not self._is_dismissed:
                 BlobFolders(self._settings.state_dir).clear()
 
     def _serve(self) -> None:
@@ -84,7 +85,8 @@ class Template:
                 self._reap(lambda report: send_packet(self._control, report))
             if self._control.fileno() in ready:
                 packet, fds = receive_packet(self._control)
-                if not packet:
+                self._is_dismissed = packet.get("order") == "end"
+                if not packet or self._is_dismissed:
                     return
                 self._obey(packet, fds)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -18,6 +21,8 @@ import pytest
 
 from quakegrid import LocalCluster, agents, config, shared_memory, testing
 from quakegrid.config import Settings
+from quakegrid.node_control import NodeControl
+from quakegrid.sdk import executor as executor_module
 from quakegrid.sdk.executor import ClusterExecutor
 from tests.integration import rough_calls, sdk_calls
 from tests.integration.processes import Service
@@ -214,32 +219,119 @@ def test_nothing_outlives_what_is_killed(node: Node, tmp_path: Path, victims: tu
         assert again[0] != worker
 
 
-@pytest.mark.parametrize("state", ["loading", "idle", "working"])
-def test_agent_that_is_killed_leaves_nothing_in_any_state(node: Node, tmp_path: Path, state: str) -> None:
-    """And the next one serves."""
+class SlowSetup:
+    """A worker's setup that does not end at the first time; nothing of ours can be imported before it."""
+
+    def __init__(self, path: Path) -> None:
+        self._code = f"""
+import os, pathlib, sys, time
+sys.path += {sys.path!r}
+os.chdir({str(Path.cwd())!r})
+if not pathlib.Path({str(path)!r}).exists():
+    from tests.integration import rough_calls
+    rough_calls.tell({str(path)!r}, [os.getpid()])
+    rough_calls.wait_for_ever()
+"""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial, (exec, self._code, {})
+
+
+@dataclass
+class Scene:
+    """A session whose worker is in some state: what it has submitted, and its worker."""
+
+    node: Node
+    executor: ClusterExecutor
+    path: Path
+    future: Future[Any]
+    worker: int
+
+    def drain(self) -> None:
+        """Let the node serve no more; the worker would end after its task."""
+        with contextlib.closing(NodeControl(self.node.settings, config.LOOPBACK)) as control:
+            control.stop(is_forced=False)
+
+    def stop(self) -> None:
+        """Let the agent stop, which waits for a worker that does not listen."""
+        assert self.node.agent.process is not None
+        self.node.agent.process.terminate()
+        assert told(self.path.with_suffix(".term")) == [self.worker]
+
+    def kill(self, victim: str) -> None:
+        """Kill a process, and see to it that its children end."""
+        assert self.node.agent.process is not None
+        agent, template = self.node.agent.process.pid, self.node.template.pid
+        ends = {"worker": [self.worker], "template": [template, self.worker]}
+        with watched(ends.get(victim, [agent, template, self.worker])):
+            os.kill({"agent": agent, "template": template, "worker": self.worker}[victim], signal.SIGKILL)
+
+    def go_on(self, *, is_agent_gone: bool) -> None:
+        """Have an agent that serves."""
+        assert self.node.agent.process is not None
+        if is_agent_gone:
+            self.node.agent.process.wait(WAIT_S)
+            self.node.agent.start()
+        with contextlib.closing(NodeControl(self.node.settings, config.LOOPBACK)) as control:
+            control.start(-1)
+
+
+@contextlib.contextmanager
+def scene(node: Node, path: Path, state: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """A worker in this state."""
+    if state == "starting":
+        monkeypatch.setattr(executor_module, "WorkerSetup", lambda *_: SlowSetup(path))
+    with abandoned(node) as executor:
+        if state == "idle":
+            future = executor.submit(os.getpid)
+            pids = [future.result(WAIT_S)]
+        elif state == "starting":
+            future = executor.submit(os.getpid)
+            pids = told(path)
+        else:
+            future = executor.submit(rough_calls.hold_on_at_first, str(path))
+            pids = told(path)
+        found = Scene(node, executor, path, future, pids[0])
+        if state == "draining":
+            found.drain()
+        if state == "stopping":
+            found.stop()
+        yield found
+
+
+@pytest.mark.parametrize("victim", ["worker", "template", "agent"])
+@pytest.mark.parametrize("state", ["starting", "idle", "running", "draining", "stopping"])
+def test_killed_in_any_state_it_takes_its_children_along_and_no_task_is_lost(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, victim: str
+) -> None:
+    """The state is the worker's; the node works again, and the session with it."""
     assert node.agent.process is not None
-    executor = None
-    if state == "loading":
-        node.agent.stop()
-        node.agent.start()
-    else:
-        executor = ClusterExecutor(node.settings)
-        future = executor.submit(sdk_calls.square, 3)
-        assert future.result(WAIT_S) == 9
-        if state == "working":
-            executor.submit(rough_calls.ignore_everything, str(tmp_path / "pids"))
-            told(tmp_path / "pids")
-    pids = [process.pid for process in node.descendants()]
-    assert len(pids) == (1 if state == "loading" else 2)
+    with scene(node, tmp_path / "pid", state, monkeypatch) as at:
+        at.kill(victim)
+        if state == "stopping" and victim != "agent":
+            assert node.agent.process.wait(WAIT_S) == 0
+        at.go_on(is_agent_gone=state == "stopping" or victim == "agent")
 
-    with watched(pids):
-        os.kill(node.agent.process.pid, signal.SIGKILL)
-        node.agent.process.wait(WAIT_S)
+        result = at.future.result(WAIT_S)
+        if state not in {"starting", "idle"}:
+            assert result == "again"
+        assert at.executor.submit(sdk_calls.square, 4).result(WAIT_S) == 16
+
+
+@pytest.mark.parametrize("victim", ["template", "agent"])
+def test_killed_while_the_template_loads_it_leaves_nothing(node: Node, victim: str) -> None:
+    """And the next one serves."""
+    node.agent.stop()
     node.agent.start()
+    assert node.agent.process is not None
+    template = node.template.pid
 
-    if executor:
-        executor.terminate_workers()
-        executor.shutdown()
+    with watched([template]):
+        os.kill(node.agent.process.pid if victim == "agent" else template, signal.SIGKILL)
+    if victim == "agent":
+        node.agent.process.wait(WAIT_S)
+        node.agent.start()
+
     with ClusterExecutor(node.settings) as after:
         assert after.submit(sdk_calls.square, 4).result(WAIT_S) == 16
 
@@ -262,17 +354,14 @@ def test_agent_stops_in_one_deadline_whoever_does_not_listen(node: Node, tmp_pat
 
 
 def test_fork_bomb_is_ended_with_its_worker(node: Node, tmp_path: Path) -> None:
-    """Also the part of it that has left the worker's group."""
+    """Also the part of it that has left the worker's group, and while it replaces what ends."""
     path = tmp_path / "pids"
     with abandoned(node) as executor:
         executor.submit(rough_calls.fork_many, str(path), 4)
-        told(path)
         end_s = time.monotonic() + WAIT_S
-        while len(node.descendants()) < 150:
-            assert time.monotonic() < end_s
-        pids = [process.pid for process in node.descendants() if process != node.template]
-
-        with watched(pids):
+        with watched(told(path)):
+            while len(node.descendants()) < 150:
+                assert time.monotonic() < end_s
             executor.terminate_workers()
 
     end_s = time.monotonic() + WAIT_S
