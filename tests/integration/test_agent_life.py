@@ -392,7 +392,7 @@ def test_sessions_that_come_and_go_leave_nothing(node: Node, count: int) -> None
     shared = np.ones(100_000)  # comes to the worker as a blob
 
     def cycle(number: int) -> None:
-        with ClusterExecutor(node.settings) as executor:
+        with ClusterExecutor(node.settings, shows_output=False) as executor:
             word = f"{number}-" + "x" * 100_000
             assert executor.submit(rough_calls.print_both, word).result(WAIT_S) == word
             assert executor.submit(sdk_calls.double_in_place, shared).result(WAIT_S) == 200_000
@@ -414,6 +414,7 @@ def test_sessions_that_come_and_go_leave_nothing(node: Node, count: int) -> None
 
     assert node.open_files() == before
     grown = {name: after - resident[name] for name, after in node.resident_bytes().items()}
+    print(f"grown by {grown} bytes in {count} cycles")
     assert max(grown.values()) < MAX_GROWTH_BYTES, grown
     assert {path for path in node.files() - files if "/records/" not in path} == set()
     assert [process.pid for process in marked(node.settings)] == [node.template.pid]
