@@ -85,6 +85,27 @@ class FleetControl:
         response = self._call(lambda: self._stub.RestartNodes(request, timeout=CALL_TIMEOUT_S))
         return self._heard(response.nodes, is_stopped=False)
 
+    def forget(self, name: str) -> str:
+        """Let the broker forget a node that joined and is gone; returns what the broker calls it.
+
+        Args:
+            name: of the node, as the broker or the node itself calls it.
+        Raises:
+            NotFoundError: the fleet has no such node.
+            StateError: the node answers, or is in `host_cores`.
+        """
+        nodes = self.status().nodes
+        named = [node.host for node in nodes if node.host == name] or [
+            node.host for node in nodes if node.node == name
+        ]
+        if len(named) != 1:
+            known = ", ".join(node.host for node in nodes) or "none"
+            how = "no node" if not named else "more than one node named"
+            raise errors.NotFoundError(f"the fleet has {how} {name}; its nodes are {known}")
+        request = pb.ForgetNodeRequest(host=named[0])
+        self._call(lambda: self._stub.ForgetNode(request))  # its workers are given up after `node_timeout`
+        return named[0]
+
     def wait_until_drained(self, answers: Iterable[NodeAnswer], on_count: Callable[[int], None]) -> None:
         """Wait until nodes that were told to stop have no workers, or serve again.
 

@@ -47,7 +47,11 @@ class Identity:
     ca_pem: bytes
     key_pem: bytes
     certificate_pem: bytes
-    renew_time: datetime.datetime
+    made_time: datetime.datetime
+
+    def is_due(self, now_time: datetime.datetime) -> bool:
+        """Whether another is to be made: half its life is over, or the clock was set back."""
+        return not self.made_time <= now_time < self.made_time + CERTIFICATE_LIFE / 2
 
 
 def new_authkey() -> str:
@@ -79,7 +83,7 @@ def new_identity(authkey: str, now_time: datetime.datetime | None = None) -> Ide
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     pem = serialization.Encoding.PEM
-    return Identity(ca.public_bytes(pem), key_pem, leaf.public_bytes(pem), now_time + CERTIFICATE_LIFE / 2)
+    return Identity(ca.public_bytes(pem), key_pem, leaf.public_bytes(pem), now_time)
 
 
 def _certificate(
@@ -118,7 +122,7 @@ def is_of_a_cluster(certificate: bytes) -> bool:
 
 
 def server_credentials(authkey: str) -> grpc.ServerCredentials:
-    """Mutual TLS for a gRPC server; the certificate is renewed at half its life, at a handshake."""
+    """Mutual TLS for a gRPC server; the certificate is renewed when it is due, at a handshake."""
     current = new_identity(authkey)
 
     def configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
@@ -127,7 +131,7 @@ def server_credentials(authkey: str) -> grpc.ServerCredentials:
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
         nonlocal current
-        if datetime.datetime.now(datetime.UTC) < current.renew_time:
+        if not current.is_due(datetime.datetime.now(datetime.UTC)):
             return None
         current = new_identity(authkey)
         return configuration(current)

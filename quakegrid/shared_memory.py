@@ -6,6 +6,7 @@ processes see the same one is told by `folder_id`. Knows files; refuses to know 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import mmap
@@ -21,12 +22,21 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 def folder(state_dir: Path) -> Path:
     """The folder of a cluster on this machine, which may not be there yet."""
     name = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]
-    shared = SHARED_MEMORY / f"quakegrid-{os.getuid()}-{name}"
+    shared = SHARED_MEMORY / f"{_prefix()}{name}"
     try:
         is_usable = is_ours(shared)
     except FileNotFoundError:
         is_usable = os.access(SHARED_MEMORY, os.W_OK | os.X_OK)
     return shared if is_usable else state_dir / "run" / "blobs"
+
+
+def folders() -> list[Path]:
+    """The folders in shared memory of all clusters that this user has, or had, on this machine."""
+    found = []
+    for path in SHARED_MEMORY.glob(f"{_prefix()}*"):
+        with contextlib.suppress(FileNotFoundError):
+            found += [path] if is_ours(path) else []
+    return found
 
 
 def is_ours(path: Path) -> bool:
@@ -76,3 +86,7 @@ def map_whole(path: Path) -> memoryview | None:
         return memoryview(mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ))
     finally:
         os.close(fd)
+
+
+def _prefix() -> str:
+    return f"quakegrid-{os.getuid()}-"

@@ -40,7 +40,7 @@ def from_death(died: lane_pb2.WorkerDied) -> WorkerWords:
 
 def describe_death(died: lane_pb2.WorkerDied) -> str:
     """How a worker ended, what it was doing, and what it last said."""
-    if died.reason.startswith("killed by"):
+    if died.reason.startswith(("killed by", "stopped ")):
         end = f"was {died.reason}"
     elif died.reason.startswith("exit code"):
         end = f"ended with {died.reason}"

@@ -96,7 +96,21 @@ def wait(any_node: bool, timeout_s: float, output: str) -> None:
         status.print_nodes(output, control.status())
 
 
-COMMANDS = (start, stop, restart, wait, kill)
+@click.command()
+@click.argument("node")
+@options.output_option
+def forget(node: str, output: str) -> None:
+    """Forget a NODE that joined and is gone for good.
+
+    One that comes back joins again by itself; a node that lives leaves by `agentctl leave`.
+    """
+    with FleetControl(options.cluster_settings()) as control:
+        host = control.forget(node)
+        cluster.say(f"{host} is forgotten")
+        status.print_nodes(output, control.status())
+
+
+COMMANDS = (start, stop, restart, wait, kill, forget)
 
 
 def _drain(control: FleetControl, answers: Sequence[NodeAnswer]) -> None:

@@ -24,7 +24,7 @@ from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from quakegrid.template_state import TemplateState
-from services.agent.blob_folders import BlobFolders
+from services.agent.blob_folders import BlobFolders, remove_abandoned
 from services.agent.exits import describe_exit, exit_code
 from services.agent.membership import Membership
 from services.agent.node_limits import NodeLimits
@@ -92,7 +92,8 @@ class Agent:
 
     def start_template(self) -> None:
         """Start the first template; its state is told to the watchers as it changes."""
-        self._blobs.clear()  # what an agent or template that was killed left
+        self._blobs.clear()  # what an agent that was killed together with its template left
+        remove_abandoned()  # and others of this user
         self._template.start()
 
     async def stop(self) -> None:
@@ -101,7 +102,7 @@ class Agent:
         deadline = loop.time() + STOP_DEADLINE_S
         self._is_stopping = True
         for member in list(self._roster.members.values()):
-            member.is_blameless = True
+            member.is_blameless, member.stop_reason = True, "stopped with its agent"
             self._end(member, is_forced=False)
         while self._roster.members and loop.time() < deadline:
             await asyncio.wait([loop.create_task(self.wait_for_change())], timeout=deadline - loop.time())
@@ -149,9 +150,10 @@ class Agent:
         if self._is_stopping or not self.template_state.is_ready:
             state = "stopping" if self._is_stopping else self.template_state
             raise QuakeGridError(f"the template of {self.node} is not ready: {state}")
+        template = self._template.find(request.fingerprint)  # if none has it, the status tells the broker
         started: list[Member] = []
         self._roster.most_count = self.serving.core_count
-        for ref in request.workers:
+        for ref in request.workers if template else ():
             width = self.limits.cores_per_worker * (request.width or 1)
             started += self._roster.take_cores(ref.session_id, [ref.worker_id], width)
         if not started:
@@ -168,7 +170,7 @@ class Agent:
             }
             writers = self._output.open(member.name, member.session_id)
             order = {"order": "fork_worker", "name": member.name, "worker": worker}
-            self._template.order(order, [setup_fd, *writers])
+            self._template.order(order, [setup_fd, *writers], number=template)
             for fd in writers:
                 os.close(fd)
         os.close(setup_fd)
@@ -193,7 +195,7 @@ class Agent:
     def kill_workers(self) -> None:
         """Kill every worker, whoever's it is."""
         for member in self._roster.workers:
-            member.is_blameless = True
+            member.is_blameless, member.stop_reason = True, "stopped by request"
             self._end(member, is_forced=True)
 
     @property
@@ -289,7 +291,7 @@ class Agent:
             agent_pb2.DriverStatus(pid=member.pid, command=self._commands[member.name])
             for member in self._roster.drivers
         ]
-        state, loaded = self._template.state, self._template.loaded
+        state, loaded, older = self._template.state, self._template.loaded, self._template.older
         sent_time = Timestamp()
         sent_time.GetCurrentTime()
         status = agent_pb2.AgentStatus(
@@ -298,6 +300,7 @@ class Agent:
             template_kind=agents.TEMPLATE_KINDS[state.kind],
             template_reason=state.reason,
             fingerprint=loaded.fingerprint,
+            older_templates=[agent_pb2.OlderTemplate(fingerprint=each.fingerprint) for each in older],
             sent_time=sent_time,
             is_refreshing=self._template.is_refreshing,
             workers=workers,

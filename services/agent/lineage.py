@@ -2,7 +2,8 @@
 
 Pure. Knows templates by number, their children by name and pid, and the code on disk as a stamp; refuses to
 know processes, clocks and files. When the code changes a successor loads beside the template that takes
-orders, and takes over when it can fork; who retired lives until its last child has ended.
+orders, and takes over when it can fork; who retired lives until its last child has ended, and may get more
+for sessions that need its code.
 """
 
 from __future__ import annotations
@@ -148,10 +149,23 @@ class Lineage:
             actions += self._replace(template, how)
         return actions
 
-    def on_order(self, name: str) -> int:
-        """The number of the template that is to fork a child."""
-        self.templates[self.current].names.add(name)
-        return self.current
+    @property
+    def older(self) -> list[int]:
+        """Templates that can fork and take no orders but for sessions that need them, the newest first."""
+        return sorted(
+            (
+                each.number
+                for each in self.templates.values()
+                if each.number not in (self.current, self.successor) and each.state.is_ready
+            ),
+            reverse=True,
+        )
+
+    def on_order(self, name: str, number: int = 0) -> int:
+        """The number of the template that is to fork a child: this one, or else the one that takes orders."""
+        number = number or self.current
+        self.templates[number].names.add(name)
+        return number
 
     def on_forked(self, number: int, name: str, pid: int) -> None:
         """A template forked a child."""

@@ -25,7 +25,8 @@ class Life(Enum):
 class Member:
     """A worker (with cores) or a driver (without) of this node; pid 0 until it is forked.
 
-    `stop_reason` says which limit it went beyond, if it is killed for that.
+    `stop_reason` says which limit it went beyond, or who wanted it to end, if it is ended for that. It is
+    blameless if what it runs has no part in that.
     """
 
     name: str
@@ -34,13 +35,12 @@ class Member:
     pid: int = 0
     life: Life = Life.STARTING
     stop_reason: str = ""
+    is_blameless: bool = False
 
     @property
     def core(self) -> int:
         """Its first core; -1 for a driver."""
         return self.cores[0] if self.cores else -1
-
-    is_blameless: bool = False
 
 
 @dataclass(slots=True)

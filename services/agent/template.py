@@ -29,6 +29,7 @@ from quakegrid.config import ENGINE, Settings, load_settings
 from quakegrid.errors import EngineMissingError
 from quakegrid.template_state import TemplateKind, TemplateState
 from services.agent import orphans
+from services.agent.blob_folders import BlobFolders
 from services.agent.oom_scores import DRIVER_SCORE, set_oom_score
 from services.agent.packets import read_memfd, receive_packet, send_packet
 from services.agent.worker_threads import THREAD_VARIABLES
@@ -61,14 +62,17 @@ class Template:
         self._run_driver = run_driver
         self._children: set[int] = set()
         self._pid = os.getpid()
+        self._is_dismissed = False
 
     def run(self) -> None:
-        """Serve until the agent's end closes, then end all children."""
+        """Serve until dismissed or the agent is gone, then end all children; free a dead agent's blobs."""
         try:
             with contextlib.suppress(ConnectionError):  # it was killed while we told it something
                 self._serve()
         finally:
             self._end_all()
+            if not self._is_dismissed:
+                BlobFolders(self._settings.state_dir).clear()
 
     def _serve(self) -> None:
         poller = select.poll()
@@ -81,7 +85,8 @@ class Template:
                 self._reap(lambda report: send_packet(self._control, report))
             if self._control.fileno() in ready:
                 packet, fds = receive_packet(self._control)
-                if not packet:
+                self._is_dismissed = packet.get("order") == "end"
+                if not packet or self._is_dismissed:
                     return
                 self._obey(packet, fds)
 

@@ -67,6 +67,7 @@ class TemplateLink:
 
     def stop(self, timeout_s: float) -> None:
         """Let the template end what is left of its children, for so long; then kill it."""
+        self.order({"order": "end"})  # so that it knows that we live on
         self._close()
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, assert_never
 
 from quakegrid.config import Settings
+from quakegrid.fingerprint import CLOCK, Fingerprint, differences
 from quakegrid.template_state import TemplateKind, TemplateState
 from services.agent import code_stamps, lineage
 from services.agent.exits import describe_exit
@@ -38,7 +39,7 @@ class Templates:
     Args:
         settings: of the cluster.
         on_report: called with what templates tell of their children.
-        on_state: called when `state`, `loaded` or `is_refreshing` may have changed.
+        on_state: called when `state`, `loaded`, `older` or `is_refreshing` may have changed.
         on_lost: called with the names of children that died with their template, and why.
     """
 
@@ -99,12 +100,32 @@ class Templates:
         self._loaded.clear()
         self.start()
 
-    def order(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Pass an order on, with copies of descriptors; it waits for a template that is loading."""
+    @property
+    def older(self) -> list[Loaded]:
+        """What older templates have loaded that live on, the newest first."""
+        return [self._loaded[number] for number in self._lineage.older]
+
+    def find(self, needed: Fingerprint) -> int:
+        """The number of the newest template that has what a session needs; 0 if none has."""
+        # The clock is the node's, and the broker's to compare.
+        asked = {name: value for name, value in needed.items() if name != CLOCK}
+        for number in (self._lineage.current, *self._lineage.older):
+            if not differences(asked, self._loaded.get(number, Loaded()).fingerprint):
+                return number
+        return 0
+
+    def order(self, packet: dict[str, Any], fds: Sequence[int] = (), *, number: int = 0) -> None:
+        """Pass an order on, with copies of descriptors; it waits for a template that is loading.
+
+        Args:
+            packet: the order.
+            fds: the descriptors.
+            number: of the template that is to fork, as `find` gave it just now; 0 for the newest.
+        """
         if packet["order"] == "signal":
             number = self._lineage.parent_of(packet["pid"])
         else:
-            number = self._lineage.on_order(packet["name"])
+            number = self._lineage.on_order(packet["name"], number)
         if number:  # else it ended, and its report is on the way
             self._links[number].order(packet, fds)
 
@@ -166,6 +187,7 @@ class Templates:
                     link = self._links[number]
                     self._forget(number)
                     link.stop(0.0)
+                    self._on_state()
                 case lineage.Kill(number):
                     log.error("template_silent template=%d", number)
                     self._links[number].kill()

@@ -2,8 +2,7 @@
 
 A worker is forked from a template in which OpenMP, OpenBLAS, MKL, numba and numexpr were told to use one
 thread. What is not loaded yet obeys the environment; libraries that are loaded are told by their own
-functions (numexpr is not: nothing that the template loads brings it). To be called before a library starts
-threads; those of the template have none.
+functions. To be called before a library starts threads; those of the template have none.
 """
 
 from __future__ import annotations
@@ -43,6 +42,9 @@ def set_thread_count(count: int) -> None:
             with contextlib.suppress(AttributeError):  # another library's function
                 getattr(library, name)(count)
     _tell_numba(count)
+    numexpr = sys.modules.get("numexpr")
+    if numexpr is not None:
+        numexpr.set_num_threads(count)
 
 
 def _loaded_libraries() -> list[str]:

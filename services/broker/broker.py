@@ -330,10 +330,15 @@ class Broker:
         worker_ids = tuple(each for each in worker_ids if each in self._fleet.workers)  # a node may be lost
         lane = self._lanes.lane_of(session_id)
         if session and lane and worker_ids:
-            setup = session.request.worker_setup
+            request = session.request
             session.hosts.add(host)
             started = await self._nodes[host].start_workers(
-                session_id, worker_ids, lane.endpoint, setup, width=width
+                session_id,
+                worker_ids,
+                lane.endpoint,
+                request.worker_setup,
+                width=width,
+                fingerprint=request.fingerprint,
             )
         self._handle(core.WorkersStarted(tuple(started)))
         refused = tuple(worker_id for worker_id in worker_ids if worker_id not in started)

@@ -50,16 +50,23 @@ class FleetControlServicer(fleet_control_pb2_grpc.FleetControlServicer):
         self, request: pb.LeaveNodeRequest, context: Context
     ) -> pb.LeaveNodeResponse:
         """LeaveNode, see the contract."""
-        if request.host in self._members.configured:
+        await self._let_go(request.host, context)
+        return pb.LeaveNodeResponse()
+
+    async def ForgetNode(  # noqa: N802
+        self, request: pb.ForgetNodeRequest, context: Context
+    ) -> pb.ForgetNodeResponse:
+        """ForgetNode, see the contract."""
+        link = self._members.links.get(request.host)
+        if link is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"the fleet has no node {request.host}")
+        elif link.is_reached and request.host not in self._members.configured:
             await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"{request.host} is in host_cores of the master's openquake.cfg: take it out there",
+                f"{request.host} is not gone, its agent answers: `agentctl leave` on that node",
             )
-        if not await self._members.leave(request.host):
-            await context.abort(
-                grpc.StatusCode.FAILED_PRECONDITION, f"{request.host} joined again while it left"
-            )
-        return pb.LeaveNodeResponse()
+        await self._let_go(request.host, context)
+        return pb.ForgetNodeResponse()
 
     async def StartNodes(  # noqa: N802
         self,
@@ -90,6 +97,16 @@ class FleetControlServicer(fleet_control_pb2_grpc.FleetControlServicer):
         order = node_control_pb2.RestartServingRequest(force=request.force)
         nodes = await self._ask_all(lambda stub: stub.RestartServing(order, timeout=ORDER_TIMEOUT_S))
         return pb.RestartNodesResponse(nodes=nodes)
+
+    async def _let_go(self, host: str, context: Context) -> None:
+        """Drain a node that joined, and forget it."""
+        if host in self._members.configured:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"{host} is in host_cores of the master's openquake.cfg: take it out there",
+            )
+        if not await self._members.leave(host):
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{host} joined again while it left")
 
     async def _ask_all(self, call: Call) -> list[pb.NodeAnswer]:
         """Ask every node at once; who does not answer has not heard."""

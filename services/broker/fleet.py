@@ -192,6 +192,7 @@ class Fleet:
         node = self.nodes[event.host]
         node.name, node.state, node.is_refusing = event.node, event.state, False
         node.fingerprint, node.cores_per_worker = event.fingerprint, event.cores_per_worker
+        node.older_fingerprints = event.older_fingerprints
         node.is_ready, node.is_serving = event.is_ready, event.is_serving
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
         most = 1 if event.is_short_of_memory else limit

@@ -22,6 +22,7 @@ class NodeReported:
     `present` names its workers when we reached the agent (again): what ended meanwhile was not reported.
     `workers` are all of them with their sessions; those that we do not know are an earlier broker's.
     A node that is short of memory has one worker, whatever its cores, so that no job stands still.
+    `older_fingerprints` are those of templates with older code, which can fork workers, too.
     """
 
     host: str
@@ -31,6 +32,7 @@ class NodeReported:
     present: frozenset[str] | None = None
     workers: tuple[tuple[str, int], ...] = ()
     fingerprint: Fingerprint = field(default_factory=dict)
+    older_fingerprints: tuple[Fingerprint, ...] = ()
     cores_per_worker: int = 1
     is_short_of_memory: bool = False
     is_ready: bool = True

@@ -35,6 +35,7 @@ class Node:
     is_serving: bool = True
     cores_per_worker: int = 1
     fingerprint: Fingerprint = field(default_factory=dict)
+    older_fingerprints: tuple[Fingerprint, ...] = ()
 
     @property
     def tells_cores(self) -> bool:
@@ -87,8 +88,13 @@ class Session:
         return node.host not in self.left_out
 
     def compare(self, node: Node) -> tuple[str, ...]:
-        """Take in what a node that is up has; how it differs, if that is news."""
+        """Take in what a node that is up has; how it differs, if that is news.
+
+        One that was upgraded fits while it has a template with the code that the session began with.
+        """
         found = tuple(differences(self.fingerprint, node.fingerprint))
+        if any(not differences(self.fingerprint, older) for older in node.older_fingerprints):
+            found = ()
         known = self.left_out.pop(node.host, ())
         if found:
             self.left_out[node.host] = found

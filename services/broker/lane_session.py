@@ -98,11 +98,14 @@ class LaneSession:
         self.queue.push(task.task_id, task.weight, is_first=True)
 
     def tell_death(self, event: WorkerLost) -> list[Action]:
-        """What the driver is to know of a worker that did not end by request."""
-        if event.is_clean or self.driver is None or event.worker_id in self.gone:
-            return []
+        """What the driver is to know of a worker that ended without request, or in the middle of a task."""
         worker = self.crew.workers.get(event.worker_id)
         held = worker.held if worker else {}
+        # What a drained one seems to hold may be on its way back; one that was killed for people runs it.
+        is_drained = event.worker_id in self.draining and not event.is_blameless
+        is_expected = event.is_clean and (is_drained or not held)
+        if is_expected or self.driver is None or event.worker_id in self.gone:
+            return []
         leases = tuple(Lease(self.session_id, task_id, hold.attempt) for task_id, hold in held.items())
         task = self.tasks.get(leases[0].task_id) if leases else None
         return [TellDeath(self.driver, event, leases, task.operation if task else "")]

@@ -92,6 +92,7 @@ class NodeReports:
             self._spawn(self._stop_strangers(host, session_id))
         reported = tuple((worker.worker_id, worker.session_id) for worker in status.workers)
         self._reported[host] = reported
+        clock = self.members.links[host].clock
         present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
         self._handle(
             core.NodeReported(
@@ -101,7 +102,8 @@ class NodeReports:
                 describe_state(status),
                 present,
                 reported,
-                {**status.fingerprint, CLOCK: self.members.links[host].clock},
+                {**status.fingerprint, CLOCK: clock},
+                tuple({**each.fingerprint, CLOCK: clock} for each in status.older_templates),
                 cores_per_worker=status.cores_per_worker or 1,
                 is_short_of_memory=status.is_short_of_memory,
                 is_ready=agents.template_state(status).is_ready,

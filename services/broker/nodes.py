@@ -17,7 +17,7 @@ import grpc
 from quakegrid import agents, rpc
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc, node_control_pb2_grpc
 from quakegrid.config import Settings
-from quakegrid.fingerprint import CLOCK_FITS, describe_clock
+from quakegrid.fingerprint import CLOCK_FITS, Fingerprint, describe_clock
 
 T = TypeVar("T")
 
@@ -27,6 +27,8 @@ ORDER_TIMEOUT_S = 30.0
 FLUSH_TIMEOUT_S = 1.0
 # A healthy agent is heard each second; this part of `node_timeout` without a word is a broken connection.
 SILENT_PART = 1 / 3
+# A clock that was wrong when the node came is set right some time later, and the other way round.
+CLOCK_LOOK_S = 30.0
 # Of a node that is not to be used; else its template's state tells.
 SERVICE_STATES = {
     agent_pb2.SERVICE_STATE_STOPPED: "stopped",
@@ -79,11 +81,17 @@ class NodeLink:
         self._flushes: dict[int, asyncio.Event] = {}  # that the agent has not answered in its stream
         self._channel: grpc.aio.Channel | None = None  # None while the agent does not answer
         self._is_first = True
+        self._status: agent_pb2.AgentStatus | None = None  # as told last in this stream
         self.clock = CLOCK_FITS  # its clock against ours, in words
         self._lost_timer: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
         self._silent_s = max(2 * agents.BEAT_S, settings.node_timeout_s * SILENT_PART)
         self._heard_s = 0.0
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the agent answers: it has said something in the stream that is open."""
+        return self._channel is not None and not self._is_first
 
     def stop(self) -> None:
         """Let go of the agent; nothing is reported any more."""
@@ -113,8 +121,9 @@ class NodeLink:
         """Follow the agent until the stream breaks; whether it was there, and why it broke."""
         # A channel of its own for each try: its certificate is fresh.
         channel = rpc.open_aio_channel(self.address, self._settings.authkey)
-        self._is_first = True
+        self._is_first, self._status = True, None
         asked_s = time.time()
+        watching_clock = asyncio.ensure_future(self._watch_clock())
         try:
             self._channel = channel
             stream = self._stub().Watch(agent_pb2.WatchRequest(is_fleet=True))
@@ -122,8 +131,7 @@ class NodeLink:
                 async for message in stream:
                     silence.reschedule(asyncio.get_running_loop().time() + self._silent_s)
                     if self._is_first and message.HasField("status"):
-                        node_s = message.status.sent_time.ToNanoseconds() / 1e9
-                        self.clock = describe_clock(node_s=node_s, asked_s=asked_s, answered_s=time.time())
+                        self._note_clock(message.status, asked_s)
                     self._take(message)
         except grpc.aio.AioRpcError as exc:
             detail = (exc.details() or "").partition("\n")[0]
@@ -132,9 +140,28 @@ class NodeLink:
             reason = f"its agent at {self.address} has said nothing for {self._silent_s:g} s"
             return not self._is_first, reason
         finally:
+            watching_clock.cancel()
             self._channel = None
             await channel.close(None)
         return not self._is_first, "its agent stopped"
+
+    async def _watch_clock(self) -> None:
+        """Compare the clocks now and then; cancel to stop."""
+        request = agent_pb2.GetAgentStatusRequest()
+        while True:
+            await asyncio.sleep(CLOCK_LOOK_S)
+            asked_s = time.time()
+            response = await self._order(lambda stub: stub.GetStatus(request, timeout=self._silent_s))
+            if response and self._status is not None and self._note_clock(response.status, asked_s):
+                log.info("clock_changed host=%s clock=%s", self.host, self.clock)
+                # What the stream told last: it may be newer than the answer, or older.
+                self._on_status(self.host, self._status, False)
+
+    def _note_clock(self, status: agent_pb2.AgentStatus, asked_s: float) -> bool:
+        """Compare the node's clock with ours; whether it is not as it was."""
+        before, node_s = self.clock, status.sent_time.ToNanoseconds() / 1e9
+        self.clock = describe_clock(node_s=node_s, asked_s=asked_s, answered_s=time.time())
+        return self.clock != before
 
     async def start_workers(
         self,
@@ -144,11 +171,16 @@ class NodeLink:
         worker_setup: bytes,
         *,
         width: int = 1,
+        fingerprint: Fingerprint | None = None,
     ) -> list[str]:
-        """Ask for workers of so many cores; returns the ids of those that started."""
+        """Ask for workers of so many cores, with what a session needs; returns those that started."""
         refs = [agent_pb2.WorkerRef(session_id=session_id, worker_id=worker_id) for worker_id in worker_ids]
         request = agent_pb2.StartWorkersRequest(
-            workers=refs, lane_endpoint=lane_endpoint, worker_setup=worker_setup, width=width
+            workers=refs,
+            lane_endpoint=lane_endpoint,
+            worker_setup=worker_setup,
+            width=width,
+            fingerprint=fingerprint or {},
         )
         response = await self._order(lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S))
         return [started.worker_id for started in response.started] if response else []
@@ -213,6 +245,7 @@ class NodeLink:
             self._lost_timer.cancel()
             self._lost_timer = None
         if message.HasField("status"):
+            self._status = message.status
             self._on_status(self.host, message.status, self._is_first)
             self._is_first = False
         elif message.HasField("worker_exited"):

@@ -76,12 +76,13 @@ class TaskRecorder:
     """
 
     def __init__(self, opening: lane_pb2.OpenLaneSession, directory: Path) -> None:
+        # Once: the clock may be set while the session runs, and records tell how long things took.
         self._epoch_s = time.time() - time.monotonic()
         self._session = records_pb2.RecordedSession(
             session_id=opening.session_id,
             job_ids=opening.job_ids,
             user_name=opening.user_name,
-            opened_time_s=time.time(),
+            opened_time_s=self._epoch_s + time.monotonic(),
         )
         self._path = directory / str(opening.session_id)
         self._fd = -1
@@ -170,7 +171,7 @@ class TaskRecorder:
             self._add(task_id, sent, LOST, now_s, 0.0, _NO_USAGE, 0)
         block = self._take_block()
         if self._fd >= 0 or block.task_ids or block.workers:
-            block.closed_time_s = time.time()
+            block.closed_time_s = self._epoch_s + now_s
             self._write(block)
         if self._fd >= 0:
             os.close(self._fd)

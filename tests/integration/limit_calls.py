@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
+
+from services.agent import worker_threads
+
+THREAD_GETTERS = (
+    "omp_get_max_threads",
+    "openblas_get_num_threads",
+    "scipy_openblas_get_num_threads",
+    "scipy_openblas_get_num_threads64_",
+)
 
 
 def eat(size_bytes: int) -> NoReturn:
@@ -26,6 +37,14 @@ def eat_in_children(count: int, size_bytes: int) -> NoReturn:
         signal.pause()
 
 
+def eat_at_first(path: str, size_bytes: int) -> str:
+    """Let two children eat so much each in the first attempt; eat nothing in later ones."""
+    if Path(path).exists():
+        return "modest"
+    Path(path).touch()
+    eat_in_children(2, size_bytes)
+
+
 def share(size_bytes: int) -> NoReturn:
     """Fill memory that no limit on a process's own data sees."""
     with mmap.mmap(-1, size_bytes) as food:
@@ -43,6 +62,21 @@ def limits() -> dict[str, Any]:
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "oom_score": oom_score(os.getpid()),
         "threads": os.environ["OMP_NUM_THREADS"],
+    }
+
+
+def thread_counts() -> dict[str, Any]:
+    """How many threads numerical libraries may use here, those that the template loaded and those to come."""
+    numba = sys.modules["numba"]  # not imported here: the template has it
+    libraries = {}
+    for path in worker_threads._loaded_libraries():
+        library = ctypes.CDLL(path)
+        found = [getattr(library, name)() for name in THREAD_GETTERS if hasattr(library, name)]
+        libraries[Path(path).name] = found
+    return {
+        "environment": {name: os.environ.get(name) for name in worker_threads.THREAD_VARIABLES},
+        "libraries": libraries,
+        "numba": numba.get_num_threads(),
     }
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 PAUSE_S = 0.005
+# Of the children of a bounded fork bomb.
+SHORT_LIFE_S = 0.2
+REPLACED_COUNT = 20
 
 
 def tell(path: str, pids: list[int]) -> None:
@@ -68,6 +71,20 @@ def wait_for_ever() -> NoReturn:
         time.sleep(60)
 
 
+def wait_at_first(path: str) -> str:
+    """Hold on in the first attempt, after telling who we are; later ones end at once."""
+    if Path(path).exists():
+        return "again"
+    tell(path, [os.getpid()])
+    wait_for_ever()
+
+
+def hold_on_at_first(path: str) -> str:
+    """The same, and when we are asked to end tell that, too, and do not."""
+    signal.signal(signal.SIGTERM, lambda *_: tell(f"{path}.term", [os.getpid()]))
+    return wait_at_first(path)
+
+
 def ignore_everything(path: str) -> None:
     """Tell who we are, and do not listen to polite requests."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -102,7 +119,10 @@ def leave_children(path: str) -> int:
 
 
 def fork_many(path: str, count: int) -> None:
-    """Fork children that fork, half of them in sessions of their own, each replaced as soon as it ends."""
+    """Fork children that fork, half of them in sessions of their own; the last are replaced as they end.
+
+    For some seconds there are 4 * 4 * 4 * 4 at a time with `count` 4, and never more than some 1,500 in all.
+    """
     tell(path, [os.getpid()])
     depth = 0
     children = 0
@@ -113,6 +133,14 @@ def fork_many(path: str, count: int) -> None:
                 os.setsid()
         else:
             children += 1
+    if depth == 4:
+        time.sleep(SHORT_LIFE_S)
+        os._exit(0)
+    for _ in range(REPLACED_COUNT if depth == 3 else 0):
+        os.wait()
+        if os.fork() == 0:
+            time.sleep(SHORT_LIFE_S)
+            os._exit(0)
     wait_for_ever()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient, NodeStatus
 from quakegrid.sdk.executor import ClusterExecutor
-from services.agent import memory_watch
+from services.agent import memory_watch, worker_threads
 from tests.integration import limit_calls, sdk_calls
 from tests.integration.processes import REPOSITORY, Service
 
@@ -40,7 +41,7 @@ class Node:
             "directory": {"custom_tmp": str(folder)},
             **extra,
             "agent": {"preload": "none", **extra.get("agent", {})},
-            "broker": {"port": testing.free_ports(1)[0], "max_attempts": 1},
+            "broker": {"port": testing.free_ports(1)[0], "max_attempts": 1, **extra.get("broker", {})},
         }
         path = testing.write_cluster_config(folder / "state", sections)
         self.settings: Settings = config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
@@ -188,6 +189,26 @@ def test_worker_whose_children_eat_beyond_its_limit_is_stopped(tmp_path: Path) -
         assert executor.submit(sdk_calls.square, 3).result(60) == 9
 
 
+def test_limit_that_stopped_a_worker_is_told_when_the_next_attempt_succeeds(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With task, attempt and memory, where the program prints: nothing else would say why it took longer."""
+    limits: dict[str, dict[str, str | int]] = {
+        "agent": {"worker_memory": "300M"},
+        "broker": {"max_attempts": 3},
+    }
+    with running_node(tmp_path, **limits) as node, ClusterExecutor(node.settings) as executor:
+        result = executor.submit(limit_calls.eat_at_first, str(tmp_path / "eaten"), 180 * MIB).result(60)
+    said = capfd.readouterr().err
+
+    assert result == "modest"
+    assert re.search(
+        r"worker \S+ on node \S+ was stopped at \d+ MiB of its own, more than \[agent\] worker_memory allows "
+        r"\(300 MiB\), peak memory \d+ MiB, while it ran task 1 \(attempt 1, eat_at_first\)",
+        said,
+    )
+
+
 def test_worker_in_a_cgroup_is_stopped_by_the_kernel(tmp_path: Path, delegated_cgroup: Path) -> None:
     """There its shared memory counts, too."""
     node = Node(tmp_path, {"agent": {"worker_memory": "300M"}})
@@ -333,36 +354,23 @@ def test_job_may_ask_for_wider_workers(tmp_path: Path) -> None:
     assert (len(usual["cores"]), usual["threads"]) == (1, "1")
 
 
-def test_libraries_that_the_template_loaded_use_the_workers_cores() -> None:
-    """OpenBLAS and numba were loaded with one thread, before the fork."""
-    pytest.importorskip("numba")
-    script = """
-import ctypes, os, sys
-for name in ("OMP", "OPENBLAS", "NUMBA"): os.environ[name + "_NUM_THREADS"] = "1"
-import numba, numpy
-import numba.np.ufunc.parallel
-from services.agent import worker_threads
-if os.fork():
-    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
-worker_threads.set_thread_count(3)
-assert numba.get_num_threads() == 3, numba.get_num_threads()
-for path in worker_threads._loaded_libraries():
-    library = ctypes.CDLL(path)
-    for name in ("scipy_openblas_get_num_threads64_", "openblas_get_num_threads"):
-        if hasattr(library, name):
-            assert getattr(library, name)() == 3, path
-            print("seen")
-sys.stdout.flush()
-os._exit(0)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+@pytest.mark.parametrize("width", [1, pytest.param(2, marks=needs_two_cores)])
+def test_numerical_libraries_use_as_many_threads_as_a_worker_has_cores(tmp_path: Path, width: int) -> None:
+    """OpenBLAS, OpenMP and numba, loaded by the template with one; what comes later by the environment."""
+    pytest.importorskip("numba.np.ufunc.omppool", reason="numba cannot use OpenMP: libgomp is missing")
+    agent: dict[str, str | int] = {
+        "cores_per_worker": width,
+        "preload": "numpy, scipy.linalg, numba.np.ufunc.parallel, numba.np.ufunc.omppool",
+    }
+    with running_node(tmp_path, agent=agent) as node, ClusterExecutor(node.settings) as executor:
+        with closing(AgentClient(node.settings)) as client:
+            state = str(client.status().template_state)
+        found = executor.submit(limit_calls.thread_counts).result(60)
 
-    assert done.returncode == 0, done.stderr
-    assert "seen" in done.stdout
+    assert state.startswith("warm"), state
+    assert found["environment"] == dict.fromkeys(worker_threads.THREAD_VARIABLES, str(width))
+    assert found["numba"] == width
+    assert {"libgomp", "libscipy_openblas64_", "libscipy_openblas"} <= {
+        name.partition("-")[0].partition(".")[0] for name in found["libraries"]
+    }
+    assert all(counts == [width] for counts in found["libraries"].values()), found["libraries"]

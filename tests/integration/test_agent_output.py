@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid import LocalCluster, local_services, testing
+from quakegrid import LocalCluster, agents, config, local_services, testing
 from quakegrid.fleet import BrokerClient
+from quakegrid.node_control import NodeControl
 from services.agent import output
 from tests.clusters import Cluster, running_cluster
 from tests.integration import rough_calls, sdk_calls
@@ -103,6 +105,24 @@ def test_death_without_a_word_has_its_exit_code(
 
     assert re.search(r"ended with exit code 3, peak memory \d+ MiB, while it ran task 1 \(attempt 1", said)
     assert "last lines" not in said
+
+
+def test_worker_that_people_killed_is_told_when_the_next_attempt_succeeds(
+    cluster: LocalCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Whoever waits for the task learns why it takes longer."""
+    path = tmp_path / "pid"
+    with cluster.executor() as executor, contextlib.closing(agents.AgentClient(cluster.settings)) as agent:
+        waiting = executor.submit(rough_calls.wait_at_first, str(path))
+        next(found for found in agent.watch_status() if path.exists())
+        with contextlib.closing(NodeControl(cluster.settings, config.LOOPBACK)) as node:
+            node.stop(is_forced=True)
+            next(found for found in agent.watch_status() if not found.workers)
+            node.start(-1)
+        assert waiting.result(WAIT_S) == "again"
+    said = capfd.readouterr().err
+
+    assert re.search(r"was stopped by request, peak memory \d+ MiB, while it ran task 1 \(attempt 1", said)
 
 
 def test_workers_that_print_while_the_broker_is_gone_go_on(

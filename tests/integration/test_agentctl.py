@@ -184,6 +184,37 @@ def test_joined_node_comes_back_to_a_new_broker_and_with_a_new_agent(one: Nodes,
     assert [node.host for node in one.status().nodes] == ["127.0.0.1", "127.0.0.2"]
 
 
+def test_joined_node_that_is_gone_for_good_can_be_forgotten(one: Nodes, tmp_path: Path) -> None:
+    """Not one that answers, and not one of the configuration; one that comes back after all joins again."""
+    agent = one.agent(2)
+    gate = tmp_path / "gate"
+    assert one.agentctl(2, "start", 1).returncode == 0
+    assert one.agentctl(2, "join").returncode == 0
+    wait_until(lambda: one.up() == ["127.0.0.1", "127.0.0.2"])
+
+    alive = one.quakegrid("workers", "forget", "127.0.0.2")
+    with one.cluster() as cluster, cluster.executor() as executor:
+        held = [executor.submit_weighted(1.0, sdk_calls.wait_for, str(gate)) for _ in range(2)]
+        wait_until(lambda: [node.running_count for node in one.status().nodes] == [1, 1])
+        agent.stop(signal.SIGKILL)
+        wait_until(lambda: one.up() == ["127.0.0.1"])
+        forgotten = one.quakegrid("workers", "forget", "127.0.0.2", "--output", "json")
+        gate.touch()
+        assert [call.result(60) for call in held] == [str(gate)] * 2
+    configured = one.quakegrid("workers", "forget", "127.0.0.1")
+    unknown = one.quakegrid("workers", "forget", "n9")
+    agent.start()
+    wait_until(lambda: one.up() == ["127.0.0.1", "127.0.0.2"])
+
+    assert alive.returncode == configured.returncode == unknown.returncode == 1
+    assert "its agent answers: `agentctl leave`" in alive.stderr
+    assert "127.0.0.1 is in host_cores" in configured.stderr
+    assert "no node n9; its nodes are 127.0.0.1" in unknown.stderr
+    assert forgotten.returncode == 0, forgotten.stderr
+    assert "127.0.0.2 is forgotten" in forgotten.stderr
+    assert [node["host"] for node in json.loads(forgotten.stdout)] == ["127.0.0.1"]
+
+
 def serve_as_guest(nodes: Nodes, temporary: Path) -> subprocess.Popen[bytes]:
     """An agent as a scheduler starts it: any port, no state directory of its own, leaves when stopped."""
     temporary.mkdir()

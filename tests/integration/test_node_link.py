@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import pytest
 
 from quakegrid import rpc, security
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from quakegrid.config import LOOPBACK, Settings
+from quakegrid.fingerprint import CLOCK_FITS
+from services.broker import nodes
 from services.broker.nodes import NodeLink
 
 
@@ -65,3 +69,73 @@ def test_silent_agent_is_lost_and_its_orders_are_refused(settings: Settings) -> 
 
     assert started == []
     assert "has said nothing for" in reason
+
+
+class LateAgent(agent_pb2_grpc.AgentServicer):
+    """Its clock is an hour behind when it is reached, and then set right."""
+
+    def __init__(self) -> None:
+        self._offsets_s = [-3600, -3600, 0]
+
+    async def Watch(  # noqa: N802
+        self, _request: agent_pb2.WatchRequest, _context: Any
+    ) -> AsyncIterator[agent_pb2.WatchResponse]:
+        """Say what there is, and then that we live."""
+        yield agent_pb2.WatchResponse(status=self._status("watched"))
+        while True:
+            await asyncio.sleep(0.1)
+            yield agent_pb2.WatchResponse()
+
+    async def GetStatus(  # noqa: N802
+        self, _request: agent_pb2.GetAgentStatusRequest, _context: Any
+    ) -> agent_pb2.GetAgentStatusResponse:
+        """Say what there is."""
+        return agent_pb2.GetAgentStatusResponse(status=self._status("asked"))
+
+    def _status(self, node: str) -> agent_pb2.AgentStatus:
+        offset_s = self._offsets_s.pop(0) if len(self._offsets_s) > 1 else self._offsets_s[0]
+        status = agent_pb2.AgentStatus(node=node)
+        status.sent_time.FromNanoseconds(time.time_ns() + offset_s * 1_000_000_000)
+        return status
+
+
+async def watch_clock(settings: Settings) -> list[tuple[str, bool, str]]:
+    """What is told of the agent, with its clock, until that fits."""
+    server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+    agent_pb2_grpc.add_AgentServicer_to_server(LateAgent(), server)
+    port = server.add_secure_port(f"{LOOPBACK}:0", security.server_credentials(settings.authkey))
+    await server.start()
+    told: list[tuple[str, bool, str]] = []
+    fits = asyncio.Event()
+
+    def on_status(_host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
+        told.append((status.node, is_first, link.clock))
+        if link.clock == CLOCK_FITS:
+            fits.set()
+
+    link = NodeLink(
+        settings,
+        LOOPBACK,
+        f"{LOOPBACK}:{port}",
+        on_status=on_status,
+        on_exit=lambda _exited: None,
+        on_output=lambda _output: None,
+        on_lost=lambda _host, _reason: None,
+    )
+    running = asyncio.ensure_future(link.run())
+    await fits.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await server.stop(None)
+    return told
+
+
+def test_node_whose_clock_is_set_right_is_reported_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else sessions would leave it out until its connection breaks; nothing is said while it stays wrong."""
+    monkeypatch.setattr(nodes, "CLOCK_LOOK_S", 0.05)
+
+    told = asyncio.run(watch_clock(settings))
+
+    assert told == [("watched", True, "3600 s behind"), ("watched", False, CLOCK_FITS)]

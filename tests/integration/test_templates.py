@@ -7,16 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from quakegrid import LocalCluster, agents, driver_client, errors
+from quakegrid import LocalCluster, agents, driver_client, environment, errors
 from quakegrid.agents import AgentStatus
-from quakegrid.lane_tasks import LaneTask
+from quakegrid.lane_tasks import LaneTask, Needs
 from quakegrid.session import Session
 from quakegrid.template_state import TemplateKind
 from tests.clusters import processes, wait_for_end
@@ -106,6 +108,87 @@ def test_new_workers_have_the_new_code_while_an_old_one_works_on(folder: Path) -
     assert old_template != new_template
     assert new_template in left
     assert (done.returncode, done.stdout.partition(",")[0]) == (0, "template warm"), done.stderr
+
+
+def other_numpy(folder: Path) -> None:
+    """Let numpy seem to be another version, for who looks from now on."""
+    info = folder / "numpy-1.0.9.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.0.9\n")
+
+
+def worker_parents(cluster: LocalCluster, session_id: int) -> dict[int, int]:
+    """The workers of a session, and the templates that they came from."""
+    with statuses(cluster) as changes:
+        workers = [each for each in next(changes).workers if each.session_id == session_id and each.pid]
+    return {worker.pid: psutil.Process(worker.pid).ppid() for worker in workers}
+
+
+def receive(session: Session) -> None:
+    """Wait for an outcome, or for the reason why there is none."""
+    session.wait_for_turn(lambda _ahead: None)
+    session.receive()
+
+
+def wait_for(is_so: Callable[[], Any]) -> Any:
+    """Ask until there is something; the test's own timeout bounds it."""
+    while not (found := is_so()):
+        time.sleep(0.01)
+    return found
+
+
+def test_session_gets_workers_with_its_code_while_its_node_is_upgraded(folder: Path) -> None:
+    """From the template that it began with, while that has children; later sessions get the new code."""
+    write_probe(folder, "old")
+    numpy = environment.version_of("numpy")
+    told: list[str] = []
+    with LocalCluster(cores=2, preload="gridprobe") as cluster:
+        session = Session(
+            cluster.settings,
+            (),
+            user_name="ann",
+            worker_setup=b"",
+            needs=Needs({"numpy": numpy}, told.append),
+        )
+        try:
+            session.wait_for_turn(lambda _ahead: None)
+            number = session.session_id
+            before = wait_for(lambda: found if len(found := worker_parents(cluster, number)) == 2 else None)
+            (old_template,) = set(before.values())
+            other_numpy(folder)
+            write_probe(folder, "quite new")
+            with statuses(cluster) as changes:
+                next(each for each in changes if each.is_refreshing)
+                next(each for each in changes if not each.is_refreshing)
+
+            victim = min(before)
+            os.kill(victim, signal.SIGKILL)
+            after = wait_for(
+                lambda: (
+                    found
+                    if len(found := worker_parents(cluster, number)) == 2 and victim not in found
+                    else None
+                )
+            )
+            assert set(after.values()) == {old_template}
+            assert told == []
+        finally:
+            session.close()
+        wait_for_end(old_template)
+        late = Session(
+            cluster.settings,
+            (),
+            user_name="bob",
+            worker_setup=b"",
+            needs=Needs({"numpy": numpy}, told.append),
+        )
+        try:
+            with pytest.raises(errors.QuakeGridError, match=f"numpy 1.0.9 there, {numpy} here"):
+                receive(late)
+        finally:
+            late.close()
+        with cluster.executor() as executor:
+            assert executor.submit(seen_version).result()[0] == "quite new"
 
 
 def test_node_whose_preload_raises_is_cold_and_works(folder: Path) -> None:

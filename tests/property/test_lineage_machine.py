@@ -106,6 +106,16 @@ class LineageMachine(RuleBasedStateMachine):
         assert number in self.loading | self.ready
         self.ordered[f"c{self.last_child}"] = number
 
+    @precondition(lambda self: self.lineage.older)
+    @rule(data=st.data())
+    def order_older(self, data: st.DataObject) -> None:
+        """A session needs older code; a template that has it can fork and has children."""
+        number = data.draw(st.sampled_from(self.lineage.older))
+        assert number in self.ready & self.parents()
+        self.last_child += 1
+        assert self.lineage.on_order(f"c{self.last_child}", number) == number
+        self.ordered[f"c{self.last_child}"] = number
+
     @precondition(lambda self: self.ready & set(self.ordered.values()))
     @rule(data=st.data(), is_forked=st.booleans())
     def fork(self, data: st.DataObject, is_forked: bool) -> None:

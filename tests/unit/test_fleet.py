@@ -404,6 +404,25 @@ def test_running_calculation_survives_that_every_node_was_upgraded() -> None:
     assert fleet.FailSession(1, reason) in left
 
 
+def test_running_calculation_gets_workers_where_the_code_it_began_with_lives_on() -> None:
+    """A node that was upgraded still has a template with it; a new calculation gets the new code."""
+    core = Fleet([HostCores("a", -1)], 0, "run")
+    core.handle(fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.2")))
+    core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+    older = (engine("3.26.1"), engine("3.26.2"))
+    new = engine("3.26.3")
+
+    upgraded = core.handle(fleet.NodeReported("a", "a", 1, "warm", fingerprint=new, older_fingerprints=older))
+    again = core.handle(fleet.WorkerExited("run-1", "exit code 1", is_clean=False))
+    gone = core.handle(fleet.NodeReported("a", "a", 1, "warm", fingerprint=new))
+    core.handle(fleet.SessionRequested(2, (11,), fingerprint=new))
+
+    assert upgraded == []
+    assert starts(again) == {"a": 1}
+    assert [type(action) for action in gone] == [fleet.LeaveOut]
+    assert core.sessions[2].left_out == {}
+
+
 def test_calculation_without_a_node_that_has_its_engine_fails_with_all_differences() -> None:
     """Once every node is up, and once only."""
     core = Fleet([HostCores("a", -1), HostCores("b", -1)], 0, "run")

@@ -96,6 +96,25 @@ def test_old_template_lives_until_its_last_child_ended() -> None:
     assert lineage.parent_of(11) == 0
 
 
+def test_old_template_may_get_more_children_while_it_has_some() -> None:
+    """For sessions that need its code; then it lives until the last of those has ended, too."""
+    lineage = warm_lineage()
+    lineage.on_order("a")
+    lineage.on_forked(1, "a", 10)
+    assert lineage.older == []
+    lineage.on_look("new")
+    lineage.on_look("new")
+    assert lineage.older == []
+    lineage.on_ready(2, WARM)
+
+    assert lineage.older == [1]
+    assert lineage.on_order("b", 1) == 1
+    lineage.on_forked(1, "b", 11)
+    assert lineage.on_exited(1, 10) == []
+    assert lineage.on_exited(1, 11) == [Stop(1)]
+    assert lineage.older == []
+
+
 def test_old_template_waits_for_forks_that_were_ordered() -> None:
     """A child that it could not fork does not hold it."""
     lineage = warm_lineage()

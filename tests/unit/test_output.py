@@ -149,6 +149,7 @@ def test_driver_that_does_not_read_is_told_once_that_lines_are_left_out() -> Non
     ("reason", "words"),
     [
         ("killed by SIGKILL", "worker w on node n was killed by SIGKILL, while"),
+        ("stopped at 9 MiB of its own", "worker w on node n was stopped at 9 MiB of its own, while"),
         ("exit code 3", "worker w on node n ended with exit code 3, while"),
         ("node n: its agent stopped", "worker w on node n is lost: node n: its agent stopped, while"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from services.broker import lane_events as lane
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.broker.scheduler import Scheduler
@@ -164,15 +166,38 @@ def test_death_is_told_once_and_only_if_it_was_one() -> None:
     assert told == [lane.TellDeath(DRIVER, each, (), "") for each in (lost[0], lost[3])]
 
 
+@pytest.mark.parametrize("is_blameless", [True, False])
+def test_worker_that_ends_in_order_but_for_its_task_is_told(is_blameless: bool) -> None:
+    """People killed it, or the task ended the process: the task takes longer, and its driver knows why."""
+    scheduler = opened(workers=2)
+    submit(scheduler, 1)
+    scheduler.place()
+    lost = lane.WorkerLost(S, WorkerId("w0"), "exit code 0", is_clean=True, is_blameless=is_blameless)
+
+    told = scheduler.handle(lost)
+
+    assert told == [lane.TellDeath(DRIVER, lost, (lease(1),), "op")]
+
+
+def test_drained_worker_that_ends_before_the_lane_knows_is_no_news() -> None:
+    """What it gave back or sent may still be on its way."""
+    scheduler = opened(workers=2)
+    submit(scheduler, 1)
+    scheduler.place()
+    scheduler.handle(lane.DrainAsked(S, WorkerId("w0")))
+
+    assert scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "exit code 0", is_clean=True)) == []
+
+
 def test_worker_that_people_ended_costs_its_task_no_attempt() -> None:
     """However often; a new lease it gets all the same."""
     scheduler = opened(max_attempts=1, workers=3)
     submit(scheduler, 1)
     scheduler.place()
 
-    for name in ("w0", "w1"):
+    for attempt, name in enumerate(("w0", "w1"), 1):
         lost = lane.WorkerLost(S, WorkerId(name), "killed", is_clean=True, is_blameless=True)
-        assert scheduler.handle(lost) == []
+        assert scheduler.handle(lost) == [lane.TellDeath(DRIVER, lost, (lease(1, attempt),), "op")]
         scheduler.place()
 
     done = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=3), WorkerId("w2")))

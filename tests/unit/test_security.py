@@ -91,7 +91,18 @@ def test_certificate_is_renewed_before_it_ends() -> None:
     leaf = leaf_of(identity)
 
     assert leaf.not_valid_before_utc == NOW - security.CLOCK_SKEW
-    assert NOW < identity.renew_time < leaf.not_valid_after_utc
+    half = datetime.timedelta(days=15)
+    assert not identity.is_due(NOW)
+    assert not identity.is_due(NOW + half - datetime.timedelta(seconds=1))
+    assert identity.is_due(NOW + half)
+    assert NOW + half < leaf.not_valid_after_utc
+
+
+def test_certificate_is_renewed_when_the_clock_was_set_back() -> None:
+    """It may begin in a future that others do not see for long."""
+    identity = security.new_identity(KEY, NOW)
+
+    assert identity.is_due(NOW - datetime.timedelta(seconds=1))
 
 
 def test_new_authkey_is_long_and_random() -> None:

@@ -119,10 +119,31 @@ Global___WorkerRef: _TypeAlias = WorkerRef  # noqa: Y015
 class StartWorkersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class FingerprintEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     WORKERS_FIELD_NUMBER: _builtins.int
     LANE_ENDPOINT_FIELD_NUMBER: _builtins.int
     WORKER_SETUP_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
     lane_endpoint: _builtins.str
     worker_setup: _builtins.bytes
     """Pickled callable that each worker runs before its first task."""
@@ -130,6 +151,12 @@ class StartWorkersRequest(_message.Message):
     """Cores of each worker, times the node's own `cores_per_worker`; 0 is 1."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerRef]: ...
+    @_builtins.property
+    def fingerprint(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the session asks of a template, as in its request; the newest template that has it forks the workers.
+        Where none has it none starts. Empty: any has.
+        """
+
     def __init__(
         self,
         *,
@@ -137,10 +164,11 @@ class StartWorkersRequest(_message.Message):
         lane_endpoint: _builtins.str = ...,
         worker_setup: _builtins.bytes = ...,
         width: _builtins.int = ...,
+        fingerprint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane_endpoint", b"lane_endpoint", "width", b"width", "worker_setup", b"worker_setup", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "lane_endpoint", b"lane_endpoint", "width", b"width", "worker_setup", b"worker_setup", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,6 +425,7 @@ class AgentStatus(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     SENT_TIME_FIELD_NUMBER: _builtins.int
     IS_REFRESHING_FIELD_NUMBER: _builtins.int
+    OLDER_TEMPLATES_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     core_count: _builtins.int
     """Cores that the node gives: what `SetCores` left of `all_core_count`."""
@@ -446,6 +475,10 @@ class AgentStatus(_message.Message):
     def sent_time(self) -> _timestamp_pb2.Timestamp:
         """The node's clock when it wrote this."""
 
+    @_builtins.property
+    def older_templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___OlderTemplate]:
+        """Older templates that live while they have children, and can fork more; the newest first."""
+
     def __init__(
         self,
         *,
@@ -472,14 +505,57 @@ class AgentStatus(_message.Message):
         fingerprint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         sent_time: _timestamp_pb2.Timestamp | None = ...,
         is_refreshing: _builtins.bool = ...,
+        older_templates: _abc.Iterable[Global___OlderTemplate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sent_time", b"sent_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count", "cores_per_worker", b"cores_per_worker", "drivers", b"drivers", "engine_version", b"engine_version", "fingerprint", b"fingerprint", "instance_id", b"instance_id", "is_leaving", b"is_leaving", "is_refreshing", b"is_refreshing", "is_short_of_memory", b"is_short_of_memory", "is_watched", b"is_watched", "load_average", b"load_average", "master", b"master", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "node", b"node", "sent_time", b"sent_time", "service_state", b"service_state", "template_kind", b"template_kind", "template_reason", b"template_reason", "template_state", b"template_state", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count", "cores_per_worker", b"cores_per_worker", "drivers", b"drivers", "engine_version", b"engine_version", "fingerprint", b"fingerprint", "instance_id", b"instance_id", "is_leaving", b"is_leaving", "is_refreshing", b"is_refreshing", "is_short_of_memory", b"is_short_of_memory", "is_watched", b"is_watched", "load_average", b"load_average", "master", b"master", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "node", b"node", "older_templates", b"older_templates", "sent_time", b"sent_time", "service_state", b"service_state", "template_kind", b"template_kind", "template_reason", b"template_reason", "template_state", b"template_state", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AgentStatus: _TypeAlias = AgentStatus  # noqa: Y015
+
+@_typing.final
+class OlderTemplate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FingerprintEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def fingerprint(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """As that of the template that takes all other orders."""
+
+    def __init__(
+        self,
+        *,
+        fingerprint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OlderTemplate: _TypeAlias = OlderTemplate  # noqa: Y015
 
 @_typing.final
 class WorkerStatus(_message.Message):

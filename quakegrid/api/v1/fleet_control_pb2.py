@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$quakegrid/api/v1/fleet_control.proto\x12\x10quakegrid.api.v1\"B\n\x0fJoinNodeRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\x05\x12\x13\n\x0binstance_id\x18\x03 \x01(\t\"7\n\x10JoinNodeResponse\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x15\n\ris_configured\x18\x02 \x01(\x08\" \n\x10LeaveNodeRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"\x13\n\x11LeaveNodeResponse\"\x13\n\x11StartNodesRequest\"A\n\x12StartNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeAnswer\"!\n\x10StopNodesRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"@\n\x11StopNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeAnswer\"$\n\x13RestartNodesRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"C\n\x14RestartNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeAnswer\"Q\n\nNodeAnswer\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x12\n\nis_reached\x18\x03 \x01(\x08\x12\x13\n\x0bwas_serving\x18\x04 \x01(\x08\x32\xc5\x03\n\x0c\x46leetControl\x12Q\n\x08JoinNode\x12!.quakegrid.api.v1.JoinNodeRequest\x1a\".quakegrid.api.v1.JoinNodeResponse\x12T\n\tLeaveNode\x12\".quakegrid.api.v1.LeaveNodeRequest\x1a#.quakegrid.api.v1.LeaveNodeResponse\x12W\n\nStartNodes\x12#.quakegrid.api.v1.StartNodesRequest\x1a$.quakegrid.api.v1.StartNodesResponse\x12T\n\tStopNodes\x12\".quakegrid.api.v1.StopNodesRequest\x1a#.quakegrid.api.v1.StopNodesResponse\x12]\n\x0cRestartNodes\x12%.quakegrid.api.v1.RestartNodesRequest\x1a&.quakegrid.api.v1.RestartNodesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$quakegrid/api/v1/fleet_control.proto\x12\x10quakegrid.api.v1\"B\n\x0fJoinNodeRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\x05\x12\x13\n\x0binstance_id\x18\x03 \x01(\t\"7\n\x10JoinNodeResponse\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x15\n\ris_configured\x18\x02 \x01(\x08\" \n\x10LeaveNodeRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"\x13\n\x11LeaveNodeResponse\"!\n\x11\x46orgetNodeRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"\x14\n\x12\x46orgetNodeResponse\"\x13\n\x11StartNodesRequest\"A\n\x12StartNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeAnswer\"!\n\x10StopNodesRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"@\n\x11StopNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeAnswer\"$\n\x13RestartNodesRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"C\n\x14RestartNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeAnswer\"Q\n\nNodeAnswer\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x12\n\nis_reached\x18\x03 \x01(\x08\x12\x13\n\x0bwas_serving\x18\x04 \x01(\x08\x32\x9e\x04\n\x0c\x46leetControl\x12Q\n\x08JoinNode\x12!.quakegrid.api.v1.JoinNodeRequest\x1a\".quakegrid.api.v1.JoinNodeResponse\x12T\n\tLeaveNode\x12\".quakegrid.api.v1.LeaveNodeRequest\x1a#.quakegrid.api.v1.LeaveNodeResponse\x12W\n\nForgetNode\x12#.quakegrid.api.v1.ForgetNodeRequest\x1a$.quakegrid.api.v1.ForgetNodeResponse\x12W\n\nStartNodes\x12#.quakegrid.api.v1.StartNodesRequest\x1a$.quakegrid.api.v1.StartNodesResponse\x12T\n\tStopNodes\x12\".quakegrid.api.v1.StopNodesRequest\x1a#.quakegrid.api.v1.StopNodesResponse\x12]\n\x0cRestartNodes\x12%.quakegrid.api.v1.RestartNodesRequest\x1a&.quakegrid.api.v1.RestartNodesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,20 +39,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEAVENODEREQUEST']._serialized_end=215
   _globals['_LEAVENODERESPONSE']._serialized_start=217
   _globals['_LEAVENODERESPONSE']._serialized_end=236
-  _globals['_STARTNODESREQUEST']._serialized_start=238
-  _globals['_STARTNODESREQUEST']._serialized_end=257
-  _globals['_STARTNODESRESPONSE']._serialized_start=259
-  _globals['_STARTNODESRESPONSE']._serialized_end=324
-  _globals['_STOPNODESREQUEST']._serialized_start=326
-  _globals['_STOPNODESREQUEST']._serialized_end=359
-  _globals['_STOPNODESRESPONSE']._serialized_start=361
-  _globals['_STOPNODESRESPONSE']._serialized_end=425
-  _globals['_RESTARTNODESREQUEST']._serialized_start=427
-  _globals['_RESTARTNODESREQUEST']._serialized_end=463
-  _globals['_RESTARTNODESRESPONSE']._serialized_start=465
-  _globals['_RESTARTNODESRESPONSE']._serialized_end=532
-  _globals['_NODEANSWER']._serialized_start=534
-  _globals['_NODEANSWER']._serialized_end=615
-  _globals['_FLEETCONTROL']._serialized_start=618
-  _globals['_FLEETCONTROL']._serialized_end=1071
+  _globals['_FORGETNODEREQUEST']._serialized_start=238
+  _globals['_FORGETNODEREQUEST']._serialized_end=271
+  _globals['_FORGETNODERESPONSE']._serialized_start=273
+  _globals['_FORGETNODERESPONSE']._serialized_end=293
+  _globals['_STARTNODESREQUEST']._serialized_start=295
+  _globals['_STARTNODESREQUEST']._serialized_end=314
+  _globals['_STARTNODESRESPONSE']._serialized_start=316
+  _globals['_STARTNODESRESPONSE']._serialized_end=381
+  _globals['_STOPNODESREQUEST']._serialized_start=383
+  _globals['_STOPNODESREQUEST']._serialized_end=416
+  _globals['_STOPNODESRESPONSE']._serialized_start=418
+  _globals['_STOPNODESRESPONSE']._serialized_end=482
+  _globals['_RESTARTNODESREQUEST']._serialized_start=484
+  _globals['_RESTARTNODESREQUEST']._serialized_end=520
+  _globals['_RESTARTNODESRESPONSE']._serialized_start=522
+  _globals['_RESTARTNODESRESPONSE']._serialized_end=589
+  _globals['_NODEANSWER']._serialized_start=591
+  _globals['_NODEANSWER']._serialized_end=672
+  _globals['_FLEETCONTROL']._serialized_start=675
+  _globals['_FLEETCONTROL']._serialized_end=1217
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,11 @@ class FleetControlStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.LeaveNodeRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.LeaveNodeResponse.FromString,
                 _registered_method=True)
+        self.ForgetNode = channel.unary_unary(
+                '/quakegrid.api.v1.FleetControl/ForgetNode',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.ForgetNodeRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.ForgetNodeResponse.FromString,
+                _registered_method=True)
         self.StartNodes = channel.unary_unary(
                 '/quakegrid.api.v1.FleetControl/StartNodes',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.StartNodesRequest.SerializeToString,
@@ -78,6 +83,15 @@ class FleetControlServicer:
     def LeaveNode(self, request, context):
         """Called by agents. Answers when the node's workers have ended, each after the task that it held, and the
         node is forgotten. Idempotent. FAILED_PRECONDITION: the node is in `host_cores`, or joined again meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetNode(self, request, context):
+        """Called by command lines. Forgets a node that joined and is gone for good; one that comes back joins again by
+        itself. Answers when its workers have been given up. NOT_FOUND: there is no such node. FAILED_PRECONDITION: it
+        is in `host_cores`, its agent answers, or it joined again meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,6 +131,11 @@ def add_FleetControlServicer_to_server(servicer, server):
                     servicer.LeaveNode,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.LeaveNodeRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.LeaveNodeResponse.SerializeToString,
+            ),
+            'ForgetNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetNode,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.ForgetNodeRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.ForgetNodeResponse.SerializeToString,
             ),
             'StartNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.StartNodes,
@@ -189,6 +208,33 @@ class FleetControl:
             '/quakegrid.api.v1.FleetControl/LeaveNode',
             quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.LeaveNodeRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.LeaveNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.FleetControl/ForgetNode',
+            quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.ForgetNodeRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_fleet__control__pb2.ForgetNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

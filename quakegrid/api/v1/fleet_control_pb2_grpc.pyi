@@ -42,6 +42,11 @@ class FleetControlStub:
     """Called by agents. Answers when the node's workers have ended, each after the task that it held, and the
     node is forgotten. Idempotent. FAILED_PRECONDITION: the node is in `host_cores`, or joined again meanwhile.
     """
+    ForgetNode: _grpc.UnaryUnaryMultiCallable[_fleet_control_pb2.ForgetNodeRequest, _fleet_control_pb2.ForgetNodeResponse]
+    """Called by command lines. Forgets a node that joined and is gone for good; one that comes back joins again by
+    itself. Answers when its workers have been given up. NOT_FOUND: there is no such node. FAILED_PRECONDITION: it
+    is in `host_cores`, its agent answers, or it joined again meanwhile.
+    """
     StartNodes: _grpc.UnaryUnaryMultiCallable[_fleet_control_pb2.StartNodesRequest, _fleet_control_pb2.StartNodesResponse]
     """Called by command lines. Tells every agent to serve, as many cores as before StopNodes. Idempotent."""
     StopNodes: _grpc.UnaryUnaryMultiCallable[_fleet_control_pb2.StopNodesRequest, _fleet_control_pb2.StopNodesResponse]
@@ -64,6 +69,11 @@ class FleetControlAsyncStub(FleetControlStub):
     LeaveNode: _aio.UnaryUnaryMultiCallable[_fleet_control_pb2.LeaveNodeRequest, _fleet_control_pb2.LeaveNodeResponse]  # type: ignore[assignment]
     """Called by agents. Answers when the node's workers have ended, each after the task that it held, and the
     node is forgotten. Idempotent. FAILED_PRECONDITION: the node is in `host_cores`, or joined again meanwhile.
+    """
+    ForgetNode: _aio.UnaryUnaryMultiCallable[_fleet_control_pb2.ForgetNodeRequest, _fleet_control_pb2.ForgetNodeResponse]  # type: ignore[assignment]
+    """Called by command lines. Forgets a node that joined and is gone for good; one that comes back joins again by
+    itself. Answers when its workers have been given up. NOT_FOUND: there is no such node. FAILED_PRECONDITION: it
+    is in `host_cores`, its agent answers, or it joined again meanwhile.
     """
     StartNodes: _aio.UnaryUnaryMultiCallable[_fleet_control_pb2.StartNodesRequest, _fleet_control_pb2.StartNodesResponse]  # type: ignore[assignment]
     """Called by command lines. Tells every agent to serve, as many cores as before StopNodes. Idempotent."""
@@ -96,6 +106,17 @@ class FleetControlServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_fleet_control_pb2.LeaveNodeResponse, _abc.Awaitable[_fleet_control_pb2.LeaveNodeResponse]]:
         """Called by agents. Answers when the node's workers have ended, each after the task that it held, and the
         node is forgotten. Idempotent. FAILED_PRECONDITION: the node is in `host_cores`, or joined again meanwhile.
+        """
+
+    @_abc_1.abstractmethod
+    def ForgetNode(
+        self,
+        request: _fleet_control_pb2.ForgetNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_control_pb2.ForgetNodeResponse, _abc.Awaitable[_fleet_control_pb2.ForgetNodeResponse]]:
+        """Called by command lines. Forgets a node that joined and is gone for good; one that comes back joins again by
+        itself. Answers when its workers have been given up. NOT_FOUND: there is no such node. FAILED_PRECONDITION: it
+        is in `host_cores`, its agent answers, or it joined again meanwhile.
         """
 
     @_abc_1.abstractmethod
