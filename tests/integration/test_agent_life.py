@@ -412,7 +412,9 @@ def test_sessions_that_come_and_go_leave_nothing(node: Node, count: int) -> None
         cycle(number)
     wait_until_idle()
 
-    assert node.open_files() == before
+    end_s = time.monotonic() + WAIT_S  # one of them may be answering somebody now, or have been before
+    while any(after > before[name] for name, after in node.open_files().items()):
+        assert time.monotonic() < end_s, (before, node.open_files())
     grown = {name: after - resident[name] for name, after in node.resident_bytes().items()}
     print(f"grown by {grown} bytes in {count} cycles")
     assert max(grown.values()) < MAX_GROWTH_BYTES, grown
