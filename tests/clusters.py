@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quakegrid import testing
+from quakegrid import config, run_records, testing
 
 QUAKEGRID = Path(sys.executable).with_name("quakegrid")
 TIMEOUT_S = 600
@@ -87,6 +88,13 @@ class Cluster:
         """Wait until no worker and no driver is left."""
         for pid in self.children():
             wait_for_end(pid)
+
+    def kill_service(self, name: str) -> None:
+        """Kill a service and wait until it is gone."""
+        record = run_records.read_record(config.load_settings(self.state_dir, self.environ), name)
+        assert record is not None
+        os.kill(record.pid, signal.SIGKILL)
+        wait_for_end(record.pid)
 
     def template(self) -> int:
         """Process id of the template."""
