@@ -96,6 +96,10 @@ class Cluster:
         os.kill(record.pid, signal.SIGKILL)
         wait_for_end(record.pid)
 
+    def temporary_files(self) -> list[Path]:
+        """What is in the folder for temporary files, and below."""
+        return sorted((self.state_dir / "scratch").rglob("*"))
+
     def template(self) -> int:
         """Process id of the template."""
         (template,) = set(processes("services.agent.template", self.state_dir)) - set(self.children())
@@ -129,7 +133,9 @@ def running_cluster(
     state_dir: Path, home: Path, extra: Mapping[str, Mapping[str, str]] | None = None
 ) -> Iterator[Cluster]:
     """A cluster that is up, and down again at the end, with nothing left of it."""
-    testing.write_cluster_config(state_dir, extra or {})
+    scratch = state_dir / "scratch"
+    scratch.mkdir(parents=True)
+    testing.write_cluster_config(state_dir, {"directory": {"custom_tmp": str(scratch)}, **(extra or {})})
     cluster = Cluster(state_dir, testing.isolated_environ(home))
     try:
         up = cluster.call("up")
@@ -142,6 +148,7 @@ def running_cluster(
         assert down.returncode == 0, down.stderr + down.stdout
     left = [pid for pid in _pids() if str(state_dir) in _cmdline(pid)]
     assert left == [], f"processes left: {[_cmdline(pid) for pid in left]}"
+    assert list(scratch.iterdir()) == [], "temporary files left"
 
 
 def wait_for_end(pid: int) -> None:

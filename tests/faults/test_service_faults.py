@@ -79,6 +79,7 @@ def test_service_killed_in_a_calculation(
     """The job is `failed`, its log says why, no process is left; the next calculation is fine."""
     running = cluster.start("run", slow)
     running.wait_for(WORKING)
+    files = cluster.temporary_files()
 
     kill(cluster, victim)
     code, output = running.finish()
@@ -91,4 +92,6 @@ def test_service_killed_in_a_calculation(
     assert again.returncode == 0, again.stderr
     assert job["state"] == "failed"
     assert reason in cluster.log(job["id"])
+    assert not set(files) & set(cluster.temporary_files())
+    assert files
     assert following.returncode == 0, following.stderr
