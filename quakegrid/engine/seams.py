@@ -11,7 +11,6 @@ import pickle
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -24,6 +23,7 @@ from quakegrid import temporary_folders
 from quakegrid.config import Settings
 from quakegrid.engine.cluster_master import ClusterMaster
 from quakegrid.engine.database import Database
+from quakegrid.engine.shared_arrays import SharedArray
 
 DotDict = openquake.baselib.DotDict
 CONVERTERS = {
@@ -83,6 +83,7 @@ def install(template_settings: Settings) -> None:
     parallel.submit["zmq"] = _submit
     parallel.submit["processpool"] = _submit_to_pool(parallel.submit["processpool"])
     parallel.Socket = _open_socket
+    parallel.SharedArray = SharedArray
     parallel.host_cores[:] = []  # no polling of the nodes' memory over ports that nobody serves
     workerpool.WorkerMaster = _worker_master
     logs.dbcmd = _dbcmd
@@ -224,8 +225,6 @@ def become_worker(sections: Mapping[str, Mapping[str, Any]]) -> None:
         config[name] = DotDict(section)
     _adapt_config()
     take_temporary_folder()
-    # Shared arrays belong to the driver; a tracker of the worker's own would remove them at its end.
-    resource_tracker.register = lambda name, rtype: None  # noqa: ARG005
     become(WorkerProcess())
 
 
