@@ -21,8 +21,8 @@ def test_faults_that_cost_nothing_give_one() -> None:
     assert measure([*CALM, *after], 10, 20).ratio == pytest.approx(1.0)
 
 
-def test_slower_programs_and_lost_ones_count() -> None:
-    """One row at half speed, and in the other a program that was killed."""
+def test_slower_programs_and_failed_ones_count() -> None:
+    """One row at half speed, and in the other a program that failed."""
     after = [Span("sums", 0, 10, 18), Span("sums", 0, 18, 26), Span("case", 1, 10, 26, is_done=False)]
 
     found = measure([*CALM, *after], 10, 26)
@@ -30,6 +30,14 @@ def test_slower_programs_and_lost_ones_count() -> None:
     assert found.ratio == pytest.approx(8 / 32)
     assert found.disturbed_s == {"sums": 8.0}
     assert "SHORT" in str(found)
+
+
+def test_programs_killed_on_purpose_do_not_count() -> None:
+    """One row at half speed, and in the other a program that was killed after a while, and one after it."""
+    killed = Span("case", 1, 10, 16, is_done=False, was_killed=True)
+    after = [Span("sums", 0, 10, 18), Span("sums", 0, 18, 26), killed, Span("case", 1, 16, 26)]
+
+    assert measure([*CALM, *after], 10, 26).ratio == pytest.approx((8 + 10) / (16 + 10))
 
 
 def test_programs_on_the_border_count_by_their_part() -> None:

@@ -1,8 +1,8 @@
 """How much work was done under faults against undisturbed: a pure function of what ran when.
 
 Programs differ in size, so they are not counted: each is worth the seconds that one of its kind takes
-undisturbed, and what overlaps with the faults counts by its part. Programs that were killed on purpose, or
-failed, are worth nothing. 1.0 means that faults cost no time at all.
+undisturbed, and what overlaps with the faults counts by its part. A program that was killed on purpose counts
+neither as work nor as time: nobody promised that it would be done. 1.0 means that faults cost no time at all.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Span:
     start_s: float
     end_s: float
     is_done: bool = True
+    was_killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,12 @@ def measure(spans: Sequence[Span], first_fault_s: float, end_s: float) -> Throug
         end_s: when the last fault was over.
     """
     undisturbed_s = means_s(span for span in spans if span.end_s <= first_fault_s)
-    done_s = 0.0
+    done_s, given_s = 0.0, len({span.row for span in spans}) * (end_s - first_fault_s)
     for span in spans:
-        if span.is_done:
-            overlap_s = max(0.0, min(span.end_s, end_s) - max(span.start_s, first_fault_s))
+        overlap_s = max(0.0, min(span.end_s, end_s) - max(span.start_s, first_fault_s))
+        if span.was_killed:
+            given_s -= overlap_s
+        elif span.is_done:
             done_s += undisturbed_s[span.kind] * overlap_s / (span.end_s - span.start_s)
-    rows = {span.row for span in spans}
     disturbed_s = means_s(span for span in spans if span.start_s >= first_fault_s)
-    return Throughput(undisturbed_s, disturbed_s, done_s / (len(rows) * (end_s - first_fault_s)))
+    return Throughput(undisturbed_s, disturbed_s, done_s / given_s if given_s > 0 else 1.0)

@@ -68,7 +68,14 @@ class Run:
 
     def span(self) -> Span:
         """For the throughput."""
-        return Span(self.program.name, self.row, self.start_s, self.end_s, is_done=not self.wrong)
+        return Span(
+            self.program.name,
+            self.row,
+            self.start_s,
+            self.end_s,
+            is_done=not self.wrong,
+            was_killed=bool(self.wrong and self.excuse),
+        )
 
 
 class Work:
