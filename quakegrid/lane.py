@@ -7,16 +7,21 @@ cluster's client key (ZAP, RFC 27), whoever connects proves it and checks the se
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import zmq
 
 from quakegrid import security
+from quakegrid.errors import PeerError
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 # Outcomes that may be on their way to a driver, and how often it tells what it has taken.
 FLOW_BYTES = 64 << 20
 RECEIPT_BYTES = FLOW_BYTES // 4
+# Frames of payloads travel in pieces of this size, the last one shorter. ZeroMQ encrypts a frame as a whole,
+# and hears of its peer only when a whole one has come: large frames would not outlive its heartbeats on a
+# slow line or a busy machine, however often they are sent.
+PIECE_BYTES = 1 << 20
 _MESSAGE_BYTES = 256  # of a message beside its frames, about
 # Of one peer, before it is held back by TCP.
 _RECEIVED_MESSAGES = 1000
@@ -142,6 +147,61 @@ def send_if_connected(dealer: zmq.Socket[bytes], frames: Sequence[bytes | memory
     """Send a message to a lane; without a connection it is dropped, and told after the next hello."""
     with contextlib.suppress(zmq.Again):
         send_frames(dealer, frames)
+
+
+def cut(frames: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+    """The frames of a message in pieces, without a copy; small ones are left as they are."""
+    for frame in frames:
+        if _size(frame) >= PIECE_BYTES:
+            return [piece for each in frames for piece in _pieces(each)]
+    return frames
+
+
+def join(frames: Sequence[zmq.Frame]) -> Sequence[zmq.Frame | JoinedFrame]:
+    """What was cut, whole again; who only passes it on needs not."""
+    for frame in frames:
+        if frame_bytes(frame) == PIECE_BYTES:
+            return _joined(frames)
+    return frames
+
+
+class JoinedFrame:
+    """A frame that came in pieces, used like a frame of ZeroMQ's."""
+
+    __slots__ = ("buffer",)
+
+    def __init__(self, pieces: Sequence[zmq.Frame]) -> None:
+        content = bytearray(sum(map(frame_bytes, pieces)))
+        self.buffer = memoryview(content)  # can be written, as a frame's
+        for number, piece in enumerate(pieces):
+            start = number * PIECE_BYTES
+            self.buffer[start : start + frame_bytes(piece)] = piece.buffer
+
+
+def _size(frame: bytes | memoryview) -> int:
+    return frame.nbytes if isinstance(frame, memoryview) else len(frame)
+
+
+def _pieces(frame: bytes | memoryview) -> Iterator[bytes | memoryview]:
+    if _size(frame) < PIECE_BYTES:
+        yield frame
+        return
+    view = memoryview(frame).cast("B")
+    for start in range(0, len(view) + 1, PIECE_BYTES):
+        yield view[start : start + PIECE_BYTES]
+
+
+def _joined(frames: Sequence[zmq.Frame]) -> list[zmq.Frame | JoinedFrame]:
+    whole: list[zmq.Frame | JoinedFrame] = []
+    pieces: list[zmq.Frame] = []
+    for frame in frames:
+        pieces.append(frame)
+        if frame_bytes(frame) < PIECE_BYTES:
+            whole.append(JoinedFrame(pieces) if len(pieces) > 1 else frame)
+            pieces = []
+    if pieces:
+        raise PeerError(f"a frame of a payload lacks its end after {len(pieces)} pieces")
+    return whole
 
 
 def frame_bytes(frame: zmq.Frame) -> int:

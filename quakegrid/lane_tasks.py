@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import zmq
 
 from quakegrid.fingerprint import Fingerprint
+from quakegrid.lane import JoinedFrame
 from quakegrid.wire.v1 import lane_pb2
 
 log = logging.getLogger("quakegrid.session")
@@ -22,7 +23,7 @@ class LaneOutcome:
     """
 
     task_id: int
-    frames: Sequence[zmq.Frame]
+    frames: Sequence[zmq.Frame | JoinedFrame]
     error: str
     duration_s: float = 0.0
     worker_id: str = ""

@@ -10,7 +10,11 @@ import grpc
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
-_TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_TRANSIENT = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,  # a full disk: nothing was written
+)
 
 
 def new_request_id() -> str:

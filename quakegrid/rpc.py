@@ -1,18 +1,26 @@
-"""gRPC channels of a cluster, and foreign errors turned into ours.
+"""gRPC channels of a cluster, who may call whom, and foreign errors turned into ours.
 
-Knows addresses, credentials and status codes; knows no service.
+Knows addresses, credentials, versions and status codes; knows no service.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
 import grpc
 
-from quakegrid import errors, security
+from quakegrid import __version__, errors, security
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_MESSAGE_BYTES = 64 << 20
+# Of all services and clients; goes up when an older peer would misunderstand a newer one.
+API_VERSION = 1
 
 _OPTIONS = (
+    # Travels with each call anyway; tells a server who calls.
+    ("grpc.primary_user_agent", f"quakegrid/{__version__} api/{API_VERSION}"),
     ("grpc.ssl_target_name_override", security.PEER_NAME),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -38,6 +46,7 @@ SERVER_OPTIONS = (
     ("grpc.http2.ping_timeout_ms", 5_000),  # a minute by default, also for keepalives
 )
 
+_CALLER = re.compile(r"\bquakegrid/(\S+) api/(\d+)")
 _BY_CODE: dict[grpc.StatusCode, type[errors.QuakeGridError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.StateError,
@@ -45,6 +54,38 @@ _BY_CODE: dict[grpc.StatusCode, type[errors.QuakeGridError]] = {
     grpc.StatusCode.UNAVAILABLE: errors.PeerUnreachableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.PeerUnreachableError,
 }
+
+
+class SameVersion(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Refuses, in words, callers of ours that speak another version of the API; lets strangers in.
+
+    Args:
+        what: the service's name, as in "dbserver".
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Pass a call on, or answer it."""
+        metadata = dict(handler_call_details.invocation_metadata or ())
+        caller = _CALLER.search(str(metadata.get("user-agent", "")))
+        if caller is None or int(caller[2]) == API_VERSION:
+            return await continuation(handler_call_details)
+        refusal = (
+            f"this {self._what} is QuakeGrid {__version__} and speaks version {API_VERSION} of the API, "
+            f"who called it is QuakeGrid {caller[1]} and speaks version {caller[2]}; "
+            "install the same QuakeGrid on all machines and restart its services"
+        )
+
+        async def refuse(_requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, refusal)
+
+        return grpc.stream_stream_rpc_method_handler(refuse)  # waits for no request, whatever the method
 
 
 def open_channel(address: str, authkey: str) -> grpc.Channel:
@@ -95,5 +136,10 @@ def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridEr
     code, details = exc.code(), exc.details() or ""
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return unreachable(what, address)
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return errors.QuakeGridError(
+            f"the {what} at {address} does not know what it was asked: it is older than QuakeGrid "
+            f"{__version__} here; install the same QuakeGrid on all machines and restart its services"
+        )
     kind = _BY_CODE.get(code, errors.QuakeGridError)
     return kind(details or f"the {what} at {address} answered {code.name}")

@@ -214,8 +214,9 @@ class Session:
             case "outcome":
                 self._acknowledge(frames)
                 outcome = message.outcome
+                whole = lane.join(frames)
                 return LaneOutcome(
-                    outcome.lease.task_id, frames, outcome.error, outcome.duration_s, outcome.worker_id
+                    outcome.lease.task_id, whole, outcome.error, outcome.duration_s, outcome.worker_id
                 )
             case "task_failed":
                 return failed_outcome(message.task_failed)
@@ -342,7 +343,7 @@ class Session:
 
     def _send(self, message: Sequence[bytes | memoryview]) -> None:
         assert self._dealer is not None
-        lane.send_if_connected(self._dealer, message)
+        lane.send_if_connected(self._dealer, lane.cut(message))
 
     def _check(self) -> None:
         if self._failure:

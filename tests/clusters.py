@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quakegrid import testing
+from quakegrid import config, run_records, testing
 
 QUAKEGRID = Path(sys.executable).with_name("quakegrid")
 TIMEOUT_S = 600
@@ -88,6 +89,17 @@ class Cluster:
         for pid in self.children():
             wait_for_end(pid)
 
+    def kill_service(self, name: str) -> None:
+        """Kill a service and wait until it is gone."""
+        record = run_records.read_record(config.load_settings(self.state_dir, self.environ), name)
+        assert record is not None
+        os.kill(record.pid, signal.SIGKILL)
+        wait_for_end(record.pid)
+
+    def temporary_files(self) -> list[Path]:
+        """What is in the folder for temporary files, and below."""
+        return sorted((self.state_dir / "scratch").rglob("*"))
+
     def template(self) -> int:
         """Process id of the template."""
         (template,) = set(processes("services.agent.template", self.state_dir)) - set(self.children())
@@ -121,7 +133,9 @@ def running_cluster(
     state_dir: Path, home: Path, extra: Mapping[str, Mapping[str, str]] | None = None
 ) -> Iterator[Cluster]:
     """A cluster that is up, and down again at the end, with nothing left of it."""
-    testing.write_cluster_config(state_dir, extra or {})
+    scratch = state_dir / "scratch"
+    scratch.mkdir(parents=True)
+    testing.write_cluster_config(state_dir, {"directory": {"custom_tmp": str(scratch)}, **(extra or {})})
     cluster = Cluster(state_dir, testing.isolated_environ(home))
     try:
         up = cluster.call("up")
@@ -134,6 +148,7 @@ def running_cluster(
         assert down.returncode == 0, down.stderr + down.stdout
     left = [pid for pid in _pids() if str(state_dir) in _cmdline(pid)]
     assert left == [], f"processes left: {[_cmdline(pid) for pid in left]}"
+    assert list(scratch.iterdir()) == [], "temporary files left"
 
 
 def wait_for_end(pid: int) -> None:

@@ -157,8 +157,11 @@ class NamespaceCluster:
             left += [f"temporary file {path}" for path in self.tmp_dir(node).iterdir()]
             shared = _shared_memory(self.state_dir(node))
             left += [f"shared memory {shared}"] if shared.exists() else []
-            run_dir = self.state_dir(node) / "run"
-            left += [f"file {path}" for path in (run_dir.iterdir() if run_dir.exists() else ())]
+            left += [
+                f"file {path}"
+                for folder in ("run", "tmp")
+                for path in self.state_dir(node).glob(f"{folder}/*")
+            ]
         return left
 
 

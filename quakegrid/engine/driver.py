@@ -237,6 +237,7 @@ def _enter(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     seams.extend_path(os.environ.get("PYTHONPATH", ""))
     seams.read_config(os.environ)
+    seams.take_temporary_folder()
     if "NUMBA_DISABLE_JIT" in os.environ:
         print("NUMBA_DISABLE_JIT has no effect here: the engine is imported already", file=sys.stderr)
     from openquake.engine import engine  # noqa: PLC0415

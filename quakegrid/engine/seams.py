@@ -12,7 +12,6 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -21,10 +20,12 @@ from openquake.baselib import config, parallel, workerpool, zeromq
 from openquake.commonlib import datastore, logs
 
 from quakegrid import config as quakegrid_config
+from quakegrid import temporary_folders
 from quakegrid.config import Settings
 from quakegrid.engine import failures
 from quakegrid.engine.cluster_master import ClusterMaster
 from quakegrid.engine.database import Database
+from quakegrid.engine.shared_arrays import SharedArray
 
 DotDict = openquake.baselib.DotDict
 CONVERTERS = {
@@ -55,6 +56,7 @@ class Process(Protocol):
 
 _settings: Settings | None = None
 _process: Process | None = None
+_custom_tmp = ""  # as configured
 
 
 def settings() -> Settings:
@@ -83,6 +85,7 @@ def install(template_settings: Settings) -> None:
     parallel.submit["zmq"] = _submit
     parallel.submit["processpool"] = _submit_to_pool(parallel.submit["processpool"])
     parallel.Socket = _open_socket
+    parallel.SharedArray = SharedArray
     parallel.host_cores[:] = []  # no polling of the nodes' memory over ports that nobody serves
     workerpool.WorkerMaster = _worker_master
     logs.dbcmd = _dbcmd
@@ -136,11 +139,23 @@ def read_config(environ: Mapping[str, str]) -> None:
 
 
 def _adapt_config() -> None:
+    global _custom_tmp  # noqa: PLW0603
+    _custom_tmp = config.directory.custom_tmp
     config.dbserver.receiver_host = quakegrid_config.LOOPBACK  # results come over the lane
     config.distribution.oq_distribute = "zmq"
     if config.directory.custom_tmp:
         os.environ["TMPDIR"] = config.directory.custom_tmp
     tempfile.tempdir = None
+
+
+def take_temporary_folder() -> None:
+    """Put this process's temporary files where the agent finds them when it has ended."""
+    try:
+        folder = temporary_folders.make(settings().state_dir)
+    except OSError as exc:
+        print(f"temporary files will stay in {tempfile.gettempdir()}: {exc}", file=sys.stderr)
+        return
+    config.directory.custom_tmp = str(folder)  # upstream asks for it beside `tempfile`
 
 
 def extend_path(python_path: str) -> None:
@@ -149,9 +164,10 @@ def extend_path(python_path: str) -> None:
 
 
 def exported_config() -> dict[str, dict[str, Any]]:
-    """This process's configuration for the workers, without the secret."""
+    """This process's configuration for the workers, without the secret and with their own folders."""
     sections = {name: dict(section) for name, section in config.items()}
     sections["dbserver"].pop("authkey", None)
+    sections["directory"]["custom_tmp"] = _custom_tmp
     return sections
 
 
@@ -222,8 +238,7 @@ def become_worker(sections: Mapping[str, Mapping[str, Any]], driver_host: str) -
     for name, section in sections.items():
         config[name] = DotDict(section)
     _adapt_config()
-    # Shared arrays belong to the driver; a tracker of the worker's own would remove them at its end.
-    resource_tracker.register = lambda name, rtype: None  # noqa: ARG005
+    take_temporary_folder()
     become(WorkerProcess(driver_host))
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, SupportsIndex
 from openquake.baselib import parallel
 
 from quakegrid.blobs import BLOB_BYTES
-from quakegrid.engine import seams
+from quakegrid.engine import seams, shared_arrays
 
 
 class Frame(Protocol):
@@ -70,7 +70,7 @@ def dump_task(func: Callable[..., Any], args: Any, task_no: int, monitor: Any) -
         monitor: of the Starmap.
     """
     buffers: list[pickle.PickleBuffer] = []
-    call = (func, [_lift(arg) for arg in args], task_no, monitor)
+    call = (func, [_lift(arg) for arg in args], task_no, shared_arrays.travelling(monitor))
     data = pickle.dumps(call, 5, buffer_callback=buffers.append)
     return [pickle.dumps(EngineTask(data), 5), *(buffer.raw() for buffer in buffers)]
 

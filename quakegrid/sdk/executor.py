@@ -80,7 +80,11 @@ class ClusterExecutor(Executor):
             needs=Needs(environment.for_functions()),
         )
         on_words = worker_words.echo if shows_output else None
-        session.wait_for_turn(lambda _ahead: None, on_words)
+        try:
+            session.wait_for_turn(lambda _ahead: None, on_words)
+        except BaseException:
+            session.close()
+            raise
         most = max(1, session.core_count // cores_per_worker)
         self.worker_count = min(max_workers or most, most)
         self._is_shut = False

@@ -18,7 +18,7 @@ from pathlib import Path
 from quakegrid import run_records
 from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings
 from quakegrid.errors import QuakeGridError
-from services.agent import orphans
+from services.agent import node_folders, orphans
 from services.agent.agent import Agent
 from services.agent.agent_server import AgentServer
 from services.agent.local import LocalSocket
@@ -99,6 +99,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     agent.end_watches()
     watching.cancel()
     orphans.end_all_adopted(ORPHANS_TIMEOUT_S)
+    node_folders.clear(settings)
     local.stop()
     await server.stop(STOP_GRACE_S)
     record.unlink(missing_ok=True)
@@ -112,6 +113,7 @@ def _end_orphans(settings: Settings) -> None:
     count = orphans.end_marked(settings.state_dir, ORPHANS_TIMEOUT_S)
     if count:
         log.warning("orphans_ended count=%d", count)
+    node_folders.clear(settings)
     orphans.adopt_orphans()
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, orphans.end_adopted)
 

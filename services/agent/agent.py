@@ -24,6 +24,7 @@ from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from quakegrid.template_state import TemplateState
+from services.agent import node_folders
 from services.agent.blob_folders import BlobFolders, remove_abandoned
 from services.agent.exits import describe_exit, exit_code
 from services.agent.membership import Membership
@@ -92,8 +93,7 @@ class Agent:
 
     def start_template(self) -> None:
         """Start the first template; its state is told to the watchers as it changes."""
-        self._blobs.clear()  # what an agent that was killed together with its template left
-        remove_abandoned()  # and others of this user
+        remove_abandoned()  # blobs of this user's agents that were killed together with their templates
         self._template.start()
 
     async def stop(self) -> None:
@@ -107,7 +107,6 @@ class Agent:
         while self._roster.members and loop.time() < deadline:
             await asyncio.wait([loop.create_task(self.wait_for_change())], timeout=deadline - loop.time())
         self._template.stop(max(0.0, deadline - loop.time()) if self.template_state.is_ready else 0.0)
-        self._blobs.clear()
 
     def restart_template(self) -> None:
         """Start a template in place of the one that there is, which has no children."""
@@ -355,6 +354,7 @@ class Agent:
         if timer:
             timer.cancel()
         self._commands.pop(member.name, None)
+        node_folders.remove_of(self._settings, member.pid)
         on_end = self._driver_ends.pop(member.name, None)
         if on_end:
             on_end(exit_code(status), reason if member.pid == 0 else "")

@@ -40,7 +40,9 @@ class AgentServer:
     """
 
     def __init__(self, agent: Agent, log_tail: LogTail, settings: Settings) -> None:
-        self._server = grpc.aio.server(options=(*rpc.SERVER_OPTIONS, *_KEEPALIVE))
+        self._server = grpc.aio.server(
+            interceptors=[rpc.SameVersion("agent")], options=(*rpc.SERVER_OPTIONS, *_KEEPALIVE)
+        )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), self._server)
         node_control_pb2_grpc.add_NodeControlServicer_to_server(

@@ -25,7 +25,8 @@ from quakegrid.wire.v1 import lane_pb2
 LOOK_S = 0.05
 LOOK_IDLE_S = 0.25
 
-Frames = Sequence[bytes | memoryview | zmq.Frame]
+Frames = Sequence[bytes | memoryview]
+Frame = zmq.Frame | lane.JoinedFrame
 
 
 class RefusedError(PeerError):
@@ -41,7 +42,7 @@ class Task:
     """A task to run: its lease, where its blobs belong, and its other frames."""
 
     run: lane_pb2.RunTask
-    frames: list[zmq.Frame]
+    frames: Sequence[Frame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Inbox:
         self._sent: collections.deque[_Sent] = collections.deque()
         self._acknowledged_count = 0  # of those sent since the last hello
         self._is_stopping = False
-        self._blobs: dict[bytes, zmq.Frame | None] = {}
+        self._blobs: dict[bytes, Frame | None] = {}
         self._hello_count = 0
         self._guard = _Guard(self, dealer)
 
@@ -105,7 +106,7 @@ class Inbox:
         self._sent.append(_Sent(outcome.lease, message))
         self._send(message)
 
-    def fetch_blob(self, blob_id: bytes) -> zmq.Frame:
+    def fetch_blob(self, blob_id: bytes) -> Frame:
         """Get a blob from the lane.
 
         Raises:
@@ -134,13 +135,14 @@ class Inbox:
         match message.WhichOneof("body"):
             case "run_task":
                 self._acknowledge(message.run_task.outcome_count)
-                self._waiting.append(Task(message.run_task, frames[1:]))
+                self._waiting.append(Task(message.run_task, lane.join(frames[1:])))
             case "take_back":
                 self._give_back(message.take_back.lease)
             case "hello":
                 self._greet(message.hello)
             case "blob":
-                self._blobs[message.blob.blob_id] = frames[1] if len(frames) > 1 else None
+                content = lane.join(frames[1:])
+                self._blobs[message.blob.blob_id] = content[0] if content else None
             case "stop":
                 self._is_stopping, self._is_drained = True, message.stop.is_drain
                 if self._is_drained:
@@ -183,7 +185,7 @@ class Inbox:
             self._send(sent.frames)
 
     def _send(self, frames: Frames) -> None:
-        lane.send_if_connected(self._dealer, frames)
+        lane.send_if_connected(self._dealer, lane.cut(frames))
 
 
 class _Guard:

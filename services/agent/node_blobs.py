@@ -13,10 +13,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import zmq
-
 from quakegrid import shared_memory
 from quakegrid.wire.v1 import lane_pb2
+from services.agent.inbox import Frame
 
 
 class MappedFrame:
@@ -34,11 +33,11 @@ class NodeBlobs:
         fetch: gets a blob's content from the lane.
     """
 
-    def __init__(self, directory: Path, fetch: Callable[[bytes], zmq.Frame]) -> None:
+    def __init__(self, directory: Path, fetch: Callable[[bytes], Frame]) -> None:
         self._directory, self._fetch = directory, fetch
         self._has_told = False
 
-    def frame(self, ref: lane_pb2.BlobRef) -> zmq.Frame | MappedFrame:
+    def frame(self, ref: lane_pb2.BlobRef) -> Frame | MappedFrame:
         """The content of a blob, fetched unless the node has it."""
         if ref.byte_count == 0:  # nothing can be mapped
             return self._fetch(ref.blob_id)

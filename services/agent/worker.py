@@ -23,7 +23,7 @@ import zmq
 from quakegrid import lane
 from quakegrid.wire.v1 import lane_pb2
 from services.agent import worker_cgroups
-from services.agent.inbox import BlobGoneError, Inbox, RefusedError, Task
+from services.agent.inbox import BlobGoneError, Frame, Inbox, RefusedError, Task
 from services.agent.node_blobs import MappedFrame, NodeBlobs
 from services.agent.oom_scores import WORKER_SCORE, set_oom_score
 from services.agent.worker_threads import set_thread_count
@@ -111,7 +111,7 @@ def _set_up(order: WorkerOrder) -> str:
 def _run_task(inbox: Inbox, blobs: NodeBlobs, order: WorkerOrder, task: Task, failure: str) -> None:
     outcome = lane_pb2.Outcome(lease=task.run.lease, worker_id=order.worker_id, node=order.node)
     frames: Sequence[bytes | memoryview] = ()
-    payload: list[zmq.Frame | MappedFrame] = list(task.frames)
+    payload: list[Frame | MappedFrame] = list(task.frames)
     start_s = time.perf_counter()
     try:
         for ref in task.run.blobs:

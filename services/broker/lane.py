@@ -179,7 +179,7 @@ class Lane:
             case "received":
                 self._on_received(message.received)
             case "put_blob":
-                self._mail(message.put_blob.session_id).put_blob(message.put_blob.blob_id, frames[1:2])
+                self._mail(message.put_blob.session_id).put_blob(message.put_blob.blob_id, frames[1:])
             case "get_blob":
                 self._mail(message.get_blob.session_id).get_blob(peer, message.get_blob.blob_id)
             case "cancel_tasks":

@@ -83,7 +83,8 @@ class NodeLink:
         self._is_first = True
         self._status: agent_pb2.AgentStatus | None = None  # as told last in this stream
         self.clock = CLOCK_FITS  # its clock against ours, in words
-        self._lost_timer: asyncio.TimerHandle | None = None
+        self._lost_timer: asyncio.TimerHandle | None = None  # from the first failure on
+        self._reason = self._told_reason = ""  # of the last failure, and as told
         self._runner: asyncio.Task[None] | None = None
         self._silent_s = max(2 * agents.BEAT_S, settings.node_timeout_s * SILENT_PART)
         self._heard_s = 0.0
@@ -243,7 +244,7 @@ class NodeLink:
         self._heard_s = asyncio.get_running_loop().time()
         if self._lost_timer:
             self._lost_timer.cancel()
-            self._lost_timer = None
+            self._lost_timer, self._told_reason = None, ""
         if message.HasField("status"):
             self._status = message.status
             self._on_status(self.host, message.status, self._is_first)
@@ -256,7 +257,16 @@ class NodeLink:
             self._flushes[message.output_flushed.session_id].set()
 
     def _start_timer(self, reason: str) -> None:
+        """Tell that the node is lost when its time is over; from then on, each other reason for it."""
+        self._reason = reason
+        loop = asyncio.get_running_loop()
+        lost_s = self._heard_s + self._settings.node_timeout_s
         if self._lost_timer is None:
-            lost_s = self._heard_s + self._settings.node_timeout_s
-            loop = asyncio.get_running_loop()
-            self._lost_timer = loop.call_at(lost_s, self._on_lost, self.host, reason)
+            self._lost_timer = loop.call_at(lost_s, self._lose)
+        elif self._told_reason:
+            self._lose()
+
+    def _lose(self) -> None:
+        if self._reason != self._told_reason:
+            self._told_reason = self._reason
+            self._on_lost(self.host, self._reason)

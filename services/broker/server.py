@@ -34,7 +34,7 @@ class BrokerServer:
     """
 
     def __init__(self, broker: Broker, settings: Settings) -> None:
-        self._server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+        self._server = grpc.aio.server(interceptors=[rpc.SameVersion("broker")], options=rpc.SERVER_OPTIONS)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         broker_pb2_grpc.add_BrokerServicer_to_server(
             BrokerServicer(broker, record_files.folder(settings)), self._server

@@ -100,7 +100,7 @@ class SessionMail:
         content = shared_memory.map_whole(self.blob_folder / blob_id.hex())
         if content is not None:
             self.argument_bytes += content.nbytes
-            self.send(peer, [lane_messages.blob(blob_id), content])
+            self.send(peer, [lane_messages.blob(blob_id), *lane.cut([content])])
             return
         waiters = self._blob_waiters.setdefault(blob_id, [])
         waiters.append(peer)

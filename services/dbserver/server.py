@@ -149,9 +149,8 @@ class DbServer:
 
     async def _make_server(self) -> tuple[grpc.aio.Server, LogTails, JobLogsServicer, EngineCallsServicer]:
         """The server and what only the event loop may make."""
-        server = grpc.aio.server(
-            self._threads, interceptors=[StatusCodes(self._stream_threads)], options=rpc.SERVER_OPTIONS
-        )
+        interceptors = [rpc.SameVersion("dbserver"), StatusCodes(self._stream_threads)]
+        server = grpc.aio.server(self._threads, interceptors=interceptors, options=rpc.SERVER_OPTIONS)
         readers, writer, requests = self._readers, self._writer, Requests(self._writer)
         tails = LogTails(readers)
         jobs = JobsServicer(readers, writer, requests, bell=self._bell, monitor=self._monitor)

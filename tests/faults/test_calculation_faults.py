@@ -12,6 +12,7 @@ import pytest
 
 from quakegrid import testing
 from tests.clusters import Cluster, running_cluster
+from tests.integration.nodes import wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 # The line that says that tasks are with the workers.
@@ -103,6 +104,7 @@ def test_killed_driver_fails_its_job_and_ends_its_workers(cluster: Cluster, slow
     running = cluster.start("run", slow)
     running.wait_for(WORKING)
     (session,) = cluster.json("status")["sessions"]
+    files = cluster.temporary_files()
 
     os.kill(session["pid"], signal.SIGKILL)
     code, output = running.finish()
@@ -111,6 +113,8 @@ def test_killed_driver_fails_its_job_and_ends_its_workers(cluster: Cluster, slow
     assert cluster.job()["state"] == "failed"
     assert "ended before its calculation did" in cluster.log()
     cluster.wait_until_quiet()
+    assert files
+    wait_until(lambda: not cluster.temporary_files())
 
 
 def test_interrupt_aborts_the_job_and_says_so(cluster: Cluster, slow: Path) -> None:

@@ -7,7 +7,9 @@ import datetime as dt
 import itertools
 import os
 import subprocess
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -107,3 +109,21 @@ def test_log_stream_waits_for_room(full_disk_server: Service, small_disk: Path) 
         stream.flush(60)
 
         assert [one.message for one in client.list_log(job.id)] == [f"{n} {TEXT}" for n in range(300)]
+
+
+def test_client_that_retries_waits_for_room(full_disk_server: Service, small_disk: Path) -> None:
+    """What a driver has to write while the disk is full is written once, when there is room."""
+    with DbClient(full_disk_server.settings, retry_s=60) as client, ThreadPoolExecutor(1) as thread:
+        ballast = small_disk / "ballast"
+        fill_disk(ballast)
+        log = full_disk_server.settings.state_dir / "dbserver.log"
+        creating = thread.submit(
+            client.create_job, data_dir="/tmp", calculation_mode="c", description=TEXT, user_name="ada"
+        )
+        while "write_failed" not in log.read_text() and not creating.done():
+            time.sleep(0.01)
+
+        ballast.unlink()
+        job = creating.result(60)
+
+        assert client.list_jobs() == [job]

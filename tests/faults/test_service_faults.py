@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid import config, run_records
-from tests.clusters import Cluster, running_cluster, wait_for_end
+from tests.clusters import Cluster, running_cluster
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 WORKING = "Sent 3 event_based tasks"
@@ -45,10 +44,7 @@ def kill(cluster: Cluster, victim: str) -> None:
     if victim == "template":
         os.kill(cluster.template(), signal.SIGKILL)
         return
-    record = run_records.read_record(config.load_settings(cluster.state_dir, cluster.environ), victim)
-    assert record is not None
-    os.kill(record.pid, signal.SIGKILL)
-    wait_for_end(record.pid)
+    cluster.kill_service(victim)
 
 
 def test_broker_killed_in_a_calculation_and_started_again(cluster: Cluster, slow: Path) -> None:
@@ -83,6 +79,7 @@ def test_service_killed_in_a_calculation(
     """The job is `failed`, its log says why, no process is left; the next calculation is fine."""
     running = cluster.start("run", slow)
     running.wait_for(WORKING)
+    files = cluster.temporary_files()
 
     kill(cluster, victim)
     code, output = running.finish()
@@ -95,4 +92,6 @@ def test_service_killed_in_a_calculation(
     assert again.returncode == 0, again.stderr
     assert job["state"] == "failed"
     assert reason in cluster.log(job["id"])
+    assert not set(files) & set(cluster.temporary_files())
+    assert files
     assert following.returncode == 0, following.stderr

@@ -77,7 +77,10 @@ class Nodes:
 
     def service(self, settings: Settings, name: str) -> Service:
         """A service that ends with the test."""
-        service = NodeService(settings, name)
+        return self.keep(NodeService(settings, name))
+
+    def keep(self, service: Service) -> Service:
+        """Start a service that ends with the test."""
         self._stack.callback(service.close)
         service.start()
         return service

@@ -21,7 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Lease(_message.Message):
     """Messages on a lane. Each ZeroMQ message is one `LaneMessage` frame, then payload frames that nobody but
-    driver and worker reads. Every message of a task carries its lease.
+    driver and worker reads. Every message of a task carries its lease. A payload frame of a mebibyte or more
+    travels in pieces: frames of exactly a mebibyte, and a shorter one, perhaps empty, at its end.
 
     A peer's socket sends an empty frame at each connection (ZMQ_PROBE_ROUTER); the lane answers `Hello`. Then
     the peer tells what it has: a driver its tasks and `Join`, a worker `WorkerReady` and its outcomes. So a
@@ -193,7 +194,7 @@ class Join(_message.Message):
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
-    """Version of this protocol, 3."""
+    """Version of this protocol, 4."""
     session_id: _builtins.int
     def __init__(
         self,
@@ -312,7 +313,7 @@ Global___CancelTasks: _TypeAlias = CancelTasks  # noqa: Y015
 
 @_typing.final
 class PutBlob(_message.Message):
-    """Content of a blob for the session's tasks, kept until the session ends; one frame follows. No frame: the
+    """Content of a blob for the session's tasks, kept until the session ends; it follows as a frame. No frame: the
     driver, which was asked, waits for no task that names it.
     """
 
@@ -424,7 +425,7 @@ Global___GetBlob: _TypeAlias = GetBlob  # noqa: Y015
 
 @_typing.final
 class Blob(_message.Message):
-    """The answer; the content follows as one frame, or none when nobody waits for the tasks that name it."""
+    """The answer; the content follows as a frame, or none when nobody waits for the tasks that name it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -1,21 +1,27 @@
-"""`make chaos`: runs of the harness by hand, as SEED, SEEDS, MINUTES, RATE, ENGINE and MEGABYTES say."""
+"""`make chaos`: runs of the harness by hand, as docs/faults.md says."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests.engine import cases
 from tests.engine.plain_runs import running_plain_engine
 from tests.faults.harness.plan import Scale
-from tests.faults.harness.run import Order, carry_out
+from tests.faults.harness.run import Order
 from tests.faults.harness.services import Options
+from tests.faults.harness.side_by_side import end_by_exceptions, run_all
 from tests.faults.harness.work import ENGINE_CASES
 from tests.namespaces import NamespaceError
+
+# Of the time, before the first fault: what throughput is measured by.
+CALM_PART = 0.1
 
 
 def expected_exports(directory: Path) -> dict[str, Path]:
@@ -25,37 +31,52 @@ def expected_exports(directory: Path) -> dict[str, Path]:
         return {case.folder: plain.exports(case)[0] for case in wanted}
 
 
+def read_order() -> Order:
+    """What the environment asks for, of the first run."""
+    environ = os.environ
+    rate_hz = float(environ.get("RATE", "0.5"))
+    duration_s = 60 * float(environ.get("MINUTES", "10"))
+    return Order(
+        int(environ.get("SEED") or time.time_ns() % 1_000_000),
+        Scale(duration_s=duration_s * (1 - CALM_PART), gap_s=1 / rate_hz if rate_hz else math.inf),
+        Options(with_engine=environ.get("ENGINE", "1") != "0"),
+        megabytes=int(environ.get("MEGABYTES", "200")),
+        calm_s=duration_s * CALM_PART,
+    )
+
+
 def main() -> int:
     """Run with one seed after the other; exit code 1 if a promise was broken."""
-    environ = os.environ
-    seed = int(environ.get("SEED") or time.time_ns() % 1_000_000)
-    minutes, gap_s = float(environ.get("MINUTES", "10")), 1 / float(environ.get("RATE", "0.5"))
-    with_engine = environ.get("ENGINE", "1") != "0"
-    broken = 0
+    end_by_exceptions()
+    order = read_order()
+    seed_count, job_count = (int(os.environ.get(name) or 1) for name in ("SEEDS", "JOBS"))
+    broken: list[int] = []
     with tempfile.TemporaryDirectory(prefix="qgf") as plain:
-        expected = expected_exports(Path(plain)) if with_engine else {}
-        for each in range(seed, seed + int(environ.get("SEEDS", "1"))):
-            order = Order(
-                each,
-                Scale(duration_s=60 * minutes, gap_s=gap_s),
-                Options(with_engine=with_engine),
-                megabytes=int(environ.get("MEGABYTES", "200")),
-                expected=expected,
-            )
-            directory = Path(tempfile.mkdtemp(prefix="qgf"))
-            try:
-                report = carry_out(order, directory, lambda text: print(text, flush=True))
-            except NamespaceError as exc:
-                print(f"the harness needs root and network namespaces: {exc}", file=sys.stderr)
-                return 2
-            print(report, flush=True)
-            if report.violations:
-                broken += 1
-                again = f"SEED={each} MINUTES={minutes:g} RATE={1 / gap_s:g} ENGINE={with_engine:d}"
-                print(f"  replay it with `make chaos {again}`; logs in {directory}")
-            else:
-                shutil.rmtree(directory)
+        expected = expected_exports(Path(plain)) if order.options.with_engine else {}
+        order = replace(order, expected=expected)
+        try:
+            for directory, report in run_all(order, seed_count, job_count):
+                print(report, flush=True)
+                if report.violations:
+                    broken.append(report.order.seed)
+                    print(f"  replay it with `make chaos {_replay(report.order)}`; logs in {directory}")
+                else:
+                    shutil.rmtree(directory)
+        except NamespaceError as exc:
+            print(f"the harness needs root and network namespaces: {exc}", file=sys.stderr)
+            return 2
+    if seed_count > 1:
+        print(f"{seed_count} seeds, {len(broken)} with violations: {sorted(broken)}")
     return 1 if broken else 0
+
+
+def _replay(order: Order) -> str:
+    minutes = order.scale.duration_s / (1 - CALM_PART) / 60
+    engine = int(order.options.with_engine)
+    rate_hz = 1 / order.scale.gap_s
+    return (
+        f"SEED={order.seed} MINUTES={minutes:g} RATE={rate_hz:g} ENGINE={engine} MEGABYTES={order.megabytes}"
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Knows kinds of victims and nodes by number; refuses to know processes, sockets a
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class Scale:
 
     Args:
         duration_s: of the whole run.
-        gap_s: between faults, on average.
+        gap_s: between faults, on average; infinity for none.
         node_count: nodes beside the master, >= 1.
         short_s: how long stops and cuts of any node last, to choose from.
         long_s: the same of the last node, which no driver runs on; it may be lost.
@@ -139,7 +140,7 @@ def make_plan(seed: int, scale: Scale) -> tuple[Fault, ...]:
 def _faults(chance: random.Random, scale: Scale) -> Iterator[Fault]:
     weights = _weights(scale)
     at_s = 0.0
-    while True:
+    while scale.gap_s < math.inf:
         at_s += chance.expovariate(1 / scale.gap_s)
         if at_s >= scale.duration_s:
             return

@@ -16,10 +16,19 @@ from pathlib import Path
 from tests.faults.harness.injector import Injector, children
 from tests.faults.harness.plan import Fault, Scale, make_plan
 from tests.faults.harness.services import Options, fault_cluster
-from tests.faults.harness.work import Program, Run, Work, engine_row, simple_row
+from tests.faults.harness.throughput import Throughput, measure
+from tests.faults.harness.work import (
+    ENGINE_KINDS,
+    SIMPLE_KINDS,
+    Program,
+    Run,
+    Work,
+    engine_row,
+    simple_row,
+)
 from tests.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
 
-UP_S = 90.0
+UP_S = 300.0
 # The lease of a driver that was killed together with its broker, and the dbserver's next look.
 QUIET_S = 45.0
 
@@ -35,6 +44,7 @@ class Order:
         sums: tasks of the work of small tasks.
         megabytes: of a large result.
         expected: exports of the plain engine by case; empty for no work of the engine.
+        calm_s: before the first fault, at least, to measure by; 0 begins with faults and measures nothing.
     """
 
     seed: int
@@ -43,6 +53,7 @@ class Order:
     sums: int = 20_000
     megabytes: int = 200
     expected: dict[str, Path] = field(default_factory=dict)
+    calm_s: float = 0.0
 
 
 @dataclass
@@ -52,7 +63,7 @@ class Report:
     order: Order
     violations: list[str] = field(default_factory=list)
     stalls: list[tuple[Fault, float]] = field(default_factory=list)
-    duration_s: float = 0.0
+    throughput: Throughput | None = None
     run_count: int = 0
     excused_count: int = 0
 
@@ -62,8 +73,7 @@ class Report:
         lines = [
             f"seed {self.order.seed}: {len(self.stalls)} faults, {self.run_count} programs, {counts}",
         ]
-        done_count = self.run_count - self.excused_count
-        lines.append(f"  {60 * done_count / self.duration_s:.1f} programs a minute")
+        lines += [f"  {self.throughput}"] if self.throughput else []
         longest: dict[str, float] = {}
         for fault, stall_s in self.stalls:
             name = f"{fault.kind} {fault.victim}"
@@ -92,12 +102,16 @@ def carry_out(order: Order, directory: Path, say: Callable[[str], None] = print)
             wait_until_up(cluster)
             work = Work(cluster, _rows(cluster, order))
             work.start()
+            _wait_for_measure(work, order)
+            say("faults begin")
             start_s = time.monotonic()
             injector = Injector(cluster, work, say)
             injector.run(plan, order.scale.duration_s)
+            end_s = time.monotonic()
             work.finish()
-            report.duration_s = time.monotonic() - start_s
             _judge_runs(report, work.runs)
+            if order.calm_s:
+                report.throughput = measure([run.span() for run in work.runs], start_s, end_s)
             _judge_rest(report, cluster)
         report.stalls = [(fault, _pause_s(looks, at_s)) for at_s, fault in injector.times]
         report.violations += cluster.stop()
@@ -109,6 +123,17 @@ def _rows(cluster: NamespaceCluster, order: Order) -> list[Iterator[Program]]:
     # One driver on the master, and one with a link between.
     rows = [simple_row(cluster, node, sums=order.sums, megabytes=order.megabytes) for node in (MASTER, 1)]
     return [*rows, engine_row(cluster, order.expected)] if order.expected else rows
+
+
+def _wait_for_measure(work: Work, order: Order) -> None:
+    """Let the work go on undisturbed for its time, and until each kind of program has been done."""
+    kinds = {*SIMPLE_KINDS, *(ENGINE_KINDS if order.expected else ())}
+    start_s = time.monotonic()
+    while order.calm_s and (
+        time.monotonic() - start_s < order.calm_s
+        or not kinds <= {run.program.name for run in work.runs if run.is_over}
+    ):
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager

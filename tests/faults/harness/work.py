@@ -15,12 +15,15 @@ from pathlib import Path
 from quakegrid import testing
 from tests.clusters import QUAKEGRID
 from tests.engine.exports import find_differences
+from tests.faults.harness.throughput import Span
 from tests.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
 
 # What a program may take beyond the run: a minute's patience with the broker, and to be run once more.
-END_S = 150.0
+END_S = 300.0
 REFUSED_PAUSE_S = 0.5
+SIMPLE_KINDS = ("sums", "parts", "blocks")
 ENGINE_CASES = ("classical/case_01", "event_based/case_6", "event_based_risk/case_miriam")
+ENGINE_KINDS = (*ENGINE_CASES, "starmap")
 STARMAP = Path(__file__).with_name("starmap_program.py")
 
 
@@ -51,6 +54,7 @@ class Run:
 
     program: Program
     process: subprocess.Popen[str]
+    row: int
     start_s: float
     end_s: float = 0.0
     excuse: str = ""
@@ -60,6 +64,17 @@ class Run:
     def is_over(self) -> bool:
         """Whether it has ended and was judged."""
         return self.end_s > 0
+
+    def span(self) -> Span:
+        """For the throughput."""
+        return Span(
+            self.program.name,
+            self.row,
+            self.start_s,
+            self.end_s,
+            is_done=not self.wrong,
+            was_killed=bool(self.wrong and self.excuse),
+        )
 
 
 class Work:
@@ -79,8 +94,8 @@ class Work:
 
     def start(self) -> None:
         """Begin."""
-        for row in self._rows:
-            thread = threading.Thread(target=self._work_through, args=(row,), daemon=True)
+        for number, row in enumerate(self._rows):
+            thread = threading.Thread(target=self._work_through, args=(number, row), daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -95,16 +110,17 @@ class Work:
         with self._lock:
             return [run for run in self.runs if not run.is_over]
 
-    def _work_through(self, row: Iterator[Program]) -> None:
+    def _work_through(self, number: int, row: Iterator[Program]) -> None:
         for program in row:
-            while not self._stopped.is_set() and not self._run(program):
+            while not self._stopped.is_set() and not self._run(number, program):
                 time.sleep(REFUSED_PAUSE_S)
             if self._stopped.is_set():
                 return
 
-    def _run(self, program: Program) -> bool:
+    def _run(self, row: int, program: Program) -> bool:
         """Run it once; False if no service was there to begin with."""
         log = self._cluster.directory / "work.log"
+        start_s = time.monotonic()
         with log.open("ab") as stderr:
             process = subprocess.Popen(
                 self._cluster.network.inside(program.node, list(program.command)),
@@ -116,7 +132,7 @@ class Work:
                 text=True,
                 start_new_session=True,
             )
-        run = Run(program, process, time.monotonic())
+        run = Run(program, process, row, start_s)
         with self._lock:
             self.runs.append(run)
         output = self._await(run)
@@ -154,7 +170,7 @@ def simple_row(cluster: NamespaceCluster, node: int, *, sums: int, megabytes: in
     """Programs without the engine."""
     state_dir = str(cluster.state_dir(node))
     start = [sys.executable, "-P", "-m", "tests.faults.harness.program", state_dir]
-    sizes = {"sums": sums, "parts": 8, "blocks": megabytes}
+    sizes = dict(zip(SIMPLE_KINDS, (sums, 8, megabytes), strict=True))
     for work in itertools.cycle(sizes):
         yield Program(work, node, [*start, work, str(sizes[work])])
 

@@ -1,0 +1,58 @@
+"""Folders for the temporary files of one process each, which go when it has ended, however it ended.
+
+A process makes its own where it would have put its files, and leaves a link to it in the state dir, under its
+process id. The agent, which sees each process end, removes what the links name; the next agent of the same
+state dir removes what one that was killed could not. Knows files; refuses to know who lives.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+
+def make(state_dir: Path) -> Path:
+    """Make the folder of this process where `tempfile` puts things, and let `tempfile` use it.
+
+    Args:
+        state_dir: of the cluster on this machine.
+    Raises:
+        OSError: the folder, or the link to it, cannot be made.
+    """
+    link = _link(state_dir, os.getpid())
+    remove(state_dir, os.getpid())  # of an earlier process with our number
+    folder = Path(tempfile.gettempdir(), f"quakegrid-{os.getuid()}-{os.getpid()}-{os.urandom(4).hex()}")
+    link.parent.mkdir(mode=0o700, exist_ok=True)
+    link.symlink_to(folder)  # first: there is no folder that nobody knows of
+    folder.mkdir(mode=0o700)
+    os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = str(folder)
+    return folder
+
+
+def remove(state_dir: Path, pid: int) -> None:
+    """Remove the folder of a process that has ended, if it made one.
+
+    Raises:
+        OSError: something of it cannot be removed; the link stays.
+    """
+    link = _link(state_dir, pid)
+    try:
+        folder = link.readlink()
+    except FileNotFoundError:
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    link.unlink(missing_ok=True)
+
+
+def pids(state_dir: Path) -> list[int]:
+    """The processes that made folders that are not removed."""
+    links = state_dir / "tmp"
+    return [int(link.name) for link in links.iterdir()] if links.exists() else []
+
+
+def _link(state_dir: Path, pid: int) -> Path:
+    return state_dir / "tmp" / str(pid)

@@ -1,0 +1,80 @@
+"""How much work was done under faults against undisturbed: a pure function of what ran when.
+
+Programs differ in size, so they are not counted: each is worth the seconds that one of its kind takes
+undisturbed, and what overlaps with the faults counts by its part. A program that was killed on purpose counts
+neither as work nor as time: nobody promised that it would be done. 1.0 means that faults cost no time at all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+ENOUGH = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One program that ran, in its row, from when until when."""
+
+    kind: str
+    row: int
+    start_s: float
+    end_s: float
+    is_done: bool = True
+    was_killed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """What came of it.
+
+    Args:
+        undisturbed_s: mean duration of each kind before the first fault.
+        disturbed_s: of those that were done and began after it.
+        ratio: work done under faults by work done undisturbed, in the same time.
+    """
+
+    undisturbed_s: dict[str, float]
+    disturbed_s: dict[str, float]
+    ratio: float
+
+    def __str__(self) -> str:
+        """For people."""
+        kinds = ", ".join(
+            f"{kind} {self.undisturbed_s[kind]:.1f} s then {self.disturbed_s.get(kind, float('inf')):.1f} s"
+            for kind in sorted(self.undisturbed_s)
+        )
+        short = "" if self.ratio >= ENOUGH else f", SHORT of {ENOUGH:.0%}"
+        return f"{self.ratio:.0%} of the undisturbed throughput{short} (means: {kinds})"
+
+
+def means_s(spans: Iterable[Span]) -> dict[str, float]:
+    """The mean duration of each kind, of what was done."""
+    durations_s: defaultdict[str, list[float]] = defaultdict(list)
+    for span in spans:
+        if span.is_done:
+            durations_s[span.kind].append(span.end_s - span.start_s)
+    return {kind: mean(each) for kind, each in durations_s.items()}
+
+
+def measure(spans: Sequence[Span], first_fault_s: float, end_s: float) -> Throughput:
+    """Compare what was done between the first fault and the end with what was done before.
+
+    Args:
+        spans: all programs; each kind was done at least once before the first fault.
+        first_fault_s: when faults began.
+        end_s: when the last fault was over.
+    """
+    undisturbed_s = means_s(span for span in spans if span.end_s <= first_fault_s)
+    done_s, given_s = 0.0, len({span.row for span in spans}) * (end_s - first_fault_s)
+    for span in spans:
+        overlap_s = max(0.0, min(span.end_s, end_s) - max(span.start_s, first_fault_s))
+        if span.was_killed:
+            given_s -= overlap_s
+        elif span.is_done:
+            done_s += undisturbed_s[span.kind] * overlap_s / (span.end_s - span.start_s)
+    disturbed_s = means_s(span for span in spans if span.start_s >= first_fault_s)
+    return Throughput(undisturbed_s, disturbed_s, done_s / given_s if given_s > 0 else 1.0)

@@ -1,0 +1,51 @@
+"""Throughput under faults counts work by what it costs undisturbed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.harness.throughput import Span, measure
+
+CALM = [Span("sums", 0, 0, 4), Span("blocks", 0, 4, 10), Span("case", 1, 0, 10)]
+
+
+def test_faults_that_cost_nothing_give_one() -> None:
+    """Whatever mix of programs came after."""
+    after = [
+        Span("sums", 0, 10, 14),
+        Span("sums", 0, 14, 18),
+        Span("case", 1, 10, 20),
+        Span("sums", 0, 18, 22),
+    ]
+
+    assert measure([*CALM, *after], 10, 20).ratio == pytest.approx(1.0)
+
+
+def test_slower_programs_and_failed_ones_count() -> None:
+    """One row at half speed, and in the other a program that failed."""
+    after = [Span("sums", 0, 10, 18), Span("sums", 0, 18, 26), Span("case", 1, 10, 26, is_done=False)]
+
+    found = measure([*CALM, *after], 10, 26)
+
+    assert found.ratio == pytest.approx(8 / 32)
+    assert found.disturbed_s == {"sums": 8.0}
+    assert "SHORT" in str(found)
+
+
+def test_programs_killed_on_purpose_do_not_count() -> None:
+    """One row at half speed, and in the other a program that was killed after a while, and one after it."""
+    killed = Span("case", 1, 10, 16, is_done=False, was_killed=True)
+    after = [Span("sums", 0, 10, 18), Span("sums", 0, 18, 26), killed, Span("case", 1, 16, 26)]
+
+    assert measure([*CALM, *after], 10, 26).ratio == pytest.approx((8 + 10) / (16 + 10))
+
+
+def test_programs_on_the_border_count_by_their_part() -> None:
+    """Half of it before the first fault, and half of it after the end."""
+    border = [Span("sums", 0, 10, 18), Span("case", 1, 10, 20), Span("sums", 0, 18, 22)]
+
+    found = measure([*CALM, *border], 14, 20)
+
+    assert found.undisturbed_s == {"sums": 4.0, "blocks": 6.0, "case": 10.0}
+    assert found.ratio == pytest.approx((2 + 2 + 6) / 12)
+    assert "SHORT" not in str(found)
