@@ -85,7 +85,7 @@ test-compose: install ## Test the cluster of docker-compose.yml (needs Docker; r
 	@tests/system/with_docker.sh $(PY) -m pytest --compose tests/system/test_compose.py
 
 .PHONY: chaos
-chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, MINUTES, RATE; root only)
+chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, JOBS, MINUTES, RATE; root only)
 	@$(PY) -m tests.faults.harness
 
 .PHONY: bench-first
