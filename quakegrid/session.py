@@ -214,10 +214,8 @@ class Session:
             case "outcome":
                 self._acknowledge(frames)
                 outcome = message.outcome
-                whole = lane.join(frames)
-                return LaneOutcome(
-                    outcome.lease.task_id, whole, outcome.error, outcome.duration_s, outcome.worker_id
-                )
+                lease, whole = outcome.lease, lane.join(frames)
+                return LaneOutcome(lease.task_id, whole, outcome.error, outcome.duration_s, outcome.worker_id)
             case "task_failed":
                 return failed_outcome(message.task_failed)
             case "hello":
@@ -256,9 +254,7 @@ class Session:
         self._closed.set()
         if self.session_id and not self._failure:
             closing = broker_pb2.CloseSessionRequest(session_id=self.session_id)
-            with contextlib.suppress(
-                grpc.RpcError, ValueError
-            ):  # it learns of our end, or the channel is new
+            with contextlib.suppress(grpc.RpcError, ValueError):  # it learns of our end, or has gone
                 broker_pb2_grpc.BrokerStub(self._channel).CloseSession(closing, timeout=CLOSE_TIMEOUT_S)
         self._stream.cancel()  # type: ignore[no-untyped-call]
         self._channel.close()
@@ -354,8 +350,10 @@ class Session:
         patience_end_s = 0.0
         while True:
             try:
-                for answer in self._stream:
+                self._stream.initial_metadata()  # comes at once, also when the broker has nothing to say
+                if self._stream.is_active():
                     patience_end_s = 0.0
+                for answer in self._stream:
                     self._on_answer(answer)
             except grpc.RpcError as exc:
                 failure = rpc.translate(exc, "broker", self._settings.broker_address)

@@ -91,6 +91,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         events = session.attach()
         try:
+            await context.send_initial_metadata(())  # the driver is heard, whatever we have to say
             while (event := await events.get()) is not None:
                 session.output.on_taken(event)
                 yield event

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -15,7 +17,7 @@ from typing import Self
 import pytest
 import zmq
 
-from quakegrid import config, local_services, testing
+from quakegrid import config, local_services, session, testing
 from quakegrid.sdk.cluster import LocalCluster
 from quakegrid.sdk.executor import ClusterExecutor
 from quakegrid.session import LaneOutcome, Session
@@ -104,6 +106,33 @@ def test_driver_whose_stream_breaks_keeps_session_and_workers(cluster: LocalClus
             assert executor.submit(os.getpid).result() == pid
 
 
+def test_driver_is_patient_with_each_break_anew(
+    cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A break that was overcome long ago does not count, though the broker had nothing to say since."""
+    monkeypatch.setattr(session, "BROKER_PATIENCE_S", 3.0)
+    log = Path(cluster.settings.log_dir, "broker.log")
+    with Link(cluster.settings.broker_port) as link:
+        settings = dataclasses.replace(cluster.settings, broker_port=link.port)
+        with ClusterExecutor(settings) as executor:
+            held = executor.submit(sdk_calls.wait_for, str(tmp_path / "go"))
+            link.break_connections()
+            while "session_went_on" not in log.read_text():
+                time.sleep(0.01)
+            time.sleep(3.0)  # all of its patience
+
+            link.is_open = False
+            link.break_connections()
+            with pytest.raises(concurrent.futures.TimeoutError):
+                held.result(1.0)  # a moment without a broker
+            link.is_open = True
+            while log.read_text().count("session_went_on") < 2:
+                time.sleep(0.01)
+            (tmp_path / "go").touch()
+
+            assert held.result(60) == str(tmp_path / "go")
+
+
 def test_driver_that_finds_the_new_lane_before_the_new_broker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,10 +140,10 @@ def test_driver_that_finds_the_new_lane_before_the_new_broker(
     refused = threading.Event()
     take = Session._take
 
-    def spy(session: Session, received: list[zmq.Frame]) -> LaneOutcome | None:
+    def spy(driver: Session, received: list[zmq.Frame]) -> LaneOutcome | None:
         if lane_pb2.LaneMessage.FromString(received[0].bytes).HasField("refused"):
             refused.set()
-        return take(session, received)
+        return take(driver, received)
 
     monkeypatch.setattr(Session, "_take", spy)
     testing.write_cluster_config(tmp_path / "state", {"agent": {"preload": "none"}})
