@@ -10,7 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
+
+# What the process had started may still write there for a moment after its end.
+RETRY_PAUSES_S = (0.05, 0.2, 1.0, 3.0)
 
 
 def make(state_dir: Path) -> Path:
@@ -33,7 +37,7 @@ def make(state_dir: Path) -> Path:
 
 
 def remove(state_dir: Path, pid: int) -> None:
-    """Remove the folder of a process that has ended, if it made one.
+    """Remove the folder of a process that has ended, if it made one; may take some seconds.
 
     Raises:
         OSError: something of it cannot be removed; the link stays.
@@ -43,9 +47,21 @@ def remove(state_dir: Path, pid: int) -> None:
         folder = link.readlink()
     except FileNotFoundError:
         return
+    for pause_s in RETRY_PAUSES_S:
+        try:
+            _remove_tree(folder)
+            break
+        except OSError:
+            time.sleep(pause_s)
+    else:
+        _remove_tree(folder)
+    if link.is_symlink() and link.readlink() == folder:
+        link.unlink()
+
+
+def _remove_tree(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
-    link.unlink(missing_ok=True)
 
 
 def pids(state_dir: Path) -> list[int]:
