@@ -204,7 +204,8 @@ def test_uninstalling_leaves_the_data(master: Machine) -> None:
     done = master.run("/opt/quakegrid/venv/bin/quakegrid", "uninstall", "--yes")
 
     assert done.code == 0, done.err
-    assert master.must("systemctl", "list-unit-files", "--no-legend", "quakegrid*") == ""
+    # It fails when it finds none.
+    assert master.run("systemctl", "list-unit-files", "--no-legend", "quakegrid*").out == ""
     assert master.run("ls", "/usr/local/bin/quakegrid", "/etc/exports.d/quakegrid.exports").code != 0
     assert master.must("stat", "-c", "%U %a", "/var/lib/quakegrid/db.sqlite3").strip() == "quakegrid 600"
     assert master.must("exportfs", "-v") == ""
