@@ -66,44 +66,63 @@ def well_formed(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def encode(value: Any) -> pb.Value:  # noqa: C901, PLR0912  one line a type
+def encode(value: Any) -> pb.Value:
     """Encode a Python value.
 
     Raises:
         TypeError: the value, or one inside it, is of no type that a `Value` can hold.
         OverflowError: an integer needs more than 64 bits.
     """
+    target = pb.Value()
+    _fill(target, value)
+    return target
+
+
+def _fill(target: pb.Value, value: Any) -> None:  # noqa: C901, PLR0912  one line a type
+    """Encode into a message where it belongs: built apart and put there, it would be copied."""
     match value:
         case str():
-            return pb.Value(text=well_formed(value))
+            target.text = well_formed(value)
         case None:
-            return pb.Value(none=True)
+            target.none = True
         case bool():
-            return pb.Value(boolean=value)
+            target.boolean = value
         case int():
-            return pb.Value(integer=_int64(value))
+            target.integer = _int64(value)
         case float():
-            return pb.Value(real=value)
+            target.real = value
         case bytes():
-            return pb.Value(data=value)
+            target.data = value
         case datetime.datetime():
-            return pb.Value(time=to_timestamp(value))
+            target.time.CopyFrom(to_timestamp(value))
         case list():
-            return pb.Value(list=_encode_items(value))
+            _fill_all(target.list, value)
         case tuple():
-            return pb.Value(tuple=_encode_items(value))
+            _fill_all(target.tuple, value)
         case dict():
-            return pb.Value(dictionary=_encode_dictionary(value))
+            target.dictionary.CopyFrom(_encode_dictionary(value))
         case RowValue():
-            return pb.Value(row=pb.Row(fields=value.fields, values=map(encode, value.values)))
+            target.row.SetInParent()
+            target.row.fields.extend(value.fields)
+            for item in value.values:
+                _fill(target.row.values.add(), item)
         case TableValue():
-            return pb.Value(table=pb.Table(fields=value.fields, rows=map(_encode_items, value.rows)))
+            target.table.SetInParent()
+            target.table.fields.extend(value.fields)
+            for row in value.rows:
+                _fill_all(target.table.rows.add(), row)
         case numbers.Integral():  # numpy's; last, since the check is slow
-            return pb.Value(integer=_int64(int(value)))
+            target.integer = _int64(int(value))
         case numbers.Real():
-            return pb.Value(real=float(value))
+            target.real = float(value)
         case _:
             raise TypeError(f"{value!r} is not a simple type")
+
+
+def _fill_all(target: pb.Values, items: Iterable[Any]) -> None:
+    target.SetInParent()  # though it may stay empty
+    for item in items:
+        _fill(target.items.add(), item)
 
 
 def decode(value: pb.Value) -> Any:
@@ -143,10 +162,6 @@ def _int64(number: int) -> int:
     if not -INT64_LIMIT <= number < INT64_LIMIT:
         raise OverflowError(f"the integer {number} needs more than 64 bits")
     return number
-
-
-def _encode_items(items: Iterable[Any]) -> pb.Values:
-    return pb.Values(items=map(encode, items))
 
 
 def _encode_dictionary(dictionary: dict[Any, Any]) -> pb.Dictionary:
