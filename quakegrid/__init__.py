@@ -9,9 +9,6 @@ if TYPE_CHECKING:
 
 # gRPC would print a line for every refused handshake; our own errors say it once, in words.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-# Its newer way to wait for sockets costs two changes of threads more a message (docs/decisions/0011). gRPC
-# reads this when it is imported; one that has no other way any more says so in a line, and goes on.
-os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
 
 __version__ = "0.1.0"
 
