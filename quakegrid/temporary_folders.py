@@ -23,7 +23,7 @@ def make(state_dir: Path) -> Path:
     Args:
         state_dir: of the cluster on this machine.
     Raises:
-        OSError: the folder, or the link to it, cannot be made.
+        OSError: the folder, or the link to it, cannot be made, or we are taken for dead.
     """
     link = _link(state_dir, os.getpid())
     remove(state_dir, os.getpid())  # of an earlier process with our number
@@ -31,6 +31,9 @@ def make(state_dir: Path) -> Path:
     link.parent.mkdir(mode=0o700, exist_ok=True)
     link.symlink_to(folder)  # first: there is no folder that nobody knows of
     folder.mkdir(mode=0o700)
+    if not link.is_symlink():  # removed before there was a folder: our template has died, and so shall we
+        folder.rmdir()
+        raise FileNotFoundError(f"{link} is gone: the agent has done with this process")
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = str(folder)
     return folder
@@ -57,6 +60,7 @@ def remove(state_dir: Path, pid: int) -> None:
         _remove_tree(folder)
     if link.is_symlink() and link.readlink() == folder:
         link.unlink()
+    _remove_tree(folder)  # made meanwhile: from here on it is not made, see `make`
 
 
 def _remove_tree(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -57,4 +59,42 @@ def test_link_whose_folder_was_never_made_goes(state_dir: Path) -> None:
 
     temporary_folders.remove(state_dir, 7)
 
+    assert temporary_folders.pids(state_dir) == []
+
+
+def test_folder_of_a_process_that_is_taken_for_dead_is_not_left(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its template was killed: the agent removes what it finds while the process still makes it."""
+    make_folder = Path.mkdir
+
+    def mkdir(path: Path, mode: int = 0o777, **options: bool) -> None:
+        if path.name.startswith("quakegrid-"):
+            temporary_folders.remove(state_dir, os.getpid())
+        make_folder(path, mode, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+
+    with pytest.raises(FileNotFoundError, match="has done with this process"):
+        temporary_folders.make(state_dir)
+
+    assert list((state_dir.parent / "scratch").iterdir()) == []
+    assert temporary_folders.pids(state_dir) == []
+
+
+def test_files_that_come_during_the_removal_go_too(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the dead process had started may still write for a moment."""
+    folder = temporary_folders.make(state_dir)
+    remove_tree, tries = shutil.rmtree, iter([True, False])
+
+    def rmtree(path: Path) -> None:
+        if next(tries, False):
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+        remove_tree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+
+    temporary_folders.remove(state_dir, os.getpid())
+
+    assert not folder.exists()
     assert temporary_folders.pids(state_dir) == []
