@@ -59,7 +59,8 @@ class CallStream:
                 del self._deadlines[request_id]
                 self._answers.pop(request_id, None)
         if response.HasField("error"):
-            raise BrokenStreamError(_CODES[response.error.code], response.error.reason)
+            code = own_thread_streams.STATUS_CODES[response.error.code]
+            raise BrokenStreamError(code, response.error.reason)
         return response.result
 
     def close(self) -> None:
@@ -148,6 +149,3 @@ class CallStreams:
                 return self._stream, False
             self._stream = CallStream(self._channel)
             return self._stream, True
-
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 import grpc
 
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
+# By their numbers on the wire.
+STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class BrokenStreamError(grpc.RpcError):
@@ -171,7 +172,7 @@ class OwnThreadStream:
                 self._is_receiving = False
                 self._message = operation.message()  # None at the end of the stream
             elif kind == self._types.receive_status_on_client:
-                self._end = _ended(_CODES[operation.code()], operation.details())
+                self._end = _ended(STATUS_CODES[operation.code()], operation.details())
             elif kind == self._types.send_message:
                 self._is_sending = False
                 if self._outbox:

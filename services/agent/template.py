@@ -340,10 +340,9 @@ def main() -> int:
     parents.die_with_parent()
     control = socket.socket(fileno=int(sys.argv[2]))
     settings = load_settings(Path(sys.argv[1]))
+    # They are for the agent, as Ctrl-C is, also where a scheduler tells everyone.
     for number in CHILD_SIGNALS:
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # for the agent, as Ctrl-C, also where a scheduler tells everyone
+        signal.signal(number, signal.SIG_IGN)
     wakeup, wakeup_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)

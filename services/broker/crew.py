@@ -64,9 +64,8 @@ class Crew:
         """Take in a worker."""
         self.workers[worker.worker_id] = worker
         self._changed(worker)
-        if (
-            not worker.held and not worker.is_draining
-        ):  # those that have not been busy yet come last, in their order
+        # Those that have not been busy yet come last, in their order.
+        if not worker.held and not worker.is_draining:
             worker.rank = self._change_count
             heapq.heappush(self._least, (_IDLE, worker.rank, worker.worker_id))
 
