@@ -83,29 +83,26 @@ class CallStream:
                 self._is_read = True
                 self._changed.release()
                 try:
-                    response, error = self._read()
+                    response = pb.CallStreamResponse.FromString(self._stream.read())
+                except BrokenStreamError as exc:
+                    self._end(exc)
                 except BaseException:
                     # Raised by a signal's handler, perhaps just after something had come.
                     self._stream.cancel()
-                    self._error = BrokenStreamError(grpc.StatusCode.UNAVAILABLE, "a call was interrupted")
-                    self._has_ended.set()
+                    self._end(BrokenStreamError(grpc.StatusCode.UNAVAILABLE, "a call was interrupted"))
                     raise
                 finally:
                     self._changed.acquire()
                     self._is_read = False
                     self._changed.notify_all()
-                if error:
-                    self._error = error
-                    self._has_ended.set()
-                elif response is not None and response.request_id in self._deadlines:
+                if response is not None and response.request_id in self._deadlines:
                     self._answers[response.request_id] = response
         return response
 
-    def _read(self) -> tuple[pb.CallStreamResponse | None, BrokenStreamError | None]:
-        try:
-            return pb.CallStreamResponse.FromString(self._stream.read()), None
-        except BrokenStreamError as exc:
-            return None, exc
+    def _end(self, error: BrokenStreamError) -> None:
+        """Take no more calls; those that wait get the error."""
+        self._error = error
+        self._has_ended.set()
 
     def _watch(self) -> None:
         """End the stream when an answer takes too long: who reads waits without a limit."""
