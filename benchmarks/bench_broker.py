@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zmq
+
+from quakegrid.curve import zmq
 
 sys.path.insert(0, str(Path(__file__).parent))
 

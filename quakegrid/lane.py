@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-import zmq
-
 from quakegrid import security
+from quakegrid.curve import zmq
 from quakegrid.errors import PeerError
 
 PROTOCOL_VERSION = 4

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import zmq
-
+from quakegrid.curve import zmq
 from quakegrid.fingerprint import Fingerprint
 from quakegrid.lane import JoinedFrame
 from quakegrid.wire.v1 import lane_pb2

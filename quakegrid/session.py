@@ -19,12 +19,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
-import zmq
 
 from quakegrid import errors, lane, rpc, shared_memory, worker_words
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.blobs import BlobTable, Digests
 from quakegrid.config import Settings
+from quakegrid.curve import zmq
 from quakegrid.lane_tasks import NO_NEEDS, LaneOutcome, LaneTask, Needs, failed_outcome
 from quakegrid.local_blobs import LocalBlobs
 from quakegrid.wire.v1 import lane_pb2

@@ -15,9 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import zmq
-
 from quakegrid import lane
+from quakegrid.curve import zmq
 from quakegrid.errors import PeerError
 from quakegrid.wire.v1 import lane_pb2
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import quakegrid.curve  # noqa: F401  before the engine loads pyzmq
 from quakegrid import engine_version, environment, parents
 from quakegrid.config import ENGINE, Settings, load_settings
 from quakegrid.errors import EngineMissingError

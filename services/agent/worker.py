@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import zmq
-
 from quakegrid import lane
+from quakegrid.curve import zmq
 from quakegrid.wire.v1 import lane_pb2
 from services.agent import worker_cgroups
 from services.agent.inbox import BlobGoneError, Frame, Inbox, RefusedError, Task

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-import zmq
-
 from quakegrid import lane
+from quakegrid.curve import zmq
 from quakegrid.errors import QuakeGridError
 
 # Smaller frames are copied: a frame of ZeroMQ's holds on to more than that.

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import zmq
-
 from quakegrid import lane, shared_memory
+from quakegrid.curve import zmq
 from services.broker import lane_events as core
 from services.broker import lane_messages
 from services.broker.lane_events import Lease, Peer, SessionId

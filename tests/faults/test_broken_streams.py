@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-import zmq
 
 from quakegrid import config, local_services, session, testing
+from quakegrid.curve import zmq
 from quakegrid.sdk.cluster import LocalCluster
 from quakegrid.sdk.executor import ClusterExecutor
 from quakegrid.session import LaneOutcome, Session

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import zmq
 
 from quakegrid import config, lane, testing
+from quakegrid.curve import zmq
 from quakegrid.wire.v1 import lane_pb2
 from services.agent.inbox import Inbox
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import zmq
 
 from quakegrid import lane, security
+from quakegrid.curve import zmq
 
 KEY = security.new_authkey()
 # Two seconds for the message, and a third of one for a heartbeat.

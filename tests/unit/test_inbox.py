@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import zmq
 
+from quakegrid.curve import zmq
 from quakegrid.wire.v1 import lane_pb2
 from services.agent.inbox import Inbox
 from services.broker import lane_messages

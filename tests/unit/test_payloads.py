@@ -8,8 +8,8 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-import zmq
 
+from quakegrid.curve import zmq
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import lane_events, lane_messages
 from services.broker import payloads as subject

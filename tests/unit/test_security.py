@@ -6,12 +6,12 @@ import datetime
 from pathlib import Path
 
 import pytest
-import zmq
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from quakegrid import config, errors, security
+from quakegrid.curve import zmq
 
 KEY = "0123456789abcdef-a-cluster-secret"
 OTHER = "0123456789abcdef-another-secret"
