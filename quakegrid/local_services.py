@@ -238,7 +238,7 @@ def stop(record: run_records.RunRecord, deadline_s: float = STOP_DEADLINE_S) -> 
         # The descriptor pins the process, so from here on the pid cannot be somebody else's.
         if run_records.process_start_ticks(record.pid) != record.start_ticks:
             return True
-        if _signal_and_wait(descriptor, signal.SIGTERM, deadline_s):
+        if _signal_and_wait(descriptor, signal.SIGINT, deadline_s):
             return True
         if _signal_and_wait(descriptor, signal.SIGKILL, KILL_DEADLINE_S):
             return False

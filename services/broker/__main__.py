@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
+from typing import Never
 
 from quakegrid import run_records
 from quakegrid.config import Settings, check_listen, load_settings
@@ -20,35 +22,54 @@ from services.broker.broker import Broker
 from services.broker.server import BrokerServer
 
 STOP_GRACE_S = 3.0
+EXIT_CLEAN = 0
+EXIT_FAILED = 1
+log = logging.getLogger("quakegrid.broker")
 
 
 async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     """Serve until a signal, a failure, or the end of the process that holds our lifeline.
 
+    SIGINT and the lifeline mean that it is over, and drivers are told so. SIGTERM means that another broker
+    follows, as in a restart for an upgrade: drivers wait for it.
+
     Raises:
         QuakeGridError: a port is taken.
     """
     check_listen(settings, settings.broker_listen, "the broker")
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    is_over, is_replaced = asyncio.Event(), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, is_over.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, is_replaced.set)
     if lifeline_fd >= 0:
-        asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
+        asyncio.get_running_loop().add_reader(lifeline_fd, is_over.set)
     broker = Broker(settings)
     server = BrokerServer(broker, settings)
     scrapes = metrics.serve(settings, broker.status) if settings.broker_metrics_port else None
     broker.start()
     await server.start()
     record = run_records.write_record(settings, "broker", settings.broker_address)
-    waits = [asyncio.ensure_future(event.wait()) for event in (stopped, broker.failed)]
+    waits = [asyncio.ensure_future(event.wait()) for event in (is_over, is_replaced, broker.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    if not is_over.is_set():
+        record.unlink(missing_ok=True)
+        _leave(EXIT_FAILED if broker.failed.is_set() else EXIT_CLEAN)
     await server.refuse()
     await broker.stop()
     await server.stop(STOP_GRACE_S)
     if scrapes:
         scrapes.close()
     record.unlink(missing_ok=True)
-    return 1 if broker.failed.is_set() else 0
+    return EXIT_CLEAN
+
+
+def _leave(exit_code: int) -> Never:
+    """End as if killed: lanes end with us, and drivers wait for the next broker, which goes on with them.
+
+    For a bug of ours, too, which should cost nobody a calculation.
+    """
+    log.info("broker_left exit_code=%d", exit_code)
+    logging.shutdown()
+    os._exit(exit_code)
 
 
 def main() -> int:

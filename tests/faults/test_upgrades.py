@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -62,7 +63,10 @@ def says_both_versions(words: str, ours: int, theirs: int) -> bool:
     return bool(re.search(rf"version {theirs}\b.*version {ours}\b", words)) and REMEDY in words
 
 
-def test_newer_broker_and_dbserver_take_over_what_runs(settings: config.Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["restart", "kill"])
+def test_newer_broker_and_dbserver_take_over_what_runs(
+    settings: config.Settings, tmp_path: Path, number: signal.Signals
+) -> None:
     """Tasks that run, calls that wait and logs on their way do not notice."""
     release, go = make_release(tmp_path / "newer"), tmp_path / "go"
     old = [NodeService(settings, name) for name in ("dbserver", "broker", "agent")]
@@ -77,7 +81,7 @@ def test_newer_broker_and_dbserver_take_over_what_runs(settings: config.Settings
         wait_until(lambda: sum(future.running() for future in futures) >= 2)
 
         for service in old[:2]:
-            service.close()
+            service.stop(number)
         stack.enter_context(running(*new))
         with BrokerClient(settings) as broker:
             wait_until(lambda: broker.status().sessions)

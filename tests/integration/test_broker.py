@@ -163,7 +163,7 @@ def test_watch_tells_now_and_at_each_change_until_the_broker_stops(
         assert [(session.user_name, session.weight) for session in status.sessions] == [("ann", 2.5)]
         assert [node.is_up for node in status.nodes] == [False]
     assert next(status for status in watch if not status.sessions).totals.session_count == 1
-    assert broker.stop() == 0
+    assert broker.stop(signal.SIGINT) == 0
     for _ in watch:
         pass
 

@@ -24,13 +24,13 @@ import os, signal, sys
 from pathlib import Path
 from quakegrid import config, run_records
 settings = config.load_settings(Path(sys.argv[2]))
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 path = run_records.write_record(settings, {name!r}, "127.0.0.1:0")
-signal.sigwait([signal.SIGTERM])
+signal.sigwait([signal.SIGINT])
 path.unlink()
 """
 BROKEN = "import sys\nprint('loading')\nprint('quakegrid: the disk is full')\nsys.exit(2)\n"
-STUBBORN = SERVICE.replace("signal.sigwait([signal.SIGTERM])", "signal.sigwait([signal.SIGUSR1])")
+STUBBORN = SERVICE.replace("signal.sigwait([signal.SIGINT])", "signal.sigwait([signal.SIGUSR1])")
 
 
 def write_service(state_dir: Path, name: str, text: str) -> None:
