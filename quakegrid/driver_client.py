@@ -6,6 +6,7 @@ Thin on purpose: no engine, numpy, grpc or zmq is imported here.
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import select
@@ -46,7 +47,8 @@ def run_driver(
     with connection:
         stdio = [0, 1, 2] if mode == "oq" else _log_stdio(settings)
         request = {"argv": list(argv), "cwd": str(Path.cwd()), "environ": dict(os.environ), "mode": mode}
-        _send_request(connection, request, stdio)
+        with contextlib.suppress(ConnectionError):  # it has gone, which reading tells
+            _send_request(connection, request, stdio)
         if mode != "oq":
             for fd in stdio:
                 os.close(fd)
@@ -139,10 +141,14 @@ def _events(connection: socket.socket, signals: _Signals) -> Iterator[Event]:
             yield json.loads(line)
         ready = {fd for fd, _ in poller.poll()}
         for number in signals.read() if signals.fileno() in ready else ():
-            connection.sendall(json.dumps({"signal": number}).encode() + b"\n")
+            with contextlib.suppress(ConnectionError):  # what it said before it went comes first
+                connection.sendall(json.dumps({"signal": number}).encode() + b"\n")
             yield {"event": "signal", "signal": number}
         if connection.fileno() in ready:
-            data = connection.recv(1 << 16)
+            try:
+                data = connection.recv(1 << 16)
+            except ConnectionResetError:  # it was killed with words of ours unread
+                return
             if not data:
                 return
             buffer += data

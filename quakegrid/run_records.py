@@ -13,6 +13,7 @@ from pathlib import Path
 
 from quakegrid import __version__
 from quakegrid.config import Settings
+from quakegrid.errors import QuakeGridError
 
 SERVICES = ("dbserver", "broker", "agent")
 
@@ -29,13 +30,22 @@ class RunRecord:
 
 
 def write_record(settings: Settings, service: str, address: str) -> Path:
-    """Announce this process as the service, atomically."""
-    settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Announce this process as the service, atomically.
+
+    Raises:
+        QuakeGridError: the file cannot be written.
+    """
     path = settings.run_dir / f"{service}.json"
     record = RunRecord(service, os.getpid(), process_start_ticks(os.getpid()), address, __version__)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
-    temporary.replace(path)
+    try:
+        settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as exc:
+        raise QuakeGridError(
+            f"cannot write {path}: {exc.strerror}; free space there or make it writable, and start again"
+        ) from exc
     return path
 
 

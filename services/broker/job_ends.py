@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 
 from quakegrid import errors, jobs_aio, rpc
 from quakegrid.config import Settings
@@ -14,6 +15,7 @@ from quakegrid.jobs import JobState
 
 RETRY_S = (0.2, 0.5, 1.0, 2.0)
 LAST_RETRY_S = 5.0
+log = logging.getLogger("quakegrid.broker")
 
 
 async def end_job(settings: Settings, job_id: int, state: JobState, reason: str) -> bool:
@@ -33,11 +35,18 @@ async def end_job(settings: Settings, job_id: int, state: JobState, reason: str)
 
 
 async def fail_job(settings: Settings, job_id: int, reason: str) -> None:
-    """Fail a job whose driver is gone, unless it ended; the dbserver may be away for a while."""
+    """Fail a job whose driver is gone, unless it ended or was deleted.
+
+    The dbserver may be away for a while, or have no room on its disk: it is asked until it answers.
+    """
     for delay_s in itertools.chain(RETRY_S, itertools.repeat(LAST_RETRY_S)):
         try:
             await end_job(settings, job_id, JobState.FAILED, reason)
-        except errors.PeerUnreachableError:
+        except errors.NotFoundError:
+            return
+        except errors.QuakeGridError as exc:
+            if delay_s == RETRY_S[0]:
+                log.warning("job_not_failed_yet job=%d reason=%s", job_id, exc)
             await asyncio.sleep(delay_s)
         else:
             return

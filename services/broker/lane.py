@@ -18,11 +18,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import assert_never
 
-import zmq
 from google.protobuf.message import DecodeError
 
 from quakegrid import lane, parents, record_files, security, shared_memory
 from quakegrid.config import load_settings
+from quakegrid.curve import zmq
 from quakegrid.errors import PeerError
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import lane_events as core
@@ -376,7 +376,8 @@ def main() -> int:
         ready = lane_pb2.LaneReady(error=f"cannot listen on {args.endpoint}: {exc}")
         control.send(lane_pb2.ControlMessage(ready=ready).SerializeToString())
         return 1
-    control.send(lane_pb2.ControlMessage(ready=lane_pb2.LaneReady()).SerializeToString())
+    with contextlib.suppress(BrokenPipeError):  # the broker has gone already: the end of its messages tells
+        control.send(lane_pb2.ControlMessage(ready=lane_pb2.LaneReady()).SerializeToString())
     payloads = Payloads(settings.lane_memory_bytes, settings.custom_tmp or None)
     client_public = security.curve_keys(settings.authkey).client_public
     records = record_files.folder(settings)
