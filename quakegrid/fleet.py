@@ -173,7 +173,7 @@ class BrokerClient:
         try:
             response = self._stub.WaitForNodes(request, timeout=timeout_s)
         except grpc.RpcError as exc:
-            if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            if exc.code() in rpc.OUT_OF_TIME:
                 states = "; ".join(
                     f"{node.host}: {node.state or 'not reached'}" for node in self.status().nodes
                 )

@@ -17,7 +17,7 @@ from typing import Self
 
 import grpc
 
-from quakegrid import errors, jobs
+from quakegrid import errors, jobs, retries
 from quakegrid.api.v1 import job_logs_pb2 as pb
 from quakegrid.jobs import DbClient, LogLine
 
@@ -35,13 +35,6 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 # Left out first, in this order; all other levels are kept as long as there is room for them.
 EXPENDABLE = ("DEBUG", "INFO")
-_TRANSIENT = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,  # a full disk
-    }
-)
 
 
 class LogBuffer:
@@ -254,7 +247,7 @@ class LogStream:
     def _on_error(self, exc: errors.QuakeGridError, pause_s: float) -> None:
         """Pause before the next try, or leave out the batch that is refused for good."""
         cause = exc.__cause__
-        is_transient = isinstance(cause, grpc.RpcError) and cause.code() in _TRANSIENT
+        is_transient = isinstance(cause, grpc.RpcError) and cause.code() in retries.TRANSIENT
         with self._changed:
             self._attempt += 1
             self._changed.notify_all()

@@ -8,13 +8,13 @@ import time
 
 import grpc
 
+from quakegrid import rpc
+
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
-_TRANSIENT = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,  # a full disk: nothing was written
-)
+TRANSIENT = frozenset(
+    {*rpc.NO_ANSWER, grpc.StatusCode.RESOURCE_EXHAUSTED}
+)  # a full disk: nothing was written
 
 
 def new_request_id() -> str:
@@ -32,7 +32,7 @@ class Retries:
     def may_go_on(self, exc: grpc.RpcError) -> bool:
         """Pause and say whether to try again."""
         pause_s = self._pause_s * random.uniform(0.5, 1.5)  # noqa: S311  jitter needs no secrecy
-        if exc.code() not in _TRANSIENT or time.monotonic() + pause_s > self._end_s:
+        if exc.code() not in TRANSIENT or time.monotonic() + pause_s > self._end_s:
             return False
         time.sleep(pause_s)
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)

@@ -47,12 +47,13 @@ SERVER_OPTIONS = (
 )
 
 _CALLER = re.compile(r"\bquakegrid/(\S+) api/(\d+)")
+# A service cancels a call whose time is over, which its caller may hear before its own clock says so.
+OUT_OF_TIME = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, *OUT_OF_TIME)
 _BY_CODE: dict[grpc.StatusCode, type[errors.QuakeGridError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.StateError,
     grpc.StatusCode.INVALID_ARGUMENT: errors.UsageError,
-    grpc.StatusCode.UNAVAILABLE: errors.PeerUnreachableError,
-    grpc.StatusCode.DEADLINE_EXCEEDED: errors.PeerUnreachableError,
 }
 
 
@@ -134,7 +135,7 @@ def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridEr
         address: where we called it.
     """
     code, details = exc.code(), exc.details() or ""
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    if code in NO_ANSWER:
         return unreachable(what, address)
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return errors.QuakeGridError(
