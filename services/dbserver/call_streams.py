@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from typing import Any
 
 import grpc
@@ -17,6 +16,7 @@ import grpc
 from quakegrid.api.v1 import engine_calls_pb2 as pb
 from services.dbserver import faults
 from services.dbserver.requests import Answer
+from services.dbserver.writer import Tell
 
 # Of one stream; a client that sends more is held back.
 STREAM_CALLS = 64
@@ -24,9 +24,8 @@ STREAM_CALLS = 64
 # loop never waits for it.
 ALL_CALLS = 128
 
-# The serialized `CallResponse`, now or later; None: it takes a thread.
-Begin = Callable[[pb.CallRequest], bytes | Future[Answer] | None]
-Finish = Callable[[pb.CallRequest], bytes]
+# Starts a call: its serialized `CallResponse` if it is quick; None if a thread will tell the answer.
+Begin = Callable[[pb.CallRequest, Tell], bytes | None]
 
 
 class CallStreams:
@@ -34,14 +33,10 @@ class CallStreams:
 
     Args:
         begin: starts a call without waiting for anything.
-        finish: does a whole call, in a thread.
-        threads: where.
     """
 
-    def __init__(self, begin: Begin, finish: Finish, threads: Executor) -> None:
+    def __init__(self, begin: Begin) -> None:
         self.begin = begin
-        self.finish = finish
-        self.threads = threads
         self.slots = asyncio.Semaphore(ALL_CALLS)
         self.mailbox = _Mailbox(asyncio.get_running_loop())
         self._acceptors: set[asyncio.Task[None]] = set()
@@ -51,6 +46,7 @@ class CallStreams:
         """Serve one stream to its end."""
         stream = _Stream(self, context)
         acceptor = asyncio.create_task(stream.accept())
+        sender = asyncio.create_task(stream.send())
         self._acceptors.add(acceptor)
         try:
             if not self._is_closed:
@@ -59,9 +55,10 @@ class CallStreams:
             if self._is_closed:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the dbserver is stopping")
         finally:
-            acceptor.cancel()
-            self._acceptors.discard(acceptor)
             stream.has_ended = True
+            acceptor.cancel()
+            sender.cancel()
+            self._acceptors.discard(acceptor)
 
     def close(self) -> None:
         """Take no more calls; those that were taken are still answered."""
@@ -71,7 +68,7 @@ class CallStreams:
 
 
 class _Stream:
-    """One client's calls."""
+    """One client's calls: `accept` starts them, and sends the answers itself that are there at once."""
 
     def __init__(self, streams: CallStreams, context: Any) -> None:
         self._streams = streams
@@ -79,8 +76,8 @@ class _Stream:
         self._places = asyncio.Semaphore(STREAM_CALLS)
         self._answers: deque[bytes] = deque()
         self._is_sending = False
+        self._have_come = asyncio.get_running_loop().create_future()
         self.has_ended = False
-        self._senders: set[asyncio.Task[None]] = set()
 
     async def accept(self) -> None:
         """Start the client's calls until it sends no more."""
@@ -88,38 +85,46 @@ class _Stream:
             await self._places.acquire()
             await self._streams.slots.acquire()
             self._begin(request)
-            if self._answers:
-                await self._send()
+            if self._answers and not self._is_sending:
+                await self._send_all()
+
+    async def send(self) -> None:
+        """Send the answers that come later, until it is cancelled."""
+        while True:
+            await self._have_come
+            self._have_come = asyncio.get_running_loop().create_future()
+            if not self._is_sending:
+                await self._send_all()
 
     async def drain(self) -> None:
         """Wait until every call that was taken is answered."""
         for _ in range(STREAM_CALLS):
             await self._places.acquire()
 
+    def take(self, request_id: str, outcome: bytes | Exception) -> None:
+        """Take an answer that came later."""
+        self._answer(request_id, outcome)
+        if not self._is_sending and not self._have_come.done():
+            self._have_come.set_result(None)
+
     def _begin(self, request: pb.CallRequest) -> None:
+        request_id = request.request_id
+
+        def tell(answer: Answer | None, error: Exception | None) -> None:
+            outcome = answer.result if answer else error
+            assert outcome is not None
+            self._streams.mailbox.put((self, request_id, outcome))
+
         try:
-            begun = self._streams.begin(request)
+            response = self._streams.begin(request, tell)
         except Exception as exc:  # noqa: BLE001  told to the caller
-            self._answer(request.request_id, exc)
+            self._answer(request_id, exc)
             return
-        if isinstance(begun, bytes):
-            self._answer(request.request_id, begun)
-            return
-        future: Future[Any] = begun or self._streams.threads.submit(self._streams.finish, request)
+        if response is not None:
+            self._answer(request_id, response)
 
-        def arrived() -> None:
-            self._answer(request.request_id, future.exception() or future.result())
-            if not self._is_sending:
-                sender = asyncio.create_task(self._send())
-                self._senders.add(sender)
-                sender.add_done_callback(self._senders.discard)
-
-        future.add_done_callback(lambda _: self._streams.mailbox.put(arrived))
-
-    def _answer(self, request_id: str, outcome: bytes | Answer | BaseException) -> None:
+    def _answer(self, request_id: str, outcome: bytes | Exception) -> None:
         self._streams.slots.release()
-        if isinstance(outcome, Answer):
-            outcome = outcome.result
         if isinstance(outcome, bytes):
             self._answers.append(outcome + pb.CallStreamResponse(request_id=request_id).SerializeToString())
             return
@@ -128,10 +133,8 @@ class _Stream:
         answer = pb.CallStreamResponse(request_id=request_id, error=error)
         self._answers.append(answer.SerializeToString())
 
-    async def _send(self) -> None:
-        """Send what there is, unless somebody else is at it."""
-        if self._is_sending:
-            return
+    async def _send_all(self) -> None:
+        """Send what there is; by one task at a time."""
         self._is_sending = True
         try:
             while self._answers and not self.has_ended:
@@ -148,11 +151,11 @@ class _Mailbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._letters: deque[Callable[[], None]] = deque()
+        self._letters: deque[tuple[_Stream, str, bytes | Exception]] = deque()
         self._is_called = False
 
-    def put(self, letter: Callable[[], None]) -> None:
-        """Have a function called in the loop; for any thread."""
+    def put(self, letter: tuple[_Stream, str, bytes | Exception]) -> None:
+        """Have a stream take an answer in the loop; for any thread."""
         self._letters.append(letter)
         if not self._is_called:
             self._is_called = True
@@ -161,4 +164,5 @@ class _Mailbox:
     def _deliver(self) -> None:
         self._is_called = False  # first: what comes from now on makes a call of its own
         while self._letters:
-            self._letters.popleft()()
+            stream, request_id, outcome = self._letters.popleft()
+            stream.take(request_id, outcome)

@@ -105,12 +105,16 @@ class Session:
     """One request's view of the database; what it did that others must know is in its attributes.
 
     `touched_jobs` are the jobs whose state or log changed, `doomed_files` the files that nobody
-    needs any more once the changes are committed.
+    needs any more once the changes are committed. `is_retried` if a transaction with the same work
+    failed just before.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, user_name: str = "") -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, user_name: str = "", *, is_retried: bool = False
+    ) -> None:
         self.path = path
         self.user_name = user_name
+        self.is_retried = is_retried
         self.touched_jobs: set[int] = set()
         self.doomed_files: list[str] = []
         self._connection = connection

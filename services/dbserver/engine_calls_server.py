@@ -18,7 +18,7 @@ from services.dbserver import actions, jobs_server
 from services.dbserver.call_streams import CallStreams
 from services.dbserver.database import Readers, Session
 from services.dbserver.requests import Answer, Requests
-from services.dbserver.writer import Writer
+from services.dbserver.writer import Tell, Writer, settle
 
 
 class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
@@ -28,7 +28,8 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         self._readers = readers
         self._writer = writer
         self._requests = requests
-        self._streams = CallStreams(self._begin, self._finish, threads)
+        self._threads = threads
+        self._streams = CallStreams(self._begin)
 
     def Call(  # noqa: N802  named in the proto
         self, request: pb.CallRequest, _context: grpc.ServicerContext
@@ -46,14 +47,24 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         """End the streams."""
         self._streams.close()
 
-    def _begin(self, request: pb.CallRequest) -> bytes | Future[Answer] | None:
-        """Answer what is quick, start what is only to be written, and leave the rest to `_finish`."""
+    def _begin(self, request: pb.CallRequest, tell: Tell) -> bytes | None:
+        """Answer what is quick, enqueue what is only to be written, and do the rest in a thread."""
         action = _resolve(request)
         if not action.is_quick:
-            return None
-        if action.is_writing:
-            return self._submit(action, request, [])
-        return _respond(action.run(self._readers.session(request.user_name)))
+            self._threads.submit(self._finish_for, request, tell)
+        elif action.is_writing:
+            self._enqueue(action, request, [], tell)
+        else:
+            return _respond(action.run(self._readers.session(request.user_name)))
+        return None
+
+    def _finish_for(self, request: pb.CallRequest, tell: Tell) -> None:
+        try:
+            response = self._finish(request)
+        except Exception as exc:  # noqa: BLE001  told to the caller
+            tell(None, exc)
+        else:
+            tell(Answer(response, is_repeated=False), None)
 
     def _finish(self, request: pb.CallRequest) -> bytes:
         """Do a whole call, wait for it, and serialize the response."""
@@ -63,16 +74,18 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         if not action.is_writing:
             return _respond(action.run(self._readers.session(request.user_name)))
         doomed_files: list[str] = []
-        response = self._submit(action, request, doomed_files).result().result
+        answered: Future[Answer] = Future()
+        self._enqueue(action, request, doomed_files, settle(answered))
+        response = answered.result().result
         try:
             jobs_server.remove_files(doomed_files)
         except QuakeGridError as exc:  # upstream's del_calc says it so
             return _respond({"error": str(exc)})
         return response
 
-    def _submit(
-        self, action: actions.Action, request: pb.CallRequest, doomed_files: list[str]
-    ) -> Future[Answer]:
+    def _enqueue(
+        self, action: actions.Action, request: pb.CallRequest, doomed_files: list[str], tell: Tell
+    ) -> None:
         """Hand a call to the writer; `doomed_files` is filled when it is done."""
 
         def run(session: Session) -> bytes:
@@ -80,8 +93,8 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
             doomed_files[:] = session.doomed_files  # run again if another request fails
             return response
 
-        return self._requests.submit_once(
-            request.request_id, f"Call {request.action}", run, user_name=request.user_name
+        self._requests.enqueue_once(
+            request.request_id, f"Call {request.action}", run, tell, user_name=request.user_name
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from quakegrid.errors import UsageError
 from services.dbserver.database import Session
-from services.dbserver.writer import Writer
+from services.dbserver.writer import Tell, Writer, settle
 
 MAX_ID_LENGTH = 64
 # Clients retry for minutes; a day is beyond any of them.
@@ -47,12 +47,21 @@ class Requests:
     def submit_once(
         self, request_id: str, kind: str, work: Callable[[Session], bytes], *, user_name: str = ""
     ) -> Future[Answer]:
-        """The same without waiting.
+        """The same without waiting."""
+        future: Future[Answer] = Future()
+        self.enqueue_once(request_id, kind, work, settle(future), user_name=user_name)
+        return future
+
+    def enqueue_once(
+        self, request_id: str, kind: str, work: Callable[[Session], bytes], tell: Tell, *, user_name: str = ""
+    ) -> None:
+        """The same; the answer is told.
 
         Args:
             request_id: at most 64 characters, chosen by the caller.
             kind: what is asked for; a request id cannot be used for another kind.
             work: runs in the writer's thread; returns the serialized response.
+            tell: gets the answer, or None and the error, in the writer's thread.
             user_name: who asks.
         Raises:
             UsageError: the request id is missing, too long, or used for something else.
@@ -65,11 +74,14 @@ class Requests:
 
         if next(self._counter) % FORGET_EVERY_COUNT == 0:
             self._writer.submit(_forget_old)
-        return self._writer.submit(once, user_name)
+        self._writer.enqueue(once, tell, user_name)
 
 
 def _once(session: Session, request_id: str, kind: str, work: Callable[[Session], bytes]) -> Answer:
-    row = session.first("SELECT kind, result FROM quakegrid_request WHERE request_id=?x", request_id)
+    """Do the work and store its answer; only if that fails is it looked whether it was done before."""
+    row = None
+    if session.is_retried:
+        row = session.first("SELECT kind, result FROM quakegrid_request WHERE request_id=?x", request_id)
     if row is None:
         result = work(session)
         session.execute(

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,8 @@ from services.dbserver.database import Session
 
 T = TypeVar("T")
 Work = Callable[[Session], T]
+# Called in the writer's thread with the result, or None and the error; must be quick and must not raise.
+Tell = Callable[[Any, Exception | None], None]
 
 # Longer queues would only add memory: every waiting request blocks one of the server's threads.
 QUEUE_LENGTH = 256
@@ -35,12 +37,12 @@ logger = logging.getLogger("dbserver")
 
 @dataclass(slots=True)
 class _Request:
-    """Work that waits to be done, and where its result goes."""
+    """Work that waits to be done, and who is told its result or error."""
 
     work: Work[Any]
+    tell: Tell
     user_name: str = ""
     is_alone: bool = False
-    done: Future[Any] = field(default_factory=Future)
     result: Any = None
     error: Exception | None = None
 
@@ -78,12 +80,23 @@ class Writer:
         Raises:
             PeerUnreachableError: the dbserver is stopping.
         """
-        return self._submit(_Request(work, user_name))
+        future: Future[T] = Future()
+        self.enqueue(work, settle(future), user_name)
+        return future
+
+    def enqueue(self, work: Work[Any], tell: Tell, user_name: str = "") -> None:
+        """The same; `tell` gets what came of it.
+
+        Raises:
+            PeerUnreachableError: the dbserver is stopping.
+        """
+        self._put(_Request(work, tell, user_name))
 
     def run_alone(self, work: Work[T], user_name: str = "") -> T:
         """The same for what must not be in a transaction, such as VACUUM."""
-        result: T = self._submit(_Request(work, user_name, is_alone=True)).result()
-        return result
+        future: Future[T] = Future()
+        self._put(_Request(work, settle(future), user_name, is_alone=True))
+        return future.result()
 
     def close(self, timeout_s: float) -> None:
         """Finish what waits, refuse more, close the connection."""
@@ -91,13 +104,12 @@ class Writer:
         self._queue.put(None)
         self._thread.join(timeout_s)
 
-    def _submit(self, request: _Request) -> Future[Any]:
+    def _put(self, request: _Request) -> None:
         if self._is_closed:
             raise PeerUnreachableError("the dbserver is stopping")
         self._queue.put(request)
         if self._queue.qsize() >= self._awaited_count:
             self._have_come.set()
-        return request.done
 
     def _run(self) -> None:
         try:
@@ -139,7 +151,7 @@ class Writer:
         while not self._queue.empty():
             request = self._queue.get_nowait()
             if request is not None:
-                request.done.set_exception(PeerUnreachableError("the dbserver is stopping"))
+                request.tell(None, PeerUnreachableError("the dbserver is stopping"))
 
     def _write(self, batch: list[_Request]) -> None:
         for request in batch:
@@ -166,16 +178,13 @@ class Writer:
             self._fail(requests, exc)
             return
         for request in requests:
-            if request.error is None:
-                request.done.set_result(request.result)
-            else:
-                request.done.set_exception(request.error)
+            request.tell(request.result, request.error)
         if touched_jobs:
             self._on_commit(touched_jobs)
 
     def _fail(self, requests: list[_Request], exc: Exception) -> None:
         for request in requests:
-            request.done.set_exception(exc)
+            request.tell(None, exc)
 
     def _transact(self, requests: list[_Request], *, has_savepoints: bool) -> set[int]:
         """Do requests in one transaction; without savepoints the first error undoes all, and is raised."""
@@ -186,7 +195,7 @@ class Writer:
                 if has_savepoints:
                     touched_jobs |= self._attempt_in_savepoint(request)
                 else:
-                    touched_jobs |= self._do(request)
+                    touched_jobs |= self._do(request, is_retried=False)
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -207,12 +216,26 @@ class Writer:
 
     def _attempt(self, request: _Request) -> set[int]:
         try:
-            return self._do(request)
+            return self._do(request, is_retried=True)
         except Exception as exc:  # noqa: BLE001  told to whom it belongs
             request.error = exc
             return set()
 
-    def _do(self, request: _Request) -> set[int]:
-        session = Session(self._connection, self._path, request.user_name)
+    def _do(self, request: _Request, *, is_retried: bool) -> set[int]:
+        session = Session(self._connection, self._path, request.user_name, is_retried=is_retried)
         request.result = request.work(session)
         return session.touched_jobs
+
+
+def settle(future: Future[Any]) -> Tell:
+    """What tells a future, unless whoever waits has left and cancelled it."""
+
+    def tell(result: Any, error: Exception | None) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    return tell
