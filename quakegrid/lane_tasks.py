@@ -43,11 +43,12 @@ class LaneTask:
 class Needs:
     """What nodes must have to get workers of a session.
 
-    `on_left_out` is called, in a thread of the session, with a sentence on each node that has something else.
+    `warn` is called, in a thread of the session, with a sentence on each node that has something else, and
+    when a broker is waited for.
     """
 
     fingerprint: Fingerprint
-    on_left_out: Callable[[str], None] = log.warning
+    warn: Callable[[str], None] = log.warning
 
 
 NO_NEEDS = Needs({})

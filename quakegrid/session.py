@@ -34,7 +34,7 @@ HELLO_TIMEOUT_S = 30.0
 # How long a driver looks for a broker that is gone; its lane's port must be served again by then.
 BROKER_PATIENCE_S = 60.0
 # The same before the first answer, for a calculation; other programs hear at once that there is none.
-OPEN_PATIENCE_S = 10.0
+OPEN_PATIENCE_S = 30.0
 BROKER_RETRY_S = 0.5
 # How long the end of a session waits for the last lines of its workers.
 FLUSH_TIMEOUT_S = 1.0
@@ -47,6 +47,12 @@ class _Pending:
 
     message: Sequence[bytes | memoryview]
     refs: Sequence[lane_pb2.BlobRef]
+
+
+def waiting_words(settings: Settings) -> str:
+    """What a calculation says that begins while there is no broker."""
+    address = settings.broker_address
+    return f"the broker at {address} does not answer; waiting for it, {OPEN_PATIENCE_S:.0f} s at most"
 
 
 class Session:
@@ -77,7 +83,7 @@ class Session:
         cores_per_worker: int = 1,
         needs: Needs = NO_NEEDS,
     ) -> None:
-        self._settings, self._on_left_out = settings, needs.on_left_out
+        self._settings, self._warn = settings, needs.warn
         self._request = broker_pb2.OpenSessionRequest(
             job_ids=job_ids,
             user_name=user_name,
@@ -363,11 +369,14 @@ class Session:
             is_known = self._has_joined or self._is_queued
             open_s = OPEN_PATIENCE_S if self._request.job_ids else 0.0
             patience_s = BROKER_PATIENCE_S if is_known else open_s
+            is_first = not patience_end_s
             patience_end_s = patience_end_s or now_s + patience_s
             is_over = not isinstance(failure, errors.PeerUnreachableError) or now_s >= patience_end_s
             if is_over or self._failure:
                 self._fail(failure)
                 return
+            if is_first and not is_known:
+                self._warn(waiting_words(self._settings))
             if self._closed.wait(BROKER_RETRY_S):
                 return
             self._channel.close()
@@ -390,7 +399,7 @@ class Session:
             self._output_flushed.set()
         elif answer.HasField("node_left_out"):
             left_out = answer.node_left_out
-            self._on_left_out(f"node {left_out.node} is left out: {', '.join(left_out.differences)}")
+            self._warn(f"node {left_out.node} is left out: {', '.join(left_out.differences)}")
         elif not self._has_joined:
             self._is_queued = answer.HasField("queued")
             self._answers.put(answer)

@@ -115,7 +115,8 @@ class DriverProcess:
 
     def worker_master(self) -> FleetMaster:
         """Control of the fleet."""
-        return FleetMaster(self.settings, self.end_session)
+        warn = partial(self.database.warn, self.database.job_ids)
+        return FleetMaster(self.settings, self.end_session, warn)
 
     @contextlib.contextmanager
     def session_of(self, job_ids: Sequence[int]) -> Iterator[None]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from quakegrid import errors
 from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient, NodeStatus
-from quakegrid.session import OPEN_PATIENCE_S
+from quakegrid.session import OPEN_PATIENCE_S, waiting_words
 
 T = TypeVar("T")
 
@@ -26,10 +26,13 @@ class FleetMaster:
     Args:
         settings: of the cluster.
         end_session: ends the driver's own session.
+        warn: told when the broker is waited for.
     """
 
-    def __init__(self, settings: Settings, end_session: Callable[[], None]) -> None:
-        self._settings, self._end_session = settings, end_session
+    def __init__(
+        self, settings: Settings, end_session: Callable[[], None], warn: Callable[[str], None]
+    ) -> None:
+        self._settings, self._end_session, self._warn = settings, end_session, warn
 
     def start(self) -> str:
         """Say which nodes are up; workers start when a job needs them."""
@@ -64,12 +67,15 @@ class FleetMaster:
 
     def _ask(self, question: Callable[[BrokerClient], T]) -> T:
         """Ask the broker, which may be away for a moment."""
-        end_s = time.monotonic() + OPEN_PATIENCE_S
+        end_s = 0.0
         while True:
             try:
                 with BrokerClient(self._settings) as broker:
                     return question(broker)
             except errors.PeerUnreachableError:
+                if not end_s:
+                    self._warn(waiting_words(self._settings))
+                    end_s = time.monotonic() + OPEN_PATIENCE_S
                 if time.monotonic() > end_s:
                     raise
                 time.sleep(RETRY_S)

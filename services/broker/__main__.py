@@ -51,6 +51,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     waits = [asyncio.ensure_future(event.wait()) for event in (is_over, is_replaced, broker.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     if not is_over.is_set():
+        broker.leave()
         record.unlink(missing_ok=True)
         _leave(EXIT_FAILED if broker.failed.is_set() else EXIT_CLEAN)
     await server.refuse()
@@ -63,7 +64,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
 
 
 def _leave(exit_code: int) -> Never:
-    """End as if killed: lanes end with us, and drivers wait for the next broker, which goes on with them.
+    """End as if killed: drivers wait for the next broker, which goes on with them.
 
     For a bug of ours, too, which should cost nobody a calculation.
     """

@@ -74,6 +74,10 @@ class Broker:
         self.members.start()
         self._spawn(self._count_seconds())
 
+    def leave(self) -> None:
+        """Leave everything to the next broker; its lanes will want our ports."""
+        self._lanes.kill()
+
     async def stop(self) -> None:
         """Tell every driver, then let go of nodes and lanes."""
         self.stopping.set()

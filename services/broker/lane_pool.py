@@ -62,6 +62,11 @@ class LanePool:
             self._timer.cancel()
         await asyncio.gather(*(process.stop() for process in self._processes.values()))
 
+    def kill(self) -> None:
+        """End every lane at once."""
+        for process in self._processes.values():
+            process.kill()
+
     def place(self, session_id: int) -> None:
         """Find a lane for a session; `on_placed` or `on_failed` tells."""
         self._handle(core.SessionArrived(session_id))

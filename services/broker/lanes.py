@@ -92,6 +92,11 @@ class LaneProcess:
         self._outgoing.append(message.SerializeToString())
         self._flush()
 
+    def kill(self) -> None:
+        """End the lane at once, and wait for it."""
+        self._process.kill()
+        self._process.wait()
+
     async def stop(self) -> None:
         """Close our end, which ends the lane, and wait for it."""
         loop = asyncio.get_running_loop()

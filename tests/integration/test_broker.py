@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from quakegrid import LocalCluster, config, errors, fleet, rpc, testing
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.config import Settings
+from quakegrid.lane_tasks import Needs
 from quakegrid.session import Session
 from tests.clusters import QUAKEGRID
 from tests.integration import sdk_calls
@@ -166,6 +168,24 @@ def test_watch_tells_now_and_at_each_change_until_the_broker_stops(
     assert broker.stop(signal.SIGINT) == 0
     for _ in watch:
         pass
+
+
+def test_calculation_that_begins_without_a_broker_says_so_and_waits(
+    settings: Settings, broker: Service
+) -> None:
+    """Then it gets its turn."""
+    broker.stop()
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
+    session = Session(settings, (7,), user_name="ann", worker_setup=b"", needs=Needs({}, said.put))
+    try:
+        sentence = said.get(timeout=60)
+        broker.start()
+        session.wait_for_turn(lambda _ahead: None)
+    finally:
+        session.close()
+
+    assert sentence.startswith(f"the broker at {settings.broker_address} does not answer; waiting for it")
+    assert said.empty()
 
 
 def test_health_and_reflection_are_served(broker: Service) -> None:
