@@ -43,6 +43,11 @@ class Service:
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._thread.start()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs now."""
+        return self.process is not None and self.process.poll() is None
+
     def stop(self) -> int | None:
         """Ask it to end; the exit code, None if it had to be killed."""
         self._closing.set()

@@ -299,15 +299,17 @@ class Broker:
     def _opening(self, session_id: int) -> list[lane_pb2.ControlMessage]:
         """What a lane is to know of a session that comes to it, for the first time or again."""
         request = self._sessions[session_id].request
+        workers = self._fleet.workers_of(session_id=session_id)
         opening = lane_pb2.OpenLaneSession(
             session_id=session_id,
             max_attempts=self._settings.max_attempts,
             job_ids=request.job_ids,
             user_name=request.user_name,
+            worker_count=sum(worker.is_started for worker in workers),
         )
         drains = [
             lane_pb2.DrainWorker(session_id=session_id, worker_id=worker.worker_id)
-            for worker in self._fleet.workers_of(session_id=session_id)
+            for worker in workers
             if worker.is_draining  # no lane has heard of it, or none that is left
         ]
         return [

@@ -36,7 +36,7 @@ from services.broker.task_recorder import Submitted, TaskRecorder
 log = logging.getLogger("quakegrid.lane")
 MESSAGES_PER_TURN = 1000
 REPORT_INTERVAL_S = 0.2
-# In place of a lane that died: by then its workers have connected again and told what they run.
+# In place of a lane that died: so long at most it waits for its workers to tell what they run.
 SETTLE_S = 1.0
 
 
@@ -91,7 +91,7 @@ class Lane:
             if self._router in ready:
                 self._read_router()
             for session_id, (end_s, peer) in list(self._settling.items()):
-                if self._now_s >= end_s:
+                if self._now_s >= end_s or self._sessions[session_id].has_all_workers:
                     self._let_join(session_id, peer)
             self._perform(self._scheduler.place(), [])
             self._report()
@@ -130,6 +130,7 @@ class Lane:
                     self._payloads,
                     self._send,
                     recorder,
+                    message.open.worker_count,
                 )
             case "close":
                 event = core.SessionClosed(session_id)
@@ -138,10 +139,13 @@ class Lane:
             case "worker_lost":
                 lost = message.worker_lost
                 event = lane_messages.worker_lost(lost)
-                if session_id in self._sessions:
-                    self._sessions[session_id].recorder.on_lost(
+                session = self._sessions.get(session_id)
+                if session is not None:
+                    session.recorder.on_lost(
                         event.worker_id, lost.reason, self._now_s, is_clean=lost.is_clean
                     )
+                    if session.driver is None:
+                        session.early_worker_ids.add(event.worker_id)
             case "drain":
                 event = core.DrainAsked(session_id, WorkerId(message.drain.worker_id))
             case other:
@@ -200,6 +204,8 @@ class Lane:
             self._changed.add(session_id)
             if session.driver is None:  # which tells its tasks first
                 session.early.append((peer, event, frames))
+                if type(event) is core.WorkerJoined:
+                    session.early_worker_ids.add(event.worker_id)
                 return
             if type(event) is core.OutcomeArrived:
                 session.outcome_counts[peer] = session.outcome_counts.get(peer, 0) + 1
@@ -360,7 +366,6 @@ def main() -> int:
     """Serve one lane; started by the broker only."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--state-dir", type=Path, required=True)
-    parser.add_argument("--endpoint", required=True)
     parser.add_argument("--control-fd", type=int, required=True)
     args = parser.parse_args()
     parents.die_with_parent()  # the next broker wants our port
@@ -368,12 +373,15 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker decides when we end
     settings = load_settings(args.state_dir)
     control = socket.socket(fileno=args.control_fd)
+    endpoint = _wait_for_endpoint(control)
+    if not endpoint:
+        return 0
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     zap = lane.open_zap(context)
     try:
-        router = lane.bind_router(context, args.endpoint, settings.authkey)
+        router = lane.bind_router(context, endpoint, settings.authkey)
     except zmq.ZMQError as exc:
-        ready = lane_pb2.LaneReady(error=f"cannot listen on {args.endpoint}: {exc}")
+        ready = lane_pb2.LaneReady(error=f"cannot listen on {endpoint}: {exc}")
         control.send(lane_pb2.ControlMessage(ready=ready).SerializeToString())
         return 1
     with contextlib.suppress(BrokenPipeError):  # the broker has gone already: the end of its messages tells
@@ -384,6 +392,15 @@ def main() -> int:
     Lane(router, zap, control, client_public, payloads, records, settings.state_dir).run()
     context.destroy(linger=0)
     return 0
+
+
+def _wait_for_endpoint(control: socket.socket) -> str:
+    """Where to listen; empty if the broker goes before it says so."""
+    try:
+        packet = control.recv(lane_messages.CONTROL_BYTES)
+    except ConnectionResetError:
+        return ""
+    return lane_pb2.ControlMessage.FromString(packet).listen.endpoint
 
 
 if __name__ == "__main__":

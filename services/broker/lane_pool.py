@@ -50,6 +50,8 @@ class LanePool:
         limit = max(1, min(len(settings.lane_ports), cpu_count))
         self._places = core.LanePlaces(settings.lane_ports, limit)
         self._processes: dict[int, LaneProcess] = {}
+        # Started ahead: Python and its imports are most of what a lane's death costs.
+        self._spare: LaneProcess | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -60,11 +62,11 @@ class LanePool:
         """End every lane; the tasks of `spawn` were cancelled before."""
         if self._timer:
             self._timer.cancel()
-        await asyncio.gather(*(process.stop() for process in self._processes.values()))
+        await asyncio.gather(*(process.stop() for process in self._all()))
 
     def kill(self) -> None:
         """End every lane at once."""
-        for process in self._processes.values():
+        for process in self._all():
             process.kill()
 
     def place(self, session_id: int) -> None:
@@ -124,11 +126,9 @@ class LanePool:
     def _perform(self, action: core.Action) -> None:
         match action:
             case core.OpenLane(lane_id, port, session_ids):
-                process = self._processes[lane_id] = LaneProcess(
-                    self._settings,
-                    port,
-                    on_counts=self._on_counts,
-                    on_death=lambda reason: self._on_death(lane_id, reason),
+                process = self._processes[lane_id] = self._take_spare()
+                process.listen(
+                    port, on_counts=self._on_counts, on_death=lambda reason: self._on_death(lane_id, reason)
                 )
                 for session_id in session_ids:  # read by the lane before it listens
                     self._introduce(session_id, process)
@@ -144,6 +144,17 @@ class LanePool:
                 self._on_failed(session_id, reason)
             case _ as unreachable:
                 assert_never(unreachable)
+
+    def _all(self) -> list[LaneProcess]:
+        return [*self._processes.values(), *([self._spare] if self._spare else [])]
+
+    def _take_spare(self) -> LaneProcess:
+        spare, self._spare = self._spare, None
+        if spare and spare.is_alive:
+            return spare
+        if spare:
+            spare.kill()
+        return LaneProcess(self._settings)
 
     def _introduce(self, session_id: int, process: LaneProcess) -> None:
         for message in self._opening(session_id):
@@ -161,6 +172,8 @@ class LanePool:
         else:
             log.info("lane_opened port=%d pid=%d", process.port, process.pid)
             self._handle(core.LaneOpened(lane_id))
+            if self._spare is None:  # only now: what is waited for comes first
+                self._spare = LaneProcess(self._settings)
 
     def _on_death(self, lane_id: int, reason: str) -> None:
         process = self._processes.pop(lane_id)

@@ -22,47 +22,60 @@ STOP_TIMEOUT_S = 2.0
 
 
 class LaneProcess:
-    """One running lane.
+    """A process that becomes a lane when it is told where to listen.
 
     Args:
         settings: of the cluster.
-        port: TCP port of the lane.
-        on_counts: called with each report of counters.
-        on_death: called once, with the reason, when the process is gone unasked.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        port: int,
-        *,
-        on_counts: Callable[[lane_pb2.LaneCounts], None],
-        on_death: Callable[[str], None],
-    ) -> None:
-        self.port = port
-        self.endpoint = f"tcp://{settings.broker_host}:{port}"
-        self._on_counts, self._on_death = on_counts, on_death
+    port: int
+    _on_counts: Callable[[lane_pb2.LaneCounts], None]
+    _on_death: Callable[[str], None]
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._outgoing: collections.deque[bytes] = collections.deque()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._control, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CONTROL_BYTES)
         self._control.setblocking(False)
-        arguments = [
-            "--state-dir",
-            str(settings.state_dir),
-            "--endpoint",
-            f"tcp://{settings.broker_listen}:{port}",
-        ]
+        arguments = ["--state-dir", str(settings.state_dir), "--control-fd", str(theirs.fileno())]
         command = [sys.executable, "-P", "-m", "services.broker.lane", *arguments]
         with theirs:
-            self._process = subprocess.Popen(
-                [*command, "--control-fd", str(theirs.fileno())], pass_fds=[theirs.fileno()]
-            )
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
 
     @property
     def pid(self) -> int:
         """Process id of the lane."""
         return self._process.pid
+
+    @property
+    def endpoint(self) -> str:
+        """Where drivers and workers connect to."""
+        return f"tcp://{self._settings.broker_host}:{self.port}"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process.poll() is None
+
+    def listen(
+        self,
+        port: int,
+        *,
+        on_counts: Callable[[lane_pb2.LaneCounts], None],
+        on_death: Callable[[str], None],
+    ) -> None:
+        """Have it listen; once.
+
+        Args:
+            port: TCP port.
+            on_counts: called with each report of counters.
+            on_death: called once, with the reason, when the process is gone unasked.
+        """
+        self.port, self._on_counts, self._on_death = port, on_counts, on_death
+        endpoint = f"tcp://{self._settings.broker_listen}:{port}"
+        self.send(lane_pb2.ControlMessage(listen=lane_pb2.Listen(endpoint=endpoint)))
 
     async def wait_until_ready(self) -> None:
         """Wait for the lane to listen.
@@ -94,6 +107,7 @@ class LaneProcess:
 
     def kill(self) -> None:
         """End the lane at once, and wait for it."""
+        self._control.close()
         self._process.kill()
         self._process.wait()
 

@@ -13,7 +13,7 @@ from quakegrid import lane, shared_memory
 from quakegrid.curve import zmq
 from services.broker import lane_events as core
 from services.broker import lane_messages
-from services.broker.lane_events import Lease, Peer, SessionId
+from services.broker.lane_events import Lease, Peer, SessionId, WorkerId
 from services.broker.outcome_flow import OutcomeFlow
 from services.broker.payloads import Frame, Payload, Payloads
 from services.broker.task_recorder import TaskRecorder
@@ -40,6 +40,7 @@ class SessionMail:
     payloads: Payloads
     send: Send
     recorder: TaskRecorder
+    worker_count: int = 0
     driver: Peer | None = None
     argument_bytes: int = 0
     result_bytes: int = 0
@@ -48,8 +49,15 @@ class SessionMail:
     outcome_counts: dict[Peer, int] = field(default_factory=dict)
     # What workers said before the driver had told its tasks.
     early: list[tuple[Peer, core.Event, Message]] = field(default_factory=list)
+    # Workers that joined before the driver, or were lost.
+    early_worker_ids: set[WorkerId] = field(default_factory=set)
     _blobs: dict[bytes, Payload] = field(default_factory=dict)
     _blob_waiters: dict[bytes, list[Peer]] = field(default_factory=dict)
+
+    @property
+    def has_all_workers(self) -> bool:
+        """Whether all that an earlier lane had are heard of; false if nobody knows."""
+        return 0 < self.worker_count <= len(self.early_worker_ids)
 
     def join(self, peer: Peer) -> None:
         """The driver is there, perhaps again: what was on its way to it is lost or taken."""

@@ -133,6 +133,7 @@ def test_killed_service_costs_five_seconds(victim: str, cluster: NamespaceCluste
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     ended_s = held.finish()
+    wait_until(lambda: all(service.is_running for service in cluster.services.values()))
 
     assert len(held.begins(2)) == 2  # whoever ran was not run again
     assert _told(f"{victim} killed", ended_s - killed_s) < SERVICE_S

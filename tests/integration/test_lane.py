@@ -61,13 +61,14 @@ def start(settings: config.Settings, state_dir: Path) -> tuple[subprocess.Popen[
     """A lane process that listens and has one open session, and the broker's end of its control socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     endpoint = f"tcp://127.0.0.1:{settings.lane_ports[0]}"
-    arguments = ["--state-dir", state_dir, "--endpoint", endpoint, "--control-fd", str(theirs.fileno())]
+    arguments = ["--state-dir", state_dir, "--control-fd", str(theirs.fileno())]
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-m", "services.broker.lane", *arguments],
             pass_fds=[theirs.fileno()],
             env=testing.isolated_environ(state_dir),
         )
+    ours.send(lane_pb2.ControlMessage(listen=lane_pb2.Listen(endpoint=endpoint)).SerializeToString())
     ready = lane_pb2.ControlMessage.FromString(ours.recv(1 << 16))
     assert ready.HasField("ready"), ready
     assert ready.ready.error == ""

@@ -702,6 +702,7 @@ class ControlMessage(_message.Message):
     CLOSE_FIELD_NUMBER: _builtins.int
     WORKER_LOST_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    LISTEN_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
@@ -715,6 +716,8 @@ class ControlMessage(_message.Message):
     @_builtins.property
     def drain(self) -> Global___DrainWorker: ...
     @_builtins.property
+    def listen(self) -> Global___Listen: ...
+    @_builtins.property
     def ready(self) -> Global___LaneReady:
         """lane to broker"""
 
@@ -727,18 +730,41 @@ class ControlMessage(_message.Message):
         close: Global___CloseLaneSession | None = ...,
         worker_lost: Global___WorkerLost | None = ...,
         drain: Global___DrainWorker | None = ...,
+        listen: Global___Listen | None = ...,
         ready: Global___LaneReady | None = ...,
         counts: Global___LaneCounts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "close", b"close", "counts", b"counts", "drain", b"drain", "open", b"open", "ready", b"ready", "worker_lost", b"worker_lost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "ready", b"ready", "worker_lost", b"worker_lost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "close", b"close", "counts", b"counts", "drain", b"drain", "open", b"open", "ready", b"ready", "worker_lost", b"worker_lost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "ready", b"ready", "worker_lost", b"worker_lost"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["open", "close", "worker_lost", "drain", "ready", "counts"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["open", "close", "worker_lost", "drain", "listen", "ready", "counts"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
 Global___ControlMessage: _TypeAlias = ControlMessage  # noqa: Y015
+
+@_typing.final
+class Listen(_message.Message):
+    """The first message: a lane is started before it is known where it is wanted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    endpoint: _builtins.str
+    """As `tcp://10.0.0.1:1912`."""
+    def __init__(
+        self,
+        *,
+        endpoint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Listen: _TypeAlias = Listen  # noqa: Y015
 
 @_typing.final
 class OpenLaneSession(_message.Message):
@@ -748,10 +774,13 @@ class OpenLaneSession(_message.Message):
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     JOB_IDS_FIELD_NUMBER: _builtins.int
     USER_NAME_FIELD_NUMBER: _builtins.int
+    WORKER_COUNT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     max_attempts: _builtins.int
     """Workers that one task may kill before it fails."""
     user_name: _builtins.str
+    worker_count: _builtins.int
+    """That an earlier lane had, as far as the broker knows; 0 if it does not."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """For its task records."""
@@ -763,10 +792,11 @@ class OpenLaneSession(_message.Message):
         max_attempts: _builtins.int = ...,
         job_ids: _abc.Iterable[_builtins.int] | None = ...,
         user_name: _builtins.str = ...,
+        worker_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids", "max_attempts", b"max_attempts", "session_id", b"session_id", "user_name", b"user_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids", "max_attempts", b"max_attempts", "session_id", b"session_id", "user_name", b"user_name", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
