@@ -19,6 +19,7 @@ import pytest
 from tests.faults.harness.injector import LANE, command_line
 from tests.faults.harness.run import wait_until_up
 from tests.faults.harness.services import Options, fault_cluster
+from tests.integration.nodes import wait_until
 from tests.namespace_cluster import MASTER, RESTART_AFTER_S, NamespaceCluster
 from tests.namespaces import NamespaceError, Network
 
