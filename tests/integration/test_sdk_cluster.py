@@ -97,8 +97,9 @@ def wait_until_gone(folder: Path, pattern: str) -> None:
 def test_killed_program_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     """Nobody is left to stop services and workers and to remove the files: they see to it themselves."""
     script = f"""
-import os, time
+import os, signal, time
 from quakegrid import LocalCluster, local_services
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also below `nohup`
 cluster = LocalCluster(cores=1)
 executor = cluster.executor()
 pids = [record.pid for record in local_services.running(cluster.settings).values()]

@@ -118,10 +118,14 @@ def other_numpy(folder: Path) -> None:
 
 
 def worker_parents(cluster: LocalCluster, session_id: int) -> dict[int, int]:
-    """The workers of a session, and the templates that they came from."""
+    """The workers of a session that live, and the templates that they came from."""
     with statuses(cluster) as changes:
         workers = [each for each in next(changes).workers if each.session_id == session_id and each.pid]
-    return {worker.pid: psutil.Process(worker.pid).ppid() for worker in workers}
+    parents = {}
+    for worker in workers:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has died since
+            parents[worker.pid] = psutil.Process(worker.pid).ppid()
+    return parents
 
 
 def receive(session: Session) -> None:
