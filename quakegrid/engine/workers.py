@@ -67,17 +67,18 @@ class FleetMaster:
 
     def _ask(self, question: Callable[[BrokerClient], T]) -> T:
         """Ask the broker, which may be away for a moment."""
-        end_s = 0.0
+        end_s = time.monotonic() + OPEN_PATIENCE_S
+        is_told = False
         while True:
             try:
                 with BrokerClient(self._settings) as broker:
                     return question(broker)
             except errors.PeerUnreachableError:
-                if not end_s:
-                    self._warn(waiting_words(self._settings))
-                    end_s = time.monotonic() + OPEN_PATIENCE_S
                 if time.monotonic() > end_s:
                     raise
+                if not is_told:
+                    self._warn(waiting_words(self._settings))
+                    is_told = True
                 time.sleep(RETRY_S)
 
 
