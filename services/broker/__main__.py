@@ -53,14 +53,18 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     if not is_over.is_set():
         broker.leave()
         record.unlink(missing_ok=True)
-        _leave(EXIT_FAILED if broker.failed.is_set() else EXIT_CLEAN)
+        _leave(_exit_code(broker))
     await server.refuse()
     await broker.stop()
     await server.stop(STOP_GRACE_S)
     if scrapes:
         scrapes.close()
     record.unlink(missing_ok=True)
-    return EXIT_CLEAN
+    return _exit_code(broker)
+
+
+def _exit_code(broker: Broker) -> int:
+    return EXIT_FAILED if broker.failed.is_set() else EXIT_CLEAN
 
 
 def _leave(exit_code: int) -> Never:
