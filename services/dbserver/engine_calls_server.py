@@ -5,7 +5,8 @@ A stream's calls and single ones do the same: what is quick without a thread, th
 
 from __future__ import annotations
 
-from concurrent.futures import Executor, Future
+from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any
 
 import grpc
@@ -18,7 +19,7 @@ from services.dbserver import actions, jobs_server
 from services.dbserver.call_streams import CallStreams
 from services.dbserver.database import Readers, Session
 from services.dbserver.requests import Answer, Requests
-from services.dbserver.writer import Tell, Writer, settle
+from services.dbserver.writer import Tell, Writer
 
 
 class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
@@ -35,7 +36,7 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         self, request: pb.CallRequest, _context: grpc.ServicerContext
     ) -> pb.CallResponse:
         """Run an action or SQL."""
-        return pb.CallResponse.FromString(self._finish(request))
+        return pb.CallResponse.FromString(self._finish(_resolve(request), request))
 
     async def CallStream(  # type: ignore[override]  # noqa: N802  named in the proto
         self, _requests: Any, context: Any
@@ -51,51 +52,53 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         """Answer what is quick, enqueue what is only to be written, and do the rest in a thread."""
         action = _resolve(request)
         if not action.is_quick:
-            self._threads.submit(self._finish_for, request, tell)
+            self._threads.submit(self._finish_for, action, request, tell)
         elif action.is_writing:
-            self._enqueue(action, request, [], tell)
+            self._requests.enqueue_once(
+                request.request_id, _kind(request), _writing(action, []), tell, user_name=request.user_name
+            )
         else:
             return _respond(action.run(self._readers.session(request.user_name)))
         return None
 
-    def _finish_for(self, request: pb.CallRequest, tell: Tell) -> None:
+    def _finish_for(self, action: actions.Action, request: pb.CallRequest, tell: Tell) -> None:
         try:
-            response = self._finish(request)
+            response = self._finish(action, request)
         except Exception as exc:  # noqa: BLE001  told to the caller
             tell(None, exc)
         else:
             tell(Answer(response, is_repeated=False), None)
 
-    def _finish(self, request: pb.CallRequest) -> bytes:
+    def _finish(self, action: actions.Action, request: pb.CallRequest) -> bytes:
         """Do a whole call, wait for it, and serialize the response."""
-        action = _resolve(request)
         if action.is_alone:
             return _respond(self._writer.run_alone(action.run, request.user_name))
         if not action.is_writing:
             return _respond(action.run(self._readers.session(request.user_name)))
         doomed_files: list[str] = []
-        answered: Future[Answer] = Future()
-        self._enqueue(action, request, doomed_files, settle(answered))
-        response = answered.result().result
+        answer = self._requests.run_once(
+            request.request_id, _kind(request), _writing(action, doomed_files), user_name=request.user_name
+        )
         try:
             jobs_server.remove_files(doomed_files)
         except QuakeGridError as exc:  # upstream's del_calc says it so
             return _respond({"error": str(exc)})
+        return answer.result
+
+
+def _kind(request: pb.CallRequest) -> str:
+    return f"Call {request.action}"
+
+
+def _writing(action: actions.Action, doomed_files: list[str]) -> Callable[[Session], bytes]:
+    """A call as work for the writer; `doomed_files` is filled when it is done."""
+
+    def run(session: Session) -> bytes:
+        response = _respond(action.run(session))
+        doomed_files[:] = session.doomed_files  # run again if another request fails
         return response
 
-    def _enqueue(
-        self, action: actions.Action, request: pb.CallRequest, doomed_files: list[str], tell: Tell
-    ) -> None:
-        """Hand a call to the writer; `doomed_files` is filled when it is done."""
-
-        def run(session: Session) -> bytes:
-            response = _respond(action.run(session))
-            doomed_files[:] = session.doomed_files  # run again if another request fails
-            return response
-
-        self._requests.enqueue_once(
-            request.request_id, f"Call {request.action}", run, tell, user_name=request.user_name
-        )
+    return run
 
 
 def _resolve(request: pb.CallRequest) -> actions.Action:
