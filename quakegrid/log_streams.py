@@ -31,8 +31,6 @@ MAX_BATCHES_ON_THE_WAY = 4
 LONGEST_WAIT_S = 1.0
 # Removing lines from the middle of the buffer costs a pass through it; so many go at once.
 SWEEP_COUNT = 1000
-FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 1.0
 # Left out first, in this order; all other levels are kept as long as there is room for them.
 EXPENDABLE = ("DEBUG", "INFO")
 
@@ -195,7 +193,7 @@ class LogStream:
 
     def _run(self) -> None:
         """Thread: one stream after another, until there is nothing left to send and nobody to send it."""
-        pause_s = FIRST_PAUSE_S
+        pause_s = retries.FIRST_PAUSE_S
         while self._wait_for_work():
             stored_count = 0
             self._attempt += 1
@@ -204,7 +202,7 @@ class LogStream:
                     self._on_stored(response.request_id)
                     stored_count += 1
             except errors.QuakeGridError as exc:
-                pause_s = FIRST_PAUSE_S if stored_count else min(2 * pause_s, LONGEST_PAUSE_S)
+                pause_s = retries.FIRST_PAUSE_S if stored_count else min(2 * pause_s, retries.LONGEST_PAUSE_S)
                 self._on_error(exc, pause_s)
             except ValueError:  # the client was closed before us
                 return

@@ -12,9 +12,8 @@ from quakegrid import rpc
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
-TRANSIENT = frozenset(
-    {*rpc.NO_ANSWER, grpc.StatusCode.RESOURCE_EXHAUSTED}
-)  # a full disk: nothing was written
+# RESOURCE_EXHAUSTED is a full disk: nothing was written.
+TRANSIENT = frozenset({*rpc.NO_ANSWER, grpc.StatusCode.RESOURCE_EXHAUSTED})
 
 
 def new_request_id() -> str:
