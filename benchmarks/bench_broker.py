@@ -23,8 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from quakegrid.curve import zmq
-
 sys.path.insert(0, str(Path(__file__).parent))
 
 from figures import Figure, report
@@ -33,6 +31,7 @@ from tiny_tasks import empty, first, large
 from two_jobs import tiny_share
 
 from quakegrid import ClusterExecutor, LocalCluster, lane, security, testing
+from quakegrid.curve import zmq
 
 WORKERS = 2
 ROUNDS = 3

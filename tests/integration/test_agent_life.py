@@ -418,7 +418,7 @@ def test_sessions_that_come_and_go_leave_nothing(node: Node, count: int) -> None
     grown = {name: after - resident[name] for name, after in node.resident_bytes().items()}
     print(f"grown by {grown} bytes in {count} cycles")
     assert max(grown.values()) < MAX_GROWTH_BYTES, grown
-    assert {path for path in node.files() - files if "/records" not in path} == set()
+    assert {path for path in node.files() - files if "/records/" not in f"{path}/"} == set()
     assert [process.pid for process in marked(node.settings)] == [node.template.pid]
 
 
@@ -435,7 +435,7 @@ def test_agents_that_come_and_go_leave_nothing(node: Node) -> None:
             with watched(pids):
                 assert node.agent.stop() == 0
         if number:
-            assert {path for path in node.files() - files if "/records" not in path} == set()
+            assert {path for path in node.files() - files if "/records/" not in f"{path}/"} == set()
         files = node.files()
         assert marked(node.settings) == []
         node.agent.start()
