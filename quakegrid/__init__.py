@@ -3,12 +3,13 @@
 import os
 from typing import TYPE_CHECKING, Any
 
+from quakegrid import grpc_settings
+
 if TYPE_CHECKING:
     from quakegrid.sdk.cluster import Cluster, LocalCluster
     from quakegrid.sdk.executor import ClusterExecutor
 
-# gRPC would print a line for every refused handshake; our own errors say it once, in words.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+grpc_settings.tell(os.environ)
 
 __version__ = "0.1.0"
 
