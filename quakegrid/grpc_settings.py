@@ -1,8 +1,8 @@
 """What gRPC is told by the environment, which it reads when it is imported.
 
-Of its two ways to wait for sockets the newer one ("event engine") wakes threads of a pool, the older one lets
-whoever waits for an answer poll: two changes of threads less a message. See docs/decisions/0011. Knows variables;
-imports no gRPC.
+Of its two ways to wait for sockets the newer one ("event engine") wakes threads of a pool; in the older one
+whoever waits for an answer polls: two changes of threads less a message. See docs/decisions/0011. Knows
+variables; imports no gRPC.
 """
 
 from __future__ import annotations

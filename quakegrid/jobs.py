@@ -260,8 +260,9 @@ class DbClient:
             TypeError: an argument is of no type that engine calls carry.
         """
         request = engine_calls_pb2.CallRequest(
-            request_id=new_request_id(), action=action, args=map(values.encode, args), user_name=user_name
+            request_id=new_request_id(), action=action, user_name=user_name
         )
+        values.fill_all(request.args, args)
         return values.decode(self._call(self._calls.call, request))
 
     @property

@@ -9,8 +9,6 @@ missing or differ, the public client serves. Knows bytes; knows no message, and 
 from __future__ import annotations
 
 import queue
-import threading
-from collections import deque
 from typing import Any, Protocol
 
 import grpc
@@ -37,13 +35,10 @@ class BrokenStreamError(grpc.RpcError):
 
 
 class MessageStream(Protocol):
-    """Messages there and back."""
+    """Messages there and back, one after another."""
 
-    def send(self, message: bytes) -> None:
-        """Send a message, or have `read` send it when others are through; from any thread."""
-
-    def read(self) -> bytes:
-        """Wait for the next message; by one thread at a time.
+    def exchange(self, message: bytes) -> bytes:
+        """Send a message and wait for its answer; by one thread at a time.
 
         Raises:
             BrokenStreamError: the stream has ended; UNAVAILABLE also if we ended it.
@@ -54,7 +49,7 @@ class MessageStream(Protocol):
 
 
 def open_stream(channel: grpc.Channel, method: str) -> MessageStream:
-    """Open a stream; that nobody answers shows when it is read.
+    """Open a stream; that nobody answers shows at its first message.
 
     Args:
         channel: a connection, or one to be.
@@ -78,12 +73,9 @@ class ThreadedStream:
         open_call: Any = channel.stream_stream  # the stubs want serializers
         self._responses = open_call(method)(iter(self._requests.get, None))
 
-    def send(self, message: bytes) -> None:
+    def exchange(self, message: bytes) -> bytes:
         """As the protocol says."""
         self._requests.put(message)
-
-    def read(self) -> bytes:
-        """As the protocol says."""
         try:
             return next(self._responses)  # type: ignore[no-any-return]
         except StopIteration:
@@ -98,23 +90,21 @@ class ThreadedStream:
 
 
 class OwnThreadStream:
-    """By gRPC's inner classes: a call with a completion queue of its own, waited on by who reads.
+    """By gRPC's inner classes: a call with a completion queue of its own, waited on by who asks.
 
-    gRPC takes one message to send and one to receive at a time; each batch of operations ends with one event.
+    Each batch of operations ends with one event; a message and its answer are one batch.
     """
 
     def __init__(self, channel: Any, method: str) -> None:
         from grpc._cython import cygrpc  # type: ignore[attr-defined]  # noqa: PLC0415
 
-        self._lock = threading.Lock()
-        self._outbox: deque[bytes] = deque()
-        self._is_sending = False
-        self._is_receiving = False
+        self._send_operation = cygrpc.SendMessageOperation
+        self._receive_operation = cygrpc.ReceiveMessageOperation
+        self._answer_kind = cygrpc.OperationType.receive_message
+        self._end_kind = cygrpc.OperationType.receive_status_on_client
+        # Batches whose event has not come; without one gRPC has let go of the call: it must not be asked.
         self._due_count = 3
-        self._message: bytes | None = None
-        self._end: BrokenStreamError | None = None
-        self._cygrpc = cygrpc
-        self._types = cygrpc.OperationType
+        self._end = _ended(grpc.StatusCode.UNAVAILABLE, "")
         self._call = channel._channel.segregated_call(  # noqa: SLF001
             cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS,
             method.encode(),
@@ -130,53 +120,27 @@ class OwnThreadStream:
             None,
         )
 
-    def send(self, message: bytes) -> None:
+    def exchange(self, message: bytes) -> bytes:
         """As the protocol says."""
-        with self._lock:
-            self._outbox.append(message)
-            if not self._is_sending:
-                self._send_next()
-
-    def read(self) -> bytes:
-        """As the protocol says."""
-        with self._lock:
-            if not self._is_receiving:
-                self._is_receiving = self._begin(self._cygrpc.ReceiveMessageOperation(0))
-        while self._message is None:
-            if not self._due_count:  # gRPC has let go of the call: nothing may be asked of it
-                raise self._end or _ended(grpc.StatusCode.UNAVAILABLE, "")
-            self._take(self._call.next_event())
-        message, self._message = self._message, None
-        return message
+        self._due_count += self._call.operate(
+            (self._send_operation(message, 0), self._receive_operation(0)), None
+        )
+        while self._due_count:
+            event = self._call.next_event()
+            self._due_count -= 1
+            operation = event.batch_operations[-1]
+            kind = operation.type()
+            if kind == self._answer_kind:
+                answer = operation.message()
+                if answer is not None:  # None at the end of the stream
+                    return answer  # type: ignore[no-any-return]
+            elif kind == self._end_kind:
+                self._end = _ended(STATUS_CODES[operation.code()], operation.details())
+        raise self._end
 
     def cancel(self) -> None:
         """As the protocol says."""
         self._call.cancel(grpc.StatusCode.CANCELLED.value[0], "the stream is closed")
-
-    def _send_next(self) -> None:
-        self._is_sending = self._begin(self._cygrpc.SendMessageOperation(self._outbox.popleft(), 0))
-
-    def _begin(self, operation: Any) -> bool:
-        """Begin an operation; false if the call has ended."""
-        has_begun = bool(self._call.operate((operation,), None))
-        self._due_count += has_begun
-        return has_begun
-
-    def _take(self, event: Any) -> None:
-        """Note what an event tells: a message, the end, or that the next one may be sent."""
-        with self._lock:
-            self._due_count -= 1
-            [operation] = event.batch_operations
-            kind = operation.type()
-            if kind == self._types.receive_message:
-                self._is_receiving = False
-                self._message = operation.message()  # None at the end of the stream
-            elif kind == self._types.receive_status_on_client:
-                self._end = _ended(STATUS_CODES[operation.code()], operation.details())
-            elif kind == self._types.send_message:
-                self._is_sending = False
-                if self._outbox:
-                    self._send_next()
 
 
 def _ended(code: grpc.StatusCode, details: str | bytes) -> BrokenStreamError:

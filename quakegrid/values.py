@@ -7,9 +7,12 @@ tuple, dict with text keys, rows and tables. Knows neither the engine's classes 
 from __future__ import annotations
 
 import datetime
+import functools
 import numbers
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from types import NoneType
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -74,55 +77,20 @@ def encode(value: Any) -> pb.Value:
         OverflowError: an integer needs more than 64 bits.
     """
     target = pb.Value()
-    _fill(target, value)
+    fill(target, value)
     return target
 
 
-def _fill(target: pb.Value, value: Any) -> None:  # noqa: C901, PLR0912  one line a type
+def fill(target: pb.Value, value: Any) -> None:
     """Encode into a message where it belongs: built apart and put there, it would be copied."""
-    match value:
-        case str():
-            target.text = well_formed(value)
-        case None:
-            target.none = True
-        case bool():
-            target.boolean = value
-        case int():
-            target.integer = _int64(value)
-        case float():
-            target.real = value
-        case bytes():
-            target.data = value
-        case datetime.datetime():
-            target.time.CopyFrom(to_timestamp(value))
-        case list():
-            _fill_all(target.list, value)
-        case tuple():
-            _fill_all(target.tuple, value)
-        case dict():
-            target.dictionary.CopyFrom(_encode_dictionary(value))
-        case RowValue():
-            target.row.SetInParent()
-            target.row.fields.extend(value.fields)
-            for item in value.values:
-                _fill(target.row.values.add(), item)
-        case TableValue():
-            target.table.SetInParent()
-            target.table.fields.extend(value.fields)
-            for row in value.rows:
-                _fill_all(target.table.rows.add(), row)
-        case numbers.Integral():  # numpy's; last, since the check is slow
-            target.integer = _int64(int(value))
-        case numbers.Real():
-            target.real = float(value)
-        case _:
-            raise TypeError(f"{value!r} is not a simple type")
+    _filler(type(value))(target, value)  # type: ignore[arg-type]  # types are hashable
 
 
-def _fill_all(target: pb.Values, items: Iterable[Any]) -> None:
-    target.SetInParent()  # though it may stay empty
+def fill_all(targets: Any, items: Iterable[Any]) -> None:
+    """Encode into a repeated field of a message."""
+    add = targets.add
     for item in items:
-        _fill(target.items.add(), item)
+        _filler(type(item))(add(), item)  # type: ignore[arg-type]
 
 
 def decode(value: pb.Value) -> Any:
@@ -131,41 +99,136 @@ def decode(value: pb.Value) -> Any:
     Raises:
         TypeError: the value holds none of the kinds we know.
     """
-    kind = value.WhichOneof("kind")
-    match kind:
-        case "none":
-            return None
-        case "boolean" | "integer" | "real" | "text" | "data":
-            return getattr(value, kind)
-        case "time":
-            return value.time.ToDatetime()
-        case "list":
-            return [decode(item) for item in value.list.items]
-        case "tuple":
-            return tuple(decode(item) for item in value.tuple.items)
-        case "dictionary":
-            return dict(zip(value.dictionary.keys, map(decode, value.dictionary.values), strict=True))
-        case _:
-            return _decode_rows(value)
+    decoder = _DECODERS.get(value.WhichOneof("kind"))
+    if decoder is None:
+        raise TypeError("a value without a kind")
+    return decoder(value)
 
 
-def _decode_rows(value: pb.Value) -> RowValue | TableValue:
-    if value.HasField("row"):
-        return RowValue(tuple(value.row.fields), tuple(map(decode, value.row.values)))
-    if value.HasField("table"):
-        rows = (tuple(map(decode, row.items)) for row in value.table.rows)
-        return TableValue(tuple(value.table.fields), tuple(rows))
-    raise TypeError("a value without a kind")
+def _fill_none(target: pb.Value, _value: None) -> None:
+    target.none = True
 
 
-def _int64(number: int) -> int:
+def _fill_boolean(target: pb.Value, value: bool) -> None:
+    target.boolean = value
+
+
+def _fill_integer(target: pb.Value, value: Any) -> None:
+    number = int(value)
     if not -INT64_LIMIT <= number < INT64_LIMIT:
         raise OverflowError(f"the integer {number} needs more than 64 bits")
-    return number
+    target.integer = number
 
 
-def _encode_dictionary(dictionary: dict[Any, Any]) -> pb.Dictionary:
-    keys: Sequence[Any] = list(dictionary)
+def _fill_real(target: pb.Value, value: Any) -> None:
+    target.real = float(value)
+
+
+def _fill_text(target: pb.Value, value: str) -> None:
+    target.text = well_formed(value)
+
+
+def _fill_data(target: pb.Value, value: bytes) -> None:
+    target.data = value
+
+
+def _fill_time(target: pb.Value, value: datetime.datetime) -> None:
+    target.time.CopyFrom(to_timestamp(value))
+
+
+def _fill_list(target: pb.Value, value: list[Any]) -> None:
+    target.list.SetInParent()  # though it may stay empty
+    fill_all(target.list.items, value)
+
+
+def _fill_tuple(target: pb.Value, value: tuple[Any, ...]) -> None:
+    target.tuple.SetInParent()
+    fill_all(target.tuple.items, value)
+
+
+def _fill_dictionary(target: pb.Value, value: dict[Any, Any]) -> None:
+    keys: Sequence[Any] = list(value)
     if not all(isinstance(key, str) for key in keys):
         raise TypeError(f"a dictionary with keys other than text: {keys!r}")
-    return pb.Dictionary(keys=keys, values=map(encode, dictionary.values()))
+    target.dictionary.SetInParent()
+    target.dictionary.keys.extend(keys)
+    fill_all(target.dictionary.values, value.values())
+
+
+def _fill_row(target: pb.Value, value: RowValue) -> None:
+    row = target.row
+    row.SetInParent()
+    row.fields.extend(value.fields)
+    fill_all(row.values, value.values)
+
+
+def _fill_table(target: pb.Value, value: TableValue) -> None:
+    table = target.table
+    table.SetInParent()
+    table.fields.extend(value.fields)
+    for row in value.rows:
+        fill_all(table.rows.add().items, row)
+
+
+def _refuse(_target: pb.Value, value: Any) -> None:
+    raise TypeError(f"{value!r} is not a simple type")
+
+
+# The first one that fits: a bool is an int, and numpy's numbers are none of Python's.
+_FILLERS: tuple[tuple[type, Callable[[pb.Value, Any], None]], ...] = (
+    (NoneType, _fill_none),
+    (bool, _fill_boolean),
+    (int, _fill_integer),
+    (float, _fill_real),
+    (str, _fill_text),
+    (bytes, _fill_data),
+    (datetime.datetime, _fill_time),
+    (list, _fill_list),
+    (tuple, _fill_tuple),
+    (dict, _fill_dictionary),
+    (RowValue, _fill_row),
+    (TableValue, _fill_table),
+    (numbers.Integral, _fill_integer),
+    (numbers.Real, _fill_real),
+    (object, _refuse),
+)
+
+
+@functools.lru_cache(1000)
+def _filler(kind: type) -> Callable[[pb.Value, Any], None]:
+    return next(filler for base, filler in _FILLERS if issubclass(kind, base))
+
+
+def _decode_time(value: pb.Value) -> datetime.datetime:
+    stamp = value.time
+    return _NAIVE_EPOCH + datetime.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+
+
+def _decode_dictionary(value: pb.Value) -> dict[str, Any]:
+    return dict(zip(value.dictionary.keys, map(decode, value.dictionary.values), strict=True))
+
+
+def _decode_row(value: pb.Value) -> RowValue:
+    row = value.row
+    return RowValue(tuple(row.fields), tuple(map(decode, row.values)))
+
+
+def _decode_table(value: pb.Value) -> TableValue:
+    table = value.table
+    return TableValue(tuple(table.fields), tuple(tuple(map(decode, row.items)) for row in table.rows))
+
+
+_DECODERS: dict[str | None, Callable[[pb.Value], Any]] = {
+    "none": lambda _value: None,
+    "boolean": attrgetter("boolean"),
+    "integer": attrgetter("integer"),
+    "real": attrgetter("real"),
+    "text": attrgetter("text"),
+    "data": attrgetter("data"),
+    "time": _decode_time,
+    "list": lambda value: list(map(decode, value.list.items)),
+    "tuple": lambda value: tuple(map(decode, value.tuple.items)),
+    "dictionary": _decode_dictionary,
+    "row": _decode_row,
+    "table": _decode_table,
+}

@@ -1,4 +1,4 @@
-"""Streams of engine calls, served in the event loop: many calls on the way, each answered when it is done.
+"""Streams of engine calls, served in the event loop: a call is answered before the stream's next is read.
 
 Quick reads are answered in the loop itself, writes go straight to the writer, and only what may take its
 time goes through a thread. Nothing here waits in the loop.
@@ -18,14 +18,13 @@ from services.dbserver import faults
 from services.dbserver.requests import Answer
 from services.dbserver.writer import Tell
 
-# Of one stream; a client that sends more is held back.
-STREAM_CALLS = 64
 # Of all streams together: with all other callers still fewer than the writer's queue takes, so that the
 # loop never waits for it.
 ALL_CALLS = 128
 
 # Starts a call: its serialized `CallResponse` if it is quick; None if a thread will tell the answer.
 Begin = Callable[[pb.CallRequest, Tell], bytes | None]
+_Outcome = bytes | Exception
 
 
 class CallStreams:
@@ -36,126 +35,85 @@ class CallStreams:
     """
 
     def __init__(self, begin: Begin) -> None:
-        self.begin = begin
-        self.slots = asyncio.Semaphore(ALL_CALLS)
-        self.mailbox = _Mailbox(asyncio.get_running_loop())
-        self._acceptors: set[asyncio.Task[None]] = set()
+        self._begin = begin
+        self._slots = asyncio.Semaphore(ALL_CALLS)
+        self._loop = asyncio.get_running_loop()
+        self._mailbox = _Mailbox(self._loop, self._slots)
+        # The tasks of streams that wait for their client's next call.
+        self._idle: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     async def serve(self, context: Any) -> None:
         """Serve one stream to its end."""
-        stream = _Stream(self, context)
-        acceptor = asyncio.create_task(stream.accept())
-        sender = asyncio.create_task(stream.send())
-        self._acceptors.add(acceptor)
+        calls = asyncio.create_task(self._serve_calls(context))
         try:
-            if not self._is_closed:
-                await asyncio.wait([acceptor])
-            await stream.drain()
-            if self._is_closed:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the dbserver is stopping")
+            await asyncio.wait([calls])
         finally:
-            stream.has_ended = True
-            acceptor.cancel()
-            sender.cancel()
-            self._acceptors.discard(acceptor)
+            calls.cancel()
+        if self._is_closed:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the dbserver is stopping")
+        elif not calls.cancelled():
+            calls.result()
 
     def close(self) -> None:
         """Take no more calls; those that were taken are still answered."""
         self._is_closed = True
-        for acceptor in self._acceptors:
-            acceptor.cancel()
+        for calls in self._idle:
+            calls.cancel()
 
+    async def _serve_calls(self, context: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        while not self._is_closed:
+            self._idle.add(task)
+            try:
+                request = await context.read()
+            finally:
+                self._idle.discard(task)
+            if request is grpc.aio.EOF:  # type: ignore[attr-defined]
+                return
+            await context.write(_encode(request.request_id, await self._answer(request)))
 
-class _Stream:
-    """One client's calls: `accept` starts them, and sends the answers itself that are there at once."""
-
-    def __init__(self, streams: CallStreams, context: Any) -> None:
-        self._streams = streams
-        self._context = context
-        self._places = asyncio.Semaphore(STREAM_CALLS)
-        self._answers: deque[bytes] = deque()
-        self._is_sending = False
-        self._have_come = asyncio.get_running_loop().create_future()
-        self.has_ended = False
-
-    async def accept(self) -> None:
-        """Start the client's calls until it sends no more."""
-        while (request := await self._context.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
-            await self._places.acquire()
-            await self._streams.slots.acquire()
-            self._begin(request)
-            if self._answers and not self._is_sending:
-                await self._send_all()
-
-    async def send(self) -> None:
-        """Send the answers that come later, until it is cancelled."""
-        while True:
-            await self._have_come
-            self._have_come = asyncio.get_running_loop().create_future()
-            if not self._is_sending:
-                await self._send_all()
-
-    async def drain(self) -> None:
-        """Wait until every call that was taken is answered."""
-        for _ in range(STREAM_CALLS):
-            await self._places.acquire()
-
-    def take(self, request_id: str, outcome: bytes | Exception) -> None:
-        """Take an answer that came later."""
-        self._answer(request_id, outcome)
-        if not self._is_sending and not self._have_come.done():
-            self._have_come.set_result(None)
-
-    def _begin(self, request: pb.CallRequest) -> None:
-        request_id = request.request_id
+    async def _answer(self, request: pb.CallRequest) -> _Outcome:
+        await self._slots.acquire()
+        future: asyncio.Future[_Outcome] = self._loop.create_future()
 
         def tell(answer: Answer | None, error: Exception | None) -> None:
             outcome = answer.result if answer else error
             assert outcome is not None
-            self._streams.mailbox.put((self, request_id, outcome))
+            self._mailbox.put((future, outcome))
 
         try:
-            response = self._streams.begin(request, tell)
+            response = self._begin(request, tell)
         except Exception as exc:  # noqa: BLE001  told to the caller
-            self._answer(request_id, exc)
-            return
-        if response is not None:
-            self._answer(request_id, response)
+            self._slots.release()
+            return exc
+        if response is None:
+            return await future  # its slot is free when it is told, also if the client leaves before
+        self._slots.release()
+        return response
 
-    def _answer(self, request_id: str, outcome: bytes | Exception) -> None:
-        self._streams.slots.release()
-        if isinstance(outcome, bytes):
-            self._answers.append(outcome + pb.CallStreamResponse(request_id=request_id).SerializeToString())
-            return
-        code, reason = faults.judge(outcome)
-        error = pb.CallError(code=code.value[0], reason=reason)
-        answer = pb.CallStreamResponse(request_id=request_id, error=error)
-        self._answers.append(answer.SerializeToString())
 
-    async def _send_all(self) -> None:
-        """Send what there is; by one task at a time."""
-        self._is_sending = True
-        try:
-            while self._answers and not self.has_ended:
-                await self._context.write(self._answers.popleft())
-                self._places.release()
-        except Exception:  # noqa: BLE001  gRPC has several for a client that has left, which ends `serve`
-            self.has_ended = True
-        finally:
-            self._is_sending = False
+def _encode(request_id: str, outcome: _Outcome) -> bytes:
+    """A `CallStreamResponse`: a `CallResponse` has its result in the same field."""
+    if isinstance(outcome, bytes):
+        return outcome + pb.CallStreamResponse(request_id=request_id).SerializeToString()
+    code, reason = faults.judge(outcome)
+    error = pb.CallError(code=code.value[0], reason=reason)
+    return pb.CallStreamResponse(request_id=request_id, error=error).SerializeToString()
 
 
 class _Mailbox:
     """Brings what threads have for the event loop, the letters of one commit in one go."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, slots: asyncio.Semaphore) -> None:
         self._loop = loop
-        self._letters: deque[tuple[_Stream, str, bytes | Exception]] = deque()
+        self._slots = slots
+        self._letters: deque[tuple[asyncio.Future[_Outcome], _Outcome]] = deque()
         self._is_called = False
 
-    def put(self, letter: tuple[_Stream, str, bytes | Exception]) -> None:
-        """Have a stream take an answer in the loop; for any thread."""
+    def put(self, letter: tuple[asyncio.Future[_Outcome], _Outcome]) -> None:
+        """Settle a future in the loop; for any thread."""
         self._letters.append(letter)
         if not self._is_called:
             self._is_called = True
@@ -164,5 +122,7 @@ class _Mailbox:
     def _deliver(self) -> None:
         self._is_called = False  # first: what comes from now on makes a call of its own
         while self._letters:
-            stream, request_id, outcome = self._letters.popleft()
-            stream.take(request_id, outcome)
+            future, outcome = self._letters.popleft()
+            self._slots.release()
+            if not future.done():
+                future.set_result(outcome)

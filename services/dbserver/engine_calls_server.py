@@ -103,18 +103,17 @@ def _writing(action: actions.Action, doomed_files: list[str]) -> Callable[[Sessi
 
 def _resolve(request: pb.CallRequest) -> actions.Action:
     try:
-        args = [values.decode(arg) for arg in request.args]
+        args = list(map(values.decode, request.args))
     except (TypeError, ValueError) as exc:
         raise UsageError(f"an argument of {request.action} cannot be read: {exc}") from exc
     return actions.resolve(request.action, args)
 
 
 def _respond(result: Any) -> bytes:
-    return pb.CallResponse(result=_encode(result)).SerializeToString()
-
-
-def _encode(result: Any) -> pb.Value:
+    response = pb.CallResponse()
+    response.result.SetInParent()
     try:
-        return values.encode(result)
+        values.fill(response.result, result)
     except (TypeError, ValueError, OverflowError) as exc:
         raise UsageError(f"the result cannot be sent: {exc}") from exc
+    return response.SerializeToString()

@@ -90,9 +90,10 @@ def missing(job_id: int, user_name: str = "") -> NotFoundError:
 
 def find_row(session: Session, job_id: int, user_name: str = "") -> RowValue | None:
     """The row of a job, or of the nth last one that is not deleted if the id is negative."""
-    condition: dict[str, Any] = {"user_name": user_name} if user_name else {}
     if job_id > 0:
-        return session.first("SELECT * FROM job WHERE ?A", {"id": job_id} | condition)
+        row = session.first("SELECT * FROM job WHERE id=?x", job_id)
+        return row if row and user_name in ("", row["user_name"]) else None
+    condition = {"user_name": user_name} if user_name else {}
     rows = session.query(
         "SELECT * FROM job WHERE ?A AND status != 'deleted' ORDER BY id DESC LIMIT ?x", condition, -job_id
     )

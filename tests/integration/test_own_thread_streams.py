@@ -83,32 +83,14 @@ def open_stream(request: pytest.FixtureRequest) -> Open:
     return opener
 
 
-def test_messages_come_back_in_order(channel: grpc.Channel, open_stream: Open) -> None:
-    """Also those that were sent while another one was under way, the empty and the large one."""
-    stream = open_stream(channel, METHOD)
-    messages = [b"one", b"", b"x" * 3_000_000, *(b"%d" % number for number in range(500))]
-    for message in messages:
-        stream.send(message)
-
-    assert [stream.read() for _ in messages] == messages
-    stream.cancel()
-
-
-def test_messages_of_many_threads_all_come_back(channel: grpc.Channel, open_stream: Open) -> None:
-    """Any thread may send while one reads."""
+def test_messages_come_back(channel: grpc.Channel, open_stream: Open) -> None:
+    """Each one is answered, also the empty and the large one, whichever thread asks."""
     stream = open_stream(channel, METHOD)
 
-    def send(thread: int) -> None:
-        for number in range(200):
-            stream.send(b"%d/%d" % (thread, number))
-
-    with ThreadPoolExecutor(8) as pool:
-        sent = [pool.submit(send, thread) for thread in range(8)]
-        got = {stream.read() for _ in range(1600)}
-        for each in sent:
-            each.result(30)
-
-    assert got == {b"%d/%d" % (thread, number) for thread in range(8) for number in range(200)}
+    for message in [b"one", b"", b"x" * 3_000_000, *(b"%d" % number for number in range(500))]:
+        assert stream.exchange(message) == message
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(stream.exchange, b"elsewhere").result(30) == b"elsewhere"
     stream.cancel()
 
 
@@ -119,28 +101,24 @@ def test_messages_of_many_threads_all_come_back(channel: grpc.Channel, open_stre
         (b"refuse", grpc.StatusCode.FAILED_PRECONDITION, "not today"),
     ],
 )
-def test_end_is_told_to_who_reads(
+def test_end_is_told_to_who_asks(
     channel: grpc.Channel, open_stream: Open, message: bytes, code: grpc.StatusCode, details: str
 ) -> None:
-    """As often as it reads, with the server's words; what came before is still there."""
+    """As often as it asks, with the server's words."""
     stream = open_stream(channel, METHOD)
-    stream.send(b"before")
-    stream.send(message)
+    assert stream.exchange(b"before") == b"before"
 
-    assert stream.read() == b"before"
-    for _ in range(2):
+    for question in (message, b"too late"):
         with pytest.raises(BrokenStreamError, match=details) as broken:
-            stream.read()
+            stream.exchange(question)
         assert broken.value.code() is code
-    stream.send(b"too late")  # no error: it shows when the stream is read
 
 
-def test_waiting_reader_hears_of_a_cancel(channel: grpc.Channel, open_stream: Open) -> None:
+def test_who_waits_hears_of_a_cancel(channel: grpc.Channel, open_stream: Open) -> None:
     """Who waits for an answer is let go by `cancel` of another thread."""
     stream = open_stream(channel, METHOD)
-    stream.send(b"wait")
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(stream.read)
+        waiting = pool.submit(stream.exchange, b"wait")
         stream.cancel()
 
         with pytest.raises(BrokenStreamError) as broken:
@@ -153,14 +131,13 @@ def test_server_that_goes_is_unavailable(
 ) -> None:
     """The stream breaks, and one to nobody breaks, too."""
     stream = open_stream(channel, METHOD)
-    stream.send(b"here")
-    assert stream.read() == b"here"
+    assert stream.exchange(b"here") == b"here"
 
     server.stop()
 
     for broken_stream in (stream, open_stream(channel, METHOD)):
         with pytest.raises(BrokenStreamError) as broken:
-            broken_stream.read()
+            broken_stream.exchange(b"gone")
         assert broken.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -186,10 +163,9 @@ def test_foreign_grpc_gets_the_public_client(channel: grpc.Channel) -> None:
     documented: Any = SimpleNamespace(stream_stream=channel.stream_stream)
 
     stream = own_thread_streams.open_stream(documented, METHOD)
-    stream.send(b"hello")
 
     assert isinstance(stream, ThreadedStream)
-    assert stream.read() == b"hello"
+    assert stream.exchange(b"hello") == b"hello"
     stream.cancel()
 
 

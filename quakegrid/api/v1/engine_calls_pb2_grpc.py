@@ -63,9 +63,10 @@ class EngineCallsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CallStream(self, request_iterator, context):
-        """Called by drivers. The same for many calls, at a fraction of the cost: any number may be on the way, and
-        each is answered when it is done, in any order. A call that fails does not end the stream. Requests of
-        a stream that broke off can be sent again with their request_id. UNAVAILABLE: the dbserver is stopping.
+        """Called by drivers. The same for many calls one after another, at a fraction of the cost: each is answered
+        before the next one is begun, so whoever calls from several threads opens as many streams. A call that
+        fails does not end the stream. A request whose stream broke off can be sent again with its request_id.
+        UNAVAILABLE: the dbserver is stopping.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,9 +41,10 @@ class EngineCallsStub:
     arguments; PERMISSION_DENIED: SQL that would write.
     """
     CallStream: _grpc.StreamStreamMultiCallable[_engine_calls_pb2.CallRequest, _engine_calls_pb2.CallStreamResponse]
-    """Called by drivers. The same for many calls, at a fraction of the cost: any number may be on the way, and
-    each is answered when it is done, in any order. A call that fails does not end the stream. Requests of
-    a stream that broke off can be sent again with their request_id. UNAVAILABLE: the dbserver is stopping.
+    """Called by drivers. The same for many calls one after another, at a fraction of the cost: each is answered
+    before the next one is begun, so whoever calls from several threads opens as many streams. A call that
+    fails does not end the stream. A request whose stream broke off can be sent again with its request_id.
+    UNAVAILABLE: the dbserver is stopping.
     """
 
 @_typing.type_check_only
@@ -59,9 +60,10 @@ class EngineCallsAsyncStub(EngineCallsStub):
     arguments; PERMISSION_DENIED: SQL that would write.
     """
     CallStream: _aio.StreamStreamMultiCallable[_engine_calls_pb2.CallRequest, _engine_calls_pb2.CallStreamResponse]  # type: ignore[assignment]
-    """Called by drivers. The same for many calls, at a fraction of the cost: any number may be on the way, and
-    each is answered when it is done, in any order. A call that fails does not end the stream. Requests of
-    a stream that broke off can be sent again with their request_id. UNAVAILABLE: the dbserver is stopping.
+    """Called by drivers. The same for many calls one after another, at a fraction of the cost: each is answered
+    before the next one is begun, so whoever calls from several threads opens as many streams. A call that
+    fails does not end the stream. A request whose stream broke off can be sent again with its request_id.
+    UNAVAILABLE: the dbserver is stopping.
     """
 
 class EngineCallsServicer(metaclass=_abc_1.ABCMeta):
@@ -86,9 +88,10 @@ class EngineCallsServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_engine_calls_pb2.CallRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_engine_calls_pb2.CallStreamResponse], _abc.AsyncIterator[_engine_calls_pb2.CallStreamResponse]]:
-        """Called by drivers. The same for many calls, at a fraction of the cost: any number may be on the way, and
-        each is answered when it is done, in any order. A call that fails does not end the stream. Requests of
-        a stream that broke off can be sent again with their request_id. UNAVAILABLE: the dbserver is stopping.
+        """Called by drivers. The same for many calls one after another, at a fraction of the cost: each is answered
+        before the next one is begun, so whoever calls from several threads opens as many streams. A call that
+        fails does not end the stream. A request whose stream broke off can be sent again with its request_id.
+        UNAVAILABLE: the dbserver is stopping.
         """
 
 def add_EngineCallsServicer_to_server(servicer: EngineCallsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
