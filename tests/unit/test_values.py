@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 from decimal import Decimal
-from typing import Any
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import pytest
 
 from quakegrid import values
 from quakegrid.api.v1 import engine_calls_pb2 as pb
+from quakegrid.job_states import JobState
 from quakegrid.values import RowValue, TableValue
 
 NOON = dt.datetime(2026, 1, 1, 12, 0, 0, 123456)  # noqa: DTZ001  naive on purpose
+
+
+class Number(enum.IntEnum):
+    """A number with a name."""
+
+    TWO = 2
+
+
+class Pair(NamedTuple):
+    """A tuple with names."""
+
+    number: int
+    text: str
 
 
 @pytest.mark.parametrize(
@@ -57,6 +73,18 @@ def test_encode_aware_time_becomes_utc() -> None:
     result = values.decode(values.encode(NOON.replace(tzinfo=zone)))
 
     assert result == NOON - dt.timedelta(hours=2)
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [(JobState.FAILED, "failed"), (Number.TWO, 2), (Fraction(3, 2), 1.5), (Pair(1, "a"), (1, "a"))],
+)
+def test_encode_takes_what_is_as_a_simple_type(value: Any, plain: Any) -> None:
+    """Of a subclass, or a number of another library, the value arrives."""
+    result = values.decode(values.encode(value))
+
+    assert result == plain
+    assert type(result) is type(plain)
 
 
 @pytest.mark.parametrize("value", [bytearray(1), object(), {1: 2}, [{"a": {3}}], Decimal(1)])
