@@ -106,6 +106,7 @@ class NodeFacts:
     names: tuple[NameFacts, ...] = ()
     ports: tuple[PortFacts, ...] = ()
     silent_probes: tuple[str, ...] = ()
+    has_slow_encryption: bool = False
 
 
 @dataclass(frozen=True, slots=True)

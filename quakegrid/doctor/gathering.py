@@ -108,6 +108,8 @@ class Gatherer:
 
 def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
     """What the machine tells at once."""
+    from quakegrid import curve  # noqa: PLC0415  loads pyzmq, which only those who examine need
+
     limits = control_groups.read_limits()
     memory = _memory()
     key = settings.authkey
@@ -134,6 +136,7 @@ def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
             fingerprint=security.fingerprint(key) if key else "",
         ),
         shared_dir=settings.shared_dir,
+        has_slow_encryption=curve.find_library() is None,
     )
 
 

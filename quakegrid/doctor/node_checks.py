@@ -53,6 +53,7 @@ def check_node(facts: NodeFacts, label: str) -> list[Finding]:
         check_memory_limit,
         check_cpu_limit,
         check_governor,
+        check_encryption,
         check_open_files,
         check_processes,
         check_settings,
@@ -162,6 +163,21 @@ def check_governor(facts: NodeFacts, label: str) -> Iterator[Finding]:
         f"the cpu governor is powersave ({', '.join(slow)})",
         "cores stay at their lowest frequency: calculations take two to three times as long",
         "`cpupower frequency-set -g performance`, and the same at boot",
+    )
+
+
+def check_encryption(facts: NodeFacts, label: str) -> Iterator[Finding]:
+    """The libsodium in pyzmq's wheels is compiled without optimisation."""
+    if not facts.has_slow_encryption:
+        yield fine("encryption", label, "PyNaCl's libsodium")
+        return
+    yield Finding(
+        "encryption",
+        Severity.SLOWS,
+        label,
+        "PyNaCl, whose libsodium is the fast one, is not installed, or was built without it",
+        "a core is busy for 10 ms with each MiB that tasks send or get, a tenth of that otherwise",
+        "`pip install --only-binary=pynacl pynacl` into QuakeGrid's environment, then restart its services",
     )
 
 

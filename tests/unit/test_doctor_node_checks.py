@@ -39,7 +39,7 @@ def test_sound_machine_has_nothing_but_fine_checks() -> None:
 
     assert {finding.severity for finding in found} == {Severity.OK}
     assert not would_break(found)
-    assert len(found) == 10
+    assert len(found) == 11
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,7 @@ def test_sound_machine_has_nothing_but_fine_checks() -> None:
         ({"memory_limit_bytes": 2 * GIB}, "memory_limit", Severity.SLOWS, "its control group has 2.0 GiB"),
         ({"worker_memory_bytes": 5 * GIB}, "memory_limit", Severity.BREAKS, "8 workers may use 5.0 GiB"),
         ({"governors": ("acpi-cpufreq powersave",)}, "cpu_governor", Severity.SLOWS, "acpi-cpufreq"),
+        ({"has_slow_encryption": True}, "encryption", Severity.SLOWS, "PyNaCl"),
         ({"open_file_limit": 100}, "open_files", Severity.BREAKS, "100 open files"),
         ({"open_file_limit": 500}, "open_files", Severity.NOTE, "500 open files"),
         ({"process_limit": 50}, "processes", Severity.BREAKS, "50 processes"),
