@@ -13,14 +13,15 @@ from quakegrid import security
 from quakegrid.curve import zmq
 from quakegrid.errors import PeerError
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 # Outcomes that may be on their way to a driver, and how often it tells what it has taken.
 FLOW_BYTES = 64 << 20
 RECEIPT_BYTES = FLOW_BYTES // 4
 # Frames of payloads travel in pieces of this size, the last one shorter. ZeroMQ encrypts a frame as a whole,
 # and hears of its peer only when a whole one has come: large frames would not outlive its heartbeats on a
-# slow line or a busy machine, however often they are sent.
-PIECE_BYTES = 1 << 20
+# slow line or a busy machine, however often they are sent. Not smaller either: ZeroMQ ends the process when a
+# connection breaks while a message of many frames is read from it (decisions/0006).
+PIECE_BYTES = 4 << 20
 _MESSAGE_BYTES = 256  # of a message beside its frames, about
 # Of one peer, before it is held back by TCP.
 _RECEIVED_MESSAGES = 1000
