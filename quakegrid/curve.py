@@ -9,23 +9,14 @@ works as without it. See docs/decisions/0012-fast-encryption.md.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import sys
-from pathlib import Path
 
-PACKAGE = "nacl"
-
-
-def find_library() -> Path | None:
-    """PyNaCl's libsodium; None where it is not installed, or was built to use the system's."""
-    spec = importlib.util.find_spec(PACKAGE)
-    folders = spec.submodule_search_locations or [] if spec else []
-    return next((path for folder in folders for path in sorted(Path(folder).glob("_sodium*.so"))), None)
+from quakegrid import libsodium
 
 
 def _load_first() -> bool:
     """Put the library in front of what `import zmq` loads; false if there is none, or zmq came before."""
-    path = find_library()
+    path = libsodium.find_library()
     if path is None or "zmq" in sys.modules:
         return False
     try:

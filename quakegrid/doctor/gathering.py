@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from quakegrid import config, security
+from quakegrid import config, libsodium, security
 from quakegrid.config import Settings
 from quakegrid.doctor import control_groups, probes
 from quakegrid.doctor.facts import (
@@ -108,8 +108,6 @@ class Gatherer:
 
 def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
     """What the machine tells at once."""
-    from quakegrid import curve  # noqa: PLC0415  loads pyzmq, which only those who examine need
-
     limits = control_groups.read_limits()
     memory = _memory()
     key = settings.authkey
@@ -136,7 +134,7 @@ def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
             fingerprint=security.fingerprint(key) if key else "",
         ),
         shared_dir=settings.shared_dir,
-        has_slow_encryption=curve.find_library() is None,
+        has_slow_encryption=libsodium.find_library() is None,
     )
 
 

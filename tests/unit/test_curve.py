@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from quakegrid import curve
+from quakegrid import libsodium
 
 
 def bindings(code: str) -> list[str]:
@@ -27,7 +27,7 @@ def bindings(code: str) -> list[str]:
 @pytest.mark.parametrize("module", ["quakegrid", "quakegrid.lane", "services.agent.template"])
 def test_messages_are_encrypted_by_the_fast_library(module: str) -> None:
     """Whatever is imported first, both ways, also what the engine's own imports would load."""
-    library = curve.find_library()
+    library = libsodium.find_library()
     assert library is not None
 
     lines = bindings(f"import {module}; import quakegrid.curve; import zmq")

@@ -1,0 +1,15 @@
+"""Where PyNaCl's libsodium is, the fast one; `curve` loads it. Loads nothing itself."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+PACKAGE = "nacl"
+
+
+def find_library() -> Path | None:
+    """PyNaCl's libsodium; None where it is not installed, or was built to use the system's."""
+    spec = importlib.util.find_spec(PACKAGE)
+    folders = spec.submodule_search_locations or [] if spec else []
+    return next((path for folder in folders for path in sorted(Path(folder).glob("_sodium*.so"))), None)
