@@ -83,9 +83,8 @@ class DatabaseCare:
         self, sql: str, parameters: Sequence[Any] = (), *, limit: int = 1000, timeout_s: float = 10.0
     ) -> tuple[TableValue, bool]:
         """The first rows of a SELECT with `?` for its parameters; true if there are more; times are aware."""
-        request = admin_pb2.QueryRequest(
-            sql=sql, parameters=map(values.encode, parameters), max_row_count=limit
-        )
+        request = admin_pb2.QueryRequest(sql=sql, max_row_count=limit)
+        values.fill_all(request.parameters, parameters)
         request.query_timeout.FromNanoseconds(round(timeout_s * 1e9))
         response = self._database.invoke(self._stub.Query, request)
         rows = (tuple(map(_decode, row.items)) for row in response.rows)

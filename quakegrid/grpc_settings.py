@@ -14,10 +14,6 @@ from pathlib import Path
 # Those that have the older way and that we have run; another one would print a line about a name that it
 # does not know, and waits in its own way.
 VERSIONS_WITH_POLLERS = ("1.85.",)
-_QUIET = {
-    # It would print a line for every refused handshake; our own errors say it once, in words.
-    "GRPC_VERBOSITY": "ERROR",
-}
 _POLLERS = {
     "GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener",
     # Between two tries of a call nobody waits, so nobody polls: by default a connection to a service that was
@@ -27,14 +23,14 @@ _POLLERS = {
 
 
 def tell(environ: MutableMapping[str, str]) -> None:
-    """Set what is not set already; to be called before gRPC is imported."""
-    for variable, value in _QUIET.items():
-        environ.setdefault(variable, value)
-    if "GRPC_EXPERIMENTS" not in environ and has_pollers():
+    """Set what is not set already, both variables of the older way by one; before gRPC is imported."""
+    # It would print a line for every refused handshake; our own errors say it once, in words.
+    environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    if "GRPC_EXPERIMENTS" not in environ and _has_pollers():
         environ.update(_POLLERS)
 
 
-def has_pollers() -> bool:
+def _has_pollers() -> bool:
     """Whether the installed gRPC is one whose older way we know."""
     spec = importlib.util.find_spec("grpc")
     if spec is None or spec.origin is None:

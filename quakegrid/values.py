@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import functools
 import numbers
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from types import NoneType
@@ -61,7 +61,11 @@ def to_timestamp(value: datetime.datetime) -> Timestamp:
 
 def from_timestamp(stamp: Timestamp) -> datetime.datetime:
     """Decode an instant as an aware datetime in UTC."""
-    return _EPOCH + datetime.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+    return _EPOCH + _since_epoch(stamp)
+
+
+def _since_epoch(stamp: Timestamp) -> datetime.timedelta:
+    return datetime.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
 
 
 def well_formed(text: str) -> str:
@@ -147,7 +151,7 @@ def _fill_tuple(target: pb.Value, value: tuple[Any, ...]) -> None:
 
 
 def _fill_dictionary(target: pb.Value, value: dict[Any, Any]) -> None:
-    keys: Sequence[Any] = list(value)
+    keys = list(value)
     if not all(isinstance(key, str) for key in keys):
         raise TypeError(f"a dictionary with keys other than text: {keys!r}")
     target.dictionary.SetInParent()
@@ -200,8 +204,7 @@ def _filler(kind: type) -> Callable[[pb.Value, Any], None]:
 
 
 def _decode_time(value: pb.Value) -> datetime.datetime:
-    stamp = value.time
-    return _NAIVE_EPOCH + datetime.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+    return _NAIVE_EPOCH + _since_epoch(value.time)
 
 
 def _decode_dictionary(value: pb.Value) -> dict[str, Any]:

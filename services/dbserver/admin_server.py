@@ -12,7 +12,7 @@ import grpc
 
 from quakegrid import values
 from quakegrid.api.v1 import admin_pb2 as pb
-from quakegrid.api.v1 import admin_pb2_grpc, engine_calls_pb2
+from quakegrid.api.v1 import admin_pb2_grpc
 from quakegrid.errors import UsageError
 from services.dbserver import actions, faults, pages
 from services.dbserver.database import Readers, Session
@@ -116,8 +116,10 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         table, is_truncated = self._readers.session().query_bounded(
             request.sql, parameters, max_row_count=ROWS.clamp(request.max_row_count), timeout_s=timeout_s
         )
-        rows = [engine_calls_pb2.Values(items=map(values.encode, row)) for row in table.rows]
-        return pb.QueryResponse(columns=table.fields, rows=rows, is_truncated=is_truncated)
+        response = pb.QueryResponse(columns=table.fields, is_truncated=is_truncated)
+        for row in table.rows:
+            values.fill_all(response.rows.add().items, row)
+        return response
 
 
 def _copy(session: Session, path: Path) -> None:

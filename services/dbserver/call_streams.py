@@ -52,8 +52,7 @@ class CallStreams:
             calls.cancel()
         if self._is_closed:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the dbserver is stopping")
-        elif not calls.cancelled():
-            calls.result()
+        calls.result()
 
     def close(self) -> None:
         """Take no more calls; those that were taken are still answered."""

@@ -111,7 +111,6 @@ def _resolve(request: pb.CallRequest) -> actions.Action:
 
 def _respond(result: Any) -> bytes:
     response = pb.CallResponse()
-    response.result.SetInParent()
     try:
         values.fill(response.result, result)
     except (TypeError, ValueError, OverflowError) as exc:
