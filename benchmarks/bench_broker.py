@@ -161,7 +161,7 @@ def echo_router(endpoint: str, authkey: str) -> None:
             lane.answer_zap(zap, public)
         if router in ready:
             peer, *frames = router.recv_multipart(copy=False)
-            if not is_open:
+            if not is_open:  # the answers to our probes
                 here.add(peer.bytes)
                 is_open = len(here) == len(others)
                 for name in here if is_open else ():
@@ -174,6 +174,7 @@ def echo_worker(endpoint: str, authkey: str) -> None:
     """Answer a number with as many bytes."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = lane.connect_dealer(context, endpoint, authkey, b"worker")
+    answer_probe(dealer)
     dealer.recv()
     while True:
         size = int(dealer.recv())
@@ -193,6 +194,7 @@ def echo(port: int) -> Iterator[zmq.Socket[bytes]]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = lane.connect_dealer(context, endpoint, authkey, b"client")
     try:
+        answer_probe(dealer)
         dealer.recv()
         yield dealer
     finally:
@@ -200,6 +202,12 @@ def echo(port: int) -> Iterator[zmq.Socket[bytes]]:
             process.kill()
             process.join()
         context.destroy(linger=0)
+
+
+def answer_probe(dealer: zmq.Socket[bytes]) -> None:
+    """Wait for the connection, and say who we are."""
+    assert dealer.recv() == lane.PROBE
+    dealer.send(lane.PROBE)
 
 
 def echo_round_trip_us(dealer: zmq.Socket[bytes]) -> float:

@@ -13,15 +13,14 @@ from quakegrid import security
 from quakegrid.curve import zmq
 from quakegrid.errors import PeerError
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 # Outcomes that may be on their way to a driver, and how often it tells what it has taken.
 FLOW_BYTES = 64 << 20
 RECEIPT_BYTES = FLOW_BYTES // 4
 # Frames of payloads travel in pieces of this size, the last one shorter. ZeroMQ encrypts a frame as a whole,
 # and hears of its peer only when a whole one has come: large frames would not outlive its heartbeats on a
-# slow line or a busy machine, however often they are sent. Not smaller either: ZeroMQ ends the process when a
-# connection breaks while a message of many frames is read from it (decisions/0006).
-PIECE_BYTES = 4 << 20
+# slow line or a busy machine, however often they are sent.
+PIECE_BYTES = 1 << 20
 _MESSAGE_BYTES = 256  # of a message beside its frames, about
 # Of one peer, before it is held back by TCP.
 _RECEIVED_MESSAGES = 1000
@@ -31,6 +30,8 @@ _CONNECT_TIMEOUT_MS = 3_000
 # A peer that is not heard for so long after a question has gone, or its link has: both ends connect anew.
 _HEARTBEAT_MS = 3_000
 _HEARTBEAT_TIMEOUT_MS = 9_000
+# What comes first on each connection, and what it is answered with.
+PROBE = b""
 # Plain numbers: operations on enums are slow.
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -50,6 +51,7 @@ def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey:
     router.zap_domain = b"quakegrid"
     router.setsockopt(zmq.ROUTER_MANDATORY, 1)
     router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    router.setsockopt(zmq.PROBE_ROUTER, 1)
     _set_common(router)
     router.setsockopt(zmq.RCVHWM, _RECEIVED_MESSAGES)
     router.bind(endpoint)
@@ -61,8 +63,10 @@ def connect_dealer(
 ) -> zmq.Socket[bytes]:
     """A DEALER that talks to a lane under a name that survives reconnections.
 
-    Each time it is connected the lane sends `Hello`; what was sent before is lost, and while there is no
-    connection `send_frames` raises `zmq.Again`.
+    What comes first on each connection is a probe (see `is_probe`): what was on the way when the last one
+    broke is lost. What is sent without a connection goes out with the next one, before the probe is read.
+    `zmq.IMMEDIATE` would drop it, but then ZeroMQ ends the process when a connection breaks while a message
+    of many frames is read from it (decisions/0006).
 
     Args:
         context: of the calling process.
@@ -76,8 +80,6 @@ def connect_dealer(
     dealer.curve_secretkey = keys.client_secret
     dealer.curve_publickey = keys.client_public
     dealer.setsockopt(zmq.ROUTING_ID, identity)
-    dealer.setsockopt(zmq.IMMEDIATE, 1)
-    dealer.setsockopt(zmq.PROBE_ROUTER, 1)
     dealer.setsockopt(zmq.RECONNECT_IVL, 50)
     dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
     _set_common(dealer)
@@ -135,7 +137,7 @@ def send_frames(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview |
     """Send a message without waiting; large frames are not copied.
 
     Raises:
-        zmq.ZMQError: the peer is gone, or there is no connection; nothing was sent.
+        zmq.ZMQError: a peer of ours is gone; nothing was sent.
     """
     send = socket.send
     for frame in frames[:-1]:
@@ -143,10 +145,9 @@ def send_frames(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview |
     send(frames[-1], _NOBLOCK, copy=False)
 
 
-def send_if_connected(dealer: zmq.Socket[bytes], frames: Sequence[bytes | memoryview | zmq.Frame]) -> None:
-    """Send a message to a lane; without a connection it is dropped, and told after the next hello."""
-    with contextlib.suppress(zmq.Again):
-        send_frames(dealer, frames)
+def is_probe(frames: Sequence[zmq.Frame]) -> bool:
+    """Whether a message, without the name of its sender, says only that there is a new connection."""
+    return len(frames) == 1 and not frame_bytes(frames[0])
 
 
 def cut(frames: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:

@@ -214,6 +214,9 @@ class Session:
         return lane.receive_announced(dealer) if is_here else lane.receive_frames(dealer)
 
     def _take(self, received: list[zmq.Frame]) -> LaneOutcome | None:
+        if lane.is_probe(received):
+            self._send([lane.PROBE])
+            return None
         header, *frames = received
         message = lane_pb2.LaneMessage.FromString(header.bytes)
         match message.WhichOneof("body"):
@@ -345,7 +348,7 @@ class Session:
 
     def _send(self, message: Sequence[bytes | memoryview]) -> None:
         assert self._dealer is not None
-        lane.send_if_connected(self._dealer, lane.cut(message))
+        lane.send_frames(self._dealer, lane.cut(message))
 
     def _check(self) -> None:
         if self._failure:

@@ -68,8 +68,10 @@ class Inbox:
         self._waiting: collections.deque[Task] = collections.deque()
         self._running: lane_pb2.Lease | None = None
         self._sent: collections.deque[_Sent] = collections.deque()
+        self._is_greeted = False  # on this connection: only then the lane counts from where we do
         self._acknowledged_count = 0  # of those sent since the last hello
         self._is_stopping = False
+        self._awaited_blob_id = b""
         self._blobs: dict[bytes, Frame | None] = {}
         self._hello_count = 0
         self._guard = _Guard(self, dealer)
@@ -113,13 +115,13 @@ class Inbox:
         """
         get = lane_pb2.GetBlob(session_id=self._session_id, blob_id=blob_id)
         header = lane_pb2.LaneMessage(get_blob=get).SerializeToString()
-        asked = -1
+        asked, self._awaited_blob_id = -1, blob_id
         while blob_id not in self._blobs:
             if asked != self._hello_count:
                 asked = self._hello_count
                 self._send([header])
             self._take(lane.wait_for_frames(self._dealer))
-        content = self._blobs.pop(blob_id)
+        content, self._awaited_blob_id = self._blobs.pop(blob_id), b""
         if content is None:
             raise BlobGoneError("the driver does not wait for this task any more")
         return content
@@ -130,6 +132,10 @@ class Inbox:
             self._take(frames)
 
     def _take(self, frames: list[zmq.Frame]) -> None:
+        if lane.is_probe(frames):
+            self._is_greeted = False
+            self._send([lane.PROBE])
+            return
         message = lane_pb2.LaneMessage.FromString(frames[0].bytes)
         match message.WhichOneof("body"):
             case "run_task":
@@ -139,6 +145,8 @@ class Inbox:
                 self._give_back(message.take_back.lease)
             case "hello":
                 self._greet(message.hello)
+            case "blob" if message.blob.blob_id != self._awaited_blob_id:
+                return  # asked for once more when the connection was new
             case "blob":
                 content = lane.join(frames[1:])
                 self._blobs[message.blob.blob_id] = content[0] if content else None
@@ -152,6 +160,8 @@ class Inbox:
                 raise PeerError(f"the lane sent {other!r} to a worker")
 
     def _acknowledge(self, count: int) -> None:
+        if not self._is_greeted:
+            return
         for _ in range(count - self._acknowledged_count):
             self._sent.popleft()
         self._acknowledged_count = max(count, self._acknowledged_count)
@@ -170,7 +180,7 @@ class Inbox:
                 f"{lane.PROTOCOL_VERSION}; install the same QuakeGrid on all machines"
             )
         self._hello_count += 1
-        self._acknowledged_count = 0
+        self._is_greeted, self._acknowledged_count = True, 0
         held = [*(task.run.lease for task in self._waiting), *(sent.lease for sent in self._sent)]
         ready = lane_pb2.WorkerReady(
             protocol_version=lane.PROTOCOL_VERSION,
@@ -184,7 +194,7 @@ class Inbox:
             self._send(sent.frames)
 
     def _send(self, frames: Frames) -> None:
-        lane.send_if_connected(self._dealer, lane.cut(frames))
+        lane.send_frames(self._dealer, lane.cut(frames))
 
 
 class _Guard:

@@ -161,14 +161,21 @@ class Lane:
             if frames is None:
                 return
             peer = Peer(frames[0].bytes)
-            if len(frames) == 2 and not lane.frame_bytes(frames[1]):
-                self._send(peer, [self._hello])
+            message = frames[1:]
+            if lane.is_probe(message):
+                self._greet(peer)
                 continue
             try:
-                self._take(peer, frames[1:])
+                self._take(peer, message)
             except (DecodeError, IndexError, PeerError) as exc:
                 log.warning("message_refused peer=%r reason=%s", peer, exc)
                 self._send(peer, [lane_messages.refused(str(exc))])
+
+    def _greet(self, peer: Peer) -> None:
+        """Say hello to a peer on a new connection; what was on the way before it may have been lost."""
+        for session in self._sessions.values():
+            session.outcome_counts.pop(peer, None)  # until it has told what it has
+        self._send(peer, [self._hello])
 
     def _take(self, peer: Peer, frames: Message) -> None:
         message = lane_pb2.LaneMessage.FromString(frames[0].bytes)
@@ -203,12 +210,10 @@ class Lane:
         if session is not None:
             self._changed.add(session_id)
             if session.driver is None:  # which tells its tasks first
-                session.early.append((peer, event, frames))
-                if type(event) is core.WorkerJoined:
-                    session.early_worker_ids.add(event.worker_id)
+                session.keep_early(peer, event, frames)
                 return
             if type(event) is core.OutcomeArrived:
-                session.outcome_counts[peer] = session.outcome_counts.get(peer, 0) + 1
+                session.count_outcome(peer)
             elif type(event) is core.WorkerJoined:
                 session.outcome_counts[peer] = 0
         actions = self._scheduler.handle(event)

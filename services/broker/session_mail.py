@@ -45,7 +45,7 @@ class SessionMail:
     argument_bytes: int = 0
     result_bytes: int = 0
     flow: OutcomeFlow = field(default_factory=OutcomeFlow)
-    # Of each worker, since it last greeted.
+    # Of each worker, since it last told what it has; none of one that we have greeted and that is to tell.
     outcome_counts: dict[Peer, int] = field(default_factory=dict)
     # What workers said before the driver had told its tasks.
     early: list[tuple[Peer, core.Event, Message]] = field(default_factory=list)
@@ -76,6 +76,23 @@ class SessionMail:
             return
         payload = self.payloads.keep(frames[1:], is_forced=True)
         self.flow.park(lease.task_id, frames[0].bytes, payload, byte_count)
+
+    def keep_early(
+        self, peer: Peer, event: core.OutcomeArrived | core.TaskReturned | core.WorkerJoined, frames: Message
+    ) -> None:
+        """Keep what a worker says until the driver is there."""
+        if type(event) is core.WorkerJoined:
+            self.early_worker_ids.add(event.worker_id)
+            self.outcome_counts[peer] = 0
+        elif peer not in self.outcome_counts:
+            return  # sent to the lane before us; it is going to tell us
+        self.early.append((peer, event, frames))
+
+    def count_outcome(self, peer: Peer) -> None:
+        """An outcome of a worker has come."""
+        count = self.outcome_counts.get(peer)
+        if count is not None:
+            self.outcome_counts[peer] = count + 1
 
     def goodbye(self, peer: Peer) -> bytes:
         """What lets a worker end as soon as its outcomes have come."""

@@ -102,7 +102,8 @@ def wait_for_message(
     client_public = security.curve_keys(KEY).client_public
     end_s = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end_s:
-        dealer.poll(0)  # says that it is there from the thread that uses it
+        if dealer.poll(0):
+            dealer.send(dealer.recv())  # the probe of a new connection
         if zap.poll(20):
             lane.answer_zap(zap, client_public)
         frames = lane.receive_frames(router)

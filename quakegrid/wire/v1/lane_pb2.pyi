@@ -24,9 +24,10 @@ class Lease(_message.Message):
     driver and worker reads. Every message of a task carries its lease. A payload frame of a mebibyte or more
     travels in pieces: frames of exactly a mebibyte, and a shorter one, perhaps empty, at its end.
 
-    A peer's socket sends an empty frame at each connection (ZMQ_PROBE_ROUTER); the lane answers `Hello`. Then
-    the peer tells what it has: a driver its tasks and `Join`, a worker `WorkerReady` and its outcomes. So a
-    lane that was started again, and a connection that broke, are one case: nothing that was on the way counts.
+    Each connection begins with an empty frame of the lane's (ZMQ_PROBE_ROUTER), which its peer sends back; the
+    lane answers `Hello`. Then the peer tells what it has: a driver its tasks and `Join`, a worker `WorkerReady`
+    and its outcomes. So a lane that was started again, and a connection that broke, are one case: nothing that
+    was on the way counts.
 
     The right to deliver the outcome of a task, given to one worker.
     """
@@ -194,7 +195,7 @@ class Join(_message.Message):
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
-    """Version of this protocol, 4."""
+    """Version of this protocol that the driver speaks."""
     session_id: _builtins.int
     def __init__(
         self,
@@ -545,7 +546,9 @@ class RunTask(_message.Message):
     BLOBS_FIELD_NUMBER: _builtins.int
     OUTCOME_COUNT_FIELD_NUMBER: _builtins.int
     outcome_count: _builtins.int
-    """Outcomes of this worker that came in on this connection; it need not keep those for sending them again."""
+    """Outcomes that came in since this worker told what it has, in their order; it need not keep those for sending
+    them again. None from `Hello` until it has told.
+    """
     @_builtins.property
     def lease(self) -> Global___Lease: ...
     @_builtins.property
