@@ -23,11 +23,12 @@ _POLLERS = {
 
 
 def tell(environ: MutableMapping[str, str]) -> None:
-    """Set what is not set already, both variables of the older way by one; before gRPC is imported."""
+    """Set what is not set already; before gRPC is imported."""
     # It would print a line for every refused handshake; our own errors say it once, in words.
     environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if "GRPC_EXPERIMENTS" not in environ and _has_pollers():
-        environ.update(_POLLERS)
+        for name, value in _POLLERS.items():
+            environ.setdefault(name, value)
 
 
 def _has_pollers() -> bool:

@@ -37,6 +37,16 @@ def test_what_is_set_stays() -> None:
     assert environ == {"GRPC_EXPERIMENTS": "", "GRPC_VERBOSITY": "DEBUG"}
 
 
+def test_interval_that_is_set_stays_beside_our_way_to_wait() -> None:
+    """The older way is ours, how often it looks may be theirs."""
+    environ = {"GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS": "50"}
+
+    grpc_settings.tell(environ)
+
+    assert environ["GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS"] == "50"
+    assert "GRPC_EXPERIMENTS" in environ
+
+
 def test_other_grpc_waits_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that we have not run is told no names that it may not know."""
     environ: dict[str, str] = {}
