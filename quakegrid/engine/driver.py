@@ -27,7 +27,7 @@ from openquake.commonlib import logs
 
 from quakegrid import engine_version, errors, worker_words
 from quakegrid.config import AGENT_MARK, Settings
-from quakegrid.engine import commands, failures, seams
+from quakegrid.engine import commands, failures, log_output, seams
 from quakegrid.engine.database import Database
 from quakegrid.engine.events import Events
 from quakegrid.engine.starmaps import Starmaps
@@ -206,6 +206,8 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
         events_fd: socket for events.
         fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
     """
+    if request["mode"] == "run":
+        log_output.take_over()
     _enter(request)
     events = Events(events_fd, is_wanted=request["mode"] == "run")
     driver = DriverProcess(events, fingerprint)

@@ -201,3 +201,18 @@ def test_full_disk_fails_the_job_and_says_so(small_disk: Path, quick: Path, tmp_
     assert "No space left" in full.stderr
     assert state == "failed"
     assert small.returncode == 0
+
+
+def test_log_of_drivers_on_a_full_disk_costs_no_calculation(cluster: Cluster, quick: Path) -> None:
+    """What cannot be written there is dropped: the job is complete, and its own log is with the dbserver."""
+    settings = config.load_settings(cluster.state_dir, cluster.environ)
+    log = settings.log_dir / "drivers.log"
+    log.unlink(missing_ok=True)
+    log.symlink_to("/dev/full")
+    try:
+        done = cluster.call("run", quick)
+    finally:
+        log.unlink()
+
+    assert done.returncode == 0, done.stderr
+    assert cluster.job()["state"] == "complete"
