@@ -23,7 +23,7 @@ class _LossyFile(io.FileIO):
 
 
 def take_over() -> None:
-    """Make stdout and stderr of this process such files; by lines, so that they are there if we are killed."""
+    """Make stdout and stderr of this process such files; by lines, which are there if we are killed."""
     sys.stdout, sys.stderr = (
         io.TextIOWrapper(
             io.BufferedWriter(_LossyFile(number, "w", closefd=False)),
