@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from quakegrid import ClusterExecutor, LocalCluster, config, errors, local_services, session
+from quakegrid.fleet import BrokerClient
 from tests.integration import sdk_calls
 
 
@@ -243,6 +245,9 @@ def test_client_that_vanishes(cluster: LocalCluster, executor: ClusterExecutor, 
     """Its workers end with what they run; nobody else is touched."""
     go = tmp_path / "go"
     mine = executor.submit_weighted(1.0, sdk_calls.wait_for, str(go))
+    with BrokerClient(cluster.settings) as broker:  # which else may take the worker that has just begun it
+        while not any(found.running_count for found in broker.status().sessions):
+            time.sleep(0.01)
     with client(cluster, "work") as (program, pid):
         worker = os.pidfd_open(pid)
         program.kill()
