@@ -71,8 +71,8 @@ class Inbox:
         self._is_greeted = False  # on this connection: only then the lane counts from where we do
         self._acknowledged_count = 0  # of those sent since the last hello
         self._is_stopping = False
-        self._awaited_blob_id = b""
-        self._blobs: dict[bytes, Frame | None] = {}
+        self._awaited_blob_id = b""  # empty when it has come
+        self._blob: Frame | None = None
         self._hello_count = 0
         self._guard = _Guard(self, dealer)
 
@@ -116,12 +116,12 @@ class Inbox:
         get = lane_pb2.GetBlob(session_id=self._session_id, blob_id=blob_id)
         header = lane_pb2.LaneMessage(get_blob=get).SerializeToString()
         asked, self._awaited_blob_id = -1, blob_id
-        while blob_id not in self._blobs:
+        while self._awaited_blob_id:
             if asked != self._hello_count:
                 asked = self._hello_count
                 self._send([header])
             self._take(lane.wait_for_frames(self._dealer))
-        content, self._awaited_blob_id = self._blobs.pop(blob_id), b""
+        content, self._blob = self._blob, None
         if content is None:
             raise BlobGoneError("the driver does not wait for this task any more")
         return content
@@ -145,11 +145,11 @@ class Inbox:
                 self._give_back(message.take_back.lease)
             case "hello":
                 self._greet(message.hello)
-            case "blob" if message.blob.blob_id != self._awaited_blob_id:
-                return  # asked for once more when the connection was new
-            case "blob":
+            case "blob" if message.blob.blob_id == self._awaited_blob_id:
                 content = lane.join(frames[1:])
-                self._blobs[message.blob.blob_id] = content[0] if content else None
+                self._blob, self._awaited_blob_id = content[0] if content else None, b""
+            case "blob":
+                return  # asked for once more when the connection was new
             case "stop":
                 self._is_stopping, self._is_drained = True, message.stop.is_drain
                 if self._is_drained:

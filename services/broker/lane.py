@@ -204,18 +204,15 @@ class Lane:
                 raise PeerError(f"{other!r} is not for a lane")
 
     def _take_from_worker(self, peer: Peer, event: core.Event, frames: Message) -> None:
-        assert isinstance(event, core.OutcomeArrived | core.TaskReturned | core.WorkerJoined)
+        assert isinstance(event, core.WorkerEvent)
         session_id = lane_messages.session_of(event)
         session = self._sessions.get(session_id)
         if session is not None:
             self._changed.add(session_id)
+            session.count_outcomes(peer, event)
             if session.driver is None:  # which tells its tasks first
                 session.keep_early(peer, event, frames)
                 return
-            if type(event) is core.OutcomeArrived:
-                session.count_outcome(peer)
-            elif type(event) is core.WorkerJoined:
-                session.outcome_counts[peer] = 0
         actions = self._scheduler.handle(event)
         if session is not None:
             byte_count = sum(map(lane.frame_bytes, frames[1:]))

@@ -153,6 +153,9 @@ Event = (
     | DrainAsked
 )
 
+# What a worker says of its tasks.
+WorkerEvent = OutcomeArrived | TaskReturned | WorkerJoined
+
 # --- actions
 
 

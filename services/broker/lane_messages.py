@@ -52,7 +52,7 @@ def from_worker(message: lane_pb2.LaneMessage, peer: Peer) -> core.Event | None:
     return None
 
 
-def session_of(event: core.OutcomeArrived | core.TaskReturned | core.WorkerJoined) -> SessionId:
+def session_of(event: core.WorkerEvent) -> SessionId:
     """The session that a worker's event belongs to."""
     return event.session_id if isinstance(event, core.WorkerJoined) else event.lease.session_id
 

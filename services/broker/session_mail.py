@@ -48,7 +48,7 @@ class SessionMail:
     # Of each worker, since it last told what it has; none of one that we have greeted and that is to tell.
     outcome_counts: dict[Peer, int] = field(default_factory=dict)
     # What workers said before the driver had told its tasks.
-    early: list[tuple[Peer, core.Event, Message]] = field(default_factory=list)
+    early: list[tuple[Peer, core.WorkerEvent, Message]] = field(default_factory=list)
     # Workers that joined before the driver, or were lost.
     early_worker_ids: set[WorkerId] = field(default_factory=set)
     _blobs: dict[bytes, Payload] = field(default_factory=dict)
@@ -77,22 +77,20 @@ class SessionMail:
         payload = self.payloads.keep(frames[1:], is_forced=True)
         self.flow.park(lease.task_id, frames[0].bytes, payload, byte_count)
 
-    def keep_early(
-        self, peer: Peer, event: core.OutcomeArrived | core.TaskReturned | core.WorkerJoined, frames: Message
-    ) -> None:
+    def keep_early(self, peer: Peer, event: core.WorkerEvent, frames: Message) -> None:
         """Keep what a worker says until the driver is there."""
         if type(event) is core.WorkerJoined:
             self.early_worker_ids.add(event.worker_id)
-            self.outcome_counts[peer] = 0
         elif peer not in self.outcome_counts:
             return  # sent to the lane before us; it is going to tell us
         self.early.append((peer, event, frames))
 
-    def count_outcome(self, peer: Peer) -> None:
-        """An outcome of a worker has come."""
-        count = self.outcome_counts.get(peer)
-        if count is not None:
-            self.outcome_counts[peer] = count + 1
+    def count_outcomes(self, peer: Peer, event: core.WorkerEvent) -> None:
+        """Count a worker's outcomes, from when it tells what it has; again if the event was kept."""
+        if type(event) is core.WorkerJoined:
+            self.outcome_counts[peer] = 0
+        elif type(event) is core.OutcomeArrived and peer in self.outcome_counts:
+            self.outcome_counts[peer] += 1
 
     def goodbye(self, peer: Peer) -> bytes:
         """What lets a worker end as soon as its outcomes have come."""

@@ -25,6 +25,7 @@ from services.broker.lane_events import (
     Refuse,
     TaskId,
     TaskReturned,
+    WorkerEvent,
     WorkerId,
     WorkerJoined,
 )
@@ -104,7 +105,7 @@ class TaskRecorder:
 
     def on_worker_event(
         self,
-        event: OutcomeArrived | TaskReturned | WorkerJoined,
+        event: WorkerEvent,
         actions: Sequence[Action],
         peer: Peer,
         out_bytes: int,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import socket
 import threading
 
 from quakegrid import lane, security
 from quakegrid.curve import zmq
+from tests.integration.processes import free_port
 
 KEY = security.new_authkey()
 # libzmq looks after its connections at each 100th frame that is read.
@@ -27,8 +27,7 @@ def test_message_of_many_frames_is_read_to_its_end_when_the_connection_has_broke
 
 
 def _read_over_a_break() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        endpoint = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
     lanes: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     threading.Thread(target=_let_in, args=(lanes,), daemon=True).start()
     router = lane.bind_router(lanes, endpoint, KEY)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 from quakegrid import ClusterExecutor, LocalCluster, config, errors, local_services, session
 from quakegrid.fleet import BrokerClient
 from tests.integration import sdk_calls
+from tests.integration.nodes import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -246,8 +246,7 @@ def test_client_that_vanishes(cluster: LocalCluster, executor: ClusterExecutor, 
     go = tmp_path / "go"
     mine = executor.submit_weighted(1.0, sdk_calls.wait_for, str(go))
     with BrokerClient(cluster.settings) as broker:  # which else may take the worker that has just begun it
-        while not any(found.running_count for found in broker.status().sessions):
-            time.sleep(0.01)
+        wait_until(lambda: any(found.running_count for found in broker.status().sessions))
     with client(cluster, "work") as (program, pid):
         worker = os.pidfd_open(pid)
         program.kill()

@@ -20,7 +20,6 @@ KEY = security.new_authkey()
 RATE_HZ = 20e6
 PAYLOAD = os.urandom(1 << 20) * 40
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 100, 350
-PIECE_BYTES = 1 << 20
 TIMEOUT_S = 20.0
 
 
@@ -76,7 +75,6 @@ Ends = tuple[zmq.Socket[bytes], zmq.Socket[bytes], zmq.Socket[bytes], SlowLine]
 @pytest.fixture
 def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
     """Who lets peers in, a lane's socket and a peer's, and the line between."""
-    monkeypatch.setattr(lane, "PIECE_BYTES", PIECE_BYTES)
     monkeypatch.setattr(lane, "_HEARTBEAT_MS", HEARTBEAT_MS)
     monkeypatch.setattr(lane, "_HEARTBEAT_TIMEOUT_MS", HEARTBEAT_TIMEOUT_MS)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
