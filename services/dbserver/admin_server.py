@@ -17,12 +17,15 @@ from quakegrid.errors import UsageError
 from services.dbserver import actions, faults, pages
 from services.dbserver.database import Readers, Session
 from services.dbserver.housekeeping import Retention
+from services.dbserver.read_limits import ReadLimits
 from services.dbserver.writer import Writer
 
 ROWS = pages.PageSize(default=1000, largest=10_000)
 DEFAULT_QUERY_S = 10.0
 LONGEST_QUERY_S = 60.0
 CHUNK_BYTES = 1 << 20
+# Reads the whole file, which may be large; the client waits as long.
+CARE_LIMITS = ReadLimits(timeout_s=3600.0)
 
 
 class AdminServicer(admin_pb2_grpc.AdminServicer):
@@ -37,7 +40,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         self, _request: pb.GetDatabaseInfoRequest, _context: grpc.ServicerContext
     ) -> pb.GetDatabaseInfoResponse:
         """What the file holds and what it takes."""
-        session = self._readers.session()
+        session = self._readers.session(limits=CARE_LIMITS)
         path = session.path
         return pb.GetDatabaseInfoResponse(
             path=str(path),
@@ -61,7 +64,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         self, _request: pb.CheckDatabaseRequest, _context: grpc.ServicerContext
     ) -> pb.CheckDatabaseResponse:
         """Look for damage."""
-        session = self._readers.session()
+        session = self._readers.session(limits=CARE_LIMITS)
         found = [str(row[0]) for row in session.query("PRAGMA integrity_check").rows]
         problems = [] if found == ["ok"] else found
         for row in session.query("PRAGMA foreign_key_check"):
@@ -113,8 +116,9 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             parameters = [values.decode(value) for value in request.parameters]
         except TypeError as exc:
             raise UsageError(f"a parameter cannot be read: {exc}") from exc
-        table, is_truncated = self._readers.session().query_bounded(
-            request.sql, parameters, max_row_count=ROWS.clamp(request.max_row_count), timeout_s=timeout_s
+        session = self._readers.session(limits=ReadLimits(timeout_s))
+        table, is_truncated = session.query_bounded(
+            request.sql, parameters, max_row_count=ROWS.clamp(request.max_row_count)
         )
         response = pb.QueryResponse(columns=table.fields, is_truncated=is_truncated)
         for row in table.rows:

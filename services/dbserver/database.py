@@ -1,104 +1,29 @@
-"""Connections to the database file, and one request's view through one of them.
+"""One request's view of the database file through one connection, and the connections that read.
 
-Knows SQLite's settings and how rows become values; knows no table. Reading connections are
-read-only twice over: by how the file is opened and by what SQLite lets them run.
+Knows how rows become values and what a query may cost; knows no table.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from quakegrid.errors import NotFoundError, UsageError
+from quakegrid.errors import NotFoundError, QuakeGridError, UsageError
 from quakegrid.values import RowValue, TableValue
-from services.dbserver import faults, sql_templates
+from services.dbserver import connections, faults, sql_templates
+from services.dbserver.read_limits import ReadLimits, Room, Watch
 
-# How long SQLite waits for a lock that a process other than ours holds.
-BUSY_TIMEOUT_S = 20.0
 # Stands among the touched jobs for "jobs were created, moved or deleted".
 JOB_EVENTS = 0
-# What one query may return: rows of any length must not fill the memory.
-MAX_RESULT_BYTES = 32 << 20
-MAX_VALUE_BYTES = 64 << 20
-# SQLite's steps between two looks at the clock: some milliseconds.
-_STEPS_PER_LOOK = 20_000
-_READING = frozenset(
-    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-)
-_INFORMING_PRAGMAS = frozenset(
-    {
-        "compile_options",
-        "database_list",
-        "encoding",
-        "foreign_key_check",
-        "foreign_key_list",
-        "index_info",
-        "index_list",
-        "integrity_check",
-        "quick_check",
-        "table_info",
-        "table_list",
-        "table_xinfo",
-    }
-)
-# These inform without an argument and change something with one.
-_ARGLESS_PRAGMAS = frozenset(
-    {
-        "foreign_keys",
-        "freelist_count",
-        "journal_mode",
-        "page_count",
-        "page_size",
-        "synchronous",
-        "user_version",
-    }
-)
-
-
-def connect_writer(path: Path) -> sqlite3.Connection:
-    """The connection that writes: WAL, every commit on the disk before it returns, foreign keys on."""
-    connection = _connect(str(path), uri=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
-
-
-def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection:
-    """A connection that can only read; `is_immutable` leaves no file behind, but sees no changes."""
-    mode = "immutable=1" if is_immutable else "mode=ro"
-    connection = _connect(f"file:{quote(str(path))}?{mode}", uri=True)
-    connection.execute("PRAGMA foreign_keys = ON")  # for those who ask
-    connection.execute("PRAGMA query_only = ON")
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
-    connection.set_authorizer(_authorize)
-    return connection
-
-
-def _connect(name: str, *, uri: bool) -> sqlite3.Connection:
-    sqlite3.register_converter("timestamp", sql_templates.from_sql_time)
-    return sqlite3.connect(
-        name,
-        uri=uri,
-        timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,
-        detect_types=sqlite3.PARSE_DECLTYPES,
-        check_same_thread=False,  # each is used by one thread, and closed by the main one
-    )
-
-
-def _authorize(action: int, name: str | None, argument: str | None, *_: str | None) -> int:
-    if action in _READING:
-        return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_PRAGMA:
-        informs = name in _INFORMING_PRAGMAS or (name in _ARGLESS_PRAGMAS and argument is None)
-        return sqlite3.SQLITE_OK if informs else sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_DENY
+# A longer text is not worth its memory: Python keeps the last statements of each connection.
+LONGEST_KEPT_SQL = 10_000
+_DEFAULT_LIMITS = ReadLimits()
+# What SQLite and its module raise: also for two statements, more than 64 bits, a NUL.
+_REFUSALS = (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError)
 
 
 class Session:
@@ -106,32 +31,41 @@ class Session:
 
     `touched_jobs` are the jobs whose state or log changed, `doomed_files` the files that nobody
     needs any more once the changes are committed. `is_retried` if a transaction with the same work
-    failed just before.
+    failed just before. `is_spent` if the connection should be closed after this session, because a
+    query failed in an unforeseen way or left much behind in the memory.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, user_name: str = "", *, is_retried: bool = False
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        user_name: str = "",
+        *,
+        is_retried: bool = False,
+        largest_bytes: int | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.path = path
         self.user_name = user_name
         self.is_retried = is_retried
+        self.is_spent = False
         self.touched_jobs: set[int] = set()
         self.doomed_files: list[str] = []
         self._connection = connection
+        self._largest_bytes = largest_bytes
+        self._watch = watch
 
     def execute(self, template: str, *args: Any) -> sqlite3.Cursor:
-        """Run a template.
+        """Run a template; for statements that return no rows.
 
         Raises:
             QuakeGridError: as `faults.from_sqlite` says.
         """
         sql, parameters = sql_templates.expand(template, *args)
         try:
-            return self._connection.execute(sql, parameters)
-        except sqlite3.Error as exc:
-            raise faults.from_sqlite(exc, self.path) from exc
-        except (sqlite3.Warning, OverflowError, ValueError) as exc:  # two statements; 65 bits; NUL
-            raise UsageError(f"SQLite refuses the SQL or its arguments: {exc}") from exc
+            return self._execute(sql, parameters)
+        except _REFUSALS as exc:
+            raise self._translate(exc) from exc
 
     def insert_all(self, table: str, fields: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
         """Insert many rows."""
@@ -139,57 +73,42 @@ class Session:
         sql, _ = sql_templates.expand("INSERT INTO ?s (?S) VALUES (?X)", table, names, names)
         try:
             self._connection.executemany(sql, [tuple(map(sql_templates.to_sql, row)) for row in rows])
-        except sqlite3.Error as exc:
-            raise faults.from_sqlite(exc, self.path) from exc
+        except _REFUSALS as exc:
+            raise self._translate(exc) from exc
 
     def query(self, template: str, *args: Any) -> TableValue:
-        """All rows of a SELECT or PRAGMA."""
-        cursor = self.execute(template, *args)
-        try:
-            rows = tuple(cursor.fetchall())
-        except sqlite3.Error as exc:
-            raise faults.from_sqlite(exc, self.path) from exc
-        return TableValue(tuple(column[0] for column in cursor.description or ()), rows)
+        """All rows of a SELECT or PRAGMA.
+
+        Raises:
+            ReadTooLargeError: they are larger than the session allows.
+            UsageError: the session's time is over.
+            QuakeGridError: as `faults.from_sqlite` says.
+        """
+        sql, parameters = sql_templates.expand(template, *args)
+        table, fits = self._read(sql, parameters, None, self._largest_bytes)
+        if not fits:
+            assert self._largest_bytes is not None
+            raise Room(self._largest_bytes).error()
+        return table
 
     def query_bounded(
-        self, sql: str, parameters: Iterable[Any], *, max_row_count: int, timeout_s: float
+        self, sql: str, parameters: Iterable[Any], *, max_row_count: int
     ) -> tuple[TableValue, bool]:
         """The first rows of somebody's query with SQLite's own placeholders; true if there are more.
 
         Raises:
-            UsageError: it takes longer than `timeout_s`, or SQLite refuses it.
+            UsageError: it takes longer than the session allows, or SQLite refuses it.
         """
-        end_s = time.monotonic() + timeout_s
-        self._connection.set_progress_handler(lambda: time.monotonic() > end_s, _STEPS_PER_LOOK)
-        rows: list[tuple[Any, ...]] = []
-        left_bytes = MAX_RESULT_BYTES
-        is_truncated = False
-        try:
-            cursor = self._connection.execute(sql, tuple(map(sql_templates.to_sql, parameters)))
-            for row in cursor:
-                left_bytes -= sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)
-                is_truncated = len(rows) == max_row_count or left_bytes < 0
-                if is_truncated:
-                    break
-                rows.append(row)
-        except sqlite3.Error as exc:
-            if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
-                raise UsageError(f"the query took more than {timeout_s:g} s and was stopped") from exc
-            raise faults.from_sqlite(exc, self.path) from exc
-        except (sqlite3.Warning, OverflowError, ValueError) as exc:
-            raise UsageError(f"SQLite refuses the SQL or its parameters: {exc}") from exc
-        finally:
-            self._connection.set_progress_handler(None, 0)
-        fields = tuple(column[0] for column in cursor.description or ())
-        cursor.close()
-        return TableValue(fields, tuple(rows)), is_truncated
+        values = tuple(map(sql_templates.to_sql, parameters))
+        table, is_whole = self._read(sql, values, max_row_count, self._largest_bytes)
+        return table, not is_whole
 
     def backup(self, target: sqlite3.Connection) -> None:
         """Copy the database, as it is at one instant, while others go on writing."""
         try:
             self._connection.backup(target)
-        except sqlite3.Error as exc:
-            raise faults.from_sqlite(exc, self.path) from exc
+        except _REFUSALS as exc:
+            raise self._translate(exc) from exc
 
     def first(self, template: str, *args: Any) -> RowValue | None:
         """The first row, or None."""
@@ -207,6 +126,55 @@ class Session:
             raise NotFoundError(missing)
         return row
 
+    def _execute(self, sql: str, parameters: tuple[Any, ...]) -> sqlite3.Cursor:
+        if self._watch:
+            self._watch.attach(self._connection)
+        if len(sql) > LONGEST_KEPT_SQL:
+            self.is_spent = True
+        return self._connection.execute(sql, parameters)
+
+    def _read(
+        self, sql: str, parameters: tuple[Any, ...], max_row_count: int | None, largest_bytes: int | None
+    ) -> tuple[TableValue, bool]:
+        """Rows up to a number and a size; true if these are all."""
+        try:
+            # An open cursor keeps the connection at the instant of its first row, so it is always closed.
+            with contextlib.closing(self._execute(sql, parameters)) as cursor:
+                if max_row_count is None and largest_bytes is None:
+                    rows, is_whole = cursor.fetchall(), True
+                else:
+                    rows, is_whole = _fetch(cursor, max_row_count, largest_bytes)
+                fields = tuple(column[0] for column in cursor.description or ())
+        except _REFUSALS as exc:
+            raise self._translate(exc) from exc
+        except BaseException:  # no memory, or a bug of ours
+            self.is_spent = True
+            raise
+        return TableValue(fields, tuple(rows)), is_whole
+
+    def _translate(self, exc: Exception) -> QuakeGridError:
+        """Our error for one of SQLite's."""
+        if not isinstance(exc, sqlite3.Error):
+            self.is_spent = True
+            return UsageError(f"SQLite refuses the SQL or its arguments: {exc}")
+        code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if code == sqlite3.SQLITE_INTERRUPT and self._watch and (reason := self._watch.reason()):
+            return reason
+        self.is_spent = code & 0xFF not in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT}
+        return faults.from_sqlite(exc, self.path)
+
+
+def _fetch(
+    cursor: sqlite3.Cursor, max_row_count: int | None, largest_bytes: int | None
+) -> tuple[list[tuple[Any, ...]], bool]:
+    rows: list[tuple[Any, ...]] = []
+    room = None if largest_bytes is None else Room(largest_bytes)
+    for row in cursor:
+        if len(rows) == max_row_count or (room and not room.takes(row)):
+            return rows, False
+        rows.append(row)
+    return rows, True
+
 
 class Readers:
     """Reading connections, one a thread, opened when first needed."""
@@ -214,22 +182,32 @@ class Readers:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
+        self._lock = threading.Lock()
         self._all: list[sqlite3.Connection] = []
+        self._is_closing = False
 
-    def session(self, user_name: str = "") -> Session:
-        """A session for the calling thread."""
+    def session(self, user_name: str = "", limits: ReadLimits = _DEFAULT_LIMITS) -> Session:
+        """A session for the calling thread; it ends the thread's last one.
+
+        Args:
+            user_name: who asks.
+            limits: of all its queries.
+        """
+        last: Session | None = getattr(self._local, "session", None)
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and last is not None and last.is_spent:
+            self._drop(connection)
+            connection = None
         if connection is None:
-            try:
-                connection = connect_reader(self.path)
-            except sqlite3.Error as exc:
-                raise faults.from_sqlite(exc, self.path) from exc
-            self._local.connection = connection
-            self._all.append(connection)
-        return Session(connection, self.path, user_name)
+            connection = self._local.connection = self._open()
+        watch = Watch(limits, lambda: self._is_closing)
+        session = Session(connection, self.path, user_name, largest_bytes=limits.largest_bytes, watch=watch)
+        self._local.session = session
+        return session
 
     def interrupt(self) -> None:
-        """Stop all queries that are running."""
+        """Stop all queries that are running, and those to come."""
+        self._is_closing = True
         self._each(sqlite3.Connection.interrupt)
 
     def close(self) -> None:
@@ -237,6 +215,21 @@ class Readers:
         self._each(sqlite3.Connection.close)
         self._all.clear()
 
+    def _open(self) -> sqlite3.Connection:
+        try:
+            connection = connections.connect_reader(self.path)
+        except sqlite3.Error as exc:
+            raise faults.from_sqlite(exc, self.path) from exc
+        with self._lock:
+            self._all.append(connection)
+        return connection
+
+    def _drop(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            self._all.remove(connection)
+        connection.close()
+
     def _each(self, act: Callable[[sqlite3.Connection], None]) -> None:
-        for connection in list(self._all):
-            act(connection)
+        with self._lock:
+            for connection in self._all:
+                act(connection)

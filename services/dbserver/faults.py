@@ -31,6 +31,10 @@ class DiskFullError(errors.QuakeGridError):
     """The database file cannot grow."""
 
 
+class DiskFaultError(errors.QuakeGridError):
+    """The disk of the database file does not read or write."""
+
+
 class DatabaseBusyError(errors.QuakeGridError):
     """Another process holds the database's write lock."""
 
@@ -55,6 +59,7 @@ _CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
     (errors.PeerUnreachableError, grpc.StatusCode.UNAVAILABLE),
     (ForbiddenSqlError, grpc.StatusCode.PERMISSION_DENIED),
     (DiskFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (DiskFaultError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (TooManyFollowersError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DatabaseBusyError, grpc.StatusCode.UNAVAILABLE),
     (DatabaseDamagedError, grpc.StatusCode.DATA_LOSS),
@@ -67,9 +72,11 @@ def from_sqlite(exc: sqlite3.Error, path: Path) -> errors.QuakeGridError:
     if str(exc) == "not authorized":  # SQLite's parser reports some of them as plain errors
         primary = sqlite3.SQLITE_AUTH
     match primary:
-        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
+        case sqlite3.SQLITE_FULL:
             text = f"cannot write to {path}: {exc}; free space on its disk (or raise the quota) and try again"
             return DiskFullError(text)
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_NOMEM | sqlite3.SQLITE_INTERRUPT:
+            return _machine_error(exc, primary, path)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return errors.StateError(
                 f"cannot write to {path}: {exc}; make the file and its directory writable for this user"
@@ -88,6 +95,19 @@ def from_sqlite(exc: sqlite3.Error, path: Path) -> errors.QuakeGridError:
             return errors.StateError(f"{path.name} refuses the change: {exc}")
         case _:
             return errors.UsageError(f"{path.name} refuses the SQL or its arguments: {exc}")
+
+
+def _machine_error(exc: sqlite3.Error, primary: int, path: Path) -> errors.QuakeGridError:
+    """The error for what is neither the fault of the file nor of the SQL."""
+    if primary == sqlite3.SQLITE_NOMEM:
+        return errors.QuakeGridError(f"the dbserver has no memory for the request ({exc}); ask for less")
+    if primary == sqlite3.SQLITE_INTERRUPT:
+        return errors.PeerUnreachableError("the query was interrupted")
+    name = getattr(exc, "sqlite_errorname", "SQLITE_IOERR")
+    return DiskFaultError(
+        f"cannot {'read' if 'READ' in name else 'write to'} {path}: {exc} ({name}); look for errors of the "
+        "disk (`dmesg`), and free space on it if it is full or over its quota"
+    )
 
 
 def damaged(path: Path, reason: str) -> DatabaseDamagedError:
@@ -266,7 +286,7 @@ def _aio_stream(
 def judge(exc: BaseException) -> tuple[grpc.StatusCode, str]:
     """What to answer for an error, after writing to our own log what its owner must know."""
     if isinstance(exc, errors.QuakeGridError):
-        if isinstance(exc, DiskFullError | DatabaseDamagedError):
+        if isinstance(exc, DiskFullError | DiskFaultError | DatabaseDamagedError):
             logger.error("write_failed reason=%s", exc)
         return status_of(exc), str(exc)
     logger.error("request_failed", exc_info=exc)

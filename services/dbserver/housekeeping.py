@@ -15,6 +15,7 @@ from quakegrid.errors import QuakeGridError
 from quakegrid.job_states import UNFINISHED
 from services.dbserver import job_events
 from services.dbserver.database import Readers, Session
+from services.dbserver.read_limits import UNLIMITED
 from services.dbserver.writer import Writer
 
 EVERY_S = 3600.0
@@ -77,7 +78,7 @@ class Housekeeper:
 def clean_up(readers: Readers, writer: Writer, retention: Retention, is_closing: Callable[[], bool]) -> int:
     """Drop what is old; returns how many log lines."""
     writer.run(job_events.forget_old)
-    session = readers.session()
+    session = readers.session(limits=UNLIMITED)
     count = 0
     if retention.days:
         for job_id in _ended_jobs(session, f"-{retention.days} days"):

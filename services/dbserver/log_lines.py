@@ -22,9 +22,10 @@ from services.dbserver.database import Session
 
 MAX_BATCH_LINES = 2000
 MAX_BATCH_BYTES = 16 << 20
-# Messages of one answer, so that a page of tracebacks does not fill the memory; in characters.
+# Messages of one answer, so that a page of tracebacks does not fill the memory; in characters. With the
+# last line, and all characters escaped, an answer stays below what a query and a message may have.
 PAGE_LENGTH = 1 << 20
-TAIL_LENGTH = 16 << 20
+TAIL_LENGTH = 2 << 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _INSERT = """INSERT INTO log (job_id, timestamp, level, process, message)

@@ -20,7 +20,7 @@ import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
 from quakegrid.errors import QuakeGridError
-from services.dbserver import database, faults, upstream_tables
+from services.dbserver import connections, faults, upstream_tables
 
 MIGRATIONS = Migrations("quakegrid-dbserver")
 # Checking reads the file: about a second for this much, which a start may take.
@@ -141,7 +141,7 @@ def prepare_database(path: Path) -> None:
             if _find_origin(path) is Origin.OPENQUAKE:
                 _adopt(path)
             _check_health(path)
-        connection = database.connect_writer(path)
+        connection = connections.connect_writer(path)
         try:
             MIGRATIONS.apply(sqlite_utils.Database(connection))
         finally:
@@ -193,7 +193,7 @@ def _connect_quietly(path: Path) -> sqlite3.Connection:
     """A reading connection that leaves no file behind, if there is no write-ahead log to read."""
     wal = path.with_name(f"{path.name}-wal")
     has_wal = wal.exists() and wal.stat().st_size > 0
-    return database.connect_reader(path, is_immutable=not has_wal)
+    return connections.connect_reader(path, is_immutable=not has_wal)
 
 
 def _adopt(path: Path) -> None:

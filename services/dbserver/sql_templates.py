@@ -14,6 +14,8 @@ from typing import Any
 
 from quakegrid.errors import UsageError
 
+# Longer texts are made of data, so they do not come again, and would fill the memory.
+LONGEST_KEPT = 4096
 _PLACEHOLDER = re.compile(r"\?[SXDAOsx]")
 _NAME = re.compile(r"[A-Za-z_][\w.]*|-?\d+")
 
@@ -24,7 +26,7 @@ def expand(template: str, *args: Any) -> tuple[str, tuple[Any, ...]]:
     Raises:
         UsageError: there are fewer arguments than placeholders, or one is of the wrong kind.
     """
-    plain = _parameters_only(template)
+    plain = _parameters_only(template) if len(template) <= LONGEST_KEPT else None
     if plain is not None and plain[1] <= len(args):
         return plain[0], tuple(map(to_sql, args[: plain[1]]))
     template = strip_comments(template)
@@ -40,9 +42,17 @@ def expand(template: str, *args: Any) -> tuple[str, tuple[Any, ...]]:
     return sql, tuple(map(to_sql, expansion.parameters))
 
 
-@functools.lru_cache(500)
 def strip_comments(template: str) -> str:
     """The template without its lines that start with `--`."""
+    return _strip_short(template) if len(template) <= LONGEST_KEPT else _strip(template)
+
+
+@functools.lru_cache(500)
+def _strip_short(template: str) -> str:
+    return _strip(template)
+
+
+def _strip(template: str) -> str:
     return "\n".join(line for line in template.splitlines() if not line.lstrip().startswith("--"))
 
 
@@ -67,9 +77,9 @@ def from_sql_time(text: bytes) -> datetime.datetime | str:
     """Read a column of type TIMESTAMP as a naive datetime in UTC; text that is no time stays text."""
     try:
         value = datetime.datetime.fromisoformat(text.decode())
-    except ValueError:
+        return value if value.tzinfo is None else value.astimezone(datetime.UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):  # also a time that is in the year 0 in UTC
         return text.decode(errors="replace")
-    return value if value.tzinfo is None else value.astimezone(datetime.UTC).replace(tzinfo=None)
 
 
 class _Expansion:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quakegrid.errors import PeerUnreachableError, QuakeGridError
-from services.dbserver import database, faults
+from services.dbserver import connections, faults
 from services.dbserver.database import Session
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Writer:
         self, path: Path, *, on_commit: Callable[[set[int]], None], on_death: Callable[[], None]
     ) -> None:
         self._path = path
-        self._connection = database.connect_writer(path)
+        self._connection = connections.connect_writer(path)
         self._queue: queue.Queue[_Request | None] = queue.Queue(QUEUE_LENGTH)
         self._on_commit = on_commit
         self._on_death = on_death

@@ -71,3 +71,21 @@ def test_expand_refuses_what_does_not_fit(template: str, args: tuple[Any, ...]) 
 def test_from_sql_time_reads_what_upstream_wrote(text: bytes, time: Any) -> None:
     """Times with and without fraction and zone are read; other text stays text."""
     assert sql_templates.from_sql_time(text) == time
+
+
+def test_time_beyond_the_calendar_stays_text() -> None:
+    """A time that is in the year 0 in UTC is text like any other, and no error of ours."""
+    assert sql_templates.from_sql_time(b"0001-01-01 00:00:00+14:00") == "0001-01-01 00:00:00+14:00"
+
+
+def test_only_short_templates_are_kept() -> None:
+    """A text of megabytes is expanded and forgotten."""
+    sql_templates._strip_short.cache_clear()
+    sql_templates._parameters_only.cache_clear()
+    long = f"SELECT '{'x' * sql_templates.LONGEST_KEPT}', ?x"
+
+    assert sql_templates.expand(long, 1) == (long.replace("?x", "?"), (1,))
+    assert sql_templates.expand("SELECT ?x", 1) == ("SELECT ?", (1,))
+
+    assert sql_templates._strip_short.cache_info().currsize == 1
+    assert sql_templates._parameters_only.cache_info().currsize == 1
