@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from quakegrid.errors import UsageError
 from services.dbserver import faults, job_actions, output_actions, sql_templates, tag_actions
 from services.dbserver.database import JOB_EVENTS, Session
 
+logger = logging.getLogger("dbserver")
 _NAME = re.compile(r"\w+")
 _WRITING_SQL = (
     "UPDATE job SET ds_calc_dir = ?x WHERE id=?x",
@@ -134,7 +136,9 @@ def _misfit(function: Callable[..., Any], arg_count: int) -> str:
 def _run(function: Callable[..., Any], name: str, session: Session, args: list[Any]) -> Any:
     try:
         return function(session, *args)
-    except (TypeError, ValueError, AttributeError, KeyError) as exc:  # an argument of the wrong kind
+    except (TypeError, ValueError, AttributeError, KeyError) as exc:
+        # Mostly an argument of the wrong kind; if it is a bug of ours, the log must show where.
+        logger.warning("action_refused action=%s", name, exc_info=exc)
         raise UsageError(f"{name} refuses its arguments: {exc!r}") from exc
 
 

@@ -78,7 +78,7 @@ class CallStreams:
         future: asyncio.Future[_Outcome] = self._loop.create_future()
 
         def tell(answer: Answer | None, error: Exception | None) -> None:
-            outcome = answer.result if answer else error
+            outcome = answer.result if answer and not error else error
             assert outcome is not None
             self._mailbox.put((future, outcome))
 

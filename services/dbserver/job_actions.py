@@ -272,8 +272,13 @@ def set_status(session: Session, job_id: int, status: str) -> int:
 
 def delete_uncompleted_calculations(session: Session, user: str) -> None:
     """Mark a user's calculations that are not complete as deleted."""
-    session.execute("UPDATE job SET status='deleted' WHERE user_name=?x AND status != 'complete'", user)
-    session.touched_jobs.add(JOB_EVENTS)
+    rows = session.query(
+        "SELECT id FROM job WHERE user_name=?x AND status NOT IN ('complete', 'deleted')", user
+    ).rows
+    session.execute(
+        "UPDATE job SET status='deleted', is_running=0 WHERE user_name=?x AND status != 'complete'", user
+    )
+    session.touched_jobs |= {JOB_EVENTS, *(job_id for (job_id,) in rows)}
 
 
 def del_calc(

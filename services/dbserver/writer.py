@@ -26,7 +26,8 @@ Work = Callable[[Session], T]
 # Called in the writer's thread with the result, or None and the error; must be quick and must not raise.
 Tell = Callable[[Any, Exception | None], None]
 
-# Longer queues would only add memory: every waiting request blocks one of the server's threads.
+# Longer queues would only add memory: every waiting request blocks one of the server's threads. Larger than
+# all that the event loop hands over (`tests/unit/test_writer_queue.py` adds it up), so that it never waits.
 QUEUE_LENGTH = 256
 # A commit costs as much as several requests do, and those who were answered together often write again
 # together. So the first of them waits until they are as many as the last time, at most so long.
@@ -165,10 +166,10 @@ class Writer:
         """Do the requests and answer them; each on its own if one of them fails."""
         try:
             if is_transaction:
-                try:
-                    touched_jobs = self._transact(requests, has_savepoints=False)
-                except Exception:  # noqa: BLE001  whose it is shows in the second try
+                touched_jobs = self._transact(requests, has_savepoints=False)
+                if touched_jobs is None:  # whose error it is shows in the second try
                     touched_jobs = self._transact(requests, has_savepoints=True)
+                    assert touched_jobs is not None
             else:
                 touched_jobs = set().union(*(self._attempt(request) for request in requests))
         except sqlite3.Error as exc:
@@ -186,21 +187,27 @@ class Writer:
         for request in requests:
             request.tell(None, exc)
 
-    def _transact(self, requests: list[_Request], *, has_savepoints: bool) -> set[int]:
-        """Do requests in one transaction; without savepoints the first error undoes all, and is raised."""
+    def _transact(self, requests: list[_Request], *, has_savepoints: bool) -> set[int] | None:
+        """Do requests in one transaction; returns the touched jobs.
+
+        Without savepoints the first error undoes all, and None is returned. If another process holds the
+        lock, its error is raised at once: everybody has waited for it, and must not wait again.
+        """
         touched_jobs: set[int] = set()
+        self._connection.execute("BEGIN IMMEDIATE")
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
             for request in requests:
                 if has_savepoints:
                     touched_jobs |= self._attempt_in_savepoint(request)
                 else:
                     touched_jobs |= self._do(request, is_retried=False)
             self._connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as exc:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            raise
+            if has_savepoints or not isinstance(exc, Exception):
+                raise
+            return None
         return touched_jobs
 
     def _attempt_in_savepoint(self, request: _Request) -> set[int]:
@@ -218,6 +225,7 @@ class Writer:
         try:
             return self._do(request, is_retried=True)
         except Exception as exc:  # noqa: BLE001  told to whom it belongs
+            request.result = None  # of a try that was rolled back
             request.error = exc
             return set()
 

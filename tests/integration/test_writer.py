@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from quakegrid import errors
-from services.dbserver import schema
+from services.dbserver import connections, faults, schema
 from services.dbserver.database import Session
 from services.dbserver.requests import Answer, Requests
-from services.dbserver.writer import Writer
+from services.dbserver.writer import Tell, Writer
 
 
 @pytest.fixture
@@ -70,3 +73,76 @@ def test_repeated_requests_change_nothing_also_in_one_transaction(writer: Writer
     assert writer.run(count_jobs) == 2
     with pytest.raises(errors.UsageError, match="was used for create before, not for delete"):
         requests.run_once("same", "delete", create_job)
+
+
+def tell_into(told: list[tuple[object, Exception | None]]) -> Tell:
+    """Collect what is told."""
+    return lambda result, error: told.append((result, error))
+
+
+def test_error_of_the_second_pass_takes_the_result_of_the_first_along(writer: Writer) -> None:
+    """A write that succeeded in a pass that was rolled back, and then failed, is told as failed only."""
+    told: list[tuple[object, Exception | None]] = []
+    full = errors.QuakeGridError("the disk is full now")
+
+    def succeed_once(session: Session) -> bytes:
+        if session.is_retried:
+            raise full
+        return create_job(session)
+
+    def fail(_session: Session) -> None:
+        raise errors.StateError("refused")
+
+    may_go_on = threading.Event()
+    blocking = writer.submit(lambda _: may_go_on.wait())
+    writer.enqueue(succeed_once, tell_into(told))
+    failing = writer.submit(fail)
+    may_go_on.set()
+
+    assert blocking.result()
+    assert isinstance(failing.exception(), errors.StateError)
+    assert told == [(None, full)]
+    assert writer.run(count_jobs) == 0
+
+
+def test_waiting_requests_are_committed_together(writer: Writer) -> None:
+    """What waits goes into one transaction; nobody is answered before it is on the disk."""
+    may_go_on = threading.Event()
+    blocking = writer.submit(lambda _: may_go_on.wait())
+    begun: list[bool] = []
+
+    def see_others(session: Session) -> int:
+        begun.append(any(future.done() for future in futures))
+        create_job(session)
+        return count_jobs(session)
+
+    futures: list[Future[int]] = []
+    futures.extend(writer.submit(see_others) for _ in range(50))
+    may_go_on.set()
+
+    assert blocking.result()
+    assert [future.result() for future in futures] == list(range(1, 51))
+    assert begun == [False] * 50
+
+
+def test_lock_of_another_process_is_waited_for_once(writer: Writer, tmp_path: Path) -> None:
+    """A batch that meets a lock is refused after one wait, and the next one is written when it is free."""
+    begins: list[str] = []
+    connection = writer._connection
+    connection.execute("PRAGMA busy_timeout = 1")
+    connection.set_trace_callback(lambda sql: begins.append(sql) if sql.startswith("BEGIN") else None)
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "db.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(faults.DatabaseBusyError, match="another process holds"):
+            writer.run(create_job)
+        other.execute("ROLLBACK")
+
+    assert len(begins) == 1
+    assert writer.run(create_job) == b"created"
+
+
+def test_disk_without_write_ahead_log_is_refused() -> None:
+    """Where SQLite cannot keep one, as on some network disks or in memory, the dbserver does not begin."""
+    with pytest.raises(errors.QuakeGridError, match=r"says 'memory'.*set \[dbserver\] file"):
+        connections.connect_writer(Path(":memory:"))

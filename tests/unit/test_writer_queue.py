@@ -1,0 +1,15 @@
+"""The writer's queue and those who fill it."""
+
+from __future__ import annotations
+
+from services.dbserver import call_streams, job_logs_server, server, writer
+
+
+def test_queue_takes_more_than_all_callers_may_have_under_way() -> None:
+    """The event loop never waits for a place in the queue: it would serve nobody meanwhile.
+
+    Besides calls, batches and threads there are the housekeeper, the lease monitor and the stop.
+    """
+    most = call_streams.ALL_CALLS + job_logs_server.ALL_BATCHES + server.CALL_THREADS + 3
+
+    assert most < writer.QUEUE_LENGTH
