@@ -35,6 +35,8 @@ __all__ = ["DbClient", "Job", "JobFilter", "JobOrder", "JobState", "LogLine", "O
 SERVICE = "dbserver"
 # Far above what any call takes: a server that hangs is an error, not a reason to wait.
 CALL_TIMEOUT_S = 60.0
+# A log of ten million lines is deleted in small pieces, so that others can write meanwhile.
+DELETION_TIMEOUT_S = 600.0
 PAGE_SIZE = 1000
 # The dbserver takes at most 2000 lines a batch.
 MAX_BATCH_LINES = 1000
@@ -155,7 +157,7 @@ class DbClient:
         request = jobs_pb2.DeleteJobRequest(
             job_id=job_id, user_name=user_name, delete_files=delete_files, request_id=new_request_id()
         )
-        return list(self._call(self._jobs.DeleteJob, request).paths)
+        return list(self._call(self._jobs.DeleteJob, request, DELETION_TIMEOUT_S).paths)
 
     def append_log(self, job_id: int, lines: Iterable[LogLine]) -> int:
         """Store lines on the disk of the dbserver, whatever their ids; returns how many."""

@@ -17,17 +17,30 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid.errors import UsageError
-from services.dbserver import faults, job_actions, output_actions, sql_templates, tag_actions
+from services.dbserver import (
+    connections,
+    doomed_jobs,
+    faults,
+    job_actions,
+    output_actions,
+    sql_templates,
+    tag_actions,
+)
 from services.dbserver.database import JOB_EVENTS, Session
 
 logger = logging.getLogger("dbserver")
 _NAME = re.compile(r"\w+")
-_WRITING_SQL = (
-    "UPDATE job SET ds_calc_dir = ?x WHERE id=?x",
-    "UPDATE job SET hazard_calculation_id=?x WHERE id=?x",
-    "DELETE FROM job WHERE calculation_mode='workflow' AND not relevant",
-    "DELETE FROM job WHERE id in (?X)",
-)
+# The engine's SQL that writes, and what finds the jobs that it deletes.
+_WRITING_SQL: dict[str, Callable[..., list[int]] | None] = {
+    "UPDATE job SET ds_calc_dir = ?x WHERE id=?x": None,
+    "UPDATE job SET hazard_calculation_id=?x WHERE id=?x": None,
+    "DELETE FROM job WHERE calculation_mode='workflow' AND not relevant": doomed_jobs.of_workflows,
+    "DELETE FROM job WHERE id in (?X)": doomed_jobs.of_ids,
+}
+_DELETING: dict[str, Callable[..., list[int]]] = {
+    "del_calc": doomed_jobs.of_del_calc,
+    "keep": doomed_jobs.of_keep,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,8 @@ class Action:
     is_alone: bool = False
     # Reading: takes less time than another thread would to begin. Writing: all is done with the commit.
     is_quick: bool = False
+    # The jobs that it is about to delete; only reads.
+    find_doomed: Callable[[Session], list[int]] | None = None
 
 
 # ---- actions on the database as such
@@ -95,7 +110,7 @@ _WRITING: dict[str, Callable[..., Any]] = {
 }
 NAMES = frozenset(_READING | _WRITING)
 _QUICK_READING = {"getpid", "get_path", "get_dbpath", "check_outdated", "upgrade_db"}
-_QUICK = _QUICK_READING | (_WRITING.keys() - {"del_calc"})
+_QUICK = _QUICK_READING | (_WRITING.keys() - _DELETING.keys())
 
 
 def resolve(action: str, args: list[Any]) -> Action:
@@ -120,6 +135,7 @@ def resolve(action: str, args: list[Any]) -> Action:
         lambda session: _run(function, action, session, args),
         is_writing=action in _WRITING,
         is_quick=is_quick,
+        find_doomed=_doomed(_DELETING.get(action), action, args),
     )
 
 
@@ -143,13 +159,17 @@ def _run(function: Callable[..., Any], name: str, session: Session, args: list[A
 
 
 def _resolve_sql(sql: str, args: list[Any]) -> Action:
+    if len(sql) > connections.MAX_SQL_BYTES:
+        raise UsageError(f"SQL of {len(sql)} characters is too long; at most {connections.MAX_SQL_BYTES}")
     plain = _normalise(sql)
     if plain == "vacuum":
         return Action(lambda session: session.execute("VACUUM").lastrowid, is_writing=True, is_alone=True)
     if plain.startswith(("select", "pragma")):
         return Action(lambda session: _read(session, sql, *args))
-    if plain in map(_normalise, _WRITING_SQL):
-        return Action(lambda session: _write(session, sql, *args), is_writing=True)
+    for text, find in _WRITING_SQL.items():
+        if plain == _normalise(text):
+            run = functools.partial(_write, sql=sql, args=args)
+            return Action(run, is_writing=True, find_doomed=_doomed(find, "the SQL", args))
     raise faults.ForbiddenSqlError(
         "this SQL would write, or is none: give a SELECT, or one of the actions (`quakegrid oq db --help`)"
     )
@@ -160,7 +180,13 @@ def _read(session: Session, sql: str, *args: Any) -> Any:
     return table if table.fields else None
 
 
-def _write(session: Session, sql: str, *args: Any) -> Any:
+def _doomed(
+    find: Callable[..., list[int]] | None, name: str, args: list[Any]
+) -> Callable[[Session], list[int]] | None:
+    return (lambda session: list(_run(find, name, session, args))) if find else None
+
+
+def _write(session: Session, sql: str, args: list[Any]) -> Any:
     session.touched_jobs.add(JOB_EVENTS)
     return session.execute(sql, *args).lastrowid
 

@@ -15,9 +15,10 @@ from quakegrid import values
 from quakegrid.api.v1 import engine_calls_pb2 as pb
 from quakegrid.api.v1 import engine_calls_pb2_grpc
 from quakegrid.errors import QuakeGridError, UsageError
-from services.dbserver import actions, jobs_server
+from services.dbserver import actions, jobs_server, log_deletion
 from services.dbserver.call_streams import CallStreams
 from services.dbserver.database import Readers, Session
+from services.dbserver.read_limits import UNLIMITED
 from services.dbserver.requests import Answer, Requests
 from services.dbserver.writer import Tell, Writer
 
@@ -75,6 +76,9 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
             return _respond(self._writer.run_alone(action.run, request.user_name))
         if not action.is_writing:
             return _respond(action.run(self._readers.session(request.user_name)))
+        if action.find_doomed:
+            session = self._readers.session(request.user_name, UNLIMITED)
+            log_deletion.drop_long_logs(self._writer, session, action.find_doomed(session))
         doomed_files: list[str] = []
         answer = self._requests.run_once(
             request.request_id, _kind(request), _writing(action, doomed_files), user_name=request.user_name

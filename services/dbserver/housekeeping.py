@@ -1,4 +1,4 @@
-"""What keeps the file from growing for ever: logs of ended jobs and old events are dropped.
+"""What keeps the file from growing for ever: logs of ended jobs, old events and old answers are dropped.
 
 Everything is found on a reading connection and deleted in small batches, so that other writes go
 through in between. Whole logs are dropped, of the jobs that ended first.
@@ -13,14 +13,12 @@ from dataclasses import dataclass
 
 from quakegrid.errors import QuakeGridError
 from quakegrid.job_states import UNFINISHED
-from services.dbserver import job_events
+from services.dbserver import job_events, log_deletion, requests
 from services.dbserver.database import Readers, Session
 from services.dbserver.read_limits import UNLIMITED
 from services.dbserver.writer import Writer
 
 EVERY_S = 3600.0
-# Deleting so many rows takes some milliseconds.
-BATCH_COUNT = 1000
 _ENDED = (
     "SELECT id FROM job WHERE status NOT IN (?X) AND coalesce(stop_time, start_time) < datetime('now', ?x) "
     "AND EXISTS (SELECT 1 FROM log WHERE job_id = job.id) ORDER BY coalesce(stop_time, start_time), id"
@@ -77,7 +75,8 @@ class Housekeeper:
 
 def clean_up(readers: Readers, writer: Writer, retention: Retention, is_closing: Callable[[], bool]) -> int:
     """Drop what is old; returns how many log lines."""
-    writer.run(job_events.forget_old)
+    for forget_old in (job_events.forget_old, requests.forget_old):
+        log_deletion.delete_in_batches(writer, forget_old, is_closing)
     session = readers.session(limits=UNLIMITED)
     count = 0
     if retention.days:
@@ -104,16 +103,6 @@ def _ended_jobs(session: Session, modifier: str) -> list[int]:
 
 
 def _drop_log(writer: Writer, job_id: int, is_closing: Callable[[], bool]) -> int:
-    def drop(session: Session) -> int:
-        return session.execute(
-            "DELETE FROM log WHERE id IN (SELECT id FROM log WHERE job_id=?x LIMIT ?x)", job_id, BATCH_COUNT
-        ).rowcount
-
-    count = 0
-    while not is_closing():
-        deleted = writer.run(drop)
-        count += deleted
-        if deleted < BATCH_COUNT:
-            logger.info("log_dropped job=%s lines=%s", job_id, count)
-            break
+    count = log_deletion.drop_log(writer, job_id, is_closing)
+    logger.info("log_dropped job=%s lines=%s", job_id, count)
     return count

@@ -103,12 +103,14 @@ def _read(session: Session, after_id: int, user_name: str) -> tuple[list[pb.Watc
     return events, rows[-1]["id"] if len(rows) else after_id
 
 
-def forget_old(session: Session) -> None:
-    """Delete the events that are too many."""
-    session.execute(
-        "DELETE FROM quakegrid_job_event WHERE id <= (SELECT max(id) FROM quakegrid_job_event) - ?x",
+def forget_old(session: Session, count: int) -> int:
+    """Delete at most `count` of the events that are too many; returns how many."""
+    return session.execute(
+        "DELETE FROM quakegrid_job_event WHERE id IN (SELECT id FROM quakegrid_job_event "
+        "WHERE id <= (SELECT max(id) FROM quakegrid_job_event) - ?x LIMIT ?x)",
         KEPT_COUNT,
-    )
+        count,
+    ).rowcount
 
 
 def _is_known(session: Session, event_id: int) -> bool:

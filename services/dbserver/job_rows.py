@@ -6,6 +6,7 @@ All run in the writer's thread, inside a transaction.
 from __future__ import annotations
 
 import datetime
+import logging
 import posixpath
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from services.dbserver import transitions
 from services.dbserver.database import JOB_EVENTS, Session
 from services.dbserver.transitions import Move
 
+logger = logging.getLogger("dbserver")
 COLUMNS = frozenset(
     {
         "description",
@@ -213,8 +215,8 @@ def append_log(session: Session, job_id: int, lines: list[tuple[datetime.datetim
     session.touched_jobs.add(job_id)
 
 
-def delete(session: Session, job_id: int, user_name: str, *, is_forced: bool = False) -> list[str]:
-    """Delete a job with all that hangs on it; returns the paths of its datastore files.
+def check_deletable(session: Session, job_id: int, user_name: str, *, is_forced: bool = False) -> str:
+    """Refuse what cannot be deleted; returns the job's datastore, without its extension.
 
     Raises:
         NotFoundError: there is no such job.
@@ -234,10 +236,28 @@ def delete(session: Session, job_id: int, user_name: str, *, is_forced: bool = F
         raise StateError(
             f"Cannot delete calculation {job_id}: it belongs to {row['user_name']} and you are {user_name}"
         )
+    return str(row["ds_calc_dir"])
+
+
+def delete(session: Session, job_id: int, user_name: str, *, is_forced: bool = False) -> list[str]:
+    """Delete a job with all that hangs on it; returns the paths of its datastore files.
+
+    A path that somebody gave the job and that is not `.../calc_<id>` is left out: its files may be another
+    job's.
+
+    Raises:
+        NotFoundError: there is no such job.
+        StateError: other jobs depend on it, or it belongs to another user.
+    """
+    store = check_deletable(session, job_id, user_name, is_forced=is_forced)
     session.execute("DELETE FROM job WHERE id=?x", job_id)
     session.touched_jobs.add(job_id)
     session.touched_jobs.add(JOB_EVENTS)
-    return [f"{row['ds_calc_dir']}.hdf5", f"{row['ds_calc_dir']}_tmp.hdf5"]
+    directory, name = posixpath.split(store)
+    if name != f"calc_{job_id}" or not posixpath.isabs(directory):
+        logger.warning("files_left job=%s reason=%s", job_id, f"its datastore is named {store!r}")
+        return []
+    return [f"{store}.hdf5", f"{store}_tmp.hdf5"]
 
 
 def _judge(session: Session, job_id: int, wanted: JobState) -> Move:

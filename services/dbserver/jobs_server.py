@@ -12,11 +12,12 @@ from quakegrid.api.v1 import jobs_pb2 as pb
 from quakegrid.api.v1 import jobs_pb2_grpc
 from quakegrid.errors import QuakeGridError
 from quakegrid.job_states import JobState
-from services.dbserver import faults, job_events, job_lists, job_rows, leases
+from services.dbserver import faults, job_events, job_lists, job_rows, leases, log_deletion
 from services.dbserver.database import Readers, Session
 from services.dbserver.job_events import JobBell
 from services.dbserver.job_messages import decode_state, encode_job, encode_state
 from services.dbserver.leases import LeaseMonitor
+from services.dbserver.read_limits import UNLIMITED
 from services.dbserver.requests import Requests
 from services.dbserver.writer import Writer
 
@@ -113,6 +114,11 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         self, request: pb.DeleteJobRequest, _context: grpc.ServicerContext
     ) -> pb.DeleteJobResponse:
         """Delete a job and, if asked, its files."""
+        session = self._readers.session(limits=UNLIMITED)
+        if session.first("SELECT 1 FROM job WHERE id=?x", request.job_id):  # else a repeated request, perhaps
+            job_rows.check_idle(session, request.job_id)
+            job_rows.check_deletable(session, request.job_id, request.user_name)
+            log_deletion.drop_long_logs(self._writer, session, [request.job_id])
 
         def delete(session: Session) -> bytes:
             job_rows.check_idle(session, request.job_id)

@@ -5,7 +5,6 @@ The first answer is stored in the same transaction as the change; a repeated req
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from services.dbserver.writer import Tell, Writer, settle
 MAX_ID_LENGTH = 64
 # Clients retry for minutes; a day is beyond any of them.
 KEPT = "-1 day"
-FORGET_EVERY_COUNT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,6 @@ class Requests:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._counter = itertools.count()
 
     def run_once(
         self, request_id: str, kind: str, work: Callable[[Session], bytes], *, user_name: str = ""
@@ -72,8 +69,6 @@ class Requests:
         def once(session: Session) -> Answer:
             return _once(session, request_id, kind, work)
 
-        if next(self._counter) % FORGET_EVERY_COUNT == 0:
-            self._writer.submit(_forget_old)
         self._writer.enqueue(once, tell, user_name)
 
 
@@ -96,5 +91,11 @@ def _once(session: Session, request_id: str, kind: str, work: Callable[[Session]
     return Answer(row["result"], is_repeated=True)
 
 
-def _forget_old(session: Session) -> None:
-    session.execute("DELETE FROM quakegrid_request WHERE time < datetime('now', ?x)", KEPT)
+def forget_old(session: Session, count: int) -> int:
+    """Delete at most `count` answers that nobody asks for any more; returns how many."""
+    return session.execute(
+        "DELETE FROM quakegrid_request WHERE request_id IN "
+        "(SELECT request_id FROM quakegrid_request WHERE time < datetime('now', ?x) LIMIT ?x)",
+        KEPT,
+        count,
+    ).rowcount

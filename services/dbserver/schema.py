@@ -100,6 +100,17 @@ def _log_error(db: Any) -> None:
     db.execute("CREATE INDEX quakegrid_log_error ON log (job_id) WHERE level IN ('ERROR', 'CRITICAL')")
 
 
+@MIGRATIONS(name="0006_deletion_indexes")  # type: ignore[untyped-decorator]
+def _deletion_indexes(db: Any) -> None:
+    """Every reference to a job or a tag has an index, so that deleting one does not read a whole table.
+
+    The last one is for forgetting old requests.
+    """
+    for table, column in (("job", "hazard_calculation_id"), ("job", "workflow_id"), ("job_tag", "tag_id")):
+        db.execute(f"CREATE INDEX quakegrid_{table}_{column} ON {table} ({column})")
+    db.execute("CREATE INDEX quakegrid_request_time ON quakegrid_request (time)")
+
+
 def lock_database(path: Path) -> TextIO:
     """Take the lock that makes this process the file's only server; closing the result gives it up.
 

@@ -19,7 +19,7 @@ from quakegrid import errors, rpc
 from quakegrid.config import Settings
 from quakegrid.database_care import DatabaseCare
 from quakegrid.jobs import DbClient, JobState, LogLine
-from services.dbserver import housekeeping, schema
+from services.dbserver import housekeeping, log_deletion, schema
 from services.dbserver.database import Readers
 from services.dbserver.housekeeping import Retention
 from services.dbserver.writer import Writer
@@ -149,7 +149,7 @@ def test_info_counts(dbserver: Service, client: DbClient, care: DatabaseCare) ->
 
     assert info.path == str(dbserver.settings.database)
     assert (info.job_count, info.log_line_count, info.output_count, info.lease_count) == (1, 7, 1, 1)
-    assert (info.upstream_version, info.quakegrid_version) == ("0010", "0005")
+    assert (info.upstream_version, info.quakegrid_version) == ("0010", "0006")
     assert (info.log_retention_days, info.log_retention_bytes) == (0, 0)
     assert info.file_bytes > 0
 
@@ -268,13 +268,49 @@ def test_retention_by_size_drops_the_oldest_logs(ended_jobs: tuple[Readers, Writ
     assert housekeeping.used_bytes(ended_jobs[0].session()) <= size * 2 // 3
 
 
-def test_retention_lets_others_write_in_between(ended_jobs: tuple[Readers, Writer]) -> None:
-    """A log goes in batches; stopping takes effect after one of them."""
-    answers = iter([False, True, True])
+def test_retention_lets_others_write_in_between(
+    ended_jobs: tuple[Readers, Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log goes in batches, between which others write; stopping takes effect after one of them."""
+    readers, writer = ended_jobs
+    monkeypatch.setattr(log_deletion, "BATCH_COUNT", 1000)
+    left: list[int] = []
 
-    count = housekeeping.clean_up(*ended_jobs, Retention(days=25), lambda: next(answers))
+    def write_in_between() -> bool:
+        """Somebody writes before each batch; the third is not begun."""
+        writer.run(lambda session: session.execute("UPDATE job SET description='written' WHERE id=4"))
+        left.append(log_counts(readers)[1])
+        return left[-1] == 500
 
-    assert count == housekeeping.BATCH_COUNT
+    housekeeping.clean_up(readers, writer, Retention(days=25), write_in_between)
+
+    # One look each before old events, old requests, and each of the log's batches.
+    assert left == [2500, 2500, 2500, 1500, 500]
+    assert log_counts(readers) == {1: 500, 2: 2500, 3: 2500, 4: 2500}
+
+
+def test_old_answers_are_forgotten(ended_jobs: tuple[Readers, Writer]) -> None:
+    """Answers are kept for a day, by an index, and in batches as everything else."""
+    readers, writer = ended_jobs
+
+    def fill(session: Any) -> None:
+        for hours in (1, 23, 25, 48):
+            session.execute(
+                "INSERT INTO quakegrid_request VALUES (?x, 'k', x'', datetime('now', ?x))",
+                f"r{hours}",
+                f"-{hours} hours",
+            )
+
+    writer.run(fill)
+
+    housekeeping.clean_up(readers, writer, Retention(), lambda: False)
+
+    kept = readers.session().query("SELECT request_id FROM quakegrid_request ORDER BY time DESC").rows
+    assert kept == (("r1",), ("r23",))
+    plan = readers.session().query(
+        "EXPLAIN QUERY PLAN SELECT request_id FROM quakegrid_request WHERE time < 'x' LIMIT 1"
+    )
+    assert "INDEX quakegrid_request_time" in plan[0]["detail"]
 
 
 @pytest.mark.parametrize("line_count", [0, 3000])
