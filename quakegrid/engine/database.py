@@ -22,6 +22,7 @@ from openquake.commonlib import dbapi
 from quakegrid import errors
 from quakegrid.config import Settings
 from quakegrid.engine.lease_keeper import LeaseKeeper
+from quakegrid.engine.log_pages import LogText
 from quakegrid.jobs import DbClient, LogLine
 from quakegrid.log_streams import LogStream
 from quakegrid.values import RowValue, TableValue
@@ -67,6 +68,8 @@ class Database:
                 job_id, keysize, ds_size = args
                 rows = [[key, _display_name(key), size] for key, size in keysize]
                 return self._call(action, job_id, rows, ds_size)
+            case "get_log":
+                return LogText(self._client, *args)
             case "create_job":
                 job_id = self._call(action, *args)
                 self.job_ids.append(job_id)

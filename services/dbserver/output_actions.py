@@ -15,6 +15,7 @@ from quakegrid.errors import StateError
 from quakegrid.values import RowValue, TableValue
 from services.dbserver import job_rows
 from services.dbserver.database import Session
+from services.dbserver.read_limits import ReadTooLargeError
 
 SHORT_LISTING_COUNT = 10
 logger = logging.getLogger("dbserver")
@@ -84,10 +85,21 @@ def log(
 
 
 def get_log(session: Session, job_id: int) -> list[str]:
-    """The log of a job as lines of text."""
+    """The log of a job as lines of text.
+
+    Raises:
+        ReadTooLargeError: it is too long for one answer.
+    """
+    try:
+        lines = session.query("SELECT * FROM log WHERE job_id=?x ORDER BY id", job_id)
+    except ReadTooLargeError:
+        raise ReadTooLargeError(
+            f"the log of job {job_id} is too long for one answer; read it with "
+            f"`quakegrid jobs logs {job_id}`, or in parts with get_log_slice"
+        ) from None
     return [
         f"[{_text(line['timestamp'])[:-4]} #{job_id} {line['level']}] {line['process']} {line['message']}"
-        for line in session.query("SELECT * FROM log WHERE job_id=?x ORDER BY id", job_id)
+        for line in lines
     ]
 
 
@@ -100,12 +112,12 @@ def get_log_slice(session: Session, job_id: int, start: int | str, stop: int | s
 
 
 def _slice_line(line: RowValue) -> list[str]:
-    time = line["timestamp"].isoformat()[:22]  # such as 2016-08-29T15:42:34.98
+    time = _text(line["timestamp"]).replace(" ", "T")[:22]  # such as 2016-08-29T15:42:34.98
     return [time, line["level"], line["process"], line["message"]]
 
 
-def _text(time: datetime.datetime) -> str:
-    return time.isoformat(" ", "microseconds")
+def _text(time: datetime.datetime | str) -> str:
+    return time if isinstance(time, str) else time.isoformat(" ", "microseconds")
 
 
 def get_log_size(session: Session, job_id: int) -> int:
