@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid.errors import UsageError
-from services.dbserver import faults, job_actions, output_actions, sql_templates, tag_actions
+from services.dbserver import faults, field_checks, job_actions, output_actions, sql_templates, tag_actions
 from services.dbserver.database import JOB_EVENTS, Session
 
 _NAME = re.compile(r"\w+")
+_UPDATE = re.compile(r"update job set (\w+)")
 _WRITING_SQL = (
     "UPDATE job SET ds_calc_dir = ?x WHERE id=?x",
     "UPDATE job SET hazard_calculation_id=?x WHERE id=?x",
@@ -157,6 +158,8 @@ def _read(session: Session, sql: str, *args: Any) -> Any:
 
 
 def _write(session: Session, sql: str, *args: Any) -> Any:
+    if (column := _UPDATE.match(_normalise(sql))) and args:
+        field_checks.check_job({column[1]: args[0]})
     session.touched_jobs.add(JOB_EVENTS)
     return session.execute(sql, *args).lastrowid
 

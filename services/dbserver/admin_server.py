@@ -111,7 +111,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             raise UsageError(f"query_timeout is {timeout_s:g} s; give up to {LONGEST_QUERY_S:g} s")
         try:
             parameters = [values.decode(value) for value in request.parameters]
-        except TypeError as exc:
+        except (TypeError, ValueError) as exc:
             raise UsageError(f"a parameter cannot be read: {exc}") from exc
         table, is_truncated = self._readers.session().query_bounded(
             request.sql, parameters, max_row_count=ROWS.clamp(request.max_row_count), timeout_s=timeout_s

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from quakegrid.errors import NotFoundError, UsageError
 from quakegrid.values import RowValue, TableValue
-from services.dbserver import faults, sql_templates
+from services.dbserver import faults, sql_templates, text_search
 
 # How long SQLite waits for a lock that a process other than ours holds.
 BUSY_TIMEOUT_S = 20.0
@@ -82,7 +82,7 @@ def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connect
 
 def _connect(name: str, *, uri: bool) -> sqlite3.Connection:
     sqlite3.register_converter("timestamp", sql_templates.from_sql_time)
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         name,
         uri=uri,
         timeout=BUSY_TIMEOUT_S,
@@ -90,6 +90,8 @@ def _connect(name: str, *, uri: bool) -> sqlite3.Connection:
         detect_types=sqlite3.PARSE_DECLTYPES,
         check_same_thread=False,  # each is used by one thread, and closed by the main one
     )
+    text_search.register(connection)
+    return connection
 
 
 def _authorize(action: int, name: str | None, argument: str | None, *_: str | None) -> int:

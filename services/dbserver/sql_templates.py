@@ -67,9 +67,9 @@ def from_sql_time(text: bytes) -> datetime.datetime | str:
     """Read a column of type TIMESTAMP as a naive datetime in UTC; text that is no time stays text."""
     try:
         value = datetime.datetime.fromisoformat(text.decode())
-    except ValueError:
+        return value if value.tzinfo is None else value.astimezone(datetime.UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):  # the first or the last hours that there are, in another zone
         return text.decode(errors="replace")
-    return value if value.tzinfo is None else value.astimezone(datetime.UTC).replace(tzinfo=None)
 
 
 class _Expansion:

@@ -11,9 +11,7 @@ from typing import Any
 from quakegrid.job_states import JobState
 from services.dbserver.database import Session
 
-MAX_LENGTH = 2000  # characters
-# What a job message is made of.
-JOB_COLUMNS = "job.*, (SELECT reason FROM quakegrid_state_reason WHERE job_id = job.id) AS state_reason"
+MAX_LENGTH = 1000  # characters
 # As the index `quakegrid_log_error` has it.
 LAST_ERROR = (
     "SELECT message FROM log WHERE job_id=? AND level IN ('ERROR', 'CRITICAL') ORDER BY id DESC LIMIT 1"

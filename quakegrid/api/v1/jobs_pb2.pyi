@@ -85,7 +85,9 @@ Global___JobOrder: _TypeAlias = JobOrder  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):
-    """One row of the job table."""
+    """One row of the job table. A value that an older database has of a wrong kind is sent as text, or left out; a
+    status that is none of the states counts as FAILED.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -106,6 +108,9 @@ class Job(_message.Message):
     STATE_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     description: _builtins.str
+    """At most 1048576 characters; in lists and watches at most 1000, the last one "…" if it was cut. The other
+    texts have at most 1000, a path 4096.
+    """
     user_name: _builtins.str
     calculation_mode: _builtins.str
     hazard_calculation_id: _builtins.int
@@ -125,7 +130,7 @@ class Job(_message.Message):
     """False for workflows that may be purged."""
     state_reason: _builtins.str
     """Output only. Why the job failed or was aborted, for people: what TransitionJob was told, else the last
-    line of its last error; at most 2000 characters; empty if nobody said why.
+    line of its last error; at most 1000 characters; empty if nobody said why.
     """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
@@ -294,7 +299,7 @@ class ListJobsRequest(_message.Message):
     page_size: _builtins.int
     """1 to 1000; 0 means 50."""
     page_token: _builtins.str
-    """From the last response to a request with the same order; empty for the first page."""
+    """From the last response to a request with the same filters and order; empty for the first page."""
     user_name: _builtins.str
     """Only jobs of this user; empty for all."""
     calculation_mode: _builtins.str
