@@ -29,6 +29,7 @@ from quakegrid.job_filters import ALL_JOBS, JobFilter, JobOrder, encode_filter
 from quakegrid.job_records import Job, LogLine, Output
 from quakegrid.job_states import JobState
 from quakegrid.retries import Retries, new_request_id
+from quakegrid.row_ids import checked
 
 __all__ = ["DbClient", "Job", "JobFilter", "JobOrder", "JobState", "LogLine", "Output"]
 
@@ -91,7 +92,7 @@ class DbClient:
             calculation_mode=calculation_mode,
             description=description,
             user_name=user_name,
-            hazard_calculation_id=hazard_calculation_id,
+            hazard_calculation_id=None if hazard_calculation_id is None else checked(hazard_calculation_id),
             data_dir=data_dir,
             host=host,
         )
@@ -99,7 +100,7 @@ class DbClient:
 
     def get_job(self, job_id: int, user_name: str = "") -> Job:
         """A job, or the nth last one (of this user) if the id is negative."""
-        request = jobs_pb2.GetJobRequest(job_id=job_id, user_name=user_name)
+        request = jobs_pb2.GetJobRequest(job_id=checked(job_id), user_name=user_name)
         return decode_job(self._call(self._jobs.GetJob, request).job)
 
     def list_jobs(
@@ -124,7 +125,9 @@ class DbClient:
 
     def transition(self, job_id: int, state: JobState, reason: str = "") -> Job:
         """Move a job to another state; no change if it is there. `StateError`: the move is illegal."""
-        request = jobs_pb2.TransitionJobRequest(job_id=job_id, state=encode_state(state), reason=reason)
+        request = jobs_pb2.TransitionJobRequest(
+            job_id=checked(job_id), state=encode_state(state), reason=reason
+        )
         return decode_job(self._call(self._jobs.TransitionJob, request).job)
 
     def update_job(
@@ -132,30 +135,33 @@ class DbClient:
     ) -> Job:
         """Change what people say of a job; None leaves it. `StateError`: it is not this user's."""
         request = jobs_pb2.UpdateJobRequest(
-            job_id=job_id, user_name=user_name, description=description, relevant=relevant
+            job_id=checked(job_id), user_name=user_name, description=description, relevant=relevant
         )
         return decode_job(self._call(self._jobs.UpdateJob, request).job)
 
     def share_job(self, job_id: int, user_name: str) -> Job:
         """Make a complete job visible to all users."""
-        request = jobs_pb2.ShareJobRequest(job_id=job_id, user_name=user_name)
+        request = jobs_pb2.ShareJobRequest(job_id=checked(job_id), user_name=user_name)
         return decode_job(self._call(self._jobs.ShareJob, request).job)
 
     def unshare_job(self, job_id: int, user_name: str) -> Job:
         """Take that back."""
-        request = jobs_pb2.UnshareJobRequest(job_id=job_id, user_name=user_name)
+        request = jobs_pb2.UnshareJobRequest(job_id=checked(job_id), user_name=user_name)
         return decode_job(self._call(self._jobs.UnshareJob, request).job)
 
     def renew_lease(self, job_id: int, holder: str, lease_s: float) -> JobState:
         """Keep a job for another `lease_s`; the first call opens the lease. Returns the job's state."""
-        request = jobs_pb2.RenewLeaseRequest(job_id=job_id, holder=holder)
+        request = jobs_pb2.RenewLeaseRequest(job_id=checked(job_id), holder=holder)
         request.lease_timeout.FromNanoseconds(round(lease_s * 1e9))
         return decode_state(self._call(self._jobs.RenewLease, request).state)
 
     def delete_job(self, job_id: int, user_name: str, *, delete_files: bool) -> list[str]:
         """Delete a job; returns the paths of its datastore files."""
         request = jobs_pb2.DeleteJobRequest(
-            job_id=job_id, user_name=user_name, delete_files=delete_files, request_id=new_request_id()
+            job_id=checked(job_id),
+            user_name=user_name,
+            delete_files=delete_files,
+            request_id=new_request_id(),
         )
         return list(self._call(self._jobs.DeleteJob, request, DELETION_TIMEOUT_S).paths)
 
@@ -193,19 +199,19 @@ class DbClient:
 
     def get_log_size(self, job_id: int) -> int:
         """How many lines a job's log has."""
-        request = job_logs_pb2.GetLogSizeRequest(job_id=job_id)
+        request = job_logs_pb2.GetLogSizeRequest(job_id=checked(job_id))
         return self._call(self._logs.GetLogSize, request).line_count
 
     def get_traceback(self, job_id: int) -> str:
         """The last traceback in a job's log; empty if there is none."""
-        request = job_logs_pb2.GetTracebackRequest(job_id=job_id)
+        request = job_logs_pb2.GetTracebackRequest(job_id=checked(job_id))
         return self._call(self._logs.GetTraceback, request).traceback
 
     def _list_log(self, job_id: int, **first: int) -> Iterator[LogLine]:
         token = ""
         while True:
             request = job_logs_pb2.ListLogRequest(
-                job_id=job_id, page_size=PAGE_SIZE, page_token=token, **first
+                job_id=checked(job_id), page_size=PAGE_SIZE, page_token=token, **first
             )
             response = self._call(self._logs.ListLog, request)
             yield from map(_decode_line, response.lines)
@@ -223,7 +229,9 @@ class DbClient:
         """The lines after an id and each new one as it comes, until the job has ended."""
         retries = Retries(self._retry_s)
         while True:
-            stream = self._logs.TailLog(job_logs_pb2.TailLogRequest(job_id=job_id, after_id=after_id))
+            stream = self._logs.TailLog(
+                job_logs_pb2.TailLogRequest(job_id=checked(job_id), after_id=after_id)
+            )
             try:
                 for response in stream:
                     retries = Retries(self._retry_s)
@@ -243,7 +251,9 @@ class DbClient:
         outputs: list[Output] = []
         token = ""
         while True:
-            request = outputs_pb2.ListOutputsRequest(job_id=job_id, page_size=PAGE_SIZE, page_token=token)
+            request = outputs_pb2.ListOutputsRequest(
+                job_id=checked(job_id), page_size=PAGE_SIZE, page_token=token
+            )
             response = self._call(self._outputs.ListOutputs, request)
             outputs.extend(map(_decode_output, response.outputs))
             token = response.next_page_token
@@ -252,7 +262,7 @@ class DbClient:
 
     def get_output(self, output_id: int) -> Output:
         """One output."""
-        request = outputs_pb2.GetOutputRequest(output_id=output_id)
+        request = outputs_pb2.GetOutputRequest(output_id=checked(output_id, "output"))
         return _decode_output(self._call(self._outputs.GetOutput, request).output)
 
     def call(self, action: str, *args: Any, user_name: str = "") -> Any:
@@ -334,6 +344,7 @@ def decode_job(job: jobs_pb2.Job) -> Job:
         size_mb=job.size_mb if job.HasField("size_mb") else None,
         host=job.host,
         relevant=job.relevant,
+        state_reason=job.state_reason,
     )
 
 
@@ -348,7 +359,7 @@ def encode_batch(job_id: int, lines: Iterable[LogLine]) -> job_logs_pb2.AppendLo
         )
         for line in lines
     ]
-    return job_logs_pb2.AppendLogRequest(job_id=job_id, request_id=new_request_id(), lines=encoded)
+    return job_logs_pb2.AppendLogRequest(job_id=checked(job_id), request_id=new_request_id(), lines=encoded)
 
 
 def _decode_line(line: job_logs_pb2.LogLine) -> LogLine:

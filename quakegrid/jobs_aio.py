@@ -8,6 +8,7 @@ from quakegrid import jobs, rpc
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
 from quakegrid.job_states import JobState
 from quakegrid.jobs import Job
+from quakegrid.row_ids import checked
 
 
 async def transition_job(
@@ -26,7 +27,9 @@ async def transition_job(
         StateError: the move is illegal.
         PeerUnreachableError: the dbserver does not answer.
     """
-    request = jobs_pb2.TransitionJobRequest(job_id=job_id, state=jobs.encode_state(state), reason=reason)
+    request = jobs_pb2.TransitionJobRequest(
+        job_id=checked(job_id), state=jobs.encode_state(state), reason=reason
+    )
     stub = jobs_pb2_grpc.JobsStub(channel)
     try:
         response = await stub.TransitionJob(request, timeout=jobs.CALL_TIMEOUT_S)

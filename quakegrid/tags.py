@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from quakegrid.api.v1 import tags_pb2, tags_pb2_grpc
 from quakegrid.jobs import DbClient
+from quakegrid.row_ids import checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class TagsClient:
     def list_tags(self, job_id: int = 0) -> list[Tag]:
         """All tags (of a job), by name."""
         tags: list[Tag] = []
-        request = tags_pb2.ListTagsRequest(job_id=job_id)
+        request = tags_pb2.ListTagsRequest(job_id=checked(job_id))
         while True:
             response = self._database.invoke(self._stub.ListTags, request)
             tags.extend(map(_decode, response.tags))
@@ -45,15 +46,19 @@ class TagsClient:
 
     def add(self, job_id: int, name: str) -> None:
         """Give a job a tag, which is created if need be."""
-        self._database.invoke(self._stub.AddTag, tags_pb2.AddTagRequest(job_id=job_id, name=name))
+        self._database.invoke(self._stub.AddTag, tags_pb2.AddTagRequest(job_id=checked(job_id), name=name))
 
     def remove(self, job_id: int, name: str) -> None:
         """Take a tag from a job."""
-        self._database.invoke(self._stub.RemoveTag, tags_pb2.RemoveTagRequest(job_id=job_id, name=name))
+        self._database.invoke(
+            self._stub.RemoveTag, tags_pb2.RemoveTagRequest(job_id=checked(job_id), name=name)
+        )
 
     def prefer(self, job_id: int, name: str) -> None:
         """Make a job the preferred one of a tag; 0: none."""
-        self._database.invoke(self._stub.PreferJob, tags_pb2.PreferJobRequest(job_id=job_id, name=name))
+        self._database.invoke(
+            self._stub.PreferJob, tags_pb2.PreferJobRequest(job_id=checked(job_id), name=name)
+        )
 
 
 def _decode(tag: tags_pb2.Tag) -> Tag:

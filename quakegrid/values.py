@@ -21,6 +21,8 @@ from quakegrid.api.v1 import engine_calls_pb2 as pb
 
 INT64_LIMIT = 1 << 63
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+# Of the years 1 to 9999, which are all that Python has.
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
 _NAIVE_EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001  of times that count as UTC
 
 
@@ -60,11 +62,19 @@ def to_timestamp(value: datetime.datetime) -> Timestamp:
 
 
 def from_timestamp(stamp: Timestamp) -> datetime.datetime:
-    """Decode an instant as an aware datetime in UTC."""
+    """Decode an instant as an aware datetime in UTC.
+
+    Raises:
+        ValueError: it is not in the years 1 to 9999, or its nanoseconds are no part of a second.
+    """
     return _EPOCH + _since_epoch(stamp)
 
 
 def _since_epoch(stamp: Timestamp) -> datetime.timedelta:
+    if not (_FIRST_S <= stamp.seconds <= _LAST_S and 0 <= stamp.nanos < 1_000_000_000):
+        raise ValueError(
+            f"{stamp.seconds} s and {stamp.nanos} ns after 1970 is no time of the years 1 to 9999"
+        )
     return datetime.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
 
 
@@ -102,6 +112,7 @@ def decode(value: pb.Value) -> Any:
 
     Raises:
         TypeError: the value holds none of the kinds we know.
+        ValueError: a time is out of range, or there are not as many names as values.
     """
     decoder = _DECODERS.get(value.WhichOneof("kind"))
     if decoder is None:
@@ -213,6 +224,8 @@ def _decode_dictionary(value: pb.Value) -> dict[str, Any]:
 
 def _decode_row(value: pb.Value) -> RowValue:
     row = value.row
+    if len(row.fields) != len(row.values):
+        raise ValueError(f"a row with {len(row.fields)} names and {len(row.values)} values")
     return RowValue(tuple(row.fields), tuple(map(decode, row.values)))
 
 

@@ -21,6 +21,7 @@ from services.dbserver import (
     connections,
     doomed_jobs,
     faults,
+    field_checks,
     job_actions,
     output_actions,
     sql_templates,
@@ -30,6 +31,7 @@ from services.dbserver.database import JOB_EVENTS, Session
 
 logger = logging.getLogger("dbserver")
 _NAME = re.compile(r"\w+")
+_UPDATE = re.compile(r"update job set (\w+)")
 # The engine's SQL that writes, and what finds the jobs that it deletes.
 _WRITING_SQL: dict[str, Callable[..., list[int]] | None] = {
     "UPDATE job SET ds_calc_dir = ?x WHERE id=?x": None,
@@ -187,6 +189,8 @@ def _doomed(
 
 
 def _write(session: Session, sql: str, args: list[Any]) -> Any:
+    if (column := _UPDATE.match(_normalise(sql))) and args:
+        field_checks.check_job({column[1]: args[0]})
     session.touched_jobs.add(JOB_EVENTS)
     return session.execute(sql, *args).lastrowid
 

@@ -114,7 +114,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             raise UsageError(f"query_timeout is {timeout_s:g} s; give up to {LONGEST_QUERY_S:g} s")
         try:
             parameters = [values.decode(value) for value in request.parameters]
-        except TypeError as exc:
+        except (TypeError, ValueError) as exc:
             raise UsageError(f"a parameter cannot be read: {exc}") from exc
         session = self._readers.session(limits=ReadLimits(timeout_s))
         table, is_truncated = session.query_bounded(

@@ -41,7 +41,7 @@ class ChecksumsServicer(checksums_pb2_grpc.ChecksumsServicer):
         """Say that a job holds a hazard."""
 
         def write(session: Session) -> None:
-            job_rows.get_row(session, request.job_id)
+            job_rows.get_state(session, request.job_id)
             job_actions.update_job_checksum(session, request.job_id, request.checksum)
 
         self._writer.run(write)

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from quakegrid.errors import QuakeGridError
-from services.dbserver import sql_templates
+from services.dbserver import sql_templates, text_search
 
 # How long SQLite waits for a lock that a process other than ours holds.
 BUSY_TIMEOUT_S = 20.0
@@ -90,7 +90,7 @@ def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connect
 
 def _connect(name: str, *, uri: bool) -> sqlite3.Connection:
     sqlite3.register_converter("timestamp", sql_templates.from_sql_time)
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         name,
         uri=uri,
         timeout=BUSY_TIMEOUT_S,
@@ -98,6 +98,8 @@ def _connect(name: str, *, uri: bool) -> sqlite3.Connection:
         detect_types=sqlite3.PARSE_DECLTYPES,
         check_same_thread=False,  # each is used by one thread, and closed by the main one
     )
+    text_search.register(connection)
+    return connection
 
 
 def _set_journal(connection: sqlite3.Connection, path: Path) -> None:

@@ -1,7 +1,8 @@
 """Upstream's named actions on jobs, with upstream's arguments, return shapes and texts.
 
-The one difference: a job that has ended keeps its state, so a late `finish(failed)` after an abort
-(upstream's LogContext sends one) changes nothing and is no error.
+The differences: a job that has ended keeps its state, so a late `finish(failed)` after an abort
+(upstream's LogContext sends one) changes nothing and is no error; a negative id beyond the oldest job is
+no job (upstream takes the oldest one, which may then be deleted); values of a wrong kind are refused.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from quakegrid.errors import NotFoundError, StateError, UsageError
 from quakegrid.job_states import JobState
 from quakegrid.values import RowValue, TableValue
-from services.dbserver import job_rows, transitions
+from services.dbserver import field_checks, job_rows, state_reasons, transitions
 from services.dbserver.database import JOB_EVENTS, Session
 from services.dbserver.transitions import Move
 
@@ -57,7 +58,7 @@ _CALC_FIELDS = (
 
 def get_job(session: Session, job_id: int | str, username: str | None = None) -> RowValue | None:
     """The row of a job, of the nth last one if the id is negative, or None."""
-    return job_rows.find_row(session, int(job_id), username or "")
+    return job_rows.find_row(session, int(job_id), username or "", columns="*")
 
 
 def get_calc_ids(session: Session, user: str) -> list[int]:
@@ -67,7 +68,7 @@ def get_calc_ids(session: Session, user: str) -> list[int]:
 
 def calc_info(session: Session, calc_id: int) -> dict[str, Any]:
     """A job as a dictionary, without what only the machine needs to know."""
-    row = job_rows.get_row(session, calc_id)
+    row = job_rows.get_row(session, calc_id, columns="*")
     info = dict(zip(row.fields, row.values, strict=True))
     info |= {"start_time": str(info["start_time"]), "stop_time": str(info["stop_time"])}
     return {key: value for key, value in info.items() if key not in ("ds_calc_dir", "pid")}
@@ -225,8 +226,8 @@ def import_job(
     datadir: str,
 ) -> None:
     """Insert a calculation that was made elsewhere, under its own id."""
-    job = {
-        "id": calc_id,
+    field_checks.check_id("calc_id", calc_id)
+    job: dict[str, Any] = {
         "calculation_mode": calc_mode,
         "description": description,
         "user_name": user_name,
@@ -235,6 +236,8 @@ def import_job(
         "status": job_rows.parse_state(status),
         "ds_calc_dir": posixpath.join(datadir, f"calc_{calc_id}"),
     }
+    field_checks.check_job(job)
+    job["id"] = calc_id
     session.execute("INSERT INTO job (?S) VALUES (?X)", list(job), list(job.values()))
     session.touched_jobs.add(JOB_EVENTS)
 
@@ -244,14 +247,15 @@ def update_job(session: Session, job_id: int, dic: dict[str, Any]) -> None:
     job_rows.update(session, job_id, dic)
 
 
-def finish(session: Session, job_id: int, status: str) -> None:
-    """End a job, unless it has ended."""
+def finish(session: Session, job_id: int, status: str, reason: str = "") -> None:
+    """End a job, unless it has ended; `reason`, which upstream does not have, says why it did not succeed."""
     state = job_rows.parse_state(status)
     row = session.first("SELECT status FROM job WHERE id=?x", job_id)
-    if row is None or transitions.judge(JobState(row["status"]), state) is not Move.MADE:
+    if row is None or transitions.judge(transitions.stored_state(row["status"]), state) is not Move.MADE:
         return
     update = "UPDATE job SET is_running=0, status=?x, stop_time=?x WHERE id=?x"
     session.execute(update, state.value, job_rows.now_utc(), job_id)
+    state_reasons.store(session, job_id, state, reason)
     session.touched_jobs |= {job_id, JOB_EVENTS}
 
 
@@ -259,10 +263,10 @@ def set_status(session: Session, job_id: int, status: str) -> int:
     """Set the state of a job, or of the nth last one; returns how many jobs are now in it."""
     state = job_rows.parse_state(status)
     if job_id < 0:
-        rows = session.query("SELECT id FROM job ORDER BY id DESC LIMIT ?x", -job_id)
-        if not len(rows):
+        row = session.first("SELECT id FROM job ORDER BY id DESC LIMIT 1 OFFSET ?x", -job_id - 1)
+        if row is None:
             return 0
-        job_id = rows[-1]["id"]
+        job_id = row["id"]
     if session.first("SELECT id FROM job WHERE id=?x", job_id) is None:
         return 0
     is_running = state in (JobState.SUBMITTED, JobState.EXECUTING)
@@ -319,6 +323,7 @@ def share_job(session: Session, job_id: int, share: bool) -> dict[str, str]:
 
 def update_job_checksum(session: Session, job_id: int, checksum: int) -> None:
     """Say that this job holds the hazard with this checksum."""
+    field_checks.check_integer("checksum", checksum)
     update = "UPDATE checksum SET job_id=?x WHERE hazard_checksum=?x"
     if not session.execute(update, job_id, checksum).rowcount:
         session.execute("INSERT INTO checksum (job_id, hazard_checksum) VALUES (?x, ?x)", job_id, checksum)
@@ -326,7 +331,9 @@ def update_job_checksum(session: Session, job_id: int, checksum: int) -> None:
 
 def update_parent_child(session: Session, parent_child: tuple[int, int]) -> None:
     """Set the job (second) that starts from another one (first)."""
-    session.execute("UPDATE job SET hazard_calculation_id=?x WHERE id=?x", *parent_child)
+    parent_id, child_id = parent_child
+    field_checks.check_job({"hazard_calculation_id": parent_id})
+    session.execute("UPDATE job SET hazard_calculation_id=?x WHERE id=?x", parent_id, child_id)
 
 
 def keep(session: Session, workflow_id: int) -> int:

@@ -6,21 +6,25 @@ the writer rings after each commit. A watcher remembers how often it rang before
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 
 from quakegrid.api.v1 import jobs_pb2 as pb
 from quakegrid.errors import PeerUnreachableError
 from quakegrid.values import RowValue, to_timestamp
-from services.dbserver import job_messages
+from services.dbserver import job_columns, job_messages
 from services.dbserver.database import Readers, Session
 
 # Who was away for more events than this starts again with the jobs that there are.
 KEPT_COUNT = 10_000
 BATCH_COUNT = 500
 # One statement sees one instant: the jobs, and the last event that made them so.
+_LAST_EVENT = "SELECT coalesce(max(id), 0) FROM quakegrid_job_event"
 _JOBS = (
-    "SELECT *, (SELECT coalesce(max(id), 0) FROM quakegrid_job_event) AS event_id FROM job "
+    f"SELECT {job_columns.LISTED}, ({_LAST_EVENT}) AS event_id FROM job "  # noqa: S608  ours
     "WHERE ?A AND status != 'deleted' ORDER BY id DESC"
 )
 
@@ -77,10 +81,9 @@ def watch(
     """
     after_id = request.after_event_id
     if not (request.HasField("after_event_id") and _is_known(readers.session(), after_id)):
-        parts = _snapshot(readers.session(), request.user_name)
-        after_id = parts[-1].event_id
-        for part in parts:
-            yield pb.WatchJobsResponse(snapshot=part)
+        snapshot = _Snapshot(readers.session(), request.user_name)
+        after_id = snapshot.event_id
+        yield from snapshot.responses()
     while is_wanted():
         count = bell.count
         events, last_id = _read(readers.session(), after_id, request.user_name)
@@ -119,34 +122,53 @@ def _is_known(session: Session, event_id: int) -> bool:
     return first is not None and first - 1 <= event_id <= last
 
 
-def _snapshot(session: Session, user_name: str) -> list[pb.JobSnapshot]:
-    """The jobs in parts, read at once, so that a slow watcher keeps no transaction open."""
-    event_id = int(session.query("SELECT coalesce(max(id), 0) FROM quakegrid_job_event").rows[0][0])
-    rows = session.query(_JOBS, {"user_name": user_name} if user_name else {})
-    if len(rows):  # else a job that was created since comes as an event
-        event_id = rows[0]["event_id"]
-    jobs = [job_messages.encode_job(row) for row in rows]
-    parts = [
-        pb.JobSnapshot(jobs=jobs[start : start + BATCH_COUNT], event_id=event_id)
-        for start in range(0, len(jobs) or 1, BATCH_COUNT)
-    ]
-    parts[-1].is_complete = True
-    return parts
+class _Snapshot:
+    """The jobs in parts, read at once, so that a slow watcher keeps no transaction open.
+
+    A part is kept packed until it is sent: 50,000 jobs are then a few megabytes for each watcher.
+    """
+
+    def __init__(self, session: Session, user_name: str) -> None:
+        # If there are no jobs, one that was created since comes as an event.
+        self.event_id = int(session.query(_LAST_EVENT).rows[0][0])
+        self._parts: list[bytes] = []
+        condition = {"user_name": user_name} if user_name else {}
+        with contextlib.closing(session.execute(_JOBS, condition)) as cursor:
+            fields = tuple(column[0] for column in cursor.description)
+            while rows := cursor.fetchmany(BATCH_COUNT):
+                jobs = [RowValue(fields, row) for row in rows]
+                self.event_id = jobs[-1]["event_id"]
+                self._add(jobs)
+        if not self._parts:
+            self._add([])
+
+    def _add(self, rows: list[RowValue]) -> None:
+        part = pb.JobSnapshot(jobs=map(job_messages.encode_job, rows), event_id=self.event_id)
+        self._parts.append(zlib.compress(part.SerializeToString(), level=1))
+
+    def responses(self) -> Iterator[pb.WatchJobsResponse]:
+        """The messages, the last one complete; each is forgotten when it is sent."""
+        self._parts.reverse()
+        while self._parts:
+            part = pb.JobSnapshot.FromString(zlib.decompress(self._parts.pop()))
+            part.is_complete = not self._parts
+            yield pb.WatchJobsResponse(snapshot=part)
 
 
 def _encode(session: Session, row: RowValue) -> pb.JobEvent:
     event = pb.JobEvent(
         id=row["id"],
         job_id=row["job_id"],
-        event_time=to_timestamp(row["time"]),
         old_state=_state(row["old_status"]),
         new_state=_state(row["new_status"]),
     )
-    job = session.first("SELECT * FROM job WHERE id=?x", row["job_id"])
+    if isinstance(row["time"], datetime.datetime):
+        event.event_time.CopyFrom(to_timestamp(row["time"]))
+    job = session.first(f"SELECT {job_columns.LISTED} FROM job WHERE id=?x", row["job_id"])  # noqa: S608  ours
     if job is not None:
         event.job.CopyFrom(job_messages.encode_job(job))
     return event
 
 
-def _state(status: str | None) -> pb.JobState.ValueType:
+def _state(status: object) -> pb.JobState.ValueType:
     return pb.JOB_STATE_UNSPECIFIED if status is None else job_messages.encode_state(status)

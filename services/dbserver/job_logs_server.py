@@ -109,7 +109,7 @@ class JobLogsServicer(job_logs_pb2_grpc.JobLogsServicer):
     ) -> pb.ListLogResponse:
         """A page of a job's log, or its last lines."""
         session = self._readers.session()
-        job_rows.get_row(session, request.job_id)
+        job_rows.get_state(session, request.job_id)
         if request.tail_count:
             count = LOG_PAGE.clamp(request.tail_count)
             return pb.ListLogResponse(lines=log_lines.read_last(session, request.job_id, count))
@@ -125,7 +125,7 @@ class JobLogsServicer(job_logs_pb2_grpc.JobLogsServicer):
     ) -> pb.GetLogSizeResponse:
         """How many lines a job has."""
         session = self._readers.session()
-        job_rows.get_row(session, request.job_id)
+        job_rows.get_state(session, request.job_id)
         count = session.query("SELECT count(*) FROM log WHERE job_id=?x", request.job_id).rows[0][0]
         return pb.GetLogSizeResponse(line_count=count)
 
@@ -134,7 +134,7 @@ class JobLogsServicer(job_logs_pb2_grpc.JobLogsServicer):
     ) -> pb.GetTracebackResponse:
         """The message of the last line that tells of an error: the engine logs tracebacks as such."""
         session = self._readers.session()
-        job_rows.get_row(session, request.job_id)
+        job_rows.get_state(session, request.job_id)
         row = session.first(_TRACEBACK, request.job_id)
         return pb.GetTracebackResponse(traceback=row["message"] if row else "")
 

@@ -2,37 +2,70 @@
 
 from __future__ import annotations
 
+import datetime
+
 from quakegrid.api.v1 import jobs_pb2 as pb
 from quakegrid.errors import UsageError
 from quakegrid.job_states import JobState
-from quakegrid.values import RowValue, to_timestamp
+from quakegrid.values import RowValue, to_timestamp, well_formed
+from services.dbserver import transitions
 
 
 def encode_job(row: RowValue) -> pb.Job:
-    """A row of the job table as a message."""
+    """A row of the job table, read with `job_columns`, as a message.
+
+    Never fails: a row of an older database may hold anything, and one such row must spoil no list.
+    """
+    value = dict(zip(row.fields, row.values, strict=True))
     job = pb.Job(
-        id=row["id"],
-        description=row["description"],
-        user_name=row["user_name"],
-        calculation_mode=row["calculation_mode"],
-        hazard_calculation_id=row["hazard_calculation_id"],
-        state=encode_state(row["status"]),
-        is_running=bool(row["is_running"]),
-        start_time=to_timestamp(row["start_time"]),
-        ds_calc_dir=row["ds_calc_dir"],
-        pid=row["pid"] or None,
-        size_mb=row["size_mb"],
-        host=row["host"] or "",
-        relevant=bool(row["relevant"]),
+        id=value["id"],
+        description=_text(value["description"]),
+        user_name=_text(value["user_name"]),
+        calculation_mode=_text(value["calculation_mode"]),
+        hazard_calculation_id=_integer(value["hazard_calculation_id"]),
+        state=encode_state(value["status"]),
+        is_running=bool(value["is_running"]),
+        ds_calc_dir=_text(value["ds_calc_dir"]),
+        pid=_integer(value["pid"]) or None,
+        size_mb=_real(value["size_mb"]),
+        host=_text(value["host"]),
+        relevant=bool(value["relevant"]),
+        state_reason=_text(value["state_reason"]) or _odd_state(value["status"]),
     )
-    if row["stop_time"] is not None:
-        job.stop_time.CopyFrom(to_timestamp(row["stop_time"]))
+    for name in ("start_time", "stop_time"):
+        if isinstance(value[name], datetime.datetime):
+            getattr(job, name).CopyFrom(to_timestamp(value[name]))
     return job
 
 
-def encode_state(status: str) -> pb.JobState.ValueType:
+def encode_state(status: object) -> pb.JobState.ValueType:
     """A state of the database as a number of the protocol."""
-    return pb.JobState.Value(f"JOB_STATE_{status.upper()}")
+    return pb.JobState.Value(f"JOB_STATE_{transitions.stored_state(status).name}")
+
+
+def _odd_state(status: object) -> str:
+    is_known = isinstance(status, str) and status in set(JobState)
+    return "" if is_known else f"its status in the database is {status!r}, as older engines had it"
+
+
+def _text(value: object) -> str:
+    match value:
+        case str():
+            return well_formed(value)
+        case bytes():
+            return value.decode(errors="replace")
+        case None:
+            return ""
+        case _:
+            return str(value)
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _real(value: object) -> float | None:
+    return value if isinstance(value, int | float) else None
 
 
 def decode_state(state: pb.JobState.ValueType) -> JobState:

@@ -11,33 +11,15 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any
 
-from quakegrid.errors import NotFoundError, StateError, UsageError
+from quakegrid.errors import NotFoundError, StateError
 from quakegrid.job_states import JobState
+from quakegrid.row_ids import LARGEST_ID
 from quakegrid.values import RowValue
-from services.dbserver import transitions
+from services.dbserver import field_checks, job_columns, state_reasons, transitions
 from services.dbserver.database import JOB_EVENTS, Session
 from services.dbserver.transitions import Move
 
 logger = logging.getLogger("dbserver")
-COLUMNS = frozenset(
-    {
-        "description",
-        "user_name",
-        "calculation_mode",
-        "hazard_calculation_id",
-        "status",
-        "is_running",
-        "start_time",
-        "stop_time",
-        "relevant",
-        "ds_calc_dir",
-        "pid",
-        "size_mb",
-        "host",
-        "workflow_id",
-    }
-)
-
 _CREATE = """INSERT INTO job (is_running, description, user_name, calculation_mode, ds_calc_dir,
  hazard_calculation_id, host, relevant, workflow_id) VALUES (1, ?x, ?x, ?x, ?x, ?x, ?x, ?x, ?x)"""
 
@@ -66,44 +48,97 @@ def parse_state(text: Any) -> JobState:
     Raises:
         UsageError: there is no such state.
     """
-    try:
-        return JobState(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is no state of a job; give one of {', '.join(JobState)}") from None
+    field_checks.check_state("status", text)
+    return JobState(text)
 
 
-def get_row(session: Session, job_id: int) -> RowValue:
+def get_row(session: Session, job_id: int, *, columns: str = job_columns.WHOLE) -> RowValue:
     """The row of a job.
 
     Raises:
         NotFoundError: there is none.
     """
-    row = session.first("SELECT * FROM job WHERE id=?x", job_id)
+    row = session.first(f"SELECT {columns} FROM job WHERE id=?x", job_id)  # noqa: S608  ours
     if row is None:
         raise missing(job_id)
     return row
 
 
-def missing(job_id: int, user_name: str = "") -> NotFoundError:
-    """The error for a job that is not there."""
+def get_state(session: Session, job_id: int) -> JobState:
+    """The state of a job.
+
+    Raises:
+        NotFoundError: there is no such job.
+    """
+    row = session.first("SELECT status FROM job WHERE id=?x", job_id)
+    if row is None:
+        raise missing(job_id)
+    return transitions.stored_state(row["status"])
+
+
+def missing(job_id: int, user_name: str = "", job_count: int | None = None) -> NotFoundError:
+    """The error for a job that is not there.
+
+    Args:
+        job_id: what was asked for; negative: the nth last one.
+        user_name: whose jobs were looked at; empty: everybody's.
+        job_count: how many jobs those are, if a negative id is beyond them.
+    """
     whose = f" of {user_name}" if user_name else ""
+    if job_id < 0 and job_count:
+        jobs = "1 job" if job_count == 1 else f"{job_count} jobs"
+        return NotFoundError(f"there is no job {job_id}: there are {jobs}{whose}; -{job_count} is the oldest")
     return NotFoundError(f"there is no job {job_id}{whose}; `quakegrid jobs list` shows those there are")
 
 
-def find_row(session: Session, job_id: int, user_name: str = "") -> RowValue | None:
-    """The row of a job, or of the nth last one that is not deleted if the id is negative."""
-    if job_id > 0:
-        row = session.first("SELECT * FROM job WHERE id=?x", job_id)
+def find_row(
+    session: Session, job_id: int, user_name: str = "", *, columns: str = job_columns.WHOLE
+) -> RowValue | None:
+    """The row of a job, or None; a negative id is the nth last one of those that are not deleted.
+
+    Args:
+        session: to read with.
+        job_id: any number; beyond the oldest job there is none.
+        user_name: only this user's jobs; empty: everybody's.
+        columns: SQL for what the row has.
+    """
+    if not -LARGEST_ID <= job_id <= LARGEST_ID:
+        return None
+    if job_id >= 0:
+        row = session.first(f"SELECT {columns} FROM job WHERE id=?x", job_id)  # noqa: S608  ours
         return row if row and user_name in ("", row["user_name"]) else None
-    condition = {"user_name": user_name} if user_name else {}
-    rows = session.query(
-        "SELECT * FROM job WHERE ?A AND status != 'deleted' ORDER BY id DESC LIMIT ?x", condition, -job_id
+    return session.first(
+        f"SELECT {columns} FROM job WHERE ?A AND status != 'deleted' "  # noqa: S608  ours
+        "ORDER BY id DESC LIMIT 1 OFFSET ?x",
+        {"user_name": user_name} if user_name else {},
+        -job_id - 1,
     )
-    return rows[-1] if len(rows) else None
+
+
+def count(session: Session, user_name: str = "") -> int:
+    """How many jobs there are (of a user), the deleted ones left out."""
+    condition = {"user_name": user_name} if user_name else {}
+    query = "SELECT count(*) FROM job WHERE ?A AND status != 'deleted'"
+    return int(session.query(query, condition).rows[0][0])
 
 
 def create(session: Session, job: NewJob) -> int:
-    """Insert a job in state created; its datastore is `<data_dir>/calc_<id>`."""
+    """Insert a job in state created; its datastore is `<data_dir>/calc_<id>`.
+
+    Raises:
+        UsageError: a value does not fit its column.
+    """
+    field_checks.check_job(
+        {
+            "description": job.description,
+            "user_name": job.user_name,
+            "calculation_mode": job.calculation_mode,
+            "hazard_calculation_id": job.hazard_calculation_id,
+            "host": job.host,
+            "workflow_id": job.workflow_id or None,
+            "ds_calc_dir": job.data_dir,
+        }
+    )
     job_id = session.execute(
         _CREATE,
         job.description,
@@ -126,12 +161,9 @@ def update(session: Session, job_id: int, fields: dict[str, Any]) -> Move:
     """Set columns of a job; a new `status` only if the move is legal, the other columns in any case.
 
     Raises:
-        UsageError: no columns, an unknown column or an unknown state.
+        UsageError: no columns, an unknown column, or a value that does not fit its column.
     """
-    if not fields or not fields.keys() <= COLUMNS:
-        raise UsageError(
-            f"a job has no columns {sorted(fields.keys() - COLUMNS)}; give some of {sorted(COLUMNS)}"
-        )
+    field_checks.check_job(fields)
     move = Move.MADE
     if "status" in fields:
         move = _judge(session, job_id, parse_state(fields["status"]))
@@ -140,6 +172,8 @@ def update(session: Session, job_id: int, fields: dict[str, Any]) -> Move:
         fields = {key: value for key, value in fields.items() if key not in held_back}
     if fields:
         session.execute("UPDATE job SET ?D WHERE id=?x", fields, job_id)
+    if move is Move.MADE and "status" in fields:
+        state_reasons.store(session, job_id, parse_state(fields["status"]), "")
     session.touched_jobs.add(job_id)
     session.touched_jobs.add(JOB_EVENTS)
     return move
@@ -152,7 +186,7 @@ def transition(session: Session, job_id: int, state: JobState, reason: str = "")
         NotFoundError: there is no such job.
         StateError: the move is illegal.
     """
-    current = JobState(get_row(session, job_id)["status"])
+    current = get_state(session, job_id)
     match transitions.judge(current, state):
         case Move.ALREADY_THERE:
             return False
@@ -164,6 +198,7 @@ def transition(session: Session, job_id: int, state: JobState, reason: str = "")
     elif state in (JobState.COMPLETE, JobState.FAILED, JobState.ABORTED) and current is not JobState.SHARED:
         fields["stop_time"] = now_utc()
     session.execute("UPDATE job SET ?D WHERE id=?x", fields, job_id)
+    state_reasons.store(session, job_id, state, reason)
     level = {JobState.FAILED: "ERROR", JobState.ABORTED: "WARNING"}.get(state)
     if reason and level:
         append_log(session, job_id, [(now_utc(), level, "quakegrid", reason)])
@@ -191,7 +226,7 @@ def check_idle(session: Session, job_id: int) -> None:
         NotFoundError: there is no such job.
         StateError: it runs or waits.
     """
-    state = JobState(get_row(session, job_id)["status"])
+    state = get_state(session, job_id)
     if state in (JobState.SUBMITTED, JobState.EXECUTING):
         raise StateError(f"job {job_id} is {state}; abort it first with `quakegrid abort {job_id}`")
 
@@ -203,7 +238,7 @@ def check_ended(session: Session, job_id: int) -> None:
         NotFoundError: there is no such job.
         StateError: it has not ended.
     """
-    state = JobState(get_row(session, job_id)["status"])
+    state = get_state(session, job_id)
     if not state.is_final:
         raise StateError(f"job {job_id} is {state}; only a complete job can be shared")
 
@@ -263,4 +298,4 @@ def delete(session: Session, job_id: int, user_name: str, *, is_forced: bool = F
 def _judge(session: Session, job_id: int, wanted: JobState) -> Move:
     """As `transitions.judge`; a job that does not exist makes every move, to no effect."""
     row = session.first("SELECT status FROM job WHERE id=?x", job_id)
-    return Move.MADE if row is None else transitions.judge(JobState(row["status"]), wanted)
+    return Move.MADE if row is None else transitions.judge(transitions.stored_state(row["status"]), wanted)

@@ -12,7 +12,7 @@ from quakegrid.api.v1 import jobs_pb2 as pb
 from quakegrid.api.v1 import jobs_pb2_grpc
 from quakegrid.errors import QuakeGridError
 from quakegrid.job_states import JobState
-from services.dbserver import faults, job_events, job_lists, job_rows, leases, log_deletion
+from services.dbserver import field_checks, job_events, job_lists, job_rows, leases, log_deletion
 from services.dbserver.database import Readers, Session
 from services.dbserver.job_events import JobBell
 from services.dbserver.job_messages import decode_state, encode_job, encode_state
@@ -46,7 +46,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         def create(session: Session) -> bytes:
             hazard_id = request.hazard_calculation_id if request.HasField("hazard_calculation_id") else None
             if hazard_id is not None:
-                job_rows.get_row(session, hazard_id)
+                job_rows.get_state(session, hazard_id)
             job = job_rows.NewJob(
                 data_dir=request.data_dir,
                 calculation_mode=request.calculation_mode,
@@ -65,9 +65,11 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         self, request: pb.GetJobRequest, _context: grpc.ServicerContext
     ) -> pb.GetJobResponse:
         """One job."""
-        row = job_rows.find_row(self._readers.session(), request.job_id, request.user_name)
+        session = self._readers.session()
+        row = job_rows.find_row(session, request.job_id, request.user_name)
         if row is None:
-            raise job_rows.missing(request.job_id, request.user_name)
+            count = job_rows.count(session, request.user_name) if request.job_id < 0 else None
+            raise job_rows.missing(request.job_id, request.user_name, count)
         return pb.GetJobResponse(job=encode_job(row))
 
     def ListJobs(  # noqa: N802  named in the proto
@@ -152,8 +154,9 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         """Keep a driver's lease of a job; writes only if it is new."""
         lease_s = request.lease_timeout.ToNanoseconds() / 1e9
         leases.check_lease_s(lease_s)
+        field_checks.check_name("holder", request.holder)
         session = self._readers.session()
-        state = JobState(job_rows.get_row(session, request.job_id)["status"])
+        state = job_rows.get_state(session, request.job_id)
         if not (state.is_final or leases.is_held(session, request.job_id, request.holder, lease_s)):
             state = self._writer.run(
                 lambda session: leases.open_lease(session, request.job_id, request.holder, lease_s)

@@ -162,7 +162,7 @@ def open_lease(session: Session, job_id: int, holder: str, lease_s: float) -> Jo
         NotFoundError: there is no such job.
         StateError: somebody else holds it.
     """
-    state = JobState(job_rows.get_row(session, job_id)["status"])
+    state = job_rows.get_state(session, job_id)
     if not state.is_final and not is_held(session, job_id, holder, lease_s):
         session.execute(
             "INSERT INTO quakegrid_lease (job_id, holder, lease_s) VALUES (?x, ?x, ?x) "

@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from quakegrid.api.v1 import job_logs_pb2 as pb
 from quakegrid.errors import UsageError
 from quakegrid.values import to_timestamp
-from services.dbserver import job_rows, sql_templates
+from services.dbserver import field_checks, job_rows, sql_templates
 from services.dbserver.database import Session
 
 MAX_BATCH_LINES = 2000
@@ -26,19 +26,30 @@ MAX_BATCH_BYTES = 16 << 20
 # last line, and all characters escaped, an answer stays below what a query and a message may have.
 PAGE_LENGTH = 1 << 20
 TAIL_LENGTH = 2 << 20
+# Clients of ours cut lines before, with a note at the end that must not be cut itself.
+CUT_NOTE_LENGTH = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _INSERT = """INSERT INTO log (job_id, timestamp, level, process, message)
 SELECT ?x, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
  json_extract(value, '$[3]') FROM json_each(?x)"""
+# A line of an older database may hold bytes, which JSON cannot.
+_TEXTS = ", ".join(
+    f"iif(typeof({name}) = 'blob', hex({name}), CAST({name} AS TEXT))"
+    for name in ("timestamp", "level", "process", "message")
+)
 # At least one line, then as many as fit.
-_SELECT = """SELECT json_group_array(json_array(id, timestamp, level, process, message)) FROM (
+_SELECT = """SELECT json_group_array(json_array(id, {texts})) FROM (
  SELECT *, sum(length(message)) OVER (ORDER BY {order}) - length(message) AS length_before
  FROM ({lines}) ORDER BY id) WHERE length_before < ?x"""
 _PAGE = _SELECT.format(
-    order="id", lines="SELECT * FROM log WHERE job_id=?x AND id > ?x ORDER BY id LIMIT ?x OFFSET ?x"
+    order="id",
+    lines="SELECT * FROM log WHERE job_id=?x AND id > ?x ORDER BY id LIMIT ?x OFFSET ?x",
+    texts=_TEXTS,
 )
-_LAST = _SELECT.format(order="id DESC", lines="SELECT * FROM log WHERE job_id=?x ORDER BY id DESC LIMIT ?x")
+_LAST = _SELECT.format(
+    order="id DESC", lines="SELECT * FROM log WHERE job_id=?x ORDER BY id DESC LIMIT ?x", texts=_TEXTS
+)
 
 
 def encode_batch(request: pb.AppendLogRequest) -> str:
@@ -53,15 +64,29 @@ def encode_batch(request: pb.AppendLogRequest) -> str:
             f"send at most {MAX_BATCH_LINES} lines and {MAX_BATCH_BYTES} bytes"
         )
     rows = [
-        (
-            _to_text(line.log_time.seconds, line.log_time.nanos // 1000),
-            line.level,
-            line.process,
-            line.message.replace("\0", "\N{REPLACEMENT CHARACTER}"),  # ends the text for SQLite's tools
-        )
+        (_to_text(line.log_time), *shorten_texts(line.level, line.process, line.message))
         for line in request.lines
     ]
     return json.dumps(rows, ensure_ascii=False)
+
+
+def shorten_texts(level: str, process: str, message: str) -> tuple[str, str, str]:
+    """The texts of a line as they are stored: a line is worth more than an error about its length.
+
+    Raises:
+        UsageError: one is no text.
+    """
+    for name, text in (("level", level), ("process", process), ("message", message)):
+        if not isinstance(text, str):
+            raise UsageError(f"the {name} of a log line must be text, not {text!r}")
+    return (
+        field_checks.shorten(level, field_checks.LONGEST_NAME),
+        field_checks.shorten(process, field_checks.LONGEST_NAME),
+        field_checks.shorten(message, field_checks.LONGEST_TEXT + CUT_NOTE_LENGTH).replace(
+            "\0",
+            "\N{REPLACEMENT CHARACTER}",  # ends the text for SQLite's tools
+        ),
+    )
 
 
 def insert(session: Session, job_id: int, rows: str) -> None:
@@ -70,7 +95,7 @@ def insert(session: Session, job_id: int, rows: str) -> None:
     Raises:
         NotFoundError: there is no such job.
     """
-    job_rows.get_row(session, job_id)
+    job_rows.get_state(session, job_id)
     session.execute(_INSERT, job_id, rows)
     session.touched_jobs.add(job_id)
 
@@ -101,9 +126,12 @@ def _decode(session: Session, query: str, *args: int) -> list[pb.LogLine]:
     ]
 
 
-def _to_text(seconds: int, micros: int) -> str:
+def _to_text(time: Timestamp) -> str:
     """An instant as upstream stores it: naive, in UTC."""
-    second = _second_text(seconds)
+    if not 0 <= time.nanos < 1_000_000_000:
+        raise UsageError(f"log_time has {time.nanos} nanoseconds; 0 to 999999999 are possible")
+    second = _second_text(time.seconds)
+    micros = time.nanos // 1000
     return f"{second}.{micros:06d}" if micros else second
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from quakegrid.api.v1 import job_logs_pb2 as pb
 from quakegrid.errors import PeerUnreachableError
 from quakegrid.job_states import JobState
-from services.dbserver import faults, job_rows, log_lines
+from services.dbserver import faults, job_rows, log_lines, transitions
 from services.dbserver.database import Readers
 
 # Each costs some kilobytes, and time whenever lines come.
@@ -155,7 +155,7 @@ class LogTails:
                 return _final(JobState.DELETED)
             raise job_rows.missing(job_id)
         lines = log_lines.read_page(session, job_id, after_id, PAGE_SIZE)
-        state = JobState(row["status"])
+        state = transitions.stored_state(row["status"])
         if state.is_final and not lines:
             return _final(state)
         message = pb.TailLogResponse(lines=lines).SerializeToString()

@@ -13,7 +13,7 @@ from typing import Any
 
 from quakegrid.errors import StateError
 from quakegrid.values import RowValue, TableValue
-from services.dbserver import job_rows
+from services.dbserver import field_checks, job_rows, log_lines
 from services.dbserver.database import Session
 from services.dbserver.read_limits import ReadTooLargeError
 
@@ -68,6 +68,9 @@ def get_results(session: Session, job_id: int) -> tuple[str, list[str]]:
 
 def create_outputs(session: Session, job_id: int, outputs: list[list[Any]], ds_size: float) -> None:
     """Register outputs, given as [key, display name, size in MB], and the datastore's size in MB."""
+    field_checks.check_job({"size_mb": ds_size})
+    for output in outputs:
+        field_checks.check_output(*output)
     session.execute("UPDATE job SET size_mb=?x WHERE id=?x", ds_size, job_id)
     rows = [(job_id, name, key, size) for key, name, size in outputs]
     session.insert_all("output", ("oq_job_id", "display_name", "ds_key", "size_mb"), rows)
@@ -77,7 +80,13 @@ def create_outputs(session: Session, job_id: int, outputs: list[list[Any]], ds_s
 def log(
     session: Session, job_id: int, timestamp: datetime.datetime, level: str, process: str, message: str
 ) -> None:
-    """Store a log line; one of a job that is not there is dropped, as a calculation goes on without it."""
+    """Store a log line; one of a job that is not there is dropped, as a calculation goes on without it.
+
+    Raises:
+        UsageError: a value is of a wrong kind; texts that are too long are cut.
+    """
+    field_checks.check_time("timestamp", timestamp)
+    level, process, message = log_lines.shorten_texts(level, process, message)
     try:
         job_rows.append_log(session, job_id, [(timestamp, level, process, message)])
     except StateError as exc:

@@ -26,7 +26,7 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
     ) -> pb.ListOutputsResponse:
         """A page of a job's outputs, by id."""
         session = self._readers.session()
-        job_rows.get_row(session, request.job_id)
+        job_rows.get_state(session, request.job_id)
         after = pages.parse_token(request.page_token, start=0)
         size = OUTPUTS_PAGE.clamp(request.page_size)
         query = "SELECT * FROM output WHERE oq_job_id=?x AND id > ?x ORDER BY id LIMIT ?x"
@@ -48,7 +48,7 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
         """Add outputs to a job, once for each request id."""
 
         def register(session: Session) -> bytes:
-            job_rows.get_row(session, request.job_id)
+            job_rows.get_state(session, request.job_id)
             last_id = session.query("SELECT coalesce(max(id), 0) FROM output").rows[0][0]
             rows = [
                 [output.ds_key, output.display_name, output.size_mb if output.HasField("size_mb") else None]

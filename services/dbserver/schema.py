@@ -20,7 +20,7 @@ import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
 from quakegrid.errors import QuakeGridError
-from services.dbserver import connections, faults, upstream_tables
+from services.dbserver import connections, faults, state_reasons, upstream_tables
 
 MIGRATIONS = Migrations("quakegrid-dbserver")
 # Checking reads the file: about a second for this much, which a start may take.
@@ -109,6 +109,17 @@ def _deletion_indexes(db: Any) -> None:
     for table, column in (("job", "hazard_calculation_id"), ("job", "workflow_id"), ("job_tag", "tag_id")):
         db.execute(f"CREATE INDEX quakegrid_{table}_{column} ON {table} ({column})")
     db.execute("CREATE INDEX quakegrid_request_time ON quakegrid_request (time)")
+
+
+@MIGRATIONS(name="0007_state_reason")  # type: ignore[untyped-decorator]
+def _state_reason(db: Any) -> None:
+    """Why jobs failed or were aborted; for jobs that failed before, the last line of their last error."""
+    db.execute(
+        """CREATE TABLE quakegrid_state_reason(
+     job_id INTEGER PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
+     reason TEXT NOT NULL)"""
+    )
+    state_reasons.fill_in(db)
 
 
 def lock_database(path: Path) -> TextIO:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from quakegrid.errors import StateError
+from services.dbserver import field_checks
 from services.dbserver.database import Session
 
 
@@ -28,6 +29,7 @@ def get_preferred_job_for_tag(session: Session, tag_name: str) -> dict[str, Any]
 
 def create_tag(session: Session, name: str) -> dict[str, str]:
     """Create a tag."""
+    field_checks.check_name("the name of a tag", name)
     if find_tag_id(session, name) is not None:
         return {"success": f"Tag {name} already exists"}
     try:
@@ -107,6 +109,7 @@ def find_tag_id(session: Session, name: str) -> int | None:
 
 def tag_id_or_new(session: Session, name: str) -> int:
     """The id of a tag, which is created if need be."""
+    field_checks.check_name("the name of a tag", name)
     tag_id = find_tag_id(session, name)
     if tag_id is None:
         tag_id = session.execute("INSERT INTO tag (name) VALUES (?x)", name).lastrowid

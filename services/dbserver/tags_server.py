@@ -29,7 +29,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         condition = "name > ?x"
         args: list[object] = [request.page_token]
         if request.job_id:
-            job_rows.get_row(session, request.job_id)
+            job_rows.get_state(session, request.job_id)
             condition += " AND id IN (SELECT tag_id FROM job_tag WHERE job_id = ?x)"
             args.append(request.job_id)
         size = TAGS_PAGE.clamp(request.page_size)
@@ -60,7 +60,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         _check_name(request.name)
 
         def add(session: Session) -> None:
-            job_rows.get_row(session, request.job_id)
+            job_rows.get_state(session, request.job_id)
             tag_id = tag_actions.tag_id_or_new(session, request.name)
             insert = "INSERT OR IGNORE INTO job_tag (job_id, tag_id) VALUES (?x, ?x)"
             session.execute(insert, request.job_id, tag_id)
@@ -87,7 +87,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
             if not request.job_id:
                 tag_actions.unset_preferred_job_for_tag(session, request.name)
                 return
-            job_rows.get_row(session, request.job_id)
+            job_rows.get_state(session, request.job_id)
             tag_actions.prefer(session, request.job_id, tag_actions.tag_id_or_new(session, request.name))
 
         self._writer.run(prefer)

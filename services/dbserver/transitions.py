@@ -33,6 +33,17 @@ class Move(Enum):
     ILLEGAL = "illegal"
 
 
+def stored_state(status: object) -> JobState:
+    """The state of a job by what its row says; one of an engine before 3.16 ("pre_executing") is failed.
+
+    Nobody runs a job with such a status any more.
+    """
+    try:
+        return JobState(str(status))
+    except ValueError:
+        return JobState.FAILED
+
+
 def judge(current: JobState, wanted: JobState) -> Move:
     """Whether a job in state `current` may move to `wanted`."""
     if current is wanted:

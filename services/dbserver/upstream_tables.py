@@ -133,8 +133,11 @@ def upgrade(db: Any) -> None:
 
 
 def end_unfinished_jobs(db: Any) -> None:
-    """Fail what upstream's processes ran: nobody runs it any more, and no driver holds a lease of it."""
-    unfinished = "status IN ('created', 'submitted', 'executing')"
+    """Fail what upstream's processes ran: nobody runs it any more, and no driver holds a lease of it.
+
+    Statuses of old engines, such as "pre_executing", count as unfinished.
+    """
+    unfinished = "status NOT IN ('complete', 'failed', 'aborted', 'deleted', 'shared')"
     db.execute(
         "INSERT INTO log (job_id, timestamp, level, process, message) "  # noqa: S608  a constant
         f"SELECT id, CURRENT_TIMESTAMP, 'ERROR', 'quakegrid', ? FROM job WHERE {unfinished}",

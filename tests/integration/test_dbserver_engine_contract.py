@@ -154,7 +154,6 @@ READS: tuple[tuple[Any, ...], ...] = (
     ("get_job", "1"),
     ("get_job", -1),
     ("get_job", -2, "ada"),
-    ("get_job", -9),
     ("get_job", 1, "bob"),
     ("get_job", 1234),
     ("get_log", 1),

@@ -93,14 +93,15 @@ class JobsServicer:
 
     def CreateJob(self, request, context):
         """Called by drivers. Creates a job in state CREATED. A repeated request_id returns the job that the
-        first call made and changes nothing. INVALID_ARGUMENT: no request_id.
+        first call made and changes nothing. INVALID_ARGUMENT: no request_id, or a text is too long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """Called by everyone. NOT_FOUND: no such job. A negative id is upstream's "nth last", deleted jobs left out.
+        """Called by everyone. A negative id is the nth last one, deleted jobs left out. NOT_FOUND: no such job, also
+        for a negative id beyond the oldest one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,10 +35,12 @@ class JobsStub:
     def __new__(cls, channel: _aio.Channel) -> JobsAsyncStub: ...
     CreateJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.CreateJobRequest, _jobs_pb2.CreateJobResponse]
     """Called by drivers. Creates a job in state CREATED. A repeated request_id returns the job that the
-    first call made and changes nothing. INVALID_ARGUMENT: no request_id.
+    first call made and changes nothing. INVALID_ARGUMENT: no request_id, or a text is too long.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]
-    """Called by everyone. NOT_FOUND: no such job. A negative id is upstream's "nth last", deleted jobs left out."""
+    """Called by everyone. A negative id is the nth last one, deleted jobs left out. NOT_FOUND: no such job, also
+    for a negative id beyond the oldest one.
+    """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]
     """Called by command lines and the web. Newest first unless asked otherwise, deleted jobs left out unless
     asked for. INVALID_ARGUMENT: a page token of another list.
@@ -81,10 +83,12 @@ class JobsAsyncStub(JobsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.CreateJobRequest, _jobs_pb2.CreateJobResponse]  # type: ignore[assignment]
     """Called by drivers. Creates a job in state CREATED. A repeated request_id returns the job that the
-    first call made and changes nothing. INVALID_ARGUMENT: no request_id.
+    first call made and changes nothing. INVALID_ARGUMENT: no request_id, or a text is too long.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]  # type: ignore[assignment]
-    """Called by everyone. NOT_FOUND: no such job. A negative id is upstream's "nth last", deleted jobs left out."""
+    """Called by everyone. A negative id is the nth last one, deleted jobs left out. NOT_FOUND: no such job, also
+    for a negative id beyond the oldest one.
+    """
     ListJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Called by command lines and the web. Newest first unless asked otherwise, deleted jobs left out unless
     asked for. INVALID_ARGUMENT: a page token of another list.
@@ -130,7 +134,7 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.CreateJobResponse, _abc.Awaitable[_jobs_pb2.CreateJobResponse]]:
         """Called by drivers. Creates a job in state CREATED. A repeated request_id returns the job that the
-        first call made and changes nothing. INVALID_ARGUMENT: no request_id.
+        first call made and changes nothing. INVALID_ARGUMENT: no request_id, or a text is too long.
         """
 
     @_abc_1.abstractmethod
@@ -139,7 +143,9 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.GetJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.GetJobResponse, _abc.Awaitable[_jobs_pb2.GetJobResponse]]:
-        """Called by everyone. NOT_FOUND: no such job. A negative id is upstream's "nth last", deleted jobs left out."""
+        """Called by everyone. A negative id is the nth last one, deleted jobs left out. NOT_FOUND: no such job, also
+        for a negative id beyond the oldest one.
+        """
 
     @_abc_1.abstractmethod
     def ListJobs(
