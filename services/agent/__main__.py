@@ -8,20 +8,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quakegrid import run_records, service_life
-from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings
-from quakegrid.errors import QuakeGridError
-from services.agent import node_folders, orphans
-from services.agent.agent import Agent
-from services.agent.agent_server import AgentServer
-from services.agent.local import LocalSocket
-from services.agent.log_tail import LogTail
-from services.agent.oom_scores import AGENT_SCORE, set_oom_score
+from quakegrid import grpc_settings
+
+grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads it then
+
+from quakegrid import run_records, service_life  # noqa: E402
+from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
+from quakegrid.errors import QuakeGridError  # noqa: E402
+from services.agent import node_folders, orphans  # noqa: E402
+from services.agent.agent import Agent  # noqa: E402
+from services.agent.agent_server import AgentServer  # noqa: E402
+from services.agent.local import LocalSocket  # noqa: E402
+from services.agent.log_tail import LogTail  # noqa: E402
+from services.agent.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 1.0

@@ -14,12 +14,16 @@ import sys
 from pathlib import Path
 from typing import Never
 
-from quakegrid import run_records, service_life
-from quakegrid.config import Settings, check_listen, load_settings
-from quakegrid.errors import QuakeGridError
-from services.broker import metrics
-from services.broker.broker import Broker
-from services.broker.server import BrokerServer
+from quakegrid import grpc_settings
+
+grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads it then
+
+from quakegrid import run_records, service_life  # noqa: E402
+from quakegrid.config import Settings, check_listen, load_settings  # noqa: E402
+from quakegrid.errors import QuakeGridError  # noqa: E402
+from services.broker import metrics  # noqa: E402
+from services.broker.broker import Broker  # noqa: E402
+from services.broker.server import BrokerServer  # noqa: E402
 
 STOP_GRACE_S = 3.0
 log = logging.getLogger("quakegrid.broker")

@@ -18,11 +18,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Never
 
-from quakegrid import config, run_records, service_life
-from quakegrid.config import Settings
-from quakegrid.errors import QuakeGridError
-from services.dbserver.housekeeping import Retention
-from services.dbserver.server import DbServer
+from quakegrid import grpc_settings
+
+grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads it then
+
+from quakegrid import config, run_records, service_life  # noqa: E402
+from quakegrid.config import Settings  # noqa: E402
+from quakegrid.errors import QuakeGridError  # noqa: E402
+from services.dbserver.housekeeping import Retention  # noqa: E402
+from services.dbserver.server import DbServer  # noqa: E402
 
 STOP_TIMEOUT_S = 5.0
 # Threads that give up Python's lock for each step of SQLite get it back from a busy one after so long;

@@ -37,6 +37,21 @@ def connect(address: str, authkey: str) -> Iterator[ssl.SSLSocket]:
         yield connection
 
 
+def is_let_in(address: str, server_name: str) -> bool:
+    """Whether a service lets somebody in who has no certificate and asks for this server."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), TIMEOUT_S) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname=server_name) as connection:
+                connection.sendall(_PREFACE)
+                return bool(connection.recv(1))
+        except OSError:
+            return False
+
+
 def call_path(address: str, authkey: str, path: bytes) -> None:
     """Make one call of a method of this name, whatever its bytes, and wait until it is answered."""
     headers = {

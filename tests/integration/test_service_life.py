@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from quakegrid import config, testing
+from quakegrid import config, health, testing
 from quakegrid.config import Settings
 from tests.integration import strangers
 from tests.integration.nodes import NodeService
-from tests.integration.processes import STOP_TIMEOUT_S
+from tests.integration.processes import STOP_TIMEOUT_S, Service
 
 BAD_PATH = b"/quakegrid\xff/x"
 
@@ -64,3 +66,27 @@ def test_service_may_open_as_many_files_as_the_machine_allows(service: NodeServi
     soft, hard = line.split()[3:5]
 
     assert soft == hard
+
+
+def test_stranger_without_the_key_writes_no_log(service: NodeService) -> None:
+    """The words of a refused handshake are the stranger's, and so would be the size of the log."""
+    log = service.settings.state_dir / f"{service.name}.log"
+    before = log.read_bytes()
+
+    for _ in range(20):
+        assert not strangers.is_let_in(address_of(service), "forged\nserver_name.example")
+
+    assert [line for line in log.read_bytes()[len(before) :].splitlines() if b"example" in line] == []
+
+
+def test_silent_connections_are_closed_and_hold_up_nobody(dbserver: Service) -> None:
+    """They would hold an open file each; gRPC's own limit is two minutes."""
+    address = dbserver.settings.dbserver_address
+    host, _, port = address.rpartition(":")
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection((host, int(port)), 60)) for _ in range(300)]
+
+        is_serving = health.is_serving(dbserver.settings, "dbserver")
+
+        assert is_serving
+        assert [connection.recv(1) for connection in silent] == [b""] * len(silent)
