@@ -52,6 +52,11 @@ _CALLER = re.compile(r"\bquakegrid/(\S+) api/(\d+)")
 # A service cancels a call whose time is over, which its caller may hear before its own clock says so.
 OUT_OF_TIME = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, *OUT_OF_TIME)
+# From a service of ours that answers, and says in words why it cannot do this now. UNAVAILABLE is for gRPC,
+# whose words mean nothing to people.
+NOT_NOW = grpc.StatusCode.ABORTED
+# In gRPC's own words: "Received message larger than max (… vs. …)", also "Sent message …".
+_TOO_LARGE = "message larger than max"
 _BY_CODE: dict[grpc.StatusCode, type[errors.QuakeGridError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.StateError,
@@ -138,7 +143,14 @@ def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridEr
     """
     code, details = exc.code(), exc.details() or ""
     if code in NO_ANSWER:
-        return unreachable(what, address)
+        return unreachable(what, address) if code not in OUT_OF_TIME else _too_slow(what, address)
+    if code is NOT_NOW and details:
+        return errors.PeerUnreachableError(details)
+    if is_too_large(exc):
+        return errors.UsageError(
+            f"the {what} at {address} sends and takes at most {MAX_MESSAGE_BYTES >> 20} MiB at once, "
+            "and this would be more; ask for less"
+        )
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return errors.QuakeGridError(
             f"the {what} at {address} does not know what it was asked: it is older than QuakeGrid "
@@ -146,3 +158,16 @@ def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridEr
         )
     kind = _BY_CODE.get(code, errors.QuakeGridError)
     return kind(details or f"the {what} at {address} answered {code.name}")
+
+
+def is_too_large(exc: grpc.RpcError) -> bool:
+    """Whether gRPC at either end refuses a message for its size, which it will do each time."""
+    is_exhausted = exc.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return is_exhausted and _TOO_LARGE in (exc.details() or "")
+
+
+def _too_slow(what: str, address: str) -> errors.PeerUnreachableError:
+    return errors.PeerUnreachableError(
+        f"the {what} at {address} did not answer in time: it is busy or hangs, or the network loses what is "
+        "sent; try again, and see its log and `quakegrid doctor` if it stays so"
+    )

@@ -135,7 +135,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         except errors.NotFoundError as exc:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(exc))
         except errors.PeerUnreachableError as exc:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(exc))
+            await context.abort(rpc.NOT_NOW, str(exc))
         return broker_pb2.AbortJobResponse(was_running=was_running)
 
     async def GetStatus(  # noqa: N802
