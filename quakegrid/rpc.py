@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from quakegrid import __version__, errors, security
+from quakegrid import __version__, errors, installation, security
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_MESSAGE_BYTES = 64 << 20
@@ -129,7 +129,8 @@ def unreachable(what: str, address: str) -> errors.PeerUnreachableError:
     """The error for a service that does not answer."""
     return errors.PeerUnreachableError(
         f"the {what} at {address} does not answer: it is not running, a firewall is between, "
-        "or its authkey differs from ours (`quakegrid status` shows what runs, `quakegrid up` starts it)"
+        "or its authkey differs from ours (`quakegrid status` shows what runs, "
+        f"`{installation.start_command(address.rpartition(':')[0])}` starts it)"
     )
 
 

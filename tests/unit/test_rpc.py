@@ -79,3 +79,8 @@ def test_message_that_is_too_large_is_not_sent_again(verb: str) -> None:
 
     assert not retries.is_transient(too_large)
     assert "at most 64 MiB" in str(error)
+
+
+def test_busy_database_is_told_in_its_own_words() -> None:
+    """UNAVAILABLE would blame a firewall."""
+    assert faults.status_of(faults.DatabaseBusyError("another process holds it")) is rpc.NOT_NOW
