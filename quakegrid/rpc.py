@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from quakegrid import __version__, errors, installation, security
+from quakegrid.renewed_channels import RenewedChannel
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_MESSAGE_BYTES = 64 << 20
@@ -96,18 +97,18 @@ class SameVersion(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return grpc.stream_stream_rpc_method_handler(refuse)  # waits for no request, whatever the method
 
 
-def open_channel(address: str, authkey: str) -> grpc.Channel:
-    """A channel to a service of our cluster; it connects when first used.
+def open_channel(address: str, authkey: str) -> RenewedChannel:
+    """A channel to a service of our cluster; it connects when first used, and may live for ever.
 
     Args:
         address: `host:port`.
         authkey: the cluster's secret.
     """
-    return grpc.secure_channel(address, security.channel_credentials(authkey), options=_OPTIONS)
+    return RenewedChannel(address, authkey, _OPTIONS)
 
 
 def open_aio_channel(address: str, authkey: str) -> grpc.aio.Channel:
-    """The same for a process that runs an event loop."""
+    """The same for a process that runs an event loop; of one connection, which lives less than 30 days."""
     return grpc.aio.secure_channel(address, security.channel_credentials(authkey), options=_OPTIONS)
 
 
