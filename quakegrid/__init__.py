@@ -1,15 +1,10 @@
 """QuakeGrid: OpenQuake calculations on many machines, without ssh and without a scheduler."""
 
-import os
 from typing import TYPE_CHECKING, Any
-
-from quakegrid import grpc_settings
 
 if TYPE_CHECKING:
     from quakegrid.sdk.cluster import Cluster, LocalCluster
     from quakegrid.sdk.executor import ClusterExecutor
-
-grpc_settings.tell(os.environ)
 
 __version__ = "0.1.0"
 

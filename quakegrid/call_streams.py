@@ -39,7 +39,8 @@ class CallStreams:
             request: its id is of this call only, so that it may be sent twice.
             timeout: seconds; if it takes much longer, its stream breaks.
         Raises:
-            BrokenStreamError: the call failed, or its stream broke, which is UNAVAILABLE.
+            BrokenStreamError: the call failed, or its stream broke, which is UNAVAILABLE, or
+                DEADLINE_EXCEEDED when the answer took too long.
         """
         answer = self._ask(request.SerializeToString(), time.monotonic() + timeout)
         response = pb.CallStreamResponse.FromString(answer)
@@ -81,6 +82,11 @@ class CallStreams:
         self._deadlines[stream] = deadline_s
         try:
             answer = stream.exchange(message)
+        except BrokenStreamError as exc:
+            stream.cancel()
+            if time.monotonic() < deadline_s:
+                raise
+            raise BrokenStreamError(grpc.StatusCode.DEADLINE_EXCEEDED, exc.details()) from exc
         except BaseException:
             stream.cancel()  # a signal's handler may raise: the answer that comes must not be the next call's
             raise

@@ -11,7 +11,7 @@ import configparser
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,7 +53,7 @@ class Settings:
 
     state_dir: Path
     paths: tuple[Path, ...]
-    authkey: str
+    authkey: str = field(repr=False)
     dbserver_host: str
     dbserver_port: int
     dbserver_listen: str

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from quakegrid import errors
+from quakegrid import errors, installation
 from quakegrid.config import Settings, agent_socket
 
 MAX_LOG_BYTES = 50 << 20
@@ -75,7 +75,8 @@ def _connect(settings: Settings) -> socket.socket:
     except OSError as exc:
         connection.close()
         raise errors.PeerUnreachableError(
-            f"no agent answers at {path} ({exc.strerror}); `quakegrid up` starts one"
+            f"no agent answers at {path} ({exc.strerror}); "
+            f"`{installation.start_command(settings.dbserver_host)}` starts one"
         ) from exc
     return connection
 

@@ -129,6 +129,11 @@ class BrokerClient:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    @property
+    def channel(self) -> grpc.Channel:
+        """The connection, for stubs of the broker's other services."""
+        return self._channel
+
     def status(self) -> FleetStatus:
         """Ask for nodes, sessions and lanes.
 

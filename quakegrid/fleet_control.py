@@ -48,14 +48,12 @@ class FleetControl:
 
     def __init__(self, settings: Settings) -> None:
         self._address = settings.broker_address
-        self._channel = rpc.open_channel(self._address, settings.authkey)
-        self._stub = fleet_control_pb2_grpc.FleetControlStub(self._channel)
         self._broker = BrokerClient(settings)
+        self._stub = fleet_control_pb2_grpc.FleetControlStub(self._broker.channel)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connection."""
         self._broker.close()
-        self._channel.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,7 @@
-"""What gRPC is told by the environment, which it reads when it is imported.
+"""What gRPC is told by the environment, which it reads when it is imported: for processes of our own.
+
+Entry points (services, `quakegrid`, `agentctl`) call `tell` before they import anything else; what they start
+inherits it. Programs that use QuakeGrid as a library keep their environment as it is.
 
 Of its two ways to wait for sockets the newer one ("event engine") wakes threads of a pool; in the older one
 whoever waits for an answer polls: two changes of threads less a message. See docs/decisions/0011. Knows
@@ -24,8 +27,9 @@ _POLLERS = {
 
 def tell(environ: MutableMapping[str, str]) -> None:
     """Set what is not set already; before gRPC is imported."""
-    # It would print a line for every refused handshake; our own errors say it once, in words.
-    environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # It prints lines for refused handshakes, with words that a stranger without the key chooses: enough
+    # of them fill a disk. Our own errors say once what failed.
+    environ.setdefault("GRPC_VERBOSITY", "NONE")
     if "GRPC_EXPERIMENTS" not in environ and _has_pollers():
         for name, value in _POLLERS.items():
             environ.setdefault(name, value)

@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from quakegrid import config, errors, local_services, rpc, run_records
 from quakegrid.config import Settings
+from quakegrid.run_records import RunRecord
 
 TIMEOUT_S = 5.0
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
-def is_serving(settings: Settings, service: str) -> bool:
+def is_serving(settings: Settings, service: str, port: int = 0) -> bool:
     """Ask a service of this machine whether it serves.
 
+    Args:
+        settings: of the cluster.
+        service: "dbserver", "broker" or "agent".
+        port: where it listens; 0 for the port of the settings.
     Raises:
         PeerUnreachableError: it does not answer.
     """
-    port = local_services.ports_of(settings, [service])[0]
-    address = f"{config.LOOPBACK if port.host in EVERYWHERE else port.host}:{port.number}"
+    configured = local_services.ports_of(settings, [service])[0]
+    host = config.LOOPBACK if configured.host in EVERYWHERE else configured.host
+    address = f"{host}:{port or configured.number}"
     with rpc.open_channel(address, settings.authkey) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
@@ -34,6 +42,31 @@ def is_serving(settings: Settings, service: str) -> bool:
         except grpc.RpcError as exc:
             raise rpc.translate(exc, service, address) from None
     return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def troubles(settings: Settings, records: Mapping[str, RunRecord]) -> dict[str, str]:
+    """What is wrong with services that run, by name; those that serve are left out.
+
+    A process that lives is no proof: its port may be closed, or it may hang.
+
+    Args:
+        settings: of the cluster.
+        records: of the services, asked side by side.
+    """
+    with ThreadPoolExecutor(len(records) or 1) as threads:
+        found = threads.map(lambda item: _trouble(settings, *item), records.items())
+        return {name: trouble for name, trouble in zip(records, found, strict=True) if trouble}
+
+
+def _trouble(settings: Settings, service: str, record: RunRecord) -> str:
+    process = f"the {service} runs (process {record.pid})"
+    try:
+        port = int(record.address.rpartition(":")[2])
+        return "" if is_serving(settings, service, port) else f"{process} and is about to stop"
+    except errors.PeerUnreachableError:
+        return f"{process} but does not answer at port {port}; its log says why"
+    except (errors.QuakeGridError, ValueError) as exc:
+        return f"{process} but cannot be asked: {exc}"
 
 
 def main() -> int:

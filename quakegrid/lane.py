@@ -21,6 +21,9 @@ RECEIPT_BYTES = FLOW_BYTES // 4
 # and hears of its peer only when a whole one has come: large frames would not outlive its heartbeats on a
 # slow line or a busy machine, however often they are sent.
 PIECE_BYTES = 1 << 20
+# The largest frame that is received; a larger one ends its connection. ZeroMQ makes room for a frame that is
+# announced, which strangers may do before they prove a key. Far above a piece and every header.
+LARGEST_FRAME_BYTES = 32 << 20
 _MESSAGE_BYTES = 256  # of a message beside its frames, about
 # Of one peer, before it is held back by TCP.
 _RECEIVED_MESSAGES = 1000
@@ -219,6 +222,7 @@ def _set_common(socket: zmq.Socket[bytes]) -> None:
     socket.linger = 0
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_FRAME_BYTES)
     socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
     socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_TIMEOUT_MS)

@@ -245,7 +245,7 @@ class LogStream:
     def _on_error(self, exc: errors.QuakeGridError, pause_s: float) -> None:
         """Pause before the next try, or leave out the batch that is refused for good."""
         cause = exc.__cause__
-        is_transient = isinstance(cause, grpc.RpcError) and cause.code() in retries.TRANSIENT
+        is_transient = isinstance(cause, grpc.RpcError) and retries.is_transient(cause)
         with self._changed:
             self._attempt += 1
             self._changed.notify_all()

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import grpc
 
-from quakegrid import errors, rpc
+from quakegrid import rpc
 from quakegrid.api.v1 import node_control_pb2 as pb
 from quakegrid.api.v1 import node_control_pb2_grpc
 from quakegrid.config import Settings
@@ -99,7 +99,7 @@ class NodeControl:
             for response in stream:
                 yield from response.lines
         except grpc.RpcError as exc:
-            raise self._translate(exc) from None
+            raise rpc.translate(exc, "agent", self._address) from None
         finally:
             stream.cancel()  # type: ignore[no-untyped-call]
 
@@ -107,9 +107,4 @@ class NodeControl:
         try:
             return call()
         except grpc.RpcError as exc:
-            raise self._translate(exc) from None
-
-    def _translate(self, exc: grpc.RpcError) -> errors.QuakeGridError:
-        if exc.code() is grpc.StatusCode.ABORTED:  # the agent is there, whom it asked is not
-            return errors.PeerUnreachableError(exc.details() or "the master does not answer")
-        return rpc.translate(exc, "agent", self._address)
+            raise rpc.translate(exc, "agent", self._address) from None

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import grpc
 
+from quakegrid.renewed_channels import RenewedChannel
+
 # By their numbers on the wire.
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -57,6 +59,8 @@ def open_stream(channel: grpc.Channel, method: str) -> MessageStream:
     Raises:
         BrokenStreamError: the channel is closed.
     """
+    if isinstance(channel, RenewedChannel):
+        channel = channel.current()
     try:
         return OwnThreadStream(channel, method)
     except (ImportError, AttributeError, TypeError):  # another gRPC than we know

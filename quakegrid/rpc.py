@@ -11,7 +11,8 @@ from typing import Any
 
 import grpc
 
-from quakegrid import __version__, errors, security
+from quakegrid import __version__, errors, installation, security
+from quakegrid.renewed_channels import RenewedChannel
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_MESSAGE_BYTES = 64 << 20
@@ -38,6 +39,8 @@ SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
+    # Two minutes by default: strangers who connect and say nothing hold an open file each.
+    ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -50,6 +53,11 @@ _CALLER = re.compile(r"\bquakegrid/(\S+) api/(\d+)")
 # A service cancels a call whose time is over, which its caller may hear before its own clock says so.
 OUT_OF_TIME = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, *OUT_OF_TIME)
+# From a service of ours that answers, and says in words why it cannot do this now. UNAVAILABLE is for gRPC,
+# whose words mean nothing to people.
+NOT_NOW = grpc.StatusCode.ABORTED
+# In gRPC's own words: "Received message larger than max (… vs. …)", also "Sent message …".
+_TOO_LARGE = "message larger than max"
 _BY_CODE: dict[grpc.StatusCode, type[errors.QuakeGridError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.StateError,
@@ -89,18 +97,18 @@ class SameVersion(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return grpc.stream_stream_rpc_method_handler(refuse)  # waits for no request, whatever the method
 
 
-def open_channel(address: str, authkey: str) -> grpc.Channel:
-    """A channel to a service of our cluster; it connects when first used.
+def open_channel(address: str, authkey: str) -> RenewedChannel:
+    """A channel to a service of our cluster; it connects when first used, and may live for ever.
 
     Args:
         address: `host:port`.
         authkey: the cluster's secret.
     """
-    return grpc.secure_channel(address, security.channel_credentials(authkey), options=_OPTIONS)
+    return RenewedChannel(address, authkey, _OPTIONS)
 
 
 def open_aio_channel(address: str, authkey: str) -> grpc.aio.Channel:
-    """The same for a process that runs an event loop."""
+    """The same for a process that runs an event loop; of one connection, which lives less than 30 days."""
     return grpc.aio.secure_channel(address, security.channel_credentials(authkey), options=_OPTIONS)
 
 
@@ -122,7 +130,8 @@ def unreachable(what: str, address: str) -> errors.PeerUnreachableError:
     """The error for a service that does not answer."""
     return errors.PeerUnreachableError(
         f"the {what} at {address} does not answer: it is not running, a firewall is between, "
-        "or its authkey differs from ours (`quakegrid status` shows what runs, `quakegrid up` starts it)"
+        "or its authkey differs from ours (`quakegrid status` shows what runs, "
+        f"`{installation.start_command(address.rpartition(':')[0])}` starts it)"
     )
 
 
@@ -136,7 +145,14 @@ def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridEr
     """
     code, details = exc.code(), exc.details() or ""
     if code in NO_ANSWER:
-        return unreachable(what, address)
+        return unreachable(what, address) if code not in OUT_OF_TIME else _too_slow(what, address)
+    if code is NOT_NOW and details:
+        return errors.PeerUnreachableError(details)
+    if is_too_large(exc):
+        return errors.UsageError(
+            f"the {what} at {address} sends and takes at most {MAX_MESSAGE_BYTES >> 20} MiB at once, "
+            "and this would be more; ask for less"
+        )
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return errors.QuakeGridError(
             f"the {what} at {address} does not know what it was asked: it is older than QuakeGrid "
@@ -144,3 +160,16 @@ def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridEr
         )
     kind = _BY_CODE.get(code, errors.QuakeGridError)
     return kind(details or f"the {what} at {address} answered {code.name}")
+
+
+def is_too_large(exc: grpc.RpcError) -> bool:
+    """Whether gRPC at either end refuses a message for its size, which it will do each time."""
+    is_exhausted = exc.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return is_exhausted and _TOO_LARGE in (exc.details() or "")
+
+
+def _too_slow(what: str, address: str) -> errors.PeerUnreachableError:
+    return errors.PeerUnreachableError(
+        f"the {what} at {address} did not answer in time: it is busy or hangs, or the network loses what is "
+        "sent; try again, and see its log and `quakegrid doctor` if it stays so"
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import datetime
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 from cryptography import x509
@@ -32,12 +32,12 @@ _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?
 
 @dataclass(frozen=True, slots=True)
 class CurveKeys:
-    """CURVE keys of a cluster, z85-encoded as ZeroMQ takes them."""
+    """CURVE keys of a cluster, z85-encoded as ZeroMQ takes them; secrets appear in no text of it."""
 
     server_public: bytes
-    server_secret: bytes
+    server_secret: bytes = field(repr=False)
     client_public: bytes
-    client_secret: bytes
+    client_secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Identity:
     """The cluster's CA certificate with this process's own key and certificate, PEM."""
 
     ca_pem: bytes
-    key_pem: bytes
+    key_pem: bytes = field(repr=False)
     certificate_pem: bytes
     made_time: datetime.datetime
 
@@ -144,8 +144,12 @@ def server_credentials(authkey: str) -> grpc.ServerCredentials:
 
 
 def channel_credentials(authkey: str) -> grpc.ChannelCredentials:
-    """Mutual TLS for a gRPC channel; make a new channel before the certificate's 30 days are over."""
-    identity = new_identity(authkey)
+    """Mutual TLS for a gRPC channel that lives less than the certificate's 30 days."""
+    return credentials_of(new_identity(authkey))
+
+
+def credentials_of(identity: Identity) -> grpc.ChannelCredentials:
+    """Mutual TLS for a gRPC channel, as long as this identity counts."""
     return grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import click
 
-from quakegrid import __version__
+from quakegrid import __version__, grpc_settings
 from quakegrid.cli import options
 from quakegrid.errors import QuakeGridError
 
@@ -97,6 +97,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    grpc_settings.tell(os.environ)
     sys.exit(run_command_line())
 
 

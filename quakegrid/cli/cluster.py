@@ -19,6 +19,8 @@ from quakegrid import (
     engine_version,
     errors,
     fleet,
+    health,
+    installation,
     local_services,
     node_records,
     run_records,
@@ -48,6 +50,7 @@ def up(cores: int | None) -> None:
     a configuration file, which holds a random key that only you can read.
     """
     settings, started = bring_up(options.state_dir(), cores)
+    _check_serving(settings)
     if not started:
         say("QuakeGrid is already up on this machine:")
     else:
@@ -66,8 +69,11 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
 
     Returns:
         The settings, and the services that were started now.
+    Raises:
+        StateError: systemd runs the services of this machine, or they run with another number of cores.
     """
-    state_dir = state_dir or config.default_state_dir()
+    state_dir = (state_dir or config.default_state_dir()).absolute()
+    installation.refuse_if_installed(state_dir, "quakegrid up", installation.START)
     if config.ENGINE in config.load_settings(state_dir).preload:
         engine_version.check_engine()
     with embedded.locked(
@@ -86,6 +92,16 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
     return settings, missing
 
 
+def _check_serving(settings: Settings) -> None:
+    """Raise `PeerUnreachableError` unless every service that runs also serves."""
+    troubles = health.troubles(settings, local_services.running(settings))
+    if troubles:
+        raise errors.PeerUnreachableError(
+            f"{'; '.join(troubles.values())} (logs in {settings.log_dir}); `{options.program()} down`, which "
+            "ends what runs, and `up` start it anew"
+        )
+
+
 def _cores_text(settings: Settings) -> str:
     cores = settings.agent_host_cores[0].cores
     count = (os.cpu_count() or 1) if cores == -1 else cores
@@ -97,6 +113,8 @@ def _cores_text(settings: Settings) -> str:
 @click.option("--force", is_flag=True, help="Do not ask, even if jobs are executing: abort them.")
 def down(force: bool) -> None:
     """Stop the cluster of this machine."""
+    state_dir = (options.state_dir() or config.default_state_dir()).absolute()
+    installation.refuse_if_installed(state_dir, "quakegrid down", installation.STOP)
     settings = options.settings()
     if not local_services.running(settings):
         say(f"QuakeGrid is not running (state in {settings.state_dir})")

@@ -82,7 +82,7 @@ def cluster_settings() -> Settings:
     Raises:
         PeerUnreachableError: the cluster is this machine's own and is not running.
     """
-    from quakegrid import errors, run_records  # noqa: PLC0415 - as above
+    from quakegrid import errors, installation, run_records  # noqa: PLC0415 - as above
 
     found = settings()
     is_down = found.is_embedded and not any(
@@ -90,6 +90,7 @@ def cluster_settings() -> Settings:
     )
     if is_down or not found.authkey:
         raise errors.PeerUnreachableError(
-            f"no cluster is running here (state in {found.state_dir}); start it with `quakegrid up`"
+            f"no cluster is running here (state in {found.state_dir}); "
+            f"start it with `{installation.start_command(found.dbserver_host)}`"
         )
     return found

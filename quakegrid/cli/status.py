@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from quakegrid import errors, fleet, run_records
+from quakegrid import errors, fleet, health, installation, local_services, run_records
 from quakegrid.cli import live, options, render
 from quakegrid.config import Settings
 
@@ -66,7 +66,7 @@ LANE_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """One service of this machine, as its run record tells."""
+    """One service of this machine: its run record, and whether it answers that it serves."""
 
     service: str
     is_up: bool
@@ -74,6 +74,8 @@ class ServiceStatus:
     address: str
     version: str
     since_time: datetime.datetime | None
+    # Why it is not up although its process runs.
+    trouble: str = ""
 
 
 @click.command()
@@ -93,11 +95,14 @@ def status(watch: bool, output: str) -> None:
         _watch(settings, output)
         return
     _print(settings, output, services, found)
-    if trouble:
-        click.echo(trouble, err=True)
+    told = [service.trouble for service in services if service.trouble]
+    for line in told or ([trouble] if trouble else []):
+        click.echo(line, err=True)
     if not _is_up(settings, services, found):
         click.echo(
-            "QuakeGrid is not running, or not all of it; `quakegrid up` starts what is missing", err=True
+            "QuakeGrid is not running, or not all of it; "
+            f"`{installation.start_command(settings.dbserver_host)}` starts what is missing",
+            err=True,
         )
         click.get_current_context().exit(EXIT_NOT_RUNNING)
 
@@ -114,21 +119,23 @@ def metrics() -> None:
 
 
 def service_statuses(settings: Settings) -> list[ServiceStatus]:
-    """What this machine knows of its services."""
-    return [_service_status(settings, name) for name in run_records.SERVICES]
+    """What this machine knows of its services, which are asked."""
+    records = local_services.running(settings)
+    troubles = health.troubles(settings, records)
+    return [_service_status(name, records.get(name), troubles.get(name, "")) for name in run_records.SERVICES]
 
 
-def _service_status(settings: Settings, service: str) -> ServiceStatus:
-    record = run_records.read_record(settings, service)
+def _service_status(service: str, record: run_records.RunRecord | None, trouble: str) -> ServiceStatus:
     if record is None:
         return ServiceStatus(service, is_up=False, pid=None, address="", version="", since_time=None)
     return ServiceStatus(
         service,
-        is_up=True,
+        is_up=not trouble,
         pid=record.pid,
         address=record.address,
         version=record.version,
         since_time=_start_time(record.start_ticks),
+        trouble=trouble,
     )
 
 
@@ -150,7 +157,8 @@ def _ask_broker(settings: Settings, services: list[ServiceStatus]) -> tuple[flee
 
 
 def _is_up(settings: Settings, services: list[ServiceStatus], found: fleet.FleetStatus | None) -> bool:
-    return found is not None and (not settings.is_embedded or all(service.is_up for service in services))
+    is_whole = not settings.is_embedded or all(service.is_up for service in services)
+    return found is not None and is_whole and not any(service.trouble for service in services)
 
 
 # --- live

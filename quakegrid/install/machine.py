@@ -18,11 +18,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from quakegrid import installation
 from quakegrid.errors import QuakeGridError
 from quakegrid.install import plan
 from quakegrid.install.plan import MakeFolder, MakeUser, RunCommand, Step, WriteFile
 
-NOTES = Path("/etc/quakegrid/installed.json")
+NOTES = installation.NOTES
 Say = Callable[[str], None]
 
 

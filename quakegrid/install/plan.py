@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from quakegrid import installation
 from quakegrid.config import CONFIG_NAME, LOOPBACK, MIN_AUTHKEY_LENGTH
 from quakegrid.errors import SettingsError, UsageError
 from quakegrid.install import config_text, units
 
-STATE_DIR = Path("/var/lib/quakegrid")
+STATE_DIR = installation.STATE_DIR
 UNIT_FOLDER = Path("/etc/systemd/system")
 COMMAND_FOLDER = Path("/usr/local/bin")
 EXPORTS = Path("/etc/exports.d/quakegrid.exports")

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
-import resource
+import os
 import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quakegrid import run_records
-from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings
-from quakegrid.errors import QuakeGridError
-from services.agent import node_folders, orphans
-from services.agent.agent import Agent
-from services.agent.agent_server import AgentServer
-from services.agent.local import LocalSocket
-from services.agent.log_tail import LogTail
-from services.agent.oom_scores import AGENT_SCORE, set_oom_score
+from quakegrid import grpc_settings
+
+grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads it then
+
+from quakegrid import run_records, service_life  # noqa: E402
+from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
+from quakegrid.errors import QuakeGridError  # noqa: E402
+from services.agent import node_folders, orphans  # noqa: E402
+from services.agent.agent import Agent  # noqa: E402
+from services.agent.agent_server import AgentServer  # noqa: E402
+from services.agent.local import LocalSocket  # noqa: E402
+from services.agent.log_tail import LogTail  # noqa: E402
+from services.agent.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 1.0
@@ -54,19 +57,23 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
         settings: of the cluster.
         lifeline_fd: reading end of the lifeline, -1 for none.
         stay: in the fleet of a master.
+    Returns:
+        The exit code.
     Raises:
         QuakeGridError: the port is taken.
     """
     if stay.port is not None:
         settings = replace(settings, agent_port=stay.port)
     check_listen(settings, settings.agent_listen, "the agent")
-    _raise_descriptor_limit()
+    service_life.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
     log_tail = LogTail()
     log_tail.setFormatter(logging.Formatter(LOG_FORMAT))
     logging.getLogger().addHandler(log_tail)
     agent = Agent(settings)
     stopped, hurried = asyncio.Event(), asyncio.Event()
+    life = service_life.Life(stopped.set)
+    life.guard(asyncio.get_running_loop())
 
     def on_signal() -> None:
         agent.is_ending = True
@@ -82,16 +89,17 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     if stay.master:
         agent.membership.remember(agent.membership.address_of(stay.master))
     agent.start_template()
-    watching = asyncio.create_task(agent.watch_memory())
-    watching.add_done_callback(lambda _: stopped.set())
+    watching = life.keep(agent.watch_memory(), "memory watch")
     local = LocalSocket(agent, agent_socket(settings.state_dir))
     local.start()
     await server.start()
+    life.keep(server.wait_until_closed(), "port")
     record = run_records.write_record(settings, "agent", f"{LOOPBACK}:{server.port}")
-    joining = asyncio.create_task(agent.membership.run())
+    joining = life.keep(agent.membership.run(), "membership")
     await stopped.wait()
+    life.end()
     joining.cancel()
-    if stay.leave_s and not watching.done():
+    if stay.leave_s and not life.has_failed:
         await agent.membership.start_leaving(stay.leave_s, hurried)
     await server.refuse()
     await agent.stop()
@@ -103,9 +111,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     local.stop()
     await server.stop(STOP_GRACE_S)
     record.unlink(missing_ok=True)
-    with contextlib.suppress(asyncio.CancelledError):
-        await watching  # if it failed, so did we
-    return 0
+    return life.exit_code
 
 
 def _end_orphans(settings: Settings) -> None:
@@ -116,12 +122,6 @@ def _end_orphans(settings: Settings) -> None:
     node_folders.clear(settings)
     orphans.adopt_orphans()
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, orphans.end_adopted)
-
-
-def _raise_descriptor_limit() -> None:
-    """Every waiting command line holds some descriptors; take what the node allows."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run(state_dir: Path | None, lifeline_fd: int = -1, stay: Stay = Stay()) -> int:

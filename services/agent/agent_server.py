@@ -6,7 +6,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from quakegrid import errors, rpc, security
+from quakegrid import errors, rpc, security, service_life
 from quakegrid.api.v1 import (
     agent_pb2,
     agent_pb2_grpc,
@@ -41,7 +41,8 @@ class AgentServer:
 
     def __init__(self, agent: Agent, log_tail: LogTail, settings: Settings) -> None:
         self._server = grpc.aio.server(
-            interceptors=[rpc.SameVersion("agent")], options=(*rpc.SERVER_OPTIONS, *_KEEPALIVE)
+            interceptors=[rpc.SameVersion("agent"), service_life.BugWatch()],
+            options=(*rpc.SERVER_OPTIONS, *_KEEPALIVE),
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), self._server)
@@ -65,6 +66,10 @@ class AgentServer:
         """Begin to serve."""
         await self._server.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def wait_until_closed(self) -> None:
+        """Wait until the port accepts no more calls, and raise why if nobody stopped it."""
+        await service_life.port_end(self._server)
 
     async def refuse(self) -> None:
         """Tell those who ask that we are about to stop."""

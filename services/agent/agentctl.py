@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import tempfile
 from contextlib import closing, nullcontext
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quakegrid import __version__
+from quakegrid import __version__, grpc_settings
 from quakegrid.cli import live, options, render
 from quakegrid.errors import QuakeGridError
 from quakegrid.template_state import TemplateKind
@@ -177,6 +178,7 @@ for command in node_commands.COMMANDS:
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    grpc_settings.tell(os.environ)
     try:
         code = cli.main(prog_name="agentctl", standalone_mode=False)
     except click.ClickException as exc:

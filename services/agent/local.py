@@ -16,6 +16,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from quakegrid import service_life
 from quakegrid.template_state import TemplateKind
 from services.agent.agent import Agent
 
@@ -58,7 +59,9 @@ class LocalSocket:
         self._path.unlink(missing_ok=True)
 
     def _spawn_accept(self) -> None:
-        self._keep(asyncio.get_running_loop().create_task(self._accept()))
+        accepting = asyncio.get_running_loop().create_task(self._accept(), name="command lines")
+        accepting.add_done_callback(service_life.must_not_fail)
+        self._keep(accepting)
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

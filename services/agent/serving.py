@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from quakegrid import errors, node_records
+from quakegrid import errors, node_records, service_life
 from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 
@@ -111,7 +111,8 @@ class Serving:
         """Let the workers end, replace the template when it has no children, and serve; whether it served."""
         was_serving = self.is_serving
         self._cancel_restart()
-        self._restart = asyncio.get_running_loop().create_task(self._run_restart())
+        self._restart = asyncio.get_running_loop().create_task(self._run_restart(), name="restart")
+        self._restart.add_done_callback(service_life.must_not_fail)
         self._is_draining = True
         self._keep(self._limit, is_stopped=False)
         if is_forced:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, assert_never
 
+from quakegrid import service_life
 from quakegrid.config import Settings
 from quakegrid.fingerprint import CLOCK, Fingerprint, differences
 from quakegrid.template_state import TemplateKind, TemplateState
@@ -76,7 +77,8 @@ class Templates:
     def start(self) -> None:
         """Start a template, and watch it and the code on disk from now on."""
         self._perform(self._lineage.start(code_stamps.look(self._settings.preload)))
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
+        self._watching = asyncio.get_running_loop().create_task(self._watch(), name="templates")
+        self._watching.add_done_callback(service_life.must_not_fail)
 
     @property
     def pid(self) -> int:

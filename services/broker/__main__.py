@@ -14,16 +14,18 @@ import sys
 from pathlib import Path
 from typing import Never
 
-from quakegrid import run_records
-from quakegrid.config import Settings, check_listen, load_settings
-from quakegrid.errors import QuakeGridError
-from services.broker import metrics
-from services.broker.broker import Broker
-from services.broker.server import BrokerServer
+from quakegrid import grpc_settings
+
+grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads it then
+
+from quakegrid import run_records, service_life  # noqa: E402
+from quakegrid.config import Settings, check_listen, load_settings  # noqa: E402
+from quakegrid.errors import QuakeGridError  # noqa: E402
+from services.broker import metrics  # noqa: E402
+from services.broker.broker import Broker  # noqa: E402
+from services.broker.server import BrokerServer  # noqa: E402
 
 STOP_GRACE_S = 3.0
-EXIT_CLEAN = 0
-EXIT_FAILED = 1
 log = logging.getLogger("quakegrid.broker")
 
 
@@ -37,16 +39,20 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
         QuakeGridError: a port is taken.
     """
     check_listen(settings, settings.broker_listen, "the broker")
+    service_life.allow_many_files()  # lanes inherit it
     is_over, is_replaced = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, is_over.set)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, is_replaced.set)
     if lifeline_fd >= 0:
         asyncio.get_running_loop().add_reader(lifeline_fd, is_over.set)
     broker = Broker(settings)
+    life = service_life.Life(broker.failed.set)
+    life.guard(asyncio.get_running_loop())
     server = BrokerServer(broker, settings)
     scrapes = metrics.serve(settings, broker.status) if settings.broker_metrics_port else None
     broker.start()
     await server.start()
+    life.keep(server.wait_until_closed(), "port")
     record = run_records.write_record(settings, "broker", settings.broker_address)
     waits = [asyncio.ensure_future(event.wait()) for event in (is_over, is_replaced, broker.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -54,6 +60,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
         broker.leave()
         record.unlink(missing_ok=True)
         _leave(_exit_code(broker))
+    life.end()
     await server.refuse()
     await broker.stop()
     await server.stop(STOP_GRACE_S)
@@ -64,7 +71,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
 
 
 def _exit_code(broker: Broker) -> int:
-    return EXIT_FAILED if broker.failed.is_set() else EXIT_CLEAN
+    return service_life.EXIT_FAILED if broker.failed.is_set() else service_life.EXIT_CLEAN
 
 
 def _leave(exit_code: int) -> Never:

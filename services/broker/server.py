@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from quakegrid import errors, record_files, rpc, security
+from quakegrid import errors, record_files, rpc, security, service_life
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc, fleet_control_pb2, fleet_control_pb2_grpc
 from quakegrid.config import Settings
 from services.broker import metrics
@@ -34,7 +34,9 @@ class BrokerServer:
     """
 
     def __init__(self, broker: Broker, settings: Settings) -> None:
-        self._server = grpc.aio.server(interceptors=[rpc.SameVersion("broker")], options=rpc.SERVER_OPTIONS)
+        self._server = grpc.aio.server(
+            interceptors=[rpc.SameVersion("broker"), service_life.BugWatch()], options=rpc.SERVER_OPTIONS
+        )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         broker_pb2_grpc.add_BrokerServicer_to_server(
             BrokerServicer(broker, record_files.folder(settings)), self._server
@@ -57,6 +59,10 @@ class BrokerServer:
         """Begin to serve."""
         await self._server.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def wait_until_closed(self) -> None:
+        """Wait until the port accepts no more calls, and raise why if nobody stopped it."""
+        await service_life.port_end(self._server)
 
     async def refuse(self) -> None:
         """Tell those who ask that we are about to stop."""
@@ -129,7 +135,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         except errors.NotFoundError as exc:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(exc))
         except errors.PeerUnreachableError as exc:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(exc))
+            await context.abort(rpc.NOT_NOW, str(exc))
         return broker_pb2.AbortJobResponse(was_running=was_running)
 
     async def GetStatus(  # noqa: N802

@@ -11,7 +11,6 @@ import argparse
 import gc
 import logging
 import os
-import resource
 import signal
 import sys
 import threading
@@ -19,11 +18,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Never
 
-from quakegrid import config, run_records
-from quakegrid.config import Settings
-from quakegrid.errors import QuakeGridError
-from services.dbserver.housekeeping import Retention
-from services.dbserver.server import DbServer
+from quakegrid import grpc_settings
+
+grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads it then
+
+from quakegrid import config, run_records, service_life  # noqa: E402
+from quakegrid.config import Settings  # noqa: E402
+from quakegrid.errors import QuakeGridError  # noqa: E402
+from services.dbserver.housekeeping import Retention  # noqa: E402
+from services.dbserver.server import DbServer  # noqa: E402
 
 STOP_TIMEOUT_S = 5.0
 # Threads that give up Python's lock for each step of SQLite get it back from a busy one after so long;
@@ -54,7 +57,7 @@ def main() -> int:
 
 
 def serve(settings: Settings) -> int:
-    """Run the dbserver of these settings until a signal comes or its writer dies."""
+    """Run the dbserver of these settings until a signal comes or a part of it fails."""
     has_died = threading.Event()
     is_stopping = False
     # A pipe, since a handler that sets an event hangs when it interrupts the wait for that event, and a
@@ -75,7 +78,7 @@ def serve(settings: Settings) -> int:
     signal.set_wakeup_fd(wakeup)
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
-    _allow_many_connections()
+    service_life.allow_many_files()
     retention = Retention(settings.log_retention_days, settings.log_retention_bytes)
     server = DbServer(settings.database, settings.authkey, on_death, retention)
     is_clean = True
@@ -103,12 +106,6 @@ def _shorten_collections() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-
-
-def _allow_many_connections() -> None:
-    """Every connection is an open file; the usual limit of 1024 is for programs that use select()."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _exit_now(code: int) -> Never:

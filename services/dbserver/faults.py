@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from quakegrid import errors
+from quakegrid import errors, rpc
 
 # Of one stream that a thread makes, on their way to the client.
 STREAM_RESPONSES = 4
@@ -61,7 +61,7 @@ _CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
     (DiskFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DiskFaultError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (TooManyFollowersError, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (DatabaseBusyError, grpc.StatusCode.UNAVAILABLE),
+    (DatabaseBusyError, rpc.NOT_NOW),
     (DatabaseDamagedError, grpc.StatusCode.DATA_LOSS),
 )
 

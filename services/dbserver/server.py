@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable, Coroutine
@@ -15,7 +16,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from quakegrid import rpc, security
+from quakegrid import rpc, security, service_life
 from quakegrid.api.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -59,6 +60,7 @@ SERVICES = tuple(
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 T = TypeVar("T")
+logger = logging.getLogger("dbserver")
 _FOR_EVER = Retention()
 
 
@@ -73,6 +75,7 @@ class DbServer:
         self, path: Path, authkey: str, on_death: Callable[[], None], retention: Retention = _FOR_EVER
     ) -> None:
         self._lock = schema.lock_database(path)
+        self._on_death = on_death
         try:
             schema.prepare_database(path)
             self._bell = JobBell()
@@ -90,7 +93,9 @@ class DbServer:
         self._threads = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call")
         self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
         self._loop = uvloop.new_event_loop()  # a tenth less of the server's time than asyncio's own
-        self._loop_thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
+        self._life = service_life.Life(on_death)
+        self._life.guard(self._loop)
+        self._loop_thread = threading.Thread(target=self._run_loop, name="loop", daemon=True)
         self._loop_thread.start()
         self._server, self._tails, self._logs, self._calls = self._in_loop(self._make_server())
 
@@ -106,12 +111,13 @@ class DbServer:
             self._server.add_secure_port(f"{host}:{port}", credentials)
         except RuntimeError as exc:
             raise _bind_error(host, port, str(exc)) from exc
-        self._in_loop(self._server.start())
+        self._in_loop(self._serve())
         self._in_loop(self._set_health(health_pb2.HealthCheckResponse.SERVING))
 
     def close(self, timeout_s: float) -> bool:
         """Refuse new calls, finish running ones, close the file; False if some did not end in time."""
         is_clean = True
+        self._loop.call_soon_threadsafe(self._life.end)
         self._monitor.close()
         try:
             self._in_loop(self._stop(timeout_s * 0.6), timeout_s * 0.7)
@@ -127,6 +133,19 @@ class DbServer:
         self._writer.close(timeout_s * 0.3)  # the last to close writes the log back into the file
         self._lock.close()
         return is_clean
+
+    def _run_loop(self) -> None:
+        """Thread: the event loop, which runs until `close` stops it."""
+        try:
+            self._loop.run_forever()
+        except BaseException:
+            logger.exception("loop_died")
+            self._on_death()
+            raise
+
+    async def _serve(self) -> None:
+        await self._server.start()
+        self._life.keep(service_life.port_end(self._server), "port")
 
     async def _stop(self, timeout_s: float) -> None:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -151,7 +151,7 @@ def test_answer_that_takes_too_long_breaks_the_stream(
     with pytest.raises(BrokenStreamError) as broken:
         calls.call(request, 0.1)
 
-    assert broken.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert broken.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert calls.call(pb.CallRequest(request_id="quick", action="getpid"), 60).integer > 0
     calls.close()
 

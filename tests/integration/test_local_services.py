@@ -6,6 +6,7 @@ path.
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -185,3 +186,25 @@ def test_down_and_status_of_nothing(settings: Settings) -> None:
     assert "not running" in down.stderr
     assert '"is_up": false' in status.stdout
     assert "quakegrid up" in listing.stderr
+
+
+def test_process_that_lives_but_does_not_serve_is_not_up(settings: Settings) -> None:
+    """`up` and `status` ask the service: these processes have written their records and answer nobody."""
+    cluster.bring_up(settings.state_dir, None)
+    program = [sys.executable, "-m", "quakegrid.cli", "--state-dir", str(settings.state_dir)]
+
+    up = subprocess.run([*program, "up"], capture_output=True, text=True, check=False)
+    status = subprocess.run(
+        [*program, "status", "--output", "json"], capture_output=True, text=True, check=False
+    )
+
+    found = json.loads(status.stdout)
+    assert (up.returncode, status.returncode) == (3, 3)
+    assert found["is_up"] is False
+    assert [(service["service"], service["is_up"]) for service in found["services"]] == [
+        (name, False) for name in run_records.SERVICES
+    ]
+    for name, record in local_services.running(settings).items():
+        assert f"the {name} runs (process {record.pid}) but does not answer" in up.stderr
+        assert f"the {name} runs (process {record.pid}) but does not answer" in status.stderr
+    assert "down`, which ends what runs, and `up` start it anew" in up.stderr

@@ -10,6 +10,8 @@ import pytest
 
 from quakegrid import grpc_settings
 
+TELL = "import os; from quakegrid import grpc_settings; grpc_settings.tell(os.environ)"
+
 
 def test_installed_grpc_is_told_and_says_nothing() -> None:
     """A gRPC that does not know the names would print a line in each process of ours."""
@@ -17,7 +19,7 @@ def test_installed_grpc_is_told_and_says_nothing() -> None:
     use = "grpc.insecure_channel('127.0.0.1:1'); print(os.environ['GRPC_EXPERIMENTS'])"
 
     done = subprocess.run(
-        [sys.executable, "-c", f"import os, quakegrid, grpc; {use}"],
+        [sys.executable, "-c", f"{TELL}; import grpc; {use}"],
         env=environ,
         capture_output=True,
         text=True,
@@ -54,4 +56,27 @@ def test_other_grpc_waits_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> Non
 
     grpc_settings.tell(environ)
 
-    assert environ == {"GRPC_VERBOSITY": "ERROR"}
+    assert environ == {"GRPC_VERBOSITY": "NONE"}
+
+
+def test_import_leaves_the_environment_alone() -> None:
+    """A program that uses QuakeGrid has its own gRPC, its own log and its own children."""
+    code = (
+        "import os; before = dict(os.environ); import quakegrid, quakegrid.rpc; assert os.environ == before"
+    )
+
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("module", ["services.dbserver", "services.broker", "services.agent"])
+def test_service_is_told_before_grpc_is_imported(module: str) -> None:
+    """Its log would have a line for each handshake of a stranger."""
+    code = (
+        f"import os, sys, importlib; from quakegrid import grpc_settings\n"
+        "grpc_settings.tell = lambda environ: print('grpc' in sys.modules, flush=True)\n"
+        f"importlib.import_module('{module}.__main__')"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["False"]

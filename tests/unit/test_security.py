@@ -143,3 +143,17 @@ def test_weak_key_never_leaves_loopback(
             config.check_listen(settings, listen, "broker")
     else:
         config.check_listen(settings, listen, "broker")
+
+
+def test_secrets_are_in_no_text_of_what_holds_them(tmp_path: Path) -> None:
+    """A log line or a traceback may show any object."""
+    authkey = security.new_authkey()
+    (tmp_path / "openquake.cfg").write_text(f"[dbserver]\nauthkey = {authkey}\n")
+    settings = config.load_settings(tmp_path, {"HOME": str(tmp_path)})
+    keys, identity = security.curve_keys(authkey), security.new_identity(authkey)
+
+    said = f"{settings!r} {keys!r} {identity!r}"
+
+    assert settings.authkey == authkey
+    for secret in (authkey, keys.server_secret.decode(), keys.client_secret.decode(), "PRIVATE KEY"):
+        assert secret not in said

@@ -115,6 +115,7 @@ class BrokerServicer:
 
     def AbortJob(self, request, context):
         """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent.
+        ABORTED: the dbserver does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

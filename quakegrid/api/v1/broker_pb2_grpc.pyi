@@ -48,7 +48,9 @@ class BrokerStub:
     CloseSession: _grpc.UnaryUnaryMultiCallable[_broker_pb2.CloseSessionRequest, _broker_pb2.CloseSessionResponse]
     """Called by drivers at their end. Ends a session as its driver's end does. Idempotent."""
     AbortJob: _grpc.UnaryUnaryMultiCallable[_broker_pb2.AbortJobRequest, _broker_pb2.AbortJobResponse]
-    """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent."""
+    """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent.
+    ABORTED: the dbserver does not answer.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetStatusRequest, _broker_pb2.GetStatusResponse]
     """Called by command lines and the web."""
     WatchStatus: _grpc.UnaryStreamMultiCallable[_broker_pb2.WatchStatusRequest, _broker_pb2.WatchStatusResponse]
@@ -86,7 +88,9 @@ class BrokerAsyncStub(BrokerStub):
     CloseSession: _aio.UnaryUnaryMultiCallable[_broker_pb2.CloseSessionRequest, _broker_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Called by drivers at their end. Ends a session as its driver's end does. Idempotent."""
     AbortJob: _aio.UnaryUnaryMultiCallable[_broker_pb2.AbortJobRequest, _broker_pb2.AbortJobResponse]  # type: ignore[assignment]
-    """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent."""
+    """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent.
+    ABORTED: the dbserver does not answer.
+    """
     GetStatus: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetStatusRequest, _broker_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Called by command lines and the web."""
     WatchStatus: _aio.UnaryStreamMultiCallable[_broker_pb2.WatchStatusRequest, _broker_pb2.WatchStatusResponse]  # type: ignore[assignment]
@@ -145,7 +149,9 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.AbortJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.AbortJobResponse, _abc.Awaitable[_broker_pb2.AbortJobResponse]]:
-        """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent."""
+        """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent.
+        ABORTED: the dbserver does not answer.
+        """
 
     @_abc_1.abstractmethod
     def GetStatus(

@@ -1,0 +1,97 @@
+"""Whether systemd runs the services of this machine, and so which command starts them.
+
+`quakegrid install` leaves a note in /etc/quakegrid. Where it counts, `quakegrid up` and `down` must not touch
+anything: they would write files of the wrong owner, or make a second cluster with another key. Reads the note
+only; `quakegrid.install` writes it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from quakegrid import errors
+
+NOTES = Path("/etc/quakegrid/installed.json")
+STATE_DIR = Path("/var/lib/quakegrid")
+UNITS = "'quakegrid-*'"
+START = f"systemctl start {UNITS}"
+STOP = f"systemctl stop {UNITS}"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What `quakegrid install` has made on this machine: the paths of its units."""
+
+    units: frozenset[Path]
+
+    def runs(self, state_dir: Path, environ: Mapping[str, str]) -> bool:
+        """Whether the services of a state directory are those that systemd runs.
+
+        They are if it is the installation's own state directory, or if its units run this very Python
+        environment, whose `openquake.cfg` is then theirs: a cluster made beside it would want the same ports.
+        """
+        if STATE_DIR in (state_dir, *state_dir.parents):
+            return True
+        return not environ.get("OQ_CONFIG_FILE") and any(map(_runs_this_environment, self.units))
+
+
+def find() -> Installation | None:
+    """The installation of this machine, None if there is none."""
+    try:
+        notes = json.loads(NOTES.read_text(encoding="utf-8"))
+        files = map(Path, notes["files"])
+        return Installation(frozenset(path for path in files if path.suffix == ".service"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError):
+        return Installation(frozenset())  # a note that is damaged still says that there is an installation
+
+
+def _runs_this_environment(unit: Path) -> bool:
+    try:
+        return f"ExecStart={sys.prefix}/" in unit.read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def refuse_if_installed(state_dir: Path, command: str, instead: str) -> None:
+    """Refuse a command that would get in systemd's way.
+
+    Args:
+        state_dir: whose services it means.
+        command: such as `quakegrid up`.
+        instead: what to type in its place.
+    Raises:
+        StateError: systemd runs these services.
+    """
+    found = find()
+    if found is None or not found.runs(state_dir, os.environ):
+        return
+    raise errors.StateError(
+        f"systemd runs QuakeGrid on this machine, so `{command}` has changed nothing; as root: {instead}"
+    )
+
+
+def start_command(host: str = "") -> str:
+    """The command that starts services, as people type it.
+
+    Args:
+        host: where the service is; a loopback address is never that of an installed cluster. Empty: here.
+    """
+    if find() is None or (host and is_loopback(host)):
+        return "quakegrid up"
+    return START
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name `localhost`, means this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,171 @@
+"""What ends a service: a signal, or the failure of any of its parts.
+
+A part is the gRPC port, an endless task, or a callback of the event loop. A service without one of its parts
+looks alive and does half of its work, so the failure of a part ends the service with exit code 1; systemd or
+`quakegrid up` starts it again. Failures of one call or one task do not count. Knows the event loop and gRPC's
+handlers; knows no service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import resource
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from typing import Any
+
+import grpc
+
+from quakegrid import errors
+
+log = logging.getLogger("quakegrid.service")
+EXIT_CLEAN = 0
+EXIT_FAILED = 1
+# Errors that only a bug of ours can cause: what the process knows can no longer be trusted.
+BUGS = (errors.IllegalMoveError, AssertionError)
+_IS_PART = "quakegrid_part"
+
+
+class Life:
+    """The life of one service process.
+
+    Args:
+        on_failed: called in the event loop at each failure; must start the end of the service.
+    """
+
+    def __init__(self, on_failed: Callable[[], None]) -> None:
+        self._on_failed = on_failed
+        self._parts: set[asyncio.Task[None]] = set()
+        self._is_ending = False
+        self.has_failed = False
+
+    @property
+    def exit_code(self) -> int:
+        """What the process should end with."""
+        return EXIT_FAILED if self.has_failed else EXIT_CLEAN
+
+    def guard(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Count exceptions in callbacks of this loop (signals, timers, readers) as failures."""
+        loop.set_exception_handler(self._on_loop_error)
+
+    def keep(self, part: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
+        """Run a part that must neither fail nor end before `end` is called.
+
+        Args:
+            part: the endless work.
+            what: its name in the log.
+        """
+        task = asyncio.get_running_loop().create_task(part, name=what)
+        self._parts.add(task)
+        task.add_done_callback(self._on_part_ended)
+        return task
+
+    def fail(self, what: str, exc: BaseException | None = None) -> None:
+        """End the service, since a part of it has failed; must be called in the event loop."""
+        if self._is_ending:
+            log.warning("part_failed_at_the_end part=%s", what, exc_info=exc)
+            return
+        log.error("part_failed part=%s", what, exc_info=exc)
+        self.has_failed = True
+        self._on_failed()
+
+    def end(self) -> None:
+        """Let parts end from now on: the service is being stopped."""
+        self._is_ending = True
+
+    def _on_part_ended(self, task: asyncio.Task[None]) -> None:
+        self._parts.discard(task)
+        if not self._is_ending:
+            self.fail(task.get_name(), None if task.cancelled() else task.exception())
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        exc = context.get("exception")
+        # gRPC's reader finds its pipe empty when another thread was faster: that is no failure.
+        is_callback = "handle" in context and not isinstance(exc, BlockingIOError)
+        if _IS_PART in context or is_callback:
+            self.fail(context.get(_IS_PART) or context["message"], exc)
+        else:
+            loop.default_exception_handler(context)
+
+
+def must_not_fail(task: asyncio.Task[Any]) -> None:
+    """End the service if this side task has failed: a done callback, for code that has no `Life` at hand."""
+    if not task.cancelled() and (exc := task.exception()):
+        _tell_loop(task.get_name(), exc)
+
+
+def _tell_loop(what: str, exc: BaseException) -> None:
+    context = {"message": f"{what} failed", "exception": exc, _IS_PART: what}
+    asyncio.get_running_loop().call_exception_handler(context)
+
+
+class BugWatch(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Ends the service when a handler of a call shows a bug of ours; gRPC would only answer UNKNOWN.
+
+    Covers handlers that run in the event loop, where `Life.guard` hears of the bug.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Pass a call on to its handler, watched."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        watched: dict[str, Any] = {}
+        for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            behaviour = getattr(handler, kind)
+            if inspect.iscoroutinefunction(behaviour):
+                watched[kind] = _watched_call(behaviour, handler_call_details.method)
+            elif inspect.isasyncgenfunction(behaviour):
+                watched[kind] = _watched_stream(behaviour, handler_call_details.method)
+        return handler._replace(**watched)
+
+
+def _watched_call(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+    async def call(request: Any, context: Any) -> Any:
+        try:
+            return await behaviour(request, context)
+        except BUGS as exc:
+            _tell_loop(method, exc)
+            raise
+
+    return call
+
+
+def _watched_stream(
+    behaviour: Callable[..., AsyncGenerator[Any, None]], method: str
+) -> Callable[..., AsyncGenerator[Any, None]]:
+    async def stream(request: Any, context: Any) -> AsyncGenerator[Any, None]:
+        try:
+            async with contextlib.aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    yield response
+        except BUGS as exc:
+            _tell_loop(method, exc)
+            raise
+
+    return stream
+
+
+async def port_end(server: grpc.aio.Server) -> None:
+    """Wait until a server accepts no more calls; a part to `keep`.
+
+    A request whose path is not UTF-8 ends gRPC's loop that accepts calls, and raises here: the port is closed
+    then, while the process lives.
+    """
+    await server.wait_for_termination()
+
+
+def allow_many_files() -> None:
+    """Allow this process and its children as many open files as the machine allows.
+
+    Each connection is an open file. The usual limit of 1024 is for programs that call select(); strangers who
+    connect and say nothing would use it up.
+    """
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
