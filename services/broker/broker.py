@@ -50,9 +50,7 @@ class Broker:
         self._ended: dict[int, str] = {}
         # Never the id of a session whose workers an earlier broker left.
         self._next_session_id = time.time_ns() // 1_000_000
-        self._reports = NodeReports(
-            settings, self._fleet, self._sessions, self._on_output, self._spawn, self._handle
-        )
+        self._reports = NodeReports(settings, self._fleet, self._on_output, self._spawn, self._handle)
         self.members = self._reports.members
         self._nodes = self.members.links
         self._lanes = LanePool(
@@ -128,7 +126,7 @@ class Broker:
                 request.is_local,
                 request.max_workers,
                 session.weight,
-                self._reports.workers_of(session_id) if is_resumed else None,
+                self._fleet.leftovers.workers_of(session_id) if is_resumed else None,
                 dict(request.fingerprint),
                 request.cores_per_worker or 1,
             )
@@ -292,7 +290,6 @@ class Broker:
                 self._fail(session_id, reason)
             case core.ForgetNode(host):
                 self.members.forget(host)
-                self._reports.forget(host)
             case _ as unreachable:
                 assert_never(unreachable)
 

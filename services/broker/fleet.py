@@ -38,10 +38,17 @@ from services.broker.fleet_events import (
     WorkersStarted,
 )
 from services.broker.fleet_members import Node, Session, Worker, count_cores
+from services.broker.leftovers import Leftovers
 from services.broker.placement import Placement
 
 # How long a session keeps its cores when there are fewer cores than sessions that have tasks.
 TURN_S = 30
+# Workers of a session that may die one after the other without a task done: each core is tried three times,
+# and a small fleet a few times more. A large one has tried enough with this many: as many may die together,
+# in the middle of long tasks, when somebody kills all of a node of 256 cores.
+MAX_FAILURES = 300
+# Of the jobs before it a session is told so many: its driver prints them.
+MAX_AHEAD = 100
 # A node that joined and vanished without a word, as when a scheduler killed its job, will hardly come back;
 # if it does, it joins again.
 FORGET_AFTER_S = 600
@@ -63,6 +70,7 @@ class Fleet:
     nodes: dict[str, Node] = field(init=False)
     sessions: dict[int, Session] = field(init=False, default_factory=dict)
     workers: dict[str, Worker] = field(init=False, default_factory=dict)
+    leftovers: Leftovers = field(init=False, default_factory=Leftovers)
     _placement: Placement = field(init=False)
     _turn_s: int = field(init=False, default=0)
 
@@ -91,7 +99,7 @@ class Fleet:
                 if not self._note(event):
                     return actions
             case SecondPassed():
-                self._on_second_passed()
+                self._on_second_passed(actions)
             case NodeReported():
                 self._on_node_reported(event, actions)
             case NodeLost():
@@ -162,7 +170,9 @@ class Fleet:
         session.peak_counts = last, max(peak, event.task_count)
         return before != (session.wanted_count(core_count), session.claim(core_count))
 
-    def _on_second_passed(self) -> None:
+    def _on_second_passed(self, actions: list[Action]) -> None:
+        self.leftovers.pass_second()
+        actions += self.leftovers.due(self._may_have_workers)
         for node in self.nodes.values():
             node.is_refusing = False
             node.lost_s += node.is_lost
@@ -170,6 +180,9 @@ class Fleet:
                 node.is_leaving = True
         for session in self.sessions.values():
             session.peak_counts = session.peak_counts[1], session.task_count or 0
+            session.unused_s += session.is_admitted and session.task_count is None
+        for worker in self.workers.values():
+            worker.leaving_s += self._placement.is_leaving(worker)
         self._turn_s += 1
         if self._turn_s >= TURN_S:
             self._turn_s = 0
@@ -178,9 +191,10 @@ class Fleet:
     def _end_turn(self) -> None:
         """Who had a core goes behind those who waited; who wanted none saves up nothing."""
         core_count = self.core_count
-        wanting = [session for session in self._placement.sessions() if session.claim(core_count).limit]
+        claiming = [session for session in self._placement.sessions() if session.claim(core_count).limit]
+        wanting = [session for session in claiming if not session.is_idle] or claiming
         having = {worker.session_id for worker in self.workers.values()}
-        is_crowded = len(wanting) > core_count
+        is_crowded = self._placement.is_crowded
         for session in wanting:
             session.was_served = is_crowded and session.session_id in having
             session.served += session.was_served / session.weight
@@ -199,34 +213,34 @@ class Fleet:
         node.core_count = min(most, limit // event.cores_per_worker) if node.is_up else 0
         for session in self.sessions.values() if node.core_count else ():
             self._compare(session, node, actions)
-        if node.is_lost:
+        self.leftovers.report(event.host, event.workers, is_first=event.present is not None)
+        if node.is_lost:  # its lanes have forgotten what it still runs
             node.is_lost, node.lost_s = False, 0
-            self._stop_lost(event, actions)
+            actions += self.leftovers.stop_all(event.host)
         for worker_id, session_id in event.workers:
             self._adopt(worker_id, session_id, event.host)
         for worker in self.workers_of(host=event.host) if event.present is not None else ():
             if worker.is_started and worker.worker_id not in (event.present or ()):
                 self._lose(worker, f"node {node.name}: it ended while its agent was out of reach", actions)
+        actions += self.leftovers.due(self._may_have_workers, [event.host])
 
-    def _adopt(self, worker_id: str, session_id: int, host: str, *, is_draining: bool = False) -> None:
-        """Take over a worker that an earlier broker started, or that was given up."""
-        if worker_id not in self.workers and session_id in self.sessions:
+    def _may_have_workers(self, session_id: int) -> bool:
+        """Whether workers of a session should be anywhere."""
+        return session_id in self.sessions and self.sessions[session_id].may_have_workers
+
+    def _adopt(self, worker_id: str, session_id: int, host: str) -> None:
+        """Take over a worker that an earlier broker started, or one that was given up and runs on."""
+        if worker_id not in self.workers and self._may_have_workers(session_id):
             width = -(-self.sessions[session_id].width // self.nodes[host].cores_per_worker)
+            is_draining = self.leftovers.is_condemned(host, worker_id)
             self.workers[worker_id] = Worker(
                 worker_id, session_id, host, is_started=True, is_draining=is_draining, core_count=width
             )
 
-    def _stop_lost(self, event: NodeReported, actions: list[Action]) -> None:
-        """Stop the workers of a node that was given up: their lanes have forgotten them."""
-        for session_id in dict.fromkeys(session_id for _, session_id in event.workers):
-            mine = tuple(worker_id for worker_id, owner_id in event.workers if owner_id == session_id)
-            actions.append(StopWorkers(event.host, session_id, is_forced=True, worker_ids=mine))
-            for worker_id in mine:
-                self._adopt(worker_id, session_id, event.host, is_draining=True)  # has its core until it ends
-
     def _on_node_lost(self, event: NodeLost, actions: list[Action]) -> None:
         node = self.nodes[event.host]
         node.core_count, node.state, node.is_ready, node.is_lost = 0, event.reason, False, True
+        self.leftovers.forget(event.host)
         for worker in self.workers_of(host=event.host):
             self._lose(worker, f"node {node.name or node.host}: {event.reason}", actions)
 
@@ -243,12 +257,17 @@ class Fleet:
         for host in [node.host for node in self.nodes.values() if node.is_leaving]:
             if not self.workers_of(host=host):
                 del self.nodes[host]
+                self.leftovers.forget(host)
                 actions.append(ForgetNode(host))
 
     def _lose(self, worker: Worker, reason: str, actions: list[Action]) -> None:
         del self.workers[worker.worker_id]
         node = self._node_name(worker)
-        actions.append(LoseWorker(worker.session_id, worker.worker_id, reason, is_clean=False, node=node))
+        # That a node vanished says little about the task that it ran.
+        lost = LoseWorker(
+            worker.session_id, worker.worker_id, reason, is_clean=False, node=node, is_blameless=True
+        )
+        actions.append(lost)
 
     def _node_name(self, worker: Worker) -> str:
         return self.nodes[worker.host].name or worker.host
@@ -256,7 +275,6 @@ class Fleet:
     def _on_session_requested(self, event: SessionRequested, actions: list[Action]) -> None:
         if event.session_id in self.sessions:
             raise IllegalMoveError(f"session {event.session_id} was requested twice")
-        ahead = tuple(job_id for other in self.sessions.values() for job_id in other.job_ids)
         served = min((other.served for other in self._placement.sessions()), default=0.0)
         self.sessions[event.session_id] = Session(
             event.session_id,
@@ -275,8 +293,7 @@ class Fleet:
                 self._compare(self.sessions[event.session_id], node, actions)
         for worker_id, host in event.resumed or ():
             self._adopt(worker_id, event.session_id, host)
-        if event.resumed is None and self._is_full() and event.job_ids:
-            actions.append(Queue(event.session_id, ahead))
+        self._tell_queue(actions)
 
     def _compare(self, session: Session, node: Node, actions: list[Action]) -> None:
         found = () if session.is_local else session.compare(node)
@@ -287,7 +304,22 @@ class Fleet:
         if self.sessions.pop(event.session_id, None) is None:
             return
         hosts = dict.fromkeys(worker.host for worker in self.workers_of(session_id=event.session_id))
+        self.leftovers.condemn(event.session_id)
         actions += [StopWorkers(host, event.session_id, event.is_forced) for host in hosts]
+        self._tell_queue(actions)
+
+    def _tell_queue(self, actions: list[Action]) -> None:
+        """Tell the sessions that wait for their turn which jobs are before them, if that is news."""
+        ahead: list[int] = []
+        room = max(0, self.serialize_jobs - self._executing_count())
+        for session in self.sessions.values():  # in order of request
+            if session.job_ids and not session.is_admitted and self.serialize_jobs:
+                room -= 1
+                told = tuple(ahead[:MAX_AHEAD])
+                if room < 0 and told != session.ahead:
+                    session.ahead = told
+                    actions.append(Queue(session.session_id, told))
+            ahead += session.job_ids
 
     def _on_worker_exited(self, event: WorkerExited, actions: list[Action]) -> None:
         worker = self.workers.pop(event.worker_id, None)
@@ -306,10 +338,11 @@ class Fleet:
                 event.is_blameless,
             )
         )
-        if event.is_clean:
+        if event.is_clean or event.is_blameless or session.is_failed:
             return
         session.failure_count += 1
-        if session.failure_count > 3 * self.core_count + 3:
+        if session.failure_count > min(3 * self.core_count + 3, MAX_FAILURES):
+            session.is_failed = True
             reason = f"{session.failure_count} workers died and no task was done; the last: {event.reason}"
             if event.last_output:
                 reason += f" ({event.last_output[-1]})"

@@ -11,6 +11,11 @@ from dataclasses import dataclass, field
 from quakegrid.fingerprint import Fingerprint, differences
 from services.broker import shares
 
+# How long a session without a first task may keep others from cores that it has not used.
+UNUSED_S = 30
+# How long a worker that was asked to end may take before its core is looked for elsewhere.
+DRAIN_PATIENCE_S = 30
+
 
 @dataclass(slots=True)
 class Node:
@@ -61,7 +66,9 @@ class Session:
     largest counts of the second before and of this one: a session that has none for a moment keeps its
     cores. `served` grows with each turn on a core, less for a heavy session; `was_served` tells of the last.
     `width` is how many cores a worker of it should have; `core_cap` what it has, when it may have no more.
-    `left_out` tells how nodes differ from `fingerprint`.
+    `left_out` tells how nodes differ from `fingerprint`. `unused_s` counts the seconds since its admission
+    until its first task. Once it is `is_failed`, which its driver was told, it gets no further worker.
+    `ahead` are the jobs that it was told to wait for.
     """
 
     session_id: int
@@ -77,11 +84,23 @@ class Session:
     served: float = 0.0
     was_served: bool = False
     is_resumed: bool = False
-    is_refused: bool = False
+    is_failed: bool = False
+    unused_s: int = 0
+    ahead: tuple[int, ...] = ()
     width: int = 1
     core_cap: int | None = None
     fingerprint: Fingerprint = field(default_factory=dict)
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has held its claim for long and has never had a task: others come first."""
+        return self.task_count is None and self.unused_s >= UNUSED_S
+
+    @property
+    def may_have_workers(self) -> bool:
+        """Whether workers of it should be anywhere."""
+        return self.is_admitted and not self.is_local
 
     def fits(self, node: Node) -> bool:
         """Whether its workers find on the node what they need."""
@@ -110,6 +129,8 @@ class Session:
         return shares.Claim(self._bounded(core_count, task_count), self.weight, self.served)
 
     def _bounded(self, core_count: int, task_count: int | None) -> int:
+        if self.is_failed:
+            return 0
         bounds = [core_count]
         if task_count is not None:
             bounds.append(task_count * self.width)
@@ -122,7 +143,7 @@ class Session:
 
 @dataclass(slots=True)
 class Worker:
-    """Cores in use: whose they are and where."""
+    """Cores in use: whose they are and where; `leaving_s` counts the seconds since it was to end."""
 
     worker_id: str
     session_id: int
@@ -130,6 +151,12 @@ class Worker:
     is_started: bool = False
     is_draining: bool = False
     core_count: int = 1
+    leaving_s: int = 0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it was asked to end long ago and still has its cores: a long call keeps it."""
+        return self.leaving_s >= DRAIN_PATIENCE_S
 
 
 def count_cores(workers: Iterable[Worker]) -> int:

@@ -28,6 +28,9 @@ from services.broker.task_queue import TaskQueue
 
 # Estimates rise at once and fall slowly: handing out too much costs more than handing out too little.
 _FALL = 0.3
+# Workers that a task may lose through no fault of its own, such as with their node. One that brings nodes
+# down is given up after so many, and its attempts.
+MAX_EXCUSED = 10
 
 
 @dataclass(slots=True)
@@ -43,6 +46,7 @@ class Task:
     attempt: int = 0
     holder: WorkerId | None = None
     reasons: tuple[str, ...] = ()
+    excused_count: int = 0
 
     def is_leased_to(self, worker_id: WorkerId, attempt: int) -> bool:
         """Whether this is the current lease."""
@@ -117,14 +121,16 @@ class LaneSession:
         if worker is None:
             return []
         actions: list[Action] = []
-        is_blamed = len(worker.held) == 1 and not is_blameless
+        is_alone = len(worker.held) == 1
         for task_id, hold in reversed(worker.held.items()):  # `requeue` turns them round again
             task = self.tasks.get(task_id)
             if task is None or not task.is_leased_to(worker_id, hold.attempt):
                 continue  # cancelled
-            if is_blamed:
+            is_excused = is_blameless and task.excused_count < MAX_EXCUSED
+            task.excused_count += is_excused
+            if is_alone and not is_excused:
                 task.reasons = (*task.reasons, f"attempt {task.attempt} on {worker.node}: {reason}")
-            if not is_blameless:
+            if not is_excused:
                 task.expected_s = math.inf  # from now on alone with its worker: the next blame is right
             actions += self._retry(task)
         return actions

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from services.broker import aimed_drains, shares
+from services.broker import aimed_drains, targets
 from services.broker.aimed_drains import Stake
 from services.broker.fleet_events import Action, DrainWorker, FailSession, StartWorkers
 from services.broker.fleet_members import Node, Session, Worker, count_cores
 from services.broker.openings import Demand, find_openings
 from services.broker.surplus import surplus_workers
+from services.broker.targets import Wish
 
 
 class Placement:
@@ -37,10 +38,12 @@ class Placement:
         self._nodes, self._sessions, self._workers = nodes, sessions, workers
         self._run_name = run_name
         self._worker_number = 0
+        # Whether a session that wants cores has none to expect, so that sessions take turns.
+        self.is_crowded = False
 
     def sessions(self) -> list[Session]:
         """The sessions that may have workers."""
-        return [each for each in self._sessions.values() if each.is_admitted and not each.is_local]
+        return [each for each in self._sessions.values() if each.may_have_workers]
 
     def is_leaving(self, worker: Worker) -> bool:
         """Whether its cores will soon be free."""
@@ -49,6 +52,7 @@ class Placement:
     def place(self, actions: list[Action]) -> None:
         """Start workers where shares and free cores allow; drain as many as are missing for that."""
         staying: dict[int, list[Worker]] = {session.session_id: [] for session in self.sessions()}
+        self.is_crowded = False
         if not staying:
             return
         for worker in self._workers.values():
@@ -64,19 +68,24 @@ class Placement:
             is_complete = 0 < session.max_workers <= len(workers)
             session.core_cap = count_cores(workers) if is_complete else None
         fitting = [self._fitting_count(session) for session in sessions]
-        claims = [session.claim(count) for session, count in zip(sessions, fitting, strict=True)]
-        targets = shares.divide(sum(node.core_count for node in self._nodes.values()), claims)
-        self._drain_surplus(sessions, targets, staying, actions)
+        stuck = self._stuck_cores()
+        wishes = [
+            Wish(session.claim(count), stuck[session.session_id], session.is_idle)
+            for session, count in zip(sessions, fitting, strict=True)
+        ]
+        # What a session that has ended still holds can be nobody's.
+        core_count = sum(node.core_count for node in self._nodes.values()) - stuck[None]
+        shared = targets.divide(core_count, wishes)
+        self.is_crowded = targets.is_crowded(wishes, shared)
+        self._drain_surplus(sessions, shared, staying, actions)
         lacks: list[tuple[Session, Demand]] = []
         spares: list[list[Worker]] = []
-        for session, target, count in zip(sessions, targets, fitting, strict=True):
+        for session, wish, target, count in zip(sessions, wishes, shared, fitting, strict=True):
             workers = staying[session.session_id]
-            lacks.append((session, _demand(session, min(target, session.wanted_count(count)), workers)))
-            spares.append(_spare_workers(workers, target, session.busy_worker_ids))
-        kept = Counter[str]()
-        for worker in (each for workers in staying.values() for each in workers):
-            kept[worker.host] += worker.core_count
-        rooms = {node.host: max(0, node.core_count - kept[node.host]) for node in self._nodes.values()}
+            wanted = min(target, session.wanted_count(count)) - wish.stuck_count
+            lacks.append((session, _demand(session, wanted, workers)))
+            spares.append(_spare_workers(workers, target - wish.stuck_count, session.busy_worker_ids))
+        rooms = self._rooms(staying)
         if any(session.left_out for session in sessions):
             stakes = [
                 Stake(session, staying[session.session_id], demand, len(spare))
@@ -86,6 +95,25 @@ class Placement:
             return
         _drain(sum(demand.core_count for _, demand in lacks) - sum(rooms.values()), spares, actions)
         self._start(lacks, actions)
+
+    def _stuck_cores(self) -> Counter[int | None]:
+        """Cores of stuck workers by session; those of ended sessions under None."""
+        stuck = Counter[int | None]()
+        for worker in self._workers.values():
+            if worker.is_stuck:
+                owner = worker.session_id if worker.session_id in self._sessions else None
+                stuck[owner] += worker.core_count
+        return stuck
+
+    def _rooms(self, staying: Mapping[int, Sequence[Worker]]) -> dict[str, int]:
+        """Cores of each node that are free, or will be soon."""
+        kept = Counter[str]()
+        for worker in (each for workers in staying.values() for each in workers):
+            kept[worker.host] += worker.core_count
+        for worker in self._workers.values():
+            if worker.is_stuck:
+                kept[worker.host] += worker.core_count
+        return {node.host: max(0, node.core_count - kept[node.host]) for node in self._nodes.values()}
 
     def _place_aimed(self, stakes: list[Stake], rooms: dict[str, int], actions: list[Action]) -> None:
         """Drain and start where not every node fits every session; what is left goes to who can use it."""
@@ -129,10 +157,10 @@ class Placement:
             return
         having = {worker.session_id for worker in self._workers.values()}
         for session in sessions:
-            if session.is_refused or session.session_id in having:
+            if session.is_failed or session.session_id in having:
                 continue
             if not any(map(session.fits, self._nodes.values())):
-                session.is_refused = True
+                session.is_failed = True
                 lines = [
                     f"{node.title}: {', '.join(session.left_out[node.host])}" for node in self._nodes.values()
                 ]
@@ -144,7 +172,8 @@ class Placement:
         leaving = Counter[str]()
         for worker in self._workers.values():
             room[worker.host] -= worker.core_count
-            leaving[worker.host] += worker.core_count * self.is_leaving(worker)
+            is_soon = self.is_leaving(worker) and not worker.is_stuck
+            leaving[worker.host] += worker.core_count * is_soon
         nodes = [node for node in self._nodes.values() if not node.is_refusing]
         for session, demand in lacks:
             fitting = [node for node in nodes if session.fits(node)] if demand.core_count else []

@@ -232,7 +232,7 @@ class FleetMachine(RuleBasedStateMachine):
     def check_shares(self) -> None:
         """At rest no core is idle while somebody wants it, and all have their share within a core."""
         core_count = self.fleet.core_count
-        wanting = [each for each in self.placed() if each.wanted_count(core_count)]
+        wanting = [each for each in self.placed() if each.wanted_count(core_count) and not each.is_idle]
         have = {
             each.session_id: count_cores(self.fleet.workers_of(session_id=each.session_id))
             for each in self.placed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quakegrid.config import HostCores
 from services.broker import fleet_events as fleet
-from services.broker.fleet import FORGET_AFTER_S, TURN_S, Fleet
+from services.broker.fleet import FORGET_AFTER_S, MAX_FAILURES, TURN_S, Fleet
 
 
 def warm(*cores: int, serialize_jobs: int = 1) -> Fleet:
@@ -109,7 +109,8 @@ def test_lost_node_loses_its_workers_with_a_reason() -> None:
     actions = core.handle(fleet.NodeLost("n0", "its agent stopped"))
 
     reason = "node node0: its agent stopped"
-    assert actions == [fleet.LoseWorker(1, "run-1", reason, is_clean=False, node="node0")]
+    lost = fleet.LoseWorker(1, "run-1", reason, is_clean=False, node="node0", is_blameless=True)
+    assert actions == [lost]
     assert core.core_count == 1
 
 
@@ -126,6 +127,75 @@ def test_session_whose_workers_all_die_fails() -> None:
 
     assert number < 20
     assert "exit code 1" in next(a.reason for a in actions if isinstance(a, fleet.FailSession))
+
+
+def test_failed_session_is_told_once_and_gets_no_more_workers() -> None:
+    """Its driver has heard why; what dies later is no news."""
+    core = warm(2)
+    core.handle(fleet.SessionRequested(1, (10,)))
+    actions: list[fleet.Action] = []
+    while not any(isinstance(action, fleet.FailSession) for action in actions):
+        worker_id = next(iter(core.workers))
+        actions = core.handle(fleet.WorkerExited(worker_id, "exit code 1", is_clean=False))
+
+    later = [
+        action
+        for worker_id in list(core.workers)
+        for action in core.handle(fleet.WorkerExited(worker_id, "exit code 1", is_clean=False))
+    ]
+
+    assert len(later) == 1
+    assert isinstance(later[0], fleet.LoseWorker)
+    assert core.workers == {}
+
+
+def test_workers_that_people_end_do_not_fail_their_session() -> None:
+    """However many they end, and however long the tasks are."""
+    core = warm(1)
+    core.handle(fleet.SessionRequested(1, (10,)))
+
+    told = [
+        action
+        for number in range(1, 50)
+        for action in core.handle(
+            fleet.WorkerExited(f"run-{number}", "stopped by request", is_clean=False, is_blameless=True)
+        )
+    ]
+
+    assert not any(isinstance(action, fleet.FailSession) for action in told)
+
+
+def test_large_fleet_gives_up_before_each_core_was_tried_thrice() -> None:
+    """6,400 cores would fork 19,203 workers for a setup that crashes."""
+    core = warm(*[64] * 100)
+    core.handle(fleet.SessionRequested(1, (10,), max_workers=8))
+    count = 0
+
+    actions: list[fleet.Action] = []
+    while not any(isinstance(action, fleet.FailSession) for action in actions):
+        worker_id = next(iter(core.workers))
+        actions = core.handle(fleet.WorkerExited(worker_id, "exit code 1", is_clean=False))
+        count += 1
+
+    assert count == MAX_FAILURES + 1
+
+
+def test_queued_session_is_told_again_as_the_queue_moves() -> None:
+    """For whom it waits changes with each job that ends before it, and with nothing else."""
+    core = warm(1)
+    for session_id in (1, 2, 3):
+        core.handle(fleet.SessionRequested(session_id, (session_id * 10,)))
+
+    ended = core.handle(fleet.SessionEnded(1, is_forced=False))
+    other = core.handle(fleet.SessionRequested(4, (40,)))
+    gave_up = core.handle(fleet.SessionEnded(3, is_forced=False))
+
+    def told(actions: list[fleet.Action]) -> list[fleet.Queue]:
+        return [action for action in actions if isinstance(action, fleet.Queue)]
+
+    assert told(ended) == [fleet.Queue(3, (20,))]
+    assert told(other) == [fleet.Queue(4, (20, 30))]
+    assert told(gave_up) == [fleet.Queue(4, (20,))]
 
 
 def test_local_session_gets_no_workers() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from services.broker import lane_events as lane
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
+from services.broker.lane_session import MAX_EXCUSED
 from services.broker.scheduler import Scheduler
 
 S = SessionId(1)
@@ -202,6 +203,22 @@ def test_worker_that_people_ended_costs_its_task_no_attempt() -> None:
 
     done = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=3), WorkerId("w2")))
     assert done == [delivered(1, 3)]
+
+
+def test_task_that_takes_node_after_node_with_it_is_given_up() -> None:
+    """That nodes vanish is not its fault, up to a bound: then each counts as an attempt."""
+    worker_count = MAX_EXCUSED + 3
+    scheduler = opened(max_attempts=3, workers=worker_count)
+    submit(scheduler, 1)
+    told = []
+
+    for number in range(worker_count):
+        scheduler.place()
+        lost = lane.WorkerLost(S, WorkerId(f"w{number}"), "gone", is_clean=False, is_blameless=True)
+        told.append([type(action) for action in scheduler.handle(lost)])
+
+    assert all(lane.FailTask not in each for each in told[:-1])
+    assert lane.FailTask in told[-1]
 
 
 def test_task_submitted_twice_runs_once() -> None:
