@@ -382,9 +382,9 @@ class Door:
     def _report(self) -> None:
         """Tell the broker the counters that changed, at most once an interval."""
         self._link.flush()
-        if not self._changed or time.monotonic() < self._report_s:
+        if not self._changed or self._now_s < self._report_s:
             return
-        self._report_s = time.monotonic() + REPORT_INTERVAL_S
+        self._report_s = self._now_s + REPORT_INTERVAL_S
         open_ids = self._changed.intersection(self._scheduler.session_ids)
         self._changed.clear()
         for session_id in open_ids:
