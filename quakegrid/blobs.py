@@ -17,6 +17,8 @@ from quakegrid.wire.v1 import lane_pb2
 
 # Below this, asking for a blob costs more than sending it again.
 BLOB_BYTES = 256 << 10
+# A blob is named by the xxh3_128 hash of its content.
+BLOB_ID_BYTES = 16
 # Contents remembered, to recognise one that comes again.
 MAX_SEEN = 10_000
 

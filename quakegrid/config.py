@@ -8,6 +8,7 @@ that QuakeGrid itself uses. Never imports the engine and never executes anything
 from __future__ import annotations
 
 import configparser
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -75,6 +76,8 @@ class Settings:
     # What a lane keeps of payloads in memory; the rest waits in `custom_tmp`.
     lane_memory_bytes: int
     node_timeout_s: float
+    # How long a task may run before its worker is killed; 0 for ever, for nobody but its author knows.
+    task_timeout_s: float
     shared_dir: str
     custom_tmp: str
     # Logs of jobs that ended so many days ago are dropped, and the oldest ones while the database is
@@ -251,6 +254,9 @@ class _Reader:
                 "broker", "lane_memory", 1 << 30, _bytes, "bytes that a lane keeps in memory, such as 1G"
             ),
             node_timeout_s=self.parse("broker", "node_timeout", 15.0, _seconds, "seconds, more than 0"),
+            task_timeout_s=self.parse(
+                "broker", "task_timeout", 0.0, _timeout, "seconds that a task may run, 0 for no limit"
+            ),
             shared_dir=self.get("directory", "shared_dir", ""),
             custom_tmp=self.get("directory", "custom_tmp", ""),
             log_retention_days=self.parse(
@@ -357,6 +363,12 @@ def _positive(text: str) -> int:
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
+
+
+def _timeout(text: str) -> float:
+    if not 0 <= float(text) < math.inf:
+        raise ValueError(text)
+    return float(text)
 
 
 def _seconds(text: str) -> float:

@@ -67,6 +67,10 @@ MEANINGS = {
     ("broker", "listen"): "address on which broker and lanes listen; default: as the dbserver's",
     ("broker", "max_attempts"): "workers that a task may end before its job fails",
     ("broker", "metrics_port"): "metrics over HTTP, on `listen`, without a key",
+    (
+        "broker",
+        "task_timeout",
+    ): "time after which a task's worker is killed; counts as an attempt",
     ("broker", "node_timeout"): "time without an answer after which a node is lost",
     ("broker", "port"): "the broker's port",
     ("dbserver", "authkey"): "the cluster's one secret, the same on all nodes; `quakegrid authkey` makes one",

@@ -13,7 +13,7 @@ from quakegrid import security
 from quakegrid.curve import zmq
 from quakegrid.errors import PeerError
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 # Outcomes that may be on their way to a driver, and how often it tells what it has taken.
 FLOW_BYTES = 64 << 20
 RECEIPT_BYTES = FLOW_BYTES // 4
@@ -159,6 +159,14 @@ def cut(frames: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
         if _size(frame) >= PIECE_BYTES:
             return [piece for each in frames for piece in _pieces(each)]
     return frames
+
+
+def cut_message(message: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+    """A message with the frames of its payload in pieces; its first frame, the header, stays whole."""
+    for place in range(1, len(message)):
+        if _size(message[place]) >= PIECE_BYTES:
+            return [message[0], *(piece for each in message[1:] for piece in _pieces(each))]
+    return message
 
 
 def join(frames: Sequence[zmq.Frame]) -> Sequence[zmq.Frame | JoinedFrame]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import hmac
 import secrets
 from dataclasses import dataclass, field
 
@@ -177,3 +178,23 @@ def z85_encode(data: bytes) -> bytes:
 def fingerprint(authkey: str) -> str:
     """A short text that tells two authkeys apart and reveals nothing of them."""
     return base64.b32encode(_derive(authkey, "fingerprint", 5)).decode().lower()
+
+
+def token_key(authkey: str) -> bytes:
+    """The key of the tokens below; make it once."""
+    return _derive(authkey, "lane-tokens")
+
+
+def session_token(key: bytes, session_id: int) -> str:
+    """What proves that somebody is the driver of a session, which got it from the broker: 64 hex digits."""
+    return hmac.digest(key, f"driver {session_id}".encode(), "sha256").hex()
+
+
+def worker_token(key: bytes, session_id: int, worker_id: str) -> str:
+    """What proves that somebody is a worker that the broker had started: 64 hex digits."""
+    return hmac.digest(key, f"worker {session_id} {worker_id}".encode(errors="replace"), "sha256").hex()
+
+
+def is_token(shown: str, expected: str) -> bool:
+    """Compare two tokens, in a time that does not depend on where they differ."""
+    return hmac.compare_digest(shown.encode(errors="replace"), expected.encode())

@@ -8,6 +8,7 @@ held until its outcome is here, and told again whenever the lane says hello.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import signal
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from quakegrid import errors, lane, rpc, shared_memory, worker_words
+from quakegrid import errors, lane, lane_names, rpc, shared_memory, worker_words
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.blobs import BlobTable, Digests
 from quakegrid.config import Settings
@@ -36,6 +37,12 @@ BROKER_PATIENCE_S = 60.0
 # The same before the first answer, for a calculation; other programs hear at once that there is none.
 OPEN_PATIENCE_S = 30.0
 BROKER_RETRY_S = 0.5
+# A lane that does not know our session may come to know it. It is told again after so long, then after twice
+# that, and so on, for as long as we look for a broker.
+REFUSED_RETRY_S = 1.0
+# Ids in one message; no header is a mebibyte or more.
+CANCELLED_AT_ONCE = 50_000
+OPERATION_CHARACTERS = 200
 # How long the end of a session waits for the last lines of its workers.
 FLUSH_TIMEOUT_S = 1.0
 CLOSE_TIMEOUT_S = 2.0
@@ -113,8 +120,13 @@ class Session:
         self._next_task_id = 1
         self._pending: dict[int, _Pending] = {}
         self._is_queued = False
-        self._has_joined = False
+        self._is_admitted = False
+        self._has_joined = False  # the lane has confirmed it, at least once
         self._is_readmitted = False  # by a new broker
+        # Since the lane knows our session no more: when we tell it again, and when we give up.
+        self._retry_s = self._refused_end_s = math.inf
+        self._retry_delay_s = REFUSED_RETRY_S
+        self._stream_lock = threading.Lock()
         self._taken_bytes = 0  # of outcomes, since the lane was last told
         self.blobs = BlobTable()
         self.session_id = 0
@@ -162,7 +174,7 @@ class Session:
             session_id=self.session_id,
             task_id=task_id,
             weight=task.weight,
-            operation=task.operation,
+            operation=task.operation[:OPERATION_CHARACTERS],
             expected_s=task.expected_s,
             max_attempts=task.max_attempts,
             blobs=split.refs,
@@ -180,8 +192,10 @@ class Session:
             return
         for task_id in task_ids:
             self._forget(task_id)
-        cancelled = lane_pb2.CancelTasks(session_id=self.session_id, task_ids=task_ids)
-        self._send([lane_pb2.LaneMessage(cancel_tasks=cancelled).SerializeToString()])
+        for start in range(0, len(task_ids), CANCELLED_AT_ONCE):
+            some = task_ids[start : start + CANCELLED_AT_ONCE]
+            cancelled = lane_pb2.CancelTasks(session_id=self.session_id, task_ids=some)
+            self._send([lane_pb2.LaneMessage(cancel_tasks=cancelled).SerializeToString()])
 
     def receive(self) -> LaneOutcome:
         """Wait for the next outcome of any task.
@@ -199,9 +213,8 @@ class Session:
         """The next outcome if it is here already; raises like `receive`."""
         assert self._dealer is not None
         self._check()
-        if self._is_readmitted:
-            self._is_readmitted = False
-            self._tell_lane()  # it may have refused what came before
+        if self._is_readmitted or self._retry_s < math.inf:
+            self._tell_again()
         while (received := self._receive_frames(self._dealer)) is not None:
             outcome = self._take(received)
             if outcome is not None and self._forget(outcome.task_id):
@@ -236,16 +249,20 @@ class Session:
             case "worker_died":
                 self._on_words(worker_words.from_death(message.worker_died))
                 return None
-            case "refused" if self._has_joined:
-                return None  # a new broker's lane does not know us yet, or no more: our stream tells which
+            case "joined":
+                self._has_joined, self._retry_delay_s = True, REFUSED_RETRY_S
+                self._retry_s = self._refused_end_s = math.inf
+                return None
             case "refused":
-                raise errors.QuakeGridError(f"the lane refused this session: {message.refused.reason}")
+                self._on_refused(message.refused)
+                return None
             case other:
                 raise errors.PeerError(f"the lane sent {other!r} to a driver")
 
     def wait(self) -> None:
         """Wait for an outcome, for the session's failure or for `wake`."""
-        ready = {source for source, _ in self._poller.poll()}
+        timeout_ms = None if self._retry_s == math.inf else _ms_until(self._retry_s)
+        ready = {source for source, _ in self._poller.poll(timeout_ms)}
         self._is_message_here = self._dealer in ready
         if self._wakeup in ready:
             os.eventfd_read(self._wakeup)
@@ -260,7 +277,8 @@ class Session:
             return
         if self._has_joined and not self._failure:
             self._flush_output()
-        self._closed.set()
+        with self._stream_lock:  # from now on no stream is opened
+            self._closed.set()
         if self.session_id and not self._failure:
             closing = broker_pb2.CloseSessionRequest(session_id=self.session_id)
             with contextlib.suppress(grpc.RpcError, ValueError):  # it learns of our end, or has gone
@@ -281,12 +299,10 @@ class Session:
         self._output_flushed.wait(FLUSH_TIMEOUT_S)
 
     def _join(self, admitted: broker_pb2.SessionAdmitted) -> None:
-        """Connect to the lane and wait until it says hello."""
+        """Connect to the lane and wait until it confirms that we have joined."""
         self.session_id, self.core_count = admitted.session_id, admitted.core_count
-        self._request.resumed_session_id = admitted.session_id
-        self._request.lane_port = int(admitted.lane_endpoint.rpartition(":")[2])
         self._context = zmq.Context()
-        identity = f"driver-{admitted.session_id}-{os.getpid()}".encode()
+        identity = lane_names.driver_name(admitted.session_id, admitted.session_token)
         self._dealer = lane.connect_dealer(
             self._context, admitted.lane_endpoint, self._settings.authkey, identity
         )
@@ -295,7 +311,8 @@ class Session:
         end_s = time.monotonic() + HELLO_TIMEOUT_S
         while not self._has_joined:
             self._check()
-            if not self._poller.poll(max(0, int((end_s - time.monotonic()) * 1000))):
+            self._poller.poll(_ms_until(min(end_s, self._retry_s)))
+            if time.monotonic() >= end_s:
                 raise errors.PeerUnreachableError(
                     f"the lane at {admitted.lane_endpoint} does not answer; does a firewall let through "
                     "the ports that [dbserver] receiver_ports in openquake.cfg names?"
@@ -323,7 +340,27 @@ class Session:
         self._taken_bytes = 0
         join = lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=self.session_id)
         self._send([lane_pb2.LaneMessage(join=join).SerializeToString()])
-        self._has_joined = True
+
+    def _tell_again(self) -> None:
+        """Tell the lane everything once more if it is time: it may have refused what came before."""
+        now_s = time.monotonic()
+        if self._is_readmitted or now_s >= self._retry_s:
+            self._is_readmitted, self._retry_s = False, math.inf
+            self._tell_lane()
+
+    def _on_refused(self, refused: lane_pb2.Refused) -> None:
+        """The lane did not take a message of ours.
+
+        A lane that does not know our session is a new broker's, which will, or our session is over, which our
+        stream tells. So it is told again for a while. Anything else is an error.
+        """
+        now_s = time.monotonic()
+        self._refused_end_s = min(self._refused_end_s, now_s + BROKER_PATIENCE_S)
+        if not refused.is_unknown_session or now_s >= self._refused_end_s:
+            raise errors.QuakeGridError(f"the lane refused this session: {refused.reason}")
+        if self._retry_s == math.inf:
+            self._retry_s = now_s + self._retry_delay_s
+            self._retry_delay_s *= 2
 
     def _forget(self, task_id: int) -> bool:
         """Let go of a task; tells whether we still waited for it."""
@@ -348,14 +385,21 @@ class Session:
 
     def _send(self, message: Sequence[bytes | memoryview]) -> None:
         assert self._dealer is not None
-        lane.send_frames(self._dealer, lane.cut(message))
+        lane.send_frames(self._dealer, lane.cut_message(message))
 
     def _check(self) -> None:
         if self._failure:
             raise self._failure
 
     def _read_stream(self) -> None:
-        """Thread: pass on what the broker says, also after it was started again, until the session ends."""
+        """Thread: pass on what the broker says until the session ends."""
+        try:
+            self._follow_broker()
+        except BaseException as exc:  # noqa: BLE001 - nobody else would tell those who wait
+            self._fail(errors.QuakeGridError(f"the thread of the session ended: {exc!r}"))
+
+    def _follow_broker(self) -> None:
+        """Pass on what the broker says, also after it was started again, until the session ends."""
         patience_end_s = 0.0
         while True:
             try:
@@ -369,7 +413,7 @@ class Session:
             else:
                 failure = errors.PeerUnreachableError("the broker ended the session")
             now_s = time.monotonic()
-            is_known = self._has_joined or self._is_queued
+            is_known = self._is_admitted or self._is_queued
             open_s = OPEN_PATIENCE_S if self._request.job_ids else 0.0
             patience_s = BROKER_PATIENCE_S if is_known else open_s
             is_first = not patience_end_s
@@ -382,8 +426,11 @@ class Session:
                 self._warn(waiting_words(self._settings))
             if self._closed.wait(BROKER_RETRY_S):
                 return
-            self._channel.close()
-            self._open_stream()
+            with self._stream_lock:
+                if self._closed.is_set():
+                    return
+                self._channel.close()
+                self._open_stream()
 
     def _open_stream(self) -> None:
         """Ask for the session, on a channel of its own for each try: its certificate is fresh."""
@@ -403,12 +450,21 @@ class Session:
         elif answer.HasField("node_left_out"):
             left_out = answer.node_left_out
             self._warn(f"node {left_out.node} is left out: {', '.join(left_out.differences)}")
-        elif not self._has_joined:
+        elif not self._is_admitted:
             self._is_queued = answer.HasField("queued")
+            if answer.HasField("admitted"):
+                self._note_admission(answer.admitted)
             self._answers.put(answer)
         elif answer.HasField("admitted"):
             self._is_readmitted = True
             self.wake()
+
+    def _note_admission(self, admitted: broker_pb2.SessionAdmitted) -> None:
+        """What we show to a broker that is started again."""
+        self._is_admitted = True
+        self._request.resumed_session_id = admitted.session_id
+        self._request.resumed_token = admitted.session_token
+        self._request.lane_port = int(admitted.lane_endpoint.rpartition(":")[2])
 
     def _fail(self, failure: errors.QuakeGridError) -> None:
         if self._failure or self._closed.is_set():
@@ -416,3 +472,8 @@ class Session:
         self._failure = failure
         self._answers.put(failure)
         self.wake()
+
+
+def _ms_until(end_s: float) -> int:
+    """Milliseconds until an instant of the monotonic clock, for a poller."""
+    return max(0, int((end_s - time.monotonic()) * 1000) + 1)

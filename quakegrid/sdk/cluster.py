@@ -167,6 +167,7 @@ def _configure(folder: Path, cores: int, node: dict[str, str]) -> tuple[Settings
             "max_attempts": "",
             "metrics_port": "",
             "node_timeout": "",
+            "task_timeout": "",
         },
         "agent": {"listen": LOOPBACK, "nice": "", "cores_per_worker": "", **node},
         "memory": {"soft_mem_limit": 90, "hard_mem_limit": 99},

@@ -152,6 +152,7 @@ class Agent:
         template = self._template.find(request.fingerprint)  # if none has it, the status tells the broker
         started: list[Member] = []
         self._roster.most_count = self.serving.core_count
+        tokens = {ref.worker_id: ref.token for ref in request.workers}
         for ref in request.workers if template else ():
             width = self.limits.cores_per_worker * (request.width or 1)
             started += self._roster.take_cores(ref.session_id, [ref.worker_id], width)
@@ -164,6 +165,7 @@ class Agent:
                 "session_id": member.session_id,
                 "lane_endpoint": request.lane_endpoint,
                 "node": self.node,
+                "token": tokens[member.name],
                 **self.limits.open_worker(member),
                 "blob_dir": str(self._blobs.open(member.session_id)),
             }
@@ -175,6 +177,16 @@ class Agent:
         os.close(setup_fd)
         self.publish_status()
         return started
+
+    def kill_overdue(self, session_id: int, names: Sequence[str], reason: str) -> int:
+        """Kill workers for what they run; returns how many there were."""
+        members = [
+            each for each in self._roster.of_session(session_id, names) if each.life is not Life.STOPPING
+        ]
+        for member in members:
+            member.stop_reason = reason
+            self._stop_for_limit(member)
+        return len(members)
 
     def stop_workers(self, session_id: int, names: Sequence[str], *, is_forced: bool) -> int:
         """Terminate workers, then kill what is left; returns how many there were."""

@@ -162,7 +162,7 @@ class Inbox:
     def _acknowledge(self, count: int) -> None:
         if not self._is_greeted:
             return
-        for _ in range(count - self._acknowledged_count):
+        for _ in range(min(count - self._acknowledged_count, len(self._sent))):
             self._sent.popleft()
         self._acknowledged_count = max(count, self._acknowledged_count)
 
@@ -194,7 +194,7 @@ class Inbox:
             self._send(sent.frames)
 
     def _send(self, frames: Frames) -> None:
-        lane.send_frames(self._dealer, lane.cut(frames))
+        lane.send_frames(self._dealer, lane.cut_message(frames))
 
 
 class _Guard:

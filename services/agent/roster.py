@@ -105,13 +105,17 @@ class Roster:
             member.life = Life.RUNNING
         return member
 
-    def on_stop(self, *, session_id: int, names: Sequence[str] = ()) -> list[Member]:
-        """Mark workers of a session (all, if no names are given) as stopping, and return them."""
-        chosen = [
+    def of_session(self, session_id: int, names: Sequence[str] = ()) -> list[Member]:
+        """Workers of a session; all, if no names are given."""
+        return [
             member
             for member in self.workers
             if member.session_id == session_id and (not names or member.name in names)
         ]
+
+    def on_stop(self, *, session_id: int, names: Sequence[str] = ()) -> list[Member]:
+        """Mark workers of a session (all, if no names are given) as stopping, and return them."""
+        chosen = self.of_session(session_id, names)
         for member in chosen:
             member.life = Life.STOPPING
         return chosen

@@ -39,7 +39,10 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         context: Context,  # noqa: ARG002
     ) -> agent_pb2.StopWorkersResponse:
         """StopWorkers, see the contract."""
-        count = self._agent.stop_workers(request.session_id, request.worker_ids, is_forced=request.force)
+        if request.reason:
+            count = self._agent.kill_overdue(request.session_id, request.worker_ids, request.reason)
+        else:
+            count = self._agent.stop_workers(request.session_id, request.worker_ids, is_forced=request.force)
         return agent_pb2.StopWorkersResponse(stopped_count=count)
 
     async def StopDriver(  # noqa: N802

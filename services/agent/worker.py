@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quakegrid import lane
+from quakegrid import lane, lane_names, texts
 from quakegrid.curve import zmq
 from quakegrid.wire.v1 import lane_pb2
 from services.agent import worker_cgroups
@@ -29,6 +29,8 @@ from services.agent.worker_threads import set_thread_count
 
 # A lane says hello at once; one that starts, or is started again, takes some seconds.
 SILENCE_MS = 10_000
+# Of the text that says why a payload could not be run: its beginning and its end.
+ERROR_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class WorkerOrder:
     nice: int
     cgroup: str
     blob_dir: str
+    token: str
     setup: bytes
 
 
@@ -52,7 +55,8 @@ def run_worker(order: WorkerOrder, authkey: str) -> int:
     _limit(order)
     failure = _set_up(order)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = lane.connect_dealer(context, order.lane_endpoint, authkey, order.worker_id.encode())
+    name = lane_names.worker_name(order.session_id, order.worker_id, order.token)
+    dealer = lane.connect_dealer(context, order.lane_endpoint, authkey, name)
     _warn_of_silence(dealer, order)
     inbox = Inbox(dealer, order.session_id, order.worker_id, order.node)
     blobs = NodeBlobs(Path(order.blob_dir), inbox.fetch_blob)
@@ -121,13 +125,13 @@ def _run_task(inbox: Inbox, blobs: NodeBlobs, order: WorkerOrder, task: Task, fa
         return
     with inbox.guarded():
         try:
-            outcome.error = failure
+            outcome.error = texts.bounded(failure, ERROR_BYTES)
             if not failure:
                 call = pickle.loads(payload[0].buffer)  # noqa: S301 - a driver that holds the authkey made it
                 outcome.load_s = time.perf_counter() - start_s
                 frames = call(*payload[1:])
         except Exception:  # noqa: BLE001 - whatever the payload raises is its driver's
-            outcome.error = traceback.format_exc()
+            outcome.error = texts.bounded(traceback.format_exc(), ERROR_BYTES)
     outcome.duration_s = time.perf_counter() - start_s
     outcome.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     inbox.send_outcome(outcome, frames)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, assert_never
 
-from quakegrid import errors
+from quakegrid import errors, security
 from quakegrid.api.v1 import agent_pb2, broker_pb2
 from quakegrid.config import Settings
 from quakegrid.jobs import JobState
@@ -50,6 +50,7 @@ class Broker:
         self._ended: dict[int, str] = {}
         # Never the id of a session whose workers an earlier broker left.
         self._next_session_id = time.time_ns() // 1_000_000
+        self._token_key = security.token_key(settings.authkey)
         self._reports = NodeReports(settings, self._fleet, self._on_output, self._spawn, self._handle)
         self.members = self._reports.members
         self._nodes = self.members.links
@@ -58,6 +59,7 @@ class Broker:
             self._spawn,
             opening=self._opening,
             on_counts=self._on_counts,
+            on_overdue=self._on_overdue,
             on_placed=self._on_placed,
             on_failed=self._fail,
         )
@@ -97,6 +99,10 @@ class Broker:
             UsageError: it asks for what no session can have.
         """
         check_request(request)
+        if request.resumed_session_id:
+            token = security.session_token(self._token_key, request.resumed_session_id)
+            if not security.is_token(request.resumed_token, token):
+                raise errors.StateError(f"session {request.resumed_session_id} is not this driver's")
         known = next((each for each in self._sessions.values() if each.goes_on_with(request)), None)
         if known:
             log.info("session_went_on session=%d", known.session_id)
@@ -241,6 +247,13 @@ class Broker:
             busy = frozenset(counts.busy_worker_ids)
             self._handle(core.TasksCounted(session.session_id, session.task_count, busy))
 
+    def _on_overdue(self, overdue: lane_pb2.TaskOverdue) -> None:
+        worker = self._fleet.workers.get(overdue.worker_id)
+        if worker is None or worker.host not in self._nodes:
+            return  # it has ended
+        reason = f"its task ran longer than [broker] task_timeout = {self._settings.task_timeout_s:g} s"
+        self._spawn(self._nodes[worker.host].kill_worker(overdue.session_id, overdue.worker_id, reason))
+
     async def _count_seconds(self) -> None:
         while True:
             await asyncio.sleep(1.0)
@@ -303,6 +316,7 @@ class Broker:
             job_ids=request.job_ids,
             user_name=request.user_name,
             worker_count=sum(worker.is_started for worker in workers),
+            task_timeout_s=self._settings.task_timeout_s,
         )
         drains = [
             lane_pb2.DrainWorker(session_id=session_id, worker_id=worker.worker_id)
@@ -318,7 +332,10 @@ class Broker:
         lane = self._lanes.lane_of(session_id)
         assert lane is not None
         admitted = broker_pb2.SessionAdmitted(
-            session_id=session_id, lane_endpoint=lane.endpoint, core_count=self._fleet.core_count
+            session_id=session_id,
+            lane_endpoint=lane.endpoint,
+            core_count=self._fleet.core_count,
+            session_token=security.session_token(self._token_key, session_id),
         )
         self._tell(session_id, broker_pb2.OpenSessionResponse(admitted=admitted))
         self._sessions[session_id].placed.set()

@@ -5,6 +5,7 @@ Values only. Peers are opaque byte strings, payloads opaque objects that the edg
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NewType
 
@@ -28,10 +29,14 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class SessionOpened:
-    """The broker admitted a session on this lane."""
+    """The broker admitted a session on this lane.
+
+    A task may run for `task_timeout_s`, then its worker is killed; infinity is for ever.
+    """
 
     session_id: SessionId
     max_attempts: int
+    task_timeout_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,13 @@ class DrainAsked:
     worker_id: WorkerId
 
 
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """Some time has passed: tasks may have run for too long."""
+
+    now_s: float
+
+
 Event = (
     SessionOpened
     | SessionClosed
@@ -151,6 +163,7 @@ Event = (
     | TaskReturned
     | WorkerLost
     | DrainAsked
+    | TimePassed
 )
 
 # What a worker says of its tasks.
@@ -223,10 +236,27 @@ class StopWorker:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Tell a peer that it has no place here, and why."""
+    """Tell a peer that it has no place here, and why; another lane may have one if the session is unknown."""
 
     peer: Peer
     reason: str
+    is_unknown_session: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    """Have a worker killed, whose task has run for longer than it may."""
+
+    session_id: SessionId
+    worker_id: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmJoin:
+    """Tell a driver that its tasks are placed from now on."""
+
+    peer: Peer
+    session_id: SessionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,5 +275,7 @@ Action = (
     | DropPayloads
     | StopWorker
     | Refuse
+    | KillWorker
+    | ConfirmJoin
     | ForgetSession
 )

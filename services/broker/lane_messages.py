@@ -10,15 +10,28 @@ import sys
 from collections.abc import Sequence
 
 from quakegrid import lane
+from quakegrid.blobs import BLOB_ID_BYTES
 from quakegrid.errors import PeerError
+from quakegrid.lane_names import DriverName, WorkerName
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import lane_events as core
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.broker.task_recorder import Usage
 
+# Bounds of what a peer says. A header is never cut, and no peer of ours sends a longer one.
+MAX_HEADER_BYTES = lane.PIECE_BYTES
+NAME_CHARACTERS = 200
+REASON_CHARACTERS = 10_000
+MAX_ATTEMPTS = 1_000_000
+MAX_DURATION_S = 1e9
+# Leases that a worker names: what it runs, what waits there, and outcomes that are not acknowledged yet.
+MAX_HELD = 10_000
+# Of a session. A task costs a lane some 500 bytes beside its payload.
+MAX_TASKS = 10_000_000
 STOP = lane_pb2.LaneMessage(stop=lane_pb2.Stop()).SerializeToString()
-# A packet between broker and lane: the names of 20,000 busy workers.
+# A packet between broker and lane, and what the names of busy workers may take of it: those of some 15,000.
 CONTROL_BYTES = 400_000
+BUSY_BYTES = 200_000
 Blobs = Sequence[lane_pb2.BlobRef]
 
 
@@ -28,26 +41,44 @@ def hello(blob_folder_id: str) -> bytes:
     return lane_pb2.LaneMessage(hello=greeting).SerializeToString()
 
 
-def from_worker(message: lane_pb2.LaneMessage, peer: Peer) -> core.Event | None:
-    """What a worker tells; None if it is not a worker's message."""
+def check_blob_id(blob_id: bytes) -> None:
+    """Refuse what is no hash of a blob: it becomes the name of a file."""
+    if len(blob_id) != BLOB_ID_BYTES:
+        raise PeerError(f"a blob has an id of {BLOB_ID_BYTES} bytes, not of {len(blob_id)}")
+
+
+def check_session(session_id: int, who: DriverName | WorkerName) -> SessionId:
+    """The session that a message names, which must be its sender's."""
+    if session_id != who.session_id:
+        raise PeerError(f"this connection belongs to session {who.session_id}, not to session {session_id}")
+    return SessionId(session_id)
+
+
+def from_worker(message: lane_pb2.LaneMessage, who: WorkerName, peer: Peer) -> core.WorkerEvent | None:
+    """What a worker tells of its tasks; None if it is about something else."""
     match message.WhichOneof("body"):
         case "outcome":
             outcome = message.outcome
-            usage = Usage(outcome.load_s, outcome.peak_memory_bytes)
-            worker_id = WorkerId(outcome.worker_id)
-            return core.OutcomeArrived(decode_lease(outcome.lease), worker_id, outcome.duration_s, usage)
+            _check_worker(outcome.worker_id, who)
+            usage = Usage(_duration_s(outcome.load_s), max(0, outcome.peak_memory_bytes))
+            lease = decode_lease(outcome.lease, who)
+            return core.OutcomeArrived(lease, WorkerId(who.worker_id), _duration_s(outcome.duration_s), usage)
         case "task_returned":
             returned = message.task_returned
-            return core.TaskReturned(decode_lease(returned.lease), WorkerId(returned.worker_id))
+            _check_worker(returned.worker_id, who)
+            return core.TaskReturned(decode_lease(returned.lease, who), WorkerId(who.worker_id))
         case "worker_ready":
             ready = message.worker_ready
-            check_version(ready.protocol_version, f"worker {ready.worker_id} on {ready.node}")
+            check_version(ready.protocol_version, f"worker {who.worker_id} on {ready.node[:NAME_CHARACTERS]}")
+            _check_worker(ready.worker_id, who)
+            if len(ready.held) > MAX_HELD:
+                raise PeerError(f"a worker has {MAX_HELD} tasks at most, not {len(ready.held)}")
             return core.WorkerJoined(
-                SessionId(ready.session_id),
-                WorkerId(ready.worker_id),
-                ready.node,
+                check_session(ready.session_id, who),
+                WorkerId(who.worker_id),
+                ready.node[:NAME_CHARACTERS],
                 peer,
-                tuple(map(decode_lease, ready.held)),
+                tuple([decode_lease(lease, who) for lease in ready.held]),
             )
     return None
 
@@ -66,12 +97,36 @@ def submission(task: lane_pb2.SubmitTask, peer: Peer, payload: object) -> core.T
         SessionId(task.session_id),
         TaskId(task.task_id),
         peer,
-        sys.intern(task.operation),
+        sys.intern(task.operation[:NAME_CHARACTERS]),
         payload,
         task.weight if 0 < task.weight < math.inf and task.weight != 1.0 else 1.0,
         task.expected_s if task.expected_s > 0 else 0.0,
-        task.max_attempts,
+        min(task.max_attempts, MAX_ATTEMPTS),
     )
+
+
+def check_submission(task: lane_pb2.SubmitTask, who: DriverName) -> TaskId:
+    """The id of a task that a driver submits; refuses what no task can have."""
+    check_session(task.session_id, who)
+    if task.task_id < 1:
+        raise PeerError(f"ids of tasks begin at 1: {task.task_id}")
+    for ref in task.blobs:
+        check_blob_id(ref.blob_id)
+        if ref.byte_count < 0:
+            raise PeerError(f"a blob has no negative size: {ref.byte_count}")
+    return TaskId(task.task_id)
+
+
+def _check_worker(worker_id: str, who: WorkerName) -> None:
+    if worker_id != who.worker_id:
+        raise PeerError(
+            f"this connection belongs to worker {who.worker_id}, not to {worker_id[:NAME_CHARACTERS]}"
+        )
+
+
+def _duration_s(told_s: float) -> float:
+    """A duration as a peer told it; 0 for what is none."""
+    return told_s if 0.0 <= told_s <= MAX_DURATION_S else 0.0
 
 
 def worker_lost(lost: lane_pb2.WorkerLost) -> core.WorkerLost:
@@ -111,9 +166,12 @@ def check_version(version: int, who: str) -> None:
         )
 
 
-def decode_lease(lease: lane_pb2.Lease) -> Lease:
-    """A lease from the wire."""
-    return Lease(SessionId(lease.session_id), TaskId(lease.task_id), lease.attempt)
+def decode_lease(lease: lane_pb2.Lease, who: WorkerName) -> Lease:
+    """A lease that a worker names; one of its session, with numbers that can be counted on."""
+    task_id, attempt = lease.task_id, lease.attempt
+    if task_id < 1 or not 1 <= attempt <= MAX_ATTEMPTS:
+        raise PeerError(f"there is no attempt {attempt} of task {task_id}")
+    return Lease(check_session(lease.session_id, who), TaskId(task_id), attempt)
 
 
 def encode_lease(lease: Lease) -> lane_pb2.Lease:
@@ -144,9 +202,45 @@ def task_failed(lease: Lease, operation: str, reasons: Sequence[str]) -> bytes:
     return lane_pb2.LaneMessage(task_failed=failed).SerializeToString()
 
 
-def refused(reason: str) -> bytes:
-    """The header that sends a peer away."""
-    return lane_pb2.LaneMessage(refused=lane_pb2.Refused(reason=reason)).SerializeToString()
+def refused(reason: str, *, is_unknown_session: bool = False) -> bytes:
+    """The header that says why a message was not taken."""
+    refusal = lane_pb2.Refused(reason=reason[:REASON_CHARACTERS], is_unknown_session=is_unknown_session)
+    return lane_pb2.LaneMessage(refused=refusal).SerializeToString()
+
+
+def joined(session_id: SessionId) -> bytes:
+    """The header that confirms a `Join`."""
+    return lane_pb2.LaneMessage(joined=lane_pb2.Joined(session_id=session_id)).SerializeToString()
+
+
+def opened(order: lane_pb2.OpenLaneSession) -> core.SessionOpened:
+    """What the broker tells of a session that it admitted."""
+    return core.SessionOpened(
+        SessionId(order.session_id), order.max_attempts, order.task_timeout_s or math.inf
+    )
+
+
+def overdue(session_id: SessionId, worker_id: WorkerId) -> bytes:
+    """The packet that asks the broker to have a worker killed."""
+    told = lane_pb2.TaskOverdue(session_id=session_id, worker_id=worker_id)
+    return lane_pb2.ControlMessage(overdue=told).SerializeToString()
+
+
+def broken(session_id: int, reason: str) -> bytes:
+    """The packet that asks the broker to fail a session."""
+    told = lane_pb2.SessionBroken(session_id=session_id, reason=reason[:REASON_CHARACTERS])
+    return lane_pb2.ControlMessage(broken=told).SerializeToString()
+
+
+def counts(told: lane_pb2.LaneCounts, busy_worker_ids: Sequence[WorkerId]) -> bytes:
+    """The packet that tells the broker a session's counters, and of its busy workers those that fit."""
+    room = BUSY_BYTES
+    for worker_id in busy_worker_ids:
+        room -= len(worker_id) + 3
+        if room < 0:
+            break
+        told.busy_worker_ids.append(worker_id)
+    return lane_pb2.ControlMessage(counts=told).SerializeToString()
 
 
 def get_blob(session_id: SessionId, blob_id: bytes) -> bytes:

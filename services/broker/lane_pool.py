@@ -30,6 +30,7 @@ class LanePool:
         spawn: runs a coroutine in the background until the broker stops.
         opening: what a lane is told of a session.
         on_counts: called with each report of a session's counters.
+        on_overdue: called with each worker whose task has run for too long.
         on_placed: called with a session when it has a lane that listens.
         on_failed: called with a session that has no lane, or lost it, and the reason.
     """
@@ -41,11 +42,13 @@ class LanePool:
         *,
         opening: Callable[[int], Sequence[lane_pb2.ControlMessage]],
         on_counts: Callable[[lane_pb2.LaneCounts], None],
+        on_overdue: Callable[[lane_pb2.TaskOverdue], None],
         on_placed: Callable[[int], None],
         on_failed: Callable[[int, str], None],
     ) -> None:
         self._settings, self._spawn, self._opening = settings, spawn, opening
         self._forward_counts, self._on_placed, self._on_failed = on_counts, on_placed, on_failed
+        self._on_overdue = on_overdue
         cpu_count = len(os.sched_getaffinity(0))
         limit = max(1, min(len(settings.lane_ports), cpu_count))
         self._places = core.LanePlaces(settings.lane_ports, limit)
@@ -128,7 +131,7 @@ class LanePool:
             case core.OpenLane(lane_id, port, session_ids):
                 process = self._processes[lane_id] = self._take_spare()
                 process.listen(
-                    port, on_counts=self._on_counts, on_death=lambda reason: self._on_death(lane_id, reason)
+                    port, on_message=self._on_message, on_death=lambda reason: self._on_death(lane_id, reason)
                 )
                 for session_id in session_ids:  # read by the lane before it listens
                     self._introduce(session_id, process)
@@ -180,6 +183,18 @@ class LanePool:
         log.error("lane_died port=%d pid=%d reason=%s", process.port, process.pid, reason)
         self._spawn(process.stop())
         self._handle(core.LaneDied(lane_id, reason))
+
+    def _on_message(self, message: lane_pb2.ControlMessage) -> None:
+        match message.WhichOneof("body"):
+            case "counts":
+                self._on_counts(message.counts)
+            case "overdue":
+                self._on_overdue(message.overdue)
+            case "broken":
+                log.error("lane_session_broken session=%d", message.broken.session_id)
+                self._on_failed(message.broken.session_id, message.broken.reason)
+            case other:
+                raise ValueError(f"a lane sent {other!r} to its broker")
 
     def _on_counts(self, counts: lane_pb2.LaneCounts) -> None:
         self._handle(core.TasksCounted(counts.session_id, counts.queued_count + counts.running_count))

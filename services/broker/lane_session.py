@@ -14,6 +14,7 @@ from services.broker.lane_events import (
     Action,
     DropPayloads,
     FailTask,
+    KillWorker,
     Lease,
     Peer,
     SendTask,
@@ -24,6 +25,7 @@ from services.broker.lane_events import (
     WorkerId,
     WorkerLost,
 )
+from services.broker.overdue import OverdueWatch
 from services.broker.task_queue import TaskQueue
 
 # Estimates rise at once and fall slowly: handing out too much costs more than handing out too little.
@@ -31,6 +33,8 @@ _FALL = 0.3
 # Workers that a task may lose through no fault of its own, such as with their node. One that brings nodes
 # down is given up after so many, and its attempts.
 MAX_EXCUSED = 10
+# Kinds of tasks whose durations are remembered; a driver that invents more of them is not estimated better.
+_MAX_KINDS = 10_000
 
 
 @dataclass(slots=True)
@@ -65,6 +69,7 @@ class LaneSession:
     queue: TaskQueue = field(default_factory=TaskQueue)
     crew: Crew = field(default_factory=Crew)
     durations_s: dict[str, float] = field(default_factory=dict)
+    overdue: OverdueWatch = field(default_factory=OverdueWatch)
     gone: set[WorkerId] = field(default_factory=set)
     draining: set[WorkerId] = field(default_factory=set)
     done_count: int = 0
@@ -85,7 +90,8 @@ class LaneSession:
         known_s = self.durations_s.get(operation, 0.0)
         if duration_s < known_s:
             duration_s = known_s + _FALL * (duration_s - known_s)
-        self.durations_s[operation] = duration_s
+        if known_s or len(self.durations_s) < _MAX_KINDS:
+            self.durations_s[operation] = duration_s
 
     def release(self, worker_id: WorkerId, lease: Lease) -> Task | None:
         """Free the place of a lease at its worker; gives its task if the lease is the current one."""
@@ -122,15 +128,21 @@ class LaneSession:
             return []
         actions: list[Action] = []
         is_alone = len(worker.held) == 1
+        overdue_id = self.overdue.forget(worker_id)
         for task_id, hold in reversed(worker.held.items()):  # `requeue` turns them round again
             task = self.tasks.get(task_id)
             if task is None or not task.is_leased_to(worker_id, hold.attempt):
                 continue  # cancelled
-            is_excused = is_blameless and task.excused_count < MAX_EXCUSED
-            task.excused_count += is_excused
-            if is_alone and not is_excused:
+            if overdue_id is not None:  # what waited behind the task that ran too long is not to blame
+                is_suspect = is_blamed = task_id == overdue_id
+            else:
+                is_excused = is_blameless and task.excused_count < MAX_EXCUSED
+                task.excused_count += is_excused
+                is_suspect = not is_excused
+                is_blamed = is_suspect and is_alone
+            if is_blamed:
                 task.reasons = (*task.reasons, f"attempt {task.attempt} on {worker.node}: {reason}")
-            if not is_excused:
+            if is_suspect:
                 task.expected_s = math.inf  # from now on alone with its worker: the next blame is right
             actions += self._retry(task)
         return actions
@@ -153,7 +165,7 @@ class LaneSession:
             return []
         dropped = DropPayloads((task.payload,))
         if task.holder is None:
-            self.queue.discard(task_id)
+            self.queue.discard(task_id, task.weight)
             return [dropped]
         return [dropped, TakeBack(self.crew.workers[task.holder].peer, self.lease(task))]
 
@@ -172,7 +184,7 @@ class LaneSession:
         for lease in held:
             task = self.tasks.get(lease.task_id)
             if task is not None and task.holder is None and lease.attempt >= task.attempt:
-                self.queue.discard(lease.task_id)  # leased by the lane that was here before us
+                self.queue.discard(lease.task_id, task.weight)  # leased by the lane that was here before us
                 task.attempt = lease.attempt
                 self._hand_to(worker, task)
             elif task is None or not task.is_leased_to(worker.worker_id, lease.attempt):
@@ -195,6 +207,16 @@ class LaneSession:
             worker, task_id = recall
             lease = Lease(self.session_id, task_id, worker.held[task_id].attempt)
             actions.append(TakeBack(worker.peer, lease))
+
+    def kill_overdue(self, now_s: float) -> list[Action]:
+        """Have the workers killed whose tasks have run for too long."""
+        running = (
+            (worker.worker_id, *next(iter(worker.held.items())))
+            for worker in self.crew.workers.values()
+            if worker.held
+        )
+        leases = ((worker_id, task_id, hold.attempt) for worker_id, task_id, hold in running)
+        return [KillWorker(self.session_id, worker_id) for worker_id in self.overdue.find(leases, now_s)]
 
     def _hand_to(self, worker: Worker, task: Task) -> None:
         task.holder = worker.worker_id

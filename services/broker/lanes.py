@@ -29,7 +29,7 @@ class LaneProcess:
     """
 
     port: int
-    _on_counts: Callable[[lane_pb2.LaneCounts], None]
+    _on_message: Callable[[lane_pb2.ControlMessage], None]
     _on_death: Callable[[str], None]
 
     def __init__(self, settings: Settings) -> None:
@@ -63,17 +63,17 @@ class LaneProcess:
         self,
         port: int,
         *,
-        on_counts: Callable[[lane_pb2.LaneCounts], None],
+        on_message: Callable[[lane_pb2.ControlMessage], None],
         on_death: Callable[[str], None],
     ) -> None:
         """Have it listen; once.
 
         Args:
             port: TCP port.
-            on_counts: called with each report of counters.
+            on_message: called with each message of the lane.
             on_death: called once, with the reason, when the process is gone unasked.
         """
-        self.port, self._on_counts, self._on_death = port, on_counts, on_death
+        self.port, self._on_message, self._on_death = port, on_message, on_death
         endpoint = f"tcp://{self._settings.broker_listen}:{port}"
         self.send(lane_pb2.ControlMessage(listen=lane_pb2.Listen(endpoint=endpoint)))
 
@@ -146,7 +146,7 @@ class LaneProcess:
         except ConnectionResetError:
             packet = b""
         if packet:
-            self._on_counts(lane_pb2.ControlMessage.FromString(packet).counts)
+            self._on_message(lane_pb2.ControlMessage.FromString(packet))
             return
         asyncio.get_running_loop().remove_reader(self._control)
         status = self._process.wait()

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import grpc
 
-from quakegrid import agents, rpc
+from quakegrid import agents, rpc, security
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc, node_control_pb2_grpc
 from quakegrid.config import Settings
 from quakegrid.fingerprint import CLOCK_FITS, Fingerprint, describe_clock
@@ -175,7 +175,15 @@ class NodeLink:
         fingerprint: Fingerprint | None = None,
     ) -> list[str]:
         """Ask for workers of so many cores, with what a session needs; returns those that started."""
-        refs = [agent_pb2.WorkerRef(session_id=session_id, worker_id=worker_id) for worker_id in worker_ids]
+        key = security.token_key(self._settings.authkey)
+        refs = [
+            agent_pb2.WorkerRef(
+                session_id=session_id,
+                worker_id=worker_id,
+                token=security.worker_token(key, session_id, worker_id),
+            )
+            for worker_id in worker_ids
+        ]
         request = agent_pb2.StartWorkersRequest(
             workers=refs,
             lane_endpoint=lane_endpoint,
@@ -189,6 +197,11 @@ class NodeLink:
     async def stop_workers(self, session_id: int, *, is_forced: bool, worker_ids: Sequence[str] = ()) -> None:
         """Stop workers of a session, all if none are named; their exits are reported by `on_exit`."""
         request = agent_pb2.StopWorkersRequest(session_id=session_id, force=is_forced, worker_ids=worker_ids)
+        await self._order(lambda stub: stub.StopWorkers(request, timeout=ORDER_TIMEOUT_S))
+
+    async def kill_worker(self, session_id: int, worker_id: str, reason: str) -> None:
+        """Kill a worker for what it runs; its exit, with this reason, is reported by `on_exit`."""
+        request = agent_pb2.StopWorkersRequest(session_id=session_id, worker_ids=[worker_id], reason=reason)
         await self._order(lambda stub: stub.StopWorkers(request, timeout=ORDER_TIMEOUT_S))
 
     async def flush_output(self, session_id: int) -> None:

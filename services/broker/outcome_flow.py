@@ -60,6 +60,10 @@ class OutcomeFlow:
         self._parked[task_id] = _Parked(header, payload, byte_count)
         self.parked_bytes += byte_count
 
+    def receive(self, byte_count: int) -> None:
+        """The driver has taken so much; it may count what was on its way when it joined, which we do not."""
+        self.sent_bytes = max(0, self.sent_bytes - byte_count)
+
     def take(self) -> tuple[bytes, Payload] | None:
         """The next parked outcome, if it may be sent now; it counts as sent."""
         if not self._parked or self.sent_bytes >= _OPEN_BYTES:

@@ -10,6 +10,7 @@ at all. Long tasks go to idle workers only; short ones ahead of time, to be aske
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -17,6 +18,7 @@ from quakegrid.errors import IllegalMoveError
 from services.broker.crew import Worker
 from services.broker.lane_events import (
     Action,
+    ConfirmJoin,
     DeliverOutcome,
     DrainAsked,
     DriverFilled,
@@ -34,11 +36,13 @@ from services.broker.lane_events import (
     TaskReturned,
     TasksCancelled,
     TaskSubmitted,
+    TimePassed,
     WorkerId,
     WorkerJoined,
     WorkerLost,
 )
 from services.broker.lane_session import LaneSession, Task
+from services.broker.overdue import OverdueWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,16 @@ class Scheduler:
 
     def has_tasks(self, session_id: SessionId) -> bool:
         """Whether an open session has a task that its driver waits for."""
-        return bool(self._sessions[session_id].tasks)
+        return self.task_count(session_id) > 0
+
+    def task_count(self, session_id: SessionId) -> int:
+        """How many tasks the driver of an open session waits for."""
+        return len(self._sessions[session_id].tasks)
+
+    @property
+    def look_interval_s(self) -> float:
+        """How often `TimePassed` is wanted; infinity if no task has a time-out."""
+        return min((each.overdue.look_interval_s for each in self._sessions.values()), default=math.inf)
 
     def counts(self, session_id: SessionId) -> Counts:
         """Counters of an open session."""
@@ -78,7 +91,7 @@ class Scheduler:
         done, requeued, dropped = session.done_count, session.requeued_count, session.dropped_count
         return Counts(queued, running, done, requeued, dropped, busy, session.failed_count)
 
-    def handle(self, event: Event) -> list[Action]:  # noqa: C901 - one case an event
+    def handle(self, event: Event) -> list[Action]:  # noqa: C901, PLR0912 - one case an event
         """Take one event; `place` must follow when the turn's events are in."""
         match event:
             case TaskSubmitted():
@@ -103,6 +116,8 @@ class Scheduler:
                 return self._on_worker_lost(event)
             case DrainAsked():
                 return self._on_drain_asked(event)
+            case TimePassed(now_s):
+                return [kill for each in self._sessions.values() for kill in each.kill_overdue(now_s)]
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -124,7 +139,8 @@ class Scheduler:
     def _on_session_opened(self, event: SessionOpened) -> list[Action]:
         if event.session_id in self._sessions:
             raise IllegalMoveError(f"session {event.session_id} is open on this lane already: {event}")
-        self._sessions[event.session_id] = LaneSession(event.session_id, event.max_attempts)
+        watch = OverdueWatch(event.task_timeout_s)
+        self._sessions[event.session_id] = LaneSession(event.session_id, event.max_attempts, overdue=watch)
         return []
 
     def _on_session_closed(self, event: SessionClosed) -> list[Action]:
@@ -142,7 +158,7 @@ class Scheduler:
         session.driver = event.peer
         session.is_full = False
         self._waiting.add(event.session_id)
-        return []
+        return [ConfirmJoin(event.peer, event.session_id)]
 
     def _on_task_submitted(self, event: TaskSubmitted) -> list[Action]:
         session = self._sessions.get(event.session_id)
@@ -178,7 +194,8 @@ class Scheduler:
     def _on_worker_joined(self, event: WorkerJoined) -> list[Action]:
         session = self._sessions.get(event.session_id)
         if session is None or event.worker_id in session.gone:
-            return [Refuse(event.peer, f"worker {event.worker_id} has no session {event.session_id} here")]
+            reason = f"worker {event.worker_id} has no session {event.session_id} here"
+            return [Refuse(event.peer, reason, is_unknown_session=session is None)]
         self._waiting.add(event.session_id)
         worker = session.crew.workers.get(event.worker_id)
         if worker is None:
@@ -243,4 +260,4 @@ class Scheduler:
 
 
 def _refuse_session(peer: Peer, session_id: SessionId) -> Refuse:
-    return Refuse(peer, f"session {session_id} is not open on this lane")
+    return Refuse(peer, f"session {session_id} is not open on this lane", is_unknown_session=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from quakegrid import lane, shared_memory
 from quakegrid.curve import zmq
+from quakegrid.errors import PeerError
 from services.broker import lane_events as core
 from services.broker import lane_messages
 from services.broker.lane_events import Lease, Peer, SessionId, WorkerId
@@ -19,6 +20,10 @@ from services.broker.payloads import Frame, Payload, Payloads
 from services.broker.task_recorder import TaskRecorder
 
 Message = list[zmq.Frame]
+# What workers say before the driver is there, beyond which they are asked again.
+MAX_EARLY_BYTES = 4 * lane.FLOW_BYTES
+# A worker waits for one blob at a time.
+MAX_AWAITED_BLOBS = 100_000
 # Sends a message to a peer; tells whether it is there.
 Send = Callable[[Peer, Sequence[Frame]], bool]
 
@@ -45,14 +50,19 @@ class SessionMail:
     argument_bytes: int = 0
     result_bytes: int = 0
     flow: OutcomeFlow = field(default_factory=OutcomeFlow)
-    # Of each worker, since it last told what it has; none of one that we have greeted and that is to tell.
+    # Outcomes of each worker since it last told what it has. There is none of a worker that we have greeted
+    # and that is to tell again.
     outcome_counts: dict[Peer, int] = field(default_factory=dict)
     # What workers said before the driver had told its tasks.
     early: list[tuple[Peer, core.WorkerEvent, Message]] = field(default_factory=list)
     # Workers that joined before the driver, or were lost.
     early_worker_ids: set[WorkerId] = field(default_factory=set)
     _blobs: dict[bytes, Payload] = field(default_factory=dict)
-    _blob_waiters: dict[bytes, list[Peer]] = field(default_factory=dict)
+    # Who waits for a blob; each worker once, also if it asks again on a new connection.
+    _blob_waiters: dict[bytes, dict[Peer, None]] = field(default_factory=dict)
+    _early_bytes: int = 0
+    # Workers that told more than we keep: they are asked to tell again when the driver is there.
+    _unheard: set[Peer] = field(default_factory=set)
 
     @property
     def has_all_workers(self) -> bool:
@@ -83,7 +93,18 @@ class SessionMail:
             self.early_worker_ids.add(event.worker_id)
         elif peer not in self.outcome_counts:
             return  # sent to the lane before us; it is going to tell us
+        byte_count = lane.message_bytes(frames)
+        if self._early_bytes + byte_count > MAX_EARLY_BYTES:
+            self._unheard.add(peer)
+            return
+        self._early_bytes += byte_count
         self.early.append((peer, event, frames))
+
+    def take_early(self) -> tuple[list[tuple[Peer, core.WorkerEvent, Message]], set[Peer]]:
+        """What was kept until the driver is there, and who said more than we keep."""
+        early, self.early, self._early_bytes = self.early, [], 0
+        unheard, self._unheard = self._unheard, set()
+        return early, unheard
 
     def count_outcomes(self, peer: Peer, event: core.WorkerEvent) -> None:
         """Count a worker's outcomes, from when it tells what it has; again if the event was kept."""
@@ -98,7 +119,11 @@ class SessionMail:
 
     def on_received(self, byte_count: int) -> None:
         """The driver has taken so much."""
-        self.flow.sent_bytes -= byte_count
+        if byte_count < 0:
+            raise PeerError(f"nobody has received {byte_count} bytes")
+        if self.driver is None:
+            return  # of an earlier lane's
+        self.flow.receive(byte_count)
         self._send_parked()
 
     def put_blob(self, blob_id: bytes, frames: Message) -> None:
@@ -124,10 +149,19 @@ class SessionMail:
             self.argument_bytes += content.nbytes
             self.send(peer, [lane_messages.blob(blob_id), *lane.cut([content])])
             return
-        waiters = self._blob_waiters.setdefault(blob_id, [])
-        waiters.append(peer)
-        if len(waiters) == 1:
+        waiters = self._blob_waiters.get(blob_id)
+        if waiters is None:
+            if len(self._blob_waiters) >= MAX_AWAITED_BLOBS:
+                raise PeerError(f"session {self.session_id} waits for {MAX_AWAITED_BLOBS} blobs already")
+            waiters = self._blob_waiters[blob_id] = {}
             self._ask_driver(blob_id)
+        waiters[peer] = None
+
+    def forget_worker(self, peer: Peer) -> None:
+        """A worker has ended."""
+        self.outcome_counts.pop(peer, None)
+        self.recorder.forget_worker(peer)
+        self._unheard.discard(peer)
 
     def close(self) -> None:
         """Drop everything."""
@@ -136,8 +170,7 @@ class SessionMail:
             self.payloads.drop(payload)
 
     def _send_parked(self) -> None:
-        assert self.driver is not None
-        while (parked := self.flow.take()) is not None:
+        while self.driver is not None and (parked := self.flow.take()) is not None:
             header, payload = parked
             self.send(self.driver, [header, *self.payloads.read(payload)])
             self.payloads.drop(payload)

@@ -128,6 +128,10 @@ class TaskRecorder:
             )
             self._workers.append(record)
 
+    def forget_worker(self, peer: Peer) -> None:
+        """A worker has ended; its record stays."""
+        self._names.pop(peer, None)
+
     def on_sent(self, peer: Peer, lease: Lease, submitted: Submitted, in_bytes: int, now_s: float) -> None:
         """A task goes to a worker."""
         self._sent[lease.task_id] = _Sent(lease.attempt, self._names[peer], now_s, submitted, in_bytes)

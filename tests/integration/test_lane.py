@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid import config, lane, testing
+from quakegrid import config, lane, lane_names, security, testing
 from quakegrid.curve import zmq
 from quakegrid.wire.v1 import lane_pb2
 from services.agent.inbox import Inbox
 
 SESSION = 5
 WAIT_MS = 20_000
+BLOB_ID = b"0123456789abcdef"
 
 
 @dataclass
@@ -38,11 +39,19 @@ class RunningLane:
         self.peers.append(lane.connect_dealer(self.context, self.endpoint, key, name))
         return self.peers[-1]
 
-    def greeted(self, name: bytes) -> zmq.Socket[bytes]:
-        """A peer to whom the lane has said hello."""
-        peer = self.peer(name)
-        greet(peer)
-        return peer
+    def worker(self, worker_id: str) -> zmq.Socket[bytes]:
+        """A connected peer that is a worker."""
+        token = security.worker_token(security.token_key(self.settings.authkey), SESSION, worker_id)
+        return self.peer(lane_names.worker_name(SESSION, worker_id, token))
+
+    def driver(self, session_id: int = SESSION) -> zmq.Socket[bytes]:
+        """A connected peer that is a driver."""
+        token = security.session_token(security.token_key(self.settings.authkey), session_id)
+        return self.peer(lane_names.driver_name(session_id, token))
+
+    def inbox(self, worker_id: str) -> Inbox:
+        """A worker."""
+        return Inbox(self.worker(worker_id), SESSION, worker_id, "node")
 
     def kill_and_start_again(self) -> None:
         """A lane that knows nothing takes the place of this one."""
@@ -117,15 +126,23 @@ def greet(peer: zmq.Socket[bytes]) -> None:
 
 def join(running: RunningLane) -> zmq.Socket[bytes]:
     """A driver of the session."""
-    driver = running.greeted(b"driver")
-    greeting = lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=SESSION)
-    send(driver, lane_pb2.LaneMessage(join=greeting))
+    driver = running.driver()
+    greet(driver)
+    say_join(driver)
+    assert receive(driver)[0].joined.session_id == SESSION
     return driver
+
+
+def say_join(driver: zmq.Socket[bytes], session_id: int = SESSION) -> None:
+    """A driver has told all its tasks."""
+    greeting = lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=session_id)
+    send(driver, lane_pb2.LaneMessage(join=greeting))
 
 
 def work(running: RunningLane, name: str) -> zmq.Socket[bytes]:
     """A worker of the session."""
-    worker = running.greeted(name.encode())
+    worker = running.worker(name)
+    greet(worker)
     ready = lane_pb2.WorkerReady(
         protocol_version=lane.PROTOCOL_VERSION,
         session_id=SESSION,
@@ -228,7 +245,8 @@ def test_garbage_on_the_port_and_in_messages_disturbs_nobody(running: RunningLan
 
 def test_peer_of_another_protocol_version_is_refused(running: RunningLane) -> None:
     """A worker of another time gets no task, but a word."""
-    driver, old = join(running), running.greeted(b"old")
+    driver, old = join(running), running.worker("old")
+    greet(old)
     ready = lane_pb2.WorkerReady(protocol_version=99, session_id=SESSION, worker_id="old")
     send(old, lane_pb2.LaneMessage(worker_ready=ready))
     worker = work(running, "w1")
@@ -241,33 +259,37 @@ def test_peer_of_another_protocol_version_is_refused(running: RunningLane) -> No
 
 def test_driver_of_a_session_that_is_not_open_is_refused(running: RunningLane) -> None:
     """It gets a word, not silence."""
-    driver = running.greeted(b"driver")
-    greeting = lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=99)
+    driver = running.driver(99)
+    greet(driver)
 
-    send(driver, lane_pb2.LaneMessage(join=greeting))
+    say_join(driver, 99)
+    refused = receive(driver)[0].refused
 
-    assert "session 99" in receive(driver)[0].refused.reason
+    assert "session 99" in refused.reason
+    assert refused.is_unknown_session
 
 
 def test_blob_goes_to_who_asks_also_before_it_is_there(running: RunningLane) -> None:
     """A task names its blobs; a worker gets one as often as it asks."""
     driver, worker = join(running), work(running, "w1")
-    get = lane_pb2.LaneMessage(get_blob=lane_pb2.GetBlob(session_id=SESSION, blob_id=b"id"))
-    ref = lane_pb2.BlobRef(place=1, blob_id=b"id", byte_count=7)
+    get = lane_pb2.LaneMessage(get_blob=lane_pb2.GetBlob(session_id=SESSION, blob_id=BLOB_ID))
+    ref = lane_pb2.BlobRef(place=1, blob_id=BLOB_ID, byte_count=7)
     task = lane_pb2.SubmitTask(session_id=SESSION, task_id=1, operation="op", blobs=[ref])
 
     send(worker, get)
     send(driver, lane_pb2.LaneMessage(submit_task=task), b"payload")
     order, _ = receive(worker)
     send(
-        driver, lane_pb2.LaneMessage(put_blob=lane_pb2.PutBlob(session_id=SESSION, blob_id=b"id")), b"content"
+        driver,
+        lane_pb2.LaneMessage(put_blob=lane_pb2.PutBlob(session_id=SESSION, blob_id=BLOB_ID)),
+        b"content",
     )
     first = receive(worker)
     send(worker, get)
 
     assert list(order.run_task.blobs) == [ref]
     assert [(message.blob.blob_id, frames) for message, frames in (first, receive(worker))] == [
-        (b"id", [b"content"])
+        (BLOB_ID, [b"content"])
     ] * 2
 
 
@@ -311,8 +333,7 @@ def test_lane_counts_no_outcomes_of_a_worker_that_is_to_tell_what_it_has(running
 def test_lane_that_was_killed_learns_from_its_peers_what_it_had(running: RunningLane) -> None:
     """A task that runs meanwhile is not run again: its worker says that it has it, while it works."""
     driver = join(running)
-    dealer = running.peer(b"w1")
-    inbox = Inbox(dealer, SESSION, "w1", "node")
+    inbox = running.inbox("w1")
     submit(driver, 1, b"payload")
     submit(driver, 2, b"waits")
     task = inbox.next_task()
@@ -323,11 +344,11 @@ def test_lane_that_was_killed_learns_from_its_peers_what_it_had(running: Running
         greet(driver)
         submit(driver, 1, b"payload")
         submit(driver, 2, b"waits")
-        greeting = lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=SESSION)
-        send(driver, lane_pb2.LaneMessage(join=greeting))
+        say_join(driver)
         while counts(running).running_count != 1:
             pass
     inbox.send_outcome(lane_pb2.Outcome(lease=task.run.lease, worker_id="w1", node="node"), [b"done"])
+    assert receive(driver)[0].HasField("joined")
     message, frames = receive(driver)
     following = inbox.next_task()
 
@@ -339,7 +360,7 @@ def test_lane_that_was_killed_learns_from_its_peers_what_it_had(running: Running
 def test_outcome_sent_while_there_was_no_lane_is_delivered_by_the_next(running: RunningLane) -> None:
     """A worker keeps an outcome until it knows that the lane has it."""
     driver = join(running)
-    inbox = Inbox(running.peer(b"w1"), SESSION, "w1", "node")
+    inbox = running.inbox("w1")
     submit(driver, 1, b"payload")
     task = inbox.next_task()
     assert task is not None
@@ -351,21 +372,19 @@ def test_outcome_sent_while_there_was_no_lane_is_delivered_by_the_next(running: 
     greet(driver)
     submit(driver, 1, b"payload")
     submit(driver, 2, b"next")
-    send(
-        driver,
-        lane_pb2.LaneMessage(join=lane_pb2.Join(protocol_version=lane.PROTOCOL_VERSION, session_id=SESSION)),
-    )
+    say_join(driver)
     following = inbox.next_task()
 
     assert following is not None
     assert following.run.lease.task_id == 2
+    assert receive(driver)[0].HasField("joined")
     assert receive(driver)[1] == [b"done"]
 
 
 def test_waiting_task_is_taken_back_from_a_worker_that_is_busy_for_long(running: RunningLane) -> None:
     """The worker answers while its task runs; the other one gets what waited."""
     driver = join(running)
-    busy = Inbox(running.peer(b"w1"), SESSION, "w1", "node")
+    busy = running.inbox("w1")
     for task_id in (1, 2):
         task = lane_pb2.SubmitTask(session_id=SESSION, task_id=task_id, operation="op", expected_s=0.01)
         send(driver, lane_pb2.LaneMessage(submit_task=task), b"payload")
@@ -373,7 +392,7 @@ def test_waiting_task_is_taken_back_from_a_worker_that_is_busy_for_long(running:
     assert first is not None
 
     with busy.guarded():
-        idle = Inbox(running.peer(b"w2"), SESSION, "w2", "node")
+        idle = running.inbox("w2")
         second = idle.next_task()
 
     assert second is not None
@@ -384,7 +403,7 @@ def test_waiting_task_is_taken_back_from_a_worker_that_is_busy_for_long(running:
 def test_payloads_beyond_the_memory_bound_arrive_whole(running: RunningLane) -> None:
     """What waits goes to the disk; the worker does not see the difference."""
     driver = join(running)
-    contents = {task_id: bytes([task_id]) * 700_000 for task_id in range(4)}
+    contents = {task_id: bytes([task_id]) * 700_000 for task_id in range(1, 5)}
     for task_id, content in contents.items():
         submit(driver, task_id, content)
     worker = work(running, "w1")
@@ -403,7 +422,7 @@ def test_driver_that_does_not_read_costs_a_bounded_amount(running: RunningLane) 
     driver, worker = join(running), work(running, "w1")
     size = lane.FLOW_BYTES // 4
     count = 6
-    for task_id in range(count):
+    for task_id in range(1, count + 1):
         submit(driver, task_id, b"payload")
         finish(worker, "w1", receive(worker)[0].run_task.lease, bytes(size))
     # Whatever is said to the lane later is heard after all that.
@@ -417,4 +436,4 @@ def test_driver_that_does_not_read_costs_a_bounded_amount(running: RunningLane) 
     rest = [receive(driver) for _ in range(count - len(first))]
 
     assert 0 < len(first) < count
-    assert [message.outcome.lease.task_id for message, _ in (*first, *rest)] == list(range(count))
+    assert [message.outcome.lease.task_id for message, _ in (*first, *rest)] == list(range(1, count + 1))

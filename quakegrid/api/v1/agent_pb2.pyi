@@ -99,17 +99,21 @@ class WorkerRef(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     worker_id: _builtins.str
+    token: _builtins.str
+    """Proves to the lane that this is that worker. Only in StartWorkers."""
     def __init__(
         self,
         *,
         session_id: _builtins.int = ...,
         worker_id: _builtins.str = ...,
+        token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "token", b"token", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,10 +231,13 @@ class StopWorkersRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     WORKER_IDS_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     """All workers of this session, if no ids are given."""
     force: _builtins.bool
     """Kill at once instead of asking first."""
+    reason: _builtins.str
+    """Why, in words, if what they run is to blame: they are killed at once, and their exits are not clean."""
     @_builtins.property
     def worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -239,10 +246,11 @@ class StopWorkersRequest(_message.Message):
         session_id: _builtins.int = ...,
         worker_ids: _abc.Iterable[_builtins.str] | None = ...,
         force: _builtins.bool = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "session_id", b"session_id", "worker_ids", b"worker_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "reason", b"reason", "session_id", b"session_id", "worker_ids", b"worker_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -56,6 +56,7 @@ class OpenSessionRequest(_message.Message):
     LANE_PORT_FIELD_NUMBER: _builtins.int
     CORES_PER_WORKER_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    RESUMED_TOKEN_FIELD_NUMBER: _builtins.int
     user_name: _builtins.str
     host: _builtins.str
     """Node and process id of the driver."""
@@ -75,6 +76,8 @@ class OpenSessionRequest(_message.Message):
     lane_port: _builtins.int
     cores_per_worker: _builtins.int
     """Cores that each of its workers should have, 1 to 1024, 0 is 1; fewer where a node has not so many free."""
+    resumed_token: _builtins.str
+    """`session_token` of the session that goes on."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Jobs of the database that this driver will run, in order; empty for work without a job."""
@@ -100,10 +103,11 @@ class OpenSessionRequest(_message.Message):
         lane_port: _builtins.int = ...,
         cores_per_worker: _builtins.int = ...,
         fingerprint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        resumed_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cores_per_worker", b"cores_per_worker", "fingerprint", b"fingerprint", "host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "lane_port", b"lane_port", "max_workers", b"max_workers", "pid", b"pid", "resumed_session_id", b"resumed_session_id", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cores_per_worker", b"cores_per_worker", "fingerprint", b"fingerprint", "host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "lane_port", b"lane_port", "max_workers", b"max_workers", "pid", b"pid", "resumed_session_id", b"resumed_session_id", "resumed_token", b"resumed_token", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,21 +256,25 @@ class SessionAdmitted(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     LANE_ENDPOINT_FIELD_NUMBER: _builtins.int
     CORE_COUNT_FIELD_NUMBER: _builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     lane_endpoint: _builtins.str
     """ZeroMQ endpoint of its lane, such as "tcp://10.0.0.1:1912"."""
     core_count: _builtins.int
     """Cores of the whole fleet."""
+    session_token: _builtins.str
+    """Proves to the lane, and to a broker that the session goes on with, that this is its driver."""
     def __init__(
         self,
         *,
         session_id: _builtins.int = ...,
         lane_endpoint: _builtins.str = ...,
         core_count: _builtins.int = ...,
+        session_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "lane_endpoint", b"lane_endpoint", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "lane_endpoint", b"lane_endpoint", "session_id", b"session_id", "session_token", b"session_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -92,7 +92,7 @@ class BrokerServicer:
         failure. The session ends with CloseSession or its driver: when the stream breaks and the driver's
         process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
         jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
-        to go on with has ended. INVALID_ARGUMENT: the weight.
+        to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: the weight.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

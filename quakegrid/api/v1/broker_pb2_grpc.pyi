@@ -39,7 +39,7 @@ class BrokerStub:
     failure. The session ends with CloseSession or its driver: when the stream breaks and the driver's
     process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
     jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
-    to go on with has ended. INVALID_ARGUMENT: the weight.
+    to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: the weight.
     """
     FlushSessionOutput: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FlushSessionOutputRequest, _broker_pb2.FlushSessionOutputResponse]
     """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
@@ -79,7 +79,7 @@ class BrokerAsyncStub(BrokerStub):
     failure. The session ends with CloseSession or its driver: when the stream breaks and the driver's
     process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
     jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
-    to go on with has ended. INVALID_ARGUMENT: the weight.
+    to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: the weight.
     """
     FlushSessionOutput: _aio.UnaryUnaryMultiCallable[_broker_pb2.FlushSessionOutputRequest, _broker_pb2.FlushSessionOutputResponse]  # type: ignore[assignment]
     """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
@@ -122,7 +122,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         failure. The session ends with CloseSession or its driver: when the stream breaks and the driver's
         process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
         jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
-        to go on with has ended. INVALID_ARGUMENT: the weight.
+        to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: the weight.
         """
 
     @_abc_1.abstractmethod

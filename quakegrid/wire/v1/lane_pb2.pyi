@@ -29,6 +29,10 @@ class Lease(_message.Message):
     and its outcomes. So a lane that was started again, and a connection that broke, are one case: nothing that
     was on the way counts.
 
+    Who a peer is, and that it may be that, is in its ZeroMQ routing id, which nobody but the lane sees: the driver
+    of a session or one of its workers, with a token of the broker's (`quakegrid/lane_names.py`). A lane refuses
+    each message of others, and what a peer says of another session, worker or lease, in words.
+
     The right to deliver the outcome of a task, given to one worker.
     """
 
@@ -77,6 +81,7 @@ class LaneMessage(_message.Message):
     BLOB_FIELD_NUMBER: _builtins.int
     TAKE_BACK_FIELD_NUMBER: _builtins.int
     WORKER_DIED_FIELD_NUMBER: _builtins.int
+    JOINED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def join(self) -> Global___Join:
         """driver to lane"""
@@ -129,6 +134,8 @@ class LaneMessage(_message.Message):
     def worker_died(self) -> Global___WorkerDied:
         """lane to driver"""
 
+    @_builtins.property
+    def joined(self) -> Global___Joined: ...
     def __init__(
         self,
         *,
@@ -149,12 +156,13 @@ class LaneMessage(_message.Message):
         blob: Global___Blob | None = ...,
         take_back: Global___TakeBack | None = ...,
         worker_died: Global___WorkerDied | None = ...,
+        joined: Global___Joined | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "outcome", b"outcome", "put_blob", b"put_blob", "received", b"received", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_died", b"worker_died", "worker_ready", b"worker_ready"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "joined", b"joined", "outcome", b"outcome", "put_blob", b"put_blob", "received", b"received", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_died", b"worker_died", "worker_ready", b"worker_ready"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "outcome", b"outcome", "put_blob", b"put_blob", "received", b"received", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_died", b"worker_died", "worker_ready", b"worker_ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "joined", b"joined", "outcome", b"outcome", "put_blob", b"put_blob", "received", b"received", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_died", b"worker_died", "worker_ready", b"worker_ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["join", "submit_task", "worker_ready", "outcome", "run_task", "stop", "task_failed", "refused", "hello", "cancel_tasks", "put_blob", "received", "get_blob", "task_returned", "blob", "take_back", "worker_died"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["join", "submit_task", "worker_ready", "outcome", "run_task", "stop", "task_failed", "refused", "hello", "cancel_tasks", "put_blob", "received", "get_blob", "task_returned", "blob", "take_back", "worker_died", "joined"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -212,6 +220,27 @@ class Join(_message.Message):
 Global___Join: _TypeAlias = Join  # noqa: Y015
 
 @_typing.final
+class Joined(_message.Message):
+    """The answer to `Join`, when the lane places the session's tasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Joined: _TypeAlias = Joined  # noqa: Y015
+
+@_typing.final
 class BlobRef(_message.Message):
     """A large frame of a payload that travels once to each node, whatever many tasks it belongs to."""
 
@@ -223,7 +252,7 @@ class BlobRef(_message.Message):
     place: _builtins.int
     """Place among the payload frames of the task, which has all blobs filled in."""
     blob_id: _builtins.bytes
-    """Hash of the content."""
+    """Hash of the content, 16 bytes."""
     byte_count: _builtins.int
     def __init__(
         self,
@@ -255,11 +284,11 @@ class SubmitTask(_message.Message):
     BLOBS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     task_id: _builtins.int
-    """Chosen by the driver, unique in the session."""
+    """Chosen by the driver, unique in the session, above 0."""
     weight: _builtins.float
     """Expected cost, any unit; heavier tasks start first. 0 is 1."""
     operation: _builtins.str
-    """What the task is part of, for progress and reports."""
+    """What the task is part of, for progress and reports, 200 characters at most."""
     expected_s: _builtins.float
     """What the driver expects it to take, s; 0 if it does not know, infinity if it shall be alone on its worker."""
     max_attempts: _builtins.int
@@ -289,7 +318,9 @@ Global___SubmitTask: _TypeAlias = SubmitTask  # noqa: Y015
 
 @_typing.final
 class CancelTasks(_message.Message):
-    """The driver does not want the outcomes of these tasks any more."""
+    """The driver does not want the outcomes of these tasks any more. Many travel in several messages, for no header is
+    a mebibyte or more.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -510,7 +541,7 @@ class Outcome(_message.Message):
     duration_s: _builtins.float
     """Wall time of the task on the worker, s."""
     error: _builtins.str
-    """Set when the worker could not run the payload at all (it cannot be read there): the traceback."""
+    """Set when the worker could not run the payload at all (it cannot be read there): the traceback, 64 KiB at most."""
     load_s: _builtins.float
     """The part of `duration_s` that fetched blobs and unpickled the payload, s."""
     peak_memory_bytes: _builtins.int
@@ -598,7 +629,9 @@ Global___Stop: _TypeAlias = Stop  # noqa: Y015
 
 @_typing.final
 class TaskFailed(_message.Message):
-    """Lane to driver: the task ended `attempt` workers and will not be tried again."""
+    """Lane to driver: the task ended `attempt` workers and will not be tried again. Attempt 0: the lane did not take it
+    in, for the one reason given.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -676,20 +709,24 @@ Global___WorkerDied: _TypeAlias = WorkerDied  # noqa: Y015
 
 @_typing.final
 class Refused(_message.Message):
-    """Lane to a peer: it is not part of this session any more."""
+    """Lane to a peer: its message was not taken."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
+    IS_UNKNOWN_SESSION_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
+    is_unknown_session: _builtins.bool
+    """The session that it is for is not open on this lane: it is over, or a new broker does not know of it yet."""
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
+        is_unknown_session: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_unknown_session", b"is_unknown_session", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -708,6 +745,8 @@ class ControlMessage(_message.Message):
     LISTEN_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    BROKEN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___OpenLaneSession:
         """broker to lane"""
@@ -726,6 +765,10 @@ class ControlMessage(_message.Message):
 
     @_builtins.property
     def counts(self) -> Global___LaneCounts: ...
+    @_builtins.property
+    def overdue(self) -> Global___TaskOverdue: ...
+    @_builtins.property
+    def broken(self) -> Global___SessionBroken: ...
     def __init__(
         self,
         *,
@@ -736,12 +779,14 @@ class ControlMessage(_message.Message):
         listen: Global___Listen | None = ...,
         ready: Global___LaneReady | None = ...,
         counts: Global___LaneCounts | None = ...,
+        overdue: Global___TaskOverdue | None = ...,
+        broken: Global___SessionBroken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "ready", b"ready", "worker_lost", b"worker_lost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broken", b"broken", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "overdue", b"overdue", "ready", b"ready", "worker_lost", b"worker_lost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "ready", b"ready", "worker_lost", b"worker_lost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broken", b"broken", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "overdue", b"overdue", "ready", b"ready", "worker_lost", b"worker_lost"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["open", "close", "worker_lost", "drain", "listen", "ready", "counts"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["open", "close", "worker_lost", "drain", "listen", "ready", "counts", "overdue", "broken"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -778,12 +823,15 @@ class OpenLaneSession(_message.Message):
     JOB_IDS_FIELD_NUMBER: _builtins.int
     USER_NAME_FIELD_NUMBER: _builtins.int
     WORKER_COUNT_FIELD_NUMBER: _builtins.int
+    TASK_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     max_attempts: _builtins.int
     """Workers that one task may kill before it fails."""
     user_name: _builtins.str
     worker_count: _builtins.int
     """That an earlier lane had, as far as the broker knows; 0 if it does not."""
+    task_timeout_s: _builtins.float
+    """How long a task may run, s; 0 for ever."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """For its task records."""
@@ -796,10 +844,11 @@ class OpenLaneSession(_message.Message):
         job_ids: _abc.Iterable[_builtins.int] | None = ...,
         user_name: _builtins.str = ...,
         worker_count: _builtins.int = ...,
+        task_timeout_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids", "max_attempts", b"max_attempts", "session_id", b"session_id", "user_name", b"user_name", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids", "max_attempts", b"max_attempts", "session_id", b"session_id", "task_timeout_s", b"task_timeout_s", "user_name", b"user_name", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -934,7 +983,7 @@ class LaneCounts(_message.Message):
     """Outcomes that the lane has from workers."""
     @_builtins.property
     def busy_worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Workers that hold a task now."""
+        """Workers that hold a task now; some are left out where they do not fit into a packet."""
 
     def __init__(
         self,
@@ -956,3 +1005,51 @@ class LaneCounts(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LaneCounts: _TypeAlias = LaneCounts  # noqa: Y015
+
+@_typing.final
+class TaskOverdue(_message.Message):
+    """A task has run for longer than `task_timeout_s`: its worker is to be killed. Said again until it is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    worker_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        worker_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskOverdue: _TypeAlias = TaskOverdue  # noqa: Y015
+
+@_typing.final
+class SessionBroken(_message.Message):
+    """The lane met with a fault of its own at a message of this session, which cannot go on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionBroken: _TypeAlias = SessionBroken  # noqa: Y015

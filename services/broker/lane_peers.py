@@ -1,0 +1,55 @@
+"""Who the peers of a lane are, and what is refused to them.
+
+Knows names and their proofs (`quakegrid/lane_names.py`), and counts refusals; decides nothing about tasks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container
+
+from quakegrid import lane_names
+from quakegrid.lane_names import DriverName, WorkerName
+from services.broker.lane_events import Peer, SessionId
+
+log = logging.getLogger("quakegrid.lane")
+# Refusals that are logged each; of later ones each that is a power of two.
+_LOGGED_COUNT = 100
+
+
+class Peers:
+    """The peers of one lane.
+
+    Args:
+        token_key: of `security.token_key`.
+    """
+
+    def __init__(self, token_key: bytes) -> None:
+        self._token_key = token_key
+        self._known: dict[Peer, DriverName | WorkerName] = {}
+        self.refused_count = 0
+
+    def who(self, peer: Peer, open_ids: Container[SessionId]) -> DriverName | WorkerName:
+        """Who a peer is; those of open sessions are looked at once.
+
+        Raises:
+            PeerError: its name proves nothing.
+        """
+        known = self._known.get(peer)
+        if known is None:
+            known = lane_names.read_name(peer, self._token_key)
+            if known.session_id in open_ids:
+                self._known[peer] = known
+        return known
+
+    def forget_session(self, session_id: SessionId) -> None:
+        """A session was closed."""
+        self._known = {peer: who for peer, who in self._known.items() if who.session_id != session_id}
+
+    def count_refusal(self, peer: Peer, reason: str) -> None:
+        """A message was refused."""
+        self.refused_count = count = self.refused_count + 1
+        if count <= _LOGGED_COUNT or count & (count - 1) == 0:
+            log.warning(
+                "message_refused count=%d peer=%s reason=%.300s", count, lane_names.shown(peer), reason
+            )
