@@ -13,7 +13,10 @@ from quakegrid.job_states import JobState
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One row of the job table; times are aware, in UTC; `size_mb` is in units of 1024 * 1024 bytes."""
+    """One row of the job table; times are aware, in UTC; `size_mb` is in units of 1024 * 1024 bytes.
+
+    `state_reason` says why the job failed or was aborted; it is empty if nobody said why.
+    """
 
     id: int
     description: str
@@ -29,6 +32,7 @@ class Job:
     size_mb: float | None
     host: str
     relevant: bool = True
+    state_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -332,6 +332,7 @@ def decode_job(job: jobs_pb2.Job) -> Job:
         size_mb=job.size_mb if job.HasField("size_mb") else None,
         host=job.host,
         relevant=job.relevant,
+        state_reason=job.state_reason,
     )
 
 

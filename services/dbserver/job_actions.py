@@ -13,7 +13,7 @@ from typing import Any
 from quakegrid.errors import NotFoundError, StateError, UsageError
 from quakegrid.job_states import JobState
 from quakegrid.values import RowValue, TableValue
-from services.dbserver import job_rows, transitions
+from services.dbserver import job_rows, state_reasons, transitions
 from services.dbserver.database import JOB_EVENTS, Session
 from services.dbserver.transitions import Move
 
@@ -57,7 +57,7 @@ _CALC_FIELDS = (
 
 def get_job(session: Session, job_id: int | str, username: str | None = None) -> RowValue | None:
     """The row of a job, of the nth last one if the id is negative, or None."""
-    return job_rows.find_row(session, int(job_id), username or "")
+    return job_rows.find_row(session, int(job_id), username or "", columns="*")
 
 
 def get_calc_ids(session: Session, user: str) -> list[int]:
@@ -70,7 +70,8 @@ def calc_info(session: Session, calc_id: int) -> dict[str, Any]:
     row = job_rows.get_row(session, calc_id)
     info = dict(zip(row.fields, row.values, strict=True))
     info |= {"start_time": str(info["start_time"]), "stop_time": str(info["stop_time"])}
-    return {key: value for key, value in info.items() if key not in ("ds_calc_dir", "pid")}
+    hidden = ("ds_calc_dir", "pid", "state_reason")
+    return {key: value for key, value in info.items() if key not in hidden}
 
 
 def list_calculations(session: Session, job_type: str, user_name: str) -> list[str]:
@@ -244,14 +245,15 @@ def update_job(session: Session, job_id: int, dic: dict[str, Any]) -> None:
     job_rows.update(session, job_id, dic)
 
 
-def finish(session: Session, job_id: int, status: str) -> None:
-    """End a job, unless it has ended."""
+def finish(session: Session, job_id: int, status: str, reason: str = "") -> None:
+    """End a job, unless it has ended; `reason`, which upstream does not have, says why it did not succeed."""
     state = job_rows.parse_state(status)
     row = session.first("SELECT status FROM job WHERE id=?x", job_id)
     if row is None or transitions.judge(JobState(row["status"]), state) is not Move.MADE:
         return
     update = "UPDATE job SET is_running=0, status=?x, stop_time=?x WHERE id=?x"
     session.execute(update, state.value, job_rows.now_utc(), job_id)
+    state_reasons.store(session, job_id, state, reason)
     session.touched_jobs |= {job_id, JOB_EVENTS}
 
 

@@ -14,13 +14,14 @@ from quakegrid.errors import PeerUnreachableError
 from quakegrid.values import RowValue, to_timestamp
 from services.dbserver import job_messages
 from services.dbserver.database import Readers, Session
+from services.dbserver.state_reasons import JOB_COLUMNS
 
 # Who was away for more events than this starts again with the jobs that there are.
 KEPT_COUNT = 10_000
 BATCH_COUNT = 500
 # One statement sees one instant: the jobs, and the last event that made them so.
 _JOBS = (
-    "SELECT *, (SELECT coalesce(max(id), 0) FROM quakegrid_job_event) AS event_id FROM job "
+    f"SELECT {JOB_COLUMNS}, (SELECT coalesce(max(id), 0) FROM quakegrid_job_event) AS event_id FROM job "  # noqa: S608  ours
     "WHERE ?A AND status != 'deleted' ORDER BY id DESC"
 )
 
@@ -140,7 +141,7 @@ def _encode(session: Session, row: RowValue) -> pb.JobEvent:
         old_state=_state(row["old_status"]),
         new_state=_state(row["new_status"]),
     )
-    job = session.first("SELECT * FROM job WHERE id=?x", row["job_id"])
+    job = session.first(f"SELECT {JOB_COLUMNS} FROM job WHERE id=?x", row["job_id"])  # noqa: S608  ours
     if job is not None:
         event.job.CopyFrom(job_messages.encode_job(job))
     return event

@@ -17,6 +17,7 @@ from quakegrid.values import RowValue, from_timestamp
 from services.dbserver import pages
 from services.dbserver.database import Session
 from services.dbserver.job_messages import decode_state
+from services.dbserver.state_reasons import JOB_COLUMNS
 
 JOBS_PAGE = pages.PageSize(default=50, largest=1000)
 # Expressions, so that an instant stays the text that is compared.
@@ -49,7 +50,7 @@ def read_page(session: Session, request: pb.ListJobsRequest) -> tuple[list[RowVa
         conditions.append(f"({key}, id) {compare} (?x, ?x)")
         args += [last_key, last_id]
     rows = session.query(
-        f"SELECT *, {key} AS sort_key FROM job WHERE {' AND '.join(conditions)} "  # noqa: S608  ours
+        f"SELECT {JOB_COLUMNS}, {key} AS sort_key FROM job WHERE {' AND '.join(conditions)} "  # noqa: S608  ours
         f"ORDER BY {key} {direction}, id {direction} LIMIT ?x",
         *args,
         size + 1,

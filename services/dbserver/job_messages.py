@@ -24,6 +24,7 @@ def encode_job(row: RowValue) -> pb.Job:
         size_mb=row["size_mb"],
         host=row["host"] or "",
         relevant=bool(row["relevant"]),
+        state_reason=row["state_reason"] or "",
     )
     if row["stop_time"] is not None:
         job.stop_time.CopyFrom(to_timestamp(row["stop_time"]))

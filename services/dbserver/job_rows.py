@@ -13,8 +13,9 @@ from typing import Any
 from quakegrid.errors import NotFoundError, StateError, UsageError
 from quakegrid.job_states import JobState
 from quakegrid.values import RowValue
-from services.dbserver import transitions
+from services.dbserver import state_reasons, transitions
 from services.dbserver.database import JOB_EVENTS, Session
+from services.dbserver.state_reasons import JOB_COLUMNS
 from services.dbserver.transitions import Move
 
 COLUMNS = frozenset(
@@ -71,12 +72,12 @@ def parse_state(text: Any) -> JobState:
 
 
 def get_row(session: Session, job_id: int) -> RowValue:
-    """The row of a job.
+    """The row of a job, with its `state_reason`.
 
     Raises:
         NotFoundError: there is none.
     """
-    row = session.first("SELECT * FROM job WHERE id=?x", job_id)
+    row = session.first(f"SELECT {JOB_COLUMNS} FROM job WHERE id=?x", job_id)  # noqa: S608  ours
     if row is None:
         raise missing(job_id)
     return row
@@ -88,14 +89,19 @@ def missing(job_id: int, user_name: str = "") -> NotFoundError:
     return NotFoundError(f"there is no job {job_id}{whose}; `quakegrid jobs list` shows those there are")
 
 
-def find_row(session: Session, job_id: int, user_name: str = "") -> RowValue | None:
+def find_row(
+    session: Session, job_id: int, user_name: str = "", *, columns: str = JOB_COLUMNS
+) -> RowValue | None:
     """The row of a job, or of the nth last one that is not deleted if the id is negative."""
     if job_id > 0:
-        row = session.first("SELECT * FROM job WHERE id=?x", job_id)
+        row = session.first(f"SELECT {columns} FROM job WHERE id=?x", job_id)  # noqa: S608  ours
         return row if row and user_name in ("", row["user_name"]) else None
     condition = {"user_name": user_name} if user_name else {}
     rows = session.query(
-        "SELECT * FROM job WHERE ?A AND status != 'deleted' ORDER BY id DESC LIMIT ?x", condition, -job_id
+        f"SELECT {columns} FROM job WHERE ?A AND status != 'deleted' "  # noqa: S608  ours
+        "ORDER BY id DESC LIMIT ?x",
+        condition,
+        -job_id,
     )
     return rows[-1] if len(rows) else None
 
@@ -138,6 +144,8 @@ def update(session: Session, job_id: int, fields: dict[str, Any]) -> Move:
         fields = {key: value for key, value in fields.items() if key not in held_back}
     if fields:
         session.execute("UPDATE job SET ?D WHERE id=?x", fields, job_id)
+    if move is Move.MADE and "status" in fields:
+        state_reasons.store(session, job_id, parse_state(fields["status"]), "")
     session.touched_jobs.add(job_id)
     session.touched_jobs.add(JOB_EVENTS)
     return move
@@ -162,6 +170,7 @@ def transition(session: Session, job_id: int, state: JobState, reason: str = "")
     elif state in (JobState.COMPLETE, JobState.FAILED, JobState.ABORTED) and current is not JobState.SHARED:
         fields["stop_time"] = now_utc()
     session.execute("UPDATE job SET ?D WHERE id=?x", fields, job_id)
+    state_reasons.store(session, job_id, state, reason)
     level = {JobState.FAILED: "ERROR", JobState.ABORTED: "WARNING"}.get(state)
     if reason and level:
         append_log(session, job_id, [(now_utc(), level, "quakegrid", reason)])

@@ -20,7 +20,7 @@ import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
 from quakegrid.errors import QuakeGridError
-from services.dbserver import database, faults, upstream_tables
+from services.dbserver import database, faults, state_reasons, upstream_tables
 
 MIGRATIONS = Migrations("quakegrid-dbserver")
 # Checking reads the file: about a second for this much, which a start may take.
@@ -98,6 +98,17 @@ def _job_event(db: Any) -> None:
 def _log_error(db: Any) -> None:
     """The few lines among millions that tell of errors."""
     db.execute("CREATE INDEX quakegrid_log_error ON log (job_id) WHERE level IN ('ERROR', 'CRITICAL')")
+
+
+@MIGRATIONS(name="0007_state_reason")  # type: ignore[untyped-decorator]
+def _state_reason(db: Any) -> None:
+    """Why jobs failed or were aborted; for jobs that failed before, the last line of their last error."""
+    db.execute(
+        """CREATE TABLE quakegrid_state_reason(
+     job_id INTEGER PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
+     reason TEXT NOT NULL)"""
+    )
+    state_reasons.fill_in(db)
 
 
 def lock_database(path: Path) -> TextIO:

@@ -103,6 +103,7 @@ class Job(_message.Message):
     SIZE_MB_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
     RELEVANT_FIELD_NUMBER: _builtins.int
+    STATE_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     description: _builtins.str
     user_name: _builtins.str
@@ -122,6 +123,10 @@ class Job(_message.Message):
     """Node of the driver."""
     relevant: _builtins.bool
     """False for workflows that may be purged."""
+    state_reason: _builtins.str
+    """Output only. Why the job failed or was aborted, for people: what TransitionJob was told, else the last
+    line of its last error; at most 2000 characters; empty if nobody said why.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -145,10 +150,11 @@ class Job(_message.Message):
         size_mb: _builtins.float | None = ...,
         host: _builtins.str = ...,
         relevant: _builtins.bool = ...,
+        state_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_hazard_calculation_id", b"_hazard_calculation_id", "_pid", b"_pid", "_size_mb", b"_size_mb", "hazard_calculation_id", b"hazard_calculation_id", "pid", b"pid", "size_mb", b"size_mb", "start_time", b"start_time", "stop_time", b"stop_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hazard_calculation_id", b"_hazard_calculation_id", "_pid", b"_pid", "_size_mb", b"_size_mb", "calculation_mode", b"calculation_mode", "description", b"description", "ds_calc_dir", b"ds_calc_dir", "hazard_calculation_id", b"hazard_calculation_id", "host", b"host", "id", b"id", "is_running", b"is_running", "pid", b"pid", "relevant", b"relevant", "size_mb", b"size_mb", "start_time", b"start_time", "state", b"state", "stop_time", b"stop_time", "user_name", b"user_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hazard_calculation_id", b"_hazard_calculation_id", "_pid", b"_pid", "_size_mb", b"_size_mb", "calculation_mode", b"calculation_mode", "description", b"description", "ds_calc_dir", b"ds_calc_dir", "hazard_calculation_id", b"hazard_calculation_id", "host", b"host", "id", b"id", "is_running", b"is_running", "pid", b"pid", "relevant", b"relevant", "size_mb", b"size_mb", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "stop_time", b"stop_time", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hazard_calculation_id: _TypeAlias = _typing.Literal["hazard_calculation_id"]  # noqa: Y015
     _WhichOneofArgType__hazard_calculation_id: _TypeAlias = _typing.Literal["_hazard_calculation_id", b"_hazard_calculation_id"]  # noqa: Y015
@@ -369,7 +375,9 @@ class TransitionJobRequest(_message.Message):
     job_id: _builtins.int
     state: Global___JobState.ValueType
     reason: _builtins.str
-    """Why, for people; stored as a log line of level ERROR (FAILED) or WARNING (ABORTED) when not empty."""
+    """Why, for people; stored as the job's state_reason, and as a log line of level ERROR (FAILED) or WARNING
+    (ABORTED) when not empty.
+    """
     def __init__(
         self,
         *,
