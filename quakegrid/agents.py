@@ -6,11 +6,11 @@ Knows the agent's gRPC service as far as people ask for it; workers are the brok
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 
-from quakegrid import rpc
+from quakegrid import rpc, run_records
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from quakegrid.config import LOOPBACK, Settings
 from quakegrid.template_state import TemplateKind, TemplateState
@@ -130,6 +130,17 @@ class AgentClient:
             raise rpc.translate(exc, "agent", self._address) from None
         finally:
             stream.cancel()  # type: ignore[no-untyped-call]
+
+
+def local_client(settings: Settings) -> AgentClient:
+    """A client of this machine's own agent, wherever it really listens."""
+    return AgentClient(local_settings(settings), local_host(settings))
+
+
+def local_settings(settings: Settings) -> Settings:
+    """The settings with the port that this machine's agent really has, if it runs."""
+    record = run_records.read_record(settings, "agent")
+    return replace(settings, agent_port=int(record.address.rpartition(":")[2])) if record else settings
 
 
 def local_host(settings: Settings) -> str:

@@ -21,6 +21,8 @@ from quakegrid.errors import SettingsError
 
 T = TypeVar("T")
 
+# Set for the services of a program's own cluster, which the settings of its user do not concern.
+ONLY_CONFIG = "QUAKEGRID_ONLY_CONFIG"
 CONFIG_NAME = "openquake.cfg"
 MIN_AUTHKEY_LENGTH = 16
 WEAK_AUTHKEYS = frozenset({"", "changeme"})
@@ -130,7 +132,7 @@ def config_paths(state_dir: Path, environ: Mapping[str, str] = os.environ) -> li
 
     Upstream's order, with the embedded cluster's own file below the user's files:
     `<state>/openquake.cfg`, then `<venv>/openquake.cfg` or `/etc/openquake/openquake.cfg`, then
-    `~/openquake.cfg`, then `$OQ_CONFIG_FILE`.
+    `~/openquake.cfg`, then `$OQ_CONFIG_FILE`. Where `$QUAKEGRID_ONLY_CONFIG` is set, the last of them alone.
     """
     in_venv = sys.prefix != sys.base_prefix
     site = Path(sys.prefix, CONFIG_NAME) if in_venv else Path("/etc/openquake", CONFIG_NAME)
@@ -139,6 +141,8 @@ def config_paths(state_dir: Path, environ: Mapping[str, str] = os.environ) -> li
         named = Path(environ["OQ_CONFIG_FILE"]).expanduser()
         if not named.is_file():
             raise SettingsError(f"OQ_CONFIG_FILE names {named}, which does not exist; mend or unset it")
+        if environ.get(ONLY_CONFIG):
+            return [named]
         paths.append(named)
     return paths
 

@@ -9,6 +9,7 @@ import array
 import contextlib
 import json
 import os
+import pwd
 import select
 import signal
 import socket
@@ -42,11 +43,13 @@ def run_driver(
     Raises:
         PeerUnreachableError: there is no agent, or it went away.
         EngineMissingError: the agent could not load the engine.
+        UsageError: the current folder cannot be entered.
     """
+    folder = _current_folder()
     connection = _connect(settings)
     with connection:
         stdio = [0, 1, 2] if mode == "oq" else _log_stdio(settings)
-        request = {"argv": list(argv), "cwd": str(Path.cwd()), "environ": dict(os.environ), "mode": mode}
+        request = {"argv": list(argv), "cwd": folder, "environ": dict(os.environ), "mode": mode}
         with contextlib.suppress(ConnectionError):  # it has gone, which reading tells
             _send_request(connection, request, stdio)
         if mode != "oq":
@@ -65,6 +68,40 @@ def run_driver(
         "the agent went away while the calculation ran; `quakegrid jobs list` shows what became of it, "
         f"{settings.log_dir / 'agent.log'} why"
     )
+
+
+def no_folder(folder: str, exc: OSError) -> str:
+    """Why no calculation can start in a folder, and what to do."""
+    user = own_name()
+    if isinstance(exc, PermissionError):
+        return (
+            f"user {user} may not enter the current folder {folder}; change to a folder that {user} may "
+            "enter, such as that of the model, and try again"
+        )
+    return f"the current folder {folder} cannot be entered ({exc.strerror}); change to another one"
+
+
+def own_name() -> str:
+    """The user whose rights this process has."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's
+        return str(os.getuid())
+
+
+def _current_folder() -> str:
+    """The current folder, in which the driver will work.
+
+    Raises:
+        UsageError: the driver could not enter it.
+    """
+    try:
+        folder = str(Path.cwd())
+    except OSError as exc:
+        raise errors.UsageError("the current folder is gone; change to another one and try again") from exc
+    if not os.access(folder, os.X_OK):
+        raise errors.UsageError(no_folder(folder, PermissionError()))
+    return folder
 
 
 def _connect(settings: Settings) -> socket.socket:

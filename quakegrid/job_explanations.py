@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from quakegrid.fleet import FleetStatus, NodeStatus, SessionStatus
+from quakegrid.job_records import Job
 from quakegrid.job_report import JobReport
+from quakegrid.job_states import JobState
 
 # Shares of a time from which it is worth a sentence.
 NOTABLE_SHARE = 0.1
@@ -17,21 +19,35 @@ NOTABLE_S = 1.0
 SHOWN = 5
 
 
-def explain(number: int, fleet: FleetStatus | None, report: JobReport | None) -> list[str]:
+def explain(
+    number: int, fleet: FleetStatus | None, report: JobReport | None, job: Job | None = None
+) -> list[str]:
     """Say what there is to say of a job.
 
     Args:
         number: of the job, or of a session.
         fleet: what the broker says now; None if it does not answer.
         report: of its records; None if there are none.
+        job: as the database has it; None if it is not known.
     """
     session = find_session(fleet, number) if fleet else None
-    sentences: list[str] = []
+    sentences = [_end(job)] if job and job.state.is_unsuccessful else []
     if fleet and session:
         sentences += _now(fleet, session)
     if report:
-        sentences += _past(report, is_over=session is None)
+        sentences += _past(report, is_over=session is None, is_well=not sentences)
     return sentences
+
+
+def _end(job: Job) -> str:
+    """Why a job has no results."""
+    reason = job.state_reason.rstrip(".")
+    if not reason:
+        verb = "failed" if job.state is JobState.FAILED else "was aborted"
+        return f"It {verb}; its record does not say why, `quakegrid jobs logs {job.id}` may."
+    if job.state is JobState.FAILED:
+        return f"It failed: {reason}."
+    return f"It was {reason}." if reason.startswith("aborted by ") else f"It was aborted: {reason}."
 
 
 def find_session(fleet: FleetStatus, number: int) -> SessionStatus | None:
@@ -112,7 +128,7 @@ def _queued(fleet: FleetStatus, session: SessionStatus) -> str:
     return f"It waits for its turn behind {names}: serialize_jobs in openquake.cfg bounds how many execute."
 
 
-def _past(report: JobReport, *, is_over: bool) -> Iterator[str]:
+def _past(report: JobReport, *, is_over: bool, is_well: bool) -> Iterator[str]:
     if is_over:
         yield (
             f"It took {_time(report.wall_s)} with {_count(report.worker_count, 'worker')} and "
@@ -128,7 +144,7 @@ def _past(report: JobReport, *, is_over: bool) -> Iterator[str]:
             f"longest is task {first.task_id} ({first.operation}) on {first.node} with "
             f"{_time(first.duration_s)} against {_time(first.median_s)}."
         )
-    if is_over and not before and not report.straggler_count and not list(_slowness(report)):
+    if is_over and is_well and not before and not report.straggler_count and not list(_slowness(report)):
         yield "Nothing unusual: no task was run again, none took far longer than others of its kind."
 
 

@@ -25,5 +25,10 @@ class JobState(StrEnum):
         """Whether the calculation has ended."""
         return self not in UNFINISHED
 
+    @property
+    def is_unsuccessful(self) -> bool:
+        """Whether the calculation has ended without results."""
+        return self in (JobState.FAILED, JobState.ABORTED)
+
 
 UNFINISHED = frozenset({JobState.CREATED, JobState.SUBMITTED, JobState.EXECUTING})

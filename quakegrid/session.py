@@ -110,6 +110,7 @@ class Session:
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         weakref.finalize(self, os.close, self._wakeup).atexit = False  # any thread may still wake us
         self._failure: errors.QuakeGridError | None = None
+        self.abort_reason = ""
         self._closed = threading.Event()
         self._on_words: OnWords = lambda _words: None
         self._output_flushed = threading.Event()
@@ -439,6 +440,7 @@ class Session:
 
     def _on_answer(self, answer: broker_pb2.OpenSessionResponse) -> None:
         if answer.HasField("aborted"):
+            self.abort_reason = answer.aborted.reason
             os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
         elif answer.HasField("failed"):
             self._fail(errors.QuakeGridError(answer.failed.reason))

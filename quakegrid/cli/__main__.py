@@ -53,7 +53,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "oq": Entry("oq", "oq", "Run any command of the OpenQuake engine, unchanged."),
         "jobs": Entry("jobs", "jobs", "List, watch, show, share, tag, export and delete calculations."),
         "report": Entry("report", "report", "Show where the cores' time went during a calculation."),
-        "explain": Entry("report", "explain", "Say why a job waits, is slow, or ran a task again."),
+        "explain": Entry("report", "explain", "Say why a job failed, waits, is slow, or ran a task again."),
         "abort": Entry("workers", "abort", "Abort jobs, wherever they run."),
     },
 }

@@ -23,6 +23,7 @@ from quakegrid.config import Settings
 from quakegrid.template_state import TemplateKind
 
 CASE = Path("qa_tests_data", "classical", "case_01")
+DEFAULT_FOLDER = "quakegrid-demo"
 POLL_S = 0.5
 SHOWN_SITES = 4
 
@@ -36,7 +37,7 @@ SHOWN_SITES = 4
     "--dir",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
-    default="quakegrid-demo",
+    default=DEFAULT_FOLDER,
     show_default=True,
     help="Where to put the example and its results; a number is added if it exists.",
 )
@@ -73,7 +74,7 @@ def wait_for_engine(settings: Settings) -> None:
         PeerUnreachableError: the agent is gone.
     """
     pause = threading.Event()
-    with closing(agents.AgentClient(settings)) as agent:
+    with closing(agents.local_client(settings)) as agent:
         status = agent.status()
         if status.template_state.kind is TemplateKind.LOADING:
             with _spinning("loading the engine (after an installation it compiles for a minute or two) ..."):
@@ -124,6 +125,8 @@ def copy_case(folder: Path) -> Path:
 
 
 def _fresh(folder: Path) -> Path:
+    if folder.name in ("", ".."):  # it is there and has no name to which a number could be added
+        folder /= DEFAULT_FOLDER
     number = 1
     while True:
         candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")

@@ -1,6 +1,6 @@
 """Commands `jobs ...`: what the database knows of calculations, and export.
 
-Knows the dbserver's client and how to print its answers; an export runs the engine's own command.
+Knows the dbserver's client and how to print its answers.
 """
 
 from __future__ import annotations
@@ -10,19 +10,17 @@ import getpass
 import sys
 from collections.abc import Iterable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import click
 
-from quakegrid import driver_client, errors, job_watch
-from quakegrid.cli import options, render
+from quakegrid import errors, job_watch
+from quakegrid.cli import exports, options, render
 from quakegrid.job_states import JobState
 from quakegrid.jobs import DbClient, Job, JobFilter, JobOrder, LogLine
+from quakegrid.own_jobs import own_job, own_job_id
 from quakegrid.tags import TagsClient
 
-# Job ids may be negative, as upstream's "nth last": `-1` must not be taken for an option.
-NEGATIVE_IDS = {"ignore_unknown_options": True}
 STATES = [state.value for state in JobState]
 DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 # Watching goes on for so long while the dbserver is away.
@@ -131,26 +129,26 @@ def _print_change(time: datetime.datetime, job_id: int, what: str, job: Job | No
     click.echo(f"{render.cell(time)}  job {job_id} {what:<24}{about}".rstrip())
 
 
-@jobs.command(context_settings=NEGATIVE_IDS)
-@click.argument("job_id", metavar="ID", type=int)
+@jobs.command(context_settings=options.NEGATIVE_IDS)
+@click.argument("job_id", metavar="ID", type=options.JOB_ID)
 def share(job_id: int) -> None:
     """Let all users see a complete calculation."""
     with closing(_client()) as database:
-        job = database.share_job(database.get_job(job_id, _owner(job_id)).id, getpass.getuser())
+        job = database.share_job(own_job_id(database, job_id), getpass.getuser())
     click.echo(f"job {job.id} is shared", err=True)
 
 
-@jobs.command(context_settings=NEGATIVE_IDS)
-@click.argument("job_id", metavar="ID", type=int)
+@jobs.command(context_settings=options.NEGATIVE_IDS)
+@click.argument("job_id", metavar="ID", type=options.JOB_ID)
 def unshare(job_id: int) -> None:
     """Take back what `share` did."""
     with closing(_client()) as database:
-        job = database.unshare_job(database.get_job(job_id, _owner(job_id)).id, getpass.getuser())
+        job = database.unshare_job(own_job_id(database, job_id), getpass.getuser())
     click.echo(f"job {job.id} is not shared", err=True)
 
 
-@jobs.command(context_settings=NEGATIVE_IDS)
-@click.argument("job_id", metavar="ID", type=int)
+@jobs.command(context_settings=options.NEGATIVE_IDS)
+@click.argument("job_id", metavar="ID", type=options.JOB_ID)
 @click.argument("names", metavar="[TAG]...", nargs=-1)
 @click.option("--remove", is_flag=True, help="Take the tags from the job instead of giving them.")
 @click.option("--prefer", is_flag=True, help="Make the job the preferred one of its tags.")
@@ -160,7 +158,7 @@ def tag(job_id: int, names: tuple[str, ...], remove: bool, prefer: bool, output:
     if remove and prefer:
         raise errors.UsageError("--remove and --prefer exclude each other")
     with closing(_client()) as database:
-        job = database.get_job(job_id, _owner(job_id))
+        job = own_job(database, job_id)
         tags = TagsClient(database)
         act = tags.remove if remove else tags.prefer if prefer else tags.add
         for name in names:
@@ -173,17 +171,17 @@ def tag(job_id: int, names: tuple[str, ...], remove: bool, prefer: bool, output:
     render.print_listing(output, rows, {"name": "tag", "is_preferred": "preferred", "job_count": "jobs"})
 
 
-@jobs.command(context_settings=NEGATIVE_IDS)
-@click.argument("job_id", metavar="ID", type=int)
+@jobs.command(context_settings=options.NEGATIVE_IDS)
+@click.argument("job_id", metavar="ID", type=options.JOB_ID)
 @options.output_option
 def show(job_id: int, output: str) -> None:
     """Show one calculation."""
     with closing(_client()) as database:
-        render.print_record(output, database.get_job(job_id, _owner(job_id)))
+        render.print_record(output, own_job(database, job_id))
 
 
-@jobs.command(context_settings=NEGATIVE_IDS)
-@click.argument("job_id", metavar="ID", type=int)
+@jobs.command(context_settings=options.NEGATIVE_IDS)
+@click.argument("job_id", metavar="ID", type=options.JOB_ID)
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines until the job ends.")
 @click.option(
     "-n", "--tail", "tail_count", type=click.IntRange(min=0), default=0, help="Only the last N lines."
@@ -192,7 +190,7 @@ def show(job_id: int, output: str) -> None:
 def logs(job_id: int, follow: bool, tail_count: int, output: str) -> None:
     """Show the log of a calculation (json with --follow: one document a line)."""
     with closing(_client()) as database:
-        job_id = database.get_job(job_id, _owner(job_id)).id
+        job_id = own_job(database, job_id).id
         if not follow:
             _print_log(database.list_log(job_id, tail_count), output)
             return
@@ -217,41 +215,27 @@ def _print_log(lines: Iterable[LogLine], output: str, *, is_stream: bool = False
             click.echo(f"{render.cell(line.log_time)} {line.level:<8} {line.message}")
 
 
-@jobs.command(context_settings=NEGATIVE_IDS)
-@click.argument("job_id", metavar="ID", type=int)
+@jobs.command(context_settings=options.NEGATIVE_IDS)
+@click.argument("job_id", metavar="ID", type=options.JOB_ID)
 @options.output_option
 def outputs(job_id: int, output: str) -> None:
     """List what a calculation has for export."""
     with closing(_client()) as database:
-        found = database.list_outputs(database.get_job(job_id, _owner(job_id)).id)
+        found = database.list_outputs(own_job(database, job_id).id)
     columns = {"id": "id", "display_name": "output", "ds_key": "key", "size_mb": "MB"}
     render.print_listing(output, found, columns)
 
 
-@jobs.command(context_settings=NEGATIVE_IDS)
-@click.argument("job_id", metavar="ID", type=int)
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--exports", metavar="FORMATS", default="csv", show_default=True, help="Such as csv or csv,hdf5."
-)
-def export(job_id: int, folder: Path, exports: str) -> None:
-    """Export all outputs of a calculation into a folder."""
-    settings = options.cluster_settings()
-    with closing(DbClient(settings)) as database:
-        job = database.get_job(job_id, _owner(job_id))
-    folder = folder.expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    argv = ["engine", "--eos", str(job.id), str(folder), "--exports", exports]
-    click.get_current_context().exit(driver_client.run_driver(settings, argv, mode="oq"))
+jobs.add_command(exports.export)
 
 
-@jobs.command(context_settings=NEGATIVE_IDS)
-@click.argument("job_id", metavar="ID", type=int)
+@jobs.command(context_settings=options.NEGATIVE_IDS)
+@click.argument("job_id", metavar="ID", type=options.JOB_ID)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def delete(job_id: int, yes: bool) -> None:
     """Delete a calculation with its datastore files."""
     with closing(_client()) as database:
-        job = database.get_job(job_id, _owner(job_id))
+        job = own_job(database, job_id)
         if not yes:
             if not sys.stdin.isatty():
                 raise errors.UsageError(f"deleting job {job.id} wants a confirmation; give --yes")
@@ -260,8 +244,3 @@ def delete(job_id: int, yes: bool) -> None:
     click.echo(f"job {job.id} deleted", err=True)
     for path in paths:
         click.echo(f"removed: {path}", err=True)
-
-
-def _owner(job_id: int) -> str:
-    """Counting from the end is among one's own jobs, as upstream does; an id is anybody's."""
-    return getpass.getuser() if job_id < 0 else ""

@@ -18,6 +18,28 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Job ids may be negative, as upstream's "nth last": `-1` must not be taken for an option.
+NEGATIVE_IDS = {"ignore_unknown_options": True}
+
+
+class JobNumber(click.ParamType[int]):
+    """A job's id, or a negative number that counts from the end; as large as the database can hold."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the number."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value} is no job id: give its number, or -1 for your last job", param, ctx)
+        if not 0 < abs(number) < 2**63:
+            self.fail(f"no job has the id {value}; ids start at 1, and -1 is your last job", param, ctx)
+        return number
+
+
+JOB_ID = JobNumber()
+
 
 def _remember_state_dir(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
     if value is not None:

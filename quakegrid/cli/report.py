@@ -5,27 +5,34 @@ Knows who to ask and how to print it; `quakegrid.job_report` and `quakegrid.job_
 
 from __future__ import annotations
 
-import getpass
 import time
 from contextlib import closing
 from pathlib import Path
 
 import click
 
-from quakegrid import errors, fleet, job_explanations, job_report, jobs, record_files, task_records
+from quakegrid import (
+    errors,
+    fleet,
+    job_explanations,
+    job_report,
+    jobs,
+    own_jobs,
+    record_files,
+    task_records,
+)
 from quakegrid.cli import options, render
 from quakegrid.cli.cluster import say
 from quakegrid.config import Settings
 from quakegrid.job_report import JobReport
 from quakegrid.task_records import TaskHistory
 
-NEGATIVE_IDS = {"ignore_unknown_options": True}
 FIGURE_STEPS = 1000
 _HOUR_S = 3600.0
 
 
-@click.command(context_settings=NEGATIVE_IDS)
-@click.argument("number", metavar="ID", type=int)
+@click.command(context_settings=options.NEGATIVE_IDS)
+@click.argument("number", metavar="ID", type=options.JOB_ID)
 @click.option(
     "--png",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -64,10 +71,10 @@ def report(number: int, png: Path | None, output: str) -> None:
         _print_report(found)
 
 
-@click.command(context_settings=NEGATIVE_IDS)
-@click.argument("number", metavar="ID", type=int)
+@click.command(context_settings=options.NEGATIVE_IDS)
+@click.argument("number", metavar="ID", type=options.JOB_ID)
 def explain(number: int) -> None:
-    """Say why a job waits, is slow, or ran a task again.
+    """Say why a job failed, waits, is slow, or ran a task again.
 
     ID is a job (negative: the nth last of yours) or a session.
     """
@@ -79,22 +86,34 @@ def explain(number: int) -> None:
         except errors.PeerUnreachableError as exc:
             now = None
             say(str(exc))
-    found = None
+    job, found = _find_job(settings, number), None
     try:
         found = job_report.make_report(_read_history(settings, number), time.time())
     except errors.NotFoundError as exc:
-        if now is None or job_explanations.find_session(now, number) is None:
+        is_told = (job and job.state.is_unsuccessful) or (now and job_explanations.find_session(now, number))
+        if not is_told:
             raise _missing(settings, number, exc) from None
-    for sentence in job_explanations.explain(number, now, found):
+    if found and job and job.id not in found.job_ids:
+        job = None  # the number is a session's, too
+    for sentence in job_explanations.explain(number, now, found, job):
         click.echo(sentence)
+
+
+def _find_job(settings: Settings, number: int) -> jobs.Job | None:
+    """A job as the database has it, if it does and answers."""
+    with closing(jobs.DbClient(settings)) as database:
+        try:
+            return database.get_job(number)
+        except (errors.NotFoundError, errors.PeerUnreachableError):
+            return None
 
 
 def _job_id(settings: Settings, number: int) -> int:
     """The id that a negative number means; only the dbserver knows."""
-    if number >= 0:
+    if number > 0:
         return number
     with closing(jobs.DbClient(settings)) as database:
-        return database.get_job(number, getpass.getuser()).id
+        return own_jobs.own_job_id(database, number)
 
 
 def _missing(settings: Settings, number: int, missing: errors.NotFoundError) -> errors.QuakeGridError:

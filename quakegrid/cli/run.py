@@ -6,6 +6,7 @@ terminal; grpc never.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("job_inis", metavar="JOB.ini...", nargs=-1, required=True)
-@click.option("--hc", metavar="ID", help="Start from this earlier job (negative: the nth last).")
+@click.option("--hc", metavar="ID", help="Start from this earlier job (negative: the nth last of yours).")
 @click.option("--exports", metavar="FORMATS", help="Export all outputs at the end, such as csv or csv,hdf5.")
 @click.option(
     "--export-dir", type=click.Path(path_type=Path, file_okay=False), help="Where to export to (implies csv)."
@@ -65,18 +66,34 @@ def run(  # noqa: PLR0913 - one for each option
     Several files are parts of one calculation, as in `oq engine --run job_haz.ini job_risk.ini`. Ctrl-C
     aborts. Ends with exit code 0 if all is well, 1 if a job failed, 4 if it was aborted.
     """
+    settings = options.cluster_settings()
     argv = engine_argv(
         job_inis,
-        hc=hc,
+        hc=_parent(settings, hc),
         exports=exports,
         export_dir=export_dir,
         params=params,
         weight=weight,
         cores_per_worker=cores_per_worker,
     )
-    report = execute(options.cluster_settings(), argv, verbose=verbose)
+    report = execute(settings, argv, verbose=verbose)
     print_report(report, output)
     click.get_current_context().exit(report.exit_code)
+
+
+def _parent(settings: Settings, hc: str | None) -> str | None:
+    """The calculation to start from; a negative number counts one's own jobs, and becomes an id."""
+    try:
+        number = int(hc or "")
+    except ValueError:  # none, or a file
+        return hc
+    options.JOB_ID.convert(number, None, None)
+    if number > 0:
+        return hc
+    from quakegrid import jobs, own_jobs  # noqa: PLC0415 - seldom needed
+
+    with jobs.DbClient(settings) as database:
+        return str(own_jobs.own_job_id(database, number))
 
 
 def engine_argv(
@@ -95,9 +112,7 @@ def engine_argv(
         UsageError: a file does not exist, or a parameter cannot be passed.
     """
     for job_ini in job_inis:
-        if not Path(job_ini).expanduser().is_file():
-            what = "is a folder; name the job file in it" if Path(job_ini).is_dir() else "does not exist"
-            raise errors.UsageError(f"{job_ini} {what}")
+        _check_job_file(job_ini)
     argv = ["engine", "--run", *job_inis]
     for param in params:
         key, equals, value = param.partition("=")
@@ -117,6 +132,22 @@ def engine_argv(
         argv += ["--export-dir", str(export_dir.expanduser().absolute())]
         exports = exports or "csv"
     return [*argv, "--exports", exports] if exports else argv
+
+
+def _check_job_file(job_ini: str) -> None:
+    path = Path(job_ini).expanduser()
+    try:
+        is_file = path.is_file()
+        what = "is a folder; name the job file in it" if path.is_dir() else "does not exist"
+    except PermissionError:
+        is_file, what = False, ""
+    if not what or (is_file and not os.access(path, os.R_OK)):
+        raise errors.UsageError(
+            f"user {driver_client.own_name()} may not read {job_ini}; put the model into a folder that "
+            "this user may read"
+        )
+    if not is_file:
+        raise errors.UsageError(f"{job_ini} {what}")
 
 
 def execute(settings: Settings, argv: Sequence[str], *, verbose: bool = False) -> RunReport:
@@ -168,9 +199,8 @@ def _ask_for_ends(settings: Settings, report: RunReport) -> None:
                 ended = {"event": "end", "job_id": job_id, "state": "complete", "datastore": datastore}
                 report.take({**ended, "outputs": outputs})
             elif job.state in (JobState.ABORTED, JobState.FAILED):
-                lines = list(database.list_log(job_id, tail_count=1))
                 report.jobs[job_id].state = str(job.state)
-                report.jobs[job_id].error = lines[-1].message if lines else None
+                report.jobs[job_id].error = job.state_reason or None
 
 
 def print_report(report: RunReport, output: str) -> None:
@@ -185,12 +215,24 @@ def print_report(report: RunReport, output: str) -> None:
         elif output == "table" and job.state == "complete":
             _print_complete(job, report, render.print_table)
         if job.state == "aborted":
-            click.echo(f"job {job.job_id} aborted", err=True)
+            click.echo(f"job {job.job_id} aborted" + (f": {job.error}" if job.error else ""), err=True)
         elif job.state != "complete":
             click.echo(f"job {job.job_id} {job.state}: {job.error or 'see its log'}", err=True)
             click.echo(f"its log: quakegrid jobs logs {job.job_id}", err=True)
+    if report.not_exported:
+        _print_not_exported(report)
     if report.error:
         click.echo(f"quakegrid: {report.error}", err=True)
+
+
+def _print_not_exported(report: RunReport) -> None:
+    jobs = " and ".join(f"job {job_id}" for job_id in report.jobs)
+    count = len(report.not_exported)
+    click.echo(f"{jobs}: {count} output{'s' * (count > 1)} could not be exported", err=True)
+    for line in report.not_exported:
+        click.echo(f"  {line}", err=True)
+    for job_id in report.jobs:
+        click.echo(f"to try again: quakegrid jobs export {job_id} DIR", err=True)
 
 
 def _print_complete(job: JobResult, report: RunReport, print_table: Any) -> None:
@@ -200,5 +242,7 @@ def _print_complete(job: JobResult, report: RunReport, print_table: Any) -> None
         print_table([[row.id, row.name, row.ds_key] for row in job.outputs], ["id", "output", "key"])
     for path in report.exported:
         click.echo(f"exported: {path}")
+    if report.not_exported:
+        return
     hint = f"next: quakegrid jobs show {job.job_id}"
     click.echo(hint if report.exported else f"{hint}, quakegrid jobs export {job.job_id} DIR", err=True)

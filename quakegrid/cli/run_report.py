@@ -38,11 +38,15 @@ class JobResult:
 
 @dataclass(slots=True)
 class RunReport:
-    """All jobs of one run; `error` is what kept a job from being made."""
+    """All jobs of one run; `error` is what kept a job from being made.
+
+    `not_exported` has a line for each output that could not be exported.
+    """
 
     jobs: dict[int, JobResult] = field(default_factory=dict)
     error: str | None = None
     exported: list[str] = field(default_factory=list)
+    not_exported: list[str] = field(default_factory=list)
     duration_s: float = 0.0
     exit_code: int = 0
 
@@ -60,10 +64,13 @@ class RunReport:
             case {"event": "end", "job_id": int(job_id), "state": str(state)}:
                 job = self._job(job_id)
                 job.state = state
+                job.error = job.error or str(event.get("reason") or "") or None
                 job.datastore = str(event.get("datastore") or "")
                 job.outputs = [OutputRow(int(item[0]), item[1], item[2]) for item in event.get("outputs", ())]
             case {"event": "exported", "paths": list(paths)}:
                 self.exported.extend(str(path) for path in paths)
+            case {"event": "not_exported", "failures": list(failures)}:
+                self.not_exported.extend(str(each) for each in failures)
 
     def close(self, driver_code: int, duration_s: float) -> None:
         """Conclude from the driver's end; jobs without an end of their own share it.
@@ -80,11 +87,17 @@ class RunReport:
                 if not is_stopped:
                     job.error = job.error or f"the driver ended with {_end_text(driver_code)}"
         states = {job.state for job in self.jobs.values()}
-        if driver_code and not self.error and states <= {"complete"} and not is_stopped:
+        if (
+            driver_code
+            and not self.error
+            and not self.not_exported
+            and states <= {"complete"}
+            and not is_stopped
+        ):
             self.error = f"the driver ended with {_end_text(driver_code)}"
         if "aborted" in states or is_stopped:
             self.exit_code = EXIT_STOPPED
-        elif "failed" in states or self.error:
+        elif "failed" in states or self.error or self.not_exported:
             self.exit_code = driver_code if driver_code in {2, 3} else EXIT_FAILED
 
     def open_job_ids(self) -> list[int]:

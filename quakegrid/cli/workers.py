@@ -5,11 +5,13 @@ Knows the broker's client and how to print its answers.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from contextlib import closing
 
 import click
 
-from quakegrid import errors, fleet, jobs
+from quakegrid import errors, fleet, jobs, own_jobs
 from quakegrid.cli import cluster, fleet_commands, options, status, workers_debug
 
 
@@ -44,25 +46,56 @@ def workers_status(output: str) -> None:
         status.print_nodes(output, found)
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("job_ids", metavar="ID...", nargs=-1, required=True, type=int)
-def abort(job_ids: tuple[int, ...]) -> None:
+@click.command(context_settings=options.NEGATIVE_IDS)
+@click.argument("numbers", metavar="ID...", nargs=-1, required=True, type=options.JOB_ID)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before a job of another user is aborted.")
+def abort(numbers: tuple[int, ...], yes: bool) -> None:
     """Abort jobs, wherever they run.
 
     Seconds later none of their processes is left, and their status is `aborted`. A negative ID is
-    the nth last job.
+    the nth last of your jobs. Ends with exit code 1 if one could not be aborted.
     """
     settings = options.cluster_settings()
     failed = 0
     with closing(fleet.BrokerClient(settings)) as broker, jobs.DbClient(settings) as database:
-        for number in job_ids:
+        for job in _find(database, numbers, is_sure=yes):
             try:
-                job_id = database.get_job(number).id  # negative: the nth last
-                was_running = broker.abort_job(job_id)
+                if isinstance(job, errors.QuakeGridError):
+                    raise job
+                was_running = broker.abort_job(job.id)
             except (errors.NotFoundError, errors.StateError) as exc:
                 cluster.say(f"quakegrid: {exc}")
                 failed += 1
                 continue
-            cluster.say(f"job {job_id} aborted" if was_running else f"job {job_id} was not running")
+            cluster.say(f"job {job.id} aborted" if was_running else f"job {job.id} was not running")
     if failed:
         click.get_current_context().exit(1)
+
+
+def _find(
+    database: jobs.DbClient, numbers: Sequence[int], *, is_sure: bool
+) -> list[jobs.Job | errors.QuakeGridError]:
+    """The jobs that are meant, or why there is none; asks first where one is somebody else's."""
+    found: list[jobs.Job | errors.QuakeGridError] = []
+    for number in numbers:
+        try:
+            job = own_jobs.own_job(database, number)
+        except (errors.NotFoundError, errors.StateError) as exc:
+            found.append(exc)
+        else:
+            if not is_sure and not own_jobs.is_own(job):
+                _confirm(job)
+            found.append(job)
+    return found
+
+
+def _confirm(job: jobs.Job) -> None:
+    """Ask before a job of somebody else is aborted.
+
+    Raises:
+        UsageError: nobody can be asked.
+    """
+    whose = f"job {job.id} ({job.description}) belongs to {job.user_name}"
+    if not sys.stdin.isatty():
+        raise errors.UsageError(f"{whose}; to abort it nevertheless, give --yes")
+    click.confirm(f"{whose[0].upper()}{whose[1:]}. Abort it?", abort=True, err=True)

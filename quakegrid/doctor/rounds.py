@@ -18,9 +18,9 @@ from pathlib import Path
 
 import grpc
 
-from quakegrid import errors, fleet, rpc
+from quakegrid import agents, errors, fleet, rpc
 from quakegrid.api.v1 import examination_pb2, examination_pb2_grpc
-from quakegrid.config import LOOPBACK, Settings
+from quakegrid.config import Settings
 from quakegrid.doctor import cluster_checks, codec, gathering, probes
 from quakegrid.doctor.cluster_checks import SharedFolder
 from quakegrid.doctor.facts import PortFacts, PortState, Visit, clock_of
@@ -65,7 +65,7 @@ def examine_cluster(settings: Settings, on_progress: Progress) -> list[Finding]:
 def examine_here(settings: Settings) -> list[Finding]:
     """Findings of this machine: as its agent sees it, or as we do if that does not answer."""
     errand = Errand(lane_ports=_ask_broker(settings).lane_ports)
-    found = visit(settings, LOOPBACK, errand)
+    found = visit(agents.local_settings(settings), agents.local_host(settings), errand)
     facts = found.facts or gathering.Gatherer(settings).gather(os.cpu_count() or 1, errand)
     seen = replace(found, facts=facts)
     return in_order(

@@ -19,9 +19,11 @@ from typing import Any
 
 from openquake.commonlib import dbapi, logs
 
+from quakegrid import errors, own_jobs
 from quakegrid.database_care import DatabaseCare
-from quakegrid.engine import seams
+from quakegrid.engine import attributes, seams
 from quakegrid.fleet import BrokerClient
+from quakegrid.install import machine
 from quakegrid.jobs import DbClient
 
 FINAL_STATES = ("complete", "failed", "aborted", "deleted")
@@ -50,7 +52,7 @@ class ServedDatabase:
 
 def close_database() -> None:
     """Put `ServedDatabase` where the engine's modules will find it; before they are imported."""
-    dbapi.db = ServedDatabase()
+    attributes.replace(dbapi, "db", ServedDatabase())
 
 
 def replace_commands() -> None:
@@ -58,7 +60,7 @@ def replace_commands() -> None:
     _replace("abort", _abort)
     _replace("reset", _reset)
     dump: Any = importlib.import_module("openquake.commands.dump")
-    dump.smart_save = _save_backup
+    attributes.replace(dump, "smart_save", _save_backup)
 
 
 def _replace(name: str, command: Callable[..., None]) -> None:
@@ -66,20 +68,30 @@ def _replace(name: str, command: Callable[..., None]) -> None:
     module: Any = importlib.import_module(f"openquake.commands.{name}")
     vars(command).update(vars(module.main))
     command.__annotations__, command.__doc__ = module.main.__annotations__, module.main.__doc__
-    module.main = command
+    attributes.replace(module, "main", command)
 
 
 def _abort(job_id: list[int]) -> None:
-    with BrokerClient(seams.settings()) as broker:
+    with BrokerClient(seams.settings()) as broker, DbClient(seams.settings()) as client:
         for number in job_id:
-            job = logs.dbcmd("get_job", number)  # job_id can be negative
-            if job is None:
-                print(f"There is no job {number}")
-            elif job.status in FINAL_STATES:
-                print(f"Job {job.id} is {job.status}")
-            else:
+            try:
+                job = own_jobs.own_job(client, number)
+            except (errors.NotFoundError, errors.UsageError) as exc:
+                print(f"There is no job {number}: {exc}")
+                continue
+            if job.state.value in FINAL_STATES:
+                print(f"Job {job.id} is {job.state}")
+            elif own_jobs.is_own(job) or _confirms(f"Job {job.id} belongs to {job.user_name}. Abort it?"):
                 broker.abort_job(job.id)
                 print(f"Job {job.id} aborted")
+
+
+def _confirms(question: str) -> bool:
+    """Ask on the terminal; without one the answer is no."""
+    if not sys.stdin.isatty():
+        print(f"{question} Not without a terminal to answer; `quakegrid abort --yes` does not ask")
+        return False
+    return input(f"{question} (y/n) ").strip().lower() == "y"
 
 
 def _save_backup(dbpath: str, archive: str, calc_id: int) -> None:
@@ -100,6 +112,11 @@ def _reset(yes: bool = False) -> None:
     """Delete the calculations of this user, and nobody else's; the database and its server stay."""
     from openquake.engine.utils import confirm  # noqa: PLC0415 - after the seams
 
+    if machine.NOTES.exists():
+        sys.exit(
+            f"This cluster is installed for all, and all work as user {getpass.getuser()}: a reset would "
+            "delete everybody's calculations. `quakegrid jobs delete ID` deletes one"
+        )
     if not (yes or confirm("Do you really want to destroy all your data? (y/n) ")):
         return
     user = getpass.getuser()

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import getpass
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,8 +22,11 @@ from openquake.commonlib import dbapi
 
 from quakegrid import errors
 from quakegrid.config import Settings
+from quakegrid.engine import stops
 from quakegrid.engine.lease_keeper import LeaseKeeper
 from quakegrid.engine.log_pages import LogText
+from quakegrid.engine.stops import End, StopReason
+from quakegrid.job_states import JobState
 from quakegrid.jobs import DbClient, LogLine
 from quakegrid.log_streams import LogStream
 from quakegrid.values import RowValue, TableValue
@@ -30,6 +34,9 @@ from quakegrid.worker_words import WorkerWords
 
 RETRY_S = 30.0
 FLUSH_TIMEOUT_S = 60.0
+
+# The last line of the traceback that the engine logs when it was told to stop.
+KILLED = re.compile(r"^MasterKilled: .*\Z", re.MULTILINE)
 
 Event = dict[str, object]
 
@@ -50,7 +57,8 @@ class Database:
         self._leases: LeaseKeeper | None = None
         self.job_ids: list[int] = []
         self._finished_ids: set[int] = set()
-        self._log_lock = threading.Lock()
+        self.stop = StopReason()
+        self.ends: dict[int, End] = {}
 
     @property
     def client(self) -> DbClient:
@@ -61,6 +69,8 @@ class Database:
         """Run one of upstream's actions or SQL texts, with upstream's results and exceptions."""
         match action:
             case "log":
+                if self.stop.text and KILLED.search(args[-1]):
+                    return None  # the engine's way to stop, no error; `end` logs the reason
                 return self._log(*args)
             case "finish":
                 return self._finish(*args)
@@ -96,7 +106,7 @@ class Database:
     @contextlib.contextmanager
     def leases_of(self, job_ids: Sequence[int]) -> Iterator[None]:
         """Hold the leases of jobs while they wait or run; a job that somebody else fails interrupts us."""
-        self._leases = LeaseKeeper(job_ids, self._client.renew_lease, _interrupt)
+        self._leases = LeaseKeeper(job_ids, self._client.renew_lease, self._interrupt)
         try:
             yield
         finally:
@@ -138,10 +148,37 @@ class Database:
             raise dbapi.NotFound(str(exc)) from exc
         return _to_engine(result)
 
+    def end(self, job_id: int, end: End, *, is_logged: bool = False) -> None:
+        """End a job early, unless it has ended; its log gets the reason too.
+
+        Args:
+            job_id: of the job.
+            end: its state and why.
+            is_logged: whether the log of a failed job has the reason already.
+        """
+        self.ends.setdefault(job_id, end)
+        if end.state == "failed":
+            if not is_logged:
+                self._log(job_id, datetime.datetime.now(datetime.UTC), "ERROR", "driver", end.reason)
+            self._let_go(job_id)
+            self._call("finish", job_id, "failed", end.reason)
+            return
+        self._let_go(job_id)
+        with contextlib.suppress(errors.NotFoundError, errors.StateError):  # it has ended, or was deleted
+            self._client.transition(job_id, JobState.ABORTED, end.reason)
+
     def _finish(self, job_id: int, status: str) -> Any:
-        # Upstream writes `failed` for a Ctrl-C, which it turns into a KeyboardInterrupt of its own.
-        if status == "failed" and isinstance(sys.exc_info()[1], KeyboardInterrupt):
-            status = "aborted"
+        """What upstream calls at the end of a job; while an exception passes, that says how it ended."""
+        exc = sys.exc_info()[1]
+        if exc is None or status == "complete" or job_id in self._finished_ids:
+            self._let_go(job_id)
+            return self._call("finish", job_id, status)
+        # Upstream logs tracebacks, but no words of `sys.exit`.
+        self.end(job_id, stops.judge(exc, self.stop.text), is_logged=not isinstance(exc, SystemExit))
+        return None
+
+    def _let_go(self, job_id: int) -> None:
+        """Store all of a job's log, and renew its lease no more."""
         try:
             self.flush()
         except errors.QuakeGridError as exc:  # the state matters more than the log
@@ -149,7 +186,12 @@ class Database:
         self._finished_ids.add(job_id)
         if self._leases:
             self._leases.release(job_id)
-        return self._call("finish", job_id, status)
+
+    def _interrupt(self, job_id: int, reason: str) -> None:
+        words = f"job {job_id} was ended by the dbserver: {reason}"
+        print(words, file=sys.stderr)
+        self.stop.note(words)
+        os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
 
     def _log(self, job_id: int, log_time: datetime.datetime, level: str, process: str, message: str) -> None:
         with self._log_lock:
@@ -166,11 +208,6 @@ class Database:
         )
         line = LogLine(id=0, log_time=log_time, level=level, process=str(process), message=message)
         self._log_stream.append(job_id, line)
-
-
-def _interrupt(job_id: int, reason: str) -> None:
-    print(f"job {job_id} was ended by the dbserver: {reason}", file=sys.stderr)
-    os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
 
 
 def _display_name(key: str) -> str:

@@ -1,12 +1,11 @@
 """The driver: runs the engine's own master side of a command, forked from the template.
 
 `preload` runs once in the template; `main` in each forked driver. In mode "oq" it is upstream's command
-line, unchanged; in mode "run" it runs calculations and tells the waiting command line what happens.
+line, unchanged; mode "run" is in `run_mode`.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import getpass
 import importlib
@@ -18,19 +17,20 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from openquake.baselib import general, parallel, zeromq
+from openquake.calculators import export as engine_export
 from openquake.commonlib import logs
 
-from quakegrid import engine_version, errors, worker_words
+from quakegrid import driver_client, engine_version, errors, worker_words
 from quakegrid.config import AGENT_MARK, Settings
-from quakegrid.engine import commands, failures, log_output, seams
+from quakegrid.engine import attributes, commands, exports, log_output, refusals, run_mode, seams, stops
 from quakegrid.engine.database import Database
 from quakegrid.engine.events import Events
 from quakegrid.engine.starmaps import Starmaps
+from quakegrid.engine.stops import End
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
 from quakegrid.fingerprint import Fingerprint
@@ -51,6 +51,7 @@ PRELOADED_COMMANDS = (
     "reset",
 )
 INSIST_INTERVAL_S = 0.5
+EXIT_FAILED = 1
 
 
 def preload(settings: Settings) -> str:
@@ -65,13 +66,14 @@ def preload(settings: Settings) -> str:
     commands.close_database()
     from openquake.engine import engine  # noqa: PLC0415 - after the seams
 
-    engine.poll_queue = lambda job_id, poll_time: None  # noqa: ARG005 - the broker's admission is the queue
-    engine.run_jobs = _run_jobs_in_session(engine.run_jobs)
-    engine.manage_signals = _insisting(engine.manage_signals)
+    exports.take_over(engine_export.export)
+    attributes.replace(engine, "poll_queue", _do_nothing)  # the broker's admission is the queue
+    attributes.replace(engine, "run_jobs", _run_jobs_in_session(engine.run_jobs))
+    attributes.replace(engine, "manage_signals", _insisting(engine.manage_signals))
     from openquake.server import dbserver  # noqa: PLC0415
 
-    dbserver.ensure_on = lambda: None
-    dbserver.check_foreign = lambda: None
+    attributes.replace(dbserver, "ensure_on", _do_nothing)
+    attributes.replace(dbserver, "check_foreign", _do_nothing)
     importlib.import_module("openquake.commands.__main__")
     commands.replace_commands()  # `openquake.commands.engine` imports one of them by name
     for name in PRELOADED_COMMANDS:
@@ -111,6 +113,8 @@ class DriverProcess:
 
     def dbcmd(self, action: str, *args: Any) -> Any:
         """Call the dbserver."""
+        if action == "finish":  # a signal has done its work: the engine ends the job in peace
+            self._calm.set()
         return self.database.call(action, *args)
 
     def worker_master(self) -> FleetMaster:
@@ -131,18 +135,38 @@ class DriverProcess:
             yield
         except BaseException as exc:
             self._calm.set()
-            self.end_jobs(job_ids, "aborted" if isinstance(exc, KeyboardInterrupt | SystemExit) else "failed")
+            self.end_jobs(job_ids, self.judge(exc))
             raise
         finally:
+            self._calm.set()
             self.end_session()
 
+    def judge(self, exc: BaseException) -> End:
+        """How jobs end that this exception leaves unfinished."""
+        return stops.judge(exc, self.database.stop.text)
+
+    def note_signal(self, number: int) -> None:
+        """Remember why we are told to stop, in words for the job's record."""
+        reason = self.session.abort_reason if self.session else ""
+        if not reason and number == signal.SIGTERM and not self.events.has_reader():
+            reason = stops.COMMAND_GONE
+        self.database.stop.note(reason or stops.SIGNAL_WORDS[signal.Signals(number)])
+
+    def stop(self, number: int, _frame: FrameType | None) -> NoReturn:
+        """Handle a signal while the engine has no handler of its own."""
+        self.note_signal(number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
     def insist(self, number: int) -> None:
-        """Repeat a signal until it has stopped the calculation.
+        """Repeat a signal until the calculation has stopped and the engine ends its job.
 
         The engine raises in its handler, and Python swallows that when it happens to run a callback.
         """
         if any(thread.name == "insist" for thread in threading.enumerate()):
             return
+        self._calm.clear()
 
         def repeat() -> None:
             while not self._calm.wait(INSIST_INTERVAL_S):
@@ -156,19 +180,24 @@ class DriverProcess:
         if session:
             session.close()
 
-    def close(self, state: str) -> None:
-        """Let go of broker and dbserver; jobs that were made here and have not ended get `state`."""
+    def close(self, end: End) -> None:
+        """Let go of broker and dbserver; jobs that were made here and have not ended get this end."""
         self.end_session()
-        self.end_jobs(self.database.job_ids, state)
-        self.database.close()
+        try:
+            self.end_jobs(self.database.job_ids, end)
+            self.database.close()
+        except errors.QuakeGridError as exc:
+            message = f"the dbserver did not hear how the calculation ended: {exc}"
+            self.events.tell({"event": "error", "message": message, "job_id": None})
+            print(f"quakegrid: {message}", file=sys.stderr)
         self.events.close()
 
-    def end_jobs(self, job_ids: Sequence[int], state: str) -> None:
-        """Give the jobs that have not ended, or never began, their final state."""
+    def end_jobs(self, job_ids: Sequence[int], end: End) -> None:
+        """Give the jobs that have not ended, or never began, their final state and its reason."""
         for job_id in job_ids:
             job = self.database.call("get_job", job_id)
             if job is not None and job.status not in commands.FINAL_STATES:
-                self.database.call("finish", job_id, state)
+                self.database.end(job_id, end)
 
     def _any_session(self) -> Session:
         if self.session is None:
@@ -206,29 +235,36 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
         events_fd: socket for events.
         fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
     """
-    if request["mode"] == "run":
+    is_run = request["mode"] == "run"
+    if is_run:
         log_output.take_over()
-    _enter(request)
-    events = Events(events_fd, is_wanted=request["mode"] == "run")
-    driver = DriverProcess(events, fingerprint)
+    events = Events(events_fd, is_wanted=is_run)
+    try:
+        _enter(request)
+        driver = DriverProcess(events, fingerprint)
+    except Exception as exc:  # noqa: BLE001 - told to the person who waits
+        message = f"the driver could not start: {stops.one_line(exc)}"
+        events.tell({"event": "error", "message": message, "job_id": None})
+        print(f"quakegrid: {message}", file=sys.stderr)
+        events.close()
+        return exc.exit_code if isinstance(exc, errors.QuakeGridError) else EXIT_FAILED
     seams.become(driver)
-    signal.signal(signal.SIGTERM, _raise_stopped)  # until the engine registers its own
-    state = "failed"
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # until the engine registers its own
+        signal.signal(number, driver.stop)
+    end = End("failed", "its driver ended before it ran")
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-        if request["mode"] == "run":
-            return _run(request["argv"], driver)
-        return _oq(request["argv"])
-    except (KeyboardInterrupt, SystemExit):
-        state = "aborted"
+        return run_mode.main(request["argv"], driver) if is_run else _oq(request["argv"])
+    except BaseException as exc:
+        end = driver.judge(exc)
         raise
     finally:
-        driver.close(state)
+        driver.close(end)
         general.removetmp()  # upstream's own, which it leaves to `atexit`; a fork has none
 
 
-def _raise_stopped(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+def _do_nothing(*_args: object, **_options: object) -> None:
+    """Stands in for what the cluster does by itself."""
 
 
 def _enter(request: dict[str, Any]) -> None:
@@ -237,7 +273,10 @@ def _enter(request: dict[str, Any]) -> None:
     kept = {key: value for key, value in os.environ.items() if key.endswith(own)}
     os.environ.clear()
     os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept)
-    os.chdir(request["cwd"])
+    try:
+        os.chdir(request["cwd"])
+    except OSError as exc:
+        raise errors.UsageError(driver_client.no_folder(request["cwd"], exc)) from exc
     seams.extend_path(os.environ.get("PYTHONPATH", ""))
     seams.read_config(os.environ)
     seams.take_temporary_folder()
@@ -246,15 +285,19 @@ def _enter(request: dict[str, Any]) -> None:
     from openquake.engine import engine  # noqa: PLC0415
 
     purge: Any = importlib.import_module("openquake.commands.purge")
-    purge.datadir = logs.get_datadir()
-    engine._PID = os.getpid()  # noqa: SLF001 - read at import, in the template
-    engine._PPID = -1  # noqa: SLF001 - a SIGHUP that reaches us means that the terminal is gone
+    attributes.replace(purge, "datadir", logs.get_datadir())
+    attributes.replace(engine, "_PID", os.getpid())  # read at import, in the template
+    attributes.replace(engine, "_PPID", -1)  # a SIGHUP that reaches us means that the terminal is gone
 
 
 def _oq(argv: Sequence[str]) -> int:
     """Upstream's command line."""
     from openquake.commands.__main__ import oq  # noqa: PLC0415
 
+    refusal = refusals.refusal(argv)
+    if refusal:
+        print(f"quakegrid: {refusal}", file=sys.stderr)
+        return errors.UsageError.exit_code
     sys.argv = ["oq", *argv]
     try:
         oq()
@@ -269,8 +312,10 @@ def _insisting(original: Any) -> Any:
 
     def manage_signals(job_id: int, number: int, frame: FrameType | None) -> None:
         driver = seams.process()
-        if isinstance(driver, DriverProcess) and number in (signal.SIGINT, signal.SIGTERM):
-            driver.insist(number)
+        if isinstance(driver, DriverProcess) and number in stops.SIGNAL_WORDS:
+            driver.note_signal(number)
+            if number != signal.SIGHUP:
+                driver.insist(number)
         original(job_id, number, frame)
 
     return manage_signals
@@ -294,94 +339,3 @@ def _run_jobs_in_session(original: Any) -> Any:
             return original(jobctxs, 1, nodes, sbatch, notify_to, precalc)
 
     return run_jobs
-
-
-# --- mode "run"
-
-
-def _parse_run(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="quakegrid run")
-    parser.add_argument("engine")
-    parser.add_argument("--run", nargs="+", required=True)
-    parser.add_argument("--hazard-calculation-id", "--hc")
-    parser.add_argument("--exports", default="")
-    parser.add_argument("--export-dir")
-    parser.add_argument("--param", "-p", default="")
-    parser.add_argument("--log-level", default="info")
-    parser.add_argument("--weight", type=float, default=1.0)
-    parser.add_argument("--cores-per-worker", type=int, default=1)
-    return parser.parse_args(argv)
-
-
-def _run(argv: Sequence[str], driver: DriverProcess) -> int:
-    args = _parse_run(argv)
-    driver.weight, driver.cores_per_worker = args.weight, args.cores_per_worker
-    try:
-        _calculate(args, driver)
-    except KeyboardInterrupt as exc:
-        driver.end_jobs(driver.database.job_ids, "aborted")
-        return _report_end(driver, exc, 4)
-    except SystemExit as exc:
-        driver.end_jobs(driver.database.job_ids, "aborted")
-        return _report_end(driver, exc, 4 if driver.database.job_ids else 2)
-    except errors.QuakeGridError as exc:
-        return _report_end(driver, exc, exc.exit_code)
-    except Exception as exc:  # noqa: BLE001 - told to the person who waits
-        return _report_end(driver, exc, 1 if driver.database.job_ids else 2)
-    return _report_end(driver, None, 0, args.export_dir)
-
-
-def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
-    """What upstream's `oq engine --run` does, with an export directory."""
-    from openquake.engine import engine  # noqa: PLC0415
-    from openquake.hazardlib import valid  # noqa: PLC0415
-
-    Path(logs.get_datadir()).mkdir(parents=True, exist_ok=True)
-    parameters = dict(item.split("=", 1) for item in args.param.split(",")) if args.param else {}
-    hc_id = None if args.hazard_calculation_id is None else valid.calculation(args.hazard_calculation_id)
-    if isinstance(hc_id, int):
-        parent = driver.database.call("get_job", hc_id, getpass.getuser() if hc_id == -1 else None)
-        if parent is None:
-            raise errors.NotFoundError(f"there is no job {hc_id} to start from (--hc)")
-        hc_id = parent.id
-    try:
-        jobs = engine.create_jobs(args.run, args.log_level, None, getpass.getuser(), hc_id)
-    except errors.QuakeGridError:
-        raise
-    except Exception as exc:
-        raise errors.UsageError(f"cannot read {' '.join(args.run)}: {failures.one_line(exc)}") from exc
-    for job in jobs:
-        job.params.update(parameters)
-        job.params["exports"] = args.exports
-        if args.export_dir:
-            job.params["export_dir"] = str(Path(args.export_dir).absolute())
-    engine.run_jobs(jobs, precalc=hc_id is None)
-
-
-def _report_end(
-    driver: DriverProcess, exc: BaseException | None, code: int, export_dir: str | None = None
-) -> int:
-    """Tell how each job ended, and what went wrong."""
-    driver.end_session()
-    if exc is not None and not isinstance(exc, KeyboardInterrupt):
-        job_id = driver.database.job_ids[-1] if driver.database.job_ids else None
-        message = failures.one_line(exc) + failures.disk_hint()
-        driver.events.tell({"event": "error", "message": message, "job_id": job_id})
-    for job_id in driver.database.job_ids:
-        job = driver.database.call("get_job", job_id)
-        outputs = driver.database.call("get_outputs", job_id)
-        rows = [[str(each.id), each.display_name, each.ds_key] for each in outputs]
-        datastore = f"{job.ds_calc_dir}.hdf5"
-        driver.events.tell(
-            {
-                "event": "end",
-                "job_id": job_id,
-                "state": job.status,
-                "datastore": datastore,
-                "outputs": rows,
-            }
-        )
-        if export_dir:
-            paths = sorted(str(path) for path in Path(export_dir).glob(f"*_{job_id}.*"))
-            driver.events.tell({"event": "exported", "job_id": job_id, "paths": paths})
-    return code

@@ -46,6 +46,15 @@ class Events:
             except OSError:
                 self._is_wanted = False
 
+    def has_reader(self) -> bool:
+        """Whether the command line still holds its end of the connection."""
+        try:
+            return self._socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Send what is left of a line."""
         with self._lock:

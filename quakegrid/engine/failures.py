@@ -14,15 +14,6 @@ from quakegrid.engine import missing_mounts
 MIN_FREE_BYTES = 1 << 20
 
 
-def one_line(exc: BaseException) -> str:
-    """An exception for people, on one line; our own need no class name."""
-    kind, text = type(exc).__name__, str(exc).strip()
-    if '  File "' in text:  # the engine repeats a task's traceback; the error is its last line
-        text = text.rpartition("\n")[2]
-    text = " ".join(text.split()).removeprefix(f"{kind}: ")
-    return text if isinstance(exc, errors.QuakeGridError) else f"{kind}: {text}"
-
-
 def disk_hint() -> str:
     """What the engine's errors seldom say: HDF5 reports a full disk in many words, none of them clear."""
     datadir = logs.get_datadir()

@@ -22,7 +22,7 @@ from openquake.commonlib import datastore, logs
 from quakegrid import config as quakegrid_config
 from quakegrid import temporary_folders
 from quakegrid.config import Settings
-from quakegrid.engine import failures
+from quakegrid.engine import attributes, failures
 from quakegrid.engine.cluster_master import ClusterMaster
 from quakegrid.engine.database import Database
 from quakegrid.engine.shared_arrays import SharedArray
@@ -84,12 +84,12 @@ def install(template_settings: Settings) -> None:
     _settings = template_settings
     parallel.submit["zmq"] = _submit
     parallel.submit["processpool"] = _submit_to_pool(parallel.submit["processpool"])
-    parallel.Socket = _open_socket
-    parallel.SharedArray = SharedArray
+    attributes.replace(parallel, "Socket", _open_socket)
+    attributes.replace(parallel, "SharedArray", SharedArray)
     parallel.host_cores[:] = []  # no polling of the nodes' memory over ports that nobody serves
-    workerpool.WorkerMaster = _worker_master
-    logs.dbcmd = _dbcmd
-    datastore.dbcmd = _dbcmd
+    attributes.replace(workerpool, "WorkerMaster", _worker_master)
+    attributes.replace(logs, "dbcmd", _dbcmd)
+    attributes.replace(datastore, "dbcmd", _dbcmd)
 
 
 def _submit(starmap: Any, func: Any, args: Any, monitor: Any) -> None:

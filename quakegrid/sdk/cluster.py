@@ -157,7 +157,7 @@ class LocalCluster(Cluster):
 
 
 def _configure(folder: Path, cores: int, node: dict[str, str]) -> tuple[Settings, dict[str, str]]:
-    """Write the configuration, and make it win over the user's in our and the services' eyes."""
+    """Write the configuration, and make it the only one that we and the services read."""
     extra: dict[str, dict[str, str | int]] = {
         "dbserver": {"listen": LOOPBACK},
         "broker": {
@@ -178,5 +178,5 @@ def _configure(folder: Path, cores: int, node: dict[str, str]) -> tuple[Settings
     with contextlib.suppress(FileNotFoundError):
         (folder / config.CONFIG_NAME).unlink()
     path = testing.write_cluster_config(folder, extra)
-    environ = dict(os.environ) | {"OQ_CONFIG_FILE": str(path)}
+    environ = dict(os.environ) | {"OQ_CONFIG_FILE": str(path), config.ONLY_CONFIG: "1"}
     return config.load_settings(folder, environ), environ

@@ -21,6 +21,9 @@ from services.agent import core_claims, doctor_command, node_commands
 if TYPE_CHECKING:
     from quakegrid.agents import AgentStatus
 
+# More than any machine has.
+MAX_CORES = 65535
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="agentctl")
@@ -142,11 +145,11 @@ def cores(count: str, output: str) -> None:
     in the cluster and gives none. More cores have workers at once. [zworkers] host_cores stays the upper
     bound.
     """
-    from quakegrid.agents import AgentClient  # noqa: PLC0415 - as above
+    from quakegrid.agents import local_client  # noqa: PLC0415 - as above
 
-    if count != "all" and not count.isdecimal():
-        raise click.UsageError(f"{count!r} is no number of cores: give one from 0, or all")
-    with closing(AgentClient(options.settings())) as agent:
+    if count != "all" and not (count.isdecimal() and int(count) <= MAX_CORES):
+        raise click.UsageError(f"{count!r} is no number of cores: give one from 0 to {MAX_CORES}, or all")
+    with closing(local_client(node_commands.node_settings())) as agent:
         given, every = agent.set_cores(-1 if count == "all" else int(count))
     render.print_record(output, {"cores": given, "of": every})
 

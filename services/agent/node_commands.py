@@ -8,12 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from quakegrid import errors, run_records
+from quakegrid import errors
 from quakegrid.cli import options, render
 from quakegrid.template_state import TemplateKind
 
@@ -33,15 +32,14 @@ def node_settings() -> Settings:
     Raises:
         SettingsError: there is no authkey, so no agent can run here.
     """
+    from quakegrid.agents import local_settings  # noqa: PLC0415 - `agentctl --help` needs no gRPC
+
     settings = options.settings()
     if not settings.authkey:
         raise errors.SettingsError(
             "this node has no authkey: put [dbserver] host and authkey of the master into its openquake.cfg"
         )
-    record = run_records.read_record(settings, "agent")
-    if record:
-        settings = replace(settings, agent_port=int(record.address.rpartition(":")[2]))
-    return settings
+    return local_settings(settings)
 
 
 @contextmanager

@@ -128,9 +128,81 @@ def test_interrupt_aborts_the_job_and_says_so(cluster: Cluster, slow: Path) -> N
     job = cluster.job()
     assert code == 4, output
     assert f"aborting job {job['id']}" in output
-    assert f"job {job['id']} aborted" in output
-    assert job["state"] == "aborted"
+    assert f"job {job['id']} aborted: interrupted (Ctrl-C, or SIGINT)" in output
+    assert (job["state"], job["state_reason"]) == ("aborted", "interrupted (Ctrl-C, or SIGINT)")
+    assert "MasterKilled" not in cluster.log()
+    assert cluster.log().splitlines()[-1].endswith("WARNING  interrupted (Ctrl-C, or SIGINT)")
     cluster.wait_until_quiet()
+
+
+def test_command_line_that_is_killed_aborts_its_job_with_the_reason(cluster: Cluster, slow: Path) -> None:
+    """As when its terminal or connection goes: nobody is told, so the record must say it."""
+    running = cluster.start("run", slow)
+    running.wait_for(WORKING)
+
+    running.process.kill()
+    running.finish()
+
+    assert "the command that waited for it is gone" in cluster.ended_job()["state_reason"]
+    assert "It was aborted: the command that waited" in cluster.call("explain", "-1").stdout
+    cluster.wait_until_quiet()
+
+
+def test_words_of_the_engine_are_a_failure_with_these_words(cluster: Cluster, tmp_path: Path) -> None:
+    """The engine ends this calculation by `sys.exit`: words on the terminal, in the record and in the log."""
+    job_ini = testing.copy_engine_case("disagg/case_3", tmp_path / "case") / "job.ini"
+    words = "Cannot do any disaggregation: zero hazard"
+
+    done = cluster.call("run", job_ini)
+
+    job = cluster.job()
+    assert done.returncode == 1, done.stderr
+    assert f"job {job['id']} failed: {words}\n" in done.stderr
+    assert (job["state"], job["state_reason"]) == ("failed", words)
+    assert cluster.log().splitlines()[-1].endswith(f"ERROR    {words}")
+    assert cluster.call("explain", "-1").stdout.startswith(f"It failed: {words}.")
+
+
+def test_export_that_fails_in_part_leaves_whole_files_and_ends_with_one(
+    cluster: Cluster, quick: Path, tmp_path: Path
+) -> None:
+    """What can be written is; the rest is named, and nothing half written is left."""
+    assert cluster.call("run", quick).returncode == 0
+    job_id, out = cluster.job()["id"], tmp_path / "out"
+    place = out / f"hazard_curve-mean-PGA_{job_id}.csv"
+    place.mkdir(parents=True)  # no file can be put there
+
+    done = cluster.call("jobs", "export", job_id, out, "--exports", "csv,rst")
+
+    (written,) = (path for path in out.iterdir() if path != place)
+    assert done.returncode == 1
+    assert done.stdout == f"exported: {written}\n"
+    assert written.stat().st_size > 0
+    assert "not exported: hcurves as csv: Is a directory" in done.stderr
+    assert f"to try again: quakegrid jobs export {job_id} {out}" in done.stderr
+
+
+def test_export_without_a_result_ends_with_an_error(cluster: Cluster, quick: Path, tmp_path: Path) -> None:
+    """A format that nothing has is named before anything runs."""
+    assert cluster.call("run", quick).returncode == 0
+
+    unknown = cluster.call("jobs", "export", "-1", tmp_path / "out", "--exports", "pdf")
+    useless = cluster.call("jobs", "export", "-1", tmp_path / "out", "--exports", "zip")
+    run = cluster.call("run", quick, "--exports", "pdf")
+
+    assert [done.returncode for done in (unknown, useless, run)] == [2, 2, 2]
+    assert "no export format pdf" in unknown.stderr
+    assert "has no output that can be exported as zip" in useless.stderr
+    assert "no export format pdf" in run.stderr
+
+
+@pytest.mark.parametrize("command", [("webui", "start"), ("dbserver", "start")])
+def test_service_of_the_engine_is_refused(cluster: Cluster, command: tuple[str, ...]) -> None:
+    """It would work on files that are the dbserver's."""
+    done = cluster.call("oq", *command)
+
+    assert done.returncode == 2
+    assert "quakegrid" in done.stderr
 
 
 def test_abort_from_elsewhere_ends_the_job_and_can_be_repeated(cluster: Cluster, slow: Path) -> None:
@@ -144,6 +216,8 @@ def test_abort_from_elsewhere_ends_the_job_and_can_be_repeated(cluster: Cluster,
 
     assert (first.returncode, code, second.returncode) == (0, 4, 0), output
     assert cluster.job()["state"] == "aborted"
+    assert cluster.job()["state_reason"].startswith("aborted by ")
+    assert f"aborted: {cluster.job()['state_reason']}" in output
     cluster.wait_until_quiet()
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from quakegrid import driver_client, errors
-from quakegrid.cli import jobs, options
+from quakegrid.cli import exports, jobs, options
 from quakegrid.job_watch import JobEvent, JobSnapshot
 from quakegrid.jobs import Job, JobFilter, JobOrder, JobState, LogLine, Output
 from quakegrid.tags import Tag
@@ -21,12 +22,12 @@ from quakegrid.tags import Tag
 START = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
 
-def make_job(job_id: int, state: JobState = JobState.COMPLETE) -> Job:
+def make_job(job_id: int, state: JobState = JobState.COMPLETE, user_name: str = "ann") -> Job:
     """A job as the database holds it."""
     return Job(
         id=job_id,
         description=f"case {job_id}",
-        user_name="ann",
+        user_name=user_name,
         calculation_mode="classical",
         hazard_calculation_id=None,
         state=state,
@@ -51,15 +52,15 @@ class FakeDatabase:
         """Nothing is open."""
 
     def get_job(self, job_id: int, user_name: str = "") -> Job:
-        """By id, or the nth last; the latter among the user's own."""
-        assert bool(user_name) == (job_id < 0)
-        if job_id < 0 and -job_id <= len(self.jobs):
-            return sorted(self.jobs.values(), key=lambda job: job.id)[job_id]
+        """By id; the client counts from the end by itself."""
+        assert (job_id > 0, user_name) == (True, "")
         if job_id not in self.jobs:
             raise errors.NotFoundError(f"there is no job {job_id}")
         return self.jobs[job_id]
 
-    def list_jobs(self, limit: int, wanted: JobFilter, order: JobOrder, *, is_ascending: bool) -> list[Job]:
+    def list_jobs(
+        self, limit: int, wanted: JobFilter, order: JobOrder = JobOrder.ID, *, is_ascending: bool = False
+    ) -> list[Job]:
         """Newest first."""
         assert (order, is_ascending) == (JobOrder.ID, False)
         found = [job for job in self.jobs.values() if not wanted.states or job.state in wanted.states]
@@ -103,6 +104,8 @@ class FakeDatabase:
 def database(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands talk to the fake."""
     monkeypatch.setattr(jobs, "DbClient", FakeDatabase)
+    monkeypatch.setattr(exports, "DbClient", FakeDatabase)
+    monkeypatch.setenv("LOGNAME", "ann")
     monkeypatch.setattr(options, "cluster_settings", SimpleNamespace)
 
 
@@ -297,18 +300,78 @@ def test_delete_without_a_terminal_wants_yes() -> None:
     assert "/data/calc_2.hdf5" in invoke("delete", "2", "--yes").stderr
 
 
-def test_export_runs_the_engines_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """The nth last is resolved first: upstream would take -1 for an option."""
-    calls: list[Any] = []
+@pytest.mark.parametrize("number", ["9223372036854775808", "-99999999999999999999", "0"])
+@pytest.mark.parametrize("command", ["show", "logs", "outputs", "delete", "share", "unshare", "tag"])
+def test_number_that_no_job_can_have_is_a_usage_error(command: str, number: str) -> None:
+    """In words, and before anything is asked."""
+    result = invoke(command, number)
 
-    def run_driver(_settings: object, argv: Sequence[str], *, mode: str) -> int:
-        calls.append((mode, argv))
-        return 5
+    assert result.exit_code == 2
+    assert f"no job has the id {number}" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["show", "logs", "outputs", "delete", "share", "unshare", "tag"])
+def test_counting_beyond_the_oldest_job_is_refused(command: str) -> None:
+    """It never means the oldest one."""
+    with pytest.raises(errors.NotFoundError, match=r"you \(ann\) have 2 jobs; -2 is the oldest"):
+        invoke(command, "-3")
+
+
+def test_counting_without_a_job_says_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of others do not count."""
+    monkeypatch.setenv("LOGNAME", "bob")
+
+    with pytest.raises(errors.NotFoundError, match=r"you \(bob\) have no jobs$"):
+        invoke("show", "-1")
+
+
+def driver(monkeypatch: pytest.MonkeyPatch, code: int, *events: dict[str, Any]) -> list[Sequence[str]]:
+    """A driver that tells these events; what it was asked for."""
+    calls: list[Sequence[str]] = []
+
+    def run_driver(_settings: object, argv: Sequence[str], *, mode: str, on_event: Any) -> int:
+        assert mode == "run"
+        calls.append(argv)
+        for event in events:
+            on_event(event)
+        return code
 
     monkeypatch.setattr(driver_client, "run_driver", run_driver)
+    return calls
 
-    result = invoke("export", "-1", str(tmp_path / "new"))
 
-    assert calls == [("oq", ["engine", "--eos", "2", str(tmp_path / "new"), "--exports", "csv"])]
-    assert (tmp_path / "new").is_dir()
-    assert result.exit_code == 5
+def test_export_prints_what_was_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A negative number is an id before the driver hears it."""
+    calls = driver(monkeypatch, 0, {"event": "exported", "paths": ["/out/a_2.csv"]})
+
+    result = invoke("export", "-1", str(tmp_path / "new"), "--exports", "csv,xml")
+
+    assert calls == [["export", "2", str(tmp_path / "new"), "csv,xml"]]
+    assert (result.exit_code, result.stdout) == (0, "exported: /out/a_2.csv\n")
+
+
+def test_export_that_fails_in_part_ends_with_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Which output, why, and how to try again."""
+    failure = "hcurves as csv: No space left on device"
+    driver(monkeypatch, 1, {"event": "not_exported", "failures": [failure]})
+
+    result = invoke("export", "2", str(tmp_path))
+
+    assert result.exit_code == 1
+    assert f"not exported: {failure}" in result.stderr
+    assert f"to try again: quakegrid jobs export 2 {tmp_path}" in result.stderr
+
+
+def test_export_that_is_refused_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The driver's words and code."""
+    driver(monkeypatch, 2, {"event": "error", "message": "there is no export format pdf", "job_id": None})
+
+    result = invoke("export", "2", str(tmp_path), "--exports", "pdf")
+
+    assert (result.exit_code, result.stderr) == (2, "quakegrid: there is no export format pdf\n")
+
+
+def test_export_of_a_failed_job_is_refused(tmp_path: Path) -> None:
+    """It has no outputs; no driver is asked."""
+    with pytest.raises(errors.StateError, match="job 1 is failed and has no outputs"):
+        invoke("export", "1", str(tmp_path))

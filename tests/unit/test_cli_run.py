@@ -174,6 +174,49 @@ def test_interrupt_aborts_and_says_so(
     assert "job 5 aborted" in err
 
 
+def test_aborted_job_has_its_reason(
+    invoke: Callable[..., int], job_ini: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who or what has aborted it."""
+    code = invoke([job_ini], [JOB, {**END, "state": "aborted", "reason": "aborted by ann", "outputs": []}], 4)
+
+    assert code == 4
+    assert "job 5 aborted: aborted by ann\n" in capsys.readouterr().err
+
+
+def test_complete_job_whose_export_failed_ends_with_one(
+    invoke: Callable[..., int], job_ini: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The job is complete; what could not be exported is told, with the command that tries again."""
+    failure = "hcurves as csv: No space left on device"
+
+    code = invoke([job_ini], [JOB, END, {"event": "not_exported", "failures": [failure]}], 1)
+
+    captured = capsys.readouterr()
+    assert code == 1
+    assert "job 5 complete" in captured.out
+    assert f"job 5: 1 output could not be exported\n  {failure}\n" in captured.err
+    assert "quakegrid jobs export 5 DIR" in captured.err
+    assert "the driver ended" not in captured.err
+
+
+def test_unreadable_job_file_names_the_user(job_ini: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver would fail without a word."""
+    monkeypatch.setattr(run.os, "access", lambda _path, _mode: False)
+
+    with pytest.raises(errors.UsageError, match=r"user \w+ may not read .*job.ini"):
+        run.engine_argv([job_ini])
+
+
+@pytest.mark.parametrize("number", ["9223372036854775808", "-9223372036854775808", "0"])
+def test_parent_that_no_job_can_be_is_a_usage_error(
+    invoke: Callable[..., int], job_ini: str, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--hc` takes what other commands take."""
+    assert invoke([job_ini, "--hc", number]) == 2
+    assert f"no job has the id {number}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("driver_code", "state", "exit_code"), [(137, "failed", 1), (143, "aborted", 4), (1, "failed", 1)]
 )

@@ -223,3 +223,18 @@ def test_named_config_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(errors.SettingsError, match=r"typo\.cfg, which does not exist"):
         config.load_settings(tmp_path, environ)
+
+
+def test_only_the_named_file_is_read_where_that_is_asked_for(tmp_path: Path) -> None:
+    """A program's own cluster does not depend on files of its user, readable or not."""
+    named = tmp_path / "own.cfg"
+    named.write_text("[dbserver]\nport = 1999\n", encoding="utf-8")
+    other = tmp_path / "state" / config.CONFIG_NAME
+    other.mkdir(parents=True)  # cannot be read as a file, by root neither
+    environ = {"OQ_CONFIG_FILE": str(named)}
+
+    with pytest.raises(errors.SettingsError):
+        config.load_settings(tmp_path / "state", environ)
+    settings = config.load_settings(tmp_path / "state", environ | {config.ONLY_CONFIG: "1"})
+
+    assert settings.dbserver_address.endswith(":1999")

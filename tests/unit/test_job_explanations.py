@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+
+import pytest
 
 from quakegrid import job_report
 from quakegrid.fleet import FleetStatus, LeftOut, NodeStatus, SessionStatus, TaskTotals
 from quakegrid.job_explanations import explain
+from quakegrid.job_records import Job
+from quakegrid.job_states import JobState
 from quakegrid.task_records import Attempt, AttemptEnd, TaskHistory, WorkerLife
 
 NODE = NodeStatus("10.0.0.1", "n1", True, 4, 4, 4, "warm")
@@ -21,6 +26,31 @@ def fleet(*sessions: SessionStatus, node: NodeStatus = NODE) -> FleetStatus:
 def said(status: FleetStatus | None, report: job_report.JobReport | None = None) -> str:
     """All sentences on job 7."""
     return " ".join(explain(7, status, report))
+
+
+def ended(state: JobState, reason: str) -> Job:
+    """Job 7, which has ended without results."""
+    time = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+    return Job(7, "", "me", "classical", None, state, False, time, time, "", None, None, "n1", True, reason)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "sentence"),
+    [
+        (JobState.FAILED, "ValueError: unknown GSIM", "It failed: ValueError: unknown GSIM."),
+        (JobState.FAILED, "", "It failed; its record does not say why, `quakegrid jobs logs 7` may."),
+        (JobState.ABORTED, "aborted by ann", "It was aborted by ann."),
+        (JobState.ABORTED, "its terminal was closed", "It was aborted: its terminal was closed."),
+    ],
+)
+def test_job_without_results_says_why_first(state: JobState, reason: str, sentence: str) -> None:
+    """And nothing calls it usual."""
+    alone = explain(7, None, None, ended(state, reason))
+    sentences = explain(7, None, report_of(done(1, 5.0, 5.0), done(2, 9.0, 5.0)), ended(state, reason))
+
+    assert alone == [sentence]
+    assert sentences[0] == sentence
+    assert not any(each.startswith("Nothing unusual") for each in sentences)
 
 
 def report_of(*attempts: Attempt, wall_s: float = 10.0) -> job_report.JobReport:

@@ -1,0 +1,47 @@
+"""Command `jobs export`: a driver writes the outputs of a job; here it is told what came of them."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from quakegrid import driver_client, errors
+from quakegrid.cli import options, run_report
+from quakegrid.jobs import DbClient
+from quakegrid.own_jobs import own_job
+
+
+@click.command(context_settings=options.NEGATIVE_IDS)
+@click.argument("job_id", metavar="ID", type=options.JOB_ID)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--exports", metavar="FORMATS", default="csv", show_default=True, help="Such as csv or csv,hdf5."
+)
+def export(job_id: int, folder: Path, exports: str) -> None:
+    """Export all outputs of a calculation into a folder.
+
+    Each output is exported in all FORMATS that it has. Files are whole or not there. Ends with exit code 1 if
+    an output could not be exported, or if there was none.
+    """
+    settings = options.cluster_settings()
+    with closing(DbClient(settings)) as database:
+        job = own_job(database, job_id)
+    if job.state.is_unsuccessful:
+        raise errors.StateError(
+            f"job {job.id} is {job.state} and has no outputs to export; `quakegrid explain {job.id}` says why"
+        )
+    folder = folder.expanduser().absolute()
+    report = run_report.RunReport()
+    argv = ["export", str(job.id), str(folder), exports]
+    report.close(driver_client.run_driver(settings, argv, mode="run", on_event=report.take), 0.0)
+    for path in report.exported:
+        click.echo(f"exported: {path}")
+    for line in report.not_exported:
+        click.echo(f"not exported: {line}", err=True)
+    if report.not_exported:
+        click.echo(f"to try again: quakegrid jobs export {job.id} {folder}", err=True)
+    if report.error:
+        click.echo(f"quakegrid: {report.error}", err=True)
+    click.get_current_context().exit(report.exit_code)

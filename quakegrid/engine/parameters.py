@@ -1,0 +1,33 @@
+"""Which parameters of a job file a command line may override: those that the engine knows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+
+from quakegrid import errors
+
+
+def check(names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse a parameter that the engine would ignore.
+
+    Args:
+        names: of the parameters that a command line overrides.
+        known: all that the engine reads.
+    Raises:
+        UsageError: one is not known; with the name that is nearest to it.
+    """
+    for name in names:
+        if name in known:
+            continue
+        if name.endswith("_file"):
+            raise errors.UsageError(f"-p {name}: input files cannot be overridden; change the job file")
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise errors.UsageError(f"-p {name}: the engine has no such parameter{hint}")
+
+
+def known_to(parameters: type) -> set[str]:
+    """Names that the engine's class of parameters reads, old ones and inputs too."""
+    own = {name for name in dir(parameters) if hasattr(getattr(parameters, name), "validator")}
+    return own | set(parameters.ALIASES) | set(parameters.KNOWN_INPUTS)  # type: ignore[attr-defined]
