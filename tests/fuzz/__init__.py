@@ -1,0 +1,1 @@
+"""Fuzzing: seeded bad inputs at every door of the services, and what must hold meanwhile."""

@@ -1,0 +1,35 @@
+"""What the kernel tells of a process: whether it is the same one, its memory and its descriptors."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has at one moment."""
+
+    resident_bytes: int
+    file_count: int
+
+
+def start_time(pid: int) -> int:
+    """When a process was started, in ticks since the boot: two of one number differ in it; 0 if it has ended."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if words[0] in "ZX" else int(words[19])
+
+
+def usage(pid: int) -> Usage | None:
+    """Memory and descriptors; None if it has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+        return Usage(pages * PAGE_BYTES, len(list(Path(f"/proc/{pid}/fd").iterdir())))
+    except OSError:
+        return None
