@@ -12,7 +12,7 @@ from quakegrid.api.v1 import jobs_pb2 as pb
 from quakegrid.api.v1 import jobs_pb2_grpc
 from quakegrid.errors import QuakeGridError
 from quakegrid.job_states import JobState
-from services.dbserver import field_checks, job_events, job_lists, job_rows, leases, log_deletion
+from services.dbserver import faults, field_checks, job_events, job_lists, job_rows, leases, log_deletion
 from services.dbserver.database import Readers, Session
 from services.dbserver.job_events import JobBell
 from services.dbserver.job_messages import decode_state, encode_job, encode_state
