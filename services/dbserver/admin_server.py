@@ -14,7 +14,7 @@ from quakegrid import values
 from quakegrid.api.v1 import admin_pb2 as pb
 from quakegrid.api.v1 import admin_pb2_grpc
 from quakegrid.errors import UsageError
-from services.dbserver import actions, faults, pages
+from services.dbserver import actions, database_files, faults, pages, schema
 from services.dbserver.database import Readers, Session
 from services.dbserver.housekeeping import Retention
 from services.dbserver.read_limits import ReadLimits
@@ -48,9 +48,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             wal_bytes=_size(path.with_name(f"{path.name}-wal")),
             free_bytes=_number(session, "PRAGMA freelist_count") * _number(session, "PRAGMA page_size"),
             upstream_version=actions.db_version(session),
-            quakegrid_version=str(
-                session.query("SELECT substr(max(name), 1, 4) FROM _sqlite_migrations").rows[0][0]
-            ),
+            quakegrid_version=schema.version(session),
             sqlite_version=sqlite3.sqlite_version,
             job_count=_number(session, "SELECT count(*) FROM job"),
             log_line_count=_number(session, "SELECT count(*) FROM log"),
@@ -132,6 +130,7 @@ def _copy(session: Session, path: Path) -> None:
         with contextlib.closing(sqlite3.connect(path)) as target:
             session.backup(target)
             target.execute("PRAGMA journal_mode = DELETE")
+            database_files.stamp(target)
     except sqlite3.Error as exc:
         raise faults.from_sqlite(exc, path) from exc
 
