@@ -79,10 +79,15 @@ def check(output: str) -> None:
 
 @db.command()
 def vacuum() -> None:
-    """Give room that is no longer used back to the disk; nothing is written meanwhile."""
+    """Give room that is no longer used back to the disk; nothing is written meanwhile.
+
+    While it runs it needs up to twice the room of what the database holds: half of it beside the file, half
+    in the folder for temporary files (/var/tmp, or $SQLITE_TMPDIR of the dbserver).
+    """
     with closing(_client()) as database:
-        before_bytes, after_bytes = DatabaseCare(database).vacuum()
-    click.echo(f"{before_bytes / MB:.1f} MB before, {after_bytes / MB:.1f} MB now", err=True)
+        before_bytes, after_bytes, is_delayed = DatabaseCare(database).vacuum()
+    when = "soon, when nobody reads the old pages any more" if is_delayed else "now"
+    click.echo(f"{before_bytes / MB:.1f} MB before, {after_bytes / MB:.1f} MB {when}", err=True)
 
 
 @db.command()

@@ -14,7 +14,7 @@ from quakegrid import values
 from quakegrid.api.v1 import admin_pb2 as pb
 from quakegrid.api.v1 import admin_pb2_grpc
 from quakegrid.errors import UsageError
-from services.dbserver import actions, database_files, faults, pages, schema
+from services.dbserver import actions, connections, database_files, faults, pages, schema
 from services.dbserver.database import Readers, Session
 from services.dbserver.housekeeping import Retention
 from services.dbserver.read_limits import ReadLimits
@@ -24,6 +24,8 @@ ROWS = pages.PageSize(default=1000, largest=10_000)
 DEFAULT_QUERY_S = 10.0
 LONGEST_QUERY_S = 60.0
 CHUNK_BYTES = 1 << 20
+# Nobody writes while a file that was vacuumed waits for those who read its old pages.
+SHRINKING_TIMEOUT_S = 1.0
 # Reads the whole file, which may be large; the client waits as long.
 CARE_LIMITS = ReadLimits(timeout_s=3600.0)
 
@@ -76,14 +78,18 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     ) -> pb.VacuumDatabaseResponse:
         """Give free room back to the disk."""
 
-        def vacuum(session: Session) -> tuple[int, int]:
+        def vacuum(session: Session) -> pb.VacuumDatabaseResponse:
             before_bytes = _size(session.path)
             session.execute("VACUUM")
-            session.query("PRAGMA wal_checkpoint(TRUNCATE)")  # the file shrinks only now
-            return before_bytes, _size(session.path)
+            # The file shrinks only now, and not while somebody reads pages that it will lose.
+            with connections.short_wait(session.execute, SHRINKING_TIMEOUT_S):
+                is_busy, _, _ = session.query("PRAGMA wal_checkpoint(TRUNCATE)").rows[0]
+            after_bytes = _number(session, "PRAGMA page_count") * _number(session, "PRAGMA page_size")
+            return pb.VacuumDatabaseResponse(
+                before_bytes=before_bytes, after_bytes=after_bytes, is_delayed=bool(is_busy)
+            )
 
-        before_bytes, after_bytes = self._writer.run_alone(vacuum)
-        return pb.VacuumDatabaseResponse(before_bytes=before_bytes, after_bytes=after_bytes)
+        return self._writer.run_alone(vacuum)
 
     def BackupDatabase(  # noqa: N802  named in the proto
         self, _request: pb.BackupDatabaseRequest, _context: grpc.ServicerContext

@@ -6,7 +6,9 @@ is opened and by what SQLite lets them run.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -86,6 +88,16 @@ def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connect
     connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)
     connection.set_authorizer(_authorize)
     return connection
+
+
+@contextlib.contextmanager
+def short_wait(execute: Callable[[str], object], timeout_s: float) -> Iterator[None]:
+    """Wait only so long for locks of others, on the connection that executes."""
+    execute(f"PRAGMA busy_timeout = {timeout_s * 1000:.0f}")
+    try:
+        yield
+    finally:
+        execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
 
 
 def _connect(name: str, *, uri: bool) -> sqlite3.Connection:

@@ -33,6 +33,9 @@ def create_private(path: Path) -> None:
     """Make an empty file that only its owner can read; one that is there keeps its rights, with a warning.
 
     SQLite gives the write-ahead log the rights of the file.
+
+    Raises:
+        QuakeGridError: the folder cannot be written, or there is none.
     """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -42,6 +45,10 @@ def create_private(path: Path) -> None:
             logger.warning(
                 "database_readable_by_others file=%s mode=%03o fix=%s", path, mode, f"chmod 600 {path}*"
             )
+    except OSError as exc:
+        raise QuakeGridError(
+            f"cannot write in {path.parent}: {exc.strerror}; make it writable or set [dbserver] file"
+        ) from exc
 
 
 def beside(path: Path, suffix: str) -> Path:
