@@ -97,7 +97,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         """Send a copy of the file."""
         session = self._readers.session()
         with tempfile.TemporaryDirectory(
-            prefix=f"{session.path.name}.copy-", dir=session.path.parent
+            prefix=f"{session.path.name}{database_files.BACKUP_FOLDER}", dir=session.path.parent
         ) as folder:
             path = Path(folder, session.path.name)
             _copy(session, path)

@@ -17,7 +17,8 @@ from services.dbserver import sql_templates
 
 # How long SQLite waits for a lock that a process other than ours holds.
 BUSY_TIMEOUT_S = 20.0
-MAX_VALUE_BYTES = 64 << 20
+# Of one value of a row, which is in the memory before anybody can count it.
+MAX_VALUE_BYTES = 32 << 20
 # Of somebody's SQL; the engine's longest have some thousand ids.
 MAX_SQL_BYTES = 256 << 10
 # A pattern of LIKE is matched in one step, which nothing can stop.

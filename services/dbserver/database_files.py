@@ -24,8 +24,10 @@ from quakegrid.errors import QuakeGridError
 # Where SQLite keeps `application_id`, four bytes, in the file's first page.
 _STAMP_OFFSET = 68
 _STAMP_BITS = 31
-# What a copy begins as: of an adoption, a backup and a restore that were killed.
-_LEFTOVERS = (".before-quakegrid-*.part", ".copy-*", ".restoring*")
+# What copies begin as, behind the file's name; no person would choose such a name.
+BACKUP_FOLDER = ".quakegrid-backup-"
+RESTORED_COPY = ".quakegrid-restored"
+_LEFTOVERS = (".before-quakegrid-*.part", f"{BACKUP_FOLDER}*", f"{RESTORED_COPY}*")
 logger = logging.getLogger("dbserver")
 
 

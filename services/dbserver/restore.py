@@ -66,7 +66,7 @@ def restore(path: Path, backup: Path) -> Restored:
             "`quakegrid db backup`"
         )
     with contextlib.closing(schema.lock_database(path)):
-        copy_path = database_files.beside(path, ".restoring")
+        copy_path = database_files.beside(path, database_files.RESTORED_COPY)
         try:
             job_count, log_line_count = _copy(backup, copy_path)
             old_path = _replace(path, copy_path)

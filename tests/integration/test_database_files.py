@@ -175,17 +175,19 @@ def test_start_that_is_killed_while_it_stamps_can_be_repeated(
 def test_leftovers_of_killed_copies_are_removed(path: Path) -> None:
     """What a killed backup, adoption or restore left goes at the next start; what is whole stays."""
     prepare(path)
-    folder = database_files.beside(path, ".copy-x1")
+    folder = database_files.beside(path, f"{database_files.BACKUP_FOLDER}x1")
     folder.mkdir()
     (folder / path.name).write_bytes(b"half")
-    for suffix in (".before-quakegrid-2026-01-01.part", ".restoring", ".restoring-journal"):
+    copy = database_files.RESTORED_COPY
+    for suffix in (".before-quakegrid-2026-01-01.part", copy, f"{copy}-journal"):
         database_files.beside(path, suffix).write_bytes(b"half")
-    kept = database_files.beside(path, ".before-quakegrid-2026-01-01")
-    kept.write_bytes(b"whole")
+    kept = {path.name + suffix for suffix in (".before-quakegrid-2026-01-01", ".copy-of-mine", ".backup")}
+    for name in kept:
+        path.with_name(name).write_bytes(b"whole")
 
     schema.prepare_database(path)
 
-    assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}.lock", kept.name}
+    assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}.lock", *kept}
 
 
 def test_restore_puts_a_backup_in_place(path: Path, tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_restore_puts_a_backup_in_place(path: Path, tmp_path: Path) -> None:
     assert restored.old_path is not None
     assert users_of(restored.old_path) == ["ada", "bob"]
     assert again.old_path == database_files.beside(restored.old_path, "-2")
-    assert not list(path.parent.glob("*restoring*"))
+    assert not list(path.parent.glob("*restored*"))
 
 
 def test_restore_without_a_database_makes_one(path: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_backup_under_load_is_a_whole_database(
         assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert copy.execute("PRAGMA journal_mode").fetchall() == [("delete",)]
         assert copy.execute("SELECT count(*) FROM log").fetchone()[0] >= 3000
-    assert not list(settings.database.parent.glob("*copy*"))
+    assert not list(settings.database.parent.glob("*backup*"))
     with pytest.raises(errors.UsageError, match="exists"):
         care.backup(path)
 
