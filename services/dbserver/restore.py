@@ -69,6 +69,7 @@ def restore(path: Path, backup: Path) -> Restored:
         copy_path = database_files.beside(path, database_files.RESTORED_COPY)
         try:
             job_count, log_line_count = _copy(backup, copy_path)
+            _give_away(copy_path, database_files.beside(path, ".lock"))
             old_path = _replace(path, copy_path)
         except sqlite3.Error as exc:
             raise faults.from_sqlite(exc, backup) from exc
@@ -95,10 +96,14 @@ def _copy(backup: Path, copy_path: Path) -> tuple[int, int]:
         ).fetchone()
     with copy_path.open("rb") as file:
         os.fsync(file.fileno())
-    if os.geteuid() == 0:  # the dbserver's user owns the folder
-        owner = copy_path.parent.stat()
-        os.chown(copy_path, owner.st_uid, owner.st_gid)
     return counts[0], counts[1]
+
+
+def _give_away(*paths: Path) -> None:
+    """As root, give files to whoever owns their folder: the dbserver's user must be able to write them."""
+    for path in paths if os.geteuid() == 0 else ():
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _replace(path: Path, copy_path: Path) -> Path | None:

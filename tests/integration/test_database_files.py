@@ -220,6 +220,21 @@ def test_restore_without_a_database_makes_one(path: Path, tmp_path: Path) -> Non
     assert users_of(path) == ["ada"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_restore_by_root_gives_the_files_to_the_folders_owner(path: Path, tmp_path: Path) -> None:
+    """The dbserver's user can write what root has restored for it."""
+    prepare(path, "ada")
+    backup = back_up(path, tmp_path / "backup")
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
+    os.chown(path.parent, 12345, 12346)
+
+    restore.restore(path, backup)
+
+    owners = {file.name: (file.stat().st_uid, file.stat().st_gid) for file in path.parent.iterdir()}
+    assert owners == dict.fromkeys((path.name, f"{path.name}.lock"), (12345, 12346))
+
+
 def test_restore_refuses_what_is_no_backup(path: Path, tmp_path: Path) -> None:
     """Damaged, foreign, newer and living files are refused in one line, and nothing changes."""
     prepare(path, "ada")
