@@ -18,7 +18,6 @@ from services.dbserver import transitions
 from services.dbserver.database import JOB_EVENTS, Session
 from services.dbserver.transitions import Move
 
-logger = logging.getLogger("dbserver")
 COLUMNS = frozenset(
     {
         "description",
@@ -40,6 +39,9 @@ COLUMNS = frozenset(
 
 _CREATE = """INSERT INTO job (is_running, description, user_name, calculation_mode, ds_calc_dir,
  hazard_calculation_id, host, relevant, workflow_id) VALUES (1, ?x, ?x, ?x, ?x, ?x, ?x, ?x, ?x)"""
+
+
+logger = logging.getLogger("dbserver")
 
 
 @dataclass(frozen=True, slots=True)
