@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quakegrid import errors, values
 from quakegrid.api.v1 import admin_pb2, admin_pb2_grpc, engine_calls_pb2
@@ -37,6 +37,14 @@ class DatabaseInfo:
     log_retention_bytes: int
 
 
+class Vacuumed(NamedTuple):
+    """Bytes of the file before and after; `is_delayed` if it shrinks when others have read what they read."""
+
+    before_bytes: int
+    after_bytes: int
+    is_delayed: bool
+
+
 class DatabaseCare:
     """Care of the file over a connection to the dbserver, with its errors."""
 
@@ -56,11 +64,11 @@ class DatabaseCare:
         request = admin_pb2.CheckDatabaseRequest()
         return list(self._database.invoke(self._stub.CheckDatabase, request, CARE_TIMEOUT_S).problems)
 
-    def vacuum(self) -> tuple[int, int]:
-        """Give free room back to the disk; returns the bytes before and after."""
+    def vacuum(self) -> Vacuumed:
+        """Give free room back to the disk."""
         request = admin_pb2.VacuumDatabaseRequest()
         response = self._database.invoke(self._stub.VacuumDatabase, request, CARE_TIMEOUT_S)
-        return response.before_bytes, response.after_bytes
+        return Vacuumed(response.before_bytes, response.after_bytes, response.is_delayed)
 
     def backup(self, path: Path) -> int:
         """Write a copy of the database, as it is at one instant, to a new file here; returns its bytes.

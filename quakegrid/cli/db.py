@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -29,12 +31,33 @@ def _client() -> DbClient:
 def backup(file: Path) -> None:
     """Copy the database to a new FILE on this machine, while calculations go on.
 
-    To restore it: `quakegrid down`, put FILE in the place of the database (`quakegrid db info` names
-    it), remove files of the same name that end in -wal and -shm, `quakegrid up`.
+    `quakegrid db restore FILE` puts it back.
     """
     with closing(_client()) as database:
         stored_bytes = DatabaseCare(database).backup(file.expanduser().absolute())
     click.echo(f"{file}: {stored_bytes / MB:.1f} MB", err=True)
+
+
+@db.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+def restore(file: Path) -> None:
+    """Put the backup FILE in the place of the database, on the dbserver's node.
+
+    Stop the services first: `quakegrid down`, or on an installed machine `sudo systemctl stop` of the
+    broker and the dbserver, and run this as their user. FILE is checked before anything changes. The old
+    database is kept beside the new one, under a name with `.before-restore-` and the date. Calculations
+    that were made after the backup are not listed any more; their files stay.
+    """
+    command = [sys.executable, "-P", "-m", "services.dbserver.restore"]
+    if state_dir := options.state_dir():
+        command += ["--state-dir", str(state_dir)]
+    child = subprocess.run(
+        [*command, "--", str(file.expanduser().absolute())], capture_output=True, text=True, check=False
+    )
+    if child.returncode:
+        kind = errors.UsageError if child.returncode == errors.UsageError.exit_code else errors.QuakeGridError
+        raise kind(child.stderr.strip() or f"the restore ended with code {child.returncode}")
+    click.echo(child.stdout.rstrip(), err=True)
 
 
 @db.command()
@@ -49,17 +72,22 @@ def check(output: str) -> None:
         click.echo(problem)
     if problems:
         raise errors.QuakeGridError(
-            f"{len(problems)} problems found; stop the cluster and put a backup in the database's place"
+            f"{len(problems)} problems found; stop the cluster and run `quakegrid db restore BACKUP`"
         )
     click.echo("no damage found", err=True)
 
 
 @db.command()
 def vacuum() -> None:
-    """Give room that is no longer used back to the disk; nothing is written meanwhile."""
+    """Give room that is no longer used back to the disk; nothing is written meanwhile.
+
+    While it runs it needs up to twice the room of what the database holds: half of it beside the file, half
+    in the folder for temporary files (/var/tmp, or $SQLITE_TMPDIR of the dbserver).
+    """
     with closing(_client()) as database:
-        before_bytes, after_bytes = DatabaseCare(database).vacuum()
-    click.echo(f"{before_bytes / MB:.1f} MB before, {after_bytes / MB:.1f} MB now", err=True)
+        before_bytes, after_bytes, is_delayed = DatabaseCare(database).vacuum()
+    when = "soon, when nobody reads the old pages any more" if is_delayed else "now"
+    click.echo(f"{before_bytes / MB:.1f} MB before, {after_bytes / MB:.1f} MB {when}", err=True)
 
 
 @db.command()

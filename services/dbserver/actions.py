@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from quakegrid.errors import UsageError
 from services.dbserver import (
@@ -29,6 +29,7 @@ from services.dbserver import (
 )
 from services.dbserver.database import JOB_EVENTS, Session
 
+T = TypeVar("T")
 logger = logging.getLogger("dbserver")
 _NAME = re.compile(r"\w+")
 _UPDATE = re.compile(r"update job set (\w+)")
@@ -151,7 +152,7 @@ def _misfit(function: Callable[..., Any], arg_count: int) -> str:
     return ""
 
 
-def _run(function: Callable[..., Any], name: str, session: Session, args: list[Any]) -> Any:
+def _run(function: Callable[..., T], name: str, session: Session, args: list[Any]) -> T:
     try:
         return function(session, *args)
     except (TypeError, ValueError, AttributeError, KeyError) as exc:
@@ -185,7 +186,7 @@ def _read(session: Session, sql: str, *args: Any) -> Any:
 def _doomed(
     find: Callable[..., list[int]] | None, name: str, args: list[Any]
 ) -> Callable[[Session], list[int]] | None:
-    return (lambda session: list(_run(find, name, session, args))) if find else None
+    return (lambda session: _run(find, name, session, args)) if find else None
 
 
 def _write(session: Session, sql: str, args: list[Any]) -> Any:

@@ -14,7 +14,7 @@ from quakegrid import values
 from quakegrid.api.v1 import admin_pb2 as pb
 from quakegrid.api.v1 import admin_pb2_grpc
 from quakegrid.errors import UsageError
-from services.dbserver import actions, faults, pages
+from services.dbserver import actions, connections, database_files, faults, pages, schema
 from services.dbserver.database import Readers, Session
 from services.dbserver.housekeeping import Retention
 from services.dbserver.read_limits import ReadLimits
@@ -24,6 +24,10 @@ ROWS = pages.PageSize(default=1000, largest=10_000)
 DEFAULT_QUERY_S = 10.0
 LONGEST_QUERY_S = 60.0
 CHUNK_BYTES = 1 << 20
+# Rows without parents that a check names; a lost table of jobs leaves millions of lines behind.
+MAX_ORPHANS = 1000
+# Nobody writes while a file that was vacuumed waits for those who read its old pages.
+SHRINKING_TIMEOUT_S = 1.0
 # Reads the whole file, which may be large; the client waits as long.
 CARE_LIMITS = ReadLimits(timeout_s=3600.0)
 
@@ -48,9 +52,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             wal_bytes=_size(path.with_name(f"{path.name}-wal")),
             free_bytes=_number(session, "PRAGMA freelist_count") * _number(session, "PRAGMA page_size"),
             upstream_version=actions.db_version(session),
-            quakegrid_version=str(
-                session.query("SELECT substr(max(name), 1, 4) FROM _sqlite_migrations").rows[0][0]
-            ),
+            quakegrid_version=schema.version(session),
             sqlite_version=sqlite3.sqlite_version,
             job_count=_number(session, "SELECT count(*) FROM job"),
             log_line_count=_number(session, "SELECT count(*) FROM log"),
@@ -67,10 +69,13 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         session = self._readers.session(limits=CARE_LIMITS)
         found = [str(row[0]) for row in session.query("PRAGMA integrity_check").rows]
         problems = [] if found == ["ok"] else found
-        for row in session.query("PRAGMA foreign_key_check"):
+        orphans, has_more = session.query_bounded("PRAGMA foreign_key_check", (), max_row_count=MAX_ORPHANS)
+        for row in orphans:
             problems.append(
                 f"row {row['rowid']} of {row['table']} belongs to a row of {row['parent']} that is gone"
             )
+        if has_more:
+            problems.append("and more of them")
         return pb.CheckDatabaseResponse(problems=problems)
 
     def VacuumDatabase(  # noqa: N802  named in the proto
@@ -78,14 +83,18 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     ) -> pb.VacuumDatabaseResponse:
         """Give free room back to the disk."""
 
-        def vacuum(session: Session) -> tuple[int, int]:
+        def vacuum(session: Session) -> pb.VacuumDatabaseResponse:
             before_bytes = _size(session.path)
             session.execute("VACUUM")
-            session.query("PRAGMA wal_checkpoint(TRUNCATE)")  # the file shrinks only now
-            return before_bytes, _size(session.path)
+            # The file shrinks only now, and not while somebody reads pages that it will lose.
+            with connections.short_wait(session.execute, SHRINKING_TIMEOUT_S):
+                is_busy, _, _ = session.query("PRAGMA wal_checkpoint(TRUNCATE)").rows[0]
+            after_bytes = _number(session, "PRAGMA page_count") * _number(session, "PRAGMA page_size")
+            return pb.VacuumDatabaseResponse(
+                before_bytes=before_bytes, after_bytes=after_bytes, is_delayed=bool(is_busy)
+            )
 
-        before_bytes, after_bytes = self._writer.run_alone(vacuum)
-        return pb.VacuumDatabaseResponse(before_bytes=before_bytes, after_bytes=after_bytes)
+        return self._writer.run_alone(vacuum)
 
     def BackupDatabase(  # noqa: N802  named in the proto
         self, _request: pb.BackupDatabaseRequest, _context: grpc.ServicerContext
@@ -93,7 +102,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         """Send a copy of the file."""
         session = self._readers.session()
         with tempfile.TemporaryDirectory(
-            prefix=f"{session.path.name}.copy-", dir=session.path.parent
+            prefix=f"{session.path.name}{database_files.BACKUP_FOLDER}", dir=session.path.parent
         ) as folder:
             path = Path(folder, session.path.name)
             _copy(session, path)
@@ -132,6 +141,7 @@ def _copy(session: Session, path: Path) -> None:
         with contextlib.closing(sqlite3.connect(path)) as target:
             session.backup(target)
             target.execute("PRAGMA journal_mode = DELETE")
+            database_files.stamp(target)
     except sqlite3.Error as exc:
         raise faults.from_sqlite(exc, path) from exc
 

@@ -78,8 +78,12 @@ class CallStreams:
         future: asyncio.Future[_Outcome] = self._loop.create_future()
 
         def tell(answer: Answer | None, error: Exception | None) -> None:
-            outcome = answer.result if answer and not error else error
-            assert outcome is not None
+            outcome: _Outcome
+            if error is not None:  # first: an answer beside it is of a try that was undone
+                outcome = error
+            else:
+                assert answer is not None
+                outcome = answer.result
             self._mailbox.put((future, outcome))
 
         try:

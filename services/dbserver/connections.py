@@ -6,7 +6,9 @@ is opened and by what SQLite lets them run.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,7 +17,8 @@ from services.dbserver import sql_templates, text_search
 
 # How long SQLite waits for a lock that a process other than ours holds.
 BUSY_TIMEOUT_S = 20.0
-MAX_VALUE_BYTES = 64 << 20
+# Of one value of a row, which is in the memory before anybody can count it.
+MAX_VALUE_BYTES = 32 << 20
 # Of somebody's SQL; the engine's longest have some thousand ids.
 MAX_SQL_BYTES = 256 << 10
 # A pattern of LIKE is matched in one step, which nothing can stop.
@@ -86,6 +89,16 @@ def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connect
     connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)
     connection.set_authorizer(_authorize)
     return connection
+
+
+@contextlib.contextmanager
+def short_wait(execute: Callable[[str], object], timeout_s: float) -> Iterator[None]:
+    """Wait only so long for locks of others, on the connection that executes."""
+    execute(f"PRAGMA busy_timeout = {timeout_s * 1000:.0f}")
+    try:
+        yield
+    finally:
+        execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
 
 
 def _connect(name: str, *, uri: bool) -> sqlite3.Connection:

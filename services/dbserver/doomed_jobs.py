@@ -37,7 +37,7 @@ def of_keep(session: Session, workflow_id: int) -> list[int]:
 
 def of_ids(_session: Session, job_ids: list[int]) -> list[int]:
     """Jobs by their ids."""
-    return job_ids
+    return list(job_ids)
 
 
 def of_workflows(session: Session) -> list[int]:

@@ -113,8 +113,8 @@ def _machine_error(exc: sqlite3.Error, primary: int, path: Path) -> errors.Quake
 def damaged(path: Path, reason: str) -> DatabaseDamagedError:
     """The error for a damaged file, with the remedy."""
     return DatabaseDamagedError(
-        f"{path} is damaged or no SQLite database: {' '.join(reason.split())}; move it away and put a "
-        "copy in its place (`quakegrid db backup` makes them), or save what can be read with "
+        f"{path} is damaged or no SQLite database: {' '.join(reason.split())}; restore a "
+        "copy that `quakegrid db backup` made (`quakegrid db restore COPY`), or save what can be read with "
         f"`sqlite3 {path} .recover | sqlite3 NEWFILE`"
     )
 

@@ -19,9 +19,11 @@ from services.dbserver import field_checks, job_columns, state_reasons, transiti
 from services.dbserver.database import JOB_EVENTS, Session
 from services.dbserver.transitions import Move
 
-logger = logging.getLogger("dbserver")
 _CREATE = """INSERT INTO job (is_running, description, user_name, calculation_mode, ds_calc_dir,
  hazard_calculation_id, host, relevant, workflow_id) VALUES (1, ?x, ?x, ?x, ?x, ?x, ?x, ?x, ?x)"""
+
+
+logger = logging.getLogger("dbserver")
 
 
 @dataclass(frozen=True, slots=True)

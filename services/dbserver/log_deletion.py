@@ -13,7 +13,7 @@ from services.dbserver.writer import Writer
 
 # Deleting so many rows takes some ten milliseconds.
 BATCH_COUNT = 5000
-_HAS_MORE = "SELECT 1 FROM log WHERE job_id=?x LIMIT 1 OFFSET ?x"
+_COUNT = "SELECT count(*) FROM (SELECT 1 FROM log WHERE job_id=?x LIMIT ?x)"
 _DROP = "DELETE FROM log WHERE id IN (SELECT id FROM log WHERE job_id=?x LIMIT ?x)"
 # The jobs that go with some jobs: those that start from them, and those of their workflow.
 _WITH_DEPENDENTS = """WITH RECURSIVE doomed(id) AS (SELECT id FROM job WHERE id IN (?X) UNION
@@ -48,13 +48,17 @@ def drop_log(writer: Writer, job_id: int, is_closing: Callable[[], bool]) -> int
 
 
 def drop_long_logs(writer: Writer, session: Session, job_ids: Iterable[int]) -> None:
-    """Delete the logs that are longer than a batch, of jobs that are about to be deleted.
+    """Delete logs of jobs that are about to be deleted, until no more than a batch is left of them all.
 
     Args:
         writer: as above.
         session: reads which they are.
         job_ids: the jobs; those that SQLite deletes with them are added.
     """
+    left_count = 0
     for (job_id,) in session.query(_WITH_DEPENDENTS, list(job_ids)).rows:
-        if session.first(_HAS_MORE, job_id, BATCH_COUNT) is not None:
+        count = session.query(_COUNT, job_id, BATCH_COUNT + 1).rows[0][0]
+        if count and left_count + count > BATCH_COUNT:
             drop_log(writer, job_id, lambda: False)
+        else:
+            left_count += count

@@ -78,7 +78,7 @@ def from_sql_time(text: bytes) -> datetime.datetime | str:
     try:
         value = datetime.datetime.fromisoformat(text.decode())
         return value if value.tzinfo is None else value.astimezone(datetime.UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError):  # also a time that is in the year 0 in UTC
+    except (ValueError, OverflowError):  # the first or the last hours that there are, in another zone
         return text.decode(errors="replace")
 
 

@@ -157,13 +157,8 @@ def check_adoptable(connection: sqlite3.Connection, path: str) -> None:
     Raises:
         QuakeGridError: these are not upstream's tables, or those of a version that we do not know.
     """
+    check_not_newer(connection, path)
     done = _versions(connection)
-    if newer := sorted(version for version in done if version > max(_KNOWN)):
-        raise QuakeGridError(
-            f"{path} was made by a newer OpenQuake engine (schema {newer[-1]}) than this QuakeGrid knows "
-            f"({max(_KNOWN)}) and is left as it is; install a newer QuakeGrid, or set [dbserver] file in "
-            "openquake.cfg to a new file"
-        )
     if missing := _OLDEST - done:
         raise QuakeGridError(
             f"{path} was made by an OpenQuake engine older than 3.16 (it lacks schema {min(missing)}) and is "
@@ -190,6 +185,23 @@ def check_adoptable(connection: sqlite3.Connection, path: str) -> None:
         raise QuakeGridError(
             f"{path} looks like an OpenQuake database but has other tables ({', '.join(wrong) or 'version'}) "
             "and is left as it is; set [dbserver] file in openquake.cfg to a new file"
+        )
+
+
+def check_not_newer(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse tables that a newer engine has made or changed: we do not know what they mean.
+
+    Args:
+        connection: to the database; only read.
+        path: for the message.
+    Raises:
+        QuakeGridError: they are of a newer version.
+    """
+    if newer := sorted(version for version in _versions(connection) if version > max(_KNOWN)):
+        raise QuakeGridError(
+            f"{path} was made by a newer OpenQuake engine (schema {newer[-1]}) than this QuakeGrid knows "
+            f"({max(_KNOWN)}) and is left as it is; install a newer QuakeGrid, or set [dbserver] file in "
+            "openquake.cfg to a new file"
         )
 
 

@@ -136,6 +136,24 @@ def test_long_logs_go_in_pieces(writer: Writer, monkeypatch: pytest.MonkeyPatch)
     assert writer.run(lambda session: session.query(query).rows) == ((4, 250),)
 
 
+def test_many_short_logs_go_before_their_jobs(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left for the last transaction is one batch of all jobs together, not one of each."""
+    monkeypatch.setattr(log_deletion, "BATCH_COUNT", 100)
+    lines = [(TIME, "INFO", "p", "m")] * 40
+
+    def fill(session: Session) -> list[int]:
+        job_ids = [add_job(session) for _ in range(50)]
+        for job_id in job_ids:
+            job_rows.append_log(session, job_id, lines)
+        return job_ids
+
+    job_ids = writer.run(fill)
+    with contextlib.closing(schema.connections.connect_reader(writer._path)) as connection:
+        log_deletion.drop_long_logs(writer, Session(connection, writer._path), job_ids)
+
+    assert writer.run(lambda session: session.query("SELECT count(*) FROM log").rows) == ((80,),)
+
+
 @pytest.fixture
 def client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[DbClient]:
     """A client of a dbserver in this process that deletes logs in pieces of two lines."""

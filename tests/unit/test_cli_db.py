@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from quakegrid import errors
 from quakegrid.cli import db, options
-from quakegrid.database_care import DatabaseInfo
+from quakegrid.database_care import DatabaseInfo, Vacuumed
 from quakegrid.values import TableValue
 
 NOON = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.UTC)
@@ -39,9 +39,9 @@ class FakeCare:
         """What was told."""
         return list(self.problems)
 
-    def vacuum(self) -> tuple[int, int]:
+    def vacuum(self) -> Vacuumed:
         """It halves."""
-        return 4 << 20, 2 << 20
+        return Vacuumed(4 << 20, 2 << 20, is_delayed=False)
 
     def info(self) -> DatabaseInfo:
         """Some facts."""

@@ -155,17 +155,22 @@ class VacuumDatabaseResponse(_message.Message):
 
     BEFORE_BYTES_FIELD_NUMBER: _builtins.int
     AFTER_BYTES_FIELD_NUMBER: _builtins.int
+    IS_DELAYED_FIELD_NUMBER: _builtins.int
     before_bytes: _builtins.int
     after_bytes: _builtins.int
+    """What the file has now, or will have."""
+    is_delayed: _builtins.bool
+    """Somebody still reads the file as it was before; it shrinks after that, with the next writes."""
     def __init__(
         self,
         *,
         before_bytes: _builtins.int = ...,
         after_bytes: _builtins.int = ...,
+        is_delayed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_bytes", b"after_bytes", "before_bytes", b"before_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_bytes", b"after_bytes", "before_bytes", b"before_bytes", "is_delayed", b"is_delayed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

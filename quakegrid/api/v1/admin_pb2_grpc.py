@@ -81,8 +81,9 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VacuumDatabase(self, request, context):
-        """Gives free room back to the disk. Nothing is written meanwhile; needs as much room as the file has.
-        Repeating it is harmless. RESOURCE_EXHAUSTED: the disk is full.
+        """Gives free room back to the disk. Nothing is written meanwhile. Needs up to twice the room of what the
+        file holds: a copy in SQLite's folder for temporary files ($SQLITE_TMPDIR, else /var/tmp or /tmp), and the
+        write-ahead log beside the file. Repeating it is harmless. RESOURCE_EXHAUSTED: a disk is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,8 +38,9 @@ class AdminStub:
     CheckDatabase: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CheckDatabaseRequest, _admin_pb2.CheckDatabaseResponse]
     """Looks for damage; reads the whole file."""
     VacuumDatabase: _grpc.UnaryUnaryMultiCallable[_admin_pb2.VacuumDatabaseRequest, _admin_pb2.VacuumDatabaseResponse]
-    """Gives free room back to the disk. Nothing is written meanwhile; needs as much room as the file has.
-    Repeating it is harmless. RESOURCE_EXHAUSTED: the disk is full.
+    """Gives free room back to the disk. Nothing is written meanwhile. Needs up to twice the room of what the
+    file holds: a copy in SQLite's folder for temporary files ($SQLITE_TMPDIR, else /var/tmp or /tmp), and the
+    write-ahead log beside the file. Repeating it is harmless. RESOURCE_EXHAUSTED: a disk is full.
     """
     BackupDatabase: _grpc.UnaryStreamMultiCallable[_admin_pb2.BackupDatabaseRequest, _admin_pb2.BackupDatabaseResponse]
     """Sends a copy of the database, as it is at one instant, without stopping anything. The copy is made
@@ -60,8 +61,9 @@ class AdminAsyncStub(AdminStub):
     CheckDatabase: _aio.UnaryUnaryMultiCallable[_admin_pb2.CheckDatabaseRequest, _admin_pb2.CheckDatabaseResponse]  # type: ignore[assignment]
     """Looks for damage; reads the whole file."""
     VacuumDatabase: _aio.UnaryUnaryMultiCallable[_admin_pb2.VacuumDatabaseRequest, _admin_pb2.VacuumDatabaseResponse]  # type: ignore[assignment]
-    """Gives free room back to the disk. Nothing is written meanwhile; needs as much room as the file has.
-    Repeating it is harmless. RESOURCE_EXHAUSTED: the disk is full.
+    """Gives free room back to the disk. Nothing is written meanwhile. Needs up to twice the room of what the
+    file holds: a copy in SQLite's folder for temporary files ($SQLITE_TMPDIR, else /var/tmp or /tmp), and the
+    write-ahead log beside the file. Repeating it is harmless. RESOURCE_EXHAUSTED: a disk is full.
     """
     BackupDatabase: _aio.UnaryStreamMultiCallable[_admin_pb2.BackupDatabaseRequest, _admin_pb2.BackupDatabaseResponse]  # type: ignore[assignment]
     """Sends a copy of the database, as it is at one instant, without stopping anything. The copy is made
@@ -97,8 +99,9 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.VacuumDatabaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.VacuumDatabaseResponse, _abc.Awaitable[_admin_pb2.VacuumDatabaseResponse]]:
-        """Gives free room back to the disk. Nothing is written meanwhile; needs as much room as the file has.
-        Repeating it is harmless. RESOURCE_EXHAUSTED: the disk is full.
+        """Gives free room back to the disk. Nothing is written meanwhile. Needs up to twice the room of what the
+        file holds: a copy in SQLite's folder for temporary files ($SQLITE_TMPDIR, else /var/tmp or /tmp), and the
+        write-ahead log beside the file. Repeating it is harmless. RESOURCE_EXHAUSTED: a disk is full.
         """
 
     @_abc_1.abstractmethod
