@@ -20,12 +20,14 @@ from quakegrid.api.v1 import (
     job_logs_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
+    tags_pb2,
+    tags_pb2_grpc,
 )
 from quakegrid.config import Settings
 from quakegrid.job_watch import JobSnapshot, watch_jobs
 from quakegrid.jobs import DbClient, JobFilter, JobOrder, JobState, LogLine
 from quakegrid.tags import TagsClient
-from services.dbserver import field_checks, job_columns, schema
+from services.dbserver import field_checks, job_columns, schema, tags_server
 from tests.integration.dbservers import serving
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -339,3 +341,32 @@ def test_watcher_keeps_the_jobs_packed(settings: Settings) -> None:
     assert [len(part.jobs) for part in parts] == [500, 500, 201]
     assert [part.is_complete for part in parts] == [False, False, True]
     assert [job.id for part in parts for job in part.jobs] == list(range(1201, 0, -1))
+
+
+def test_tags_with_many_jobs_come_in_more_pages(client: DbClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page ends before the tag with which it would have too many jobs, and no tag is left out."""
+    monkeypatch.setattr(tags_server, "MAX_PAGE_JOBS", 3)
+    tags = TagsClient(client)
+    job_ids = [new_job_id(client) for _ in range(4)]
+    for name, count in (("a", 2), ("b", 2), ("c", 1), ("d", 4), ("e", 0)):
+        tags.create(name)
+        for job_id in job_ids[:count]:
+            tags.add(job_id, name)
+    tags.prefer(2, "b")
+
+    sizes = []
+    request = tags_pb2.ListTagsRequest()
+    while not sizes or request.page_token:
+        response = tags_pb2_grpc.TagsStub(client.channel).ListTags(request)
+        sizes.append(len(response.tags))
+        request.page_token = response.next_page_token
+
+    assert sizes == [1, 2, 1, 1]
+    assert [(tag.name, len(tag.job_ids)) for tag in tags.list_tags()] == [
+        ("a", 2),
+        ("b", 2),
+        ("c", 1),
+        ("d", 4),
+        ("e", 0),
+    ]
+    assert [tag.preferred_job_id for tag in tags.list_tags()] == [None, 2, None, None, None]
