@@ -25,6 +25,8 @@ from quakegrid import errors, rpc
 STREAM_RESPONSES = 4
 # Leaves room for what is sent with it.
 LARGEST_RESPONSE_BYTES = rpc.MAX_MESSAGE_BYTES - (64 << 10)
+# Characters; gRPC sends headers of 16 KiB at most, and a character may take twelve bytes there.
+MAX_REASON_LENGTH = 1000
 _END = object()
 logger = logging.getLogger("dbserver")
 T = TypeVar("T")
@@ -337,10 +339,22 @@ def _aio_stream(
 
 
 def judge(exc: BaseException) -> tuple[grpc.StatusCode, str]:
-    """What to answer for an error, after writing to our own log what its owner must know."""
+    """What to answer for an error, after writing to our own log what its owner must know.
+
+    A reason that quotes what a client sent may be of any length; one that is too long for gRPC would reach
+    the client as RESOURCE_EXHAUSTED, without a word of it.
+    """
     if isinstance(exc, errors.QuakeGridError):
         if isinstance(exc, DiskFullError | DatabaseDamagedError):
             logger.error("write_failed reason=%s", exc)
-        return status_of(exc), str(exc)
+        return status_of(exc), _shorten(str(exc))
     logger.error("request_failed", exc_info=exc)
-    return grpc.StatusCode.INTERNAL, f"the dbserver failed on the request: {exc!r}"
+    return grpc.StatusCode.INTERNAL, _shorten(f"the dbserver failed on the request: {exc!r}")
+
+
+def _shorten(reason: str) -> str:
+    """Cut the middle, since the remedy stands at the end."""
+    if len(reason) <= MAX_REASON_LENGTH:
+        return reason
+    half = MAX_REASON_LENGTH // 2
+    return f"{reason[:half]} … {reason[-half:]}"
