@@ -19,7 +19,7 @@ from quakegrid import errors, rpc
 from quakegrid.config import Settings
 from quakegrid.database_care import DatabaseCare
 from quakegrid.jobs import DbClient, JobState, LogLine
-from services.dbserver import housekeeping, schema
+from services.dbserver import housekeeping, output_actions, schema, sql_templates, state_reasons
 from services.dbserver.database import Readers
 from services.dbserver.housekeeping import Retention
 from services.dbserver.writer import Writer
@@ -43,12 +43,12 @@ def new_job_id(client: DbClient, line_count: int = 0) -> int:
 
 
 def test_errors_are_found_among_millions_of_lines(client: DbClient, settings: Settings) -> None:
-    """Both questions for a traceback go by the index of errors, not through a job's whole log."""
+    """All questions for the last error go by the index of errors, not through a job's whole log."""
     new_job_id(client)
     with contextlib.closing(sqlite3.connect(settings.database)) as connection:
-        for levels in ("", "level='ERROR' AND "):
-            query = f"SELECT message FROM log WHERE job_id=1 AND {levels}level IN ('ERROR', 'CRITICAL')"
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {query} ORDER BY id DESC LIMIT 1").fetchall()
+        for template in (state_reasons.LAST_ERROR, output_actions.LAST_ERROR):
+            query, parameters = sql_templates.expand(template, 1)
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters).fetchall()
 
             assert [row[-1] for row in plan] == ["SEARCH log USING INDEX quakegrid_log_error (job_id=?)"]
 
@@ -196,7 +196,7 @@ def test_query_is_bounded(care: DatabaseCare) -> None:
         ("PRAGMA query_only = OFF", errors.QuakeGridError, "may only read"),
         ("SELECT 1; SELECT 2", errors.UsageError, "one statement"),
         ("SELECT ?", errors.UsageError, "binding"),
-        ("SELECT load_extension('x')", errors.QuakeGridError, "."),
+        ("SELECT load_extension('x')", errors.QuakeGridError, "may only read"),
         ("nonsense", errors.UsageError, "syntax error"),
     ],
 )
@@ -269,7 +269,23 @@ def test_retention_by_size_drops_the_oldest_logs(ended_jobs: tuple[Readers, Writ
 
 
 def test_retention_lets_others_write_in_between(ended_jobs: tuple[Readers, Writer]) -> None:
-    """A log goes in batches; stopping takes effect after one of them."""
+    """A log goes in batches: a write between two of them is done at once."""
+    readers, writer = ended_jobs
+    counts: list[int] = []
+
+    def write() -> bool:
+        writer.run(lambda session: session.execute("UPDATE job SET description='written'"))
+        counts.append(readers.session().query("SELECT count(*) FROM log").rows[0][0])
+        return False
+
+    dropped_count = housekeeping.clean_up(readers, writer, Retention(days=25), write)
+
+    assert dropped_count > housekeeping.BATCH_COUNT
+    assert len(set(counts)) > 2  # writes were done before, amid and after the batches
+
+
+def test_retention_stops_after_a_batch(ended_jobs: tuple[Readers, Writer]) -> None:
+    """Stopping the dbserver waits for one batch, not for a log."""
     answers = iter([False, True, True])
 
     count = housekeeping.clean_up(*ended_jobs, Retention(days=25), lambda: next(answers))
