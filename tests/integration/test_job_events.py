@@ -9,11 +9,10 @@ import pytest
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
 from quakegrid.config import Settings
 from quakegrid.jobs import DbClient
-from services.dbserver import job_events
 from services.dbserver.server import DbServer
 from tests.integration.dbservers import serving
 
-KEPT = 3
+FORGOTTEN = 7
 
 
 @pytest.fixture
@@ -25,14 +24,15 @@ def server(settings: Settings) -> Iterator[DbServer]:
 
 @pytest.mark.parametrize(("after_id", "kind"), [(6, "snapshot"), (7, "event"), (9, "event"), (10, "event")])
 def test_watcher_that_was_away_too_long_starts_again(
-    server: DbServer, settings: Settings, monkeypatch: pytest.MonkeyPatch, after_id: int, kind: str
+    server: DbServer, settings: Settings, after_id: int, kind: str
 ) -> None:
     """It gets all jobs if an event that it has not seen is forgotten, else the events that follow."""
-    monkeypatch.setattr(job_events, "KEPT_COUNT", KEPT)
     with DbClient(settings) as client:
         for _ in range(10):
             client.create_job(data_dir="/d", calculation_mode="c", description="d", user_name="ada")
-        server._writer.run(job_events.forget_old)
+        server._writer.run(
+            lambda session: session.execute("DELETE FROM quakegrid_job_event WHERE id <= ?x", FORGOTTEN)
+        )
         if after_id == 10:
             client.create_job(data_dir="/d", calculation_mode="c", description="d", user_name="ada")
 
