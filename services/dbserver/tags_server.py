@@ -10,6 +10,7 @@ from quakegrid.api.v1 import tags_pb2 as pb
 from quakegrid.api.v1 import tags_pb2_grpc
 from services.dbserver import field_checks, job_rows, pages, tag_actions
 from services.dbserver.database import Readers, Session
+from services.dbserver.job_messages import encode_text
 from services.dbserver.writer import Writer
 
 TAGS_PAGE = pages.PageSize(default=1000, largest=1000)
@@ -109,7 +110,7 @@ def _fitting(session: Session, tags: tuple[tuple[int, str], ...]) -> tuple[tuple
 
 def _encode(session: Session, tags: tuple[tuple[int, str], ...]) -> list[pb.Tag]:
     """The tags with the jobs of all of them, read at once."""
-    found = {tag_id: pb.Tag(name=name) for tag_id, name in tags}
+    found = {tag_id: pb.Tag(name=encode_text(name)) for tag_id, name in tags}
     query = "SELECT tag_id, job_id, is_preferred FROM job_tag WHERE tag_id IN (?X) ORDER BY job_id"
     for tag_id, job_id, is_preferred in session.query(query, list(found)).rows:
         tag = found[tag_id]

@@ -224,6 +224,25 @@ def test_rows_of_older_databases_spoil_no_list(settings: Settings) -> None:
             client.transition(5, JobState.EXECUTING)
 
 
+def test_outputs_and_tags_of_older_databases_spoil_no_list(settings: Settings) -> None:
+    """Odd kinds are shown as well as can be, and long names are cut."""
+    prepare(settings, [GOOD])
+    with closing(sqlite3.connect(settings.database)) as connection:
+        insert = "INSERT INTO output (oq_job_id, display_name, ds_key, size_mb) VALUES (1, ?, ?, ?)"
+        connection.executemany(insert, [(b"name\xff", b"key", "large"), ("n" * 30_000_000, "key", 1.5)])
+        connection.execute("INSERT INTO tag (name) VALUES (?)", (b"tag",))
+        connection.execute("INSERT INTO job_tag (job_id, tag_id) VALUES (1, 1)")
+        connection.commit()
+
+    with serving(settings), DbClient(settings) as client:
+        first, second = client.list_outputs(1)
+        tags = TagsClient(client).list_tags()
+
+    assert (first.display_name, first.ds_key, first.size_mb) == ("name\N{REPLACEMENT CHARACTER}", "key", None)
+    assert (len(second.display_name), second.size_mb) == (job_columns.LONGEST_LISTED, 1.5)
+    assert [(tag.name, tag.job_ids) for tag in tags] == [("tag", (1,))]
+
+
 def test_log_lines_of_older_databases_spoil_no_log(settings: Settings) -> None:
     """Bytes and odd times in a line are shown as well as can be."""
     prepare(settings, [GOOD])
