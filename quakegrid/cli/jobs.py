@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from quakegrid import errors, job_watch
+from quakegrid import errors, job_watch, terminal_text
 from quakegrid.cli import exports, options, render
 from quakegrid.job_states import JobState
 from quakegrid.jobs import DbClient, Job, JobFilter, JobOrder, LogLine
@@ -125,7 +125,7 @@ def _print_event(event: job_watch.JobEvent) -> None:
 
 
 def _print_change(time: datetime.datetime, job_id: int, what: str, job: Job | None) -> None:
-    about = f"  {job.user_name}: {job.description}" if job else ""
+    about = terminal_text.one_line(f"  {job.user_name}: {job.description}") if job else ""
     click.echo(f"{render.cell(time)}  job {job_id} {what:<24}{about}".rstrip())
 
 
@@ -210,9 +210,10 @@ def _print_log(lines: Iterable[LogLine], output: str, *, is_stream: bool = False
         if output == "json":
             render.print_json_line(line)
         elif output == "quiet":
-            click.echo(line.message)
+            click.echo(terminal_text.paragraph(line.message))
         else:
-            click.echo(f"{render.cell(line.log_time)} {line.level:<8} {line.message}")
+            level, message = terminal_text.one_line(line.level), terminal_text.paragraph(line.message)
+            click.echo(f"{render.cell(line.log_time)} {level:<8} {message}")
 
 
 @jobs.command(context_settings=options.NEGATIVE_IDS)
@@ -239,7 +240,8 @@ def delete(job_id: int, yes: bool) -> None:
         if not yes:
             if not sys.stdin.isatty():
                 raise errors.UsageError(f"deleting job {job.id} wants a confirmation; give --yes")
-            click.confirm(f"Delete job {job.id} ({job.description}) and its files?", abort=True, err=True)
+            about = terminal_text.one_line(job.description)
+            click.confirm(f"Delete job {job.id} ({about}) and its files?", abort=True, err=True)
         paths = database.delete_job(job.id, getpass.getuser(), delete_files=True)
     click.echo(f"job {job.id} deleted", err=True)
     for path in paths:

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import click
 
+from quakegrid import terminal_text
+
 _LEVELS = logging.getLevelNamesMapping()
 # The engine logs them with and without their first line.
 _TRACEBACK = re.compile(r'^\s*(Traceback \(most recent|File ".*", line \d+)', re.MULTILINE)
@@ -43,7 +45,8 @@ def event_line(event: dict[str, Any], *, verbose: bool) -> str | None:
     match event:
         case {"event": "job", "job_id": job_id}:
             mode = event.get("calculation_mode")
-            return f"job {job_id}: {event.get('description', '')}" + (f" ({mode})" if mode else "")
+            about = f"job {job_id}: {event.get('description', '')}" + (f" ({mode})" if mode else "")
+            return terminal_text.one_line(about)
         case {"event": "queued"}:
             ahead = ", ".join(str(job_id) for job_id in event.get("ahead_job_ids", ()))
             return f"waiting for job {ahead}" if ahead else "waiting for its turn"
@@ -56,12 +59,12 @@ def event_line(event: dict[str, Any], *, verbose: bool) -> str | None:
 
 def _log_line(level: str, message: str, *, verbose: bool) -> str | None:
     if verbose:
-        return f"{level} {message}"
+        return f"{level} {terminal_text.paragraph(message)}"
     # A failure is told in one line at the end; its traceback is in the job's log.
     if _LEVELS.get(level, logging.INFO) < logging.WARNING or _TRACEBACK.search(message):
         return None
     first = message.strip().partition("\n")[0]
-    return f"{level} {first}" if first else None
+    return f"{level} {terminal_text.one_line(first)}" if first else None
 
 
 class LineDisplay:

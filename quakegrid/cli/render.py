@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+from quakegrid import terminal_text
+
 
 def plain(value: Any) -> Any:
     """A value as JSON can hold it: dataclasses as objects, instants as ISO 8601 in UTC."""
@@ -32,7 +34,7 @@ def plain(value: Any) -> Any:
 
 
 def cell(value: Any) -> str:
-    """A value as a table shows it; instants in local time, to the second."""
+    """A value as a table shows it, on one line; instants in local time, to the second."""
     match value:
         case None:
             return "-"
@@ -45,7 +47,7 @@ def cell(value: Any) -> str:
         case list() | tuple():
             return ", ".join(cell(item) for item in value) or "-"
         case _:
-            return str(value)
+            return terminal_text.one_line(str(value))
 
 
 def print_json(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Streams of engine calls, served in the event loop: a call is answered before the stream's next is read.
+"""Engine calls, served in the event loop: on a stream, a call is answered before the next is read.
 
 Quick reads are answered in the loop itself, writes go straight to the writer, and only what may take its
 time goes through a thread. Nothing here waits in the loop.
@@ -22,13 +22,15 @@ from services.dbserver.writer import Tell
 # loop never waits for it.
 ALL_CALLS = 128
 
+# Whether the caller still waits; for any thread.
+IsWanted = Callable[[], bool]
 # Starts a call: its serialized `CallResponse` if it is quick; None if a thread will tell the answer.
-Begin = Callable[[pb.CallRequest, Tell], bytes | None]
+Begin = Callable[[pb.CallRequest, Tell, IsWanted], bytes | None]
 _Outcome = bytes | Exception
 
 
 class CallStreams:
-    """All streams. Made in the event loop that serves them.
+    """All streams, and single calls. Made in the event loop that serves them.
 
     Args:
         begin: starts a call without waiting for anything.
@@ -71,9 +73,10 @@ class CallStreams:
                 self._idle.discard(task)
             if request is grpc.aio.EOF:  # type: ignore[attr-defined]
                 return
-            await context.write(_encode(request.request_id, await self._answer(request)))
+            await context.write(_encode(request.request_id, await self.answer(request)))
 
-    async def _answer(self, request: pb.CallRequest) -> _Outcome:
+    async def answer(self, request: pb.CallRequest) -> bytes | Exception:
+        """A serialized `CallResponse`, or why there is none."""
         await self._slots.acquire()
         future: asyncio.Future[_Outcome] = self._loop.create_future()
 
@@ -87,7 +90,7 @@ class CallStreams:
             self._mailbox.put((future, outcome))
 
         try:
-            response = self._begin(request, tell)
+            response = self._begin(request, tell, lambda: not future.done())
         except Exception as exc:  # noqa: BLE001  told to the caller
             self._slots.release()
             return exc

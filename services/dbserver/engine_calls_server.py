@@ -9,35 +9,48 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-import grpc
-
 from quakegrid import values
 from quakegrid.api.v1 import engine_calls_pb2 as pb
 from quakegrid.api.v1 import engine_calls_pb2_grpc
-from quakegrid.errors import QuakeGridError, UsageError
-from services.dbserver import actions, jobs_server, log_deletion
-from services.dbserver.call_streams import CallStreams
+from quakegrid.errors import PeerUnreachableError, QuakeGridError, UsageError
+from services.dbserver import actions, faults, jobs_server, log_deletion
+from services.dbserver.call_streams import CallStreams, IsWanted
 from services.dbserver.database import Readers, Session
-from services.dbserver.read_limits import UNLIMITED
+from services.dbserver.read_limits import UNLIMITED, ReadLimits
 from services.dbserver.requests import Answer, Requests
 from services.dbserver.writer import Tell, Writer
+
+# Actions that read all jobs or all lines of a log.
+_SLOW_ACTIONS = frozenset({"fetch", "find", "get_calcs", "get_log", "get_longest_jobs", "list_calculations"})
 
 
 class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
     """Answers the engine's calls. Made in the event loop that serves them."""
 
-    def __init__(self, readers: Readers, writer: Writer, requests: Requests, threads: Executor) -> None:
+    def __init__(
+        self,
+        readers: Readers,
+        writer: Writer,
+        requests: Requests,
+        *,
+        threads: Executor,
+        slow_threads: Executor,
+    ) -> None:
         self._readers = readers
         self._writer = writer
         self._requests = requests
         self._threads = threads
+        self._slow_threads = slow_threads
         self._streams = CallStreams(self._begin)
 
-    def Call(  # noqa: N802  named in the proto
-        self, request: pb.CallRequest, _context: grpc.ServicerContext
-    ) -> pb.CallResponse:
-        """Run an action or SQL."""
-        return pb.CallResponse.FromString(self._finish(_resolve(request), request))
+    async def Call(  # type: ignore[override]  # noqa: N802  named in the proto
+        self, request: pb.CallRequest, _context: Any
+    ) -> bytes:
+        """Run an action or SQL; the response is serialized already."""
+        outcome = await self._streams.answer(request)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def CallStream(  # type: ignore[override]  # noqa: N802  named in the proto
         self, _requests: Any, context: Any
@@ -49,11 +62,13 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         """End the streams."""
         self._streams.close()
 
-    def _begin(self, request: pb.CallRequest, tell: Tell) -> bytes | None:
+    def _begin(self, request: pb.CallRequest, tell: Tell, is_wanted: IsWanted) -> bytes | None:
         """Answer what is quick, enqueue what is only to be written, and do the rest in a thread."""
         action = _resolve(request)
         if not action.is_quick:
-            self._threads.submit(self._finish_for, action, request, tell)
+            is_slow = not action.is_writing and _is_slow(request.action)
+            threads = self._slow_threads if is_slow else self._threads
+            threads.submit(self._finish_for, action, request, tell, is_wanted)
         elif action.is_writing:
             self._requests.enqueue_once(
                 request.request_id, _kind(request), _writing(action, []), tell, user_name=request.user_name
@@ -62,20 +77,26 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
             return _respond(action.run(self._readers.session(request.user_name)))
         return None
 
-    def _finish_for(self, action: actions.Action, request: pb.CallRequest, tell: Tell) -> None:
+    def _finish_for(
+        self, action: actions.Action, request: pb.CallRequest, tell: Tell, is_wanted: IsWanted
+    ) -> None:
+        if not is_wanted():  # the caller left while this waited for a thread
+            tell(None, PeerUnreachableError("the caller has left"))
+            return
         try:
-            response = self._finish(action, request)
+            response = self._finish(action, request, is_wanted)
         except Exception as exc:  # noqa: BLE001  told to the caller
             tell(None, exc)
         else:
             tell(Answer(response, is_repeated=False), None)
 
-    def _finish(self, action: actions.Action, request: pb.CallRequest) -> bytes:
+    def _finish(self, action: actions.Action, request: pb.CallRequest, is_wanted: IsWanted) -> bytes:
         """Do a whole call, wait for it, and serialize the response."""
         if action.is_alone:
             return _respond(self._writer.run_alone(action.run, request.user_name))
         if not action.is_writing:
-            return _respond(action.run(self._readers.session(request.user_name)))
+            limits = ReadLimits(is_cancelled=lambda: not is_wanted())
+            return _respond(action.run(self._readers.session(request.user_name, limits)))
         if action.find_doomed:
             session = self._readers.session(request.user_name, UNLIMITED)
             log_deletion.drop_long_logs(self._writer, session, action.find_doomed(session))
@@ -88,6 +109,11 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         except QuakeGridError as exc:  # upstream's del_calc says it so
             return _respond({"error": str(exc)})
         return answer.result
+
+
+def _is_slow(action: str) -> bool:
+    """Whether a read may take long: SQL of others, or an action over all jobs or lines."""
+    return action in _SLOW_ACTIONS or not action.isidentifier()
 
 
 def _kind(request: pb.CallRequest) -> str:
@@ -119,4 +145,6 @@ def _respond(result: Any) -> bytes:
         values.fill(response.result, result)
     except (TypeError, ValueError, OverflowError) as exc:
         raise UsageError(f"the result cannot be sent: {exc}") from exc
-    return response.SerializeToString()
+    message = response.SerializeToString()
+    faults.check_size(len(message))
+    return message

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,10 @@ from quakegrid import errors, rpc
 
 # Of one stream that a thread makes, on their way to the client.
 STREAM_RESPONSES = 4
+# Leaves room for what is sent with it.
+LARGEST_RESPONSE_BYTES = rpc.MAX_MESSAGE_BYTES - (64 << 10)
+# Characters; gRPC sends headers of 16 KiB at most, and a character may take twelve bytes there.
+MAX_REASON_LENGTH = 1000
 _END = object()
 logger = logging.getLogger("dbserver")
 T = TypeVar("T")
@@ -48,7 +53,11 @@ class ForbiddenSqlError(errors.QuakeGridError):
 
 
 class TooManyFollowersError(errors.QuakeGridError):
-    """All places for followers of logs are taken."""
+    """All places for followers of logs or jobs are taken."""
+
+
+class ResultTooLargeError(errors.QuakeGridError):
+    """A response is larger than a message may be."""
 
 
 # The first class that matches counts; anything else of ours is UNKNOWN, which keeps its words.
@@ -58,9 +67,11 @@ _CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
     (errors.StateError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.PeerUnreachableError, grpc.StatusCode.UNAVAILABLE),
     (ForbiddenSqlError, grpc.StatusCode.PERMISSION_DENIED),
+    # Clients try again after this one, and after UNAVAILABLE; the others would fail again.
     (DiskFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DiskFaultError, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (TooManyFollowersError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (TooManyFollowersError, grpc.StatusCode.FAILED_PRECONDITION),
+    (ResultTooLargeError, grpc.StatusCode.OUT_OF_RANGE),
     (DatabaseBusyError, rpc.NOT_NOW),
     (DatabaseDamagedError, grpc.StatusCode.DATA_LOSS),
 )
@@ -119,19 +130,53 @@ def damaged(path: Path, reason: str) -> DatabaseDamagedError:
     )
 
 
+def check_size(size_bytes: int) -> None:
+    """Refuse a response that gRPC would not send, in words and with a code of its own.
+
+    Raises:
+        ResultTooLargeError: it is larger than a message may be.
+    """
+    if size_bytes > LARGEST_RESPONSE_BYTES:
+        raise ResultTooLargeError(
+            f"the result has {size_bytes >> 20} MiB, and at most {LARGEST_RESPONSE_BYTES >> 20} MiB can be "
+            "sent at once; ask for less (a LIMIT, fewer columns, a smaller page)"
+        )
+
+
 def status_of(exc: errors.QuakeGridError) -> grpc.StatusCode:
     """The gRPC status code that tells a client of this error."""
     return next((code for kind, code in _CODES if isinstance(exc, kind)), grpc.StatusCode.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """Where servicers that are no coroutines run.
+
+    Args:
+        calls: most calls, which take milliseconds.
+        slow_calls: calls that may take minutes, so that they leave the others their threads.
+        slow_methods: beginnings of the methods of those, such as "/quakegrid.api.v1.Admin/".
+        streams: streams, one each as long as it lasts.
+    """
+
+    calls: Executor
+    slow_calls: Executor
+    slow_methods: tuple[str, ...]
+    streams: Executor
+
+    def of_calls(self, method: str) -> Executor:
+        """Where a method's calls run."""
+        return self.slow_calls if method.startswith(self.slow_methods) else self.calls
 
 
 class StatusCodes(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Answers every error of a servicer with its status code and one line of text.
 
     Args:
-        threads: where streams of servicers that are no coroutines run, one each.
+        threads: where calls and streams of servicers that are no coroutines run, one each.
     """
 
-    def __init__(self, threads: Executor) -> None:
+    def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._handlers: dict[str, Any] = {}
 
@@ -144,13 +189,13 @@ class StatusCodes(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         method = str(handler_call_details.method)
         wrapped = self._handlers.get(method)
         if wrapped is None:
-            wrapped = _wrap(await continuation(handler_call_details), self._threads)
+            wrapped = _wrap(method, await continuation(handler_call_details), self._threads)
             if wrapped is not None:  # methods that do not exist would fill the memory
                 self._handlers[method] = wrapped
         return wrapped
 
 
-def _wrap(handler: Any, threads: Executor) -> Any:
+def _wrap(method: str, handler: Any, threads: Threads) -> Any:
     """A handler that answers errors; of any kind but those that we do not have."""
     if handler is None:
         return None
@@ -158,13 +203,19 @@ def _wrap(handler: Any, threads: Executor) -> Any:
         "request_deserializer": handler.request_deserializer,
         "response_serializer": handler.response_serializer,
     }
-    if handler.unary_unary and not inspect.iscoroutinefunction(handler.unary_unary):
-        return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary), **codec)
+    if handler.unary_unary and inspect.iscoroutinefunction(handler.unary_unary):
+        codec["response_serializer"] = _serialize_once(handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(_aio_call(handler.unary_unary), **codec)
+    if handler.unary_unary:
+        answer = _unary(handler.unary_unary, threads.of_calls(method))
+        return grpc.unary_unary_rpc_method_handler(answer, **codec)
     if handler.unary_stream and inspect.iscoroutinefunction(handler.unary_stream):
         codec["response_serializer"] = _serialize_once(handler.response_serializer)
         return grpc.unary_stream_rpc_method_handler(_aio_call(handler.unary_stream), **codec)
     if handler.unary_stream and inspect.isgeneratorfunction(handler.unary_stream):
-        return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream, threads), **codec)
+        return grpc.unary_stream_rpc_method_handler(
+            _streaming(handler.unary_stream, threads.streams), **codec
+        )
     if handler.stream_stream and inspect.iscoroutinefunction(handler.stream_stream):
         codec["response_serializer"] = _serialize_once(handler.response_serializer)
         return grpc.stream_stream_rpc_method_handler(_aio_call(handler.stream_stream), **codec)
@@ -229,14 +280,37 @@ class StreamCall:
             self._loop.call_soon_threadsafe(self.responses.put_nowait, item)
 
 
-def _unary(behaviour: Callable[[Any, Any], T]) -> Callable[[Any, grpc.ServicerContext], T]:
-    def answer(request: Any, context: grpc.ServicerContext) -> T:
-        try:
-            return behaviour(request, context)
-        except Exception as exc:  # noqa: BLE001  the loop's edge
-            context.abort(*judge(exc))
+class UnaryCall:
+    """A call that a servicer answers in a thread: its context there."""
 
-    return answer
+    def __init__(self) -> None:
+        self._has_ended = threading.Event()
+
+    def is_active(self) -> bool:
+        """Whether somebody still waits for the response."""
+        return not self._has_ended.is_set()
+
+    def end(self) -> None:
+        """The client has left or got its response."""
+        self._has_ended.set()
+
+
+def _unary(behaviour: Callable[[Any, Any], Any], threads: Executor) -> Callable[[Any, Any], Awaitable[Any]]:
+    """A call that waits for a thread is forgotten when its client leaves; one that runs can ask."""
+
+    def respond(request: Any, call: UnaryCall) -> Any:
+        response = behaviour(request, call)
+        check_size(response.ByteSize())
+        return response
+
+    async def answer(request: Any, _context: Any) -> Any:
+        call = UnaryCall()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, respond, request, call)
+        finally:
+            call.end()
+
+    return _aio_call(answer)
 
 
 def _streaming(
@@ -258,14 +332,15 @@ def _streaming(
     return _aio_stream(answer)
 
 
-def _aio_call(behaviour: Callable[[Any, Any], Awaitable[None]]) -> Callable[[Any, Any], Awaitable[None]]:
-    async def answer(request: Any, context: Any) -> None:
+def _aio_call(behaviour: Callable[[Any, Any], Awaitable[T]]) -> Callable[[Any, Any], Awaitable[T | None]]:
+    async def answer(request: Any, context: Any) -> T | None:
         try:
-            await behaviour(request, context)
+            return await behaviour(request, context)
         except grpc.aio.AbortError:
             raise
         except Exception as exc:  # noqa: BLE001  the loop's edge
             await context.abort(*judge(exc))
+            return None
 
     return answer
 
@@ -284,10 +359,22 @@ def _aio_stream(
 
 
 def judge(exc: BaseException) -> tuple[grpc.StatusCode, str]:
-    """What to answer for an error, after writing to our own log what its owner must know."""
+    """What to answer for an error, after writing to our own log what its owner must know.
+
+    A reason that quotes what a client sent may be of any length; one that is too long for gRPC would reach
+    the client as RESOURCE_EXHAUSTED, without a word of it.
+    """
     if isinstance(exc, errors.QuakeGridError):
         if isinstance(exc, DiskFullError | DiskFaultError | DatabaseDamagedError):
             logger.error("write_failed reason=%s", exc)
-        return status_of(exc), str(exc)
+        return status_of(exc), _shorten(str(exc))
     logger.error("request_failed", exc_info=exc)
-    return grpc.StatusCode.INTERNAL, f"the dbserver failed on the request: {exc!r}"
+    return grpc.StatusCode.INTERNAL, _shorten(f"the dbserver failed on the request: {exc!r}")
+
+
+def _shorten(reason: str) -> str:
+    """Cut the middle, since the remedy stands at the end."""
+    if len(reason) <= MAX_REASON_LENGTH:
+        return reason
+    half = MAX_REASON_LENGTH // 2
+    return f"{reason[:half]} … {reason[-half:]}"

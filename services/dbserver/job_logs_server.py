@@ -19,16 +19,13 @@ from services.dbserver import job_rows, log_lines, pages
 from services.dbserver.database import Readers, Session
 from services.dbserver.log_tails import LogTails
 from services.dbserver.requests import Answer, Requests
+from services.dbserver.state_reasons import LAST_ERROR
 
 LOG_PAGE = pages.PageSize(default=1000, largest=10_000)
 # Batches of one stream that wait for the disk; a stream that sends more is held back.
 STREAM_BATCHES = 8
 # Of all streams together: far fewer than the writer's queue takes, so that the loop never waits for it.
 ALL_BATCHES = 32
-# As the index `quakegrid_log_error` has it.
-_TRACEBACK = (
-    "SELECT message FROM log WHERE job_id=?x AND level IN ('ERROR', 'CRITICAL') ORDER BY id DESC LIMIT 1"
-)
 
 _Batch = tuple[pb.AppendLogRequest, Future[Answer]]
 
@@ -135,7 +132,7 @@ class JobLogsServicer(job_logs_pb2_grpc.JobLogsServicer):
         """The message of the last line that tells of an error: the engine logs tracebacks as such."""
         session = self._readers.session()
         job_rows.get_state(session, request.job_id)
-        row = session.first(_TRACEBACK, request.job_id)
+        row = session.first(LAST_ERROR, request.job_id)
         return pb.GetTracebackResponse(traceback=row["message"] if row else "")
 
     async def TailLog(  # type: ignore[override]  # noqa: N802  named in the proto

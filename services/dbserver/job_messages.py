@@ -19,18 +19,18 @@ def encode_job(row: RowValue) -> pb.Job:
     value = dict(zip(row.fields, row.values, strict=True))
     job = pb.Job(
         id=value["id"],
-        description=_text(value["description"]),
-        user_name=_text(value["user_name"]),
-        calculation_mode=_text(value["calculation_mode"]),
-        hazard_calculation_id=_integer(value["hazard_calculation_id"]),
+        description=encode_text(value["description"]),
+        user_name=encode_text(value["user_name"]),
+        calculation_mode=encode_text(value["calculation_mode"]),
+        hazard_calculation_id=encode_integer(value["hazard_calculation_id"]),
         state=encode_state(value["status"]),
         is_running=bool(value["is_running"]),
-        ds_calc_dir=_text(value["ds_calc_dir"]),
-        pid=_integer(value["pid"]) or None,
-        size_mb=_real(value["size_mb"]),
-        host=_text(value["host"]),
+        ds_calc_dir=encode_text(value["ds_calc_dir"]),
+        pid=encode_integer(value["pid"]) or None,
+        size_mb=encode_real(value["size_mb"]),
+        host=encode_text(value["host"]),
         relevant=bool(value["relevant"]),
-        state_reason=_text(value["state_reason"]) or _odd_state(value["status"]),
+        state_reason=encode_text(value["state_reason"]) or _odd_state(value["status"]),
     )
     for name in ("start_time", "stop_time"):
         if isinstance(value[name], datetime.datetime):
@@ -48,7 +48,8 @@ def _odd_state(status: object) -> str:
     return "" if is_known else f"its status in the database is {status!r}, as older engines had it"
 
 
-def _text(value: object) -> str:
+def encode_text(value: object) -> str:
+    """A value of any kind as text."""
     match value:
         case str():
             return well_formed(value)
@@ -60,11 +61,13 @@ def _text(value: object) -> str:
             return str(value)
 
 
-def _integer(value: object) -> int | None:
+def encode_integer(value: object) -> int | None:
+    """An integer, None for all else."""
     return value if isinstance(value, int) else None
 
 
-def _real(value: object) -> float | None:
+def encode_real(value: object) -> float | None:
+    """A number, None for all else."""
     return value if isinstance(value, int | float) else None
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -23,10 +25,12 @@ from services.dbserver.writer import Writer
 
 # Each watcher holds one of the server's threads as long as it watches.
 MAX_WATCHERS = 32
+# Leases that are written at the same time.
+NEW_LEASES = 16
 
 
 class JobsServicer(jobs_pb2_grpc.JobsServicer):
-    """Answers calls about jobs."""
+    """Answers calls about jobs. Made in the event loop that serves them."""
 
     def __init__(
         self, readers: Readers, writer: Writer, requests: Requests, *, bell: JobBell, monitor: LeaseMonitor
@@ -37,6 +41,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         self._bell = bell
         self._monitor = monitor
         self._places = threading.Semaphore(MAX_WATCHERS)
+        self._lease_slots = asyncio.Semaphore(NEW_LEASES)
 
     def CreateJob(  # noqa: N802  named in the proto
         self, request: pb.CreateJobRequest, _context: grpc.ServicerContext
@@ -148,24 +153,31 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         job = self._move_own(request.job_id, request.user_name, JobState.COMPLETE)
         return pb.UnshareJobResponse(job=job)
 
-    def RenewLease(  # noqa: N802  named in the proto
-        self, request: pb.RenewLeaseRequest, _context: grpc.ServicerContext
+    async def RenewLease(  # noqa: N802  named in the proto
+        self, request: pb.RenewLeaseRequest, _context: Any
     ) -> pb.RenewLeaseResponse:
-        """Keep a driver's lease of a job; writes only if it is new."""
+        """Keep a driver's lease of a job; writes only if it is new.
+
+        Runs in the event loop and reads two rows by their keys: it never waits for a thread that somebody's
+        query holds.
+        """
         lease_s = request.lease_timeout.ToNanoseconds() / 1e9
         leases.check_lease_s(lease_s)
         field_checks.check_name("holder", request.holder)
         session = self._readers.session()
         state = job_rows.get_state(session, request.job_id)
         if not (state.is_final or leases.is_held(session, request.job_id, request.holder, lease_s)):
-            state = self._writer.run(
-                lambda session: leases.open_lease(session, request.job_id, request.holder, lease_s)
-            )
+            state = await self._open_lease(request.job_id, request.holder, lease_s)
         if state.is_final:
             self._monitor.drop(request.job_id)
         else:
             self._monitor.extend(request.job_id, lease_s)
         return pb.RenewLeaseResponse(state=encode_state(state))
+
+    async def _open_lease(self, job_id: int, holder: str, lease_s: float) -> JobState:
+        async with self._lease_slots:  # the writer's queue has room for so many, so that the loop never waits
+            opened = self._writer.submit(lambda session: leases.open_lease(session, job_id, holder, lease_s))
+            return await asyncio.wrap_future(opened)
 
     def WatchJobs(  # noqa: N802  named in the proto
         self, request: pb.WatchJobsRequest, context: grpc.ServicerContext

@@ -21,6 +21,9 @@ SHORTEST_LEASE_S = 1.0
 LONGEST_LEASE_S = 86_400.0
 # When the disk is full or busy, the verdict waits.
 RETRY_S = 5.0
+# The event loop says so often that it works, and is late after so long.
+BEAT_EVERY_S = 0.5
+LATE_BEAT_S = 2.0
 logger = logging.getLogger("dbserver")
 
 
@@ -36,6 +39,11 @@ class Deadlines:
         is_earlier = end_s < self._ends_s.get(job_id, float("inf"))
         self._ends_s[job_id] = end_s
         return is_earlier
+
+    def pause(self, lost_s: float) -> None:
+        """Give every lease the time in which nobody could renew."""
+        for job_id in self._ends_s:
+            self._ends_s[job_id] += lost_s
 
     def drop(self, job_id: int) -> None:
         """Forget a job."""
@@ -61,24 +69,46 @@ class LeaseMonitor:
         leased: (job id, lease time in seconds) of the leases on the disk.
         writer: writes the verdicts.
         on_death: called if the thread dies.
+        clock: seconds, never backwards.
     """
 
-    def __init__(self, leased: list[tuple[int, float]], writer: Writer, on_death: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        leased: list[tuple[int, float]],
+        writer: Writer,
+        on_death: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._writer = writer
+        self._clock = clock
         self._on_death = on_death
         self._changed = threading.Condition()
         self._is_closed = False
         self._deadlines = Deadlines()
-        now_s = time.monotonic()
+        now_s = self._beat_s = self._clock()
         for job_id, lease_s in leased:
             self._deadlines.extend(job_id, lease_s, now_s)
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
         self._thread.start()
 
+    def beat(self) -> None:
+        """The event loop, which takes renewals, works; it says so every `BEAT_EVERY_S`.
+
+        The time in which it did not work, because the process was stopped or busy, is nobody's fault.
+        """
+        with self._changed:
+            now_s = self._clock()
+            if (gap_s := now_s - self._beat_s) > LATE_BEAT_S:
+                logger.warning("leases_paused seconds=%.1f", gap_s)
+                self._deadlines.pause(gap_s)
+            self._beat_s = now_s
+            self._changed.notify()
+
     def extend(self, job_id: int, lease_s: float) -> None:
         """A driver has renewed."""
         with self._changed:
-            if self._deadlines.extend(job_id, lease_s, time.monotonic()):
+            if self._deadlines.extend(job_id, lease_s, self._clock()):
                 self._changed.notify()
 
     def drop(self, job_id: int) -> None:
@@ -106,19 +136,28 @@ class LeaseMonitor:
         """Sleep until leases have ended; None when closed."""
         with self._changed:
             while not self._is_closed:
-                now_s = time.monotonic()
-                if over := self._deadlines.over(now_s):
+                now_s = self._clock()
+                over = self._deadlines.over(now_s)
+                is_late = now_s - self._beat_s > LATE_BEAT_S
+                if over and not is_late:
                     return over
                 next_s = self._deadlines.next_s()
-                self._changed.wait(None if next_s is None else next_s - now_s)
+                # Late: the next beat says how much time was lost.
+                self._changed.wait(None if next_s is None or is_late else next_s - now_s)
             return None
 
     def _judge(self, job_id: int) -> None:
+        judged: set[int] = set()
+
         def judge(session: Session) -> None:
             with self._changed:  # a renewal that came in the meantime counts
-                is_over = self._deadlines.is_over(job_id, time.monotonic())
+                now_s = self._clock()
+                is_late = now_s - self._beat_s > LATE_BEAT_S
+                is_over = self._deadlines.is_over(job_id, now_s) and not is_late
+            judged.clear()  # the work may be done twice
             if is_over:
                 end_job(session, job_id)
+                judged.add(job_id)
 
         try:
             self._writer.run(judge)
@@ -127,7 +166,7 @@ class LeaseMonitor:
             self.extend(job_id, RETRY_S)
             return
         with self._changed:
-            if self._deadlines.is_over(job_id, time.monotonic()):
+            if job_id in judged:
                 self._deadlines.drop(job_id)
 
 

@@ -18,6 +18,11 @@ from services.dbserver.database import Session
 from services.dbserver.read_limits import ReadTooLargeError
 
 SHORT_LISTING_COUNT = 10
+LAST_ERROR = (
+    "SELECT message FROM log WHERE job_id=?x AND level='ERROR' "
+    "AND level IN ('ERROR', 'CRITICAL') "  # for the index
+    "ORDER BY id DESC LIMIT 1"
+)
 logger = logging.getLogger("dbserver")
 
 
@@ -136,12 +141,7 @@ def get_log_size(session: Session, job_id: int) -> int:
 
 def get_traceback(session: Session, job_id: int) -> list[str]:
     """Lines of the last error of a job; empty if there was none."""
-    query = (
-        "SELECT message FROM log WHERE job_id=?x AND level='ERROR' "
-        "AND level IN ('ERROR', 'CRITICAL') "  # for the index
-        "ORDER BY id DESC LIMIT 1"
-    )
-    row = session.first(query, job_id)
+    row = session.first(LAST_ERROR, job_id)
     return row["message"].splitlines() if row else []
 
 

@@ -9,9 +9,18 @@ from quakegrid.api.v1 import outputs_pb2_grpc
 from quakegrid.values import RowValue
 from services.dbserver import job_rows, output_actions, pages
 from services.dbserver.database import Readers, Session
+from services.dbserver.job_columns import LONGEST_LISTED, cut
+from services.dbserver.job_messages import encode_real, encode_text
 from services.dbserver.requests import Requests
 
 OUTPUTS_PAGE = pages.PageSize(default=1000, largest=1000)
+# Rows of older databases may hold texts of any length.
+_COLUMNS = ", ".join(
+    [
+        "id, oq_job_id, size_mb",
+        *(f"{cut(name, LONGEST_LISTED)} AS {name}" for name in ("display_name", "ds_key")),
+    ]
+)
 
 
 class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
@@ -29,7 +38,7 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
         job_rows.get_state(session, request.job_id)
         after = pages.parse_token(request.page_token, start=0)
         size = OUTPUTS_PAGE.clamp(request.page_size)
-        query = "SELECT * FROM output WHERE oq_job_id=?x AND id > ?x ORDER BY id LIMIT ?x"
+        query = f"SELECT {_COLUMNS} FROM output WHERE oq_job_id=?x AND id > ?x ORDER BY id LIMIT ?x"  # noqa: S608  ours
         outputs = [_encode(row) for row in session.query(query, request.job_id, after, size + 1)]
         next_page_token = str(outputs[size - 1].id) if len(outputs) > size else ""
         return pb.ListOutputsResponse(outputs=outputs[:size], next_page_token=next_page_token)
@@ -38,7 +47,7 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
         self, request: pb.GetOutputRequest, _context: grpc.ServicerContext
     ) -> pb.GetOutputResponse:
         """One output."""
-        query = "SELECT * FROM output WHERE id=?x"
+        query = f"SELECT {_COLUMNS} FROM output WHERE id=?x"  # noqa: S608  ours
         row = self._readers.session().one(f"there is no output {request.output_id}", query, request.output_id)
         return pb.GetOutputResponse(output=_encode(row))
 
@@ -55,7 +64,8 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
                 for output in request.outputs
             ]
             output_actions.create_outputs(session, request.job_id, rows, request.datastore_size_mb)
-            stored = session.query("SELECT * FROM output WHERE id > ?x ORDER BY id", last_id)
+            query = f"SELECT {_COLUMNS} FROM output WHERE id > ?x ORDER BY id"  # noqa: S608  ours
+            stored = session.query(query, last_id)
             return pb.RegisterOutputsResponse(outputs=map(_encode, stored)).SerializeToString()
 
         answer = self._requests.run_once(request.request_id, "RegisterOutputs", register)
@@ -66,7 +76,7 @@ def _encode(row: RowValue) -> pb.Output:
     return pb.Output(
         id=row["id"],
         job_id=row["oq_job_id"],
-        display_name=row["display_name"],
-        ds_key=row["ds_key"],
-        size_mb=row["size_mb"],
+        display_name=encode_text(row["display_name"]),
+        ds_key=encode_text(row["ds_key"]),
+        size_mb=encode_real(row["size_mb"]),
     )

@@ -39,7 +39,7 @@ from services.dbserver.admin_server import AdminServicer
 from services.dbserver.checksums_server import ChecksumsServicer
 from services.dbserver.database import JOB_EVENTS, Readers
 from services.dbserver.engine_calls_server import EngineCallsServicer
-from services.dbserver.faults import StatusCodes
+from services.dbserver.faults import StatusCodes, Threads
 from services.dbserver.housekeeping import Housekeeper, Retention
 from services.dbserver.job_events import JobBell
 from services.dbserver.job_logs_server import JobLogsServicer
@@ -52,6 +52,9 @@ from services.dbserver.tags_server import TagsServicer
 from services.dbserver.writer import Writer
 
 CALL_THREADS = 32
+# For what may take minutes: SQL of others, checks and copies. The rest keeps its threads meanwhile.
+SLOW_CALL_THREADS = 8
+SLOW_METHODS = (f"/{admin_pb2.DESCRIPTOR.services_by_name['Admin'].full_name}/",)
 # For streams that wait in a thread; their servicers let fewer of them wait.
 STREAM_THREADS = 64
 SERVICES = tuple(
@@ -91,6 +94,7 @@ class DbServer:
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._authkey = authkey
         self._threads = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call")
+        self._slow_threads = ThreadPoolExecutor(SLOW_CALL_THREADS, thread_name_prefix="slow-call")
         self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
         self._loop = uvloop.new_event_loop()  # a tenth less of the server's time than asyncio's own
         self._life = service_life.Life(on_death)
@@ -128,6 +132,7 @@ class DbServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         if is_clean:
             self._threads.shutdown()
+            self._slow_threads.shutdown()
             self._stream_threads.shutdown()
             self._readers.close()
         self._writer.close(timeout_s * 0.3)  # the last to close writes the log back into the file
@@ -169,7 +174,8 @@ class DbServer:
 
     async def _make_server(self) -> tuple[grpc.aio.Server, LogTails, JobLogsServicer, EngineCallsServicer]:
         """The server and what only the event loop may make."""
-        interceptors = [rpc.SameVersion("dbserver"), StatusCodes(self._stream_threads)]
+        threads = Threads(self._threads, self._slow_threads, SLOW_METHODS, self._stream_threads)
+        interceptors = [rpc.SameVersion("dbserver"), StatusCodes(threads)]
         server = grpc.aio.server(self._threads, interceptors=interceptors, options=rpc.SERVER_OPTIONS)
         readers, writer, requests = self._readers, self._writer, Requests(self._writer)
         tails = LogTails(readers)
@@ -183,9 +189,17 @@ class DbServer:
         admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(readers, writer, self._retention), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
-        calls = EngineCallsServicer(readers, writer, requests, self._threads)
+        calls = EngineCallsServicer(
+            readers, writer, requests, threads=self._threads, slow_threads=self._slow_threads
+        )
         engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(calls, server)
+        self._beat()
         return server, tails, logs, calls
+
+    def _beat(self) -> None:
+        """Event loop: say that it works, again and again."""
+        self._monitor.beat()
+        self._loop.call_later(leases.BEAT_EVERY_S, self._beat)
 
 
 def _check_free(host: str, port: int) -> None:

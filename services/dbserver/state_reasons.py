@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from quakegrid.job_states import JobState
+from services.dbserver import sql_templates
 from services.dbserver.database import Session
 
 MAX_LENGTH = 1000  # characters
 # As the index `quakegrid_log_error` has it.
 LAST_ERROR = (
-    "SELECT message FROM log WHERE job_id=? AND level IN ('ERROR', 'CRITICAL') ORDER BY id DESC LIMIT 1"
+    "SELECT message FROM log WHERE job_id=?x AND level IN ('ERROR', 'CRITICAL') ORDER BY id DESC LIMIT 1"
 )
 _STORE = (
     "INSERT INTO quakegrid_state_reason (job_id, reason) VALUES (?x, ?x) "
@@ -34,7 +35,7 @@ def store(session: Session, job_id: int, state: JobState, reason: str) -> None:
     if state not in (JobState.FAILED, JobState.ABORTED):
         return
     if not reason and state is JobState.FAILED:
-        row = session.first(LAST_ERROR.replace("?", "?x"), job_id)
+        row = session.first(LAST_ERROR, job_id)
         reason = last_line(str(row["message"])) if row else ""
     if reason:
         session.execute(_STORE, job_id, reason[:MAX_LENGTH])
@@ -43,7 +44,7 @@ def store(session: Session, job_id: int, state: JobState, reason: str) -> None:
 def fill_in(db: Any) -> None:
     """Migration: give the jobs that failed before a reason from their logs."""
     for (job_id,) in db.execute("SELECT id FROM job WHERE status = 'failed'").fetchall():
-        row = db.execute(LAST_ERROR, [job_id]).fetchone()
+        row = db.execute(*sql_templates.expand(LAST_ERROR, job_id)).fetchone()
         if row and isinstance(row[0], str) and (reason := last_line(row[0])):
             insert = "INSERT INTO quakegrid_state_reason (job_id, reason) VALUES (?, ?)"
             db.execute(insert, [job_id, reason[:MAX_LENGTH]])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+
 import grpc
 
 from quakegrid.api.v1 import tags_pb2 as pb
 from quakegrid.api.v1 import tags_pb2_grpc
-from quakegrid.errors import UsageError
-from services.dbserver import job_rows, pages, tag_actions
+from services.dbserver import field_checks, job_rows, pages, tag_actions
 from services.dbserver.database import Readers, Session
+from services.dbserver.job_messages import encode_text
 from services.dbserver.writer import Writer
 
 TAGS_PAGE = pages.PageSize(default=1000, largest=1000)
+# Of all tags of a page together; a page ends before the tag that has too many.
+MAX_PAGE_JOBS = 1_000_000
 
 
 class TagsServicer(tags_pb2_grpc.TagsServicer):
@@ -34,15 +38,16 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
             args.append(request.job_id)
         size = TAGS_PAGE.clamp(request.page_size)
         query = f"SELECT id, name FROM tag WHERE {condition} ORDER BY name LIMIT ?x"  # noqa: S608  ours
-        tags = [_encode(session, *row) for row in session.query(query, *args, size + 1).rows]
-        next_page_token = tags[size - 1].name if len(tags) > size else ""
-        return pb.ListTagsResponse(tags=tags[:size], next_page_token=next_page_token)
+        found = session.query(query, *args, size + 1).rows
+        shown = _fitting(session, found[:size])
+        tags = _encode(session, shown)
+        return pb.ListTagsResponse(tags=tags, next_page_token=tags[-1].name if len(found) > len(tags) else "")
 
     def CreateTag(  # noqa: N802  named in the proto
         self, request: pb.CreateTagRequest, _context: grpc.ServicerContext
     ) -> pb.CreateTagResponse:
         """Create a tag."""
-        _check_name(request.name)
+        field_checks.check_tag(request.name)
         self._writer.run(lambda session: tag_actions.tag_id_or_new(session, request.name))
         return pb.CreateTagResponse()
 
@@ -57,7 +62,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         self, request: pb.AddTagRequest, _context: grpc.ServicerContext
     ) -> pb.AddTagResponse:
         """Give a job a tag."""
-        _check_name(request.name)
+        field_checks.check_tag(request.name)
 
         def add(session: Session) -> None:
             job_rows.get_state(session, request.job_id)
@@ -81,7 +86,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         self, request: pb.PreferJobRequest, _context: grpc.ServicerContext
     ) -> pb.PreferJobResponse:
         """Make a job the preferred one of a tag, or none."""
-        _check_name(request.name)
+        field_checks.check_tag(request.name)
 
         def prefer(session: Session) -> None:
             if not request.job_id:
@@ -94,16 +99,22 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         return pb.PreferJobResponse()
 
 
-def _encode(session: Session, tag_id: int, name: str) -> pb.Tag:
-    rows = session.query("SELECT job_id, is_preferred FROM job_tag WHERE tag_id=?x ORDER BY job_id", tag_id)
-    preferred = [row["job_id"] for row in rows if row["is_preferred"]]
-    return pb.Tag(
-        name=name,
-        job_ids=[row["job_id"] for row in rows],
-        preferred_job_id=preferred[0] if preferred else None,
-    )
+def _fitting(session: Session, tags: tuple[tuple[int, str], ...]) -> tuple[tuple[int, str], ...]:
+    """The first tags, at least one, that have not too many jobs together."""
+    query = "SELECT tag_id, count(*) FROM job_tag WHERE tag_id IN (?X) GROUP BY tag_id"
+    counts: dict[int, int] = dict(session.query(query, [tag_id for tag_id, _ in tags]).rows)
+    sums = itertools.accumulate(counts.get(tag_id, 0) for tag_id, _ in tags)
+    fitting_count = sum(job_count <= MAX_PAGE_JOBS for job_count in sums)
+    return tags[: max(fitting_count, 1)]
 
 
-def _check_name(name: str) -> None:
-    if not name:
-        raise UsageError("a tag needs a name")
+def _encode(session: Session, tags: tuple[tuple[int, str], ...]) -> list[pb.Tag]:
+    """The tags with the jobs of all of them, read at once."""
+    found = {tag_id: pb.Tag(name=encode_text(name)) for tag_id, name in tags}
+    query = "SELECT tag_id, job_id, is_preferred FROM job_tag WHERE tag_id IN (?X) ORDER BY job_id"
+    for tag_id, job_id, is_preferred in session.query(query, list(found)).rows:
+        tag = found[tag_id]
+        tag.job_ids.append(job_id)
+        if is_preferred:
+            tag.preferred_job_id = job_id
+    return list(found.values())

@@ -19,7 +19,15 @@ from quakegrid import errors, rpc
 from quakegrid.config import Settings
 from quakegrid.database_care import DatabaseCare
 from quakegrid.jobs import DbClient, JobState, LogLine
-from services.dbserver import admin_server, housekeeping, log_deletion, schema
+from services.dbserver import (
+    admin_server,
+    housekeeping,
+    log_deletion,
+    output_actions,
+    schema,
+    sql_templates,
+    state_reasons,
+)
 from services.dbserver.database import Readers
 from services.dbserver.housekeeping import Retention
 from services.dbserver.writer import Writer
@@ -43,12 +51,12 @@ def new_job_id(client: DbClient, line_count: int = 0) -> int:
 
 
 def test_errors_are_found_among_millions_of_lines(client: DbClient, settings: Settings) -> None:
-    """Both questions for a traceback go by the index of errors, not through a job's whole log."""
+    """All questions for the last error go by the index of errors, not through a job's whole log."""
     new_job_id(client)
     with contextlib.closing(sqlite3.connect(settings.database)) as connection:
-        for levels in ("", "level='ERROR' AND "):
-            query = f"SELECT message FROM log WHERE job_id=1 AND {levels}level IN ('ERROR', 'CRITICAL')"
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {query} ORDER BY id DESC LIMIT 1").fetchall()
+        for template in (state_reasons.LAST_ERROR, output_actions.LAST_ERROR):
+            query, parameters = sql_templates.expand(template, 1)
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters).fetchall()
 
             assert [row[-1] for row in plan] == ["SEARCH log USING INDEX quakegrid_log_error (job_id=?)"]
 

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from services.dbserver.faults import StatusCodes
+from services.dbserver.faults import StatusCodes, Threads
 
 
 def serve(stream: Callable[[Any, Any], Iterator[bytes]], client: Callable[[Any], None]) -> None:
@@ -20,7 +20,9 @@ def serve(stream: Callable[[Any, Any], Iterator[bytes]], client: Callable[[Any],
 
     async def run() -> None:
         with ThreadPoolExecutor(2) as threads:
-            server = grpc.aio.server(ThreadPoolExecutor(1), interceptors=[StatusCodes(threads)])
+            server = grpc.aio.server(
+                ThreadPoolExecutor(1), interceptors=[StatusCodes(Threads(threads, threads, (), threads))]
+            )
             method = grpc.unary_stream_rpc_method_handler(stream)
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("x", {"S": method}),))
             port = server.add_insecure_port("127.0.0.1:0")

@@ -20,12 +20,14 @@ from quakegrid.api.v1 import (
     job_logs_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
+    tags_pb2,
+    tags_pb2_grpc,
 )
 from quakegrid.config import Settings
 from quakegrid.job_watch import JobSnapshot, watch_jobs
 from quakegrid.jobs import DbClient, JobFilter, JobOrder, JobState, LogLine
 from quakegrid.tags import TagsClient
-from services.dbserver import field_checks, job_columns, schema
+from services.dbserver import field_checks, job_columns, schema, tags_server
 from tests.integration.dbservers import serving
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -222,6 +224,25 @@ def test_rows_of_older_databases_spoil_no_list(settings: Settings) -> None:
             client.transition(5, JobState.EXECUTING)
 
 
+def test_outputs_and_tags_of_older_databases_spoil_no_list(settings: Settings) -> None:
+    """Odd kinds are shown as well as can be, and long names are cut."""
+    prepare(settings, [GOOD])
+    with closing(sqlite3.connect(settings.database)) as connection:
+        insert = "INSERT INTO output (oq_job_id, display_name, ds_key, size_mb) VALUES (1, ?, ?, ?)"
+        connection.executemany(insert, [(b"name\xff", b"key", "large"), ("n" * 30_000_000, "key", 1.5)])
+        connection.execute("INSERT INTO tag (name) VALUES (?)", (b"tag",))
+        connection.execute("INSERT INTO job_tag (job_id, tag_id) VALUES (1, 1)")
+        connection.commit()
+
+    with serving(settings), DbClient(settings) as client:
+        first, second = client.list_outputs(1)
+        tags = TagsClient(client).list_tags()
+
+    assert (first.display_name, first.ds_key, first.size_mb) == ("name\N{REPLACEMENT CHARACTER}", "key", None)
+    assert (len(second.display_name), second.size_mb) == (job_columns.LONGEST_LISTED, 1.5)
+    assert [(tag.name, tag.job_ids) for tag in tags] == [("tag", (1,))]
+
+
 def test_log_lines_of_older_databases_spoil_no_log(settings: Settings) -> None:
     """Bytes and odd times in a line are shown as well as can be."""
     prepare(settings, [GOOD])
@@ -339,3 +360,41 @@ def test_watcher_keeps_the_jobs_packed(settings: Settings) -> None:
     assert [len(part.jobs) for part in parts] == [500, 500, 201]
     assert [part.is_complete for part in parts] == [False, False, True]
     assert [job.id for part in parts for job in part.jobs] == list(range(1201, 0, -1))
+
+
+def test_tags_with_many_jobs_come_in_more_pages(client: DbClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page ends before the tag with which it would have too many jobs, and no tag is left out."""
+    monkeypatch.setattr(tags_server, "MAX_PAGE_JOBS", 3)
+    tags = TagsClient(client)
+    job_ids = [new_job_id(client) for _ in range(4)]
+    for name, count in (("a", 2), ("b", 2), ("c", 1), ("d", 4), ("e", 0)):
+        tags.create(name)
+        for job_id in job_ids[:count]:
+            tags.add(job_id, name)
+    tags.prefer(2, "b")
+
+    sizes = []
+    request = tags_pb2.ListTagsRequest()
+    while not sizes or request.page_token:
+        response = tags_pb2_grpc.TagsStub(client.channel).ListTags(request)
+        sizes.append(len(response.tags))
+        request.page_token = response.next_page_token
+
+    assert sizes == [1, 2, 1, 1]
+    assert [(tag.name, len(tag.job_ids)) for tag in tags.list_tags()] == [
+        ("a", 2),
+        ("b", 2),
+        ("c", 1),
+        ("d", 4),
+        ("e", 0),
+    ]
+    assert [tag.preferred_job_id for tag in tags.list_tags()] == [None, 2, None, None, None]
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "\U0001f30d"])
+def test_refusal_that_quotes_a_long_text_arrives(client: DbClient, letter: str) -> None:
+    """As the error that it is, with its beginning and its end: not as one that clients try again after."""
+    with pytest.raises(
+        errors.NotFoundError, match=f"^there is no job -1 of {letter}.* shows those there are$"
+    ):
+        client.get_job(-1, letter * 70_000)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
 from quakegrid import errors
 from quakegrid.engine.lease_keeper import LeaseKeeper
 from quakegrid.job_states import JobState
-from services.dbserver.leases import Deadlines
+from services.dbserver.leases import Deadlines, LeaseMonitor
 
 
 def test_deadlines_end_after_their_time() -> None:
@@ -47,6 +48,61 @@ def test_deadlines_drop_forgets() -> None:
 
     assert deadlines.next_s() is None
     assert not deadlines.is_over(1, 1e9)
+
+
+def test_deadlines_pause_gives_the_lost_time_back() -> None:
+    """Every lease ends as much later."""
+    deadlines = Deadlines()
+    deadlines.extend(1, 30.0, 0.0)
+    deadlines.extend(2, 10.0, 0.0)
+
+    deadlines.pause(100.0)
+
+    assert (deadlines.over(109.9), deadlines.over(110.0), deadlines.next_s()) == ([], [2], 110.0)
+    assert deadlines.is_over(1, 130.0)
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now_s
+
+
+class Verdicts:
+    """Takes the place of the writer, of which every verdict is made; remembers when."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.times_s: list[float] = []
+        self.has_come = threading.Event()
+
+    def run(self, _work: Any) -> None:
+        """Take a verdict."""
+        self.times_s.append(self._clock.now_s)
+        self.has_come.set()
+
+
+def test_monitor_counts_no_time_in_which_the_server_did_not_work() -> None:
+    """A server that was stopped or busy gives every driver back what it lost, and fails no job for it."""
+    clock = Clock()
+    verdicts = Verdicts(clock)
+    monitor = LeaseMonitor([(1, 30.0)], verdicts, lambda: None, clock=clock)  # type: ignore[arg-type]
+    clock.now_s = 1000.0
+    monitor.extend(2, 3600.0)  # as the first thing that a process does that goes on again
+    monitor.beat()
+
+    while clock.now_s < 1040.0 and not verdicts.has_come.is_set():
+        clock.now_s += 1.0
+        monitor.beat()
+    assert verdicts.has_come.wait(30)
+    monitor.close()
+
+    assert min(verdicts.times_s) >= 1030.0
 
 
 class Server:

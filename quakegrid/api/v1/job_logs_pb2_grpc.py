@@ -94,7 +94,7 @@ class JobLogsServicer:
     def TailLog(self, request, context):
         """Called by followers. Sends every line after `after_id`, then each new one as it comes, each once, and ends
         when the job is in a final state and all its lines are sent. A follower may stop reading: the dbserver
-        then waits for it. NOT_FOUND: no job. RESOURCE_EXHAUSTED: too many followers.
+        then waits for it. NOT_FOUND: no job. FAILED_PRECONDITION: too many followers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

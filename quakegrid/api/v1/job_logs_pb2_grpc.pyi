@@ -47,7 +47,7 @@ class JobLogsStub:
     TailLog: _grpc.UnaryStreamMultiCallable[_job_logs_pb2.TailLogRequest, _job_logs_pb2.TailLogResponse]
     """Called by followers. Sends every line after `after_id`, then each new one as it comes, each once, and ends
     when the job is in a final state and all its lines are sent. A follower may stop reading: the dbserver
-    then waits for it. NOT_FOUND: no job. RESOURCE_EXHAUSTED: too many followers.
+    then waits for it. NOT_FOUND: no job. FAILED_PRECONDITION: too many followers.
     """
     GetTraceback: _grpc.UnaryUnaryMultiCallable[_job_logs_pb2.GetTracebackRequest, _job_logs_pb2.GetTracebackResponse]
     """Called by command lines and the web. The last error, mostly a traceback, that a job logged. NOT_FOUND: no job."""
@@ -71,7 +71,7 @@ class JobLogsAsyncStub(JobLogsStub):
     TailLog: _aio.UnaryStreamMultiCallable[_job_logs_pb2.TailLogRequest, _job_logs_pb2.TailLogResponse]  # type: ignore[assignment]
     """Called by followers. Sends every line after `after_id`, then each new one as it comes, each once, and ends
     when the job is in a final state and all its lines are sent. A follower may stop reading: the dbserver
-    then waits for it. NOT_FOUND: no job. RESOURCE_EXHAUSTED: too many followers.
+    then waits for it. NOT_FOUND: no job. FAILED_PRECONDITION: too many followers.
     """
     GetTraceback: _aio.UnaryUnaryMultiCallable[_job_logs_pb2.GetTracebackRequest, _job_logs_pb2.GetTracebackResponse]  # type: ignore[assignment]
     """Called by command lines and the web. The last error, mostly a traceback, that a job logged. NOT_FOUND: no job."""
@@ -116,7 +116,7 @@ class JobLogsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_job_logs_pb2.TailLogResponse], _abc.AsyncIterator[_job_logs_pb2.TailLogResponse]]:
         """Called by followers. Sends every line after `after_id`, then each new one as it comes, each once, and ends
         when the job is in a final state and all its lines are sent. A follower may stop reading: the dbserver
-        then waits for it. NOT_FOUND: no job. RESOURCE_EXHAUSTED: too many followers.
+        then waits for it. NOT_FOUND: no job. FAILED_PRECONDITION: too many followers.
         """
 
     @_abc_1.abstractmethod

@@ -158,8 +158,9 @@ class JobsServicer:
     def RenewLease(self, request, context):
         """Called by drivers, every few seconds, for each job that they run or that waits for its turn. The first
         call opens the lease. When lease_timeout has passed without another one, the job becomes FAILED with a
-        log line that says why. Time in which the dbserver does not run does not count. Jobs that nobody holds
-        a lease of are not judged. Cheap: only the first renewal is written.
+        log line that says why. Time in which the dbserver does not run, or is stopped or too busy to take
+        renewals, does not count. Jobs that nobody holds a lease of are not judged. Cheap: only the first renewal
+        is written, and no renewal waits for other calls.
         NOT_FOUND; INVALID_ARGUMENT: lease_timeout is out of range; FAILED_PRECONDITION: another holder has it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -168,7 +169,7 @@ class JobsServicer:
 
     def WatchJobs(self, request, context):
         """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
-        which it was made, none left out and none twice; ends only with the call. RESOURCE_EXHAUSTED: too many watch.
+        which it was made, none left out and none twice; ends only with the call. FAILED_PRECONDITION: too many watch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -67,13 +67,14 @@ class JobsStub:
     RenewLease: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.RenewLeaseRequest, _jobs_pb2.RenewLeaseResponse]
     """Called by drivers, every few seconds, for each job that they run or that waits for its turn. The first
     call opens the lease. When lease_timeout has passed without another one, the job becomes FAILED with a
-    log line that says why. Time in which the dbserver does not run does not count. Jobs that nobody holds
-    a lease of are not judged. Cheap: only the first renewal is written.
+    log line that says why. Time in which the dbserver does not run, or is stopped or too busy to take
+    renewals, does not count. Jobs that nobody holds a lease of are not judged. Cheap: only the first renewal
+    is written, and no renewal waits for other calls.
     NOT_FOUND; INVALID_ARGUMENT: lease_timeout is out of range; FAILED_PRECONDITION: another holder has it.
     """
     WatchJobs: _grpc.UnaryStreamMultiCallable[_jobs_pb2.WatchJobsRequest, _jobs_pb2.WatchJobsResponse]
     """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
-    which it was made, none left out and none twice; ends only with the call. RESOURCE_EXHAUSTED: too many watch.
+    which it was made, none left out and none twice; ends only with the call. FAILED_PRECONDITION: too many watch.
     """
 
 @_typing.type_check_only
@@ -115,13 +116,14 @@ class JobsAsyncStub(JobsStub):
     RenewLease: _aio.UnaryUnaryMultiCallable[_jobs_pb2.RenewLeaseRequest, _jobs_pb2.RenewLeaseResponse]  # type: ignore[assignment]
     """Called by drivers, every few seconds, for each job that they run or that waits for its turn. The first
     call opens the lease. When lease_timeout has passed without another one, the job becomes FAILED with a
-    log line that says why. Time in which the dbserver does not run does not count. Jobs that nobody holds
-    a lease of are not judged. Cheap: only the first renewal is written.
+    log line that says why. Time in which the dbserver does not run, or is stopped or too busy to take
+    renewals, does not count. Jobs that nobody holds a lease of are not judged. Cheap: only the first renewal
+    is written, and no renewal waits for other calls.
     NOT_FOUND; INVALID_ARGUMENT: lease_timeout is out of range; FAILED_PRECONDITION: another holder has it.
     """
     WatchJobs: _aio.UnaryStreamMultiCallable[_jobs_pb2.WatchJobsRequest, _jobs_pb2.WatchJobsResponse]  # type: ignore[assignment]
     """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
-    which it was made, none left out and none twice; ends only with the call. RESOURCE_EXHAUSTED: too many watch.
+    which it was made, none left out and none twice; ends only with the call. FAILED_PRECONDITION: too many watch.
     """
 
 class JobsServicer(metaclass=_abc_1.ABCMeta):
@@ -214,8 +216,9 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_jobs_pb2.RenewLeaseResponse, _abc.Awaitable[_jobs_pb2.RenewLeaseResponse]]:
         """Called by drivers, every few seconds, for each job that they run or that waits for its turn. The first
         call opens the lease. When lease_timeout has passed without another one, the job becomes FAILED with a
-        log line that says why. Time in which the dbserver does not run does not count. Jobs that nobody holds
-        a lease of are not judged. Cheap: only the first renewal is written.
+        log line that says why. Time in which the dbserver does not run, or is stopped or too busy to take
+        renewals, does not count. Jobs that nobody holds a lease of are not judged. Cheap: only the first renewal
+        is written, and no renewal waits for other calls.
         NOT_FOUND; INVALID_ARGUMENT: lease_timeout is out of range; FAILED_PRECONDITION: another holder has it.
         """
 
@@ -226,7 +229,7 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_jobs_pb2.WatchJobsResponse], _abc.AsyncIterator[_jobs_pb2.WatchJobsResponse]]:
         """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
-        which it was made, none left out and none twice; ends only with the call. RESOURCE_EXHAUSTED: too many watch.
+        which it was made, none left out and none twice; ends only with the call. FAILED_PRECONDITION: too many watch.
         """
 
 def add_JobsServicer_to_server(servicer: JobsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,6 +26,7 @@ class Tag(_message.Message):
     JOB_IDS_FIELD_NUMBER: _builtins.int
     PREFERRED_JOB_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """At most 1000 characters."""
     preferred_job_id: _builtins.int
     """The preferred one of them; absent if none."""
     @_builtins.property
@@ -59,7 +60,7 @@ class ListTagsRequest(_message.Message):
     job_id: _builtins.int
     """Only tags of this job; 0 for all."""
     page_size: _builtins.int
-    """1 to 1000; 0 means 1000."""
+    """1 to 1000; 0 means 1000. A page may have fewer tags, so that their jobs are a million at most."""
     page_token: _builtins.str
     def __init__(
         self,
