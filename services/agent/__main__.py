@@ -65,6 +65,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     if stay.port is not None:
         settings = replace(settings, agent_port=stay.port)
     check_listen(settings, settings.agent_listen, "the agent")
+    service_life.tell_doubts(settings.warnings)
     service_life.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
     log_tail = LogTail()

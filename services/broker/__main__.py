@@ -39,6 +39,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
         QuakeGridError: a port is taken.
     """
     check_listen(settings, settings.broker_listen, "the broker")
+    service_life.tell_doubts(settings.warnings)
     service_life.allow_many_files()  # lanes inherit it
     is_over, is_replaced = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, is_over.set)

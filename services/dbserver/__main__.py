@@ -78,6 +78,7 @@ def serve(settings: Settings) -> int:
     signal.set_wakeup_fd(wakeup)
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    service_life.tell_doubts(settings.warnings)
     service_life.allow_many_files()
     retention = Retention(settings.log_retention_days, settings.log_retention_bytes)
     server = DbServer(settings.database, settings.authkey, on_death, retention)
