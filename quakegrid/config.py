@@ -12,20 +12,22 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from quakegrid import authkeys, config_names
 from quakegrid.agent_limits import AgentLimits, read_agent_limits
 from quakegrid.errors import SettingsError
+from quakegrid.hosts import is_loopback
 
 T = TypeVar("T")
 
 # Set for the services of a program's own cluster, which the settings of its user do not concern.
 ONLY_CONFIG = "QUAKEGRID_ONLY_CONFIG"
 CONFIG_NAME = "openquake.cfg"
-MIN_AUTHKEY_LENGTH = 16
-WEAK_AUTHKEYS = frozenset({"", "changeme"})
+MIN_AUTHKEY_LENGTH = authkeys.MIN_LENGTH
+WEAK_AUTHKEYS = authkeys.NONE
 LOOPBACK = "127.0.0.1"
 # In `[agent] preload`: the engine's calculators and commands.
 ENGINE = "openquake"
@@ -86,6 +88,10 @@ class Settings:
     # larger; 0 keeps them for ever, which is the default: nobody's log goes without being asked for.
     log_retention_days: int
     log_retention_bytes: int
+    # The file that gives the authkey; None without one.
+    authkey_path: Path | None = None
+    # What is probably not as it was meant, one sentence each, for people.
+    warnings: tuple[str, ...] = ()
 
     @property
     def run_dir(self) -> Path:
@@ -110,7 +116,7 @@ class Settings:
     @property
     def is_embedded(self) -> bool:
         """Whether the whole cluster is this machine, on loopback."""
-        return self.dbserver_host == LOOPBACK
+        return is_loopback(self.dbserver_host)
 
 
 def agent_socket(state_dir: Path) -> Path:
@@ -167,6 +173,7 @@ class _Reader:
         self.state_dir = state_dir
         self.found: list[Path] = []
         self.values: dict[tuple[str, str], tuple[str, Path]] = {}
+        self.asked: set[tuple[str, str]] = set()
         for path in paths:
             self._read(path)
 
@@ -191,10 +198,12 @@ class _Reader:
                 self.values[section, key] = (value.strip(), path)
 
     def get(self, section: str, key: str, default: str) -> str:
+        self.asked.add((section, key))
         return self.values.get((section, key), (default, self.state_dir))[0]
 
     def parse(self, section: str, key: str, default: T, convert: Callable[[str], T], allowed: str) -> T:
         """Convert a value, or raise a `SettingsError` that names file, section, key and what is allowed."""
+        self.asked.add((section, key))
         if (section, key) not in self.values or not self.values[section, key][0]:
             return default
         value, path = self.values[section, key]
@@ -208,17 +217,37 @@ class _Reader:
         return self.parse(section, key, default, _port, "a TCP port, 1 to 65535")
 
     def settings(self) -> Settings:
+        """What the files say.
+
+        Raises:
+            SettingsError: a value is not allowed, or a section of our own has a key that we do not have.
+        """
+        settings = self._read_all()
+        for (section, key), near in config_names.unknown_keys(self.values, self.asked):
+            path = self.values[section, key][1]
+            meant = f"; is {near} meant?" if near else "; take it out"
+            raise SettingsError(f"{path}: [{section}] has no key {key}{meant}")
+        doubts = [
+            *config_names.doubtful_names(self.values, self.asked),
+            *authkeys.doubts(settings.authkey, settings.authkey_path),
+        ]
+        return replace(settings, warnings=tuple(doubts))
+
+    def _read_all(self) -> Settings:
         host = self.get("dbserver", "host", LOOPBACK) or LOOPBACK
         listen = self.get("dbserver", "listen", "") or host
         broker_host = self.get("broker", "host", "") or host
         broker_listen = self.get("broker", "listen", "") or (listen if broker_host == host else broker_host)
-        agent_listen_default = LOOPBACK if host == LOOPBACK else "0.0.0.0"  # noqa: S104 - needs a strong authkey
+        agent_listen_default = LOOPBACK if is_loopback(host) else "0.0.0.0"  # noqa: S104 - needs a strong authkey
         nodes = "a list such as '10.0.0.1 -1, 10.0.0.2 32' (host and cores, -1 for all), or none"
-        database = self.get("dbserver", "file", "~/oqdata/db.sqlite3") or "~/oqdata/db.sqlite3"
+        database = self.parse(
+            "dbserver", "file", "~/oqdata/db.sqlite3", _whole_path, "a whole path, or one that begins with ~"
+        )
         return Settings(
             state_dir=self.state_dir,
             paths=tuple(self.found),
             authkey=self.get("dbserver", "authkey", ""),
+            authkey_path=self.values.get(("dbserver", "authkey"), (None, None))[1],
             dbserver_host=host,
             dbserver_port=self.port("dbserver", "port", 1908),
             dbserver_listen=listen,
@@ -287,9 +316,17 @@ def check_listen(settings: Settings, listen: str, service: str) -> None:
         raise SettingsError(
             f"{service} has no authkey; `quakegrid up` makes one for this machine, or {remedy}"
         )
-    if len(settings.authkey) < MIN_AUTHKEY_LENGTH and not listen.startswith("127."):
-        message = f"{service} refuses to listen on {listen}: the authkey is shorter than 16 characters"
-        raise SettingsError(f"{message}; {remedy}")
+    if is_loopback(listen) or not authkeys.is_weak(settings.authkey):
+        return
+    is_short = len(settings.authkey) < MIN_AUTHKEY_LENGTH
+    why = f"is shorter than {MIN_AUTHKEY_LENGTH} characters" if is_short else "can be guessed"
+    raise SettingsError(f"{service} refuses to listen on {listen}: the authkey {why}; {remedy}")
+
+
+def _whole_path(text: str) -> str:
+    if not text.startswith(("/", "~")):  # it would be another file in each working directory
+        raise ValueError(text)
+    return text
 
 
 def _port(text: str) -> int:

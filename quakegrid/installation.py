@@ -7,7 +7,6 @@ only; `quakegrid.install` writes it.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import sys
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quakegrid import errors
+from quakegrid.hosts import is_loopback
 
 NOTES = Path("/etc/quakegrid/installed.json")
 STATE_DIR = Path("/var/lib/quakegrid")
@@ -87,11 +87,3 @@ def start_command(host: str = "") -> str:
     if find() is None or (host and is_loopback(host)):
         return "quakegrid up"
     return START
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address, or the name `localhost`, means this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

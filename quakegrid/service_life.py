@@ -13,7 +13,7 @@ import contextlib
 import inspect
 import logging
 import resource
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import grpc
@@ -159,6 +159,12 @@ async def port_end(server: grpc.aio.Server) -> None:
     then, while the process lives.
     """
     await server.wait_for_termination()
+
+
+def tell_doubts(warnings: Iterable[str]) -> None:
+    """Log what is probably not as it was meant in the settings of this service."""
+    for warning in warnings:
+        log.warning("settings_doubtful reason=%s", warning)
 
 
 def allow_many_files() -> None:

@@ -100,6 +100,7 @@ class NodeFacts:
     process_limit: int = NO_LIMIT
     authkey: AuthkeyFacts = AuthkeyFacts()
     settings_error: str = ""
+    settings_warnings: tuple[str, ...] = ()
     shared_dir: str = ""
     nonce: str = ""
     disks: tuple[DiskFacts, ...] = ()

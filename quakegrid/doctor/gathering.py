@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from quakegrid import config, libsodium, security
+from quakegrid import authkeys, config, libsodium, security
 from quakegrid.config import Settings
 from quakegrid.doctor import control_groups, probes
 from quakegrid.doctor.facts import (
@@ -29,9 +29,6 @@ from quakegrid.doctor.installed import own_versions
 from quakegrid.doctor.nonces import read_nonce
 from quakegrid.errors import SettingsError
 
-# Keys that documents and examples of others show; `changeme` counts as none already.
-GUESSABLE_KEYS = ("password", "openquake", "secret", "quakegrid", "authkey", "0123456789", "changeme")
-MIN_KEY_CHARACTERS = 5
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - looked at, not written to
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 
@@ -117,6 +114,7 @@ def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
         versions=own_versions(),
         core_count=core_count,
         worker_memory_bytes=settings.agent_memory_bytes,
+        settings_warnings=settings.warnings,
         is_embedded=settings.is_embedded,
         memory_bytes=memory.get("MemTotal", 0),
         memory_limit_bytes=limits.memory_bytes,
@@ -130,20 +128,12 @@ def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
         process_limit=_limit(resource.RLIMIT_NPROC),  # of the user, threads counted
         authkey=AuthkeyFacts(
             length=len(key),
-            is_guessable=is_guessable(key),
+            is_guessable=authkeys.is_guessable(key),
             fingerprint=security.fingerprint(key) if key else "",
         ),
         shared_dir=settings.shared_dir,
         has_slow_encryption=libsodium.find_library() is None,
     )
-
-
-def is_guessable(key: str) -> bool:
-    """Whether somebody who tries would find the key: a word of documents, or few different characters."""
-    plain = key.lower()
-    for word in GUESSABLE_KEYS:
-        plain = plain.replace(word, "")
-    return len(set(plain)) < MIN_KEY_CHARACTERS
 
 
 def _read_nonce(errand: Errand) -> str:

@@ -234,8 +234,12 @@ def check_settings(facts: NodeFacts, label: str) -> Iterator[Finding]:
             "commands there, and its services after their next start, are let in nowhere",
             remedy,
         )
-    else:
+    elif not facts.settings_warnings:
         yield fine("settings", label, "openquake.cfg can be read")
+    for warning in facts.settings_warnings:
+        what, _, how = warning.rpartition("; ")
+        breaks = "settings do not do what was meant, or others know the cluster's key"
+        yield Finding("settings", Severity.NOTE, label, what or warning, breaks, how or remedy)
 
 
 def check_authkey(facts: NodeFacts, label: str) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from quakegrid import grpc_settings
 
 grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads it then
 
-from quakegrid import run_records, service_life  # noqa: E402
+from quakegrid import run_records, service_life, service_logs  # noqa: E402
 from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from services.agent import node_folders, orphans  # noqa: E402
@@ -32,7 +32,6 @@ log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 1.0
 # How long what was killed may take to be gone.
 ORPHANS_TIMEOUT_S = 1.0
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +64,11 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     if stay.port is not None:
         settings = replace(settings, agent_port=stay.port)
     check_listen(settings, settings.agent_listen, "the agent")
+    service_life.tell_doubts(settings.warnings)
     service_life.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
     log_tail = LogTail()
-    log_tail.setFormatter(logging.Formatter(LOG_FORMAT))
+    log_tail.setFormatter(logging.Formatter(service_logs.FORMAT))
     logging.getLogger().addHandler(log_tail)
     agent = Agent(settings)
     stopped, hurried = asyncio.Event(), asyncio.Event()
@@ -126,7 +126,7 @@ def _end_orphans(settings: Settings) -> None:
 
 def run(state_dir: Path | None, lifeline_fd: int = -1, stay: Stay = Stay()) -> int:
     """Serve with the settings of `state_dir`; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    service_logs.start()
     try:
         return asyncio.run(serve(load_settings(state_dir), lifeline_fd, stay))
     except QuakeGridError as exc:

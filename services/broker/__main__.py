@@ -18,7 +18,7 @@ from quakegrid import grpc_settings
 
 grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads it then
 
-from quakegrid import run_records, service_life  # noqa: E402
+from quakegrid import run_records, service_life, service_logs  # noqa: E402
 from quakegrid.config import Settings, check_listen, load_settings  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from services.broker import metrics  # noqa: E402
@@ -39,6 +39,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
         QuakeGridError: a port is taken.
     """
     check_listen(settings, settings.broker_listen, "the broker")
+    service_life.tell_doubts(settings.warnings)
     service_life.allow_many_files()  # lanes inherit it
     is_over, is_replaced = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, is_over.set)
@@ -90,7 +91,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, help="state directory of the cluster")
     parser.add_argument("--lifeline-fd", type=int, default=-1, help="stop when this pipe closes")
     args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    service_logs.start()
     try:
         return asyncio.run(serve(load_settings(args.state_dir), args.lifeline_fd))
     except QuakeGridError as exc:

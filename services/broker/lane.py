@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from quakegrid import lane, parents, record_files, security
+from quakegrid import lane, parents, record_files, security, service_logs
 from quakegrid.config import load_settings
 from quakegrid.curve import zmq
 from quakegrid.wire.v1 import lane_pb2
@@ -93,7 +93,7 @@ def main() -> int:
     parser.add_argument("--control-fd", type=int, required=True)
     args = parser.parse_args()
     parents.die_with_parent()  # the next broker wants our port
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    service_logs.start("%(asctime)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker decides when we end
     settings = load_settings(args.state_dir)
     control = socket.socket(fileno=args.control_fd)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from wsgiref.simple_server import WSGIServer
 
 import prometheus_client
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,6 +17,7 @@ from prometheus_client.registry import Collector
 from quakegrid.api.v1 import broker_pb2
 from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
+from services.broker.scrapes import ScrapeServer
 
 TakeStatus = Callable[[], broker_pb2.GetStatusResponse]
 MAX_SESSIONS = 100
@@ -29,20 +29,10 @@ def text(take_status: TakeStatus) -> str:
     return prometheus_client.generate_latest(_registry(take_status)).decode()
 
 
-class ScrapeServer:
-    """An HTTP server for Prometheus, in a thread of its own; without a key, so it tells no names of users."""
-
-    def __init__(self, server: WSGIServer) -> None:
-        self._server = server
-
-    def close(self) -> None:
-        """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()
-
-
 def serve(settings: Settings, take_status: TakeStatus) -> ScrapeServer:
-    """Serve `/metrics`; statuses are taken in the event loop that runs now.
+    """Serve `/metrics` without a key, and so without names of users.
+
+    Statuses are taken in the event loop that runs now.
 
     Raises:
         QuakeGridError: the port is taken.
@@ -57,13 +47,12 @@ def serve(settings: Settings, take_status: TakeStatus) -> ScrapeServer:
 
     host, port = settings.broker_listen, settings.broker_metrics_port
     try:
-        server, _ = prometheus_client.start_http_server(port, host, _registry(take_in_loop))
+        return ScrapeServer(host, port, prometheus_client.make_wsgi_app(_registry(take_in_loop)))
     except OSError as exc:
         raise QuakeGridError(
             f"the broker cannot serve metrics on {host}:{port}: {exc.strerror}; "
             "see [broker] metrics_port in openquake.cfg"
         ) from None
-    return ScrapeServer(server)
 
 
 class _StatusCollector(Collector):

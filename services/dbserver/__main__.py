@@ -22,7 +22,7 @@ from quakegrid import grpc_settings
 
 grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads it then
 
-from quakegrid import config, run_records, service_life  # noqa: E402
+from quakegrid import config, run_records, service_life, service_logs  # noqa: E402
 from quakegrid.config import Settings  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from services.dbserver.housekeeping import Retention  # noqa: E402
@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, help="state of the embedded cluster")
     args = parser.parse_args()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    service_logs.start()
     try:
         settings = config.load_settings(args.state_dir)
         config.check_listen(settings, settings.dbserver_listen, "dbserver")
@@ -78,6 +78,7 @@ def serve(settings: Settings) -> int:
     signal.set_wakeup_fd(wakeup)
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    service_life.tell_doubts(settings.warnings)
     service_life.allow_many_files()
     retention = Retention(settings.log_retention_days, settings.log_retention_bytes)
     server = DbServer(settings.database, settings.authkey, on_death, retention)

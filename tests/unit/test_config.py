@@ -238,3 +238,60 @@ def test_only_the_named_file_is_read_where_that_is_asked_for(tmp_path: Path) -> 
     settings = config.load_settings(tmp_path / "state", environ | {config.ONLY_CONFIG: "1"})
 
     assert settings.dbserver_address.endswith(":1999")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.1.1", "::1"])
+def test_cluster_on_loopback_listens_nowhere_else(load: Load, host: str) -> None:
+    """However the loopback is written."""
+    settings = load(f"[dbserver]\nhost = {host}\n")
+
+    assert settings.is_embedded
+    assert settings.agent_listen == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "near"), [("broker", "max_attemps", "max_attempts"), ("agent", "nise", "nice")]
+)
+def test_misspelled_key_of_our_own_is_refused(load: Load, section: str, key: str, near: str) -> None:
+    """It would have no effect, in silence."""
+    with pytest.raises(errors.SettingsError, match=rf"mine.cfg: \[{section}\] has no key {key}; is {near}"):
+        load(f"[{section}]\n{key} = 1\n")
+
+
+def test_unknown_key_of_our_own_is_refused(load: Load) -> None:
+    """Also one that resembles none."""
+    with pytest.raises(errors.SettingsError, match=r"\[broker\] has no key colour; take it out"):
+        load("[broker]\ncolour = red\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("[brokr]\nport = 1\n", "[brokr] has no effect here; is [broker] meant?"),
+        (
+            "[dbserver]\nreciever_ports = 1\n",
+            "[dbserver] reciever_ports has no effect here; is receiver_ports meant?",
+        ),
+    ],
+)
+def test_names_that_are_nearly_ours_are_told(load: Load, text: str, warning: str) -> None:
+    """They may be the engine's, so they are not refused."""
+    assert load(text).warnings == (warning,)
+
+
+def test_names_of_the_engine_are_not_told(load: Load) -> None:
+    """Its own file has many."""
+    text = (
+        "[distribution]\noq_distribute = zmq\nnum_cores = 4\nsubmit_cmd = x\n[webapi]\nserver = x\n"
+        "[dbserver]\nmulti_user = true\nreceiver_host = none\nlog = x\n[memory]\nlimit = 3\n"
+    )
+
+    assert load(text).warnings == ()
+
+
+def test_database_needs_a_whole_path(load: Load) -> None:
+    """A relative one would be another file in each working directory."""
+    with pytest.raises(
+        errors.SettingsError, match=r"\[dbserver\] file = 'db.sqlite3' is not allowed; give a whole"
+    ):
+        load("[dbserver]\nfile = db.sqlite3\n")

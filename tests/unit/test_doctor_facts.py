@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid import security
 from quakegrid.api.v1 import examination_pb2
-from quakegrid.doctor import codec, control_groups, facts, gathering, nonces, probes
+from quakegrid.doctor import codec, control_groups, facts, nonces, probes
 from quakegrid.doctor.control_groups import Limits
 
 FACTS = facts.NodeFacts(
@@ -46,19 +45,6 @@ def test_port_states_have_the_numbers_of_the_proto() -> None:
 def test_unknown_port_state_is_none_in_particular() -> None:
     """A newer peer may know more."""
     assert facts.PortState(99) is facts.PortState.UNSPECIFIED
-
-
-@pytest.mark.parametrize(
-    "key", ["", "password", "openquake-secret", "aaaaaaaaaaaaaaaaaaaa", "PasswordPassword1"]
-)
-def test_key_that_anybody_would_try_is_guessable(key: str) -> None:
-    """Words of documents, and few different characters."""
-    assert gathering.is_guessable(key)
-
-
-def test_random_key_is_not_guessable() -> None:
-    """Those that we make."""
-    assert not gathering.is_guessable(security.new_authkey())
 
 
 def test_nonce_is_read_only_by_a_name_that_a_doctor_makes(tmp_path: Path) -> None:

@@ -174,3 +174,13 @@ def test_findings_come_with_the_worst_first() -> None:
 
     assert [finding.check for finding in in_order(findings)] == ["2", "4", "3", "1", "0"]
     assert would_break(findings)
+
+
+def test_doubtful_settings_are_noted() -> None:
+    """What the settings' reader suspects reaches whoever runs the doctor."""
+    facts = replace(SOUND, settings_warnings=("[brokr] has no effect here; is [broker] meant?",))
+
+    (found,) = node_checks.check_settings(facts, "n1")
+
+    assert (found.severity, found.what) == (Severity.NOTE, "[brokr] has no effect here")
+    assert found.remedy == "is [broker] meant?"

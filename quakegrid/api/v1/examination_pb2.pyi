@@ -151,6 +151,7 @@ class NodeFacts(_message.Message):
     PORTS_FIELD_NUMBER: _builtins.int
     SILENT_PROBES_FIELD_NUMBER: _builtins.int
     HAS_SLOW_ENCRYPTION_FIELD_NUMBER: _builtins.int
+    SETTINGS_WARNINGS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Its host name."""
     machine: _builtins.str
@@ -197,6 +198,10 @@ class NodeFacts(_message.Message):
     def silent_probes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What did not answer in time, such as "disk shared_dir"."""
 
+    @_builtins.property
+    def settings_warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is probably not as it was meant in the settings of its agent, a sentence each."""
+
     def __init__(
         self,
         *,
@@ -225,10 +230,11 @@ class NodeFacts(_message.Message):
         ports: _abc.Iterable[Global___PortFacts] | None = ...,
         silent_probes: _abc.Iterable[_builtins.str] | None = ...,
         has_slow_encryption: _builtins.bool = ...,
+        settings_warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "core_count", b"core_count", "cpu_limit", b"cpu_limit", "disks", b"disks", "governors", b"governors", "has_slow_encryption", b"has_slow_encryption", "is_embedded", b"is_embedded", "machine", b"machine", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "names", b"names", "node", b"node", "nonce", b"nonce", "open_file_limit", b"open_file_limit", "overcommit_mode", b"overcommit_mode", "ports", b"ports", "process_limit", b"process_limit", "settings_error", b"settings_error", "shared_dir", b"shared_dir", "silent_probes", b"silent_probes", "swap_bytes", b"swap_bytes", "swap_used_bytes", b"swap_used_bytes", "task_limit", b"task_limit", "versions", b"versions", "worker_memory_bytes", b"worker_memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "core_count", b"core_count", "cpu_limit", b"cpu_limit", "disks", b"disks", "governors", b"governors", "has_slow_encryption", b"has_slow_encryption", "is_embedded", b"is_embedded", "machine", b"machine", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "names", b"names", "node", b"node", "nonce", b"nonce", "open_file_limit", b"open_file_limit", "overcommit_mode", b"overcommit_mode", "ports", b"ports", "process_limit", b"process_limit", "settings_error", b"settings_error", "settings_warnings", b"settings_warnings", "shared_dir", b"shared_dir", "silent_probes", b"silent_probes", "swap_bytes", b"swap_bytes", "swap_used_bytes", b"swap_used_bytes", "task_limit", b"task_limit", "versions", b"versions", "worker_memory_bytes", b"worker_memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

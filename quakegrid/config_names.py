@@ -1,0 +1,45 @@
+"""Names in `openquake.cfg` that nobody reads: misspelled ones are refused or warned of. Pure.
+
+Sections of QuakeGrid's own have only its keys. The others are the engine's, too, which may add keys to them:
+of those only a name that is nearly one of ours is told.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Iterator
+
+OWN_SECTIONS = ("agent", "broker")
+# How alike names are that may be meant for each other; where the engine has keys, it takes more than the
+# `receiver_host` that it had beside `receiver_ports`.
+_NEAR_OWN, _NEAR_SHARED = 0.7, 0.85
+
+Key = tuple[str, str]
+
+
+def unknown_keys(found: Iterable[Key], known: Collection[Key]) -> Iterator[tuple[Key, str]]:
+    """Keys of our own sections that we do not have, each with the key that is probably meant, or ""."""
+    for section, name in found:
+        if section in OWN_SECTIONS and (section, name) not in known:
+            yield (
+                (section, name),
+                _nearest(name, [key for place, key in known if place == section], _NEAR_OWN),
+            )
+
+
+def doubtful_names(found: Iterable[Key], known: Collection[Key]) -> Iterator[str]:
+    """Sentences on sections and keys that are nearly ours, and so have no effect."""
+    found = list(found)
+    sections = {section for section, _ in known}
+    for section in dict.fromkeys(section for section, _ in found):
+        if section not in sections and (near := _nearest(section, sections, _NEAR_SHARED)):
+            yield f"[{section}] has no effect here; is [{near}] meant?"
+    for section, name in found:
+        if section in sections and section not in OWN_SECTIONS and (section, name) not in known:
+            near = _nearest(name, [key for place, key in known if place == section], _NEAR_SHARED)
+            if near:
+                yield f"[{section}] {name} has no effect here; is {near} meant?"
+
+
+def _nearest(name: str, choices: Iterable[str], alike: float) -> str:
+    return next(iter(difflib.get_close_matches(name, sorted(choices), 1, alike)), "")

@@ -1,0 +1,73 @@
+"""Which authkeys are taken for secrets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from quakegrid import authkeys, config, errors, security
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "x",
+        "password",
+        "aaaaaaaaaaaaaaaa",
+        "1234567890123456",
+        "changemechangeme",
+        "openquake-secret",
+        "PasswordPassword1",
+        "abcdefghijklmnopqrstuvwxyz",
+        "quakegrid-cluster-1234",
+        "xyzxyzxyzxyzxyzxyz",
+    ],
+)
+def test_key_that_anybody_would_try_is_guessable(key: str) -> None:
+    """Words of documents, sequences, repeated parts."""
+    assert authkeys.is_guessable(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["sixteen-letters!", "correct horse battery staple", "the-real-one-of-this-cluster"]
+)
+def test_key_with_enough_in_it_is_not_guessable(key: str) -> None:
+    """Whether people remember it is their affair."""
+    assert not authkeys.is_guessable(key)
+
+
+def test_random_keys_are_never_guessable() -> None:
+    """Those that we make, and those that others make of digits only in base 16."""
+    assert not any(authkeys.is_weak(security.new_authkey()) for _ in range(1000))
+    assert not any(authkeys.is_weak(os.urandom(16).hex()) for _ in range(1000))
+
+
+def test_key_that_all_may_read_is_told(tmp_path: Path) -> None:
+    """The group may: an installation gives it to the services' group."""
+    path = tmp_path / "openquake.cfg"
+    path.write_text(f"[dbserver]\nauthkey = {security.new_authkey()}\n")
+    said = {}
+    for mode in (0o600, 0o640, 0o644):
+        path.chmod(mode)
+        said[mode] = config.load_settings(tmp_path, {"OQ_CONFIG_FILE": str(path)}).warnings
+
+    assert (said[0o600], said[0o640]) == ((), ())
+    (warning,) = said[0o644]
+    assert f"all users of this machine can read the authkey in {path}" in warning
+    assert f"chmod o-r {path}" in warning
+
+
+def test_guessable_key_is_told_and_never_leaves_loopback(tmp_path: Path) -> None:
+    """Other users of the machine can guess it too, but a cluster of one's own goes on to start."""
+    path = tmp_path / "openquake.cfg"
+    path.touch(0o600)
+    path.write_text("[dbserver]\nauthkey = 1234567890123456\n")
+    settings = config.load_settings(tmp_path, {"OQ_CONFIG_FILE": str(path)})
+
+    config.check_listen(settings, "127.0.0.1", "the broker")
+    with pytest.raises(errors.SettingsError, match="can be guessed; run `quakegrid authkey`"):
+        config.check_listen(settings, "10.0.0.1", "the broker")
+    assert any("can be guessed" in warning for warning in settings.warnings)
