@@ -243,7 +243,7 @@ def test_session_that_its_lane_never_knows_ends_with_an_error(
         played.lane.answer = refuse
         found.submit([b"payload"], LaneTask("op"))
 
-        with pytest.raises(errors.QuakeGridError, match="refused this session: no .* here"):
+        with pytest.raises(errors.QuakeGridError, match="refused this session: no "):
             found.receive()
 
 
