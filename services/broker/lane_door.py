@@ -392,15 +392,7 @@ class Door:
             self._tell_counts(session_id)
 
     def _tell_counts(self, session_id: SessionId) -> None:
-        now, session = self._scheduler.counts(session_id), self._sessions[session_id]
-        counts = lane_pb2.LaneCounts(
-            session_id=session_id,
-            queued_count=now.queued_count,
-            running_count=now.running_count,
-            done_count=now.done_count,
-            requeued_count=now.requeued_count,
-            failed_count=now.failed_count,
-            argument_bytes=session.argument_bytes,
-            result_bytes=session.result_bytes,
-        )
-        self._link.tell(("counts", session_id), lane_messages.counts(counts, now.busy_worker_ids))
+        session = self._sessions[session_id]
+        traffic = session.argument_bytes, session.result_bytes
+        packet = lane_messages.counts(session_id, self._scheduler.counts(session_id), *traffic)
+        self._link.tell(("counts", session_id), packet)

@@ -16,6 +16,7 @@ from quakegrid.lane_names import DriverName, WorkerName
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import lane_events as core
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
+from services.broker.scheduler import Counts
 from services.broker.task_recorder import Usage
 
 # Bounds of what a peer says. A header is never cut, and no peer of ours sends a longer one.
@@ -232,10 +233,20 @@ def broken(session_id: int, reason: str) -> bytes:
     return lane_pb2.ControlMessage(broken=told).SerializeToString()
 
 
-def counts(told: lane_pb2.LaneCounts, busy_worker_ids: Sequence[WorkerId]) -> bytes:
+def counts(session_id: SessionId, now: Counts, argument_bytes: int, result_bytes: int) -> bytes:
     """The packet that tells the broker a session's counters, and of its busy workers those that fit."""
+    told = lane_pb2.LaneCounts(
+        session_id=session_id,
+        queued_count=now.queued_count,
+        running_count=now.running_count,
+        done_count=now.done_count,
+        requeued_count=now.requeued_count,
+        failed_count=now.failed_count,
+        argument_bytes=argument_bytes,
+        result_bytes=result_bytes,
+    )
     room = BUSY_BYTES
-    for worker_id in busy_worker_ids:
+    for worker_id in now.busy_worker_ids:
         room -= len(worker_id) + 3
         if room < 0:
             break

@@ -116,6 +116,15 @@ class LaneMachine(RuleBasedStateMachine):
             self.take(self.scheduler.handle(lane.TasksCancelled(S, (TaskId(task_id),))))
             self.told.setdefault(task_id, "cancelled")
 
+    @rule(data=st.data(), weight=st.sampled_from((0.5, 1.0, 7.0)))
+    def cancel_and_submit_again(self, data: st.DataObject, weight: float) -> None:
+        """The driver thinks better of a task, perhaps of one that runs, and gives it another weight."""
+        waiting = sorted(self.submitted - self.told.keys())
+        if waiting:
+            task_id = TaskId(data.draw(st.sampled_from(waiting)))
+            self.take(self.scheduler.handle(lane.TasksCancelled(S, (task_id,))))
+            self.take(self.scheduler.handle(lane.TaskSubmitted(S, task_id, DRIVER, "op", task_id, weight)))
+
     @rule(is_full=st.booleans())
     def fill(self, is_full: bool) -> None:
         """The driver is slow, or not any more."""
