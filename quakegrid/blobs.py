@@ -7,6 +7,7 @@ it is put to the lane.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -87,8 +88,9 @@ class BlobTable:
             digest(frame, digests) if place and size >= BLOB_BYTES else b""
             for place, (frame, size) in enumerate(zip(frames, sizes, strict=True))
         ]
+        counts = collections.Counter(ids)
         for place, (frame, blob_id) in enumerate(zip(frames, ids, strict=True)):
-            blob = self._admit(blob_id, frame, ids.count(blob_id), to_put) if blob_id else None
+            blob = self._admit(blob_id, frame, counts[blob_id], to_put) if blob_id else None
             if blob is None:
                 kept.append(frame)
                 continue

@@ -15,6 +15,7 @@ from quakegrid.errors import PeerError
 # ZeroMQ takes routing ids of up to 255 bytes.
 MAX_WORKER_ID_BYTES = 128
 MAX_ID = (1 << 63) - 1
+MAX_DIGITS = 20
 _DRIVER, _WORKER = "driver", "worker"
 _SHOWN_CHARACTERS = 64
 
@@ -72,4 +73,6 @@ def shown(name: bytes) -> str:
 
 
 def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= len(str(MAX_ID)) and 0 < int(text) <= MAX_ID
+    """Whether this is an id as we write one."""
+    is_number = text.isascii() and text.isdigit() and not text.startswith("0") and len(text) < MAX_DIGITS
+    return is_number and int(text) <= MAX_ID

@@ -8,6 +8,7 @@ held until its outcome is here, and told again whenever the lane says hello.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import queue
@@ -29,8 +30,9 @@ from quakegrid.curve import zmq
 from quakegrid.lane_tasks import NO_NEEDS, LaneOutcome, LaneTask, Needs, failed_outcome
 from quakegrid.local_blobs import LocalBlobs
 from quakegrid.wire.v1 import lane_pb2
-from quakegrid.worker_words import OnWords
+from quakegrid.worker_words import OnWords, WorkerWords
 
+log = logging.getLogger("quakegrid.session")
 HELLO_TIMEOUT_S = 30.0
 # How long a driver looks for a broker that is gone; its lane's port must be served again by then.
 BROKER_PATIENCE_S = 60.0
@@ -248,7 +250,7 @@ class Session:
                 self._put_blob(message.get_blob.blob_id, self.blobs.content(message.get_blob.blob_id))
                 return None
             case "worker_died":
-                self._on_words(worker_words.from_death(message.worker_died))
+                self._pass_on(worker_words.from_death(message.worker_died))
                 return None
             case "joined":
                 self._has_joined, self._retry_delay_s = True, REFUSED_RETRY_S
@@ -446,7 +448,7 @@ class Session:
             self._fail(errors.QuakeGridError(answer.failed.reason))
         elif answer.HasField("worker_output"):
             for words in worker_words.from_output(answer.worker_output):
-                self._on_words(words)
+                self._pass_on(words)
         elif answer.HasField("output_flushed"):
             self._output_flushed.set()
         elif answer.HasField("node_left_out"):
@@ -460,6 +462,13 @@ class Session:
         elif answer.HasField("admitted"):
             self._is_readmitted = True
             self.wake()
+
+    def _pass_on(self, words: WorkerWords) -> None:
+        """Show what a worker said, which is worth no calculation: a terminal may be gone."""
+        try:
+            self._on_words(words)
+        except Exception:
+            log.exception("words_lost")
 
     def _note_admission(self, admitted: broker_pb2.SessionAdmitted) -> None:
         """What we show to a broker that is started again."""

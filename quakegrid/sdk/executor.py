@@ -115,10 +115,10 @@ class ClusterExecutor(Executor):
         sender = self._sender
         future = CallFuture(sender.shared, fn, args, kwargs or None)
         sender.queue.append(future)
-        if sender.is_idle:
-            sender.wake()
-        elif sender.is_ended:
+        if sender.is_ended:  # after `_check`, just now
             sender.fail_leftovers()
+        elif sender.is_idle:
+            sender.wake()
         return future
 
     def submit_weighted(
@@ -142,10 +142,10 @@ class ClusterExecutor(Executor):
         sender = self._sender
         future = CallFuture(sender.shared, fn, args, kwargs or None)
         sender.weighted.append((weight, future))
-        if sender.is_idle:
-            sender.wake()
-        elif sender.is_ended:
+        if sender.is_ended:  # after `_check`, just now
             sender.fail_leftovers()
+        elif sender.is_idle:
+            sender.wake()
         return future
 
     def map(
@@ -254,4 +254,11 @@ def _finish() -> None:
         sender.thread.join()
 
 
+def _leave_to_parent() -> None:
+    """In a fork of this process: its parent's threads are not here, so nobody would take calls."""
+    for sender in list(_senders):
+        sender.disown()
+
+
 atexit.register(_finish)
+os.register_at_fork(after_in_child=_leave_to_parent)

@@ -7,12 +7,15 @@ use the attributes that the base class has, so these keep their names and meanin
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+log = logging.getLogger("quakegrid.sdk")
 
 # The base class's states, which are not public.
 _PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
@@ -114,4 +117,13 @@ def settle(shared: Shared, outcomes: Iterable[tuple[CallFuture[Any], Any, Any]])
             if future._made_callbacks:  # noqa: SLF001
                 called_back.append(future)
     for future in called_back:
-        future._invoke_callbacks()  # type: ignore[attr-defined]  # noqa: SLF001
+        _call_back(future)
+
+
+def _call_back(future: CallFuture[Any]) -> None:
+    """Tell those who wait by callback; whatever one of them raises, the others are told, too."""
+    for callback in future._made_callbacks or ():  # noqa: SLF001 - of this module
+        try:
+            callback(future)
+        except BaseException:
+            log.exception("callback_failed")

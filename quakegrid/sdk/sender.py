@@ -7,6 +7,7 @@ nothing ever waits for a timer; while all workers are busy, calls gather and chu
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import heapq
 import itertools
@@ -18,9 +19,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
-from quakegrid import errors
+from quakegrid import errors, values
 from quakegrid.blobs import BLOB_BYTES, Digests, digest
 from quakegrid.lane_tasks import LaneOutcome, LaneTask
 from quakegrid.sdk import chunks, function_pickles, pickles
@@ -28,11 +29,12 @@ from quakegrid.sdk.chunking import MAX_BYTES, TARGET_S, Chunking
 from quakegrid.sdk.chunks import Chunk
 from quakegrid.sdk.futures import CallFuture, Shared, settle
 from quakegrid.sdk.pickles import Buffer, Outbox
-from quakegrid.session import Session
+from quakegrid.session import OPERATION_CHARACTERS, Session
 
 log = logging.getLogger("quakegrid.sdk")
 OnProgress = Callable[[int, int], object]
 Call = CallFuture[Any]
+T = TypeVar("T")
 
 
 class BrokenClusterError(errors.QuakeGridError, BrokenExecutor):
@@ -112,6 +114,11 @@ class Sender:
         self.is_terminated = True
         self._session.wake()
 
+    def disown(self) -> None:
+        """Refuse calls: this process was forked from the one that has the thread, and the calls of before."""
+        self.failure = BrokenClusterError("this process was forked from the one that has the executor")
+        self.is_ended = True
+
     def fail_leftovers(self) -> None:
         """End the futures of calls that came too late; for any thread, after the end."""
         failure = self.failure or RuntimeError("cannot schedule new futures after shutdown")
@@ -175,7 +182,7 @@ class Sender:
                 return
 
     def _send_single(self, call: Call, weight: float = 1.0) -> None:
-        parcel = _Parcel()
+        parcel = self._packing = _Parcel()
         self._add(parcel, call, _operation(call.function))
         self._send(parcel, weight, may_wait=False)
 
@@ -204,9 +211,10 @@ class Sender:
 
     def _add(self, parcel: _Parcel, call: Call, operation: str) -> None:
         """Pickle a call into a parcel; one that cannot be pickled gets its error at once."""
-        chunk, outbox = parcel.chunk, parcel.outbox
+        chunk, outbox, place = parcel.chunk, parcel.outbox, len(parcel.calls)
         function, args, kwargs = call.function, call.args, call.kwargs
         mark = len(outbox.frames)
+        parcel.calls.append(call)  # first: whatever happens now, the call's future ends with its parcel
         try:
             is_plain = type(function) is FunctionType and function.__closure__ is None
             number = parcel.number_of(function, operation, is_plain=is_plain)
@@ -216,18 +224,18 @@ class Sender:
                 data = pickles.dump((args, kwargs or {}), outbox, has_main=True)
             else:
                 data = b""
-        except Exception as exc:  # noqa: BLE001 - whatever the arguments' own methods raise
+        except BaseException as exc:  # noqa: BLE001 - whatever the arguments' own methods raise
             message = f"{operation} or its arguments cannot be pickled: {type(exc).__qualname__}: {exc}"
             error = errors.PayloadError(message)
             error.__cause__ = exc
+            del parcel.calls[place]
             self._done_count += 1
             self._fail([call], error)
             return
         if len(outbox.frames) > mark:
-            chunk.buffer_counts[len(parcel.calls)] = len(outbox.frames) - mark
+            chunk.buffer_counts[place] = len(outbox.frames) - mark
             parcel.byte_count += sum([self._added_bytes(parcel, frame) for frame in outbox.frames[mark:]])
         parcel.byte_count += len(data)
-        parcel.calls.append(call)
         chunk.operations.append(number)
         chunk.arguments.append(data)
 
@@ -257,25 +265,27 @@ class Sender:
         self._packing = _Parcel()
 
     def _on_outcome(self, outcome: LaneOutcome) -> None:
-        parcel = self._out.pop(outcome.task_id)
+        parcel = self._out[outcome.task_id]
         if outcome.error:
             self._on_trouble(parcel, outcome)
+            del self._out[outcome.task_id]
             return
         self._chunking.see_worker(outcome.worker_id)
         results, buffers = chunks.unpack(outcome.frames)
-        values, failures = results.values, results.failures
-        count = len(values)
+        failures = results.failures
+        count = len(results.values)
         self._learn(parcel, results.spent_s, count)
         settled = [
             (call, *_open(results, place, buffers))
             if type(value) is bytes or place in failures
             else (call, value, None)
-            for place, (call, value) in enumerate(zip(parcel.calls, values, strict=False))
+            for place, (call, value) in enumerate(zip(parcel.calls, results.values, strict=False))
         ]
         self._done_count += count
         settle(self.shared, settled)
         if count < len(parcel.calls):
             self._again.extendleft(reversed(parcel.calls[count:]))
+        del self._out[outcome.task_id]  # last: whatever happened until now, its futures end with the session
 
     def _learn(self, parcel: _Parcel, spent_s: Sequence[float], count: int) -> None:
         if len(spent_s) == 1:
@@ -315,13 +325,10 @@ class Sender:
             call.drop()
 
     def _take_unsent(self) -> Iterator[Call]:
-        """Take out all calls whose futures have not begun."""
-        while self.queue:
-            yield self.queue.popleft()
-        while self.weighted:
-            yield self.weighted.popleft()[1]
-        while self._heap:
-            yield self._heap.pop()[2]
+        """Take out all calls whose futures have not begun; others may do so at the same time."""
+        yield from _taken(self.queue.popleft)
+        yield from (call for _, call in _taken(self.weighted.popleft))
+        yield from (call for *_, call in _taken(self._heap.pop))
 
     def _end(self) -> None:
         parcels = [*self._out.values(), self._packing]
@@ -329,11 +336,14 @@ class Sender:
         self._again.clear()
         self._suspects.clear()
         self._out.clear()
-        failure = self.failure or BrokenClusterError("the executor has ended")
-        self._fail(begun, failure)
+        # Before the queues are emptied for the last time: who submits later sees it, and empties them again.
         self.is_ended = True
-        self.fail_leftovers()
-        self._session.close()
+        try:
+            failure = self.failure or BrokenClusterError("the executor has ended")
+            self._fail([call for call in begun if not call.done()], failure)
+            self.fail_leftovers()
+        finally:
+            self._session.close()
 
 
 def _open(
@@ -346,9 +356,19 @@ def _open(
         return None, exc
 
 
+def _taken(pop: Callable[[], T]) -> Iterator[T]:
+    """What can be taken out; other threads may take, too."""
+    with contextlib.suppress(IndexError):
+        while True:
+            yield pop()
+
+
 def _operation(function: Any) -> str:
     """The kind of a call: what is called, without its arguments."""
     while isinstance(function, functools.partial):
         function = function.func
-    name: str = getattr(function, "__qualname__", "") or type(function).__qualname__
-    return name
+    try:
+        name = str(getattr(function, "__qualname__", "") or type(function).__qualname__)
+    except Exception:  # noqa: BLE001 - whatever an object's own methods raise
+        name = "call"
+    return values.well_formed(name)[:OPERATION_CHARACTERS]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from services.broker.lane_events import Peer, TaskId, WorkerId
 
@@ -18,8 +19,7 @@ MAX_HELD = 200
 _IDLE = -1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """A task that a worker has; `expected_s` counts as its load."""
 
     attempt: int

@@ -33,6 +33,7 @@ from services.broker.session_mail import Message, SessionMail
 from services.broker.task_recorder import Submitted, TaskRecorder
 
 log = logging.getLogger("quakegrid.lane")
+_decode = lane_pb2.LaneMessage.FromString
 REPORT_INTERVAL_S = 0.2
 # A lane that stands in for one that died waits so long for workers to tell what they run; the wait ends
 # when all have told, and is short where the broker knows of none.
@@ -91,7 +92,7 @@ class Door:
 
     def finish_turn(self) -> None:
         """All messages of a turn were taken: place tasks, tell the broker."""
-        for session_id, (end_s, peer) in list(self._settling.items()):
+        for session_id, (end_s, peer) in list(self._settling.items()) if self._settling else ():
             if self._now_s >= end_s or self._sessions[session_id].has_all_workers:
                 self._let_join(session_id, peer)
         if self._now_s >= self._look_s:
@@ -161,13 +162,14 @@ class Door:
         """
         who: DriverName | WorkerName | None = None
         try:
-            if lane.is_probe(frames):
+            header = frames[0].bytes
+            if header == lane.PROBE and len(frames) == 1:
                 self._greet(peer)
                 return
-            who = self._peers.who(peer, self._sessions)
-            if lane.frame_bytes(frames[0]) > lane_messages.MAX_HEADER_BYTES:
-                raise PeerError(f"a header has {lane.frame_bytes(frames[0])} bytes")  # noqa: TRY301
-            message = lane_pb2.LaneMessage.FromString(frames[0].bytes)
+            who = self._peers.known.get(peer) or self._peers.recognise(peer, self._sessions)
+            if len(header) > lane_messages.MAX_HEADER_BYTES:
+                raise PeerError(f"a header has {len(header)} bytes")  # noqa: TRY301
+            message = _decode(header)
             if isinstance(who, WorkerName):
                 self._take_from_worker(peer, who, message, frames)
             else:
@@ -224,15 +226,16 @@ class Door:
     ) -> None:
         event = lane_messages.from_worker(message, who, peer)
         if event is not None:
-            self._on_worker_event(peer, event, frames)
+            self._on_worker_event(peer, SessionId(who.session_id), event, frames)
         elif message.WhichOneof("body") == "get_blob":
             lane_messages.check_blob_id(message.get_blob.blob_id)
             self._mail(who, message.get_blob.session_id).get_blob(peer, message.get_blob.blob_id)
         else:
             raise PeerError(f"{message.WhichOneof('body')!r} is nothing that a worker says to a lane")
 
-    def _on_worker_event(self, peer: Peer, event: core.WorkerEvent, frames: Message) -> None:
-        session_id = lane_messages.session_of(event)
+    def _on_worker_event(
+        self, peer: Peer, session_id: SessionId, event: core.WorkerEvent, frames: Message
+    ) -> None:
         session = self._sessions.get(session_id)
         if session is not None:
             self._changed.add(session_id)
@@ -264,7 +267,7 @@ class Door:
         session.join(peer)
         early, unheard = session.take_early()
         for sender, event, frames in early:
-            self._on_worker_event(sender, event, frames)
+            self._on_worker_event(sender, session_id, event, frames)
         for sender in unheard:
             self._greet(sender)
 
@@ -279,9 +282,6 @@ class Door:
         if task_id in session.flow.parked_ids:
             return  # done; its driver was away
         try:
-            if self._scheduler.task_count(session_id) >= lane_messages.MAX_TASKS:
-                most = f"a session has {lane_messages.MAX_TASKS} tasks at once at most"
-                raise SpillError(most)  # noqa: TRY301 - there is no room, either
             payload = self._payloads.keep(
                 frames, session.recorder.submitted(task.operation, task.blobs, self._now_s)
             )
@@ -291,7 +291,9 @@ class Door:
             self._send(peer, [failed])
             return
         self._changed.add(session_id)
-        self._perform(self._scheduler.handle(lane_messages.submission(task, peer, payload)), [])
+        actions = self._scheduler.handle(lane_messages.submission(task, peer, payload))
+        if actions:
+            self._perform(actions, [])
 
     def _mail(self, who: DriverName | WorkerName, named_id: int) -> SessionMail:
         """The session that a message names, which must be its sender's, and open."""
@@ -392,15 +394,7 @@ class Door:
             self._tell_counts(session_id)
 
     def _tell_counts(self, session_id: SessionId) -> None:
-        now, session = self._scheduler.counts(session_id), self._sessions[session_id]
-        counts = lane_pb2.LaneCounts(
-            session_id=session_id,
-            queued_count=now.queued_count,
-            running_count=now.running_count,
-            done_count=now.done_count,
-            requeued_count=now.requeued_count,
-            failed_count=now.failed_count,
-            argument_bytes=session.argument_bytes,
-            result_bytes=session.result_bytes,
-        )
-        self._link.tell(("counts", session_id), lane_messages.counts(counts, now.busy_worker_ids))
+        session = self._sessions[session_id]
+        traffic = session.argument_bytes, session.result_bytes
+        packet = lane_messages.counts(session_id, self._scheduler.counts(session_id), *traffic)
+        self._link.tell(("counts", session_id), packet)

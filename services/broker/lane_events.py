@@ -1,13 +1,14 @@
 """What the scheduler of a lane is told (events) and what it wants done (actions).
 
-Values only. Peers are opaque byte strings, payloads opaque objects that the edge gave.
+Values only. Peers are opaque byte strings, payloads opaque objects that the edge gave. What is made for each
+task is a named tuple, which costs a third of a frozen dataclass.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 SessionId = NewType("SessionId", int)
 TaskId = NewType("TaskId", int)
@@ -15,8 +16,7 @@ WorkerId = NewType("WorkerId", str)
 Peer = NewType("Peer", bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """The right of one worker to deliver the outcome of a task; `attempt` counts from 1."""
 
     session_id: SessionId
@@ -54,8 +54,7 @@ class DriverJoined:
     peer: Peer
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSubmitted:
+class TaskSubmitted(NamedTuple):
     """A driver submitted a task, perhaps again; heavier tasks start first.
 
     `expected_s` is what the driver expects it to take: 0 if it does not know, infinity if the task shall be
@@ -102,8 +101,7 @@ class WorkerJoined:
     held: tuple[Lease, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class OutcomeArrived:
+class OutcomeArrived(NamedTuple):
     """A worker sent all outputs of an attempt; `duration_s` is its wall time there, `usage` the edge's."""
 
     lease: Lease

@@ -16,6 +16,7 @@ from quakegrid.lane_names import DriverName, WorkerName
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import lane_events as core
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
+from services.broker.scheduler import Counts
 from services.broker.task_recorder import Usage
 
 # Bounds of what a peer says. A header is never cut, and no peer of ours sends a longer one.
@@ -26,8 +27,6 @@ MAX_ATTEMPTS = 1_000_000
 MAX_DURATION_S = 1e9
 # Leases that a worker names: what it runs, what waits there, and outcomes that are not acknowledged yet.
 MAX_HELD = 10_000
-# Of a session. A task costs a lane some 500 bytes beside its payload.
-MAX_TASKS = 10_000_000
 STOP = lane_pb2.LaneMessage(stop=lane_pb2.Stop()).SerializeToString()
 # A packet between broker and lane, and what the names of busy workers may take of it: those of some 15,000.
 CONTROL_BYTES = 400_000
@@ -59,10 +58,15 @@ def from_worker(message: lane_pb2.LaneMessage, who: WorkerName, peer: Peer) -> c
     match message.WhichOneof("body"):
         case "outcome":
             outcome = message.outcome
-            _check_worker(outcome.worker_id, who)
-            usage = Usage(_duration_s(outcome.load_s), max(0, outcome.peak_memory_bytes))
-            lease = decode_lease(outcome.lease, who)
-            return core.OutcomeArrived(lease, WorkerId(who.worker_id), _duration_s(outcome.duration_s), usage)
+            if outcome.worker_id != who.worker_id:
+                _check_worker(outcome.worker_id, who)
+            load_s, duration_s = outcome.load_s, outcome.duration_s
+            return core.OutcomeArrived(
+                decode_lease(outcome.lease, who),
+                WorkerId(who.worker_id),
+                duration_s if 0.0 <= duration_s <= MAX_DURATION_S else 0.0,
+                Usage(load_s if 0.0 <= load_s <= MAX_DURATION_S else 0.0, max(0, outcome.peak_memory_bytes)),
+            )
         case "task_returned":
             returned = message.task_returned
             _check_worker(returned.worker_id, who)
@@ -81,11 +85,6 @@ def from_worker(message: lane_pb2.LaneMessage, who: WorkerName, peer: Peer) -> c
                 tuple([decode_lease(lease, who) for lease in ready.held]),
             )
     return None
-
-
-def session_of(event: core.WorkerEvent) -> SessionId:
-    """The session that a worker's event belongs to."""
-    return event.session_id if isinstance(event, core.WorkerJoined) else event.lease.session_id
 
 
 def submission(task: lane_pb2.SubmitTask, peer: Peer, payload: object) -> core.TaskSubmitted:
@@ -122,11 +121,6 @@ def _check_worker(worker_id: str, who: WorkerName) -> None:
         raise PeerError(
             f"this connection belongs to worker {who.worker_id}, not to {worker_id[:NAME_CHARACTERS]}"
         )
-
-
-def _duration_s(told_s: float) -> float:
-    """A duration as a peer told it; 0 for what is none."""
-    return told_s if 0.0 <= told_s <= MAX_DURATION_S else 0.0
 
 
 def worker_lost(lost: lane_pb2.WorkerLost) -> core.WorkerLost:
@@ -171,7 +165,10 @@ def decode_lease(lease: lane_pb2.Lease, who: WorkerName) -> Lease:
     task_id, attempt = lease.task_id, lease.attempt
     if task_id < 1 or not 1 <= attempt <= MAX_ATTEMPTS:
         raise PeerError(f"there is no attempt {attempt} of task {task_id}")
-    return Lease(check_session(lease.session_id, who), TaskId(task_id), attempt)
+    session_id = lease.session_id
+    if session_id != who.session_id:
+        check_session(session_id, who)
+    return Lease(SessionId(session_id), TaskId(task_id), attempt)
 
 
 def encode_lease(lease: Lease) -> lane_pb2.Lease:
@@ -232,10 +229,20 @@ def broken(session_id: int, reason: str) -> bytes:
     return lane_pb2.ControlMessage(broken=told).SerializeToString()
 
 
-def counts(told: lane_pb2.LaneCounts, busy_worker_ids: Sequence[WorkerId]) -> bytes:
+def counts(session_id: SessionId, now: Counts, argument_bytes: int, result_bytes: int) -> bytes:
     """The packet that tells the broker a session's counters, and of its busy workers those that fit."""
+    told = lane_pb2.LaneCounts(
+        session_id=session_id,
+        queued_count=now.queued_count,
+        running_count=now.running_count,
+        done_count=now.done_count,
+        requeued_count=now.requeued_count,
+        failed_count=now.failed_count,
+        argument_bytes=argument_bytes,
+        result_bytes=result_bytes,
+    )
     room = BUSY_BYTES
-    for worker_id in busy_worker_ids:
+    for worker_id in now.busy_worker_ids:
         room -= len(worker_id) + 3
         if room < 0:
             break

@@ -26,25 +26,24 @@ class Peers:
 
     def __init__(self, token_key: bytes) -> None:
         self._token_key = token_key
-        self._known: dict[Peer, DriverName | WorkerName] = {}
+        # Those of open sessions; read for each message.
+        self.known: dict[Peer, DriverName | WorkerName] = {}
         self.refused_count = 0
 
-    def who(self, peer: Peer, open_ids: Container[SessionId]) -> DriverName | WorkerName:
-        """Who a peer is; those of open sessions are looked at once.
+    def recognise(self, peer: Peer, open_ids: Container[SessionId]) -> DriverName | WorkerName:
+        """Who a peer is that is not known yet; it is if its session is open.
 
         Raises:
             PeerError: its name proves nothing.
         """
-        known = self._known.get(peer)
-        if known is None:
-            known = lane_names.read_name(peer, self._token_key)
-            if known.session_id in open_ids:
-                self._known[peer] = known
-        return known
+        who = lane_names.read_name(peer, self._token_key)
+        if who.session_id in open_ids:
+            self.known[peer] = who
+        return who
 
     def forget_session(self, session_id: SessionId) -> None:
         """A session was closed."""
-        self._known = {peer: who for peer, who in self._known.items() if who.session_id != session_id}
+        self.known = {peer: who for peer, who in self.known.items() if who.session_id != session_id}
 
     def count_refusal(self, peer: Peer, reason: str) -> None:
         """A message was refused."""

@@ -123,6 +123,7 @@ class LaneSession:
     def lose_worker(self, worker_id: WorkerId, reason: str, *, is_blameless: bool) -> list[Action]:
         """Try again what a worker held when it died."""
         self.gone.add(worker_id)
+        self.draining.discard(worker_id)
         worker = self.crew.remove(worker_id)
         if worker is None:
             return []

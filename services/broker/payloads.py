@@ -91,7 +91,7 @@ class Payloads:
         Raises:
             SpillError: memory is full, and the disk too.
         """
-        sizes = [lane.frame_bytes(frame) for frame in frames]
+        sizes = list(map(lane.frame_bytes, frames))
         byte_count = sum(sizes)
         if byte_count and self.memory_bytes + byte_count > self.limit_bytes:
             try:

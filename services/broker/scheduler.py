@@ -25,7 +25,9 @@ from services.broker.lane_events import (
     DriverJoined,
     DropPayloads,
     Event,
+    FailTask,
     ForgetSession,
+    Lease,
     OutcomeArrived,
     Peer,
     Refuse,
@@ -43,6 +45,10 @@ from services.broker.lane_events import (
 )
 from services.broker.lane_session import LaneSession, Task
 from services.broker.overdue import OverdueWatch
+
+# Of a session at once. A task costs a lane some 500 bytes beside its payload.
+MAX_TASKS = 10_000_000
+_TOO_MANY = f"a session has {MAX_TASKS} tasks at once at most"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +78,7 @@ class Scheduler:
 
     def has_tasks(self, session_id: SessionId) -> bool:
         """Whether an open session has a task that its driver waits for."""
-        return self.task_count(session_id) > 0
-
-    def task_count(self, session_id: SessionId) -> int:
-        """How many tasks the driver of an open session waits for."""
-        return len(self._sessions[session_id].tasks)
+        return bool(self._sessions[session_id].tasks)
 
     @property
     def look_interval_s(self) -> float:
@@ -166,6 +168,9 @@ class Scheduler:
             return [DropPayloads((event.payload,)), _refuse_session(event.peer, event.session_id)]
         if event.task_id in session.tasks:
             return [DropPayloads((event.payload,))]  # told again after a reconnection
+        if len(session.tasks) >= MAX_TASKS:
+            lease = Lease(event.session_id, event.task_id, 0)
+            return [FailTask(event.peer, lease, event.payload, event.operation, (_TOO_MANY,))]
         task = session.tasks[event.task_id] = Task(
             event.task_id,
             event.operation,

@@ -13,11 +13,12 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from quakegrid import LocalCluster, config, errors, fleet, rpc, testing
+from quakegrid import LocalCluster, config, errors, fleet, rpc, security, testing
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.config import Settings
 from quakegrid.lane_tasks import Needs
@@ -230,6 +231,21 @@ def test_weight_out_of_range_is_refused(broker: Service, weight: float) -> None:
         request = broker_pb2.OpenSessionRequest(weight=weight)
         with pytest.raises(Exception, match="INVALID_ARGUMENT"):
             next(iter(broker_pb2_grpc.BrokerStub(channel).OpenSession(request)))
+
+
+@pytest.mark.parametrize("session_id", [1, 2**53, 2**63 - 1, -1])
+def test_session_goes_on_with_its_own_driver_only(broker: Service, session_id: int) -> None:
+    """Who shows no token of a session gets neither it nor its number; the broker serves on."""
+    settings = broker.settings
+    with rpc.open_channel(settings.broker_address, settings.authkey) as channel:
+        stub = broker_pb2_grpc.BrokerStub(channel)
+        for token in ("", "0" * 64, security.session_token(security.token_key("another"), session_id)):
+            request = broker_pb2.OpenSessionRequest(resumed_session_id=session_id, resumed_token=token)
+            with pytest.raises(grpc.RpcError, match="is not this driver's"):
+                next(iter(stub.OpenSession(request)))
+
+    with open_session(settings) as session:
+        assert session.session_id < 2**53
 
 
 def test_metrics_port_that_is_taken_is_told(settings: Settings) -> None:

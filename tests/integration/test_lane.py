@@ -437,3 +437,22 @@ def test_driver_that_does_not_read_costs_a_bounded_amount(running: RunningLane) 
 
     assert 0 < len(first) < count
     assert [message.outcome.lease.task_id for message, _ in (*first, *rest)] == list(range(1, count + 1))
+
+
+def test_second_connection_cannot_take_over_another_s_name(running: RunningLane) -> None:
+    """Who has the cluster's key but no token of the session is refused; the driver goes on undisturbed."""
+    driver, worker = join(running), work(running, "w1")
+    strangers = [running.peer(name) for name in (b"driver 5", b"driver 5 " + b"0" * 64, b"w1")]
+    for stranger in strangers:
+        greet(stranger)
+        say_join(stranger)
+        submit(stranger, 2, b"evil")
+        assert [receive(stranger)[0].HasField("refused") for _ in range(2)] == [True, True]
+
+    submit(driver, 1, b"good")
+    order, payload = receive(worker)
+    finish(worker, "w1", order.run_task.lease, b"result")
+
+    assert payload == [b"good"]
+    assert receive(driver)[1] == [b"result"]
+    assert driver.poll(0) == worker.poll(0) == 0

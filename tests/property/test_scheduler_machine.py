@@ -6,7 +6,7 @@ import math
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from services.broker import lane_events as lane
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
@@ -15,6 +15,7 @@ from services.broker.scheduler import Scheduler
 S = SessionId(7)
 DRIVER = Peer(b"driver")
 MAX_ATTEMPTS = 3
+TIMEOUT_S = 10.0
 
 
 class LaneMachine(RuleBasedStateMachine):
@@ -26,7 +27,9 @@ class LaneMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.scheduler = Scheduler()
-        self.scheduler.handle(lane.SessionOpened(S, MAX_ATTEMPTS))
+        self.scheduler.handle(lane.SessionOpened(S, MAX_ATTEMPTS, TIMEOUT_S))
+        self.now_s = 0.0
+        self.overdue: set[WorkerId] = set()
         self.scheduler.handle(lane.DriverJoined(S, DRIVER))
         self.submitted: set[int] = set()
         self.told: dict[int, str] = {}
@@ -48,6 +51,8 @@ class LaneMachine(RuleBasedStateMachine):
                     assert lease.task_id not in self.told, "told twice"
                     assert len(reasons) == MAX_ATTEMPTS
                     self.told[lease.task_id] = "failed"
+                case lane.KillWorker(_, worker_id):
+                    self.overdue.add(worker_id)
                 case _:
                     pass
 
@@ -88,6 +93,20 @@ class LaneMachine(RuleBasedStateMachine):
         """The worker's process ends."""
         self.take(self.scheduler.handle(lane.WorkerLost(S, name, "killed", is_clean=False)))
 
+    @rule(later_s=st.sampled_from((1.0, 10.0, 100.0)))
+    def pass_time(self, later_s: float) -> None:
+        """A look at what has run for too long."""
+        self.now_s += later_s
+        self.take(self.scheduler.handle(lane.TimePassed(self.now_s)))
+
+    @precondition(lambda self: self.overdue)
+    @rule(is_clean=st.booleans())
+    def kill(self, is_clean: bool) -> None:
+        """The broker had a worker killed, or it ended by itself just before."""
+        name = min(self.overdue)
+        self.overdue.discard(name)
+        self.take(self.scheduler.handle(lane.WorkerLost(S, name, "too long", is_clean=is_clean)))
+
     @rule(name=workers)
     def drain(self, name: WorkerId) -> None:
         """The broker wants the core back."""
@@ -115,6 +134,15 @@ class LaneMachine(RuleBasedStateMachine):
             task_id = data.draw(st.sampled_from(sorted(self.submitted)))
             self.take(self.scheduler.handle(lane.TasksCancelled(S, (TaskId(task_id),))))
             self.told.setdefault(task_id, "cancelled")
+
+    @rule(data=st.data(), weight=st.sampled_from((0.5, 1.0, 7.0)))
+    def cancel_and_submit_again(self, data: st.DataObject, weight: float) -> None:
+        """The driver thinks better of a task, perhaps of one that runs, and gives it another weight."""
+        waiting = sorted(self.submitted - self.told.keys())
+        if waiting:
+            task_id = TaskId(data.draw(st.sampled_from(waiting)))
+            self.take(self.scheduler.handle(lane.TasksCancelled(S, (task_id,))))
+            self.take(self.scheduler.handle(lane.TaskSubmitted(S, task_id, DRIVER, "op", task_id, weight)))
 
     @rule(is_full=st.booleans())
     def fill(self, is_full: bool) -> None:

@@ -435,3 +435,47 @@ def test_task_may_ask_for_fewer_attempts() -> None:
     _told, *actions = scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False))
 
     assert actions == [lane.FailTask(DRIVER, lease(1), payload_of(1), "op", ("attempt 1 on node: killed",))]
+
+
+def test_task_that_runs_too_long_is_to_blame_and_what_waited_behind_it_is_not() -> None:
+    """Its worker is to be killed; the first of what it held has an attempt less, no other has."""
+    scheduler = Scheduler()
+    scheduler.handle(lane.SessionOpened(S, 1, 10.0))
+    scheduler.handle(lane.DriverJoined(S, DRIVER))
+    scheduler.handle(lane.WorkerJoined(S, WorkerId("w1"), "n1", Peer(b"w1")))
+    for number in (1, 2):
+        scheduler.handle(lane.TaskSubmitted(S, TaskId(number), DRIVER, "op", expected_s=0.01))
+    scheduler.place()
+
+    assert [scheduler.handle(lane.TimePassed(now_s)) for now_s in (0.0, 9.0, 10.0, 11.0)] == [
+        [],
+        [],
+        [lane.KillWorker(S, WorkerId("w1"))],
+        [],
+    ]
+    lost = scheduler.handle(lane.WorkerLost(S, WorkerId("w1"), "too long", is_clean=False, node="n1"))
+    failed = [action for action in lost if isinstance(action, lane.FailTask)]
+    scheduler.handle(lane.WorkerJoined(S, WorkerId("w2"), "n1", Peer(b"w2")))
+    again = scheduler.place()
+
+    assert [(action.lease.task_id, action.reasons) for action in failed] == [
+        (1, ("attempt 1 on n1: too long",))
+    ]
+    assert [action.lease.task_id for action in again if isinstance(action, lane.SendTask)] == [2]
+    assert scheduler.look_interval_s == 1.0
+    scheduler.check()
+
+
+def test_session_takes_no_more_tasks_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver hears of each that is not taken: attempt 0, with the reason."""
+    monkeypatch.setattr("services.broker.scheduler.MAX_TASKS", 2)
+    scheduler = Scheduler()
+    scheduler.handle(lane.SessionOpened(S, 3))
+
+    found = [scheduler.handle(lane.TaskSubmitted(S, TaskId(number), DRIVER, "op")) for number in (1, 2, 3)]
+
+    assert found[:2] == [[], []]
+    assert isinstance(found[2][0], lane.FailTask)
+    assert found[2][0].lease == Lease(S, TaskId(3), 0)
+    assert "at once at most" in found[2][0].reasons[0]
+    scheduler.check()
