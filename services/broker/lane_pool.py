@@ -17,6 +17,7 @@ from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import lane_places as core
+from services.broker.door import Door, guarded
 from services.broker.lanes import LaneProcess
 
 log = logging.getLogger("quakegrid.broker")
@@ -27,24 +28,29 @@ class LanePool:
 
     Args:
         settings: of the cluster.
+        door: through which readers and timers enter.
         spawn: runs a coroutine in the background until the broker stops.
         opening: what a lane is told of a session.
         on_counts: called with each report of a session's counters.
         on_placed: called with a session when it has a lane that listens.
         on_failed: called with a session that has no lane, or lost it, and the reason.
+        new_process: starts a process that becomes a lane.
     """
 
     def __init__(
         self,
         settings: Settings,
+        door: Door,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         *,
         opening: Callable[[int], Sequence[lane_pb2.ControlMessage]],
         on_counts: Callable[[lane_pb2.LaneCounts], None],
         on_placed: Callable[[int], None],
         on_failed: Callable[[int, str], None],
+        new_process: Callable[[Settings], LaneProcess] = LaneProcess,
     ) -> None:
-        self._settings, self._spawn, self._opening = settings, spawn, opening
+        self._settings, self._door, self._spawn, self._opening = settings, door, spawn, opening
+        self._new_process = new_process
         self._forward_counts, self._on_placed, self._on_failed = on_counts, on_placed, on_failed
         cpu_count = len(os.sched_getaffinity(0))
         limit = max(1, min(len(settings.lane_ports), cpu_count))
@@ -84,9 +90,14 @@ class LanePool:
         self._handle(core.SessionLeft(session_id))
 
     def lane_of(self, session_id: int) -> LaneProcess | None:
-        """The lane of a session."""
+        """The lane of a session; None while it is to be started again."""
         lane = self._places.lane_of(session_id)
-        return self._processes[lane.lane_id] if lane else None
+        return self._processes.get(lane.lane_id) if lane else None
+
+    def endpoint_of(self, session_id: int) -> str | None:
+        """Where drivers and workers of a session connect to, or will once its lane is started again."""
+        lane = self._places.lane_of(session_id)
+        return f"tcp://{self._settings.broker_host}:{lane.port}" if lane else None
 
     def send(self, session_id: int, message: lane_pb2.ControlMessage) -> None:
         """Tell a session's lane something; nobody is told if it has none."""
@@ -99,10 +110,11 @@ class LanePool:
         found = []
         for lane in self._places.lanes.values():
             session_count, task_count = lane.load
+            process = self._processes.get(lane.lane_id)
             found.append(
                 broker_pb2.LaneStatus(
                     port=lane.port,
-                    pid=self._processes[lane.lane_id].pid,
+                    pid=process.pid if process else 0,
                     session_count=session_count,
                     state=lane.state.value,
                     task_count=task_count,
@@ -112,6 +124,7 @@ class LanePool:
             found.append(broker_pb2.LaneStatus(port=port, state="refused", error=reason))
         return found
 
+    @guarded
     def _handle(self, event: core.Event) -> None:
         for action in self._places.handle(event, time.monotonic()):
             self._perform(action)
@@ -154,7 +167,7 @@ class LanePool:
             return spare
         if spare:
             spare.kill()
-        return LaneProcess(self._settings)
+        return self._new_process(self._settings)
 
     def _introduce(self, session_id: int, process: LaneProcess) -> None:
         for message in self._opening(session_id):
@@ -173,14 +186,16 @@ class LanePool:
             log.info("lane_opened port=%d pid=%d", process.port, process.pid)
             self._handle(core.LaneOpened(lane_id))
             if self._spare is None:  # only now: what is waited for comes first
-                self._spare = LaneProcess(self._settings)
+                self._spare = self._new_process(self._settings)
 
+    @guarded
     def _on_death(self, lane_id: int, reason: str) -> None:
         process = self._processes.pop(lane_id)
         log.error("lane_died port=%d pid=%d reason=%s", process.port, process.pid, reason)
         self._spawn(process.stop())
         self._handle(core.LaneDied(lane_id, reason))
 
+    @guarded
     def _on_counts(self, counts: lane_pb2.LaneCounts) -> None:
         self._handle(core.TasksCounted(counts.session_id, counts.queued_count + counts.running_count))
         self._forward_counts(counts)
