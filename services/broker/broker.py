@@ -35,6 +35,8 @@ from services.broker.statuses import StatusWriter
 
 log = logging.getLogger("quakegrid.broker")
 STOP_GRACE_S = 2 * ABORT_GRACE_S
+# Far more than people open; a program that opens one after the other ends there.
+MAX_SESSIONS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +80,6 @@ class Broker:
         )
         self.members = self._reports.members
         self._nodes = self.members.links
-        self._lanes = LanePool(
-            settings,
-            self._door,
-            self._spawn,
-            opening=self._opening,
-            on_counts=self._on_counts,
-            on_placed=self._on_placed,
-            on_failed=self._fail,
-            new_process=outside.new_lane,
-        )
-        self._statuses = StatusWriter(self._fleet, self._sessions, self._lanes)
         self._job_ends = JobEnds(settings, self._spawn, outside.transition)
         self._ends = SessionEnds(
             settings,
@@ -99,6 +90,17 @@ class Broker:
             on_ended=self._on_session_ended,
             spawn=self._spawn,
         )
+        self._lanes = LanePool(
+            settings,
+            self._door,
+            self._spawn,
+            opening=self._opening,
+            on_counts=self._on_counts,
+            on_placed=self._on_placed,
+            on_failed=self._ends.fail,
+            new_process=outside.new_lane,
+        )
+        self._statuses = StatusWriter(self._fleet, self._sessions, self._lanes)
         self.stopping = self._ends.stopping
 
     def start(self) -> None:
@@ -140,6 +142,8 @@ class Broker:
             other = self._session_of(job_id)
             if other:
                 raise errors.StateError(f"job {job_id} is executed by process {other.request.pid} already")
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise errors.StateError(f"the broker has {MAX_SESSIONS} sessions, no further one can be opened")
         session_id = request.resumed_session_id or self._new_session_id()
         if session_id in self._sessions:
             raise errors.StateError(f"session {session_id} is open already")
@@ -295,7 +299,7 @@ class Broker:
                 left_out = broker_pb2.NodeLeftOut(node=title, differences=differences)
                 self._tell(session_id, broker_pb2.OpenSessionResponse(node_left_out=left_out))
             case core.FailSession(session_id, reason):
-                self._fail(session_id, reason)
+                self._ends.fail(session_id, reason)
             case core.ForgetNode(host):
                 self.members.forget(host)
                 self._driver_stops.forget(host)
@@ -325,7 +329,8 @@ class Broker:
 
     def _on_placed(self, session_id: int) -> None:
         endpoint = self._lanes.endpoint_of(session_id)
-        assert endpoint is not None
+        if endpoint is None:
+            return  # its lane was given up, which it is told, too
         admitted = broker_pb2.SessionAdmitted(
             session_id=session_id, lane_endpoint=endpoint, core_count=self._fleet.core_count
         )
@@ -358,9 +363,6 @@ class Broker:
             self._handle(core.WorkersRefused(refused))
         if started and session_id not in self._sessions and host in self._nodes:  # it ended meanwhile
             await self._nodes[host].stop_workers(session_id, is_forced=True)
-
-    def _fail(self, session_id: int, reason: str) -> None:
-        self._ends.fail(session_id, reason)
 
     def _on_session_ended(self, session: Session, is_forced: bool) -> None:
         """Let go of a session that is no more in `_sessions`."""

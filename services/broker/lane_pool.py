@@ -190,7 +190,9 @@ class LanePool:
 
     @guarded
     def _on_death(self, lane_id: int, reason: str) -> None:
-        process = self._processes.pop(lane_id)
+        process = self._processes.pop(lane_id, None)
+        if process is None:
+            return  # it was closed meanwhile
         log.error("lane_died port=%d pid=%d reason=%s", process.port, process.pid, reason)
         self._spawn(process.stop())
         self._handle(core.LaneDied(lane_id, reason))

@@ -114,6 +114,8 @@ class NodeReports:
 
     def _on_lost(self, host: str, reason: str) -> None:
         """A node was given up."""
+        if host not in self.members.links:
+            return  # it has left
         log.warning("node_lost host=%s reason=%s", host, reason)
         self.members.note_instance(host, "")
         self._handle(core.NodeLost(host, reason))

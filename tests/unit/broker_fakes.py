@@ -101,11 +101,13 @@ class FakeLink:
 class FakeLane:
     """A lane that listens at once and keeps what it is told."""
 
-    def __init__(self, _settings: Settings) -> None:
+    def __init__(self, _settings: Settings, listening: asyncio.Event) -> None:
+        self.listening = listening
         self.told: list[lane_pb2.ControlMessage] = []
         self.port = 0
         self.pid, self.is_alive = 1, True
         self.on_counts: Callable[[lane_pb2.LaneCounts], None] = lambda _counts: None
+        self.on_death: Callable[[str], None] = lambda _reason: None
 
     @property
     def endpoint(self) -> str:
@@ -113,10 +115,15 @@ class FakeLane:
         return f"tcp://127.0.0.1:{self.port}"
 
     def listen(
-        self, port: int, *, on_counts: Callable[[lane_pb2.LaneCounts], None], **_callbacks: Any
+        self,
+        port: int,
+        *,
+        on_counts: Callable[[lane_pb2.LaneCounts], None],
+        on_death: Callable[[str], None],
     ) -> None:
         """Begin."""
-        self.port, self.on_counts = port, on_counts
+        self.port, self.on_counts, self.on_death = port, on_counts, on_death
+        self.listening.set()
 
     async def wait_until_ready(self) -> None:
         """It is."""
@@ -157,6 +164,7 @@ class Stage:
     def __init__(self, settings: Settings) -> None:
         self.links: dict[str, FakeLink] = {}
         self.lanes: list[FakeLane] = []
+        self.listening = asyncio.Event()
         self.database = FakeDatabase()
         outside: Any = Outside(self._new_link, self._new_lane, self.database.transition)  # type: ignore[arg-type]
         self.broker = Broker(settings, outside)
@@ -169,7 +177,7 @@ class Stage:
         return link
 
     def _new_lane(self, settings: Settings) -> FakeLane:
-        self.lanes.append(FakeLane(settings))
+        self.lanes.append(FakeLane(settings, self.listening))
         return self.lanes[-1]
 
     async def session(self, *job_ids: int, **fields: Any) -> Session:

@@ -13,9 +13,10 @@ from quakegrid.api.v1 import agent_pb2, broker_pb2
 from quakegrid.config import Settings
 from quakegrid.jobs import JobState
 from quakegrid.wire.v1 import lane_pb2
-from services.broker import session_ends
+from services.broker import lane_places, session_ends
 from services.broker.door import BrokerFailedError
-from tests.unit.broker_fakes import NODE, Stage, settle, told
+from services.broker.sessions import Session
+from tests.unit.broker_fakes import NODE, FakeLane, Stage, settle, told
 
 Play = Callable[[Callable[[Stage], Awaitable[None]]], None]
 
@@ -175,8 +176,8 @@ def test_session_that_fails_is_told_so_once_with_the_first_reason(play: Play) ->
     async def scene(stage: Stage) -> None:
         session = await stage.session(7)
 
-        stage.broker._fail(session.session_id, "its lane died")
-        stage.broker._fail(session.session_id, "its workers died")
+        stage.broker._ends.fail(session.session_id, "its lane died")
+        stage.broker._ends.fail(session.session_id, "its workers died")
         await session.ended.wait()
         await settle()
 
@@ -249,6 +250,60 @@ def play_failing(play: Play, scene: Callable[[Stage], Awaitable[None]]) -> None:
         stage.broker.failed.clear()
 
     play(without_end)
+
+
+def test_driver_that_comes_back_as_its_lane_was_given_up_is_no_bug(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is about to be told that its session has failed."""
+    monkeypatch.setattr(lane_places, "MAX_DEATHS", 0)
+
+    async def scene(stage: Stage) -> None:
+        session = await stage.session(7)
+        lane = lane_of(stage, session)
+        lane.on_death("it died")
+        lane.on_death("it died")
+
+        again = stage.broker.open_session(session.request)
+
+        assert again is session
+        assert told(session) == ["failed"]
+
+    play(scene)
+
+
+def lane_of(stage: Stage, session: Session) -> FakeLane:
+    """The lane that a driver was told."""
+    event = session.events.get_nowait()
+    assert event is not None
+    port = int(event.admitted.lane_endpoint.rpartition(":")[2])
+    return next(lane for lane in stage.lanes if lane.port == port)
+
+
+def test_lane_that_pauses_gets_its_sessions_back(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile the session has no lane, and nobody stumbles over that."""
+    monkeypatch.setattr(lane_places, "PAUSES_S", (0.01,))
+
+    async def scene(stage: Stage) -> None:
+        session = await stage.session(7)
+        lane = lane_of(stage, session)
+        stage.listening.clear()
+        lane.on_death("it died")
+        states = [each.state for each in stage.broker.status().lanes if each.port == lane.port]
+        stage.broker.open_session(session.request)
+        name = next(iter(stage.link.workers))
+        stage.link.callbacks["on_exit"](agent_pb2.WorkerExited(worker_id=name, reason="exit code 1"))
+        await stage.listening.wait()
+        await settle()
+
+        found = next(each for each in stage.lanes if each.port == lane.port and each is not lane)
+        opened = [message.open.session_id for message in found.told if message.HasField("open")]
+        assert states == ["pausing"]
+        assert told(session) == ["admitted"]
+        assert opened == [session.session_id]
+        assert not stage.broker.failed.is_set()
+
+    play(scene)
 
 
 def test_refused_request_is_no_bug(play: Play) -> None:
