@@ -75,6 +75,11 @@ def find(directory: Path, number: int) -> Path:
     )
 
 
+def session_ids(directory: Path) -> list[int]:
+    """The sessions whose records are kept, the oldest first."""
+    return [int(path.name) for path in _files(directory)]
+
+
 def make_room(directory: Path) -> None:
     """Remove the oldest files, so that one more of full size may come."""
     files = _files(directory)

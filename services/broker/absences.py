@@ -16,10 +16,25 @@ from services.broker.sessions import Events, Session
 ASK_EVERY_S = 0.05
 ASK_LATER_S = 1.0
 ASK_OFTEN_S = 2.0
-# A driver that runs is back within its patience with us (a minute), or never.
+# A driver that runs is back within its patience with us (`BROKER_PATIENCE_S` of its session), or never.
 RUNNING_S = 75.0
 # One that is stopped has lost its jobs' leases by then.
 STOPPED_S = 30.0
+
+
+# Where several nodes go by the name of the driver's: one that has its process is right, and one that does
+# not answer may have it.
+_BY_WEIGHT = (
+    agent_pb2.PROCESS_STATE_RUNNING,
+    agent_pb2.PROCESS_STATE_STOPPED,
+    agent_pb2.PROCESS_STATE_UNSPECIFIED,
+    agent_pb2.PROCESS_STATE_GONE,
+)
+
+
+def combine(states: Sequence[agent_pb2.ProcessState.ValueType]) -> agent_pb2.ProcessState.ValueType:
+    """What a driver does, by the answers of all nodes that could be its own; unspecified if nobody knows."""
+    return min(states, key=_BY_WEIGHT.index, default=agent_pb2.PROCESS_STATE_UNSPECIFIED)
 
 
 async def await_end(
@@ -36,9 +51,7 @@ async def await_end(
     now_s = asyncio.get_running_loop().time
     start_s = known_s = now_s()
     while session.events is events and not session.ended.is_set():
-        state = agent_pb2.PROCESS_STATE_UNSPECIFIED
-        for link in links():
-            state = await link.find_process(session.request.pid)
+        state = combine(await asyncio.gather(*(link.find_process(session.request.pid) for link in links())))
         if state == agent_pb2.PROCESS_STATE_GONE:
             return f"the driver on {session.where} ended before its calculation did"
         is_stopped = state == agent_pb2.PROCESS_STATE_STOPPED

@@ -10,29 +10,42 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, assert_never
 
-from quakegrid import errors, security
+from quakegrid import errors, jobs_aio, record_files, security
 from quakegrid.api.v1 import agent_pb2, broker_pb2
 from quakegrid.config import Settings
 from quakegrid.jobs import JobState
 from quakegrid.wire.v1 import lane_pb2
-from services.broker import absences
 from services.broker import fleet_events as core
+from services.broker import peer_input, session_ids
+from services.broker.door import BrokerFailedError, Door, guarded
+from services.broker.driver_stops import DriverStops
 from services.broker.fleet import Fleet
-from services.broker.job_ends import end_job, fail_job
-from services.broker.lane_pool import LanePool
+from services.broker.job_ends import JobEnds, Transition
+from services.broker.lane_pool import LanePool, Listener
+from services.broker.lanes import LaneProcess
 from services.broker.node_reports import NodeReports
 from services.broker.nodes import NodeLink
-from services.broker.sessions import Events, Rate, Session, check_request
+from services.broker.session_ends import ABORT_GRACE_S, SessionEnds
+from services.broker.sessions import Events, Rate, Session
 from services.broker.statuses import StatusWriter
 
 log = logging.getLogger("quakegrid.broker")
-ABORT_GRACE_S = 2.0
 STOP_GRACE_S = 2 * ABORT_GRACE_S
-# So many that have ended are refused by their own reasons, if their drivers did not hear of it.
-REMEMBERED_SESSIONS = 1000
+# Far more than people open; a program that opens one after the other ends there.
+MAX_SESSIONS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the broker reaches outside of its process."""
+
+    new_link: Callable[..., NodeLink] = NodeLink
+    new_lane: Callable[[Settings], LaneProcess] = LaneProcess
+    transition: Transition = jobs_aio.transition_job
 
 
 class Broker:
@@ -40,33 +53,59 @@ class Broker:
 
     Args:
         settings: of the cluster.
+        outside: how nodes, lanes and the dbserver are reached.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, outside: Outside | None = None) -> None:
+        outside = outside or Outside()
         self._settings = settings
+        self._door = Door()
+        self.failed = self._door.failed
+        self._tasks: set[asyncio.Task[None]] = set()
         run_name = secrets.token_hex(3)
         self._fleet = Fleet(settings.agent_host_cores, settings.serialize_jobs, run_name)
         self._sessions: dict[int, Session] = {}
-        self._ended: dict[int, str] = {}
-        # Never the id of a session whose workers an earlier broker left.
-        self._next_session_id = time.time_ns() // 1_000_000
         self._token_key = security.token_key(settings.authkey)
-        self._reports = NodeReports(settings, self._fleet, self._on_output, self._spawn, self._handle)
+        self._next_session_id = session_ids.first_id(
+            time.time_ns() // 1_000_000, record_files.session_ids(record_files.folder(settings))
+        )
+        self._driver_stops = DriverStops(self._spawn)
+        self._reports = NodeReports(
+            settings,
+            self._fleet,
+            self._driver_stops,
+            on_output=self._on_output,
+            spawn=self._spawn,
+            handle=self._handle,
+            new_link=outside.new_link,
+        )
         self.members = self._reports.members
         self._nodes = self.members.links
+        self._job_ends = JobEnds(settings, self._spawn, outside.transition)
+        self._ends = SessionEnds(
+            settings,
+            self._sessions,
+            job_ends=self._job_ends,
+            driver_stops=self._driver_stops,
+            links_of=self._links_of,
+            on_ended=self._on_session_ended,
+            spawn=self._spawn,
+        )
         self._lanes = LanePool(
             settings,
+            self._door,
             self._spawn,
-            opening=self._opening,
-            on_counts=self._on_counts,
-            on_overdue=self._on_overdue,
-            on_placed=self._on_placed,
-            on_failed=self._fail,
+            Listener(
+                opening=self._opening,
+                on_counts=self._on_counts,
+                on_overdue=self._on_overdue,
+                on_placed=self._on_placed,
+                on_failed=self._ends.fail,
+            ),
+            new_process=outside.new_lane,
         )
         self._statuses = StatusWriter(self._fleet, self._sessions, self._lanes)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.stopping = asyncio.Event()
-        self.failed = asyncio.Event()
+        self.stopping = self._ends.stopping
 
     def start(self) -> None:
         """Open the first lane and watch the nodes."""
@@ -80,17 +119,13 @@ class Broker:
 
     async def stop(self) -> None:
         """Tell every driver, then let go of nodes and lanes."""
-        self.stopping.set()
-        for session in list(self._sessions.values()):
-            self._fail(session.session_id, "the broker was stopped")
-        ends = [asyncio.ensure_future(session.ended.wait()) for session in self._sessions.values()]
-        if ends:
-            await asyncio.wait(ends, timeout=STOP_GRACE_S)
-        for task in [*ends, *self._tasks]:
+        await self._ends.stop(STOP_GRACE_S)
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*ends, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._lanes.stop()
 
+    @guarded
     def open_session(self, request: broker_pb2.OpenSessionRequest) -> Session:
         """Take in a driver; its events tell when it may start. One that had lost us goes on.
 
@@ -98,27 +133,25 @@ class Broker:
             StateError: one of its jobs is in another session, or its session has ended.
             UsageError: it asks for what no session can have.
         """
-        check_request(request)
-        if request.resumed_session_id:
-            token = security.session_token(self._token_key, request.resumed_session_id)
-            if not security.is_token(request.resumed_token, token):
-                raise errors.StateError(f"session {request.resumed_session_id} is not this driver's")
+        peer_input.check_session(request)
+        self._check_token(request)
         known = next((each for each in self._sessions.values() if each.goes_on_with(request)), None)
         if known:
             log.info("session_went_on session=%d", known.session_id)
             if known.placed.is_set() and not request.resumed_session_id:
                 self._on_placed(known.session_id)  # it was told on the stream that broke
             return known
-        if request.resumed_session_id in self._ended:
-            raise errors.StateError(self._ended[request.resumed_session_id])
+        if request.resumed_session_id in self._ends.reasons:
+            raise errors.StateError(self._ends.reasons[request.resumed_session_id])
         for job_id in request.job_ids:
             other = self._session_of(job_id)
             if other:
                 raise errors.StateError(f"job {job_id} is executed by process {other.request.pid} already")
-        session_id = request.resumed_session_id or self._next_session_id
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise errors.StateError(f"the broker has {MAX_SESSIONS} sessions, no further one can be opened")
+        session_id = request.resumed_session_id or self._new_session_id()
         if session_id in self._sessions:
             raise errors.StateError(f"session {session_id} is open already")
-        self._next_session_id = max(self._next_session_id, session_id) + 1
         session = Session(session_id, request, Rate(time.monotonic()))
         self._sessions[session_id] = session
         is_resumed = bool(request.resumed_session_id)
@@ -142,57 +175,38 @@ class Broker:
             self._lanes.resume(session_id, request.lane_port)
         return session
 
+    def _new_session_id(self) -> int:
+        """An id that no session has had; never one whose workers an earlier broker left."""
+        taken = self._sessions.keys() | self._ends.reasons.keys() | self._fleet.leftovers.session_ids()
+        while self._next_session_id in taken:
+            self._next_session_id += 1
+        self._next_session_id += 1
+        return self._next_session_id - 1
+
+    def _check_token(self, request: broker_pb2.OpenSessionRequest) -> None:
+        if not request.resumed_session_id:
+            return
+        token = security.session_token(self._token_key, request.resumed_session_id)
+        if not security.is_token(request.resumed_token, token):
+            raise errors.StateError(f"session {request.resumed_session_id} is not this driver's")
+
+    @guarded
     def close_session(self, session_id: int) -> None:
         """End a session as its driver wants."""
-        session = self._sessions.get(session_id)
-        if session:
-            self._end_session(session)
+        self._ends.close(session_id)
 
+    @guarded
     def on_stream_ended(self, session: Session, events: Events) -> None:
         """A stream of a session's driver is gone: the driver, too, or it comes back."""
-        if session.events is not events or session.session_id not in self._sessions:
-            return  # it has another one, or was closed
-        if self.stopping.is_set() or session.end_reason:
-            self._end_session(session)
-        else:
-            log.warning("session_stream_broke session=%d driver=%s", session.session_id, session.where)
-            self._spawn(self._await_driver(session, events))
-
-    async def _await_driver(self, session: Session, events: Events) -> None:
-        """Keep a session until its driver comes back; end it when it will not."""
-        timeout_s = self._settings.node_timeout_s
-        reason = await absences.await_end(session, events, lambda: self._links_of(session), timeout_s)
-        if reason and session.events is events:
-            session.end_reason = session.end_reason or reason
-            self._end_session(session)
-            for link in self._links_of(session):
-                await link.stop_driver(session.request.pid)
-
-    def _end_session(self, session: Session) -> None:
-        """Stop the workers of a session, and fail the jobs that did not end."""
-        if self._sessions.pop(session.session_id, None) is None:
-            return
-        is_forced = session.counts.running_count > 0 or bool(session.end_reason)
-        log.info("session_ended session=%d forced=%s", session.session_id, is_forced)
-        self._statuses.on_session_ended(session)
-        self._lanes.remove(session.session_id)
-        self._handle(core.SessionEnded(session.session_id, is_forced))
-        session.placed.set()
-        session.ended.set()
-        session.events.put_nowait(None)
-        reason = session.end_reason or f"the driver on {session.where} ended before its calculation did"
-        self._ended[session.session_id] = f"the session has ended: {reason}"
-        if len(self._ended) > REMEMBERED_SESSIONS:
-            del self._ended[next(iter(self._ended))]
-        for job_id in session.request.job_ids:
-            self._spawn(fail_job(self._settings, job_id, reason))
+        self._ends.on_stream_ended(session, events)
 
     async def flush_output(self, session_id: int) -> None:
         """Tell a driver what its workers have printed so far, and that this is all."""
         session = self._sessions.get(session_id)
         if session is None:
             return
-        await asyncio.gather(*(self._nodes[host].flush_output(session_id) for host in session.hosts))
+        links = [self._nodes[host] for host in session.hosts if host in self._nodes]  # the others have left
+        await asyncio.gather(*(link.flush_output(session_id) for link in links))
         flushed = agent_pb2.OutputFlushed(session_id=session_id)
         session.events.put_nowait(broker_pb2.OpenSessionResponse(output_flushed=flushed))
 
@@ -200,20 +214,20 @@ class Broker:
         """Abort a job wherever it is; tells whether it was executing or queued here.
 
         Raises:
+            UsageError: that is nobody's name.
             NotFoundError: there is no such job.
-            PeerUnreachableError: the dbserver does not answer.
+            PeerUnreachableError: the job is not executing here, and the dbserver does not answer.
         """
-        session = self._session_of(job_id)
-        reason = f"aborted by {user_name or 'somebody'}"
+        with self._door:
+            peer_input.check_name(user_name, "a user's name")
+            session = self._session_of(job_id)
+            reason = f"aborted by {user_name or 'somebody'}"
+            if session is not None:
+                self._ends.abort(session, reason)
         if session is None:
-            await end_job(self._settings, job_id, JobState.ABORTED, reason)
+            await self._job_ends.end_now(job_id, JobState.ABORTED, reason)
             return False
-        session.end_reason = reason
-        for each in session.request.job_ids:
-            await end_job(self._settings, each, JobState.ABORTED, reason)
-        aborted = broker_pb2.SessionAborted(reason=reason)
-        session.events.put_nowait(broker_pb2.OpenSessionResponse(aborted=aborted))
-        await self._await_end(session)
+        await self._ends.wait(session)
         return True
 
     async def wait_for_nodes(self) -> list[broker_pb2.NodeStatus]:
@@ -227,12 +241,14 @@ class Broker:
 
     # --- what nodes and lanes report
 
+    @guarded
     def _on_output(self, output: agent_pb2.WorkerOutput) -> None:
         session = self._sessions.get(output.session_id)
         response = session.output.admit(output, time.monotonic()) if session else None
         if session and response:
             session.events.put_nowait(response)
 
+    @guarded
     def _on_counts(self, counts: lane_pb2.LaneCounts) -> None:
         session = self._sessions.get(counts.session_id)
         if session is None:
@@ -258,9 +274,11 @@ class Broker:
         while True:
             await asyncio.sleep(1.0)
             self._handle(core.SecondPassed())
+            self._driver_stops.pass_second(self._nodes.get)
 
     # --- what the core decides
 
+    @guarded
     def _handle(self, event: core.Event) -> None:
         for action in self._fleet.handle(event):
             self._perform(action)
@@ -300,9 +318,10 @@ class Broker:
                 left_out = broker_pb2.NodeLeftOut(node=title, differences=differences)
                 self._tell(session_id, broker_pb2.OpenSessionResponse(node_left_out=left_out))
             case core.FailSession(session_id, reason):
-                self._fail(session_id, reason)
+                self._ends.fail(session_id, reason)
             case core.ForgetNode(host):
                 self.members.forget(host)
+                self._driver_stops.forget(host)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -329,11 +348,12 @@ class Broker:
         ]
 
     def _on_placed(self, session_id: int) -> None:
-        lane = self._lanes.lane_of(session_id)
-        assert lane is not None
+        endpoint = self._lanes.endpoint_of(session_id)
+        if endpoint is None:
+            return  # its lane was given up, which it is told, too
         admitted = broker_pb2.SessionAdmitted(
             session_id=session_id,
-            lane_endpoint=lane.endpoint,
+            lane_endpoint=endpoint,
             core_count=self._fleet.core_count,
             session_token=security.session_token(self._token_key, session_id),
         )
@@ -367,23 +387,11 @@ class Broker:
         if started and session_id not in self._sessions and host in self._nodes:  # it ended meanwhile
             await self._nodes[host].stop_workers(session_id, is_forced=True)
 
-    def _fail(self, session_id: int, reason: str) -> None:
-        session = self._sessions.get(session_id)
-        if session is None:
-            return
-        session.end_reason = reason
-        failed = broker_pb2.SessionFailed(reason=reason)
-        self._tell(session_id, broker_pb2.OpenSessionResponse(failed=failed))
-        self._spawn(self._await_end(session))
-
-    async def _await_end(self, session: Session) -> None:
-        """Give the driver time to end by itself; then its node's agent ends it."""
-        try:
-            await asyncio.wait_for(session.ended.wait(), ABORT_GRACE_S)
-        except TimeoutError:
-            for link in self._links_of(session):
-                await link.stop_driver(session.request.pid)
-            self._end_session(session)
+    def _on_session_ended(self, session: Session, is_forced: bool) -> None:
+        """Let go of a session that is no more in `_sessions`."""
+        self._statuses.on_session_ended(session)
+        self._lanes.remove(session.session_id)
+        self._handle(core.SessionEnded(session.session_id, is_forced))
 
     def _links_of(self, session: Session) -> list[NodeLink]:
         """The links to the driver's node, known by the name that its agent gave."""
@@ -407,6 +415,8 @@ class Broker:
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception():
-            log.error("broker_task_failed", exc_info=task.exception())
+        failure = None if task.cancelled() else task.exception()
+        if failure and not isinstance(failure, BrokerFailedError):  # that has been told
+            log.error("broker_task_failed", exc_info=failure)
+        if failure:
             self.failed.set()

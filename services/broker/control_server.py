@@ -11,10 +11,10 @@ import grpc
 from quakegrid.api.v1 import fleet_control_pb2 as pb
 from quakegrid.api.v1 import fleet_control_pb2_grpc, node_control_pb2, node_control_pb2_grpc
 from quakegrid.config import Settings
+from services.broker import peer_input
+from services.broker.answers import answering
 from services.broker.members import Members
 from services.broker.nodes import ORDER_TIMEOUT_S, NodeLink
-
-MAX_PORT = 65535
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Answer = (
@@ -38,12 +38,13 @@ class FleetControlServicer(fleet_control_pb2_grpc.FleetControlServicer):
         context: Context,
     ) -> pb.JoinNodeResponse:
         """JoinNode, see the contract."""
-        if not (request.host and 0 < request.port <= MAX_PORT and request.instance_id):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "host, port or instance_id is missing")
+        async with answering(context):
+            peer_input.check_join(request)
         address = f"{request.host}:{request.port}"
         usual = request.port == self._settings.agent_port
         host = self._members.host_of(request.instance_id) or (request.host if usual else address)
-        self._members.join(host, address)
+        async with answering(context):
+            self._members.join(host, address)
         return pb.JoinNodeResponse(host=host, is_configured=host in self._members.configured)
 
     async def LeaveNode(  # noqa: N802
@@ -105,7 +106,9 @@ class FleetControlServicer(fleet_control_pb2_grpc.FleetControlServicer):
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"{host} is in host_cores of the master's openquake.cfg: take it out there",
             )
-        if not await self._members.leave(host):
+        async with answering(context):
+            has_left = await self._members.leave(host)
+        if not has_left:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{host} joined again while it left")
 
     async def _ask_all(self, call: Call) -> list[pb.NodeAnswer]:

@@ -1,6 +1,7 @@
 """How the broker ends jobs in the database, through the dbserver.
 
-Knows the dbserver's address and job states; knows no session.
+Knows the dbserver's address and job states; knows no session. The dbserver may be away for long: what it is
+to be told waits here. It also ends, by itself, each job whose driver renews no lease.
 """
 
 from __future__ import annotations
@@ -8,45 +9,129 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import grpc
 
 from quakegrid import errors, jobs_aio, rpc
 from quakegrid.config import Settings
-from quakegrid.jobs import JobState
+from quakegrid.jobs import Job, JobState
 
 RETRY_S = (0.2, 0.5, 1.0, 2.0)
 LAST_RETRY_S = 5.0
+# Calls to the dbserver at a time: a session may have a thousand jobs.
+MAX_CALLS = 16
+# Jobs that wait for the dbserver. It fails the others itself when their leases run out.
+MAX_WAITING = 100_000
 log = logging.getLogger("quakegrid.broker")
 
 
-async def end_job(settings: Settings, job_id: int, state: JobState, reason: str) -> bool:
-    """Move a job to a final state; False if it ended already, and stays as it is.
+class Transition(Protocol):
+    """Moves a job to another state."""
 
-    Raises:
-        NotFoundError: there is no such job.
-        PeerUnreachableError: the dbserver does not answer.
+    def __call__(
+        self, channel: grpc.aio.Channel, job_id: int, state: JobState, reason: str, *, address: str
+    ) -> Coroutine[Any, Any, Job]:
+        """See `jobs_aio.transition_job`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """How a job is to end, and whether it has."""
+
+    state: JobState
+    reason: str
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class JobEnds:
+    """Ends jobs over one connection, and tries again until the dbserver has answered for each.
+
+    Args:
+        settings: of the cluster.
+        spawn: keeps a task running.
+        transition: moves a job to another state.
     """
-    address = settings.dbserver_address
-    async with rpc.open_aio_channel(address, settings.authkey) as channel:
+
+    def __init__(
+        self,
+        settings: Settings,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        transition: Transition = jobs_aio.transition_job,
+    ) -> None:
+        self._settings, self._spawn, self._transition = settings, spawn, transition
+        self._wishes: dict[int, _Wish] = {}
+        self._is_running = False
+
+    async def end_now(self, job_id: int, state: JobState, reason: str) -> bool:
+        """Move a job to a final state; False if it ended already, and stays as it is.
+
+        Raises:
+            NotFoundError: there is no such job.
+            PeerUnreachableError: the dbserver does not answer.
+        """
+        async with self._channel() as channel:
+            return await self._end(channel, job_id, state, reason)
+
+    def end(self, job_ids: Iterable[int], state: JobState, reason: str) -> None:
+        """Move jobs to a final state, unless they ended or were deleted; the first wish for a job counts."""
+        for job_id in job_ids:
+            if len(self._wishes) >= MAX_WAITING:
+                log.error("job_end_dropped job=%d reason=%s", job_id, reason)
+                continue
+            self._wishes.setdefault(job_id, _Wish(state, reason))
+        if self._wishes and not self._is_running:
+            self._is_running = True
+            self._spawn(self._run())
+
+    async def wait(self, job_ids: Iterable[int], timeout_s: float) -> bool:
+        """Wait until these jobs have ended; False if it takes longer."""
+        waits = [self._wishes[job_id].done.wait() for job_id in job_ids if job_id in self._wishes]
         try:
-            await jobs_aio.transition_job(channel, job_id, state, reason, address=address)
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*waits)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _run(self) -> None:
+        delays_s = itertools.chain(RETRY_S, itertools.repeat(LAST_RETRY_S))
+        try:
+            while self._wishes:
+                before = len(self._wishes)
+                async with self._channel() as channel:
+                    await self._try_all(channel, list(self._wishes))
+                if self._wishes and len(self._wishes) >= before:
+                    await asyncio.sleep(next(delays_s))
+        finally:
+            self._is_running = False
+
+    async def _try_all(self, channel: grpc.aio.Channel, job_ids: Sequence[int]) -> None:
+        for start in range(0, len(job_ids), MAX_CALLS):
+            await asyncio.gather(*(self._try(channel, each) for each in job_ids[start : start + MAX_CALLS]))
+
+    async def _try(self, channel: grpc.aio.Channel, job_id: int) -> None:
+        wish = self._wishes[job_id]
+        try:
+            await self._end(channel, job_id, wish.state, wish.reason)
+        except errors.NotFoundError:
+            pass  # it was deleted
+        except errors.QuakeGridError as exc:  # away, or its disk is full
+            log.warning("job_not_ended_yet job=%d reason=%s", job_id, exc)
+            return
+        wish.done.set()
+        del self._wishes[job_id]
+
+    async def _end(self, channel: grpc.aio.Channel, job_id: int, state: JobState, reason: str) -> bool:
+        address = self._settings.dbserver_address
+        try:
+            await self._transition(channel, job_id, state, reason, address=address)
         except errors.StateError:
             return False
-    return True
+        return True
 
-
-async def fail_job(settings: Settings, job_id: int, reason: str) -> None:
-    """Fail a job whose driver is gone, unless it ended or was deleted.
-
-    The dbserver may be away for a while, or have no room on its disk: it is asked until it answers.
-    """
-    for delay_s in itertools.chain(RETRY_S, itertools.repeat(LAST_RETRY_S)):
-        try:
-            await end_job(settings, job_id, JobState.FAILED, reason)
-        except errors.NotFoundError:
-            return
-        except errors.QuakeGridError as exc:
-            if delay_s == RETRY_S[0]:
-                log.warning("job_not_failed_yet job=%d reason=%s", job_id, exc)
-            await asyncio.sleep(delay_s)
-        else:
-            return
+    def _channel(self) -> grpc.aio.Channel:
+        """A new one each time: its certificate is fresh."""
+        return rpc.open_aio_channel(self._settings.dbserver_address, self._settings.authkey)

@@ -4,7 +4,8 @@ Pure: events in, actions out. Knows lanes, ports and sessions by number and thei
 refuses to know processes, sockets and clocks. A session gets an empty lane, else a new one, else the
 least loaded. One empty lane is kept ready, so that nobody waits for a start; others that stay empty
 are closed. A lane that died is started again on its port, where its sessions' peers look for it; a port
-that cannot be had, or where lanes die again and again, is left alone while there is another.
+that cannot be had, or where lanes die again and again, is left alone while there is another. From the second
+death in a minute on it is started again after a pause, since whoever is in the way of its port may leave.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ IDLE_S = 300.0
 # A lane that died so often in so short a time would die again.
 MAX_DEATHS = 10
 DEATHS_S = 60.0
+# Before it is started again, by how often it died before; together about half a minute.
+PAUSES_S = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 # --- events
 
@@ -137,11 +140,15 @@ class LaneState(Enum):
 
     STARTING = "starting"
     OPEN = "open"
+    PAUSING = "pausing"
 
 
 @dataclass(slots=True)
 class Lane:
-    """One lane, the tasks of its sessions by session, and since when it has none."""
+    """One lane, the tasks of its sessions by session, and since when it has none.
+
+    A pausing one has no process; it is to be started at `retry_s`.
+    """
 
     lane_id: int
     port: int
@@ -149,6 +156,7 @@ class Lane:
     task_counts: dict[int, int] = field(default_factory=dict)
     empty_s: float = 0.0
     deaths_s: tuple[float, ...] = ()
+    retry_s: float = 0.0
 
     @property
     def load(self) -> tuple[int, int]:
@@ -197,6 +205,7 @@ class LanePlaces:
                 pass
             case _ as unreachable:
                 assert_never(unreachable)
+        self._retry(actions, now_s)
         self._place(actions)
         self._open(actions)
         self._close(actions, now_s)
@@ -204,7 +213,8 @@ class LanePlaces:
 
     def next_deadline_s(self) -> float | None:
         """When to say that time passed."""
-        return min((lane.empty_s + IDLE_S for lane in self._empty()[1:]), default=None)
+        retries_s = [lane.retry_s for lane in self.lanes.values() if lane.state is LaneState.PAUSING]
+        return min([*retries_s, *(lane.empty_s + IDLE_S for lane in self._empty()[1:])], default=None)
 
     def lane_of(self, session_id: int) -> Lane | None:
         """Where a session lives."""
@@ -220,7 +230,7 @@ class LanePlaces:
         placed = [session_id for lane in self.lanes.values() for session_id in lane.task_counts]
         if len(placed) != len(set(placed)) or set(placed) & self._waiting.keys():
             raise IllegalMoveError(f"a session is in two places: {placed}, waiting {list(self._waiting)}")
-        if self._waiting and not any(lane.state is LaneState.STARTING for lane in self.lanes.values()):
+        if self._waiting and all(lane.state is LaneState.OPEN for lane in self.lanes.values()):
             raise IllegalMoveError(f"sessions {list(self._waiting)} wait for no lane")
 
     def _on_session_resumed(self, session_id: int, port: int, actions: list[Action]) -> None:
@@ -229,6 +239,8 @@ class LanePlaces:
             actions.append(FailSession(session_id, reason))
             return
         lane = next((lane for lane in self.lanes.values() if lane.port == port), None)
+        if lane and lane.state is LaneState.PAUSING:
+            self._start(lane, actions)
         if lane is None:
             self.refusals.pop(port, None)
             self._last_id += 1
@@ -249,10 +261,25 @@ class LanePlaces:
             self._give_port_up(gone, f"{reason}, for the {len(deaths_s)}th time in a minute", actions)
             return
         self._last_id += 1
+        pause_s = PAUSES_S[min(len(deaths_s), len(PAUSES_S)) - 1]
         self.lanes[self._last_id] = Lane(
-            self._last_id, gone.port, task_counts=gone.task_counts, deaths_s=deaths_s
+            self._last_id,
+            gone.port,
+            LaneState.PAUSING,
+            task_counts=gone.task_counts,
+            deaths_s=deaths_s,
+            retry_s=now_s + pause_s,
         )
-        actions.append(OpenLane(self._last_id, gone.port, tuple(gone.task_counts)))
+
+    def _retry(self, actions: list[Action], now_s: float) -> None:
+        """Start lanes whose pause is over."""
+        for lane in self.lanes.values():
+            if lane.state is LaneState.PAUSING and lane.retry_s <= now_s:
+                self._start(lane, actions)
+
+    def _start(self, lane: Lane, actions: list[Action]) -> None:
+        lane.state = LaneState.STARTING
+        actions.append(OpenLane(lane.lane_id, lane.port, tuple(lane.task_counts)))
 
     def _give_port_up(self, gone: Lane, reason: str, actions: list[Action]) -> None:
         self.refusals[gone.port] = reason
@@ -286,8 +313,8 @@ class LanePlaces:
             actions.append(PlaceSession(session_id, best.lane_id))
 
     def _can_grow(self) -> bool:
-        """Whether a lane is starting or can be started."""
-        is_starting = any(lane.state is LaneState.STARTING for lane in self.lanes.values())
+        """Whether a lane is starting, will start or can be started."""
+        is_starting = any(lane.state is not LaneState.OPEN for lane in self.lanes.values())
         return is_starting or self._free_port() is not None
 
     def _free_port(self) -> int | None:

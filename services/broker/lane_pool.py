@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from quakegrid.api.v1 import broker_pb2
@@ -17,17 +18,17 @@ from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import lane_places as core
+from services.broker.door import Door, guarded
 from services.broker.lanes import LaneProcess
 
 log = logging.getLogger("quakegrid.broker")
 
 
-class LanePool:
-    """All lanes of a broker.
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who asks for lanes, and is told of them.
 
     Args:
-        settings: of the cluster.
-        spawn: runs a coroutine in the background until the broker stops.
         opening: what a lane is told of a session.
         on_counts: called with each report of a session's counters.
         on_overdue: called with each worker whose task has run for too long.
@@ -35,20 +36,35 @@ class LanePool:
         on_failed: called with a session that has no lane, or lost it, and the reason.
     """
 
+    opening: Callable[[int], Sequence[lane_pb2.ControlMessage]]
+    on_counts: Callable[[lane_pb2.LaneCounts], None]
+    on_overdue: Callable[[lane_pb2.TaskOverdue], None]
+    on_placed: Callable[[int], None]
+    on_failed: Callable[[int, str], None]
+
+
+class LanePool:
+    """All lanes of a broker.
+
+    Args:
+        settings: of the cluster.
+        door: through which readers and timers enter.
+        spawn: runs a coroutine in the background until the broker stops.
+        listener: the broker's sessions.
+        new_process: starts a process that becomes a lane.
+    """
+
     def __init__(
         self,
         settings: Settings,
+        door: Door,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        listener: Listener,
         *,
-        opening: Callable[[int], Sequence[lane_pb2.ControlMessage]],
-        on_counts: Callable[[lane_pb2.LaneCounts], None],
-        on_overdue: Callable[[lane_pb2.TaskOverdue], None],
-        on_placed: Callable[[int], None],
-        on_failed: Callable[[int, str], None],
+        new_process: Callable[[Settings], LaneProcess] = LaneProcess,
     ) -> None:
-        self._settings, self._spawn, self._opening = settings, spawn, opening
-        self._forward_counts, self._on_placed, self._on_failed = on_counts, on_placed, on_failed
-        self._on_overdue = on_overdue
+        self._settings, self._door, self._spawn = settings, door, spawn
+        self._listener, self._new_process = listener, new_process
         cpu_count = len(os.sched_getaffinity(0))
         limit = max(1, min(len(settings.lane_ports), cpu_count))
         self._places = core.LanePlaces(settings.lane_ports, limit)
@@ -87,9 +103,14 @@ class LanePool:
         self._handle(core.SessionLeft(session_id))
 
     def lane_of(self, session_id: int) -> LaneProcess | None:
-        """The lane of a session."""
+        """The lane of a session; None while it is to be started again."""
         lane = self._places.lane_of(session_id)
-        return self._processes[lane.lane_id] if lane else None
+        return self._processes.get(lane.lane_id) if lane else None
+
+    def endpoint_of(self, session_id: int) -> str | None:
+        """Where drivers and workers of a session connect to, or will once its lane is started again."""
+        lane = self._places.lane_of(session_id)
+        return f"tcp://{self._settings.broker_host}:{lane.port}" if lane else None
 
     def send(self, session_id: int, message: lane_pb2.ControlMessage) -> None:
         """Tell a session's lane something; nobody is told if it has none."""
@@ -102,10 +123,11 @@ class LanePool:
         found = []
         for lane in self._places.lanes.values():
             session_count, task_count = lane.load
+            process = self._processes.get(lane.lane_id)
             found.append(
                 broker_pb2.LaneStatus(
                     port=lane.port,
-                    pid=self._processes[lane.lane_id].pid,
+                    pid=process.pid if process else 0,
                     session_count=session_count,
                     state=lane.state.value,
                     task_count=task_count,
@@ -115,6 +137,7 @@ class LanePool:
             found.append(broker_pb2.LaneStatus(port=port, state="refused", error=reason))
         return found
 
+    @guarded
     def _handle(self, event: core.Event) -> None:
         for action in self._places.handle(event, time.monotonic()):
             self._perform(action)
@@ -142,9 +165,9 @@ class LanePool:
                 self._spawn(process.stop())
             case core.PlaceSession(session_id, lane_id):
                 self._introduce(session_id, self._processes[lane_id])
-                self._on_placed(session_id)
+                self._listener.on_placed(session_id)
             case core.FailSession(session_id, reason):
-                self._on_failed(session_id, reason)
+                self._listener.on_failed(session_id, reason)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -157,10 +180,10 @@ class LanePool:
             return spare
         if spare:
             spare.kill()
-        return LaneProcess(self._settings)
+        return self._new_process(self._settings)
 
     def _introduce(self, session_id: int, process: LaneProcess) -> None:
-        for message in self._opening(session_id):
+        for message in self._listener.opening(session_id):
             process.send(message)
 
     async def _open(self, lane_id: int) -> None:
@@ -176,26 +199,30 @@ class LanePool:
             log.info("lane_opened port=%d pid=%d", process.port, process.pid)
             self._handle(core.LaneOpened(lane_id))
             if self._spare is None:  # only now: what is waited for comes first
-                self._spare = LaneProcess(self._settings)
+                self._spare = self._new_process(self._settings)
 
+    @guarded
     def _on_death(self, lane_id: int, reason: str) -> None:
-        process = self._processes.pop(lane_id)
+        process = self._processes.pop(lane_id, None)
+        if process is None:
+            return  # it was closed meanwhile
         log.error("lane_died port=%d pid=%d reason=%s", process.port, process.pid, reason)
         self._spawn(process.stop())
         self._handle(core.LaneDied(lane_id, reason))
 
+    @guarded
     def _on_message(self, message: lane_pb2.ControlMessage) -> None:
         match message.WhichOneof("body"):
             case "counts":
                 self._on_counts(message.counts)
             case "overdue":
-                self._on_overdue(message.overdue)
+                self._listener.on_overdue(message.overdue)
             case "broken":
                 log.error("lane_session_broken session=%d", message.broken.session_id)
-                self._on_failed(message.broken.session_id, message.broken.reason)
+                self._listener.on_failed(message.broken.session_id, message.broken.reason)
             case other:
                 raise ValueError(f"a lane sent {other!r} to its broker")
 
     def _on_counts(self, counts: lane_pb2.LaneCounts) -> None:
         self._handle(core.TasksCounted(counts.session_id, counts.queued_count + counts.running_count))
-        self._forward_counts(counts)
+        self._listener.on_counts(counts)

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
+import logging
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 
+from google.protobuf.message import DecodeError
+
 from quakegrid.config import Settings
-from quakegrid.errors import QuakeGridError
+from quakegrid.errors import PeerError, QuakeGridError
 from quakegrid.wire.v1 import lane_pb2
+from services.broker import peer_input
 from services.broker.lane_messages import CONTROL_BYTES
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 2.0
+# What a lane has not read. It reads at once, so one that leaves so much does not run any more.
+MAX_OUTGOING_BYTES = 64 << 20
+log = logging.getLogger("quakegrid.broker")
 
 
 class LaneProcess:
@@ -35,6 +43,8 @@ class LaneProcess:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._outgoing: collections.deque[bytes] = collections.deque()
+        self._outgoing_bytes = 0
+        self._reaper: asyncio.Task[None] | None = None
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._control, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CONTROL_BYTES)
@@ -101,15 +111,25 @@ class LaneProcess:
         loop.add_reader(self._control, self._read)
 
     def send(self, message: lane_pb2.ControlMessage) -> None:
-        """Tell the lane something; a dead lane is reported by `on_death`, not here."""
-        self._outgoing.append(message.SerializeToString())
+        """Tell the lane something; a dead lane is reported by `on_death`, not here.
+
+        A lane that has not read for long is killed, which is its death.
+        """
+        packet = message.SerializeToString()
+        self._outgoing.append(packet)
+        self._outgoing_bytes += len(packet)
         self._flush()
+        if self._outgoing_bytes > MAX_OUTGOING_BYTES:
+            log.error("lane_does_not_read pid=%d waiting_bytes=%d", self.pid, self._outgoing_bytes)
+            self._drop_outgoing()
+            self._process.kill()
 
     def kill(self) -> None:
         """End the lane at once, and wait for it."""
         self._control.close()
         self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it is in the kernel's hands, and we have to go
+            self._process.wait(STOP_TIMEOUT_S)
 
     async def stop(self) -> None:
         """Close our end, which ends the lane, and wait for it."""
@@ -118,11 +138,24 @@ class LaneProcess:
             loop.remove_reader(self._control)
             loop.remove_writer(self._control)
             self._control.close()
-        try:
-            await loop.run_in_executor(None, self._process.wait, STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            await loop.run_in_executor(None, self._process.wait)
+        if self._reaper and self._reaper is not asyncio.current_task():
+            self._reaper.cancel()
+        await self._wait()
+
+    async def _wait(self) -> int | None:
+        """Wait for the process, kill it if it hangs; its exit status, or None if it cannot be killed."""
+        loop = asyncio.get_running_loop()
+        for _ in range(2):
+            try:
+                return await loop.run_in_executor(None, self._process.wait, STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        log.error("lane_cannot_be_killed pid=%d", self.pid)
+        return None
+
+    def _drop_outgoing(self) -> None:
+        self._outgoing.clear()
+        self._outgoing_bytes = 0
 
     def _flush(self) -> None:
         """Send what waits, now or when the lane has read."""
@@ -134,9 +167,9 @@ class LaneProcess:
                 loop.add_writer(self._control, self._flush)
                 return
             except OSError:  # the lane is gone, or was stopped
-                self._outgoing.clear()
+                self._drop_outgoing()
                 break
-            self._outgoing.popleft()
+            self._outgoing_bytes -= len(self._outgoing.popleft())
         if self._control.fileno() >= 0:
             loop.remove_writer(self._control)
 
@@ -146,8 +179,24 @@ class LaneProcess:
         except ConnectionResetError:
             packet = b""
         if packet:
-            self._on_message(lane_pb2.ControlMessage.FromString(packet))
+            self._take(packet)
             return
-        asyncio.get_running_loop().remove_reader(self._control)
-        status = self._process.wait()
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._control)
+        self._reaper = loop.create_task(self._reap())
+
+    def _take(self, packet: bytes) -> None:
+        """Pass on a report; one that was cut, or that cannot be true, is left out: another follows."""
+        try:
+            message = lane_pb2.ControlMessage.FromString(packet)
+            if message.HasField("counts"):
+                peer_input.check_counts(message.counts)
+        except (DecodeError, PeerError) as exc:
+            log.warning("lane_report_refused pid=%d byte_count=%d reason=%s", self.pid, len(packet), exc)
+            return
+        self._on_message(message)
+
+    async def _reap(self) -> None:
+        """Tell of the death of the process; one that hangs at its end is killed."""
+        status = await self._wait()
         self._on_death(f"the lane on port {self.port} died (exit status {status})")

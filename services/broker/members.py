@@ -11,11 +11,14 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from quakegrid import errors
 from quakegrid.config import Settings
 from services.broker import fleet_events as core
 from services.broker.nodes import NodeLink
 
 log = logging.getLogger("quakegrid.broker")
+# A link to each is kept, and those that joined and do not answer are forgotten after ten minutes.
+MAX_NODES = 5000
 
 
 class Members:
@@ -62,7 +65,13 @@ class Members:
         return next(hosts, None) if instance_id else None
 
     def join(self, host: str, address: str) -> None:
-        """Take a node in, if it is not there, and keep it if it is about to leave."""
+        """Take a node in, if it is not there, and keep it if it is about to leave.
+
+        Raises:
+            StateError: there are too many nodes already.
+        """
+        if host not in self.links and len(self.links) >= MAX_NODES:
+            raise errors.StateError(f"the fleet has {MAX_NODES} nodes, no further one may join")
         self._handle(core.NodeJoined(host))
         self._end_departure(host)
         if host not in self.links:

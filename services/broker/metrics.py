@@ -92,7 +92,7 @@ def _lanes(status: broker_pb2.GetStatusResponse) -> Iterator[Metric]:
     """Lanes by state; one series a lane that is open."""
     lanes = GaugeMetricFamily("quakegrid_lanes", "Lanes by state.", labels=["state"])
     counts = Counter(lane.state for lane in status.lanes)
-    for state in ("starting", "open", "refused"):
+    for state in ("starting", "open", "pausing", "refused"):
         lanes.add_metric([state], counts[state])
     sessions = GaugeMetricFamily("quakegrid_lane_sessions", "Sessions of a lane.", labels=["port"])
     for lane in status.lanes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from quakegrid import agents
@@ -15,6 +16,8 @@ from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 from quakegrid.fingerprint import CLOCK
 from services.broker import fleet_events as core
+from services.broker import peer_input
+from services.broker.driver_stops import DriverStops
 from services.broker.fleet import Fleet
 from services.broker.members import Members
 from services.broker.nodes import SERVICE_STATES, NodeLink, describe_state
@@ -28,43 +31,55 @@ class NodeReports:
     Args:
         settings: of the cluster.
         fleet: its core.
+        driver_stops: is told which drivers nodes have.
         on_output: called with what workers print.
         spawn: keeps a task running.
         handle: hands an event to the fleet core, and does what it decides.
+        new_link: makes a link to a node.
     """
 
     def __init__(
         self,
         settings: Settings,
         fleet: Fleet,
+        driver_stops: DriverStops,
+        *,
         on_output: Callable[[agent_pb2.WorkerOutput], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         handle: Callable[[core.Event], None],
+        new_link: Callable[..., NodeLink] = NodeLink,
     ) -> None:
-        self._settings, self._fleet = settings, fleet
+        self._settings, self._fleet, self._driver_stops = settings, fleet, driver_stops
+        self._link_of = new_link
         self._on_output, self._handle = on_output, handle
         self.members = Members(settings, self._new_link, spawn, handle)
         # Whether any node gives cores.
         self.has_cores = asyncio.Event()
 
     def _new_link(self, host: str, address: str) -> NodeLink:
-        return NodeLink(
+        return self._link_of(
             self._settings,
             host,
             address,
             on_status=self._on_status,
-            on_exit=self._on_exit,
+            on_exit=partial(self._on_exit, host),
             on_output=self._on_output,
             on_lost=self._on_lost,
         )
 
     def _on_status(self, host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
-        """A node's agent said what it has, at first or again after we had lost it."""
+        """A node's agent said what it has, at first or again after we had lost it.
+
+        Raises:
+            PeerError: it cannot be.
+        """
+        peer_input.check_report(status)
         self.members.note_instance(host, status.instance_id)
         if host not in self.members.links:
             return  # the agent is another node's
         reported = tuple((worker.worker_id, worker.session_id) for worker in status.workers)
-        clock = self.members.links[host].clock
+        link = self.members.links[host]
+        self._driver_stops.report(link, status, is_first=is_first)
         present = frozenset(worker.worker_id for worker in status.workers) if is_first else None
         self._handle(
             core.NodeReported(
@@ -74,8 +89,8 @@ class NodeReports:
                 describe_state(status),
                 present,
                 reported,
-                {**status.fingerprint, CLOCK: clock},
-                tuple({**each.fingerprint, CLOCK: clock} for each in status.older_templates),
+                {**status.fingerprint, CLOCK: link.clock},
+                tuple({**each.fingerprint, CLOCK: link.clock} for each in status.older_templates),
                 cores_per_worker=status.cores_per_worker or 1,
                 is_short_of_memory=status.is_short_of_memory,
                 is_ready=agents.template_state(status).is_ready,
@@ -84,18 +99,23 @@ class NodeReports:
         )
         self._note_cores()
 
-    def _on_exit(self, exited: agent_pb2.WorkerExited) -> None:
-        """A worker ended."""
+    def _on_exit(self, host: str, exited: agent_pb2.WorkerExited) -> None:
+        """A worker ended; an agent can tell of those on its own node only."""
+        worker = self._fleet.workers.get(exited.worker_id)
+        if worker is None or worker.host != host:
+            return
         peak = f", peak memory {exited.peak_memory_bytes / 2**20:.0f} MiB" if exited.peak_memory_bytes else ""
-        last_output = tuple(exited.last_output)
+        reason, last_output = peer_input.cut_exit(exited)
         self._handle(
             core.WorkerExited(
-                exited.worker_id, exited.reason + peak, exited.is_clean, last_output, exited.is_blameless
+                exited.worker_id, reason + peak, exited.is_clean, last_output, exited.is_blameless
             )
         )
 
     def _on_lost(self, host: str, reason: str) -> None:
         """A node was given up."""
+        if host not in self.members.links:
+            return  # it has left
         log.warning("node_lost host=%s reason=%s", host, reason)
         self.members.note_instance(host, "")
         self._handle(core.NodeLost(host, reason))

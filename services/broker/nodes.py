@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import grpc
 
-from quakegrid import agents, rpc, security
+from quakegrid import agents, errors, rpc, security
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc, node_control_pb2_grpc
 from quakegrid.config import Settings
 from quakegrid.fingerprint import CLOCK_FITS, Fingerprint, describe_clock
@@ -29,6 +29,8 @@ FLUSH_TIMEOUT_S = 1.0
 SILENT_PART = 1 / 3
 # A clock that was wrong when the node came is set right some time later, and the other way round.
 CLOCK_LOOK_S = 30.0
+# Of a state, which lists of nodes show.
+MAX_STATE_CHARS = 1000
 # Of a node that is not to be used; else its template's state tells.
 SERVICE_STATES = {
     agent_pb2.SERVICE_STATE_STOPPED: "stopped",
@@ -45,7 +47,7 @@ def describe_state(status: agent_pb2.AgentStatus) -> str:
         state += f", gives {status.core_count} of {status.all_core_count} cores (agentctl cores)"
     if status.is_short_of_memory:
         state += ", short of memory: one worker goes on"
-    return state
+    return state[:MAX_STATE_CHARS]
 
 
 class NodeLink:
@@ -56,7 +58,7 @@ class NodeLink:
         host: the node's name in the fleet.
         address: `host:port` of its agent.
         on_status: called with the agent's status, at each change, and whether it is the first since we
-            reached the agent (again).
+            reached the agent (again); raises `PeerError` for one that cannot be, which drops the agent.
         on_exit: called for each worker that ended.
         on_output: called with what workers print.
         on_lost: called with the reason when nothing was heard of the agent for `node_timeout_s`.
@@ -88,6 +90,7 @@ class NodeLink:
         self._runner: asyncio.Task[None] | None = None
         self._silent_s = max(2 * agents.BEAT_S, settings.node_timeout_s * SILENT_PART)
         self._heard_s = 0.0
+        self._nonsense_count = 0  # reports of the agent that were refused
 
     @property
     def is_reached(self) -> bool:
@@ -137,6 +140,12 @@ class NodeLink:
         except grpc.aio.AioRpcError as exc:
             detail = (exc.details() or "").partition("\n")[0]
             return not self._is_first, f"its agent does not answer at {self.address} ({detail})"
+        except errors.PeerError as exc:
+            self._nonsense_count += 1
+            log.warning(
+                "agent_report_refused host=%s count=%d reason=%s", self.host, self._nonsense_count, exc
+            )
+            return False, f"the report of its agent at {self.address} cannot be: {exc}"
         except TimeoutError:
             reason = f"its agent at {self.address} has said nothing for {self._silent_s:g} s"
             return not self._is_first, reason
@@ -253,21 +262,20 @@ class NodeLink:
         return agent_pb2_grpc.AgentStub(self._channel)  # type: ignore[arg-type]
 
     def _take(self, message: agent_pb2.WatchResponse) -> None:
-        """What the agent told; an empty message is a beat."""
-        self._heard_s = asyncio.get_running_loop().time()
-        if self._lost_timer:
-            self._lost_timer.cancel()
-            self._lost_timer, self._told_reason = None, ""
+        """What the agent told; an empty message is a beat, and one that cannot be counts for nothing."""
         if message.HasField("status"):
-            self._status = message.status
             self._on_status(self.host, message.status, self._is_first)
-            self._is_first = False
+            self._status, self._is_first = message.status, False
         elif message.HasField("worker_exited"):
             self._on_exit(message.worker_exited)
         elif message.HasField("worker_output"):
             self._on_output(message.worker_output)
         elif message.HasField("output_flushed") and message.output_flushed.session_id in self._flushes:
             self._flushes[message.output_flushed.session_id].set()
+        self._heard_s = asyncio.get_running_loop().time()
+        if self._lost_timer:
+            self._lost_timer.cancel()
+            self._lost_timer, self._told_reason = None, ""
 
     def _start_timer(self, reason: str) -> None:
         """Tell that the node is lost when its time is over; from then on, each other reason for it."""

@@ -15,6 +15,7 @@ from quakegrid import errors, record_files, rpc, security, service_life
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc, fleet_control_pb2, fleet_control_pb2_grpc
 from quakegrid.config import Settings
 from services.broker import metrics
+from services.broker.answers import answering
 from services.broker.broker import Broker
 from services.broker.control_server import FleetControlServicer
 
@@ -89,12 +90,8 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         context: grpc.aio.ServicerContext[broker_pb2.OpenSessionRequest, broker_pb2.OpenSessionResponse],
     ) -> AsyncIterator[broker_pb2.OpenSessionResponse]:
         """OpenSession, see the contract."""
-        try:
+        async with answering(context):
             session = self._broker.open_session(request)
-        except errors.StateError as exc:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(exc))
-        except errors.UsageError as exc:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         events = session.attach()
         try:
             await context.send_initial_metadata(())  # the driver is heard, whatever we have to say
@@ -107,10 +104,11 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     async def CloseSession(  # noqa: N802
         self,
         request: broker_pb2.CloseSessionRequest,
-        context: grpc.aio.ServicerContext[broker_pb2.CloseSessionRequest, broker_pb2.CloseSessionResponse],  # noqa: ARG002
+        context: grpc.aio.ServicerContext[broker_pb2.CloseSessionRequest, broker_pb2.CloseSessionResponse],
     ) -> broker_pb2.CloseSessionResponse:
         """CloseSession, see the contract."""
-        self._broker.close_session(request.session_id)
+        async with answering(context):
+            self._broker.close_session(request.session_id)
         return broker_pb2.CloseSessionResponse()
 
     async def FlushSessionOutput(  # noqa: N802
@@ -130,12 +128,8 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         context: grpc.aio.ServicerContext[broker_pb2.AbortJobRequest, broker_pb2.AbortJobResponse],
     ) -> broker_pb2.AbortJobResponse:
         """AbortJob, see the contract."""
-        try:
+        async with answering(context):
             was_running = await self._broker.abort_job(request.job_id, request.user_name)
-        except errors.NotFoundError as exc:
-            await context.abort(grpc.StatusCode.NOT_FOUND, str(exc))
-        except errors.PeerUnreachableError as exc:
-            await context.abort(rpc.NOT_NOW, str(exc))
         return broker_pb2.AbortJobResponse(was_running=was_running)
 
     async def GetStatus(  # noqa: N802
@@ -185,10 +179,8 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         ],
     ) -> AsyncIterator[broker_pb2.GetTaskRecordsResponse]:
         """GetTaskRecords, see the contract."""
-        try:
+        async with answering(context):
             path = await asyncio.to_thread(record_files.find, self._records, request.id)
-        except errors.NotFoundError as exc:
-            await context.abort(grpc.StatusCode.NOT_FOUND, str(exc))
         parcels = record_files.parcels(path)
         while parcel := await asyncio.to_thread(next, parcels, None):
             yield broker_pb2.GetTaskRecordsResponse(blocks=parcel)

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import math
 from dataclasses import dataclass, field
 
-from quakegrid import errors
-from quakegrid.agent_limits import MAX_CORES_PER_WORKER
 from quakegrid.api.v1 import broker_pb2
+from quakegrid.job_states import JobState
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.session_output import SessionOutput
 
-MIN_WEIGHT = 0.01
-MAX_WEIGHT = 100.0
 RATE_WINDOW_S = 10.0
 RATE_STEP_S = 1.0
 
@@ -50,7 +46,8 @@ class Session:
     """A driver's session: what it asked for, what it is told, and what its lane counts.
 
     `placed` is set when it has a lane, and when it will get none any more. `events` are for the stream that
-    was attached last; None ends that. `hosts` have had workers of it.
+    was attached last; None ends that. `hosts` have had workers of it. `end_reason` says why it is about to
+    end, or has ended, in another way than by its driver's wish; its jobs get `end_state` then.
     """
 
     session_id: int
@@ -61,9 +58,17 @@ class Session:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     counts: lane_pb2.LaneCounts = field(default_factory=lane_pb2.LaneCounts)
     end_reason: str = ""
+    end_state: JobState = JobState.FAILED
     is_admitted: bool = False
     output: SessionOutput = field(default_factory=SessionOutput)
     hosts: set[str] = field(default_factory=set)
+
+    def end_as(self, state: JobState, reason: str) -> bool:
+        """Note why the session is to end; False if something else has decided that before."""
+        if self.end_reason or self.ended.is_set():
+            return False
+        self.end_reason, self.end_state = reason, state
+        return True
 
     def attach(self) -> Events:
         """What a new stream of the driver is to tell; an earlier stream ends."""
@@ -98,18 +103,3 @@ class Session:
     def weight(self) -> float:
         """Its part of the cores against the weights of others."""
         return self.request.weight or 1.0
-
-
-def check_request(request: broker_pb2.OpenSessionRequest) -> None:
-    """Refuse what no session can have.
-
-    Raises:
-        UsageError: the weight, or the width of its workers, is out of range.
-    """
-    weight = request.weight
-    if weight and (math.isnan(weight) or not MIN_WEIGHT <= weight <= MAX_WEIGHT):
-        raise errors.UsageError(f"the weight of a session is {MIN_WEIGHT} to {MAX_WEIGHT:.0f}, not {weight}")
-    if request.cores_per_worker > MAX_CORES_PER_WORKER:
-        raise errors.UsageError(
-            f"a worker has 1 to {MAX_CORES_PER_WORKER} cores, not {request.cores_per_worker}"
-        )

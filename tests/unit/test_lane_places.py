@@ -133,18 +133,60 @@ def test_lane_that_dies_again_and_again_fails_its_sessions() -> None:
 
 
 def test_lane_that_cannot_start_in_place_of_a_dead_one_is_tried_again() -> None:
-    """It may have been killed, too, or a stopped process may still have its port."""
+    """It may have been killed, too, or a stopped process may still have its port: after a pause."""
     places = opened()
     places.handle(core.SessionArrived(7), 0.0)
     port = places.lanes[1].port
     (second, *_) = places.handle(core.LaneDied(1, "it died"), 0.0)
     assert isinstance(second, core.OpenLane)
 
-    actions = places.handle(core.LaneRefused(second.lane_id, "its process ended at once"), 1.0)
+    refused = places.handle(core.LaneRefused(second.lane_id, "its process ended at once"), 1.0)
+    retry_s = places.next_deadline_s()
+    assert retry_s is not None
+    actions = places.handle(core.TimePassed(), retry_s)
 
     lane = places.lane_of(7)
     assert lane is not None
-    assert actions[0] == core.OpenLane(lane.lane_id, port, (7,))
+    assert refused == []
+    assert actions == [core.OpenLane(lane.lane_id, port, (7,))]
+
+
+def test_port_that_is_taken_for_some_seconds_costs_its_sessions_nothing() -> None:
+    """A lane that died is tried again with growing pauses, about half a minute in all."""
+    places = opened()
+    places.handle(core.SessionArrived(7), 0.0)
+    places.handle(core.LaneDied(1, "it died"), 0.0)
+    now_s = 0.0
+
+    while (lane := places.lane_of(7)) is not None and now_s < 100:
+        deadline_s = places.next_deadline_s()
+        if lane.state is LaneState.PAUSING and deadline_s is not None:
+            now_s = deadline_s
+            places.handle(core.TimePassed(), now_s)
+        else:
+            places.handle(core.LaneRefused(lane.lane_id, "taken"), now_s)
+        places.check()
+
+    assert 20 < now_s < 60
+
+
+def test_session_of_an_earlier_broker_ends_the_pause_of_its_lane() -> None:
+    """Its driver waits for it now."""
+    places = opened()
+    places.handle(core.SessionArrived(7), 0.0)
+    places.handle(core.LaneDied(1, "it died"), 0.0)
+    lane = places.lane_of(7)
+    assert lane is not None
+    places.handle(core.LaneRefused(lane.lane_id, "taken"), 0.0)
+
+    actions = places.handle(core.SessionResumed(8, lane.port), 0.0)
+
+    started = places.lane_of(7)
+    assert started is not None
+    assert actions == [
+        core.OpenLane(started.lane_id, lane.port, (7,)),
+        core.PlaceSession(8, started.lane_id),
+    ]
 
 
 def test_session_of_an_earlier_broker_gets_its_port_back() -> None:
@@ -232,7 +274,7 @@ class PlacesMachine(RuleBasedStateMachine):
             del self.lanes[lane_id]
             self.play(core.LaneDied(lane_id, "killed"))
 
-    @rule(seconds=st.sampled_from([1.0, core.IDLE_S]), task_count=st.integers(0, 3))
+    @rule(seconds=st.sampled_from([0.1, 1.0, core.IDLE_S]), task_count=st.integers(0, 3))
     def wait(self, seconds: float, task_count: int) -> None:
         """Time goes by, and somebody has tasks."""
         self.now_s += seconds
@@ -243,9 +285,13 @@ class PlacesMachine(RuleBasedStateMachine):
     def is_consistent(self) -> None:
         """Everybody is in one place, and nobody waits for nothing."""
         self.places.check()
-        assert {lane_id: lane.state for lane_id, lane in self.places.lanes.items()} == self.lanes
+        states = {lane_id: lane.state for lane_id, lane in self.places.lanes.items()}
+        running = {lane_id: state for lane_id, state in states.items() if state is not LaneState.PAUSING}
+        assert running == self.lanes
         is_waiting = any(lane is None for lane in self.sessions.values())
-        assert not is_waiting or LaneState.STARTING in self.lanes.values()
+        assert not is_waiting or set(states.values()) - {LaneState.OPEN}
+        if running != states:
+            assert self.places.next_deadline_s() is not None
 
 
 TestPlacesMachine = PlacesMachine.TestCase

@@ -9,7 +9,8 @@ import pytest
 
 from quakegrid import config, testing
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.lane_pool import LanePool
+from services.broker.door import BrokerFailedError, Door
+from services.broker.lane_pool import LanePool, Listener
 
 
 def test_words_of_a_lane_reach_whom_they_are_for(tmp_path: Path) -> None:
@@ -17,14 +18,18 @@ def test_words_of_a_lane_reach_whom_they_are_for(tmp_path: Path) -> None:
     testing.write_cluster_config(tmp_path)
     settings = config.load_settings(tmp_path, testing.isolated_environ(tmp_path))
     heard: list[Any] = []
+    door = Door()
     pool = LanePool(
         settings,
+        door,
         heard.append,
-        opening=lambda _session_id: [],
-        on_counts=heard.append,
-        on_overdue=heard.append,
-        on_placed=heard.append,
-        on_failed=lambda session_id, reason: heard.append((session_id, reason)),
+        Listener(
+            opening=lambda _session_id: [],
+            on_counts=heard.append,
+            on_overdue=heard.append,
+            on_placed=heard.append,
+            on_failed=lambda session_id, reason: heard.append((session_id, reason)),
+        ),
     )
     overdue = lane_pb2.TaskOverdue(session_id=5, worker_id="w1")
 
@@ -32,5 +37,7 @@ def test_words_of_a_lane_reach_whom_they_are_for(tmp_path: Path) -> None:
     pool._on_message(lane_pb2.ControlMessage(broken=lane_pb2.SessionBroken(session_id=5, reason="it broke")))
 
     assert heard == [overdue, (5, "it broke")]
-    with pytest.raises(ValueError, match="ready"):
+    with pytest.raises(BrokerFailedError) as failure:
         pool._on_message(lane_pb2.ControlMessage(ready=lane_pb2.LaneReady()))
+    assert "ready" in str(failure.value.__cause__)
+    assert door.failed.is_set()

@@ -58,11 +58,12 @@ class OpenSessionRequest(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     RESUMED_TOKEN_FIELD_NUMBER: _builtins.int
     user_name: _builtins.str
+    """At most 255 printable characters, as `host`."""
     host: _builtins.str
     """Node and process id of the driver."""
     pid: _builtins.int
     worker_setup: _builtins.bytes
-    """Pickled callable that each worker runs before its first task. Opaque to the broker."""
+    """Pickled callable that each worker runs before its first task, at most 32 MiB. Opaque to the broker."""
     is_local: _builtins.bool
     """The session runs everything in its driver and wants no workers."""
     max_workers: _builtins.int
@@ -80,7 +81,9 @@ class OpenSessionRequest(_message.Message):
     """`session_token` of the session that goes on."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Jobs of the database that this driver will run, in order; empty for work without a job."""
+        """Jobs of the database that this driver will run, in order; empty for work without a job.
+        At most 1000, each once.
+        """
 
     @_builtins.property
     def fingerprint(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -225,14 +228,14 @@ Global___NodeLeftOut: _TypeAlias = NodeLeftOut  # noqa: Y015
 
 @_typing.final
 class SessionQueued(_message.Message):
-    """The session waits for its turn (`serialize_jobs`)."""
+    """The session waits for its turn (`serialize_jobs`). Told again when the jobs before it change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AHEAD_JOB_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ahead_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Jobs that execute before it."""
+        """Jobs that execute before it, at most 100 of them."""
 
     def __init__(
         self,
@@ -760,7 +763,9 @@ class LaneStatus(_message.Message):
     pid: _builtins.int
     session_count: _builtins.int
     state: _builtins.str
-    """"starting", "open", or "refused": it could not start, or died."""
+    """"starting", "open", "pausing" (it died, and is started again in some seconds), or "refused": it could not start,
+    or died too often.
+    """
     error: _builtins.str
     """Why it is refused."""
     task_count: _builtins.int

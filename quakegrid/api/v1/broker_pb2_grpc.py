@@ -92,7 +92,8 @@ class BrokerServicer:
         failure. The session ends with CloseSession or its driver: when the stream breaks and the driver's
         process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
         jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
-        to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: the weight.
+        to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: a field is out of its
+        range, which the message names. UNAVAILABLE: the broker starts again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,15 +108,17 @@ class BrokerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CloseSession(self, request, context):
-        """Called by drivers at their end. Ends a session as its driver's end does. Idempotent.
+        """Called by drivers at their end, when their jobs have their final states. Ends a session; its workers are asked
+        to end, and killed 2 s later. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AbortJob(self, request, context):
-        """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent.
-        ABORTED: the dbserver does not answer.
+        """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that executes
+        or is queued needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
+        NOT_FOUND: there is no such job. ABORTED: it is not executing, and the dbserver does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,17 +39,21 @@ class BrokerStub:
     failure. The session ends with CloseSession or its driver: when the stream breaks and the driver's
     process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
     jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
-    to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: the weight.
+    to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: a field is out of its
+    range, which the message names. UNAVAILABLE: the broker starts again.
     """
     FlushSessionOutput: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FlushSessionOutputRequest, _broker_pb2.FlushSessionOutputResponse]
     """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
     and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
     """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_broker_pb2.CloseSessionRequest, _broker_pb2.CloseSessionResponse]
-    """Called by drivers at their end. Ends a session as its driver's end does. Idempotent."""
+    """Called by drivers at their end, when their jobs have their final states. Ends a session; its workers are asked
+    to end, and killed 2 s later. Idempotent.
+    """
     AbortJob: _grpc.UnaryUnaryMultiCallable[_broker_pb2.AbortJobRequest, _broker_pb2.AbortJobResponse]
-    """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent.
-    ABORTED: the dbserver does not answer.
+    """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that executes
+    or is queued needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
+    NOT_FOUND: there is no such job. ABORTED: it is not executing, and the dbserver does not answer.
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetStatusRequest, _broker_pb2.GetStatusResponse]
     """Called by command lines and the web."""
@@ -79,17 +83,21 @@ class BrokerAsyncStub(BrokerStub):
     failure. The session ends with CloseSession or its driver: when the stream breaks and the driver's
     process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
     jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
-    to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: the weight.
+    to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: a field is out of its
+    range, which the message names. UNAVAILABLE: the broker starts again.
     """
     FlushSessionOutput: _aio.UnaryUnaryMultiCallable[_broker_pb2.FlushSessionOutputRequest, _broker_pb2.FlushSessionOutputResponse]  # type: ignore[assignment]
     """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
     and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
     """
     CloseSession: _aio.UnaryUnaryMultiCallable[_broker_pb2.CloseSessionRequest, _broker_pb2.CloseSessionResponse]  # type: ignore[assignment]
-    """Called by drivers at their end. Ends a session as its driver's end does. Idempotent."""
+    """Called by drivers at their end, when their jobs have their final states. Ends a session; its workers are asked
+    to end, and killed 2 s later. Idempotent.
+    """
     AbortJob: _aio.UnaryUnaryMultiCallable[_broker_pb2.AbortJobRequest, _broker_pb2.AbortJobResponse]  # type: ignore[assignment]
-    """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent.
-    ABORTED: the dbserver does not answer.
+    """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that executes
+    or is queued needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
+    NOT_FOUND: there is no such job. ABORTED: it is not executing, and the dbserver does not answer.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetStatusRequest, _broker_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Called by command lines and the web."""
@@ -122,7 +130,8 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         failure. The session ends with CloseSession or its driver: when the stream breaks and the driver's
         process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
         jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
-        to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: the weight.
+        to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: a field is out of its
+        range, which the message names. UNAVAILABLE: the broker starts again.
         """
 
     @_abc_1.abstractmethod
@@ -141,7 +150,9 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.CloseSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.CloseSessionResponse, _abc.Awaitable[_broker_pb2.CloseSessionResponse]]:
-        """Called by drivers at their end. Ends a session as its driver's end does. Idempotent."""
+        """Called by drivers at their end, when their jobs have their final states. Ends a session; its workers are asked
+        to end, and killed 2 s later. Idempotent.
+        """
 
     @_abc_1.abstractmethod
     def AbortJob(
@@ -149,8 +160,9 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.AbortJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.AbortJobResponse, _abc.Awaitable[_broker_pb2.AbortJobResponse]]:
-        """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. Idempotent.
-        ABORTED: the dbserver does not answer.
+        """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that executes
+        or is queued needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
+        NOT_FOUND: there is no such job. ABORTED: it is not executing, and the dbserver does not answer.
         """
 
     @_abc_1.abstractmethod

@@ -74,7 +74,7 @@ class FleetControlServicer:
     def JoinNode(self, request, context):
         """Called by agents that are not in `host_cores`. The broker connects back to the agent, and remembers the node
         until LeaveNode or its own end. Idempotent: agents call it again whenever no broker watches them.
-        INVALID_ARGUMENT: a field is missing.
+        INVALID_ARGUMENT: a field is missing or cannot be one. FAILED_PRECONDITION: the fleet has 5000 nodes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

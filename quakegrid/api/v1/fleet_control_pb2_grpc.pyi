@@ -36,7 +36,7 @@ class FleetControlStub:
     JoinNode: _grpc.UnaryUnaryMultiCallable[_fleet_control_pb2.JoinNodeRequest, _fleet_control_pb2.JoinNodeResponse]
     """Called by agents that are not in `host_cores`. The broker connects back to the agent, and remembers the node
     until LeaveNode or its own end. Idempotent: agents call it again whenever no broker watches them.
-    INVALID_ARGUMENT: a field is missing.
+    INVALID_ARGUMENT: a field is missing or cannot be one. FAILED_PRECONDITION: the fleet has 5000 nodes.
     """
     LeaveNode: _grpc.UnaryUnaryMultiCallable[_fleet_control_pb2.LeaveNodeRequest, _fleet_control_pb2.LeaveNodeResponse]
     """Called by agents. Answers when the node's workers have ended, each after the task that it held, and the
@@ -64,7 +64,7 @@ class FleetControlAsyncStub(FleetControlStub):
     JoinNode: _aio.UnaryUnaryMultiCallable[_fleet_control_pb2.JoinNodeRequest, _fleet_control_pb2.JoinNodeResponse]  # type: ignore[assignment]
     """Called by agents that are not in `host_cores`. The broker connects back to the agent, and remembers the node
     until LeaveNode or its own end. Idempotent: agents call it again whenever no broker watches them.
-    INVALID_ARGUMENT: a field is missing.
+    INVALID_ARGUMENT: a field is missing or cannot be one. FAILED_PRECONDITION: the fleet has 5000 nodes.
     """
     LeaveNode: _aio.UnaryUnaryMultiCallable[_fleet_control_pb2.LeaveNodeRequest, _fleet_control_pb2.LeaveNodeResponse]  # type: ignore[assignment]
     """Called by agents. Answers when the node's workers have ended, each after the task that it held, and the
@@ -95,7 +95,7 @@ class FleetControlServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_fleet_control_pb2.JoinNodeResponse, _abc.Awaitable[_fleet_control_pb2.JoinNodeResponse]]:
         """Called by agents that are not in `host_cores`. The broker connects back to the agent, and remembers the node
         until LeaveNode or its own end. Idempotent: agents call it again whenever no broker watches them.
-        INVALID_ARGUMENT: a field is missing.
+        INVALID_ARGUMENT: a field is missing or cannot be one. FAILED_PRECONDITION: the fleet has 5000 nodes.
         """
 
     @_abc_1.abstractmethod
