@@ -14,6 +14,11 @@ _STATES = {
 }
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, reaped or not."""
+    return process_state(pid) == agent_pb2.PROCESS_STATE_GONE
+
+
 def process_state(pid: int) -> agent_pb2.ProcessState.ValueType:
     """Whether a process runs."""
     try:

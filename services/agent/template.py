@@ -27,12 +27,19 @@ from typing import Any, NoReturn
 import quakegrid.curve  # noqa: F401  before the engine loads pyzmq
 from quakegrid import engine_version, environment, parents
 from quakegrid.config import ENGINE, Settings, load_settings
-from quakegrid.errors import EngineMissingError
+from quakegrid.errors import EngineMissingError, PeerError
 from quakegrid.template_state import TemplateKind, TemplateState
 from services.agent import orphans
 from services.agent.blob_folders import BlobFolders
 from services.agent.oom_scores import DRIVER_SCORE, set_oom_score
-from services.agent.packets import read_memfd, receive_packet, send_packet
+from services.agent.packets import (
+    MAX_REASON_CHARS,
+    check_order,
+    close_all,
+    read_memfd,
+    receive_packet,
+    send_packet,
+)
 from services.agent.worker_threads import THREAD_VARIABLES
 
 EXIT_CRASHED = 70
@@ -84,12 +91,38 @@ class Template:
             if self._wakeup in ready:
                 os.read(self._wakeup, 4096)
                 self._reap(lambda report: send_packet(self._control, report))
-            if self._control.fileno() in ready:
-                packet, fds = receive_packet(self._control)
-                self._is_dismissed = packet.get("order") == "end"
-                if not packet or self._is_dismissed:
-                    return
+            if self._control.fileno() in ready and not self._take_order():
+                return
+
+    def _take_order(self) -> bool:
+        """Receive one order and obey it; whether to go on.
+
+        An order that cannot be obeyed is reported and changes nothing: others' children depend on us.
+        """
+        packet: dict[str, Any] = {}
+        fds: list[int] = []
+        try:
+            packet, fds = receive_packet(self._control)
+            if not packet:
+                return False
+            check_order(packet, len(fds))
+            self._is_dismissed = packet["order"] == "end"
+            if not self._is_dismissed:
                 self._obey(packet, fds)
+        except (PeerError, ValueError, TypeError, OSError) as exc:
+            if isinstance(exc, ConnectionError):  # the agent is gone
+                raise
+            self._refuse(packet, exc)
+        finally:
+            close_all(fds)
+        return not self._is_dismissed
+
+    def _refuse(self, packet: dict[str, Any], exc: Exception) -> None:
+        report = {"report": "refused", "reason": _one_line(exc)}
+        if str(packet.get("order")).startswith("fork_") and isinstance(packet.get("name"), str):
+            report |= {"report": "not_forked", "name": packet["name"]}
+        with contextlib.suppress(PeerError):  # the name alone is too long: whoever sent it knows
+            send_packet(self._control, report)
 
     def _end_all(self) -> None:
         """Kill every child and all that they left; nobody is told."""
@@ -112,8 +145,6 @@ class Template:
                 # Ours and not reaped, so the pid cannot have become somebody else's.
                 if packet["pid"] in self._children:
                     _send_signal(packet["pid"], packet["signal"])
-        for fd in fds:
-            os.close(fd)
 
     def _fork(self, name: str, live: Callable[[], int]) -> None:
         try:
@@ -125,6 +156,9 @@ class Template:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
             send_packet(self._control, {"report": "not_forked", "name": name, "reason": str(exc)})
             return
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
+            raise
         if pid:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
         else:
@@ -228,13 +262,13 @@ def _check_single_threaded() -> None:
 
 
 def _send_signal(pid: int, number: int) -> None:
-    """Signal a child; a kill reaches what it started itself, too."""
+    """Signal a child; a kill reaches what it started itself, too.
+
+    A child that has become another user's, by a set-user-id program, cannot be signalled.
+    """
     if number == signal.SIGKILL:
-        try:
-            os.killpg(pid, number)
-        except ProcessLookupError:  # it has no group of its own yet
-            os.kill(pid, number)
-    else:
+        orphans.kill_group(pid)  # it may have no group of its own yet
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 
@@ -360,9 +394,9 @@ def main() -> int:
     ready = {
         "report": "ready",
         "kind": loaded.state.kind.value,
-        "reason": loaded.state.reason,
+        "reason": loaded.state.reason[:MAX_REASON_CHARS],
         "engine_version": loaded.engine_version,
-        "engine_missing": loaded.engine_missing,
+        "engine_missing": loaded.engine_missing[:MAX_REASON_CHARS],
         "fingerprint": loaded.fingerprint,
         "duration_s": time.monotonic() - start_s,
     }
