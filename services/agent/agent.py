@@ -60,7 +60,7 @@ class Agent:
         self.node = socket.gethostname()
         self._roster = Roster(sorted(os.sched_getaffinity(0)))
         self._blobs = BlobFolders(settings.state_dir)
-        self._watchers = Watchers()
+        self.watchers = Watchers()
         self._commands: dict[str, str] = {}
         self._driver_ends: dict[str, DriverEnd] = {}
         self._driver_numbers = itertools.count(1)
@@ -69,7 +69,7 @@ class Agent:
         self.instance_id = instance_id
         self.membership = Membership(settings, self)
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._output = OutputPipes(self.node, self._watchers.publish_output, self._watchers.has_readers)
+        self._output = OutputPipes(self.node, self.watchers.publish_output, self.watchers.has_readers)
         self._is_stopping = False
         # Told to end: a worker that others terminate meanwhile, as some schedulers do, is not to blame.
         self.is_ending = False
@@ -84,11 +84,6 @@ class Agent:
     def template_state(self) -> TemplateState:
         """What the template that takes orders can do."""
         return self._template.state
-
-    @property
-    def engine_missing(self) -> str:
-        """Why no driver can run here; empty if one can, or nobody knows yet."""
-        return self._template.loaded.engine_missing
 
     def start_template(self) -> None:
         """Start the first template; its state is told to the watchers as it changes."""
@@ -115,7 +110,7 @@ class Agent:
 
     async def wait_for_change(self) -> None:
         """Wait until the status changes, or a worker ended."""
-        await self._watchers.next_change()
+        await self.watchers.next_change()
 
     def _on_report(self, packet: dict[str, Any]) -> None:
         match packet["report"]:
@@ -311,15 +306,11 @@ class Agent:
 
     def watch(self) -> Changes:
         """A queue that starts with the status and gets every change."""
-        return self._watchers.add(agent_pb2.WatchResponse(status=self.status()))
-
-    def unwatch(self, queue: Changes) -> None:
-        """Stop filling a queue of `watch`."""
-        self._watchers.remove(queue)
+        return self.watchers.add(agent_pb2.WatchResponse(status=self.status()))
 
     def end_watches(self) -> None:
         """Tell those who watch that nothing more will come."""
-        self._watchers.publish(LAST_WORD)
+        self.watchers.publish(LAST_WORD)
 
     def flush_output(self, session_id: int) -> None:
         """Tell those who watch what the workers of a session have printed, and that this is all."""
@@ -356,7 +347,9 @@ class Agent:
 
     def _on_not_forked(self, name: str, reason: str) -> None:
         log.error("fork_failed name=%s reason=%s", name, reason)
-        member = self._roster.members.pop(name)
+        member = self._roster.members.pop(name, None)
+        if member is None:
+            return
         self._report_exit(member, FORK_FAILED_STATUS, f"{self.node} could not start it: {reason}", 0)
         self.publish_status()
 
@@ -393,7 +386,7 @@ class Agent:
             )
         exited = node_status.describe_exit(member, status, reason, () if is_clean else last_output)
         exited.is_clean, exited.peak_memory_bytes = is_clean, peak_memory_bytes
-        self._watchers.publish(agent_pb2.WatchResponse(worker_exited=exited))
+        self.watchers.publish(agent_pb2.WatchResponse(worker_exited=exited))
 
     def _clean_up(self, member: Member) -> tuple[list[str], str]:
         """Free what a worker had; returns the end of its stderr, and which limit ended it."""
@@ -403,4 +396,4 @@ class Agent:
 
     def publish_status(self) -> None:
         """Tell who watches."""
-        self._watchers.publish(agent_pb2.WatchResponse(status=self.status()))
+        self.watchers.publish(agent_pb2.WatchResponse(status=self.status()))

@@ -141,12 +141,11 @@ def cores(count: str, output: str) -> None:
     in the cluster and gives none. More cores have workers at once. [zworkers] host_cores stays the upper
     bound.
     """
-    from quakegrid.agents import AgentClient, local_host  # noqa: PLC0415 - as above
+    from quakegrid.agents import AgentClient  # noqa: PLC0415 - as above
 
     if count != "all" and not count.isdecimal():
         raise click.UsageError(f"{count!r} is no number of cores: give one from 0, or all")
-    settings = node_commands.node_settings()
-    with closing(AgentClient(settings, local_host(settings))) as agent:
+    with closing(AgentClient(options.settings())) as agent:
         given, every = agent.set_cores(-1 if count == "all" else int(count))
     render.print_record(output, {"cores": given, "of": every})
 

@@ -17,6 +17,8 @@ from quakegrid.errors import UsageError
 
 # More than any node has of each.
 MAX_WORKERS = 4096
+MAX_REF_BYTES = 1024
+MAX_STOP_BYTES = 1 << 20
 MAX_WIDTH = 1 << 16
 MAX_FINGERPRINT = 1000
 MAX_ENDPOINT_CHARS = 300
@@ -43,6 +45,7 @@ def check_start_workers(request: agent_pb2.StartWorkersRequest) -> None:
     for ref in request.workers:
         _check_id(ref.worker_id)
         _check(ref.session_id >= 0, "a session id below 0")
+        _check(ref.ByteSize() <= MAX_REF_BYTES, "too much about a worker")
     _check(request.width <= MAX_WIDTH, f"workers of {request.width} cores")
     _check(len(request.fingerprint) <= MAX_FINGERPRINT, "a fingerprint with too many names")
     endpoint = request.lane_endpoint
@@ -55,6 +58,7 @@ def check_start_workers(request: agent_pb2.StartWorkersRequest) -> None:
 def check_stop_workers(request: agent_pb2.StopWorkersRequest) -> None:
     """Check what the broker sends."""
     _check(len(request.worker_ids) <= MAX_WORKERS, f"more than {MAX_WORKERS} workers at once")
+    _check(request.ByteSize() <= MAX_STOP_BYTES, "an order that is too long")
     for worker_id in request.worker_ids:
         _check_id(worker_id)
 

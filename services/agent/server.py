@@ -94,7 +94,7 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
                 yield message
         finally:
             self._agent.fleet_watch_count -= request.is_fleet
-            self._agent.unwatch(queue)
+            self._agent.watchers.remove(queue)
 
     async def SetCores(  # noqa: N802
         self, request: agent_pb2.SetCoresRequest, context: Context

@@ -10,6 +10,8 @@ from quakegrid.api.v1 import agent_pb2
 Changes = asyncio.Queue[agent_pb2.WatchResponse]
 # Messages that may wait for who watches; a slow one is told nothing more of what workers print.
 MAX_WAITING_MESSAGES = 100
+# A watcher so far behind does not read any more: its stream ends, and it may ask again for all that is now.
+MAX_BEHIND_MESSAGES = 10_000
 # Ends the streams of those who watch.
 LAST_WORD = agent_pb2.WatchResponse()
 
@@ -34,8 +36,11 @@ class Watchers:
 
     def publish(self, message: agent_pb2.WatchResponse) -> None:
         """Tell all."""
-        for queue in self._queues:
-            queue.put_nowait(message)
+        for queue in list(self._queues):
+            if queue.qsize() < MAX_BEHIND_MESSAGES:
+                queue.put_nowait(message)
+            else:
+                self._give_up(queue)
 
     def publish_output(self, message: agent_pb2.WatchResponse) -> None:
         """Tell those who keep up."""
@@ -53,6 +58,12 @@ class Watchers:
             await queue.get()
         finally:
             self.remove(queue)
+
+    def _give_up(self, queue: Changes) -> None:
+        self._queues.discard(queue)
+        while not queue.empty():
+            queue.get_nowait()
+        queue.put_nowait(LAST_WORD)
 
     def _readers(self) -> Iterator[Changes]:
         return (queue for queue in self._queues if queue.qsize() < MAX_WAITING_MESSAGES)

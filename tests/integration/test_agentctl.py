@@ -118,18 +118,6 @@ def test_restart_loads_a_new_template(two: Nodes) -> None:
     assert log.count("template_ready") > log_before.count("template_ready")
 
 
-def test_cores_are_dialled_on_the_node_itself(two: Nodes) -> None:
-    """Wherever its agent listens; the other keeps its own."""
-    before = two.node(1)["core_count"]
-
-    done = two.agentctl(2, "cores", 0)
-    dialled, other = two.node(2)["core_count"], two.node(1)["core_count"]
-    again = two.agentctl(2, "cores", "all")
-
-    assert (done.returncode, again.returncode) == (0, 0), done.stderr + again.stderr
-    assert (dialled, other) == (0, before)
-
-
 def test_join_and_leave_under_running_tasks(one: Nodes, tmp_path: Path) -> None:
     """A node that nobody configured takes part, survives a new broker, and leaves without a loss."""
     one.agent(2)

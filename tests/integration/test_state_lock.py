@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import json
 import os
 import signal
@@ -119,6 +120,18 @@ def test_agent_does_not_start_beside_another_and_leaves_it_alone(tmp_path: Path)
         assert first.process.poll() is None
     finally:
         assert first.stop() == 0
+
+
+def test_number_that_is_another_process_by_now_is_not_killed() -> None:
+    """It was seen with another start."""
+    with sleeper("a-b-c") as process:
+        (seen,) = [each for each in orphans._processes() if each.pid == process.pid]
+
+        orphans._kill(dataclasses.replace(seen, start_ticks=seen.start_ticks - 1))
+        assert process.poll() is None
+        orphans._kill(seen)
+
+        assert process.wait(TIMEOUT_S) == -signal.SIGKILL
 
 
 def in_child(act: Callable[[], int]) -> int:
