@@ -39,6 +39,8 @@ log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 2.0
 # Of all of a stop together: the grace, then what the killed and the template may take.
 STOP_DEADLINE_S = STOP_GRACE_S + 1.0
+# What a status tells of a driver's command line.
+MAX_COMMAND_CHARS = 1000
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
 
@@ -239,7 +241,7 @@ class Agent:
         """
         if self.driver_refusal:
             raise QuakeGridError(self.driver_refusal)
-        command = values.well_formed(" ".join(request["argv"]))
+        command = values.well_formed(" ".join(request["argv"])[:MAX_COMMAND_CHARS])
         data = json.dumps(request).encode()
         name = f"driver-{next(self._driver_numbers)}"
         logs: list[int] = []

@@ -170,9 +170,9 @@ def _look_at(pid: int) -> Process | None:
     """A process; None if it is gone."""
     try:
         fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    except OSError:
+        return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    except (OSError, IndexError):  # gone, or about to be
         return None
-    return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
 
 
 def _read(path: str) -> bytes:

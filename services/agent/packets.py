@@ -7,6 +7,7 @@ of packets and their fields are a closed list here; both ends check what comes i
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import socket
@@ -18,6 +19,8 @@ from quakegrid.template_state import TemplateKind
 
 PACKET_BYTES = 1 << 16
 MAX_FDS = 8
+# What the kernel lacks for the moment, such as room for descriptors on their way: whoever sends tries again.
+BUSY_ERRORS = (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
 # What a report says in words is cut to so many characters, so that it fits.
 MAX_REASON_CHARS = 4000
 # Fields of each kind, with their types. A packet may have more fields, which are ignored.

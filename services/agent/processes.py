@@ -36,4 +36,4 @@ def _state(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[0]
+    return "".join(stat.rpartition(")")[2].split()[:1])

@@ -29,6 +29,7 @@ from services.agent import orphans
 from services.agent.blob_folders import BlobFolders
 from services.agent.oom_scores import DRIVER_SCORE, set_oom_score
 from services.agent.packets import (
+    BUSY_ERRORS,
     MAX_REASON_CHARS,
     check_order,
     close_all,
@@ -86,7 +87,7 @@ class Template:
             ready = {fd for fd, _ in poller.poll()}
             if self._wakeup in ready:
                 os.read(self._wakeup, 4096)
-                self._reap(lambda report: send_packet(self._control, report))
+                self._reap(self._tell)
             if self._control.fileno() in ready and not self._take_order():
                 return
 
@@ -113,12 +114,24 @@ class Template:
             close_all(fds)
         return not self._is_dismissed
 
+    def _tell(self, report: dict[str, Any]) -> None:
+        """Send a report that must not be lost: while the kernel has no room for it, wait."""
+        while True:
+            try:
+                send_packet(self._control, report)
+            except OSError as exc:
+                if exc.errno not in BUSY_ERRORS:
+                    raise
+                time.sleep(END_POLL_S)
+            else:
+                return
+
     def _refuse(self, packet: dict[str, Any], exc: Exception) -> None:
         report = {"report": "refused", "reason": one_line(exc)}
         if str(packet.get("order")).startswith("fork_") and isinstance(packet.get("name"), str):
             report |= {"report": "not_forked", "name": packet["name"]}
         with contextlib.suppress(PeerError):  # the name alone is too long: whoever sent it knows
-            send_packet(self._control, report)
+            self._tell(report)
 
     def _end_all(self) -> None:
         """Kill every child and all that they left; nobody is told."""
@@ -136,7 +149,7 @@ class Template:
             case "fork_driver":
                 self._fork(packet["name"], lambda: self._live_as_driver(fds))
             case "ping":
-                send_packet(self._control, {"report": "pong"})
+                self._tell({"report": "pong"})
             case "signal":
                 # Ours and not reaped, so the pid cannot have become somebody else's.
                 if packet["pid"] in self._children:
@@ -150,7 +163,7 @@ class Template:
             pid = os.fork()
         except OSError as exc:  # the node's process limit or memory, or a thread of ours
             signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
-            send_packet(self._control, {"report": "not_forked", "name": name, "reason": str(exc)})
+            self._tell({"report": "not_forked", "name": name, "reason": str(exc)})
             return
         except BaseException:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
@@ -160,7 +173,7 @@ class Template:
         else:
             self._become_child(live)
         self._children.add(pid)
-        send_packet(self._control, {"report": "forked", "name": name, "pid": pid})
+        self._tell({"report": "forked", "name": name, "pid": pid})
 
     def _become_child(self, live: Callable[[], int]) -> NoReturn:
         code = EXIT_CRASHED

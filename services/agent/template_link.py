@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import errno
 import logging
 import os
 import socket
@@ -21,11 +20,10 @@ from typing import Any
 
 from quakegrid.config import AGENT_MARK
 from quakegrid.errors import PeerError
-from services.agent.packets import check_report, close_all, encode, receive_packet, send_packet
+from services.agent.packets import BUSY_ERRORS, check_report, close_all, encode, receive_packet, send_packet
 
 log = logging.getLogger("quakegrid.agent")
-# What the kernel lacks for the moment, such as room for descriptors on their way: an order waits for it.
-BUSY_ERRORS = (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
+# An order waits so often, for so long, for what the kernel lacks for the moment; then it is refused.
 BUSY_PAUSE_S = 0.1
 MAX_BUSY_TRIES = 50
 
