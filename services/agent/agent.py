@@ -124,11 +124,12 @@ class Agent:
                 self._on_exited(packet["pid"], packet["status"], packet["peak_memory_bytes"])
 
     def _on_lost(self, names: Sequence[str], reason: str) -> None:
-        """Children died with their template."""
+        """Children died with their template, or it never forked them."""
         for name in names:
             member = self._roster.members.pop(name, None)
             if member:
                 self._report_exit(member, signal.SIGKILL, reason, 0)
+        self.publish_status()
 
     # --- workers
 

@@ -55,7 +55,7 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Lose:
-    """Children died with their template."""
+    """Children died with their template, or it never forked them."""
 
     names: tuple[str, ...]
     reason: str
@@ -281,12 +281,20 @@ class Lineage:
         living = [name for name in template.drivers if name in pids and pids[name] not in gone_pids]
         if template.state == LOADING or not living:
             return [Kill(template.number)]
+        actions = self._lose_unforked(template)
         if template.number != self.current:
-            return []
+            return actions
         if self.successor:
             self.current, self.successor, self.state = self.successor, 0, LOADING
-            return []
-        return self._start_current(self._new())
+            return actions
+        return actions + self._start_current(self._new())
+
+    def _lose_unforked(self, template: Template) -> list[Action]:
+        """Give up the children that a silent template was to fork: they would hold their cores for ever."""
+        lost = template.names - set(template.pids.values())
+        template.names -= lost
+        template.drivers -= lost
+        return [Lose(tuple(sorted(lost)), "its template does not answer")] if lost else []
 
     def _replace(self, dead: Template, how: str) -> list[Action]:
         """Start another in the place of a dead one: the same, a bare one, or none."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -168,7 +169,7 @@ class Templates:
         """Take a report of a template; one of a child that it was not told to fork is dropped."""
         is_of_fork = packet["report"] in ("forked", "not_forked")
         if number not in self._links or (is_of_fork and not self._lineage.is_awaited(number, packet["name"])):
-            log.error("report_dropped template=%d report=%s", number, packet["report"])
+            self._drop(number, packet)
             return
         actions: list[lineage.Action] = []
         match packet["report"]:
@@ -193,6 +194,13 @@ class Templates:
                 actions = self._lineage.on_exited(number, packet["pid"])
         self._on_report(packet)
         self._perform(actions)
+
+    def _drop(self, number: int, packet: dict[str, Any]) -> None:
+        """Take no note of a report; a child that nobody waits for any more is killed."""
+        log.error("report_dropped template=%d report=%s", number, packet["report"])
+        if number in self._links and packet["report"] == "forked":
+            order = {"order": "signal", "pid": packet["pid"], "signal": int(signal.SIGKILL)}
+            self._links[number].order(order)
 
     def _on_ready(self, number: int, packet: dict[str, Any]) -> None:
         state = TemplateState(TemplateKind(packet["kind"]), packet["reason"])

@@ -105,11 +105,12 @@ def test_template_that_is_stopped_is_kept_for_its_driver_and_no_longer(
             await until(lambda: "driver-1" in forked)
             first = psutil.Process(templates.pid)
             first.suspend()
+            templates.order({"order": "fork_worker", "name": "w", "worker": {}}, [request])
             await until(lambda: templates.state.is_ready and templates.pid != first.pid)
-            assert (first.is_running(), lost) == (True, [])
+            assert (first.is_running(), lost) == (True, ["w"])  # it never forked that one
 
             os.kill(forked["driver-1"], signal.SIGKILL)
-            await until(lambda: lost == ["driver-1"])
+            await until(lambda: lost == ["w", "driver-1"])
             assert not first.is_running()
         finally:
             packets.close_all([reader, writer, request, *stdio])

@@ -48,8 +48,9 @@ class LineageMachine(RuleBasedStateMachine):
                 case lineage.Ping(number):
                     assert number in self.ready
                 case lineage.Lose(names):
-                    for name in names:
-                        assert name not in self.ordered
+                    for name in names:  # those of a silent template, or of one that has died
+                        number = self.ordered.pop(name, 0)
+                        assert not number or self.lineage.templates[number].is_silent
                         assert name not in {each for _, each in self.forked.values()}
 
     def parents(self) -> set[int]:

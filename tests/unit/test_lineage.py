@@ -284,6 +284,20 @@ def test_silent_template_with_drivers_is_retired_instead() -> None:
     lineage.check()
 
 
+def test_children_that_a_retired_template_never_forked_are_given_up() -> None:
+    """They would hold their cores for ever; one that is forked after all is nobody's."""
+    lineage = warm_lineage()
+    with_driver(lineage)
+    lineage.on_order("a")
+
+    actions = be_silent(lineage)
+
+    assert actions == [Lose(("a",), "its template does not answer"), Start(2)]
+    assert not lineage.is_awaited(1, "a")
+    assert lineage.on_look("old") == []
+    lineage.check()
+
+
 def test_silent_template_is_killed_when_its_drivers_have_ended() -> None:
     """It would not report that."""
     lineage = warm_lineage()
