@@ -37,7 +37,7 @@ from services.agent.watchers import LAST_WORD, Changes, Watchers
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 2.0
-# Of all of a stop together: the grace, then what the killed and the template may take.
+# Seconds for a whole stop: the grace, then time for killed processes and the template.
 STOP_DEADLINE_S = STOP_GRACE_S + 1.0
 # What a status tells of a driver's command line.
 MAX_COMMAND_CHARS = 1000
@@ -381,12 +381,8 @@ class Agent:
         reason = limit_reason or reason
         is_clean = status == 0 or member.life is Life.STOPPING
         if not is_clean:
-            log.warning(
-                "worker_exited worker=%s reason=%s peak_memory_bytes=%d",
-                member.name,
-                reason,
-                peak_memory_bytes,
-            )
+            words = "worker_exited worker=%s reason=%s peak_memory_bytes=%d"
+            log.warning(words, member.name, reason, peak_memory_bytes)
         exited = node_status.describe_exit(member, status, reason, () if is_clean else last_output)
         exited.is_clean, exited.peak_memory_bytes = is_clean, peak_memory_bytes
         self.watchers.publish(agent_pb2.WatchResponse(worker_exited=exited))
