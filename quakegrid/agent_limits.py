@@ -11,6 +11,7 @@ from typing import Protocol
 
 MAX_NICE = 19
 MAX_CORES_PER_WORKER = 1024
+MAX_TIMEOUT_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +20,15 @@ class AgentLimits:
 
     `soft_percent` and `hard_percent` are of the node's memory: from the one on the node gets no new tasks,
     past the other the largest worker is stopped. `nice` is added to the workers' niceness: 0, so that a
-    node that is shared with other programs computes as fast as they do.
+    node that is shared with other programs computes as fast as they do. A worker that stays stopped (SIGSTOP)
+    for `stopped_timeout_s` is killed; 0 lets it be.
     """
 
     soft_percent: int = 90
     hard_percent: int = 99
     nice: int = 0
     cores_per_worker: int = 1
+    stopped_timeout_s: int = 30
 
 
 class Parse(Protocol):
@@ -50,6 +53,13 @@ def read_agent_limits(parse: Parse) -> AgentLimits:
             1,
             _within(1, MAX_CORES_PER_WORKER),
             "cores of each worker, 1 or more",
+        ),
+        stopped_timeout_s=parse(
+            "agent",
+            "stopped_timeout",
+            30,
+            _within(0, MAX_TIMEOUT_S),
+            "whole seconds that a worker may stay stopped, 0 for ever",
         ),
     )
 

@@ -61,6 +61,10 @@ MEANINGS = {
     ): "address on which the agent listens; default: loopback, or all addresses of a cluster",
     ("agent", "nice"): "added to the niceness of workers",
     ("agent", "preload"): "what workers find loaded",
+    (
+        "agent",
+        "stopped_timeout",
+    ): "how long a worker may stay stopped (SIGSTOP) before it is killed and its task is tried again",
     ("agent", "worker_memory"): "what a worker may use",
     ("broker", "host"): "where the broker is; default: as `[dbserver] host`",
     ("broker", "lane_memory"): "payloads that a lane keeps in memory; more waits in `custom_tmp`",

@@ -20,7 +20,6 @@ from typing import Any, Self
 from quakegrid import errors, installation
 from quakegrid.config import Settings, agent_socket
 
-MAX_LOG_BYTES = 50 << 20
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH)
 
 Event = dict[str, Any]
@@ -38,7 +37,7 @@ def run_driver(
     Args:
         settings: of the cluster; its agent must run on this machine.
         argv: as after `oq`.
-        mode: "oq" gives the driver our terminal; "run" tells events and writes to a log file.
+        mode: "oq" gives the driver our terminal; "run" tells events, and the agent gives it a log file.
         on_event: called with each event.
     Raises:
         PeerUnreachableError: there is no agent, or it went away.
@@ -48,13 +47,10 @@ def run_driver(
     folder = _current_folder()
     connection = _connect(settings)
     with connection:
-        stdio = [0, 1, 2] if mode == "oq" else _log_stdio(settings)
+        stdio = [0, 1, 2] if mode == "oq" else []
         request = {"argv": list(argv), "cwd": folder, "environ": dict(os.environ), "mode": mode}
         with contextlib.suppress(ConnectionError):  # it has gone, which reading tells
             _send_request(connection, request, stdio)
-        if mode != "oq":
-            for fd in stdio:
-                os.close(fd)
         with _Signals() as signals:
             for event in _events(connection, signals):
                 match event["event"]:
@@ -118,22 +114,21 @@ def _connect(settings: Settings) -> socket.socket:
     return connection
 
 
-def _log_stdio(settings: Settings) -> list[int]:
-    """Nothing to read, and the drivers' log to write to; an overgrown one is put aside."""
-    settings.log_dir.mkdir(parents=True, exist_ok=True)
-    path = Path(settings.log_dir, "drivers.log")
-    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
-        path.replace(path.with_suffix(".log.1"))
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    return [os.open(os.devnull, os.O_RDONLY), os.open(path, flags, 0o600), os.open(path, flags, 0o600)]
-
-
 def _send_request(connection: socket.socket, request: dict[str, Any], fds: Sequence[int]) -> None:
     data = json.dumps(request).encode() + b"\n"
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     sent = connection.sendmsg([data], ancillary)
     if sent < len(data):  # else the agent may have answered and gone already
         connection.sendall(data[sent:])
+
+
+def _read_event(line: bytes) -> Event:
+    """An event; an empty one for a line that its driver could not complete before it was killed."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) and "event" in event else {}
 
 
 class _Signals:
@@ -175,8 +170,7 @@ def _events(connection: socket.socket, signals: _Signals) -> Iterator[Event]:
     buffer = b""
     while True:
         *lines, buffer = buffer.split(b"\n")
-        for line in lines:
-            yield json.loads(line)
+        yield from (event for event in map(_read_event, lines) if event)
         ready = {fd for fd, _ in poller.poll()}
         for number in signals.read() if signals.fileno() in ready else ():
             with contextlib.suppress(ConnectionError):  # what it said before it went comes first

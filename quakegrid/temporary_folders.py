@@ -1,14 +1,17 @@
 """Folders for the temporary files of one process each, which go when it has ended, however it ended.
 
-A process makes its own where it would have put its files, and leaves a link to it in the state dir, under its
-process id. The agent, which sees each process end, removes what the links name; the next agent of the same
-state dir removes what one that was killed could not. Knows files; refuses to know who lives.
+A process makes its own where it would have put its files, and leaves a link to it in the state dir, under
+its host and process id. The agent, which sees each process end, removes what the links name; the next agent
+of the same state dir removes what one that was killed could not. What another host's processes made is left
+alone: on a disk that several machines share they may live. Knows files; does not know who lives.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import tempfile
 import time
 from pathlib import Path
@@ -69,10 +72,24 @@ def _remove_tree(folder: Path) -> None:
 
 
 def pids(state_dir: Path) -> list[int]:
-    """The processes that made folders that are not removed."""
+    """The processes of this host that made folders that are not removed."""
+    names = [name.rpartition(".") for name in _names(state_dir)]
+    return [int(pid) for host, _, pid in names if host == _host() and pid.isdecimal()]
+
+
+def foreign(state_dir: Path) -> list[str]:
+    """Names of the links that processes of other hosts left."""
+    return sorted(name for name in _names(state_dir) if name.rpartition(".")[0] != _host())
+
+
+def _names(state_dir: Path) -> list[str]:
     links = state_dir / "tmp"
-    return [int(link.name) for link in links.iterdir()] if links.exists() else []
+    return [link.name for link in links.iterdir()] if links.exists() else []
 
 
 def _link(state_dir: Path, pid: int) -> Path:
-    return state_dir / "tmp" / str(pid)
+    return state_dir / "tmp" / f"{_host()}.{pid}"
+
+
+def _host() -> str:
+    return re.sub(r"[^\w.-]", "_", socket.gethostname())

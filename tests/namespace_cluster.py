@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quakegrid import testing
+from services.agent.state_lock import LOCK_NAME
 from tests.clusters import QUAKEGRID
 from tests.namespaces import Network, wait_for_no_process
 
@@ -166,6 +167,7 @@ class NamespaceCluster:
                 f"file {path}"
                 for folder in ("run", "tmp")
                 for path in self.state_dir(node).glob(f"{folder}/*")
+                if path.name != LOCK_NAME  # which stays, for marks name it
             ]
         return left
 

@@ -129,7 +129,8 @@ def steps(
         # Set-group-id: what others of the group make there belongs to the group, too.
         found.append(MakeFolder(places.writable[0], 0o2775, choice.user))
     if text:
-        found.append(WriteFile(choice.config, text, 0o640, ROOT_USER, choice.user))
+        # For this user alone: people may be members of its group, for the sake of shared folders.
+        found.append(WriteFile(choice.config, text, 0o400, choice.user, choice.user))
     for name in ("quakegrid", "agentctl"):
         command = _COMMAND.format(state_dir=STATE_DIR, venv=choice.venv, name=name)
         found.append(_public_file(COMMAND_FOLDER / name, command, 0o755))

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import sys
 from dataclasses import dataclass, replace
@@ -21,12 +22,13 @@ grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads i
 from quakegrid import run_records, service_life, service_logs  # noqa: E402
 from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
-from services.agent import node_folders, orphans  # noqa: E402
+from services.agent import orphans  # noqa: E402
 from services.agent.agent import Agent  # noqa: E402
 from services.agent.agent_server import AgentServer  # noqa: E402
 from services.agent.local import LocalSocket  # noqa: E402
 from services.agent.log_tail import LogTail  # noqa: E402
 from services.agent.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
+from services.agent.state_lock import StateLock, in_environment  # noqa: E402
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 1.0
@@ -59,7 +61,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     Returns:
         The exit code.
     Raises:
-        QuakeGridError: the port is taken.
+        QuakeGridError: the port is taken, or the state directory is another agent's or cannot be used.
     """
     if stay.port is not None:
         settings = replace(settings, agent_port=stay.port)
@@ -67,10 +69,10 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     service_life.tell_doubts(settings.warnings)
     service_life.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
-    log_tail = LogTail()
-    log_tail.setFormatter(logging.Formatter(service_logs.FORMAT))
-    logging.getLogger().addHandler(log_tail)
-    agent = Agent(settings)
+    log_tail = _keep_log()
+    instance_id = secrets.token_hex(8)
+    lock = StateLock(settings.state_dir, instance_id)
+    agent = Agent(settings, instance_id, lock.mark)
     stopped, hurried = asyncio.Event(), asyncio.Event()
     life = service_life.Life(stopped.set)
     life.guard(asyncio.get_running_loop())
@@ -84,13 +86,14 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     if lifeline_fd >= 0:
         asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
     server = AgentServer(agent, log_tail, settings)
-    _end_orphans(settings)
+    _end_orphans(agent, lock)
     agent.membership.port = server.port
     if stay.master:
         agent.membership.remember(agent.membership.address_of(stay.master))
+    local = LocalSocket(agent, agent_socket(settings.state_dir))
+    local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
-    local = LocalSocket(agent, agent_socket(settings.state_dir))
     local.start()
     await server.start()
     life.keep(server.wait_until_closed(), "port")
@@ -106,22 +109,37 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     await agent.membership.finish_leaving()
     agent.end_watches()
     watching.cancel()
-    orphans.end_all_adopted(ORPHANS_TIMEOUT_S)
-    node_folders.clear(settings)
+    orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock))
+    agent.folders.clear()
     local.stop()
     await server.stop(STOP_GRACE_S)
     record.unlink(missing_ok=True)
+    lock.close()
     return life.exit_code
 
 
-def _end_orphans(settings: Settings) -> None:
+def _keep_log() -> LogTail:
+    log_tail = LogTail()
+    log_tail.setFormatter(logging.Formatter(service_logs.FORMAT))
+    logging.getLogger().addHandler(log_tail)
+    if os.getuid() == 0:
+        log.warning("runs_as_root every job of this node runs as root; give the agent a user of its own")
+    return log_tail
+
+
+def _end_orphans(agent: Agent, lock: StateLock) -> None:
     """End what earlier agents left, now, and what a template will leave that is killed, then."""
-    count = orphans.end_marked(settings.state_dir, ORPHANS_TIMEOUT_S)
+    count = orphans.end_marked(in_environment(lock.family), ORPHANS_TIMEOUT_S)
     if count:
         log.warning("orphans_ended count=%d", count)
-    node_folders.clear(settings)
+    agent.folders.clear()
     orphans.adopt_orphans()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, orphans.end_adopted)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, orphans.end_adopted, _own_mark(lock))
+
+
+def _own_mark(lock: StateLock) -> bytes:
+    """What tells our orphans from others: only process 1 of a container becomes the parent of others'."""
+    return in_environment(lock.mark) if os.getpid() == 1 else b""
 
 
 def run(state_dir: Path | None, lifeline_fd: int = -1, stay: Stay = Stay()) -> int:
@@ -132,6 +150,9 @@ def run(state_dir: Path | None, lifeline_fd: int = -1, stay: Stay = Stay()) -> i
     except QuakeGridError as exc:
         print(f"agent: {exc}", file=sys.stderr)
         return exc.exit_code
+    except OSError as exc:
+        print(f"agent: {exc}; is the disk full, or the state directory not writable?", file=sys.stderr)
+        return QuakeGridError.exit_code
 
 
 def main() -> int:

@@ -1,49 +1,47 @@
 """The agent's heart: orders to the template, its reports, and who is told of them.
 
-Runs in one event loop. The roster decides which worker gets which core; this module starts, stops and
-counts, and is the only one that does.
+Runs in one event loop. The roster decides which worker gets which core; this module starts and stops workers
+and drivers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
 import os
-import secrets
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from quakegrid import __version__, agents, values
+from quakegrid import values
 from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 from quakegrid.errors import QuakeGridError
-from quakegrid.template_state import TemplateState
-from services.agent import node_folders
+from quakegrid.template_state import TemplateKind, TemplateState
+from services.agent import driver_logs, node_status, request_checks
 from services.agent.blob_folders import BlobFolders, remove_abandoned
 from services.agent.exits import describe_exit, exit_code
 from services.agent.membership import Membership
+from services.agent.node_folders import NodeFolders
 from services.agent.node_limits import NodeLimits
 from services.agent.output_pipes import OutputPipes
-from services.agent.packets import write_memfd
+from services.agent.packets import close_all, write_memfd
 from services.agent.roster import Life, Member, Roster
 from services.agent.serving import Serving
 from services.agent.templates import Templates
+from services.agent.watchers import LAST_WORD, Changes, Watchers
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 2.0
-# Of all of a stop together: the grace, then what the killed and the template may take.
+# Seconds for a whole stop: the grace, then time for killed processes and the template.
 STOP_DEADLINE_S = STOP_GRACE_S + 1.0
-# Messages that may wait for who watches; a slow one is told nothing more of what workers print.
-MAX_WAITING_MESSAGES = 100
+# What a status tells of a driver's command line.
+MAX_COMMAND_CHARS = 1000
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-# Ends the streams of those who watch.
-LAST_WORD = agent_pb2.WatchResponse()
 FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
 
 DriverEnd = Callable[[int, str], None]
@@ -54,28 +52,31 @@ class Agent:
 
     Args:
         settings: of the cluster.
+        instance_id: of this agent's process.
+        mark: in the environment of all that it starts.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, instance_id: str, mark: str) -> None:
         self._settings = settings
+        self.folders = NodeFolders(settings.state_dir)
         self.node = socket.gethostname()
         self._roster = Roster(sorted(os.sched_getaffinity(0)))
         self._blobs = BlobFolders(settings.state_dir)
-        self._watchers: set[asyncio.Queue[agent_pb2.WatchResponse]] = set()
+        self.watchers = Watchers()
         self._commands: dict[str, str] = {}
         self._driver_ends: dict[str, DriverEnd] = {}
         self._driver_numbers = itertools.count(1)
         self.serving = Serving(settings, len(self._roster.cores), self)
         self.fleet_watch_count = 0  # streams of brokers
-        self.instance_id = secrets.token_hex(8)
+        self.instance_id = instance_id
         self.membership = Membership(settings, self)
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._output = OutputPipes(self.node, self._publish_output, lambda: any(self._readers()))
+        self._output = OutputPipes(self.node, self.watchers.publish_output, self.watchers.has_readers)
         self._is_stopping = False
         # Told to end: a worker that others terminate meanwhile, as some schedulers do, is not to blame.
         self.is_ending = False
         self._template = Templates(
-            settings, on_report=self._on_report, on_state=self.publish_status, on_lost=self._on_lost
+            settings, mark, on_report=self._on_report, on_state=self.publish_status, on_lost=self._on_lost
         )
         self.limits = NodeLimits(settings, self.node, self._roster, lambda: self._template.pid)
 
@@ -85,11 +86,6 @@ class Agent:
     def template_state(self) -> TemplateState:
         """What the template that takes orders can do."""
         return self._template.state
-
-    @property
-    def engine_missing(self) -> str:
-        """Why no driver can run here; empty if one can, or nobody knows yet."""
-        return self._template.loaded.engine_missing
 
     def start_template(self) -> None:
         """Start the first template; its state is told to the watchers as it changes."""
@@ -105,7 +101,8 @@ class Agent:
             member.is_blameless, member.stop_reason = True, "stopped with its agent"
             self._end(member, is_forced=False)
         while self._roster.members and loop.time() < deadline:
-            await asyncio.wait([loop.create_task(self.wait_for_change())], timeout=deadline - loop.time())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.wait_for_change(), deadline - loop.time())
         self._template.stop(max(0.0, deadline - loop.time()) if self.template_state.is_ready else 0.0)
 
     def restart_template(self) -> None:
@@ -115,12 +112,7 @@ class Agent:
 
     async def wait_for_change(self) -> None:
         """Wait until the status changes, or a worker ended."""
-        queue = self.watch()
-        queue.get_nowait()
-        try:
-            await queue.get()
-        finally:
-            self.unwatch(queue)
+        await self.watchers.next_change()
 
     def _on_report(self, packet: dict[str, Any]) -> None:
         match packet["report"]:
@@ -132,11 +124,12 @@ class Agent:
                 self._on_exited(packet["pid"], packet["status"], packet["peak_memory_bytes"])
 
     def _on_lost(self, names: Sequence[str], reason: str) -> None:
-        """Children died with their template."""
+        """Children died with their template, or it never forked them."""
         for name in names:
             member = self._roster.members.pop(name, None)
             if member:
                 self._report_exit(member, signal.SIGKILL, reason, 0)
+        self.publish_status()
 
     # --- workers
 
@@ -144,39 +137,64 @@ class Agent:
         """Fork workers, as many as cores are free.
 
         Raises:
-            QuakeGridError: the template is not ready.
+            UsageError: the request is malformed.
+            QuakeGridError: the template is not ready, or the node has no room for any.
         """
+        request_checks.check_start_workers(request)
         if self._is_stopping or not self.template_state.is_ready:
             state = "stopping" if self._is_stopping else self.template_state
             raise QuakeGridError(f"the template of {self.node} is not ready: {state}")
         template = self._template.find(request.fingerprint)  # if none has it, the status tells the broker
         started: list[Member] = []
         self._roster.most_count = self.serving.core_count
-        tokens = {ref.worker_id: ref.token for ref in request.workers}
         for ref in request.workers if template else ():
             width = self.limits.cores_per_worker * (request.width or 1)
             started += self._roster.take_cores(ref.session_id, [ref.worker_id], width)
         if not started:
             return []
-        setup_fd = write_memfd("worker_setup", request.worker_setup)
-        for member in started:
-            worker = {
-                "worker_id": member.name,
-                "session_id": member.session_id,
-                "lane_endpoint": request.lane_endpoint,
-                "node": self.node,
-                "token": tokens[member.name],
-                **self.limits.open_worker(member),
-                "blob_dir": str(self._blobs.open(member.session_id)),
-            }
-            writers = self._output.open(member.name, member.session_id)
-            order = {"order": "fork_worker", "name": member.name, "worker": worker}
-            self._template.order(order, [setup_fd, *writers], number=template)
-            for fd in writers:
-                os.close(fd)
-        os.close(setup_fd)
+        ordered: list[Member] = []
+        try:
+            self._order_workers(started, request, template, ordered)
+        except (OSError, QuakeGridError) as exc:
+            log.warning("workers_not_started count=%d reason=%s", len(started) - len(ordered), exc)
+            for member in started[len(ordered) :]:
+                del self._roster.members[member.name]
+                self._clean_up(member)
+            if not ordered:
+                raise QuakeGridError(f"{self.node} could not start workers: {exc}") from None
         self.publish_status()
-        return started
+        return ordered
+
+    def _order_workers(
+        self,
+        members: Sequence[Member],
+        request: agent_pb2.StartWorkersRequest,
+        template: int,
+        ordered: list[Member],
+    ) -> None:
+        """Order workers from a template, and note in `ordered` which ones were."""
+        tokens = {ref.worker_id: ref.token for ref in request.workers}
+        setup_fd = write_memfd("worker_setup", request.worker_setup)
+        try:
+            for member in members:
+                worker = {
+                    "worker_id": member.name,
+                    "session_id": member.session_id,
+                    "lane_endpoint": request.lane_endpoint,
+                    "node": self.node,
+                    "token": tokens[member.name],
+                    **self.limits.open_worker(member),
+                    "blob_dir": str(self._blobs.open(member.session_id)),
+                }
+                writers = self._output.open(member.name, member.session_id)
+                order = {"order": "fork_worker", "name": member.name, "worker": worker}
+                try:
+                    self._template.order(order, [setup_fd, *writers], number=template)
+                finally:
+                    close_all(writers)
+                ordered.append(member)
+        finally:
+            os.close(setup_fd)
 
     def kill_overdue(self, session_id: int, names: Sequence[str], reason: str) -> int:
         """Kill workers for what they run; returns how many there were."""
@@ -227,20 +245,52 @@ class Agent:
         """Fork a driver; `on_end` is called with its exit code, and why if it never ran. Returns its name.
 
         Args:
-            request: `argv`, `cwd`, `environ`, `mode` of the command line.
+            request: `argv`, `cwd`, `environ`, `mode` of the command line, checked.
             events_fd: where the driver writes its events.
-            stdio: descriptors for 0, 1 and 2.
+            stdio: descriptors for 0, 1 and 2; in mode "run" they are not used, but the drivers' log is.
             on_end: called once.
+        Raises:
+            QuakeGridError: no driver can be started; nothing is left of it.
         """
+        if self.driver_refusal:
+            raise QuakeGridError(self.driver_refusal)
+        command = values.well_formed(" ".join(request["argv"])[:MAX_COMMAND_CHARS])
+        data = json.dumps(request).encode()
         name = f"driver-{next(self._driver_numbers)}"
-        self._roster.add_driver(name)
-        self._commands[name] = values.well_formed(" ".join(request["argv"]))
+        logs: list[int] = []
+        try:
+            if request["mode"] == "run":
+                stdio = logs = driver_logs.open_stdio(self._settings.log_dir)
+            self._order_driver(name, data, [events_fd, *stdio])
+        except OSError as exc:
+            raise QuakeGridError(f"{self.node} could not start a driver: {exc}") from None
+        finally:
+            close_all(logs)
+        self._commands[name] = command
         self._driver_ends[name] = on_end
-        request_fd = write_memfd("driver_request", json.dumps(request).encode())
-        self._template.order({"order": "fork_driver", "name": name}, [request_fd, events_fd, *stdio])
-        os.close(request_fd)
         self.publish_status()
         return name
+
+    @property
+    def driver_refusal(self) -> str:
+        """Why no driver can be started here; empty if one can, now or when the template has loaded."""
+        if self._is_stopping:
+            return "the agent is about to stop"
+        if self.template_state.kind is TemplateKind.FAILED:
+            return f"the template {self.template_state}"
+        return self._template.loaded.engine_missing
+
+    def _order_driver(self, name: str, request: bytes, fds: Sequence[int]) -> None:
+        """Enter a driver and order it; it is not entered if it cannot be ordered."""
+        request_fd = write_memfd("driver_request", request)
+        self._roster.add_driver(name)
+        try:
+            self._template.order({"order": "fork_driver", "name": name}, [request_fd, *fds])
+        except (OSError, QuakeGridError):
+            del self._roster.members[name]
+            raise
+        finally:
+            os.close(request_fd)
 
     def signal_driver(self, name: str, number: int) -> None:
         """Pass a signal on to a driver; one that would stop it stops it also before it is forked."""
@@ -249,12 +299,14 @@ class Agent:
             self._signal(member, number)
         elif member and number in STOP_SIGNALS:
             member.life = Life.STOPPING
-            self._driver_ends.pop(name)(128 + number, "")
+            on_end = self._driver_ends.pop(name, None)  # with a second signal it was told before
+            if on_end:
+                on_end(128 + number, "")
 
     def stop_driver(self, pid: int) -> bool:
-        """Kill a driver; tells whether there was one."""
+        """Kill a driver; tells whether there was one. One that is not forked yet has no pid."""
         for member in self._roster.drivers:
-            if member.pid == pid:
+            if member.pid == pid > 0:
                 self._end(member, is_forced=True)
                 return True
         return False
@@ -267,20 +319,13 @@ class Agent:
 
     # --- what is told to others
 
-    def watch(self) -> asyncio.Queue[agent_pb2.WatchResponse]:
+    def watch(self) -> Changes:
         """A queue that starts with the status and gets every change."""
-        queue: asyncio.Queue[agent_pb2.WatchResponse] = asyncio.Queue()
-        queue.put_nowait(agent_pb2.WatchResponse(status=self.status()))
-        self._watchers.add(queue)
-        return queue
-
-    def unwatch(self, queue: asyncio.Queue[agent_pb2.WatchResponse]) -> None:
-        """Stop filling a queue of `watch`."""
-        self._watchers.discard(queue)
+        return self.watchers.add(agent_pb2.WatchResponse(status=self.status()))
 
     def end_watches(self) -> None:
         """Tell those who watch that nothing more will come."""
-        self._publish(LAST_WORD)
+        self.watchers.publish(LAST_WORD)
 
     def flush_output(self, session_id: int) -> None:
         """Tell those who watch what the workers of a session have printed, and that this is all."""
@@ -288,44 +333,10 @@ class Agent:
 
     def status(self, *, with_samples: bool = False) -> agent_pb2.AgentStatus:
         """The node as it is now; `with_samples` also what it uses, which costs some milliseconds."""
-        workers = [
-            agent_pb2.WorkerStatus(
-                worker_id=member.name,
-                session_id=member.session_id,
-                pid=member.pid,
-                core=member.core,
-                cores=member.cores,
-            )
-            for member in self._roster.workers
-        ]
-        drivers = [
-            agent_pb2.DriverStatus(pid=member.pid, command=self._commands[member.name])
-            for member in self._roster.drivers
-        ]
-        state, loaded, older = self._template.state, self._template.loaded, self._template.older
-        sent_time = Timestamp()
-        sent_time.GetCurrentTime()
-        status = agent_pb2.AgentStatus(
-            node=self.node,
-            template_state=str(state),
-            template_kind=agents.TEMPLATE_KINDS[state.kind],
-            template_reason=state.reason,
-            fingerprint=loaded.fingerprint,
-            older_templates=[agent_pb2.OlderTemplate(fingerprint=each.fingerprint) for each in older],
-            sent_time=sent_time,
-            is_refreshing=self._template.is_refreshing,
-            workers=workers,
-            drivers=drivers,
-            version=__version__,
-            engine_version=loaded.engine_version,
-            core_count=self.serving.core_count,
-            all_core_count=self.serving.all_core_count,
-            service_state=self.serving.state,
-            is_watched=self.fleet_watch_count > 0,
-            instance_id=self.instance_id,
-            master=self.membership.master,
-            is_leaving=self.membership.is_leaving,
-        )
+        status = node_status.describe(self._roster, self._commands, self._template, self.serving)
+        status.node, status.instance_id = self.node, self.instance_id
+        status.is_watched = self.fleet_watch_count > 0
+        status.master, status.is_leaving = self.membership.master, self.membership.is_leaving
         self.limits.describe(status, with_samples=with_samples)
         return status
 
@@ -351,7 +362,9 @@ class Agent:
 
     def _on_not_forked(self, name: str, reason: str) -> None:
         log.error("fork_failed name=%s reason=%s", name, reason)
-        member = self._roster.members.pop(name)
+        member = self._roster.members.pop(name, None)
+        if member is None:
+            return
         self._report_exit(member, FORK_FAILED_STATUS, f"{self.node} could not start it: {reason}", 0)
         self.publish_status()
 
@@ -366,52 +379,32 @@ class Agent:
         if timer:
             timer.cancel()
         self._commands.pop(member.name, None)
-        node_folders.remove_of(self._settings, member.pid)
+        if member.pid:
+            self.folders.remove_of(member.pid)
         on_end = self._driver_ends.pop(member.name, None)
         if on_end:
             on_end(exit_code(status), reason if member.pid == 0 else "")
             return
         if member.core < 0:
             return  # a driver that was stopped before it was forked
-        if all(worker.session_id != member.session_id for worker in self._roster.workers):
-            self._blobs.remove(member.session_id)
         if self.is_ending and os.WTERMSIG(status) == signal.SIGTERM:
             member.is_blameless = True
-        last_output = self._output.close(member.name)
-        reason = self.limits.close_worker(member) or reason
+        last_output, limit_reason = self._clean_up(member)
+        reason = limit_reason or reason
         is_clean = status == 0 or member.life is Life.STOPPING
         if not is_clean:
-            log.warning(
-                "worker_exited worker=%s reason=%s peak_memory_bytes=%d",
-                member.name,
-                reason,
-                peak_memory_bytes,
-            )
-        exited = agent_pb2.WorkerExited(
-            worker_id=member.name,
-            session_id=member.session_id,
-            reason=reason,
-            peak_memory_bytes=peak_memory_bytes,
-            is_clean=is_clean,
-            exit_code=exit_code(status),
-            signal=os.WTERMSIG(status),
-            last_output=() if is_clean else last_output,
-            is_blameless=member.is_blameless,
-        )
-        self._publish(agent_pb2.WatchResponse(worker_exited=exited))
+            words = "worker_exited worker=%s reason=%s peak_memory_bytes=%d"
+            log.warning(words, member.name, reason, peak_memory_bytes)
+        exited = node_status.describe_exit(member, status, reason, () if is_clean else last_output)
+        exited.is_clean, exited.peak_memory_bytes = is_clean, peak_memory_bytes
+        self.watchers.publish(agent_pb2.WatchResponse(worker_exited=exited))
+
+    def _clean_up(self, member: Member) -> tuple[list[str], str]:
+        """Free what a worker had; returns the end of its stderr, and which limit ended it."""
+        if all(worker.session_id != member.session_id for worker in self._roster.workers):
+            self._blobs.remove(member.session_id)
+        return self._output.close(member.name), self.limits.close_worker(member)
 
     def publish_status(self) -> None:
         """Tell who watches."""
-        self._publish(agent_pb2.WatchResponse(status=self.status()))
-
-    def _publish_output(self, message: agent_pb2.WatchResponse) -> None:
-        for queue in self._readers():
-            queue.put_nowait(message)
-
-    def _readers(self) -> Iterator[asyncio.Queue[agent_pb2.WatchResponse]]:
-        """Who watches and keeps up."""
-        return (queue for queue in self._watchers if queue.qsize() < MAX_WAITING_MESSAGES)
-
-    def _publish(self, message: agent_pb2.WatchResponse) -> None:
-        for queue in self._watchers:
-            queue.put_nowait(message)
+        self.watchers.publish(agent_pb2.WatchResponse(status=self.status()))

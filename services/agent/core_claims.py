@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,16 +20,23 @@ class CoreClaims:
     """The cores that this object claims, for as long as it lives.
 
     Args:
-        folder: the same for all agents of the machine; made, for this user alone, if it is not there.
+        folder: the same for all agents of the machine; made, for this user alone, if it is not there. It must
+            be this user's or root's: in another user's folder anything may be a link to anywhere.
     Raises:
-        SettingsError: it cannot be made.
+        SettingsError: it cannot be made, or is somebody else's.
     """
 
     def __init__(self, folder: Path) -> None:
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
+            self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as exc:
             raise SettingsError(f"cannot claim cores in {folder}: {exc.strerror}") from None
+        if os.fstat(self._folder_fd).st_uid not in (os.getuid(), 0):
+            os.close(self._folder_fd)
+            raise SettingsError(
+                f"cannot claim cores in {folder}: another user made it; give another --claims"
+            )
         self._folder = folder
         self._descriptors: list[int] = []
 
@@ -48,16 +56,20 @@ class CoreClaims:
         raise AssertionError  # unreachable: a layer above all other agents is free
 
     def release(self) -> None:
-        """Give all claims back."""
-        for descriptor in self._descriptors:
+        """Give all claims back; nothing can be claimed any more."""
+        for descriptor in (*self._descriptors, self._folder_fd):
             os.close(descriptor)
         self._descriptors.clear()
 
     def _lock(self, name: str) -> bool:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(name, flags, 0o600, dir_fd=self._folder_fd)
         except OSError as exc:
-            raise SettingsError(f"cannot claim cores in {self._folder}: {exc.strerror}") from None
+            raise SettingsError(f"cannot claim cores in {self._folder}: {name}: {exc.strerror}") from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise SettingsError(f"cannot claim cores in {self._folder}: {name} is no file")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -11,11 +11,13 @@ from typing import Any
 
 import grpc
 
+from quakegrid import errors
 from quakegrid.api.v1 import examination_pb2, examination_pb2_grpc
 from quakegrid.doctor import codec
 from quakegrid.doctor.facts import NodeFacts
 from quakegrid.doctor.gathering import Errand
 from quakegrid.doctor.nonces import is_nonce_name
+from services.agent import request_checks
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -37,6 +39,10 @@ class ExaminationServicer(examination_pb2_grpc.ExaminationServicer):
         """Examine, see the contract."""
         response = examination_pb2.ExamineResponse()
         response.receive_time.GetCurrentTime()
+        try:
+            request_checks.check_examine(request)
+        except errors.UsageError as exc:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         if request.nonce_name and not is_nonce_name(request.nonce_name):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "that is no name of a nonce")
         errand = Errand(request.shared_dir, request.nonce_name, tuple(request.lane_ports))

@@ -1,16 +1,18 @@
 """The core that decides which template takes orders, and when another one is to start.
 
-Pure. Knows templates by number, their children by name and pid, and the code on disk as a stamp; refuses to
+Pure. Knows templates by number, their children by name and pid, and the code on disk as a stamp; does not
 know processes, clocks and files. When the code changes a successor loads beside the template that takes
-orders, and takes over when it can fork; who retired lives until its last child has ended, and may get more
-for sessions that need its code.
+orders, and takes over when it can fork. A retired template lives until its last child has ended, and may get
+more children for sessions that need its code. A template that does not answer is killed; one that has drivers
+is retired instead, since its drivers would die with it, and is killed when none of them lives.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from quakegrid.errors import IllegalMoveError
+from quakegrid.errors import IllegalMoveError, StateError
 from quakegrid.template_state import TemplateKind, TemplateState
 
 MAX_LOAD_FAILURES = 3
@@ -53,7 +55,7 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Lose:
-    """Children died with their template."""
+    """Children died with their template, or it never forked them."""
 
     names: tuple[str, ...]
     reason: str
@@ -64,7 +66,11 @@ Action = Start | Stop | Kill | Ping | Lose
 
 @dataclass(slots=True)
 class Template:
-    """One template process; `look_count` counts looks while it loads, and pings without an answer then."""
+    """One template process.
+
+    `look_count` counts looks while it loads, and pings without an answer then. `drivers` are the names of
+    children that no other template could take over.
+    """
 
     number: int
     bare_reason: str = ""
@@ -72,6 +78,13 @@ class Template:
     names: set[str] = field(default_factory=set)
     pids: dict[int, str] = field(default_factory=dict)
     look_count: int = 0
+    drivers: set[str] = field(default_factory=set)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has not answered for too long."""
+        limit = MAX_LOADING_LOOKS if self.state == LOADING else MAX_UNANSWERED_PINGS
+        return self.look_count > limit
 
 
 @dataclass(slots=True)
@@ -95,25 +108,49 @@ class Lineage:
         self._stamp = self._seen_stamp = stamp
         return self._start_current(self._new())
 
-    def on_look(self, stamp: str) -> list[Action]:
-        """The code on disk was looked at; a change counts when it is seen twice, so not in its middle."""
+    def on_look(self, stamp: str, gone_pids: Collection[int] = ()) -> list[Action]:
+        """The code on disk was looked at; a change counts when it is seen twice, so not in its middle.
+
+        Args:
+            stamp: of the code.
+            gone_pids: those of `doubtful_pids` that have ended.
+        """
         actions: list[Action] = []
         if stamp == self._seen_stamp != self._stamp:
             self._stamp, self._failure_count = stamp, 0
             actions += self._refresh()
         self._seen_stamp = stamp
-        for template in self.templates.values():
+        for template in list(self.templates.values()):
             template.look_count += 1
-            is_loading = template.state == LOADING
-            if template.look_count > (MAX_LOADING_LOOKS if is_loading else MAX_UNANSWERED_PINGS):
-                actions.append(Kill(template.number))
-            elif not is_loading:
+            if template.is_silent:
+                actions += self._on_silent(template, gone_pids)
+            elif template.state != LOADING:
                 actions.append(Ping(template.number))
         return actions
 
+    @property
+    def doubtful_pids(self) -> list[int]:
+        """Drivers of templates that do not answer, and so would not report their ends."""
+        return [
+            pid
+            for template in self.templates.values()
+            if template.is_silent
+            for pid, name in template.pids.items()
+            if name in template.drivers
+        ]
+
+    def on_not_started(self, number: int) -> list[Action]:
+        """A template could not be started, for want of room for a process: it is tried again for ever."""
+        template = self.templates.get(number)
+        if template is None:
+            return []
+        template.look_count = 0
+        return [Start(number, template.bare_reason, LOAD_PAUSE_S)]
+
     def on_pong(self, number: int) -> None:
         """A template answered."""
-        self.templates[number].look_count = 0
+        if number in self.templates:
+            self.templates[number].look_count = 0
 
     def on_ready(self, number: int, state: TemplateState) -> list[Action]:
         """A template can fork; the newest takes the orders from now on."""
@@ -156,16 +193,26 @@ class Lineage:
             (
                 each.number
                 for each in self.templates.values()
-                if each.number not in (self.current, self.successor) and each.state.is_ready
+                if each.number not in (self.current, self.successor)
+                and each.state.is_ready
+                and not each.is_silent
             ),
             reverse=True,
         )
 
-    def on_order(self, name: str, number: int = 0) -> int:
-        """The number of the template that is to fork a child: this one, or else the one that takes orders."""
-        number = number or self.current
-        self.templates[number].names.add(name)
-        return number
+    def on_order(self, name: str, number: int = 0, *, is_driver: bool = False) -> int:
+        """The number of the template that is to fork a child: this one, or else the one that takes orders.
+
+        Raises:
+            StateError: there is none.
+        """
+        template = self.templates.get(number or self.current)
+        if template is None:
+            raise StateError(f"there is no template: {self.state}")
+        template.names.add(name)
+        if is_driver:
+            template.drivers.add(name)
+        return template.number
 
     def on_forked(self, number: int, name: str, pid: int) -> None:
         """A template forked a child."""
@@ -173,13 +220,22 @@ class Lineage:
 
     def on_not_forked(self, number: int, name: str) -> list[Action]:
         """A template could not fork a child."""
-        self.templates[number].names.discard(name)
-        return self._stop_childless(self.templates[number])
+        template = self.templates[number]
+        template.names.discard(name)
+        template.drivers.discard(name)
+        return self._stop_childless(template)
+
+    def is_awaited(self, number: int, name: str) -> bool:
+        """Whether a template was told to fork a child and has not reported it."""
+        template = self.templates.get(number)
+        return template is not None and name in template.names and name not in template.pids.values()
 
     def on_exited(self, number: int, pid: int) -> list[Action]:
         """A child ended."""
         template = self.templates[number]
-        template.names.discard(template.pids.pop(pid, ""))
+        name = template.pids.pop(pid, "")
+        template.names.discard(name)
+        template.drivers.discard(name)
         return self._stop_childless(template)
 
     def parent_of(self, pid: int) -> int:
@@ -196,7 +252,7 @@ class Lineage:
         for template in self.templates.values():
             if template.number not in (self.current, self.successor) and not template.names:
                 raise IllegalMoveError(f"template {template.number} lives on without children")
-            if not set(template.pids.values()) <= template.names:
+            if not set(template.pids.values()) | template.drivers <= template.names:
                 raise IllegalMoveError(f"template {template.number} has children that nobody ordered")
 
     # --- inside
@@ -218,6 +274,27 @@ class Lineage:
             return actions + self._start_current(self._new())
         self.successor = self._new()
         return [*actions, Start(self.successor)]
+
+    def _on_silent(self, template: Template, gone_pids: Collection[int]) -> list[Action]:
+        """End a template that does not answer, or, while drivers of it live, retire it."""
+        pids = {name: pid for pid, name in template.pids.items()}
+        living = [name for name in template.drivers if name in pids and pids[name] not in gone_pids]
+        if template.state == LOADING or not living:
+            return [Kill(template.number)]
+        actions = self._lose_unforked(template)
+        if template.number != self.current:
+            return actions
+        if self.successor:
+            self.current, self.successor, self.state = self.successor, 0, LOADING
+            return actions
+        return actions + self._start_current(self._new())
+
+    def _lose_unforked(self, template: Template) -> list[Action]:
+        """Give up the children that a silent template was to fork: they would hold their cores for ever."""
+        lost = template.names - set(template.pids.values())
+        template.names -= lost
+        template.drivers -= lost
+        return [Lose(tuple(sorted(lost)), "its template does not answer")] if lost else []
 
     def _replace(self, dead: Template, how: str) -> list[Action]:
         """Start another in the place of a dead one: the same, a bare one, or none."""

@@ -1,8 +1,9 @@
 """The agent's unix socket: command lines of this machine ask for drivers here.
 
-One JSON line with three descriptors asks for a driver; JSON lines come back: what the driver tells, then
-its exit code. Lines that follow the request pass signals on. When the command line goes away its
-driver is terminated. Only the agent's own user may connect.
+One JSON line asks for a driver, with three descriptors if it is to have a terminal; JSON lines come back:
+what the driver tells, then its exit code. Lines that follow the request pass signals on. When the command
+line goes away its driver is terminated. Only the agent's own user and root may connect. What is refused is
+refused in words.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid import service_life
-from quakegrid.template_state import TemplateKind
+from quakegrid.embedded import MAX_SOCKET_PATH_BYTES
+from quakegrid.errors import QuakeGridError, UsageError
+from services.agent import request_checks
 from services.agent.agent import Agent
+from services.agent.packets import close_all
 
 log = logging.getLogger("quakegrid.agent")
 MAX_REQUEST_BYTES = 8 << 20
+REQUEST_TIMEOUT_S = 30.0
+STDIO_COUNT = 3
 ACCEPT_PAUSE_S = 0.2
 
 
@@ -38,15 +44,31 @@ class LocalSocket:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
-    def start(self) -> None:
-        """Bind, private to this user, and accept."""
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._path.unlink(missing_ok=True)
+    def bind(self) -> None:
+        """Take the path, private to this user.
+
+        Raises:
+            QuakeGridError: that cannot be done there.
+        """
+        if len(os.fsencode(self._path)) > MAX_SOCKET_PATH_BYTES:
+            raise QuakeGridError(
+                f"the path of the agent's socket, {self._path}, is longer than {MAX_SOCKET_PATH_BYTES} "
+                "bytes; give a state directory with a shorter path with --state-dir"
+            )
         umask = os.umask(0o177)
         try:
+            self._path.unlink(missing_ok=True)
             self._listener.bind(str(self._path))
+        except OSError as exc:
+            raise QuakeGridError(
+                f"cannot make the agent's socket {self._path}: {exc.strerror}; make its folder writable, or "
+                "free space"
+            ) from None
         finally:
             os.umask(umask)
+
+    def start(self) -> None:
+        """Accept command lines."""
         self._listener.listen(64)
         self._listener.setblocking(False)
         self._spawn_accept()
@@ -85,26 +107,23 @@ class LocalSocket:
                 connection.setblocking(False)
                 if _peer_uid(connection) not in (os.getuid(), 0):
                     return
-                request, rest = await _read_request(connection, fds)
-                await self._drive(connection, request, fds, rest)
-        except (OSError, ValueError, TypeError) as exc:
-            log.warning("local_request_refused reason=%r", exc)
+                try:
+                    line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
+                    await self._drive(connection, _read_request(line, fds), fds, rest)
+                except QuakeGridError as exc:
+                    log.warning("local_request_refused reason=%s", exc)
+                    await _send(connection, {"event": "refused", "message": str(exc)})
+        except (OSError, TimeoutError) as exc:
+            log.warning("local_request_failed reason=%r", exc)
         finally:
-            _close(fds)
+            close_all(fds)
 
     async def _drive(
         self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
     ) -> None:
         loop = asyncio.get_running_loop()
-        state = self._agent.template_state
-        if state.kind is TemplateKind.FAILED:
-            await _send(loop, connection, {"event": "refused", "message": f"the template {state}"})
-            return
-        if self._agent.engine_missing:
-            await _send(loop, connection, {"event": "refused", "message": self._agent.engine_missing})
-            return
-        if not state.is_ready:
-            await _send(loop, connection, {"event": "warming"})
+        if not self._agent.driver_refusal and not self._agent.template_state.is_ready:
+            await _send(connection, {"event": "warming"})
         ended: asyncio.Future[tuple[int, str]] = loop.create_future()
 
         def on_end(code: int, reason: str) -> None:
@@ -112,28 +131,37 @@ class LocalSocket:
                 ended.set_result((code, reason))
 
         name = self._agent.start_driver(request, connection.fileno(), fds, on_end)
-        _close(fds)
+        close_all(fds)
+        fds.clear()
         listening = loop.create_task(self._pass_signals(connection, name, rest))
         try:
             waits: tuple[asyncio.Future[Any], ...] = (ended, listening)
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():  # the command line is gone
+            if not ended.done():  # the command line is gone, or says what it may not
+                listening.result()
                 return
             code, reason = ended.result()
             if reason:
-                await _send(loop, connection, {"event": "refused", "message": reason})
-            await _send(loop, connection, {"event": "exit", "code": code})
+                await _send(connection, {"event": "refused", "message": reason})
+            await _send(connection, {"event": "exit", "code": code})
         finally:
             listening.cancel()
             self._agent.end_driver(name)  # no driver without somebody who listens
 
     async def _pass_signals(self, connection: socket.socket, name: str, rest: bytes) -> None:
+        """Pass signals on until the command line is gone.
+
+        Raises:
+            UsageError: a line asks for something else.
+        """
         loop = asyncio.get_running_loop()
         buffer = rest
         while True:
             *lines, buffer = buffer.split(b"\n")
             for line in lines:
-                self._agent.signal_driver(name, int(json.loads(line)["signal"]))
+                self._agent.signal_driver(name, request_checks.read_signal(line))
+            if len(buffer) > request_checks.MAX_SIGNAL_BYTES:
+                raise UsageError("a line is too long to name a signal")
             try:
                 data = await loop.sock_recv(connection, 4096)
             except ConnectionError:
@@ -148,26 +176,27 @@ def _peer_uid(connection: socket.socket) -> int:
     return int(struct.unpack("3i", credentials)[1])
 
 
-def _close(fds: list[int]) -> None:
-    while fds:
-        os.close(fds.pop())
-
-
-async def _read_request(connection: socket.socket, fds: list[int]) -> tuple[dict[str, Any], bytes]:
+async def _read_line(connection: socket.socket, fds: list[int]) -> tuple[bytes, bytes]:
     """Read the request line, and into `fds` its descriptors; returns what came after the line too."""
-    buffer = b""
+    buffer = bytearray()
     while b"\n" not in buffer:
         await _readable(connection)
-        data, received, _flags, _address = socket.recv_fds(connection, 1 << 16, 3)
+        data, received, _flags, _address = socket.recv_fds(connection, 1 << 16, STDIO_COUNT)
         fds += received
         buffer += data
-        if not data or len(buffer) > MAX_REQUEST_BYTES:
-            raise ValueError("the request was cut short or is too large")
-    line, _, rest = buffer.partition(b"\n")
-    request = json.loads(line)
-    if len(fds) != 3 or not {"argv", "cwd", "environ", "mode"} <= set(request):
-        raise ValueError("the request lacks descriptors or fields")
-    return request, rest
+        if not data:
+            raise UsageError("the request was cut short")
+        if len(buffer) > MAX_REQUEST_BYTES or len(fds) > STDIO_COUNT:
+            raise UsageError("the request is too large: is it the arguments, or the environment?")
+    line, _, rest = bytes(buffer).partition(b"\n")
+    return line, rest
+
+
+def _read_request(line: bytes, fds: list[int]) -> dict[str, Any]:
+    request = request_checks.read_driver_request(line)
+    if request["mode"] != "run" and len(fds) != STDIO_COUNT:
+        raise UsageError("the request came without a terminal's descriptors")
+    return request
 
 
 async def _readable(connection: socket.socket) -> None:
@@ -185,8 +214,10 @@ async def _readable(connection: socket.socket) -> None:
         loop.remove_reader(connection)
 
 
-async def _send(loop: asyncio.AbstractEventLoop, connection: socket.socket, event: dict[str, Any]) -> None:
+async def _send(connection: socket.socket, event: dict[str, Any]) -> None:
+    """Send an event on a line of its own: a driver that was killed may have left half a line."""
+    loop = asyncio.get_running_loop()
     try:
-        await loop.sock_sendall(connection, json.dumps(event).encode() + b"\n")
+        await loop.sock_sendall(connection, b"\n" + json.dumps(event).encode() + b"\n")
     except ConnectionError as exc:
         log.info("command_line_gone reason=%s", exc)

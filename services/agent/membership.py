@@ -22,6 +22,7 @@ from quakegrid.api.v1 import fleet_control_pb2_grpc
 from quakegrid.config import LOOPBACK, Settings
 from quakegrid.doctor import network_checks, probes
 from quakegrid.doctor.facts import PortFacts, PortState
+from services.agent import request_checks
 
 T = TypeVar("T")
 
@@ -84,9 +85,11 @@ class Membership:
         Args:
             master: host of its broker, with `:port` if that is not the configured one.
         Raises:
+            UsageError: that is no name of a host.
             StateError: the node is a member of another fleet, or the master cannot reach it.
             PeerUnreachableError: the broker does not answer.
         """
+        request_checks.check_master(master)
         address = self.address_of(master)
         if self.master not in ("", address):
             raise errors.StateError(f"the node is a member of {self.master}: `agentctl leave` first")
@@ -212,7 +215,7 @@ def own_address(settings: Settings, master: str) -> str:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((host, int(port)))  # sends nothing, finds the way
             route, peer = probe.getsockname()[0], probe.getpeername()[0]
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, OverflowError) as exc:
         raise errors.PeerUnreachableError(f"no way from here to the master {master}: {exc}") from None
     listen = settings.agent_listen
     if listen.startswith("127.") and not ipaddress.ip_address(peer).is_loopback:

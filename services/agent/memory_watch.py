@@ -54,13 +54,18 @@ class MemoryWatch:
     def read(self, workers: Iterable[Member], template_pid: int) -> NodeMemory:
         """The node's memory and its workers'; what workers share with the template is not their own."""
         _resident, template_bytes = self._read_process(template_pid)
+        template_stack = self._stack_start(template_pid)
         found = []
         for worker in workers:
             if not worker.pid:
                 continue
-            sizes = [self._read_process(pid) for pid in self._family(worker.pid)]
-            resident_bytes = sum(resident for resident, _ in sizes)
-            own_bytes = sum(max(0, private - template_bytes) for _, private in sizes)
+            resident_bytes = own_bytes = 0
+            for pid in self._family(worker.pid):
+                resident, private = self._read_process(pid)
+                # A program that was started anew has another stack, and shares nothing with the template.
+                is_fork = pid == worker.pid or self._stack_start(pid) == template_stack
+                resident_bytes += resident
+                own_bytes += max(0, private - template_bytes) if is_fork else private
             found.append(WorkerMemory(worker.name, worker.session_id, resident_bytes, own_bytes))
         used_bytes, total_bytes = self.read_node()
         return NodeMemory(used_bytes, total_bytes, tuple(found))
@@ -87,6 +92,11 @@ class MemoryWatch:
         if not fields:
             return 0, 0
         return int(fields[1]) * PAGE_BYTES, (int(fields[1]) - int(fields[2])) * PAGE_BYTES
+
+    def _stack_start(self, pid: int) -> int:
+        """Where the stack of a process begins: as its parent's, unless it has started another program."""
+        fields = self._read(f"{pid}/stat").rpartition(b")")[2].split()
+        return int(fields[25]) if fields else 0
 
     def _family(self, pid: int) -> Iterator[int]:
         """A process and those that its main thread started, and so on; a kernel may not tell of these."""

@@ -6,33 +6,56 @@ dir, before it starts any.
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import queue
 import threading
+from pathlib import Path
 
 from quakegrid import temporary_folders
-from quakegrid.config import Settings
 from services.agent.blob_folders import BlobFolders
 
 log = logging.getLogger("quakegrid.agent")
-_removing = threading.Lock()  # two that remove the same would trip over each other
 
 
-def clear(settings: Settings) -> None:
-    """Remove all; no worker and no driver of this state dir runs."""
-    BlobFolders(settings.state_dir).clear()
-    for pid in temporary_folders.pids(settings.state_dir):
-        _remove(settings, pid)
+class NodeFolders:
+    """The folders of one agent's processes.
 
+    Args:
+        state_dir: of the cluster on this machine.
+    """
 
-def remove_of(settings: Settings, pid: int) -> None:
-    """Remove the temporary files of a process that has ended, in a thread: there may be many gigabytes."""
-    asyncio.get_running_loop().run_in_executor(None, _remove, settings, pid)
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._removing = threading.Lock()  # two that remove the same would trip over each other
 
+    def clear(self) -> None:
+        """Remove all; no worker and no driver of this state dir runs."""
+        BlobFolders(self._state_dir).clear()
+        for pid in temporary_folders.pids(self._state_dir):
+            self._remove(pid)
+        if others := temporary_folders.foreign(self._state_dir):
+            log.warning("temporary_files_of_other_hosts_left links=%s", ",".join(others))
 
-def _remove(settings: Settings, pid: int) -> None:
-    try:
-        with _removing:
-            temporary_folders.remove(settings.state_dir, pid)
-    except OSError as exc:
-        log.warning("temporary_files_not_removed pid=%d reason=%s", pid, exc)
+    def remove_of(self, pid: int) -> None:
+        """Remove the temporary files of a process that has ended, in a thread: there may be many gigabytes.
+
+        The thread is its own, so that a file server that does not answer holds up nothing else, not even the
+        end of the agent.
+        """
+        self._waiting.put(pid)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._remove_waiting, name="folders", daemon=True)
+            self._thread.start()
+
+    def _remove_waiting(self) -> None:
+        while True:
+            self._remove(self._waiting.get())
+
+    def _remove(self, pid: int) -> None:
+        try:
+            with self._removing:
+                temporary_folders.remove(self._state_dir, pid)
+        except OSError as exc:
+            log.warning("temporary_files_not_removed pid=%d reason=%s", pid, exc)

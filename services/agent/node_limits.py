@@ -1,7 +1,7 @@
 """What workers may use of the node: memory, niceness; and what is measured of that.
 
-Applies the memory rules to samples, once a second; tells workers their limits. Runs in the agent's
-event loop. Workers are stopped by the agent, not here.
+Applies the rules for memory and for stopped workers to samples, once a second; tells workers their limits.
+Runs in the agent's event loop. Workers are killed by the agent, not here.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 
 from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
-from services.agent import worker_cgroups
+from services.agent import processes, worker_cgroups
 from services.agent.memory_rules import MemoryRules
 from services.agent.memory_watch import MemoryWatch
 from services.agent.roster import Member, Roster
+from services.agent.stopped_workers import StoppedWorkers
 
 SAMPLE_S = 1.0
 
@@ -39,11 +40,12 @@ class NodeLimits:
         self._nice, self._memory_bytes = limits.nice, settings.agent_memory_bytes
         self.cores_per_worker = min(limits.cores_per_worker, len(roster.cores))
         self._rules = MemoryRules(node, limits.soft_percent, limits.hard_percent, self._memory_bytes)
+        self._stopped = StoppedWorkers(limits.stopped_timeout_s, SAMPLE_S)
         self._cgroups = worker_cgroups.prepare(self._memory_bytes)
         self._watch = MemoryWatch()  # behind `prepare`, which moves us into another cgroup
 
     async def watch(self, stop: Callable[[Member], None], changed: Callable[[], None]) -> None:
-        """Look at the memory every second, for ever.
+        """Look at the memory and at the workers every second, for ever.
 
         Args:
             stop: kills a worker, whose `stop_reason` says why.
@@ -51,7 +53,9 @@ class NodeLimits:
         """
         while True:
             was_short = self._rules.is_short
-            for order in self._rules.handle(self._watch.read(self._roster.workers, self._template_pid())):
+            memory = self._watch.read(self._roster.workers, self._template_pid())
+            stopped = [each.name for each in self._roster.workers if processes.is_stopped(each.pid)]
+            for order in (*self._rules.handle(memory), *self._stopped.handle(stopped)):
                 member = self._roster.members[order.name]
                 member.stop_reason = order.reason
                 stop(member)

@@ -1,8 +1,10 @@
 """What processes of a node leave behind: children of their own, which nobody would end.
 
-Who calls `adopt_orphans` becomes the parent of every process below it whose own parent ended, also of one
-with a session of its own. What an agent left that was killed together with its template is known by a
-variable of its environment. Knows processes by number; refuses to know workers, drivers and tasks.
+A process that calls `adopt_orphans` becomes the parent of every process below it whose own parent ended, also
+of one with a session of its own. What an agent left that was killed together with its template is known by a
+variable of its environment, the mark (see `state_lock`). Process 1 of a container gets children that others
+started there; it kills those with its mark only. Processes of other users cannot be killed and are left.
+Knows processes by number and start; does not know workers, drivers and tasks.
 """
 
 from __future__ import annotations
@@ -15,8 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from quakegrid.config import AGENT_MARK
 
 PR_SET_CHILD_SUBREAPER = 36
 _PROC = Path("/proc")
@@ -32,6 +32,7 @@ class Process:
     parent: int
     group: int
     session: int
+    start_ticks: int = 0
 
 
 def adopt_orphans() -> None:
@@ -50,10 +51,7 @@ def end_orphans(is_own: Callable[[Process], bool]) -> list[int]:
     ours = os.getpid()
     orphans = {each.pid for each in table if each.parent == ours and not is_own(each)}
     for process in _with_descendants(table, orphans):
-        if process.group == process.pid:
-            kill_group(process.pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
+        _kill(process)
     return list(orphans)
 
 
@@ -63,29 +61,47 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def end_adopted() -> bool:
-    """Kill and reap orphans of a process whose own children stay in its session; whether there were any."""
+def end_adopted(mark: bytes = b"") -> bool:
+    """Kill and reap orphans of a process whose own children stay in its session.
+
+    Args:
+        mark: what the environment of ours begins with; empty if all that we adopt is ours.
+    Returns:
+        Whether there were any.
+    """
     session = os.getsid(0)
-    orphans = end_orphans(lambda process: process.session == session)
-    for pid in orphans:
+    strangers: list[int] = []
+
+    def is_spared(process: Process) -> bool:
+        if process.session == session:
+            return True
+        if mark and not _has_mark(process.pid, mark):
+            strangers.append(process.pid)
+        return process.pid in strangers
+
+    orphans = end_orphans(is_spared)
+    for pid in [*orphans, *strangers]:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
     return bool(orphans)
 
 
-def end_all_adopted(timeout_s: float) -> None:
+def end_all_adopted(timeout_s: float, mark: bytes = b"") -> None:
     """The same until none is left, or the time is over."""
     end_s = time.monotonic() + timeout_s
-    while end_adopted() and time.monotonic() < end_s:
+    while end_adopted(mark) and time.monotonic() < end_s:
         time.sleep(_POLL_S)
 
 
-def end_marked(state_dir: Path, timeout_s: float) -> int:
-    """Kill what earlier agents of a state directory left; returns how many processes were found.
+def end_marked(mark: bytes, timeout_s: float) -> int:
+    """Kill what earlier agents left; returns how many processes were found.
 
     They are known by their environment, never by name. Call it before there is a template.
+
+    Args:
+        mark: what the mark of these agents begins with, and of no other.
+        timeout_s: how long they may take to be gone.
     """
-    mark = f"{AGENT_MARK}={state_dir}".encode()
     spared = _ancestors()
     end_s = time.monotonic() + timeout_s
     seen: set[int] = set()
@@ -97,6 +113,21 @@ def end_marked(state_dir: Path, timeout_s: float) -> int:
             break
         time.sleep(_POLL_S)
     return len(seen)
+
+
+def _kill(process: Process) -> None:
+    """Kill a process and its group, unless its number is somebody else's by now, or it is another user's."""
+    with contextlib.suppress(OSError):
+        descriptor = os.pidfd_open(process.pid)  # from here on the number cannot become somebody else's
+        try:
+            now = _look_at(process.pid)
+            if now is None or now.start_ticks != process.start_ticks:
+                return
+            if process.group == process.pid:
+                kill_group(process.pid)
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)
 
 
 def _kill_marked(pid: int, mark: bytes) -> None:
@@ -120,18 +151,28 @@ def _marked(mark: bytes) -> Iterator[int]:
 def _has_mark(pid: int, mark: bytes) -> bool:
     """Whether a process started with the mark; one that has ended and is not reaped has none."""
     try:
-        return mark in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        environ = (_PROC / str(pid) / "environ").read_bytes()
     except OSError:
         return False
+    return any(variable.startswith(mark) for variable in environ.split(b"\0"))
 
 
 def _processes() -> Iterator[Process]:
     """All processes; 8 us each, for the template looks whenever one of its children has ended."""
     for name in os.listdir("/proc"):  # noqa: PTH208 - a Path each takes longer than all the rest
         if name.isdigit():
-            with contextlib.suppress(OSError):
-                fields = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()
-                yield Process(int(name), int(fields[1]), int(fields[2]), int(fields[3]))
+            process = _look_at(int(name))
+            if process is not None:
+                yield process
+
+
+def _look_at(pid: int) -> Process | None:
+    """A process; None if it is gone."""
+    try:
+        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    except (OSError, IndexError):  # gone, or about to be
+        return None
 
 
 def _read(path: str) -> bytes:

@@ -14,10 +14,26 @@ _STATES = {
 }
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal; one that somebody debugs is not."""
+    return _state(pid) == "T"
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, reaped or not."""
+    return process_state(pid) == agent_pb2.PROCESS_STATE_GONE
+
+
 def process_state(pid: int) -> agent_pb2.ProcessState.ValueType:
     """Whether a process runs."""
+    state = _state(pid)
+    return _STATES.get(state, agent_pb2.PROCESS_STATE_RUNNING) if state else agent_pb2.PROCESS_STATE_GONE
+
+
+def _state(pid: int) -> str:
+    """The letter of its state; empty if it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return agent_pb2.PROCESS_STATE_GONE
-    return _STATES.get(stat.rpartition(")")[2].split()[0], agent_pb2.PROCESS_STATE_RUNNING)
+        return ""
+    return "".join(stat.rpartition(")")[2].split()[:1])

@@ -1,7 +1,7 @@
 """The roster core: which worker has which cores of this node.
 
-Pure. Knows core numbers, workers and drivers by name and pid; refuses to know signals, clocks and
-sockets. A core is taken from the order to fork until the report of the exit.
+Pure. Knows core numbers, workers and drivers by name and pid; does not know signals, clocks and sockets. A
+core is taken from the order to fork until the report of the exit.
 """
 
 from __future__ import annotations
@@ -82,8 +82,9 @@ class Roster:
             names: of the workers.
             width: cores of each, >= 1.
         """
-        fresh = [name for name in names if name not in self.members]
-        groups = zip(*[iter(self.free_cores)] * width, strict=False)
+        fresh = [name for name in dict.fromkeys(names) if name not in self.members]
+        free = self.free_cores
+        groups = [tuple(free[at : at + width]) for at in range(0, len(free) - width + 1, width)]
         started = [Member(name, session_id, cores) for name, cores in zip(fresh, groups, strict=False)]
         self.members.update({member.name: member for member in started})
         return started
@@ -107,10 +108,11 @@ class Roster:
 
     def of_session(self, session_id: int, names: Sequence[str] = ()) -> list[Member]:
         """Workers of a session; all, if no names are given."""
+        chosen_names = set(names)
         return [
             member
             for member in self.workers
-            if member.session_id == session_id and (not names or member.name in names)
+            if member.session_id == session_id and (not chosen_names or member.name in chosen_names)
         ]
 
     def on_stop(self, *, session_id: int, names: Sequence[str] = ()) -> list[Member]:
@@ -123,7 +125,7 @@ class Roster:
     def on_exited(self, pid: int) -> Member | None:
         """Take a dead process off the roster; its core is free."""
         name = next((member.name for member in self.members.values() if member.pid == pid), None)
-        return self.members.pop(name) if name else None
+        return self.members.pop(name) if name is not None else None
 
     def check(self) -> None:
         """Raise `IllegalMoveError` when two workers share a core."""

@@ -9,7 +9,7 @@ import grpc
 
 from quakegrid import errors
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
-from services.agent import processes
+from services.agent import processes, request_checks
 from services.agent.agent import Agent
 from services.agent.watches import beating, sampled
 
@@ -28,6 +28,8 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
         """StartWorkers, see the contract."""
         try:
             members = self._agent.start_workers(request)
+        except errors.UsageError as exc:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         except errors.QuakeGridError as exc:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(exc))
         started = [agent_pb2.StartedWorker(worker_id=m.name, pid=m.pid, core=m.core) for m in members]
@@ -36,9 +38,13 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
     async def StopWorkers(  # noqa: N802
         self,
         request: agent_pb2.StopWorkersRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> agent_pb2.StopWorkersResponse:
         """StopWorkers, see the contract."""
+        try:
+            request_checks.check_stop_workers(request)
+        except errors.UsageError as exc:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         if request.reason:
             count = self._agent.kill_overdue(request.session_id, request.worker_ids, request.reason)
         else:
@@ -91,7 +97,7 @@ class AgentServicer(agent_pb2_grpc.AgentServicer):
                 yield message
         finally:
             self._agent.fleet_watch_count -= request.is_fleet
-            self._agent.unwatch(queue)
+            self._agent.watchers.remove(queue)
 
     async def SetCores(  # noqa: N802
         self, request: agent_pb2.SetCoresRequest, context: Context

@@ -8,9 +8,7 @@ exit at once. It dies with its agent, and its children die with it.
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
-import importlib
 import json
 import os
 import select
@@ -20,20 +18,26 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import quakegrid.curve  # noqa: F401  before the engine loads pyzmq
-from quakegrid import engine_version, environment, parents
-from quakegrid.config import ENGINE, Settings, load_settings
-from quakegrid.errors import EngineMissingError
-from quakegrid.template_state import TemplateKind, TemplateState
+from quakegrid import parents
+from quakegrid.config import Settings, load_settings
+from quakegrid.errors import PeerError
 from services.agent import orphans
 from services.agent.blob_folders import BlobFolders
 from services.agent.oom_scores import DRIVER_SCORE, set_oom_score
-from services.agent.packets import read_memfd, receive_packet, send_packet
-from services.agent.worker_threads import THREAD_VARIABLES
+from services.agent.packets import (
+    BUSY_ERRORS,
+    MAX_REASON_CHARS,
+    check_order,
+    close_all,
+    read_memfd,
+    receive_packet,
+    send_packet,
+)
+from services.agent.preload import one_line, preload
 
 EXIT_CRASHED = 70
 # How long children may take to end by SIGKILL when the agent is gone.
@@ -83,13 +87,51 @@ class Template:
             ready = {fd for fd, _ in poller.poll()}
             if self._wakeup in ready:
                 os.read(self._wakeup, 4096)
-                self._reap(lambda report: send_packet(self._control, report))
-            if self._control.fileno() in ready:
-                packet, fds = receive_packet(self._control)
-                self._is_dismissed = packet.get("order") == "end"
-                if not packet or self._is_dismissed:
-                    return
+                self._reap(self._tell)
+            if self._control.fileno() in ready and not self._take_order():
+                return
+
+    def _take_order(self) -> bool:
+        """Receive one order and obey it; whether to go on.
+
+        An order that cannot be obeyed is reported and changes nothing: others' children depend on us.
+        """
+        packet: dict[str, Any] = {}
+        fds: list[int] = []
+        try:
+            packet, fds = receive_packet(self._control)
+            if not packet:
+                return False
+            check_order(packet, len(fds))
+            self._is_dismissed = packet["order"] == "end"
+            if not self._is_dismissed:
                 self._obey(packet, fds)
+        except (PeerError, ValueError, TypeError, OSError) as exc:
+            if isinstance(exc, ConnectionError):  # the agent is gone
+                raise
+            self._refuse(packet, exc)
+        finally:
+            close_all(fds)
+        return not self._is_dismissed
+
+    def _tell(self, report: dict[str, Any]) -> None:
+        """Send a report that must not be lost: while the kernel has no room for it, wait."""
+        while True:
+            try:
+                send_packet(self._control, report)
+            except OSError as exc:
+                if exc.errno not in BUSY_ERRORS:
+                    raise
+                time.sleep(END_POLL_S)
+            else:
+                return
+
+    def _refuse(self, packet: dict[str, Any], exc: Exception) -> None:
+        report = {"report": "refused", "reason": one_line(exc)}
+        if str(packet.get("order")).startswith("fork_") and isinstance(packet.get("name"), str):
+            report |= {"report": "not_forked", "name": packet["name"]}
+        with contextlib.suppress(PeerError):  # the name alone is too long: whoever sent it knows
+            self._tell(report)
 
     def _end_all(self) -> None:
         """Kill every child and all that they left; nobody is told."""
@@ -107,13 +149,11 @@ class Template:
             case "fork_driver":
                 self._fork(packet["name"], lambda: self._live_as_driver(fds))
             case "ping":
-                send_packet(self._control, {"report": "pong"})
+                self._tell({"report": "pong"})
             case "signal":
                 # Ours and not reaped, so the pid cannot have become somebody else's.
                 if packet["pid"] in self._children:
                     _send_signal(packet["pid"], packet["signal"])
-        for fd in fds:
-            os.close(fd)
 
     def _fork(self, name: str, live: Callable[[], int]) -> None:
         try:
@@ -123,14 +163,17 @@ class Template:
             pid = os.fork()
         except OSError as exc:  # the node's process limit or memory, or a thread of ours
             signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
-            send_packet(self._control, {"report": "not_forked", "name": name, "reason": str(exc)})
+            self._tell({"report": "not_forked", "name": name, "reason": str(exc)})
             return
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
+            raise
         if pid:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
         else:
             self._become_child(live)
         self._children.add(pid)
-        send_packet(self._control, {"report": "forked", "name": name, "pid": pid})
+        self._tell({"report": "forked", "name": name, "pid": pid})
 
     def _become_child(self, live: Callable[[], int]) -> NoReturn:
         code = EXIT_CRASHED
@@ -228,112 +271,14 @@ def _check_single_threaded() -> None:
 
 
 def _send_signal(pid: int, number: int) -> None:
-    """Signal a child; a kill reaches what it started itself, too."""
-    if number == signal.SIGKILL:
-        try:
-            os.killpg(pid, number)
-        except ProcessLookupError:  # it has no group of its own yet
-            os.kill(pid, number)
-    else:
-        os.kill(pid, number)
+    """Signal a child; a kill reaches what it started itself, too.
 
-
-@dataclass(frozen=True, slots=True)
-class Preloaded:
-    """What the children will find: the driver's main, and why there is no engine for it or no warmth."""
-
-    run_driver: Callable[[dict[str, Any], int], int]
-    state: TemplateState
-    fingerprint: dict[str, str]
-    engine_version: str = ""
-    engine_missing: str = ""
-
-
-def preload(settings: Settings, bare_reason: str = "") -> Preloaded:
-    """Import what workers and drivers will need; without it workers still can start, cold.
-
-    Args:
-        settings: of the cluster.
-        bare_reason: why nothing shall be preloaded; empty if it shall.
+    A child that has become another user's, by a set-user-id program, cannot be signalled.
     """
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = "1"
-    import services.agent.worker  # noqa: F401, PLC0415 - the environment must be set first
-
-    fingerprint = environment.of_node()  # before the imports: a change meanwhile will be noticed
-    if bare_reason:
-        _let_children_find(settings)
-        state = TemplateState(TemplateKind.COLD, bare_reason)
-        return Preloaded(_refusing(bare_reason), state, fingerprint, engine_missing=bare_reason)
-    failures = [failure for name in settings.preload if name != ENGINE for failure in _import(name)]
-    missing = _why_no_engine(settings)
-    if missing:
-        kind = TemplateKind.COLD if failures else TemplateKind.WARM
-        if ENGINE not in settings.preload:
-            fingerprint[engine_version.DISTRIBUTION] = "kept away"
-        state = TemplateState(kind, "; ".join([*failures, f"without the engine: {missing}"]))
-        return Preloaded(_refusing(missing), state, fingerprint, engine_missing=missing)
-    return _preload_engine(settings, fingerprint, failures)
-
-
-def _preload_engine(settings: Settings, fingerprint: dict[str, str], failures: list[str]) -> Preloaded:
-    try:
-        from quakegrid.engine import driver  # noqa: PLC0415 - it imports the engine
-
-        version = driver.preload(settings)
-        from quakegrid.engine import import_settings  # noqa: PLC0415 - what it reads is imported by now
-
-        fingerprint |= import_settings.read()
-    except BaseException as exc:  # noqa: BLE001 - workers import it again, and their tasks say what is wrong
-        traceback.print_exc()
-        _let_children_find(settings)
-        missing = f"openquake.engine cannot be loaded: {_one_line(exc)}"
-        state = TemplateState(TemplateKind.COLD, "; ".join([*failures, missing]))
-        return Preloaded(_refusing(missing), state, fingerprint, engine_missing=missing)
-    kind = TemplateKind.COLD if failures else TemplateKind.WARM
-    run_driver = functools.partial(driver.main, fingerprint=environment.for_calculations(fingerprint))
-    return Preloaded(run_driver, TemplateState(kind, "; ".join(failures)), fingerprint, version)
-
-
-def _let_children_find(settings: Settings) -> None:
-    """Workers that have to load the engine by themselves will look for the cluster's settings."""
-    os.environ["QUAKEGRID_STATE_DIR"] = str(settings.state_dir)
-
-
-def _import(name: str) -> list[str]:
-    """Import a module; returns what went wrong."""
-    try:
-        importlib.import_module(name)
-    except BaseException as exc:  # noqa: BLE001 - it is the user's, and may do anything
-        traceback.print_exc()
-        return [f"{name} cannot be loaded: {_one_line(exc)}"]
-    return []
-
-
-def _one_line(exc: BaseException) -> str:
-    return f"{type(exc).__name__}: {' '.join(str(exc).split())}"[:500]
-
-
-def _why_no_engine(settings: Settings) -> str:
-    if ENGINE not in settings.preload:
-        named = ", ".join(settings.preload) or "none"
-        return f"[agent] preload = {named} in openquake.cfg keeps openquake.engine away from this node"
-    try:
-        engine_version.check_engine()
-    except EngineMissingError as exc:
-        return str(exc)
-    return ""
-
-
-def _refusing(reason: str) -> Callable[[dict[str, Any], int], int]:
-    """Stands in for the driver's main, for command lines that came before the agent knew the reason."""
-
-    def refuse(_request: dict[str, Any], events_fd: int) -> int:
-        with open(events_fd, "wb", buffering=0) as events:
-            events.write(json.dumps({"event": "refused", "message": reason}).encode() + b"\n")
-        return 1
-
-    return refuse
+    if number == signal.SIGKILL:
+        orphans.kill_group(pid)  # it may have no group of its own yet
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
 
 
 def main() -> int:
@@ -353,16 +298,16 @@ def main() -> int:
         _check_single_threaded()
     except Exception as exc:  # noqa: BLE001 - whatever it is, it is the state that `status` shows
         traceback.print_exc()
-        send_packet(control, {"report": "failed", "reason": _one_line(exc)})
+        send_packet(control, {"report": "failed", "reason": one_line(exc)})
         return 1
     gc.collect()
     gc.freeze()  # collections in the children leave the shared pages alone
     ready = {
         "report": "ready",
         "kind": loaded.state.kind.value,
-        "reason": loaded.state.reason,
+        "reason": loaded.state.reason[:MAX_REASON_CHARS],
         "engine_version": loaded.engine_version,
-        "engine_missing": loaded.engine_missing,
+        "engine_missing": loaded.engine_missing[:MAX_REASON_CHARS],
         "fingerprint": loaded.fingerprint,
         "duration_s": time.monotonic() - start_s,
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from typing import Any, assert_never
 
 from quakegrid import service_life
 from quakegrid.config import Settings
+from quakegrid.errors import PeerError
 from quakegrid.fingerprint import CLOCK, Fingerprint, differences
 from quakegrid.template_state import TemplateKind, TemplateState
 from services.agent import code_stamps, lineage
 from services.agent.exits import describe_exit
+from services.agent.processes import has_ended
 from services.agent.template_link import TemplateLink
 
 log = logging.getLogger("quakegrid.agent")
@@ -39,6 +42,7 @@ class Templates:
 
     Args:
         settings: of the cluster.
+        mark: of this agent.
         on_report: called with what templates tell of their children.
         on_state: called when `state`, `loaded`, `older` or `is_refreshing` may have changed.
         on_lost: called with the names of children that died with their template, and why.
@@ -47,16 +51,19 @@ class Templates:
     def __init__(
         self,
         settings: Settings,
+        mark: str,
         *,
         on_report: Callable[[dict[str, Any]], None],
         on_state: Callable[[], None],
         on_lost: Callable[[Sequence[str], str], None],
     ) -> None:
-        self._settings = settings
+        self._settings, self._mark = settings, mark
         self._on_report, self._on_state, self._on_lost = on_report, on_state, on_lost
         self._lineage = lineage.Lineage()
         self._links: dict[int, TemplateLink] = {}
         self._loaded: dict[int, Loaded] = {}
+        self._stamp = ""
+        self._is_stopped = False
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -76,7 +83,9 @@ class Templates:
 
     def start(self) -> None:
         """Start a template, and watch it and the code on disk from now on."""
-        self._perform(self._lineage.start(code_stamps.look(self._settings.preload)))
+        # At a restart what was seen last will do: the next looks find what has changed since.
+        self._stamp = self._stamp or code_stamps.look(self._settings.preload)
+        self._perform(self._lineage.start(self._stamp))
         self._watching = asyncio.get_running_loop().create_task(self._watch(), name="templates")
         self._watching.add_done_callback(service_life.must_not_fail)
 
@@ -88,6 +97,7 @@ class Templates:
 
     def stop(self, timeout_s: float) -> None:
         """Let all templates end what is left of their children, for so long; then kill them."""
+        self._is_stopped = True
         if self._watching is not None:
             self._watching.cancel()
         end_s = time.monotonic() + timeout_s
@@ -100,6 +110,7 @@ class Templates:
         self._lineage = lineage.Lineage()
         self._links.clear()
         self._loaded.clear()
+        self._is_stopped = False
         self.start()
 
     @property
@@ -123,26 +134,50 @@ class Templates:
             packet: the order.
             fds: the descriptors.
             number: of the template that is to fork, as `find` gave it just now; 0 for the newest.
+        Raises:
+            StateError: there is no template.
+            PeerError: the order is too large.
+            OSError: there are too few descriptors.
         """
         if packet["order"] == "signal":
             number = self._lineage.parent_of(packet["pid"])
-        else:
-            number = self._lineage.on_order(packet["name"], number)
-        if number:  # else it ended, and its report is on the way
+            if number:  # else it ended, and its report is on the way
+                self._links[number].order(packet, fds)
+            return
+        is_driver = packet["order"] == "fork_driver"
+        number = self._lineage.on_order(packet["name"], number, is_driver=is_driver)
+        try:
             self._links[number].order(packet, fds)
+        except (PeerError, OSError):
+            self._perform(self._lineage.on_not_forked(number, packet["name"]))
+            raise
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
             stamp = await asyncio.to_thread(code_stamps.look, self._settings.preload)
-            was_refreshing = self.is_refreshing
-            self._perform(self._lineage.on_look(stamp))
+            self._stamp = stamp
+            was_refreshing, was_state = self.is_refreshing, self.state
+            gone = {pid for pid in self._lineage.doubtful_pids if has_ended(pid)}
+            self._perform(self._lineage.on_look(stamp, gone))
+            if was_state.is_ready and not self.state.is_ready:
+                log.error("template_silent_with_drivers successor=%d", self._lineage.current)
+                self._on_state()
             if self.is_refreshing != was_refreshing:
                 log.info("code_changed successor=%d", self._lineage.successor)
                 self._on_state()
 
     def _take(self, number: int, packet: dict[str, Any]) -> None:
+        """Take a report of a template; one of a child that it was not told to fork is dropped."""
+        is_of_fork = packet["report"] in ("forked", "not_forked")
+        if number not in self._links or (is_of_fork and not self._lineage.is_awaited(number, packet["name"])):
+            self._drop(number, packet)
+            return
+        actions: list[lineage.Action] = []
         match packet["report"]:
+            case "refused":
+                log.error("order_refused template=%d reason=%s", number, packet["reason"])
+                return
             case "ready":
                 self._on_ready(number, packet)
                 return
@@ -155,13 +190,19 @@ class Templates:
                 return
             case "forked":
                 self._lineage.on_forked(number, packet["name"], packet["pid"])
-                actions: list[lineage.Action] = []
             case "not_forked":
                 actions = self._lineage.on_not_forked(number, packet["name"])
             case "exited":
                 actions = self._lineage.on_exited(number, packet["pid"])
         self._on_report(packet)
         self._perform(actions)
+
+    def _drop(self, number: int, packet: dict[str, Any]) -> None:
+        """Take no note of a report; a child that nobody waits for any more is killed."""
+        log.error("report_dropped template=%d report=%s", number, packet["report"])
+        if number in self._links and packet["report"] == "forked":
+            order = {"order": "signal", "pid": packet["pid"], "signal": int(signal.SIGKILL)}
+            self._links[number].order(order)
 
     def _on_ready(self, number: int, packet: dict[str, Any]) -> None:
         state = TemplateState(TemplateKind(packet["kind"]), packet["reason"])
@@ -201,20 +242,28 @@ class Templates:
                     assert_never(unreachable)
 
     def _open(self, number: int, bare_reason: str, delay_s: float) -> None:
-        link = self._links[number] = TemplateLink(
+        link = self._links.get(number) or TemplateLink(
             self._settings.state_dir,
+            self._mark,
             bare_reason=bare_reason,
             on_report=partial(self._take, number),
             on_gone=partial(self._on_gone, number),
         )
+        self._links[number] = link
         if delay_s:
-            asyncio.get_running_loop().call_later(delay_s, self._start_link, number)
+            asyncio.get_running_loop().call_later(delay_s, self._start_link, link, number)
         else:
-            link.start()
+            self._start_link(link, number)
 
-    def _start_link(self, number: int) -> None:
-        if number in self._links and self._watching and not self._watching.cancelled():
-            self._links[number].start()
+    def _start_link(self, link: TemplateLink, number: int) -> None:
+        """Start the process of a link; where there is no room for one, another is tried in a while."""
+        if self._links.get(number) is not link or self._is_stopped:
+            return
+        try:
+            link.start()
+        except OSError as exc:
+            log.warning("template_not_started template=%d reason=%s", number, exc)
+            self._perform(self._lineage.on_not_started(number))
 
     def _forget(self, number: int) -> None:
         del self._links[number]

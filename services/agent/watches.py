@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 
 from quakegrid import agents
 from quakegrid.api.v1 import agent_pb2
-from services.agent.agent import LAST_WORD, Agent
+from services.agent.agent import Agent
 from services.agent.node_limits import SAMPLE_S
-
-Changes = asyncio.Queue[agent_pb2.WatchResponse]
+from services.agent.watchers import LAST_WORD, Changes
 
 
 async def beating(changes: Changes) -> AsyncIterator[agent_pb2.WatchResponse]:

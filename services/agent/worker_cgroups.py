@@ -6,6 +6,7 @@ Delegated means: ours to write, with the memory controller, and with no process 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass
@@ -53,10 +54,7 @@ class WorkerCgroups:
             events = (folder / "memory.events").read_text(encoding="ascii").splitlines()
         except OSError:
             return ""  # it has none
-        try:
-            folder.rmdir()
-        except OSError as exc:  # something that the worker started lives on
-            log.warning("cgroup_left worker=%s reason=%s", name, exc)
+        _remove(folder)
         if not any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in events):
             return ""
         return f"stopped by the kernel at [agent] worker_memory ({in_words(self.memory_bytes)})"
@@ -72,11 +70,11 @@ def prepare(memory_bytes: int, own: Path | None = None) -> WorkerCgroups:
         (own / "agent").mkdir(exist_ok=True)
         (own / "agent" / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
         (own / "cgroup.subtree_control").write_text("+memory", encoding="ascii")
-        for left in own.glob(f"{PREFIX}*/"):
-            left.rmdir()
     except OSError as exc:
-        log.info("cgroup_unusable folder=%s reason=%s", own, exc)
+        log.warning("cgroup_unusable folder=%s reason=%s", own, exc)
         return WorkerCgroups(None, memory_bytes)
+    for left in own.glob(f"{PREFIX}*/"):
+        _remove(left)
     return WorkerCgroups(own, memory_bytes)
 
 
@@ -88,6 +86,18 @@ def enter(folder: str) -> None:
     """
     if folder:
         Path(folder, "cgroup.procs").write_text("0", encoding="ascii")
+
+
+def _remove(folder: Path) -> None:
+    """Remove the cgroup of a dead worker; what the worker started there and lives on is killed at once."""
+    kill = folder / "cgroup.kill"
+    with contextlib.suppress(OSError):
+        if kill.exists():  # since Linux 5.14
+            kill.write_text("1", encoding="ascii")
+    try:
+        folder.rmdir()
+    except OSError as exc:  # they are not gone yet: the next agent removes it
+        log.warning("cgroup_left folder=%s reason=%s", folder, exc)
 
 
 def _is_delegated(own: Path) -> bool:

@@ -24,6 +24,7 @@ from quakegrid.config import Settings
 from quakegrid.node_control import NodeControl
 from quakegrid.sdk import executor as executor_module
 from quakegrid.sdk.executor import ClusterExecutor
+from services.agent import state_lock
 from tests.integration import rough_calls, sdk_calls
 from tests.integration.processes import Service
 
@@ -111,10 +112,11 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 def marked(settings: Settings) -> list[psutil.Process]:
     """What an agent of this cluster has started and is still there."""
+    family = state_lock.mark_family(settings.run_dir / state_lock.LOCK_NAME)
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(config.AGENT_MARK) == str(settings.state_dir):
+            if process.environ().get(config.AGENT_MARK, "").startswith(family):
                 found.append(process)
     return found
 

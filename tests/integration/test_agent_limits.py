@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from quakegrid.config import Settings
 from quakegrid.fleet import BrokerClient, NodeStatus
 from quakegrid.sdk.executor import ClusterExecutor
 from services.agent import memory_watch, worker_threads
-from tests.integration import limit_calls, sdk_calls
+from tests.integration import limit_calls, rough_calls, sdk_calls
 from tests.integration.processes import REPOSITORY, Service
 
 CPU_COUNT = len(os.sched_getaffinity(0))
@@ -390,3 +391,20 @@ def test_task_that_runs_for_too_long_is_ended_and_says_so(tmp_path: Path) -> Non
         words = str(caught.value)
         assert words.count("its task ran longer than [broker] task_timeout = 0.4 s") == 2
         assert "attempt 2" in words
+
+
+def test_worker_that_stays_stopped_is_killed_and_its_task_tried_again(tmp_path: Path) -> None:
+    """Nothing else would end the wait."""
+    extra: dict[str, dict[str, str | int]] = {"agent": {"stopped_timeout": 1}, "broker": {"max_attempts": 2}}
+    path = tmp_path / "pid"
+    with Node(tmp_path, extra) as node, ClusterExecutor(node.settings) as executor:
+        future = executor.submit(rough_calls.hold_on_at_first, str(path))
+        while not path.exists():
+            time.sleep(rough_calls.PAUSE_S)  # the test's own timeout bounds it
+        worker = int(path.read_text())
+        os.kill(worker, signal.SIGSTOP)
+
+        assert future.result(60) == "again"
+
+    log = (tmp_path / "state" / "agent.log").read_text()
+    assert "it was stopped (SIGSTOP) for 1 s" in log

@@ -66,6 +66,37 @@ def test_more_cores_than_there_are_is_refused() -> None:
     assert os.sched_getaffinity(0) == before
 
 
+def test_links_in_the_folder_are_not_followed(tmp_path: Path) -> None:
+    """No file is made or locked elsewhere."""
+    (tmp_path / "cores").mkdir()
+    (tmp_path / "cores" / "0.0").symlink_to(tmp_path / "victim")
+    claims = CoreClaims(tmp_path / "cores")
+
+    with pytest.raises(SettingsError, match=r"0\.0: Too many levels of symbolic links"):
+        claims.take([0], 1)
+
+    assert not (tmp_path / "victim").exists()
+    claims.release()
+
+
+def test_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    """Whoever took the name first decides where it leads."""
+    (tmp_path / "cores").symlink_to(tmp_path)
+
+    with pytest.raises(SettingsError, match="Not a directory"):
+        CoreClaims(tmp_path / "cores")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to somebody else")
+def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Such as one in /tmp that was made before ours."""
+    (tmp_path / "cores").mkdir()
+    os.chown(tmp_path / "cores", 65534, 65534)
+
+    with pytest.raises(SettingsError, match="another user made it"):
+        CoreClaims(tmp_path / "cores")
+
+
 def test_folder_that_is_none_is_named(tmp_path: Path) -> None:
     """The message says which."""
     with pytest.raises(SettingsError, match="missing/cores: No such file"):

@@ -75,7 +75,7 @@ def test_written_settings_are_those_that_services_read(root: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     written = below(root, SITE)
-    assert written.stat().st_mode & 0o7777 == 0o640
+    assert written.stat().st_mode & 0o7777 == 0o400
     settings = config.load_settings(root / "state", {"OQ_CONFIG_FILE": str(written)})
     assert settings.dbserver_host == "10.0.0.1"
     assert settings.database == plan.STATE_DIR / "db.sqlite3"

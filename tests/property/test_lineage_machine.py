@@ -26,6 +26,7 @@ class LineageMachine(RuleBasedStateMachine):
         self.ready: set[int] = set()
         self.ordered: dict[str, int] = {}
         self.forked: dict[int, tuple[int, str]] = {}
+        self.drivers: set[int] = set()  # those that live
         self.last_child = 0
         self.obey(self.lineage.start("0"))
 
@@ -41,12 +42,15 @@ class LineageMachine(RuleBasedStateMachine):
                     self.loading.discard(number)
                     self.ready.discard(number)
                 case lineage.Kill(number):
+                    children = {pid for pid, (owner, _) in self.forked.items() if owner == number}
+                    assert not children & self.drivers, "a driver was killed with its template"
                     self.die(number, "killed")
                 case lineage.Ping(number):
                     assert number in self.ready
                 case lineage.Lose(names):
-                    for name in names:
-                        assert name not in self.ordered
+                    for name in names:  # those of a silent template, or of one that has died
+                        number = self.ordered.pop(name, 0)
+                        assert not number or self.lineage.templates[number].is_silent
                         assert name not in {each for _, each in self.forked.values()}
 
     def parents(self) -> set[int]:
@@ -59,13 +63,29 @@ class LineageMachine(RuleBasedStateMachine):
         self.ready.discard(number)
         self.ordered = {name: owner for name, owner in self.ordered.items() if owner != number}
         self.forked = {pid: child for pid, child in self.forked.items() if child[0] != number}
+        self.drivers &= set(self.forked)
         self.obey(self.lineage.on_gone(number, how))
 
     @rule(stamp=st.sampled_from("012"), count=st.sampled_from([1, 2, 10]))
     def look(self, stamp: str, count: int) -> None:
         """Time goes by; the code may have changed."""
         for _ in range(count):
-            self.obey(self.lineage.on_look(stamp))
+            self.obey(self.lineage.on_look(stamp, set(self.lineage.doubtful_pids) - self.drivers))
+
+    @precondition(lambda self: self.lineage.doubtful_pids)
+    @rule(data=st.data())
+    def notice(self, data: st.DataObject) -> None:
+        """A driver of a silent template ends, which only the agent sees."""
+        self.drivers.discard(data.draw(st.sampled_from(sorted(self.lineage.doubtful_pids))))
+
+    @precondition(lambda self: self.loading)
+    @rule(data=st.data())
+    def fail_to_start(self, data: st.DataObject) -> None:
+        """There is no room for the process of a template: it is tried again."""
+        number = data.draw(st.sampled_from(sorted(self.loading)))
+        self.loading.remove(number)
+        self.obey(self.lineage.on_not_started(number))
+        assert number in self.loading
 
     @rule()
     def answer(self) -> None:
@@ -98,13 +118,14 @@ class LineageMachine(RuleBasedStateMachine):
         self.die(data.draw(st.sampled_from(sorted(self.ready))), "killed by SIGKILL")
 
     @precondition(lambda self: self.lineage.current)
-    @rule()
-    def order(self) -> None:
+    @rule(is_driver=st.booleans())
+    def order(self, is_driver: bool) -> None:
         """A child is wanted; the one for orders must live."""
         self.last_child += 1
-        number = self.lineage.on_order(f"c{self.last_child}")
+        name = f"{'d' if is_driver else 'w'}{self.last_child}"
+        number = self.lineage.on_order(name, is_driver=is_driver)
         assert number in self.loading | self.ready
-        self.ordered[f"c{self.last_child}"] = number
+        self.ordered[name] = number
 
     @precondition(lambda self: self.lineage.older)
     @rule(data=st.data())
@@ -113,8 +134,8 @@ class LineageMachine(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(self.lineage.older))
         assert number in self.ready & self.parents()
         self.last_child += 1
-        assert self.lineage.on_order(f"c{self.last_child}", number) == number
-        self.ordered[f"c{self.last_child}"] = number
+        assert self.lineage.on_order(f"w{self.last_child}", number) == number
+        self.ordered[f"w{self.last_child}"] = number
 
     @precondition(lambda self: self.ready & set(self.ordered.values()))
     @rule(data=st.data(), is_forked=st.booleans())
@@ -125,6 +146,7 @@ class LineageMachine(RuleBasedStateMachine):
         number = self.ordered.pop(name)
         if is_forked:
             self.forked[int(name[1:])] = number, name
+            self.drivers |= {int(name[1:])} if name[0] == "d" else set()
             self.lineage.on_forked(number, name, int(name[1:]))
         else:
             self.obey(self.lineage.on_not_forked(number, name))
@@ -135,6 +157,7 @@ class LineageMachine(RuleBasedStateMachine):
         """A child ends."""
         pid = data.draw(st.sampled_from(sorted(self.forked)))
         number, _name = self.forked.pop(pid)
+        self.drivers.discard(pid)
         self.obey(self.lineage.on_exited(number, pid))
 
     @invariant()

@@ -73,13 +73,15 @@ def test_limits_that_mean_nothing_are_refused(load: Load, line: str) -> None:
 # --- /proc and cgroups
 
 
-def fake_process(proc: Path, pid: int, pages: tuple[int, int], children: str = "") -> None:
+def fake_process(
+    proc: Path, pid: int, pages: tuple[int, int], children: str = "", stack_start: int = 7000
+) -> None:
     """A process of so many resident pages, so many of them shared."""
     task = proc / str(pid) / "task" / str(pid)
     task.mkdir(parents=True)
     (task / "children").write_text(children)
     (proc / str(pid) / "statm").write_text(f"9999 {pages[0]} {pages[1]} 1 0 1 0\n")
-    times = "S 1 2 3 0 -1 4 5 6 7 8 250 50 0 0"
+    times = f"S 1 2 3 0 -1 4 5 6 7 8 250 50 0 0 20 0 1 0 99 0 0 0 1 2 {stack_start} 0"
     (proc / str(pid) / "stat").write_text(f"{pid} (a) b) {times}\n")
 
 
@@ -104,6 +106,17 @@ def test_worker_counts_with_what_it_started(proc: Path) -> None:
     assert memory.percent == 75
     assert MemoryWatch(proc, ()).cpu_s(11) == 300 / os.sysconf("SC_CLK_TCK")
     assert MemoryWatch(proc, ()).cpu_s(98) == 0
+
+
+def test_program_that_a_worker_started_shares_nothing_with_the_template(proc: Path) -> None:
+    """All that it has is the worker's own."""
+    fake_process(proc, 10, (100, 20))
+    fake_process(proc, 11, (150, 30), "12")
+    fake_process(proc, 12, (90, 10), stack_start=8000)
+
+    (worker,) = MemoryWatch(proc, ()).read([Member("a", 7, (0,), pid=11)], template_pid=10).workers
+
+    assert worker.own_bytes == (120 - 80 + 90 - 10) * PAGE_BYTES
 
 
 def test_fuller_cgroup_is_the_node(proc: Path, tmp_path: Path) -> None:
@@ -160,6 +173,18 @@ def test_delegated_cgroup_has_one_for_each_worker(tmp_path: Path) -> None:
     assert (limit, members) == (str(GIB), "0")
     assert reason == "stopped by the kernel at [agent] worker_memory (1.0 GiB)"
     assert cgroups.close("w-1") == cgroups.close("w-2") == ""
+
+
+def test_busy_cgroup_of_an_earlier_worker_does_not_turn_limits_off(tmp_path: Path) -> None:
+    """What is in it is killed, and the others are used."""
+    own = delegated(tmp_path / "own", f"{os.getpid()}\n")
+    left = write(own / "worker-old", cgroup_kill="", cgroup_procs="1\n")  # not empty, as if busy
+
+    cgroups = worker_cgroups.prepare(GIB, own)
+
+    assert cgroups.parent == own
+    assert (left / "cgroup.kill").read_text() == "1"
+    assert cgroups.open("w-1")
 
 
 def test_cgroup_with_other_processes_is_left_alone(tmp_path: Path) -> None:

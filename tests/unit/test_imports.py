@@ -16,7 +16,7 @@ MODULES = sorted(
     if "_pb2" not in path.name
 )
 # Only the template loads the seams: importing them means importing the engine.
-ENGINE_GATE = "services.agent.template"
+ENGINE_GATE = "services.agent.preload"
 # Who imports pyzmq elsewhere may be the first one, and gets slow encryption.
 FAST_ZMQ = "quakegrid.curve"
 

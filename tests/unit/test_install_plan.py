@@ -38,11 +38,11 @@ def test_master_has_user_folders_settings_and_three_services() -> None:
     assert steps[-1].argv[:3] == ("systemctl", "enable", "--now")
 
 
-def test_settings_of_master_are_for_its_group_only() -> None:
-    """The file with the key is root's, and readable by the services' group."""
+def test_settings_of_master_are_for_its_user_only() -> None:
+    """Nobody of the user's group can read the key: with `--user openquake` that group is people's."""
     config = files(plan.steps(MASTER, "", KEY))["openquake.cfg"]
 
-    assert (config.mode, config.owner, config.group) == (0o640, "root", "quakegrid")
+    assert (config.mode, config.owner, config.group) == (0o400, "quakegrid", "quakegrid")
     assert config_text.read_value(config.content, "dbserver", "authkey") == KEY
     assert config_text.read_value(config.content, "zworkers", "host_cores") == "10.0.0.1 -1"
 

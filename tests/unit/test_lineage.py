@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
+from quakegrid.errors import StateError
 from quakegrid.template_state import TemplateKind, TemplateState
 from services.agent.lineage import (
     LOAD_PAUSE_S,
     MAX_LOAD_FAILURES,
     MAX_LOADING_LOOKS,
     MAX_UNANSWERED_PINGS,
+    Action,
     Kill,
     Lineage,
     Lose,
@@ -240,3 +244,144 @@ def test_template_that_loads_for_ever_is_killed() -> None:
 
     assert looks == [[]] * MAX_LOADING_LOOKS
     assert lineage.on_look("old") == [Kill(1)]
+
+
+def with_driver(lineage: Lineage) -> None:
+    """A driver of the first template."""
+    lineage.on_order("driver-1", is_driver=True)
+    lineage.on_forked(1, "driver-1", 10)
+
+
+def be_silent(lineage: Lineage, stamp: str = "old") -> list[Action]:
+    """Look until a template has left too many pings unanswered."""
+    while not lineage.templates[1].is_silent:
+        actions = lineage.on_look(stamp)
+    return actions
+
+
+def test_silent_template_without_drivers_is_killed() -> None:
+    """Workers are replaced elsewhere."""
+    lineage = warm_lineage()
+    lineage.on_order("a")
+    lineage.on_forked(1, "a", 10)
+
+    assert be_silent(lineage) == [Kill(1)]
+
+
+def test_silent_template_with_drivers_is_retired_instead() -> None:
+    """Its drivers, which may have run for days, go on; another one takes the orders at once."""
+    lineage = warm_lineage()
+    with_driver(lineage)
+
+    actions = be_silent(lineage)
+
+    assert actions == [Start(2)]
+    assert lineage.on_order("b") == 2
+    assert lineage.state.kind is TemplateKind.LOADING
+    assert lineage.doubtful_pids == [10]
+    assert lineage.older == []
+    assert lineage.on_look("old") == []
+    lineage.check()
+
+
+def test_children_that_a_retired_template_never_forked_are_given_up() -> None:
+    """They would hold their cores for ever; one that is forked after all is nobody's."""
+    lineage = warm_lineage()
+    with_driver(lineage)
+    lineage.on_order("a")
+
+    actions = be_silent(lineage)
+
+    assert actions == [Lose(("a",), "its template does not answer"), Start(2)]
+    assert not lineage.is_awaited(1, "a")
+    assert lineage.on_look("old") == []
+    lineage.check()
+
+
+def test_silent_template_is_killed_when_its_drivers_have_ended() -> None:
+    """It would not report that."""
+    lineage = warm_lineage()
+    with_driver(lineage)
+    be_silent(lineage)
+    lineage.on_ready(2, WARM)
+
+    assert lineage.on_look("old", [10]) == [Kill(1), Ping(2)]
+    assert lineage.on_gone(1, "killed by SIGKILL") == [
+        Lose(("driver-1",), "its template ended (killed by SIGKILL)")
+    ]
+    lineage.check()
+
+
+def test_retired_template_that_answers_again_goes_on_as_an_older_one() -> None:
+    """Until its last child has ended."""
+    lineage = warm_lineage()
+    with_driver(lineage)
+    be_silent(lineage)
+    lineage.on_ready(2, WARM)
+
+    lineage.on_pong(1)
+
+    assert lineage.older == [1]
+    assert lineage.doubtful_pids == []
+    assert lineage.on_exited(1, 10) == [Stop(1)]
+
+
+def test_driver_that_a_silent_template_never_forked_does_not_save_it() -> None:
+    """Its command line is told."""
+    lineage = warm_lineage()
+    lineage.on_order("driver-1", is_driver=True)
+
+    assert be_silent(lineage) == [Kill(1)]
+
+
+def test_successor_that_loads_takes_over_from_a_silent_template() -> None:
+    """There is no need for a third one."""
+    lineage = warm_lineage()
+    with_driver(lineage)
+    lineage.on_look("new")
+    lineage.on_look("new")
+
+    assert be_silent(lineage, "new") == []
+    assert (lineage.current, lineage.successor) == (2, 0)
+    lineage.check()
+
+
+def test_template_that_could_not_be_started_is_tried_again() -> None:
+    """There was no room for a process; what was ordered waits on."""
+    lineage = Lineage()
+    lineage.start("old")
+    lineage.on_order("a")
+
+    for _ in range(10):
+        assert lineage.on_not_started(1) == [Start(1, delay_s=LOAD_PAUSE_S)]
+
+    assert lineage.state.kind is TemplateKind.LOADING
+    assert lineage.is_awaited(1, "a")
+    lineage.check()
+
+
+def test_template_that_is_gone_is_not_started_again() -> None:
+    """Newer code came meanwhile."""
+    lineage = warm_lineage()
+
+    assert lineage.on_not_started(7) == []
+
+
+def test_order_without_a_template_is_refused_in_words() -> None:
+    """Not even a bare one could be loaded."""
+    lineage = Lineage()
+
+    with pytest.raises(StateError, match="no template"):
+        lineage.on_order("a")
+
+
+def test_report_of_a_child_that_nobody_ordered_is_recognised() -> None:
+    """It counts once, and for the template that was asked."""
+    lineage = warm_lineage()
+    lineage.on_order("a")
+
+    assert lineage.is_awaited(1, "a")
+    assert not lineage.is_awaited(1, "b")
+    assert not lineage.is_awaited(2, "a")
+    lineage.on_forked(1, "a", 10)
+    assert not lineage.is_awaited(1, "a")

@@ -110,3 +110,24 @@ def test_two_workers_on_a_core_are_found() -> None:
 
     with pytest.raises(IllegalMoveError):
         roster.check()
+
+
+def test_width_beyond_all_cores_starts_nothing() -> None:
+    """However large the number."""
+    roster = Roster([0, 1])
+
+    assert roster.take_cores(1, ["a"], width=(1 << 32) - 1) == []
+    assert roster.free_cores == [0, 1]
+
+
+def test_worker_of_any_name_gives_its_core_back_once() -> None:
+    """An empty name is a name, and one that is asked for twice gets one core."""
+    roster = Roster([0, 1])
+
+    started = roster.take_cores(1, ["", ""])
+    roster.on_forked("", 100)
+    gone = roster.on_exited(100)
+
+    assert [member.core for member in started] == [0]
+    assert gone is started[0]
+    assert roster.free_cores == [0, 1]

@@ -98,3 +98,16 @@ def test_files_that_come_during_the_removal_go_too(state_dir: Path, monkeypatch:
 
     assert not folder.exists()
     assert temporary_folders.pids(state_dir) == []
+
+
+def test_folders_of_other_hosts_are_left_alone(state_dir: Path) -> None:
+    """On a disk that machines share their processes may live, whatever the numbers are."""
+    folder = temporary_folders.make(state_dir)
+    ours = next((state_dir / "tmp").iterdir())
+    ours.rename(state_dir / "tmp" / f"elsewhere.{os.getpid()}")
+
+    temporary_folders.remove(state_dir, os.getpid())
+
+    assert folder.exists()
+    assert temporary_folders.pids(state_dir) == []
+    assert temporary_folders.foreign(state_dir) == [f"elsewhere.{os.getpid()}"]

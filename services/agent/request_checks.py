@@ -1,0 +1,122 @@
+"""What the agent takes from others, checked where it comes in: calls on its port, lines on its unix socket.
+
+Pure. Each check raises `UsageError` with words for whoever asked. A request that passed can be obeyed or
+refused, but cannot harm the agent or its template.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterable
+from typing import Any
+
+from quakegrid.api.v1 import agent_pb2, examination_pb2
+from quakegrid.errors import UsageError
+
+# More than any node has of each.
+MAX_WORKERS = 4096
+MAX_REF_BYTES = 1024
+MAX_STOP_BYTES = 1 << 20
+MAX_WIDTH = 1 << 16
+MAX_FINGERPRINT = 1000
+MAX_ENDPOINT_CHARS = 300
+MAX_PORTS = 1000
+MAX_PATH_BYTES = 4096
+MAX_HOST_CHARS = 253
+MAX_PORT = 65535
+# Of a driver: the kernel would not start a program with more.
+MAX_ARGUMENTS = 10_000
+MAX_VARIABLES = 10_000
+MAX_STRING_BYTES = 128 << 10
+MAX_SIGNAL_BYTES = 256
+MODES = ("oq", "run")
+PASSED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH)
+# It also becomes the name of a cgroup's folder.
+_WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
+_ENDPOINT = re.compile(r"tcp://[!-~]+:[0-9]{1,5}", re.ASCII)
+_MASTER = re.compile(r"[!-~]+?(:(?P<port>[0-9]{1,5}))?", re.ASCII)
+
+
+def check_start_workers(request: agent_pb2.StartWorkersRequest) -> None:
+    """Check what the broker sends."""
+    _check(len(request.workers) <= MAX_WORKERS, f"more than {MAX_WORKERS} workers at once")
+    for ref in request.workers:
+        _check_id(ref.worker_id)
+        _check(ref.session_id >= 0, "a session id below 0")
+        _check(ref.ByteSize() <= MAX_REF_BYTES, "too much about a worker")
+    _check(request.width <= MAX_WIDTH, f"workers of {request.width} cores")
+    _check(len(request.fingerprint) <= MAX_FINGERPRINT, "a fingerprint with too many names")
+    endpoint = request.lane_endpoint
+    _check(
+        len(endpoint) <= MAX_ENDPOINT_CHARS and _ENDPOINT.fullmatch(endpoint),
+        f"no lane is at {endpoint[:60]!r}; give tcp://host:port",
+    )
+
+
+def check_stop_workers(request: agent_pb2.StopWorkersRequest) -> None:
+    """Check what the broker sends."""
+    _check(len(request.worker_ids) <= MAX_WORKERS, f"more than {MAX_WORKERS} workers at once")
+    _check(request.ByteSize() <= MAX_STOP_BYTES, "an order that is too long")
+    for worker_id in request.worker_ids:
+        _check_id(worker_id)
+
+
+def check_examine(request: examination_pb2.ExamineRequest) -> None:
+    """Check what a doctor sends."""
+    path = request.shared_dir
+    _check("\0" not in path and len(path.encode()) <= MAX_PATH_BYTES, "that is no name of a folder")
+    _check(len(request.lane_ports) <= MAX_PORTS, f"more than {MAX_PORTS} ports")
+    _check(all(1 <= port <= MAX_PORT for port in request.lane_ports), "a port that is none")
+
+
+def check_master(master: str) -> None:
+    """Check the name of a master, with or without a port."""
+    found = _MASTER.fullmatch(master) if len(master) <= MAX_HOST_CHARS + len(":65535") else None
+    is_port = found is not None and 1 <= int(found["port"] or 1) <= MAX_PORT
+    _check(is_port, f"no master is called {master[:60]!r}; give a host, or host:port")
+
+
+def read_driver_request(line: bytes) -> dict[str, Any]:
+    """The request of a command line for a driver: `argv`, `cwd`, `environ` and `mode`."""
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        raise UsageError("the request is no JSON") from None
+    _check(isinstance(request, dict), "the request is no object")
+    argv, environ = request.get("argv"), request.get("environ")
+    _check(isinstance(argv, list) and len(argv) <= MAX_ARGUMENTS, "the request has no list of arguments")
+    _check(isinstance(environ, dict) and len(environ) <= MAX_VARIABLES, "the request has no environment")
+    _check_strings("an argument", argv)
+    _check_strings("a variable of the environment", [*environ, *environ.values()])
+    _check(not any("=" in name or not name for name in environ), "a variable's name has a = or is empty")
+    _check_strings("the folder", [request.get("cwd")])
+    _check(request.get("mode") in MODES, f"the mode is none of {', '.join(MODES)}")
+    return {name: request[name] for name in ("argv", "cwd", "environ", "mode")}
+
+
+def read_signal(line: bytes) -> int:
+    """The signal that a line asks to pass on to a driver."""
+    try:
+        number = json.loads(line)["signal"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UsageError("a line names no signal") from None
+    _check(type(number) is int and number in PASSED_SIGNALS, "a signal that is not passed on to drivers")
+    return int(number)
+
+
+def _check(is_so: object, otherwise: str) -> None:
+    if not is_so:
+        raise UsageError(otherwise)
+
+
+def _check_id(worker_id: str) -> None:
+    _check(_WORKER_ID.fullmatch(worker_id), f"no worker is called {worker_id[:60]!r}")
+
+
+def _check_strings(what: str, values: Iterable[Any]) -> None:
+    for value in values:
+        _check(isinstance(value, str), f"{what} is no text")
+        size = len(value.encode(errors="surrogatepass"))
+        _check("\0" not in value and size <= MAX_STRING_BYTES, f"{what} is too long, or has a zero byte")

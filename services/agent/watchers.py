@@ -1,0 +1,69 @@
+"""Those who watch the agent: a queue each, which gets every change. Runs in the agent's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from quakegrid.api.v1 import agent_pb2
+
+Changes = asyncio.Queue[agent_pb2.WatchResponse]
+# Messages that may wait for who watches; a slow one is told nothing more of what workers print.
+MAX_WAITING_MESSAGES = 100
+# A watcher so far behind does not read any more: its stream ends, and it may ask again for all that is now.
+MAX_BEHIND_MESSAGES = 10_000
+# Ends the streams of those who watch.
+LAST_WORD = agent_pb2.WatchResponse()
+
+
+class Watchers:
+    """The queues."""
+
+    def __init__(self) -> None:
+        self._queues: set[Changes] = set()
+
+    def add(self, first: agent_pb2.WatchResponse | None = None) -> Changes:
+        """A queue that gets every change from now on, after `first` if there is one."""
+        queue: Changes = asyncio.Queue()
+        if first is not None:
+            queue.put_nowait(first)
+        self._queues.add(queue)
+        return queue
+
+    def remove(self, queue: Changes) -> None:
+        """Stop filling a queue."""
+        self._queues.discard(queue)
+
+    def publish(self, message: agent_pb2.WatchResponse) -> None:
+        """Tell all."""
+        for queue in list(self._queues):
+            if queue.qsize() < MAX_BEHIND_MESSAGES:
+                queue.put_nowait(message)
+            else:
+                self._give_up(queue)
+
+    def publish_output(self, message: agent_pb2.WatchResponse) -> None:
+        """Tell those who keep up."""
+        for queue in self._readers():
+            queue.put_nowait(message)
+
+    def has_readers(self) -> bool:
+        """Whether anybody watches and keeps up."""
+        return any(self._readers())
+
+    async def next_change(self) -> None:
+        """Wait until something is published."""
+        queue = self.add()
+        try:
+            await queue.get()
+        finally:
+            self.remove(queue)
+
+    def _give_up(self, queue: Changes) -> None:
+        self._queues.discard(queue)
+        while not queue.empty():
+            queue.get_nowait()
+        queue.put_nowait(LAST_WORD)
+
+    def _readers(self) -> Iterator[Changes]:
+        return (queue for queue in self._queues if queue.qsize() < MAX_WAITING_MESSAGES)

@@ -1,0 +1,67 @@
+"""The drivers' log: whose file it is, and that it does not grow for ever."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from quakegrid.errors import QuakeGridError
+from services.agent import driver_logs
+from services.agent.packets import close_all
+
+
+def test_drivers_add_to_one_log_of_this_user(tmp_path: Path) -> None:
+    """Its folder is made, for this user alone."""
+    for word in (b"one", b"two"):
+        nothing, out, err = driver_logs.open_stdio(tmp_path / "logs")
+        assert os.read(nothing, 1) == b""
+        os.write(out, word)
+        os.write(err, b"\n")
+        close_all([nothing, out, err])
+
+    log = tmp_path / "logs" / "drivers.log"
+    assert log.read_bytes() == b"one\ntwo\n"
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_overgrown_log_is_put_aside(tmp_path: Path) -> None:
+    """One of them is kept."""
+    with (tmp_path / "drivers.log").open("wb") as file:
+        file.truncate(driver_logs.MAX_LOG_BYTES + 1)
+
+    close_all(driver_logs.open_stdio(tmp_path))
+
+    assert (tmp_path / "drivers.log").stat().st_size == 0
+    assert (tmp_path / "drivers.log.1").stat().st_size == driver_logs.MAX_LOG_BYTES + 1
+
+
+def test_link_in_its_place_is_refused_and_not_followed(tmp_path: Path) -> None:
+    """Nothing is made where it leads; no descriptor stays open."""
+    (tmp_path / "drivers.log").symlink_to(tmp_path / "victim")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    with pytest.raises(QuakeGridError, match=r"drivers.log cannot be written"):
+        driver_logs.open_stdio(tmp_path)
+
+    assert not (tmp_path / "victim").exists()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A pipe would let the agent wait."""
+    os.mkfifo(tmp_path / "drivers.log")
+
+    with pytest.raises(QuakeGridError, match=r"drivers.log cannot be written"):
+        driver_logs.open_stdio(tmp_path)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to somebody else")
+def test_file_of_another_user_is_refused(tmp_path: Path) -> None:
+    """As root's command line left it once."""
+    (tmp_path / "drivers.log").touch()
+    os.chown(tmp_path / "drivers.log", 65534, 65534)
+
+    with pytest.raises(QuakeGridError, match="no file of this user's"):
+        driver_logs.open_stdio(tmp_path)
