@@ -107,6 +107,9 @@ class NodeFacts:
     ports: tuple[PortFacts, ...] = ()
     silent_probes: tuple[str, ...] = ()
     has_slow_encryption: bool = False
+    sqlite_version: str = ""
+    open_key_files: tuple[str, ...] = ()
+    is_root: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from quakegrid import config
+from quakegrid.doctor import rights_checks
 from quakegrid.doctor.facts import NO_LIMIT, DiskFacts, NodeFacts
 from quakegrid.doctor.findings import Finding, Severity, fine
 
@@ -58,6 +59,7 @@ def check_node(facts: NodeFacts, label: str) -> list[Finding]:
         check_processes,
         check_settings,
         check_authkey,
+        *rights_checks.CHECKS,
         check_silence,
     )
     return [found for check in checks for found in check(facts, label)] + [

@@ -67,11 +67,10 @@ def examine_here(settings: Settings) -> list[Finding]:
     errand = Errand(lane_ports=_ask_broker(settings).lane_ports)
     found = visit(agents.local_settings(settings), agents.local_host(settings), errand)
     facts = found.facts or gathering.Gatherer(settings).gather(os.cpu_count() or 1, errand)
-    seen = replace(found, facts=facts)
     return in_order(
         [
             *cluster_checks.check_agent(found, facts.node),
-            *cluster_checks.check_here(facts, cluster_checks.label_of(seen)),
+            *cluster_checks.check_here(facts, facts.node),
             cluster_checks.check_versions(own_versions(), facts.versions, facts.node),
         ]
     )

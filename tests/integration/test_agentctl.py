@@ -283,6 +283,12 @@ def test_serve_join_belongs_to_a_master_that_comes_later(one: Nodes) -> None:
         one.broker.start()
 
         wait_until(lambda: "127.0.0.2" in one.up())
+        # These find the agent where it listens, which is not 127.0.0.1.
+        assert one.agentctl(2, "cores", "1").returncode == 0
+        assert one.agentctl(2, "cores", "99999999999").returncode == 2
+        findings = json.loads(one.agentctl(2, "doctor", "--output", "json").stdout)["findings"]
+        broken = [each["what"] for each in findings if each["severity"] == "breaks"]
+        assert not [what for what in broken if what.startswith("agent ")], broken
     finally:
         agent.terminate()
         assert agent.wait(30) == 0

@@ -151,6 +151,9 @@ class NodeFacts(_message.Message):
     PORTS_FIELD_NUMBER: _builtins.int
     SILENT_PROBES_FIELD_NUMBER: _builtins.int
     HAS_SLOW_ENCRYPTION_FIELD_NUMBER: _builtins.int
+    SQLITE_VERSION_FIELD_NUMBER: _builtins.int
+    OPEN_KEY_FILES_FIELD_NUMBER: _builtins.int
+    IS_ROOT_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Its host name."""
     machine: _builtins.str
@@ -179,6 +182,10 @@ class NodeFacts(_message.Message):
     """What it read from the nonce's file; empty if it could not."""
     has_slow_encryption: _builtins.bool
     """Whether ZeroMQ has only the libsodium of pyzmq's wheels; not known of older agents."""
+    sqlite_version: _builtins.str
+    """The SQLite that its dbserver uses; told by the master, empty elsewhere."""
+    is_root: _builtins.bool
+    """Whether the process that looked, and with it all calculations, has the rights of root."""
     @_builtins.property
     def versions(self) -> Global___Versions: ...
     @_builtins.property
@@ -196,6 +203,10 @@ class NodeFacts(_message.Message):
     @_builtins.property
     def silent_probes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What did not answer in time, such as "disk shared_dir"."""
+
+    @_builtins.property
+    def open_key_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Files with an authkey that every user of the machine can read or change, with their modes."""
 
     def __init__(
         self,
@@ -225,10 +236,13 @@ class NodeFacts(_message.Message):
         ports: _abc.Iterable[Global___PortFacts] | None = ...,
         silent_probes: _abc.Iterable[_builtins.str] | None = ...,
         has_slow_encryption: _builtins.bool = ...,
+        sqlite_version: _builtins.str = ...,
+        open_key_files: _abc.Iterable[_builtins.str] | None = ...,
+        is_root: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "core_count", b"core_count", "cpu_limit", b"cpu_limit", "disks", b"disks", "governors", b"governors", "has_slow_encryption", b"has_slow_encryption", "is_embedded", b"is_embedded", "machine", b"machine", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "names", b"names", "node", b"node", "nonce", b"nonce", "open_file_limit", b"open_file_limit", "overcommit_mode", b"overcommit_mode", "ports", b"ports", "process_limit", b"process_limit", "settings_error", b"settings_error", "shared_dir", b"shared_dir", "silent_probes", b"silent_probes", "swap_bytes", b"swap_bytes", "swap_used_bytes", b"swap_used_bytes", "task_limit", b"task_limit", "versions", b"versions", "worker_memory_bytes", b"worker_memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "core_count", b"core_count", "cpu_limit", b"cpu_limit", "disks", b"disks", "governors", b"governors", "has_slow_encryption", b"has_slow_encryption", "is_embedded", b"is_embedded", "is_root", b"is_root", "machine", b"machine", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "names", b"names", "node", b"node", "nonce", b"nonce", "open_file_limit", b"open_file_limit", "open_key_files", b"open_key_files", "overcommit_mode", b"overcommit_mode", "ports", b"ports", "process_limit", b"process_limit", "settings_error", b"settings_error", "shared_dir", b"shared_dir", "silent_probes", b"silent_probes", "sqlite_version", b"sqlite_version", "swap_bytes", b"swap_bytes", "swap_used_bytes", b"swap_used_bytes", "task_limit", b"task_limit", "versions", b"versions", "worker_memory_bytes", b"worker_memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
