@@ -126,6 +126,8 @@ def _print_event(event: job_watch.JobEvent) -> None:
 
 def _print_change(time: datetime.datetime, job_id: int, what: str, job: Job | None) -> None:
     about = f"  {job.user_name}: {job.description}" if job else ""
+    if job and job.state_reason and what.endswith(job.state):
+        about += f" ({job.state_reason})"
     click.echo(f"{render.cell(time)}  job {job_id} {what:<24}{about}".rstrip())
 
 

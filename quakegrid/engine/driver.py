@@ -34,6 +34,7 @@ from quakegrid.engine.stops import End
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
 from quakegrid.fingerprint import Fingerprint
+from quakegrid.install import machine
 from quakegrid.lane_tasks import Needs
 from quakegrid.session import Session
 
@@ -294,7 +295,7 @@ def _oq(argv: Sequence[str]) -> int:
     """Upstream's command line."""
     from openquake.commands.__main__ import oq  # noqa: PLC0415
 
-    refusal = refusals.refusal(argv)
+    refusal = refusals.refusal(argv, is_installed=machine.NOTES.exists())
     if refusal:
         print(f"quakegrid: {refusal}", file=sys.stderr)
         return errors.UsageError.exit_code

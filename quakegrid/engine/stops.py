@@ -15,7 +15,7 @@ from quakegrid import errors
 SIGNAL_WORDS = {
     signal.SIGINT: "interrupted (Ctrl-C, or SIGINT)",
     signal.SIGHUP: "its terminal was closed (SIGHUP)",
-    signal.SIGTERM: "its process was told to end (SIGTERM)",
+    signal.SIGTERM: "its process was told to end (SIGTERM), as when the agent or the machine stops",
 }
 COMMAND_GONE = "the command that waited for it is gone: its terminal was closed, or it was killed"
 
