@@ -56,6 +56,7 @@ class DiskFacts:
     total_bytes: int = 0
     free_bytes: int = 0
     error: str = ""
+    file_system: str = ""
 
 
 @dataclass(frozen=True, slots=True)

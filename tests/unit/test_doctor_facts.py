@@ -21,7 +21,7 @@ FACTS = facts.NodeFacts(
     cpu_limit=1.5,
     governors=("a b", "c d"),
     authkey=facts.AuthkeyFacts(43, False, "abc", "xyz"),
-    disks=(facts.DiskFacts("temporary", "/tmp", 2, 1, "full"),),
+    disks=(facts.DiskFacts("temporary", "/tmp", 2, 1, "full", "ext4"),),
     names=(facts.NameFacts("n1", "", ("10.0.0.1", "::1")),),
     ports=(facts.PortFacts("lane", "m", 1912, facts.PortState.SILENT, is_expected=False),),
     silent_probes=("settings",),
@@ -196,3 +196,22 @@ def test_key_file_in_a_private_folder_is_closed(tmp_path: Path) -> None:
     path.chmod(0o644)
 
     assert key_files.open_to_all([path]) == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/home/ann/state", "nfs4"), ("/home", "nfs4"), ("/homes", "ext4"), ("/mnt/my disk/x", "xfs")],
+)
+def test_file_system_of_a_path_is_that_of_its_nearest_mount(path: str, kind: str) -> None:
+    """Later mounts hide earlier ones."""
+    mounts = (
+        "/dev/a / ext4 rw 0 0\n/dev/b /home ext4 rw 0 0\nm:/home /home nfs4 rw 0 0\n"
+        "/dev/c /mnt/my\\040disk xfs rw 0 0\n"
+    )
+
+    assert probes.file_system(path, mounts) == kind
+
+
+def test_file_system_without_mounts_is_not_known() -> None:
+    """As in some containers."""
+    assert probes.file_system("/x", "") == ""

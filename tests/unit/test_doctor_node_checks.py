@@ -40,7 +40,7 @@ def test_sound_machine_has_nothing_but_fine_checks() -> None:
 
     assert {finding.severity for finding in found} == {Severity.OK}
     assert not would_break(found)
-    assert len(found) == 14
+    assert len(found) == 15
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,14 @@ def test_sound_machine_has_nothing_but_fine_checks() -> None:
         ({"process_limit": 50}, "processes", Severity.BREAKS, "50 processes"),
         ({"task_limit": 60}, "processes", Severity.BREAKS, "60 processes"),
         ({"open_key_files": ("/x (mode 0644)",)}, "key_file", Severity.NOTE, "/x (mode 0644)"),
+        (
+            {"disks": (DiskFacts("state_dir", "/home/a", 9 * GIB, 9 * GIB, "", "nfs4"),)},
+            *("network_disk", Severity.NOTE, "state_dir /home/a is on a network disk (nfs4)"),
+        ),
+        (
+            {"disks": (DiskFacts("database", "/db", 9 * GIB, 9 * GIB, "", "cifs"),)},
+            *("network_disk", Severity.NOTE, "database /db"),
+        ),
         ({"is_root": True}, "root", Severity.NOTE, "as root"),
         ({"sqlite_version": "3.40.1"}, "sqlite", Severity.NOTE, "SQLite 3.40.1"),
         ({"sqlite_version": "3.9"}, "sqlite", Severity.NOTE, "SQLite 3.9"),

@@ -317,6 +317,7 @@ class DiskFacts(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     FREE_BYTES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    FILE_SYSTEM_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """"state_dir", "temporary", "shared_dir" or "shared memory"."""
     path: _builtins.str
@@ -324,6 +325,8 @@ class DiskFacts(_message.Message):
     free_bytes: _builtins.int
     error: _builtins.str
     """Why it cannot be used; empty if it can."""
+    file_system: _builtins.str
+    """Kind of file system, such as "ext4" or "nfs4"; empty if it is not known."""
     def __init__(
         self,
         *,
@@ -332,10 +335,11 @@ class DiskFacts(_message.Message):
         total_bytes: _builtins.int = ...,
         free_bytes: _builtins.int = ...,
         error: _builtins.str = ...,
+        file_system: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "free_bytes", b"free_bytes", "path", b"path", "role", b"role", "total_bytes", b"total_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "file_system", b"file_system", "free_bytes", b"free_bytes", "path", b"path", "role", b"role", "total_bytes", b"total_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
