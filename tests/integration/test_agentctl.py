@@ -294,6 +294,26 @@ def test_serve_join_belongs_to_a_master_that_comes_later(one: Nodes) -> None:
         assert agent.wait(30) == 0
 
 
+def test_node_that_no_master_has_says_so(one: Nodes) -> None:
+    """It joined an address where nobody answers; its settings name the right one."""
+    settings = one.settings_of(2)
+    nowhere = f"127.0.0.9:{settings.broker_port}"
+    command = [str(AGENTCTL), "--state-dir", str(settings.state_dir), "serve", "--join", nowhere]
+    agent = subprocess.Popen(command, env=environment(settings), stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: one.agentctl(2, "status").returncode == 0)
+
+        status = one.agentctl(2, "status")
+        doctor = one.agentctl(2, "doctor")
+    finally:
+        agent.terminate()
+        assert agent.wait(30) == 0
+
+    assert f"{nowhere} (not joined yet: agentctl doctor)" in status.stdout
+    assert doctor.returncode == 1
+    assert f"broker {nowhere}" in doctor.stdout
+
+
 def test_node_that_is_configured_by_another_name_is_not_joined_twice(tmp_path: Path) -> None:
     """The broker knows the process that serves it."""
     with running_nodes(tmp_path, "localhost 1") as nodes:
