@@ -246,6 +246,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
     is_run = request["mode"] == "run"
     if is_run:
         log_output.take_over()
+        print(f"driver {os.getpid()} of {request['cwd']}: {' '.join(request['argv'])}")
     events = Events(events_fd, is_wanted=is_run)
     try:
         _enter(request)
