@@ -69,7 +69,7 @@ def install(
     restarted. Needs root.
     """
     from quakegrid import config, security  # noqa: PLC0415 - `quakegrid --help` needs neither
-    from quakegrid.install import plan  # noqa: PLC0415 - as above
+    from quakegrid.install import environments, plan  # noqa: PLC0415 - as above
     from quakegrid.install.machine import Machine  # noqa: PLC0415 - as above
 
     if sys.prefix == sys.base_prefix:
@@ -78,6 +78,8 @@ def install(
         )
     machine = Machine(root.absolute())
     _check_root(root, dry_run=dry_run)
+    if machine.is_real and not dry_run:
+        environments.check(environments.look(Path(sys.prefix)))
     the_role = plan.Role(role)
     site = config.config_paths(plan.STATE_DIR, {})[1]
     text = machine.read_config(site)

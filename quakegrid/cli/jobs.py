@@ -125,7 +125,10 @@ def _print_event(event: job_watch.JobEvent) -> None:
 
 
 def _print_change(time: datetime.datetime, job_id: int, what: str, job: Job | None) -> None:
-    about = terminal_text.one_line(f"  {job.user_name}: {job.description}") if job else ""
+    about = f"  {job.user_name}: {job.description}" if job else ""
+    if job and job.state_reason and what.endswith(job.state):
+        about += f" ({job.state_reason})"
+    about = terminal_text.one_line(about)
     click.echo(f"{render.cell(time)}  job {job_id} {what:<24}{about}".rstrip())
 
 

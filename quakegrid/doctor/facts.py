@@ -56,6 +56,7 @@ class DiskFacts:
     total_bytes: int = 0
     free_bytes: int = 0
     error: str = ""
+    file_system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,9 @@ class NodeFacts:
     ports: tuple[PortFacts, ...] = ()
     silent_probes: tuple[str, ...] = ()
     has_slow_encryption: bool = False
+    sqlite_version: str = ""
+    open_key_files: tuple[str, ...] = ()
+    is_root: bool = False
 
 
 @dataclass(frozen=True, slots=True)

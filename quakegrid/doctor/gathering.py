@@ -5,8 +5,10 @@ Judges nothing. What does not answer in time is named in `silent_probes`.
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
+import sqlite3
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,7 +17,7 @@ from typing import Any
 
 from quakegrid import authkeys, config, libsodium, security
 from quakegrid.config import Settings
-from quakegrid.doctor import control_groups, probes
+from quakegrid.doctor import control_groups, key_files, probes
 from quakegrid.doctor.facts import (
     NO_LIMIT,
     AuthkeyFacts,
@@ -100,6 +102,7 @@ class Gatherer:
             names=tuple(item for item in found.values() if isinstance(item, NameFacts)),
             ports=tuple(tried),
             silent_probes=tuple(name for name in silent if name not in ports),
+            sqlite_version=sqlite3.sqlite_version if is_master else "",
         )
 
 
@@ -133,6 +136,8 @@ def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
         ),
         shared_dir=settings.shared_dir,
         has_slow_encryption=libsodium.find_library() is None,
+        open_key_files=key_files.open_to_all(config.config_paths(settings.state_dir)),
+        is_root=os.geteuid() == 0,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from quakegrid import config
+from quakegrid.doctor import rights_checks
 from quakegrid.doctor.facts import NO_LIMIT, DiskFacts, NodeFacts
 from quakegrid.doctor.findings import Finding, Severity, fine
 
@@ -37,6 +38,20 @@ ROLES = {
     "shared memory": ("large arguments of tasks travel with each task instead of once to each node",
                       "enlarge /dev/shm (docker: --shm-size; mount -o remount,size=50% /dev/shm)"),
 }  # fmt: skip
+# Folders that one machine writes and no other may.
+OWN_ROLES = ("state_dir", "database")
+NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "cifs",
+    "smb",
+    "fuse.sshfs",
+    "lustre",
+    "gpfs",
+    "ceph",
+    "beegfs",
+    "fuse.gluster",
+    "afs",
+)
 CHECK_OF_ROLE = {"shared_dir": "shared_dir", "shared memory": "shared_memory"}
 
 
@@ -58,6 +73,8 @@ def check_node(facts: NodeFacts, label: str) -> list[Finding]:
         check_processes,
         check_settings,
         check_authkey,
+        check_network_disks,
+        *rights_checks.CHECKS,
         check_silence,
     )
     return [found for check in checks for found in check(facts, label)] + [
@@ -280,6 +297,28 @@ def check_disk(disk: DiskFacts, label: str) -> Finding:
     return Finding(
         check, severity, label, f"{where} has {size(disk.free_bytes)} free", f"soon: {breaks}", remedy
     )
+
+
+def check_network_disks(facts: NodeFacts, label: str) -> Iterator[Finding]:
+    """What one machine keeps for itself does not belong where others write."""
+    found = [
+        disk
+        for disk in facts.disks
+        if disk.role in OWN_ROLES and disk.file_system.startswith(NETWORK_FILE_SYSTEMS)
+    ]
+    if not found:
+        yield fine("network_disk", label, "state directory and database are on this machine's disks")
+    for disk in found:
+        yield Finding(
+            "network_disk",
+            Severity.NOTE,
+            label,
+            f"{disk.role} {disk.path} is on a network disk ({disk.file_system})",
+            "nothing at once; but machines with the same folder use each other's sockets and records, and "
+            "locks of a database do not always hold there",
+            "choose a folder on a disk of this machine by "
+            + ("[dbserver] file" if disk.role == "database" else "--state-dir, or QUAKEGRID_STATE_DIR"),
+        )
 
 
 def check_silence(facts: NodeFacts, label: str) -> Iterator[Finding]:

@@ -134,7 +134,27 @@ def look_at_disk(role: str, path: str) -> DiskFacts:
                 return DiskFacts(role, path, error=f"no permission to write to {place}")
     except OSError as exc:
         return DiskFacts(role, path, error=exc.strerror or str(exc))
-    return DiskFacts(role, path, found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+    kind = file_system(path, Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace"))
+    room = (found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+    return DiskFacts(role, path, *room, file_system=kind)
+
+
+def file_system(path: str, mounts: str) -> str:
+    """The kind of file system that a path is on.
+
+    Args:
+        path: absolute.
+        mounts: text of /proc/mounts; of two mounts at one place the later counts.
+    Returns:
+        Such as "ext4"; empty if no mount has the path.
+    """
+    found = ("", "")
+    for line in mounts.splitlines():
+        _source, place, kind, *_ = line.split(" ")
+        place = place.replace("\\040", " ")
+        if Path(path).is_relative_to(place) and len(place) >= len(found[0]):
+            found = (place, kind)
+    return found[1]
 
 
 def look_up(name: str, setting: str) -> NameFacts:

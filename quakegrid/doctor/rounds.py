@@ -21,10 +21,10 @@ import grpc
 from quakegrid import agents, errors, fleet, rpc
 from quakegrid.api.v1 import examination_pb2, examination_pb2_grpc
 from quakegrid.config import Settings
-from quakegrid.doctor import cluster_checks, codec, gathering, probes
+from quakegrid.doctor import cluster_checks, codec, gathering, network_checks, probes
 from quakegrid.doctor.cluster_checks import SharedFolder
 from quakegrid.doctor.facts import PortFacts, PortState, Visit, clock_of
-from quakegrid.doctor.findings import Finding, in_order
+from quakegrid.doctor.findings import Finding, Severity, in_order
 from quakegrid.doctor.gathering import Errand
 from quakegrid.doctor.installed import own_versions
 from quakegrid.doctor.nonces import nonce_name
@@ -67,14 +67,36 @@ def examine_here(settings: Settings) -> list[Finding]:
     errand = Errand(lane_ports=_ask_broker(settings).lane_ports)
     found = visit(agents.local_settings(settings), agents.local_host(settings), errand)
     facts = found.facts or gathering.Gatherer(settings).gather(os.cpu_count() or 1, errand)
-    seen = replace(found, facts=facts)
     return in_order(
         [
             *cluster_checks.check_agent(found, facts.node),
-            *cluster_checks.check_here(facts, cluster_checks.label_of(seen)),
+            *cluster_checks.check_here(facts, facts.node),
             cluster_checks.check_versions(own_versions(), facts.versions, facts.node),
+            *(_check_membership(settings, facts.node) if found.facts else ()),
         ]
     )
+
+
+def _check_membership(settings: Settings, label: str) -> Iterator[Finding]:
+    """Whether the master that this node joined, which its settings need not name, has the node."""
+    with closing(agents.local_client(settings)) as agent, contextlib.suppress(errors.PeerUnreachableError):
+        status = agent.status()
+        if status.is_watched or not status.master:
+            return
+        host, _, number = status.master.rpartition(":")
+        port = PortFacts("broker", host, int(number))
+        port = replace(port, state=probes.look_at_port(port, settings.authkey))
+        if port.state is not PortState.OPEN:
+            yield network_checks.check_port(port, label)
+            return
+        yield Finding(
+            "membership",
+            Severity.BREAKS,
+            label,
+            f"the broker at {status.master} answers and does not have this node yet",
+            "the node gets no tasks",
+            "`agentctl logs` says why it is refused; after a start it takes some seconds",
+        )
 
 
 def visit_all(settings: Settings, hosts: Sequence[str], errand: Errand, on_progress: Progress) -> list[Visit]:

@@ -23,7 +23,6 @@ from quakegrid import errors, own_jobs
 from quakegrid.database_care import DatabaseCare
 from quakegrid.engine import attributes, seams
 from quakegrid.fleet import BrokerClient
-from quakegrid.install import machine
 from quakegrid.jobs import DbClient
 
 FINAL_STATES = ("complete", "failed", "aborted", "deleted")
@@ -112,11 +111,6 @@ def _reset(yes: bool = False) -> None:
     """Delete the calculations of this user, and nobody else's; the database and its server stay."""
     from openquake.engine.utils import confirm  # noqa: PLC0415 - after the seams
 
-    if machine.NOTES.exists():
-        sys.exit(
-            f"This cluster is installed for all, and all work as user {getpass.getuser()}: a reset would "
-            "delete everybody's calculations. `quakegrid jobs delete ID` deletes one"
-        )
     if not (yes or confirm("Do you really want to destroy all your data? (y/n) ")):
         return
     user = getpass.getuser()

@@ -30,10 +30,11 @@ from quakegrid.engine import attributes, commands, exports, log_output, refusals
 from quakegrid.engine.database import Database
 from quakegrid.engine.events import Events
 from quakegrid.engine.starmaps import Starmaps
-from quakegrid.engine.stops import End
+from quakegrid.engine.stops import End, StopReason
 from quakegrid.engine.tasks import EngineSetup
 from quakegrid.engine.workers import FleetMaster
 from quakegrid.fingerprint import Fingerprint
+from quakegrid.install import machine
 from quakegrid.lane_tasks import Needs
 from quakegrid.session import Session
 
@@ -126,6 +127,7 @@ class DriverProcess:
     def session_of(self, job_ids: Sequence[int]) -> Iterator[None]:
         """Hold a session while jobs run; waits for their turn."""
         self.end_session()
+        self.database.stop = StopReason()  # an earlier interrupt, as in a shell, is not ours
         self.session = self._open_session(job_ids)
         try:
             self.session.wait_for_turn(
@@ -181,7 +183,11 @@ class DriverProcess:
             session.close()
 
     def close(self, end: End) -> None:
-        """Let go of broker and dbserver; jobs that were made here and have not ended get this end."""
+        """Let go of broker and dbserver; jobs that were made here and have not ended get this end.
+
+        Raises:
+            SystemExit: the dbserver did not hear of it, which was told.
+        """
         self.end_session()
         try:
             self.end_jobs(self.database.job_ids, end)
@@ -190,7 +196,9 @@ class DriverProcess:
             message = f"the dbserver did not hear how the calculation ended: {exc}"
             self.events.tell({"event": "error", "message": message, "job_id": None})
             print(f"quakegrid: {message}", file=sys.stderr)
-        self.events.close()
+            raise SystemExit(exc.exit_code) from exc
+        finally:
+            self.events.close()
 
     def end_jobs(self, job_ids: Sequence[int], end: End) -> None:
         """Give the jobs that have not ended, or never began, their final state and its reason."""
@@ -238,6 +246,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
     is_run = request["mode"] == "run"
     if is_run:
         log_output.take_over()
+        print(f"driver {os.getpid()} of {request['cwd']}: {' '.join(request['argv'])}")
     events = Events(events_fd, is_wanted=is_run)
     try:
         _enter(request)
@@ -294,7 +303,7 @@ def _oq(argv: Sequence[str]) -> int:
     """Upstream's command line."""
     from openquake.commands.__main__ import oq  # noqa: PLC0415
 
-    refusal = refusals.refusal(argv)
+    refusal = refusals.refusal(argv, is_installed=machine.NOTES.exists())
     if refusal:
         print(f"quakegrid: {refusal}", file=sys.stderr)
         return errors.UsageError.exit_code

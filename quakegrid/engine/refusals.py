@@ -12,12 +12,27 @@ REFUSED = {
     "start nor stop; `quakegrid status` shows how it is",
 }
 HARMLESS = frozenset({"status", "-h", "--help"})
+OF_EVERYBODY = (
+    "this cluster is installed for all, who work as one user: `oq {name}` would delete everybody's "
+    "calculations. `quakegrid jobs delete ID` deletes one"
+)
 
 
-def refusal(argv: Sequence[str]) -> str:
+def refusal(argv: Sequence[str], *, is_installed: bool) -> str:
     """Why a command of `oq` is not run here; empty if it is.
 
     Args:
         argv: as after `oq`.
+        is_installed: whether all people who use this machine's cluster are one user for it.
     """
-    return REFUSED.get(argv[0], "") if argv and not HARMLESS & set(argv[1:]) else ""
+    if not argv or HARMLESS & set(argv[1:]):
+        return ""
+    name, *rest = argv
+    if is_installed and (name == "reset" or (name == "purge" and not _is_one_job(rest))):
+        return OF_EVERYBODY.format(name=name)
+    return REFUSED.get(name, "")
+
+
+def _is_one_job(rest: Sequence[str]) -> bool:
+    """Whether `oq purge` is told to delete one job by its id."""
+    return any(word.isdecimal() for word in rest)

@@ -10,13 +10,15 @@ import signal
 from dataclasses import dataclass
 from typing import Literal
 
-from quakegrid import errors
+from quakegrid import errors, values
 
 SIGNAL_WORDS = {
     signal.SIGINT: "interrupted (Ctrl-C, or SIGINT)",
     signal.SIGHUP: "its terminal was closed (SIGHUP)",
-    signal.SIGTERM: "its process was told to end (SIGTERM)",
+    signal.SIGTERM: "its process was told to end (SIGTERM), as when the agent or the machine stops",
 }
+# Characters; an exception may quote a whole file, and the log has all of it.
+MAX_REASON_LENGTH = 1000
 COMMAND_GONE = "the command that waited for it is gone: its terminal was closed, or it was killed"
 
 
@@ -47,10 +49,10 @@ def judge(exc: BaseException, stop_reason: str) -> End:
         stop_reason: of `StopReason`; empty if nobody told the driver to stop.
     """
     if stop_reason and isinstance(exc, KeyboardInterrupt | SystemExit):
-        return End("aborted", stop_reason)
+        return End("aborted", values.well_formed(stop_reason)[:MAX_REASON_LENGTH])
     if isinstance(exc, KeyboardInterrupt) and not str(exc):
         return End("aborted", SIGNAL_WORDS[signal.SIGINT])
-    return End("failed", one_line(exc))
+    return End("failed", values.well_formed(one_line(exc))[:MAX_REASON_LENGTH])
 
 
 def one_line(exc: BaseException) -> str:

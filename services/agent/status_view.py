@@ -35,9 +35,14 @@ def summary(status: AgentStatus) -> dict[str, Any]:
         "memory": memory,
         "load": status.load_average,
         "template": template,
-        **({"master": status.master} if status.master else {}),
+        **({"master": _master(status)} if status.master else {}),
         "version": status.version,
     }
+
+
+def _master(status: AgentStatus) -> str:
+    """The master whose fleet the node joined, and whether that knows."""
+    return status.master if status.is_watched else f"{status.master} (not joined yet: agentctl doctor)"
 
 
 def workers(status: AgentStatus, *, is_long: bool) -> tuple[list[dict[str, Any]], dict[str, str]]:

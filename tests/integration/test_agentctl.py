@@ -283,9 +283,35 @@ def test_serve_join_belongs_to_a_master_that_comes_later(one: Nodes) -> None:
         one.broker.start()
 
         wait_until(lambda: "127.0.0.2" in one.up())
+        # These find the agent where it listens, which is not 127.0.0.1.
+        assert one.agentctl(2, "cores", "1").returncode == 0
+        assert one.agentctl(2, "cores", "99999999999").returncode == 2
+        findings = json.loads(one.agentctl(2, "doctor", "--output", "json").stdout)["findings"]
+        broken = [each["what"] for each in findings if each["severity"] == "breaks"]
+        assert not [what for what in broken if what.startswith("agent ")], broken
     finally:
         agent.terminate()
         assert agent.wait(30) == 0
+
+
+def test_node_that_no_master_has_says_so(one: Nodes) -> None:
+    """It joined an address where nobody answers; its settings name the right one."""
+    settings = one.settings_of(2)
+    nowhere = f"127.0.0.9:{settings.broker_port}"
+    command = [str(AGENTCTL), "--state-dir", str(settings.state_dir), "serve", "--join", nowhere]
+    agent = subprocess.Popen(command, env=environment(settings), stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: one.agentctl(2, "status").returncode == 0)
+
+        status = one.agentctl(2, "status")
+        doctor = one.agentctl(2, "doctor")
+    finally:
+        agent.terminate()
+        assert agent.wait(30) == 0
+
+    assert f"{nowhere} (not joined yet: agentctl doctor)" in status.stdout
+    assert doctor.returncode == 1
+    assert f"broker {nowhere}" in doctor.stdout
 
 
 def test_node_that_is_configured_by_another_name_is_not_joined_twice(tmp_path: Path) -> None:

@@ -123,7 +123,10 @@ def doctored(folder: Path, *hosts: str) -> Iterator[Doctored]:
 
 def relevant(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Without what this machine itself may lack."""
-    own = ("swap", "memory_limit", "cpu_limit", "cpu_governor", "disk_space", "shared_memory", "overcommit")
+    own = {
+        *("swap", "memory_limit", "cpu_limit", "cpu_governor", "disk_space", "shared_memory", "overcommit"),
+        *("root", "sqlite"),
+    }
     return [finding for finding in findings if finding["check"] not in own]
 
 

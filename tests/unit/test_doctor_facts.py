@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid.api.v1 import examination_pb2
-from quakegrid.doctor import codec, control_groups, facts, nonces, probes
+from quakegrid.doctor import codec, control_groups, facts, gathering, key_files, nonces, probes
 from quakegrid.doctor.control_groups import Limits
 
 FACTS = facts.NodeFacts(
@@ -20,10 +20,13 @@ FACTS = facts.NodeFacts(
     cpu_limit=1.5,
     governors=("a b", "c d"),
     authkey=facts.AuthkeyFacts(43, False, "abc", "xyz"),
-    disks=(facts.DiskFacts("temporary", "/tmp", 2, 1, "full"),),
+    disks=(facts.DiskFacts("temporary", "/tmp", 2, 1, "full", "ext4"),),
     names=(facts.NameFacts("n1", "", ("10.0.0.1", "::1")),),
     ports=(facts.PortFacts("lane", "m", 1912, facts.PortState.SILENT, is_expected=False),),
     silent_probes=("settings",),
+    sqlite_version="3.50.2",
+    open_key_files=("/x (mode 0644)",),
+    is_root=True,
 )
 
 
@@ -144,3 +147,57 @@ def test_name_that_no_host_can_have_has_no_addresses() -> None:
 def test_address_is_its_own_address() -> None:
     """No name server is asked."""
     assert probes.look_up("127.0.0.1", "").addresses == ("127.0.0.1",)
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "is_open"),
+    [
+        (0o600, "a-key", False),
+        (0o640, "a-key", False),
+        (0o644, "a-key", True),
+        (0o602, "a-key", True),
+        (0o644, "changeme", False),
+        (0o644, "", False),
+    ],
+)
+def test_key_file_that_others_can_read_or_change_is_found(
+    mode: int, key: str, is_open: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its mode; a file without a key is nobody's concern."""
+    monkeypatch.setattr(key_files, "_is_reachable", lambda _path: True)
+    path = tmp_path / "openquake.cfg"
+    path.write_text(f"[dbserver]\nauthkey = {key}\n", encoding="utf-8")
+    path.chmod(mode)
+
+    found = key_files.open_to_all([path, tmp_path / "missing.cfg"])
+
+    assert found == ((f"{path} (mode {mode:04o})",) if is_open else ())
+
+
+def test_key_file_in_a_private_folder_is_closed(tmp_path: Path) -> None:
+    """Nobody else gets to it."""
+    path = tmp_path / "private" / "openquake.cfg"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("[dbserver]\nauthkey = a-key\n", encoding="utf-8")
+    path.chmod(0o644)
+
+    assert key_files.open_to_all([path]) == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/home/ann/state", "nfs4"), ("/home", "nfs4"), ("/homes", "ext4"), ("/mnt/my disk/x", "xfs")],
+)
+def test_file_system_of_a_path_is_that_of_its_nearest_mount(path: str, kind: str) -> None:
+    """Later mounts hide earlier ones."""
+    mounts = (
+        "/dev/a / ext4 rw 0 0\n/dev/b /home ext4 rw 0 0\nm:/home /home nfs4 rw 0 0\n"
+        "/dev/c /mnt/my\\040disk xfs rw 0 0\n"
+    )
+
+    assert probes.file_system(path, mounts) == kind
+
+
+def test_file_system_without_mounts_is_not_known() -> None:
+    """As in some containers."""
+    assert probes.file_system("/x", "") == ""

@@ -23,6 +23,7 @@ SOUND = NodeFacts(
     authkey=AuthkeyFacts(43, is_guessable=False, fingerprint="abc", disk_fingerprint="abc"),
     shared_dir="/shared",
     disks=(DiskFacts("shared_dir", "/shared", 100 * GIB, 50 * GIB),),
+    sqlite_version="3.50.2",
 )
 
 
@@ -39,7 +40,7 @@ def test_sound_machine_has_nothing_but_fine_checks() -> None:
 
     assert {finding.severity for finding in found} == {Severity.OK}
     assert not would_break(found)
-    assert len(found) == 11
+    assert len(found) == 15
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,18 @@ def test_sound_machine_has_nothing_but_fine_checks() -> None:
         ({"open_file_limit": 500}, "open_files", Severity.NOTE, "500 open files"),
         ({"process_limit": 50}, "processes", Severity.BREAKS, "50 processes"),
         ({"task_limit": 60}, "processes", Severity.BREAKS, "60 processes"),
+        ({"open_key_files": ("/x (mode 0644)",)}, "key_file", Severity.NOTE, "/x (mode 0644)"),
+        (
+            {"disks": (DiskFacts("state_dir", "/home/a", 9 * GIB, 9 * GIB, "", "nfs4"),)},
+            *("network_disk", Severity.NOTE, "state_dir /home/a is on a network disk (nfs4)"),
+        ),
+        (
+            {"disks": (DiskFacts("database", "/db", 9 * GIB, 9 * GIB, "", "cifs"),)},
+            *("network_disk", Severity.NOTE, "database /db"),
+        ),
+        ({"is_root": True}, "root", Severity.NOTE, "as root"),
+        ({"sqlite_version": "3.40.1"}, "sqlite", Severity.NOTE, "SQLite 3.40.1"),
+        ({"sqlite_version": "3.9"}, "sqlite", Severity.NOTE, "SQLite 3.9"),
         ({"settings_error": "/x: no port"}, "settings", Severity.BREAKS, "no port"),
         ({"silent_probes": ("folder shared_dir /nfs",)}, "silence", Severity.BREAKS, "/nfs"),
         ({"silent_probes": ("name n9",)}, "silence", Severity.BREAKS, "name n9"),

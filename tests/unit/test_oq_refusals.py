@@ -22,7 +22,7 @@ from quakegrid.engine import attributes, refusals
 )
 def test_harmful_command_is_refused_in_words(argv: list[str], word: str) -> None:
     """With what to do instead."""
-    assert word in refusals.refusal(argv)
+    assert word in refusals.refusal(argv, is_installed=False)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,26 @@ def test_harmful_command_is_refused_in_words(argv: list[str], word: str) -> None
 )
 def test_other_commands_are_run(argv: list[str]) -> None:
     """Also the help of those that are refused."""
-    assert refusals.refusal(argv) == ""
+    assert refusals.refusal(argv, is_installed=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "is_refused"),
+    [
+        (["reset", "-y"], True),
+        (["reset", "--help"], False),
+        (["purge", "failed", "--force"], True),
+        (["purge", "orphan", "-f"], True),
+        (["purge", "-1"], True),
+        (["purge", "12"], False),
+    ],
+)
+def test_deletions_for_everybody_are_refused_on_an_installed_cluster(
+    argv: list[str], is_refused: bool
+) -> None:
+    """All its people are one user, who may delete all; one's own cluster is one's own."""
+    assert bool(refusals.refusal(argv, is_installed=True)) is is_refused
+    assert refusals.refusal(argv, is_installed=False) == ""
 
 
 def test_attribute_that_the_engine_does_not_have_is_not_replaced() -> None:

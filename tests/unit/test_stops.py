@@ -67,6 +67,15 @@ def test_exceptions_are_told_on_one_line(exc: BaseException, words: str) -> None
     assert stops.one_line(exc) == words
 
 
+@pytest.mark.parametrize("stop_reason", ["", "aborted by " + 2000 * "a" + "\udcff"])
+def test_reason_can_be_stored_whatever_it_quotes(stop_reason: str) -> None:
+    """It has an end, and no character that does not travel."""
+    reason = stops.judge(SystemExit("\udcff" + 5000 * "x"), stop_reason).reason
+
+    assert len(reason) <= 1000
+    reason.encode()
+
+
 def test_lack_of_memory_is_told_in_words() -> None:
     """Its exception has none."""
     assert "memory" in stops.judge(MemoryError(), "").reason

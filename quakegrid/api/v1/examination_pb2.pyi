@@ -152,6 +152,9 @@ class NodeFacts(_message.Message):
     SILENT_PROBES_FIELD_NUMBER: _builtins.int
     HAS_SLOW_ENCRYPTION_FIELD_NUMBER: _builtins.int
     SETTINGS_WARNINGS_FIELD_NUMBER: _builtins.int
+    SQLITE_VERSION_FIELD_NUMBER: _builtins.int
+    OPEN_KEY_FILES_FIELD_NUMBER: _builtins.int
+    IS_ROOT_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Its host name."""
     machine: _builtins.str
@@ -180,6 +183,10 @@ class NodeFacts(_message.Message):
     """What it read from the nonce's file; empty if it could not."""
     has_slow_encryption: _builtins.bool
     """Whether ZeroMQ has only the libsodium of pyzmq's wheels; not known of older agents."""
+    sqlite_version: _builtins.str
+    """The SQLite that its dbserver uses; told by the master, empty elsewhere."""
+    is_root: _builtins.bool
+    """Whether the process that looked, and with it all calculations, has the rights of root."""
     @_builtins.property
     def versions(self) -> Global___Versions: ...
     @_builtins.property
@@ -201,6 +208,10 @@ class NodeFacts(_message.Message):
     @_builtins.property
     def settings_warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is probably not as it was meant in the settings of its agent, a sentence each."""
+
+    @_builtins.property
+    def open_key_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Files with an authkey that every user of the machine can read or change, with their modes."""
 
     def __init__(
         self,
@@ -231,10 +242,13 @@ class NodeFacts(_message.Message):
         silent_probes: _abc.Iterable[_builtins.str] | None = ...,
         has_slow_encryption: _builtins.bool = ...,
         settings_warnings: _abc.Iterable[_builtins.str] | None = ...,
+        sqlite_version: _builtins.str = ...,
+        open_key_files: _abc.Iterable[_builtins.str] | None = ...,
+        is_root: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "core_count", b"core_count", "cpu_limit", b"cpu_limit", "disks", b"disks", "governors", b"governors", "has_slow_encryption", b"has_slow_encryption", "is_embedded", b"is_embedded", "machine", b"machine", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "names", b"names", "node", b"node", "nonce", b"nonce", "open_file_limit", b"open_file_limit", "overcommit_mode", b"overcommit_mode", "ports", b"ports", "process_limit", b"process_limit", "settings_error", b"settings_error", "settings_warnings", b"settings_warnings", "shared_dir", b"shared_dir", "silent_probes", b"silent_probes", "swap_bytes", b"swap_bytes", "swap_used_bytes", b"swap_used_bytes", "task_limit", b"task_limit", "versions", b"versions", "worker_memory_bytes", b"worker_memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "core_count", b"core_count", "cpu_limit", b"cpu_limit", "disks", b"disks", "governors", b"governors", "has_slow_encryption", b"has_slow_encryption", "is_embedded", b"is_embedded", "is_root", b"is_root", "machine", b"machine", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "names", b"names", "node", b"node", "nonce", b"nonce", "open_file_limit", b"open_file_limit", "open_key_files", b"open_key_files", "overcommit_mode", b"overcommit_mode", "ports", b"ports", "process_limit", b"process_limit", "settings_error", b"settings_error", "settings_warnings", b"settings_warnings", "shared_dir", b"shared_dir", "silent_probes", b"silent_probes", "sqlite_version", b"sqlite_version", "swap_bytes", b"swap_bytes", "swap_used_bytes", b"swap_used_bytes", "task_limit", b"task_limit", "versions", b"versions", "worker_memory_bytes", b"worker_memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -309,6 +323,7 @@ class DiskFacts(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     FREE_BYTES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    FILE_SYSTEM_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """"state_dir", "temporary", "shared_dir" or "shared memory"."""
     path: _builtins.str
@@ -316,6 +331,8 @@ class DiskFacts(_message.Message):
     free_bytes: _builtins.int
     error: _builtins.str
     """Why it cannot be used; empty if it can."""
+    file_system: _builtins.str
+    """Kind of file system, such as "ext4" or "nfs4"; empty if it is not known."""
     def __init__(
         self,
         *,
@@ -324,10 +341,11 @@ class DiskFacts(_message.Message):
         total_bytes: _builtins.int = ...,
         free_bytes: _builtins.int = ...,
         error: _builtins.str = ...,
+        file_system: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "free_bytes", b"free_bytes", "path", b"path", "role", b"role", "total_bytes", b"total_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "file_system", b"file_system", "free_bytes", b"free_bytes", "path", b"path", "role", b"role", "total_bytes", b"total_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
