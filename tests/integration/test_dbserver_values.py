@@ -93,6 +93,8 @@ def prepare(settings: Settings, rows: list[tuple[Any, ...]]) -> None:
         ("create_outputs", (1, [["key", "name", "large"]], 1.0)),
         ("create_outputs", (1, [["key", "name"]], 1.0)),
         ("create_outputs", (1, [["key", "name", 1.0]], "large")),
+        ("finish", (1, "failed", b"why")),
+        ("finish", (1, "ended")),
         ("update_job_checksum", (1, "sum")),
         ("update_parent_child", ("1", 1)),
         ("create_tag", (b"tag",)),
