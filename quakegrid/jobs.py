@@ -150,10 +150,14 @@ class DbClient:
         return decode_job(self._call(self._jobs.UnshareJob, request).job)
 
     def renew_lease(self, job_id: int, holder: str, lease_s: float) -> JobState:
-        """Keep a job for another `lease_s`; the first call opens the lease. Returns the job's state."""
+        """Keep a job for another `lease_s`; the first call opens the lease. Returns the job's state.
+
+        An answer that gets lost is waited for a third of that time only, so that two more tries are possible.
+        """
         request = jobs_pb2.RenewLeaseRequest(job_id=checked(job_id), holder=holder)
         request.lease_timeout.FromNanoseconds(round(lease_s * 1e9))
-        return decode_state(self._call(self._jobs.RenewLease, request).state)
+        timeout_s = min(max(lease_s / 3, 1.0), CALL_TIMEOUT_S)
+        return decode_state(self._call(self._jobs.RenewLease, request, timeout_s).state)
 
     def delete_job(self, job_id: int, user_name: str, *, delete_files: bool) -> list[str]:
         """Delete a job; returns the paths of its datastore files."""

@@ -25,8 +25,9 @@ from quakegrid import errors, rpc
 STREAM_RESPONSES = 4
 # Leaves room for what is sent with it.
 LARGEST_RESPONSE_BYTES = rpc.MAX_MESSAGE_BYTES - (64 << 10)
-# Characters; gRPC sends headers of 16 KiB at most, and a character may take twelve bytes there.
-MAX_REASON_LENGTH = 1000
+# Characters; headers of gRPC may have 8 KiB, where a letter of ASCII takes up to three bytes, others twelve.
+LONGEST_ASCII_REASON = 2000
+LONGEST_REASON = 600
 _END = object()
 logger = logging.getLogger("dbserver")
 T = TypeVar("T")
@@ -374,7 +375,8 @@ def judge(exc: BaseException) -> tuple[grpc.StatusCode, str]:
 
 def _shorten(reason: str) -> str:
     """Cut the middle, since the remedy stands at the end."""
-    if len(reason) <= MAX_REASON_LENGTH:
+    longest = LONGEST_ASCII_REASON if reason.isascii() else LONGEST_REASON
+    if len(reason) <= longest:
         return reason
-    half = MAX_REASON_LENGTH // 2
+    half = LONGEST_REASON // 2
     return f"{reason[:half]} … {reason[-half:]}"

@@ -250,6 +250,7 @@ def update_job(session: Session, job_id: int, dic: dict[str, Any]) -> None:
 def finish(session: Session, job_id: int, status: str, reason: str = "") -> None:
     """End a job, unless it has ended; `reason`, which upstream does not have, says why it did not succeed."""
     state = job_rows.parse_state(status)
+    field_checks.check_text("reason", reason)
     row = session.first("SELECT status FROM job WHERE id=?x", job_id)
     if row is None or transitions.judge(transitions.stored_state(row["status"]), state) is not Move.MADE:
         return

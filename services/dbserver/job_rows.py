@@ -203,7 +203,8 @@ def transition(session: Session, job_id: int, state: JobState, reason: str = "")
     state_reasons.store(session, job_id, state, reason)
     level = {JobState.FAILED: "ERROR", JobState.ABORTED: "WARNING"}.get(state)
     if reason and level:
-        append_log(session, job_id, [(now_utc(), level, "quakegrid", reason)])
+        message = field_checks.shorten(reason, field_checks.LONGEST_TEXT)
+        append_log(session, job_id, [(now_utc(), level, "quakegrid", message)])
     session.touched_jobs.add(job_id)
     session.touched_jobs.add(JOB_EVENTS)
     return True

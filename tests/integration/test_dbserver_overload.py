@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
 import pytest
 
-from quakegrid import errors
+from quakegrid import errors, security
 from quakegrid.api.v1 import engine_calls_pb2 as pb
-from quakegrid.api.v1 import engine_calls_pb2_grpc
+from quakegrid.api.v1 import engine_calls_pb2_grpc, jobs_pb2, jobs_pb2_grpc
 from quakegrid.config import Settings
 from quakegrid.engine.lease_keeper import LeaseKeeper
 from quakegrid.jobs import DbClient, JobState
@@ -199,3 +200,37 @@ def test_query_whose_caller_has_left_is_stopped(server: DbServer, client: DbClie
             assert isinstance(call.exception(60), errors.QuakeGridError)
 
     assert client.call("SELECT 2")[0].values == (2,)  # gets a thread
+
+
+class Forgetful(jobs_pb2_grpc.JobsServicer):
+    """A dbserver that never answers its first renewal."""
+
+    def __init__(self) -> None:
+        self.call_count = 0
+        self.is_over = threading.Event()
+
+    def RenewLease(  # noqa: N802  named in the proto
+        self, _request: Any, _context: Any
+    ) -> jobs_pb2.RenewLeaseResponse:
+        """Answer, except for the first time."""
+        self.call_count += 1
+        if self.call_count == 1:
+            self.is_over.wait()
+        return jobs_pb2.RenewLeaseResponse(state=jobs_pb2.JOB_STATE_EXECUTING)
+
+
+def test_renewal_that_gets_no_answer_is_sent_again_while_the_lease_lasts(settings: Settings) -> None:
+    """The client waits a third of the lease time for an answer, not as long as for other calls."""
+    forgetful = Forgetful()
+    server = grpc.server(ThreadPoolExecutor(2))
+    jobs_pb2_grpc.add_JobsServicer_to_server(forgetful, server)
+    server.add_secure_port(settings.dbserver_address, security.server_credentials(settings.authkey))
+    server.start()
+    try:
+        with DbClient(settings, retry_s=30) as client:
+            state = client.renew_lease(1, "node1/1", 3.0)
+    finally:
+        forgetful.is_over.set()
+        server.stop(None).wait()
+
+    assert (state, forgetful.call_count) == (JobState.EXECUTING, 2)

@@ -93,6 +93,8 @@ def prepare(settings: Settings, rows: list[tuple[Any, ...]]) -> None:
         ("create_outputs", (1, [["key", "name", "large"]], 1.0)),
         ("create_outputs", (1, [["key", "name"]], 1.0)),
         ("create_outputs", (1, [["key", "name", 1.0]], "large")),
+        ("finish", (1, "failed", b"why")),
+        ("finish", (1, "ended")),
         ("update_job_checksum", (1, "sum")),
         ("update_parent_child", ("1", 1)),
         ("create_tag", (b"tag",)),
@@ -391,10 +393,10 @@ def test_tags_with_many_jobs_come_in_more_pages(client: DbClient, monkeypatch: p
     assert [tag.preferred_job_id for tag in tags.list_tags()] == [None, 2, None, None, None]
 
 
-@pytest.mark.parametrize("letter", ["x", "é", "\U0001f30d"])
+@pytest.mark.parametrize("letter", ["x", "%", "é", "\U0001f30d"])
 def test_refusal_that_quotes_a_long_text_arrives(client: DbClient, letter: str) -> None:
     """As the error that it is, with its beginning and its end: not as one that clients try again after."""
-    with pytest.raises(
-        errors.NotFoundError, match=f"^there is no job -1 of {letter}.* shows those there are$"
-    ):
-        client.get_job(-1, letter * 70_000)
+    words = f"^there is no job -1 of {letter}.* shows those there are$"
+    for count in (500, 1900, 70_000):
+        with pytest.raises(errors.NotFoundError, match=words):
+            client.get_job(-1, letter * count)

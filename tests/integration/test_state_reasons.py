@@ -91,9 +91,11 @@ def test_long_reason_is_cut(client: DbClient) -> None:
     """A list of jobs stays small whatever the reasons are."""
     job_id = new_job_id(client)
 
-    client.transition(job_id, JobState.FAILED, "x" * 1_000_000)
+    client.transition(job_id, JobState.FAILED, "x" * 5_000_000)
 
     assert len(client.get_job(job_id).state_reason) == state_reasons.MAX_LENGTH
+    [line] = client.list_log(job_id)
+    assert line.message.endswith("more characters were left out)")
 
 
 def test_deleted_job_leaves_no_reason(client: DbClient) -> None:
