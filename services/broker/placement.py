@@ -6,8 +6,9 @@ that it drains; the fleet core tells it when something has changed.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from services.broker import aimed_drains, targets
 from services.broker.aimed_drains import Stake
@@ -68,7 +69,8 @@ class Placement:
             is_complete = 0 < session.max_workers <= len(workers)
             session.core_cap = count_cores(workers) if is_complete else None
         fitting = [self._fitting_count(session) for session in sessions]
-        stuck = self._stuck_cores()
+        stuck_workers = [worker for worker in self._workers.values() if worker.is_stuck]
+        stuck = self._owned_cores(stuck_workers)
         wishes = [
             Wish(session.claim(count), stuck[session.session_id], session.is_idle)
             for session, count in zip(sessions, fitting, strict=True)
@@ -85,7 +87,7 @@ class Placement:
             wanted = min(target, session.wanted_count(count)) - wish.stuck_count
             lacks.append((session, _demand(session, wanted, workers)))
             spares.append(_spare_workers(workers, target - wish.stuck_count, session.busy_worker_ids))
-        rooms = self._rooms(staying)
+        rooms = self._rooms(stuck_workers, staying)
         if any(session.left_out for session in sessions):
             stakes = [
                 Stake(session, staying[session.session_id], demand, len(spare))
@@ -96,23 +98,18 @@ class Placement:
         _drain(sum(demand.core_count for _, demand in lacks) - sum(rooms.values()), spares, actions)
         self._start(lacks, actions)
 
-    def _stuck_cores(self) -> Counter[int | None]:
-        """Cores of stuck workers by session; those of ended sessions under None."""
-        stuck = Counter[int | None]()
-        for worker in self._workers.values():
-            if worker.is_stuck:
-                owner = worker.session_id if worker.session_id in self._sessions else None
-                stuck[owner] += worker.core_count
-        return stuck
+    def _owned_cores(self, workers: Iterable[Worker]) -> Counter[int | None]:
+        """Cores of workers by session; those of ended sessions under None."""
+        owned = Counter[int | None]()
+        for worker in workers:
+            owned[worker.session_id if worker.session_id in self._sessions else None] += worker.core_count
+        return owned
 
-    def _rooms(self, staying: Mapping[int, Sequence[Worker]]) -> dict[str, int]:
+    def _rooms(self, stuck: Iterable[Worker], staying: Mapping[int, Sequence[Worker]]) -> dict[str, int]:
         """Cores of each node that are free, or will be soon."""
         kept = Counter[str]()
-        for worker in (each for workers in staying.values() for each in workers):
+        for worker in itertools.chain(stuck, *staying.values()):
             kept[worker.host] += worker.core_count
-        for worker in self._workers.values():
-            if worker.is_stuck:
-                kept[worker.host] += worker.core_count
         return {node.host: max(0, node.core_count - kept[node.host]) for node in self._nodes.values()}
 
     def _place_aimed(self, stakes: list[Stake], rooms: dict[str, int], actions: list[Action]) -> None:

@@ -100,9 +100,7 @@ def drive(door: Door, scene: Scene, order: Order) -> Figures:
     return figures
 
 
-def _measure(
-    door: Door, scene: Scene, order: Order, neighbours: list[Neighbour], figures: Figures
-) -> None:
+def _measure(door: Door, scene: Scene, order: Order, neighbours: list[Neighbour], figures: Figures) -> None:
     pids = scene.pids()
     born = {name: processes.start_time(pid) for name, pid in pids.items()}
     figures.before = _usages(pids)
@@ -131,7 +129,9 @@ def _measure(
     figures.gaps_s = {each.name: each.gap_s for each in neighbours}
     door.close()
     if not figures.violations:
-        figures.violations += [f"{each.name} failed: {each.failures[:3]}" for each in neighbours if each.failures]
+        figures.violations += [
+            f"{each.name} failed: {each.failures[:3]}" for each in neighbours if each.failures
+        ]
     _judge_growth(scene, pids, figures)
     figures.log_bytes = scene.log_bytes() - log_bytes
     allowed = LOG_SLACK_BYTES + door.log_bytes_each * figures.input_count

@@ -20,7 +20,9 @@ class Usage:
 def start_time(pid: int) -> int:
     """When a process was started, in ticks since the boot: two of one number differ in it; 0 if it has ended."""
     try:
-        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        words = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
     except OSError:
         return 0
     return 0 if words[0] in "ZX" else int(words[19])

@@ -187,7 +187,9 @@ def test_call_whose_caller_has_left_is_not_begun(
     assert begun == ["SELECT 2"]
 
 
-def test_query_whose_caller_has_left_is_stopped(server: DbServer, client: DbClient, settings: Settings) -> None:
+def test_query_whose_caller_has_left_is_stopped(
+    server: DbServer, client: DbClient, settings: Settings
+) -> None:
     """An endless query gives its thread back when its client leaves."""
     leavers = [DbClient(settings) for _ in range(SLOW_CALL_THREADS)]
     with ThreadPoolExecutor(SLOW_CALL_THREADS) as pool:

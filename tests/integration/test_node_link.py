@@ -15,7 +15,7 @@ from quakegrid import rpc, security
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from quakegrid.config import LOOPBACK, Settings
 from quakegrid.fingerprint import CLOCK_FITS
-from services.broker import nodes
+from services.broker import nodes, peer_input
 from services.broker.nodes import NodeLink
 
 
@@ -139,3 +139,47 @@ def test_node_whose_clock_is_set_right_is_reported_again(
     told = asyncio.run(watch_clock(settings))
 
     assert told == [("watched", True, "3600 s behind"), ("watched", False, CLOCK_FITS)]
+
+
+class LyingAgent(agent_pb2_grpc.AgentServicer):
+    """It tells what cannot be."""
+
+    async def Watch(  # noqa: N802
+        self, _request: agent_pb2.WatchRequest, _context: Any
+    ) -> AsyncIterator[agent_pb2.WatchResponse]:
+        """Say it, and stay."""
+        yield agent_pb2.WatchResponse(status=agent_pb2.AgentStatus(node="liar", core_count=-1))
+        await asyncio.Event().wait()
+
+
+async def hear_lies(settings: Settings) -> str:
+    """Why the agent counts as lost."""
+    server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+    agent_pb2_grpc.add_AgentServicer_to_server(LyingAgent(), server)
+    port = server.add_secure_port(f"{LOOPBACK}:0", security.server_credentials(settings.authkey))
+    await server.start()
+    lost = asyncio.get_running_loop().create_future()
+    link = NodeLink(
+        dataclasses.replace(settings, node_timeout_s=0.5),
+        LOOPBACK,
+        f"{LOOPBACK}:{port}",
+        on_status=lambda _host, status, _is_first: peer_input.check_report(status),
+        on_exit=lambda _exited: None,
+        on_output=lambda _output: None,
+        on_lost=lambda _host, reason: lost.done() or lost.set_result(reason),
+    )
+    running = asyncio.ensure_future(link.run())
+    reason: str = await lost
+    assert not link.is_reached
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await server.stop(None)
+    return reason
+
+
+def test_agent_that_tells_what_cannot_be_counts_as_lost(settings: Settings) -> None:
+    """In words that say what it told; the broker goes on, and asks again."""
+    reason = asyncio.run(hear_lies(settings))
+
+    assert "the report of its agent" in reason
+    assert "cannot be: it has -1 of 0 cores" in reason

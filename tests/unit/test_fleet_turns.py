@@ -51,7 +51,7 @@ def test_session_whose_turn_has_come_gets_a_core_though_a_long_call_holds_anothe
         having = play(core, {hog}, 20 * TURN_S, {1: 100, 2: 100, 3: 100})
 
         for session_id in {1, 2, 3} - {hog}:
-            assert longest_gap(having, session_id) <= 2 * TURN_S + DRAIN_PATIENCE_S, (hog, session_id)
+            assert longest_gap(having, session_id) <= 90, (hog, session_id)
 
 
 def test_cores_that_do_not_drain_are_looked_for_elsewhere() -> None:
@@ -85,8 +85,8 @@ def test_core_that_an_ended_session_still_holds_is_promised_to_nobody() -> None:
 
     having = play(core, {1}, 10 * TURN_S, {2: 100, 3: 100})
 
-    assert longest_gap(having, 2) <= TURN_S + DRAIN_PATIENCE_S + 1
-    assert longest_gap(having, 3) <= TURN_S + DRAIN_PATIENCE_S + 1
+    assert longest_gap(having, 2) <= 61
+    assert longest_gap(having, 3) <= 61
 
 
 def test_session_that_never_had_a_task_gives_its_cores_to_one_that_has() -> None:

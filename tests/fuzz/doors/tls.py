@@ -26,8 +26,27 @@ SILENT_COUNT = 100
 _NAME = "a" * 60
 _HELLO = tls.client_hello(_NAME)
 _ENDS = (b"\nforged_event reason=none", b"\x1b]0;title\x07", b"\0", b"\xff\xfe", b"%s%n", b"../../")
-_NAMES = (b"te", b"grpc-timeout", b"grpc-encoding", b"user-agent", b"content-length", b"x-bin", b":path", b"", b"A")
-_TIMEOUTS = (b"0n", b"1n", b"99999999H", b"-1S", b"1", b"\x7f", b"quakegrid/0 api/99999999999999999999", b"-1")
+_NAMES = (
+    b"te",
+    b"grpc-timeout",
+    b"grpc-encoding",
+    b"user-agent",
+    b"content-length",
+    b"x-bin",
+    b":path",
+    b"",
+    b"A",
+)
+_TIMEOUTS = (
+    b"0n",
+    b"1n",
+    b"99999999H",
+    b"-1S",
+    b"1",
+    b"\x7f",
+    b"quakegrid/0 api/99999999999999999999",
+    b"-1",
+)
 
 
 def addresses(scene: ClusterScene) -> list[Address]:
@@ -52,7 +71,10 @@ class TlsStrangers(Door):
         if kind < 0.1:
             return chance.randbytes(chance.choice((0, 1, 5, 6, 100, 3000))), is_silent
         if kind < 0.2:
-            plain = (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0, b""))
+            plain = (
+                b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0, b""),
+            )
             return chance.choice(plain), is_silent
         hello = _HELLO.replace(_NAME.encode(), chance.choice(_ENDS).rjust(len(_NAME), b"x"))
         if kind < 0.35:
@@ -166,14 +188,25 @@ class Http2Holders(Door):
                 return http2.frame(http2.DATA, flags & 1, stream, body[:16000])
 
     def _call(self, chance: random.Random, stream: int) -> bytes:
-        head = http2.frame(http2.HEADERS, http2.END_HEADERS | chance.randrange(2), stream, self._headers(chance))
+        head = http2.frame(
+            http2.HEADERS, http2.END_HEADERS | chance.randrange(2), stream, self._headers(chance)
+        )
         content = bytes(chance.choice((0, 1))) + values.data(chance)
-        body = http2.message(content, chance.choice((None, None, 0, 7, 1 << 31)), chance.choice((0, 0, 1, 2, 255)))
+        body = http2.message(
+            content, chance.choice((None, None, 0, 7, 1 << 31)), chance.choice((0, 0, 1, 2, 255))
+        )
         return head + http2.frame(http2.DATA, http2.END_STREAM, stream, body[:16000])
 
     def _headers(self, chance: random.Random) -> bytes:
         """Headers whose path is text: every byte is ASCII, or in a value that is not a path."""
-        paths = (b"/", b"", b"/a/b", b"*", b"/quakegrid.api.v1.Broker/GetStatus", b"/quakegrid.api.v1.Jobs/ListJobs")
+        paths = (
+            b"/",
+            b"",
+            b"/a/b",
+            b"*",
+            b"/quakegrid.api.v1.Broker/GetStatus",
+            b"/quakegrid.api.v1.Jobs/ListJobs",
+        )
         long = b"/" + b"x" * chance.choice((10, 5000, 9000))
         others = [
             (name, bytes(byte & 0x7F for byte in value))
