@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from quakegrid import errors, jobs
+from quakegrid import errors, jobs, security
 from quakegrid.api.v1 import agent_pb2, broker_pb2, jobs_pb2
 from quakegrid.config import Settings
 from quakegrid.fingerprint import CLOCK_FITS
@@ -106,7 +106,7 @@ class FakeLane:
         self.told: list[lane_pb2.ControlMessage] = []
         self.port = 0
         self.pid, self.is_alive = 1, True
-        self.on_counts: Callable[[lane_pb2.LaneCounts], None] = lambda _counts: None
+        self.on_message: Callable[[lane_pb2.ControlMessage], None] = lambda _message: None
         self.on_death: Callable[[str], None] = lambda _reason: None
 
     @property
@@ -118,12 +118,16 @@ class FakeLane:
         self,
         port: int,
         *,
-        on_counts: Callable[[lane_pb2.LaneCounts], None],
+        on_message: Callable[[lane_pb2.ControlMessage], None],
         on_death: Callable[[str], None],
     ) -> None:
         """Begin."""
-        self.port, self.on_counts, self.on_death = port, on_counts, on_death
+        self.port, self.on_message, self.on_death = port, on_message, on_death
         self.listening.set()
+
+    def report(self, counts: lane_pb2.LaneCounts) -> None:
+        """Tell the counters of a session."""
+        self.on_message(lane_pb2.ControlMessage(counts=counts))
 
     async def wait_until_ready(self) -> None:
         """It is."""
@@ -167,6 +171,7 @@ class Stage:
         self.listening = asyncio.Event()
         self.database = FakeDatabase()
         outside: Any = Outside(self._new_link, self._new_lane, self.database.transition)  # type: ignore[arg-type]
+        self._token_key = security.token_key(settings.authkey)
         self.broker = Broker(settings, outside)
         self.broker.start()
         self.link = self.links[NODE]
@@ -179,6 +184,10 @@ class Stage:
     def _new_lane(self, settings: Settings) -> FakeLane:
         self.lanes.append(FakeLane(settings, self.listening))
         return self.lanes[-1]
+
+    def token(self, session_id: int) -> str:
+        """What the driver of a session got from an earlier broker."""
+        return security.session_token(self._token_key, session_id)
 
     async def session(self, *job_ids: int, **fields: Any) -> Session:
         """A session of a driver on the node, with its workers started if it has its turn."""

@@ -227,7 +227,7 @@ def test_bug_in_the_middle_of_the_actions_ends_the_broker(play: Play) -> None:
         assert not stage.broker.failed.is_set()
 
         with pytest.raises(BrokerFailedError):
-            lane.on_counts(lane_pb2.LaneCounts(session_id=999))
+            lane.report(lane_pb2.LaneCounts(session_id=999))
         with pytest.raises(BrokerFailedError):
             stage.broker.close_session(session.session_id)
 
@@ -323,21 +323,26 @@ def test_ids_of_strangers_do_not_move_ours(play: Play) -> None:
 
     async def scene(stage: Stage) -> None:
         first = await stage.session(7)
-        far = first.session_id + 10**12
+        far, next_id = first.session_id + 10**12, first.session_id + 1
+        port = first_port(stage)
         resumed = stage.broker.open_session(
             broker_pb2.OpenSessionRequest(
-                host=NODE, pid=9, resumed_session_id=far, lane_port=first_port(stage)
+                host=NODE, pid=9, resumed_session_id=far, resumed_token=stage.token(far), lane_port=port
             )
         )
         taken = stage.broker.open_session(
             broker_pb2.OpenSessionRequest(
-                host=NODE, pid=10, resumed_session_id=first.session_id + 1, lane_port=first_port(stage)
+                host=NODE,
+                pid=10,
+                resumed_session_id=next_id,
+                resumed_token=stage.token(next_id),
+                lane_port=port,
             )
         )
         later = await stage.session(8)
 
         assert resumed.session_id == far
-        assert taken.session_id == first.session_id + 1
+        assert taken.session_id == next_id
         assert later.session_id == first.session_id + 2
 
     play(scene)
@@ -361,7 +366,7 @@ def first_port(stage: Stage) -> int:
         {"workers": [{"worker_id": "w", "session_id": 1}] * 2},
         {"fingerprint": {"numpy": "2" * 10_000}},
     ],
-    ids=str,
+    ids=lambda fields: str(fields)[:60],
 )
 def test_report_that_cannot_be_true_is_refused(play: Play, fields: dict[str, object]) -> None:
     """Nothing of it is taken in, and the broker goes on."""
