@@ -152,13 +152,40 @@ def _watched_stream(
     return stream
 
 
-async def port_end(server: grpc.aio.Server) -> None:
-    """Wait until a server accepts no more calls; a part to `keep`.
+class Port:
+    """A gRPC port that is opened again when a request has closed it.
 
-    A request whose path is not UTF-8 ends gRPC's loop that accepts calls, and raises here: the port is closed
-    then, while the process lives.
+    gRPC's loop that accepts calls ends at a request whose path is not UTF-8: the port is closed then, and
+    calls that run are cancelled, as if the service had been started again.
+
+    Args:
+        make: makes a server that is bound to the port and not started; called in the event loop.
     """
-    await server.wait_for_termination()
+
+    def __init__(self, make: Callable[[], grpc.aio.Server]) -> None:
+        self._make = make
+        self._server = make()
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        await self._server.start()
+
+    async def stay_open(self) -> None:
+        """Wait until the port is stopped: a part to `keep`. Raises what closed it for good."""
+        while True:
+            try:
+                await self._server.wait_for_termination()
+            except UnicodeDecodeError as exc:
+                log.warning("port_reopened reason=%s", exc)
+                await self._server.stop(0)
+                self._server = self._make()
+                await self._server.start()
+            else:
+                return
+
+    async def stop(self, timeout_s: float) -> None:
+        """Refuse new calls, and end running ones after the time."""
+        await self._server.stop(timeout_s)
 
 
 def tell_doubts(warnings: Iterable[str]) -> None:

@@ -40,36 +40,41 @@ class AgentServer:
     """
 
     def __init__(self, agent: Agent, log_tail: LogTail, settings: Settings) -> None:
-        self._server = grpc.aio.server(
-            interceptors=[rpc.SameVersion("agent"), service_life.BugWatch()],
-            options=(*rpc.SERVER_OPTIONS, *_KEEPALIVE),
-        )
+        self._agent, self._log_tail, self._settings = agent, log_tail, settings
+        self.port = settings.agent_port
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), self._server)
+        self._port = service_life.Port(self._make)
+
+    def _make(self) -> grpc.aio.Server:
+        agent, settings = self._agent, self._settings
+        interceptors = [rpc.SameVersion("agent"), service_life.BugWatch()]
+        server = grpc.aio.server(interceptors=interceptors, options=(*rpc.SERVER_OPTIONS, *_KEEPALIVE))
+        agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), server)
         node_control_pb2_grpc.add_NodeControlServicer_to_server(
-            NodeControlServicer(agent, log_tail), self._server
+            NodeControlServicer(agent, self._log_tail), server
         )
         examination = ExaminationServicer(Gatherer(settings).gather, lambda: agent.serving.core_count)
-        examination_pb2_grpc.add_ExaminationServicer_to_server(examination, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), self._server)
-        address = f"{settings.agent_listen}:{settings.agent_port}"
+        examination_pb2_grpc.add_ExaminationServicer_to_server(examination, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
+        address = f"{settings.agent_listen}:{self.port}"
         try:
-            self.port = self._server.add_secure_port(address, security.server_credentials(settings.authkey))
+            self.port = server.add_secure_port(address, security.server_credentials(settings.authkey))
         except RuntimeError:
             raise errors.QuakeGridError(
                 f"the agent cannot listen on {address}: the port is in use or the address is not ours; "
                 "see [zworkers] ctrl_port and [agent] listen in openquake.cfg"
             ) from None
+        return server
 
     async def start(self) -> None:
         """Begin to serve."""
-        await self._server.start()
+        await self._port.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def wait_until_closed(self) -> None:
-        """Wait until the port accepts no more calls, and raise why if nobody stopped it."""
-        await service_life.port_end(self._server)
+        """Wait until the port is stopped; raises what closed it for good."""
+        await self._port.stay_open()
 
     async def refuse(self) -> None:
         """Tell those who ask that we are about to stop."""
@@ -77,7 +82,7 @@ class AgentServer:
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new calls, and end running ones after the time."""
-        await self._server.stop(timeout_s)
+        await self._port.stop(timeout_s)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", *SERVICES):

@@ -35,35 +35,40 @@ class BrokerServer:
     """
 
     def __init__(self, broker: Broker, settings: Settings) -> None:
-        self._server = grpc.aio.server(
-            interceptors=[rpc.SameVersion("broker"), service_life.BugWatch()], options=rpc.SERVER_OPTIONS
-        )
+        self._broker, self._settings = broker, settings
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._port = service_life.Port(self._make)
+
+    def _make(self) -> grpc.aio.Server:
+        settings = self._settings
+        interceptors = [rpc.SameVersion("broker"), service_life.BugWatch()]
+        server = grpc.aio.server(interceptors=interceptors, options=rpc.SERVER_OPTIONS)
         broker_pb2_grpc.add_BrokerServicer_to_server(
-            BrokerServicer(broker, record_files.folder(settings)), self._server
+            BrokerServicer(self._broker, record_files.folder(settings)), server
         )
         fleet_control_pb2_grpc.add_FleetControlServicer_to_server(
-            FleetControlServicer(broker.members, settings), self._server
+            FleetControlServicer(self._broker.members, settings), server
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
         address = f"{settings.broker_listen}:{settings.broker_port}"
         try:
-            self._server.add_secure_port(address, security.server_credentials(settings.authkey))
+            server.add_secure_port(address, security.server_credentials(settings.authkey))
         except RuntimeError:
             raise errors.QuakeGridError(
                 f"the broker cannot listen on {address}: the port is in use or the address is not ours; "
                 "see [broker] port and listen in openquake.cfg"
             ) from None
+        return server
 
     async def start(self) -> None:
         """Begin to serve."""
-        await self._server.start()
+        await self._port.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def wait_until_closed(self) -> None:
-        """Wait until the port accepts no more calls, and raise why if nobody stopped it."""
-        await service_life.port_end(self._server)
+        """Wait until the port is stopped; raises what closed it for good."""
+        await self._port.stay_open()
 
     async def refuse(self) -> None:
         """Tell those who ask that we are about to stop."""
@@ -71,7 +76,7 @@ class BrokerServer:
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new calls, and end running ones after the time."""
-        await self._server.stop(timeout_s)
+        await self._port.stop(timeout_s)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", *SERVICES):

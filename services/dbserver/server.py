@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +64,7 @@ SERVICES = tuple(
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 T = TypeVar("T")
+Register = Callable[[grpc.aio.Server], None]
 logger = logging.getLogger("dbserver")
 _FOR_EVER = Retention()
 
@@ -101,7 +103,8 @@ class DbServer:
         self._life.guard(self._loop)
         self._loop_thread = threading.Thread(target=self._run_loop, name="loop", daemon=True)
         self._loop_thread.start()
-        self._server, self._tails, self._logs, self._calls = self._in_loop(self._make_server())
+        self._register, self._tails, self._logs, self._calls = self._in_loop(self._make_servicers())
+        self._port: service_life.Port | None = None
 
     def listen(self, host: str, port: int) -> None:
         """Serve on a port.
@@ -110,12 +113,7 @@ class DbServer:
             QuakeGridError: the address is not ours to take.
         """
         _check_free(host, port)
-        credentials = security.server_credentials(self._authkey)
-        try:
-            self._server.add_secure_port(f"{host}:{port}", credentials)
-        except RuntimeError as exc:
-            raise _bind_error(host, port, str(exc)) from exc
-        self._in_loop(self._serve())
+        self._in_loop(self._serve(host, port))
         self._in_loop(self._set_health(health_pb2.HealthCheckResponse.SERVING))
 
     def close(self, timeout_s: float) -> bool:
@@ -148,9 +146,21 @@ class DbServer:
             self._on_death()
             raise
 
-    async def _serve(self) -> None:
-        await self._server.start()
-        self._life.keep(service_life.port_end(self._server), "port")
+    async def _serve(self, host: str, port: int) -> None:
+        self._port = service_life.Port(partial(self._make_server, host, port))
+        await self._port.start()
+        self._life.keep(self._port.stay_open(), "port")
+
+    def _make_server(self, host: str, port: int) -> grpc.aio.Server:
+        threads = Threads(self._threads, self._slow_threads, SLOW_METHODS, self._stream_threads)
+        interceptors = [rpc.SameVersion("dbserver"), StatusCodes(threads)]
+        server = grpc.aio.server(self._threads, interceptors=interceptors, options=rpc.SERVER_OPTIONS)
+        self._register(server)
+        try:
+            server.add_secure_port(f"{host}:{port}", security.server_credentials(self._authkey))
+        except RuntimeError as exc:
+            raise _bind_error(host, port, str(exc)) from exc
+        return server
 
     async def _stop(self, timeout_s: float) -> None:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -158,7 +168,8 @@ class DbServer:
         self._tails.close()
         self._logs.close()
         self._calls.close()
-        await self._server.stop(timeout_s)
+        if self._port:
+            await self._port.stop(timeout_s)
 
     def _in_loop(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
@@ -172,29 +183,30 @@ class DbServer:
         if JOB_EVENTS in touched_jobs:
             self._bell.ring()
 
-    async def _make_server(self) -> tuple[grpc.aio.Server, LogTails, JobLogsServicer, EngineCallsServicer]:
-        """The server and what only the event loop may make."""
-        threads = Threads(self._threads, self._slow_threads, SLOW_METHODS, self._stream_threads)
-        interceptors = [rpc.SameVersion("dbserver"), StatusCodes(threads)]
-        server = grpc.aio.server(self._threads, interceptors=interceptors, options=rpc.SERVER_OPTIONS)
+    async def _make_servicers(self) -> tuple[Register, LogTails, JobLogsServicer, EngineCallsServicer]:
+        """What puts all services into a server, and what of them only the event loop may make."""
         readers, writer, requests = self._readers, self._writer, Requests(self._writer)
         tails = LogTails(readers)
         jobs = JobsServicer(readers, writer, requests, bell=self._bell, monitor=self._monitor)
-        jobs_pb2_grpc.add_JobsServicer_to_server(jobs, server)
         logs = JobLogsServicer(readers, requests, tails)
-        job_logs_pb2_grpc.add_JobLogsServicer_to_server(logs, server)
-        outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(readers, requests), server)
-        tags_pb2_grpc.add_TagsServicer_to_server(TagsServicer(readers, writer), server)
-        checksums_pb2_grpc.add_ChecksumsServicer_to_server(ChecksumsServicer(readers, writer), server)
-        admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(readers, writer, self._retention), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
         calls = EngineCallsServicer(
             readers, writer, requests, threads=self._threads, slow_threads=self._slow_threads
         )
-        engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(calls, server)
+
+        def register(server: grpc.aio.Server) -> None:
+            jobs_pb2_grpc.add_JobsServicer_to_server(jobs, server)
+            job_logs_pb2_grpc.add_JobLogsServicer_to_server(logs, server)
+            outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(readers, requests), server)
+            tags_pb2_grpc.add_TagsServicer_to_server(TagsServicer(readers, writer), server)
+            checksums_pb2_grpc.add_ChecksumsServicer_to_server(ChecksumsServicer(readers, writer), server)
+            admin = AdminServicer(readers, writer, self._retention)
+            admin_pb2_grpc.add_AdminServicer_to_server(admin, server)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+            reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
+            engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(calls, server)
+
         self._beat()
-        return server, tails, logs, calls
+        return register, tails, logs, calls
 
     def _beat(self) -> None:
         """Event loop: say that it works, again and again."""

@@ -190,3 +190,50 @@ def test_method_that_nobody_serves_stays_unknown() -> None:
     found = asyncio.run(service_life.BugWatch().intercept_service(continuation, Details()))
 
     assert found is None
+
+
+class FakeServer:
+    """A gRPC server whose accept loop has ended, as far as a port needs it."""
+
+    def __init__(self, end: Exception | None) -> None:
+        self._end = end
+
+    async def start(self) -> None:
+        """Nothing listens."""
+
+    async def stop(self, _grace_s: float) -> None:
+        """Nothing runs."""
+
+    async def wait_for_termination(self) -> None:
+        """It has ended already."""
+        if self._end:
+            raise self._end
+
+
+BAD_PATH = UnicodeDecodeError("utf-8", b"/\xff", 1, 2, "invalid start byte")
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [BAD_PATH, BAD_PATH, OSError("no more descriptors")],
+        [BAD_PATH, errors.QuakeGridError("the port is in use")],
+        [OSError("no more descriptors")],
+    ],
+    ids=["fails later", "taken meanwhile", "fails"],
+)
+def test_port_that_cannot_be_kept_open_ends_the_service(ends: list[Exception]) -> None:
+    """Only a bad path is survived."""
+    watched = Watched()
+    left = iter(ends)
+
+    def make() -> Any:
+        end = next(left)
+        if isinstance(end, errors.QuakeGridError):
+            raise end
+        return FakeServer(end)
+
+    watched.run(lambda life: life.keep(service_life.Port(make).stay_open(), "port"))
+
+    assert watched.failure_count == 1
+    assert next(left, None) is None
