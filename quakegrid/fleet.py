@@ -77,7 +77,8 @@ class SessionStatus:
 class LaneStatus:
     """One lane: its port, its process, how many sessions live on it and their tasks.
 
-    `state` is "starting", "open" or "refused"; `error` tells why a port is refused.
+    `state` is "starting", "open", "pausing" (to be started again) or "refused"; `error` tells why a port is
+    refused.
     """
 
     port: int

@@ -208,7 +208,7 @@ class Broker:
         links = [self._nodes[host] for host in session.hosts if host in self._nodes]  # the others have left
         await asyncio.gather(*(link.flush_output(session_id) for link in links))
         flushed = agent_pb2.OutputFlushed(session_id=session_id)
-        session.events.put_nowait(broker_pb2.OpenSessionResponse(output_flushed=flushed))
+        session.tell(broker_pb2.OpenSessionResponse(output_flushed=flushed))
 
     async def abort_job(self, job_id: int, user_name: str) -> bool:
         """Abort a job wherever it is; tells whether it was executing or queued here.
@@ -406,7 +406,7 @@ class Broker:
         return next((each for each in self._sessions.values() if job_id in each.request.job_ids), None)
 
     def _tell(self, session_id: int, response: broker_pb2.OpenSessionResponse) -> None:
-        self._sessions[session_id].events.put_nowait(response)
+        self._sessions[session_id].tell(response)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -26,6 +26,8 @@ START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 2.0
 # What a lane has not read. It reads at once, so one that leaves so much does not run any more.
 MAX_OUTGOING_BYTES = 64 << 20
+# Reports that are taken before anything else has its turn.
+MAX_READS = 64
 log = logging.getLogger("quakegrid.broker")
 
 
@@ -174,12 +176,18 @@ class LaneProcess:
             loop.remove_writer(self._control)
 
     def _read(self) -> None:
-        try:
-            packet = self._control.recv(CONTROL_BYTES)
-        except ConnectionResetError:
-            packet = b""
-        if packet:
+        """Take what the lane has told, several reports at a time: it may wait for us."""
+        for _ in range(MAX_READS):
+            try:
+                packet = self._control.recv(CONTROL_BYTES)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                packet = b""
+            if not packet:
+                break
             self._take(packet)
+        else:
             return
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._control)

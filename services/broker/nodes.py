@@ -169,7 +169,8 @@ class NodeLink:
 
     def _note_clock(self, status: agent_pb2.AgentStatus, asked_s: float) -> bool:
         """Compare the node's clock with ours; whether it is not as it was."""
-        before, node_s = self.clock, status.sent_time.ToNanoseconds() / 1e9
+        # Not `ToNanoseconds`, which fails for times that no calendar has: this is an agent's word.
+        before, node_s = self.clock, status.sent_time.seconds + status.sent_time.nanos / 1e9
         self.clock = describe_clock(node_s=node_s, asked_s=asked_s, answered_s=time.time())
         return self.clock != before
 

@@ -86,7 +86,7 @@ class SessionEnds:
         if session is None or not session.end_as(JobState.FAILED, reason):
             return
         failed = broker_pb2.SessionFailed(reason=reason)
-        session.events.put_nowait(broker_pb2.OpenSessionResponse(failed=failed))
+        session.tell(broker_pb2.OpenSessionResponse(failed=failed))
         self._spawn(self._await_end(session))
 
     def abort(self, session: Session, reason: str) -> None:
@@ -115,7 +115,7 @@ class SessionEnds:
     async def _abort(self, session: Session) -> None:
         await self._job_ends.wait(session.request.job_ids, HEAD_START_S)
         aborted = broker_pb2.SessionAborted(reason=session.end_reason)
-        session.events.put_nowait(broker_pb2.OpenSessionResponse(aborted=aborted))
+        session.tell(broker_pb2.OpenSessionResponse(aborted=aborted))
         await self._await_end(session)
 
     async def _await_end(self, session: Session) -> None:

@@ -14,6 +14,9 @@ from quakegrid.job_states import JobState
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.session_output import SessionOutput
 
+# Messages that wait for a driver, without those that tell of its turn or its end.
+MAX_WAITING = 10_000
+AWAITED = ("admitted", "aborted", "failed")
 RATE_WINDOW_S = 10.0
 RATE_STEP_S = 1.0
 
@@ -69,6 +72,11 @@ class Session:
             return False
         self.end_reason, self.end_state = reason, state
         return True
+
+    def tell(self, response: broker_pb2.OpenSessionResponse) -> None:
+        """Tell the driver something; one that takes nothing for long misses news, not what it waits for."""
+        if self.events.qsize() < MAX_WAITING or response.WhichOneof("event") in AWAITED:
+            self.events.put_nowait(response)
 
     def attach(self) -> Events:
         """What a new stream of the driver is to tell; an earlier stream ends."""

@@ -147,8 +147,10 @@ class LyingAgent(agent_pb2_grpc.AgentServicer):
     async def Watch(  # noqa: N802
         self, _request: agent_pb2.WatchRequest, _context: Any
     ) -> AsyncIterator[agent_pb2.WatchResponse]:
-        """Say it, and stay."""
-        yield agent_pb2.WatchResponse(status=agent_pb2.AgentStatus(node="liar", core_count=-1))
+        """Say it, and stay: a time that no calendar has, and cores that no machine has."""
+        status = agent_pb2.AgentStatus(node="liar", core_count=-1)
+        status.sent_time.seconds = 1 << 62
+        yield agent_pb2.WatchResponse(status=status)
         await asyncio.Event().wait()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from quakegrid.api.v1 import broker_pb2
-from services.broker.sessions import Rate, Session
+from quakegrid.job_states import JobState
+from services.broker.sessions import MAX_WAITING, Rate, Session
 
 
 def session(**request: object) -> Session:
@@ -45,3 +46,28 @@ def test_new_stream_gets_what_waits_and_the_old_one_ends() -> None:
     assert new.get_nowait() == failed
     assert old.get_nowait() is None
     assert old.empty()
+
+
+def test_driver_that_takes_nothing_misses_news_but_not_its_end() -> None:
+    """What waits for it is bounded."""
+    mine = session()
+    events = mine.attach()
+    flushed = broker_pb2.OpenSessionResponse(output_flushed={})
+    failed = broker_pb2.OpenSessionResponse(failed=broker_pb2.SessionFailed(reason="no port"))
+
+    for _ in range(MAX_WAITING + 5):
+        mine.tell(flushed)
+    mine.tell(failed)
+
+    assert events.qsize() == MAX_WAITING + 1
+    assert [events.get_nowait() for _ in range(MAX_WAITING + 1)][-1] == failed
+
+
+def test_first_reason_for_the_end_of_a_session_stays() -> None:
+    """Whatever happens while it ends."""
+    mine = session()
+
+    assert mine.end_as(JobState.ABORTED, "aborted by ann")
+    assert not mine.end_as(JobState.FAILED, "its lane died")
+
+    assert (mine.end_state, mine.end_reason) == (JobState.ABORTED, "aborted by ann")
