@@ -377,7 +377,7 @@ class Door:
             lane.send_frames(self._router, [peer, *frames])
         except zmq.ZMQError as exc:
             # The peer is gone, or will say hello again; a worker's tasks come back with its agent's report.
-            log.warning("peer_unreachable peer=%s reason=%s", lane_names.shown(peer), exc)
+            self._peers.count_unsent(peer, exc)
             return False
         return True
 

@@ -302,6 +302,23 @@ def test_log_of_refusals_is_bounded(played: PlayedDoor, caplog: pytest.LogCaptur
     assert "driver 5" in caplog.text
 
 
+def test_peer_that_does_not_read_costs_neither_time_nor_log(
+    played: PlayedDoor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is for it is dropped when its socket is full; others are served."""
+    played.router.gone.add(b"deaf")
+
+    for _ in range(1000):
+        played.take(b"deaf", b"\xff")
+
+    assert played.router.sent == []
+    assert caplog.text.count("peer_unreachable") < 110
+    played.router.gone.clear()
+    played.take(b"deaf", b"\xff")
+    assert len(refusals(played, b"deaf")) == 1
+    assert_serves(played)
+
+
 def test_broker_that_does_not_read_costs_no_time_and_one_packet_a_session(played: PlayedDoor) -> None:
     """The newest counts are told when it reads again, in time for another turn."""
     played.join()
