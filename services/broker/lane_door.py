@@ -41,6 +41,13 @@ SETTLE_S = 10.0
 SETTLE_ALONE_S = 1.0
 
 
+class UnknownSessionError(PeerError):
+    """A message is for a session that is not open here: it is over, or not known yet."""
+
+    def __init__(self, session_id: SessionId) -> None:
+        super().__init__(f"session {session_id} is not open on this lane")
+
+
 @dataclass(frozen=True, slots=True)
 class DoorSettings:
     """What a door knows of its cluster.
@@ -175,7 +182,7 @@ class Door:
             else:
                 self._take_from_driver(peer, who, message, frames)
         except (DecodeError, PeerError) as exc:
-            self._refuse(peer, str(exc))
+            self._refuse(peer, str(exc), is_unknown_session=isinstance(exc, UnknownSessionError))
         except Exception as exc:
             log.exception("message_failed peer=%s", lane_names.shown(peer))
             self._refuse(peer, f"the lane met with a fault of its own: {exc!r}")
@@ -276,9 +283,7 @@ class Door:
         session_id = SessionId(task.session_id)
         session = self._sessions.get(session_id)
         if session is None:  # before anything of it is kept
-            reason = f"session {session_id} is not open on this lane"
-            self._refuse(peer, reason, is_unknown_session=True)
-            return
+            raise UnknownSessionError(session_id)
         if task_id in session.flow.parked_ids:
             return  # done; its driver was away
         try:
@@ -300,7 +305,7 @@ class Door:
         session_id = lane_messages.check_session(named_id, who)
         session = self._sessions.get(session_id)
         if session is None:
-            raise PeerError(f"session {session_id} is not open on this lane")
+            raise UnknownSessionError(session_id)
         return session
 
     def _on_received(self, session: SessionMail, received: lane_pb2.Received) -> None:
