@@ -26,6 +26,7 @@ from services.broker import lane_control, lane_messages
 from services.broker import lane_events as core
 from services.broker.lane_control import ControlLink
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
+from services.broker.lane_messages import UnknownSessionError
 from services.broker.lane_peers import Peers
 from services.broker.payloads import Frame, Payload, Payloads, SpillError
 from services.broker.scheduler import Scheduler
@@ -39,13 +40,6 @@ REPORT_INTERVAL_S = 0.2
 # when all have told, and is short where the broker knows of none.
 SETTLE_S = 10.0
 SETTLE_ALONE_S = 1.0
-
-
-class UnknownSessionError(PeerError):
-    """A message is for a session that is not open here: it is over, or not known yet."""
-
-    def __init__(self, session_id: SessionId) -> None:
-        super().__init__(f"session {session_id} is not open on this lane")
 
 
 @dataclass(frozen=True, slots=True)
