@@ -27,6 +27,8 @@ LARGEST_FRAME_BYTES = 32 << 20
 _MESSAGE_BYTES = 256  # of a message beside its frames, about
 # Of one peer, before it is held back by TCP.
 _RECEIVED_MESSAGES = 1000
+# For one peer that does not read, before the next is dropped: twice the small outcomes that a driver may get.
+_UNREAD_MESSAGES = 2 * FLOW_BYTES // _MESSAGE_BYTES
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _HANDSHAKE_TIMEOUT_MS = 5_000
 _CONNECT_TIMEOUT_MS = 3_000
@@ -59,6 +61,7 @@ def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey:
     router.setsockopt(zmq.PROBE_ROUTER, 1)
     _set_common(router)
     router.setsockopt(zmq.RCVHWM, _RECEIVED_MESSAGES)
+    router.setsockopt(zmq.SNDHWM, _UNREAD_MESSAGES)
     router.bind(endpoint)
     return router
 
@@ -142,7 +145,7 @@ def send_frames(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview |
     """Send a message without waiting; large frames are not copied.
 
     Raises:
-        zmq.ZMQError: a peer of ours is gone; nothing was sent.
+        zmq.ZMQError: a peer of ours is gone, or does not read; nothing was sent.
     """
     send = socket.send
     for frame in frames[:-1]:

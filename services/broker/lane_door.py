@@ -26,6 +26,7 @@ from services.broker import lane_control, lane_messages
 from services.broker import lane_events as core
 from services.broker.lane_control import ControlLink
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
+from services.broker.lane_messages import UnknownSessionError
 from services.broker.lane_peers import Peers
 from services.broker.payloads import Frame, Payload, Payloads, SpillError
 from services.broker.scheduler import Scheduler
@@ -175,7 +176,7 @@ class Door:
             else:
                 self._take_from_driver(peer, who, message, frames)
         except (DecodeError, PeerError) as exc:
-            self._refuse(peer, str(exc))
+            self._refuse(peer, str(exc), is_unknown_session=isinstance(exc, UnknownSessionError))
         except Exception as exc:
             log.exception("message_failed peer=%s", lane_names.shown(peer))
             self._refuse(peer, f"the lane met with a fault of its own: {exc!r}")
@@ -276,9 +277,7 @@ class Door:
         session_id = SessionId(task.session_id)
         session = self._sessions.get(session_id)
         if session is None:  # before anything of it is kept
-            reason = f"session {session_id} is not open on this lane"
-            self._refuse(peer, reason, is_unknown_session=True)
-            return
+            raise UnknownSessionError(session_id)
         if task_id in session.flow.parked_ids:
             return  # done; its driver was away
         try:
@@ -300,7 +299,7 @@ class Door:
         session_id = lane_messages.check_session(named_id, who)
         session = self._sessions.get(session_id)
         if session is None:
-            raise PeerError(f"session {session_id} is not open on this lane")
+            raise UnknownSessionError(session_id)
         return session
 
     def _on_received(self, session: SessionMail, received: lane_pb2.Received) -> None:
@@ -377,7 +376,7 @@ class Door:
             lane.send_frames(self._router, [peer, *frames])
         except zmq.ZMQError as exc:
             # The peer is gone, or will say hello again; a worker's tasks come back with its agent's report.
-            log.warning("peer_unreachable peer=%s reason=%s", lane_names.shown(peer), exc)
+            self._peers.count_unsent(peer, exc)
             return False
         return True
 

@@ -34,6 +34,13 @@ BUSY_BYTES = 200_000
 Blobs = Sequence[lane_pb2.BlobRef]
 
 
+class UnknownSessionError(PeerError):
+    """A message is for a session that is not open here: it is over, or not known yet."""
+
+    def __init__(self, session_id: SessionId) -> None:
+        super().__init__(f"session {session_id} is not open on this lane")
+
+
 def hello(blob_folder_id: str) -> bytes:
     """The header that greets a peer."""
     greeting = lane_pb2.Hello(protocol_version=lane.PROTOCOL_VERSION, blob_folder_id=blob_folder_id)

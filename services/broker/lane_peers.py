@@ -13,7 +13,7 @@ from quakegrid.lane_names import DriverName, WorkerName
 from services.broker.lane_events import Peer, SessionId
 
 log = logging.getLogger("quakegrid.lane")
-# Refusals that are logged each; of later ones each that is a power of two.
+# The first are logged each; of later ones each whose number is a power of two.
 _LOGGED_COUNT = 100
 
 
@@ -29,6 +29,7 @@ class Peers:
         # Those of open sessions; read for each message.
         self.known: dict[Peer, DriverName | WorkerName] = {}
         self.refused_count = 0
+        self.unsent_count = 0
 
     def recognise(self, peer: Peer, open_ids: Container[SessionId]) -> DriverName | WorkerName:
         """Who a peer is that is not known yet; it is if its session is open.
@@ -47,8 +48,18 @@ class Peers:
 
     def count_refusal(self, peer: Peer, reason: str) -> None:
         """A message was refused."""
-        self.refused_count = count = self.refused_count + 1
-        if count <= _LOGGED_COUNT or count & (count - 1) == 0:
-            log.warning(
-                "message_refused count=%d peer=%s reason=%.300s", count, lane_names.shown(peer), reason
-            )
+        self.refused_count += 1
+        if _is_logged(self.refused_count):
+            name = lane_names.shown(peer)
+            log.warning("message_refused count=%d peer=%s reason=%.300s", self.refused_count, name, reason)
+
+    def count_unsent(self, peer: Peer, reason: object) -> None:
+        """A message was not sent: its peer is gone, or does not read."""
+        self.unsent_count += 1
+        if _is_logged(self.unsent_count):
+            name = lane_names.shown(peer)
+            log.warning("peer_unreachable count=%d peer=%s reason=%s", self.unsent_count, name, reason)
+
+
+def _is_logged(count: int) -> bool:
+    return count <= _LOGGED_COUNT or count & (count - 1) == 0

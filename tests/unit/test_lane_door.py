@@ -243,15 +243,18 @@ def test_numbers_that_are_none_do_not_reach_the_core(played: PlayedDoor, number:
 
 
 def test_tasks_and_blobs_for_no_session_are_refused_before_they_are_kept(played: PlayedDoor) -> None:
-    """A driver of a session that is over, or that a new broker does not know of yet."""
+    """A driver of a session that is over, or that a new broker does not know of yet: it may try again."""
     payload = bytes(1000)
 
     played.say(driver(99), payload, submit_task=lane_pb2.SubmitTask(session_id=99, task_id=1))
     played.say(driver(99), payload, put_blob=lane_pb2.PutBlob(session_id=99, blob_id=BLOB_ID))
-    messages = played.heard(driver(99))
+    played.say(driver(99), cancel_tasks=lane_pb2.CancelTasks(session_id=99, task_ids=[1]))
+    played.say(driver(99), received=lane_pb2.Received(session_id=99, byte_count=1))
+    played.join(99)
+    refused = [message.refused for message in played.heard(driver(99))]
 
-    assert ["session 99 is not open" in message.refused.reason for message in messages] == [True, True]
-    assert messages[0].refused.is_unknown_session
+    assert ["session 99 is not open" in each.reason for each in refused] == [True] * 5
+    assert all(each.is_unknown_session for each in refused)
     assert played.payloads.memory_bytes == 0
 
 
@@ -300,6 +303,23 @@ def test_log_of_refusals_is_bounded(played: PlayedDoor, caplog: pytest.LogCaptur
     assert 100 < len(caplog.records) < 110
     assert secret not in caplog.text
     assert "driver 5" in caplog.text
+
+
+def test_peer_that_does_not_read_costs_neither_time_nor_log(
+    played: PlayedDoor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is for it is dropped when its socket is full; others are served."""
+    played.router.gone.add(b"deaf")
+
+    for _ in range(1000):
+        played.take(b"deaf", b"\xff")
+
+    assert played.router.sent == []
+    assert caplog.text.count("peer_unreachable") < 110
+    played.router.gone.clear()
+    played.take(b"deaf", b"\xff")
+    assert len(refusals(played, b"deaf")) == 1
+    assert_serves(played)
 
 
 def test_broker_that_does_not_read_costs_no_time_and_one_packet_a_session(played: PlayedDoor) -> None:
