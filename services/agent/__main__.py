@@ -113,8 +113,8 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     agent.folders.clear()
     local.stop()
     await server.stop(STOP_GRACE_S)
+    lock.close()  # before those who wait for the end of the record start another agent
     record.unlink(missing_ok=True)
-    lock.close()
     return life.exit_code
 
 

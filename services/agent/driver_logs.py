@@ -7,36 +7,34 @@ nor leave files that the agent's user cannot write.
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 from quakegrid.errors import QuakeGridError
 
 NAME = "drivers.log"
 MAX_LOG_BYTES = 50 << 20
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+# Without waiting, should it be a pipe.
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def open_stdio(log_dir: Path) -> list[int]:
     """Descriptors for 0, 1 and 2: nothing to read, and the log to write to; an overgrown one is put aside.
 
     Raises:
-        QuakeGridError: the log cannot be opened, or is not a file of ours.
+        QuakeGridError: the log cannot be opened.
     """
     path = log_dir / NAME
     opened: list[int] = []
     try:
         log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if path.is_file() and path.lstat().st_size > MAX_LOG_BYTES:
+        if path.is_file() and path.stat().st_size > MAX_LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
         opened.append(os.open(path, _FLAGS, 0o600))
-        found = os.fstat(opened[0])
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
-            raise QuakeGridError(f"{path} is no file of this user's; remove it and try again")
         return [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), os.dup(opened[0]), opened.pop()]
     except OSError as exc:
-        for_user = f"{path} cannot be written ({exc.strerror}); free space, or remove what is there"
-        raise QuakeGridError(for_user) from None
+        raise QuakeGridError(
+            f"{path} cannot be written ({exc.strerror}); free space, or remove what is there"
+        ) from None
     finally:
         for fd in opened:
             os.close(fd)
