@@ -7,11 +7,11 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from tests.fuzz import processes
+from tests import kernel
 from tests.fuzz.door import Door, inputs
 from tests.fuzz.neighbours import Neighbour
-from tests.fuzz.processes import Usage
 from tests.fuzz.scenes import Scene
+from tests.kernel import Usage
 
 # A neighbour that waits so long is not served any more; so much, as tests run on busy machines.
 STALL_S = 20.0
@@ -21,7 +21,7 @@ GROWTH_BYTES = 128 << 20
 FILE_SLACK = 12
 SETTLE_S = 15.0
 # What services log by themselves in a run: starts and ends of the neighbours' sessions.
-LOG_SLACK_BYTES = 32 << 10
+LOG_SLACK_BYTES = 8 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,8 @@ class Figures:
         """For people."""
         rate_hz = self.input_count / self.duration_s if self.duration_s else 0.0
         gaps = ", ".join(f"{name} {gap_s:.2f} s" for name, gap_s in self.gaps_s.items())
-        lines = [
-            f"{self.door}: {self.input_count} inputs in {self.duration_s:.0f} s ({rate_hz:.0f}/s), "
-            f"logs +{self.log_bytes} bytes, longest gap: {gaps or 'none'}"
-        ]
+        what = f"{self.door}: {self.input_count} inputs in {self.duration_s:.0f} s ({rate_hz:.0f}/s)"
+        lines = [f"{what}, logs +{self.log_bytes} bytes, longest gap: {gaps or 'none'}"]
         for name, then in self.before.items():
             now = self.after.get(name)
             if now:
@@ -100,11 +98,9 @@ def drive(door: Door, scene: Scene, order: Order) -> Figures:
     return figures
 
 
-def _measure(
-    door: Door, scene: Scene, order: Order, neighbours: list[Neighbour], figures: Figures
-) -> None:
+def _measure(door: Door, scene: Scene, order: Order, neighbours: list[Neighbour], figures: Figures) -> None:
     pids = scene.pids()
-    born = {name: processes.start_time(pid) for name, pid in pids.items()}
+    born = {name: kernel.start_time(pid) for name, pid in pids.items()}
     figures.before = _usages(pids)
     log_bytes, start_s = scene.log_bytes(), time.monotonic()
     source = inputs(door, order.seed, order.first)
@@ -115,7 +111,7 @@ def _measure(
         batch = list(itertools.islice(source, min(size, order.count - figures.input_count)))
         counts = [each.call_count for each in neighbours]
         wrong = _try(door, batch)
-        wrong += [f"{name} died" for name, pid in pids.items() if processes.start_time(pid) != born[name]]
+        wrong += [f"{name} died" for name, pid in pids.items() if kernel.start_time(pid) != born[name]]
         if not wrong:
             wrong += [
                 f"{each.name} was not served for {STALL_S:.0f} s{_said(each)}"
@@ -131,7 +127,9 @@ def _measure(
     figures.gaps_s = {each.name: each.gap_s for each in neighbours}
     door.close()
     if not figures.violations:
-        figures.violations += [f"{each.name} failed: {each.failures[:3]}" for each in neighbours if each.failures]
+        figures.violations += [
+            f"{each.name} failed: {each.failures[:3]}" for each in neighbours if each.failures
+        ]
     _judge_growth(scene, pids, figures)
     figures.log_bytes = scene.log_bytes() - log_bytes
     allowed = LOG_SLACK_BYTES + door.log_bytes_each * figures.input_count
@@ -153,7 +151,7 @@ def _said(neighbour: Neighbour) -> str:
 
 
 def _usages(pids: dict[str, int]) -> dict[str, Usage]:
-    found = {name: processes.usage(pid) for name, pid in pids.items()}
+    found = {name: kernel.usage(pid) for name, pid in pids.items()}
     return {name: usage for name, usage in found.items() if usage}
 
 

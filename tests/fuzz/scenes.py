@@ -82,7 +82,9 @@ class ClusterScene(Scene):
 
     def pids(self) -> dict[str, int]:
         """The services, the lanes that have sessions and the template."""
-        services = {each.name: each.process.pid for each in (self.dbserver, self.broker, self.agent) if each.process}
+        services = {
+            each.name: each.process.pid for each in (self.dbserver, self.broker, self.agent) if each.process
+        }
         lanes = {f"lane {lane.port}": lane.pid for lane in self.nodes.status().lanes if lane.session_count}
         return services | lanes | {"template": template_of(services["agent"])}
 

@@ -28,7 +28,9 @@ def z85_decode(text: bytes) -> bytes:
 
 def greeting(mechanism: bytes = b"CURVE", version: bytes = b"\x03\x01", as_server: int = 0) -> bytes:
     """The first 64 bytes."""
-    return b"\xff" + bytes(8) + b"\x7f" + version + mechanism.ljust(20, b"\0") + bytes([as_server]) + bytes(31)
+    return (
+        b"\xff" + bytes(8) + b"\x7f" + version + mechanism.ljust(20, b"\0") + bytes([as_server]) + bytes(31)
+    )
 
 
 def frame(flags: int, content: bytes) -> bytes:
@@ -97,7 +99,9 @@ class CurveClient:
         self._nonce += 1
         return body
 
-    def message(self, content: bytes, *, is_command: bool = False, has_more: bool = False, skip: int = 0) -> bytes:
+    def message(
+        self, content: bytes, *, is_command: bool = False, has_more: bool = False, skip: int = 0
+    ) -> bytes:
         """A message, or a command such as PING; `skip` leaves out nonces, or goes back."""
         self._nonce = max(0, self._nonce + skip)
         flags = _INNER_COMMAND * is_command | _INNER_MORE * has_more

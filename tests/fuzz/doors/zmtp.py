@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
-
 from nacl.exceptions import CryptoError
 
 from quakegrid import security
@@ -50,7 +49,9 @@ class ZmtpStrangers(Door):
 
     def make(self, chance: random.Random) -> Greeting:
         """A greeting, whole or damaged, and perhaps something behind it."""
-        mechanism = chance.choice((b"CURVE", b"CURVE", b"NULL", b"PLAIN", b"GSSAPI", b"BOGUS", b"", b"\xff" * 20))
+        mechanism = chance.choice(
+            (b"CURVE", b"CURVE", b"NULL", b"PLAIN", b"GSSAPI", b"BOGUS", b"", b"\xff" * 20)
+        )
         version = bytes([chance.choice((0, 1, 2, 3, 3, 3, 4, 255)), chance.choice((0, 1, 255))])
         content = zmtp.greeting(mechanism, version, chance.randrange(2)) + self._rest(chance)
         kind = chance.random()
@@ -89,7 +90,14 @@ class ZmtpStrangers(Door):
                 body = b"\x05HELLO\x01\x00" + bytes(72) + chance.randbytes(120)
                 return zmtp.frame(zmtp.COMMAND, body)
             case 2:
-                names = (b"\x05READY", b"\x08INITIATE", b"\x07MESSAGE", b"\x07WELCOME", b"\x05ERROR", b"\x04PING")
+                names = (
+                    b"\x05READY",
+                    b"\x08INITIATE",
+                    b"\x07MESSAGE",
+                    b"\x07WELCOME",
+                    b"\x05ERROR",
+                    b"\x04PING",
+                )
                 return zmtp.frame(zmtp.COMMAND, chance.choice(names) + values.data(chance))
             case 3:
                 return bytes([chance.randrange(8)]) + chance.choice(_SIZES).to_bytes(8) + chance.randbytes(50)
@@ -117,7 +125,9 @@ class ZmtpHolders(Door):
 
     def make(self, chance: random.Random) -> Talk:
         """Which step is damaged."""
-        step = chance.choice(("hello", "vouch", "initiate", "properties", "frames", "boxes", "boxes", "flags"))
+        step = chance.choice(
+            ("hello", "vouch", "initiate", "properties", "frames", "boxes", "boxes", "flags")
+        )
         return Talk(chance.getrandbits(64), step, chance.choice((1, 1, 3, 10)))
 
     def open(self, scene: ClusterScene) -> None:
