@@ -16,7 +16,7 @@ from tests.fuzz import values
 from tests.fuzz.door import Door
 from tests.fuzz.scenes import ClusterScene
 
-PEER_COUNT = 4
+KINDS = range(4)
 WAIT_MS = 10_000
 OPEN_S = 20.0
 # Messages for a lane are tried more often than others.
@@ -31,6 +31,13 @@ _FOR_A_LANE = (
     "get_blob",
     "task_returned",
 )
+
+
+def names_of(admitted: broker_pb2.SessionAdmitted) -> list[bytes]:
+    """The names of the peers: nobody, the driver of its own session, one without its proof, a worker of it."""
+    session_id = admitted.session_id
+    named = b"%d %s" % (session_id, getattr(admitted, "session_token", "").encode())
+    return [b"fuzz", b"driver " + named, b"driver %d x" % (session_id + 1), b"worker " + named + b" w"]
 
 
 class LaneMessages(Door):
@@ -58,7 +65,7 @@ class LaneMessages(Door):
 
     def make(self, chance: random.Random) -> tuple[int, list[bytes]]:
         """Which peer says what."""
-        return chance.randrange(PEER_COUNT), [self._header(chance), *self._frames(chance)]
+        return chance.randrange(len(KINDS)), [self._header(chance), *self._frames(chance)]
 
     def open(self, scene: ClusterScene) -> None:
         """Open a session without workers on the neighbour's lane, and connect."""
@@ -80,7 +87,7 @@ class LaneMessages(Door):
             lane.connect_dealer(
                 self._context, endpoints[number % len(endpoints)], scene.settings.authkey, b"fuzz%d" % number
             )
-            for number in range(PEER_COUNT * len(endpoints))
+            for number in range(len(KINDS) * len(endpoints))
         ]
         for peer in self._peers:
             peer.setsockopt(zmq.SNDTIMEO, WAIT_MS)
@@ -89,7 +96,7 @@ class LaneMessages(Door):
     def send(self, batch: Sequence[tuple[int, list[bytes]]]) -> None:
         """Send all to each lane, then wait until the lanes have read so far; answers are dropped."""
         for number, frames in batch:
-            for peer in self._peers[number::PEER_COUNT]:
+            for peer in self._peers[number :: len(KINDS)]:
                 peer.send_multipart(frames)
         for peer in self._peers:
             self._greet(peer)
