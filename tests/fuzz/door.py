@@ -15,7 +15,6 @@ class Door(ABC):
         name: for people and for replays.
         scene: the name of the scene that it is part of.
         neighbours: names of the well-behaved peers that are served meanwhile.
-        file_slack: descriptors that a service may keep after it, such as those of its pool of threads.
         log_bytes_each: what an input may add to all logs, on average.
         batch_count: inputs in a batch.
         test_count: inputs in `make test`.
@@ -24,7 +23,6 @@ class Door(ABC):
     name: ClassVar[str]
     scene: ClassVar[str] = "cluster"
     neighbours: ClassVar[tuple[str, ...]]
-    file_slack: ClassVar[int] = 12
     log_bytes_each: ClassVar[int] = 0
     batch_count: ClassVar[int] = 50
     test_count: ClassVar[int] = 500

@@ -34,7 +34,7 @@ _FOR_A_LANE = (
 
 
 def names_of(admitted: broker_pb2.SessionAdmitted) -> list[bytes]:
-    """The names of the peers: nobody, the driver of its own session, one without its proof, a worker of it."""
+    """The names of the peers: nobody, its session's driver, another without a proof, a worker of it."""
     session_id = admitted.session_id
     named = b"%d %s" % (session_id, getattr(admitted, "session_token", "").encode())
     return [b"fuzz", b"driver " + named, b"driver %d x" % (session_id + 1), b"worker " + named + b" w"]
@@ -84,10 +84,9 @@ class LaneMessages(Door):
         endpoints = sorted(lanes | {admitted.lane_endpoint})
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._peers = [
-            lane.connect_dealer(
-                self._context, endpoints[number % len(endpoints)], scene.settings.authkey, b"fuzz%d" % number
-            )
-            for number in range(len(KINDS) * len(endpoints))
+            lane.connect_dealer(self._context, endpoint, scene.settings.authkey, name)
+            for endpoint in endpoints
+            for name in names_of(admitted)
         ]
         for peer in self._peers:
             peer.setsockopt(zmq.SNDTIMEO, WAIT_MS)

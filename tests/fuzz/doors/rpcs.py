@@ -58,8 +58,6 @@ class Rpcs(Door):
     protos: ClassVar[tuple[Any, ...]]
     # Their effect, if they are right, ends what neighbours do.
     left_out: ClassVar[frozenset[str]] = frozenset()
-    # Each of the dbserver's 32 threads that read keeps a connection, which has up to three files.
-    file_slack: ClassVar[int] = 100
     log_bytes_each: ClassVar[int] = 1000
     batch_count: ClassVar[int] = 32
     test_count: ClassVar[int] = 640
