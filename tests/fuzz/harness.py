@@ -18,8 +18,8 @@ STALL_S = 20.0
 # Caches and the allocator's arenas of a service fill up in the beginning, whatever comes in.
 GROWTH_BYTES = 128 << 20
 SETTLE_S = 15.0
-# Connections of others come and go meanwhile. Each of the dbserver's 32 threads that read keeps a connection to
-# the database, with up to three files.
+# Connections of others come and go meanwhile. Each of the dbserver's 32 threads that read keeps a
+# connection to the database, with up to three files.
 FILE_SLACK = {"dbserver": 100}
 USUAL_FILE_SLACK = 12
 # What services log by themselves in a run: starts and ends of the neighbours' sessions.

@@ -59,8 +59,8 @@ class Rpcs(Door):
     # Their effect, if they are right, ends what neighbours do.
     left_out: ClassVar[frozenset[str]] = frozenset()
     log_bytes_each: ClassVar[int] = 1000
-    batch_count: ClassVar[int] = 32
-    test_count: ClassVar[int] = 640
+    batch_count: ClassVar[int] = 64
+    test_count: ClassVar[int] = 960
     facts: ClassVar[dict[str, list[Any]]] = {}
 
     def __init__(self) -> None:
