@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import json
 import os
@@ -103,8 +104,7 @@ class AgentScene(Scene):
                     send(control, packet, fd_count)
                     return
             except OSError:  # the agent has closed it
-                with self._lock:
-                    self._control = None if self._control is control else self._control
+                self._forget(control)
             time.sleep(0.01)
         raise OSError("the agent has no template any more")
 
@@ -124,29 +124,32 @@ class AgentScene(Scene):
             except OSError:
                 return
             _pid, fds, _flags, _address = socket.recv_fds(connection, 64, 1)
-            with self._lock:
-                self._connections, older = [connection], self._connections
             control = socket.socket(fileno=fds[0])
             control.settimeout(WAIT_S)
-            send(control, encode(READY), 0)
+            with contextlib.suppress(OSError):  # the agent has thought better of it
+                send(control, encode(READY), 0)
+            threading.Thread(target=self._obey, args=(control.dup(),), daemon=True).start()
             with self._lock:
-                self._control = control
+                older = [*self._connections, *([self._control] if self._control else [])]
+                self._connections, self._control = [connection], control
             for each in older:  # the agent has no use for that template
                 each.close()
-            threading.Thread(target=self._obey, args=(control,), daemon=True).start()
+
+    def _forget(self, control: socket.socket) -> None:
+        with self._lock:
+            if self._control is control:
+                self._control = None
+                control.close()
 
     def _obey(self, control: socket.socket) -> None:
-        """Answer orders of the agent as a template would; without children."""
+        """Answer orders as a template without children would, until the agent has closed its end."""
         pids: dict[str, int] = {}
-        control = control.dup()
-        with control:
+        with control, contextlib.suppress(OSError):
             while True:
                 try:
                     packet, fds = receive_packet(control)
                 except TimeoutError:
                     continue
-                except (OSError, ValueError):
-                    return
                 for fd in fds:
                     os.close(fd)
                 if not packet:

@@ -12,7 +12,6 @@ import pytest
 from tests.fuzz import http2, tls
 from tests.fuzz.doors.tls import addresses
 from tests.fuzz.scenes import ClusterScene
-from tests.fuzz.sockets import drain
 
 END_S = 20.0
 EXIT_FAILED = 1
@@ -35,7 +34,7 @@ def test_service_that_is_deaf_ends(number: int, scene: ClusterScene) -> None:
         connection.settimeout(END_S)
         with contextlib.suppress(ssl.SSLError, OSError), context.wrap_socket(connection) as secure:
             secure.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0, b"") + call)
-            drain(secure)
+            secure.recv(1)  # it speaks HTTP/2 and has what we said
 
     process = (scene.dbserver, scene.broker, scene.agent)[number].process
     assert process is not None
