@@ -69,4 +69,7 @@ def _session_of(plain: type, job_id: int, settings: object, _job_ids: object, **
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # who aborts a job interrupts its driver, which is this process
+        sys.exit(130)
