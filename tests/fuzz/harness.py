@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,10 +18,13 @@ from tests.kernel import Usage
 STALL_S = 20.0
 # Caches and the allocator's arenas of a service fill up in the beginning, whatever comes in.
 GROWTH_BYTES = 128 << 20
+# A service that takes all memory fails, and leaves the machine to others.
+ADDRESS_SPACE_BYTES = 8 << 30
 SETTLE_S = 15.0
 # Connections of others come and go meanwhile. Each of the dbserver's 32 threads that read keeps a
-# connection to the database, with up to three files.
-FILE_SLACK = {"dbserver": 100}
+# connection to the database, with up to three files; the broker has one to the dbserver for each session that
+# is being opened.
+FILE_SLACK = {"dbserver": 100, "broker": 40}
 USUAL_FILE_SLACK = 12
 # What services log by themselves in a run: starts and ends of the neighbours' sessions.
 LOG_SLACK_BYTES = 8 << 10
@@ -103,6 +107,8 @@ def drive(door: Door, scene: Scene, order: Order) -> Figures:
 def _measure(door: Door, scene: Scene, order: Order, neighbours: list[Neighbour], figures: Figures) -> None:
     pids = scene.pids()
     born = {name: kernel.start_time(pid) for name, pid in pids.items()}
+    for pid in pids.values():
+        resource.prlimit(pid, resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
     figures.before = _usages(pids)
     log_bytes, start_s = scene.log_bytes(), time.monotonic()
     source = inputs(door, order.seed, order.first)
