@@ -104,6 +104,10 @@ test-vm: install ## Test services of a Debian with systemd in emulated machines 
 chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, JOBS, MINUTES, RATE; root only)
 	@$(PY) -m tests.faults.harness
 
+.PHONY: fuzz
+fuzz: install ## Send bad input to every door of the services (MINUTES and INPUTS a door, SEED, DOOR, FIRST, BATCH)
+	@$(PY) -m tests.fuzz
+
 .PHONY: bench-first
 bench-first: install ## Measure a first calculation against the plain engine (some minutes)
 	@$(PY) benchmarks/bench_first.py

@@ -124,6 +124,18 @@ class NamespaceCluster:
         command = [str(QUAKEGRID), "--state-dir", str(self.state_dir(node)), *map(str, args)]
         return self.network.inside(node, command)
 
+    def start_agentctl(self, node: int, *args: str) -> subprocess.Popen[bytes]:
+        """Start `agentctl` on a node; what it says is for nobody."""
+        agentctl = str(QUAKEGRID.with_name("agentctl"))
+        return subprocess.Popen(
+            self.network.inside(node, [agentctl, *args, "--state-dir", str(self.state_dir(node))]),
+            env=self.environ(node),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
     def write(self, node: int, settings: Mapping[str, Mapping[str, str]]) -> None:
         """Make a node's directories and its settings, or other settings."""
         for directory in (self.state_dir(node), self.tmp_dir(node), self.directory / f"h{node}"):

@@ -15,13 +15,14 @@ from tests.faults.harness.services import Options
 from tests.namespaces import NamespaceError, Network
 
 # Nodes are given up early enough for a fault of the plan to outlast it.
-OPTIONS = Options(node_count=2, node_timeout_s=4.0)
+OPTIONS = Options(node_count=2, node_timeout_s=4.0, stopped_timeout_s=1)
 SCALE = Scale(
     duration_s=8.0,
     gap_s=0.8,
     node_count=2,
     short_s=(0.5, 1.0, 2.0),
     long_s=(1.0, 7.0),
+    end_s=(1.0, 5.0),
     with_drivers=False,
 )
 

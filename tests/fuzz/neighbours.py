@@ -1,12 +1,14 @@
-"""Well-behaved peers that are served while somebody else misbehaves, and the longest time that they waited."""
+"""Well-behaved peers that are served while others misbehave, and the longest time that they waited."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from typing import Self
 
 PAUSE_S = 0.01
+FAILURE_PAUSE_S = 0.2
 CALL_S = 30.0
 
 
@@ -29,7 +31,7 @@ class Neighbour:
         self.longest_s = 0.0
         self.failures: list[str] = []
 
-    def __enter__(self) -> Neighbour:
+    def __enter__(self) -> Self:
         self._call()  # connected, with workers: what comes is a gap of the fuzzing
         self._last_s = time.monotonic()
         self._thread.start()
@@ -56,6 +58,7 @@ class Neighbour:
                 self._call()
             except Exception as exc:  # noqa: BLE001 - whatever it is, it is told
                 self.failures.append(f"{type(exc).__name__}: {exc}")
+                self._ended.wait(FAILURE_PAUSE_S)
                 continue
             now_s = time.monotonic()
             with self._progress:

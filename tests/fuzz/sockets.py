@@ -15,9 +15,9 @@ Address = tuple[str, int]
 
 
 def deliver(address: Address, contents: Sequence[bytes], timeout_s: float = ANSWER_S) -> int:
-    """Send each of some contents on a connection of its own, at the same time, and read until the service closes.
+    """Send each of some contents on a connection of its own, and read until the service closes all of them.
 
-    Each connection is shut down for writing after its content.
+    The connections are open at the same time; each is shut down for writing after its content.
 
     Returns:
         How many connections the service closed in time.

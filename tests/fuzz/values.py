@@ -122,7 +122,7 @@ def fill(chance: random.Random, message: Message, facts: Facts | None = None, de
 
 def serialize(message: Message) -> bytes:
     """The bytes of a message, with what is not UTF-8 where `BAD_TEXT` stands."""
-    return message.SerializeToString().replace(BAD_TEXT.encode(), _BAD_BYTES)
+    return message.SerializeToString(deterministic=True).replace(BAD_TEXT.encode(), _BAD_BYTES)
 
 
 def json_value(chance: random.Random, depth: int = 0) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.faults.harness.plan import Kind, Scale, Victim, make_plan
+from tests.faults.harness.plan import FOR_GOOD, Kind, Scale, Victim, make_plan
 
 SCALE = Scale(duration_s=600, gap_s=2)
 
@@ -30,23 +30,45 @@ def test_plan_has_the_rate_and_stays_in_its_time() -> None:
     assert len(set(times_s)) < len(times_s)
 
 
-def test_every_kind_happens_and_only_kills_are_for_good() -> None:
-    """What is stopped or cut is mended; the nodes with drivers are back before anybody gives them up."""
+def test_every_kind_happens_and_what_is_mended_is_mended_in_time() -> None:
+    """The nodes with drivers are back before anybody gives them up."""
     plan = [fault for seed in range(5) for fault in make_plan(seed, SCALE)]
 
     assert {fault.kind for fault in plan} == set(Kind)
     assert {fault.victim for fault in plan} == set(Victim)
-    assert all((fault.duration_s == 0) == (fault.kind is Kind.KILL) for fault in plan)
-    assert max(fault.duration_s for fault in plan if fault.node != SCALE.node_count) <= 10
+    assert all((fault.duration_s == 0) == (fault.kind in FOR_GOOD) for fault in plan)
+    named = [fault for fault in plan if fault.victim is not Victim.SESSION]
+    assert max(fault.duration_s for fault in named if fault.node != SCALE.node_count) <= 10
     assert max(fault.duration_s for fault in plan) == 60
 
 
+def test_links_are_cut_around_ends_and_aborts_of_sessions() -> None:
+    """Every way, for the times that the scale names; which node is known when the session has its workers."""
+    plan = [fault for seed in range(20) for fault in make_plan(seed, SCALE)]
+    around = [fault for fault in plan if fault.victim is Victim.SESSION]
+
+    assert {fault.kind for fault in around} == {Kind.CUT_END, Kind.CUT_ABORT}
+    assert {fault.duration_s for fault in around} == set(SCALE.end_s)
+    assert {fault.node for fault in around} == {-1}
+    assert len({fault.way for fault in around}) == 3
+
+
+def test_workers_alone_are_stopped_for_good() -> None:
+    """The agent ends a worker that stays stopped; nobody promises that of anything else."""
+    plan = [fault for seed in range(20) for fault in make_plan(seed, SCALE)]
+
+    assert {fault.victim for fault in plan if fault.kind is Kind.SUSPEND} == {Victim.WORKER}
+    assert {fault.victim for fault in plan if fault.kind is Kind.RESTART} == {Victim.TEMPLATE}
+
+
 def test_work_that_must_complete_keeps_its_drivers() -> None:
-    """Without kills of drivers, command lines, or the master's agent above them."""
+    """Without kills of drivers, command lines, or the master's agent and template above them."""
     gentle = Scale(duration_s=600, gap_s=1, with_drivers=False, with_disk=False)
 
     plan = make_plan(3, gentle)
 
     assert not [f for f in plan if f.kind is Kind.KILL and f.victim in (Victim.DRIVER, Victim.COMMAND_LINE)]
-    assert not [f for f in plan if f.victim is Victim.AGENT and f.node == 0]
+    above = [f for f in plan if f.victim in (Victim.AGENT, Victim.TEMPLATE) and f.kind is not Kind.RESTART]
+    assert above
+    assert not [f for f in above if f.node == 0]
     assert not [f for f in plan if f.kind is Kind.FILL]

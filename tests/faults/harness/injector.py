@@ -1,15 +1,17 @@
-"""Does what a plan says: kills, stops, cuts, slows and fills, and mends it again after its time."""
+"""Does what a plan says: kills, stops, cuts, slows, fills and restarts, and mends it again after its time."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from tests.faults.harness.endings import Endings
 from tests.faults.harness.plan import Fault, Kind, Victim, Way
 from tests.faults.harness.work import Run, Work
 from tests.namespace_cluster import MASTER, NamespaceCluster
@@ -17,6 +19,9 @@ from tests.namespace_cluster import MASTER, NamespaceCluster
 TEMPLATE = "services.agent.template"
 LANE = "services.broker.lane"
 FILLER = "filler"
+# Of restarts of a template.
+FORCED_SHARE = 0.5
+RESTART_S = 60.0
 
 
 class Injector:
@@ -30,7 +35,8 @@ class Injector:
 
     def __init__(self, cluster: NamespaceCluster, work: Work, say: Callable[[str], None]) -> None:
         self._cluster, self._work, self._say = cluster, work, say
-        self._timers: list[threading.Timer] = []
+        self._timers: list[threading.Thread] = []
+        self.ends = Endings(cluster)
         self._fillers = 0
         self.times: list[tuple[float, Fault]] = []
 
@@ -50,8 +56,12 @@ class Injector:
         match fault.kind:
             case Kind.KILL:
                 target = self._signal(fault, signal.SIGKILL)
-            case Kind.STOP:
+            case Kind.STOP | Kind.SUSPEND:
                 target = self._signal(fault, signal.SIGSTOP)
+            case Kind.RESTART:
+                target = self._restart_template(fault)
+            case Kind.CUT_END | Kind.CUT_ABORT:
+                target = self._cut_around_end(fault)
             case Kind.FREEZE:
                 target = self._freeze(fault)
             case Kind.CUT | Kind.SLOW:
@@ -77,7 +87,7 @@ class Injector:
             self._excuse(fault, pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-        if number == signal.SIGSTOP:
+        if fault.kind is Kind.STOP:
             self._later(fault.duration_s, lambda: _continue([pid]))
         return f"process {pid}"
 
@@ -97,6 +107,10 @@ class Injector:
                 node = fault.node if fault.victim is Victim.AGENT else MASTER
                 process = self._cluster.services[fault.victim.value, node].process
                 return [process.pid] if process and process.poll() is None else []
+            case Victim.TEMPLATE:
+                pids = self._cluster.network.pids(fault.node)
+                mine = [pid for pid in pids if TEMPLATE in command_line(pid)]
+                return [pid for pid in mine if _parent(pid) not in mine]
             case Victim.LANE:
                 return [pid for pid in self._cluster.network.pids(MASTER) if LANE in command_line(pid)]
             case Victim.WORKER:
@@ -116,28 +130,69 @@ class Injector:
     def _is_hit(self, run: Run, fault: Fault, pid: int) -> bool:
         if run.process.pid == pid:
             return True
-        is_above = fault.victim is Victim.AGENT and fault.node == run.program.node
+        is_above = fault.victim in (Victim.AGENT, Victim.TEMPLATE) and fault.node == run.program.node
         return run.program.is_engine and (is_above or fault.victim is Victim.DRIVER)
 
     # --- links and disks
 
     def _disturb_link(self, fault: Fault) -> str:
-        network = self._cluster.network
-        others = [node for node in self._cluster.nodes if node != fault.node]
-        out = [(fault.node, other) for other in others]
-        inward = [(other, fault.node) for other in others]
-        ways = {Way.OUT: out, Way.IN: inward, Way.BOTH: out + inward}[fault.way]
-
         def disturb(*, is_on: bool) -> None:
             if fault.kind is Kind.SLOW:
-                network.slow(fault.node, is_slow=is_on)
-                return
-            for source, target in ways:
-                network.cut(source, target, is_cut=is_on)
+                self._cluster.network.slow(fault.node, is_slow=is_on)
+            else:
+                self._cut(fault.node, fault.way, is_cut=is_on)
 
         disturb(is_on=True)
         self._later(fault.duration_s, lambda: disturb(is_on=False))
         return "its link"
+
+    def _cut(self, node: int, way: Way, *, is_cut: bool) -> None:
+        others = [other for other in self._cluster.nodes if other != node]
+        out = [(node, other) for other in others]
+        inward = [(other, node) for other in others]
+        for source, target in {Way.OUT: out, Way.IN: inward, Way.BOTH: out + inward}[way]:
+            self._cluster.network.cut(source, target, is_cut=is_cut)
+
+    def _cut_around_end(self, fault: Fault) -> str:
+        """Start a program in the background, and cut its link when it has workers beyond one."""
+        how = "abort" if fault.kind is Kind.CUT_ABORT else "end"
+
+        def end() -> None:
+            with self.ends.started(how) as ending:
+                nodes = ending.wait_for_nodes()
+                if not nodes:
+                    self._say(f"{fault}: it got no worker beyond a link")
+                    return
+                node = nodes[int(fault.pick * len(nodes))]
+                self._cut(node, fault.way, is_cut=True)
+                try:
+                    ending.tell()
+                    time.sleep(fault.duration_s)
+                finally:
+                    self._cut(node, fault.way, is_cut=False)
+                self._say(f"{fault}: link of node {node} is whole again")
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        self._timers.append(thread)
+        return "a program of its own"
+
+    def _restart_template(self, fault: Fault) -> str:
+        """Have `agentctl` do it, in the background; the agent may be gone."""
+        how = ["--force"] if fault.pick < FORCED_SHARE else []
+        process = self._cluster.start_agentctl(fault.node, "restart", *how)
+
+        def finish() -> None:
+            try:
+                process.wait(RESTART_S)
+            except subprocess.TimeoutExpired:  # it waits for workers, which others hold
+                process.kill()
+                process.wait()
+
+        thread = threading.Thread(target=finish)
+        thread.start()
+        self._timers.append(thread)
+        return " ".join(["agentctl restart", *how])
 
     def _fill(self, fault: Fault) -> str:
         self._fillers += 1

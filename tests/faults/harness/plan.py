@@ -26,6 +26,12 @@ class Kind(StrEnum):
     CUT = "cut"
     SLOW = "slow"
     FILL = "fill"
+    # Stopped, and never continued by us.
+    SUSPEND = "stop for good"
+    RESTART = "restart"
+    # A link that is cut just before a session ends, or its job is aborted.
+    CUT_END = "cut at the end of"
+    CUT_ABORT = "cut at the abort of"
 
 
 class Victim(StrEnum):
@@ -41,6 +47,8 @@ class Victim(StrEnum):
     NODE = "node"
     LINK = "link"
     DISK = "disk"
+    TEMPLATE = "template"
+    SESSION = "session"
 
 
 class Way(StrEnum):
@@ -49,6 +57,11 @@ class Way(StrEnum):
     BOTH = "both"
     OUT = "out"
     IN = "in"
+
+
+CUTS = (Kind.CUT, Kind.CUT_END, Kind.CUT_ABORT)
+# What nobody mends: a process is gone, or the agent has to notice.
+FOR_GOOD = (Kind.KILL, Kind.SUSPEND, Kind.RESTART)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +73,7 @@ class Fault:
         kind: what is done.
         victim: to whom.
         node: where; -1 for any node.
-        duration_s: how long it lasts; 0 for a kill.
+        duration_s: how long it lasts; 0 for what is not mended.
         way: of a cut.
         pick: which one of several, 0 <= pick < 1.
     """
@@ -76,7 +89,7 @@ class Fault:
     def __str__(self) -> str:
         """For people."""
         where = f" of node {self.node}" if self.node >= 0 else ""
-        way = f" ({self.way})" if self.kind is Kind.CUT else ""
+        way = f" ({self.way})" if self.kind in CUTS else ""
         lasting = f" for {self.duration_s:g} s" if self.duration_s else ""
         return f"{self.at_s:6.1f} s  {self.kind} {self.victim}{where}{way}{lasting}"
 
@@ -91,6 +104,7 @@ class Scale:
         node_count: nodes beside the master, >= 1.
         short_s: how long stops and cuts of any node last, to choose from.
         long_s: the same of the last node, which no driver runs on; it may be lost.
+        end_s: how long links are cut around the ends of sessions.
         with_drivers: whether drivers and command lines are killed: their work fails then.
         with_disk: whether the master's disk is filled.
     """
@@ -100,6 +114,7 @@ class Scale:
     node_count: int = 3
     short_s: tuple[float, ...] = (1.0, 3.0, 10.0)
     long_s: tuple[float, ...] = (10.0, 30.0, 60.0)
+    end_s: tuple[float, ...] = (5.0, 10.0, 15.0)
     with_drivers: bool = True
     with_disk: bool = True
 
@@ -108,6 +123,7 @@ class Scale:
 _KILLS = {
     Victim.WORKER: 6,
     Victim.AGENT: 2,
+    Victim.TEMPLATE: 2,
     Victim.LANE: 3,
     Victim.BROKER: 3,
     Victim.DBSERVER: 2,
@@ -128,6 +144,10 @@ _OTHERS = {
     (Kind.SLOW, Victim.LINK): 2,
     (Kind.FREEZE, Victim.NODE): 2,
     (Kind.FILL, Victim.DISK): 1,
+    (Kind.SUSPEND, Victim.WORKER): 2,
+    (Kind.RESTART, Victim.TEMPLATE): 1,
+    (Kind.CUT_END, Victim.SESSION): 2,
+    (Kind.CUT_ABORT, Victim.SESSION): 2,
 }
 _END_THEIR_WORK = {Victim.DRIVER, Victim.COMMAND_LINE}
 
@@ -166,9 +186,16 @@ def _weights(scale: Scale) -> dict[tuple[Kind, Victim], int]:
 
 def _fault(chance: random.Random, scale: Scale, at_s: float, kind: Kind, victim: Victim) -> Fault:
     node = chance.randint(1, scale.node_count) if kind in (Kind.CUT, Kind.SLOW, Kind.FREEZE) else -1
-    if victim is Victim.AGENT:  # the master's one has drivers below it
+    if kind is Kind.RESTART:  # drivers are not disturbed by it
+        node = chance.randint(MASTER, scale.node_count)
+    elif victim in (Victim.AGENT, Victim.TEMPLATE):  # the master's ones have drivers below them
         node = chance.randint(MASTER if scale.with_drivers else 1, scale.node_count)
-    durations_s = scale.short_s + (scale.long_s if node == scale.node_count else ())
-    duration_s = 0.0 if kind is Kind.KILL else chance.choice(durations_s)
-    way = chance.choice(tuple(Way)) if kind is Kind.CUT else Way.BOTH
+    way = chance.choice(tuple(Way)) if kind in CUTS else Way.BOTH
+    duration_s = 0.0 if kind in FOR_GOOD else chance.choice(_durations_s(scale, kind, node))
     return Fault(at_s, kind, victim, node, duration_s, way, chance.random())
+
+
+def _durations_s(scale: Scale, kind: Kind, node: int) -> tuple[float, ...]:
+    if kind in (Kind.CUT_END, Kind.CUT_ABORT):
+        return scale.end_s
+    return scale.short_s + (scale.long_s if node == scale.node_count else ())

@@ -108,6 +108,7 @@ def carry_out(order: Order, directory: Path, say: Callable[[str], None] = print)
             injector = Injector(cluster, work, say)
             injector.run(plan, order.scale.duration_s)
             end_s = time.monotonic()
+            report.violations += injector.ends.judge()
             work.finish()
             _judge_runs(report, work.runs)
             if order.calm_s:
@@ -221,7 +222,7 @@ def _judge_rest(report: Report, cluster: NamespaceCluster) -> None:
 
 def _left_of_jobs(cluster: NamespaceCluster) -> list[str]:
     left = [
-        f"process {pid} on node {node}"
+        f"process {pid} of an ended session on node {node}"
         for node in cluster.nodes
         for pid in children(cluster.network.pids(node))
     ]

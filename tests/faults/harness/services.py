@@ -24,11 +24,13 @@ class Options:
         node_count: nodes beside the master.
         with_engine: whether the master and the first node load the engine.
         node_timeout_s: as in openquake.cfg.
+        stopped_timeout_s: the same.
     """
 
     node_count: int = 3
     with_engine: bool = False
     node_timeout_s: float = 15.0
+    stopped_timeout_s: int = 5
 
 
 def _settings(
@@ -45,7 +47,10 @@ def _settings(
             "max_attempts": "20",  # faults are many, and none is the task's
         },
         "zworkers": {"ctrl_port": "1909", "host_cores": hosts},
-        "agent": {"preload": "openquake" if has_engine else "none"},
+        "agent": {
+            "preload": "openquake" if has_engine else "none",
+            "stopped_timeout": str(options.stopped_timeout_s),
+        },
         "directory": {"shared_dir": str(cluster.shared_dir), "custom_tmp": str(cluster.tmp_dir(node))},
         "distribution": {"serialize_jobs": "0"},
     }

@@ -1,7 +1,7 @@
 """The gRPC ports of all services: strangers before TLS, and holders of the key whose HTTP/2 is damaged.
 
-A path that is not UTF-8 ends gRPC's server and is not part of it: `test_paths.py` has that one. So where a frame
-says what it is not, so that what follows may be read as headers, all bytes are ASCII.
+A path that is not UTF-8 ends gRPC's server and is not part of it: `test_paths.py` has that one. So where a
+frame says what it is not, so that what follows may be read as headers, all bytes are ASCII.
 """
 
 from __future__ import annotations
@@ -22,10 +22,17 @@ from tests.fuzz.sockets import Address, deliver, drain
 
 WAIT_S = 2.0
 SILENT_COUNT = 100
-# Is replaced by what a name may not have, such as a line of a log.
-_NAME = "a" * 60
-_HELLO = tls.client_hello(_NAME)
-_ENDS = (b"\nforged_event reason=none", b"\x1b]0;title\x07", b"\0", b"\xff\xfe", b"%s%n", b"../../")
+# What a name of a server may not have, such as a line of a log.
+_NAMES_OF_SERVERS = (
+    b"\nforged_event reason=none",
+    b"\x1b]0;title\x07",
+    b"\0",
+    b"\xff\xfe",
+    b"%s%n",
+    b"../../",
+    b"",
+    b"a" * 5000,
+)
 _NAMES = (
     b"te",
     b"grpc-timeout",
@@ -76,7 +83,7 @@ class TlsStrangers(Door):
                 http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0, b""),
             )
             return chance.choice(plain), is_silent
-        hello = _HELLO.replace(_NAME.encode(), chance.choice(_ENDS).rjust(len(_NAME), b"x"))
+        hello = tls.client_hello(b"a" + chance.choice(_NAMES_OF_SERVERS), chance.randbytes(32))
         if kind < 0.35:
             size = chance.choice((0, 1, 0x3FFF, 0x4000, 0xFFFF))
             record = bytes([chance.choice((20, 21, 22, 23, 24, 255)), 3, chance.randrange(5)])
@@ -179,7 +186,7 @@ class Http2Holders(Door):
                 length = chance.choice((None, None, 0, 1, 16384, 16385, 0xFFFFFF))
                 return http2.frame(chance.randrange(256), flags, stream, text, length)
             case 7:
-                block = self._headers(chance)
+                block = self.headers(chance)
                 cut = chance.randrange(len(block))
                 first = http2.frame(http2.HEADERS, chance.choice((0, 1)), stream, block[:cut])
                 return first + http2.frame(http2.CONTINUATION, chance.choice((0, 4)), stream, block[cut:])
@@ -189,7 +196,7 @@ class Http2Holders(Door):
 
     def _call(self, chance: random.Random, stream: int) -> bytes:
         head = http2.frame(
-            http2.HEADERS, http2.END_HEADERS | chance.randrange(2), stream, self._headers(chance)
+            http2.HEADERS, http2.END_HEADERS | chance.randrange(2), stream, self.headers(chance)
         )
         content = bytes(chance.choice((0, 1))) + values.data(chance)
         body = http2.message(
@@ -197,7 +204,7 @@ class Http2Holders(Door):
         )
         return head + http2.frame(http2.DATA, http2.END_STREAM, stream, body[:16000])
 
-    def _headers(self, chance: random.Random) -> bytes:
+    def headers(self, chance: random.Random) -> bytes:
         """Headers whose path is text: every byte is ASCII, or in a value that is not a path."""
         paths = (
             b"/",

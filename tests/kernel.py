@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+TICKS_HZ = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,10 @@ class Usage:
 
 
 def start_time(pid: int) -> int:
-    """When a process was started, in ticks since the boot: two of one number differ in it; 0 if it has ended."""
+    """When a process was started, in ticks since the boot; 0 if it has ended.
+
+    Two processes with one number differ in it.
+    """
     try:
         words = (
             Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

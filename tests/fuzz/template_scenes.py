@@ -1,0 +1,238 @@
+"""An agent whose template is the fuzzer, and a template whose agent is the fuzzer."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from quakegrid import config, testing
+from quakegrid.agents import AgentClient
+from quakegrid.config import AGENT_MARK
+from services.agent.packets import receive_packet
+from tests import kernel
+from tests.fuzz.neighbours import Neighbour
+from tests.fuzz.scenes import Scene
+from tests.integration.nodes import environment, wait_until
+from tests.integration.processes import Service
+
+WAIT_S = 10.0
+READY = {
+    "report": "ready",
+    "kind": "warm",
+    "reason": "",
+    "engine_version": "3.26.0",
+    "engine_missing": "",
+    "fingerprint": {},
+    "duration_s": 0.1,
+}
+
+
+class FuzzedAgent(Service):
+    """An agent with a fake template."""
+
+    def __init__(self, settings: config.Settings, fuzz_socket: str) -> None:
+        super().__init__(settings, "agent")
+        self._fuzz_socket = fuzz_socket
+
+    @property
+    def command(self) -> list[str]:
+        """What starts it."""
+        module = "tests.fuzz.agent_with_fake_template"
+        return [sys.executable, "-m", module, "--state-dir", str(self.settings.state_dir)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Its environment variables."""
+        return environment(self.settings) | {"FUZZ_SOCKET": self._fuzz_socket}
+
+
+class AgentScene(Scene):
+    """An agent that believes the fuzzer to be its template, which forks whatever it is told.
+
+    The agent may end a template that errs and start another; the fuzzer is that one too.
+    """
+
+    def start(self) -> None:
+        """Start the agent and be its template."""
+        (self.directory / "home").mkdir()
+        state_dir = self.directory / "state"
+        testing.write_cluster_config(state_dir, {"agent": {"preload": "none"}})
+        self.settings = config.load_settings(state_dir, {"OQ_CONFIG_FILE": str(state_dir / "openquake.cfg")})
+        path = str(self.directory / "fuzz")
+        self._listener = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        self._listener.bind(path)
+        self._listener.listen()
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._connections: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+        self.agent = FuzzedAgent(self.settings, path)
+        self._stack.callback(self._stop)
+        self.agent.start()
+        client = AgentClient(self.settings)
+        wait_until(lambda: client.status().template_state.is_ready)
+        client.close()
+
+    def pids(self) -> dict[str, int]:
+        """The agent alone."""
+        assert self.agent.process is not None
+        return {"agent": self.agent.process.pid}
+
+    def neighbour(self, name: str) -> Neighbour:
+        """One that asks the agent for its status."""
+        agent = AgentClient(self.settings)
+        return Neighbour(name, agent.status, agent.close)
+
+    def report(self, packet: bytes, fd_count: int = 0) -> None:
+        """Send a packet as the template; where the agent does without one, wait until it has another."""
+        end_s = time.monotonic() + WAIT_S
+        while time.monotonic() < end_s:
+            with self._lock:
+                control = self._control
+            try:
+                if control is not None:
+                    send(control, packet, fd_count)
+                    return
+            except OSError:  # the agent has closed it
+                self._forget(control)
+            time.sleep(0.01)
+        raise OSError("the agent has no template any more")
+
+    def _stop(self) -> None:
+        self.agent.close()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            if self._control is not None:
+                self._control.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            _pid, fds, _flags, _address = socket.recv_fds(connection, 64, 1)
+            control = socket.socket(fileno=fds[0])
+            control.settimeout(WAIT_S)
+            with contextlib.suppress(OSError):  # the agent has thought better of it
+                send(control, encode(READY), 0)
+            threading.Thread(target=self._obey, args=(control.dup(),), daemon=True).start()
+            with self._lock:
+                older = [*self._connections, *([self._control] if self._control else [])]
+                self._connections, self._control = [connection], control
+            for each in older:  # the agent has no use for that template
+                each.close()
+
+    def _forget(self, control: socket.socket) -> None:
+        with self._lock:
+            if self._control is control:
+                self._control = None
+                control.close()
+
+    def _obey(self, control: socket.socket) -> None:
+        """Answer orders as a template without children would, until the agent has closed its end."""
+        pids: dict[str, int] = {}
+        with control, contextlib.suppress(OSError):
+            while True:
+                try:
+                    packet, fds = receive_packet(control)
+                except TimeoutError:
+                    continue
+                for fd in fds:
+                    os.close(fd)
+                if not packet:
+                    return
+                for answer in self._answers(packet, pids):
+                    send(control, encode(answer), 0)
+
+    def _answers(self, packet: dict[str, Any], pids: dict[str, int]) -> list[dict[str, Any]]:
+        match packet["order"]:
+            case "ping":
+                return [{"report": "pong"}]
+            case "fork_driver" | "fork_worker":
+                pid = pids[packet["name"]] = (1 << 22) + len(pids)  # above all numbers of processes
+                ended = {"report": "exited", "pid": pid, "status": 0, "peak_memory_bytes": 0}
+                return [{"report": "forked", "name": packet["name"], "pid": pid}, ended]
+        return []
+
+
+class TemplateScene(Scene):
+    """A template alone; the fuzzer is its agent."""
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        (self.directory / "home").mkdir()
+        state_dir = self.directory / "state"
+        testing.write_cluster_config(state_dir, {"agent": {"preload": "none"}})
+        settings = config.load_settings(state_dir, {"OQ_CONFIG_FILE": str(state_dir / "openquake.cfg")})
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._stack.callback(self.control.close)
+        self.control.settimeout(WAIT_S)
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "services.agent.template",
+            str(state_dir),
+            str(theirs.fileno()),
+            "",
+        ]
+        with theirs, (state_dir / "template.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment(settings) | {AGENT_MARK: str(state_dir)},
+            )
+        self._stack.callback(self._process.wait)
+        self._stack.callback(self._process.send_signal, signal.SIGTERM)
+        self._stack.callback(self.control.close)
+        packet, _ = receive_packet(self.control)
+        assert packet["report"] == "ready", packet
+
+    def pids(self) -> dict[str, int]:
+        """The template alone."""
+        return {"template": self._process.pid}
+
+    def neighbour(self, name: str) -> Neighbour:
+        """None: who gives orders is one."""
+        raise NotImplementedError(name)
+
+    def judge(self) -> list[str]:
+        """Whether children are left when the agent has gone."""
+        self.control.close()
+        self._process.wait(WAIT_S)
+        return ["the template is still there"] if kernel.start_time(self._process.pid) else []
+
+
+def send(control: socket.socket, packet: bytes, fd_count: int) -> None:
+    """Send a packet with descriptors of nothing; the kernel takes none that is much too long."""
+    fds = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) for _ in range(fd_count)]
+    try:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        control.sendmsg([packet], ancillary)
+    except OSError as exc:
+        if exc.errno != errno.EMSGSIZE:
+            raise
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def encode(packet: dict[str, Any]) -> bytes:
+    """A packet as bytes."""
+    return json.dumps(packet).encode()
