@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -61,3 +63,22 @@ def test_log_that_fits_no_answer_is_shown_in_pages(client: DbClient) -> None:
         client.call("SELECT * FROM log")
 
     assert sum(map(len, LogText(client, job_id))) > read_limits.MAX_RESULT_BYTES
+
+
+@pytest.fixture
+def database(client: DbClient, settings: Settings) -> Iterator[Any]:
+    """What the engine's `dbcmd` is made of; importing the engine warns."""
+    pytest.importorskip("openquake.commonlib")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from quakegrid.engine.database import Database
+    database = Database(settings, lambda _: None)
+    yield database
+    database.close()
+
+
+def test_engine_gets_the_pages(client: DbClient, database: Any) -> None:
+    """`oq engine --show-log` goes through what its `dbcmd` gives."""
+    job_id = new_job_id(client, ["one", "two"])
+
+    assert [line.split()[-1] for line in database.call("get_log", job_id)] == ["one", "two"]
