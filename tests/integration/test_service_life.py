@@ -49,7 +49,7 @@ def address_of(service: NodeService) -> str:
 
 
 def test_port_that_a_bad_path_has_closed_is_opened_again(service: NodeService) -> None:
-    """A request whose path is not UTF-8 ends gRPC's accept loop: any peer with the key could deafen a service."""
+    """A request whose path is not UTF-8 ends gRPC's accept loop: and the process would live on."""
     log = service.settings.state_dir / f"{service.name}.log"
     for count in range(1, 4):
         strangers.call_path(address_of(service), service.settings.authkey, BAD_PATH)
