@@ -19,9 +19,8 @@ from quakegrid.hosts import is_loopback
 
 NOTES = Path("/etc/quakegrid/installed.json")
 STATE_DIR = Path("/var/lib/quakegrid")
-UNITS = "'quakegrid-*'"
-START = f"systemctl start {UNITS}"
-STOP = f"systemctl stop {UNITS}"
+# Of a machine that is master and node at once; systemd's patterns match only units that it has loaded.
+ALL_UNITS = ("quakegrid-dbserver", "quakegrid-broker", "quakegrid-agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,11 @@ class Installation:
         if STATE_DIR in (state_dir, *state_dir.parents):
             return True
         return not environ.get("OQ_CONFIG_FILE") and any(map(_runs_this_environment, self.units))
+
+    def systemctl(self, verb: str) -> str:
+        """The command that does something, such as start, to all services of this machine."""
+        made = {path.stem for path in self.units}
+        return " ".join(["systemctl", verb, *(name for name in ALL_UNITS if name in made or not made)])
 
 
 def find() -> Installation | None:
@@ -60,13 +64,13 @@ def _runs_this_environment(unit: Path) -> bool:
         return False
 
 
-def refuse_if_installed(state_dir: Path, command: str, instead: str) -> None:
+def refuse_if_installed(state_dir: Path, command: str, verb: str) -> None:
     """Refuse a command that would get in systemd's way.
 
     Args:
         state_dir: whose services it means.
         command: such as `quakegrid up`.
-        instead: what to type in its place.
+        verb: what systemctl calls it.
     Raises:
         StateError: systemd runs these services.
     """
@@ -74,7 +78,8 @@ def refuse_if_installed(state_dir: Path, command: str, instead: str) -> None:
     if found is None or not found.runs(state_dir, os.environ):
         return
     raise errors.StateError(
-        f"systemd runs QuakeGrid on this machine, so `{command}` has changed nothing; as root: {instead}"
+        f"systemd runs QuakeGrid on this machine, so `{command}` has changed nothing; as root: "
+        f"{found.systemctl(verb)}"
     )
 
 
@@ -84,6 +89,7 @@ def start_command(host: str = "") -> str:
     Args:
         host: where the service is; a loopback address is never that of an installed cluster. Empty: here.
     """
-    if find() is None or (host and is_loopback(host)):
+    found = find()
+    if found is None or (host and is_loopback(host)):
         return "quakegrid up"
-    return START
+    return found.systemctl("start")

@@ -73,7 +73,7 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
         StateError: systemd runs the services of this machine, or they run with another number of cores.
     """
     state_dir = (state_dir or config.default_state_dir()).absolute()
-    installation.refuse_if_installed(state_dir, "quakegrid up", installation.START)
+    installation.refuse_if_installed(state_dir, "quakegrid up", "start")
     if config.ENGINE in config.load_settings(state_dir).preload:
         engine_version.check_engine()
     with embedded.locked(
@@ -114,7 +114,7 @@ def _cores_text(settings: Settings) -> str:
 def down(force: bool) -> None:
     """Stop the cluster of this machine."""
     state_dir = (options.state_dir() or config.default_state_dir()).absolute()
-    installation.refuse_if_installed(state_dir, "quakegrid down", installation.STOP)
+    installation.refuse_if_installed(state_dir, "quakegrid down", "stop")
     settings = options.settings()
     if not local_services.running(settings):
         say(f"QuakeGrid is not running (state in {settings.state_dir})")

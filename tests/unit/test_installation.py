@@ -54,7 +54,7 @@ def test_up_and_down_of_an_installed_machine_write_nothing(
     said = capsys.readouterr().err
     assert code == 1
     verb = {"up": "start", "down": "stop"}[command]
-    assert f"as root: systemctl {verb} 'quakegrid-*'" in said
+    assert f"as root: systemctl {verb} quakegrid-agent" in said
     assert sorted(machine.rglob("*")) == before
 
 
@@ -62,14 +62,14 @@ def test_cluster_of_an_environment_of_its_own_is_nobody_elses(machine: Path) -> 
     """A user with another environment may have a cluster beside the installed one."""
     (machine / "quakegrid-agent.service").write_text("ExecStart=/opt/quakegrid/venv/bin/agentctl serve\n")
 
-    installation.refuse_if_installed(machine / "home" / "state", "quakegrid up", installation.START)
+    installation.refuse_if_installed(machine / "home" / "state", "quakegrid up", "start")
 
 
 def test_machine_without_an_installation_is_ones_own(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the note nothing is refused, and messages name `quakegrid up`."""
     monkeypatch.setattr(installation, "NOTES", machine / "none.json")
 
-    installation.refuse_if_installed(machine / "var", "quakegrid up", installation.START)
+    installation.refuse_if_installed(machine / "var", "quakegrid up", "start")
 
     assert installation.start_command() == "quakegrid up"
 
@@ -78,15 +78,15 @@ def test_damaged_note_still_counts(machine: Path) -> None:
     """Better to refuse than to make a second cluster."""
     (machine / "installed.json").write_text("{")
 
-    with pytest.raises(errors.StateError, match="systemctl"):
-        installation.refuse_if_installed(machine / "var", "quakegrid up", installation.START)
+    with pytest.raises(errors.StateError, match="start quakegrid-dbserver quakegrid-broker quakegrid-agent"):
+        installation.refuse_if_installed(machine / "var", "quakegrid up", "start")
 
 
 @pytest.mark.parametrize(
     ("address", "command"),
     [
-        ("10.0.0.1:1911", "systemctl start 'quakegrid-*'"),
-        ("master.site:1911", "systemctl start 'quakegrid-*'"),
+        ("10.0.0.1:1911", "systemctl start quakegrid-agent"),
+        ("master.site:1911", "systemctl start quakegrid-agent"),
         ("127.0.0.1:1911", "quakegrid up"),
         ("localhost:1911", "quakegrid up"),
     ],
