@@ -51,7 +51,7 @@ def test_any_input_can_be_made_alone(name: str) -> None:
 
 
 def test_http2_never_has_a_path_that_is_not_text() -> None:
-    """It would end gRPC's server, for which there is a test of its own."""
+    """It would close gRPC's port, for which there is a test of its own."""
     door = Http2Holders()
 
     found = [header for seed in range(500) for header in _headers(door.headers(random.Random(seed)))]

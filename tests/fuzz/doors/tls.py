@@ -1,6 +1,6 @@
 """The gRPC ports of all services: strangers before TLS, and holders of the key whose HTTP/2 is damaged.
 
-A path that is not UTF-8 ends gRPC's server and is not part of it: `test_paths.py` has that one. So where a
+A path that is not UTF-8 closes gRPC's port and is not part of it: `test_paths.py` has that one. So where a
 frame says what it is not, so that what follows may be read as headers, all bytes are ASCII.
 """
 
