@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import json
 import os
@@ -11,8 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +19,10 @@ from quakegrid import config, errors, testing
 from quakegrid.config import AGENT_MARK
 from services.agent import orphans
 from services.agent.state_lock import LOCK_NAME, StateLock, in_environment, mark_family
-from tests.integration.processes import Service
+from tests.integration import orphan_programs
+from tests.integration.processes import REPOSITORY, Service
 
 TIMEOUT_S = 30.0
-NOBODY = 65534
-CLONE_NEWPID = 0x20000000
-CLONE_NEWNS = 0x00020000
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root has processes of several users")
 
 
@@ -134,76 +130,23 @@ def test_number_that_is_another_process_by_now_is_not_killed() -> None:
         assert process.wait(TIMEOUT_S) == -signal.SIGKILL
 
 
-def in_child(act: Callable[[], int]) -> int:
-    """The exit code of a fork that does something."""
-    pid = os.fork()
-    if pid == 0:
-        code = 99
-        try:
-            code = act()
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def run_program(name: str) -> int:
+    """The exit code of one of `orphan_programs`: a fork of this process would have gRPC's threads in it."""
+    command = [sys.executable, "-m", "tests.integration.orphan_programs", name]
+    return subprocess.run(command, cwd=REPOSITORY, timeout=2 * TIMEOUT_S, check=False).returncode
 
 
 @needs_root
 def test_child_of_another_user_is_left_and_the_rest_is_ended() -> None:
     """As after `sudo program &` in a task: whoever cleans up goes on."""
-    reader, writer = os.pipe()
-
-    def act() -> int:
-        stranger = os.fork()
-        if stranger == 0:
-            os.close(writer)
-            os.read(reader, 1)  # until the test ends
-            os._exit(0)
-        os.setuid(NOBODY)
-        own = os.fork()
-        if own == 0:
-            signal.pause()
-        found = orphans.end_orphans(lambda _process: False)
-        is_ended = os.waitpid(own, 0)[1] == signal.SIGKILL
-        is_left = os.waitpid(stranger, os.WNOHANG) == (0, 0)
-        return 0 if set(found) == {own, stranger} and is_ended and is_left else 1
-
-    code = in_child(act)
-    os.close(writer)
-    os.close(reader)
-
-    assert code == 0
+    assert run_program("child_of_another_user") == 0
 
 
 @needs_root
 def test_process_1_of_a_container_ends_only_what_carries_its_mark() -> None:
     """Others start processes there, too, such as `kubectl exec`; those that ended are reaped."""
+    code = run_program("process_1")
 
-    def be_process_1() -> int:
-        mark = "1-2-x"
-        for environ, seconds in (({AGENT_MARK: mark}, "1000"), ({}, "1000"), ({}, "0")):
-            # They lose their parent, and come to process 1.
-            subprocess.run(
-                ["setsid", "-f", "sleep", seconds], env={"PATH": os.environ["PATH"], **environ}, check=True
-            )
-        end_s = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < end_s:
-            orphans.end_adopted(in_environment(mark))
-            left = [each.pid for each in orphans._processes() if each.parent == 1]
-            if len(left) == 1 and b"1000" in Path(f"/proc/{left[0]}/cmdline").read_bytes():
-                return int(AGENT_MARK.encode() in Path(f"/proc/{left[0]}/environ").read_bytes())
-        return 1
-
-    def act() -> int:
-        if ctypes.CDLL(None).unshare(CLONE_NEWNS | CLONE_NEWPID):
-            return 77
-
-        def with_proc() -> int:
-            subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-            subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
-            return be_process_1()
-
-        return in_child(with_proc)
-
-    code = in_child(act)
-    if code == 77:
+    if code == orphan_programs.CANNOT:
         pytest.skip("no namespaces here")
     assert code == 0
