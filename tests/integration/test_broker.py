@@ -233,19 +233,27 @@ def test_weight_out_of_range_is_refused(broker: Service, weight: float) -> None:
             next(iter(broker_pb2_grpc.BrokerStub(channel).OpenSession(request)))
 
 
-@pytest.mark.parametrize("session_id", [1, 2**53, 2**63 - 1, -1])
-def test_session_goes_on_with_its_own_driver_only(broker: Service, session_id: int) -> None:
+@pytest.mark.parametrize(
+    ("session_id", "refusal"),
+    [
+        (1, "is not this driver's"),
+        (2**53 - 1, "is not this driver's"),
+        (2**63 - 1, "there is no session 9223372036854775807"),
+        (-1, "there is no session -1"),
+    ],
+)
+def test_session_goes_on_with_its_own_driver_only(broker: Service, session_id: int, refusal: str) -> None:
     """Who shows no token of a session gets neither it nor its number; the broker serves on."""
     settings = broker.settings
     with rpc.open_channel(settings.broker_address, settings.authkey) as channel:
         stub = broker_pb2_grpc.BrokerStub(channel)
         for token in ("", "0" * 64, security.session_token(security.token_key("another"), session_id)):
             request = broker_pb2.OpenSessionRequest(resumed_session_id=session_id, resumed_token=token)
-            with pytest.raises(grpc.RpcError, match="is not this driver's"):
+            with pytest.raises(grpc.RpcError, match=refusal):
                 next(iter(stub.OpenSession(request)))
 
     with open_session(settings) as session:
-        assert session.session_id < 2**53
+        assert session.session_id < 2**53 - 1
 
 
 def test_metrics_port_that_is_taken_is_told(settings: Settings) -> None:

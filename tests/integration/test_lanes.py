@@ -15,13 +15,13 @@ from services.broker import lanes
 from services.broker.lanes import LaneProcess
 
 
-async def stop_reading(settings: Settings) -> tuple[str, list[lane_pb2.LaneCounts]]:
+async def stop_reading(settings: Settings) -> tuple[str, list[lane_pb2.ControlMessage]]:
     """Why a lane died that was stopped while it was told much, and what it counted before."""
-    counts: list[lane_pb2.LaneCounts] = []
+    counts: list[lane_pb2.ControlMessage] = []
     died = asyncio.get_running_loop().create_future()
     process = LaneProcess(settings)
     try:
-        process.listen(testing.free_ports(1)[0], on_counts=counts.append, on_death=died.set_result)
+        process.listen(testing.free_ports(1)[0], on_message=counts.append, on_death=died.set_result)
         await process.wait_until_ready()
         for packet in (b"\xff\xff", lane_pb2.ControlMessage(counts={"queued_count": -1}).SerializeToString()):
             process._take(packet)

@@ -20,6 +20,8 @@ NODES = {BLOCKED: 1, SICK: 1}
 ENGINE = engine_version.installed_version()
 # What the machine that runs the tests may lack, or be short of.
 OF_THIS_MACHINE = (
+    "root",
+    "sqlite",
     "swap",
     "memory_limit",
     "cpu_limit",
