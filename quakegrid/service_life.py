@@ -26,6 +26,7 @@ EXIT_FAILED = 1
 # Errors that only a bug of ours can cause: what the process knows can no longer be trusted.
 BUGS = (errors.IllegalMoveError, AssertionError)
 _IS_PART = "quakegrid_part"
+_ACCEPTING = "_server_main_loop"
 
 
 class Life:
@@ -165,27 +166,54 @@ class Port:
     def __init__(self, make: Callable[[], grpc.aio.Server]) -> None:
         self._make = make
         self._server = make()
+        self._accepting: asyncio.Future[Any] | None = None
 
     async def start(self) -> None:
         """Begin to serve."""
+        others = asyncio.all_tasks()
         await self._server.start()
+        # gRPC's task that accepts calls. `wait_for_termination` tells of its end only when the last stream
+        # has ended, which may be never.
+        started = asyncio.all_tasks() - others
+        self._accepting = next((task for task in started if _name(task).endswith(_ACCEPTING)), None)
 
     async def stay_open(self) -> None:
         """Wait until the port is stopped: a part to `keep`. Raises what closed it for good."""
         while True:
             try:
-                await self._server.wait_for_termination()
+                await self._wait_until_closed()
             except UnicodeDecodeError as exc:
                 log.warning("port_reopened reason=%s", exc)
                 await self._server.stop(0)
                 self._server = self._make()
-                await self._server.start()
+                await self.start()
             else:
                 return
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new calls, and end running ones after the time."""
         await self._server.stop(timeout_s)
+
+    async def _wait_until_closed(self) -> None:
+        """Wait until no call is accepted any more; raises why if nobody has stopped the port."""
+        # Never cancelled: that would cancel what `stop` waits for, too.
+        terminated = asyncio.ensure_future(self._server.wait_for_termination())
+        terminated.add_done_callback(_look_at)
+        ends = {terminated, *([self._accepting] if self._accepting else [])}
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in done:
+            await end
+        await terminated  # when the calls that `stop` lets go on have ended
+
+
+def _look_at(ended: asyncio.Future[Any]) -> None:
+    """Take note of an exception, so that asyncio does not report it as overlooked."""
+    if not ended.cancelled():
+        ended.exception()
+
+
+def _name(task: asyncio.Task[Any]) -> str:
+    return getattr(task.get_coro(), "__qualname__", "")
 
 
 def tell_doubts(warnings: Iterable[str]) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
-from quakegrid import config, errors, health, testing
+from quakegrid import config, errors, health, rpc, security, service_life, testing
 from quakegrid.config import Settings
 from tests.integration import strangers
 from tests.integration.nodes import NodeService, wait_until
@@ -59,6 +62,42 @@ def test_port_that_a_bad_path_has_closed_is_opened_again(service: NodeService) -
     assert service.process is not None
     assert service.process.poll() is None
     assert service.stop() == 0
+
+
+def test_port_is_opened_again_while_a_stream_is_open() -> None:
+    """The stream is ended as by a restart; it may have lasted for days."""
+    authkey = secrets.token_hex(32)
+
+    async def wait_for_ever(_requests: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        await context.send_initial_metadata(())
+        await asyncio.Event().wait()
+
+    async def scene() -> None:
+        (number,) = testing.free_ports(1)
+        address = f"127.0.0.1:{number}"
+
+        def make() -> grpc.aio.Server:
+            server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+            handlers = {"Wait": grpc.stream_stream_rpc_method_handler(wait_for_ever)}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
+            server.add_secure_port(address, security.server_credentials(authkey))
+            return server
+
+        port = service_life.Port(make)
+        await port.start()
+        staying = asyncio.create_task(port.stay_open())
+        async with rpc.open_aio_channel(address, authkey) as channel:
+            for _ in range(2):
+                stream = channel.stream_stream("/test/Wait")(wait_for_ready=True)
+                await stream.initial_metadata()
+
+                await asyncio.to_thread(strangers.call_path, address, authkey, BAD_PATH)
+
+                assert await stream.code() in rpc.NO_ANSWER
+        await port.stop(0)
+        await staying
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
 
 
 def answers(service: NodeService) -> bool:
