@@ -402,7 +402,11 @@ class Session:
             self._fail(errors.QuakeGridError(f"the thread of the session ended: {exc!r}"))
 
     def _follow_broker(self) -> None:
-        """Pass on what the broker says, also after it was started again, until the session ends."""
+        """Pass on what the broker says, also after it was started again, until the session ends.
+
+        Once told of an abort we go on with no other broker: one that was started since knows of none, and
+        would keep the session of a driver that waits for its end.
+        """
         patience_end_s = 0.0
         while True:
             try:
@@ -415,6 +419,9 @@ class Session:
                 failure = rpc.translate(exc, "broker", self._settings.broker_address)
             else:
                 failure = errors.PeerUnreachableError("the broker ended the session")
+            if self.abort_reason:
+                self._fail(errors.StateError(f"the session has ended: {self.abort_reason}"))
+                return
             now_s = time.monotonic()
             is_known = self._is_admitted or self._is_queued
             open_s = OPEN_PATIENCE_S if self._request.job_ids else 0.0
@@ -442,8 +449,9 @@ class Session:
 
     def _on_answer(self, answer: broker_pb2.OpenSessionResponse) -> None:
         if answer.HasField("aborted"):
-            self.abort_reason = answer.aborted.reason
+            self.abort_reason = answer.aborted.reason or "aborted"
             os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
+            self.wake()
         elif answer.HasField("failed"):
             self._fail(errors.QuakeGridError(answer.failed.reason))
         elif answer.HasField("worker_output"):
