@@ -402,13 +402,10 @@ class Session:
             self._fail(errors.QuakeGridError(f"the thread of the session ended: {exc!r}"))
 
     def _follow_broker(self) -> None:
-        """Pass on what the broker says, also after it was started again, until the session ends.
-
-        Once told of an abort we go on with no other broker: one that was started since knows of none, and
-        would keep the session of a driver that waits for its end.
-        """
+        """Pass on what the broker says, also after it was started again, until the session ends."""
         patience_end_s = 0.0
         while True:
+            ended: grpc.RpcError | None = None
             try:
                 self._stream.initial_metadata()  # comes at once, also when the broker has nothing to say
                 if self._stream.is_active():
@@ -416,12 +413,8 @@ class Session:
                 for answer in self._stream:
                     self._on_answer(answer)
             except grpc.RpcError as exc:
-                failure = rpc.translate(exc, "broker", self._settings.broker_address)
-            else:
-                failure = errors.PeerUnreachableError("the broker ended the session")
-            if self.abort_reason:
-                self._fail(errors.StateError(f"the session has ended: {self.abort_reason}"))
-                return
+                ended = exc
+            failure = self._why_ended(ended)
             now_s = time.monotonic()
             is_known = self._is_admitted or self._is_queued
             open_s = OPEN_PATIENCE_S if self._request.job_ids else 0.0
@@ -441,6 +434,18 @@ class Session:
                     return
                 self._channel.close()
                 self._open_stream()
+
+    def _why_ended(self, exc: grpc.RpcError | None) -> errors.QuakeGridError:
+        """Why a stream is over; one that is unreachable is tried again.
+
+        Once told of an abort we go on with no other broker: one that was started since knows of none, and
+        would keep the session of a driver that waits for its end.
+        """
+        if self.abort_reason:
+            return errors.StateError(f"the session has ended: {self.abort_reason}")
+        if exc is None:
+            return errors.PeerUnreachableError("the broker ended the session")
+        return rpc.translate(exc, "broker", self._settings.broker_address)
 
     def _open_stream(self) -> None:
         """Ask for the session, on a channel of its own for each try: its certificate is fresh."""
