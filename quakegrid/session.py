@@ -405,6 +405,7 @@ class Session:
         """Pass on what the broker says, also after it was started again, until the session ends."""
         patience_end_s = 0.0
         while True:
+            ended: grpc.RpcError | None = None
             try:
                 self._stream.initial_metadata()  # comes at once, also when the broker has nothing to say
                 if self._stream.is_active():
@@ -412,9 +413,8 @@ class Session:
                 for answer in self._stream:
                     self._on_answer(answer)
             except grpc.RpcError as exc:
-                failure = rpc.translate(exc, "broker", self._settings.broker_address)
-            else:
-                failure = errors.PeerUnreachableError("the broker ended the session")
+                ended = exc
+            failure = self._why_ended(ended)
             now_s = time.monotonic()
             is_known = self._is_admitted or self._is_queued
             open_s = OPEN_PATIENCE_S if self._request.job_ids else 0.0
@@ -435,6 +435,18 @@ class Session:
                 self._channel.close()
                 self._open_stream()
 
+    def _why_ended(self, exc: grpc.RpcError | None) -> errors.QuakeGridError:
+        """Why a stream is over; one that is unreachable is tried again.
+
+        Once told of an abort we go on with no other broker: one that was started since knows of none, and
+        would keep the session of a driver that waits for its end.
+        """
+        if self.abort_reason:
+            return errors.StateError(f"the session has ended: {self.abort_reason}")
+        if exc is None:
+            return errors.PeerUnreachableError("the broker ended the session")
+        return rpc.translate(exc, "broker", self._settings.broker_address)
+
     def _open_stream(self) -> None:
         """Ask for the session, on a channel of its own for each try: its certificate is fresh."""
         self._channel = rpc.open_channel(self._settings.broker_address, self._settings.authkey)
@@ -442,8 +454,9 @@ class Session:
 
     def _on_answer(self, answer: broker_pb2.OpenSessionResponse) -> None:
         if answer.HasField("aborted"):
-            self.abort_reason = answer.aborted.reason
+            self.abort_reason = answer.aborted.reason or "aborted"
             os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
+            self.wake()
         elif answer.HasField("failed"):
             self._fail(errors.QuakeGridError(answer.failed.reason))
         elif answer.HasField("worker_output"):

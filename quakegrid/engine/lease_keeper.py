@@ -26,8 +26,9 @@ class LeaseKeeper:
     Args:
         job_ids: jobs that this driver runs, or that wait for their turn.
         renew: (job id, holder, lease time in seconds) to the job's state; raises our errors.
-        on_lost: called, once and in the keeper's thread, when somebody else has failed a job; `job_id`
-            and why.
+        on_lost: called, once and in the keeper's thread, when somebody else has ended a job; `job_id`
+            and why. Of an abort the broker tells the driver, so it is called only if that has not helped
+            until the next renewal.
         lease_s: how long a job may go without a renewal.
         renew_every_s: how often it is renewed.
     """
@@ -42,6 +43,7 @@ class LeaseKeeper:
         renew_every_s: float = RENEW_EVERY_S,
     ) -> None:
         self._held = set(job_ids)
+        self._aborted: set[int] = set()
         self._renew = renew
         self._on_lost = on_lost
         self._lease_s, self._renew_every_s = lease_s, renew_every_s
@@ -83,6 +85,10 @@ class LeaseKeeper:
         else:
             if state is JobState.FAILED:
                 self._lose(job_id, "its lease was lost, see `quakegrid jobs logs`")
+            elif state is JobState.ABORTED and job_id not in self._aborted:
+                self._aborted.add(job_id)
+            elif state is JobState.ABORTED:
+                self._lose(job_id, "it was aborted")
             elif state.is_final:
                 self._held.discard(job_id)
         return True

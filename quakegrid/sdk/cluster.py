@@ -12,12 +12,13 @@ import contextlib
 import os
 import weakref
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 from quakegrid import config, errors, local_services, testing
 from quakegrid.config import LOOPBACK, Settings
 from quakegrid.fleet import BrokerClient
-from quakegrid.sdk.executor import ClusterExecutor
+from quakegrid.sdk.executor import ClusterExecutor, is_interrupt
 from quakegrid.sdk.own_folder import OwnFolder
 
 _SERVICES = ("broker", "agent")
@@ -86,7 +87,13 @@ class Cluster:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close; an interrupt that leaves the block ends what its executors run."""
+        if is_interrupt(kind):
+            for executor in list(self._executors):
+                executor.terminate_workers()
         self.close()
 
 

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from functools import partial
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from quakegrid import environment, worker_words
@@ -206,7 +207,7 @@ class ClusterExecutor(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls and end the session when all are done; `cancel_futures` drops the unsent."""
         self._is_shut = True
-        self._sender.stop(cancel_queued=cancel_futures)
+        _stop(self._sender, cancel_queued=cancel_futures)
         if wait:
             self._sender.thread.join()
 
@@ -214,6 +215,14 @@ class ClusterExecutor(Executor):
         """End the workers and what they run, now; what is not done fails with `BrokenClusterError`."""
         self._is_shut = True
         self._sender.terminate()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Wait for what was submitted, or end it now if an interrupt or a cancellation leaves the block."""
+        if is_interrupt(kind):
+            self.terminate_workers()
+        super().__exit__(kind, exc, traceback)
 
     def _check(self) -> None:
         if self._is_shut or self._sender.is_ended:
@@ -240,16 +249,30 @@ class ClusterExecutor(Executor):
         return take()
 
 
+def is_interrupt(kind: type[BaseException] | None) -> bool:
+    """Whether what leaves a block is neither error nor orderly end: Ctrl-C, or asyncio's cancellation."""
+    return kind is not None and not issubclass(kind, Exception | SystemExit | GeneratorExit)
+
+
 def _batched(items: Iterator[Iterable[Any]], size: int) -> Iterator[list[Iterable[Any]]]:
     while batch := list(itertools.islice(items, size)):
         yield batch
+
+
+def _stop(sender: Sender, *, cancel_queued: bool = False) -> None:
+    """Let a sender end when everything is done, or now if the program ends by an interrupt."""
+    is_shell = hasattr(sys, "ps1")  # which goes on after an interrupt
+    if not is_shell and getattr(sys, "last_type", None) is KeyboardInterrupt:
+        sender.terminate()
+    else:
+        sender.stop(cancel_queued=cancel_queued)
 
 
 def _finish() -> None:
     """At the end of the program: wait for what was submitted, as other executors do."""
     senders = list(_senders)
     for sender in senders:
-        sender.stop()
+        _stop(sender)
     for sender in senders:
         sender.thread.join()
 

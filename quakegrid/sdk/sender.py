@@ -143,6 +143,9 @@ class Sender:
         if self.is_terminated:
             self.failure = BrokenClusterError("the executor's workers were terminated")
             return False
+        if self._session.abort_reason:  # whatever the program makes of the interrupt
+            self.failure = BrokenClusterError(f"the executor's session ended: {self._session.abort_reason}")
+            return False
         while (outcome := self._session.receive_ready()) is not None:
             self._on_outcome(outcome)
         if self.cancel_queued:

@@ -119,6 +119,57 @@ os.kill(os.getpid(), {int(number)})
     wait_until_gone(tmp_path, "quakegrid-*")
 
 
+IN_A_BLOCK = """
+with LocalCluster(cores=1) as cluster, cluster.executor() as executor:
+    interrupt_in(executor).result()
+"""
+IN_A_COROUTINE = """
+async def main():
+    with LocalCluster(cores=1) as cluster, cluster.executor() as executor:
+        await asyncio.wrap_future(interrupt_in(executor))
+asyncio.run(main())
+"""
+IN_THE_BLOCK_OF_A_CLUSTER = """
+with LocalCluster(cores=1) as cluster:
+    interrupt_in(cluster.executor()).result()
+"""
+WITHOUT_A_BLOCK = """
+cluster = LocalCluster(cores=1)
+interrupt_in(cluster.executor()).result()
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [IN_A_BLOCK, IN_THE_BLOCK_OF_A_CLUSTER, IN_A_COROUTINE, WITHOUT_A_BLOCK],
+    ids=["block", "block of a cluster", "coroutine", "no block"],
+)
+def test_interrupt_ends_a_program_and_what_it_runs(body: str, tmp_path: Path) -> None:
+    """Ctrl-C: nobody waits for calls whose results nobody takes."""
+    script = f"""
+import asyncio, os, signal, threading, time
+from quakegrid import LocalCluster
+
+def interrupt_in(executor):
+    print(executor.submit(os.getpid).result(), flush=True)
+    running = executor.submit(time.sleep, 1000)
+    executor.submit(time.sleep, 1000)
+    threading.Timer(0.0, interrupt_when, [running]).start()
+    return running
+
+def interrupt_when(running):
+    while not running.running(): time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+{body}"""
+
+    done = run_script(tmp_path, script, TMPDIR=str(tmp_path))
+
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.strip().endswith("KeyboardInterrupt")
+    assert wait_for_end(int(done.stdout))
+    wait_until_gone(tmp_path, "quakegrid-*")
+
+
 def test_program_killed_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     """Services that come up without their program go again."""
     script = "from quakegrid import LocalCluster\nLocalCluster(cores=1)\ninput()\n"

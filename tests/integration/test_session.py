@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -17,6 +18,8 @@ from quakegrid import config, errors, lane, lane_names, security, session, testi
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.curve import zmq
 from quakegrid.lane_tasks import LaneTask
+from quakegrid.sdk.futures import CallFuture
+from quakegrid.sdk.sender import BrokenClusterError, Sender
 from quakegrid.session import Session
 from quakegrid.wire.v1 import lane_pb2
 
@@ -311,6 +314,52 @@ def test_closed_session_opens_no_stream_any_more(played: Played) -> None:
     closed_last = played.broker.closed.is_set()
     assert opened <= 1
     assert closed_last
+
+
+@pytest.fixture
+def interrupts() -> Iterator[list[int]]:
+    """The interrupts of this process, which end nothing."""
+    found: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: found.append(number))
+    yield found
+    signal.signal(signal.SIGINT, before)
+
+
+def test_aborted_driver_goes_on_with_no_other_broker(played: Played, interrupts: list[int]) -> None:
+    """The broker may be killed between telling it and ending its session; the next one knows of no abort."""
+    with played.session() as found:
+        played.broker.requests.get(timeout=WAIT_S)
+        played.broker.answers.put(Response(aborted={"reason": "aborted by ann"}))
+        played.broker.answers.put(None)
+        played.broker.answers.put(Response(failed={"reason": "it went on"}))
+
+        with pytest.raises(errors.StateError, match="the session has ended: aborted by ann"):
+            found.receive()
+
+    assert interrupts == [signal.SIGINT]
+    assert played.broker.requests.empty()
+
+
+def test_program_whose_job_was_aborted_waits_for_no_outcome(played: Played, interrupts: list[int]) -> None:
+    """Its executor ends by itself, whatever the program makes of the interrupt, and closes the session."""
+    played.admit()
+    found = Session(played.settings, (), user_name="me", worker_setup=b"")
+    found.wait_for_turn(lambda _ahead: None)
+    sender = Sender(found, 2, None)
+    call: CallFuture[int] = CallFuture(sender.shared, pow, (2, 3), None)
+    sender.queue.append(call)
+    sender.wake()
+    played.lane.hear("submit_task")
+    played.broker.answers.put(Response(aborted={"reason": "aborted by ann"}))
+
+    sender.stop()
+    sender.thread.join(WAIT_S)
+
+    assert not sender.thread.is_alive()
+    assert isinstance(call.exception(0), BrokenClusterError)
+    assert "aborted by ann" in str(call.exception(0))
+    assert interrupts == [signal.SIGINT]
+    assert played.broker.closed.is_set()
 
 
 def test_thread_of_a_session_that_fails_ends_the_session(

@@ -164,12 +164,33 @@ def test_keeper_tells_of_a_lost_job_once(answer: JobState | Exception) -> None:
 
 
 def test_keeper_lets_ended_and_released_jobs_go() -> None:
-    """A job that was aborted is stopped by the broker, one that the driver ends is its own affair."""
-    server = Server(JobState.ABORTED)
+    """What the driver ends is its own affair."""
+    server = Server(JobState.COMPLETE, JobState.EXECUTING)
 
-    keeper = server.keep(1)
+    keeper = server.keep(1, 2)
     keeper.release(2)
     keeper.close()
 
     assert server.lost == []
-    assert server.renewals == [1]
+    assert server.renewals.count(1) == 1
+
+
+def test_keeper_stops_a_driver_whose_broker_does_not() -> None:
+    """A broker ends an aborted job, then its driver; killed in between, it leaves a driver that runs."""
+    server = Server(JobState.ABORTED, JobState.EXECUTING, JobState.ABORTED)
+
+    keeper = server.keep(1, 2)
+
+    assert server.is_lost.wait(60)
+    assert server.is_through.wait(60)
+    keeper.close()
+    assert server.lost == [(1, "it was aborted")]
+
+
+def test_keeper_leaves_an_abort_to_the_broker_at_first() -> None:
+    """Which tells the driver who wanted it."""
+    server = Server(JobState.ABORTED)
+
+    server.keep(1).close()
+
+    assert server.lost == []

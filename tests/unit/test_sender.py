@@ -32,6 +32,7 @@ class PlayedSession:
     def __init__(self, fails_in: str = "", failure: BaseException = FAILURE) -> None:
         self.blobs = BlobTable()
         self.fails_in, self.failure = fails_in, failure
+        self.abort_reason = ""
         self.answers_nothing = False
         self.is_closed = False
         self.change: Callable[[list[zmq.Frame]], list[zmq.Frame]] = lambda frames: frames
