@@ -10,15 +10,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from quakegrid import config
 from quakegrid.errors import QuakeGridError, UsageError
 from services.dbserver import adoption, connections, database_files, faults, schema
+
+_HIGHEST_JOB = (
+    "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'job'), 0), "
+    "coalesce((SELECT max(id) FROM job), 0))"
+)
+_DATASTORE = re.compile(r"calc_(\d{1,15})\.hdf5", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,7 @@ def restore(path: Path, backup: Path) -> Restored:
         copy_path = database_files.beside(path, database_files.RESTORED_COPY)
         try:
             job_count, log_line_count = _copy(backup, copy_path)
+            _go_on_numbering(copy_path, max(_highest_job(path), _highest_datastore(copy_path)))
             _give_away(copy_path, database_files.beside(path, ".lock"))
             old_path = _replace(path, copy_path)
         except sqlite3.Error as exc:
@@ -97,6 +106,37 @@ def _copy(backup: Path, copy_path: Path) -> tuple[int, int]:
     with copy_path.open("rb") as file:
         os.fsync(file.fileno())
     return counts[0], counts[1]
+
+
+def _highest_job(path: Path) -> int:
+    """The highest id that a job of a database has had; 0 if there is no database that can tell."""
+    if not path.exists():
+        return 0
+    with (
+        contextlib.suppress(sqlite3.Error),  # it may be damaged, which may be why it is replaced
+        contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection,
+    ):
+        return int(connection.execute(_HIGHEST_JOB).fetchone()[0])
+    return 0
+
+
+def _highest_datastore(path: Path) -> int:
+    """The highest id of a job whose datastore lies beside those of the jobs in a database."""
+    with contextlib.closing(connections.connect_reader(path, is_immutable=True)) as connection:
+        stores = connection.execute("SELECT ds_calc_dir FROM job WHERE ds_calc_dir != ''").fetchall()
+    folders = {Path(str(store)).parent for (store,) in stores}
+    names = [file.name for folder in folders if folder.is_absolute() for file in folder.glob("calc_*.hdf5")]
+    return max((int(found[1]) for name in names if (found := _DATASTORE.fullmatch(name))), default=0)
+
+
+def _go_on_numbering(path: Path, highest: int) -> None:
+    """Let new jobs have ids beyond `highest`: results of jobs that are younger than a backup are still there."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        changed = connection.execute(
+            "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'job'", [highest]
+        ).rowcount
+        if not changed:
+            connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('job', ?)", [highest])
 
 
 def _give_away(*paths: Path) -> None:

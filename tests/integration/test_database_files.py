@@ -209,6 +209,39 @@ def test_restore_puts_a_backup_in_place(path: Path, tmp_path: Path) -> None:
     assert not list(path.parent.glob("*restored*"))
 
 
+def test_restored_database_uses_no_number_of_a_job_again(path: Path, tmp_path: Path) -> None:
+    """Results of jobs that are younger than the backup are still on the disk, under their numbers."""
+    prepare(path, "ada")
+    backup = back_up(path, tmp_path / "backup")
+    prepare(path, "bob")
+
+    restore.restore(path, backup)
+    prepare(path, "cid")
+
+    assert ids_of(path) == [1, 3]
+
+
+def test_numbers_of_datastores_count_where_the_database_is_lost(path: Path, tmp_path: Path) -> None:
+    """The datastores of the restored jobs tell where the others are."""
+    prepare(path, "ada")
+    (tmp_path / "calc_41.hdf5").touch()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE job SET ds_calc_dir = ?", [str(tmp_path / "calc_1")])
+    backup = back_up(path, tmp_path / "backup")
+    path.unlink()
+
+    restore.restore(path, backup)
+    prepare(path, "bob")
+
+    assert ids_of(path) == [1, 42]
+
+
+def ids_of(path: Path) -> list[int]:
+    """The ids of all jobs."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return [job_id for (job_id,) in connection.execute("SELECT id FROM job ORDER BY id")]
+
+
 def test_restore_without_a_database_makes_one(path: Path, tmp_path: Path) -> None:
     """On a new machine there is nothing to keep; a log whose database is gone does not stay, either."""
     prepare(path, "ada")
