@@ -58,6 +58,8 @@ def up(cores: int | None) -> None:
     for name, record in local_services.running(settings).items():
         say(f"  {name:<9} pid {record.pid:<8} {record.address}")
     say(f"  state and logs in {settings.state_dir}")
+    for warning in settings.warnings:
+        say(f"warning: {warning}")
     if "agent" in started:
         say("The engine is being loaded in the background; after an installation this takes a minute or two.")
     program = options.program()
@@ -136,8 +138,13 @@ def _end_jobs(settings: Settings, *, force: bool) -> None:
     with closing(fleet.BrokerClient(settings)) as broker:
         try:
             sessions = broker.status().sessions
-        except errors.PeerUnreachableError:
-            return  # a broker that does not answer can tell of no job, and must be stoppable
+        except errors.PeerUnreachableError as exc:
+            if force:
+                return
+            raise errors.PeerUnreachableError(
+                f"{exc}; it cannot be asked whether jobs run: `{options.program()} down --force` stops the "
+                "cluster and what runs"
+            ) from exc
         if not sessions:
             return
         job_ids = [job_id for session in sessions for job_id in session.job_ids]

@@ -130,7 +130,7 @@ def _highest_datastore(path: Path) -> int:
 
 
 def _go_on_numbering(path: Path, highest: int) -> None:
-    """Let new jobs have ids beyond `highest`: results of jobs that are younger than a backup are still there."""
+    """Let new jobs have ids beyond `highest`: files of jobs younger than the backup are still there."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         changed = connection.execute(
             "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'job'", [highest]

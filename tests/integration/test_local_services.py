@@ -208,3 +208,17 @@ def test_process_that_lives_but_does_not_serve_is_not_up(settings: Settings) -> 
         assert f"the {name} runs (process {record.pid}) but does not answer" in up.stderr
         assert f"the {name} runs (process {record.pid}) but does not answer" in status.stderr
     assert "down`, which ends what runs, and `up` start it anew" in up.stderr
+
+
+def test_down_refuses_where_nobody_can_say_whether_jobs_run(settings: Settings) -> None:
+    """As after the key in the settings was changed; --force stops the services all the same."""
+    cluster.bring_up(settings.state_dir, None)
+    program = [sys.executable, "-m", "quakegrid.cli", "--state-dir", str(settings.state_dir)]
+
+    down = subprocess.run([*program, "down"], capture_output=True, text=True, check=False)
+    before = set(local_services.running(settings))
+    forced = subprocess.run([*program, "down", "--force"], capture_output=True, text=True, check=False)
+
+    assert (down.returncode, before) == (3, set(run_records.SERVICES))
+    assert "down --force` stops the cluster" in down.stderr
+    assert (forced.returncode, local_services.running(settings)) == (0, {})
