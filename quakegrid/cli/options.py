@@ -117,6 +117,6 @@ def cluster_settings() -> Settings:
     if is_down or not found.authkey:
         raise errors.PeerUnreachableError(
             f"no cluster is running here (state in {found.state_dir}); "
-            f"start it with `{installation.start_command(found.dbserver_host)}`"
+            f"{installation.start_words(found.dbserver_host)} starts it"
         )
     return found
