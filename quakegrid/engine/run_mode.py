@@ -16,7 +16,7 @@ from openquake.commonlib import logs
 from openquake.commonlib.oqvalidation import OqParam
 
 from quakegrid import errors
-from quakegrid.engine import exports, failures, parameters, stops
+from quakegrid.engine import exports, failures, parameters, parents, stops
 from quakegrid.engine.exports import WholeExports
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
     driver.weight, driver.cores_per_worker = args.weight, args.cores_per_worker
     exports.check_formats(args.exports, _exporters().formats)
     overrides = dict(item.split("=", 1) for item in args.param.split(",")) if args.param else {}
-    parameters.check(overrides, parameters.known_to(OqParam))
+    parameters.check(overrides, parameters.known_to(OqParam), OqParam.KNOWN_INPUTS)
     Path(logs.get_datadir()).mkdir(parents=True, exist_ok=True)
     hc_id = None if args.hazard_calculation_id is None else valid.calculation(args.hazard_calculation_id)
     if isinstance(hc_id, int):
@@ -144,11 +144,9 @@ def _parent_id(driver: DriverProcess, number: int) -> int:
     parent = driver.database.call("get_job", number, getpass.getuser() if number < 0 else None)
     if parent is None:
         raise errors.NotFoundError(f"there is no job {number} to start from (--hc)")
-    if parent.status in ("failed", "aborted"):
-        raise errors.StateError(
-            f"job {parent.id} is {parent.status} and has no results to start from (--hc); "
-            f"`quakegrid explain {parent.id}` says why"
-        )
+    warning = parents.doubt(parent.id, parent.status, Path(f"{parent.ds_calc_dir}.hdf5"))
+    if warning:
+        driver.events.tell({"event": "log", "job_id": None, "level": "WARNING", "message": warning})
     return int(parent.id)
 
 

@@ -164,3 +164,5 @@ def test_unknown_parameter_is_refused_with_the_nearest() -> None:
         parameters.check(["x"], known)
     with pytest.raises(errors.UsageError, match="input files cannot be overridden"):
         parameters.check(["site_model_file"], known)
+    with pytest.raises(errors.UsageError, match="-p exposure: input files cannot be overridden"):
+        parameters.check(["exposure"], known, {"exposure"})
