@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from typing import Any
 
 
 def is_own(host: str) -> bool:
@@ -15,7 +16,7 @@ def is_own(host: str) -> bool:
     return any(_can_bind(family, address) for family, _type, _protocol, _name, address in found)
 
 
-def _can_bind(family: int, address: object) -> bool:
+def _can_bind(family: int, address: tuple[Any, ...]) -> bool:
     """Only a machine that has an address can bind to it."""
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.bind(address)

@@ -159,7 +159,7 @@ class LocalCluster(Cluster):
 def _configure(folder: Path, cores: int, node: dict[str, str]) -> tuple[Settings, dict[str, str]]:
     """Write the configuration, and make it the only one that we and the services read."""
     extra: dict[str, dict[str, str | int]] = {
-        "agent": node,
+        "agent": {**node},
         "memory": {"soft_mem_limit": 90, "hard_mem_limit": 99},
         "zworkers": {"host_cores": f"{LOOPBACK} {cores}"},
         "distribution": {"serialize_jobs": 0},
