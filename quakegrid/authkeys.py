@@ -7,6 +7,7 @@ So a key that people think of is found. Reads no key itself; looks at the mode o
 from __future__ import annotations
 
 import itertools
+import math
 import stat
 from pathlib import Path
 
@@ -28,8 +29,14 @@ _WORDS = (
     "administrator",
     "admin",
 )
-# Fewer different characters, with words and sequences taken out, are found soon.
+# With words and sequences taken out, a key of fewer different characters is found soon, unless what is left
+# is long: one in 300 random keys of 16 digits has no more than five.
 _MIN_CHARACTERS = 6
+_MIN_BITS = 28
+# Steps between the characters of a sequence; shorter ones may be chance.
+_RUNS = (frozenset({0, 1}), frozenset({0, -1}))
+_MIN_RUN = 4
+_OPEN_TO_ALL = stat.S_IROTH | stat.S_IWOTH
 
 
 def is_guessable(key: str) -> bool:
@@ -37,7 +44,9 @@ def is_guessable(key: str) -> bool:
     plain = key.lower()
     for word in _WORDS:
         plain = plain.replace(word, "")
-    return len(set(_without_sequences(_unit(plain)))) < _MIN_CHARACTERS
+    rest = _without_sequences(_unit(plain))
+    count = len(set(rest))
+    return count < _MIN_CHARACTERS and len(rest) * math.log2(count or 1) < _MIN_BITS
 
 
 def is_weak(key: str) -> bool:
@@ -55,16 +64,25 @@ def doubts(authkey: str, path: Path | None) -> list[str]:
             f"the authkey in {path} can be guessed, and whoever does can run programs as this user; "
             "`quakegrid authkey` makes a better one"
         )
-    try:
-        is_open = bool(path.stat().st_mode & stat.S_IROTH)
-    except OSError:
-        is_open = False
-    if is_open:
+    if is_open_to_all(path):
         found.append(
-            f"all users of this machine can read the authkey in {path}, and so run programs as this user; "
-            f"`chmod o-r {path}`"
+            f"all users of this machine can read or change {path}, which holds the authkey, and so run "
+            f"programs as this user; `chmod o= {path}`"
         )
     return found
+
+
+def is_open_to_all(path: Path) -> bool:
+    """Whether every user of the machine can read or change a file; False if it is not there."""
+    try:
+        return bool(path.stat().st_mode & _OPEN_TO_ALL) and _is_reachable(path)
+    except OSError:
+        return False
+
+
+def _is_reachable(path: Path) -> bool:
+    """Whether every user may enter all folders on the way to a file."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
 
 
 def _unit(text: str) -> str:
@@ -76,7 +94,18 @@ def _unit(text: str) -> str:
 
 
 def _without_sequences(text: str) -> str:
-    """The text without characters that follow from the one before, as in 1234, edcba and aaaa."""
-    steps = [ord(after) - ord(before) for before, after in itertools.pairwise(text)]
-    kept = [text[index + 1] for index, step in enumerate(steps) if abs(step) > 1]
-    return text[:1] + "".join(kept)
+    """The text with runs such as 1234, edcba and aaaa cut to their first character."""
+    kept, start = [], 0
+    while start < len(text):
+        kept.append(text[start])
+        length = max(_run_length(text[start:], steps) for steps in _RUNS)
+        start += length if length >= _MIN_RUN else 1
+    return "".join(kept)
+
+
+def _run_length(text: str, steps: frozenset[int]) -> int:
+    """How many characters at the start of a text follow each from the one before by one of the steps."""
+    followers = itertools.takewhile(
+        lambda pair: ord(pair[1]) - ord(pair[0]) in steps, itertools.pairwise(text)
+    )
+    return 1 + sum(1 for _ in followers)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from quakegrid import authkeys, config_names
+from quakegrid import authkeys, config_names, installation
 from quakegrid.agent_limits import AgentLimits, read_agent_limits
 from quakegrid.errors import SettingsError
 from quakegrid.hosts import is_loopback
@@ -166,6 +166,14 @@ def load_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os
     return _Reader(state_dir, config_paths(state_dir, environ)).settings()
 
 
+def _how_to_read(exc: OSError | UnicodeDecodeError) -> str:
+    """What helps when a configuration file cannot be read."""
+    found = installation.find() if isinstance(exc, PermissionError) else None
+    if found is None or not found.user:
+        return "mend the file or its permissions"
+    return f"it is for the user of the services: `sudo -u {found.user} quakegrid …`"
+
+
 class _Reader:
     """Merged files, remembering which file gave each value, so that errors can name it."""
 
@@ -184,7 +192,7 @@ class _Reader:
         except FileNotFoundError:
             return
         except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError(f"cannot read {path}: {exc}; mend the file or its permissions") from exc
+            raise SettingsError(f"cannot read {path}: {exc}; {_how_to_read(exc)}") from exc
         try:
             parser.read_string(text, source=str(path))
         except configparser.Error as exc:

@@ -109,7 +109,7 @@ def _connect(settings: Settings) -> socket.socket:
         connection.close()
         raise errors.PeerUnreachableError(
             f"no agent answers at {path} ({exc.strerror}); "
-            f"`{installation.start_command(settings.dbserver_host)}` starts one"
+            f"{installation.start_words(settings.dbserver_host)} starts one"
         ) from exc
     return connection
 

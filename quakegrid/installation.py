@@ -25,9 +25,10 @@ ALL_UNITS = ("quakegrid-dbserver", "quakegrid-broker", "quakegrid-agent")
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What `quakegrid install` has made on this machine: the paths of its units."""
+    """What `quakegrid install` has made on this machine: the paths of its units, and the services' user."""
 
     units: frozenset[Path]
+    user: str = ""
 
     def runs(self, state_dir: Path, environ: Mapping[str, str]) -> bool:
         """Whether the services of a state directory are those that systemd runs.
@@ -50,7 +51,8 @@ def find() -> Installation | None:
     try:
         notes = json.loads(NOTES.read_text(encoding="utf-8"))
         files = map(Path, notes["files"])
-        return Installation(frozenset(path for path in files if path.suffix == ".service"))
+        units = frozenset(path for path in files if path.suffix == ".service")
+        return Installation(units, str(notes.get("user", "")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError):
@@ -83,13 +85,29 @@ def refuse_if_installed(state_dir: Path, command: str, verb: str) -> None:
     )
 
 
-def start_command(host: str = "") -> str:
-    """The command that starts services, as people type it.
+def start_words(host: str = "") -> str:
+    """The command that starts the services of this machine, for a sentence that goes on with "starts …".
 
     Args:
         host: where the service is; a loopback address is never that of an installed cluster. Empty: here.
     """
     found = find()
     if found is None or (host and is_loopback(host)):
-        return "quakegrid up"
-    return found.systemctl("start")
+        return "`quakegrid up`"
+    return f"`{found.systemctl('start')}` as root"
+
+
+def start_one_words(service: str, host: str) -> str:
+    """How one service is started, as a clause.
+
+    Args:
+        service: "dbserver", "broker" or "agent".
+        host: where it is.
+    """
+    found = find()
+    if found is None or is_loopback(host):
+        return "`quakegrid up` starts it"
+    name = f"quakegrid-{service}"
+    if found.units and name not in {path.stem for path in found.units}:
+        return f"it must be started on {host}"
+    return f"`systemctl start {name}` as root on {host} starts it"

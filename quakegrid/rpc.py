@@ -128,10 +128,11 @@ def wait_until_ready(
 
 def unreachable(what: str, address: str) -> errors.PeerUnreachableError:
     """The error for a service that does not answer."""
+    start = installation.start_one_words(what.partition(" ")[0], address.rpartition(":")[0])
     return errors.PeerUnreachableError(
         f"the {what} at {address} does not answer: it is not running, a firewall is between, "
         "or its authkey differs from ours (`quakegrid status` shows what runs, "
-        f"`{installation.start_command(address.rpartition(':')[0])}` starts it)"
+        f"{start})"
     )
 
 

@@ -311,16 +311,21 @@ class Session:
         )
         self._poller.register(self._dealer, zmq.POLLIN)
         self._poller.register(self._wakeup, zmq.POLLIN)
-        end_s = time.monotonic() + HELLO_TIMEOUT_S
+        end_s, is_woken = time.monotonic() + HELLO_TIMEOUT_S, False
         while not self._has_joined:
             self._check()
-            self._poller.poll(_ms_until(min(end_s, self._retry_s)))
+            ready = {source for source, _ in self._poller.poll(_ms_until(min(end_s, self._retry_s)))}
+            if self._wakeup in ready:  # else the next poll would not wait
+                os.eventfd_read(self._wakeup)
+                is_woken = True
             if time.monotonic() >= end_s:
                 raise errors.PeerUnreachableError(
                     f"the lane at {admitted.lane_endpoint} does not answer; does a firewall let through "
                     "the ports that [dbserver] receiver_ports in openquake.cfg names?"
                 )
             self.receive_ready()
+        if is_woken:
+            self.wake()  # for the first `wait`
 
     def _greet(self, hello: lane_pb2.Hello) -> None:
         """Tell the lane all that we wait for, then join; what it knows already does no harm."""

@@ -6,13 +6,17 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from quakegrid import errors
+from quakegrid import errors, own_addresses
 from quakegrid.cli import options, render
 from quakegrid.database_care import DatabaseCare
 from quakegrid.jobs import DbClient
+
+if TYPE_CHECKING:
+    from quakegrid.config import Settings
 
 MB = 1 << 20
 
@@ -48,6 +52,7 @@ def restore(file: Path) -> None:
     database is kept beside the new one, under a name with `.before-restore-` and the date. Calculations
     that were made after the backup are not listed any more; their files stay.
     """
+    _refuse_elsewhere(options.settings())
     command = [sys.executable, "-P", "-m", "services.dbserver.restore"]
     if state_dir := options.state_dir():
         command += ["--state-dir", str(state_dir)]
@@ -58,6 +63,20 @@ def restore(file: Path) -> None:
         kind = errors.UsageError if child.returncode == errors.UsageError.exit_code else errors.QuakeGridError
         raise kind(child.stderr.strip() or f"the restore ended with code {child.returncode}")
     click.echo(child.stdout.rstrip(), err=True)
+
+
+def _refuse_elsewhere(settings: Settings) -> None:
+    """Refuse to make a database that no dbserver would serve.
+
+    Raises:
+        UsageError: there is none here, and the dbserver's host is another machine.
+    """
+    host = settings.dbserver_host
+    if not settings.database.exists() and not own_addresses.is_own(host):
+        raise errors.UsageError(
+            f"no database is at {settings.database}, and the dbserver is on {host} ([dbserver] host); "
+            "restore the backup there"
+        )
 
 
 @db.command()

@@ -16,13 +16,17 @@ import click
 if TYPE_CHECKING:
     from quakegrid.config import Settings
 
+    NumberType = click.ParamType[int]
+else:
+    NumberType = click.ParamType  # generic from click 8.4 on only
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Job ids may be negative, as upstream's "nth last": `-1` must not be taken for an option.
 NEGATIVE_IDS = {"ignore_unknown_options": True}
 
 
-class JobNumber(click.ParamType[int]):
+class JobNumber(NumberType):
     """A job's id, or a negative number that counts from the end; as large as the database can hold."""
 
     name = "id"
@@ -113,6 +117,6 @@ def cluster_settings() -> Settings:
     if is_down or not found.authkey:
         raise errors.PeerUnreachableError(
             f"no cluster is running here (state in {found.state_dir}); "
-            f"start it with `{installation.start_command(found.dbserver_host)}`"
+            f"{installation.start_words(found.dbserver_host)} starts it"
         )
     return found

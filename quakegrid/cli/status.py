@@ -101,7 +101,7 @@ def status(watch: bool, output: str) -> None:
     if not _is_up(settings, services, found):
         click.echo(
             "QuakeGrid is not running, or not all of it; "
-            f"`{installation.start_command(settings.dbserver_host)}` starts what is missing",
+            f"{installation.start_words(settings.dbserver_host)} starts what is missing",
             err=True,
         )
         click.get_current_context().exit(EXIT_NOT_RUNNING)

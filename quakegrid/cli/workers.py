@@ -11,7 +11,7 @@ from contextlib import closing
 
 import click
 
-from quakegrid import errors, fleet, jobs, own_jobs
+from quakegrid import errors, fleet, jobs, own_jobs, terminal_text
 from quakegrid.cli import cluster, fleet_commands, options, status, workers_debug
 
 
@@ -95,7 +95,8 @@ def _confirm(job: jobs.Job) -> None:
     Raises:
         UsageError: nobody can be asked.
     """
-    whose = f"job {job.id} ({job.description}) belongs to {job.user_name}"
+    description, user = terminal_text.one_line(job.description), terminal_text.one_line(job.user_name)
+    whose = f"job {job.id} ({description}) belongs to {user}"
     if not sys.stdin.isatty():
         raise errors.UsageError(f"{whose}; to abort it nevertheless, give --yes")
     click.confirm(f"{whose[0].upper()}{whose[1:]}. Abort it?", abort=True, err=True)

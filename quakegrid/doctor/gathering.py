@@ -111,13 +111,14 @@ def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
     limits = control_groups.read_limits()
     memory = _memory()
     key = settings.authkey
+    key_doubts = authkeys.doubts(key, settings.authkey_path)  # have checks of their own
     return NodeFacts(
         node=socket.gethostname(),
         machine=f"{_first_line('/proc/sys/kernel/random/boot_id')} {socket.gethostname()}",
         versions=own_versions(),
         core_count=core_count,
         worker_memory_bytes=settings.agent_memory_bytes,
-        settings_warnings=settings.warnings,
+        settings_warnings=tuple(warning for warning in settings.warnings if warning not in key_doubts),
         is_embedded=settings.is_embedded,
         memory_bytes=memory.get("MemTotal", 0),
         memory_limit_bytes=limits.memory_bytes,

@@ -7,9 +7,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from quakegrid import authkeys
 from quakegrid.config import WEAK_AUTHKEYS
-
-OPEN_TO_ALL = stat.S_IROTH | stat.S_IWOTH
 
 
 def open_to_all(paths: Iterable[Path]) -> tuple[str, ...]:
@@ -25,12 +24,7 @@ def _look(path: Path) -> str:
     except (OSError, UnicodeDecodeError, configparser.Error):  # not there, or the check of settings tells
         return ""
     key = parser.get("dbserver", "authkey", fallback="").strip()
-    is_closed = not mode & OPEN_TO_ALL or not _is_reachable(path)
+    is_closed = not authkeys.is_open_to_all(path)
     if is_closed or not key or key in WEAK_AUTHKEYS:
         return ""
     return f"{path} (mode {stat.S_IMODE(mode):04o})"
-
-
-def _is_reachable(path: Path) -> bool:
-    """Whether every user may enter all folders on the way to a file."""
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)

@@ -273,7 +273,7 @@ def check_authkey(facts: NodeFacts, label: str) -> Iterator[Finding]:
             else f"the authkey has {key.length} characters, fewer than {config.MIN_AUTHKEY_LENGTH}"
         )
         breaks = "whoever finds it can run programs as this user on every node"
-        if key.length < config.MIN_AUTHKEY_LENGTH and not facts.is_embedded:
+        if not facts.is_embedded:
             breaks = f"services refuse to listen on anything but loopback; {breaks}"
         severity = Severity.NOTE if facts.is_embedded else Severity.BREAKS
         yield Finding("authkey", severity, label, what, breaks, remedy)

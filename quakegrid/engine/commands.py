@@ -19,11 +19,11 @@ from typing import Any
 
 from openquake.commonlib import dbapi, logs
 
-from quakegrid import errors, own_jobs
+from quakegrid import errors, own_jobs, terminal_text
 from quakegrid.database_care import DatabaseCare
 from quakegrid.engine import attributes, seams
 from quakegrid.fleet import BrokerClient
-from quakegrid.jobs import DbClient
+from quakegrid.jobs import DbClient, Job
 
 FINAL_STATES = ("complete", "failed", "aborted", "deleted")
 NO_FILE = "quakegrid: the database file is the dbserver's; this use of it is not served: "
@@ -80,9 +80,17 @@ def _abort(job_id: list[int]) -> None:
                 continue
             if job.state.value in FINAL_STATES:
                 print(f"Job {job.id} is {job.state}")
-            elif own_jobs.is_own(job) or _confirms(f"Job {job.id} belongs to {job.user_name}. Abort it?"):
-                broker.abort_job(job.id)
-                print(f"Job {job.id} aborted")
+            elif own_jobs.is_own(job) or _confirms(_question(job)):
+                try:
+                    broker.abort_job(job.id)
+                except (errors.NotFoundError, errors.StateError) as exc:  # it ended meanwhile
+                    print(f"Job {job.id} was not aborted: {exc}")
+                else:
+                    print(f"Job {job.id} aborted")
+
+
+def _question(job: Job) -> str:
+    return f"Job {job.id} belongs to {terminal_text.one_line(job.user_name)}. Abort it?"
 
 
 def _confirms(question: str) -> bool:

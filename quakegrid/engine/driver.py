@@ -14,7 +14,6 @@ import pickle
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from types import FrameType
@@ -29,6 +28,7 @@ from quakegrid.config import AGENT_MARK, Settings
 from quakegrid.engine import attributes, commands, exports, log_output, refusals, run_mode, seams, stops
 from quakegrid.engine.database import Database
 from quakegrid.engine.events import Events
+from quakegrid.engine.insistence import Insistence
 from quakegrid.engine.starmaps import Starmaps
 from quakegrid.engine.stops import End, StopReason
 from quakegrid.engine.tasks import EngineSetup
@@ -51,7 +51,6 @@ PRELOADED_COMMANDS = (
     "purge",
     "reset",
 )
-INSIST_INTERVAL_S = 0.5
 EXIT_FAILED = 1
 
 
@@ -98,7 +97,7 @@ class DriverProcess:
         self.starmaps = Starmaps(self._any_session, events.tell)
         self.session: Session | None = None
         self.weight, self.cores_per_worker = 1.0, 1
-        self._calm = threading.Event()
+        self._insistence = Insistence(lambda: self.session is not None)
 
     def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:
         """Send a task to the lane."""
@@ -115,7 +114,7 @@ class DriverProcess:
     def dbcmd(self, action: str, *args: Any) -> Any:
         """Call the dbserver."""
         if action == "finish":  # a signal has done its work: the engine ends the job in peace
-            self._calm.set()
+            self._insistence.end()
         return self.database.call(action, *args)
 
     def worker_master(self) -> FleetMaster:
@@ -136,11 +135,10 @@ class DriverProcess:
             )
             yield
         except BaseException as exc:
-            self._calm.set()
+            self._insistence.end()
             self.end_jobs(job_ids, self.judge(exc))
             raise
         finally:
-            self._calm.set()
             self.end_session()
 
     def judge(self, exc: BaseException) -> End:
@@ -166,19 +164,12 @@ class DriverProcess:
 
         The engine raises in its handler, and Python swallows that when it happens to run a callback.
         """
-        if any(thread.name == "insist" for thread in threading.enumerate()):
-            return
-        self._calm.clear()
-
-        def repeat() -> None:
-            while not self._calm.wait(INSIST_INTERVAL_S):
-                os.kill(os.getpid(), number)
-
-        threading.Thread(target=repeat, name="insist", daemon=True).start()
+        self._insistence.begin(number)
 
     def end_session(self) -> None:
         """Close the session, if one is open."""
         session, self.session = self.session, None
+        self._insistence.end()  # after that: no signal begins to be repeated any more
         if session:
             session.close()
 
@@ -313,7 +304,7 @@ def _oq(argv: Sequence[str]) -> int:
     except errors.QuakeGridError as exc:
         print(f"quakegrid: {exc}", file=sys.stderr)
         return exc.exit_code
-    return 0
+    return EXIT_FAILED if exports.tell_failures(engine_export.export) else 0
 
 
 def _insisting(original: Any) -> Any:

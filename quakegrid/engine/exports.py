@@ -7,6 +7,7 @@ When it has succeeded and its files are on disk, each is moved to its place in o
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -94,6 +95,25 @@ def take_over(table: Any) -> None:
     """Make the engine's table of exporters ours, in place: its modules hold it by several names."""
     table.__class__ = WholeExports
     table.written, table.failures = [], []
+
+
+def tell_failures(table: WholeExports) -> bool:
+    """Print what could not be exported; whether there is anything."""
+    for failure in table.failures:
+        print(f"quakegrid: not exported: {failure}", file=sys.stderr)
+    return bool(table.failures)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder that outputs are exported into, if it is not there.
+
+    Raises:
+        QuakeGridError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise errors.QuakeGridError(f"cannot export into {folder}: {exc.strerror}") from exc
 
 
 def check_formats(formats: str, known: Iterable[str]) -> list[str]:

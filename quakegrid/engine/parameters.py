@@ -8,19 +8,20 @@ from collections.abc import Collection, Iterable
 from quakegrid import errors
 
 
-def check(names: Iterable[str], known: Collection[str]) -> None:
+def check(names: Iterable[str], known: Collection[str], inputs: Collection[str] = ()) -> None:
     """Refuse a parameter that the engine would ignore.
 
     Args:
         names: of the parameters that a command line overrides.
         known: all that the engine reads.
+        inputs: names of input files, which it reads only from a job file.
     Raises:
         UsageError: one is not known; with the name that is nearest to it.
     """
     for name in names:
         if name in known:
             continue
-        if name.endswith("_file"):
+        if name.endswith("_file") or name in inputs:
             raise errors.UsageError(f"-p {name}: input files cannot be overridden; change the job file")
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -28,6 +29,6 @@ def check(names: Iterable[str], known: Collection[str]) -> None:
 
 
 def known_to(parameters: type) -> set[str]:
-    """Names that the engine's class of parameters reads, old ones and inputs too."""
+    """Names that the engine's class of parameters reads, old ones too, but no inputs."""
     own = {name for name in dir(parameters) if hasattr(getattr(parameters, name), "validator")}
-    return own | set(parameters.ALIASES) | set(parameters.KNOWN_INPUTS)  # type: ignore[attr-defined]
+    return own | set(parameters.ALIASES)  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from openquake.commonlib import logs
 from openquake.commonlib.oqvalidation import OqParam
 
 from quakegrid import errors
-from quakegrid.engine import exports, failures, parameters, stops
+from quakegrid.engine import exports, failures, parameters, parents, stops
 from quakegrid.engine.exports import WholeExports
 
 if TYPE_CHECKING:
@@ -34,13 +34,14 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
         argv: `engine --run JOB.ini... OPTIONS`, or `export ID DIR FORMATS`.
         driver: this process.
     """
+    is_export = argv[0] == "export"
     try:
-        if argv[0] == "export":
+        if is_export:
             _export(int(argv[1]), Path(argv[2]), argv[3], driver)
         else:
             _calculate(_parse_run(argv), driver)
     except BaseException as exc:  # noqa: BLE001 - told to the person who waits
-        return _report_failure(driver, exc)
+        return _report_failure(driver, exc, is_export=is_export)
     return _report_end(driver, 0)
 
 
@@ -49,7 +50,7 @@ def _exporters() -> WholeExports:
     return engine_export.export
 
 
-def _report_failure(driver: DriverProcess, exc: BaseException) -> int:
+def _report_failure(driver: DriverProcess, exc: BaseException, *, is_export: bool) -> int:
     """Tell why there is no result; the exit code."""
     end = driver.judge(exc)
     job_ids = driver.database.job_ids
@@ -59,7 +60,7 @@ def _report_failure(driver: DriverProcess, exc: BaseException) -> int:
     elif isinstance(exc, errors.QuakeGridError):
         code = exc.exit_code
     else:
-        code = EXIT_FAILED if job_ids else EXIT_USAGE
+        code = EXIT_FAILED if job_ids or is_export else EXIT_USAGE
     ended = list(driver.database.ends) or job_ids  # the first to end is the one that went wrong
     message = end.reason + ("" if end.state == "aborted" else failures.disk_hint())
     driver.events.tell({"event": "error", "message": message, "job_id": ended[0] if ended else None})
@@ -119,7 +120,7 @@ def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
     driver.weight, driver.cores_per_worker = args.weight, args.cores_per_worker
     exports.check_formats(args.exports, _exporters().formats)
     overrides = dict(item.split("=", 1) for item in args.param.split(",")) if args.param else {}
-    parameters.check(overrides, parameters.known_to(OqParam))
+    parameters.check(overrides, parameters.known_to(OqParam), OqParam.KNOWN_INPUTS)
     Path(logs.get_datadir()).mkdir(parents=True, exist_ok=True)
     hc_id = None if args.hazard_calculation_id is None else valid.calculation(args.hazard_calculation_id)
     if isinstance(hc_id, int):
@@ -143,11 +144,9 @@ def _parent_id(driver: DriverProcess, number: int) -> int:
     parent = driver.database.call("get_job", number, getpass.getuser() if number < 0 else None)
     if parent is None:
         raise errors.NotFoundError(f"there is no job {number} to start from (--hc)")
-    if parent.status in ("failed", "aborted"):
-        raise errors.StateError(
-            f"job {parent.id} is {parent.status} and has no results to start from (--hc); "
-            f"`quakegrid explain {parent.id}` says why"
-        )
+    warning = parents.doubt(parent.id, parent.status, Path(f"{parent.ds_calc_dir}.hdf5"))
+    if warning:
+        driver.events.tell({"event": "log", "job_id": None, "level": "WARNING", "message": warning})
     return int(parent.id)
 
 
@@ -175,6 +174,7 @@ def _export(job_id: int, folder: Path, formats: str, driver: DriverProcess) -> N
     wanted = [(ds_key, kind) for ds_key in ds_keys for kind in kinds if (ds_key, kind) in table]
     if not wanted:
         raise errors.UsageError(f"job {job_id} has no output that can be exported as {formats}")
+    exports.make_folder(folder)
     for output in wanted:
         try:
             core.export_from_db(output, job_id, data_dir, str(folder))

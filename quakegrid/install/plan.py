@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from quakegrid import installation
+from quakegrid import authkeys, installation
 from quakegrid.config import CONFIG_NAME, LOOPBACK, MIN_AUTHKEY_LENGTH
 from quakegrid.errors import SettingsError, UsageError
 from quakegrid.install import config_text, units
@@ -218,10 +218,13 @@ def _check_node_config(choice: Choice, text: str) -> None:
 
 
 def _check_key(choice: Choice, text: str) -> None:
-    if len(_value(choice, text, "dbserver", "authkey")) < MIN_AUTHKEY_LENGTH:
+    key = _value(choice, text, "dbserver", "authkey")
+    if authkeys.is_weak(key):  # no service would leave loopback with it
+        is_short = len(key) < MIN_AUTHKEY_LENGTH
+        why = f"has fewer than {MIN_AUTHKEY_LENGTH} characters" if is_short else "can be guessed"
         raise SettingsError(
-            f"{choice.config}: [dbserver] authkey has fewer than {MIN_AUTHKEY_LENGTH} characters; put what "
-            "`quakegrid authkey` prints there, on all machines"
+            f"{choice.config}: [dbserver] authkey {why}; put what `quakegrid authkey` prints there, on all "
+            "machines"
         )
 
 

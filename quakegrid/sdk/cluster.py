@@ -166,17 +166,7 @@ class LocalCluster(Cluster):
 def _configure(folder: Path, cores: int, node: dict[str, str]) -> tuple[Settings, dict[str, str]]:
     """Write the configuration, and make it the only one that we and the services read."""
     extra: dict[str, dict[str, str | int]] = {
-        "dbserver": {"listen": LOOPBACK},
-        "broker": {
-            "host": LOOPBACK,
-            "listen": LOOPBACK,
-            "lane_memory": "",
-            "max_attempts": "",
-            "metrics_port": "",
-            "node_timeout": "",
-            "task_timeout": "",
-        },
-        "agent": {"listen": LOOPBACK, "nice": "", "cores_per_worker": "", **node},
+        "agent": {**node},
         "memory": {"soft_mem_limit": 90, "hard_mem_limit": 99},
         "zworkers": {"host_cores": f"{LOOPBACK} {cores}"},
         "distribution": {"serialize_jobs": 0},

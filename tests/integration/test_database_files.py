@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from quakegrid import errors
+from quakegrid import errors, testing
 from quakegrid.cli import db
 from quakegrid.config import Settings
 from services.dbserver import admin_server, database_files, restore, schema
@@ -316,6 +316,23 @@ def test_restore_command_refuses_while_the_dbserver_runs(
 
     assert "the old database is" in result.output
     assert f"{settings.database}: 1 jobs, 0 log lines" in result.output
+
+
+@pytest.mark.parametrize(("host", "is_made"), [("192.0.2.1", False), ("127.0.0.1", True)])
+def test_restore_command_makes_a_database_on_the_dbservers_node_only(
+    host: str, is_made: bool, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A master whose file is lost gets it back; a database on a node would be nobody's."""
+    prepare(path, "ada")
+    backup = back_up(path, tmp_path / "backup")
+    config = testing.write_cluster_config(tmp_path / "state", {"dbserver": {"host": host}})
+    for name, value in testing.isolated_environ(config.parent).items():
+        monkeypatch.setenv(name, value)
+
+    result = CliRunner().invoke(db.db, ["restore", str(backup)])
+
+    assert (config.parent / "db.sqlite3").exists() is is_made
+    assert is_made or f"the dbserver is on {host} ([dbserver] host)" in str(result.exception)
 
 
 def test_file_of_a_newer_engine_is_refused(path: Path) -> None:

@@ -235,4 +235,5 @@ def test_renewal_that_gets_no_answer_is_sent_again_while_the_lease_lasts(setting
         forgetful.is_over.set()
         server.stop(None).wait()
 
-    assert (state, forgetful.call_count) == (JobState.EXECUTING, 2)
+    assert state is JobState.EXECUTING
+    assert forgetful.call_count >= 2

@@ -298,22 +298,52 @@ def test_closed_session_opens_no_stream_any_more(played: Played) -> None:
     """Also when its thread is just about to: the broker would keep workers for nobody."""
     with played.session() as found:
         played.broker.requests.get(timeout=WAIT_S)
-        with found._stream_lock:  # the thread waits for this before it opens a stream
+        found._stream_lock = lock = ObservedLock()  # type: ignore[assignment]
+        with lock.lock:
             played.broker.answers.put(None)
-            closing = threading.Thread(target=found.close)
-            closing.start()
-        closing.join(WAIT_S)
-    threads = [thread for thread in threading.enumerate() if thread.name == "session"]
-    for thread in threads:
+            thread = lock.waiting.get(timeout=WAIT_S)
+            found._closed.set()
         thread.join(WAIT_S)
 
-    opened = 0
-    while not played.broker.requests.empty():
-        played.broker.requests.get()
-        opened += 1
-    closed_last = played.broker.closed.is_set()
-    assert opened <= 1
-    assert closed_last
+        assert thread.name == "session"
+        assert not thread.is_alive()
+        assert played.broker.requests.empty()
+        found._closed.clear()  # so that `close` does its work
+
+
+class ObservedLock:
+    """A lock that tells who is about to wait for it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.waiting: queue.SimpleQueue[threading.Thread] = queue.SimpleQueue()
+
+    def __enter__(self) -> None:
+        self.waiting.put(threading.current_thread())
+        self.lock.acquire()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.lock.release()
+
+
+def test_wake_before_the_lane_answers_does_not_keep_the_processor_busy(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read, and not lost: the first wait ends at once."""
+    monkeypatch.setattr(session, "HELLO_TIMEOUT_S", 0.3)
+    played.lane.answer = lambda _body: []
+    played.admit()
+    found = Session(played.settings, (), user_name="me", worker_setup=b"")
+    poll, counted = found._poller.poll, list[object]()
+    monkeypatch.setattr(found._poller, "poll", lambda wait_ms: counted.append(wait_ms) or poll(wait_ms))
+    found.wake()
+    try:
+        with pytest.raises(errors.PeerUnreachableError, match="does not answer; does a firewall"):
+            found.wait_for_turn(lambda _ahead: None)
+    finally:
+        found.close()
+
+    assert len(counted) < 20
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,9 @@ from quakegrid import authkeys, config, errors, security
         "abcdefghijklmnopqrstuvwxyz",
         "quakegrid-cluster-1234",
         "xyzxyzxyzxyzxyzxyz",
+        "1122334455667788",
+        "1357913579135791",
+        "1212121221212121",
     ],
 )
 def test_key_that_anybody_would_try_is_guessable(key: str) -> None:
@@ -45,8 +49,17 @@ def test_random_keys_are_never_guessable() -> None:
     assert not any(authkeys.is_weak(os.urandom(16).hex()) for _ in range(1000))
 
 
-def test_key_that_all_may_read_is_told(tmp_path: Path) -> None:
+def test_random_digits_are_hardly_ever_guessable() -> None:
+    """They have 53 bits, whatever of them happens to look like a sequence."""
+    digits = random.Random(7)
+    keys = ["".join(digits.choices("0123456789", k=16)) for _ in range(2000)]
+
+    assert sum(map(authkeys.is_weak, keys)) < 10
+
+
+def test_key_that_all_may_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The group may: an installation gives it to the services' group."""
+    monkeypatch.setattr(authkeys, "_is_reachable", lambda _path: True)
     path = tmp_path / "openquake.cfg"
     path.write_text(f"[dbserver]\nauthkey = {security.new_authkey()}\n")
     said = {}
@@ -56,8 +69,18 @@ def test_key_that_all_may_read_is_told(tmp_path: Path) -> None:
 
     assert (said[0o600], said[0o640]) == ((), ())
     (warning,) = said[0o644]
-    assert f"all users of this machine can read the authkey in {path}" in warning
-    assert f"chmod o-r {path}" in warning
+    assert f"all users of this machine can read or change {path}" in warning
+    assert f"chmod o= {path}" in warning
+
+
+def test_key_in_a_private_folder_is_closed(tmp_path: Path) -> None:
+    """Nobody else gets to the file, whatever its mode."""
+    path = tmp_path / "private" / "openquake.cfg"
+    path.parent.mkdir(mode=0o700)
+    path.touch()
+    path.chmod(0o666)
+
+    assert authkeys.doubts(security.new_authkey(), path) == []
 
 
 def test_guessable_key_is_told_and_never_leaves_loopback(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar, Self
 
@@ -86,6 +87,17 @@ def test_job_of_somebody_else_wants_a_yes() -> None:
 
     assert invoke("3", "1", "--yes").exit_code == 0
     assert FakeBroker.aborted == [3, 1]
+
+
+def test_question_shows_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A description is anybody's text."""
+    evil = replace(make_job(3, user_name="b\x1b[2Job"), description="x\ny")
+    monkeypatch.setattr(FakeDatabase, "get_job", lambda _self, _job_id: evil)
+
+    with pytest.raises(errors.UsageError) as refused:
+        invoke("3")
+
+    assert r"job 3 (x\ny) belongs to b\x1b[2Job;" in str(refused.value)
 
 
 @pytest.mark.parametrize(

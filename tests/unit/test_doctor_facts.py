@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from quakegrid import authkeys, config
 from quakegrid.api.v1 import examination_pb2
-from quakegrid.doctor import codec, control_groups, facts, key_files, nonces, probes
+from quakegrid.doctor import codec, control_groups, facts, gathering, key_files, nonces, probes
 from quakegrid.doctor.control_groups import Limits
 
 FACTS = facts.NodeFacts(
@@ -164,7 +165,7 @@ def test_key_file_that_others_can_read_or_change_is_found(
     mode: int, key: str, is_open: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its mode; a file without a key is nobody's concern."""
-    monkeypatch.setattr(key_files, "_is_reachable", lambda _path: True)
+    monkeypatch.setattr(authkeys, "_is_reachable", lambda _path: True)
     path = tmp_path / "openquake.cfg"
     path.write_text(f"[dbserver]\nauthkey = {key}\n", encoding="utf-8")
     path.chmod(mode)
@@ -172,6 +173,19 @@ def test_key_file_that_others_can_read_or_change_is_found(
     found = key_files.open_to_all([path, tmp_path / "missing.cfg"])
 
     assert found == ((f"{path} (mode {mode:04o})",) if is_open else ())
+
+
+def test_doubts_about_the_key_are_told_by_its_own_checks_only(tmp_path: Path) -> None:
+    """A guessable key is no second finding among the settings."""
+    path = tmp_path / "openquake.cfg"
+    path.write_text("[dbserver]\nauthkey = 1234567890123456\n", encoding="utf-8")
+    settings = config.load_settings(tmp_path, {"OQ_CONFIG_FILE": str(path)})
+    assert settings.warnings
+
+    found = gathering.machine_facts(settings, 1)
+
+    assert found.authkey.is_guessable
+    assert found.settings_warnings == ()
 
 
 def test_key_file_in_a_private_folder_is_closed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from quakegrid.install.plan import Choice, MakeFolder, MakeUser, Role, RunComman
 
 ROOT = Path(__file__).parents[2]
 PREFIX = Path("/opt/quakegrid")
-KEY = "k" * 43
+KEY = "f3Qm-Zt81xWvKp0aLbR7sYcJ2nHdUe5gTi9oXqPw4Vz"
 MASTER = Choice(
     Role.MASTER, "10.0.0.1", "quakegrid", PREFIX, PREFIX / "venv", PREFIX / "venv" / "openquake.cfg"
 )
@@ -113,6 +113,7 @@ def test_node_without_the_right_to_read_the_file_of_its_master_leaves_it() -> No
         ("", "scp -p root@10.0.0.1:/opt/quakegrid/venv/openquake.cfg"),
         ("[dbserver]\nhost = 127.0.0.1\n", "names no master"),
         ("[dbserver]\nhost = 10.0.0.1\nauthkey = short\n", "fewer than 16 characters"),
+        ("[dbserver]\nhost = 10.0.0.1\nauthkey = 1234567890123456\n", "can be guessed"),
         ("nonsense", "not a valid configuration file"),
     ],
 )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from quakegrid import errors, installation, rpc
+from quakegrid import config, errors, installation, rpc
 from quakegrid.cli import __main__ as command_line
 
 
@@ -71,7 +72,7 @@ def test_machine_without_an_installation_is_ones_own(machine: Path, monkeypatch:
 
     installation.refuse_if_installed(machine / "var", "quakegrid up", "start")
 
-    assert installation.start_command() == "quakegrid up"
+    assert installation.start_words() == "`quakegrid up`"
 
 
 def test_damaged_note_still_counts(machine: Path) -> None:
@@ -83,15 +84,41 @@ def test_damaged_note_still_counts(machine: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "command"),
+    ("what", "address", "words"),
     [
-        ("10.0.0.1:1911", "systemctl start quakegrid-agent"),
-        ("master.site:1911", "systemctl start quakegrid-agent"),
-        ("127.0.0.1:1911", "quakegrid up"),
-        ("localhost:1911", "quakegrid up"),
+        ("broker", "10.0.0.1:1911", "it must be started on 10.0.0.1)"),
+        ("dbserver", "master.site:1908", "it must be started on master.site)"),
+        ("agent", "10.0.0.2:1909", "`systemctl start quakegrid-agent` as root on 10.0.0.2 starts it"),
+        ("agent of n2", "10.0.0.2:1909", "`systemctl start quakegrid-agent` as root on 10.0.0.2 starts it"),
+        ("broker", "127.0.0.1:1911", "`quakegrid up` starts it"),
+        ("broker", "localhost:1911", "`quakegrid up` starts it"),
     ],
 )
 @pytest.mark.usefixtures("machine")
-def test_unreachable_service_names_the_command_that_starts_it(address: str, command: str) -> None:
-    """An installed cluster never listens on loopback: that is a cluster of one's own."""
-    assert f"`{command}` starts it" in str(rpc.unreachable("broker", address))
+def test_unreachable_service_names_the_command_that_starts_it(what: str, address: str, words: str) -> None:
+    """Only if it is there; an installed cluster never listens on loopback, where one's own does."""
+    assert words in str(rpc.unreachable(what, address))
+
+
+@pytest.mark.usefixtures("machine")
+def test_services_of_an_installed_machine_are_started_as_root() -> None:
+    """People are told who must do it."""
+    assert installation.start_words("10.0.0.1") == "`systemctl start quakegrid-agent` as root"
+
+
+def test_settings_for_the_services_user_alone_name_it(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their rights are as they should be."""
+    monkeypatch.setattr(Path, "read_text", refuse_only("openquake.cfg", Path.read_text))
+    with pytest.raises(errors.SettingsError, match=r"`sudo -u quakegrid quakegrid …`"):
+        config.load_settings(machine / "home", {"HOME": str(machine)})
+
+
+def refuse_only(name: str, read: Callable[..., str]) -> Callable[..., str]:
+    """A `read_text` that may not read files of this name, whoever runs the test."""
+
+    def read_text(path: Path, *args: str, **options: str) -> str:
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *args, **options)
+
+    return read_text

@@ -121,6 +121,29 @@ def test_output_without_exporter_is_the_engines_own_error(table: WholeExports, s
     assert table.failures == []
 
 
+def test_folder_that_cannot_be_made_is_an_error_in_words(tmp_path: Path) -> None:
+    """No usage error: the same command works elsewhere."""
+    exports.make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").touch()
+
+    with pytest.raises(
+        errors.QuakeGridError, match=r"cannot export into .*file/x: Not a directory"
+    ) as caught:
+        exports.make_folder(tmp_path / "file" / "x")
+
+    assert caught.value.exit_code == 1
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_failed_exports_are_told(table: WholeExports, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command must not end with success."""
+    assert not exports.tell_failures(table)
+    table.failures.append(exports.ExportFailure("curves", "csv", "no space left"))
+
+    assert exports.tell_failures(table)
+    assert capsys.readouterr().err == "quakegrid: not exported: curves as csv: no space left\n"
+
+
 def test_unknown_format_is_refused_with_those_there_are(table: WholeExports) -> None:
     """Before a calculation begins."""
     table |= {("curves", "xml"): None, ("curves", "csv"): None, ("maps", "csv"): None}
@@ -141,3 +164,5 @@ def test_unknown_parameter_is_refused_with_the_nearest() -> None:
         parameters.check(["x"], known)
     with pytest.raises(errors.UsageError, match="input files cannot be overridden"):
         parameters.check(["site_model_file"], known)
+    with pytest.raises(errors.UsageError, match="-p exposure: input files cannot be overridden"):
+        parameters.check(["exposure"], known, {"exposure"})
