@@ -368,14 +368,15 @@ class Broker:
         if session:
             await session.placed.wait()
         worker_ids = tuple(each for each in worker_ids if each in self._fleet.workers)  # a node may be lost
-        lane = self._lanes.lane_of(session_id)
-        if session and lane and worker_ids:
+        # Workers wait for a lane that is about to be started again.
+        endpoint = self._lanes.endpoint_of(session_id)
+        if session and endpoint and worker_ids:
             request = session.request
             session.hosts.add(host)
             started = await self._nodes[host].start_workers(
                 session_id,
                 worker_ids,
-                lane.endpoint,
+                endpoint,
                 request.worker_setup,
                 width=width,
                 fingerprint=request.fingerprint,
