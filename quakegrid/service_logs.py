@@ -28,6 +28,11 @@ def start(log_format: str = FORMAT) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
+def is_logged(count: int, first_count: int = 1) -> bool:
+    """Whether to log the `count`-th of many alike: the first ones, then each power of two."""
+    return count <= first_count or count & (count - 1) == 0
+
+
 class BoundedHandler(logging.StreamHandler[TextIO]):
     """Writes lines; a file that they fill goes on empty, and what was in it beside it as `NAME.1`.
 

@@ -35,7 +35,7 @@ def choose(stakes: Sequence[Stake], rooms: Mapping[str, int]) -> list[Worker]:
     left = Counter(rooms)
     chosen: list[Worker] = []
     # Who leaves out most nodes chooses first, here as when workers start.
-    for stake in sorted(stakes, key=lambda stake: -len(stake.session.left_out)):
+    for stake in sorted(stakes, key=lambda stake: -stake.session.unfit_count):
         missing = stake.demand.core_count
         while missing > 0:
             host = _free_host(stake.session, left)
@@ -52,7 +52,7 @@ def choose(stakes: Sequence[Stake], rooms: Mapping[str, int]) -> list[Worker]:
 
 
 def _free_host(session: Session, left: Mapping[str, int]) -> str:
-    return next((host for host, count in left.items() if count > 0 and host not in session.left_out), "")
+    return next((host for host, count in left.items() if count > 0 and session.fits_host(host)), "")
 
 
 def _spare(session: Session, stakes: Sequence[Stake], chosen: Sequence[Worker]) -> Worker | None:
@@ -85,6 +85,6 @@ def _useful(session: Session, stake: Stake, chosen: Sequence[Worker]) -> Worker 
     """A worker of a stake whose core the session could use, an idle one if there is one."""
     busy = stake.session.busy_worker_ids
     for worker in sorted(stake.workers, key=lambda worker: worker.worker_id in busy):
-        if worker not in chosen and worker.host not in session.left_out:
+        if worker not in chosen and session.fits_host(worker.host):
             return worker
     return None

@@ -26,5 +26,6 @@ async def answering(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterato
     """End the call with the code of what is raised inside, and its words."""
     try:
         yield
-    except tuple(CODES) as exc:
-        await context.abort(CODES[type(exc)], str(exc))
+    except errors.QuakeGridError as exc:
+        code = next((code for kind, code in CODES.items() if isinstance(exc, kind)), grpc.StatusCode.UNKNOWN)
+        await context.abort(code, str(exc))

@@ -37,6 +37,8 @@ log = logging.getLogger("quakegrid.broker")
 STOP_GRACE_S = 2 * ABORT_GRACE_S
 # Far more than people open; a program that opens one after the other ends there.
 MAX_SESSIONS = 10_000
+# Of the jobs of a session the log names so many.
+MAX_LOGGED_JOBS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +145,7 @@ class Broker:
             return known
         if request.resumed_session_id in self._ends.reasons:
             raise errors.StateError(self._ends.reasons[request.resumed_session_id])
-        for job_id in request.job_ids:
-            other = self._session_of(job_id)
-            if other:
-                raise errors.StateError(f"job {job_id} is executed by process {other.request.pid} already")
+        self._check_jobs(request)
         if len(self._sessions) >= MAX_SESSIONS:
             raise errors.StateError(f"the broker has {MAX_SESSIONS} sessions, no further one can be opened")
         session_id = request.resumed_session_id or self._new_session_id()
@@ -156,7 +155,11 @@ class Broker:
         self._sessions[session_id] = session
         is_resumed = bool(request.resumed_session_id)
         log.info(
-            "session_opened session=%d jobs=%s resumed=%s", session_id, list(request.job_ids), is_resumed
+            "session_opened session=%d jobs=%s job_count=%d resumed=%s",
+            session_id,
+            request.job_ids[:MAX_LOGGED_JOBS],
+            len(request.job_ids),
+            is_resumed,
         )
         self._handle(
             core.SessionRequested(
@@ -182,6 +185,14 @@ class Broker:
             self._next_session_id += 1
         self._next_session_id += 1
         return self._next_session_id - 1
+
+    def _check_jobs(self, request: broker_pb2.OpenSessionRequest) -> None:
+        """Refuse jobs of other sessions; looks at each job of each session once."""
+        wanted = set(request.job_ids)
+        for other in self._sessions.values() if wanted else ():
+            job_id = next((each for each in other.request.job_ids if each in wanted), None)
+            if job_id is not None:
+                raise errors.StateError(f"job {job_id} is executed by process {other.request.pid} already")
 
     def _check_token(self, request: broker_pb2.OpenSessionRequest) -> None:
         if not request.resumed_session_id:
@@ -368,14 +379,15 @@ class Broker:
         if session:
             await session.placed.wait()
         worker_ids = tuple(each for each in worker_ids if each in self._fleet.workers)  # a node may be lost
-        lane = self._lanes.lane_of(session_id)
-        if session and lane and worker_ids:
+        # Workers wait for a lane that is about to be started again.
+        endpoint = self._lanes.endpoint_of(session_id)
+        if session and endpoint and worker_ids:
             request = session.request
             session.hosts.add(host)
             started = await self._nodes[host].start_workers(
                 session_id,
                 worker_ids,
-                lane.endpoint,
+                endpoint,
                 request.worker_setup,
                 width=width,
                 fingerprint=request.fingerprint,

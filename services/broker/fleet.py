@@ -14,6 +14,7 @@ from typing import assert_never
 
 from quakegrid.config import HostCores
 from quakegrid.errors import IllegalMoveError
+from services.broker import deaths
 from services.broker.fleet_events import (
     Action,
     Admit,
@@ -43,10 +44,6 @@ from services.broker.placement import Placement
 
 # How long a session keeps its cores when there are fewer cores than sessions that have tasks.
 TURN_S = 30
-# Workers of a session that may die one after the other without a task done: each core is tried three times,
-# and a small fleet a few times more. A large one has tried enough with this many: as many may die together,
-# in the middle of long tasks, when somebody kills all of a node of 256 cores.
-MAX_FAILURES = 300
 # Of the jobs before it a session is told so many: its driver prints them.
 MAX_AHEAD = 100
 # A node that joined and vanished without a word, as when a scheduler killed its job, will hardly come back;
@@ -151,7 +148,7 @@ class Fleet:
                         self.nodes[worker.host].is_refusing = True
             case ProgressMade():
                 if event.session_id in self.sessions:
-                    self.sessions[event.session_id].failure_count = 0
+                    self.sessions[event.session_id].forgive()
             case TasksCounted():
                 return self._on_tasks_counted(event)
         return isinstance(event, WorkersRefused)
@@ -181,6 +178,7 @@ class Fleet:
         for session in self.sessions.values():
             session.peak_counts = session.peak_counts[1], session.task_count or 0
             session.unused_s += session.is_admitted and session.task_count is None
+            self._check_deaths(session, actions)
         for worker in self.workers.values():
             worker.leaving_s += self._placement.is_leaving(worker)
         self._turn_s += 1
@@ -211,8 +209,11 @@ class Fleet:
         limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
         most = 1 if event.is_short_of_memory else limit
         node.core_count = min(most, limit // event.cores_per_worker) if node.is_up else 0
-        for session in self.sessions.values() if node.core_count else ():
-            self._compare(session, node, actions)
+        for session in self.sessions.values():
+            if event.present is not None:  # its agent may be another
+                session.avoided.discard(event.host)
+            if node.core_count:
+                self._compare(session, node, actions)
         self.leftovers.report(event.host, event.workers, is_first=event.present is not None)
         if node.is_lost:  # its lanes have forgotten what it still runs
             node.is_lost, node.lost_s = False, 0
@@ -319,7 +320,7 @@ class Fleet:
                 if room < 0 and told != session.ahead:
                     session.ahead = told
                     actions.append(Queue(session.session_id, told))
-            ahead += session.job_ids
+            ahead += session.job_ids[:MAX_AHEAD]
 
     def _on_worker_exited(self, event: WorkerExited, actions: list[Action]) -> None:
         worker = self.workers.pop(event.worker_id, None)
@@ -340,12 +341,27 @@ class Fleet:
         )
         if event.is_clean or event.is_blameless or session.is_failed:
             return
-        session.failure_count += 1
-        if session.failure_count > min(3 * self.core_count + 3, MAX_FAILURES):
+        session.deaths[worker.host] += 1
+        session.last_death = event.reason + (f" ({last_output[-1]})" if last_output else "")
+        if session.deaths[worker.host] >= deaths.patience(worker.host, self._usable(session)):
+            session.avoided.add(worker.host)
+        self._check_deaths(session, actions)
+
+    def _usable(self, session: Session) -> dict[str, int]:
+        """Cores of the nodes that are up and have what a session needs, by host."""
+        nodes = [
+            node for node in self.nodes.values() if node.core_count and node.host not in session.left_out
+        ]
+        return {node.host: node.core_count for node in nodes}
+
+    def _check_deaths(self, session: Session, actions: list[Action]) -> None:
+        """Give up a session whose workers die wherever they are."""
+        if session.is_failed or not session.deaths:
+            return
+        if deaths.is_too_many(session.deaths, session.avoided, self._usable(session)):
             session.is_failed = True
-            reason = f"{session.failure_count} workers died and no task was done; the last: {event.reason}"
-            if event.last_output:
-                reason += f" ({event.last_output[-1]})"
+            count = session.deaths.total()
+            reason = f"{count} workers died and no task was done; the last: {session.last_death}"
             actions.append(FailSession(session.session_id, reason))
 
     def _is_full(self) -> bool:

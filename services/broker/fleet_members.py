@@ -5,6 +5,7 @@ Pure values that change with the core's events; nobody else changes them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -60,7 +61,9 @@ class Node:
 
 @dataclass(slots=True)
 class Session:
-    """One driver's jobs; `failure_count` counts worker deaths since the last task was done.
+    """One driver's jobs; `deaths` counts those of its workers since the last task was done, by host.
+
+    It gets no workers at hosts that are `avoided`: too many died there, the last one of `last_death`.
 
     `task_count` is None until the session has had a task: it may want every core. `peak_counts` are the
     largest counts of the second before and of this one: a session that has none for a moment keeps its
@@ -77,7 +80,9 @@ class Session:
     max_workers: int = 0
     weight: float = 1.0
     is_admitted: bool = False
-    failure_count: int = 0
+    deaths: Counter[str] = field(default_factory=Counter)
+    last_death: str = ""
+    avoided: set[str] = field(default_factory=set)
     task_count: int | None = None
     peak_counts: tuple[int, int] = (0, 0)
     busy_worker_ids: frozenset[str] = frozenset()
@@ -103,8 +108,22 @@ class Session:
         return self.is_admitted and not self.is_local
 
     def fits(self, node: Node) -> bool:
-        """Whether its workers find on the node what they need."""
-        return node.host not in self.left_out
+        """Whether its workers find on the node what they need, and live there."""
+        return self.fits_host(node.host)
+
+    def fits_host(self, host: str) -> bool:
+        """The same, by the host of the node."""
+        return host not in self.left_out and host not in self.avoided
+
+    @property
+    def unfit_count(self) -> int:
+        """Nodes that it has no use for."""
+        return len(self.left_out) + len(self.avoided)
+
+    def forgive(self) -> None:
+        """A task of it was done: what died before counts no more."""
+        self.deaths.clear()
+        self.avoided.clear()
 
     def compare(self, node: Node) -> tuple[str, ...]:
         """Take in what a node that is up has; how it differs, if that is news.

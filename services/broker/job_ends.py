@@ -77,11 +77,13 @@ class JobEnds:
 
     def end(self, job_ids: Iterable[int], state: JobState, reason: str) -> None:
         """Move jobs to a final state, unless they ended or were deleted; the first wish for a job counts."""
+        dropped_count = 0
         for job_id in job_ids:
-            if len(self._wishes) >= MAX_WAITING:
-                log.error("job_end_dropped job=%d reason=%s", job_id, reason)
-                continue
-            self._wishes.setdefault(job_id, _Wish(state, reason))
+            if len(self._wishes) < MAX_WAITING:
+                self._wishes.setdefault(job_id, _Wish(state, reason))
+            dropped_count += job_id not in self._wishes
+        if dropped_count:
+            log.error("job_ends_dropped count=%d reason=%s", dropped_count, reason)
         if self._wishes and not self._is_running:
             self._is_running = True
             self._spawn(self._run())
@@ -109,20 +111,29 @@ class JobEnds:
             self._is_running = False
 
     async def _try_all(self, channel: grpc.aio.Channel, job_ids: Sequence[int]) -> None:
+        """Try each job once; not further while nothing answers."""
+        failures: list[errors.QuakeGridError] = []
         for start in range(0, len(job_ids), MAX_CALLS):
-            await asyncio.gather(*(self._try(channel, each) for each in job_ids[start : start + MAX_CALLS]))
+            batch = job_ids[start : start + MAX_CALLS]
+            found = await asyncio.gather(*(self._try(channel, each) for each in batch))
+            failures += [each for each in found if each]
+            if all(isinstance(each, errors.PeerUnreachableError) for each in found):
+                break
+        if failures:
+            log.warning("jobs_not_ended_yet count=%d reason=%s", len(self._wishes), failures[-1])
 
-    async def _try(self, channel: grpc.aio.Channel, job_id: int) -> None:
+    async def _try(self, channel: grpc.aio.Channel, job_id: int) -> errors.QuakeGridError | None:
+        """Try to end a job; why it could not be done yet."""
         wish = self._wishes[job_id]
         try:
             await self._end(channel, job_id, wish.state, wish.reason)
         except errors.NotFoundError:
             pass  # it was deleted
         except errors.QuakeGridError as exc:  # away, or its disk is full
-            log.warning("job_not_ended_yet job=%d reason=%s", job_id, exc)
-            return
+            return exc
         wish.done.set()
         del self._wishes[job_id]
+        return None
 
     async def _end(self, channel: grpc.aio.Channel, job_id: int, state: JobState, reason: str) -> bool:
         address = self._settings.dbserver_address

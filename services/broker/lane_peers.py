@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Container
 
-from quakegrid import lane_names
+from quakegrid import lane_names, service_logs
 from quakegrid.lane_names import DriverName, WorkerName
 from services.broker.lane_events import Peer, SessionId
 
@@ -49,17 +49,13 @@ class Peers:
     def count_refusal(self, peer: Peer, reason: str) -> None:
         """A message was refused."""
         self.refused_count += 1
-        if _is_logged(self.refused_count):
+        if service_logs.is_logged(self.refused_count, _LOGGED_COUNT):
             name = lane_names.shown(peer)
             log.warning("message_refused count=%d peer=%s reason=%.300s", self.refused_count, name, reason)
 
     def count_unsent(self, peer: Peer, reason: object) -> None:
         """A message was not sent: its peer is gone, or does not read."""
         self.unsent_count += 1
-        if _is_logged(self.unsent_count):
+        if service_logs.is_logged(self.unsent_count, _LOGGED_COUNT):
             name = lane_names.shown(peer)
             log.warning("peer_unreachable count=%d peer=%s reason=%s", self.unsent_count, name, reason)
-
-
-def _is_logged(count: int) -> bool:
-    return count <= _LOGGED_COUNT or count & (count - 1) == 0

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import grpc
 
-from quakegrid import agents, errors, rpc, security
+from quakegrid import agents, errors, rpc, security, service_logs
 from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc, node_control_pb2_grpc
 from quakegrid.config import Settings
 from quakegrid.fingerprint import CLOCK_FITS, Fingerprint, describe_clock
@@ -142,9 +142,10 @@ class NodeLink:
             return not self._is_first, f"its agent does not answer at {self.address} ({detail})"
         except errors.PeerError as exc:
             self._nonsense_count += 1
-            log.warning(
-                "agent_report_refused host=%s count=%d reason=%s", self.host, self._nonsense_count, exc
-            )
+            if service_logs.is_logged(self._nonsense_count):
+                log.warning(
+                    "agent_report_refused host=%s count=%d reason=%s", self.host, self._nonsense_count, exc
+                )
             return False, f"the report of its agent at {self.address} cannot be: {exc}"
         except TimeoutError:
             reason = f"its agent at {self.address} has said nothing for {self._silent_s:g} s"
@@ -240,7 +241,9 @@ class NodeLink:
         """What a process of the node does; unspecified while the agent does not answer."""
         request = agent_pb2.GetProcessRequest(pid=pid)
         response = await self._order(lambda stub: stub.GetProcess(request, timeout=self._silent_s))
-        return response.state if response else agent_pb2.PROCESS_STATE_UNSPECIFIED
+        # A later agent may know more states than we do.
+        is_known = response is not None and response.state in agent_pb2.ProcessState.values()
+        return response.state if response and is_known else agent_pb2.PROCESS_STATE_UNSPECIFIED
 
     async def _order(self, call: Callable[[agent_pb2_grpc.AgentAsyncStub], Awaitable[T]]) -> T | None:
         """Give an order; None if the agent is not there, which `run` notices too."""

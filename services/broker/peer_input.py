@@ -17,7 +17,8 @@ from quakegrid.wire.v1 import lane_pb2
 MIN_WEIGHT = 0.01
 MAX_WEIGHT = 100.0
 MAX_ID = 1 << 53
-MAX_JOBS = 1000
+# Those of one `oq engine --run`. A lane is told all of them at once, in `lane_messages.CONTROL_BYTES`.
+MAX_JOBS = 40_000
 MAX_PID = 1 << 31
 MAX_SETUP_BYTES = 32 << 20
 MAX_NAME_CHARS = 255

@@ -88,7 +88,7 @@ class Placement:
             lacks.append((session, _demand(session, wanted, workers)))
             spares.append(_spare_workers(workers, target - wish.stuck_count, session.busy_worker_ids))
         rooms = self._rooms(stuck_workers, staying)
-        if any(session.left_out for session in sessions):
+        if any(session.left_out or session.avoided for session in sessions):
             stakes = [
                 Stake(session, staying[session.session_id], demand, len(spare))
                 for (session, demand), spare in zip(lacks, spares, strict=True)
@@ -117,7 +117,7 @@ class Placement:
         for worker in aimed_drains.choose(stakes, rooms):
             worker.is_draining = True
             actions.append(DrainWorker(worker.session_id, worker.worker_id))
-        stakes.sort(key=lambda stake: -len(stake.session.left_out))
+        stakes.sort(key=lambda stake: -stake.session.unfit_count)
         self._start([(stake.session, stake.demand) for stake in stakes], actions)
         if any(worker.is_draining for worker in self._workers.values()):
             return
@@ -156,7 +156,7 @@ class Placement:
         for session in sessions:
             if session.is_failed or session.session_id in having:
                 continue
-            if not any(map(session.fits, self._nodes.values())):
+            if all(node.host in session.left_out for node in self._nodes.values()):
                 session.is_failed = True
                 lines = [
                     f"{node.title}: {', '.join(session.left_out[node.host])}" for node in self._nodes.values()

@@ -306,6 +306,24 @@ def test_lane_that_pauses_gets_its_sessions_back(play: Play, monkeypatch: pytest
     play(scene)
 
 
+def test_workers_start_while_their_lane_pauses(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for it by themselves; a node that refused them would count as one that cannot start any."""
+    monkeypatch.setattr(lane_places, "PAUSES_S", (60.0,))
+
+    async def scene(stage: Stage) -> None:
+        session = await stage.session(7)
+        before = set(stage.link.workers)
+        lane_of(stage, session).on_death("it died")
+        name = before.copy().pop()
+        del stage.link.workers[name]
+        stage.link.callbacks["on_exit"](agent_pb2.WorkerExited(worker_id=name, reason="exit code 1"))
+        await settle()
+
+        assert len(set(stage.link.workers) - before) == 1
+
+    play(scene)
+
+
 def test_refused_request_is_no_bug(play: Play) -> None:
     """A peer's mistake is its own."""
 

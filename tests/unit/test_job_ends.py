@@ -129,6 +129,51 @@ def test_jobs_of_a_session_end_over_one_connection_some_at_a_time(run: Callable[
     assert database.most_calls == job_ends.MAX_CALLS
 
 
+def test_dbserver_that_is_away_is_asked_a_few_times_a_round_and_logged_once(
+    run: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thousand jobs were a thousand calls and lines, every five seconds."""
+    database = Database(*[errors.PeerUnreachableError("away")] * job_ends.MAX_CALLS)
+
+    async def use(ends: JobEnds) -> None:
+        ends.end(range(1, 1001), JobState.FAILED, "the driver ended")
+
+    run(database, use)
+
+    assert len(database.states) == 1000
+    assert [each.getMessage() for each in caplog.records] == ["jobs_not_ended_yet count=1000 reason=away"]
+
+
+def test_job_that_the_dbserver_cannot_end_holds_up_no_other(run: Callable[..., None]) -> None:
+    """The round goes on while anything is answered."""
+    database = Database(errors.PeerUnreachableError("away"), errors.QuakeGridError("its disk is full"))
+
+    async def use(ends: JobEnds) -> None:
+        ends.end(range(1, 101), JobState.FAILED, "the driver ended")
+
+    run(database, use)
+
+    assert len(database.channels) == 2
+    assert list(database.states)[-2:] == [1, 2]
+
+
+def test_jobs_beyond_the_bound_are_logged_in_one_line(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The dbserver fails them when their leases run out."""
+    monkeypatch.setattr(job_ends, "MAX_WAITING", 2)
+    database = Database()
+
+    async def use(ends: JobEnds) -> None:
+        ends.end(range(1, 11), JobState.FAILED, "the driver ended")
+
+    run(database, use)
+
+    assert [each.getMessage() for each in caplog.records] == [
+        "job_ends_dropped count=8 reason=the driver ended"
+    ]
+
+
 def test_waiting_for_the_end_of_a_job_has_a_bound(run: Callable[..., None]) -> None:
     """Whoever aborts a job is answered though the dbserver is away."""
     database = Database(*[errors.PeerUnreachableError("away")] * 100)

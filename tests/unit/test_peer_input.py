@@ -9,7 +9,7 @@ import pytest
 from quakegrid import errors
 from quakegrid.api.v1 import agent_pb2, broker_pb2, fleet_control_pb2
 from quakegrid.wire.v1 import lane_pb2
-from services.broker import peer_input, session_ids
+from services.broker import lane_messages, peer_input, session_ids
 
 BIG = (1 << 63) - 1
 
@@ -56,7 +56,7 @@ def test_session_that_cannot_be_is_refused_in_words(fields: dict[str, Any]) -> N
     [
         {},
         {"weight": 0.01, "cores_per_worker": 1024, "max_workers": (1 << 32) - 1},
-        {"job_ids": range(1, 1001), "pid": 1, "host": "node1.example.org", "user_name": "Jörg"},
+        {"job_ids": range(1, 40_001), "pid": 1, "host": "node1.example.org", "user_name": "Jörg"},
         {"resumed_session_id": 1_764_000_000_000, "lane_port": 1912},
         {"worker_setup": bytes(32 << 20), "fingerprint": {"numpy": "2.2.6"}},
     ],
@@ -116,3 +116,15 @@ def test_session_ids_grow_after_a_clock_was_set_back() -> None:
     assert session_ids.first_id(1000, []) == 1000
     assert session_ids.first_id(1000, [400, 1_500_000]) == 1_500_001
     assert session_ids.first_id(1000, [400, BIG]) == 1000
+
+
+def test_lane_is_told_the_jobs_of_the_largest_session_in_one_packet() -> None:
+    """A packet that is too long for its socket never arrives."""
+    opening = lane_pb2.OpenLaneSession(
+        session_id=peer_input.MAX_ID - 1,
+        job_ids=[peer_input.MAX_ID - 1] * peer_input.MAX_JOBS,
+        user_name="\U0001f30d" * peer_input.MAX_NAME_CHARS,
+    )
+    message = lane_pb2.ControlMessage(open=opening)
+
+    assert message.ByteSize() < lane_messages.CONTROL_BYTES

@@ -1,0 +1,48 @@
+"""How many workers of a session may die before a node, and then the session, is given up.
+
+Pure. A session fails when its workers die all over the fleet and no task is done. What dies at one node
+counts only up to a share of that limit, so that one broken node ends nothing: the session avoids it until its
+next task is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+
+# Each core is tried three times, and a small fleet a few times more. A large one has tried enough with this
+# many: as many may die together, in the middle of long tasks, when somebody kills all of a node of 256 cores.
+MAX_DEATHS = 300
+# A broken node that is one of many counts for so much of the limit.
+NODE_PART = 10
+# Each node may have so many, however few cores it has.
+MIN_PATIENCE = 10
+
+
+def limit(core_counts: Mapping[str, int]) -> int:
+    """Deaths that a session survives on nodes with these cores, by host."""
+    return min(3 * sum(core_counts.values()) + 3, MAX_DEATHS)
+
+
+def share(core_counts: Mapping[str, int]) -> int:
+    """Deaths at one node that count towards the limit; those of all nodes together reach it."""
+    most = limit(core_counts) + 1
+    return max(-(-most // max(1, len(core_counts))), -(-most // NODE_PART))
+
+
+def patience(host: str, core_counts: Mapping[str, int]) -> int:
+    """Deaths at a node after which its session avoids it."""
+    return min(max(3 * core_counts.get(host, 0), MIN_PATIENCE), share(core_counts))
+
+
+def is_too_many(deaths: Mapping[str, int], avoided: Container[str], core_counts: Mapping[str, int]) -> bool:
+    """Whether a session is given up.
+
+    Args:
+        deaths: of its workers since its last task was done, by host.
+        avoided: hosts where it gets no workers for that.
+        core_counts: cores of the nodes that are up and that it can use, by host.
+    """
+    most = share(core_counts)
+    if sum(min(count, most) for count in deaths.values()) > limit(core_counts):
+        return True
+    return bool(core_counts) and all(host in avoided for host in core_counts)
