@@ -11,11 +11,13 @@ from pathlib import Path
 from quakegrid import lane, lane_names, security
 from quakegrid.curve import zmq
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.lane_door import Door, DoorSettings
+from services.broker.door_settings import DoorSettings
+from services.broker.lane_door import Door
 from services.broker.lane_events import Peer
 from services.broker.payloads import Payloads
 
 SESSION = 5
+OTHER = 6
 TOKEN_KEY = security.token_key("a key of this test")
 BLOB_ID = b"0123456789abcdef"
 
@@ -133,6 +135,31 @@ class PlayedDoor:
         lease = lane_pb2.Lease(session_id=session_id, task_id=task_id, attempt=attempt)
         outcome = lane_pb2.Outcome(lease=lease, worker_id=worker_id, node="node", duration_s=0.1)
         self.say(worker(worker_id, session_id), b"result", outcome=outcome)
+
+
+def bodies(messages: list[lane_pb2.LaneMessage]) -> list[str | None]:
+    """The kinds of messages."""
+    return [message.WhichOneof("body") for message in messages]
+
+
+def refusals(played: PlayedDoor, peer: bytes) -> list[str]:
+    """The words of what was refused to a peer."""
+    return [message.refused.reason for message in played.heard(peer) if message.HasField("refused")]
+
+
+def assert_serves(played: PlayedDoor) -> None:
+    """A task of either session still comes back."""
+    for session_id in (SESSION, OTHER):
+        name = f"healthy-{session_id}"
+        peer = driver(session_id)
+        played.join(session_id)
+        played.submit(900_001, session_id, weight=1.7e308)
+        played.ready(name, session_id)
+        played.turn(2.0)  # a lane in place of another one settles
+        played.turn()
+        played.finish(name, 900_001, 1, session_id)
+        played.turn()
+        assert 900_001 in [message.outcome.lease.task_id for message in played.heard(peer)]
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 The main thread owns the socket, except while a task runs for long: then a guard answers for it, so that
 waiting tasks can be taken back and a lane that was started again learns what we have. Whenever the lane
-says hello, it is told everything again.
+says hello, it is told everything again; also after a while if it does not know our session yet.
 """
 
 from __future__ import annotations
 
 import collections
+import math
 import os
 import threading
 import time
@@ -23,6 +24,12 @@ from quakegrid.wire.v1 import lane_pb2
 # The guard looks so often whether a task has run since it last looked.
 LOOK_S = 0.05
 LOOK_IDLE_S = 0.25
+# A lane that does not know our session may be a new broker's, which its driver has not reached yet. It is
+# told again after so long, for as long as a driver looks for its broker (`BROKER_PATIENCE_S` of its session).
+REFUSED_RETRY_S = 1.0
+REFUSED_PATIENCE_S = 60.0
+# A lane that has refused nothing for so long has taken what it was told last: it answers a refusal at once.
+ACCEPTED_AFTER_S = 10.0
 
 Frames = Sequence[bytes | memoryview]
 Frame = zmq.Frame | lane.JoinedFrame
@@ -73,7 +80,8 @@ class Inbox:
         self._is_stopping = False
         self._awaited_blob_id = b""  # empty when it has come
         self._blob: Frame | None = None
-        self._hello_count = 0
+        self._told_count = 0  # how often the lane was told everything
+        self._patience = _Patience()
         self._guard = _Guard(self, dealer)
 
     def next_task(self) -> Task | None:
@@ -86,7 +94,7 @@ class Inbox:
         while not self._waiting:
             if self._is_stopping and not (self._is_drained and self._sent):
                 return None
-            self._take(lane.wait_for_frames(self._dealer))
+            self._take_next()
         task = self._waiting.popleft()
         self._running = task.run.lease
         return task
@@ -117,19 +125,35 @@ class Inbox:
         header = lane_pb2.LaneMessage(get_blob=get).SerializeToString()
         asked, self._awaited_blob_id = -1, blob_id
         while self._awaited_blob_id:
-            if asked != self._hello_count:
-                asked = self._hello_count
+            if asked != self._told_count:
+                asked = self._told_count
                 self._send([header])
-            self._take(lane.wait_for_frames(self._dealer))
+            self._take_next()
         content, self._blob = self._blob, None
         if content is None:
             raise BlobGoneError("the driver does not wait for this task any more")
         return content
 
     def read_ready(self) -> None:
-        """Take what is here already; only for who owns the socket."""
+        """Take what is here already, and tell the lane again if it is time; only for who owns the socket."""
         while (frames := lane.receive_frames(self._dealer)) is not None:
             self._take(frames)
+        if time.monotonic() >= self._patience.retry_s:
+            self._tell_everything()
+
+    def timeout_ms(self) -> int | None:
+        """How long to wait for messages before the lane is told again; None for ever."""
+        retry_s = self._patience.retry_s
+        return None if retry_s == math.inf else max(0, int((retry_s - time.monotonic()) * 1000) + 1)
+
+    def _take_next(self) -> None:
+        """Wait for a message, and take it; or tell the lane again when it is time."""
+        timeout_ms = self.timeout_ms()
+        if timeout_ms is None:
+            self._take(lane.wait_for_frames(self._dealer))
+            return
+        self._dealer.poll(timeout_ms)
+        self.read_ready()
 
     def _take(self, frames: list[zmq.Frame]) -> None:
         if lane.is_probe(frames):
@@ -139,9 +163,11 @@ class Inbox:
         message = lane_pb2.LaneMessage.FromString(frames[0].bytes)
         match message.WhichOneof("body"):
             case "run_task":
+                self._patience.end()
                 self._acknowledge(message.run_task.outcome_count)
                 self._waiting.append(Task(message.run_task, lane.join(frames[1:])))
             case "take_back":
+                self._patience.end()
                 self._give_back(message.take_back.lease)
             case "hello":
                 self._greet(message.hello)
@@ -155,7 +181,7 @@ class Inbox:
                 if self._is_drained:
                     self._acknowledge(message.stop.outcome_count)
             case "refused":
-                raise RefusedError(message.refused.reason)
+                self._patience.refuse(message.refused, time.monotonic())
             case other:
                 raise PeerError(f"the lane sent {other!r} to a worker")
 
@@ -179,8 +205,13 @@ class Inbox:
                 f"the lane speaks version {hello.protocol_version} of the lanes, {self._node} version "
                 f"{lane.PROTOCOL_VERSION}; install the same QuakeGrid on all machines"
             )
-        self._hello_count += 1
-        self._is_greeted, self._acknowledged_count = True, 0
+        self._is_greeted = True
+        self._tell_everything()
+
+    def _tell_everything(self) -> None:
+        self._told_count += 1
+        self._acknowledged_count = 0
+        self._patience.retry_s = math.inf
         held = [*(task.run.lease for task in self._waiting), *(sent.lease for sent in self._sent)]
         ready = lane_pb2.WorkerReady(
             protocol_version=lane.PROTOCOL_VERSION,
@@ -195,6 +226,32 @@ class Inbox:
 
     def _send(self, frames: Frames) -> None:
         lane.send_frames(self._dealer, lane.cut_message(frames))
+
+
+@dataclass(slots=True)
+class _Patience:
+    """When a lane that does not know our session is told again, and when we give up."""
+
+    retry_s: float = math.inf
+    _first_s: float = math.inf
+    _last_s: float = -math.inf
+
+    def refuse(self, refused: lane_pb2.Refused, now_s: float) -> None:
+        """The lane refused what we said.
+
+        Raises:
+            RefusedError: it knows our session, or has not known it for too long.
+        """
+        if now_s - self._last_s >= ACCEPTED_AFTER_S:
+            self._first_s = now_s
+        self._first_s, self._last_s = min(self._first_s, now_s), now_s
+        self.retry_s = min(self.retry_s, now_s + REFUSED_RETRY_S)
+        if not refused.is_unknown_session or now_s >= self._first_s + REFUSED_PATIENCE_S:
+            raise RefusedError(refused.reason)
+
+    def end(self) -> None:
+        """The lane knows us; a blob does not say so, since all of the session may ask for one."""
+        self.retry_s = self._first_s = math.inf
 
 
 class _Guard:
@@ -244,7 +301,7 @@ class _Guard:
     def _answer(self, poller: zmq.Poller, number: int) -> None:
         try:
             while self._is_running and self._task_count == number:
-                ready = {source for source, _ in poller.poll()}
+                ready = {source for source, _ in poller.poll(self._inbox.timeout_ms())}
                 if self._wakeup in ready:
                     os.eventfd_read(self._wakeup)
                     return

@@ -19,7 +19,8 @@ from quakegrid.config import load_settings
 from quakegrid.curve import zmq
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import lane_messages
-from services.broker.lane_door import Door, DoorSettings
+from services.broker.door_settings import DoorSettings
+from services.broker.lane_door import Door
 from services.broker.lane_events import Peer
 from services.broker.payloads import Payloads
 

@@ -6,13 +6,12 @@ are passed on without a copy. Receives nothing by itself and waits for nothing: 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import socket
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
 from google.protobuf.message import DecodeError
@@ -24,6 +23,7 @@ from quakegrid.lane_names import DriverName, WorkerName, worker_name
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import lane_control, lane_messages
 from services.broker import lane_events as core
+from services.broker.door_settings import DoorSettings
 from services.broker.lane_control import ControlLink
 from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.broker.lane_messages import UnknownSessionError
@@ -31,7 +31,7 @@ from services.broker.lane_peers import Peers
 from services.broker.payloads import Frame, Payload, Payloads, SpillError
 from services.broker.scheduler import Scheduler
 from services.broker.session_mail import Message, SessionMail
-from services.broker.task_recorder import Submitted, TaskRecorder
+from services.broker.task_recorder import TaskRecorder
 
 log = logging.getLogger("quakegrid.lane")
 _decode = lane_pb2.LaneMessage.FromString
@@ -40,21 +40,6 @@ REPORT_INTERVAL_S = 0.2
 # when all have told, and is short where the broker knows of none.
 SETTLE_S = 10.0
 SETTLE_ALONE_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class DoorSettings:
-    """What a door knows of its cluster.
-
-    Args:
-        token_key: of `security.token_key`.
-        records: directory of the task records.
-        state_dir: of the cluster on this machine.
-    """
-
-    token_key: bytes
-    records: Path
-    state_dir: Path
 
 
 class Door:
@@ -95,7 +80,8 @@ class Door:
         """All messages of a turn were taken: place tasks, tell the broker."""
         for session_id, (end_s, peer) in list(self._settling.items()) if self._settling else ():
             if self._now_s >= end_s or self._sessions[session_id].has_all_workers:
-                self._let_join(session_id, peer)
+                with self._contained(session_id):
+                    self._let_join(session_id, peer)
         if self._now_s >= self._look_s:
             self._perform(self._scheduler.handle(core.TimePassed(self._now_s)), [])
             self._look_s = self._now_s + self._scheduler.look_interval_s
@@ -113,9 +99,13 @@ class Door:
     # --- what the broker says
 
     def obey(self, packet: bytes) -> None:
-        """Take one order of the broker's."""
+        """Take one order of the broker's; a fault of ours ends the session that it names, and no other."""
         message = lane_pb2.ControlMessage.FromString(packet)
         session_id = SessionId(getattr(message, message.WhichOneof("body") or "").session_id)
+        with self._contained(session_id):
+            self._obey(session_id, message)
+
+    def _obey(self, session_id: SessionId, message: lane_pb2.ControlMessage) -> None:
         event: core.Event
         match message.WhichOneof("body"):
             case "open":
@@ -135,17 +125,12 @@ class Door:
                 if session_id in self._sessions:
                     self._tell_counts(session_id)  # the last ones
             case "worker_lost":
-                lost = message.worker_lost
-                event = lane_messages.worker_lost(lost)
+                event = lane_messages.worker_lost(message.worker_lost)
                 session = self._sessions.get(session_id)
                 if session is not None:
                     token = security.worker_token(self._settings.token_key, session_id, event.worker_id)
-                    session.forget_worker(Peer(worker_name(session_id, event.worker_id, token)))
-                    session.recorder.on_lost(
-                        event.worker_id, lost.reason, self._now_s, is_clean=lost.is_clean
-                    )
-                    if session.driver is None:
-                        session.early_worker_ids.add(event.worker_id)
+                    peer = Peer(worker_name(session_id, event.worker_id, token))
+                    session.lose_worker(peer, event, self._now_s)
             case "drain":
                 event = core.DrainAsked(session_id, WorkerId(message.drain.worker_id))
             case other:
@@ -163,10 +148,10 @@ class Door:
         """
         who: DriverName | WorkerName | None = None
         try:
-            header = frames[0].bytes
-            if header == lane.PROBE and len(frames) == 1:
+            if lane.is_probe(frames):
                 self._greet(peer)
                 return
+            header = frames[0].bytes
             who = self._peers.known.get(peer) or self._peers.recognise(peer, self._sessions)
             if len(header) > lane_messages.MAX_HEADER_BYTES:
                 raise PeerError(f"a header has {len(header)} bytes")  # noqa: TRY301
@@ -186,6 +171,15 @@ class Door:
     def _refuse(self, peer: Peer, reason: str, *, is_unknown_session: bool = False) -> None:
         self._peers.count_refusal(peer, reason)
         self._send(peer, [lane_messages.refused(reason, is_unknown_session=is_unknown_session)])
+
+    @contextlib.contextmanager
+    def _contained(self, session_id: SessionId) -> Iterator[None]:
+        """Let a fault of ours inside of this end one session, and no other."""
+        try:
+            yield
+        except Exception as exc:
+            log.exception("session_failed session=%d", session_id)
+            self._break(session_id, repr(exc))
 
     def _break(self, session_id: SessionId, reason: str) -> None:
         """Give up a session: nobody knows what its books are worth now."""
@@ -322,14 +316,14 @@ class Door:
             match action:
                 case core.SendTask(peer, lease, payload):
                     assert isinstance(payload, Payload)
-                    submitted: Submitted = payload.annex
-                    session = self._sessions[lease.session_id]
-                    session.argument_bytes += payload.byte_count
-                    session.recorder.on_sent(peer, lease, submitted, payload.byte_count, self._now_s)
-                    count = session.outcome_counts.get(peer, 0)
-                    header = lane_messages.run_task(lease, submitted.blobs, count)
-                    self._send(peer, [header, *self._payloads.read(payload)])
+                    if (session := self._sessions.get(lease.session_id)) is None:
+                        continue  # it broke with an action before this one
                     self._changed.add(lease.session_id)
+                    try:  # a `_contained` for each task takes time
+                        session.send_task(peer, lease, payload, self._now_s)
+                    except Exception as exc:
+                        log.exception("task_not_sent session=%d", lease.session_id)
+                        self._break(lease.session_id, repr(exc))
                 case core.DeliverOutcome(peer, lease, payload):
                     self._drop(payload)
                     self._deliver(peer, lease, arrived)
@@ -366,10 +360,11 @@ class Door:
         self._payloads.drop(payload)
 
     def _forget(self, session_id: SessionId) -> None:
-        self._sessions.pop(session_id).close()
         self._settling.pop(session_id, None)
         self._changed.discard(session_id)
         self._peers.forget_session(session_id)
+        if (session := self._sessions.pop(session_id, None)) is not None:  # else it broke on opening
+            session.close()
 
     def _send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
         try:

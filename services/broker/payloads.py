@@ -6,6 +6,7 @@ happens. Knows frames; refuses to know what they mean.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -130,7 +131,8 @@ class Payloads:
         if file.live_count == 0:
             if file is self._current:
                 self._current = None
-            file.file.close()
+            with contextlib.suppress(OSError):  # of a bad disk: nobody wants what is there
+                file.file.close()
 
     def _spill(self, frames: Sequence[zmq.Frame], sizes: Sequence[int], annex: Any) -> Payload:
         file = self._current

@@ -17,7 +17,7 @@ from services.broker import lane_messages
 from services.broker.lane_events import Lease, Peer, SessionId, WorkerId
 from services.broker.outcome_flow import OutcomeFlow
 from services.broker.payloads import Frame, Payload, Payloads
-from services.broker.task_recorder import TaskRecorder
+from services.broker.task_recorder import Submitted, TaskRecorder
 
 Message = list[zmq.Frame]
 # What workers say before the driver is there, beyond which they are asked again.
@@ -76,6 +76,14 @@ class SessionMail:
         self._send_parked()
         for blob_id in self._blob_waiters:
             self._ask_driver(blob_id)
+
+    def send_task(self, peer: Peer, lease: Lease, payload: Payload, now_s: float) -> None:
+        """Send a task to a worker."""
+        submitted: Submitted = payload.annex
+        self.argument_bytes += payload.byte_count
+        self.recorder.on_sent(peer, lease, submitted, payload.byte_count, now_s)
+        header = lane_messages.run_task(lease, submitted.blobs, self.outcome_counts.get(peer, 0))
+        self.send(peer, [header, *self.payloads.read(payload)])
 
     def deliver(self, peer: Peer, lease: Lease, frames: Message) -> None:
         """Pass an outcome to the driver, now or when it has taken earlier ones."""
@@ -157,11 +165,14 @@ class SessionMail:
             self._ask_driver(blob_id)
         waiters[peer] = None
 
-    def forget_worker(self, peer: Peer) -> None:
+    def lose_worker(self, peer: Peer, lost: core.WorkerLost, now_s: float) -> None:
         """A worker has ended."""
         self.outcome_counts.pop(peer, None)
         self.recorder.forget_worker(peer)
         self._unheard.discard(peer)
+        self.recorder.on_lost(lost.worker_id, lost.reason, now_s, is_clean=lost.is_clean)
+        if self.driver is None:
+            self.early_worker_ids.add(lost.worker_id)
 
     def close(self) -> None:
         """Drop everything."""

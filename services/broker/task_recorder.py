@@ -6,6 +6,7 @@ with one write. A disk that takes nothing ends the records, and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -179,7 +180,8 @@ class TaskRecorder:
             block.closed_time_s = self._epoch_s + now_s
             self._write(block)
         if self._fd >= 0:
-            os.close(self._fd)
+            with contextlib.suppress(OSError):  # it is closed all the same
+                os.close(self._fd)
 
     def _add(
         self,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from quakegrid import lane as lanes
+from quakegrid import session
 from quakegrid.curve import zmq
 from quakegrid.wire.v1 import lane_pb2
-from services.agent.inbox import Inbox
+from services.agent import inbox as inboxes
+from services.agent.inbox import Inbox, RefusedError
 from services.broker import lane_messages
 from services.broker.lane_events import Lease, SessionId, TaskId
 
@@ -123,3 +126,112 @@ def test_blob_that_comes_twice_is_not_kept(lane: PlayedLane) -> None:
     lane.say(lane_messages.blob(b"id"), b"third")
 
     assert (first, bytes(inbox.fetch_blob(b"id").buffer)) == (b"first", b"third")
+
+
+UNKNOWN = lane_messages.refused("session 1 is not open on this lane", is_unknown_session=True)
+
+
+@pytest.fixture
+def is_hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane that refused is told again at once."""
+    monkeypatch.setattr(inboxes, "REFUSED_RETRY_S", 0.01)
+
+
+def hear_ready(lane: PlayedLane) -> list[int]:
+    """The tasks that a worker says that it has; nothing else may come before."""
+    message = lane.hear()
+    assert message.WhichOneof("body") == "worker_ready"
+    return [lease.task_id for lease in message.worker_ready.held]
+
+
+@pytest.mark.usefixtures("is_hasty")
+def test_lane_that_does_not_know_the_session_yet_is_told_again(lane: PlayedLane) -> None:
+    """A broker that was started again may hear of a worker before it hears of its driver."""
+    inbox = Inbox(lane.dealer, 1, "w0", "node")
+    lane.give(1, 0)
+    finish(inbox)
+    assert lane.hear().outcome.lease.task_id == 1
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(inbox.next_task()), daemon=True)
+    lane.say(HELLO)
+    waiting.start()
+
+    for _ in range(3):
+        assert hear_ready(lane) == [1]
+        assert lane.hear().outcome.lease.task_id == 1
+        lane.say(UNKNOWN)
+    lane.give(2, 1)
+    waiting.join(WAIT_MS / 1000)
+
+    assert [task.run.lease.task_id for task in found if task] == [2]
+
+
+@pytest.mark.usefixtures("is_hasty")
+def test_running_task_outlives_a_lane_that_does_not_know_the_session_yet(lane: PlayedLane) -> None:
+    """The guard tells the lane again, and the outcome is sent when the task has ended."""
+    inbox = Inbox(lane.dealer, 1, "w0", "node")
+    lane.give(1, 0)
+    task = inbox.next_task()
+    assert task is not None
+    with inbox.guarded():
+        lane.say(HELLO)
+        for _ in range(3):
+            assert hear_ready(lane) == [1]
+            lane.say(UNKNOWN)
+        assert hear_ready(lane) == [1]
+    inbox.send_outcome(lane_pb2.Outcome(lease=task.run.lease, worker_id="w0"), [])
+
+    assert lane.hear().outcome.lease.task_id == 1
+
+
+@pytest.mark.usefixtures("is_hasty")
+def test_blob_is_asked_for_again_of_a_lane_that_did_not_know_the_session(lane: PlayedLane) -> None:
+    """Both the worker and its question were refused; a blob alone does not say that the worker is known."""
+    inbox = Inbox(lane.dealer, 1, "w0", "node")
+    found = []
+    waiting = threading.Thread(
+        target=lambda: found.append(bytes(inbox.fetch_blob(b"id").buffer)), daemon=True
+    )
+    waiting.start()
+    assert lane.hear().WhichOneof("body") == "get_blob"
+    lane.say(UNKNOWN)
+
+    assert hear_ready(lane) == []
+    assert lane.hear().get_blob.blob_id == b"id"
+    lane.say(UNKNOWN)
+    lane.say(lane_messages.blob(b"id"), b"content")
+    waiting.join(WAIT_MS / 1000)
+    assert found == [b"content"]
+
+    working = threading.Thread(target=inbox.next_task, daemon=True)
+    working.start()
+    assert hear_ready(lane) == []
+    lane.give(1, 0)
+    working.join(WAIT_MS / 1000)
+
+
+def test_other_refusals_end_a_worker_at_once(lane: PlayedLane) -> None:
+    """Such as that its agent has said that it is dead."""
+    inbox = Inbox(lane.dealer, 1, "w0", "node")
+    lane.say(lane_messages.refused("worker w0 has no session 1 here"))
+
+    with pytest.raises(RefusedError, match="w0 has no session"):
+        inbox.next_task()
+
+
+def test_patience_with_a_lane_ends_and_begins_anew_when_it_knew_us() -> None:
+    """Workers wait for as long as drivers look for a broker, whatever went before."""
+    end_s = inboxes.REFUSED_PATIENCE_S
+    assert end_s == session.BROKER_PATIENCE_S
+    unknown = lane_pb2.Refused(reason="not open", is_unknown_session=True)
+    patience = inboxes._Patience()
+    for now_s in range(int(end_s)):
+        patience.refuse(unknown, now_s)
+    assert patience.retry_s == inboxes.REFUSED_RETRY_S
+    with pytest.raises(RefusedError, match="not open"):
+        patience.refuse(unknown, end_s)
+
+    patience.end()
+    patience.refuse(unknown, end_s + 1.0)
+    # It refused nothing for long while a task ran: this lane is another broker's.
+    patience.refuse(unknown, end_s * 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,18 @@ import pytest
 from quakegrid import lane
 from quakegrid.wire.v1 import lane_pb2
 from services.broker import lane_control, lane_messages
-from tests.doors import BLOB_ID, SESSION, PlayedDoor, driver, played_door, worker
-
-OTHER = 6
+from tests.doors import (
+    BLOB_ID,
+    OTHER,
+    SESSION,
+    PlayedDoor,
+    assert_serves,
+    bodies,
+    driver,
+    played_door,
+    refusals,
+    worker,
+)
 
 
 @pytest.fixture
@@ -24,31 +33,6 @@ def played(tmp_path: Path) -> Iterator[PlayedDoor]:
         for session_id in (SESSION, OTHER):
             found.open(session_id)
         yield found
-
-
-def bodies(messages: list[lane_pb2.LaneMessage]) -> list[str | None]:
-    """The kinds of messages."""
-    return [message.WhichOneof("body") for message in messages]
-
-
-def refusals(played: PlayedDoor, peer: bytes) -> list[str]:
-    """The words of what was refused to a peer."""
-    return [message.refused.reason for message in played.heard(peer) if message.HasField("refused")]
-
-
-def assert_serves(played: PlayedDoor) -> None:
-    """A task of either session still comes back."""
-    for session_id in (SESSION, OTHER):
-        name = f"healthy-{session_id}"
-        peer = driver(session_id)
-        played.join(session_id)
-        played.submit(900_001, session_id, weight=1.7e308)
-        played.ready(name, session_id)
-        played.turn(2.0)  # a lane in place of another one settles
-        played.turn()
-        played.finish(name, 900_001, 1, session_id)
-        played.turn()
-        assert 900_001 in [message.outcome.lease.task_id for message in played.heard(peer)]
 
 
 def test_task_comes_back_and_a_join_is_confirmed(played: PlayedDoor) -> None:
@@ -256,39 +240,6 @@ def test_tasks_and_blobs_for_no_session_are_refused_before_they_are_kept(played:
     assert ["session 99 is not open" in each.reason for each in refused] == [True] * 5
     assert all(each.is_unknown_session for each in refused)
     assert played.payloads.memory_bytes == 0
-
-
-def failing(fault: Exception) -> Callable[..., None]:
-    """A function of ours that fails."""
-
-    def fail(*_args: object) -> None:
-        raise fault
-
-    return fail
-
-
-def test_fault_of_our_own_ends_one_session_and_is_told(
-    played: PlayedDoor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The peer hears of it, the broker is asked to fail that session, the others go on."""
-    played.join()
-    played.submit(1)
-    ours = IndexError("ours, not the peer's")
-    monkeypatch.setattr(lane_messages, "submission", failing(ours))
-
-    played.submit(2)
-    monkeypatch.undo()
-    played.turn()
-    told = [message.broken for message in played.told() if message.HasField("broken")]
-
-    assert [(each.session_id, "IndexError" in each.reason) for each in told] == [(SESSION, True)]
-    assert "a fault of its own" in refusals(played, driver())[0]
-    assert "IndexError" in caplog.text
-    played.submit(3)
-    assert "session 5 is not open" in refusals(played, driver())[0]
-    played.join(OTHER)
-    played.order(close=lane_pb2.CloseLaneSession(session_id=SESSION))  # as the broker does then
-    assert bodies(played.heard(driver(OTHER))) == ["joined"]
 
 
 def test_log_of_refusals_is_bounded(played: PlayedDoor, caplog: pytest.LogCaptureFixture) -> None:
