@@ -19,6 +19,7 @@ from pathlib import Path
 
 from quakegrid import errors, run_records
 from quakegrid.config import Settings
+from quakegrid.pinned_processes import open_pin
 
 # From slow disks and a first import without bytecode; a service that fails ends much earlier.
 START_DEADLINE_S = 60.0
@@ -176,7 +177,8 @@ def _wait_until_ready(
     deadline_s = time.monotonic() + START_DEADLINE_S
     waiting = dict(children)
     ends = select.poll()
-    descriptors = [os.pidfd_open(child.pid) for child in children.values()]
+    pins = [open_pin(child.pid) for child in children.values()]  # our children, so they are there
+    descriptors = [descriptor for descriptor in pins if descriptor is not None]
     try:
         for descriptor in descriptors:
             ends.register(descriptor, select.POLLIN)
@@ -231,16 +233,16 @@ def stop(record: run_records.RunRecord, deadline_s: float = STOP_DEADLINE_S) -> 
         QuakeGridError: the process is another user's, or does not even react to SIGKILL.
     """
     try:
-        descriptor = os.pidfd_open(record.pid)
+        descriptor = open_pin(record.pid)
     except ProcessLookupError:
         return True
     try:
-        # The descriptor pins the process, so from here on the pid cannot be somebody else's.
-        if run_records.process_start_ticks(record.pid) != record.start_ticks:
+        # A descriptor pins the process, so from here on the pid cannot be somebody else's.
+        if not _lives(record):
             return True
-        if _signal_and_wait(descriptor, signal.SIGINT, deadline_s):
+        if _signal_and_wait(record, descriptor, signal.SIGINT, deadline_s):
             return True
-        if _signal_and_wait(descriptor, signal.SIGKILL, KILL_DEADLINE_S):
+        if _signal_and_wait(record, descriptor, signal.SIGKILL, KILL_DEADLINE_S):
             return False
     except ProcessLookupError:
         return True
@@ -248,12 +250,27 @@ def stop(record: run_records.RunRecord, deadline_s: float = STOP_DEADLINE_S) -> 
         message = f"process {record.pid} ({record.service}) belongs to another user, who must stop it"
         raise errors.QuakeGridError(message) from None
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
     raise errors.QuakeGridError(f"process {record.pid} ({record.service}) does not end, not even by SIGKILL")
 
 
-def _signal_and_wait(descriptor: int, number: signal.Signals, timeout_s: float) -> bool:
-    signal.pidfd_send_signal(descriptor, number)
-    end = select.poll()
-    end.register(descriptor, select.POLLIN)
-    return bool(end.poll(timeout_s * 1000))
+def _signal_and_wait(
+    record: run_records.RunRecord, descriptor: int | None, number: signal.Signals, timeout_s: float
+) -> bool:
+    if descriptor is not None:
+        signal.pidfd_send_signal(descriptor, number)
+        end = select.poll()
+        end.register(descriptor, select.POLLIN)
+        return bool(end.poll(timeout_s * 1000))
+    if not _lives(record):
+        return True
+    os.kill(record.pid, number)
+    end_s = time.monotonic() + timeout_s
+    while (is_there := _lives(record)) and time.monotonic() < end_s:
+        time.sleep(_POLL_MS / 1000)
+    return not is_there
+
+
+def _lives(record: run_records.RunRecord) -> bool:
+    return run_records.process_start_ticks(record.pid) == record.start_ticks

@@ -34,6 +34,8 @@ log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 1.0
 # How long what was killed may take to be gone.
 ORPHANS_TIMEOUT_S = 1.0
+# How long the removal of what workers and drivers left may hold up the end.
+FOLDERS_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     agent.end_watches()
     watching.cancel()
     orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock))
-    agent.folders.clear()
+    agent.folders.clear_within(FOLDERS_TIMEOUT_S)
     local.stop()
     await server.stop(STOP_GRACE_S)
     lock.close()  # before those who wait for the end of the record start another agent

@@ -9,7 +9,6 @@ is retired instead, since its drivers would die with it, and is killed when none
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from quakegrid.errors import IllegalMoveError, StateError
@@ -108,13 +107,8 @@ class Lineage:
         self._stamp = self._seen_stamp = stamp
         return self._start_current(self._new())
 
-    def on_look(self, stamp: str, gone_pids: Collection[int] = ()) -> list[Action]:
-        """The code on disk was looked at; a change counts when it is seen twice, so not in its middle.
-
-        Args:
-            stamp: of the code.
-            gone_pids: those of `doubtful_pids` that have ended.
-        """
+    def on_look(self, stamp: str) -> list[Action]:
+        """The code on disk was looked at; a change counts when it is seen twice, so not in its middle."""
         actions: list[Action] = []
         if stamp == self._seen_stamp != self._stamp:
             self._stamp, self._failure_count = stamp, 0
@@ -123,21 +117,20 @@ class Lineage:
         for template in list(self.templates.values()):
             template.look_count += 1
             if template.is_silent:
-                actions += self._on_silent(template, gone_pids)
+                actions += self._on_silent(template)
             elif template.state != LOADING:
                 actions.append(Ping(template.number))
         return actions
 
     @property
+    def silent(self) -> set[int]:
+        """Templates that do not answer, and so would not obey either."""
+        return {template.number for template in self.templates.values() if template.is_silent}
+
+    @property
     def doubtful_pids(self) -> list[int]:
-        """Drivers of templates that do not answer, and so would not report their ends."""
-        return [
-            pid
-            for template in self.templates.values()
-            if template.is_silent
-            for pid, name in template.pids.items()
-            if name in template.drivers
-        ]
+        """Children of templates that do not answer, and so would not report their ends."""
+        return [pid for number in self.silent for pid in self.templates[number].pids]
 
     def on_not_started(self, number: int) -> list[Action]:
         """A template could not be started, for want of room for a process: it is tried again for ever."""
@@ -275,11 +268,9 @@ class Lineage:
         self.successor = self._new()
         return [*actions, Start(self.successor)]
 
-    def _on_silent(self, template: Template, gone_pids: Collection[int]) -> list[Action]:
+    def _on_silent(self, template: Template) -> list[Action]:
         """End a template that does not answer, or, while drivers of it live, retire it."""
-        pids = {name: pid for pid, name in template.pids.items()}
-        living = [name for name in template.drivers if name in pids and pids[name] not in gone_pids]
-        if template.state == LOADING or not living:
+        if template.state == LOADING or not template.drivers & set(template.pids.values()):
             return [Kill(template.number)]
         actions = self._lose_unforked(template)
         if template.number != self.current:

@@ -38,6 +38,14 @@ class NodeFolders:
         if others := temporary_folders.foreign(self._state_dir):
             log.warning("temporary_files_of_other_hosts_left links=%s", ",".join(others))
 
+    def clear_within(self, timeout_s: float) -> None:
+        """The same, but wait only so long; the next agent removes what is left."""
+        thread = threading.Thread(target=self.clear, name="last folders", daemon=True)
+        thread.start()
+        thread.join(timeout_s)
+        if thread.is_alive():
+            log.warning("folders_left reason=%s", f"not removed within {timeout_s:g} s")
+
     def remove_of(self, pid: int) -> None:
         """Remove the temporary files of a process that has ended, in a thread: there may be many gigabytes.
 

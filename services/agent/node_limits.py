@@ -7,6 +7,8 @@ Runs in the agent's event loop. Workers are killed by the agent, not here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +16,12 @@ from typing import Any
 from quakegrid.api.v1 import agent_pb2
 from quakegrid.config import Settings
 from services.agent import processes, worker_cgroups
-from services.agent.memory_rules import MemoryRules
+from services.agent.memory_rules import MemoryRules, NodeMemory
 from services.agent.memory_watch import MemoryWatch
 from services.agent.roster import Member, Roster
 from services.agent.stopped_workers import StoppedWorkers
 
+log = logging.getLogger("quakegrid.agent")
 SAMPLE_S = 1.0
 
 
@@ -43,6 +46,7 @@ class NodeLimits:
         self._stopped = StoppedWorkers(limits.stopped_timeout_s, SAMPLE_S)
         self._cgroups = worker_cgroups.prepare(self._memory_bytes)
         self._watch = MemoryWatch()  # behind `prepare`, which moves us into another cgroup
+        self._memory = NodeMemory(0, 1, ())
 
     async def watch(self, stop: Callable[[Member], None], changed: Callable[[], None]) -> None:
         """Look at the memory and at the workers every second, for ever.
@@ -53,9 +57,10 @@ class NodeLimits:
         """
         while True:
             was_short = self._rules.is_short
-            memory = self._watch.read(self._roster.workers, self._template_pid())
+            # The last sample may name workers that are gone, so it is for who asks, not for the rules.
+            by_memory = self._rules.handle(self._memory) if self._sample() else ()
             stopped = [each.name for each in self._roster.workers if processes.is_stopped(each.pid)]
-            for order in (*self._rules.handle(memory), *self._stopped.handle(stopped)):
+            for order in (*by_memory, *self._stopped.handle(stopped)):
                 member = self._roster.members[order.name]
                 member.stop_reason = order.reason
                 stop(member)
@@ -82,10 +87,21 @@ class NodeLimits:
         status.is_short_of_memory = self._rules.is_short
         if not with_samples:
             return
-        memory = self._watch.read(self._roster.workers, self._template_pid())
-        status.memory_used_bytes, status.memory_total_bytes = memory.used_bytes, memory.total_bytes
-        status.load_average = os.getloadavg()[0]
-        resident = {worker.name: worker.resident_bytes for worker in memory.workers}
+        self._sample()
+        status.memory_used_bytes = self._memory.used_bytes
+        status.memory_total_bytes = self._memory.total_bytes
+        with contextlib.suppress(OSError):
+            status.load_average = os.getloadavg()[0]
+        resident = {worker.name: worker.resident_bytes for worker in self._memory.workers}
         for worker in status.workers:
             worker.resident_bytes = resident.get(worker.worker_id, 0)
             worker.cpu_s = self._watch.cpu_s(worker.pid) if worker.pid else 0.0
+
+    def _sample(self) -> bool:
+        """Look at the memory; whether that was possible: without a descriptor left, the last sample stays."""
+        try:
+            self._memory = self._watch.read(self._roster.workers, self._template_pid())
+        except OSError as exc:
+            log.warning("memory_not_read reason=%s", exc)
+            return False
+        return True

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from quakegrid.pinned_processes import pinned
+
 PR_SET_CHILD_SUBREAPER = 36
 _PROC = Path("/proc")
 _POLL_S = 0.005
@@ -45,9 +47,13 @@ def adopt_orphans() -> None:
 def end_orphans(is_own: Callable[[Process], bool]) -> list[int]:
     """Kill every child that is not our own, with all below it; returns these children.
 
-    To be called again when they have ended: what one of them left is a child of ours only then.
+    To be called again when they have ended: what one of them left is a child of ours only then. It finds none
+    while there is no descriptor left to look with.
     """
-    table = list(_processes())
+    try:
+        table = list(_processes())
+    except OSError:
+        return []
     ours = os.getpid()
     orphans = {each.pid for each in table if each.parent == ours and not is_own(each)}
     for process in _with_descendants(table, orphans):
@@ -117,27 +123,19 @@ def end_marked(mark: bytes, timeout_s: float) -> int:
 
 def _kill(process: Process) -> None:
     """Kill a process and its group, unless its number is somebody else's by now, or it is another user's."""
-    with contextlib.suppress(OSError):
-        descriptor = os.pidfd_open(process.pid)  # from here on the number cannot become somebody else's
-        try:
-            now = _look_at(process.pid)
-            if now is None or now.start_ticks != process.start_ticks:
-                return
-            if process.group == process.pid:
-                kill_group(process.pid)
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        finally:
-            os.close(descriptor)
+    with contextlib.suppress(OSError), pinned(process.pid) as send:
+        now = look_at(process.pid)
+        if now is None or now.start_ticks != process.start_ticks:
+            return
+        if process.group == process.pid:
+            kill_group(process.pid)
+        send(signal.SIGKILL)
 
 
 def _kill_marked(pid: int, mark: bytes) -> None:
-    with contextlib.suppress(OSError):  # it is gone, or this system has no such descriptors
-        descriptor = os.pidfd_open(pid)  # from here on the number cannot become somebody else's
-        try:
-            if _has_mark(pid, mark):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        finally:
-            os.close(descriptor)
+    with contextlib.suppress(OSError), pinned(pid) as send:  # it is gone
+        if _has_mark(pid, mark):
+            send(signal.SIGKILL)
 
 
 def _marked(mark: bytes) -> Iterator[int]:
@@ -161,12 +159,12 @@ def _processes() -> Iterator[Process]:
     """All processes; 8 us each, for the template looks whenever one of its children has ended."""
     for name in os.listdir("/proc"):  # noqa: PTH208 - a Path each takes longer than all the rest
         if name.isdigit():
-            process = _look_at(int(name))
+            process = look_at(int(name))
             if process is not None:
                 yield process
 
 
-def _look_at(pid: int) -> Process | None:
+def look_at(pid: int) -> Process | None:
     """A process; None if it is gone."""
     try:
         fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()

@@ -103,11 +103,16 @@ class TemplateLink:
     def order(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Queue an order, with copies of descriptors; it waits for a template that is being started.
 
+        One without descriptors that waits already is not queued again: those that repeat it would fill the
+        memory while a template does not read.
+
         Raises:
             PeerError: it is too large.
             OSError: there are too few descriptors for the copies; nothing is queued.
         """
         encode(packet)
+        if not fds and (packet, []) in self._orders:
+            return
         copies: list[int] = []
         try:
             copies.extend(map(os.dup, fds))

@@ -19,9 +19,8 @@ from quakegrid.config import Settings
 from quakegrid.errors import PeerError
 from quakegrid.fingerprint import CLOCK, Fingerprint, differences
 from quakegrid.template_state import TemplateKind, TemplateState
-from services.agent import code_stamps, lineage
+from services.agent import code_stamps, lineage, silent_templates
 from services.agent.exits import describe_exit
-from services.agent.processes import has_ended
 from services.agent.template_link import TemplateLink
 
 log = logging.getLogger("quakegrid.agent")
@@ -62,6 +61,7 @@ class Templates:
         self._lineage = lineage.Lineage()
         self._links: dict[int, TemplateLink] = {}
         self._loaded: dict[int, Loaded] = {}
+        self._ended = silent_templates.EndedChildren()
         self._stamp = ""
         self._is_stopped = False
         self._watching: asyncio.Task[None] | None = None
@@ -141,7 +141,9 @@ class Templates:
         """
         if packet["order"] == "signal":
             number = self._lineage.parent_of(packet["pid"])
-            if number:  # else it ended, and its report is on the way
+            if number in self._lineage.silent:
+                silent_templates.signal_child(self._links[number].pid, packet["pid"], packet["signal"])
+            elif number:  # else it ended, and its report is on the way
                 self._links[number].order(packet, fds)
             return
         is_driver = packet["order"] == "fork_driver"
@@ -158,14 +160,22 @@ class Templates:
             stamp = await asyncio.to_thread(code_stamps.look, self._settings.preload)
             self._stamp = stamp
             was_refreshing, was_state = self.is_refreshing, self.state
-            gone = {pid for pid in self._lineage.doubtful_pids if has_ended(pid)}
-            self._perform(self._lineage.on_look(stamp, gone))
+            self._report_ended()
+            self._perform(self._lineage.on_look(stamp))
             if was_state.is_ready and not self.state.is_ready:
                 log.error("template_silent_with_drivers successor=%d", self._lineage.current)
                 self._on_state()
             if self.is_refreshing != was_refreshing:
                 log.info("code_changed successor=%d", self._lineage.successor)
                 self._on_state()
+
+    def _report_ended(self) -> None:
+        """Report children that have ended, in place of templates that do not answer."""
+        for pid, status in self._ended.find(self._lineage.doubtful_pids).items():
+            number = self._lineage.parent_of(pid)
+            silent_templates.signal_child(self._links[number].pid, pid, signal.SIGKILL)  # what it left
+            log.warning("exit_seen template=%d pid=%d", number, pid)
+            self._take(number, {"report": "exited", "pid": pid, "status": status, "peak_memory_bytes": 0})
 
     def _take(self, number: int, packet: dict[str, Any]) -> None:
         """Take a report of a template; one of a child that it was not told to fork is dropped."""
@@ -193,6 +203,8 @@ class Templates:
             case "not_forked":
                 actions = self._lineage.on_not_forked(number, packet["name"])
             case "exited":
+                if self._lineage.parent_of(packet["pid"]) != number:
+                    return  # we saw it end ourselves
                 actions = self._lineage.on_exited(number, packet["pid"])
         self._on_report(packet)
         self._perform(actions)

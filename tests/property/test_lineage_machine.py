@@ -70,13 +70,16 @@ class LineageMachine(RuleBasedStateMachine):
     def look(self, stamp: str, count: int) -> None:
         """Time goes by; the code may have changed."""
         for _ in range(count):
-            self.obey(self.lineage.on_look(stamp, set(self.lineage.doubtful_pids) - self.drivers))
+            self.obey(self.lineage.on_look(stamp))
 
     @precondition(lambda self: self.lineage.doubtful_pids)
     @rule(data=st.data())
     def notice(self, data: st.DataObject) -> None:
-        """A driver of a silent template ends, which only the agent sees."""
-        self.drivers.discard(data.draw(st.sampled_from(sorted(self.lineage.doubtful_pids))))
+        """A child of a silent template ends, which only the agent sees."""
+        pid = data.draw(st.sampled_from(sorted(self.lineage.doubtful_pids)))
+        number, _ = self.forked.pop(pid)
+        self.drivers.discard(pid)
+        self.obey(self.lineage.on_exited(number, pid))
 
     @precondition(lambda self: self.loading)
     @rule(data=st.data())

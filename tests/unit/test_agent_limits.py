@@ -11,10 +11,12 @@ import pytest
 from quakegrid import config, errors
 from quakegrid.agent_limits import AgentLimits
 from quakegrid.agents import AgentStatus, WorkerStatus
+from quakegrid.api.v1 import agent_pb2
 from services.agent import memory_watch, status_view, worker_cgroups
 from services.agent.memory_rules import NodeMemory, WorkerMemory
 from services.agent.memory_watch import PAGE_BYTES, MemoryWatch
-from services.agent.roster import Member
+from services.agent.node_limits import NodeLimits
+from services.agent.roster import Member, Roster
 
 Load = Callable[[str], config.Settings]
 GIB = 1 << 30
@@ -117,6 +119,22 @@ def test_program_that_a_worker_started_shares_nothing_with_the_template(proc: Pa
     (worker,) = MemoryWatch(proc, ()).read([Member("a", 7, (0,), pid=11)], template_pid=10).workers
 
     assert worker.own_bytes == (120 - 80 + 90 - 10) * PAGE_BYTES
+
+
+def test_sample_that_cannot_be_read_leaves_the_last_one(load: Load, proc: Path) -> None:
+    """As without a descriptor left: the watch of the agent goes on."""
+    fake_process(proc, 10, (100, 20))
+    limits = NodeLimits(load(""), "a-node", Roster([0]), lambda: 10)
+    limits._watch = MemoryWatch(proc, ())
+    before, after = agent_pb2.AgentStatus(), agent_pb2.AgentStatus()
+    limits.describe(before, with_samples=True)
+    (proc / "meminfo").unlink()
+
+    limits.describe(after, with_samples=True)
+
+    assert not limits._sample()
+    assert (after.memory_used_bytes, after.memory_total_bytes) == (6 * GIB, 8 * GIB)
+    assert before.memory_used_bytes == after.memory_used_bytes
 
 
 def test_fuller_cgroup_is_the_node(proc: Path, tmp_path: Path) -> None:

@@ -299,16 +299,34 @@ def test_children_that_a_retired_template_never_forked_are_given_up() -> None:
 
 
 def test_silent_template_is_killed_when_its_drivers_have_ended() -> None:
-    """It would not report that."""
+    """The agent sees that; the workers are replaced elsewhere."""
     lineage = warm_lineage()
     with_driver(lineage)
+    lineage.on_order("a")
+    lineage.on_forked(1, "a", 11)
     be_silent(lineage)
     lineage.on_ready(2, WARM)
 
-    assert lineage.on_look("old", [10]) == [Kill(1), Ping(2)]
-    assert lineage.on_gone(1, "killed by SIGKILL") == [
-        Lose(("driver-1",), "its template ended (killed by SIGKILL)")
-    ]
+    assert lineage.on_exited(1, 10) == []
+    assert lineage.on_look("old") == [Kill(1), Ping(2)]
+    assert lineage.on_gone(1, "killed by SIGKILL") == [Lose(("a",), "its template ended (killed by SIGKILL)")]
+    lineage.check()
+
+
+def test_children_of_a_silent_template_are_doubtful() -> None:
+    """Workers, too: one that was killed would hold its core and its job for ever."""
+    lineage = warm_lineage()
+    with_driver(lineage)
+    lineage.on_order("a")
+    lineage.on_forked(1, "a", 11)
+    assert (lineage.silent, lineage.doubtful_pids) == (set(), [])
+
+    be_silent(lineage)
+
+    assert (lineage.silent, lineage.doubtful_pids) == ({1}, [10, 11])
+    assert lineage.on_exited(1, 11) == []
+    assert lineage.doubtful_pids == [10]
+    assert lineage.on_exited(1, 10) == [Stop(1)]
     lineage.check()
 
 

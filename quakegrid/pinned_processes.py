@@ -1,0 +1,50 @@
+"""Processes of this machine whose number cannot become somebody else's while we look and signal.
+
+The kernel does that from 5.3 on, by a descriptor, and Python when it was built with headers of such a kernel.
+Elsewhere, and where there is no descriptor left, a signal goes to the number; who checks the process just
+before that can hardly meet another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+
+
+def open_pin(pid: int) -> int | None:
+    """A descriptor that pins a process, and is readable when it has ended; None where there is none.
+
+    Raises:
+        ProcessLookupError: it is gone.
+    """
+    if not hasattr(os, "pidfd_open"):
+        with contextlib.suppress(PermissionError):  # another user's
+            os.kill(pid, 0)
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError as exc:
+        if exc.errno in (errno.ESRCH, errno.EINVAL):
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+        return None
+
+
+@contextlib.contextmanager
+def pinned(pid: int) -> Iterator[Callable[[int], None]]:
+    """Pin a process if the system can; yields what sends it a signal.
+
+    Raises:
+        ProcessLookupError: it is gone.
+    """
+    descriptor = open_pin(pid)
+    if descriptor is None:
+        yield partial(os.kill, pid)
+        return
+    try:
+        yield partial(signal.pidfd_send_signal, descriptor)
+    finally:
+        os.close(descriptor)
