@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import queue
+import secrets
 import signal
 import socket
 import threading
@@ -104,6 +105,7 @@ class Session:
             weight=weight,
             cores_per_worker=cores_per_worker,
             fingerprint=needs.fingerprint,
+            driver_nonce=secrets.token_bytes(16),
         )
         self._open_stream()
         self._answers: queue.SimpleQueue[broker_pb2.OpenSessionResponse | errors.QuakeGridError] = (

@@ -22,6 +22,7 @@ MAX_JOBS = 40_000
 MAX_PID = 1 << 31
 MAX_SETUP_BYTES = 32 << 20
 MAX_NAME_CHARS = 255
+MAX_NONCE_BYTES = 64
 MAX_PORT = 65535
 # Of a fingerprint: names and values of settings and versions.
 MAX_FINGERPRINT_ENTRIES = 256
@@ -56,6 +57,8 @@ def check_session(request: broker_pb2.OpenSessionRequest) -> None:
             f"what each worker runs at first has at most {MAX_SETUP_BYTES >> 20} MiB, "
             f"not {len(request.worker_setup) / 2**20:.0f} MiB"
         )
+    if len(request.driver_nonce) > MAX_NONCE_BYTES:
+        raise errors.UsageError(f"a driver's nonce has at most {MAX_NONCE_BYTES} bytes")
     check_name(request.user_name, "a user's name")
     check_name(request.host, "a host's name")
     if not _is_fingerprint(request.fingerprint):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import secrets
 from dataclasses import dataclass, field
 
 from quakegrid.api.v1 import broker_pb2
@@ -93,7 +94,9 @@ class Session:
             return False
         if request.resumed_session_id:
             return request.resumed_session_id == self.session_id
-        return bool(mine.job_ids) and mine.job_ids == request.job_ids  # not admitted yet, as far as it knows
+        # Not admitted yet, as far as it knows. All but the nonce is in the fleet's status, for everybody.
+        is_same_driver = secrets.compare_digest(mine.driver_nonce, request.driver_nonce)
+        return is_same_driver and bool(mine.job_ids) and mine.job_ids == request.job_ids
 
     @property
     def where(self) -> str:

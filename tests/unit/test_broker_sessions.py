@@ -33,6 +33,19 @@ def test_driver_that_was_told_nothing_yet_goes_on_by_its_jobs() -> None:
     assert not session().goes_on_with(without)
 
 
+def test_stranger_that_knows_host_process_and_jobs_does_not_go_on() -> None:
+    """The status of the fleet shows them; the session's token would be told to the stranger."""
+    mine = session(job_ids=[7], driver_nonce=b"secret")
+    driver, stranger, guessing = (
+        broker_pb2.OpenSessionRequest(host="node1", pid=100, job_ids=[7], driver_nonce=nonce)
+        for nonce in (b"secret", b"", b"guess")
+    )
+
+    assert mine.goes_on_with(driver)
+    assert not mine.goes_on_with(stranger)
+    assert not mine.goes_on_with(guessing)
+
+
 def test_new_stream_gets_what_waits_and_the_old_one_ends() -> None:
     """No event is lost in between."""
     mine = session()

@@ -34,6 +34,7 @@ BIG = (1 << 63) - 1
         {"pid": -1},
         {"pid": BIG},
         {"worker_setup": bytes((32 << 20) + 1)},
+        {"driver_nonce": bytes(65)},
         {"user_name": "x" * 256},
         {"user_name": "ann\n2026 ERROR forged"},
         {"host": "\x1b]0;title\x07"},

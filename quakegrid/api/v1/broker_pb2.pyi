@@ -57,6 +57,7 @@ class OpenSessionRequest(_message.Message):
     CORES_PER_WORKER_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     RESUMED_TOKEN_FIELD_NUMBER: _builtins.int
+    DRIVER_NONCE_FIELD_NUMBER: _builtins.int
     user_name: _builtins.str
     """At most 255 printable characters, as `host`."""
     host: _builtins.str
@@ -79,10 +80,14 @@ class OpenSessionRequest(_message.Message):
     """Cores that each of its workers should have, 1 to 1024, 0 is 1; fewer where a node has not so many free."""
     resumed_token: _builtins.str
     """`session_token` of the session that goes on."""
+    driver_nonce: _builtins.bytes
+    """Random, the same on each stream of a driver and known to nobody else, at most 64 bytes: a driver that was not
+    admitted yet goes on with its session by it.
+    """
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Jobs of the database that this driver will run, in order; empty for work without a job.
-        At most 1000, each once.
+        At most 40,000, each once.
         """
 
     @_builtins.property
@@ -107,10 +112,11 @@ class OpenSessionRequest(_message.Message):
         cores_per_worker: _builtins.int = ...,
         fingerprint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         resumed_token: _builtins.str = ...,
+        driver_nonce: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cores_per_worker", b"cores_per_worker", "fingerprint", b"fingerprint", "host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "lane_port", b"lane_port", "max_workers", b"max_workers", "pid", b"pid", "resumed_session_id", b"resumed_session_id", "resumed_token", b"resumed_token", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cores_per_worker", b"cores_per_worker", "driver_nonce", b"driver_nonce", "fingerprint", b"fingerprint", "host", b"host", "is_local", b"is_local", "job_ids", b"job_ids", "lane_port", b"lane_port", "max_workers", b"max_workers", "pid", b"pid", "resumed_session_id", b"resumed_session_id", "resumed_token", b"resumed_token", "user_name", b"user_name", "weight", b"weight", "worker_setup", b"worker_setup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
