@@ -29,7 +29,7 @@ MAX_ORPHANS = 1000
 # Nobody writes while a file that was vacuumed waits for those who read its old pages.
 SHRINKING_TIMEOUT_S = 1.0
 # Reads the whole file, which may be large; the client waits as long.
-CARE_LIMITS = ReadLimits(timeout_s=3600.0)
+CARE_TIMEOUT_S = 3600.0
 
 
 class AdminServicer(admin_pb2_grpc.AdminServicer):
@@ -41,10 +41,10 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         self._retention = retention
 
     def GetDatabaseInfo(  # noqa: N802  named in the proto
-        self, _request: pb.GetDatabaseInfoRequest, _context: grpc.ServicerContext
+        self, _request: pb.GetDatabaseInfoRequest, context: grpc.ServicerContext
     ) -> pb.GetDatabaseInfoResponse:
         """What the file holds and what it takes."""
-        session = self._readers.session(limits=CARE_LIMITS)
+        session = self._readers.session(limits=_limits(CARE_TIMEOUT_S, context))
         path = session.path
         return pb.GetDatabaseInfoResponse(
             path=str(path),
@@ -63,10 +63,10 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         )
 
     def CheckDatabase(  # noqa: N802  named in the proto
-        self, _request: pb.CheckDatabaseRequest, _context: grpc.ServicerContext
+        self, _request: pb.CheckDatabaseRequest, context: grpc.ServicerContext
     ) -> pb.CheckDatabaseResponse:
         """Look for damage."""
-        session = self._readers.session(limits=CARE_LIMITS)
+        session = self._readers.session(limits=_limits(CARE_TIMEOUT_S, context))
         found = [str(row[0]) for row in session.query("PRAGMA integrity_check").rows]
         problems = [] if found == ["ok"] else found
         orphans, has_more = session.query_bounded("PRAGMA foreign_key_check", (), max_row_count=MAX_ORPHANS)
@@ -113,7 +113,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
                     yield pb.BackupDatabaseResponse(chunk=chunk, total_bytes=total_bytes)
 
     def Query(  # noqa: N802  named in the proto
-        self, request: pb.QueryRequest, _context: grpc.ServicerContext
+        self, request: pb.QueryRequest, context: grpc.ServicerContext
     ) -> pb.QueryResponse:
         """Rows of somebody's SELECT."""
         timeout_s = DEFAULT_QUERY_S
@@ -125,7 +125,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             parameters = [values.decode(value) for value in request.parameters]
         except (TypeError, ValueError) as exc:
             raise UsageError(f"a parameter cannot be read: {exc}") from exc
-        session = self._readers.session(limits=ReadLimits(timeout_s))
+        session = self._readers.session(limits=_limits(timeout_s, context))
         table, is_truncated = session.query_bounded(
             request.sql, parameters, max_row_count=ROWS.clamp(request.max_row_count)
         )
@@ -133,6 +133,11 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         for row in table.rows:
             values.fill_all(response.rows.add().items, row)
         return response
+
+
+def _limits(timeout_s: float, context: grpc.ServicerContext) -> ReadLimits:
+    """What a caller that has left no longer needs does not keep a thread from others."""
+    return ReadLimits(timeout_s, is_cancelled=lambda: not context.is_active())
 
 
 def _copy(session: Session, path: Path) -> None:

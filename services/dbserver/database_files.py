@@ -34,11 +34,12 @@ logger = logging.getLogger("dbserver")
 def create_private(path: Path) -> None:
     """Make an empty file that only its owner can read; one that is there keeps its rights, with a warning.
 
-    SQLite gives the write-ahead log the rights of the file.
+    SQLite gives the write-ahead log the rights of the file. A link may lead to where there is no file yet.
 
     Raises:
         QuakeGridError: the folder cannot be written, or there is none.
     """
+    path = Path(os.path.realpath(path))
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:

@@ -352,3 +352,26 @@ def test_dbserver_loads_neither_numpy_nor_pandas() -> None:
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert child.stdout == "set()\n"
+
+
+def test_link_to_an_empty_disk_gets_a_file(tmp_path: Path) -> None:
+    """The database is made where the link leads."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    path = tmp_path / "db.sqlite3"
+    path.symlink_to(disk / "db.sqlite3")
+
+    schema.prepare_database(path)
+
+    assert path.is_symlink()
+    assert (disk / "db.sqlite3").stat().st_mode & 0o777 == 0o600
+    assert users_of(path) == []
+
+
+def test_link_to_a_disk_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """In words, with the folder."""
+    path = tmp_path / "db.sqlite3"
+    path.symlink_to(tmp_path / "disk" / "db.sqlite3")
+
+    with pytest.raises(errors.QuakeGridError, match=r"cannot write in .*/disk: "):
+        database_files.create_private(path)

@@ -7,13 +7,20 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
+import grpc
 import pytest
 
 from quakegrid import errors
+from quakegrid.api.v1 import admin_pb2 as pb
 from services.dbserver import database, schema
+from services.dbserver.admin_server import AdminServicer
 from services.dbserver.database import Readers
+from services.dbserver.faults import UnaryCall
+from services.dbserver.housekeeping import Retention
 from services.dbserver.read_limits import ReadLimits, ReadTooLargeError
+from services.dbserver.writer import Writer
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 ROWS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {}) SELECT {} FROM n"
@@ -93,6 +100,16 @@ def test_endless_query_ends(readers: Readers, limits: ReadLimits, words: str) ->
         readers.session(limits=limits).query(ENDLESS)
 
     assert readers.session().query("SELECT 1").rows == ((1,),)
+
+
+def test_query_ends_when_its_caller_has_left(readers: Readers) -> None:
+    """It would keep a thread from others for a minute."""
+    admin = AdminServicer(readers, cast("Writer", None), Retention())
+    call = UnaryCall()
+    call.end()
+
+    with pytest.raises(errors.QuakeGridError, match="caller has left"):
+        admin.Query(pb.QueryRequest(sql=ENDLESS), cast("grpc.ServicerContext", call))
 
 
 def test_endless_query_ends_with_the_dbserver(readers: Readers) -> None:

@@ -67,7 +67,7 @@ def test_template_is_started_when_there_is_room_again(
 def test_template_that_is_stopped_is_kept_for_its_driver_and_no_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another one takes the orders meanwhile; the end of the driver is seen though nobody reports it."""
+    """Another one takes the orders meanwhile; the agent sees the end of the driver, and how it ended."""
     path = testing.write_cluster_config(tmp_path / "state", {"agent": {"preload": "none"}})
     settings = config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
     monkeypatch.setenv("OQ_CONFIG_FILE", str(path))
@@ -83,11 +83,14 @@ def test_template_that_is_stopped_is_kept_for_its_driver_and_no_longer(
                     await changed.wait()
 
         forked: dict[str, int] = {}
+        ended: dict[int, int] = {}
         lost: list[str] = []
 
         def on_report(packet: dict[str, Any]) -> None:
             if packet["report"] == "forked":
                 forked[packet["name"]] = packet["pid"]
+            if packet["report"] == "exited":
+                ended[packet["pid"]] = packet["status"]
             changed.set()
 
         def on_lost(names: Sequence[str], _reason: str) -> None:
@@ -110,8 +113,9 @@ def test_template_that_is_stopped_is_kept_for_its_driver_and_no_longer(
             assert (first.is_running(), lost) == (True, ["w"])  # it never forked that one
 
             os.kill(forked["driver-1"], signal.SIGKILL)
-            await until(lambda: lost == ["w", "driver-1"])
-            assert not first.is_running()
+            await until(lambda: ended)
+            assert ended == {forked["driver-1"]: signal.SIGKILL}
+            assert (first.is_running(), lost) == (False, ["w"])
         finally:
             packets.close_all([reader, writer, request, *stdio])
             templates.stop(1.0)
