@@ -62,11 +62,6 @@ class LaneProcess:
         return self._process.pid
 
     @property
-    def endpoint(self) -> str:
-        """Where drivers and workers connect to."""
-        return f"tcp://{self._settings.broker_host}:{self.port}"
-
-    @property
     def is_alive(self) -> bool:
         """Whether its process runs."""
         return self._process.poll() is None

@@ -109,11 +109,6 @@ class FakeLane:
         self.on_message: Callable[[lane_pb2.ControlMessage], None] = lambda _message: None
         self.on_death: Callable[[str], None] = lambda _reason: None
 
-    @property
-    def endpoint(self) -> str:
-        """Where it would listen."""
-        return f"tcp://127.0.0.1:{self.port}"
-
     def listen(
         self,
         port: int,
