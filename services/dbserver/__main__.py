@@ -34,8 +34,6 @@ STOP_TIMEOUT_S = 5.0
 SWITCH_INTERVAL_S = 0.0005
 # Objects more than were freed that make Python look for garbage, and how often it looks further.
 GARBAGE_THRESHOLDS = (10_000, 20, 10)
-EXIT_CLEAN = 0
-EXIT_FAILED = 1
 EXIT_FORCED = 4
 logger = logging.getLogger("dbserver")
 
@@ -96,7 +94,7 @@ def serve(settings: Settings) -> int:
         if record:
             record.unlink(missing_ok=True)
     logger.info("dbserver_stopped clean=%s", is_clean)
-    code = EXIT_FAILED if has_died.is_set() else EXIT_CLEAN
+    code = service_life.EXIT_FAILED if has_died.is_set() else service_life.EXIT_CLEAN
     if not is_clean:
         _exit_now(code or EXIT_FORCED)  # a thread that hangs would keep the interpreter
     return code
