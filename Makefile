@@ -62,7 +62,7 @@ docs: install ## Build the manual into build/docs, strictly
 
 .PHONY: reference
 reference: install ## Write docs/configuration.md and deploy/systemd anew from the code
-	@$(PY) -m quakegrid.config_reference > docs/configuration.md
+	@$(PY) -m quakegrid.settings.reference > docs/configuration.md
 	@$(PY) -m quakegrid.install.units deploy/systemd
 
 .PHONY: check

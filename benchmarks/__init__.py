@@ -2,6 +2,6 @@
 
 import os
 
-from quakegrid import grpc_settings
+from quakegrid.transport import grpc_environment
 
-grpc_settings.tell(os.environ)  # clients of a benchmark wait for sockets as drivers do
+grpc_environment.tell(os.environ)  # clients of a benchmark wait for sockets as drivers do

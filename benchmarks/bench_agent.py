@@ -26,11 +26,14 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.figures import Figure, report
-from quakegrid import LocalCluster, agents, config, run_records, testing
-from quakegrid.config import Settings
-from quakegrid.fleet import BrokerClient
+from benchmarks.support.figures import Figure, report
+from quakegrid import LocalCluster, testing
+from quakegrid.clients import agent as agents
+from quakegrid.clients.broker import BrokerClient
+from quakegrid.machine import service_records
 from quakegrid.sdk.executor import ClusterExecutor
+from quakegrid.settings import config
+from quakegrid.settings.config import Settings
 
 REPOSITORY = Path(__file__).parents[1]
 MB = 1_000_000
@@ -105,7 +108,7 @@ def roomy_cluster(core_count: int, preload: str) -> Iterator[tuple[Settings, psu
         settings = config.load_settings(state_dir, {"OQ_CONFIG_FILE": str(path)})
         commands = (
             ["services.broker", "--state-dir", str(state_dir)],
-            ["benchmarks.roomy_agent", str(core_count), str(state_dir)],
+            ["benchmarks.support.roomy_agent", str(core_count), str(state_dir)],
         )
         services = [
             subprocess.Popen(
@@ -114,7 +117,7 @@ def roomy_cluster(core_count: int, preload: str) -> Iterator[tuple[Settings, psu
             for command in commands
         ]
         try:
-            wait_until(lambda: bool(run_records.read_record(settings, "broker")))
+            wait_until(lambda: bool(service_records.read_record(settings, "broker")))
             with contextlib.closing(BrokerClient(settings)) as broker:
                 broker.wait_for_nodes(WAIT_S)
             yield settings, psutil.Process(services[1].pid)
@@ -163,7 +166,7 @@ def workers_of(settings: Settings, count: int) -> list[int]:
 
 def start(preload: str) -> list[Figure]:
     """Figures of a crowd that starts, beside the plain engine's."""
-    command = [sys.executable, "-m", "benchmarks.plain_crowd", str(CROWD)]
+    command = [sys.executable, "-m", "benchmarks.support.plain_crowd", str(CROWD)]
     plain = json.loads(subprocess.check_output(command, cwd=REPOSITORY).splitlines()[-1])
     with roomy_cluster(CROWD, preload) as (settings, _agent):
         ready_s = [crowd_start_s(settings, CROWD) for _ in range(START_ROUNDS)]

@@ -23,15 +23,13 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from figures import Figure, report
-from neighbours import ARGUMENT_BYTES, ARGUMENT_COUNT, MEASURES
-from tiny_tasks import empty, first, large
-from two_jobs import tiny_share
-
-from quakegrid import ClusterExecutor, LocalCluster, lane, security, testing
-from quakegrid.curve import zmq
+from benchmarks.support.figures import Figure, report
+from benchmarks.support.neighbours import ARGUMENT_BYTES, ARGUMENT_COUNT, MEASURES
+from benchmarks.support.tiny_tasks import empty, first, large
+from benchmarks.support.two_jobs import tiny_share
+from quakegrid import ClusterExecutor, LocalCluster, testing
+from quakegrid.transport import credentials, lane_sockets
+from quakegrid.transport.fast_zmq import zmq
 
 WORKERS = 2
 ROUNDS = 3
@@ -41,8 +39,8 @@ ROUND_TRIPS = 300
 LARGE_BYTES = 16 << 20
 LARGE_COUNT = 12
 MICRO = 1e6
-HERE = Path(__file__).parent
-NEIGHBOUR_PYTHON = HERE.parent / ".venv/neighbours/bin/python"
+SUPPORT = Path(__file__).parent / "support"
+NEIGHBOUR_PYTHON = SUPPORT.parents[1] / ".venv/neighbours/bin/python"
 NEIGHBOUR_TIMEOUT_S = 120.0
 AT_LEAST = {"zmq Starmap": 100.0, "Dask": 20.0, "Ray": 20.0}
 ARGUMENT_AT_LEAST = {"Ray": 1.0}
@@ -98,7 +96,7 @@ def neighbours() -> Iterator[tuple[str, float]]:
     """Others, as far as they are installed: name, time an empty task."""
     with ProcessPoolExecutor(WORKERS) as executor:
         yield "ProcessPoolExecutor", executor_us(executor, FEW // 2, 2)
-    yield from run_apart("zmq Starmap", [sys.executable, HERE / "starmap_neighbour.py"])
+    yield from run_apart("zmq Starmap", [sys.executable, SUPPORT / "starmap_neighbour.py"])
     yield from installed("empty")
 
 
@@ -108,7 +106,7 @@ def installed(measure: str) -> Iterator[tuple[str, float]]:
         say("left out: others than the standard library's; `make bench-neighbours` installs them")
         return
     for name in MEASURES[measure]:
-        yield from run_apart(name, [NEIGHBOUR_PYTHON, HERE / "neighbours.py", measure, name])
+        yield from run_apart(name, [NEIGHBOUR_PYTHON, SUPPORT / "neighbours.py", measure, name])
 
 
 def run_apart(name: str, command: list[Path | str]) -> Iterator[tuple[str, float]]:
@@ -149,8 +147,8 @@ def argument_us(executor: Any, rounds: int = ROUNDS) -> float:
 def echo_router(endpoint: str, authkey: str) -> None:
     """Pass messages between one client and one worker."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    zap, router = lane.open_zap(context), lane.bind_router(context, endpoint, authkey)
-    public = security.curve_keys(authkey).client_public
+    zap, router = lane_sockets.open_zap(context), lane_sockets.bind_router(context, endpoint, authkey)
+    public = credentials.curve_keys(authkey).client_public
     poller = zmq.Poller()
     poller.register(zap, zmq.POLLIN)
     poller.register(router, zmq.POLLIN)
@@ -158,7 +156,7 @@ def echo_router(endpoint: str, authkey: str) -> None:
     while True:
         ready = dict(poller.poll())
         if zap in ready:
-            lane.answer_zap(zap, public)
+            lane_sockets.answer_zap(zap, public)
         if router in ready:
             peer, *frames = router.recv_multipart(copy=False)
             if not is_open:  # the answers to our probes
@@ -173,7 +171,7 @@ def echo_router(endpoint: str, authkey: str) -> None:
 def echo_worker(endpoint: str, authkey: str) -> None:
     """Answer a number with as many bytes."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = lane.connect_dealer(context, endpoint, authkey, b"worker")
+    dealer = lane_sockets.connect_dealer(context, endpoint, authkey, b"worker")
     answer_probe(dealer)
     dealer.recv()
     while True:
@@ -192,7 +190,7 @@ def echo(port: int) -> Iterator[zmq.Socket[bytes]]:
     for process in processes:
         process.start()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = lane.connect_dealer(context, endpoint, authkey, b"client")
+    dealer = lane_sockets.connect_dealer(context, endpoint, authkey, b"client")
     try:
         answer_probe(dealer)
         dealer.recv()
@@ -206,8 +204,8 @@ def echo(port: int) -> Iterator[zmq.Socket[bytes]]:
 
 def answer_probe(dealer: zmq.Socket[bytes]) -> None:
     """Wait for the connection, and say who we are."""
-    assert dealer.recv() == lane.PROBE
-    dealer.send(lane.PROBE)
+    assert dealer.recv() == lane_sockets.PROBE
+    dealer.send(lane_sockets.PROBE)
 
 
 def echo_round_trip_us(dealer: zmq.Socket[bytes]) -> float:

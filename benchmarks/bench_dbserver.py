@@ -21,11 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import Figure, report
-from quakegrid import config, run_records, testing
-from quakegrid.config import Settings
-from quakegrid.jobs import DbClient, JobState, LogLine
-from quakegrid.log_streams import LogStream
+from benchmarks.support.figures import Figure, report
+from quakegrid import testing
+from quakegrid.clients.dbserver import DbClient, JobState, LogLine
+from quakegrid.clients.log_sender import LogStream
+from quakegrid.machine import service_records
+from quakegrid.settings import config
+from quakegrid.settings.config import Settings
 
 UPSTREAM_S = 6.0
 OUR_LOG_S = 6.0
@@ -80,7 +82,7 @@ class Server:
         print(f"{side}: {task}, clients: {count}", file=sys.stderr, flush=True)
         arguments = map(str, (side, task, count, seconds, job_id))
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.dbserver_clients", *arguments],
+            [sys.executable, "-m", "benchmarks.support.dbserver_clients", *arguments],
             env=self.environ,
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
@@ -109,7 +111,7 @@ class Ours(Server):
     @contextmanager
     def running(self) -> Iterator[int]:
         """As `up`."""
-        with self.up(lambda: run_records.read_record(self.settings, "dbserver") is not None) as pid:
+        with self.up(lambda: service_records.read_record(self.settings, "dbserver") is not None) as pid:
             yield pid
 
     def new_job(self) -> int:
@@ -223,7 +225,7 @@ def follow(ours: Ours, job_id: int, count: int) -> tuple[float, float]:
     with DbClient(ours.settings) as client, LogStream(client, 1_000_000) as stream:
         client.append_log(job_id, [line("the first")])
         followers = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.log_followers", str(count), str(job_id)],
+            [sys.executable, "-m", "benchmarks.support.log_followers", str(count), str(job_id)],
             env=ours.environ,
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,

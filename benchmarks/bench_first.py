@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import Figure, report
-from benchmarks.worker_memory import our_worker_bytes, plain_worker_bytes
+from benchmarks.support.figures import Figure, report
+from benchmarks.support.worker_memory import our_worker_bytes, plain_worker_bytes
 from quakegrid import testing
 
 ROUNDS = 3

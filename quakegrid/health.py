@@ -14,9 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from quakegrid import config, errors, local_services, rpc, run_records
-from quakegrid.config import Settings
-from quakegrid.run_records import RunRecord
+from quakegrid import errors
+from quakegrid.machine import local_services, service_records
+from quakegrid.machine.service_records import RunRecord
+from quakegrid.settings import config
+from quakegrid.settings.config import Settings
+from quakegrid.transport import grpc_channels
 
 TIMEOUT_S = 5.0
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
@@ -35,12 +38,12 @@ def is_serving(settings: Settings, service: str, port: int = 0) -> bool:
     configured = local_services.ports_of(settings, [service])[0]
     host = config.LOOPBACK if configured.host in EVERYWHERE else configured.host
     address = f"{host}:{port or configured.number}"
-    with rpc.open_channel(address, settings.authkey) as channel:
+    with grpc_channels.open_channel(address, settings.authkey) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             response = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
         except grpc.RpcError as exc:
-            raise rpc.translate(exc, service, address) from None
+            raise grpc_channels.translate(exc, service, address) from None
     return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
 
@@ -72,7 +75,7 @@ def _trouble(settings: Settings, service: str, record: RunRecord) -> str:
 def main() -> int:
     """Ask, and say what came of it."""
     parser = argparse.ArgumentParser(prog="python -m quakegrid.health", description=__doc__)
-    parser.add_argument("service", choices=run_records.SERVICES)
+    parser.add_argument("service", choices=service_records.SERVICES)
     service = parser.parse_args().service
     try:
         found = is_serving(config.load_settings(), service)

@@ -17,7 +17,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from quakegrid import config, errors, security
+from quakegrid import errors
+from quakegrid.settings import config
+from quakegrid.transport import credentials
 
 # Above the standard ports, below those that Linux gives to outgoing connections (from 32768).
 FIRST_TEST_PORT = 20_000
@@ -88,7 +90,7 @@ def write_cluster_config(state_dir: Path, extra: Sections | None = None, *, lane
                 "host": config.LOOPBACK,
                 "port": dbserver_port,
                 "file": state_dir / "db.sqlite3",
-                "authkey": security.new_authkey(),
+                "authkey": credentials.new_authkey(),
                 "receiver_ports": f"{lane_ports[0]}-{lane_ports[-1]}",
             },
             "broker": {"port": broker_port},

@@ -1,1 +1,5 @@
-"""The processes of a cluster: one package each. They import `quakegrid`, never each other."""
+"""The processes of a cluster, one folder each: dbserver, broker, lane, agent.
+
+Each is started with `python -m services.NAME` and knows the others only by their contracts in `protos/`. Code
+that they share is in `quakegrid/`, which imports nothing from here.
+"""

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import click
 
-from quakegrid import __version__, grpc_settings
+from quakegrid import __version__
 from quakegrid.cli import options
 from quakegrid.errors import QuakeGridError
+from quakegrid.transport import grpc_environment
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 4
@@ -39,7 +40,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             "status", "metrics", "Print the cluster's metrics in the text format of Prometheus."
         ),
         "workers": Entry(
-            "workers", "workers", "Show, start, stop, restart and wait for the cluster's nodes."
+            "fleet.workers", "workers", "Show, start, stop, restart and wait for the cluster's nodes."
         ),
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
@@ -54,7 +55,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "jobs": Entry("jobs", "jobs", "List, watch, show, share, tag, export and delete calculations."),
         "report": Entry("report", "report", "Show where the cores' time went during a calculation."),
         "explain": Entry("report", "explain", "Say why a job failed, waits, is slow, or ran a task again."),
-        "abort": Entry("workers", "abort", "Abort jobs, wherever they run."),
+        "abort": Entry("fleet.workers", "abort", "Abort jobs, wherever they run."),
     },
 }
 ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
@@ -97,7 +98,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line of this process and exit."""
-    grpc_settings.tell(os.environ)
+    grpc_environment.tell(os.environ)
     sys.exit(run_command_line())
 
 

@@ -1,6 +1,6 @@
 """Commands `up`, `down` and `authkey`: the cluster of this machine.
 
-Knows the order of things and what to say; `quakegrid.local_services` does the work with processes.
+Knows the order of things and what to say; `quakegrid.machine.local_services` does the work with processes.
 """
 
 from __future__ import annotations
@@ -12,22 +12,14 @@ from pathlib import Path
 
 import click
 
-from quakegrid import (
-    __version__,
-    config,
-    embedded,
-    engine_version,
-    errors,
-    fleet,
-    health,
-    installation,
-    local_services,
-    node_records,
-    run_records,
-    security,
-)
+from quakegrid import __version__, errors, health
 from quakegrid.cli import options
-from quakegrid.config import Settings
+from quakegrid.clients import broker as fleet
+from quakegrid.machine import local_services, node_state, own_cluster, service_records
+from quakegrid.nodes import engine_version
+from quakegrid.settings import config, installation
+from quakegrid.settings.config import Settings
+from quakegrid.transport import credentials
 
 # Who needs whom: the agent serves the broker, and the broker writes to the dbserver.
 STOP_ORDER = ("agent", "broker", "dbserver")
@@ -78,18 +70,18 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
     installation.refuse_if_installed(state_dir, "quakegrid up", "start")
     if config.ENGINE in config.load_settings(state_dir).preload:
         engine_version.check_engine()
-    with embedded.locked(
+    with own_cluster.locked(
         state_dir, lambda: say("another `quakegrid up` or `down` is at work; waiting for it")
     ):
         before = local_services.running(config.load_settings(state_dir))
         if "agent" in before and cores is not None:
             raise errors.StateError("the cluster runs already; `quakegrid down`, then `up --cores` again")
-        embedded.prepare_state(state_dir, security.new_authkey, cores)
+        own_cluster.prepare_state(state_dir, credentials.new_authkey, cores)
         settings = config.load_settings(state_dir)
-        missing = tuple(name for name in run_records.SERVICES if name not in before)
+        missing = tuple(name for name in service_records.SERVICES if name not in before)
         local_services.check_ports(settings, missing)
-        if "agent" in missing and node_records.read_record(state_dir).is_stopped:
-            node_records.change_record(state_dir, is_stopped=False)  # who wants it up wants it to serve
+        if "agent" in missing and node_state.read_record(state_dir).is_stopped:
+            node_state.change_record(state_dir, is_stopped=False)  # who wants it up wants it to serve
         local_services.start(settings, missing)
     return settings, missing
 
@@ -121,7 +113,7 @@ def down(force: bool) -> None:
     if not local_services.running(settings):
         say(f"QuakeGrid is not running (state in {settings.state_dir})")
         return
-    with embedded.locked(settings.state_dir, lambda: say("another `quakegrid up` or `down` is at work")):
+    with own_cluster.locked(settings.state_dir, lambda: say("another `quakegrid up` or `down` is at work")):
         records = local_services.running(settings)
         if "broker" in records:
             _end_jobs(settings, force=force)
@@ -167,7 +159,7 @@ def authkey() -> None:
 
     The cluster of one machine has its own already. Prints a new random key and changes nothing.
     """
-    click.echo(security.new_authkey())
+    click.echo(credentials.new_authkey())
     say("Put it into openquake.cfg on every node, readable by the cluster's user only (chmod 600), as")
     say("  [dbserver]")
     say("  authkey = <this key>")

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quakegrid import errors, own_addresses
-from quakegrid.cli import options, render
-from quakegrid.database_care import DatabaseCare
-from quakegrid.jobs import DbClient
+from quakegrid import errors
+from quakegrid.cli import options
+from quakegrid.cli.views import render
+from quakegrid.clients.database_admin import DatabaseCare
+from quakegrid.clients.dbserver import DbClient
+from quakegrid.machine import own_addresses
 
 if TYPE_CHECKING:
-    from quakegrid.config import Settings
+    from quakegrid.settings.config import Settings
 
 MB = 1 << 20
 
@@ -53,7 +55,7 @@ def restore(file: Path) -> None:
     that were made after the backup are not listed any more; their files stay.
     """
     _refuse_elsewhere(options.settings())
-    command = [sys.executable, "-P", "-m", "services.dbserver.restore"]
+    command = [sys.executable, "-P", "-m", "services.dbserver.store.restore"]
     if state_dir := options.state_dir():
         command += ["--state-dir", str(state_dir)]
     child = subprocess.run(

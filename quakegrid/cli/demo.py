@@ -16,11 +16,13 @@ from sys import stderr
 
 import click
 
-from quakegrid import agents, errors
-from quakegrid.cli import cluster, hazard_curves, options, render
+from quakegrid import errors
+from quakegrid.cli import cluster, options
 from quakegrid.cli.run import engine_argv, execute, print_report
-from quakegrid.config import Settings
-from quakegrid.template_state import TemplateKind
+from quakegrid.cli.views import hazard_curves, render
+from quakegrid.clients import agent as agents
+from quakegrid.nodes.template_state import TemplateKind
+from quakegrid.settings.config import Settings
 
 CASE = Path("qa_tests_data", "classical", "case_01")
 DEFAULT_FOLDER = "quakegrid-demo"

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quakegrid.cli import options, render
+from quakegrid.cli import options
+from quakegrid.cli.views import render
 
 if TYPE_CHECKING:
-    from quakegrid.doctor.findings import Finding
+    from quakegrid.doctor.checks.findings import Finding
     from quakegrid.doctor.rounds import Progress
 
 COLORS = {"breaks": "red", "slows": "yellow", "note": "cyan", "ok": "green"}
@@ -44,7 +45,7 @@ def doctor(shows_all: bool, output: str) -> None:
 
 def finish(findings: Sequence[Finding], output: str, *, shows_all: bool) -> None:
     """Print findings, and end with exit code 1 if anything would break a calculation."""
-    from quakegrid.doctor.findings import would_break  # noqa: PLC0415 - as above
+    from quakegrid.doctor.checks.findings import would_break  # noqa: PLC0415 - as above
 
     print_findings(findings, output, shows_all=shows_all)
     if would_break(findings):
@@ -59,7 +60,7 @@ def print_findings(findings: Sequence[Finding], output: str, *, shows_all: bool)
         output: json has all of them; quiet the names of the checks that found something.
         shows_all: print those that are fine, too.
     """
-    from quakegrid.doctor.findings import Severity, would_break  # noqa: PLC0415 - as above
+    from quakegrid.doctor.checks.findings import Severity, would_break  # noqa: PLC0415 - as above
 
     wrong = [finding for finding in findings if finding.severity is not Severity.OK]
     fine_count = len(findings) - len(wrong)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
-from quakegrid import driver_client, errors
-from quakegrid.cli import options, run_report
-from quakegrid.jobs import DbClient
-from quakegrid.own_jobs import own_job
+from quakegrid import errors
+from quakegrid.cli import options
+from quakegrid.cli.views import run_report
+from quakegrid.clients import drivers
+from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.own_jobs import own_job
 
 
 @click.command(context_settings=options.NEGATIVE_IDS)
@@ -35,7 +37,7 @@ def export(job_id: int, folder: Path, exports: str) -> None:
     folder = folder.expanduser().absolute()
     report = run_report.RunReport()
     argv = ["export", str(job.id), str(folder), exports]
-    report.close(driver_client.run_driver(settings, argv, mode="run", on_event=report.take), 0.0)
+    report.close(drivers.run_driver(settings, argv, mode="run", on_event=report.take), 0.0)
     for path in report.exported:
         click.echo(f"exported: {path}")
     for line in report.not_exported:

@@ -68,9 +68,10 @@ def install(
     Says what it will do and asks first. Repeated, it does what is missing; services that run are not
     restarted. Needs root.
     """
-    from quakegrid import config, security  # noqa: PLC0415 - `quakegrid --help` needs neither
     from quakegrid.install import environments, plan  # noqa: PLC0415 - as above
     from quakegrid.install.machine import Machine  # noqa: PLC0415 - as above
+    from quakegrid.settings import config  # noqa: PLC0415 - `quakegrid --help` needs neither
+    from quakegrid.transport import credentials  # noqa: PLC0415 - `quakegrid --help` needs neither
 
     if sys.prefix == sys.base_prefix:
         raise errors.UsageError(
@@ -89,7 +90,7 @@ def install(
         master = master or _named_master(text) or _own_address()
     choice = plan.Choice(the_role, master, user, prefix, Path(sys.prefix), site, network)
     ids = machine.owner_ids(prefix / "shared") if the_role is plan.Role.NODE else None
-    steps = machine.pending(plan.steps(choice, text, security.new_authkey(), ids))
+    steps = machine.pending(plan.steps(choice, text, credentials.new_authkey(), ids))
     if not steps:
         say(f"Nothing to do: this machine is a {role} already.")
         return

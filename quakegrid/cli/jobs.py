@@ -14,12 +14,15 @@ from typing import Any
 
 import click
 
-from quakegrid import errors, job_watch, terminal_text
-from quakegrid.cli import exports, options, render
-from quakegrid.job_states import JobState
-from quakegrid.jobs import DbClient, Job, JobFilter, JobOrder, LogLine
-from quakegrid.own_jobs import own_job, own_job_id
-from quakegrid.tags import TagsClient
+from quakegrid import errors
+from quakegrid.cli import exports, options
+from quakegrid.cli.views import render
+from quakegrid.clients import job_watch
+from quakegrid.clients.dbserver import DbClient, Job, JobFilter, JobOrder, LogLine
+from quakegrid.clients.own_jobs import own_job, own_job_id
+from quakegrid.clients.tags import TagsClient
+from quakegrid.jobs import terminal_text
+from quakegrid.jobs.states import JobState
 
 STATES = [state.value for state in JobState]
 DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from quakegrid.config import Settings
+    from quakegrid.settings.config import Settings
 
     NumberType = click.ParamType[int]
 else:
@@ -97,7 +97,7 @@ def program() -> str:
 
 def settings() -> Settings:
     """Read the settings for this command line."""
-    from quakegrid import config  # noqa: PLC0415 - `quakegrid --help` needs no settings
+    from quakegrid.settings import config  # noqa: PLC0415 - `quakegrid --help` needs no settings
 
     return config.load_settings(state_dir())
 
@@ -108,11 +108,13 @@ def cluster_settings() -> Settings:
     Raises:
         PeerUnreachableError: the cluster is this machine's own and is not running.
     """
-    from quakegrid import errors, installation, run_records  # noqa: PLC0415 - as above
+    from quakegrid import errors  # noqa: PLC0415 - as above
+    from quakegrid.machine import service_records  # noqa: PLC0415 - as above
+    from quakegrid.settings import installation  # noqa: PLC0415 - as above
 
     found = settings()
     is_down = found.is_embedded and not any(
-        run_records.read_record(found, name) for name in run_records.SERVICES
+        service_records.read_record(found, name) for name in service_records.SERVICES
     )
     if is_down or not found.authkey:
         raise errors.PeerUnreachableError(

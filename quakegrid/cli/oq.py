@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import click
 
-from quakegrid import driver_client, errors
+from quakegrid import errors
 from quakegrid.cli import options
+from quakegrid.clients import drivers
 
 
 class Untouched(click.Command):
@@ -29,7 +30,7 @@ def oq(args: tuple[str, ...]) -> None:
     """
     ctx = click.get_current_context()
     try:
-        code = driver_client.run_driver(options.cluster_settings(), args, mode="oq")
+        code = drivers.run_driver(options.cluster_settings(), args, mode="oq")
     except errors.PeerUnreachableError:
         if args not in {("--help",), ("-h",)}:
             raise

@@ -1,6 +1,6 @@
 """Commands `report` and `explain`: where the cluster's time went, and why a job is as slow as it is.
 
-Knows who to ask and how to print it; `quakegrid.job_report` and `quakegrid.job_explanations` do the thinking.
+Knows who to ask and how to print it; `quakegrid.reports` does the thinking.
 """
 
 from __future__ import annotations
@@ -11,21 +11,16 @@ from pathlib import Path
 
 import click
 
-from quakegrid import (
-    errors,
-    fleet,
-    job_explanations,
-    job_report,
-    jobs,
-    own_jobs,
-    record_files,
-    task_records,
-)
-from quakegrid.cli import options, render
+from quakegrid import errors
+from quakegrid.cli import options
 from quakegrid.cli.cluster import say
-from quakegrid.config import Settings
-from quakegrid.job_report import JobReport
-from quakegrid.task_records import TaskHistory
+from quakegrid.cli.views import render
+from quakegrid.clients import broker as fleet
+from quakegrid.clients import dbserver, own_jobs
+from quakegrid.reports import explanations, job_report, task_history, task_history_files
+from quakegrid.reports.job_report import JobReport
+from quakegrid.reports.task_history import TaskHistory
+from quakegrid.settings.config import Settings
 
 FIGURE_STEPS = 1000
 _HOUR_S = 3600.0
@@ -59,7 +54,7 @@ def report(number: int, png: Path | None, output: str) -> None:
         raise _missing(settings, number, exc) from None
     found = job_report.make_report(history, time.time())
     if png is not None:
-        from quakegrid.cli import timeline  # noqa: PLC0415 - only when asked for
+        from quakegrid.cli.views import timeline  # noqa: PLC0415 - only when asked for
 
         held = job_report.thin_out(job_report.held_cores(history, time.time()), FIGURE_STEPS)
         busy = job_report.thin_out(job_report.busy_cores(history), FIGURE_STEPS)
@@ -90,18 +85,18 @@ def explain(number: int) -> None:
     try:
         found = job_report.make_report(_read_history(settings, number), time.time())
     except errors.NotFoundError as exc:
-        is_told = (job and job.state.is_unsuccessful) or (now and job_explanations.find_session(now, number))
+        is_told = (job and job.state.is_unsuccessful) or (now and explanations.find_session(now, number))
         if not is_told:
             raise _missing(settings, number, exc) from None
     if found and job and job.id not in found.job_ids:
         job = None  # the number is a session's, too
-    for sentence in job_explanations.explain(number, now, found, job):
+    for sentence in explanations.explain(number, now, found, job):
         click.echo(sentence)
 
 
-def _find_job(settings: Settings, number: int) -> jobs.Job | None:
+def _find_job(settings: Settings, number: int) -> dbserver.Job | None:
     """A job as the database has it, if it does and answers."""
-    with closing(jobs.DbClient(settings)) as database:
+    with closing(dbserver.DbClient(settings)) as database:
         try:
             return database.get_job(number)
         except (errors.NotFoundError, errors.PeerUnreachableError):
@@ -112,13 +107,13 @@ def _job_id(settings: Settings, number: int) -> int:
     """The id that a negative number means; only the dbserver knows."""
     if number > 0:
         return number
-    with closing(jobs.DbClient(settings)) as database:
+    with closing(dbserver.DbClient(settings)) as database:
         return own_jobs.own_job_id(database, number)
 
 
 def _missing(settings: Settings, number: int, missing: errors.NotFoundError) -> errors.QuakeGridError:
     """Why there are no records, as far as the database knows the job."""
-    with closing(jobs.DbClient(settings)) as database:
+    with closing(dbserver.DbClient(settings)) as database:
         try:
             state = database.get_job(number).state
         except errors.NotFoundError as exc:
@@ -137,12 +132,12 @@ def _read_history(settings: Settings, number: int) -> TaskHistory:
     """The records of a job, from the broker, or from this machine's files if it does not run."""
     with closing(fleet.BrokerClient(settings)) as broker:
         try:
-            return task_records.read_history(broker.task_records(number))
+            return task_history.read_history(broker.task_records(number))
         except errors.PeerUnreachableError:
-            directory = record_files.folder(settings)
+            directory = task_history_files.folder(settings)
             if not directory.is_dir():
                 raise
-    return task_records.read_history(record_files.read(record_files.find(directory, number)))
+    return task_history.read_history(task_history_files.read(task_history_files.find(directory, number)))
 
 
 def _title(found: JobReport) -> str:

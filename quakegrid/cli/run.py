@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quakegrid import driver_client, errors
-from quakegrid.agent_limits import MAX_CORES_PER_WORKER
+from quakegrid import errors
 from quakegrid.cli import options
-from quakegrid.cli.run_report import JobResult, RunReport
+from quakegrid.cli.views.run_report import JobResult, RunReport
+from quakegrid.clients import drivers
+from quakegrid.settings.agent_limits import MAX_CORES_PER_WORKER
 
 if TYPE_CHECKING:
-    from quakegrid.cli.progress import Display
-    from quakegrid.config import Settings
+    from quakegrid.cli.views.progress import Display
+    from quakegrid.settings.config import Settings
 
 
 @click.command()
@@ -90,9 +91,9 @@ def _parent(settings: Settings, hc: str | None) -> str | None:
     options.JOB_ID.convert(number, None, None)
     if number > 0:
         return hc
-    from quakegrid import jobs, own_jobs  # noqa: PLC0415 - seldom needed
+    from quakegrid.clients import dbserver, own_jobs  # noqa: PLC0415 - seldom needed
 
-    with jobs.DbClient(settings) as database:
+    with dbserver.DbClient(settings) as database:
         return str(own_jobs.own_job_id(database, number))
 
 
@@ -143,7 +144,7 @@ def _check_job_file(job_ini: str) -> None:
         is_file, what = False, ""
     if not what or (is_file and not os.access(path, os.R_OK)):
         raise errors.UsageError(
-            f"user {driver_client.own_name()} may not read {job_ini}; put the model into a folder that "
+            f"user {drivers.own_name()} may not read {job_ini}; put the model into a folder that "
             "this user may read"
         )
     if not is_file:
@@ -162,7 +163,7 @@ def execute(settings: Settings, argv: Sequence[str], *, verbose: bool = False) -
     def on_event(event: dict[str, object]) -> None:
         nonlocal display
         if display is None:
-            from quakegrid.cli import progress  # noqa: PLC0415 - while the driver works
+            from quakegrid.cli.views import progress  # noqa: PLC0415 - while the driver works
 
             display = progress.open_display(verbose=verbose)
         report.take(event)
@@ -173,7 +174,7 @@ def execute(settings: Settings, argv: Sequence[str], *, verbose: bool = False) -
 
     start_s = time.monotonic()
     try:
-        code = driver_client.run_driver(settings, argv, mode="run", on_event=on_event)
+        code = drivers.run_driver(settings, argv, mode="run", on_event=on_event)
     finally:
         if display is not None:
             display.close()
@@ -186,7 +187,7 @@ def _ask_for_ends(settings: Settings, report: RunReport) -> None:
     """Ask the dbserver how jobs ended whose driver did not live to tell."""
     if not report.open_job_ids():
         return
-    from quakegrid.jobs import DbClient, JobState  # noqa: PLC0415 - seldom needed
+    from quakegrid.clients.dbserver import DbClient, JobState  # noqa: PLC0415 - seldom needed
 
     with DbClient(settings) as database:
         for job_id in report.open_job_ids():
@@ -205,7 +206,7 @@ def _ask_for_ends(settings: Settings, report: RunReport) -> None:
 
 def print_report(report: RunReport, output: str) -> None:
     """Say what came of each job: results to stdout, failures and hints to stderr."""
-    from quakegrid.cli import render  # noqa: PLC0415 - after the run
+    from quakegrid.cli.views import render  # noqa: PLC0415 - after the run
 
     if output == "json":
         render.print_json({**render.plain(report), "jobs": list(report.jobs.values())})

@@ -17,9 +17,13 @@ from typing import Any
 
 import click
 
-from quakegrid import errors, fleet, health, installation, local_services, run_records
-from quakegrid.cli import live, options, render
-from quakegrid.config import Settings
+from quakegrid import errors, health
+from quakegrid.cli import options
+from quakegrid.cli.views import live, render
+from quakegrid.clients import broker as fleet
+from quakegrid.machine import local_services, service_records
+from quakegrid.settings import installation
+from quakegrid.settings.config import Settings
 
 EXIT_NOT_RUNNING = 3
 WATCH_RETRY_S = 1.0
@@ -122,10 +126,12 @@ def service_statuses(settings: Settings) -> list[ServiceStatus]:
     """What this machine knows of its services, which are asked."""
     records = local_services.running(settings)
     troubles = health.troubles(settings, records)
-    return [_service_status(name, records.get(name), troubles.get(name, "")) for name in run_records.SERVICES]
+    return [
+        _service_status(name, records.get(name), troubles.get(name, "")) for name in service_records.SERVICES
+    ]
 
 
-def _service_status(service: str, record: run_records.RunRecord | None, trouble: str) -> ServiceStatus:
+def _service_status(service: str, record: service_records.RunRecord | None, trouble: str) -> ServiceStatus:
     if record is None:
         return ServiceStatus(service, is_up=False, pid=None, address="", version="", since_time=None)
     return ServiceStatus(

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
-from quakegrid.config import Settings
-from quakegrid.doctor.cluster_checks import SharedFolder, version_differences
+from quakegrid.clients.broker import BrokerClient, NodeStatus
+from quakegrid.doctor.checks.cluster_checks import SharedFolder, version_differences
 from quakegrid.doctor.echoes import Echo, echo
 from quakegrid.doctor.facts import Clock, Versions, clock_of
 from quakegrid.doctor.installed import own_versions
 from quakegrid.doctor.nonces import nonce_name
-from quakegrid.fleet import BrokerClient, NodeStatus
 from quakegrid.sdk.executor import ClusterExecutor
+from quakegrid.settings.config import Settings
 
 # Long enough that the lane gives one task to each worker.
 HOLD_S = 0.1

@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from quakegrid import authkeys, config, libsodium, security
-from quakegrid.config import Settings
 from quakegrid.doctor import control_groups, key_files, probes
 from quakegrid.doctor.facts import (
     NO_LIMIT,
@@ -30,6 +28,9 @@ from quakegrid.doctor.facts import (
 from quakegrid.doctor.installed import own_versions
 from quakegrid.doctor.nonces import read_nonce
 from quakegrid.errors import SettingsError
+from quakegrid.settings import authkeys, config
+from quakegrid.settings.config import Settings
+from quakegrid.transport import credentials, libsodium
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - looked at, not written to
 CPU_FOLDER = Path("/sys/devices/system/cpu")
@@ -133,7 +134,7 @@ def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
         authkey=AuthkeyFacts(
             length=len(key),
             is_guessable=authkeys.is_guessable(key),
-            fingerprint=security.fingerprint(key) if key else "",
+            fingerprint=credentials.fingerprint(key) if key else "",
         ),
         shared_dir=settings.shared_dir,
         has_slow_encryption=libsodium.find_library() is None,
@@ -198,7 +199,7 @@ def _disk_settings(settings: Settings) -> tuple[str, str]:
         now = config.load_settings(settings.state_dir)
     except SettingsError as exc:
         return str(exc), ""
-    return "", security.fingerprint(now.authkey) if now.authkey else ""
+    return "", credentials.fingerprint(now.authkey) if now.authkey else ""
 
 
 def _memory() -> dict[str, int]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
-from quakegrid import __version__, engine_version
+from quakegrid import __version__
 from quakegrid.doctor.facts import Versions
+from quakegrid.nodes import engine_version
 
 
 def own_versions() -> Versions:

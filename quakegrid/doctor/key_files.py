@@ -7,8 +7,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from quakegrid import authkeys
-from quakegrid.config import WEAK_AUTHKEYS
+from quakegrid.settings import authkeys
+from quakegrid.settings.config import WEAK_AUTHKEYS
 
 
 def open_to_all(paths: Iterable[Path]) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from quakegrid import security
 from quakegrid.doctor.facts import DiskFacts, NameFacts, PortFacts, PortState
+from quakegrid.transport import credentials
 
 CONNECT_TIMEOUT_S = 2.0
 # Above the time to connect: what is slower than this is out of order.
@@ -84,7 +84,7 @@ def look_at_port(port: PortFacts, authkey: str | None) -> PortState:
 def _shake_hands(connection: socket.socket, authkey: str) -> PortState:
     """Tell by the peer's certificate whether it is of our cluster."""
     try:
-        with _tls(authkey).wrap_socket(connection, server_hostname=security.PEER_NAME):
+        with _tls(authkey).wrap_socket(connection, server_hostname=credentials.PEER_NAME):
             return PortState.OPEN
     except ssl.SSLCertVerificationError as exc:
         is_clock = exc.verify_code in (_NOT_YET_VALID, _EXPIRED)
@@ -103,11 +103,11 @@ def _is_of_a_cluster(port: PortFacts) -> bool:
         socket.create_connection((port.host, port.number), CONNECT_TIMEOUT_S) as connection,
         context.wrap_socket(connection) as stranger,
     ):
-        return security.is_of_a_cluster(stranger.getpeercert(binary_form=True) or b"")
+        return credentials.is_of_a_cluster(stranger.getpeercert(binary_form=True) or b"")
 
 
 def _tls(authkey: str) -> ssl.SSLContext:
-    identity = security.new_identity(authkey)
+    identity = credentials.new_identity(authkey)
     context = ssl.create_default_context(cadata=identity.ca_pem.decode())
     context.set_alpn_protocols(["h2"])  # as gRPC
     # The interface wants a path, and no key shall lie on a disk.

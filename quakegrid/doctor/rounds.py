@@ -18,16 +18,20 @@ from pathlib import Path
 
 import grpc
 
-from quakegrid import agents, errors, fleet, rpc
+from quakegrid import errors
 from quakegrid.api.v1 import examination_pb2, examination_pb2_grpc
-from quakegrid.config import Settings
-from quakegrid.doctor import cluster_checks, codec, gathering, network_checks, probes
-from quakegrid.doctor.cluster_checks import SharedFolder
+from quakegrid.clients import agent as agents
+from quakegrid.clients import broker as fleet
+from quakegrid.doctor import codec, gathering, probes
+from quakegrid.doctor.checks import cluster_checks, network_checks
+from quakegrid.doctor.checks.cluster_checks import SharedFolder
+from quakegrid.doctor.checks.findings import Finding, Severity, in_order
 from quakegrid.doctor.facts import PortFacts, PortState, Visit, clock_of
-from quakegrid.doctor.findings import Finding, Severity, in_order
 from quakegrid.doctor.gathering import Errand
 from quakegrid.doctor.installed import own_versions
 from quakegrid.doctor.nonces import nonce_name
+from quakegrid.settings.config import Settings
+from quakegrid.transport import grpc_channels
 
 # The node's own looks, and some for a node that is busy.
 EXAMINE_TIMEOUT_S = probes.PROBE_TIMEOUT_S + 5.0
@@ -121,9 +125,9 @@ def visit(settings: Settings, host: str, errand: Errand) -> Visit:
         shared_dir=errand.shared_dir, nonce_name=errand.nonce_name, lane_ports=errand.lane_ports
     )
     address = f"{host}:{settings.agent_port}"
-    with closing(rpc.open_channel(address, settings.authkey)) as channel:
+    with closing(grpc_channels.open_channel(address, settings.authkey)) as channel:
         try:
-            rpc.wait_until_ready(channel, address, "agent")
+            grpc_channels.wait_until_ready(channel, address, "agent")
             send_time = datetime.datetime.now(datetime.UTC)
             answer = examination_pb2_grpc.ExaminationStub(channel).Examine(request, timeout=EXAMINE_TIMEOUT_S)
             receive_time = datetime.datetime.now(datetime.UTC)
@@ -185,7 +189,7 @@ def _ask_broker(settings: Settings) -> _Fleet:
 def _error_text(exc: grpc.RpcError, address: str) -> str:
     if exc.code() is grpc.StatusCode.UNIMPLEMENTED:
         return f"the agent at {address} is of an older QuakeGrid, which knows no doctor; upgrade it"
-    return str(rpc.translate(exc, "agent", address))
+    return str(grpc_channels.translate(exc, "agent", address))
 
 
 def _waiting_text(hosts: Sequence[str]) -> str:

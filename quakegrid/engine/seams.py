@@ -19,13 +19,14 @@ import openquake.baselib
 from openquake.baselib import config, parallel, workerpool, zeromq
 from openquake.commonlib import datastore, logs
 
-from quakegrid import config as quakegrid_config
-from quakegrid import temporary_folders
-from quakegrid.config import Settings
-from quakegrid.engine import attributes, failures
-from quakegrid.engine.cluster_master import ClusterMaster
-from quakegrid.engine.database import Database
-from quakegrid.engine.shared_arrays import SharedArray
+from quakegrid.engine import attributes
+from quakegrid.engine.database.dbcmd import Database
+from quakegrid.engine.tasks import failures
+from quakegrid.engine.tasks.cluster_master import ClusterMaster
+from quakegrid.engine.tasks.shared_arrays import SharedArray
+from quakegrid.machine import temporary_folders
+from quakegrid.settings import config as quakegrid_config
+from quakegrid.settings.config import Settings
 
 DotDict = openquake.baselib.DotDict
 CONVERTERS = {

@@ -9,7 +9,7 @@ import configparser
 import re
 from collections.abc import Iterable
 
-from quakegrid.config import WEAK_AUTHKEYS
+from quakegrid.settings.config import WEAK_AUTHKEYS
 
 _HEADER = re.compile(r"^\[(?P<name>[^]]+)\]")
 

@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quakegrid import installation
 from quakegrid.errors import QuakeGridError
 from quakegrid.install import plan
 from quakegrid.install.plan import MakeFolder, MakeUser, RunCommand, Step, WriteFile
+from quakegrid.settings import installation
 
 NOTES = installation.NOTES
 Say = Callable[[str], None]

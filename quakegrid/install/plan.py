@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from quakegrid import authkeys, installation
-from quakegrid.config import CONFIG_NAME, LOOPBACK, MIN_AUTHKEY_LENGTH
 from quakegrid.errors import SettingsError, UsageError
 from quakegrid.install import config_text, units
+from quakegrid.settings import authkeys, installation
+from quakegrid.settings.config import CONFIG_NAME, LOOPBACK, MIN_AUTHKEY_LENGTH
 
 STATE_DIR = installation.STATE_DIR
 UNIT_FOLDER = Path("/etc/systemd/system")

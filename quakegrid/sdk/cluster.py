@@ -15,11 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from quakegrid import config, errors, local_services, testing
-from quakegrid.config import LOOPBACK, Settings
-from quakegrid.fleet import BrokerClient
+from quakegrid import errors, testing
+from quakegrid.clients.broker import BrokerClient
+from quakegrid.machine import local_services
 from quakegrid.sdk.executor import ClusterExecutor, is_interrupt
 from quakegrid.sdk.own_folder import OwnFolder
+from quakegrid.settings import config
+from quakegrid.settings.config import LOOPBACK, Settings
 
 _SERVICES = ("broker", "agent")
 _START_ATTEMPTS = 3

@@ -20,15 +20,16 @@ from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from quakegrid import environment, worker_words
-from quakegrid.config import Settings
-from quakegrid.fleet import BrokerClient
-from quakegrid.lane_tasks import Needs
+from quakegrid.clients.broker import BrokerClient
+from quakegrid.nodes import environment
 from quakegrid.sdk import chunks
 from quakegrid.sdk.futures import CallFuture
 from quakegrid.sdk.sender import OnProgress, Sender
 from quakegrid.sdk.worker_setup import WorkerSetup
-from quakegrid.session import Session
+from quakegrid.session import worker_output
+from quakegrid.session.lane_tasks import Needs
+from quakegrid.session.session import Session
+from quakegrid.settings.config import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,7 +81,7 @@ class ClusterExecutor(Executor):
             cores_per_worker=cores_per_worker,
             needs=Needs(environment.for_functions()),
         )
-        on_words = worker_words.echo if shows_output else None
+        on_words = worker_output.echo if shows_output else None
         try:
             session.wait_for_turn(lambda _ahead: None, on_words)
         except BaseException:

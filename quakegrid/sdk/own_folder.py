@@ -12,7 +12,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from quakegrid import config, embedded
+from quakegrid.machine import own_cluster
+from quakegrid.settings import config
 
 # Killed on purpose or with the whole machine only: it outlives the terminal and the program's process group.
 _REMOVER = 'trap "" HUP INT TERM; read -r _; exec rm -rf -- "$1"'
@@ -55,7 +56,7 @@ class OwnFolder:
 def _make_folder() -> Path:
     """A private folder whose path is short enough for a unix socket."""
     folder = Path(tempfile.mkdtemp(prefix="quakegrid-"))
-    if len(os.fsencode(config.agent_socket(folder))) <= embedded.MAX_SOCKET_PATH_BYTES:
+    if len(os.fsencode(config.agent_socket(folder))) <= own_cluster.MAX_SOCKET_PATH_BYTES:
         return folder
     folder.rmdir()
     return Path(tempfile.mkdtemp(prefix="quakegrid-", dir="/tmp"))

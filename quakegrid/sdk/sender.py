@@ -21,15 +21,16 @@ from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, TypeVar
 
-from quakegrid import errors, values
-from quakegrid.blobs import BLOB_BYTES, Digests, digest
-from quakegrid.lane_tasks import LaneOutcome, LaneTask
+from quakegrid import errors
+from quakegrid.blobs.table import BLOB_BYTES, Digests, digest
+from quakegrid.jobs import engine_values
 from quakegrid.sdk import chunks, function_pickles, pickles
 from quakegrid.sdk.chunking import MAX_BYTES, TARGET_S, Chunking
 from quakegrid.sdk.chunks import Chunk
 from quakegrid.sdk.futures import CallFuture, Shared, settle
 from quakegrid.sdk.pickles import Buffer, Outbox
-from quakegrid.session import OPERATION_CHARACTERS, Session
+from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
+from quakegrid.session.session import OPERATION_CHARACTERS, Session
 
 log = logging.getLogger("quakegrid.sdk")
 OnProgress = Callable[[int, int], object]
@@ -374,4 +375,4 @@ def _operation(function: Any) -> str:
         name = str(getattr(function, "__qualname__", "") or type(function).__qualname__)
     except Exception:  # noqa: BLE001 - whatever an object's own methods raise
         name = "call"
-    return values.well_formed(name)[:OPERATION_CHARACTERS]
+    return engine_values.well_formed(name)[:OPERATION_CHARACTERS]

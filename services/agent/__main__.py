@@ -15,20 +15,20 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quakegrid import grpc_settings
+from quakegrid.transport import grpc_environment
 
-grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads it then
+grpc_environment.tell(os.environ)  # before the first import of gRPC, which reads it then
 
-from quakegrid import run_records, service_life, service_logs  # noqa: E402
-from quakegrid.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
-from services.agent import orphans  # noqa: E402
-from services.agent.agent import Agent  # noqa: E402
-from services.agent.agent_server import AgentServer  # noqa: E402
-from services.agent.local import LocalSocket  # noqa: E402
-from services.agent.log_tail import LogTail  # noqa: E402
-from services.agent.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
-from services.agent.state_lock import StateLock, in_environment  # noqa: E402
+from quakegrid.machine import service_life, service_logs, service_records  # noqa: E402
+from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
+from services.agent.linux import orphans  # noqa: E402
+from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
+from services.agent.node.agent import Agent  # noqa: E402
+from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
+from services.agent.node.doors.port import AgentServer  # noqa: E402
+from services.agent.node.log_tail import LogTail  # noqa: E402
+from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 1.0
@@ -99,7 +99,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     local.start()
     await server.start()
     life.keep(server.wait_until_closed(), "port")
-    record = run_records.write_record(settings, "agent", f"{LOOPBACK}:{server.port}")
+    record = service_records.write_record(settings, "agent", f"{LOOPBACK}:{server.port}")
     joining = life.keep(agent.membership.run(), "membership")
     await stopped.wait()
     life.end()

@@ -14,16 +14,16 @@ import sys
 from pathlib import Path
 from typing import Never
 
-from quakegrid import grpc_settings
+from quakegrid.transport import grpc_environment
 
-grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads it then
+grpc_environment.tell(os.environ)  # before the first import of gRPC, which reads it then
 
-from quakegrid import run_records, service_life, service_logs  # noqa: E402
-from quakegrid.config import Settings, check_listen, load_settings  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
-from services.broker import metrics  # noqa: E402
+from quakegrid.machine import service_life, service_logs, service_records  # noqa: E402
+from quakegrid.settings.config import Settings, check_listen, load_settings  # noqa: E402
 from services.broker.broker import Broker  # noqa: E402
 from services.broker.server import BrokerServer  # noqa: E402
+from services.broker.status import metrics  # noqa: E402
 
 STOP_GRACE_S = 3.0
 log = logging.getLogger("quakegrid.broker")
@@ -54,7 +54,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     broker.start()
     await server.start()
     life.keep(server.wait_until_closed(), "port")
-    record = run_records.write_record(settings, "broker", settings.broker_address)
+    record = service_records.write_record(settings, "broker", settings.broker_address)
     waits = [asyncio.ensure_future(event.wait()) for event in (is_over, is_replaced, broker.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     if not is_over.is_set():

@@ -14,24 +14,27 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from quakegrid import errors, jobs_aio, record_files, security
+from quakegrid import errors
 from quakegrid.api.v1 import agent_pb2, broker_pb2
-from quakegrid.config import Settings
-from quakegrid.jobs import JobState
+from quakegrid.clients.dbserver import JobState
+from quakegrid.reports import task_history_files
+from quakegrid.settings.config import Settings
+from quakegrid.transport import credentials
 from quakegrid.wire.v1 import lane_pb2
-from services.broker import fleet_events as core
-from services.broker import peer_input, session_ids
-from services.broker.door import BrokerFailedError, Door, guarded
-from services.broker.driver_stops import DriverStops
-from services.broker.fleet import Fleet
-from services.broker.job_ends import JobEnds, Transition
-from services.broker.lane_pool import LanePool, Listener
-from services.broker.lanes import LaneProcess
-from services.broker.node_reports import NodeReports
-from services.broker.nodes import NodeLink
-from services.broker.session_ends import ABORT_GRACE_S, SessionEnds
-from services.broker.sessions import Events, Rate, Session
-from services.broker.statuses import StatusWriter
+from services.broker.drivers import jobs_aio, session_ids
+from services.broker.drivers.ends import ABORT_GRACE_S, SessionEnds
+from services.broker.drivers.job_ends import JobEnds, Transition
+from services.broker.drivers.session import Events, Rate, Session
+from services.broker.drivers.stops import DriverStops
+from services.broker.fleet import events as core
+from services.broker.fleet.core import Fleet
+from services.broker.guard import BrokerFailedError, Door, guarded
+from services.broker.lanes.pool import LanePool, Listener
+from services.broker.lanes.process import LaneProcess
+from services.broker.nodes.link import NodeLink
+from services.broker.nodes.reports import NodeReports
+from services.broker.rpc import peer_input
+from services.broker.status.status import StatusWriter
 
 log = logging.getLogger("quakegrid.broker")
 STOP_GRACE_S = 2 * ABORT_GRACE_S
@@ -67,9 +70,9 @@ class Broker:
         run_name = secrets.token_hex(3)
         self._fleet = Fleet(settings.agent_host_cores, settings.serialize_jobs, run_name)
         self._sessions: dict[int, Session] = {}
-        self._token_key = security.token_key(settings.authkey)
+        self._token_key = credentials.token_key(settings.authkey)
         self._next_session_id = session_ids.first_id(
-            time.time_ns() // 1_000_000, record_files.session_ids(record_files.folder(settings))
+            time.time_ns() // 1_000_000, task_history_files.session_ids(task_history_files.folder(settings))
         )
         self._driver_stops = DriverStops(self._spawn)
         self._reports = NodeReports(
@@ -197,8 +200,8 @@ class Broker:
     def _check_token(self, request: broker_pb2.OpenSessionRequest) -> None:
         if not request.resumed_session_id:
             return
-        token = security.session_token(self._token_key, request.resumed_session_id)
-        if not security.is_token(request.resumed_token, token):
+        token = credentials.session_token(self._token_key, request.resumed_session_id)
+        if not credentials.is_token(request.resumed_token, token):
             raise errors.StateError(f"session {request.resumed_session_id} is not this driver's")
 
     @guarded
@@ -366,7 +369,7 @@ class Broker:
             session_id=session_id,
             lane_endpoint=endpoint,
             core_count=self._fleet.core_count,
-            session_token=security.session_token(self._token_key, session_id),
+            session_token=credentials.session_token(self._token_key, session_id),
         )
         self._tell(session_id, broker_pb2.OpenSessionResponse(admitted=admitted))
         self._sessions[session_id].placed.set()

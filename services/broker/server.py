@@ -11,13 +11,16 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from quakegrid import errors, record_files, rpc, security, service_life
+from quakegrid import errors
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc, fleet_control_pb2, fleet_control_pb2_grpc
-from quakegrid.config import Settings
-from services.broker import metrics
-from services.broker.answers import answering
+from quakegrid.machine import service_life
+from quakegrid.reports import task_history_files
+from quakegrid.settings.config import Settings
+from quakegrid.transport import credentials, grpc_channels
 from services.broker.broker import Broker
-from services.broker.control_server import FleetControlServicer
+from services.broker.rpc.answers import answering
+from services.broker.rpc.fleet_control import FleetControlServicer
+from services.broker.status import metrics
 
 SERVICES = tuple(
     service.full_name
@@ -41,10 +44,10 @@ class BrokerServer:
 
     def _make(self) -> grpc.aio.Server:
         settings = self._settings
-        interceptors = [rpc.SameVersion("broker"), service_life.BugWatch()]
-        server = grpc.aio.server(interceptors=interceptors, options=rpc.SERVER_OPTIONS)
+        interceptors = [grpc_channels.SameVersion("broker"), service_life.BugWatch()]
+        server = grpc.aio.server(interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
         broker_pb2_grpc.add_BrokerServicer_to_server(
-            BrokerServicer(self._broker, record_files.folder(settings)), server
+            BrokerServicer(self._broker, task_history_files.folder(settings)), server
         )
         fleet_control_pb2_grpc.add_FleetControlServicer_to_server(
             FleetControlServicer(self._broker.members, settings), server
@@ -53,7 +56,7 @@ class BrokerServer:
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
         address = f"{settings.broker_listen}:{settings.broker_port}"
         try:
-            server.add_secure_port(address, security.server_credentials(settings.authkey))
+            server.add_secure_port(address, credentials.server_credentials(settings.authkey))
         except RuntimeError:
             raise errors.QuakeGridError(
                 f"the broker cannot listen on {address}: the port is in use or the address is not ours; "
@@ -185,7 +188,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     ) -> AsyncIterator[broker_pb2.GetTaskRecordsResponse]:
         """GetTaskRecords, see the contract."""
         async with answering(context):
-            path = await asyncio.to_thread(record_files.find, self._records, request.id)
-        parcels = record_files.parcels(path)
+            path = await asyncio.to_thread(task_history_files.find, self._records, request.id)
+        parcels = task_history_files.parcels(path)
         while parcel := await asyncio.to_thread(next, parcels, None):
             yield broker_pb2.GetTaskRecordsResponse(blocks=parcel)

@@ -1,1 +1,7 @@
-"""The process that owns the job and log database."""
+"""The dbserver process: jobs and logs in one SQLite file, which only this process opens.
+
+    clients --gRPC--> rpc/ --> jobs/, logs/ --> store/ (one writer thread, many readers)
+    the engine's `dbcmd` --> rpc/engine_calls.py --> engine/ --> jobs/, logs/
+
+Read `server.py` first, then `store/writer.py`.
+"""

@@ -18,13 +18,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Never
 
-from quakegrid import grpc_settings
+from quakegrid.transport import grpc_environment
 
-grpc_settings.tell(os.environ)  # before the first import of gRPC, which reads it then
+grpc_environment.tell(os.environ)  # before the first import of gRPC, which reads it then
 
-from quakegrid import config, run_records, service_life, service_logs  # noqa: E402
-from quakegrid.config import Settings  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
+from quakegrid.machine import service_life, service_logs, service_records  # noqa: E402
+from quakegrid.settings import config  # noqa: E402
+from quakegrid.settings.config import Settings  # noqa: E402
 from services.dbserver.housekeeping import Retention  # noqa: E402
 from services.dbserver.server import DbServer  # noqa: E402
 
@@ -85,7 +86,7 @@ def serve(settings: Settings) -> int:
     try:
         server.listen(settings.dbserver_listen, settings.dbserver_port)
         address = f"{settings.dbserver_listen}:{settings.dbserver_port}"
-        record = run_records.write_record(settings, "dbserver", address)
+        record = service_records.write_record(settings, "dbserver", address)
         _shorten_collections()
         logger.info("dbserver_started address=%s file=%s", address, settings.database)
         os.read(stop, 1)

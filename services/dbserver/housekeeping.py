@@ -12,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from quakegrid.errors import QuakeGridError
-from quakegrid.job_states import UNFINISHED
-from services.dbserver import job_events, log_deletion, requests
-from services.dbserver.database import Readers, Session
-from services.dbserver.read_limits import UNLIMITED
-from services.dbserver.writer import Writer
+from quakegrid.jobs.states import UNFINISHED
+from services.dbserver.jobs import events
+from services.dbserver.logs import deletion
+from services.dbserver.store import idempotence
+from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.read_limits import UNLIMITED
+from services.dbserver.store.writer import Writer
 
 EVERY_S = 3600.0
 _ENDED = (
@@ -75,8 +77,8 @@ class Housekeeper:
 
 def clean_up(readers: Readers, writer: Writer, retention: Retention, is_closing: Callable[[], bool]) -> int:
     """Drop what is old; returns how many log lines."""
-    for forget_old in (job_events.forget_old, requests.forget_old):
-        log_deletion.delete_in_batches(writer, forget_old, is_closing)
+    for forget_old in (events.forget_old, idempotence.forget_old):
+        deletion.delete_in_batches(writer, forget_old, is_closing)
     session = readers.session(limits=UNLIMITED)
     count = 0
     if retention.days:
@@ -103,6 +105,6 @@ def _ended_jobs(session: Session, modifier: str) -> list[int]:
 
 
 def _drop_log(writer: Writer, job_id: int, is_closing: Callable[[], bool]) -> int:
-    count = log_deletion.drop_log(writer, job_id, is_closing)
+    count = deletion.drop_log(writer, job_id, is_closing)
     logger.info("log_dropped job=%s lines=%s", job_id, count)
     return count

@@ -17,7 +17,6 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from quakegrid import rpc, security, service_life
 from quakegrid.api.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -35,22 +34,25 @@ from quakegrid.api.v1 import (
     tags_pb2_grpc,
 )
 from quakegrid.errors import QuakeGridError
-from services.dbserver import leases, schema
-from services.dbserver.admin_server import AdminServicer
-from services.dbserver.checksums_server import ChecksumsServicer
-from services.dbserver.database import JOB_EVENTS, Readers
-from services.dbserver.engine_calls_server import EngineCallsServicer
-from services.dbserver.faults import StatusCodes, Threads
+from quakegrid.machine import service_life
+from quakegrid.transport import credentials, grpc_channels
 from services.dbserver.housekeeping import Housekeeper, Retention
-from services.dbserver.job_events import JobBell
-from services.dbserver.job_logs_server import JobLogsServicer
-from services.dbserver.jobs_server import JobsServicer
-from services.dbserver.leases import LeaseMonitor
-from services.dbserver.log_tails import LogTails
-from services.dbserver.outputs_server import OutputsServicer
-from services.dbserver.requests import Requests
-from services.dbserver.tags_server import TagsServicer
-from services.dbserver.writer import Writer
+from services.dbserver.jobs import holds
+from services.dbserver.jobs.events import JobBell
+from services.dbserver.jobs.holds import LeaseMonitor
+from services.dbserver.logs.tails import LogTails
+from services.dbserver.rpc.admin import AdminServicer
+from services.dbserver.rpc.checksums import ChecksumsServicer
+from services.dbserver.rpc.engine_calls import EngineCallsServicer
+from services.dbserver.rpc.faults import StatusCodes, Threads
+from services.dbserver.rpc.job_logs import JobLogsServicer
+from services.dbserver.rpc.jobs import JobsServicer
+from services.dbserver.rpc.outputs import OutputsServicer
+from services.dbserver.rpc.tags import TagsServicer
+from services.dbserver.store import schema
+from services.dbserver.store.database import JOB_EVENTS, Readers
+from services.dbserver.store.idempotence import Requests
+from services.dbserver.store.writer import Writer
 
 CALL_THREADS = 32
 # For what may take minutes: SQL of others, checks and copies. The rest keeps its threads meanwhile.
@@ -89,7 +91,7 @@ class DbServer:
         except BaseException:
             self._lock.close()
             raise
-        leased = leases.leased_jobs(self._readers.session())
+        leased = holds.leased_jobs(self._readers.session())
         self._monitor = LeaseMonitor(leased, self._writer, on_death)
         self._housekeeper = Housekeeper(self._readers, self._writer, retention, on_death)
         self._retention = retention
@@ -153,11 +155,13 @@ class DbServer:
 
     def _make_server(self, host: str, port: int) -> grpc.aio.Server:
         threads = Threads(self._threads, self._slow_threads, SLOW_METHODS, self._stream_threads)
-        interceptors = [rpc.SameVersion("dbserver"), StatusCodes(threads)]
-        server = grpc.aio.server(self._threads, interceptors=interceptors, options=rpc.SERVER_OPTIONS)
+        interceptors = [grpc_channels.SameVersion("dbserver"), StatusCodes(threads)]
+        server = grpc.aio.server(
+            self._threads, interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS
+        )
         self._register(server)
         try:
-            server.add_secure_port(f"{host}:{port}", security.server_credentials(self._authkey))
+            server.add_secure_port(f"{host}:{port}", credentials.server_credentials(self._authkey))
         except RuntimeError as exc:
             raise _bind_error(host, port, str(exc)) from exc
         return server
@@ -211,7 +215,7 @@ class DbServer:
     def _beat(self) -> None:
         """Event loop: say that it works, again and again."""
         self._monitor.beat()
-        self._loop.call_later(leases.BEAT_EVERY_S, self._beat)
+        self._loop.call_later(holds.BEAT_EVERY_S, self._beat)
 
 
 def _check_free(host: str, port: int) -> None:

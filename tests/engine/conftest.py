@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.clusters import Cluster, running_cluster
 from tests.engine.cases import PARAMS, Case, Job
 from tests.engine.plain_runs import PlainEngine, running_plain_engine
+from tests.support.clusters import Cluster, running_cluster
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid import config
-from quakegrid.jobs import DbClient
-from tests.clusters import Cluster
+from quakegrid.clients.dbserver import DbClient
+from quakegrid.settings import config
 from tests.engine.cases import Case, prepare
 from tests.engine.conftest import run_job
 from tests.engine.plain_runs import TIMEOUT_S
+from tests.support.clusters import Cluster
 
 pytestmark = pytest.mark.engine
 

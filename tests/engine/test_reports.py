@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid import testing
-from tests.clusters import Cluster
+from tests.support.clusters import Cluster
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

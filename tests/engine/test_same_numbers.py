@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import Cluster
 from tests.engine.cases import CASES, Case, prepare
 from tests.engine.conftest import PlainEngine, run_job
 from tests.engine.exports import find_differences
+from tests.support.clusters import Cluster
 
 pytestmark = [
     pytest.mark.engine,

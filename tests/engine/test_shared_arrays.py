@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid import config
+from quakegrid.settings import config
 from tests.engine.cases import Case, prepare
 from tests.engine.conftest import PlainEngine
 from tests.engine.exports import find_differences
-from tests.integration.nodes import Nodes, NodeService, wait_until
+from tests.support.nodes import Nodes, NodeService, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.full, pytest.mark.timeout(900)]
 CONDITIONED = Case("scenario_risk/conditioned")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from quakegrid import testing
-from tests.clusters import Cluster, running_cluster
 from tests.integration.conftest import client, dbserver, settings
+from tests.support.clusters import Cluster, running_cluster
 
 __all__ = ["client", "cluster", "dbserver", "quick", "settings", "slow"]
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid import config, run_records, testing
-from quakegrid.fleet import BrokerClient
-from tests.clusters import Cluster, Running, running_cluster, wait_for_end
+from quakegrid import testing
+from quakegrid.clients.broker import BrokerClient
+from quakegrid.machine import service_records
+from quakegrid.settings import config
+from tests.support.clusters import Cluster, Running, running_cluster, wait_for_end
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 ABORT_S = 3.0
@@ -145,7 +147,7 @@ def test_abort_of_a_job_whose_driver_is_gone(cluster: Cluster, slow: Path) -> No
     running.wait_for(PHASES["calculates"])
     (session,) = cluster.json("status")["sessions"]
     job_id = cluster.job()["id"]
-    record = run_records.read_record(settings_of(cluster), "broker")
+    record = service_records.read_record(settings_of(cluster), "broker")
     assert record is not None
     os.kill(record.pid, signal.SIGKILL)
     wait_for_end(record.pid)

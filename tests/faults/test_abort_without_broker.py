@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.nodes import NodeService, environment, running_nodes, wait_until
-from tests.integration.processes import REPOSITORY
+from tests.support.nodes import NodeService, environment, running_nodes, wait_until
+from tests.support.processes import REPOSITORY
 
 END_S = 30.0
 # The program of the harness, which kills the broker as soon as that has told it of the abort.

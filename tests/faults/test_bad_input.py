@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid import config, testing
-from tests.clusters import Cluster, running_cluster
+from quakegrid import testing
+from quakegrid.settings import config
+from tests.support.clusters import Cluster, running_cluster
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

@@ -16,14 +16,17 @@ from typing import Self
 
 import pytest
 
-from quakegrid import config, local_services, session, testing
-from quakegrid.curve import zmq
+from quakegrid import testing
+from quakegrid.machine import local_services
 from quakegrid.sdk.cluster import LocalCluster
 from quakegrid.sdk.executor import ClusterExecutor
-from quakegrid.session import LaneOutcome, Session
+from quakegrid.session import session
+from quakegrid.session.session import LaneOutcome, Session
+from quakegrid.settings import config
+from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
-from tests.integration import sdk_calls
-from tests.integration.processes import free_port
+from tests.support.calls import sdk_calls
+from tests.support.processes import free_port
 
 
 class Link:

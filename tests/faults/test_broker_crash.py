@@ -7,9 +7,10 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from quakegrid import Cluster, config, testing
-from tests.integration import sdk_calls
-from tests.integration.nodes import NodeService, wait_until
+from quakegrid import Cluster, testing
+from quakegrid.settings import config
+from tests.support.calls import sdk_calls
+from tests.support.nodes import NodeService, wait_until
 
 # The real broker, whose next task raises when a signal comes.
 BREAKABLE = """

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from quakegrid import testing
-from tests.clusters import Cluster, running_cluster
-from tests.integration.nodes import wait_until
+from tests.support.clusters import Cluster, running_cluster
+from tests.support.nodes import wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 # The line that says that tasks are with the workers.

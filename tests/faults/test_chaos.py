@@ -12,7 +12,7 @@ import pytest
 from tests.faults.harness.plan import Scale
 from tests.faults.harness.run import Order, carry_out
 from tests.faults.harness.services import Options
-from tests.namespaces import NamespaceError, Network
+from tests.support.namespaces import NamespaceError, Network
 
 # Nodes are given up early enough for a fault of the plan to outlast it.
 OPTIONS = Options(node_count=2, node_timeout_s=4.0, stopped_timeout_s=1)

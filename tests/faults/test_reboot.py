@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import Cluster, processes, running_cluster, wait_for_end
+from tests.support.clusters import Cluster, processes, running_cluster, wait_for_end
 
 pytestmark = [pytest.mark.engine, pytest.mark.full, pytest.mark.timeout(900)]
 # A driver's lease, and the dbserver's next look at it.

@@ -19,9 +19,9 @@ import pytest
 from tests.faults.harness.injector import LANE, command_line
 from tests.faults.harness.run import wait_until_up
 from tests.faults.harness.services import Options, fault_cluster
-from tests.integration.nodes import wait_until
-from tests.namespace_cluster import MASTER, RESTART_AFTER_S, NamespaceCluster
-from tests.namespaces import NamespaceError, Network
+from tests.support.namespace_cluster import MASTER, RESTART_AFTER_S, NamespaceCluster
+from tests.support.namespaces import NamespaceError, Network
+from tests.support.nodes import wait_until
 
 NODE_TIMEOUT_S = 4.0
 OPTIONS = Options(node_count=2, node_timeout_s=NODE_TIMEOUT_S)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import Cluster, running_cluster
+from tests.support.clusters import Cluster, running_cluster
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 WORKING = "Sent 3 event_based tasks"

@@ -13,19 +13,22 @@ from pathlib import Path
 import grpc
 import pytest
 
-from quakegrid import Cluster, __version__, config, errors, lane, rpc, security, testing
-from quakegrid.fleet import BrokerClient
-from quakegrid.jobs import DbClient, JobState, LogLine
-from quakegrid.session import Session
-from tests.clusters import running_cluster
-from tests.integration import sdk_calls
-from tests.integration.nodes import NodeService, wait_until
-from tests.integration.processes import Service
-from tests.releases import NEWER, ReleasedService, make_release
+from quakegrid import Cluster, __version__, errors, testing
+from quakegrid.clients.broker import BrokerClient
+from quakegrid.clients.dbserver import DbClient, JobState, LogLine
+from quakegrid.session.session import Session
+from quakegrid.settings import config
+from quakegrid.transport import credentials as security
+from quakegrid.transport import grpc_channels, lane_sockets
+from tests.support.calls import sdk_calls
+from tests.support.clusters import running_cluster
+from tests.support.nodes import NodeService, wait_until
+from tests.support.processes import Service
+from tests.support.releases import NEWER, ReleasedService, make_release
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-API = rpc.API_VERSION + 1
-PROTOCOL = lane.PROTOCOL_VERSION + 1
+API = grpc_channels.API_VERSION + 1
+PROTOCOL = lane_sockets.PROTOCOL_VERSION + 1
 REMEDY = "install the same QuakeGrid on all machines"
 
 
@@ -129,7 +132,7 @@ def test_dbserver_of_another_api_is_refused(settings: config.Settings, newer_api
     ):
         client.get_job(1)
 
-    assert says_both_versions(str(refusal.value), rpc.API_VERSION, API)
+    assert says_both_versions(str(refusal.value), grpc_channels.API_VERSION, API)
     assert __version__ in str(refusal.value)
     assert NEWER in str(refusal.value)
 
@@ -144,8 +147,8 @@ def test_broker_of_another_api_is_refused(settings: config.Settings, newer_api: 
             session.wait_for_turn(lambda _ahead: None)
         session.close()
 
-    assert says_both_versions(str(by_command_line.value), rpc.API_VERSION, API)
-    assert says_both_versions(str(by_driver.value), rpc.API_VERSION, API)
+    assert says_both_versions(str(by_command_line.value), grpc_channels.API_VERSION, API)
+    assert says_both_versions(str(by_driver.value), grpc_channels.API_VERSION, API)
 
 
 def test_agent_of_another_api_is_no_node(settings: config.Settings, newer_api: Path) -> None:
@@ -156,7 +159,7 @@ def test_agent_of_another_api_is_no_node(settings: config.Settings, newer_api: P
         (node,) = client.status().nodes
 
     assert not node.is_up
-    assert says_both_versions(node.state, rpc.API_VERSION, API)
+    assert says_both_versions(node.state, grpc_channels.API_VERSION, API)
 
 
 def test_stranger_without_a_version_is_served(settings: config.Settings) -> None:
@@ -174,12 +177,12 @@ def test_call_that_an_older_service_does_not_know_is_explained(settings: config.
     """Within one version of the API calls are added."""
     with (
         running(NodeService(settings, "broker")),
-        rpc.open_channel(settings.broker_address, settings.authkey) as channel,
+        grpc_channels.open_channel(settings.broker_address, settings.authkey) as channel,
         pytest.raises(grpc.RpcError) as failure,
     ):
         channel.unary_unary("/quakegrid.api.v1.Broker/Tomorrow")(b"", timeout=30)
 
-    words = str(rpc.translate(failure.value, "broker", settings.broker_address))
+    words = str(grpc_channels.translate(failure.value, "broker", settings.broker_address))
     assert "older than QuakeGrid" in words
     assert REMEDY in words
 
@@ -193,14 +196,14 @@ def test_lane_of_another_protocol_is_refused_by_drivers(settings: config.Setting
             session.wait_for_turn(lambda _ahead: None)
         session.close()
 
-    assert says_both_versions(str(refusal.value), lane.PROTOCOL_VERSION, PROTOCOL)
+    assert says_both_versions(str(refusal.value), lane_sockets.PROTOCOL_VERSION, PROTOCOL)
 
 
 def test_node_of_another_protocol_is_left_out(settings: config.Settings, tmp_path: Path) -> None:
     """Its workers would be refused by every lane; so none starts."""
     release = make_release(tmp_path / "newer", protocol_version=PROTOCOL)
     services = NodeService(settings, "broker"), ReleasedService(settings, "agent", release)
-    words = f"lane protocol {PROTOCOL} there, {lane.PROTOCOL_VERSION} here"
+    words = f"lane protocol {PROTOCOL} there, {lane_sockets.PROTOCOL_VERSION} here"
     with running(*services), Cluster(settings.state_dir) as cluster:
         wait_until(cluster.core_count)
 

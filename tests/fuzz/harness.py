@@ -8,11 +8,11 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from tests import kernel
 from tests.fuzz.door import Door, inputs
 from tests.fuzz.neighbours import Neighbour
 from tests.fuzz.scenes import Scene
-from tests.kernel import Usage
+from tests.support import kernel
+from tests.support.kernel import Usage
 
 # A neighbour that waits so long is not served any more; so much, as tests run on busy machines.
 STALL_S = 20.0

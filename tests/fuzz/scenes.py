@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from quakegrid.agents import AgentClient
-from quakegrid.fleet import BrokerClient
-from quakegrid.jobs import DbClient
+from quakegrid.clients.agent import AgentClient
+from quakegrid.clients.broker import BrokerClient
+from quakegrid.clients.dbserver import DbClient
 from tests.fuzz.neighbours import CALL_S, Neighbour
-from tests.integration.nodes import Nodes, wait_until
+from tests.support.nodes import Nodes, wait_until
 
 # After the last input, until a new session has its worker: what was cut off must be over by then.
 RECOVERY_S = 60.0

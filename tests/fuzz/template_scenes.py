@@ -15,15 +15,16 @@ import threading
 import time
 from typing import Any
 
-from quakegrid import config, testing
-from quakegrid.agents import AgentClient
-from quakegrid.config import AGENT_MARK
-from services.agent.packets import receive_packet
-from tests import kernel
+from quakegrid import testing
+from quakegrid.clients.agent import AgentClient
+from quakegrid.settings import config
+from quakegrid.settings.config import AGENT_MARK
+from services.agent.orders import receive_packet
 from tests.fuzz.neighbours import Neighbour
 from tests.fuzz.scenes import Scene
-from tests.integration.nodes import environment, wait_until
-from tests.integration.processes import Service
+from tests.support import kernel
+from tests.support.nodes import environment, wait_until
+from tests.support.processes import Service
 
 WAIT_S = 10.0
 READY = {

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from quakegrid import errors
-from tests import kernel
 from tests.fuzz import http2, tls
 from tests.fuzz.doors.tls import addresses
 from tests.fuzz.scenes import ClusterScene
 from tests.fuzz.sockets import drain
+from tests.support import kernel
 
 END_S = 20.0
 NAMES = ("dbserver", "broker", "agent")

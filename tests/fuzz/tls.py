@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from quakegrid import security
+from quakegrid.transport import credentials
 
 
 def with_key(authkey: str, directory: Path) -> ssl.SSLContext:
@@ -15,7 +15,7 @@ def with_key(authkey: str, directory: Path) -> ssl.SSLContext:
         authkey: of the cluster.
         directory: where its certificate is written, which `ssl` wants in files.
     """
-    identity = security.new_identity(authkey)
+    identity = credentials.new_identity(authkey)
     certificate, key = directory / "fuzz.crt", directory / "fuzz.key"
     certificate.write_bytes(identity.certificate_pem)
     key.touch(mode=0o600)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid.config import Settings
-from quakegrid.jobs import DbClient
-from tests.integration.processes import Service, make_state
+from quakegrid.clients.dbserver import DbClient
+from quakegrid.settings.config import Settings
+from tests.support.processes import Service, make_state
 
 
 @pytest.fixture

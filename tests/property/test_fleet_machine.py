@@ -8,11 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from quakegrid.config import HostCores
-from services.broker import fleet_events as fleet
-from services.broker import shares
-from services.broker.fleet import Fleet, Session
-from services.broker.fleet_members import count_cores
+from quakegrid.settings.config import HostCores
+from services.broker.fleet import events as fleet
+from services.broker.fleet import shares
+from services.broker.fleet.core import Fleet, Session
+from services.broker.fleet.state import count_cores
 
 CORES = {"n0": 1, "n1": 3, "n2": 4}
 SERIALIZE_JOBS = 2

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from quakegrid.errors import StateError
-from quakegrid.job_states import JobState
-from services.dbserver import job_rows, schema, sql_templates
-from services.dbserver.database import Session
-from services.dbserver.transitions import LEGAL, Move, judge
+from quakegrid.jobs.states import JobState
+from services.dbserver.jobs import rows
+from services.dbserver.jobs.transitions import LEGAL, Move, judge
+from services.dbserver.store import schema, sql_templates
+from services.dbserver.store.database import Session
 
 ENDED = {JobState.COMPLETE, JobState.FAILED, JobState.ABORTED}
 STATES = st.sampled_from(JobState)
@@ -33,7 +34,7 @@ class JobMachine(RuleBasedStateMachine):
         )
         schema.MIGRATIONS.apply(sqlite_utils.Database(self.connection))
         self.session = Session(self.connection, Path("memory"))
-        self.job_id = job_rows.create(self.session, job_rows.NewJob("/tmp", "classical", "d", "ada"))
+        self.job_id = rows.create(self.session, rows.NewJob("/tmp", "classical", "d", "ada"))
         self.history = [JobState.CREATED]
 
     def teardown(self) -> None:
@@ -44,7 +45,7 @@ class JobMachine(RuleBasedStateMachine):
     @property
     def row(self) -> Any:
         """The job as stored."""
-        return job_rows.get_row(self.session, self.job_id)
+        return rows.get_row(self.session, self.job_id)
 
     def note(self) -> JobState:
         """Remember where the job is."""
@@ -61,12 +62,12 @@ class JobMachine(RuleBasedStateMachine):
         move = judge(current, wanted)
         if move is Move.ILLEGAL:
             try:
-                job_rows.transition(self.session, self.job_id, wanted)
+                rows.transition(self.session, self.job_id, wanted)
             except StateError:
                 assert self.row == before
                 return
             raise AssertionError(f"{current} became {wanted}")
-        assert job_rows.transition(self.session, self.job_id, wanted) is (move is Move.MADE)
+        assert rows.transition(self.session, self.job_id, wanted) is (move is Move.MADE)
         assert self.note() is wanted
         if move is Move.ALREADY_THERE:
             assert self.row == before
@@ -76,7 +77,7 @@ class JobMachine(RuleBasedStateMachine):
         """The engine's own update: other columns in any case, the state only if the move is legal."""
         current = JobState(self.row["status"])
 
-        job_rows.update(self.session, self.job_id, {"status": wanted, "description": description})
+        rows.update(self.session, self.job_id, {"status": wanted, "description": description})
 
         is_legal = judge(current, wanted) is not Move.ILLEGAL
         assert self.note() is (wanted if is_legal else current)

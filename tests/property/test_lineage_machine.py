@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from quakegrid.template_state import TemplateKind, TemplateState
-from services.agent import lineage
+from quakegrid.nodes.template_state import TemplateKind, TemplateState
+from services.agent.rules import lineage
 
 READY = [
     TemplateState(TemplateKind.WARM),

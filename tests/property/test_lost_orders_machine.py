@@ -6,10 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from quakegrid.config import HostCores
-from services.broker import fleet_events as fleet
-from services.broker.fleet import Fleet
-from services.broker.leftovers import RESUME_GRACE_S, STOP_AGAIN_S
+from quakegrid.settings.config import HostCores
+from services.broker.fleet import events as fleet
+from services.broker.fleet.core import Fleet
+from services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S
 
 CORES = {"n1": 2, "n2": 3}
 HOSTS = st.sampled_from(sorted(CORES))

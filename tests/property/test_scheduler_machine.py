@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from services.broker import lane_events as lane
-from services.broker.lane_events import Lease, Peer, SessionId, TaskId, WorkerId
-from services.broker.scheduler import Scheduler
+from services.lane.tasks import events as lane
+from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
+from services.lane.tasks.scheduler import Scheduler
 
 S = SessionId(7)
 DRIVER = Peer(b"driver")

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.namespaces import NamespaceError, Network, tool
+from tests.support.namespaces import NamespaceError, Network, tool
 
 MANUAL = Path(__file__).parents[2] / "docs" / "ports.md"
 CHAINS = ("input", "output")

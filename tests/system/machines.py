@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from quakegrid import security
-from tests.clusters import QUAKEGRID
-from tests.namespace_cluster import MASTER, NamespaceCluster
-from tests.namespaces import NamespaceError, Network, wait_for_no_process
+from quakegrid.transport import credentials
+from tests.support.clusters import QUAKEGRID
+from tests.support.namespace_cluster import MASTER, NamespaceCluster
+from tests.support.namespaces import NamespaceError, Network, wait_for_no_process
 from tests.system.firewall import Firewall
 
 AGENTCTL = Path(sys.executable).with_name("agentctl")
@@ -55,7 +55,7 @@ class Machines:
         self.shared_dir = self.cluster.shared_dir
         self.shared_dir.mkdir(parents=True)
         self.host_cores = ", ".join(f"{network.address(node)} -1" for node in configured) or "none"
-        self._preload, self._authkey = preload, security.new_authkey()
+        self._preload, self._authkey = preload, credentials.new_authkey()
         for node in network.nodes:
             self.configure(node)
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from quakegrid import engine_version, record_files
-from quakegrid.task_records import AttemptEnd, read_history
-from tests.clusters import QUAKEGRID
+from quakegrid.nodes import engine_version
+from quakegrid.reports import task_history_files
+from quakegrid.reports.task_history import AttemptEnd, read_history
 from tests.engine.cases import Case, Job, prepare
 from tests.engine.exports import find_differences
 from tests.engine.plain_runs import PlainEngine, running_plain_engine
-from tests.namespace_cluster import MASTER
+from tests.support.clusters import QUAKEGRID
+from tests.support.namespace_cluster import MASTER
 from tests.system.machines import Machines, cores_here, running_machines, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -64,7 +65,7 @@ def session(machines: Machines) -> dict[str, Any]:
 def workplaces(machines: Machines) -> set[str]:
     """The nodes that have ended tasks of the last calculation."""
     path = max((machines.cluster.state_dir(MASTER) / "records").iterdir(), key=lambda path: int(path.name))
-    history = read_history(record_files.read(path))
+    history = read_history(task_history_files.read(path))
     done = (attempt for attempt in history.attempts if attempt.end is AttemptEnd.DONE)
     return {history.workers[attempt.worker_id].node for attempt in done}
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from quakegrid import engine_version, security
-from tests.namespace_cluster import MASTER
+from quakegrid.nodes import engine_version
+from quakegrid.transport import credentials
+from tests.support.namespace_cluster import MASTER
 from tests.system.machines import Machines, running_machines
 
 # One with sound services whose ports are closed, one whose agent is started with mistakes.
@@ -82,7 +83,7 @@ def closed(
 
 def other_key(machines: Machines) -> contextlib.AbstractContextManager[None]:
     """Another authkey."""
-    return restarted(machines, {"dbserver": {"authkey": security.new_authkey()}})
+    return restarted(machines, {"dbserver": {"authkey": credentials.new_authkey()}})
 
 
 def loopback_master(machines: Machines) -> contextlib.AbstractContextManager[None]:

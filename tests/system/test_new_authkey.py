@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid.config import MIN_AUTHKEY_LENGTH
+from quakegrid.settings.config import MIN_AUTHKEY_LENGTH
 from tests.system.compose import ROOT
 
 

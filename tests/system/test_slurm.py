@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration import sdk_calls
-from tests.integration.nodes import Nodes
+from tests.support.calls import sdk_calls
+from tests.support.nodes import Nodes
 from tests.system import slurm
 from tests.system.compose import ROOT
 from tests.system.slurm import Slurm, wait_until

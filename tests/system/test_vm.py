@@ -129,7 +129,9 @@ def test_worker_that_eats_memory_is_killed_by_its_own_cgroup(master: Machine) ->
 def test_agent_of_the_tests_has_cgroups_too(master: Machine) -> None:
     """The test that is skipped where there is no cgroup v2."""
     pytest_command = "/root/tests-venv/bin/python -m pytest -p no:cacheprovider --timeout 1200"
-    chosen = "tests/integration/test_agent_limits.py -k test_worker_in_a_cgroup_is_stopped_by_the_kernel"
+    chosen = (
+        "tests/integration/agent/test_agent_limits.py -k test_worker_in_a_cgroup_is_stopped_by_the_kernel"
+    )
 
     said = master.script(f"cd /root/quakegrid && {pytest_command} -rs {chosen}")
 

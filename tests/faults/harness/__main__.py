@@ -18,7 +18,7 @@ from tests.faults.harness.run import Order
 from tests.faults.harness.services import Options
 from tests.faults.harness.side_by_side import end_by_exceptions, run_all
 from tests.faults.harness.work import ENGINE_CASES
-from tests.namespaces import NamespaceError
+from tests.support.namespaces import NamespaceError
 
 # Of the time, before the first fault: what throughput is measured by.
 CALM_PART = 0.1

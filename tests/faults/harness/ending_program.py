@@ -12,8 +12,8 @@ import sys
 import time
 
 from quakegrid import errors
-from quakegrid.fleet import BrokerClient
-from quakegrid.jobs import DbClient
+from quakegrid.clients.broker import BrokerClient
+from quakegrid.clients.dbserver import DbClient
 from quakegrid.sdk import executor
 from quakegrid.sdk.cluster import Cluster
 from tests.faults.harness import tasks

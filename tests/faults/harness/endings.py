@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests import kernel
-from tests.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
+from tests.support import kernel
+from tests.support.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
 
 # A session that gets no worker in so long is not for us: others have the cores.
 WORKERS_S = 20.0

@@ -14,10 +14,10 @@ from pathlib import Path
 from tests.faults.harness.endings import Endings
 from tests.faults.harness.plan import Fault, Kind, Victim, Way
 from tests.faults.harness.work import Run, Work
-from tests.namespace_cluster import MASTER, NamespaceCluster
+from tests.support.namespace_cluster import MASTER, NamespaceCluster
 
 TEMPLATE = "services.agent.template"
-LANE = "services.broker.lane"
+LANE = "services.lane"
 FILLER = "filler"
 # Of restarts of a template.
 FORCED_SHARE = 0.5

@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from quakegrid import config, errors
-from quakegrid.fleet import BrokerClient
+from quakegrid import errors
+from quakegrid.clients.broker import BrokerClient
+from quakegrid.settings import config
 
 INTERVAL_S = 0.2
 

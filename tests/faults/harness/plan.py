@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.namespace_cluster import MASTER
+from tests.support.namespace_cluster import MASTER
 
 # How often, of all faults, a second one comes with the first.
 PAIR_SHARE = 0.15

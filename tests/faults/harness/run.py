@@ -26,7 +26,7 @@ from tests.faults.harness.work import (
     engine_row,
     simple_row,
 )
-from tests.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
+from tests.support.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
 
 UP_S = 300.0
 # The lease of a driver that was killed together with its broker, and the dbserver's next look.

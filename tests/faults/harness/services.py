@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from quakegrid import security
-from tests.namespace_cluster import MASTER, NamespaceCluster
-from tests.namespaces import Network
+from quakegrid.transport import credentials
+from tests.support.namespace_cluster import MASTER, NamespaceCluster
+from tests.support.namespaces import Network
 
 STATE_DISK = "48m"
 
@@ -69,7 +69,7 @@ def fault_cluster(directory: Path, options: Options) -> Iterator[NamespaceCluste
         _mount(cluster.state_dir(MASTER))
         stack.callback(subprocess.run, ["umount", "--lazy", cluster.state_dir(MASTER)], check=False)
         cluster.shared_dir.mkdir(parents=True)
-        authkey = security.new_authkey()
+        authkey = credentials.new_authkey()
         for node in cluster.nodes:
             cluster.write(node, _settings(cluster, options, node, authkey))
         cluster.start_service("dbserver", MASTER)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quakegrid import testing
-from tests.clusters import QUAKEGRID
 from tests.engine.exports import find_differences
 from tests.faults.harness.throughput import Span
-from tests.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
+from tests.support.clusters import QUAKEGRID
+from tests.support.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
 
 # What a program may take beyond the run: a minute's patience with the broker, and to be run once more.
 END_S = 300.0

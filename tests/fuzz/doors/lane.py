@@ -8,9 +8,9 @@ import socket
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from quakegrid import lane, rpc
 from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
-from quakegrid.curve import zmq
+from quakegrid.transport import grpc_channels, lane_sockets
+from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
 from tests.fuzz import values
 from tests.fuzz.door import Door
@@ -55,7 +55,7 @@ class LaneMessages(Door):
     def __init__(self) -> None:
         self._facts: dict[str, list[Any]] = {
             "session_id": [0],
-            "protocol_version": [lane.PROTOCOL_VERSION],
+            "protocol_version": [lane_sockets.PROTOCOL_VERSION],
             "task_id": [0, 1, 2, 3],
             "attempt": [0, 1, 2],
             "worker_id": ["w", "w2", "worker"],
@@ -71,7 +71,7 @@ class LaneMessages(Door):
         """Open a session without workers on the neighbour's lane, and connect."""
         status = scene.nodes.status()
         (theirs,) = [session.session_id for session in status.sessions]
-        self._channel = rpc.open_channel(scene.settings.broker_address, scene.settings.authkey)
+        self._channel = grpc_channels.open_channel(scene.settings.broker_address, scene.settings.authkey)
         request = broker_pb2.OpenSessionRequest(
             user_name="fuzz", host=socket.gethostname(), pid=os.getpid(), is_local=True
         )
@@ -84,7 +84,7 @@ class LaneMessages(Door):
         endpoints = sorted(lanes | {admitted.lane_endpoint})
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._peers = [
-            lane.connect_dealer(self._context, endpoint, scene.settings.authkey, name)
+            lane_sockets.connect_dealer(self._context, endpoint, scene.settings.authkey, name)
             for endpoint in endpoints
             for name in names_of(admitted)
         ]
@@ -111,7 +111,7 @@ class LaneMessages(Door):
 
     def _greet(self, peer: zmq.Socket[bytes]) -> None:
         """Say that we are there and wait for the answer: what was sent before has been read then."""
-        peer.send(lane.PROBE)
+        peer.send(lane_sockets.PROBE)
         while peer.poll(WAIT_MS):
             header, *_ = peer.recv_multipart()
             if header and lane_pb2.LaneMessage.FromString(header).HasField("hello"):
@@ -138,5 +138,5 @@ class LaneMessages(Door):
             return []
         if kind < 0.99:
             return [values.data(chance) for _ in range(chance.choice((1, 1, 2, 5)))]
-        whole, end = bytes(lane.PIECE_BYTES), b"end"
+        whole, end = bytes(lane_sockets.PIECE_BYTES), b"end"
         return chance.choice(([whole], [whole, end], [end, whole], [b""] * 2000))

@@ -13,7 +13,6 @@ import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
-from quakegrid import rpc
 from quakegrid.api.v1 import (
     admin_pb2,
     agent_pb2,
@@ -28,7 +27,8 @@ from quakegrid.api.v1 import (
     outputs_pb2,
     tags_pb2,
 )
-from services.dbserver import actions
+from quakegrid.transport import grpc_channels
+from services.dbserver.engine import actions
 from tests.fuzz import values
 from tests.fuzz.door import Door
 from tests.fuzz.scenes import ClusterScene
@@ -92,7 +92,7 @@ class Rpcs(Door):
         self._scene = scene
 
         async def connect() -> grpc.aio.Channel:
-            channel = rpc.open_aio_channel(self.address(scene), scene.settings.authkey)
+            channel = grpc_channels.open_aio_channel(self.address(scene), scene.settings.authkey)
             await asyncio.wait_for(channel.channel_ready(), CALL_S)
             return channel
 

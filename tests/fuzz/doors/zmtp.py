@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from nacl.exceptions import CryptoError
 
-from quakegrid import security
+from quakegrid.transport import credentials
 from tests.fuzz import values, zmtp
 from tests.fuzz.door import Door
 from tests.fuzz.scenes import ClusterScene
@@ -133,7 +133,7 @@ class ZmtpHolders(Door):
     def open(self, scene: ClusterScene) -> None:
         """Find the lane and the keys."""
         self._address = lane_address(scene)
-        keys = security.curve_keys(scene.settings.authkey)
+        keys = credentials.curve_keys(scene.settings.authkey)
         pairs = (keys.server_public, keys.client_public, keys.client_secret)
         self._keys = [zmtp.z85_decode(key) for key in pairs]
 

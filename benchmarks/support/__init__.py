@@ -1,0 +1,1 @@
+"""Parts of the benchmarks: clients, neighbours to compare with, simulated lanes, figures."""

@@ -1,0 +1,36 @@
+"""An agent that believes in more cores than there are.
+
+`python -m benchmarks.support.roomy_agent CORES STATE_DIR`.
+
+Everything else is the real agent. Its workers are pinned to the cores that there are, in turns.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from services.agent.__main__ import run
+from services.agent.node.limits import limits as node_limits
+from services.agent.rules.roster import Member
+
+
+def main() -> int:
+    """Serve until a signal."""
+    core_count, state_dir = int(sys.argv[1]), Path(sys.argv[2])
+    real = sorted(os.sched_getaffinity(0))
+    os.sched_getaffinity = lambda _pid: set(range(core_count))
+    open_worker = node_limits.NodeLimits.open_worker
+
+    def open_on_real_cores(limits: node_limits.NodeLimits, member: Member) -> dict[str, Any]:
+        order = open_worker(limits, member)
+        return order | {"cores": sorted({real[core % len(real)] for core in order["cores"]})}
+
+    node_limits.NodeLimits.open_worker = open_on_real_cores  # type: ignore[method-assign]
+    return run(state_dir)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

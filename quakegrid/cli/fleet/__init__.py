@@ -1,0 +1,1 @@
+"""The commands about nodes and workers: `quakegrid workers`, `abort`."""

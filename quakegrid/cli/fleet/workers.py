@@ -1,0 +1,106 @@
+"""Commands `workers` and `abort`: what the broker knows, and what it can end.
+
+Knows the broker's client and how to print its answers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+
+import click
+
+from quakegrid import errors
+from quakegrid.cli import cluster, options, status
+from quakegrid.cli.fleet import commands, workers_debug
+from quakegrid.clients import broker as fleet
+from quakegrid.clients import dbserver, own_jobs
+from quakegrid.jobs import terminal_text
+
+
+@click.group()
+def workers() -> None:
+    """Show, start, stop, restart and wait for the cluster's nodes."""
+
+
+for _command in commands.COMMANDS:
+    workers.add_command(_command)
+
+
+workers.add_command(workers_debug.debug)
+
+
+@workers.command("status")
+@click.option(
+    "--output",
+    type=click.Choice(["table", "json", "quiet", "oq"]),
+    default="table",
+    show_default=True,
+    help="json: complete and stable, for scripts; oq: as `oq workers status` prints it.",
+)
+def workers_status(output: str) -> None:
+    """Show the nodes, their cores, workers and running tasks."""
+    with closing(fleet.BrokerClient(options.cluster_settings())) as broker:
+        found = broker.status()
+    if output == "oq":
+        nodes = [node for node in found.nodes if node.is_up]
+        click.echo(repr([(node.host, node.running_count, node.core_count) for node in nodes]))
+    else:
+        status.print_nodes(output, found)
+
+
+@click.command(context_settings=options.NEGATIVE_IDS)
+@click.argument("numbers", metavar="ID...", nargs=-1, required=True, type=options.JOB_ID)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before a job of another user is aborted.")
+def abort(numbers: tuple[int, ...], yes: bool) -> None:
+    """Abort jobs, wherever they run.
+
+    Seconds later none of their processes is left, and their status is `aborted`. A negative ID is
+    the nth last of your jobs. Ends with exit code 1 if one could not be aborted.
+    """
+    settings = options.cluster_settings()
+    failed = 0
+    with closing(fleet.BrokerClient(settings)) as broker, dbserver.DbClient(settings) as database:
+        for job in _find(database, numbers, is_sure=yes):
+            try:
+                if isinstance(job, errors.QuakeGridError):
+                    raise job
+                was_running = broker.abort_job(job.id)
+            except (errors.NotFoundError, errors.StateError) as exc:
+                cluster.say(f"quakegrid: {exc}")
+                failed += 1
+                continue
+            cluster.say(f"job {job.id} aborted" if was_running else f"job {job.id} was not running")
+    if failed:
+        click.get_current_context().exit(1)
+
+
+def _find(
+    database: dbserver.DbClient, numbers: Sequence[int], *, is_sure: bool
+) -> list[dbserver.Job | errors.QuakeGridError]:
+    """The jobs that are meant, or why there is none; asks first where one is somebody else's."""
+    found: list[dbserver.Job | errors.QuakeGridError] = []
+    for number in numbers:
+        try:
+            job = own_jobs.own_job(database, number)
+        except (errors.NotFoundError, errors.StateError) as exc:
+            found.append(exc)
+        else:
+            if not is_sure and not own_jobs.is_own(job):
+                _confirm(job)
+            found.append(job)
+    return found
+
+
+def _confirm(job: dbserver.Job) -> None:
+    """Ask before a job of somebody else is aborted.
+
+    Raises:
+        UsageError: nobody can be asked.
+    """
+    description, user = terminal_text.one_line(job.description), terminal_text.one_line(job.user_name)
+    whose = f"job {job.id} ({description}) belongs to {user}"
+    if not sys.stdin.isatty():
+        raise errors.UsageError(f"{whose}; to abort it nevertheless, give --yes")
+    click.confirm(f"{whose[0].upper()}{whose[1:]}. Abort it?", abort=True, err=True)

@@ -1,0 +1,78 @@
+"""Command `workers debug`: a real task on every core of every node, and what they tell.
+
+Knows how to print it; `quakegrid.doctor.core_rounds` runs the tasks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quakegrid.cli import cluster, doctor, options
+from quakegrid.cli.views import render
+
+if TYPE_CHECKING:
+    from quakegrid.doctor.core_rounds import NodeCores
+
+COLUMNS = {
+    "host": "host",
+    "node": "node",
+    "cores": "cores",
+    "round_trip_ms": "round trip ms",
+    "clock_offset_ms": "clock offset ms",
+    "sees_shared_dir": "shared dir",
+    "quakegrid": "quakegrid",
+    "engine": "engine",
+    "python": "python",
+    "numpy": "numpy",
+}
+
+
+@click.command()
+@options.state_dir_option
+@options.output_option
+def debug(output: str) -> None:
+    """Run a task on every core of every node, and show what it finds there.
+
+    The tasks go the way of any program's: by a session, a lane and workers of their own. The round trip is
+    the shortest of a task and its outcome, without the task itself. Exit code 1 if a core did not answer, a
+    node does not see shared_dir, or versions differ.
+    """
+    from quakegrid.doctor import core_rounds, rounds  # noqa: PLC0415 - `--help` needs no gRPC
+
+    settings = options.cluster_settings()
+    with doctor.shown_progress() as progress, rounds.nonce(settings.shared_dir) as shared:
+        nodes, failures = core_rounds.visit_cores(settings, shared, progress)
+    print_nodes(nodes, failures, output)
+    trouble = [f"{node.node}: {text}" for node in nodes for text in node.trouble]
+    trouble += [f"shared_dir {shared.path} cannot be written to: {shared.error}"] if shared.error else []
+    trouble += [f"a task failed: {text}" for text in dict.fromkeys(failures)]
+    for text in trouble:
+        cluster.say(text)
+    if trouble:
+        click.get_current_context().exit(1)
+
+
+def print_nodes(nodes: list[NodeCores], failures: list[str], output: str) -> None:
+    """Print a row for each node; json has all of it."""
+    if output == "json":
+        render.print_json({"nodes": nodes, "failures": failures})
+    else:
+        render.print_listing(output, [_row(node) for node in nodes], COLUMNS)
+
+
+def _row(node: NodeCores) -> dict[str, Any]:
+    versions = node.versions
+    return {
+        "host": node.host,
+        "node": node.node,
+        "cores": f"{node.reached_count} of {node.core_count}",
+        "round_trip_ms": None if node.round_trip_s is None else 1000 * node.round_trip_s,
+        "clock_offset_ms": None if node.clock_offset_s is None else 1000 * node.clock_offset_s,
+        "sees_shared_dir": node.sees_shared_dir,
+        "quakegrid": versions and versions.quakegrid,
+        "engine": versions and (versions.engine or None),
+        "python": versions and versions.python,
+        "numpy": versions and (versions.numpy or None),
+    }

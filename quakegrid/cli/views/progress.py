@@ -1,0 +1,136 @@
+"""What a user sees while a run goes on: a bar an operation on a terminal, a few lines elsewhere.
+
+Takes the driver's events; writes to stderr, since stdout is for results.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import Any, Protocol
+
+import click
+
+from quakegrid.jobs import terminal_text
+
+_LEVELS = logging.getLevelNamesMapping()
+# The engine logs them with and without their first line.
+_TRACEBACK = re.compile(r'^\s*(Traceback \(most recent|File ".*", line \d+)', re.MULTILINE)
+_COLORS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
+
+
+class Display(Protocol):
+    """Shows events as they come."""
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Show one event, if it is worth it."""
+
+    def close(self) -> None:
+        """Leave the terminal in order."""
+
+
+def open_display(*, verbose: bool) -> Display:
+    """The display that suits stderr."""
+    return BarDisplay(verbose=verbose) if sys.stderr.isatty() else LineDisplay(verbose=verbose)
+
+
+def event_line(event: dict[str, Any], *, verbose: bool) -> str | None:
+    """The line that tells of an event; None for events that are not told in words.
+
+    Args:
+        event: from the driver.
+        verbose: show the log from level INFO, with its tracebacks; otherwise from WARNING.
+    """
+    match event:
+        case {"event": "job", "job_id": job_id}:
+            mode = event.get("calculation_mode")
+            about = f"job {job_id}: {event.get('description', '')}" + (f" ({mode})" if mode else "")
+            return terminal_text.one_line(about)
+        case {"event": "queued"}:
+            ahead = ", ".join(str(job_id) for job_id in event.get("ahead_job_ids", ()))
+            return f"waiting for job {ahead}" if ahead else "waiting for its turn"
+        case {"event": "warming"}:
+            return "the engine is being loaded; after an installation this takes a minute or two"
+        case {"event": "log", "level": str(level), "message": str(message)}:
+            return _log_line(level, message, verbose=verbose)
+    return None
+
+
+def _log_line(level: str, message: str, *, verbose: bool) -> str | None:
+    if verbose:
+        return f"{level} {terminal_text.paragraph(message)}"
+    # A failure is told in one line at the end; its traceback is in the job's log.
+    if _LEVELS.get(level, logging.INFO) < logging.WARNING or _TRACEBACK.search(message):
+        return None
+    first = message.strip().partition("\n")[0]
+    return f"{level} {terminal_text.one_line(first)}" if first else None
+
+
+class LineDisplay:
+    """For files and pipes: words, and each quarter of an operation once."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        self._verbose = verbose
+        self._quarters: dict[tuple[object, str], int] = {}
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Print a line, if the event is worth one."""
+        line = (
+            self._progress(event)
+            if event["event"] == "progress"
+            else event_line(event, verbose=self._verbose)
+        )
+        if line:
+            click.echo(line, err=True)
+
+    def _progress(self, event: dict[str, Any]) -> str | None:
+        done, total = event["done_count"], event["total_count"]
+        key = (event.get("job_id"), event["operation"])
+        quarter = 4 * done // max(total, 1)
+        if quarter <= self._quarters.get(key, 0):
+            return None
+        self._quarters[key] = quarter
+        return f"{event['operation']}: {done} of {total} tasks done"
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class BarDisplay:
+    """For terminals: one bar an operation below, words above."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        from rich import console, progress  # noqa: PLC0415 - pipes do not need it
+
+        self._verbose = verbose
+        self._console = console.Console(stderr=True, highlight=False, markup=False)
+        self._progress = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("tasks"),
+            progress.TimeElapsedColumn(),
+            console=self._console,
+        )
+        self._bars: dict[tuple[object, str], progress.TaskID] = {}
+        self._progress.start()
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Move a bar or print a line above the bars."""
+        if event["event"] == "progress":
+            self._move(event)
+            return
+        line = event_line(event, verbose=self._verbose)
+        if line:
+            self._console.print(line, style=_COLORS.get(line.partition(" ")[0]))
+
+    def _move(self, event: dict[str, Any]) -> None:
+        key = (event.get("job_id"), event["operation"])
+        if key not in self._bars:
+            self._bars[key] = self._progress.add_task(event["operation"], total=None)
+        self._progress.update(self._bars[key], completed=event["done_count"], total=event["total_count"])
+
+    def close(self) -> None:
+        """Draw the bars a last time and free the terminal."""
+        self._progress.stop()

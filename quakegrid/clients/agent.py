@@ -1,0 +1,191 @@
+"""A node's agent as it tells of itself: value types and a client.
+
+Knows the agent's gRPC service as far as people ask for it; workers are the broker's to order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import grpc
+
+from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
+from quakegrid.machine import service_records
+from quakegrid.nodes.template_state import TemplateKind, TemplateState
+from quakegrid.settings.config import LOOPBACK, Settings
+from quakegrid.transport import grpc_channels
+
+CALL_TIMEOUT_S = 10.0
+TEMPLATE_KINDS = {
+    TemplateKind.LOADING: agent_pb2.TEMPLATE_KIND_LOADING,
+    TemplateKind.WARM: agent_pb2.TEMPLATE_KIND_WARM,
+    TemplateKind.COLD: agent_pb2.TEMPLATE_KIND_COLD,
+    TemplateKind.FAILED: agent_pb2.TEMPLATE_KIND_FAILED,
+}
+_KINDS = {value: kind for kind, value in TEMPLATE_KINDS.items()}
+# How often an agent says something to those who watch it, if nothing happens.
+BEAT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker process, the cores that it is pinned to, and what it and its children have in memory."""
+
+    worker_id: str
+    session_id: int
+    pid: int
+    core: int
+    cores: tuple[int, ...]
+    resident_bytes: int
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DriverStatus:
+    """One driver process and the command line that it runs."""
+
+    pid: int
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """One agent; `is_refreshing`: a template with newer code is loading and will take over.
+
+    `core_count` of `all_core_count` cores are served. A node that is short of memory goes on with one worker.
+    `service` is "serving", "stopped", "restarting" or "leaving". `master` is the broker that it joined,
+    empty if it did not; `is_watched` whether any watches.
+    """
+
+    node: str
+    core_count: int
+    template_state: TemplateState
+    is_refreshing: bool
+    fingerprint: Mapping[str, str]
+    workers: tuple[WorkerStatus, ...]
+    drivers: tuple[DriverStatus, ...]
+    version: str
+    engine_version: str
+    all_core_count: int
+    cores_per_worker: int
+    is_short_of_memory: bool
+    memory_used_bytes: int
+    memory_total_bytes: int
+    load_average: float
+    service: str
+    master: str
+    is_watched: bool
+
+
+class AgentClient:
+    """Asks one agent; every failure is one of our errors."""
+
+    def __init__(self, settings: Settings, host: str = LOOPBACK) -> None:
+        self._address = f"{host}:{settings.agent_port}"
+        self._channel = grpc_channels.open_channel(self._address, settings.authkey)
+        self._stub = agent_pb2_grpc.AgentStub(self._channel)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def status(self) -> AgentStatus:
+        """Ask for the template's state, the workers and the drivers.
+
+        Raises:
+            PeerUnreachableError: the agent does not answer.
+        """
+        try:
+            response = self._stub.GetStatus(agent_pb2.GetAgentStatusRequest(), timeout=CALL_TIMEOUT_S)
+        except grpc.RpcError as exc:
+            raise grpc_channels.translate(exc, "agent", self._address) from None
+        return read_status(response.status)
+
+    def set_cores(self, core_count: int) -> tuple[int, int]:
+        """Let the node give so many cores, -1 for all; returns how many it gives, and has, now.
+
+        Raises:
+            PeerUnreachableError: the agent does not answer.
+            UsageError: the node has not so many.
+        """
+        request = agent_pb2.SetCoresRequest(core_count=core_count)
+        try:
+            response = self._stub.SetCores(request, timeout=CALL_TIMEOUT_S)
+        except grpc.RpcError as exc:
+            raise grpc_channels.translate(exc, "agent", self._address) from None
+        return response.core_count, response.all_core_count
+
+    def watch_status(self) -> Iterator[AgentStatus]:
+        """The status with samples, at each change and every second, until the agent stops.
+
+        Raises:
+            PeerUnreachableError: the agent does not answer, or is gone.
+        """
+        stream = self._stub.Watch(agent_pb2.WatchRequest(with_samples=True))
+        try:
+            for response in stream:
+                if response.HasField("status"):
+                    yield read_status(response.status)
+        except grpc.RpcError as exc:
+            raise grpc_channels.translate(exc, "agent", self._address) from None
+        finally:
+            stream.cancel()  # type: ignore[no-untyped-call]
+
+
+def local_client(settings: Settings) -> AgentClient:
+    """A client of this machine's own agent, wherever it really listens."""
+    return AgentClient(local_settings(settings), local_host(settings))
+
+
+def local_settings(settings: Settings) -> Settings:
+    """The settings with the port that this machine's agent really has, if it runs."""
+    record = service_records.read_record(settings, "agent")
+    return replace(settings, agent_port=int(record.address.rpartition(":")[2])) if record else settings
+
+
+def local_host(settings: Settings) -> str:
+    """Where this machine's own agent answers."""
+    return LOOPBACK if settings.agent_listen in ("", "0.0.0.0", "::") else settings.agent_listen  # noqa: S104
+
+
+def template_state(status: agent_pb2.AgentStatus) -> TemplateState:
+    """The state of a node's template; one that says nothing that we know is no more than loading."""
+    kind = _KINDS.get(status.template_kind, TemplateKind.LOADING)
+    return TemplateState(kind, status.template_reason)
+
+
+def read_status(status: agent_pb2.AgentStatus) -> AgentStatus:
+    """A status as it came from an agent."""
+    service = agent_pb2.ServiceState.Name(status.service_state).removeprefix("SERVICE_STATE_").lower()
+    return AgentStatus(
+        node=status.node,
+        core_count=status.core_count,
+        template_state=template_state(status),
+        is_refreshing=status.is_refreshing,
+        fingerprint=dict(sorted(status.fingerprint.items())),
+        workers=tuple(
+            WorkerStatus(
+                worker.worker_id,
+                worker.session_id,
+                worker.pid,
+                worker.core,
+                tuple(worker.cores),
+                worker.resident_bytes,
+                worker.cpu_s,
+            )
+            for worker in status.workers
+        ),
+        drivers=tuple(DriverStatus(driver.pid, driver.command) for driver in status.drivers),
+        version=status.version,
+        engine_version=status.engine_version,
+        all_core_count=status.all_core_count,
+        cores_per_worker=status.cores_per_worker,
+        is_short_of_memory=status.is_short_of_memory,
+        memory_used_bytes=status.memory_used_bytes,
+        memory_total_bytes=status.memory_total_bytes,
+        load_average=status.load_average,
+        service="leaving" if status.is_leaving else service,
+        master=status.master,
+        is_watched=status.is_watched,
+    )

@@ -1,0 +1,162 @@
+"""What a person asks of all nodes of a fleet: serve, stop, restart, and be waited for.
+
+Knows the broker's FleetControl service; the broker passes it on to each node's agent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+import grpc
+
+from quakegrid import errors
+from quakegrid.api.v1 import fleet_control_pb2 as pb
+from quakegrid.api.v1 import fleet_control_pb2_grpc
+from quakegrid.clients.broker import BrokerClient, FleetStatus, NodeStatus
+from quakegrid.settings.config import Settings
+from quakegrid.transport import grpc_channels
+
+T = TypeVar("T")
+
+# The broker waits up to 30 s for agents that hang.
+CALL_TIMEOUT_S = 45.0
+WAIT_S = 120.0
+POLL_S = 0.1
+HEAR_TIMEOUT_S = 5.0
+# State of a node whose agent was told to stop.
+STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAnswer:
+    """What became of an order to one node; one that was not reached has not heard it."""
+
+    host: str
+    node: str
+    is_reached: bool
+    was_serving: bool
+
+
+class FleetControl:
+    """Asks the broker; each method may raise PeerUnreachableError.
+
+    Args:
+        settings: of the cluster.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._address = settings.broker_address
+        self._broker = BrokerClient(settings)
+        self._stub = fleet_control_pb2_grpc.FleetControlStub(self._broker.channel)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._broker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def status(self) -> FleetStatus:
+        """Nodes, sessions and lanes."""
+        return self._broker.status()
+
+    def start(self) -> list[NodeAnswer]:
+        """Let every node serve, as many cores as before it was stopped."""
+        request = pb.StartNodesRequest()
+        response = self._call(lambda: self._stub.StartNodes(request, timeout=CALL_TIMEOUT_S))
+        return self._heard(response.nodes, is_stopped=False)
+
+    def stop(self, *, is_forced: bool) -> list[NodeAnswer]:
+        """Let no node start workers; those that run end after their task, or at once if forced."""
+        request = pb.StopNodesRequest(force=is_forced)
+        response = self._call(lambda: self._stub.StopNodes(request, timeout=CALL_TIMEOUT_S))
+        return self._heard(response.nodes, is_stopped=True)
+
+    def restart(self, *, is_forced: bool) -> list[NodeAnswer]:
+        """Let every node end its workers, start a new template and serve."""
+        request = pb.RestartNodesRequest(force=is_forced)
+        response = self._call(lambda: self._stub.RestartNodes(request, timeout=CALL_TIMEOUT_S))
+        return self._heard(response.nodes, is_stopped=False)
+
+    def forget(self, name: str) -> str:
+        """Let the broker forget a node that joined and is gone; returns what the broker calls it.
+
+        Args:
+            name: of the node, as the broker or the node itself calls it.
+        Raises:
+            NotFoundError: the fleet has no such node.
+            StateError: the node answers, or is in `host_cores`.
+        """
+        nodes = self.status().nodes
+        named = [node.host for node in nodes if node.host == name] or [
+            node.host for node in nodes if node.node == name
+        ]
+        if len(named) != 1:
+            known = ", ".join(node.host for node in nodes) or "none"
+            how = "no node" if not named else "more than one node named"
+            raise errors.NotFoundError(f"the fleet has {how} {name}; its nodes are {known}")
+        request = pb.ForgetNodeRequest(host=named[0])
+        self._call(lambda: self._stub.ForgetNode(request))  # its workers are given up after `node_timeout`
+        return named[0]
+
+    def wait_until_drained(self, answers: Iterable[NodeAnswer], on_count: Callable[[int], None]) -> None:
+        """Wait until nodes that were told to stop have no workers, or serve again.
+
+        Args:
+            answers: of the nodes; those that were not reached are not waited for.
+            on_count: called with the workers that are left, whenever that changes.
+        """
+        hosts = {answer.host for answer in answers if answer.is_reached}
+        told = 0
+        while True:
+            nodes = [node for node in self.status().nodes if node.host in hosts]
+            count = sum(node.worker_count for node in nodes if not node.is_up)
+            if not count:
+                return
+            if count != told:
+                on_count(count)
+                told = count
+            time.sleep(POLL_S)
+
+    def wait_until_up(self, timeout_s: float = WAIT_S, *, any_node: bool = False) -> tuple[NodeStatus, ...]:
+        """Wait until all nodes, or any one, can start workers; returns all.
+
+        Raises:
+            PeerUnreachableError: they are not up in time; names those that are missing, and why.
+        """
+        end_s = time.monotonic() + timeout_s
+        while True:
+            nodes = self.status().nodes
+            missing = [node for node in nodes if not node.is_up]
+            if nodes and (not missing or (any_node and len(missing) < len(nodes))):
+                return nodes
+            if time.monotonic() >= end_s:
+                reasons = "; ".join(f"{node.host}: {node.state or 'not reached'}" for node in missing)
+                raise errors.PeerUnreachableError(
+                    f"not up after {timeout_s:.0f} s: {reasons or 'the fleet has no node'}"
+                )
+            time.sleep(POLL_S)
+
+    def _heard(self, nodes: Iterable[pb.NodeAnswer], *, is_stopped: bool) -> list[NodeAnswer]:
+        """The answers, when the broker knows what they led to; it hears of that from the agents."""
+        answers = [NodeAnswer(node.host, node.node, node.is_reached, node.was_serving) for node in nodes]
+        hosts = {answer.host for answer in answers if answer.is_reached}
+        end_s = time.monotonic() + HEAR_TIMEOUT_S  # somebody else may tell the nodes something else
+        while time.monotonic() < end_s:
+            found = [node for node in self.status().nodes if node.host in hosts]
+            if all((node.state == STOPPED) == is_stopped for node in found):
+                break
+            time.sleep(POLL_S / 10)
+        return answers
+
+    def _call(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except grpc.RpcError as exc:
+            raise grpc_channels.translate(exc, "broker", self._address) from None

@@ -1,0 +1,70 @@
+"""Client of the dbserver's WatchJobs: what happens to jobs, none left out, across restarts."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grpc
+
+from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
+from quakegrid.clients.dbserver import DbClient, Job, JobState, decode_job, decode_state
+from quakegrid.jobs import engine_values
+
+
+@dataclass(frozen=True, slots=True)
+class JobSnapshot:
+    """All jobs but the deleted ones, newest first; what was known before is void."""
+
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """One change: created (`old_state` is None), moved, or its row deleted (`new_state` is None).
+
+    `job` is the job as it was when the event was sent, None if it was gone by then.
+    """
+
+    id: int
+    job_id: int
+    event_time: datetime.datetime
+    old_state: JobState | None
+    new_state: JobState | None
+    job: Job | None
+
+
+def watch_jobs(database: DbClient, user_name: str = "") -> Iterator[JobSnapshot | JobEvent]:
+    """A snapshot of all jobs (of a user), then each change in order; never ends by itself.
+
+    After a break it goes on with the next event, or, after a very long one, with a new snapshot.
+    """
+    stub = jobs_pb2_grpc.JobsStub(database.channel)
+    request = jobs_pb2.WatchJobsRequest(user_name=user_name)
+    parts: list[Job] = []
+
+    def open_stream() -> grpc.CallIterator[jobs_pb2.WatchJobsResponse]:
+        parts.clear()
+        return stub.WatchJobs(request)
+
+    for response in database.follow(open_stream):
+        if response.HasField("event"):
+            request.after_event_id = response.event.id
+            yield _decode_event(response.event)
+        else:
+            parts.extend(map(decode_job, response.snapshot.jobs))
+            if response.snapshot.is_complete:
+                request.after_event_id = response.snapshot.event_id
+                yield JobSnapshot(tuple(parts))
+
+
+def _decode_event(event: jobs_pb2.JobEvent) -> JobEvent:
+    return JobEvent(
+        id=event.id,
+        job_id=event.job_id,
+        event_time=engine_values.from_timestamp(event.event_time),
+        old_state=decode_state(event.old_state) if event.old_state else None,
+        new_state=decode_state(event.new_state) if event.new_state else None,
+        job=decode_job(event.job) if event.HasField("job") else None,
+    )

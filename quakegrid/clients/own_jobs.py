@@ -1,0 +1,48 @@
+"""Whose job a number means: a negative one counts the jobs of the user who asks, from the newest.
+
+The same for every command that takes the id of a job.
+"""
+
+from __future__ import annotations
+
+import getpass
+
+from quakegrid import errors
+from quakegrid.clients.dbserver import DbClient, Job
+from quakegrid.clients.job_filters import JobFilter
+
+MAX_NUMBER = 2**63 - 1
+
+
+def own_job_id(database: DbClient, number: int) -> int:
+    """The id that a number means: itself, or that of one's own nth last job if it is negative.
+
+    Raises:
+        UsageError: no job can have this id.
+        NotFoundError: the user has not so many jobs.
+    """
+    if abs(number) > MAX_NUMBER or number == 0:
+        raise errors.UsageError(f"{number} is no job; ids start at 1, and -1 is your last job")
+    if number > 0:
+        return number
+    user = getpass.getuser()
+    found = database.list_jobs(-number, JobFilter(user_name=user))
+    if -number > len(found):
+        have = f"you ({user}) have {_count(len(found))}"
+        oldest = f"; -{len(found)} is the oldest" if found else ""
+        raise errors.NotFoundError(have + oldest)
+    return found[-1].id
+
+
+def own_job(database: DbClient, number: int) -> Job:
+    """The job that a number means; the errors of `own_job_id`, and NotFoundError if there is none."""
+    return database.get_job(own_job_id(database, number))
+
+
+def is_own(job: Job) -> bool:
+    """Whether a job is the user's who asks."""
+    return job.user_name == getpass.getuser()
+
+
+def _count(count: int) -> str:
+    return "no jobs" if not count else "1 job" if count == 1 else f"{count} jobs"

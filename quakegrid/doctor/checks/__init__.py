@@ -1,0 +1,1 @@
+"""The checks of the doctor: facts in, findings out. Pure."""

@@ -1,0 +1,184 @@
+"""Checks between machines: versions, clocks, the shared directory. Pure: facts in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from quakegrid.doctor.checks import network_checks, node_checks
+from quakegrid.doctor.checks.findings import Finding, Severity, fine, in_order
+from quakegrid.doctor.facts import Clock, NodeFacts, Versions, Visit
+from quakegrid.nodes.fingerprint import NONE, Fingerprint, differences
+from quakegrid.settings.config import LOOPBACK
+from quakegrid.transport import credentials
+
+# Log lines of different nodes are in order below this.
+CLOCK_TOLERANCE_S = 1.0
+AGENT_REMEDY = "see the agent's log there, and `agentctl status`"
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFolder:
+    """The asking machine's `shared_dir` (empty: none), the nonce written there, and why it was not."""
+
+    path: str = ""
+    nonce: str = ""
+    error: str = ""
+
+
+def check_cluster(master: NodeFacts, visits: Sequence[Visit], shared: SharedFolder) -> list[Finding]:
+    """All findings, the worst first; what two processes on one machine tell alike is told once."""
+    is_alone = all(_is_on(master, visit) for visit in visits)
+    found = [
+        (master.machine, finding) for finding in _check_master(master, visits, shared, is_alone=is_alone)
+    ]
+    for visit in visits:
+        machine = visit.facts.machine if visit.facts else visit.host
+        found += [(machine, finding) for finding in check_visit(master, visit, shared)]
+    once = {
+        (machine, finding.check, finding.severity, finding.what): finding
+        for machine, finding in reversed(found)
+    }
+    return in_order(reversed(once.values()))
+
+
+def _is_on(master: NodeFacts, visit: Visit) -> bool:
+    if visit.facts:
+        return visit.facts.machine == master.machine
+    return visit.host in (master.node, "localhost") or network_checks.is_loopback(visit.host)
+
+
+def check_here(facts: NodeFacts, label: str) -> list[Finding]:
+    """What a machine's facts say without the others."""
+    return [*node_checks.check_node(facts, label), *network_checks.check_network(facts, label)]
+
+
+def _check_master(
+    master: NodeFacts, visits: Sequence[Visit], shared: SharedFolder, *, is_alone: bool
+) -> Iterator[Finding]:
+    yield from check_here(master, master.node)
+    if shared.error:
+        yield Finding(
+            "shared_dir",
+            Severity.BREAKS,
+            master.node,
+            f"shared_dir {shared.path} cannot be written to: {shared.error}",
+            "drivers cannot write their datastores",
+            f"mount or mend {shared.path}, for this user",
+        )
+    if is_alone:
+        return
+    if not master.shared_dir:
+        yield Finding(
+            "shared_dir",
+            Severity.BREAKS,
+            master.node,
+            "[directory] shared_dir is not set, and there are several machines",
+            "workers of the engine find neither datastore nor input files of a calculation",
+            "mount one folder at the same path on all nodes (NFSv4) and name it in openquake.cfg on each",
+        )
+    if master.is_embedded:
+        hosts = ", ".join(visit.host for visit in visits if not network_checks.is_loopback(visit.host))
+        yield Finding(
+            "settings",
+            Severity.BREAKS,
+            master.node,
+            f"[dbserver] host is {LOOPBACK}, and host_cores names {hosts or 'other machines'}",
+            "services listen on loopback only: no other machine reaches them",
+            "set [dbserver] host to this machine's address in openquake.cfg on all nodes, restart",
+        )
+
+
+def check_visit(master: NodeFacts, visit: Visit, shared: SharedFolder) -> Iterator[Finding]:
+    """What one node's answer says, by itself and beside the master."""
+    label = label_of(visit)
+    yield from check_agent(visit, label)
+    if visit.facts is None:
+        return
+    yield from check_here(visit.facts, label)
+    yield check_versions(master.versions, visit.facts.versions, label)
+    if visit.clock:
+        yield check_clock(visit.clock, label)
+    if shared.path and not shared.error:
+        yield from check_shared_dir(visit.facts, shared, label)
+
+
+def check_agent(visit: Visit, label: str) -> Iterator[Finding]:
+    """Whether a node's agent could be asked."""
+    yield network_checks.check_port(visit.port, label)
+    if visit.error:
+        breaks = network_checks.SERVICES["agent"][0]
+        yield Finding("agent", Severity.BREAKS, label, visit.error, breaks, AGENT_REMEDY)
+
+
+def label_of(visit: Visit) -> str:
+    """How findings name a node: as `host_cores` does, but for this machine."""
+    return visit.facts.node if visit.facts and visit.host == LOOPBACK else visit.host
+
+
+def version_differences(ours: Versions, theirs: Versions) -> list[str]:
+    """How a node's versions differ from ours where calculations mind, as a session would be told."""
+    return differences(_fingerprint(ours), _fingerprint(theirs))
+
+
+def _fingerprint(versions: Versions) -> Fingerprint:
+    return {
+        "Python": versions.python.rpartition(".")[0],
+        "QuakeGrid": versions.quakegrid,
+        "openquake.engine": versions.engine or NONE,
+        "numpy": versions.numpy or NONE,
+    }
+
+
+def check_versions(ours: Versions, theirs: Versions, label: str) -> Finding:
+    """What runs on two sides of a pickle must be the same."""
+    differences = version_differences(ours, theirs)
+    if not differences:
+        return fine("versions", label, f"QuakeGrid {theirs.quakegrid}, engine {theirs.engine or 'none'}")
+    return Finding(
+        "versions",
+        Severity.BREAKS,
+        label,
+        "; ".join(differences),
+        "tasks cannot be read there or give other numbers, so calculations leave the node out",
+        "install the same versions as on the master, then restart the agent",
+    )
+
+
+def check_clock(clock: Clock, label: str) -> Finding:
+    """Certificates begin and end by the clock; logs are read by it."""
+    what = (
+        f"its clock is {abs(clock.offset_s):.3f} s {'ahead of' if clock.offset_s > 0 else 'behind'} ours "
+        f"(round trip {1000 * clock.round_trip_s:.1f} ms)"
+    )
+    remedy = "keep both clocks by NTP (chrony, systemd-timesyncd; `timedatectl` shows it)"
+    # Half of what certificates allow: they are made once and live for weeks, while a clock drifts on.
+    if abs(clock.offset_s) > credentials.CLOCK_SKEW.total_seconds() / 2:
+        breaks = "certificates are not valid yet, or no longer: no connection to the node is made"
+        return Finding("clock", Severity.BREAKS, label, what, breaks, remedy)
+    if abs(clock.offset_s) > CLOCK_TOLERANCE_S + clock.round_trip_s / 2:
+        breaks = "log lines of this node and of others are out of order; times of files mislead"
+        return Finding("clock", Severity.NOTE, label, what, breaks, remedy)
+    return fine("clock", label, what)
+
+
+def check_shared_dir(facts: NodeFacts, shared: SharedFolder, label: str) -> Iterator[Finding]:
+    """Whether the node sees the asking machine's file at the same path."""
+    breaks = "workers of the engine find neither datastore nor input files of a calculation"
+    remedy = f"mount the same folder at {shared.path} on both, readable by the agent's user"
+    is_reported = any(disk.error and disk.path == shared.path for disk in facts.disks)
+    if facts.nonce != shared.nonce:
+        if not is_reported:
+            what = f"{shared.path} is not the same folder there, or cannot be read"
+            yield Finding("shared_dir", Severity.BREAKS, label, what, breaks, remedy)
+    elif facts.shared_dir != shared.path:
+        yield Finding(
+            "shared_dir",
+            Severity.NOTE,
+            label,
+            f"[directory] shared_dir is {facts.shared_dir or 'not set'} there, {shared.path} on the master",
+            "calculations that are started there keep their files elsewhere",
+            "use the same openquake.cfg on all nodes",
+        )
+    else:
+        yield fine("shared_dir", label, f"{shared.path} is the same there")

@@ -1,0 +1,1 @@
+"""The engine's tasks on a lane: starmaps, shared arrays, workers, failures."""

@@ -1,0 +1,174 @@
+"""The driver's side of the seams: tasks out to the lane, results in from it, as a Starmap expects.
+
+A Starmap opens a PULL socket and iterates over it; here that is a `Channel`, a queue of results with a
+number in place of a port. Everything runs in the driver's main thread.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from openquake.baselib import parallel, zeromq
+
+from quakegrid.engine.tasks.engine_task import dump_task
+from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
+from quakegrid.session.session import Session
+
+Event = dict[str, object]
+PROGRESS_INTERVAL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A task whose outcome has not come."""
+
+    channel: Channel
+    task_no: int
+    monitor: Any
+    operation: str
+
+
+class Channel:
+    """Stands in for the PULL socket of one Starmap.
+
+    Args:
+        starmaps: receives for all channels.
+        port: a number of ours, unique in this driver.
+    """
+
+    def __init__(self, starmaps: Starmaps, port: int) -> None:
+        self._starmaps = starmaps
+        self._local: Any = None
+        self.port = port
+        self.results: collections.deque[Any] = collections.deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._starmaps.close_channel(self)
+        if self._local is not None:
+            self._local.__exit__(*exc_info)
+
+    def open_locally(self) -> str:
+        """Bind a real socket for a Starmap that runs in upstream's own pool; returns its address."""
+        if self._local is None:
+            self._local = zeromq.Socket("tcp://127.0.0.1:49152-65535", zeromq.zmq.PULL, "bind").__enter__()
+        return f"tcp://127.0.0.1:{self._local.port}"
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._local is not None:
+            yield from self._local
+        while True:
+            while self.results:
+                yield self.results.popleft()
+            self._starmaps.receive()
+
+
+class _Loopback:
+    """Stands in for the PUSH socket of a task that runs in the driver itself.
+
+    Results are pickled as upstream does: a task goes on changing its monitor after it sent it.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+    def send(self, result: Any) -> None:
+        frame = pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
+        self._channel.results.append(pickle.loads(frame))  # noqa: S301 - our own bytes
+
+
+class Starmaps:
+    """All Starmaps of a driver.
+
+    Args:
+        session: gives the open session; opens one for work without a job.
+        on_event: told of progress.
+    """
+
+    def __init__(self, session: Callable[[], Session], on_event: Callable[[Event], None]) -> None:
+        self._session, self._on_event = session, on_event
+        self._channels: dict[int, Channel] = {}
+        self._ports = itertools.count(1)
+        self._pending: dict[int, _Pending] = {}
+        self._done: collections.Counter[str] = collections.Counter()
+        self._total: collections.Counter[str] = collections.Counter()
+        self._told_s = 0.0
+
+    def open_channel(self) -> Channel:
+        """A channel for a new Starmap."""
+        channel = Channel(self, next(self._ports))
+        self._channels[channel.port] = channel
+        return channel
+
+    def close_channel(self, channel: Channel) -> None:
+        """Forget a channel and what was still to come for it."""
+        self._channels.pop(channel.port, None)
+        late = [task_id for task_id, task in self._pending.items() if task.channel is channel]
+        for task_id in late:
+            del self._pending[task_id]
+        if late:
+            self._session().cancel(late)
+
+    def loopback(self, end_point: str) -> _Loopback:
+        """Where a task in this process sends its results."""
+        return _Loopback(self._channels[int(end_point.rpartition(":")[2])])
+
+    def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:
+        """Send a task of a Starmap to the lane."""
+        operation = func.__name__
+        payload = dump_task(func, args, starmap.task_no, monitor)
+        task_id = self._session().submit(payload, LaneTask(operation))
+        self._pending[task_id] = _Pending(starmap.socket, starmap.task_no, monitor, operation)
+        queued = sum((each or starmap.task_func).__name__ == operation for each, _ in starmap.task_queue)
+        self._total[operation] += 1
+        self._tell(operation, starmap.calc_id, queued_count=queued)
+
+    def receive(self) -> None:
+        """Wait for one outcome and put its results into their channel."""
+        outcome = self._session().receive()
+        task = self._pending.pop(outcome.task_id, None)
+        if task is None:
+            return  # of a Starmap that ended early
+        task.channel.results.extend(_results(outcome, task))
+        self._done[task.operation] += 1
+        self._tell(task.operation, task.monitor.calc_id, queued_count=0)
+
+    def _tell(self, operation: str, calc_id: int | None, *, queued_count: int) -> None:
+        done, total = self._done[operation], self._total[operation] + queued_count
+        now_s = time.monotonic()
+        if now_s - self._told_s < PROGRESS_INTERVAL_S and done != total:
+            return
+        self._told_s = now_s
+        self._on_event(
+            {
+                "event": "progress",
+                "job_id": calc_id,
+                "operation": operation,
+                "done_count": done,
+                "total_count": total,
+            }
+        )
+
+
+def _results(outcome: LaneOutcome, task: _Pending) -> list[Any]:
+    """Upstream's results of an outcome; a lost task becomes an error that the Starmap raises."""
+    if not outcome.error:
+        return [pickle.loads(frame.buffer) for frame in outcome.frames]  # noqa: S301 - from our worker
+    monitor = task.monitor.new(operation=f"total {task.operation}")
+    monitor.task_no = task.task_no
+    traceback = f"in operation {task.operation}, task number {task.task_no}\n"
+    return [parallel.Result(RuntimeError(outcome.error), monitor, traceback)]

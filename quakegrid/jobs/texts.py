@@ -1,0 +1,21 @@
+"""Texts of others, made fit to travel: of a bounded size, and well-formed. Pure."""
+
+from __future__ import annotations
+
+from quakegrid.jobs import engine_values
+
+
+def bounded(text: str, most_bytes: int) -> str:
+    """A text as protobuf takes it; of a longer one its beginning and its end.
+
+    Args:
+        text: anything that Python takes for one.
+        most_bytes: size of the result in UTF-8 at most, 100 or more.
+    """
+    text = engine_values.well_formed(text)
+    data = text.encode()
+    if len(data) <= most_bytes:
+        return text
+    half = (most_bytes - 100) // 2
+    left_out = f"\n[... {len(data) - 2 * half} bytes are left out ...]\n"
+    return data[:half].decode(errors="ignore") + left_out + data[-half:].decode(errors="ignore")

@@ -1,0 +1,1 @@
+"""This computer: its services and their lives, its own cluster, run records, temporary folders."""

@@ -1,0 +1,212 @@
+"""Plain sentences on why a job waits, is slow, or ran a task again.
+
+Pure: from what the broker tells of the fleet now, and the report of what was recorded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from quakegrid.clients.broker import FleetStatus, NodeStatus, SessionStatus
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job
+from quakegrid.reports.job_report import JobReport
+
+# Shares of a time from which it is worth a sentence.
+NOTABLE_SHARE = 0.1
+NOTABLE_S = 1.0
+SHOWN = 5
+
+
+def explain(
+    number: int, fleet: FleetStatus | None, report: JobReport | None, job: Job | None = None
+) -> list[str]:
+    """Say what there is to say of a job.
+
+    Args:
+        number: of the job, or of a session.
+        fleet: what the broker says now; None if it does not answer.
+        report: of its records; None if there are none.
+        job: as the database has it; None if it is not known.
+    """
+    session = find_session(fleet, number) if fleet else None
+    sentences = [_end(job)] if job and job.state.is_unsuccessful else []
+    if fleet and session:
+        sentences += _now(fleet, session)
+    if report:
+        sentences += _past(report, is_over=session is None, is_well=not sentences)
+    return sentences
+
+
+def _end(job: Job) -> str:
+    """Why a job has no results."""
+    reason = job.state_reason.rstrip(".")
+    if not reason:
+        verb = "failed" if job.state is JobState.FAILED else "was aborted"
+        return f"It {verb}; its record does not say why, `quakegrid jobs logs {job.id}` may."
+    if job.state is JobState.FAILED:
+        return f"It failed: {reason}."
+    return f"It was {reason}." if reason.startswith("aborted by ") else f"It was aborted: {reason}."
+
+
+def find_session(fleet: FleetStatus, number: int) -> SessionStatus | None:
+    """The open session of a job, or the session of that number."""
+    return next(
+        (each for each in fleet.sessions if number in each.job_ids or number == each.session_id), None
+    )
+
+
+def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
+    core_count = sum(node.core_count for node in fleet.nodes)
+    if not core_count:
+        states = "; ".join(f"{node.host}: {node.state or 'not reached'}" for node in fleet.nodes)
+        lack = "gives cores" if any(node.is_up for node in fleet.nodes) else "is up"
+        yield f"It waits: no node {lack} ({states or 'host_cores names none'})."
+        if any(node.state == "stopped" for node in fleet.nodes):
+            yield "Stopped nodes serve again after `quakegrid workers start`."
+    yield from _left_out(fleet, session)
+    if session.state == "queued":
+        yield _queued(fleet, session)
+    elif session.running_count:
+        yield (
+            f"It runs: {_count(session.running_count, 'task')} on {_count(session.worker_count, 'worker')}, "
+            f"{session.queued_count} queued, {session.done_count} done."
+        )
+        if session.queued_count == 0 and session.running_count < session.worker_count:
+            yield (
+                f"Fewer tasks than workers are left: {session.worker_count - session.running_count} of "
+                f"{session.worker_count} workers have nothing to do."
+            )
+    elif session.queued_count and not session.worker_count and _has_no_node(fleet, session):
+        return  # said already
+    elif session.queued_count and core_count and not session.worker_count:
+        others = [each for each in fleet.sessions if each is not session and each.worker_count]
+        names = ", ".join(map(_name, others)) or "workers that are just ending"
+        yield (
+            f"It waits: no core is free; all {core_count} are with {names}, "
+            f"and {_count(session.queued_count, 'task')} of it queued."
+        )
+    elif session.queued_count:
+        yield (
+            f"{_count(session.queued_count, 'task')} queued, none at its {session.worker_count} workers: "
+            "they are starting, or the driver does not take outcomes as fast as they come."
+        )
+    else:
+        yield (
+            f"It waits for its driver (process {session.pid} on {session.host}), which has submitted no "
+            f"task that is not done; {session.done_count} are."
+        )
+
+
+def _left_out(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
+    """Which nodes get none of its workers, and why."""
+    lines = [
+        f"node {node.node or node.host} is left out: {', '.join(each.differences)}"
+        for node in fleet.nodes
+        for each in node.left_out
+        if each.session_id == session.session_id
+    ]
+    if lines and not session.worker_count and _has_no_node(fleet, session):
+        down = [f"node {node.node or node.host}: {node.state}" for node in fleet.nodes if not node.is_up]
+        yield f"It waits: no node can work for it; {'; '.join([*lines, *down])}."
+    else:
+        yield from (f"N{line[1:]}." for line in lines)
+
+
+def _has_no_node(fleet: FleetStatus, session: SessionStatus) -> bool:
+    return all(not node.is_up or _leaves_out(node, session) for node in fleet.nodes)
+
+
+def _leaves_out(node: NodeStatus, session: SessionStatus) -> bool:
+    return any(each.session_id == session.session_id for each in node.left_out)
+
+
+def _queued(fleet: FleetStatus, session: SessionStatus) -> str:
+    ahead = [each for each in fleet.sessions if each.session_id < session.session_id]
+    names = ", ".join(map(_name, ahead)) or "others"
+    return f"It waits for its turn behind {names}: serialize_jobs in openquake.cfg bounds how many execute."
+
+
+def _past(report: JobReport, *, is_over: bool, is_well: bool) -> Iterator[str]:
+    if is_over:
+        yield (
+            f"It took {_time(report.wall_s)} with {_count(report.worker_count, 'worker')} and "
+            f"{_count(report.task_count, 'task')}; {report.used_share:.0%} of the cores' time made results."
+        )
+    before = report.retry_count
+    yield from _retries(report)
+    yield from _slowness(report)
+    if report.straggler_count:
+        first = report.stragglers[0]
+        yield (
+            f"{_count(report.straggler_count, 'task')} took far longer than the median of the same kind; the "
+            f"longest is task {first.task_id} ({first.operation}) on {first.node} with "
+            f"{_time(first.duration_s)} against {_time(first.median_s)}."
+        )
+    if is_over and is_well and not before and not report.straggler_count and not list(_slowness(report)):
+        yield "Nothing unusual: no task was run again, none took far longer than others of its kind."
+
+
+def _retries(report: JobReport) -> Iterator[str]:
+    for retry in report.retries[:SHOWN]:
+        yield (
+            f"Task {retry.task_id} ({retry.operation}) lost attempt {retry.attempt}: worker "
+            f"{retry.worker_id} on {retry.node} ended ({retry.worker_reason})."
+        )
+    if len(report.retries) > SHOWN:
+        reasons = Counter(retry.worker_reason for retry in report.retries[SHOWN:])
+        listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(SHOWN))
+        yield f"{len(report.retries) - SHOWN} more attempts were lost with their workers: {listed}."
+
+
+def _slowness(report: JobReport) -> Iterator[str]:
+    if 0 < report.task_count < report.worker_count:
+        yield (
+            f"There were only {_count(report.task_count, 'task')} for {report.worker_count} workers: "
+            "smaller tasks would use more cores."
+        )
+    if _is_notable(report.driver_s, report.wall_s):
+        yield (
+            f"For {_time(report.driver_s)} of {_time(report.wall_s)} the workers waited for the driver, "
+            "which had no task for them between its tasks."
+        )
+    if _is_notable(report.tail_s, report.wall_s) and report.worker_count > 1:
+        yield (
+            f"The last {_time(report.tail_s)} of {_time(report.wall_s)} went to tasks that were running when "
+            "the queue was empty: cores that became free had nothing to do."
+        )
+    if _is_notable(report.transfer_s, report.core_s):
+        yield (
+            f"Workers waited {_time(report.transfer_s)} of their {_time(report.core_s)} for tasks and "
+            f"outcomes that travelled ({_mib(report.in_bytes)} out to them, {_mib(report.out_bytes)} back)."
+        )
+    if _is_notable(report.load_s, report.used_s):
+        yield (
+            f"{_time(report.load_s)} of the {_time(report.used_s)} of work fetched shared arguments and "
+            "unpickled."
+        )
+
+
+def _is_notable(part_s: float, whole_s: float) -> bool:
+    return part_s >= NOTABLE_S and part_s >= NOTABLE_SHARE * whole_s
+
+
+def _name(session: SessionStatus) -> str:
+    if not session.job_ids:
+        return f"session {session.session_id} of {session.user_name}"
+    return " and ".join(f"job {job_id}" for job_id in session.job_ids)
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _mib(byte_count: int) -> str:
+    return f"{byte_count / 2**20:.0f} MiB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

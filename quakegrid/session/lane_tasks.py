@@ -1,0 +1,66 @@
+"""What a driver and its session say to each other of tasks, and what a session needs of its nodes. Values."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from quakegrid.nodes.fingerprint import Fingerprint
+from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.lane_sockets import JoinedFrame
+from quakegrid.wire.v1 import lane_pb2
+
+log = logging.getLogger("quakegrid.session.session")
+
+
+@dataclass(frozen=True, slots=True)
+class LaneOutcome:
+    """What came back for a task: the outcome's frames, or why there is none.
+
+    `reasons` has a line for each worker that the task ended, when it is not tried again.
+    """
+
+    task_id: int
+    frames: Sequence[zmq.Frame | JoinedFrame]
+    error: str
+    duration_s: float = 0.0
+    worker_id: str = ""
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LaneTask:
+    """What the lane should know of a task; see `SubmitTask` of the protocol."""
+
+    operation: str
+    weight: float = 1.0
+    expected_s: float = 0.0
+    max_attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What nodes must have to get workers of a session.
+
+    `warn` is called, in a thread of the session, with a sentence on each node that has something else, and
+    when a broker is waited for.
+    """
+
+    fingerprint: Fingerprint
+    warn: Callable[[str], None] = log.warning
+
+
+NO_NEEDS = Needs({})
+
+
+def failed_outcome(failed: lane_pb2.TaskFailed) -> LaneOutcome:
+    """The outcome of a task that was given up."""
+    lease, reasons = failed.lease, tuple(failed.reasons)
+    if lease.attempt == 0:
+        return LaneOutcome(lease.task_id, (), f"task {lease.task_id} ({failed.operation}): {reasons[0]}")
+    error = (
+        f"task {lease.task_id} ({failed.operation}) ended its worker {len(reasons)} times "
+        f"and is not tried again: {'; '.join(reasons)}"
+    )
+    return LaneOutcome(lease.task_id, (), error, reasons=reasons)

@@ -1,0 +1,1 @@
+"""openquake.cfg: values, reader, reference, limits of nodes, keys. Depends only on `quakegrid.errors`."""

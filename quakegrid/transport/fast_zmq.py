@@ -1,0 +1,33 @@
+"""ZeroMQ with encryption at full speed: everybody here takes `zmq` from this module.
+
+The libsodium in pyzmq's wheels is compiled without optimisation: CURVE takes a core 10 ms a MiB with it.
+PyNaCl's wheels have the same library compiled with it, nearly ten times as fast. Loaded before pyzmq and for
+the whole process, its functions are found before those of pyzmq's own copy. Where it cannot be loaded, all
+works as without it. See docs/decisions/0012-fast-encryption.md.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+from quakegrid.transport import libsodium
+
+
+def _load_first() -> bool:
+    """Put the library in front of what `import zmq` loads; false if there is none, or zmq came before."""
+    path = libsodium.find_library()
+    if path is None or "zmq" in sys.modules:
+        return False
+    try:
+        ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return False
+    return True
+
+
+IS_FAST = _load_first()
+
+import zmq  # noqa: E402  only now
+
+__all__ = ["IS_FAST", "zmq"]

@@ -1,0 +1,178 @@
+"""gRPC channels of a cluster, who may call whom, and foreign errors turned into ours.
+
+Knows addresses, credentials, versions and status codes; knows no service.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from quakegrid import __version__, errors
+from quakegrid.settings import installation
+from quakegrid.transport import credentials
+from quakegrid.transport.renewed_channels import RenewedChannel
+
+CONNECT_TIMEOUT_S = 5.0
+MAX_MESSAGE_BYTES = 64 << 20
+# Of all services and clients; goes up when an older peer would misunderstand a newer one.
+API_VERSION = 1
+
+_OPTIONS = (
+    # Travels with each call anyway; tells a server who calls.
+    ("grpc.primary_user_agent", f"quakegrid/{__version__} api/{API_VERSION}"),
+    ("grpc.ssl_target_name_override", credentials.PEER_NAME),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # a minute by default, also for keepalives
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 3_000),  # one try to connect: packets may be lost
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.enable_http_proxy", 0),
+)
+SERVER_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+    # Two minutes by default: strangers who connect and say nothing hold an open file each.
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # a minute by default, also for keepalives
+)
+
+_CALLER = re.compile(r"\bquakegrid/(\S+) api/(\d+)")
+# A service cancels a call whose time is over, which its caller may hear before its own clock says so.
+OUT_OF_TIME = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, *OUT_OF_TIME)
+# From a service of ours that answers, and says in words why it cannot do this now. UNAVAILABLE is for gRPC,
+# whose words mean nothing to people.
+NOT_NOW = grpc.StatusCode.ABORTED
+# In gRPC's own words: "Received message larger than max (… vs. …)", also "Sent message …".
+_TOO_LARGE = "message larger than max"
+_BY_CODE: dict[grpc.StatusCode, type[errors.QuakeGridError]] = {
+    grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.StateError,
+    grpc.StatusCode.INVALID_ARGUMENT: errors.UsageError,
+}
+
+
+class SameVersion(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Refuses, in words, callers of ours that speak another version of the API; lets strangers in.
+
+    Args:
+        what: the service's name, as in "dbserver".
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Pass a call on, or answer it."""
+        metadata = dict(handler_call_details.invocation_metadata or ())
+        caller = _CALLER.search(str(metadata.get("user-agent", "")))
+        if caller is None or int(caller[2]) == API_VERSION:
+            return await continuation(handler_call_details)
+        refusal = (
+            f"this {self._what} is QuakeGrid {__version__} and speaks version {API_VERSION} of the API, "
+            f"who called it is QuakeGrid {caller[1]} and speaks version {caller[2]}; "
+            "install the same QuakeGrid on all machines and restart its services"
+        )
+
+        async def refuse(_requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, refusal)
+
+        return grpc.stream_stream_rpc_method_handler(refuse)  # waits for no request, whatever the method
+
+
+def open_channel(address: str, authkey: str) -> RenewedChannel:
+    """A channel to a service of our cluster; it connects when first used, and may live for ever.
+
+    Args:
+        address: `host:port`.
+        authkey: the cluster's secret.
+    """
+    return RenewedChannel(address, authkey, _OPTIONS)
+
+
+def open_aio_channel(address: str, authkey: str) -> grpc.aio.Channel:
+    """The same for a process that runs an event loop; of one connection, which lives less than 30 days."""
+    return grpc.aio.secure_channel(address, credentials.channel_credentials(authkey), options=_OPTIONS)
+
+
+def wait_until_ready(
+    channel: grpc.Channel, address: str, what: str, timeout_s: float = CONNECT_TIMEOUT_S
+) -> None:
+    """Wait for the connection, handshake included.
+
+    Raises:
+        PeerUnreachableError: nobody who holds our authkey answers at `address` in time.
+    """
+    try:
+        grpc.channel_ready_future(channel).result(timeout=timeout_s)
+    except grpc.FutureTimeoutError:
+        raise unreachable(what, address) from None
+
+
+def unreachable(what: str, address: str) -> errors.PeerUnreachableError:
+    """The error for a service that does not answer."""
+    start = installation.start_one_words(what.partition(" ")[0], address.rpartition(":")[0])
+    return errors.PeerUnreachableError(
+        f"the {what} at {address} does not answer: it is not running, a firewall is between, "
+        "or its authkey differs from ours (`quakegrid status` shows what runs, "
+        f"{start})"
+    )
+
+
+def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridError:
+    """Turn a gRPC failure into one of our errors, keeping the service's own words.
+
+    Args:
+        exc: what a stub raised.
+        what: the service's name, as in "dbserver".
+        address: where we called it.
+    """
+    code, details = exc.code(), exc.details() or ""
+    if code in NO_ANSWER:
+        return unreachable(what, address) if code not in OUT_OF_TIME else _too_slow(what, address)
+    if code is NOT_NOW and details:
+        return errors.PeerUnreachableError(details)
+    if is_too_large(exc):
+        return errors.UsageError(
+            f"the {what} at {address} sends and takes at most {MAX_MESSAGE_BYTES >> 20} MiB at once, "
+            "and this would be more; ask for less"
+        )
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return errors.QuakeGridError(
+            f"the {what} at {address} does not know what it was asked: it is older than QuakeGrid "
+            f"{__version__} here; install the same QuakeGrid on all machines and restart its services"
+        )
+    kind = _BY_CODE.get(code, errors.QuakeGridError)
+    return kind(details or f"the {what} at {address} answered {code.name}")
+
+
+def is_too_large(exc: grpc.RpcError) -> bool:
+    """Whether gRPC at either end refuses a message for its size, which it will do each time."""
+    is_exhausted = exc.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return is_exhausted and _TOO_LARGE in (exc.details() or "")
+
+
+def _too_slow(what: str, address: str) -> errors.PeerUnreachableError:
+    return errors.PeerUnreachableError(
+        f"the {what} at {address} did not answer in time: it is busy or hangs, or the network loses what is "
+        "sent; try again, and see its log and `quakegrid doctor` if it stays so"
+    )

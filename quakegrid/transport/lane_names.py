@@ -1,0 +1,78 @@
+"""The names that peers have on a lane: who somebody is, with the proof.
+
+A name is the peer's ZeroMQ routing id. It travels encrypted, and a lane tells it to nobody. So a second
+connection under the same name is by somebody who has its token: the peer itself, whose first connection
+broke. Knows tokens; does not depend on sockets or messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quakegrid.errors import PeerError
+from quakegrid.transport import credentials
+
+# ZeroMQ takes routing ids of up to 255 bytes.
+MAX_WORKER_ID_BYTES = 128
+MAX_ID = (1 << 63) - 1
+MAX_DIGITS = 20
+_DRIVER, _WORKER = "driver", "worker"
+_SHOWN_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class DriverName:
+    """The driver of a session."""
+
+    session_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerName:
+    """A worker of a session."""
+
+    session_id: int
+    worker_id: str
+
+
+def driver_name(session_id: int, token: str) -> bytes:
+    """The routing id of a session's driver."""
+    return f"{_DRIVER} {session_id} {token}".encode()
+
+
+def worker_name(session_id: int, worker_id: str, token: str) -> bytes:
+    """The routing id of a worker."""
+    return f"{_WORKER} {session_id} {token} {worker_id}".encode()
+
+
+def read_name(name: bytes, key: bytes) -> DriverName | WorkerName:
+    """Who a peer is.
+
+    Args:
+        name: its routing id.
+        key: of `security.token_key`.
+    Raises:
+        PeerError: the name proves nothing.
+    """
+    match name.decode(errors="replace").split(" ", 3):
+        case [kind, number, token] if kind == _DRIVER and _is_id(number):
+            if credentials.is_token(token, credentials.session_token(key, int(number))):
+                return DriverName(int(number))
+        case [kind, number, token, worker_id] if kind == _WORKER and _is_id(number) and worker_id:
+            expected = credentials.worker_token(key, int(number), worker_id)
+            if len(worker_id.encode()) <= MAX_WORKER_ID_BYTES and credentials.is_token(token, expected):
+                return WorkerName(int(number), worker_id)
+    raise PeerError("this connection does not prove whose it is; drivers and workers are named by the broker")
+
+
+def shown(name: bytes) -> str:
+    """A name for logs, without what it is proven by."""
+    parts = name.decode(errors="replace").split(" ", 3)
+    kept = [*parts[:2], *parts[3:]] if parts[0] in (_DRIVER, _WORKER) else parts
+    return ascii(" ".join(kept)[:_SHOWN_CHARACTERS])
+
+
+def _is_id(text: str) -> bool:
+    """Whether this is an id as we write one."""
+    is_number = text.isascii() and text.isdigit() and not text.startswith("0") and len(text) < MAX_DIGITS
+    return is_number and int(text) <= MAX_ID

@@ -1,0 +1,239 @@
+"""ZeroMQ sockets of the lanes: CURVE on both ends, and who may connect.
+
+Knows keys and socket options; knows no message. Whoever binds lets in only peers that prove the
+cluster's client key (ZAP, RFC 27), whoever connects proves it and checks the server's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+from quakegrid.errors import PeerError
+from quakegrid.transport import credentials as security
+from quakegrid.transport.fast_zmq import zmq
+
+PROTOCOL_VERSION = 7
+# Outcomes that may be on their way to a driver, and how often it tells what it has taken.
+FLOW_BYTES = 64 << 20
+RECEIPT_BYTES = FLOW_BYTES // 4
+# Frames of payloads travel in pieces of this size, the last one shorter. ZeroMQ encrypts a frame as a whole,
+# and hears of its peer only when a whole one has come: large frames would not outlive its heartbeats on a
+# slow line or a busy machine, however often they are sent.
+PIECE_BYTES = 1 << 20
+# The largest frame that is received; a larger one ends its connection. ZeroMQ makes room for a frame that is
+# announced, which strangers may do before they prove a key. Far above a piece and every header.
+LARGEST_FRAME_BYTES = 32 << 20
+# A packet between the broker and one of its lanes, over their socket pair.
+CONTROL_BYTES = 400_000
+_MESSAGE_BYTES = 256  # of a message beside its frames, about
+# Of one peer, before it is held back by TCP.
+_RECEIVED_MESSAGES = 1000
+# For one peer that does not read, before the next is dropped: twice the small outcomes that a driver may get.
+_UNREAD_MESSAGES = 2 * FLOW_BYTES // _MESSAGE_BYTES
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+_HANDSHAKE_TIMEOUT_MS = 5_000
+_CONNECT_TIMEOUT_MS = 3_000
+# A peer that is not heard for so long after a question has gone, or its link has: both ends connect anew.
+_HEARTBEAT_MS = 3_000
+_HEARTBEAT_TIMEOUT_MS = 9_000
+# What comes first on each connection, and what it is answered with.
+PROBE = b""
+# The size of a frame's content; pyzmq does not declare that a frame has one.
+frame_bytes: Callable[[zmq.Frame], int] = len  # type: ignore[assignment]
+# Plain numbers: operations on enums are slow.
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+_NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+
+
+def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey: str) -> zmq.Socket[bytes]:
+    """The ROUTER of a lane; `serve_zap` must run in the same context.
+
+    Raises:
+        zmq.ZMQError: the port is taken.
+    """
+    keys = security.curve_keys(authkey)
+    router = context.socket(zmq.ROUTER)
+    router.curve_server = True
+    router.curve_secretkey = keys.server_secret
+    router.curve_publickey = keys.server_public
+    router.zap_domain = b"quakegrid"
+    router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    router.setsockopt(zmq.PROBE_ROUTER, 1)
+    _set_common(router)
+    router.setsockopt(zmq.RCVHWM, _RECEIVED_MESSAGES)
+    router.setsockopt(zmq.SNDHWM, _UNREAD_MESSAGES)
+    router.bind(endpoint)
+    return router
+
+
+def connect_dealer(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey: str, identity: bytes
+) -> zmq.Socket[bytes]:
+    """A DEALER that talks to a lane under a name that survives reconnections.
+
+    What comes first on each connection is a probe (see `is_probe`): what was on the way when the last one
+    broke is lost. What is sent without a connection goes out with the next one, before the probe is read.
+    `zmq.IMMEDIATE` would drop it, but then ZeroMQ ends the process when a connection breaks while a message
+    of many frames is read from it (decisions/0006).
+
+    Args:
+        context: of the calling process.
+        endpoint: such as "tcp://10.0.0.1:1912".
+        authkey: the cluster's secret.
+        identity: 1 to 255 bytes, unique on the lane, not starting with a zero byte.
+    """
+    keys = security.curve_keys(authkey)
+    dealer = context.socket(zmq.DEALER)
+    dealer.curve_serverkey = keys.server_public
+    dealer.curve_secretkey = keys.client_secret
+    dealer.curve_publickey = keys.client_public
+    dealer.setsockopt(zmq.ROUTING_ID, identity)
+    dealer.setsockopt(zmq.RECONNECT_IVL, 50)
+    dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+    _set_common(dealer)
+    dealer.connect(endpoint)
+    return dealer
+
+
+def open_zap(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    """The socket on which ZeroMQ asks about each new connection; poll it and call `answer_zap`."""
+    zap = context.socket(zmq.REP)
+    zap.linger = 0
+    zap.bind(ZAP_ENDPOINT)
+    return zap
+
+
+def answer_zap(zap: zmq.Socket[bytes], client_public: bytes) -> bool:
+    """Answer one question of ZeroMQ's: let in exactly the cluster's client key; tells whether it did."""
+    version, request_id, _domain, _address, _identity, mechanism, *credentials = zap.recv_multipart()
+    key = security.z85_encode(credentials[0]) if mechanism == b"CURVE" and credentials else b""
+    is_ours = key == client_public
+    code, text = (b"200", b"OK") if is_ours else (b"400", b"unknown key")
+    zap.send_multipart([version, request_id, code, text, b"", b""])
+    return is_ours
+
+
+def receive_frames(socket: zmq.Socket[bytes]) -> list[zmq.Frame] | None:
+    """The next message, if there is one; never waits. Frames are not copied.
+
+    pyzmq's own way, an exception for "nothing there" and flags that are enums, takes three times as long.
+    """
+    events = socket.getsockopt(_EVENTS)
+    assert isinstance(events, int)
+    return wait_for_frames(socket) if events & _POLLIN else None
+
+
+def receive_announced(socket: zmq.Socket[bytes]) -> list[zmq.Frame] | None:
+    """The same after a poller has seen one, which spares a look."""
+    with contextlib.suppress(zmq.Again):
+        return wait_for_frames(socket, _NOBLOCK)
+    return None
+
+
+def wait_for_frames(socket: zmq.Socket[bytes], flags: int = 0) -> list[zmq.Frame]:
+    """The next message, when it comes; frames are not copied."""
+    receive = socket.recv
+    frame = receive(flags, copy=False)
+    frames = [frame]
+    while frame.more:
+        frame = receive(copy=False)
+        frames.append(frame)
+    return frames
+
+
+def send_frames(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview | zmq.Frame]) -> None:
+    """Send a message without waiting; large frames are not copied.
+
+    Raises:
+        zmq.ZMQError: a peer of ours is gone, or does not read; nothing was sent.
+    """
+    send = socket.send
+    for frame in frames[:-1]:
+        send(frame, _SNDMORE, copy=False)
+    send(frames[-1], _NOBLOCK, copy=False)
+
+
+def is_probe(frames: Sequence[zmq.Frame]) -> bool:
+    """Whether a message, without the name of its sender, says only that there is a new connection."""
+    return len(frames) == 1 and not frame_bytes(frames[0])
+
+
+def cut(frames: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+    """The frames of a message in pieces, without a copy; small ones are left as they are."""
+    for frame in frames:
+        if _size(frame) >= PIECE_BYTES:
+            return [piece for each in frames for piece in _pieces(each)]
+    return frames
+
+
+def cut_message(message: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+    """A message with the frames of its payload in pieces; its first frame, the header, stays whole."""
+    for place in range(1, len(message)):
+        if _size(message[place]) >= PIECE_BYTES:
+            return [message[0], *(piece for each in message[1:] for piece in _pieces(each))]
+    return message
+
+
+def join(frames: Sequence[zmq.Frame]) -> Sequence[zmq.Frame | JoinedFrame]:
+    """What was cut, whole again; who only passes it on needs not."""
+    for frame in frames:
+        if frame_bytes(frame) == PIECE_BYTES:
+            return _joined(frames)
+    return frames
+
+
+class JoinedFrame:
+    """A frame that came in pieces, used like a frame of ZeroMQ's."""
+
+    __slots__ = ("buffer",)
+
+    def __init__(self, pieces: Sequence[zmq.Frame]) -> None:
+        content = bytearray(sum(map(frame_bytes, pieces)))
+        self.buffer = memoryview(content)  # can be written, as a frame's
+        for number, piece in enumerate(pieces):
+            start = number * PIECE_BYTES
+            self.buffer[start : start + frame_bytes(piece)] = piece.buffer
+
+
+def _size(frame: bytes | memoryview) -> int:
+    return frame.nbytes if isinstance(frame, memoryview) else len(frame)
+
+
+def _pieces(frame: bytes | memoryview) -> Iterator[bytes | memoryview]:
+    if _size(frame) < PIECE_BYTES:
+        yield frame
+        return
+    view = memoryview(frame).cast("B")
+    for start in range(0, len(view) + 1, PIECE_BYTES):
+        yield view[start : start + PIECE_BYTES]
+
+
+def _joined(frames: Sequence[zmq.Frame]) -> list[zmq.Frame | JoinedFrame]:
+    whole: list[zmq.Frame | JoinedFrame] = []
+    pieces: list[zmq.Frame] = []
+    for frame in frames:
+        pieces.append(frame)
+        if frame_bytes(frame) < PIECE_BYTES:
+            whole.append(JoinedFrame(pieces) if len(pieces) > 1 else frame)
+            pieces = []
+    if pieces:
+        raise PeerError(f"a frame of a payload lacks its end after {len(pieces)} pieces")
+    return whole
+
+
+def message_bytes(frames: Sequence[zmq.Frame]) -> int:
+    """What a message counts for in the flow of outcomes."""
+    return _MESSAGE_BYTES + sum(map(frame_bytes, frames))
+
+
+def _set_common(socket: zmq.Socket[bytes]) -> None:
+    socket.linger = 0
+    socket.setsockopt(zmq.SNDHWM, 0)
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_FRAME_BYTES)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_TIMEOUT_MS)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_TIMEOUT_MS)

@@ -1,0 +1,1 @@
+"""`agentctl`: the command line of one node. Read `__main__.py` first."""

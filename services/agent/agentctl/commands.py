@@ -1,0 +1,255 @@
+"""Commands of `agentctl` that change what the node does, and the one that shows the agent's log.
+
+They ask the agent and wait until it is done. Imports click and little else; clients are loaded when wanted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from quakegrid import errors
+from quakegrid.cli import options
+from quakegrid.cli.views import render
+from quakegrid.nodes.template_state import TemplateKind
+
+if TYPE_CHECKING:
+    from quakegrid.clients.agent import AgentClient, AgentStatus
+    from quakegrid.clients.node_control import NodeControl
+    from quakegrid.settings.config import Settings
+
+POLL_S = 0.1
+# A broker connects at once; firewalls that drop what they do not know take longer to notice.
+WATCH_TIMEOUT_S = 15.0
+
+
+def node_settings() -> Settings:
+    """The settings of this node, with the port that its agent really has.
+
+    Raises:
+        SettingsError: there is no authkey, so no agent can run here.
+    """
+    from quakegrid.clients.agent import local_settings  # noqa: PLC0415 - `agentctl --help` needs no gRPC
+
+    settings = options.settings()
+    if not settings.authkey:
+        raise errors.SettingsError(
+            "this node has no authkey: put [dbserver] host and authkey of the master into its openquake.cfg"
+        )
+    return local_settings(settings)
+
+
+@contextmanager
+def _node() -> Iterator[tuple[NodeControl, AgentClient]]:
+    from quakegrid.clients.agent import AgentClient, local_host  # noqa: PLC0415 - `agentctl --help` needs no gRPC
+    from quakegrid.clients.node_control import NodeControl  # noqa: PLC0415
+
+    settings = node_settings()
+    host = local_host(settings)
+    with closing(NodeControl(settings, host)) as control, closing(AgentClient(settings, host)) as agent:
+        yield control, agent
+
+
+def _core_count(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int:
+    """A number of cores as the agent takes it: -1 for all, 0 for as many as before."""
+    if value in ("all", "-1"):  # the latter is upstream's word
+        return -1
+    try:
+        count = int(value or 0)
+    except ValueError:
+        count = -1
+    if count < 0 or value == "0":
+        raise click.BadParameter(
+            f"{value!r} is no number of cores; give 1 or more, or all; or `agentctl stop`"
+        )
+    return count
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("cores", metavar="[N|all]", callback=_core_count, required=False)
+@options.state_dir_option
+@options.output_option
+def start(cores: int, output: str) -> None:
+    """Serve N cores of this node, or all.
+
+    The default is as many as before it was stopped. No workers wait for work: they are forked when a job
+    needs them, in milliseconds, and end with it. Serving N cores means that at most N of them run. It stays
+    so when the agent is started again.
+    """
+    with _node() as (control, agent):
+        was_serving = control.start(cores)
+        _say("the node served already" if was_serving else "the node serves")
+        _print(output, agent.status())
+
+
+@click.command()
+@click.option("--no-wait", is_flag=True, help="Do not wait until the workers have ended.")
+@options.state_dir_option
+@options.output_option
+def stop(no_wait: bool, output: str) -> None:
+    """Serve no more: workers end after their tasks.
+
+    Nothing is lost: other nodes take what has not begun. Drivers on this node go on. The node stays stopped,
+    also when the agent is started again, until `agentctl start`.
+    """
+    with _node() as (control, agent):
+        control.stop(is_forced=False)
+        _finish(agent, output, is_waiting=not no_wait)
+
+
+@click.command()
+@options.state_dir_option
+@options.output_option
+def kill(output: str) -> None:
+    """Serve no more, and kill every worker at once.
+
+    What they ran is run again on other nodes, or here after `agentctl start`. Drivers on this node go on.
+    """
+    with _node() as (control, agent):
+        control.stop(is_forced=True)
+        _finish(agent, output, is_waiting=True)
+
+
+@click.command()
+@click.option("--force", is_flag=True, help="Kill the workers instead of letting them end their tasks.")
+@options.state_dir_option
+@options.output_option
+def restart(force: bool, output: str) -> None:
+    """Let the workers end, load the template anew, serve.
+
+    A template with drivers is kept until they end, since they would end with it; workers are fresh anyway.
+    """
+    with _node() as (control, agent):
+        driver_count = control.restart(is_forced=force)
+        found = _wait_until_ended(agent)
+        if driver_count:
+            _say(f"the template restarts when its drivers ({driver_count}) have ended")
+        while found.service == "restarting" or found.template_state.kind is TemplateKind.LOADING:
+            time.sleep(POLL_S)
+            found = agent.status()
+        _print(output, found)
+        if found.template_state.kind is TemplateKind.FAILED:
+            raise errors.StateError(f"the template of {found.node} {found.template_state}")
+
+
+@click.command()
+@click.argument("master", required=False)
+@options.state_dir_option
+@options.output_option
+def join(master: str | None, output: str) -> None:
+    """Join the fleet of a master that does not name this node.
+
+    MASTER is a host, with `:port` if its broker is not on the usual one; the default is [broker] host of
+    openquake.cfg. The authkey must be the same. The node belongs to it, through restarts of both, until
+    `agentctl leave`.
+    """
+    with _node() as (control, agent):
+        joined = control.join(master or node_settings().broker_host)
+        if joined.is_configured:
+            _say(f"host_cores of the master has this node already, as {joined.host}")
+        end_s = time.monotonic() + WATCH_TIMEOUT_S
+        while not (found := agent.status()).is_watched:
+            if time.monotonic() > end_s:
+                raise errors.PeerUnreachableError(
+                    f"the master knows this node as {joined.host} and does not reach its agent there: open "
+                    "[zworkers] ctrl_port in firewalls, or give [agent] listen the right address"
+                )
+            time.sleep(POLL_S)
+        _print(output, found)
+
+
+@click.command()
+@click.option(
+    "--force", is_flag=True, help="Forget the master without asking it, such as one that is no more."
+)
+@options.state_dir_option
+@options.output_option
+def leave(force: bool, output: str) -> None:
+    """Leave the fleet, when the workers have ended.
+
+    Every worker ends after the task that it holds, then the master forgets the node. Ctrl-C stops the
+    waiting, not the leaving. The agent goes on, and may join again.
+    """
+    with _node() as (control, agent):
+        counts = Counts()
+        master = control.leave(lambda: counts.tell(agent.status()), is_forced=force)
+        _say(f"the node has left {master}")
+        _print(output, agent.status())
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Go on showing new lines, until Ctrl-C.")
+@click.option("--lines", "line_count", type=click.IntRange(0, 2000), default=100, show_default=True)
+@options.state_dir_option
+@options.output_option
+def logs(follow: bool, line_count: int, output: str) -> None:
+    """Show the last lines of the agent's own log.
+
+    Wherever the log goes; the agent keeps 2000 lines in memory. With --follow, json is one line each.
+    """
+    with _node() as (control, _agent):
+        lines = control.tail_log(line_count, follow=follow)
+        if output == "json" and not follow:
+            render.print_json(list(lines))
+            return
+        for line in lines:
+            if output == "json":
+                render.print_json_line(line)
+            else:
+                click.echo(line)
+
+
+COMMANDS = (start, stop, kill, restart, join, leave, logs)
+
+
+class Counts:
+    """Says how many workers have to end, whenever that changes."""
+
+    def __init__(self) -> None:
+        self._told: tuple[int, bool] | None = None
+
+    def tell(self, found: AgentStatus) -> None:
+        """Say it, if it is news."""
+        count = len(found.workers)
+        told = count, found.is_watched
+        if told == self._told or not count:
+            return
+        self._told = told
+        workers = "1 worker has" if count == 1 else f"{count} workers have"
+        _say(f"waiting: {workers} to end, after the task at hand")
+        if not found.is_watched:
+            _say("no broker is there that could tell them; `agentctl kill` ends them at once")
+
+
+def _finish(agent: AgentClient, output: str, *, is_waiting: bool) -> None:
+    found = _wait_until_ended(agent) if is_waiting else agent.status()
+    _say("the node is stopped; `agentctl start` lets it serve again")
+    _print(output, found)
+
+
+def _wait_until_ended(agent: AgentClient) -> AgentStatus:
+    counts = Counts()
+    while (found := agent.status()).workers and found.service != "serving":
+        counts.tell(found)
+        time.sleep(POLL_S)
+    return found
+
+
+def _print(output: str, found: AgentStatus) -> None:
+    record = {
+        "node": found.node,
+        "service": found.service,
+        "cores": found.core_count,
+        "workers": len(found.workers),
+        "master": found.master,
+        "template": str(found.template_state),
+    }
+    render.print_record(output, record)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

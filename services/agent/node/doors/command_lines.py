@@ -1,0 +1,223 @@
+"""The agent's unix socket: command lines of this machine ask for drivers here.
+
+One JSON line asks for a driver, with three descriptors if it is to have a terminal; JSON lines come back:
+what the driver tells, then its exit code. Lines that follow the request pass signals on. When the command
+line goes away its driver is terminated. Only the agent's own user and root may connect. What is refused is
+refused in words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Any
+
+from quakegrid.errors import QuakeGridError, UsageError
+from quakegrid.machine import service_life
+from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
+from services.agent.node.agent import Agent
+from services.agent.node.doors import request_checks
+from services.agent.orders import close_all
+
+log = logging.getLogger("quakegrid.agent")
+MAX_REQUEST_BYTES = 8 << 20
+REQUEST_TIMEOUT_S = 30.0
+STDIO_COUNT = 3
+ACCEPT_PAUSE_S = 0.2
+
+
+class LocalSocket:
+    """Listens on a unix socket and serves each connection in a task.
+
+    Args:
+        agent: forks the drivers.
+        path: of the socket; its folder is private to the user.
+    """
+
+    def __init__(self, agent: Agent, path: Path) -> None:
+        self._agent, self._path = agent, path
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def bind(self) -> None:
+        """Take the path, private to this user.
+
+        Raises:
+            QuakeGridError: that cannot be done there.
+        """
+        if len(os.fsencode(self._path)) > MAX_SOCKET_PATH_BYTES:
+            raise QuakeGridError(
+                f"the path of the agent's socket, {self._path}, is longer than {MAX_SOCKET_PATH_BYTES} "
+                "bytes; give a state directory with a shorter path with --state-dir"
+            )
+        umask = os.umask(0o177)
+        try:
+            self._path.unlink(missing_ok=True)
+            self._listener.bind(str(self._path))
+        except OSError as exc:
+            raise QuakeGridError(
+                f"cannot make the agent's socket {self._path}: {exc.strerror}; make its folder writable, or "
+                "free space"
+            ) from None
+        finally:
+            os.umask(umask)
+
+    def start(self) -> None:
+        """Accept command lines."""
+        self._listener.listen(64)
+        self._listener.setblocking(False)
+        self._spawn_accept()
+
+    def stop(self) -> None:
+        """Close the socket and every connection."""
+        for task in self._tasks:
+            task.cancel()
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    def _spawn_accept(self) -> None:
+        accepting = asyncio.get_running_loop().create_task(self._accept(), name="command lines")
+        accepting.add_done_callback(service_life.must_not_fail)
+        self._keep(accepting)
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._listener)
+            except OSError as exc:  # no descriptor is free: the command line waits in the backlog
+                log.warning("accept_failed reason=%s", exc)
+                await asyncio.sleep(ACCEPT_PAUSE_S)
+                continue
+            self._keep(loop.create_task(self._serve(connection)))
+
+    async def _serve(self, connection: socket.socket) -> None:
+        fds: list[int] = []
+        try:
+            with connection:
+                connection.setblocking(False)
+                if _peer_uid(connection) not in (os.getuid(), 0):
+                    return
+                try:
+                    line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
+                    await self._drive(connection, _read_request(line, fds), fds, rest)
+                except QuakeGridError as exc:
+                    log.warning("local_request_refused reason=%s", exc)
+                    await _send(connection, {"event": "refused", "message": str(exc)})
+        except (OSError, TimeoutError) as exc:
+            log.warning("local_request_failed reason=%r", exc)
+        finally:
+            close_all(fds)
+
+    async def _drive(
+        self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._agent.driver_refusal and not self._agent.template_state.is_ready:
+            await _send(connection, {"event": "warming"})
+        ended: asyncio.Future[tuple[int, str]] = loop.create_future()
+
+        def on_end(code: int, reason: str) -> None:
+            if not ended.done():
+                ended.set_result((code, reason))
+
+        name = self._agent.start_driver(request, connection.fileno(), fds, on_end)
+        close_all(fds)
+        fds.clear()
+        listening = loop.create_task(self._pass_signals(connection, name, rest))
+        try:
+            waits: tuple[asyncio.Future[Any], ...] = (ended, listening)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():  # the command line is gone, or says what it may not
+                listening.result()
+                return
+            code, reason = ended.result()
+            if reason:
+                await _send(connection, {"event": "refused", "message": reason})
+            await _send(connection, {"event": "exit", "code": code})
+        finally:
+            listening.cancel()
+            self._agent.end_driver(name)  # no driver without somebody who listens
+
+    async def _pass_signals(self, connection: socket.socket, name: str, rest: bytes) -> None:
+        """Pass signals on until the command line is gone.
+
+        Raises:
+            UsageError: a line asks for something else.
+        """
+        loop = asyncio.get_running_loop()
+        buffer = rest
+        while True:
+            *lines, buffer = buffer.split(b"\n")
+            for line in lines:
+                self._agent.signal_driver(name, request_checks.read_signal(line))
+            if len(buffer) > request_checks.MAX_SIGNAL_BYTES:
+                raise UsageError("a line is too long to name a signal")
+            try:
+                data = await loop.sock_recv(connection, 4096)
+            except ConnectionError:
+                return
+            if not data:
+                return
+            buffer += data
+
+
+def _peer_uid(connection: socket.socket) -> int:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+async def _read_line(connection: socket.socket, fds: list[int]) -> tuple[bytes, bytes]:
+    """Read the request line, and into `fds` its descriptors; returns what came after the line too."""
+    buffer = bytearray()
+    while b"\n" not in buffer:
+        await _readable(connection)
+        data, received, _flags, _address = socket.recv_fds(connection, 1 << 16, STDIO_COUNT)
+        fds += received
+        buffer += data
+        if not data:
+            raise UsageError("the request was cut short")
+        if len(buffer) > MAX_REQUEST_BYTES or len(fds) > STDIO_COUNT:
+            raise UsageError("the request is too large: is it the arguments, or the environment?")
+    line, _, rest = bytes(buffer).partition(b"\n")
+    return line, rest
+
+
+def _read_request(line: bytes, fds: list[int]) -> dict[str, Any]:
+    request = request_checks.read_driver_request(line)
+    if request["mode"] != "run" and len(fds) != STDIO_COUNT:
+        raise UsageError("the request came without a terminal's descriptors")
+    return request
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def on_ready() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(connection, on_ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(connection)
+
+
+async def _send(connection: socket.socket, event: dict[str, Any]) -> None:
+    """Send an event on a line of its own: a driver that was killed may have left half a line."""
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.sock_sendall(connection, b"\n" + json.dumps(event).encode() + b"\n")
+    except ConnectionError as exc:
+        log.info("command_line_gone reason=%s", exc)

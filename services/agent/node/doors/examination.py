@@ -1,0 +1,52 @@
+"""The agent's answer to a doctor: this machine's facts, as the agent sees them, and its clock.
+
+The looks run in threads, so that the agent's loop goes on while one of them hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from quakegrid import errors
+from quakegrid.api.v1 import examination_pb2, examination_pb2_grpc
+from quakegrid.doctor import codec
+from quakegrid.doctor.facts import NodeFacts
+from quakegrid.doctor.gathering import Errand
+from quakegrid.doctor.nonces import is_nonce_name
+from services.agent.node.doors import request_checks
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ExaminationServicer(examination_pb2_grpc.ExaminationServicer):
+    """See protos/quakegrid/api/v1/examination.proto.
+
+    Args:
+        gather: looks at this machine, in some seconds at most; called in a thread.
+        core_count: cores that the agent offers now.
+    """
+
+    def __init__(self, gather: Callable[[int, Errand], NodeFacts], core_count: Callable[[], int]) -> None:
+        self._gather, self._core_count = gather, core_count
+
+    async def Examine(  # noqa: N802
+        self, request: examination_pb2.ExamineRequest, context: Context
+    ) -> examination_pb2.ExamineResponse:
+        """Examine, see the contract."""
+        response = examination_pb2.ExamineResponse()
+        response.receive_time.GetCurrentTime()
+        try:
+            request_checks.check_examine(request)
+        except errors.UsageError as exc:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+        if request.nonce_name and not is_nonce_name(request.nonce_name):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "that is no name of a nonce")
+        errand = Errand(request.shared_dir, request.nonce_name, tuple(request.lane_ports))
+        facts = await asyncio.to_thread(self._gather, self._core_count(), errand)
+        response.facts.CopyFrom(codec.encode_facts(facts))
+        response.send_time.GetCurrentTime()
+        return response

@@ -1,0 +1,93 @@
+"""The agent's port: its services, health and reflection behind mutual TLS."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from quakegrid import errors
+from quakegrid.api.v1 import (
+    agent_pb2,
+    agent_pb2_grpc,
+    examination_pb2,
+    examination_pb2_grpc,
+    node_control_pb2,
+    node_control_pb2_grpc,
+)
+from quakegrid.doctor.gathering import Gatherer
+from quakegrid.machine import service_life
+from quakegrid.settings.config import Settings
+from quakegrid.transport import credentials, grpc_channels
+from services.agent.node.agent import Agent
+from services.agent.node.doors.examination import ExaminationServicer
+from services.agent.node.doors.node_control import NodeControlServicer
+from services.agent.node.doors.worker_orders import AgentServicer
+from services.agent.node.log_tail import LogTail
+
+SERVICES = tuple(
+    service.full_name
+    for file in (agent_pb2.DESCRIPTOR, examination_pb2.DESCRIPTOR, node_control_pb2.DESCRIPTOR)
+    for service in file.services_by_name.values()
+)
+# A broker whose machine vanished must not count as one that watches.
+_KEEPALIVE = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
+
+
+class AgentServer:
+    """Serves an agent on its port; `port` is the one that it got where the settings say 0.
+
+    Raises:
+        QuakeGridError: the port is taken.
+    """
+
+    def __init__(self, agent: Agent, log_tail: LogTail, settings: Settings) -> None:
+        self._agent, self._log_tail, self._settings = agent, log_tail, settings
+        self.port = settings.agent_port
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._port = service_life.Port(self._make)
+
+    def _make(self) -> grpc.aio.Server:
+        agent, settings = self._agent, self._settings
+        interceptors = [grpc_channels.SameVersion("agent"), service_life.BugWatch()]
+        server = grpc.aio.server(
+            interceptors=interceptors, options=(*grpc_channels.SERVER_OPTIONS, *_KEEPALIVE)
+        )
+        agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), server)
+        node_control_pb2_grpc.add_NodeControlServicer_to_server(
+            NodeControlServicer(agent, self._log_tail), server
+        )
+        examination = ExaminationServicer(Gatherer(settings).gather, lambda: agent.serving.core_count)
+        examination_pb2_grpc.add_ExaminationServicer_to_server(examination, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
+        address = f"{settings.agent_listen}:{self.port}"
+        try:
+            self.port = server.add_secure_port(address, credentials.server_credentials(settings.authkey))
+        except RuntimeError:
+            raise errors.QuakeGridError(
+                f"the agent cannot listen on {address}: the port is in use or the address is not ours; "
+                "see [zworkers] ctrl_port and [agent] listen in openquake.cfg"
+            ) from None
+        return server
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        await self._port.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def wait_until_closed(self) -> None:
+        """Wait until the port is stopped; raises what closed it for good."""
+        await self._port.stay_open()
+
+    async def refuse(self) -> None:
+        """Tell those who ask that we are about to stop."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Refuse new calls, and end running ones after the time."""
+        await self._port.stop(timeout_s)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)

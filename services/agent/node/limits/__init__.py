@@ -1,0 +1,1 @@
+"""Cores and memory of the node: what there is, what is used, and the limits that follow."""

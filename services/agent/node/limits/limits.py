@@ -1,0 +1,107 @@
+"""What workers may use of the node: memory, niceness; and what is measured of that.
+
+Applies the rules for memory and for stopped workers to samples, once a second; tells workers their limits.
+Runs in the agent's event loop. Workers are killed by the agent, not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from quakegrid.api.v1 import agent_pb2
+from quakegrid.settings.config import Settings
+from services.agent.linux import cgroups, processes
+from services.agent.node.limits.memory_samples import MemoryWatch
+from services.agent.rules.memory import MemoryRules, NodeMemory
+from services.agent.rules.roster import Member, Roster
+from services.agent.rules.stopped_workers import StoppedWorkers
+
+log = logging.getLogger("quakegrid.agent")
+SAMPLE_S = 1.0
+
+
+class NodeLimits:
+    """The limits of one node.
+
+    Args:
+        settings: of the cluster.
+        node: its name.
+        roster: the workers.
+        template_pid: tells the template's process id, 0 if there is none.
+    """
+
+    def __init__(
+        self, settings: Settings, node: str, roster: Roster, template_pid: Callable[[], int]
+    ) -> None:
+        limits = settings.agent_limits
+        self._roster, self._template_pid = roster, template_pid
+        self._nice, self._memory_bytes = limits.nice, settings.agent_memory_bytes
+        self.cores_per_worker = min(limits.cores_per_worker, len(roster.cores))
+        self._rules = MemoryRules(node, limits.soft_percent, limits.hard_percent, self._memory_bytes)
+        self._stopped = StoppedWorkers(limits.stopped_timeout_s, SAMPLE_S)
+        self._cgroups = cgroups.prepare(self._memory_bytes)
+        self._watch = MemoryWatch()  # behind `prepare`, which moves us into another cgroup
+        self._memory = NodeMemory(0, 1, ())
+
+    async def watch(self, stop: Callable[[Member], None], changed: Callable[[], None]) -> None:
+        """Look at the memory and at the workers every second, for ever.
+
+        Args:
+            stop: kills a worker, whose `stop_reason` says why.
+            changed: called when the node became short of memory, or has some again.
+        """
+        while True:
+            was_short = self._rules.is_short
+            # The last sample may name workers that are gone, so it is for who asks, not for the rules.
+            by_memory = self._rules.handle(self._memory) if self._sample() else ()
+            stopped = [each.name for each in self._roster.workers if processes.is_stopped(each.pid)]
+            for order in (*by_memory, *self._stopped.handle(stopped)):
+                member = self._roster.members[order.name]
+                member.stop_reason = order.reason
+                stop(member)
+            if self._rules.is_short != was_short:
+                changed()
+            await asyncio.sleep(SAMPLE_S)
+
+    def open_worker(self, member: Member) -> dict[str, Any]:
+        """What a worker is told of its limits; to be called once, before it is forked."""
+        return {
+            "cores": member.cores,
+            "memory_bytes": self._memory_bytes,
+            "nice": self._nice,
+            "cgroup": self._cgroups.open(member.name),
+        }
+
+    def close_worker(self, member: Member) -> str:
+        """Forget a dead worker; which limit ended it, in words, or ""."""
+        return self._cgroups.close(member.name) or member.stop_reason
+
+    def describe(self, status: agent_pb2.AgentStatus, *, with_samples: bool) -> None:
+        """Write limits into a status, and what is used of them if that is asked for."""
+        status.cores_per_worker = self.cores_per_worker
+        status.is_short_of_memory = self._rules.is_short
+        if not with_samples:
+            return
+        self._sample()
+        status.memory_used_bytes = self._memory.used_bytes
+        status.memory_total_bytes = self._memory.total_bytes
+        with contextlib.suppress(OSError):
+            status.load_average = os.getloadavg()[0]
+        resident = {worker.name: worker.resident_bytes for worker in self._memory.workers}
+        for worker in status.workers:
+            worker.resident_bytes = resident.get(worker.worker_id, 0)
+            worker.cpu_s = self._watch.cpu_s(worker.pid) if worker.pid else 0.0
+
+    def _sample(self) -> bool:
+        """Look at the memory; whether that was possible: without a descriptor left, the last sample stays."""
+        try:
+            self._memory = self._watch.read(self._roster.workers, self._template_pid())
+        except OSError as exc:
+            log.warning("memory_not_read reason=%s", exc)
+            return False
+        return True

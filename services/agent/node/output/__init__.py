@@ -1,0 +1,1 @@
+"""What workers and drivers print: pipes, and the drivers' log."""

@@ -1,0 +1,84 @@
+"""The status of a node and the end of a worker as the agent tells them: what others hold, encoded.
+
+Decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from quakegrid import __version__
+from quakegrid.api.v1 import agent_pb2
+from quakegrid.clients import agent as agents
+from services.agent.linux.exits import exit_code
+from services.agent.node.serving import Serving
+from services.agent.node.templates.templates import Templates
+from services.agent.rules.roster import Member, Roster
+
+
+def describe(
+    roster: Roster, commands: Mapping[str, str], templates: Templates, serving: Serving
+) -> agent_pb2.AgentStatus:
+    """The part of a status that is known without looking at the machine.
+
+    Args:
+        roster: workers and drivers.
+        commands: command lines of drivers by name.
+        templates: state, and what is loaded.
+        serving: cores that are served.
+    """
+    workers = [
+        agent_pb2.WorkerStatus(
+            worker_id=member.name,
+            session_id=member.session_id,
+            pid=member.pid,
+            core=member.core,
+            cores=member.cores,
+        )
+        for member in roster.workers
+    ]
+    drivers = [
+        agent_pb2.DriverStatus(pid=member.pid, command=commands.get(member.name, ""))
+        for member in roster.drivers
+    ]
+    state, loaded = templates.state, templates.loaded
+    status = agent_pb2.AgentStatus(
+        template_state=str(state),
+        template_kind=agents.TEMPLATE_KINDS[state.kind],
+        template_reason=state.reason,
+        fingerprint=loaded.fingerprint,
+        older_templates=[agent_pb2.OlderTemplate(fingerprint=each.fingerprint) for each in templates.older],
+        is_refreshing=templates.is_refreshing,
+        workers=workers,
+        drivers=drivers,
+        version=__version__,
+        engine_version=loaded.engine_version,
+        core_count=serving.core_count,
+        all_core_count=serving.all_core_count,
+        service_state=serving.state,
+    )
+    status.sent_time.GetCurrentTime()
+    return status
+
+
+def describe_exit(
+    member: Member, status: int, reason: str, last_output: Sequence[str]
+) -> agent_pb2.WorkerExited:
+    """The end of a worker.
+
+    Args:
+        member: the worker.
+        status: its wait status.
+        reason: in words.
+        last_output: the end of its stderr.
+    """
+    return agent_pb2.WorkerExited(
+        worker_id=member.name,
+        session_id=member.session_id,
+        reason=reason,
+        exit_code=exit_code(status),
+        signal=os.WTERMSIG(status),
+        last_output=last_output,
+        is_blameless=member.is_blameless,
+    )

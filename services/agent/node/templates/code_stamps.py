@@ -1,0 +1,99 @@
+"""What a template would load from disk, as a stamp that changes when the code does.
+
+Looks at files and imports nothing. An installed distribution changes with its RECORD; what is installed for
+editing, and the modules that `[agent] preload` names, with any of their source files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from quakegrid.settings.config import ENGINE
+
+# Distributions that a template loads code of, with their packages.
+SOURCES = {
+    "openquake-engine": ("openquake",),
+    "numpy": ("numpy",),
+    "numba": ("numba",),
+    "quakegrid": ("quakegrid", "services"),
+}
+
+
+def look(preload: Sequence[str]) -> str:
+    """The stamp of the code on disk now.
+
+    Args:
+        preload: as in `[agent] preload`.
+    """
+    importlib.invalidate_caches()
+    digest = hashlib.sha256()
+    packages = {name.partition(".")[0] for name in preload if name != ENGINE}
+    installed = _installed()
+    for distribution, sources in SOURCES.items():
+        info = installed.get(distribution)
+        if info is None or _is_editable(info):
+            packages.update(sources)
+        if info is not None:
+            digest.update(_stamp(info / "RECORD").encode())
+    for package in sorted(packages):
+        for path in _files(package):
+            digest.update(_stamp(path).encode())
+    return digest.hexdigest()
+
+
+def _installed() -> dict[str, Path]:
+    """The folders of metadata of the distributions that we look at, the first on the path winning."""
+    found: dict[str, Path] = {}
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")  # noqa: PTH208 - names only, and often
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith(".dist-info"):
+                distribution = re.sub(r"[-_.]+", "-", name.partition("-")[0]).lower()
+                if distribution in SOURCES:
+                    found.setdefault(distribution, Path(folder, name))
+    return found
+
+
+def _is_editable(info: Path) -> bool:
+    try:
+        origin = json.loads((info / "direct_url.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(origin.get("dir_info", {}).get("editable"))
+
+
+def _files(package: str) -> Iterator[Path]:
+    """The source files of a module, or of a package with all below it."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return
+    if spec is None:
+        return
+    if spec.submodule_search_locations is None:
+        if spec.origin:
+            yield Path(spec.origin)
+        return
+    for place in sorted(spec.submodule_search_locations):
+        for folder, folders, names in os.walk(place):
+            folders[:] = sorted(each for each in folders if each != "__pycache__")
+            yield from (Path(folder, name) for name in sorted(names) if name.endswith((".py", ".so")))
+
+
+def _stamp(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return f"{path} missing\n"
+    return f"{path} {found.st_mtime_ns} {found.st_size}\n"

@@ -1,0 +1,197 @@
+"""The agent's link to its template: the process, orders to it, reports from it.
+
+Knows the process, the socket pair and that an order may have to wait; refuses to know what the orders
+mean. Runs in the agent's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from quakegrid.errors import PeerError
+from quakegrid.settings.config import AGENT_MARK
+from services.agent.orders import BUSY_ERRORS, check_report, close_all, encode, receive_packet, send_packet
+
+log = logging.getLogger("quakegrid.agent")
+# An order waits so often, for so long, for what the kernel lacks for the moment; then it is refused.
+BUSY_PAUSE_S = 0.1
+MAX_BUSY_TRIES = 50
+
+
+class TemplateLink:
+    """One template process.
+
+    Args:
+        state_dir: of the cluster; the template loads its settings from there.
+        mark: of this agent, for the environment of all that it starts.
+        bare_reason: why it shall preload nothing; empty if it shall preload.
+        on_report: called with each report.
+        on_gone: called with the exit status when the template is dead, and its children with it.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        mark: str,
+        *,
+        bare_reason: str = "",
+        on_report: Callable[[dict[str, Any]], None],
+        on_gone: Callable[[int], None],
+    ) -> None:
+        self._state_dir, self._mark, self._bare_reason = state_dir, mark, bare_reason
+        self._on_report, self._on_gone = on_report, on_gone
+        self._orders: collections.deque[tuple[dict[str, Any], list[int]]] = collections.deque()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._busy_count = 0
+        self._is_pausing = False
+
+    @property
+    def pid(self) -> int:
+        """Its process id, 0 before it was started."""
+        return self._process.pid if self._process else 0
+
+    def start(self) -> None:
+        """Start a template, and send it what waits.
+
+        Raises:
+            OSError: there is no room for another process, or no descriptor; `start` may be called again.
+        """
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-P", "-m", "services.agent.template", str(self._state_dir)]
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [*command, str(theirs.fileno()), self._bare_reason],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, AGENT_MARK: self._mark},
+                )
+            except OSError:
+                control.close()
+                raise
+        control.setblocking(False)
+        self._control = control
+        asyncio.get_running_loop().add_reader(control, self._read)
+        self._send()
+
+    def stop(self, timeout_s: float) -> None:
+        """Let the template end what is left of its children, for so long; then kill it."""
+        self.order({"order": "end"})  # so that it knows that we live on
+        self._close()
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout_s)
+            self._process.kill()
+            self._process.wait()
+
+    def kill(self) -> None:
+        """Kill the template; its end is reported."""
+        if self._process is not None:
+            self._process.kill()
+
+    def order(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Queue an order, with copies of descriptors; it waits for a template that is being started.
+
+        One without descriptors that waits already is not queued again: those that repeat it would fill the
+        memory while a template does not read.
+
+        Raises:
+            PeerError: it is too large.
+            OSError: there are too few descriptors for the copies; nothing is queued.
+        """
+        encode(packet)
+        if not fds and (packet, []) in self._orders:
+            return
+        copies: list[int] = []
+        try:
+            copies.extend(map(os.dup, fds))
+        except OSError:
+            close_all(copies)
+            raise
+        self._orders.append((packet, copies))
+        self._send()
+
+    def _read(self) -> None:
+        assert self._control is not None
+        try:
+            packet, fds = receive_packet(self._control)
+            close_all(fds)
+            if packet:
+                check_report(packet)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            packet = {}
+        except PeerError as exc:
+            log.warning("report_refused template_pid=%d reason=%s", self.pid, exc)
+            return
+        if packet:
+            self._on_report(packet)
+            return
+        assert self._process is not None
+        self._close()
+        self._on_gone(self._process.wait())
+
+    def _send(self) -> None:
+        """Send what waits, as far as the template reads."""
+        if self._control is None or self._is_pausing:
+            return
+        loop = asyncio.get_running_loop()
+        while self._orders:
+            packet, fds = self._orders[0]
+            try:
+                send_packet(self._control, packet, fds)
+            except BlockingIOError:
+                loop.add_writer(self._control, self._send)
+                return
+            except OSError as exc:
+                if exc.errno in BUSY_ERRORS and self._busy_count < MAX_BUSY_TRIES:
+                    self._pause()
+                    return
+                # If the template is gone, its closed end tells that too.
+                if not isinstance(exc, ConnectionError):
+                    loop.call_soon(self._on_not_sent, packet, str(exc))
+            self._busy_count = 0
+            close_all(fds)
+            self._orders.popleft()
+        loop.remove_writer(self._control)
+
+    def _pause(self) -> None:
+        """Send again in a moment."""
+        assert self._control is not None
+        self._busy_count += 1
+        self._is_pausing = True
+        asyncio.get_running_loop().remove_writer(self._control)
+        asyncio.get_running_loop().call_later(BUSY_PAUSE_S, self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_pausing = False
+        self._send()
+
+    def _on_not_sent(self, packet: dict[str, Any], reason: str) -> None:
+        """Report an order that the kernel would not take, as the template reports what it cannot do."""
+        log.error("order_not_sent order=%s reason=%s", packet["order"], reason)
+        if self._control is not None and "name" in packet:
+            self._on_report({"report": "not_forked", "name": packet["name"], "reason": reason})
+
+    def _close(self) -> None:
+        if self._control is None:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._control)
+        loop.remove_writer(self._control)
+        self._control.close()
+        self._control = None
+        while self._orders:
+            close_all(self._orders.popleft()[1])

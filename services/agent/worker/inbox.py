@@ -1,0 +1,310 @@
+"""A worker's end of its lane: tasks that came, outcomes that are not acknowledged yet.
+
+The main thread owns the socket, except while a task runs for long: then a guard answers for it, so that
+waiting tasks can be taken back and a lane that was started again learns what we have. Whenever the lane
+says hello, it is told everything again; also after a while if it does not know our session yet.
+"""
+
+from __future__ import annotations
+
+import collections
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from quakegrid.errors import PeerError
+from quakegrid.transport import lane_sockets
+from quakegrid.transport.fast_zmq import zmq
+from quakegrid.wire.v1 import lane_pb2
+
+# The guard looks so often whether a task has run since it last looked.
+LOOK_S = 0.05
+LOOK_IDLE_S = 0.25
+# A lane that does not know our session may be a new broker's, which its driver has not reached yet. It is
+# told again after so long, for as long as a driver looks for its broker (`BROKER_PATIENCE_S` of its session).
+REFUSED_RETRY_S = 1.0
+REFUSED_PATIENCE_S = 60.0
+# A lane that has refused nothing for so long has taken what it was told last: it answers a refusal at once.
+ACCEPTED_AFTER_S = 10.0
+
+Frames = Sequence[bytes | memoryview]
+Frame = zmq.Frame | lane_sockets.JoinedFrame
+
+
+class RefusedError(PeerError):
+    """The lane does not want us."""
+
+
+class BlobGoneError(PeerError):
+    """Nobody waits for the tasks that name this blob any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task to run: its lease, where its blobs belong, and its other frames."""
+
+    run: lane_pb2.RunTask
+    frames: Sequence[Frame]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """An outcome that may have to be sent again."""
+
+    lease: lane_pb2.Lease
+    frames: Frames
+
+
+class Inbox:
+    """What the lane has for one worker, and what it is to know of us.
+
+    Args:
+        dealer: connected to the lane.
+        session_id: of the worker.
+        worker_id: its name.
+        node: where it is.
+    """
+
+    def __init__(self, dealer: zmq.Socket[bytes], session_id: int, worker_id: str, node: str) -> None:
+        self._dealer = dealer
+        self._session_id, self._worker_id, self._node = session_id, worker_id, node
+        self._waiting: collections.deque[Task] = collections.deque()
+        self._running: lane_pb2.Lease | None = None
+        self._sent: collections.deque[_Sent] = collections.deque()
+        self._is_greeted = False  # on this connection: only then the lane counts from where we do
+        self._acknowledged_count = 0  # of those sent since the last hello
+        self._is_stopping = False
+        self._awaited_blob_id = b""  # empty when it has come
+        self._blob: Frame | None = None
+        self._told_count = 0  # how often the lane was told everything
+        self._patience = _Patience()
+        self._guard = _Guard(self, dealer)
+
+    def next_task(self) -> Task | None:
+        """Wait for a task; None when we are to end, and the lane has our outcomes unless the session is over.
+
+        Raises:
+            RefusedError: the lane has no place for us.
+        """
+        self.read_ready()
+        while not self._waiting:
+            if self._is_stopping and not (self._is_drained and self._sent):
+                return None
+            self._take_next()
+        task = self._waiting.popleft()
+        self._running = task.run.lease
+        return task
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Let the guard answer for us inside of this, if it takes long."""
+        self._guard.release()
+        try:
+            yield
+        finally:
+            self._guard.take_over()
+
+    def send_outcome(self, outcome: lane_pb2.Outcome, frames: Frames) -> None:
+        """Send the outcome of the task that runs; it is kept until the lane has it for sure."""
+        message = [lane_pb2.LaneMessage(outcome=outcome).SerializeToString(), *frames]
+        self._running = None
+        self._sent.append(_Sent(outcome.lease, message))
+        self._send(message)
+
+    def fetch_blob(self, blob_id: bytes) -> Frame:
+        """Get a blob from the lane.
+
+        Raises:
+            BlobGoneError: the driver has let it go, with the tasks that name it.
+        """
+        get = lane_pb2.GetBlob(session_id=self._session_id, blob_id=blob_id)
+        header = lane_pb2.LaneMessage(get_blob=get).SerializeToString()
+        asked, self._awaited_blob_id = -1, blob_id
+        while self._awaited_blob_id:
+            if asked != self._told_count:
+                asked = self._told_count
+                self._send([header])
+            self._take_next()
+        content, self._blob = self._blob, None
+        if content is None:
+            raise BlobGoneError("the driver does not wait for this task any more")
+        return content
+
+    def read_ready(self) -> None:
+        """Take what is here already, and tell the lane again if it is time; only for who owns the socket."""
+        while (frames := lane_sockets.receive_frames(self._dealer)) is not None:
+            self._take(frames)
+        if time.monotonic() >= self._patience.retry_s:
+            self._tell_everything()
+
+    def timeout_ms(self) -> int | None:
+        """How long to wait for messages before the lane is told again; None for ever."""
+        retry_s = self._patience.retry_s
+        return None if retry_s == math.inf else max(0, int((retry_s - time.monotonic()) * 1000) + 1)
+
+    def _take_next(self) -> None:
+        """Wait for a message, and take it; or tell the lane again when it is time."""
+        timeout_ms = self.timeout_ms()
+        if timeout_ms is None:
+            self._take(lane_sockets.wait_for_frames(self._dealer))
+            return
+        self._dealer.poll(timeout_ms)
+        self.read_ready()
+
+    def _take(self, frames: list[zmq.Frame]) -> None:
+        if lane_sockets.is_probe(frames):
+            self._is_greeted = False
+            self._send([lane_sockets.PROBE])
+            return
+        message = lane_pb2.LaneMessage.FromString(frames[0].bytes)
+        match message.WhichOneof("body"):
+            case "run_task":
+                self._patience.end()
+                self._acknowledge(message.run_task.outcome_count)
+                self._waiting.append(Task(message.run_task, lane_sockets.join(frames[1:])))
+            case "take_back":
+                self._patience.end()
+                self._give_back(message.take_back.lease)
+            case "hello":
+                self._greet(message.hello)
+            case "blob" if message.blob.blob_id == self._awaited_blob_id:
+                content = lane_sockets.join(frames[1:])
+                self._blob, self._awaited_blob_id = content[0] if content else None, b""
+            case "blob":
+                return  # asked for once more when the connection was new
+            case "stop":
+                self._is_stopping, self._is_drained = True, message.stop.is_drain
+                if self._is_drained:
+                    self._acknowledge(message.stop.outcome_count)
+            case "refused":
+                self._patience.refuse(message.refused, time.monotonic())
+            case other:
+                raise PeerError(f"the lane sent {other!r} to a worker")
+
+    def _acknowledge(self, count: int) -> None:
+        if not self._is_greeted:
+            return
+        for _ in range(min(count - self._acknowledged_count, len(self._sent))):
+            self._sent.popleft()
+        self._acknowledged_count = max(count, self._acknowledged_count)
+
+    def _give_back(self, lease: lane_pb2.Lease) -> None:
+        task = next((task for task in self._waiting if task.run.lease == lease), None)
+        if task is not None:
+            self._waiting.remove(task)
+            returned = lane_pb2.TaskReturned(lease=lease, worker_id=self._worker_id)
+            self._send([lane_pb2.LaneMessage(task_returned=returned).SerializeToString()])
+
+    def _greet(self, hello: lane_pb2.Hello) -> None:
+        if hello.protocol_version != lane_sockets.PROTOCOL_VERSION:
+            raise RefusedError(
+                f"the lane speaks version {hello.protocol_version} of the lanes, {self._node} version "
+                f"{lane_sockets.PROTOCOL_VERSION}; install the same QuakeGrid on all machines"
+            )
+        self._is_greeted = True
+        self._tell_everything()
+
+    def _tell_everything(self) -> None:
+        self._told_count += 1
+        self._acknowledged_count = 0
+        self._patience.retry_s = math.inf
+        held = [*(task.run.lease for task in self._waiting), *(sent.lease for sent in self._sent)]
+        ready = lane_pb2.WorkerReady(
+            protocol_version=lane_sockets.PROTOCOL_VERSION,
+            session_id=self._session_id,
+            worker_id=self._worker_id,
+            node=self._node,
+            held=[*([self._running] if self._running else []), *held],
+        )
+        self._send([lane_pb2.LaneMessage(worker_ready=ready).SerializeToString()])
+        for sent in self._sent:
+            self._send(sent.frames)
+
+    def _send(self, frames: Frames) -> None:
+        lane_sockets.send_frames(self._dealer, lane_sockets.cut_message(frames))
+
+
+@dataclass(slots=True)
+class _Patience:
+    """When a lane that does not know our session is told again, and when we give up."""
+
+    retry_s: float = math.inf
+    _first_s: float = math.inf
+    _last_s: float = -math.inf
+
+    def refuse(self, refused: lane_pb2.Refused, now_s: float) -> None:
+        """The lane refused what we said.
+
+        Raises:
+            RefusedError: it knows our session, or has not known it for too long.
+        """
+        if now_s - self._last_s >= ACCEPTED_AFTER_S:
+            self._first_s = now_s
+        self._first_s, self._last_s = min(self._first_s, now_s), now_s
+        self.retry_s = min(self.retry_s, now_s + REFUSED_RETRY_S)
+        if not refused.is_unknown_session or now_s >= self._first_s + REFUSED_PATIENCE_S:
+            raise RefusedError(refused.reason)
+
+    def end(self) -> None:
+        """The lane knows us; a blob does not say so, since all of the session may ask for one."""
+        self.retry_s = self._first_s = math.inf
+
+
+class _Guard:
+    """The thread that answers while a task runs for long; otherwise it costs two locks a task."""
+
+    def __init__(self, inbox: Inbox, dealer: zmq.Socket[bytes]) -> None:
+        self._inbox, self._dealer = inbox, dealer
+        self._owns_socket = threading.Lock()
+        self._owns_socket.acquire()
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._task_count = 0
+        self._is_running = False
+        self._failure: BaseException | None = None
+        threading.Thread(target=self._run, name="guard", daemon=True).start()
+
+    def release(self) -> None:
+        """A task begins; for the main thread."""
+        self._task_count += 1
+        self._is_running = True
+        self._owns_socket.release()
+
+    def take_over(self) -> None:
+        """The task has ended; the socket is the main thread's again.
+
+        Raises:
+            BaseException: what the guard met with.
+        """
+        self._is_running = False
+        if not self._owns_socket.acquire(blocking=False):
+            os.eventfd_write(self._wakeup, 1)
+            self._owns_socket.acquire()
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._dealer, zmq.POLLIN)
+        poller.register(self._wakeup, zmq.POLLIN)
+        seen = 0
+        while self._failure is None:
+            time.sleep(LOOK_S if self._is_running else LOOK_IDLE_S)
+            if self._is_running and self._task_count == seen:
+                with self._owns_socket:
+                    self._answer(poller, seen)
+            seen = self._task_count
+
+    def _answer(self, poller: zmq.Poller, number: int) -> None:
+        try:
+            while self._is_running and self._task_count == number:
+                ready = {source for source, _ in poller.poll(self._inbox.timeout_ms())}
+                if self._wakeup in ready:
+                    os.eventfd_read(self._wakeup)
+                    return
+                self._inbox.read_ready()
+        except BaseException as exc:  # noqa: BLE001 - raised where the task ends
+            self._failure = exc

@@ -1,0 +1,155 @@
+"""How sessions end: by their driver's wish, with their driver, by an abort, or because they cannot go on.
+
+The first reason stays. A driver is told, has a moment to end by itself, and is ended by its agent
+otherwise; whether agent and dbserver answer changes nothing about the end of the session. Runs in the
+broker's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from quakegrid.api.v1 import broker_pb2
+from quakegrid.clients.dbserver import JobState
+from quakegrid.settings.config import Settings
+from services.broker.drivers import absence
+from services.broker.drivers.job_ends import JobEnds
+from services.broker.drivers.session import Events, Session
+from services.broker.drivers.stops import DriverStops
+from services.broker.nodes.link import NodeLink
+
+log = logging.getLogger("quakegrid.broker")
+ABORT_GRACE_S = 2.0
+# A driver that is told of an abort ends its jobs, too, but does not know who aborted them: the database
+# hears it from us before, if the dbserver answers in this time.
+HEAD_START_S = 0.5
+# How long the answer to an abort waits for the state of the jobs; it is set later all the same.
+STATE_PATIENCE_S = 5.0
+# That many ended sessions are remembered, so that a driver that did not hear of the end is refused with its
+# reason.
+REMEMBERED_SESSIONS = 1000
+
+
+class SessionEnds:
+    """Ends the sessions of one broker.
+
+    Args:
+        settings: of the cluster.
+        sessions: that are open; those that end are taken out.
+        job_ends: ends jobs in the database.
+        driver_stops: ends drivers that do not react.
+        links_of: the links to the node of a session's driver.
+        on_ended: called with each session that has ended, and whether its workers are to be killed at once.
+        spawn: keeps a task running.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sessions: dict[int, Session],
+        *,
+        job_ends: JobEnds,
+        driver_stops: DriverStops,
+        links_of: Callable[[Session], Sequence[NodeLink]],
+        on_ended: Callable[[Session, bool], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._settings, self._sessions = settings, sessions
+        self._job_ends, self._driver_stops = job_ends, driver_stops
+        self._links_of, self._on_ended, self._spawn = links_of, on_ended, spawn
+        self.stopping = asyncio.Event()
+        # Why sessions ended, by their ids.
+        self.reasons: dict[int, str] = {}
+
+    def close(self, session_id: int) -> None:
+        """End a session as its driver wants; the driver has given its jobs their states."""
+        session = self._sessions.get(session_id)
+        if session:
+            self._end(session, is_wanted=True)
+
+    def on_stream_ended(self, session: Session, events: Events) -> None:
+        """A stream of a session's driver is gone: the driver, too, or it comes back."""
+        if session.events is not events or session.session_id not in self._sessions:
+            return  # it has another one, or was closed
+        if self.stopping.is_set() or session.end_reason:
+            self._end(session)
+        else:
+            log.warning("session_stream_broke session=%d driver=%s", session.session_id, session.where)
+            self._spawn(self._await_driver(session, events))
+
+    def fail(self, session_id: int, reason: str) -> None:
+        """End a session that cannot go on."""
+        session = self._sessions.get(session_id)
+        if session is None or not session.end_as(JobState.FAILED, reason):
+            return
+        failed = broker_pb2.SessionFailed(reason=reason)
+        session.tell(broker_pb2.OpenSessionResponse(failed=failed))
+        self._spawn(self._await_end(session))
+
+    def abort(self, session: Session, reason: str) -> None:
+        """Begin to end a session whose jobs are aborted; nothing stops that any more."""
+        if session.end_as(JobState.ABORTED, reason):
+            self._job_ends.end(session.request.job_ids, JobState.ABORTED, reason)
+            self._spawn(self._abort(session))
+
+    async def wait(self, session: Session) -> None:
+        """Wait until a session that is about to end has ended, and for its jobs' states for a while."""
+        await session.ended.wait()  # `_await_end` sees to it
+        await self._job_ends.wait(session.request.job_ids, STATE_PATIENCE_S)
+
+    async def stop(self, timeout_s: float) -> None:
+        """End all sessions, and wait for that."""
+        self.stopping.set()
+        sessions = list(self._sessions.values())
+        for session in sessions:
+            self.fail(session.session_id, "the broker was stopped")
+        if sessions:
+            waits = [asyncio.ensure_future(self.wait(session)) for session in sessions]
+            _, pending = await asyncio.wait(waits, timeout=timeout_s)
+            for each in pending:
+                each.cancel()
+
+    async def _abort(self, session: Session) -> None:
+        await self._job_ends.wait(session.request.job_ids, HEAD_START_S)
+        aborted = broker_pb2.SessionAborted(reason=session.end_reason)
+        session.tell(broker_pb2.OpenSessionResponse(aborted=aborted))
+        await self._await_end(session)
+
+    async def _await_end(self, session: Session) -> None:
+        """Give the driver time to end by itself; then its node's agent ends it."""
+        try:
+            async with asyncio.timeout(ABORT_GRACE_S):
+                await session.ended.wait()
+        except TimeoutError:
+            self._end(session)
+            self._driver_stops.stop(self._links_of(session), session.request.pid)
+
+    async def _await_driver(self, session: Session, events: Events) -> None:
+        """Keep a session until its driver comes back; end it when it will not."""
+        timeout_s = self._settings.node_timeout_s
+        reason = await absence.await_end(session, events, lambda: self._links_of(session), timeout_s)
+        if reason and session.events is events:
+            session.end_as(JobState.FAILED, reason)
+            self._end(session)
+            self._driver_stops.stop(self._links_of(session), session.request.pid)
+
+    def _end(self, session: Session, *, is_wanted: bool = False) -> None:
+        """Stop the workers of a session, and end the jobs that its driver did not end."""
+        if self._sessions.pop(session.session_id, None) is None:
+            return
+        is_orderly = is_wanted and not session.end_reason
+        reason = session.end_reason or f"the driver on {session.where} ended before its calculation did"
+        log.info("session_ended session=%d in_order=%s", session.session_id, is_orderly)
+        self._on_ended(session, not is_orderly)
+        session.placed.set()
+        session.ended.set()
+        session.events.put_nowait(None)
+        told = "its driver closed it" if is_orderly else reason
+        self.reasons[session.session_id] = f"the session has ended: {told}"
+        if len(self.reasons) > REMEMBERED_SESSIONS:
+            del self.reasons[next(iter(self.reasons))]
+        if not is_orderly:
+            self._job_ends.end(session.request.job_ids, session.end_state, reason)

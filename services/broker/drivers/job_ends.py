@@ -1,0 +1,150 @@
+"""How the broker ends jobs in the database, through the dbserver.
+
+Knows the dbserver's address and job states; knows no session. The dbserver may be away for long: what it is
+to be told waits here. It also ends, by itself, each job whose driver renews no lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import grpc
+
+from quakegrid import errors
+from quakegrid.clients.dbserver import Job, JobState
+from quakegrid.settings.config import Settings
+from quakegrid.transport import grpc_channels
+from services.broker.drivers import jobs_aio
+
+RETRY_S = (0.2, 0.5, 1.0, 2.0)
+LAST_RETRY_S = 5.0
+# Calls to the dbserver at a time: a session may have a thousand jobs.
+MAX_CALLS = 16
+# Jobs that wait for the dbserver. It fails the others itself when their leases run out.
+MAX_WAITING = 100_000
+log = logging.getLogger("quakegrid.broker")
+
+
+class Transition(Protocol):
+    """Moves a job to another state."""
+
+    def __call__(
+        self, channel: grpc.aio.Channel, job_id: int, state: JobState, reason: str, *, address: str
+    ) -> Coroutine[Any, Any, Job]:
+        """See `jobs_aio.transition_job`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """How a job is to end, and whether it has."""
+
+    state: JobState
+    reason: str
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class JobEnds:
+    """Ends jobs over one connection, and tries again until the dbserver has answered for each.
+
+    Args:
+        settings: of the cluster.
+        spawn: keeps a task running.
+        transition: moves a job to another state.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        transition: Transition = jobs_aio.transition_job,
+    ) -> None:
+        self._settings, self._spawn, self._transition = settings, spawn, transition
+        self._wishes: dict[int, _Wish] = {}
+        self._is_running = False
+
+    async def end_now(self, job_id: int, state: JobState, reason: str) -> bool:
+        """Move a job to a final state; False if it ended already, and stays as it is.
+
+        Raises:
+            NotFoundError: there is no such job.
+            PeerUnreachableError: the dbserver does not answer.
+        """
+        async with self._channel() as channel:
+            return await self._end(channel, job_id, state, reason)
+
+    def end(self, job_ids: Iterable[int], state: JobState, reason: str) -> None:
+        """Move jobs to a final state, unless they ended or were deleted; the first wish for a job counts."""
+        dropped_count = 0
+        for job_id in job_ids:
+            if len(self._wishes) < MAX_WAITING:
+                self._wishes.setdefault(job_id, _Wish(state, reason))
+            dropped_count += job_id not in self._wishes
+        if dropped_count:
+            log.error("job_ends_dropped count=%d reason=%s", dropped_count, reason)
+        if self._wishes and not self._is_running:
+            self._is_running = True
+            self._spawn(self._run())
+
+    async def wait(self, job_ids: Iterable[int], timeout_s: float) -> bool:
+        """Wait until these jobs have ended; False if it takes longer."""
+        waits = [self._wishes[job_id].done.wait() for job_id in job_ids if job_id in self._wishes]
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*waits)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _run(self) -> None:
+        delays_s = itertools.chain(RETRY_S, itertools.repeat(LAST_RETRY_S))
+        try:
+            while self._wishes:
+                before = len(self._wishes)
+                async with self._channel() as channel:
+                    await self._try_all(channel, list(self._wishes))
+                if self._wishes and len(self._wishes) >= before:
+                    await asyncio.sleep(next(delays_s))
+        finally:
+            self._is_running = False
+
+    async def _try_all(self, channel: grpc.aio.Channel, job_ids: Sequence[int]) -> None:
+        """Try each job once; not further while nothing answers."""
+        failures: list[errors.QuakeGridError] = []
+        for start in range(0, len(job_ids), MAX_CALLS):
+            batch = job_ids[start : start + MAX_CALLS]
+            found = await asyncio.gather(*(self._try(channel, each) for each in batch))
+            failures += [each for each in found if each]
+            if all(isinstance(each, errors.PeerUnreachableError) for each in found):
+                break
+        if failures:
+            log.warning("jobs_not_ended_yet count=%d reason=%s", len(self._wishes), failures[-1])
+
+    async def _try(self, channel: grpc.aio.Channel, job_id: int) -> errors.QuakeGridError | None:
+        """Try to end a job; why it could not be done yet."""
+        wish = self._wishes[job_id]
+        try:
+            await self._end(channel, job_id, wish.state, wish.reason)
+        except errors.NotFoundError:
+            pass  # it was deleted
+        except errors.QuakeGridError as exc:  # away, or its disk is full
+            return exc
+        wish.done.set()
+        del self._wishes[job_id]
+        return None
+
+    async def _end(self, channel: grpc.aio.Channel, job_id: int, state: JobState, reason: str) -> bool:
+        address = self._settings.dbserver_address
+        try:
+            await self._transition(channel, job_id, state, reason, address=address)
+        except errors.StateError:
+            return False
+        return True
+
+    def _channel(self) -> grpc.aio.Channel:
+        """A new one each time: its certificate is fresh."""
+        return grpc_channels.open_aio_channel(self._settings.dbserver_address, self._settings.authkey)

@@ -1,0 +1,39 @@
+"""Moving a job to another state, for a process that runs an event loop."""
+
+from __future__ import annotations
+
+import grpc
+
+from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
+from quakegrid.clients import dbserver
+from quakegrid.clients.dbserver import Job
+from quakegrid.jobs.row_ids import checked
+from quakegrid.jobs.states import JobState
+from quakegrid.transport import grpc_channels
+
+
+async def transition_job(
+    channel: grpc.aio.Channel, job_id: int, state: JobState, reason: str = "", *, address: str = "its address"
+) -> Job:
+    """Move a job to another state; no change if it is there.
+
+    Args:
+        channel: to the dbserver, see `rpc.open_aio_channel`.
+        job_id: which job.
+        state: where to.
+        reason: why, for people; stored in the job's log when it failed or was aborted.
+        address: of the dbserver, for messages.
+    Raises:
+        NotFoundError: there is no such job.
+        StateError: the move is illegal.
+        PeerUnreachableError: the dbserver does not answer.
+    """
+    request = jobs_pb2.TransitionJobRequest(
+        job_id=checked(job_id), state=dbserver.encode_state(state), reason=reason
+    )
+    stub = jobs_pb2_grpc.JobsStub(channel)
+    try:
+        response = await stub.TransitionJob(request, timeout=dbserver.CALL_TIMEOUT_S)
+    except grpc.RpcError as exc:
+        raise grpc_channels.translate(exc, dbserver.SERVICE, address) from exc
+    return dbserver.decode_job(response.job)

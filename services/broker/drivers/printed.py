@@ -1,0 +1,47 @@
+"""What workers print, on its way to their driver: how much may pass, and wait.
+
+Pure. A session's output never grows the broker: what is too much is left out, and a line says so where it
+begins.
+"""
+
+from __future__ import annotations
+
+from quakegrid.api.v1 import agent_pb2, broker_pb2
+from quakegrid.transport.byte_rates import Allowance
+
+# Of one session: it goes to a log that is kept.
+RATE_BYTES_S = 256 << 10
+BURST_BYTES = 8 << 20
+# For a driver that does not read.
+MAX_WAITING_BYTES = 4 << 20
+LEFT_OUT = (
+    "… from here on some of what workers print is left out: it is too much, or the driver does not take it"
+)
+
+
+class SessionOutput:
+    """The output of one session's workers."""
+
+    def __init__(self) -> None:
+        self._allowance = Allowance(RATE_BYTES_S, BURST_BYTES)
+        self._waiting_bytes = 0
+        self._is_leaving_out = False
+
+    def admit(self, output: agent_pb2.WorkerOutput, now_s: float) -> broker_pb2.OpenSessionResponse | None:
+        """What the driver is to be told of this; None if nothing."""
+        byte_count = output.ByteSize()
+        is_full = self._waiting_bytes + byte_count > MAX_WAITING_BYTES
+        was_leaving_out = self._is_leaving_out
+        self._is_leaving_out = is_full or self._allowance.take(byte_count, now_s) < byte_count
+        if self._is_leaving_out and was_leaving_out:
+            return None
+        if self._is_leaving_out:
+            del output.lines[:]
+            output.lines.add(text=LEFT_OUT, is_error=True)
+        self._waiting_bytes += output.ByteSize()
+        return broker_pb2.OpenSessionResponse(worker_output=output)
+
+    def on_taken(self, response: broker_pb2.OpenSessionResponse) -> None:
+        """The driver gets this now."""
+        if response.HasField("worker_output"):
+            self._waiting_bytes -= response.worker_output.ByteSize()

@@ -1,0 +1,116 @@
+"""What the broker keeps of a driver's connection.
+
+Knows what the driver asked for and is told, and what its lane counts; decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import secrets
+from dataclasses import dataclass, field
+
+from quakegrid.api.v1 import broker_pb2
+from quakegrid.jobs.states import JobState
+from quakegrid.wire.v1 import lane_pb2
+from services.broker.drivers.printed import SessionOutput
+
+# Messages that wait for a driver, without those that tell of its turn or its end.
+MAX_WAITING = 10_000
+AWAITED = ("admitted", "aborted", "failed")
+RATE_WINDOW_S = 10.0
+RATE_STEP_S = 1.0
+
+
+Events = asyncio.Queue[broker_pb2.OpenSessionResponse | None]
+
+
+class Rate:
+    """How fast a counter grows, over the last ten seconds. Pure."""
+
+    def __init__(self, now_s: float) -> None:
+        self._samples: collections.deque[tuple[float, int]] = collections.deque([(now_s, 0)])
+
+    def add(self, now_s: float, count: int) -> None:
+        """The counter is `count` now."""
+        if now_s - self._samples[-1][0] >= RATE_STEP_S:
+            self._samples.append((now_s, count))
+        while len(self._samples) > 1 and self._samples[1][0] <= now_s - RATE_WINDOW_S:
+            self._samples.popleft()
+
+    def hz(self, now_s: float, count: int) -> float:
+        """Growth in a second, where the counter is `count` now."""
+        self.add(now_s, count)
+        start_s, start_count = self._samples[0]
+        return (count - start_count) / max(now_s - start_s, RATE_STEP_S)
+
+
+@dataclass(slots=True)
+class Session:
+    """A driver's session: what it asked for, what it is told, and what its lane counts.
+
+    `placed` is set when it has a lane, and when it will get none any more. `events` are for the stream that
+    was attached last; None ends that. `hosts` have had workers of it. `end_reason` says why it is about to
+    end, or has ended, in another way than by its driver's wish; its jobs get `end_state` then.
+    """
+
+    session_id: int
+    request: broker_pb2.OpenSessionRequest
+    done_rate: Rate
+    events: Events = field(default_factory=asyncio.Queue)
+    placed: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    counts: lane_pb2.LaneCounts = field(default_factory=lane_pb2.LaneCounts)
+    end_reason: str = ""
+    end_state: JobState = JobState.FAILED
+    is_admitted: bool = False
+    output: SessionOutput = field(default_factory=SessionOutput)
+    hosts: set[str] = field(default_factory=set)
+
+    def end_as(self, state: JobState, reason: str) -> bool:
+        """Note why the session is to end; False if something else has decided that before."""
+        if self.end_reason or self.ended.is_set():
+            return False
+        self.end_reason, self.end_state = reason, state
+        return True
+
+    def tell(self, response: broker_pb2.OpenSessionResponse) -> None:
+        """Tell the driver something; one that takes nothing for long misses news, not what it waits for."""
+        if self.events.qsize() < MAX_WAITING or response.WhichOneof("event") in AWAITED:
+            self.events.put_nowait(response)
+
+    def attach(self) -> Events:
+        """What a new stream of the driver is to tell; an earlier stream ends."""
+        earlier, self.events = self.events, asyncio.Queue()
+        while not earlier.empty():
+            self.events.put_nowait(earlier.get_nowait())
+        earlier.put_nowait(None)
+        return self.events
+
+    def goes_on_with(self, request: broker_pb2.OpenSessionRequest) -> bool:
+        """Whether a request is for this session, on a new stream of its driver."""
+        mine = self.request
+        if (mine.host, mine.pid) != (request.host, request.pid):
+            return False
+        if request.resumed_session_id:
+            return request.resumed_session_id == self.session_id
+        # Not admitted yet, as far as it knows. All but the nonce is in the fleet's status, for everybody.
+        is_same_driver = secrets.compare_digest(mine.driver_nonce, request.driver_nonce)
+        return is_same_driver and bool(mine.job_ids) and mine.job_ids == request.job_ids
+
+    @property
+    def where(self) -> str:
+        """The driver, for people."""
+        return f"{self.request.host} (process {self.request.pid})"
+
+    @property
+    def task_count(self) -> int | None:
+        """Tasks queued and running; None before the first."""
+        counts = self.counts
+        task_count = counts.queued_count + counts.running_count
+        return task_count if task_count + counts.done_count + counts.failed_count else None
+
+    @property
+    def weight(self) -> float:
+        """Its part of the cores against the weights of others."""
+        return self.request.weight or 1.0

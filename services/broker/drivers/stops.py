@@ -1,0 +1,80 @@
+"""Drivers that are to be gone: an order to stop one is given again until its agent reports it no more.
+
+Knows links and process ids; an agent stops drivers only that it started itself. Runs in the broker's event
+loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from quakegrid.api.v1 import agent_pb2
+from services.broker.nodes.link import NodeLink
+
+STOP_AGAIN_S = 5
+# Drivers that somebody waits to see gone; the oldest are given up.
+MAX_STOPS = 1000
+
+
+@dataclass(slots=True)
+class _Stop:
+    """An agent ends its drivers with itself: another process of it has other ones."""
+
+    instance_id: str
+    told_s: int
+
+
+class DriverStops:
+    """The drivers that were ordered to stop, by node and process id.
+
+    Args:
+        spawn: keeps a task running.
+    """
+
+    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._spawn = spawn
+        self._now_s = 0
+        self._stops: dict[tuple[str, int], _Stop] = {}
+        self._reported: dict[str, tuple[str, frozenset[int]]] = {}  # instance and drivers of each node
+
+    def stop(self, links: Iterable[NodeLink], pid: int) -> None:
+        """Stop a driver on its node, or on each that could be its own."""
+        for link in links:
+            instance_id, _ = self._reported.get(link.host, ("", frozenset()))
+            self._stops[link.host, pid] = _Stop(instance_id, self._now_s)
+            self._spawn(link.stop_driver(pid))
+        while len(self._stops) > MAX_STOPS:
+            del self._stops[next(iter(self._stops))]
+
+    def report(self, link: NodeLink, status: agent_pb2.AgentStatus, *, is_first: bool) -> None:
+        """Take in which drivers a node has; orders from before it was reached may have been lost."""
+        pids = frozenset(driver.pid for driver in status.drivers)
+        self._reported[link.host] = status.instance_id, pids
+        for (host, pid), stop in list(self._stops.items()):
+            if host != link.host:
+                continue
+            if pid not in pids or stop.instance_id not in ("", status.instance_id):
+                del self._stops[host, pid]
+            elif is_first:
+                self._order(link, pid, stop)
+
+    def forget(self, host: str) -> None:
+        """The node has left."""
+        self._reported.pop(host, None)
+        for key in [key for key in self._stops if key[0] == host]:
+            del self._stops[key]
+
+    def pass_second(self, link_of: Callable[[str], NodeLink | None]) -> None:
+        """About a second went by: stop again what is still there."""
+        self._now_s += 1
+        for (host, pid), stop in self._stops.items():
+            link = link_of(host)
+            _, pids = self._reported.get(host, ("", frozenset()))
+            if link and pid in pids and stop.told_s + STOP_AGAIN_S <= self._now_s:
+                self._order(link, pid, stop)
+
+    def _order(self, link: NodeLink, pid: int, stop: _Stop) -> None:
+        stop.told_s = self._now_s
+        self._spawn(link.stop_driver(pid))

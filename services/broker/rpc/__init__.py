@@ -1,0 +1,1 @@
+"""What the gRPC services of the broker share: calls of nodes, bounds of input, codes of errors."""

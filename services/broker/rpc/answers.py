@@ -1,0 +1,32 @@
+"""Our errors as answers of gRPC calls, the same for all of the broker's services."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from quakegrid import errors
+from quakegrid.transport import grpc_channels
+from services.broker.guard import BrokerFailedError
+
+CODES: dict[type[errors.QuakeGridError], grpc.StatusCode] = {
+    errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.StateError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UsageError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.PeerUnreachableError: grpc_channels.NOT_NOW,  # UNAVAILABLE would say that we are
+    # The caller waits for the next broker, as after any other end of one.
+    BrokerFailedError: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+@contextlib.asynccontextmanager
+async def answering(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+    """End the call with the code of what is raised inside, and its words."""
+    try:
+        yield
+    except errors.QuakeGridError as exc:
+        code = next((code for kind, code in CODES.items() if isinstance(exc, kind)), grpc.StatusCode.UNKNOWN)
+        await context.abort(code, str(exc))

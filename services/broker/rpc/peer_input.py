@@ -1,0 +1,176 @@
+"""What drivers, people and agents may tell the broker: the bounds of each field.
+
+Pure. A value is refused where it enters, so that nothing behind has to distrust it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from quakegrid import errors
+from quakegrid.api.v1 import agent_pb2, broker_pb2, fleet_control_pb2
+from quakegrid.settings.agent_limits import MAX_CORES_PER_WORKER
+from quakegrid.wire.v1 import lane_pb2
+
+MIN_WEIGHT = 0.01
+MAX_WEIGHT = 100.0
+MAX_ID = 1 << 53
+# Those of one `oq engine --run`. A lane is told all of them at once, in `lane_sockets.CONTROL_BYTES`.
+MAX_JOBS = 40_000
+MAX_PID = 1 << 31
+MAX_SETUP_BYTES = 32 << 20
+MAX_NAME_CHARS = 255
+MAX_NONCE_BYTES = 64
+MAX_PORT = 65535
+# Of a fingerprint: names and values of settings and versions.
+MAX_FINGERPRINT_ENTRIES = 256
+MAX_VALUE_CHARS = 4096
+# Of an agent's report.
+MAX_CORES = 1 << 16
+MAX_OLDER_TEMPLATES = 64
+MAX_STATE_CHARS = 1 << 16
+# Of what a worker's end tells, which goes on to its lane and its driver.
+MAX_REASON_CHARS = 2000
+MAX_OUTPUT_LINES = 20
+_HOST = re.compile(r"[A-Za-z0-9._:%\[\]-]{1,255}")
+
+
+def check_session(request: broker_pb2.OpenSessionRequest) -> None:
+    """Refuse what no session can have.
+
+    Raises:
+        UsageError: names the field, what it is and what is allowed.
+    """
+    weight = request.weight
+    if weight and (math.isnan(weight) or not MIN_WEIGHT <= weight <= MAX_WEIGHT):
+        raise errors.UsageError(f"the weight of a session is {MIN_WEIGHT} to {MAX_WEIGHT:.0f}, not {weight}")
+    if request.cores_per_worker > MAX_CORES_PER_WORKER:
+        raise errors.UsageError(
+            f"a worker has 1 to {MAX_CORES_PER_WORKER} cores, not {request.cores_per_worker}"
+        )
+    _check_jobs(request.job_ids)
+    _check_numbers(request)
+    if len(request.worker_setup) > MAX_SETUP_BYTES:
+        raise errors.UsageError(
+            f"what each worker runs at first has at most {MAX_SETUP_BYTES >> 20} MiB, "
+            f"not {len(request.worker_setup) / 2**20:.0f} MiB"
+        )
+    if len(request.driver_nonce) > MAX_NONCE_BYTES:
+        raise errors.UsageError(f"a driver's nonce has at most {MAX_NONCE_BYTES} bytes")
+    check_name(request.user_name, "a user's name")
+    check_name(request.host, "a host's name")
+    if not _is_fingerprint(request.fingerprint):
+        raise errors.UsageError("what the nodes of a session must have is too long")
+
+
+def _check_jobs(job_ids: Sequence[int]) -> None:
+    if len(job_ids) > MAX_JOBS:
+        raise errors.UsageError(f"a session has at most {MAX_JOBS} jobs, not {len(job_ids)}")
+    if len(set(job_ids)) < len(job_ids):
+        raise errors.UsageError("a session has each of its jobs once")
+    for job_id in job_ids:
+        check_job_id(job_id)
+
+
+def _check_numbers(request: broker_pb2.OpenSessionRequest) -> None:
+    if not 0 <= request.resumed_session_id < MAX_ID:
+        raise errors.UsageError(f"there is no session {request.resumed_session_id}")
+    if not 0 <= request.lane_port <= MAX_PORT:
+        raise errors.UsageError(f"a port is 1 to {MAX_PORT}, not {request.lane_port}")
+    if not 0 <= request.pid < MAX_PID:
+        raise errors.UsageError(f"there is no process {request.pid}")
+
+
+def check_job_id(job_id: int) -> None:
+    """Refuse the id of no job.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    if not 0 < job_id < MAX_ID:
+        raise errors.UsageError(f"there is no job {job_id}")
+
+
+def check_name(name: str, what: str) -> None:
+    """Refuse names that are long or would not stay in their line of a log or a terminal.
+
+    Raises:
+        UsageError: says so.
+    """
+    if len(name) > MAX_NAME_CHARS or not (name == "" or name.isprintable()):
+        raise errors.UsageError(f"{what} has at most {MAX_NAME_CHARS} characters, all of them printable")
+
+
+def check_join(request: fleet_control_pb2.JoinNodeRequest) -> None:
+    """Refuse what is no address of an agent.
+
+    Raises:
+        UsageError: host, port or instance id is missing or cannot be one.
+    """
+    if not (request.host and 0 < request.port <= MAX_PORT and request.instance_id):
+        raise errors.UsageError("host, port or instance_id is missing")
+    if not _HOST.fullmatch(request.host):
+        raise errors.UsageError("the host is neither a name nor an address")
+    check_name(request.instance_id, "an instance id")
+
+
+def check_report(status: agent_pb2.AgentStatus) -> None:
+    """Refuse a report of an agent that cannot be true.
+
+    Raises:
+        PeerError: says what is wrong with it.
+    """
+    if not _is_name(status.node) or not _is_name(status.instance_id):
+        raise errors.PeerError("a name in it is too long or not printable")
+    if not 0 <= status.core_count <= MAX_CORES or not 0 <= status.all_core_count <= MAX_CORES:
+        raise errors.PeerError(f"it has {status.core_count} of {status.all_core_count} cores")
+    if not 0 <= status.cores_per_worker <= MAX_CORES_PER_WORKER:
+        raise errors.PeerError(f"its workers have {status.cores_per_worker} cores each")
+    names = {each.worker_id for each in status.workers}
+    if len(status.workers) > MAX_CORES or len(names) < len(status.workers):
+        raise errors.PeerError(f"it has {len(status.workers)} workers, or one of them twice")
+    for worker in status.workers:
+        if not worker.worker_id or not _is_name(worker.worker_id) or not 0 < worker.session_id < MAX_ID:
+            raise errors.PeerError(f"a worker of it has the session {worker.session_id} and no proper name")
+    if len(status.template_state) > MAX_STATE_CHARS:
+        raise errors.PeerError("the state of its template is too long")
+    fingerprints = [status.fingerprint, *(each.fingerprint for each in status.older_templates)]
+    if len(fingerprints) > 1 + MAX_OLDER_TEMPLATES or not all(map(_is_fingerprint, fingerprints)):
+        raise errors.PeerError("what its templates have is too long")
+
+
+def cut_exit(exited: agent_pb2.WorkerExited) -> tuple[str, tuple[str, ...]]:
+    """Why a worker ended and what it printed last, as much of it as its driver is told."""
+    lines = exited.last_output[-MAX_OUTPUT_LINES:]
+    return exited.reason[:MAX_REASON_CHARS], tuple(line[:MAX_REASON_CHARS] for line in lines)
+
+
+def check_counts(counts: lane_pb2.LaneCounts) -> None:
+    """Refuse counts of a lane that cannot be true.
+
+    Raises:
+        PeerError: one of them is out of range.
+    """
+    values: Iterable[int] = (
+        counts.queued_count,
+        counts.running_count,
+        counts.done_count,
+        counts.failed_count,
+        counts.requeued_count,
+        counts.argument_bytes,
+        counts.result_bytes,
+    )
+    if not all(0 <= value < 1 << 62 for value in values):
+        raise errors.PeerError("a count is out of range")
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= MAX_NAME_CHARS and (name == "" or name.isprintable())
+
+
+def _is_fingerprint(values: Mapping[str, str]) -> bool:
+    return len(values) <= MAX_FINGERPRINT_ENTRIES and all(
+        len(text) <= MAX_VALUE_CHARS for pair in values.items() for text in pair
+    )

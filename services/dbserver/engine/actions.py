@@ -1,0 +1,200 @@
+"""What an engine call may do: upstream's named actions, and the SQL that the engine itself sends.
+
+SQL that writes is matched word by word with the texts of upstream's commands; all other SQL is a
+SELECT or a PRAGMA and runs on a connection that cannot write.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from quakegrid.errors import UsageError
+from services.dbserver.engine import job_actions, output_actions, tag_actions
+from services.dbserver.jobs import doomed, field_checks
+from services.dbserver.rpc import faults
+from services.dbserver.store import connections, sql_templates
+from services.dbserver.store.database import JOB_EVENTS, Session
+
+T = TypeVar("T")
+logger = logging.getLogger("dbserver")
+_NAME = re.compile(r"\w+")
+_UPDATE = re.compile(r"update job set (\w+)")
+# The engine's SQL that writes, and what finds the jobs that it deletes.
+_WRITING_SQL: dict[str, Callable[..., list[int]] | None] = {
+    "UPDATE job SET ds_calc_dir = ?x WHERE id=?x": None,
+    "UPDATE job SET hazard_calculation_id=?x WHERE id=?x": None,
+    "DELETE FROM job WHERE calculation_mode='workflow' AND not relevant": doomed.of_workflows,
+    "DELETE FROM job WHERE id in (?X)": doomed.of_ids,
+}
+_DELETING: dict[str, Callable[..., list[int]]] = {
+    "del_calc": doomed.of_del_calc,
+    "keep": doomed.of_keep,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something an engine call does: `run(session)` returns its result."""
+
+    run: Callable[[Session], Any]
+    is_writing: bool = False
+    # Must not be part of a transaction.
+    is_alone: bool = False
+    # Reading: takes less time than another thread would to begin. Writing: all is done with the commit.
+    is_quick: bool = False
+    # The jobs that it is about to delete; only reads.
+    find_doomed: Callable[[Session], list[int]] | None = None
+
+
+# ---- actions on the database as such
+
+
+def fetch(session: Session, templ: str, *args: Any) -> Any:
+    """Rows of a query."""
+    return _read(session, templ, *args)
+
+
+def getpid(_session: Session) -> int:
+    """Process id of the dbserver."""
+    return os.getpid()
+
+
+def get_path(_session: Session) -> str:
+    """Where the dbserver's code is; the engine's own path only the driver knows."""
+    return str(Path(__file__).parent)
+
+
+def get_dbpath(session: Session) -> str:
+    """The database file."""
+    return str(session.path)
+
+
+def db_version(session: Session) -> str:
+    """Version of upstream's schema."""
+    return str(session.query("SELECT max(version) FROM revision_info").rows[0][0])
+
+
+def check_outdated(_session: Session) -> None:
+    """None: our own migrations run when the dbserver starts."""
+
+
+def upgrade_db(_session: Session) -> list[str]:
+    """The upgrades that this call made: none."""
+    return []
+
+
+def what_if_I_upgrade(session: Session, _extract_scripts: str) -> str:  # noqa: N802  upstream's name
+    """What an upgrade would do: nothing."""
+    return f"Your database is already updated at version {db_version(session)}."
+
+
+_OWN = (fetch, getpid, get_path, get_dbpath, db_version, check_outdated, upgrade_db, what_if_I_upgrade)
+_READING: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (*_OWN, *job_actions.READING, *output_actions.READING, *tag_actions.READING)
+}
+_WRITING: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (*job_actions.WRITING, *output_actions.WRITING, *tag_actions.WRITING)
+}
+NAMES = frozenset(_READING | _WRITING)
+_QUICK_READING = {"getpid", "get_path", "get_dbpath", "check_outdated", "upgrade_db"}
+_QUICK = _QUICK_READING | (_WRITING.keys() - _DELETING.keys())
+
+
+def resolve(action: str, args: list[Any]) -> Action:
+    """What a call means.
+
+    Args:
+        action: name of an action, or SQL with upstream's placeholders.
+        args: its arguments.
+    Raises:
+        UsageError: there is no such action, or the arguments do not fit it.
+        ForbiddenSqlError: SQL that writes and is none of the engine's own.
+    """
+    if not _NAME.fullmatch(action) or action.upper() == "VACUUM":
+        return _resolve_sql(action, args)
+    function = _READING.get(action) or _WRITING.get(action)
+    if function is None:
+        raise UsageError(_unknown(action))
+    if fault := _misfit(function, len(args)):
+        raise UsageError(f"{action} was called with the wrong arguments: {fault}")
+    is_quick = action in _QUICK or (action == "get_job" and isinstance(args[0], int) and args[0] > 0)
+    return Action(
+        lambda session: _run(function, action, session, args),
+        is_writing=action in _WRITING,
+        is_quick=is_quick,
+        find_doomed=_doomed(_DELETING.get(action), action, args),
+    )
+
+
+@functools.lru_cache(1000)
+def _misfit(function: Callable[..., Any], arg_count: int) -> str:
+    """What is wrong with calling a function with so many arguments, or nothing."""
+    try:
+        inspect.signature(function).bind(None, *range(arg_count))
+    except TypeError as exc:
+        return str(exc)
+    return ""
+
+
+def _run(function: Callable[..., T], name: str, session: Session, args: list[Any]) -> T:
+    try:
+        return function(session, *args)
+    except (TypeError, ValueError, AttributeError, KeyError) as exc:
+        # Mostly an argument of the wrong kind; if it is a bug of ours, the log must show where.
+        logger.warning("action_refused action=%s", name, exc_info=exc)
+        raise UsageError(f"{name} refuses its arguments: {exc!r}") from exc
+
+
+def _resolve_sql(sql: str, args: list[Any]) -> Action:
+    if len(sql) > connections.MAX_SQL_BYTES:
+        raise UsageError(f"SQL of {len(sql)} characters is too long; at most {connections.MAX_SQL_BYTES}")
+    plain = _normalise(sql)
+    if plain == "vacuum":
+        return Action(lambda session: session.execute("VACUUM").lastrowid, is_writing=True, is_alone=True)
+    if plain.startswith(("select", "pragma")):
+        return Action(lambda session: _read(session, sql, *args))
+    for text, find in _WRITING_SQL.items():
+        if plain == _normalise(text):
+            run = functools.partial(_write, sql=sql, args=args)
+            return Action(run, is_writing=True, find_doomed=_doomed(find, "the SQL", args))
+    raise faults.ForbiddenSqlError(
+        "this SQL would write, or is none: give a SELECT, or one of the actions (`quakegrid oq db --help`)"
+    )
+
+
+def _read(session: Session, sql: str, *args: Any) -> Any:
+    table = session.query(sql, *args)
+    return table if table.fields else None
+
+
+def _doomed(
+    find: Callable[..., list[int]] | None, name: str, args: list[Any]
+) -> Callable[[Session], list[int]] | None:
+    return (lambda session: _run(find, name, session, args)) if find else None
+
+
+def _write(session: Session, sql: str, args: list[Any]) -> Any:
+    if (column := _UPDATE.match(_normalise(sql))) and args:
+        field_checks.check_job({column[1]: args[0]})
+    session.touched_jobs.add(JOB_EVENTS)
+    return session.execute(sql, *args).lastrowid
+
+
+def _normalise(sql: str) -> str:
+    return " ".join(sql_templates.strip_comments(sql).split()).rstrip("; ").lower()
+
+
+def _unknown(action: str) -> str:
+    if action.startswith("workers_"):
+        return f"{action} is not for the dbserver: the broker starts and stops workers"
+    return f"the dbserver knows no action {action!r}; it has {', '.join(sorted(NAMES))}"

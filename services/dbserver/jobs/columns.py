@@ -1,0 +1,43 @@
+"""What is read of a job's row for a message, in SQL: every text cut, so that no row is too large to send.
+
+Rows that came with an older database may hold texts of any length. `SELECT *` is for the engine, which
+gets what it stored.
+"""
+
+from __future__ import annotations
+
+from services.dbserver.jobs import field_checks
+
+# Of each text in a list. A page of the largest lists, with every text that long, is 40 MB.
+LONGEST_LISTED = 1000
+_REASON = "(SELECT reason FROM quakegrid_state_reason WHERE job_id = job.id)"
+
+
+def cut(expression: str, longest: int) -> str:
+    """SQL for a text with at most so many characters; one that was cut ends with "…"."""
+    return (
+        f"CASE WHEN length({expression}) > {longest} "
+        f"THEN substr({expression}, 1, {longest - 1}) || '…' ELSE {expression} END"
+    )
+
+
+def _columns(longest_description: int) -> str:
+    longest = {
+        "description": longest_description,
+        "user_name": LONGEST_LISTED,
+        "calculation_mode": LONGEST_LISTED,
+        "status": LONGEST_LISTED,
+        "host": LONGEST_LISTED,
+        "ds_calc_dir": field_checks.LONGEST_PATH,
+    }
+    texts = [f"{cut(f'job.{name}', length)} AS {name}" for name, length in longest.items()]
+    times = ("start_time", "stop_time")
+    numbers = ("id", "hazard_calculation_id", "is_running", "relevant", "pid", "size_mb")
+    reason = f"{cut(_REASON, LONGEST_LISTED)} AS state_reason"
+    return ", ".join([*(f"job.{name}" for name in numbers + times), *texts, reason])
+
+
+# Of one job.
+WHOLE = _columns(field_checks.LONGEST_TEXT)
+# Of many.
+LISTED = _columns(LONGEST_LISTED)

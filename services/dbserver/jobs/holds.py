@@ -1,0 +1,235 @@
+"""Leases of drivers on jobs: a job whose driver stops renewing becomes failed, with the reason.
+
+Which jobs are leased is on the disk; when each lease ends is in memory, so that a renewal costs no
+write, and so that after a restart every driver has one full lease time to renew.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from quakegrid.errors import QuakeGridError, StateError, UsageError
+from quakegrid.jobs.states import JobState
+from services.dbserver.jobs import rows as job_rows
+from services.dbserver.store.database import Session
+from services.dbserver.store.writer import Writer
+
+SHORTEST_LEASE_S = 1.0
+LONGEST_LEASE_S = 86_400.0
+# When the disk is full or busy, the verdict waits.
+RETRY_S = 5.0
+# The event loop says so often that it works, and is late after so long.
+BEAT_EVERY_S = 0.5
+LATE_BEAT_S = 2.0
+logger = logging.getLogger("dbserver")
+
+
+class Deadlines:
+    """When each job's lease ends; pure."""
+
+    def __init__(self) -> None:
+        self._ends_s: dict[int, float] = {}
+
+    def extend(self, job_id: int, lease_s: float, now_s: float) -> bool:
+        """Let a lease end `lease_s` from now; true if `next_s` may be earlier now."""
+        end_s = now_s + lease_s
+        is_earlier = end_s < self._ends_s.get(job_id, float("inf"))
+        self._ends_s[job_id] = end_s
+        return is_earlier
+
+    def pause(self, lost_s: float) -> None:
+        """Give every lease the time in which nobody could renew."""
+        for job_id in self._ends_s:
+            self._ends_s[job_id] += lost_s
+
+    def drop(self, job_id: int) -> None:
+        """Forget a job."""
+        self._ends_s.pop(job_id, None)
+
+    def next_s(self) -> float | None:
+        """When the next lease ends; None if there is none."""
+        return min(self._ends_s.values(), default=None)
+
+    def is_over(self, job_id: int, now_s: float) -> bool:
+        """Whether a job had a lease that has ended."""
+        return self._ends_s.get(job_id, float("inf")) <= now_s
+
+    def over(self, now_s: float) -> list[int]:
+        """Jobs whose lease has ended."""
+        return [job_id for job_id, end_s in self._ends_s.items() if end_s <= now_s]
+
+
+class LeaseMonitor:
+    """A thread that sleeps until the next lease ends.
+
+    Args:
+        leased: (job id, lease time in seconds) of the leases on the disk.
+        writer: writes the verdicts.
+        on_death: called if the thread dies.
+        clock: seconds, never backwards.
+    """
+
+    def __init__(
+        self,
+        leased: list[tuple[int, float]],
+        writer: Writer,
+        on_death: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._on_death = on_death
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._deadlines = Deadlines()
+        now_s = self._beat_s = self._clock()
+        for job_id, lease_s in leased:
+            self._deadlines.extend(job_id, lease_s, now_s)
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        self._thread.start()
+
+    def beat(self) -> None:
+        """The event loop, which takes renewals, works; it says so every `BEAT_EVERY_S`.
+
+        The time in which it did not work, because the process was stopped or busy, is nobody's fault.
+        """
+        with self._changed:
+            now_s = self._clock()
+            if (gap_s := now_s - self._beat_s) > LATE_BEAT_S:
+                logger.warning("leases_paused seconds=%.1f", gap_s)
+                self._deadlines.pause(gap_s)
+            self._beat_s = now_s
+            self._changed.notify()
+
+    def extend(self, job_id: int, lease_s: float) -> None:
+        """A driver has renewed."""
+        with self._changed:
+            if self._deadlines.extend(job_id, lease_s, self._clock()):
+                self._changed.notify()
+
+    def drop(self, job_id: int) -> None:
+        """A job has ended."""
+        with self._changed:
+            self._deadlines.drop(job_id)
+
+    def close(self) -> None:
+        """Judge no more; call it before the writer is closed."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            while (over := self._wait()) is not None:
+                for job_id in over:
+                    self._judge(job_id)
+        except BaseException:
+            logger.exception("lease_monitor_died")
+            self._on_death()
+            raise
+
+    def _wait(self) -> list[int] | None:
+        """Sleep until leases have ended; None when closed."""
+        with self._changed:
+            while not self._is_closed:
+                now_s = self._clock()
+                over = self._deadlines.over(now_s)
+                is_late = now_s - self._beat_s > LATE_BEAT_S
+                if over and not is_late:
+                    return over
+                next_s = self._deadlines.next_s()
+                # Late: the next beat says how much time was lost.
+                self._changed.wait(None if next_s is None or is_late else next_s - now_s)
+            return None
+
+    def _judge(self, job_id: int) -> None:
+        judged: set[int] = set()
+
+        def judge(session: Session) -> None:
+            with self._changed:  # a renewal that came in the meantime counts
+                now_s = self._clock()
+                is_late = now_s - self._beat_s > LATE_BEAT_S
+                is_over = self._deadlines.is_over(job_id, now_s) and not is_late
+            judged.clear()  # the work may be done twice
+            if is_over:
+                end_job(session, job_id)
+                judged.add(job_id)
+
+        try:
+            self._writer.run(judge)
+        except QuakeGridError as exc:
+            logger.warning("lease_verdict_waits job=%s reason=%s", job_id, exc)
+            self.extend(job_id, RETRY_S)
+            return
+        with self._changed:
+            if job_id in judged:
+                self._deadlines.drop(job_id)
+
+
+def check_lease_s(lease_s: float) -> None:
+    """Refuse lease times that make no sense.
+
+    Raises:
+        UsageError: it is too short or too long.
+    """
+    if not SHORTEST_LEASE_S <= lease_s <= LONGEST_LEASE_S:
+        raise UsageError(
+            f"lease_timeout is {lease_s:g} s; give {SHORTEST_LEASE_S:g} s to {LONGEST_LEASE_S:g} s"
+        )
+
+
+def is_held(session: Session, job_id: int, holder: str, lease_s: float) -> bool:
+    """Whether this very lease is on the disk.
+
+    Raises:
+        StateError: somebody else holds the job.
+    """
+    row = session.first("SELECT holder, lease_s FROM quakegrid_lease WHERE job_id=?x", job_id)
+    if row is not None and row["holder"] != holder:
+        raise StateError(f"job {job_id} is run by {row['holder']}, so {holder} cannot hold a lease of it")
+    return row is not None and row["lease_s"] == lease_s
+
+
+def open_lease(session: Session, job_id: int, holder: str, lease_s: float) -> JobState:
+    """Write a lease down, unless the job has ended; returns the job's state.
+
+    Raises:
+        NotFoundError: there is no such job.
+        StateError: somebody else holds it.
+    """
+    state = job_rows.get_state(session, job_id)
+    if not state.is_final and not is_held(session, job_id, holder, lease_s):
+        session.execute(
+            "INSERT INTO quakegrid_lease (job_id, holder, lease_s) VALUES (?x, ?x, ?x) "
+            "ON CONFLICT (job_id) DO UPDATE SET lease_s = excluded.lease_s",
+            job_id,
+            holder,
+            lease_s,
+        )
+    return state
+
+
+def end_job(session: Session, job_id: int) -> None:
+    """Fail a job whose lease is over; nothing happens if it has ended. The move removes the lease."""
+    row = session.first(
+        "SELECT holder, lease_s FROM quakegrid_lease WHERE job_id=?x",
+        job_id,
+    )
+    if row is None:
+        return
+    reason = (
+        f"the driver of this job ({row['holder']}) has not renewed its lease for {row['lease_s']:g} s: "
+        "it was killed, hangs, or cannot reach the dbserver"
+    )
+    job_rows.transition(session, job_id, JobState.FAILED, reason)
+    logger.warning("lease_lost job=%s holder=%s", job_id, row["holder"])
+
+
+def leased_jobs(session: Session) -> list[tuple[int, float]]:
+    """(job id, lease time in seconds) of all leases."""
+    rows = session.query("SELECT job_id, lease_s FROM quakegrid_lease").rows
+    return [(int(job_id), float(lease_s)) for job_id, lease_s in rows]

@@ -1,0 +1,139 @@
+"""Lists of jobs: filters, orders and pages.
+
+A page token holds what the list is sorted by of the page's last row, so that rows that come or go do
+not move the next page.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import json
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from quakegrid.api.v1 import jobs_pb2 as pb
+from quakegrid.errors import UsageError
+from quakegrid.jobs.engine_values import RowValue, from_timestamp
+from quakegrid.jobs.states import JobState
+from services.dbserver.jobs import columns
+from services.dbserver.jobs.messages import decode_state
+from services.dbserver.rpc import pages
+from services.dbserver.store import text_search
+from services.dbserver.store.database import Session
+
+JOBS_PAGE = pages.PageSize(default=50, largest=1000)
+# Characters of a text that a list is sorted by.
+SORTED_LENGTH = 200
+
+
+def _text_key(column: str) -> str:
+    """What a list is sorted by, short enough for a token; an expression, so that an instant stays text."""
+    text = f"iif(typeof(job.{column}) = 'blob', hex(job.{column}), CAST(job.{column} AS TEXT))"
+    return f"substr({text}, 1, {SORTED_LENGTH})"
+
+
+# Few texts have other letters than ASCII, and SQLite's own function is the faster.
+_CONTAINS = (
+    "CASE WHEN length(description) = length(CAST(description AS BLOB)) "
+    "THEN instr(lower(description), ?x) ELSE instr(quakegrid_fold(description), ?x) END"
+)
+_KEYS = {
+    pb.JOB_ORDER_UNSPECIFIED: "job.id",
+    pb.JOB_ORDER_ID: "job.id",
+    pb.JOB_ORDER_START_TIME: _text_key("start_time"),
+    pb.JOB_ORDER_USER_NAME: _text_key("user_name"),
+    pb.JOB_ORDER_CALCULATION_MODE: _text_key("calculation_mode"),
+    pb.JOB_ORDER_STATE: _text_key("status"),
+    pb.JOB_ORDER_DESCRIPTION: _text_key("description"),
+    pb.JOB_ORDER_SIZE: "CAST(coalesce(job.size_mb, 0.0) AS REAL)",
+}
+
+
+def read_page(session: Session, request: pb.ListJobsRequest) -> tuple[list[RowValue], str]:
+    """Rows of one page, and the token of the next one.
+
+    Raises:
+        UsageError: the order, a state or the token is wrong.
+    """
+    if request.order not in _KEYS:
+        raise UsageError(f"{request.order} is no order of jobs")
+    key = _KEYS[request.order]
+    size = JOBS_PAGE.clamp(request.page_size)
+    conditions, args = _filters(request)
+    compare, direction = (">", "ASC") if request.is_ascending else ("<", "DESC")
+    if request.page_token:
+        last_key, last_id = _read_token(request)
+        conditions.append(f"({key}, job.id) {compare} (?x, ?x)")
+        args += [last_key, last_id]
+    rows = session.query(
+        f"SELECT {columns.LISTED}, {key} AS sort_key FROM job WHERE {' AND '.join(conditions)} "  # noqa: S608  ours
+        f"ORDER BY {key} {direction}, job.id {direction} LIMIT ?x",
+        *args,
+        size + 1,
+    )
+    shown = list(rows)[:size]
+    return shown, _token(request, shown[-1]) if len(rows) > size else ""
+
+
+def _filters(request: pb.ListJobsRequest) -> tuple[list[str], list[Any]]:
+    states = {decode_state(state) for state in request.states} or set(JobState) - {JobState.DELETED}
+    exact = {
+        name: getattr(request, name) for name in ("user_name", "calculation_mode") if getattr(request, name)
+    }
+    conditions = ["?A", "status IN (?X)"]
+    args: list[Any] = [exact, sorted(states)]
+    if JobState.FAILED in states:  # as `transitions.stored_state` has it
+        conditions[-1] = "(status IN (?X) OR status NOT IN (?X))"
+        args.append(list(JobState))
+    if request.description_text:
+        conditions.append(_CONTAINS)
+        args += [text_search.fold(request.description_text)] * 2
+    if request.HasField("start_min_time"):
+        conditions.append("start_time >= ?x")
+        args.append(_time("start_min_time", request.start_min_time))
+    if request.HasField("start_max_time"):
+        conditions.append("start_time < ?x")
+        args.append(_time("start_max_time", request.start_max_time))
+    if request.tag:
+        tagged = "SELECT job_id FROM job_tag JOIN tag ON tag.id = tag_id WHERE tag.name = ?x"
+        conditions.append(f"id IN ({tagged})")
+        args.append(request.tag)
+    return conditions, args
+
+
+def _time(name: str, stamp: Timestamp) -> datetime.datetime:
+    try:
+        return from_timestamp(stamp)
+    except ValueError as exc:
+        raise UsageError(f"{name} is no time: {exc}") from exc
+
+
+def _token(request: pb.ListJobsRequest, row: RowValue) -> str:
+    content = [_digest(request), row["sort_key"], row["id"]]
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
+
+
+def _read_token(request: pb.ListJobsRequest) -> tuple[Any, int]:
+    try:
+        digest, key, job_id = json.loads(base64.urlsafe_b64decode(request.page_token))
+        is_ours = digest == _digest(request) and type(job_id) is int and isinstance(key, str | int | float)
+    except (ValueError, TypeError, RecursionError):
+        is_ours = False
+    if not is_ours:
+        raise UsageError(
+            f"{request.page_token[:100]!r} is no page token of this list; "
+            "start at the first page when the filters or the order change"
+        )
+    return key, job_id
+
+
+def _digest(request: pb.ListJobsRequest) -> str:
+    """Says which list a page belongs to: the filters and the order."""
+    wanted = pb.ListJobsRequest()
+    wanted.CopyFrom(request)
+    wanted.ClearField("page_size")
+    wanted.ClearField("page_token")
+    return hashlib.sha256(wanted.SerializeToString(deterministic=True)).hexdigest()[:16]

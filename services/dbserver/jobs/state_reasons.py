@@ -1,0 +1,55 @@
+"""Why a job failed or was aborted: one line for people beside the job's row.
+
+Who ends a job may give the reason. The engine gives none when it fails, so the last line of the job's
+last error counts, such as "ValueError: the site is outside the model".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quakegrid.jobs.states import JobState
+from services.dbserver.store import sql_templates
+from services.dbserver.store.database import Session
+
+MAX_LENGTH = 1000  # characters
+# As the index `quakegrid_log_error` has it.
+LAST_ERROR = (
+    "SELECT message FROM log WHERE job_id=?x AND level IN ('ERROR', 'CRITICAL') ORDER BY id DESC LIMIT 1"
+)
+_STORE = (
+    "INSERT INTO quakegrid_state_reason (job_id, reason) VALUES (?x, ?x) "
+    "ON CONFLICT (job_id) DO UPDATE SET reason = excluded.reason"
+)
+
+
+def store(session: Session, job_id: int, state: JobState, reason: str) -> None:
+    """Write down why a job is in `state`; only failed and aborted jobs have a reason.
+
+    Args:
+        session: of the writer, in the transaction that moves the job.
+        job_id: a job that exists.
+        state: where it is moved.
+        reason: why; empty if nobody says, then a failed job takes the reason from its log.
+    """
+    if state not in (JobState.FAILED, JobState.ABORTED):
+        return
+    if not reason and state is JobState.FAILED:
+        row = session.first(LAST_ERROR, job_id)
+        reason = last_line(str(row["message"])) if row else ""
+    if reason:
+        session.execute(_STORE, job_id, reason[:MAX_LENGTH])
+
+
+def fill_in(db: Any) -> None:
+    """Migration: give the jobs that failed before a reason from their logs."""
+    for (job_id,) in db.execute("SELECT id FROM job WHERE status = 'failed'").fetchall():
+        row = db.execute(*sql_templates.expand(LAST_ERROR, job_id)).fetchone()
+        if row and isinstance(row[0], str) and (reason := last_line(row[0])):
+            insert = "INSERT INTO quakegrid_state_reason (job_id, reason) VALUES (?, ?)"
+            db.execute(insert, [job_id, reason[:MAX_LENGTH]])
+
+
+def last_line(text: str) -> str:
+    """The last line of a text that is not empty: of a traceback, the exception with its words."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -1,0 +1,1 @@
+"""Log lines: stored, followed, deleted. Read `lines.py` first."""

@@ -1,0 +1,1 @@
+"""The servicers of the dbserver, one module a contract: decode, call, encode."""

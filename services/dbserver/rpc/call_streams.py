@@ -1,0 +1,134 @@
+"""Engine calls, served in the event loop: on a stream, a call is answered before the next is read.
+
+Quick reads are answered in the loop itself, writes go straight to the writer, and only what may take its
+time goes through a thread. Nothing here waits in the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from quakegrid.api.v1 import engine_calls_pb2 as pb
+from services.dbserver.rpc import faults
+from services.dbserver.store.idempotence import Answer
+from services.dbserver.store.writer import Tell
+
+# Of all streams together: with all other callers still fewer than the writer's queue takes, so that the
+# loop never waits for it.
+ALL_CALLS = 128
+
+# Whether the caller still waits; for any thread.
+IsWanted = Callable[[], bool]
+# Starts a call: its serialized `CallResponse` if it is quick; None if a thread will tell the answer.
+Begin = Callable[[pb.CallRequest, Tell, IsWanted], bytes | None]
+_Outcome = bytes | Exception
+
+
+class CallStreams:
+    """All streams, and single calls. Made in the event loop that serves them.
+
+    Args:
+        begin: starts a call without waiting for anything.
+    """
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+        self._slots = asyncio.Semaphore(ALL_CALLS)
+        self._loop = asyncio.get_running_loop()
+        self._mailbox = _Mailbox(self._loop, self._slots)
+        # The tasks of streams that wait for their client's next call.
+        self._idle: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    async def serve(self, context: Any) -> None:
+        """Serve one stream to its end."""
+        calls = asyncio.create_task(self._serve_calls(context))
+        try:
+            await asyncio.wait([calls])
+        finally:
+            calls.cancel()
+        if self._is_closed:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the dbserver is stopping")
+        calls.result()
+
+    def close(self) -> None:
+        """Take no more calls; those that were taken are still answered."""
+        self._is_closed = True
+        for calls in self._idle:
+            calls.cancel()
+
+    async def _serve_calls(self, context: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        while not self._is_closed:
+            self._idle.add(task)
+            try:
+                request = await context.read()
+            finally:
+                self._idle.discard(task)
+            if request is grpc.aio.EOF:  # type: ignore[attr-defined]
+                return
+            await context.write(_encode(request.request_id, await self.answer(request)))
+
+    async def answer(self, request: pb.CallRequest) -> bytes | Exception:
+        """A serialized `CallResponse`, or why there is none."""
+        await self._slots.acquire()
+        future: asyncio.Future[_Outcome] = self._loop.create_future()
+
+        def tell(answer: Answer | None, error: Exception | None) -> None:
+            outcome: _Outcome
+            if error is not None:  # first: an answer beside it is of a try that was undone
+                outcome = error
+            else:
+                assert answer is not None
+                outcome = answer.result
+            self._mailbox.put((future, outcome))
+
+        try:
+            response = self._begin(request, tell, lambda: not future.done())
+        except Exception as exc:  # noqa: BLE001  told to the caller
+            self._slots.release()
+            return exc
+        if response is None:
+            return await future  # its slot is free when it is told, also if the client leaves before
+        self._slots.release()
+        return response
+
+
+def _encode(request_id: str, outcome: _Outcome) -> bytes:
+    """A `CallStreamResponse`: a `CallResponse` has its result in the same field."""
+    if isinstance(outcome, bytes):
+        return outcome + pb.CallStreamResponse(request_id=request_id).SerializeToString()
+    code, reason = faults.judge(outcome)
+    error = pb.CallError(code=code.value[0], reason=reason)
+    return pb.CallStreamResponse(request_id=request_id, error=error).SerializeToString()
+
+
+class _Mailbox:
+    """Brings what threads have for the event loop, the letters of one commit in one go."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, slots: asyncio.Semaphore) -> None:
+        self._loop = loop
+        self._slots = slots
+        self._letters: deque[tuple[asyncio.Future[_Outcome], _Outcome]] = deque()
+        self._is_called = False
+
+    def put(self, letter: tuple[asyncio.Future[_Outcome], _Outcome]) -> None:
+        """Settle a future in the loop; for any thread."""
+        self._letters.append(letter)
+        if not self._is_called:
+            self._is_called = True
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._is_called = False  # first: what comes from now on makes a call of its own
+        while self._letters:
+            future, outcome = self._letters.popleft()
+            self._slots.release()
+            if not future.done():
+                future.set_result(outcome)

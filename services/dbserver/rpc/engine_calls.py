@@ -1,0 +1,152 @@
+"""The EngineCalls service: decode, call, encode.
+
+A stream's calls and single ones do the same: what is quick without a thread, the rest in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+from quakegrid.api.v1 import engine_calls_pb2 as pb
+from quakegrid.api.v1 import engine_calls_pb2_grpc
+from quakegrid.errors import PeerUnreachableError, QuakeGridError, UsageError
+from quakegrid.jobs import engine_values
+from services.dbserver.engine import actions
+from services.dbserver.logs import deletion
+from services.dbserver.rpc import faults, jobs
+from services.dbserver.rpc.call_streams import CallStreams, IsWanted
+from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.idempotence import Answer, Requests
+from services.dbserver.store.read_limits import UNLIMITED, ReadLimits
+from services.dbserver.store.writer import Tell, Writer
+
+# Actions that read all jobs or all lines of a log.
+_SLOW_ACTIONS = frozenset({"fetch", "find", "get_calcs", "get_log", "get_longest_jobs", "list_calculations"})
+
+
+class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
+    """Answers the engine's calls. Made in the event loop that serves them."""
+
+    def __init__(
+        self,
+        readers: Readers,
+        writer: Writer,
+        requests: Requests,
+        *,
+        threads: Executor,
+        slow_threads: Executor,
+    ) -> None:
+        self._readers = readers
+        self._writer = writer
+        self._requests = requests
+        self._threads = threads
+        self._slow_threads = slow_threads
+        self._streams = CallStreams(self._begin)
+
+    async def Call(  # type: ignore[override]  # noqa: N802  named in the proto
+        self, request: pb.CallRequest, _context: Any
+    ) -> bytes:
+        """Run an action or SQL; the response is serialized already."""
+        outcome = await self._streams.answer(request)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def CallStream(  # type: ignore[override]  # noqa: N802  named in the proto
+        self, _requests: Any, context: Any
+    ) -> None:
+        """Run actions and SQL until the client sends no more."""
+        await self._streams.serve(context)
+
+    def close(self) -> None:
+        """End the streams."""
+        self._streams.close()
+
+    def _begin(self, request: pb.CallRequest, tell: Tell, is_wanted: IsWanted) -> bytes | None:
+        """Answer what is quick, enqueue what is only to be written, and do the rest in a thread."""
+        action = _resolve(request)
+        if not action.is_quick:
+            is_slow = not action.is_writing and _is_slow(request.action)
+            threads = self._slow_threads if is_slow else self._threads
+            threads.submit(self._finish_for, action, request, tell, is_wanted)
+        elif action.is_writing:
+            self._requests.enqueue_once(
+                request.request_id, _kind(request), _writing(action, []), tell, user_name=request.user_name
+            )
+        else:
+            return _respond(action.run(self._readers.session(request.user_name)))
+        return None
+
+    def _finish_for(
+        self, action: actions.Action, request: pb.CallRequest, tell: Tell, is_wanted: IsWanted
+    ) -> None:
+        if not is_wanted():  # the caller left while this waited for a thread
+            tell(None, PeerUnreachableError("the caller has left"))
+            return
+        try:
+            response = self._finish(action, request, is_wanted)
+        except Exception as exc:  # noqa: BLE001  told to the caller
+            tell(None, exc)
+        else:
+            tell(Answer(response, is_repeated=False), None)
+
+    def _finish(self, action: actions.Action, request: pb.CallRequest, is_wanted: IsWanted) -> bytes:
+        """Do a whole call, wait for it, and serialize the response."""
+        if action.is_alone:
+            return _respond(self._writer.run_alone(action.run, request.user_name))
+        if not action.is_writing:
+            limits = ReadLimits(is_cancelled=lambda: not is_wanted())
+            return _respond(action.run(self._readers.session(request.user_name, limits)))
+        if action.find_doomed:
+            session = self._readers.session(request.user_name, UNLIMITED)
+            deletion.drop_long_logs(self._writer, session, action.find_doomed(session))
+        doomed_files: list[str] = []
+        answer = self._requests.run_once(
+            request.request_id, _kind(request), _writing(action, doomed_files), user_name=request.user_name
+        )
+        try:
+            jobs.remove_files(doomed_files)
+        except QuakeGridError as exc:  # upstream's del_calc says it so
+            return _respond({"error": str(exc)})
+        return answer.result
+
+
+def _is_slow(action: str) -> bool:
+    """Whether a read may take long: SQL of others, or an action over all jobs or lines."""
+    return action in _SLOW_ACTIONS or not action.isidentifier()
+
+
+def _kind(request: pb.CallRequest) -> str:
+    return f"Call {request.action}"
+
+
+def _writing(action: actions.Action, doomed_files: list[str]) -> Callable[[Session], bytes]:
+    """A call as work for the writer; `doomed_files` is filled when it is done."""
+
+    def run(session: Session) -> bytes:
+        response = _respond(action.run(session))
+        doomed_files[:] = session.doomed_files  # run again if another request fails
+        return response
+
+    return run
+
+
+def _resolve(request: pb.CallRequest) -> actions.Action:
+    try:
+        args = list(map(engine_values.decode, request.args))
+    except (TypeError, ValueError) as exc:
+        raise UsageError(f"an argument of {request.action} cannot be read: {exc}") from exc
+    return actions.resolve(request.action, args)
+
+
+def _respond(result: Any) -> bytes:
+    response = pb.CallResponse()
+    try:
+        engine_values.fill(response.result, result)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise UsageError(f"the result cannot be sent: {exc}") from exc
+    message = response.SerializeToString()
+    faults.check_size(len(message))
+    return message

@@ -1,0 +1,123 @@
+"""The Tags service: decode, call, encode."""
+
+from __future__ import annotations
+
+import itertools
+
+import grpc
+
+from quakegrid.api.v1 import tags_pb2 as pb
+from quakegrid.api.v1 import tags_pb2_grpc
+from services.dbserver.engine import tag_actions
+from services.dbserver.jobs import field_checks
+from services.dbserver.jobs import rows as job_rows
+from services.dbserver.jobs.messages import encode_text
+from services.dbserver.rpc import pages
+from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.writer import Writer
+
+TAGS_PAGE = pages.PageSize(default=1000, largest=1000)
+# Of all tags of a page together; a page ends before the tag that has too many.
+MAX_PAGE_JOBS = 1_000_000
+
+
+class TagsServicer(tags_pb2_grpc.TagsServicer):
+    """Answers calls about tags."""
+
+    def __init__(self, readers: Readers, writer: Writer) -> None:
+        self._readers = readers
+        self._writer = writer
+
+    def ListTags(  # noqa: N802  named in the proto
+        self, request: pb.ListTagsRequest, _context: grpc.ServicerContext
+    ) -> pb.ListTagsResponse:
+        """A page of tags, by name; the page token is the last name."""
+        session = self._readers.session()
+        condition = "name > ?x"
+        args: list[object] = [request.page_token]
+        if request.job_id:
+            job_rows.get_state(session, request.job_id)
+            condition += " AND id IN (SELECT tag_id FROM job_tag WHERE job_id = ?x)"
+            args.append(request.job_id)
+        size = TAGS_PAGE.clamp(request.page_size)
+        query = f"SELECT id, name FROM tag WHERE {condition} ORDER BY name LIMIT ?x"  # noqa: S608  ours
+        found = session.query(query, *args, size + 1).rows
+        shown = _fitting(session, found[:size])
+        tags = _encode(session, shown)
+        return pb.ListTagsResponse(tags=tags, next_page_token=tags[-1].name if len(found) > len(tags) else "")
+
+    def CreateTag(  # noqa: N802  named in the proto
+        self, request: pb.CreateTagRequest, _context: grpc.ServicerContext
+    ) -> pb.CreateTagResponse:
+        """Create a tag."""
+        field_checks.check_tag(request.name)
+        self._writer.run(lambda session: tag_actions.tag_id_or_new(session, request.name))
+        return pb.CreateTagResponse()
+
+    def DeleteTag(  # noqa: N802  named in the proto
+        self, request: pb.DeleteTagRequest, _context: grpc.ServicerContext
+    ) -> pb.DeleteTagResponse:
+        """Remove a tag."""
+        self._writer.run(lambda session: tag_actions.delete_tag(session, request.name))
+        return pb.DeleteTagResponse()
+
+    def AddTag(  # noqa: N802  named in the proto
+        self, request: pb.AddTagRequest, _context: grpc.ServicerContext
+    ) -> pb.AddTagResponse:
+        """Give a job a tag."""
+        field_checks.check_tag(request.name)
+
+        def add(session: Session) -> None:
+            job_rows.get_state(session, request.job_id)
+            tag_id = tag_actions.tag_id_or_new(session, request.name)
+            insert = "INSERT OR IGNORE INTO job_tag (job_id, tag_id) VALUES (?x, ?x)"
+            session.execute(insert, request.job_id, tag_id)
+
+        self._writer.run(add)
+        return pb.AddTagResponse()
+
+    def RemoveTag(  # noqa: N802  named in the proto
+        self, request: pb.RemoveTagRequest, _context: grpc.ServicerContext
+    ) -> pb.RemoveTagResponse:
+        """Take a tag from a job."""
+        self._writer.run(
+            lambda session: tag_actions.remove_tag_from_job(session, request.job_id, request.name)
+        )
+        return pb.RemoveTagResponse()
+
+    def PreferJob(  # noqa: N802  named in the proto
+        self, request: pb.PreferJobRequest, _context: grpc.ServicerContext
+    ) -> pb.PreferJobResponse:
+        """Make a job the preferred one of a tag, or none."""
+        field_checks.check_tag(request.name)
+
+        def prefer(session: Session) -> None:
+            if not request.job_id:
+                tag_actions.unset_preferred_job_for_tag(session, request.name)
+                return
+            job_rows.get_state(session, request.job_id)
+            tag_actions.prefer(session, request.job_id, tag_actions.tag_id_or_new(session, request.name))
+
+        self._writer.run(prefer)
+        return pb.PreferJobResponse()
+
+
+def _fitting(session: Session, tags: tuple[tuple[int, str], ...]) -> tuple[tuple[int, str], ...]:
+    """The first tags, at least one, that have not too many jobs together."""
+    query = "SELECT tag_id, count(*) FROM job_tag WHERE tag_id IN (?X) GROUP BY tag_id"
+    counts: dict[int, int] = dict(session.query(query, [tag_id for tag_id, _ in tags]).rows)
+    sums = itertools.accumulate(counts.get(tag_id, 0) for tag_id, _ in tags)
+    fitting_count = sum(job_count <= MAX_PAGE_JOBS for job_count in sums)
+    return tags[: max(fitting_count, 1)]
+
+
+def _encode(session: Session, tags: tuple[tuple[int, str], ...]) -> list[pb.Tag]:
+    """The tags with the jobs of all of them, read at once."""
+    found = {tag_id: pb.Tag(name=encode_text(name)) for tag_id, name in tags}
+    query = "SELECT tag_id, job_id, is_preferred FROM job_tag WHERE tag_id IN (?X) ORDER BY job_id"
+    for tag_id, job_id, is_preferred in session.query(query, list(found)).rows:
+        tag = found[tag_id]
+        tag.job_ids.append(job_id)
+        if is_preferred:
+            tag.preferred_job_id = job_id
+    return list(found.values())

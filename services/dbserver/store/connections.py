@@ -1,0 +1,135 @@
+"""Connections to the database file: one that writes, and those that only read.
+
+Knows SQLite's settings and knows no table. Reading connections are read-only twice over: by how the file
+is opened and by what SQLite lets them run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from quakegrid.errors import QuakeGridError
+from services.dbserver.store import sql_templates, text_search
+
+# How long SQLite waits for a lock that a process other than ours holds.
+BUSY_TIMEOUT_S = 20.0
+# Of one value of a row, which is in the memory before anybody can count it.
+MAX_VALUE_BYTES = 32 << 20
+# Of somebody's SQL; the engine's longest have some thousand ids.
+MAX_SQL_BYTES = 256 << 10
+# A pattern of LIKE is matched in one step, which nothing can stop.
+MAX_PATTERN_BYTES = 1000
+# Pages that a reading connection keeps: there are about a hundred of them, and the system keeps pages, too.
+READER_CACHE_KB = 512
+# The write-ahead log is cut to this size when SQLite starts it anew; it would stay as large as it ever was.
+WAL_LIMIT_BYTES = 64 << 20
+_READING = frozenset(
+    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+)
+_INFORMING_PRAGMAS = frozenset(
+    {
+        "compile_options",
+        "database_list",
+        "encoding",
+        "foreign_key_check",
+        "foreign_key_list",
+        "index_info",
+        "index_list",
+        "integrity_check",
+        "quick_check",
+        "table_info",
+        "table_list",
+        "table_xinfo",
+    }
+)
+# These inform without an argument and change something with one.
+_ARGLESS_PRAGMAS = frozenset(
+    {
+        "foreign_keys",
+        "freelist_count",
+        "journal_mode",
+        "page_count",
+        "page_size",
+        "synchronous",
+        "user_version",
+    }
+)
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """The connection that writes: WAL, every commit on the disk before it returns, foreign keys on.
+
+    Raises:
+        QuakeGridError: the file's disk cannot do WAL.
+    """
+    connection = _connect(str(path), uri=False)
+    try:
+        _set_journal(connection, path)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection:
+    """A connection that can only read; `is_immutable` leaves no file behind, but sees no changes."""
+    mode = "immutable=1" if is_immutable else "mode=ro"
+    connection = _connect(f"file:{quote(str(path))}?{mode}", uri=True)
+    connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KB}")
+    connection.execute("PRAGMA foreign_keys = ON")  # for those who ask
+    connection.execute("PRAGMA query_only = ON")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, MAX_SQL_BYTES)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)
+    connection.set_authorizer(_authorize)
+    return connection
+
+
+@contextlib.contextmanager
+def short_wait(execute: Callable[[str], object], timeout_s: float) -> Iterator[None]:
+    """Wait only so long for locks of others, on the connection that executes."""
+    execute(f"PRAGMA busy_timeout = {timeout_s * 1000:.0f}")
+    try:
+        yield
+    finally:
+        execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
+
+
+def _connect(name: str, *, uri: bool) -> sqlite3.Connection:
+    sqlite3.register_converter("timestamp", sql_templates.from_sql_time)
+    connection = sqlite3.connect(
+        name,
+        uri=uri,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        detect_types=sqlite3.PARSE_DECLTYPES,
+        check_same_thread=False,  # each is used by one thread, and closed by the main one
+    )
+    text_search.register(connection)
+    return connection
+
+
+def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
+    """Turn the write-ahead log on; SQLite answers with another mode where it cannot."""
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise QuakeGridError(
+            f"SQLite cannot keep a write-ahead log for {path} (it says {mode!r}), as on some network disks; "
+            "set [dbserver] file in openquake.cfg to a file on a local disk"
+        )
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+
+
+def _authorize(action: int, name: str | None, argument: str | None, *_: str | None) -> int:
+    if action in _READING:
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_PRAGMA:
+        informs = name in _INFORMING_PRAGMAS or (name in _ARGLESS_PRAGMAS and argument is None)
+        return sqlite3.SQLITE_OK if informs else sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_DENY

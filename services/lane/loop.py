@@ -1,0 +1,132 @@
+"""A lane: one process, one thread, one poller around one ROUTER and one scheduler.
+
+Receives, and hands to the `Door` what comes; nothing else. Ends when the broker's end of the control socket
+closes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import socket
+import time
+from pathlib import Path
+
+from quakegrid.machine import parent_death, service_logs
+from quakegrid.reports import task_history_files
+from quakegrid.settings.config import load_settings
+from quakegrid.transport import credentials, lane_sockets
+from quakegrid.transport.fast_zmq import zmq
+from quakegrid.wire.v1 import lane_pb2
+from services.lane.door import Door
+from services.lane.payloads import Payloads
+from services.lane.settings import DoorSettings
+from services.lane.tasks.events import Peer
+
+MESSAGES_PER_TURN = 1000
+
+
+class Lane:
+    """The loop of one lane.
+
+    Args:
+        router: bound ROUTER of the lane.
+        zap: socket of `lane.open_zap` in the same context.
+        control: our end of the broker's control socket.
+        client_public: the key that peers must prove.
+        door: takes what comes.
+    """
+
+    def __init__(
+        self,
+        router: zmq.Socket[bytes],
+        zap: zmq.Socket[bytes],
+        control: socket.socket,
+        client_public: bytes,
+        door: Door,
+    ) -> None:
+        self._router, self._zap, self._control = router, zap, control
+        self._client_public, self._door = client_public, door
+
+    def run(self) -> None:
+        """Serve until the broker goes."""
+        poller = zmq.Poller()
+        for source in (self._router, self._zap, self._control):
+            poller.register(source, zmq.POLLIN)
+        while True:
+            ready = {source for source, _ in poller.poll(self._door.timeout_ms())}
+            self._door.begin_turn(time.monotonic())
+            if self._zap in ready:
+                lane_sockets.answer_zap(self._zap, self._client_public)
+            if self._control.fileno() in ready and not self._read_control():
+                return
+            if self._router in ready:
+                self._read_router()
+            self._door.finish_turn()
+
+    def _read_control(self) -> bool:
+        """Take every order that waits; False when the broker is gone."""
+        while True:
+            try:
+                packet = self._control.recv(lane_sockets.CONTROL_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return True
+            except ConnectionResetError:  # the broker went without reading our last report
+                return False
+            if not packet:
+                return False
+            self._door.obey(packet)
+
+    def _read_router(self) -> None:
+        for number in range(MESSAGES_PER_TURN):
+            frames = (
+                lane_sockets.receive_frames(self._router)
+                if number
+                else lane_sockets.receive_announced(self._router)
+            )
+            if frames is None:
+                return
+            self._door.take(Peer(frames[0].bytes), frames[1:])
+
+
+def main() -> int:
+    """Serve one lane; started by the broker only."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--control-fd", type=int, required=True)
+    args = parser.parse_args()
+    parent_death.die_with_parent()  # the next broker wants our port
+    service_logs.start("%(asctime)s %(name)s %(message)s")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker decides when we end
+    settings = load_settings(args.state_dir)
+    control = socket.socket(fileno=args.control_fd)
+    endpoint = _wait_for_endpoint(control)
+    if not endpoint:
+        return 0
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    zap = lane_sockets.open_zap(context)
+    try:
+        router = lane_sockets.bind_router(context, endpoint, settings.authkey)
+    except zmq.ZMQError as exc:
+        ready = lane_pb2.LaneReady(error=f"cannot listen on {endpoint}: {exc}")
+        control.send(lane_pb2.ControlMessage(ready=ready).SerializeToString())
+        return 1
+    with contextlib.suppress(BrokenPipeError):  # the broker has gone already: the end of its messages tells
+        control.send(lane_pb2.ControlMessage(ready=lane_pb2.LaneReady()).SerializeToString())
+    payloads = Payloads(settings.lane_memory_bytes, settings.custom_tmp or None)
+    client_public = credentials.curve_keys(settings.authkey).client_public
+    token_key = credentials.token_key(settings.authkey)
+    known = DoorSettings(token_key, task_history_files.folder(settings), settings.state_dir)
+    Lane(router, zap, control, client_public, Door(router, control, payloads, known)).run()
+    context.destroy(linger=0)
+    return 0
+
+
+def _wait_for_endpoint(control: socket.socket) -> str:
+    """Where to listen; empty if the broker goes before it says so."""
+    try:
+        packet = control.recv(lane_sockets.CONTROL_BYTES)
+    except ConnectionResetError:
+        return ""
+    return lane_pb2.ControlMessage.FromString(packet).listen.endpoint

@@ -1,0 +1,1 @@
+"""What the dbserver promises, broken on purpose."""

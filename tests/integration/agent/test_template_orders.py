@@ -1,0 +1,108 @@
+"""A real template under orders that it cannot obey: each is refused in words, and its children live on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quakegrid import testing
+from services.agent import orders
+
+TIMEOUT_S = 60.0
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Iterator[socket.socket]:
+    """The agent's end of the control socket of a template that is ready; at the end it stops in order."""
+    testing.write_cluster_config(tmp_path / "state", {"agent": {"preload": "none"}})
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(TIMEOUT_S)
+    command = [sys.executable, "-m", "services.agent.template", str(tmp_path / "state"), str(theirs.fileno())]
+    environ = testing.isolated_environ(tmp_path)
+    with ours, subprocess.Popen([*command, ""], pass_fds=[theirs.fileno()], env=environ) as process:
+        theirs.close()
+        assert receive(ours)["report"] == "ready"
+        yield ours
+        assert process.poll() is None, "the template has ended"
+        orders.send_packet(ours, {"order": "end"})
+        assert process.wait(TIMEOUT_S) == 0
+
+
+def receive(control: socket.socket) -> dict[str, Any]:
+    """The next report, which is one."""
+    report, fds = orders.receive_packet(control)
+    orders.close_all(fds)
+    orders.check_report(report)
+    return report
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that nobody can write to without waiting."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(1 << 16))
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"x",
+        b"[]",
+        b"[" * 60_000,
+        b"x" * (100 << 10),
+        *(
+            json.dumps(order).encode()
+            for order in (
+                {"order": "dance"},
+                {"order": ["ping"]},
+                {"order": "signal", "pid": "1", "signal": 15},
+                {"order": "fork_driver", "name": "d"},
+                {"order": "fork_worker", "name": "w", "worker": {}},
+                {"order": "fork_worker", "name": 7, "worker": {}},
+            )
+        ),
+    ],
+)
+def test_order_that_is_none_is_refused_and_the_template_goes_on(control: socket.socket, data: bytes) -> None:
+    """Cut, garbled, unknown, with fields missing, or without its descriptors."""
+    control.send(data)
+    refused = receive(control)
+    orders.send_packet(control, {"order": "ping"})
+
+    assert refused["report"] in {"refused", "not_forked"}
+    assert refused["reason"]
+    assert receive(control)["report"] == "pong"
+
+
+def test_signal_that_there_is_not_harms_nobody(control: socket.socket) -> None:
+    """Neither the template nor the child; and a pid that is no child of the template is not signalled."""
+    reader, writer = full_pipe()
+    stdio = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
+    request = orders.write_memfd("request", b"{}")
+    # Without an engine it refuses, and waits until we read that.
+    orders.send_packet(control, {"order": "fork_driver", "name": "d"}, [request, writer, *stdio])
+    pid = receive(control)["pid"]
+
+    orders.send_packet(control, {"order": "signal", "pid": pid, "signal": 12345})
+    orders.send_packet(control, {"order": "signal", "pid": os.getpid(), "signal": signal.SIGKILL})
+    refused = receive(control)
+    orders.send_packet(control, {"order": "signal", "pid": pid, "signal": signal.SIGKILL})
+    exited = receive(control)
+    orders.close_all([reader, writer, request, *stdio])
+
+    assert refused["report"] == "refused"
+    assert (exited["report"], exited["pid"], exited["status"]) == ("exited", pid, signal.SIGKILL)

@@ -1,0 +1,46 @@
+"""What callers hear of a broker that has come upon a bug of its own, until its process has ended."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc, fleet_control_pb2, fleet_control_pb2_grpc
+from quakegrid.settings.config import Settings
+from quakegrid.transport import grpc_channels
+from services.broker.server import BrokerServer
+from tests.support.broker_fakes import Stage
+
+
+async def call_a_failed_broker(settings: Settings) -> list[grpc.StatusCode]:
+    """The answers to calls that read or change its state."""
+    stage = Stage(settings)
+    server = BrokerServer(stage.broker, settings)
+    await server.start()
+    stage.broker.failed.set()
+    codes = []
+    async with grpc_channels.open_aio_channel(settings.broker_address, settings.authkey) as channel:
+        broker = broker_pb2_grpc.BrokerStub(channel)
+        control = fleet_control_pb2_grpc.FleetControlStub(channel)
+        join = fleet_control_pb2.JoinNodeRequest(host="node9", port=1909, instance_id="a")
+        calls = [
+            broker.OpenSession(broker_pb2.OpenSessionRequest()).read(),
+            broker.CloseSession(broker_pb2.CloseSessionRequest(session_id=1)),
+            broker.AbortJob(broker_pb2.AbortJobRequest(job_id=1)),
+            control.JoinNode(join),
+        ]
+        for call in calls:
+            try:
+                await call
+            except grpc.aio.AioRpcError as exc:
+                codes.append(exc.code())
+    await server.stop(None)
+    stage.broker.failed.clear()
+    await stage.close()
+    return codes
+
+
+def test_failed_broker_is_unavailable(settings: Settings) -> None:
+    """So drivers wait for the next one, as after any other end of a broker."""
+    assert asyncio.run(call_a_failed_broker(settings)) == [grpc.StatusCode.UNAVAILABLE] * 4

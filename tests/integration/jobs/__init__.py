@@ -1,0 +1,1 @@
+"""Integration tests of values and reports of jobs."""

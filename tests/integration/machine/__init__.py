@@ -1,0 +1,1 @@
+"""Integration tests of the services of one machine, and their installation."""

@@ -1,0 +1,145 @@
+"""Services go on serving, whoever connects to their ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from quakegrid import errors, health, testing
+from quakegrid.machine import service_life
+from quakegrid.settings import config
+from quakegrid.settings.config import Settings
+from quakegrid.transport import credentials, grpc_channels
+from tests.support import strangers
+from tests.support.nodes import NodeService, wait_until
+from tests.support.processes import Service
+
+BAD_PATH = b"/quakegrid\xff/x"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Settings:
+    """A cluster of one machine whose services are not started yet, without the engine."""
+    (tmp_path / "home").mkdir()
+    path = testing.write_cluster_config(tmp_path / "state", {"agent": {"preload": "none"}})
+    return config.load_settings(tmp_path / "state", {"OQ_CONFIG_FILE": str(path)})
+
+
+@pytest.fixture(params=["dbserver", "broker", "agent"])
+def service(node: Settings, request: pytest.FixtureRequest) -> Iterator[NodeService]:
+    """Each of the services, running."""
+    service = NodeService(node, request.param)
+    try:
+        service.start()
+        yield service
+    finally:
+        service.close()
+
+
+def address_of(service: NodeService) -> str:
+    """Where it listens."""
+    settings = service.settings
+    port = {
+        "dbserver": settings.dbserver_port,
+        "broker": settings.broker_port,
+        "agent": settings.agent_port,
+    }
+    return f"127.0.0.1:{port[service.name]}"
+
+
+def test_port_that_a_bad_path_has_closed_is_opened_again(service: NodeService) -> None:
+    """A request whose path is not UTF-8 ends gRPC's accept loop: and the process would live on."""
+    log = service.settings.state_dir / f"{service.name}.log"
+    for count in range(1, 4):
+        strangers.call_path(address_of(service), service.settings.authkey, BAD_PATH)
+        wait_until(lambda count=count: log.read_text().count("port_reopened") == count)
+        wait_until(lambda: answers(service))
+
+    assert service.process is not None
+    assert service.process.poll() is None
+    assert service.stop() == 0
+
+
+def test_port_is_opened_again_while_a_stream_is_open() -> None:
+    """The stream is ended as by a restart; it may have lasted for days."""
+    authkey = secrets.token_hex(32)
+
+    async def wait_for_ever(_requests: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        await context.send_initial_metadata(())
+        await asyncio.Event().wait()
+
+    async def scene() -> None:
+        (number,) = testing.free_ports(1)
+        address = f"127.0.0.1:{number}"
+
+        def make() -> grpc.aio.Server:
+            server = grpc.aio.server(options=grpc_channels.SERVER_OPTIONS)
+            handlers = {"Wait": grpc.stream_stream_rpc_method_handler(wait_for_ever)}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
+            server.add_secure_port(address, credentials.server_credentials(authkey))
+            return server
+
+        port = service_life.Port(make)
+        await port.start()
+        staying = asyncio.create_task(port.stay_open())
+        async with grpc_channels.open_aio_channel(address, authkey) as channel:
+            for _ in range(2):
+                stream = channel.stream_stream("/test/Wait")(wait_for_ready=True)
+                await stream.initial_metadata()
+
+                await asyncio.to_thread(strangers.call_path, address, authkey, BAD_PATH)
+
+                assert await stream.code() in grpc_channels.NO_ANSWER
+        await port.stop(0)
+        await staying
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
+
+
+def answers(service: NodeService) -> bool:
+    """Whether a service says that it serves."""
+    try:
+        return health.is_serving(service.settings, service.name)
+    except errors.PeerUnreachableError:
+        return False
+
+
+def test_service_may_open_as_many_files_as_the_machine_allows(service: NodeService) -> None:
+    """A thousand silent connections do not lock a service out."""
+    assert service.process is not None
+    limits = Path(f"/proc/{service.process.pid}/limits").read_text()
+    line = next(line for line in limits.splitlines() if line.startswith("Max open files"))
+    soft, hard = line.split()[3:5]
+
+    assert soft == hard
+
+
+def test_stranger_without_the_key_writes_no_log(service: NodeService) -> None:
+    """The words of a refused handshake are the stranger's, and so would be the size of the log."""
+    log = service.settings.state_dir / f"{service.name}.log"
+    before = log.read_bytes()
+
+    for _ in range(20):
+        assert not strangers.is_let_in(address_of(service), "forged\nserver_name.example")
+
+    assert [line for line in log.read_bytes()[len(before) :].splitlines() if b"example" in line] == []
+
+
+def test_silent_connections_are_closed_and_hold_up_nobody(dbserver: Service) -> None:
+    """They would hold an open file each; gRPC's own limit is two minutes."""
+    address = dbserver.settings.dbserver_address
+    host, _, port = address.rpartition(":")
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection((host, int(port)), 60)) for _ in range(300)]
+
+        is_serving = health.is_serving(dbserver.settings, "dbserver")
+
+        assert is_serving
+        assert [connection.recv(1) for connection in silent] == [b""] * len(silent)

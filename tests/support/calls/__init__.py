@@ -1,0 +1,1 @@
+"""Functions that tests send to workers, which import them by name."""

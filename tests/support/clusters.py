@@ -1,0 +1,187 @@
+"""A real cluster for tests: its own state, HOME and ports, the command line as its only interface."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quakegrid import testing
+from quakegrid.machine import service_records
+from quakegrid.settings import config
+
+QUAKEGRID = Path(sys.executable).with_name("quakegrid")
+TIMEOUT_S = 600
+END_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A QuakeGrid cluster on free ports of this machine."""
+
+    state_dir: Path
+    environ: dict[str, str]
+
+    def call(self, *args: object, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+        """Run `quakegrid` with these arguments to its end, whatever its exit code."""
+        command = [str(QUAKEGRID), "--state-dir", str(self.state_dir), *map(str, args)]
+        return subprocess.run(
+            command,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def start(self, *args: object) -> Running:
+        """Start `quakegrid` with these arguments."""
+        command = [str(QUAKEGRID), "--state-dir", str(self.state_dir), *map(str, args)]
+        process = subprocess.Popen(
+            command,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
+        )
+        return Running(process)
+
+    def json(self, *args: object) -> Any:
+        """Run `quakegrid` and parse what it prints."""
+        done = self.call(*args, "--output", "json")
+        assert done.returncode == 0, done.stderr + done.stdout
+        return json.loads(done.stdout)
+
+    def job(self, job_id: int = -1) -> dict[str, Any]:
+        """A job as `jobs show` tells it; the last one by default."""
+        found = self.json("jobs", "show", job_id)
+        assert isinstance(found, dict)
+        return found
+
+    def ended_job(self, job_id: int = -1) -> dict[str, Any]:
+        """The same when the job has ended: who notices a death may take a moment to write it down."""
+        end_s = time.monotonic() + END_TIMEOUT_S
+        while (job := self.job(job_id))["state"] == "executing":
+            assert time.monotonic() < end_s, f"job {job['id']} goes on"
+        return job
+
+    def log(self, job_id: int = -1) -> str:
+        """The log of a job, as text."""
+        return self.call("jobs", "logs", job_id).stdout
+
+    def children(self) -> list[int]:
+        """Process ids of the template's children: workers and drivers."""
+        mine = processes("services.agent.template", self.state_dir)
+        return [pid for pid in mine if _parent(pid) in mine]
+
+    def wait_until_quiet(self) -> None:
+        """Wait until no worker and no driver is left."""
+        for pid in self.children():
+            wait_for_end(pid)
+
+    def kill_service(self, name: str) -> None:
+        """Kill a service and wait until it is gone."""
+        record = service_records.read_record(config.load_settings(self.state_dir, self.environ), name)
+        assert record is not None
+        os.kill(record.pid, signal.SIGKILL)
+        wait_for_end(record.pid)
+
+    def temporary_files(self) -> list[Path]:
+        """What is in the folder for temporary files, and below."""
+        return sorted((self.state_dir / "scratch").rglob("*"))
+
+    def template(self) -> int:
+        """Process id of the template."""
+        (template,) = set(processes("services.agent.template", self.state_dir)) - set(self.children())
+        return template
+
+
+@dataclass(frozen=True)
+class Running:
+    """A `quakegrid` that runs, and what it said so far."""
+
+    process: subprocess.Popen[str]
+
+    def wait_for(self, word: str) -> str:
+        """Read its output until a line has `word`; all that was read."""
+        assert self.process.stdout is not None
+        seen = ""
+        for line in self.process.stdout:
+            seen += line
+            if word in line:
+                return seen
+        raise AssertionError(f"ended without saying {word!r}: {seen}")
+
+    def finish(self) -> tuple[int, str]:
+        """Wait for its end; exit code and the rest of the output."""
+        rest, _ = self.process.communicate(timeout=TIMEOUT_S)
+        return self.process.returncode, rest
+
+
+@contextlib.contextmanager
+def running_cluster(
+    state_dir: Path, home: Path, extra: Mapping[str, Mapping[str, str]] | None = None
+) -> Iterator[Cluster]:
+    """A cluster that is up, and down again at the end, with nothing left of it."""
+    scratch = state_dir / "scratch"
+    scratch.mkdir(parents=True)
+    testing.write_cluster_config(state_dir, {"directory": {"custom_tmp": str(scratch)}, **(extra or {})})
+    cluster = Cluster(state_dir, testing.isolated_environ(home))
+    try:
+        up = cluster.call("up")
+        assert up.returncode == 0, up.stderr + up.stdout
+        warm = cluster.call("oq", "info", "cfg")  # waits until the engine is loaded
+        assert warm.returncode == 0, warm.stderr
+        yield cluster
+    finally:
+        down = cluster.call("down", "--force")
+        assert down.returncode == 0, down.stderr + down.stdout
+    left = [pid for pid in _pids() if str(state_dir) in _cmdline(pid)]
+    assert left == [], f"processes left: {[_cmdline(pid) for pid in left]}"
+    assert list(scratch.iterdir()) == [], "temporary files left"
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until a process is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        fd = os.pidfd_open(pid)
+        ready = select.select([fd], [], [], 60)[0]
+        os.close(fd)
+        assert ready, f"process {pid} did not end: {_cmdline(pid)}"
+
+
+def processes(module: str, state_dir: Path) -> list[int]:
+    """Processes of a cluster that run a module, the oldest first."""
+    mine = [pid for pid in _pids() if module in _cmdline(pid) and f"\0{state_dir}\0" in _cmdline(pid)]
+    return sorted(mine)
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _cmdline(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _parent(pid: int) -> int:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])

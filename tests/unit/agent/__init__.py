@@ -1,0 +1,1 @@
+"""Unit tests of the agent, its templates and workers."""

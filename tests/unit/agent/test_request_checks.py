@@ -1,0 +1,133 @@
+"""What the agent refuses at its doors, in words."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from quakegrid.api.v1 import agent_pb2, examination_pb2
+from quakegrid.errors import UsageError
+from services.agent.node.doors import request_checks as checks
+
+REQUEST = {"argv": ["info"], "cwd": "/", "environ": {"A": "b"}, "mode": "oq"}
+
+
+def start(worker_id: str = "a1-7", session_id: int = 3, **fields: Any) -> agent_pb2.StartWorkersRequest:
+    """An order of the broker."""
+    ref = agent_pb2.WorkerRef(session_id=session_id, worker_id=worker_id)
+    return agent_pb2.StartWorkersRequest(
+        **{"workers": [ref], "lane_endpoint": "tcp://10.0.0.1:1912", "width": 1} | fields
+    )
+
+
+def test_orders_of_a_broker_pass() -> None:
+    """As brokers send them."""
+    checks.check_start_workers(start())
+    checks.check_start_workers(start(lane_endpoint="tcp://[::1]:1912", width=0, workers=[]))
+    checks.check_stop_workers(agent_pb2.StopWorkersRequest(session_id=3, worker_ids=["a1-7"]))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        start(""),
+        start("x" * 70_000),
+        start("../../x"),
+        start("a\nb"),
+        start("ä"),
+        start(session_id=-1),
+        start(width=(1 << 32) - 1),
+        start(lane_endpoint=""),
+        start(lane_endpoint="ipc:///tmp/x"),
+        start(lane_endpoint="tcp://" + "x" * 1000 + ":1"),
+        start(fingerprint={str(number): "" for number in range(2000)}),
+        start(workers=[agent_pb2.WorkerRef(worker_id="a")] * 5000),
+    ],
+)
+def test_orders_that_no_broker_sends_are_refused(request_: agent_pb2.StartWorkersRequest) -> None:
+    """Ids, counts, widths and addresses."""
+    with pytest.raises(UsageError):
+        checks.check_start_workers(request_)
+
+
+def test_stopping_a_worker_of_an_odd_name_is_refused() -> None:
+    """It cannot have been started."""
+    for names in (["x" * 1000], [""], ["a"] * 5000):
+        with pytest.raises(UsageError):
+            checks.check_stop_workers(agent_pb2.StopWorkersRequest(worker_ids=names))
+
+
+def test_examinations_of_odd_folders_and_ports_are_refused() -> None:
+    """As a doctor never asks."""
+    checks.check_examine(examination_pb2.ExamineRequest(shared_dir="/home", lane_ports=[1912]))
+
+    for bad in (
+        examination_pb2.ExamineRequest(shared_dir="a\0b"),
+        examination_pb2.ExamineRequest(shared_dir="x" * 5000),
+        examination_pb2.ExamineRequest(lane_ports=[70_000]),
+        examination_pb2.ExamineRequest(lane_ports=[1] * 2000),
+    ):
+        with pytest.raises(UsageError):
+            checks.check_examine(bad)
+
+
+@pytest.mark.parametrize("master", ["", "a b", "a\0b", "x" * 300, "m:0", "m:70000", "m:99999"])
+def test_masters_that_are_no_hosts_are_refused(master: str) -> None:
+    """With the port that they may have."""
+    for good in ("master", "10.0.0.1", "master.example.org:1911"):
+        checks.check_master(good)
+
+    with pytest.raises(UsageError):
+        checks.check_master(master)
+
+
+def test_request_for_a_driver_passes_with_its_fields_only() -> None:
+    """Other fields do not travel further."""
+    line = json.dumps(REQUEST | {"more": [1]}).encode()
+
+    assert checks.read_driver_request(line) == REQUEST
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"x",
+        b"[]",
+        b"7",
+        b"[" * 100_000,
+        *(
+            json.dumps(REQUEST | changes).encode()
+            for changes in (
+                {"argv": [1]},
+                {"argv": "info"},
+                {"argv": ["a\0b"]},
+                {"argv": ["a"] * 20_000},
+                {"argv": ["x" * (1 << 18)]},
+                {"cwd": None},
+                {"cwd": 7},
+                {"environ": []},
+                {"environ": {"A": 1}},
+                {"environ": {"A=B": "c"}},
+                {"environ": {"": "c"}},
+                {"mode": "shell"},
+                {"mode": None},
+            )
+        ),
+    ],
+)
+def test_requests_that_no_command_line_sends_are_refused(line: bytes) -> None:
+    """Types, sizes, depth."""
+    with pytest.raises(UsageError):
+        checks.read_driver_request(line)
+
+
+def test_only_signals_of_a_terminal_are_passed_on() -> None:
+    """Another number is refused before it reaches the template."""
+    assert checks.read_signal(b'{"signal": 2}') == 2
+
+    for line in (b'{"signal": 12345}', b'{"signal": 9}', b'{"signal": true}', b"{}", b"7", b"x", b"[" * 9999):
+        with pytest.raises(UsageError):
+            checks.read_signal(line)

@@ -1,0 +1,53 @@
+"""How many cores each session should have when some are stuck and some sessions have never had a task."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.broker.fleet import targets
+from services.broker.fleet.shares import Claim
+from services.broker.fleet.targets import Wish
+
+WISHES = st.builds(
+    Wish,
+    st.builds(Claim, st.integers(0, 20), st.floats(0.1, 10), st.floats(0, 5)),
+    st.integers(0, 6),
+    st.booleans(),
+)
+
+
+@pytest.mark.parametrize(
+    ("core_count", "wishes", "expected"),
+    [
+        # What is stuck counts as part of its session's share.
+        (4, [Wish(Claim(4), stuck_count=2), Wish(Claim(4))], [2, 2]),
+        # More than a share cannot be taken away; the others divide the rest.
+        (4, [Wish(Claim(4), stuck_count=3), Wish(Claim(4))], [3, 1]),
+        (
+            2,
+            [Wish(Claim(2, served=3.0), stuck_count=1), Wish(Claim(2, served=1.0)), Wish(Claim(2))],
+            [1, 0, 1],
+        ),
+        # A session that has never had a task gets what is left.
+        (8, [Wish(Claim(8), is_idle=True), Wish(Claim(8))], [0, 8]),
+        (8, [Wish(Claim(8), is_idle=True), Wish(Claim(3))], [5, 3]),
+        (8, [Wish(Claim(8), is_idle=True), Wish(Claim(8), is_idle=True)], [4, 4]),
+        (1, [Wish(Claim(2), stuck_count=2), Wish(Claim(2))], [2, 0]),
+        (0, [], []),
+    ],
+)
+def test_cores_are_divided(core_count: int, wishes: list[Wish], expected: list[int]) -> None:
+    """Fairly, with what cannot be changed."""
+    assert targets.divide(core_count, wishes) == expected
+
+
+@given(st.integers(0, 30), st.lists(WISHES, max_size=6))
+def test_division_promises_no_core_that_is_stuck_elsewhere(core_count: int, wishes: list[Wish]) -> None:
+    """Each session has at least what is stuck in it; together they have no more than there is."""
+    found = targets.divide(core_count, wishes)
+
+    stuck_count = sum(wish.stuck_count for wish in wishes)
+    assert all(target >= wish.stuck_count for target, wish in zip(found, wishes, strict=True))
+    assert sum(found) <= max(core_count, stuck_count)

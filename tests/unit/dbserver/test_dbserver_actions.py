@@ -1,0 +1,51 @@
+"""What engine calls mean, and how they are refused."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from quakegrid import errors
+from services.dbserver.engine import actions
+from services.dbserver.store import connections
+from services.dbserver.store.database import Session
+
+
+@pytest.fixture
+def session() -> Session:
+    """A session of a database without tables."""
+    return Session(sqlite3.connect(":memory:"), Path("db.sqlite3"))
+
+
+def test_arguments_of_a_wrong_kind_are_refused_and_logged(
+    session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller is told in one line; the log shows where, in case that it is a bug of ours."""
+    action = actions.resolve("get_log_slice", [1, "x", "y"])
+
+    with caplog.at_level(logging.WARNING), pytest.raises(errors.UsageError, match="get_log_slice refuses"):
+        action.run(session)
+
+    assert "action_refused action=get_log_slice" in caplog.text
+    assert "ValueError" in caplog.text
+
+
+def test_sql_has_a_largest_length() -> None:
+    """A text of megabytes is refused before anybody looks into it."""
+    with pytest.raises(errors.UsageError, match="is too long; at most"):
+        actions.resolve(f"SELECT '{'x' * connections.MAX_SQL_BYTES}'", [])
+
+
+@pytest.mark.parametrize("args", [[5], [None], []])
+def test_deletion_with_arguments_of_a_wrong_kind_is_refused(session: Session, args: list[object]) -> None:
+    """What finds the jobs that will be deleted refuses them as the deletion itself would."""
+    action = actions.resolve("DELETE FROM job WHERE id in (?X)", args)
+    assert action.find_doomed
+
+    with pytest.raises(errors.UsageError):
+        action.find_doomed(session)
+    with pytest.raises(errors.UsageError):
+        action.run(session)

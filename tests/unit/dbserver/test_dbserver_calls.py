@@ -1,0 +1,85 @@
+"""How the dbserver answers engine calls, and which codes its errors have."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import grpc
+import pytest
+
+from quakegrid import errors
+from quakegrid.api.v1 import engine_calls_pb2 as pb
+from services.dbserver import server
+from services.dbserver.rpc import call_streams, faults, job_logs, jobs
+from services.dbserver.rpc.call_streams import CallStreams, IsWanted
+from services.dbserver.store import writer
+from services.dbserver.store.idempotence import Answer
+from services.dbserver.store.writer import Tell
+
+
+def test_error_beside_an_answer_is_what_counts() -> None:
+    """The answer is of a first try that was undone: told, it would acknowledge what is not on the disk."""
+
+    async def ask() -> bytes | Exception:
+        def begin(_request: pb.CallRequest, tell: Tell, _is_wanted: IsWanted) -> None:
+            threading.Thread(target=tell, args=(Answer(b"stored", is_repeated=False), failure)).start()
+
+        return await CallStreams(begin).answer(pb.CallRequest())
+
+    failure = errors.StateError("rolled back")
+
+    assert asyncio.run(ask()) is failure
+
+
+def test_callers_who_leave_are_not_waited_for() -> None:
+    """Whoever does the work can see it."""
+
+    async def leave() -> list[bool]:
+        begun: asyncio.Future[IsWanted] = asyncio.get_running_loop().create_future()
+
+        def begin(_request: pb.CallRequest, _tell: Tell, is_wanted: IsWanted) -> None:
+            begun.set_result(is_wanted)
+
+        call = asyncio.ensure_future(CallStreams(begin).answer(pb.CallRequest()))
+        is_wanted = await begun
+        before = is_wanted()
+        call.cancel()
+        await asyncio.wait([call])
+        return [before, is_wanted()]
+
+    assert asyncio.run(leave()) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (faults.DiskFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (faults.TooManyFollowersError, grpc.StatusCode.FAILED_PRECONDITION),
+        (faults.ResultTooLargeError, grpc.StatusCode.OUT_OF_RANGE),
+    ],
+)
+def test_only_a_full_disk_is_resource_exhausted(
+    error: type[errors.QuakeGridError], code: grpc.StatusCode
+) -> None:
+    """Clients try again after it, since the disk may get room; the others would fail again."""
+    assert faults.status_of(error("why")) is code
+
+
+def test_result_larger_than_a_message_is_refused_in_words() -> None:
+    """Before gRPC does, whose code would have the client ask for it again and again."""
+    faults.check_size(faults.LARGEST_RESPONSE_BYTES)
+    with pytest.raises(faults.ResultTooLargeError, match="at most 63 MiB can be sent at once"):
+        faults.check_size(faults.LARGEST_RESPONSE_BYTES + 1)
+
+
+def test_event_loop_never_waits_for_the_queue_of_the_writer() -> None:
+    """All that can wait for the writer at the same time fits into its queue, with room for its cleaning."""
+    waiting = (
+        call_streams.ALL_CALLS
+        + job_logs.ALL_BATCHES
+        + jobs.NEW_LEASES
+        + server.CALL_THREADS
+        + server.SLOW_CALL_THREADS
+    )
+    assert waiting + 16 <= writer.QUEUE_LENGTH

@@ -1,0 +1,27 @@
+"""Calculations that start from one that failed or was aborted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quakegrid import errors
+from quakegrid.engine.driver import parents
+
+
+def test_failed_parent_with_a_datastore_is_a_warning(tmp_path: Path) -> None:
+    """The engine uses what there is, as upstream does."""
+    path = tmp_path / "calc_22.hdf5"
+    path.touch()
+
+    assert parents.doubt(22, "failed", path).startswith("job 22 is failed, so")
+    assert parents.doubt(22, "aborted", path).startswith("job 22 is aborted, so")
+    assert not parents.doubt(22, "complete", path)
+
+
+@pytest.mark.parametrize(("status", "words"), [("failed", "failed"), ("aborted", "was aborted")])
+def test_failed_parent_without_a_datastore_is_refused(tmp_path: Path, status: str, words: str) -> None:
+    """There is nothing to start from."""
+    with pytest.raises(errors.StateError, match=f"job 22 {words} and has no results to start from"):
+        parents.doubt(22, status, tmp_path / "calc_22.hdf5")

@@ -1,0 +1,1 @@
+"""Unit tests of values and reports of jobs."""

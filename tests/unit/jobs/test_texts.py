@@ -1,0 +1,28 @@
+"""Texts of others, made fit to travel."""
+
+from __future__ import annotations
+
+from quakegrid.jobs import texts
+from quakegrid.wire.v1 import lane_pb2
+
+
+def test_short_text_stays_as_it_is() -> None:
+    """To the last byte that it may have."""
+    assert texts.bounded("é" * 50, 100) == "é" * 50
+
+
+def test_long_text_keeps_its_beginning_and_its_end() -> None:
+    """Which of a traceback tell most; the size is in bytes, and no character is cut."""
+    text = "begin" + "é" * 10_000 + "end"
+
+    bounded = texts.bounded(text, 1001)
+
+    assert bounded.startswith("begin")
+    assert bounded.endswith("end")
+    assert "bytes are left out" in bounded
+    assert 900 < len(bounded.encode()) <= 1001
+
+
+def test_text_that_is_not_unicode_can_travel() -> None:
+    """Names of files may be anything; a message would refuse it, and its sender would die of that."""
+    assert lane_pb2.Outcome(error=texts.bounded("cannot open \udc80", 1000)).error == "cannot open ?"

@@ -1,0 +1,1 @@
+"""Unit tests of the services of one machine, and their installation."""

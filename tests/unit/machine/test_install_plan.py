@@ -1,0 +1,194 @@
+"""What an installation consists of: steps, settings and units, as pure values."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from quakegrid.errors import SettingsError, UsageError
+from quakegrid.install import config_text, machine, plan, units
+from quakegrid.install.plan import Choice, MakeFolder, MakeUser, Role, RunCommand, Step, WriteFile
+
+ROOT = Path(__file__).parents[3]
+PREFIX = Path("/opt/quakegrid")
+KEY = "f3Qm-Zt81xWvKp0aLbR7sYcJ2nHdUe5gTi9oXqPw4Vz"
+MASTER = Choice(
+    Role.MASTER, "10.0.0.1", "quakegrid", PREFIX, PREFIX / "venv", PREFIX / "venv" / "openquake.cfg"
+)
+NODE = dataclasses.replace(MASTER, role=Role.NODE)
+MASTER_CONFIG = f"[dbserver]\nhost = 10.0.0.1\nauthkey = {KEY}\n"
+
+
+def files(steps: list[Step]) -> dict[str, WriteFile]:
+    """Written files by name."""
+    return {step.path.name: step for step in steps if isinstance(step, WriteFile)}
+
+
+def test_master_has_user_folders_settings_and_three_services() -> None:
+    """All that a master needs is in its plan, in an order in which it can be done."""
+    steps = plan.steps(MASTER, "", KEY)
+
+    assert steps[0] == MakeUser("quakegrid", plan.STATE_DIR)
+    assert MakeFolder(PREFIX / "shared", 0o2775, "quakegrid") in steps
+    services = ["agent", "broker", "dbserver"]
+    assert {f"quakegrid-{name}.service" for name in services} < set(files(steps))
+    assert isinstance(steps[-1], RunCommand)
+    assert steps[-1].argv[:3] == ("systemctl", "enable", "--now")
+
+
+def test_settings_of_master_are_for_its_user_only() -> None:
+    """Nobody of the user's group can read the key: with `--user openquake` that group is people's."""
+    config = files(plan.steps(MASTER, "", KEY))["openquake.cfg"]
+
+    assert (config.mode, config.owner, config.group) == (0o400, "quakegrid", "quakegrid")
+    assert config_text.read_value(config.content, "dbserver", "authkey") == KEY
+    assert config_text.read_value(config.content, "zworkers", "host_cores") == "10.0.0.1 -1"
+
+
+def test_no_step_tells_the_key() -> None:
+    """Neither the words of a step nor its representation hold the key."""
+    steps = plan.steps(MASTER, "", KEY)
+
+    assert KEY not in " ".join([*map(plan.in_words, steps), repr(steps)])
+
+
+def test_settings_that_are_there_stay() -> None:
+    """A configuration of a working cluster keeps its lines; only the key that is none is replaced."""
+    text = (
+        "# ours\n[dbserver]\nhost = 10.0.0.1\nauthkey = changeme\nfile = /data/db.sqlite3\n\n"
+        "[zworkers]\nhost_cores = n1 -1, n2 8\n\n[directory]\nshared_dir = /home/shared\n"
+    )
+
+    written = files(plan.steps(MASTER, text, KEY))
+
+    assert written["openquake.cfg"].content == text.replace("changeme", KEY)
+    assert (
+        "ReadWritePaths=/var/lib/quakegrid -/home/shared -/data\n"
+        in written["quakegrid-dbserver.service"].content
+    )
+
+
+def test_master_named_by_name_listens_everywhere() -> None:
+    """Its own hosts file may give the name an address that others cannot reach."""
+    steps = plan.steps(dataclasses.replace(MASTER, master="big.example.org"), "", KEY)
+
+    assert config_text.read_value(files(steps)["openquake.cfg"].content, "dbserver", "listen") == "0.0.0.0"
+
+
+def test_plan_of_a_plan_is_the_same() -> None:
+    """The file that a plan writes is what it wants to find."""
+    first = plan.steps(MASTER, "", KEY)
+
+    again = plan.steps(MASTER, files(first)["openquake.cfg"].content, "another" * 5)
+
+    assert again == first
+
+
+def test_node_has_an_agent_that_joins_and_the_masters_ids() -> None:
+    """A node has no dbserver, no broker and no shared folder of its own."""
+    steps = plan.steps(NODE, MASTER_CONFIG, "", ids=(998, 997))
+
+    assert steps[0] == MakeUser("quakegrid", plan.STATE_DIR, (998, 997))
+    written = files(steps)
+    assert (
+        "ExecStart=/opt/quakegrid/venv/bin/agentctl serve --join 10.0.0.1\n"
+        in written["quakegrid-agent.service"].content
+    )
+    assert "quakegrid-broker.service" not in written
+    assert not any(isinstance(step, MakeFolder) and step.path == PREFIX / "shared" for step in steps)
+
+
+def test_node_without_the_right_to_read_the_file_of_its_master_leaves_it() -> None:
+    """Root of a node may not read what a file server gives to a group only."""
+    steps = plan.steps(NODE, None, "")
+
+    assert "openquake.cfg" not in files(steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "scp -p root@10.0.0.1:/opt/quakegrid/venv/openquake.cfg"),
+        ("[dbserver]\nhost = 127.0.0.1\n", "names no master"),
+        ("[dbserver]\nhost = 10.0.0.1\nauthkey = short\n", "fewer than 16 characters"),
+        ("[dbserver]\nhost = 10.0.0.1\nauthkey = 1234567890123456\n", "can be guessed"),
+        ("nonsense", "not a valid configuration file"),
+    ],
+)
+def test_node_without_the_masters_settings_is_refused(text: str, said: str) -> None:
+    """What is missing is said with what to do."""
+    with pytest.raises(SettingsError, match=said):
+        plan.steps(NODE, text, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"master": ""}, "--master"),
+        ({"master": "127.0.0.1"}, "--master"),
+        ({"prefix": Path("/opt/a b")}, "absolute path"),
+        ({"prefix": Path("opt")}, "absolute path"),
+        ({"user": "a;b"}, "cannot be used"),
+        ({"network": "10.0.0.0/24(rw)"}, "cannot be used"),
+        ({"role": Role.NODE, "network": "10.0.0.0/24"}, "for the master"),
+    ],
+)
+def test_choice_that_cannot_be_used_is_refused(changes: dict[str, object], said: str) -> None:
+    """Nothing goes into units, scripts or exports that would need quoting."""
+    with pytest.raises(UsageError, match=said):
+        plan.steps(dataclasses.replace(MASTER, **changes), MASTER_CONFIG, KEY)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("host = 127.0.0.1", "one machine"),
+        ("host = 10.9.9.9", "make them agree"),
+        ("file = ~/x", "whole path"),
+    ],
+)
+def test_master_whose_settings_contradict_is_refused(line: str, said: str) -> None:
+    """A file that means something else is not changed behind the administrator's back."""
+    with pytest.raises(SettingsError, match=said):
+        plan.steps(MASTER, f"[dbserver]\n{line}\n", KEY)
+
+
+def test_export_is_read_only() -> None:
+    """Nodes read what the master exports, and change nothing."""
+    steps = plan.steps(dataclasses.replace(MASTER, network="10.0.0.0/24"), "", KEY)
+
+    assert files(steps)["quakegrid.exports"].content == ("/opt/quakegrid 10.0.0.0/24(ro,no_subtree_check)\n")
+    assert RunCommand(("exportfs", "-ra")) in steps
+
+
+def test_missing_key_goes_to_the_end_of_its_section() -> None:
+    """Other sections and comments stay where they are."""
+    text = "[a]\nx = 1\n\n[b]\ny = 2\n"
+
+    assert config_text.fill_in(text, [("a", "z", "3"), ("c", "w", "4"), ("b", "y", "9")]) == (
+        "[a]\nx = 1\nz = 3\n\n[b]\ny = 2\n\n[c]\nw = 4\n"
+    )
+
+
+def test_user_of_a_node_has_the_ids_of_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers are asked for exactly, so that one that is taken is an error and not another number."""
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(machine.Machine, "_run", lambda _self, argv: ran.append(tuple(argv)))
+
+    machine.Machine()._do(MakeUser("nobodyhasthis", plan.STATE_DIR, (998, 997)), machine.Notes())
+
+    assert ran[0] == ("groupadd", "--system", "--gid", "997", "nobodyhasthis")
+    assert ran[1][:6] == ("useradd", "--system", "--uid", "998", "--gid", "nobodyhasthis")
+
+
+def test_units_in_deploy_are_what_the_code_says() -> None:
+    """`make reference` was run after the last change of the units."""
+    places = units.Places(PREFIX / "venv", plan.STATE_DIR, "quakegrid", (PREFIX / "shared",))
+
+    found = {
+        path.name: path.read_text(encoding="utf-8") for path in (ROOT / "deploy/systemd").glob("*.service")
+    }
+
+    assert found == units.render(places)

@@ -1,0 +1,1 @@
+"""Unit tests of whether a node fits."""

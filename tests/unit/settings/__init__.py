@@ -1,0 +1,1 @@
+"""Unit tests of settings, keys and transport."""

@@ -1,0 +1,98 @@
+"""Which authkeys are taken for secrets."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from quakegrid import errors
+from quakegrid.settings import authkeys, config
+from quakegrid.transport import credentials
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "x",
+        "password",
+        "aaaaaaaaaaaaaaaa",
+        "1234567890123456",
+        "changemechangeme",
+        "openquake-secret",
+        "PasswordPassword1",
+        "abcdefghijklmnopqrstuvwxyz",
+        "quakegrid-cluster-1234",
+        "xyzxyzxyzxyzxyzxyz",
+        "1122334455667788",
+        "1357913579135791",
+        "1212121221212121",
+    ],
+)
+def test_key_that_anybody_would_try_is_guessable(key: str) -> None:
+    """Words of documents, sequences, repeated parts."""
+    assert authkeys.is_guessable(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["sixteen-letters!", "correct horse battery staple", "the-real-one-of-this-cluster"]
+)
+def test_key_with_enough_in_it_is_not_guessable(key: str) -> None:
+    """Whether people remember it is their affair."""
+    assert not authkeys.is_guessable(key)
+
+
+def test_random_keys_are_never_guessable() -> None:
+    """Those that we make, and those that others make of digits only in base 16."""
+    assert not any(authkeys.is_weak(credentials.new_authkey()) for _ in range(1000))
+    assert not any(authkeys.is_weak(os.urandom(16).hex()) for _ in range(1000))
+
+
+def test_random_digits_are_hardly_ever_guessable() -> None:
+    """They have 53 bits, whatever of them happens to look like a sequence."""
+    digits = random.Random(7)
+    keys = ["".join(digits.choices("0123456789", k=16)) for _ in range(2000)]
+
+    assert sum(map(authkeys.is_weak, keys)) < 10
+
+
+def test_key_that_all_may_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group may: an installation gives it to the services' group."""
+    monkeypatch.setattr(authkeys, "_is_reachable", lambda _path: True)
+    path = tmp_path / "openquake.cfg"
+    path.write_text(f"[dbserver]\nauthkey = {credentials.new_authkey()}\n")
+    said = {}
+    for mode in (0o600, 0o640, 0o644):
+        path.chmod(mode)
+        said[mode] = config.load_settings(tmp_path, {"OQ_CONFIG_FILE": str(path)}).warnings
+
+    assert (said[0o600], said[0o640]) == ((), ())
+    (warning,) = said[0o644]
+    assert f"all users of this machine can read or change {path}" in warning
+    assert f"chmod o= {path}" in warning
+
+
+def test_key_in_a_private_folder_is_closed(tmp_path: Path) -> None:
+    """Nobody else gets to the file, whatever its mode."""
+    path = tmp_path / "private" / "openquake.cfg"
+    path.parent.mkdir(mode=0o700)
+    path.touch()
+    path.chmod(0o666)
+
+    assert authkeys.doubts(credentials.new_authkey(), path) == []
+
+
+def test_guessable_key_is_told_and_never_leaves_loopback(tmp_path: Path) -> None:
+    """Other users of the machine can guess it too, but a cluster of one's own goes on to start."""
+    path = tmp_path / "openquake.cfg"
+    path.touch(0o600)
+    path.write_text("[dbserver]\nauthkey = 1234567890123456\n")
+    settings = config.load_settings(tmp_path, {"OQ_CONFIG_FILE": str(path)})
+
+    config.check_listen(settings, "127.0.0.1", "the broker")
+    with pytest.raises(errors.SettingsError, match="can be guessed; run `quakegrid authkey`"):
+        config.check_listen(settings, "10.0.0.1", "the broker")
+    assert any("can be guessed" in warning for warning in settings.warnings)
