@@ -1,0 +1,144 @@
+"""The house rules on who imports whom, read from the sources; CONTRIBUTING.md shows the same table."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+MODULES = sorted(
+    path
+    for top in ("quakegrid", "services")
+    for path in (ROOT / top).rglob("*.py")
+    if "_pb2" not in path.name
+)
+# Folders of `quakegrid` from the ground up, and those that each may import. All may import `errors`.
+LAYERS: dict[str, set[str]] = {
+    "api": set(),
+    "wire": set(),
+    "settings": set(),
+    "jobs": {"api"},
+    "blobs": {"wire"},
+    "machine": {"settings"},
+    "transport": {"settings", "machine"},
+    "nodes": {"transport"},
+    "clients": {"api", "settings", "jobs", "machine", "transport", "nodes"},
+    "session": {"api", "wire", "settings", "blobs", "transport", "nodes"},
+    "reports": {"api", "settings", "jobs", "clients"},
+    "testing": {"settings", "transport"},
+    "health": {"settings", "machine", "transport"},
+    "sdk": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "testing"},
+    "install": {"settings", "machine"},
+    "doctor": {"api", "settings", "transport", "nodes", "clients", "sdk"},
+    "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"},
+    "cli": {"settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
+    | {"install", "doctor"},
+}
+# Deciding code: events in, actions out. No socket, message, clock, thread or log.
+PURE = (
+    "services.lane.tasks",
+    "services.broker.fleet",
+    "services.broker.lanes.ports",
+    "services.agent.rules",
+    "quakegrid.doctor.checks",
+)
+IMPURE = (
+    "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.wire", "socket", "subprocess",
+    "threading", "time", "zmq",
+)  # fmt: skip
+# Only the template loads the seams: importing them means importing the engine.
+ENGINE_GATE = "services.agent.template.preload"
+# Who imports pyzmq elsewhere may be the first one, and gets slow encryption.
+FAST_ZMQ = "quakegrid.transport.fast_zmq"
+MOST_MODULES = 15
+
+
+def module_name(path: Path) -> str:
+    """The import path, which equals the file path."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of all that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_module(path: Path) -> bool:
+    """Whether a file is read and written by people, and is not the picture of its folder."""
+    return path.name != "__init__.py" and "_pb2" not in path.name
+
+
+def is_in(name: str, package: str) -> bool:
+    """Whether a name is the package or below it."""
+    return name == package or name.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_module_imports_only_what_its_place_allows(path: Path) -> None:
+    """`quakegrid` knows no service, services know not each other, the engine is behind its gate."""
+    name = module_name(path)
+    own_service = ".".join(name.split(".")[:2]) if is_in(name, "services") else None
+    wrong = []
+    for found in imports(path):
+        if is_in(found, "services") and not (own_service and is_in(found, own_service)):
+            wrong.append(found)
+        if is_in(found, "quakegrid.engine") and name != ENGINE_GATE and not is_in(name, "quakegrid.engine"):
+            wrong.append(found)
+        if is_in(found, "openquake") and not is_in(name, "quakegrid.engine"):
+            wrong.append(found)
+        if is_in(found, "zmq") and name != FAST_ZMQ:
+            wrong.append(found)
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_module_imports_only_lower_layers(path: Path) -> None:
+    """Within `quakegrid`, by the table."""
+    name = module_name(path)
+    folder = name.split(".")[1] if name.count(".") and is_in(name, "quakegrid") else ""
+    if not folder or folder == "errors":
+        return
+    allowed = LAYERS[folder] | {folder, "errors", "__version__"}
+
+    used = {found.split(".")[1] for found in imports(path) if found.startswith("quakegrid.")}
+
+    assert used <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_pure_folders_touch_nothing(path: Path) -> None:
+    """No socket, clock, thread, log or message in code that decides."""
+    name = module_name(path)
+    if not any(is_in(name, folder) for folder in PURE):
+        return
+
+    assert [found for found in imports(path) if any(is_in(found, outside) for outside in IMPURE)] == []
+
+
+@pytest.mark.parametrize("top", ["quakegrid", "services", "tests", "benchmarks"])
+def test_folder_can_be_seen_at_a_glance(top: str) -> None:
+    """At most 15 modules; who adds one more looks for a room."""
+    crowded = {}
+    for folder in sorted(path for path in (ROOT / top).rglob("*") if path.is_dir()):
+        count = len([path for path in folder.glob("*.py") if is_module(path)])
+        if count > MOST_MODULES:
+            crowded[str(folder.relative_to(ROOT))] = count
+
+    assert crowded == {}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_module_says_what_it_is(path: Path) -> None:
+    """Every module opens with a docstring."""
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or not path.read_text(
+        encoding="utf-8"
+    )
