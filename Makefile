@@ -46,7 +46,7 @@ demo: install ## Run a first real calculation on this machine
 	@$(VENV)/bin/quakegrid demo
 
 .PHONY: protos
-protos: install ## Generate quakegrid/api and quakegrid/wire from protos/
+protos: install ## Generate quakegrid/api, internal and wire from protos/
 	@$(PY) -m grpc_tools.protoc -I protos --python_out=. --grpc_python_out=. \
 		--mypy_out=quiet:. --mypy_grpc_out=quiet:. \
 		--plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy \
@@ -71,7 +71,7 @@ check: install ## Format, lint, types, generated code
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy
 	@$(MAKE) --no-print-directory protos
-	@git diff --exit-code --stat -- quakegrid/api quakegrid/wire || \
+	@git diff --exit-code --stat -- quakegrid/api quakegrid/internal quakegrid/wire || \
 		{ echo "generated code differs from protos/: run 'make protos' and commit"; exit 1; }
 
 # Tests over network namespaces skip where one of these is missing, or for other users than root.

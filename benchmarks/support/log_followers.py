@@ -23,13 +23,13 @@ from typing import Any
 
 import grpc
 
-from quakegrid.api.v1 import job_logs_pb2 as pb
+from quakegrid.api.v1 import logs_pb2
 from quakegrid.settings import config
 from quakegrid.transport import grpc_channels
 
 FOLLOWERS_PER_CONNECTION = 25
 STEP_S = 0.0005
-METHOD = "/quakegrid.api.v1.JobLogs/TailLog"
+METHOD = "/quakegrid.api.v1.Logs/TailLog"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Page:
 @functools.lru_cache(maxsize=64)
 def decode(message: bytes) -> Page:
     """Decode a message; one without lines is the last."""
-    lines = pb.TailLogResponse.FromString(message).lines
+    lines = logs_pb2.TailLogResponse.FromString(message).lines
     if not lines:
         return Page(())
     made_s = tuple(line.log_time.seconds + line.log_time.nanos / 1e9 for line in lines)
@@ -76,9 +76,9 @@ async def follow(
 ) -> int:
     """Follow to the end; returns how many lines came, each once and in order."""
     line_count, last_id = 0, 0
-    serialize = pb.TailLogRequest.SerializeToString
+    serialize = logs_pb2.TailLogRequest.SerializeToString
     tail: Any = channel.unary_stream(METHOD, request_serializer=serialize, response_deserializer=bytes)
-    async for message in tail(pb.TailLogRequest(job_id=job_id)):
+    async for message in tail(logs_pb2.TailLogRequest(job_id=job_id)):
         page = decode(message)
         if not page.made_s:
             break

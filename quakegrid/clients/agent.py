@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import grpc
 
-from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
+from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
+from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.machine import service_records
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 from quakegrid.settings.config import LOOPBACK, Settings
@@ -18,10 +19,10 @@ from quakegrid.transport import grpc_channels
 
 CALL_TIMEOUT_S = 10.0
 TEMPLATE_KINDS = {
-    TemplateKind.LOADING: agent_pb2.TEMPLATE_KIND_LOADING,
-    TemplateKind.WARM: agent_pb2.TEMPLATE_KIND_WARM,
-    TemplateKind.COLD: agent_pb2.TEMPLATE_KIND_COLD,
-    TemplateKind.FAILED: agent_pb2.TEMPLATE_KIND_FAILED,
+    TemplateKind.LOADING: nodes_pb2.TEMPLATE_KIND_LOADING,
+    TemplateKind.WARM: nodes_pb2.TEMPLATE_KIND_WARM,
+    TemplateKind.COLD: nodes_pb2.TEMPLATE_KIND_COLD,
+    TemplateKind.FAILED: nodes_pb2.TEMPLATE_KIND_FAILED,
 }
 _KINDS = {value: kind for kind, value in TEMPLATE_KINDS.items()}
 # How often an agent says something to those who watch it, if nothing happens.
@@ -84,7 +85,8 @@ class AgentClient:
     def __init__(self, settings: Settings, host: str = LOOPBACK) -> None:
         self._address = f"{host}:{settings.agent_port}"
         self._channel = grpc_channels.open_channel(self._address, settings.authkey)
-        self._stub = agent_pb2_grpc.AgentStub(self._channel)
+        self._stub = nodes_pb2_grpc.NodesStub(self._channel)
+        self._orders = orders_pb2_grpc.OrdersStub(self._channel)
 
     def close(self) -> None:
         """Close the connection."""
@@ -97,7 +99,7 @@ class AgentClient:
             PeerUnreachableError: the agent does not answer.
         """
         try:
-            response = self._stub.GetStatus(agent_pb2.GetAgentStatusRequest(), timeout=CALL_TIMEOUT_S)
+            response = self._stub.GetStatus(nodes_pb2.GetAgentStatusRequest(), timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as exc:
             raise grpc_channels.translate(exc, "agent", self._address) from None
         return read_status(response.status)
@@ -109,7 +111,7 @@ class AgentClient:
             PeerUnreachableError: the agent does not answer.
             UsageError: the node has not so many.
         """
-        request = agent_pb2.SetCoresRequest(core_count=core_count)
+        request = nodes_pb2.SetCoresRequest(core_count=core_count)
         try:
             response = self._stub.SetCores(request, timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as exc:
@@ -122,7 +124,7 @@ class AgentClient:
         Raises:
             PeerUnreachableError: the agent does not answer, or is gone.
         """
-        stream = self._stub.Watch(agent_pb2.WatchRequest(with_samples=True))
+        stream = self._orders.Watch(orders_pb2.WatchRequest(with_samples=True))
         try:
             for response in stream:
                 if response.HasField("status"):
@@ -149,15 +151,15 @@ def local_host(settings: Settings) -> str:
     return LOOPBACK if settings.agent_listen in ("", "0.0.0.0", "::") else settings.agent_listen  # noqa: S104
 
 
-def template_state(status: agent_pb2.AgentStatus) -> TemplateState:
+def template_state(status: nodes_pb2.AgentStatus) -> TemplateState:
     """The state of a node's template; one that says nothing that we know is no more than loading."""
     kind = _KINDS.get(status.template_kind, TemplateKind.LOADING)
     return TemplateState(kind, status.template_reason)
 
 
-def read_status(status: agent_pb2.AgentStatus) -> AgentStatus:
+def read_status(status: nodes_pb2.AgentStatus) -> AgentStatus:
     """A status as it came from an agent."""
-    service = agent_pb2.ServiceState.Name(status.service_state).removeprefix("SERVICE_STATE_").lower()
+    service = nodes_pb2.ServiceState.Name(status.service_state).removeprefix("SERVICE_STATE_").lower()
     return AgentStatus(
         node=status.node,
         core_count=status.core_count,

@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 import grpc
 
 from quakegrid import errors
-from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
+from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.api.v1.task_records_pb2 import TaskRecordBlock
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
@@ -119,7 +119,7 @@ class BrokerClient:
     def __init__(self, settings: Settings) -> None:
         self._address = settings.broker_address
         self._channel = grpc_channels.open_channel(self._address, settings.authkey)
-        self._stub = broker_pb2_grpc.BrokerStub(self._channel)
+        self._stub = fleet_pb2_grpc.FleetStub(self._channel)
 
     def close(self) -> None:
         """Close the connection."""
@@ -142,7 +142,7 @@ class BrokerClient:
         Raises:
             PeerUnreachableError: the broker does not answer.
         """
-        request = broker_pb2.GetStatusRequest()
+        request = fleet_pb2.GetStatusRequest()
         response = self._call(lambda: self._stub.GetStatus(request, timeout=CALL_TIMEOUT_S))
         return _fleet(response)
 
@@ -152,7 +152,7 @@ class BrokerClient:
         Raises:
             PeerUnreachableError: the broker does not answer, or is gone.
         """
-        stream = self._stub.WatchStatus(broker_pb2.WatchStatusRequest())
+        stream = self._stub.WatchStatus(fleet_pb2.WatchStatusRequest())
         try:
             for response in stream:
                 yield _fleet(response.status)
@@ -167,7 +167,7 @@ class BrokerClient:
         Raises:
             PeerUnreachableError: the broker does not answer.
         """
-        request = broker_pb2.GetMetricsRequest()
+        request = fleet_pb2.GetMetricsRequest()
         return self._call(lambda: self._stub.GetMetrics(request, timeout=CALL_TIMEOUT_S)).text
 
     def wait_for_nodes(self, timeout_s: float) -> tuple[NodeStatus, ...]:
@@ -176,7 +176,7 @@ class BrokerClient:
         Raises:
             PeerUnreachableError: none came up in time, or the broker does not answer.
         """
-        request = broker_pb2.WaitForNodesRequest()
+        request = fleet_pb2.WaitForNodesRequest()
         try:
             response = self._stub.WaitForNodes(request, timeout=timeout_s)
         except grpc.RpcError as exc:
@@ -198,7 +198,7 @@ class BrokerClient:
             PeerUnreachableError: the broker does not answer.
             NotFoundError: there is no such job.
         """
-        request = broker_pb2.AbortJobRequest(job_id=job_id, user_name=getpass.getuser())
+        request = fleet_pb2.AbortJobRequest(job_id=job_id, user_name=getpass.getuser())
         return self._call(lambda: self._stub.AbortJob(request, timeout=ABORT_TIMEOUT_S)).was_running
 
     def task_records(self, number: int) -> Iterator[TaskRecordBlock]:
@@ -208,7 +208,7 @@ class BrokerClient:
             PeerUnreachableError: the broker does not answer.
             NotFoundError: it has no records.
         """
-        request = broker_pb2.GetTaskRecordsRequest(id=number)
+        request = fleet_pb2.GetTaskRecordsRequest(id=number)
         try:
             for response in self._stub.GetTaskRecords(request, timeout=RECORDS_TIMEOUT_S):
                 yield from response.blocks
@@ -222,7 +222,7 @@ class BrokerClient:
             raise grpc_channels.translate(exc, "broker", self._address) from None
 
 
-def _fleet(status: broker_pb2.GetStatusResponse) -> FleetStatus:
+def _fleet(status: fleet_pb2.GetStatusResponse) -> FleetStatus:
     totals = status.totals
     return FleetStatus(
         nodes=tuple(_node(node) for node in status.nodes),
@@ -240,7 +240,7 @@ def _fleet(status: broker_pb2.GetStatusResponse) -> FleetStatus:
     )
 
 
-def _lane(lane: broker_pb2.LaneStatus) -> LaneStatus:
+def _lane(lane: fleet_pb2.LaneStatus) -> LaneStatus:
     return LaneStatus(
         port=lane.port,
         pid=lane.pid,
@@ -251,7 +251,7 @@ def _lane(lane: broker_pb2.LaneStatus) -> LaneStatus:
     )
 
 
-def _node(node: broker_pb2.NodeStatus) -> NodeStatus:
+def _node(node: fleet_pb2.NodeStatus) -> NodeStatus:
     return NodeStatus(
         host=node.host,
         node=node.node,
@@ -266,7 +266,7 @@ def _node(node: broker_pb2.NodeStatus) -> NodeStatus:
     )
 
 
-def _session(session: broker_pb2.SessionStatus) -> SessionStatus:
+def _session(session: fleet_pb2.SessionStatus) -> SessionStatus:
     return SessionStatus(
         session_id=session.session_id,
         job_ids=tuple(session.job_ids),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quakegrid import errors
-from quakegrid.api.v1 import admin_pb2, admin_pb2_grpc, engine_calls_pb2
+from quakegrid.api.v1 import database_pb2, database_pb2_grpc, values_pb2
 from quakegrid.clients.dbserver import DbClient
 from quakegrid.jobs import engine_values
 from quakegrid.jobs.engine_values import TableValue
@@ -51,23 +51,23 @@ class DatabaseCare:
 
     def __init__(self, database: DbClient) -> None:
         self._database = database
-        self._stub = admin_pb2_grpc.AdminStub(database.channel)
+        self._stub = database_pb2_grpc.DatabaseStub(database.channel)
 
     def info(self) -> DatabaseInfo:
         """Facts on the file."""
         response = self._database.invoke(
-            self._stub.GetDatabaseInfo, admin_pb2.GetDatabaseInfoRequest(), CARE_TIMEOUT_S
+            self._stub.GetDatabaseInfo, database_pb2.GetDatabaseInfoRequest(), CARE_TIMEOUT_S
         )
         return DatabaseInfo(**{name: getattr(response, name) for name in DatabaseInfo.__slots__})
 
     def check(self) -> list[str]:
         """What is damaged; empty if all is well."""
-        request = admin_pb2.CheckDatabaseRequest()
+        request = database_pb2.CheckDatabaseRequest()
         return list(self._database.invoke(self._stub.CheckDatabase, request, CARE_TIMEOUT_S).problems)
 
     def vacuum(self) -> Vacuumed:
         """Give free room back to the disk."""
-        request = admin_pb2.VacuumDatabaseRequest()
+        request = database_pb2.VacuumDatabaseRequest()
         response = self._database.invoke(self._stub.VacuumDatabase, request, CARE_TIMEOUT_S)
         return Vacuumed(response.before_bytes, response.after_bytes, response.is_delayed)
 
@@ -92,7 +92,7 @@ class DatabaseCare:
         self, sql: str, parameters: Sequence[Any] = (), *, limit: int = 1000, timeout_s: float = 10.0
     ) -> tuple[TableValue, bool]:
         """The first rows of a SELECT with `?` for its parameters; true if there are more; times are aware."""
-        request = admin_pb2.QueryRequest(sql=sql, max_row_count=limit)
+        request = database_pb2.QueryRequest(sql=sql, max_row_count=limit)
         engine_values.fill_all(request.parameters, parameters)
         request.query_timeout.FromNanoseconds(round(timeout_s * 1e9))
         response = self._database.invoke(self._stub.Query, request)
@@ -107,7 +107,7 @@ class DatabaseCare:
             def open_stream() -> Any:
                 file.seek(0)  # after a break the copy is a new one
                 file.truncate()
-                return self._stub.BackupDatabase(admin_pb2.BackupDatabaseRequest(), timeout=CARE_TIMEOUT_S)
+                return self._stub.BackupDatabase(database_pb2.BackupDatabaseRequest(), timeout=CARE_TIMEOUT_S)
 
             for response in self._database.follow(open_stream):
                 file.write(response.chunk)
@@ -120,6 +120,6 @@ class DatabaseCare:
         return stored_bytes
 
 
-def _decode(value: engine_calls_pb2.Value) -> Any:
+def _decode(value: values_pb2.Value) -> Any:
     result = engine_values.decode(value)
     return result.replace(tzinfo=datetime.UTC) if isinstance(result, datetime.datetime) else result

@@ -13,18 +13,11 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from quakegrid.api.v1 import (
-    engine_calls_pb2,
-    job_logs_pb2,
-    job_logs_pb2_grpc,
-    jobs_pb2,
-    jobs_pb2_grpc,
-    outputs_pb2,
-    outputs_pb2_grpc,
-)
+from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc, logs_pb2, logs_pb2_grpc, outputs_pb2, outputs_pb2_grpc
 from quakegrid.clients.engine_call_streams import CallStreams
 from quakegrid.clients.job_filters import ALL_JOBS, JobFilter, JobOrder, encode_filter
 from quakegrid.clients.retries import Retries, new_request_id
+from quakegrid.internal.v1 import engine_calls_pb2, holds_pb2, holds_pb2_grpc
 from quakegrid.jobs import engine_values
 from quakegrid.jobs.row_ids import checked
 from quakegrid.jobs.states import JobState
@@ -60,7 +53,8 @@ class DbClient:
         self._retry_s = retry_s
         self._channel = grpc_channels.open_channel(self._address, settings.authkey)
         self._jobs = jobs_pb2_grpc.JobsStub(self._channel)
-        self._logs = job_logs_pb2_grpc.JobLogsStub(self._channel)
+        self._holds = holds_pb2_grpc.HoldsStub(self._channel)
+        self._logs = logs_pb2_grpc.LogsStub(self._channel)
         self._outputs = outputs_pb2_grpc.OutputsStub(self._channel)
         self._calls = CallStreams(self._channel)
 
@@ -155,10 +149,10 @@ class DbClient:
 
         An answer that gets lost is waited for a third of that time only, so that two more tries are possible.
         """
-        request = jobs_pb2.RenewLeaseRequest(job_id=checked(job_id), holder=holder)
-        request.lease_timeout.FromNanoseconds(round(lease_s * 1e9))
+        request = holds_pb2.RenewHoldRequest(job_id=checked(job_id), holder=holder)
+        request.hold_timeout.FromNanoseconds(round(lease_s * 1e9))
         timeout_s = min(max(lease_s / 3, 1.0), CALL_TIMEOUT_S)
-        return decode_state(self._call(self._jobs.RenewLease, request, timeout_s).state)
+        return decode_state(self._call(self._holds.RenewHold, request, timeout_s).state)
 
     def delete_job(self, job_id: int, user_name: str, *, delete_files: bool) -> list[str]:
         """Delete a job; returns the paths of its datastore files."""
@@ -179,8 +173,8 @@ class DbClient:
         return len(lines)
 
     def stream_log(
-        self, batches: Iterator[job_logs_pb2.AppendLogRequest]
-    ) -> Iterator[job_logs_pb2.AppendLogResponse]:
+        self, batches: Iterator[logs_pb2.AppendLogRequest]
+    ) -> Iterator[logs_pb2.AppendLogResponse]:
         """Send batches as they come, and give the answer to each; `log_streams.LogStream` is made of this.
 
         Not tried again by itself. Ends when `batches` does; they are asked for in another thread.
@@ -204,18 +198,18 @@ class DbClient:
 
     def get_log_size(self, job_id: int) -> int:
         """How many lines a job's log has."""
-        request = job_logs_pb2.GetLogSizeRequest(job_id=checked(job_id))
+        request = logs_pb2.GetLogSizeRequest(job_id=checked(job_id))
         return self._call(self._logs.GetLogSize, request).line_count
 
     def get_traceback(self, job_id: int) -> str:
         """The last traceback in a job's log; empty if there is none."""
-        request = job_logs_pb2.GetTracebackRequest(job_id=checked(job_id))
+        request = logs_pb2.GetTracebackRequest(job_id=checked(job_id))
         return self._call(self._logs.GetTraceback, request).traceback
 
     def _list_log(self, job_id: int, **first: int) -> Iterator[LogLine]:
         token = ""
         while True:
-            request = job_logs_pb2.ListLogRequest(
+            request = logs_pb2.ListLogRequest(
                 job_id=checked(job_id), page_size=PAGE_SIZE, page_token=token, **first
             )
             response = self._call(self._logs.ListLog, request)
@@ -224,9 +218,7 @@ class DbClient:
             if not token:
                 return
 
-    def _append_batch(
-        self, request: job_logs_pb2.AppendLogRequest, timeout: float
-    ) -> job_logs_pb2.AppendLogResponse:
+    def _append_batch(self, request: logs_pb2.AppendLogRequest, timeout: float) -> logs_pb2.AppendLogResponse:
         [response] = self._logs.AppendLog(iter([request]), timeout=timeout)
         return response
 
@@ -234,9 +226,7 @@ class DbClient:
         """The lines after an id and each new one as it comes, until the job has ended."""
         retries = Retries(self._retry_s)
         while True:
-            stream = self._logs.TailLog(
-                job_logs_pb2.TailLogRequest(job_id=checked(job_id), after_id=after_id)
-            )
+            stream = self._logs.TailLog(logs_pb2.TailLogRequest(job_id=checked(job_id), after_id=after_id))
             try:
                 for response in stream:
                     retries = Retries(self._retry_s)
@@ -353,10 +343,10 @@ def decode_job(job: jobs_pb2.Job) -> Job:
     )
 
 
-def encode_batch(job_id: int, lines: Iterable[LogLine]) -> job_logs_pb2.AppendLogRequest:
+def encode_batch(job_id: int, lines: Iterable[LogLine]) -> logs_pb2.AppendLogRequest:
     """Lines to store, whatever their ids, with a new request id."""
     encoded = [
-        job_logs_pb2.LogLine(
+        logs_pb2.LogLine(
             log_time=engine_values.to_timestamp(line.log_time),
             level=line.level,
             process=engine_values.well_formed(line.process),
@@ -364,10 +354,10 @@ def encode_batch(job_id: int, lines: Iterable[LogLine]) -> job_logs_pb2.AppendLo
         )
         for line in lines
     ]
-    return job_logs_pb2.AppendLogRequest(job_id=checked(job_id), request_id=new_request_id(), lines=encoded)
+    return logs_pb2.AppendLogRequest(job_id=checked(job_id), request_id=new_request_id(), lines=encoded)
 
 
-def _decode_line(line: job_logs_pb2.LogLine) -> LogLine:
+def _decode_line(line: logs_pb2.LogLine) -> LogLine:
     return LogLine(
         engine_values.from_timestamp(line.log_time), line.level, line.process, line.message, line.id
     )

@@ -11,11 +11,12 @@ import time
 
 import grpc
 
-from quakegrid.api.v1 import engine_calls_pb2 as pb
+from quakegrid.api.v1 import values_pb2
 from quakegrid.clients import private_grpc_streams
 from quakegrid.clients.private_grpc_streams import BrokenStreamError, MessageStream
+from quakegrid.internal.v1 import engine_calls_pb2
 
-METHOD = "/quakegrid.api.v1.EngineCalls/CallStream"
+METHOD = "/quakegrid.internal.v1.EngineCalls/CallStream"
 # How often calls that take too long are looked for.
 LOOK_EVERY_S = 5.0
 
@@ -32,7 +33,7 @@ class CallStreams:
         self._watcher = threading.Thread(target=self._watch, name="call-watch", daemon=True)
         self._start_lock = threading.Lock()
 
-    def call(self, request: pb.CallRequest, timeout: float) -> pb.Value:
+    def call(self, request: engine_calls_pb2.CallRequest, timeout: float) -> values_pb2.Value:
         """Send a request and wait for its result.
 
         Args:
@@ -43,7 +44,7 @@ class CallStreams:
                 DEADLINE_EXCEEDED when the answer took too long.
         """
         answer = self._ask(request.SerializeToString(), time.monotonic() + timeout)
-        response = pb.CallStreamResponse.FromString(answer)
+        response = engine_calls_pb2.CallStreamResponse.FromString(answer)
         if response.HasField("error"):
             code = private_grpc_streams.STATUS_CODES[response.error.code]
             raise BrokenStreamError(code, response.error.reason)

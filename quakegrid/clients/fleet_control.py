@@ -13,8 +13,7 @@ from typing import Self, TypeVar
 import grpc
 
 from quakegrid import errors
-from quakegrid.api.v1 import fleet_control_pb2 as pb
-from quakegrid.api.v1 import fleet_control_pb2_grpc
+from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.clients.broker import BrokerClient, FleetStatus, NodeStatus
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
@@ -50,7 +49,7 @@ class FleetControl:
     def __init__(self, settings: Settings) -> None:
         self._address = settings.broker_address
         self._broker = BrokerClient(settings)
-        self._stub = fleet_control_pb2_grpc.FleetControlStub(self._broker.channel)
+        self._stub = fleet_pb2_grpc.FleetStub(self._broker.channel)
 
     def close(self) -> None:
         """Close the connection."""
@@ -68,19 +67,19 @@ class FleetControl:
 
     def start(self) -> list[NodeAnswer]:
         """Let every node serve, as many cores as before it was stopped."""
-        request = pb.StartNodesRequest()
+        request = fleet_pb2.StartNodesRequest()
         response = self._call(lambda: self._stub.StartNodes(request, timeout=CALL_TIMEOUT_S))
         return self._heard(response.nodes, is_stopped=False)
 
     def stop(self, *, is_forced: bool) -> list[NodeAnswer]:
         """Let no node start workers; those that run end after their task, or at once if forced."""
-        request = pb.StopNodesRequest(force=is_forced)
+        request = fleet_pb2.StopNodesRequest(force=is_forced)
         response = self._call(lambda: self._stub.StopNodes(request, timeout=CALL_TIMEOUT_S))
         return self._heard(response.nodes, is_stopped=True)
 
     def restart(self, *, is_forced: bool) -> list[NodeAnswer]:
         """Let every node end its workers, start a new template and serve."""
-        request = pb.RestartNodesRequest(force=is_forced)
+        request = fleet_pb2.RestartNodesRequest(force=is_forced)
         response = self._call(lambda: self._stub.RestartNodes(request, timeout=CALL_TIMEOUT_S))
         return self._heard(response.nodes, is_stopped=False)
 
@@ -101,7 +100,7 @@ class FleetControl:
             known = ", ".join(node.host for node in nodes) or "none"
             how = "no node" if not named else "more than one node named"
             raise errors.NotFoundError(f"the fleet has {how} {name}; its nodes are {known}")
-        request = pb.ForgetNodeRequest(host=named[0])
+        request = fleet_pb2.ForgetNodeRequest(host=named[0])
         self._call(lambda: self._stub.ForgetNode(request))  # its workers are given up after `node_timeout`
         return named[0]
 
@@ -143,7 +142,7 @@ class FleetControl:
                 )
             time.sleep(POLL_S)
 
-    def _heard(self, nodes: Iterable[pb.NodeAnswer], *, is_stopped: bool) -> list[NodeAnswer]:
+    def _heard(self, nodes: Iterable[fleet_pb2.NodeAnswer], *, is_stopped: bool) -> list[NodeAnswer]:
         """The answers, when the broker knows what they led to; it hears of that from the agents."""
         answers = [NodeAnswer(node.host, node.node, node.is_reached, node.was_serving) for node in nodes]
         hosts = {answer.host for answer in answers if answer.is_reached}

@@ -18,7 +18,7 @@ from typing import Self
 import grpc
 
 from quakegrid import errors
-from quakegrid.api.v1 import job_logs_pb2 as pb
+from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients import dbserver, retries
 from quakegrid.clients.dbserver import DbClient, LogLine
 
@@ -128,7 +128,7 @@ class LogStream:
     def __init__(self, client: DbClient, max_lines: int = MAX_BUFFERED_LINES) -> None:
         self._client = client
         self._buffer = LogBuffer(max_lines)
-        self._on_the_way: deque[pb.AppendLogRequest] = deque()
+        self._on_the_way: deque[logs_pb2.AppendLogRequest] = deque()
         self._on_the_way_count = 0
         self._changed = threading.Condition()
         self._is_closing = False
@@ -213,7 +213,7 @@ class LogStream:
             self._changed.wait_for(lambda: self._is_closing or self._buffer.has_any or self._on_the_way)
             return bool(self._buffer.has_any or self._on_the_way) and not self._is_abandoned
 
-    def _batches(self, attempt: int) -> Iterator[pb.AppendLogRequest]:
+    def _batches(self, attempt: int) -> Iterator[logs_pb2.AppendLogRequest]:
         """What one stream sends, in a thread of gRPC's: first what has no answer, then what comes."""
         with self._changed:
             unanswered = list(self._on_the_way)

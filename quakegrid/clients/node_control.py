@@ -11,8 +11,7 @@ from typing import TypeVar
 
 import grpc
 
-from quakegrid.api.v1 import node_control_pb2 as pb
-from quakegrid.api.v1 import node_control_pb2_grpc
+from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 
@@ -38,7 +37,7 @@ class NodeControl:
     def __init__(self, settings: Settings, host: str) -> None:
         self._address = f"{host}:{settings.agent_port}"
         self._channel = grpc_channels.open_channel(self._address, settings.authkey)
-        self._stub = node_control_pb2_grpc.NodeControlStub(self._channel)
+        self._stub = nodes_pb2_grpc.NodesStub(self._channel)
 
     def close(self) -> None:
         """Close the connection."""
@@ -50,17 +49,17 @@ class NodeControl:
         Raises:
             UsageError: the node has fewer cores.
         """
-        request = pb.StartServingRequest(core_count=core_count)
+        request = nodes_pb2.StartServingRequest(core_count=core_count)
         return self._call(lambda: self._stub.StartServing(request, timeout=CALL_TIMEOUT_S)).was_serving
 
     def stop(self, *, is_forced: bool) -> bool:
         """Start no workers; those that run end after their task, or at once. Whether the node served."""
-        request = pb.StopServingRequest(force=is_forced)
+        request = nodes_pb2.StopServingRequest(force=is_forced)
         return self._call(lambda: self._stub.StopServing(request, timeout=CALL_TIMEOUT_S)).was_serving
 
     def restart(self, *, is_forced: bool) -> int:
         """Begin a restart of workers and template; returns how many drivers keep the old template."""
-        request = pb.RestartServingRequest(force=is_forced)
+        request = nodes_pb2.RestartServingRequest(force=is_forced)
         return self._call(lambda: self._stub.RestartServing(request, timeout=CALL_TIMEOUT_S)).driver_count
 
     def join(self, master: str) -> Joined:
@@ -69,7 +68,7 @@ class NodeControl:
         Raises:
             StateError: it is a member of another, or the master cannot reach it.
         """
-        request = pb.JoinRequest(master=master)
+        request = nodes_pb2.JoinRequest(master=master)
         joined = self._call(lambda: self._stub.Join(request, timeout=JOIN_TIMEOUT_S))
         return Joined(joined.host, joined.is_configured)
 
@@ -82,7 +81,7 @@ class NodeControl:
         Raises:
             StateError: the node joined none.
         """
-        future = self._stub.Leave.future(pb.LeaveRequest(force=is_forced))
+        future = self._stub.Leave.future(nodes_pb2.LeaveRequest(force=is_forced))
         try:
             while True:
                 try:
@@ -94,7 +93,7 @@ class NodeControl:
 
     def tail_log(self, line_count: int, *, follow: bool) -> Iterator[str]:
         """The agent's last log lines, then, if asked, new ones for ever."""
-        stream = self._stub.TailNodeLog(pb.TailNodeLogRequest(line_count=line_count, follow=follow))
+        stream = self._stub.TailNodeLog(nodes_pb2.TailNodeLogRequest(line_count=line_count, follow=follow))
         try:
             for response in stream:
                 yield from response.lines

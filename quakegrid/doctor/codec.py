@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from quakegrid.api.v1 import examination_pb2
 from quakegrid.doctor.facts import NodeFacts
+from quakegrid.internal.v1 import examination_pb2
 
 T = TypeVar("T")
 

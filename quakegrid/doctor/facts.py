@@ -1,4 +1,4 @@
-"""Facts of a node, as values; fields are those of protos/quakegrid/api/v1/examination.proto."""
+"""Facts of a node, as values; fields are those of protos/quakegrid/internal/v1/examination.proto."""
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ from pathlib import Path
 import grpc
 
 from quakegrid import errors
-from quakegrid.api.v1 import examination_pb2, examination_pb2_grpc
 from quakegrid.clients import agent as agents
 from quakegrid.clients import broker as fleet
 from quakegrid.doctor import codec, gathering, probes
@@ -30,6 +29,7 @@ from quakegrid.doctor.facts import PortFacts, PortState, Visit, clock_of
 from quakegrid.doctor.gathering import Errand
 from quakegrid.doctor.installed import own_versions
 from quakegrid.doctor.nonces import nonce_name
+from quakegrid.internal.v1 import examination_pb2, examination_pb2_grpc
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 

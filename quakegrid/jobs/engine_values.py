@@ -17,7 +17,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from quakegrid.api.v1 import engine_calls_pb2 as pb
+from quakegrid.api.v1 import values_pb2
 
 INT64_LIMIT = 1 << 63
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -83,19 +83,19 @@ def well_formed(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def encode(value: Any) -> pb.Value:
+def encode(value: Any) -> values_pb2.Value:
     """Encode a Python value.
 
     Raises:
         TypeError: the value, or one inside it, is of no type that a `Value` can hold.
         OverflowError: an integer needs more than 64 bits.
     """
-    target = pb.Value()
+    target = values_pb2.Value()
     fill(target, value)
     return target
 
 
-def fill(target: pb.Value, value: Any) -> None:
+def fill(target: values_pb2.Value, value: Any) -> None:
     """Encode into a message where it belongs: built apart and put there, it would be copied."""
     _filler(type(value))(target, value)  # type: ignore[arg-type]  # types are hashable
 
@@ -107,7 +107,7 @@ def fill_all(targets: Any, items: Iterable[Any]) -> None:
         _filler(type(item))(add(), item)  # type: ignore[arg-type]
 
 
-def decode(value: pb.Value) -> Any:
+def decode(value: values_pb2.Value) -> Any:
     """Decode into a Python value; times become naive datetimes in UTC, as upstream has them.
 
     Raises:
@@ -120,48 +120,48 @@ def decode(value: pb.Value) -> Any:
     return decoder(value)
 
 
-def _fill_none(target: pb.Value, _value: None) -> None:
+def _fill_none(target: values_pb2.Value, _value: None) -> None:
     target.none = True
 
 
-def _fill_boolean(target: pb.Value, value: bool) -> None:
+def _fill_boolean(target: values_pb2.Value, value: bool) -> None:
     target.boolean = value
 
 
-def _fill_integer(target: pb.Value, value: Any) -> None:
+def _fill_integer(target: values_pb2.Value, value: Any) -> None:
     number = int(value)
     if not -INT64_LIMIT <= number < INT64_LIMIT:
         raise OverflowError(f"the integer {number} needs more than 64 bits")
     target.integer = number
 
 
-def _fill_real(target: pb.Value, value: Any) -> None:
+def _fill_real(target: values_pb2.Value, value: Any) -> None:
     target.real = float(value)
 
 
-def _fill_text(target: pb.Value, value: str) -> None:
+def _fill_text(target: values_pb2.Value, value: str) -> None:
     target.text = well_formed(value)
 
 
-def _fill_data(target: pb.Value, value: bytes) -> None:
+def _fill_data(target: values_pb2.Value, value: bytes) -> None:
     target.data = value
 
 
-def _fill_time(target: pb.Value, value: datetime.datetime) -> None:
+def _fill_time(target: values_pb2.Value, value: datetime.datetime) -> None:
     target.time.CopyFrom(to_timestamp(value))
 
 
-def _fill_list(target: pb.Value, value: list[Any]) -> None:
+def _fill_list(target: values_pb2.Value, value: list[Any]) -> None:
     target.list.SetInParent()  # though it may stay empty
     fill_all(target.list.items, value)
 
 
-def _fill_tuple(target: pb.Value, value: tuple[Any, ...]) -> None:
+def _fill_tuple(target: values_pb2.Value, value: tuple[Any, ...]) -> None:
     target.tuple.SetInParent()
     fill_all(target.tuple.items, value)
 
 
-def _fill_dictionary(target: pb.Value, value: dict[Any, Any]) -> None:
+def _fill_dictionary(target: values_pb2.Value, value: dict[Any, Any]) -> None:
     keys = list(value)
     if not all(isinstance(key, str) for key in keys):
         raise TypeError(f"a dictionary with keys other than text: {keys!r}")
@@ -170,14 +170,14 @@ def _fill_dictionary(target: pb.Value, value: dict[Any, Any]) -> None:
     fill_all(target.dictionary.values, value.values())
 
 
-def _fill_row(target: pb.Value, value: RowValue) -> None:
+def _fill_row(target: values_pb2.Value, value: RowValue) -> None:
     row = target.row
     row.SetInParent()
     row.fields.extend(value.fields)
     fill_all(row.values, value.values)
 
 
-def _fill_table(target: pb.Value, value: TableValue) -> None:
+def _fill_table(target: values_pb2.Value, value: TableValue) -> None:
     table = target.table
     table.SetInParent()
     table.fields.extend(value.fields)
@@ -185,12 +185,12 @@ def _fill_table(target: pb.Value, value: TableValue) -> None:
         fill_all(table.rows.add().items, row)
 
 
-def _refuse(_target: pb.Value, value: Any) -> None:
+def _refuse(_target: values_pb2.Value, value: Any) -> None:
     raise TypeError(f"{value!r} is not a simple type")
 
 
 # The first one that fits: a bool is an int, and numpy's numbers are none of Python's.
-_FILLERS: tuple[tuple[type, Callable[[pb.Value, Any], None]], ...] = (
+_FILLERS: tuple[tuple[type, Callable[[values_pb2.Value, Any], None]], ...] = (
     (NoneType, _fill_none),
     (bool, _fill_boolean),
     (int, _fill_integer),
@@ -210,31 +210,31 @@ _FILLERS: tuple[tuple[type, Callable[[pb.Value, Any], None]], ...] = (
 
 
 @functools.lru_cache(1000)
-def _filler(kind: type) -> Callable[[pb.Value, Any], None]:
+def _filler(kind: type) -> Callable[[values_pb2.Value, Any], None]:
     return next(filler for base, filler in _FILLERS if issubclass(kind, base))
 
 
-def _decode_time(value: pb.Value) -> datetime.datetime:
+def _decode_time(value: values_pb2.Value) -> datetime.datetime:
     return _NAIVE_EPOCH + _since_epoch(value.time)
 
 
-def _decode_dictionary(value: pb.Value) -> dict[str, Any]:
+def _decode_dictionary(value: values_pb2.Value) -> dict[str, Any]:
     return dict(zip(value.dictionary.keys, map(decode, value.dictionary.values), strict=True))
 
 
-def _decode_row(value: pb.Value) -> RowValue:
+def _decode_row(value: values_pb2.Value) -> RowValue:
     row = value.row
     if len(row.fields) != len(row.values):
         raise ValueError(f"a row with {len(row.fields)} names and {len(row.values)} values")
     return RowValue(tuple(row.fields), tuple(map(decode, row.values)))
 
 
-def _decode_table(value: pb.Value) -> TableValue:
+def _decode_table(value: values_pb2.Value) -> TableValue:
     table = value.table
     return TableValue(tuple(table.fields), tuple(tuple(map(decode, row.items)) for row in table.rows))
 
 
-_DECODERS: dict[str | None, Callable[[pb.Value], Any]] = {
+_DECODERS: dict[str | None, Callable[[values_pb2.Value], Any]] = {
     "none": lambda _value: None,
     "boolean": attrgetter("boolean"),
     "integer": attrgetter("integer"),

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from quakegrid.api.v1 import task_records_pb2 as records_pb2
+from quakegrid.api.v1 import task_records_pb2
 
 
 class AttemptEnd(Enum):
@@ -76,13 +76,13 @@ class TaskHistory:
 
 
 _ENDS = {
-    records_pb2.ATTEMPT_END_DONE: AttemptEnd.DONE,
-    records_pb2.ATTEMPT_END_LOST: AttemptEnd.LOST,
-    records_pb2.ATTEMPT_END_DROPPED: AttemptEnd.DROPPED,
+    task_records_pb2.ATTEMPT_END_DONE: AttemptEnd.DONE,
+    task_records_pb2.ATTEMPT_END_LOST: AttemptEnd.LOST,
+    task_records_pb2.ATTEMPT_END_DROPPED: AttemptEnd.DROPPED,
 }
 
 
-def read_history(blocks: Iterable[records_pb2.TaskRecordBlock]) -> TaskHistory:
+def read_history(blocks: Iterable[task_records_pb2.TaskRecordBlock]) -> TaskHistory:
     """Put the blocks of a session together."""
     history = TaskHistory(0)
     for block in blocks:
@@ -98,7 +98,7 @@ def read_history(blocks: Iterable[records_pb2.TaskRecordBlock]) -> TaskHistory:
     return history
 
 
-def _read_worker(workers: dict[str, WorkerLife], record: records_pb2.WorkerRecord) -> None:
+def _read_worker(workers: dict[str, WorkerLife], record: task_records_pb2.WorkerRecord) -> None:
     life = workers.get(record.worker_id)
     if record.joined_time_s and life is None:
         workers[record.worker_id] = WorkerLife(record.worker_id, record.node, record.joined_time_s)
@@ -106,7 +106,7 @@ def _read_worker(workers: dict[str, WorkerLife], record: records_pb2.WorkerRecor
         life.left_s, life.reason, life.is_clean = record.left_time_s, record.reason, record.is_clean
 
 
-def _read_attempts(block: records_pb2.TaskRecordBlock) -> Iterable[Attempt]:
+def _read_attempts(block: task_records_pb2.TaskRecordBlock) -> Iterable[Attempt]:
     operations, workers = block.operations, block.worker_ids
     columns = zip(
         block.task_ids, block.attempts, block.ends, block.operation_numbers, block.worker_numbers,

@@ -24,10 +24,10 @@ from dataclasses import dataclass
 import grpc
 
 from quakegrid import errors
-from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.blobs import shared_memory
 from quakegrid.blobs.local_store import LocalBlobs
 from quakegrid.blobs.table import BlobTable, Digests
+from quakegrid.internal.v1 import sessions_pb2, sessions_pb2_grpc
 from quakegrid.session import worker_output as worker_words
 from quakegrid.session.lane_tasks import NO_NEEDS, LaneOutcome, LaneTask, Needs, failed_outcome
 from quakegrid.session.worker_output import OnWords, WorkerWords
@@ -97,7 +97,7 @@ class Session:
         needs: Needs = NO_NEEDS,
     ) -> None:
         self._settings, self._warn = settings, needs.warn
-        self._request = broker_pb2.OpenSessionRequest(
+        self._request = sessions_pb2.OpenSessionRequest(
             job_ids=job_ids,
             user_name=user_name,
             host=socket.gethostname(),
@@ -111,7 +111,7 @@ class Session:
             driver_nonce=secrets.token_bytes(16),
         )
         self._open_stream()
-        self._answers: queue.SimpleQueue[broker_pb2.OpenSessionResponse | errors.QuakeGridError] = (
+        self._answers: queue.SimpleQueue[sessions_pb2.OpenSessionResponse | errors.QuakeGridError] = (
             queue.SimpleQueue()
         )
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -288,9 +288,9 @@ class Session:
         with self._stream_lock:  # from now on no stream is opened
             self._closed.set()
         if self.session_id and not self._failure:
-            closing = broker_pb2.CloseSessionRequest(session_id=self.session_id)
+            closing = sessions_pb2.CloseSessionRequest(session_id=self.session_id)
             with contextlib.suppress(grpc.RpcError, ValueError):  # it learns of our end, or has gone
-                broker_pb2_grpc.BrokerStub(self._channel).CloseSession(closing, timeout=CLOSE_TIMEOUT_S)
+                sessions_pb2_grpc.SessionsStub(self._channel).CloseSession(closing, timeout=CLOSE_TIMEOUT_S)
         self._stream.cancel()  # type: ignore[no-untyped-call]
         self._channel.close()
         if self._dealer and self._context:
@@ -299,14 +299,14 @@ class Session:
 
     def _flush_output(self) -> None:
         """Wait for what the workers have printed, if the broker answers."""
-        request = broker_pb2.FlushSessionOutputRequest(session_id=self.session_id)
+        request = sessions_pb2.FlushSessionOutputRequest(session_id=self.session_id)
         try:
-            broker_pb2_grpc.BrokerStub(self._channel).FlushSessionOutput(request, timeout=FLUSH_TIMEOUT_S)
+            sessions_pb2_grpc.SessionsStub(self._channel).FlushSessionOutput(request, timeout=FLUSH_TIMEOUT_S)
         except (grpc.RpcError, ValueError):  # the latter: the channel was closed, to try another
             return
         self._output_flushed.wait(FLUSH_TIMEOUT_S)
 
-    def _join(self, admitted: broker_pb2.SessionAdmitted) -> None:
+    def _join(self, admitted: sessions_pb2.SessionAdmitted) -> None:
         """Connect to the lane and wait until it confirms that we have joined."""
         self.session_id, self.core_count = admitted.session_id, admitted.core_count
         self._context = zmq.Context()
@@ -460,9 +460,9 @@ class Session:
     def _open_stream(self) -> None:
         """Ask for the session, on a channel of its own for each try: its certificate is fresh."""
         self._channel = grpc_channels.open_channel(self._settings.broker_address, self._settings.authkey)
-        self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(self._request)
+        self._stream = sessions_pb2_grpc.SessionsStub(self._channel).OpenSession(self._request)
 
-    def _on_answer(self, answer: broker_pb2.OpenSessionResponse) -> None:
+    def _on_answer(self, answer: sessions_pb2.OpenSessionResponse) -> None:
         if answer.HasField("aborted"):
             self.abort_reason = answer.aborted.reason or "aborted"
             os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
@@ -493,7 +493,7 @@ class Session:
         except Exception:
             log.exception("words_lost")
 
-    def _note_admission(self, admitted: broker_pb2.SessionAdmitted) -> None:
+    def _note_admission(self, admitted: sessions_pb2.SessionAdmitted) -> None:
         """What we show to a broker that is started again."""
         self._is_admitted = True
         self._request.resumed_session_id = admitted.session_id

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.internal.v1 import orders_pb2
 from quakegrid.wire.v1 import lane_pb2
 
 
@@ -27,7 +27,7 @@ class WorkerWords:
 OnWords = Callable[[WorkerWords], None]
 
 
-def from_output(output: agent_pb2.WorkerOutput) -> Iterator[WorkerWords]:
+def from_output(output: orders_pb2.WorkerOutput) -> Iterator[WorkerWords]:
     """The lines of a worker."""
     for line in output.lines:
         yield WorkerWords(output.node, output.worker_id, line.text, line.is_error)

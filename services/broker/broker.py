@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from quakegrid import errors
-from quakegrid.api.v1 import agent_pb2, broker_pb2
+from quakegrid.api.v1 import fleet_pb2
 from quakegrid.clients.dbserver import JobState
+from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.reports import task_history_files
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
@@ -131,7 +132,7 @@ class Broker:
         await self._lanes.stop()
 
     @guarded
-    def open_session(self, request: broker_pb2.OpenSessionRequest) -> Session:
+    def open_session(self, request: sessions_pb2.OpenSessionRequest) -> Session:
         """Take in a driver; its events tell when it may start. One that had lost us goes on.
 
         Raises:
@@ -189,7 +190,7 @@ class Broker:
         self._next_session_id += 1
         return self._next_session_id - 1
 
-    def _check_jobs(self, request: broker_pb2.OpenSessionRequest) -> None:
+    def _check_jobs(self, request: sessions_pb2.OpenSessionRequest) -> None:
         """Refuse jobs of other sessions; looks at each job of each session once."""
         wanted = set(request.job_ids)
         for other in self._sessions.values() if wanted else ():
@@ -197,7 +198,7 @@ class Broker:
             if job_id is not None:
                 raise errors.StateError(f"job {job_id} is executed by process {other.request.pid} already")
 
-    def _check_token(self, request: broker_pb2.OpenSessionRequest) -> None:
+    def _check_token(self, request: sessions_pb2.OpenSessionRequest) -> None:
         if not request.resumed_session_id:
             return
         token = credentials.session_token(self._token_key, request.resumed_session_id)
@@ -221,8 +222,8 @@ class Broker:
             return
         links = [self._nodes[host] for host in session.hosts if host in self._nodes]  # the others have left
         await asyncio.gather(*(link.flush_output(session_id) for link in links))
-        flushed = agent_pb2.OutputFlushed(session_id=session_id)
-        session.tell(broker_pb2.OpenSessionResponse(output_flushed=flushed))
+        flushed = orders_pb2.OutputFlushed(session_id=session_id)
+        session.tell(sessions_pb2.OpenSessionResponse(output_flushed=flushed))
 
     async def abort_job(self, job_id: int, user_name: str) -> bool:
         """Abort a job wherever it is; tells whether it was executing or queued here.
@@ -244,19 +245,19 @@ class Broker:
         await self._ends.wait(session)
         return True
 
-    async def wait_for_nodes(self) -> list[broker_pb2.NodeStatus]:
+    async def wait_for_nodes(self) -> list[fleet_pb2.NodeStatus]:
         """Wait until a node is up and gives cores."""
         await self._reports.has_cores.wait()
         return self._statuses.nodes()
 
-    def status(self) -> broker_pb2.GetStatusResponse:
+    def status(self) -> fleet_pb2.GetStatusResponse:
         """Everything that `quakegrid status` shows of the fleet."""
         return self._statuses.status(time.monotonic())
 
     # --- what nodes and lanes report
 
     @guarded
-    def _on_output(self, output: agent_pb2.WorkerOutput) -> None:
+    def _on_output(self, output: orders_pb2.WorkerOutput) -> None:
         session = self._sessions.get(output.session_id)
         response = session.output.admit(output, time.monotonic()) if session else None
         if session and response:
@@ -303,8 +304,8 @@ class Broker:
                 self._sessions[session_id].is_admitted = True
                 self._lanes.place(session_id)
             case core.Queue(session_id, ahead):
-                queued = broker_pb2.SessionQueued(ahead_job_ids=ahead)
-                self._tell(session_id, broker_pb2.OpenSessionResponse(queued=queued))
+                queued = sessions_pb2.SessionQueued(ahead_job_ids=ahead)
+                self._tell(session_id, sessions_pb2.OpenSessionResponse(queued=queued))
             case core.StartWorkers(host, session_id, worker_ids, width):
                 self._spawn(self._start_workers(host, session_id, worker_ids, width))
             case core.DrainWorker(session_id, worker_id):
@@ -329,8 +330,8 @@ class Broker:
             case core.LeaveOut(host, session_id, differences):
                 title = self._fleet.nodes[host].title
                 log.warning("node_left_out session=%d node=%s how=%s", session_id, title, differences)
-                left_out = broker_pb2.NodeLeftOut(node=title, differences=differences)
-                self._tell(session_id, broker_pb2.OpenSessionResponse(node_left_out=left_out))
+                left_out = sessions_pb2.NodeLeftOut(node=title, differences=differences)
+                self._tell(session_id, sessions_pb2.OpenSessionResponse(node_left_out=left_out))
             case core.FailSession(session_id, reason):
                 self._ends.fail(session_id, reason)
             case core.ForgetNode(host):
@@ -365,13 +366,13 @@ class Broker:
         endpoint = self._lanes.endpoint_of(session_id)
         if endpoint is None:
             return  # its lane was given up, which it is told, too
-        admitted = broker_pb2.SessionAdmitted(
+        admitted = sessions_pb2.SessionAdmitted(
             session_id=session_id,
             lane_endpoint=endpoint,
             core_count=self._fleet.core_count,
             session_token=credentials.session_token(self._token_key, session_id),
         )
-        self._tell(session_id, broker_pb2.OpenSessionResponse(admitted=admitted))
+        self._tell(session_id, sessions_pb2.OpenSessionResponse(admitted=admitted))
         self._sessions[session_id].placed.set()
 
     async def _start_workers(
@@ -420,7 +421,7 @@ class Broker:
     def _session_of(self, job_id: int) -> Session | None:
         return next((each for each in self._sessions.values() if job_id in each.request.job_ids), None)
 
-    def _tell(self, session_id: int, response: broker_pb2.OpenSessionResponse) -> None:
+    def _tell(self, session_id: int, response: sessions_pb2.OpenSessionResponse) -> None:
         self._sessions[session_id].tell(response)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -1,33 +1,28 @@
-"""The broker's gRPC face: decode, call the broker, encode."""
+"""The broker's port: its services, health and reflection behind mutual TLS."""
 
 from __future__ import annotations
-
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from quakegrid import errors
-from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc, fleet_control_pb2, fleet_control_pb2_grpc
+from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
+from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 from quakegrid.machine import service_life
 from quakegrid.reports import task_history_files
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials, grpc_channels
 from services.broker.broker import Broker
-from services.broker.rpc.answers import answering
-from services.broker.rpc.fleet_control import FleetControlServicer
-from services.broker.status import metrics
+from services.broker.rpc.fleet import FleetServicer
+from services.broker.rpc.membership import MembershipServicer
+from services.broker.rpc.sessions import SessionsServicer
 
 SERVICES = tuple(
     service.full_name
-    for file in (broker_pb2.DESCRIPTOR, fleet_control_pb2.DESCRIPTOR)
+    for file in (fleet_pb2.DESCRIPTOR, membership_pb2.DESCRIPTOR, sessions_pb2.DESCRIPTOR)
     for service in file.services_by_name.values()
 )
-WATCH_INTERVAL_S = 0.5
 
 
 class BrokerServer:
@@ -46,12 +41,11 @@ class BrokerServer:
         settings = self._settings
         interceptors = [grpc_channels.SameVersion("broker"), service_life.BugWatch()]
         server = grpc.aio.server(interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
-        broker_pb2_grpc.add_BrokerServicer_to_server(
-            BrokerServicer(self._broker, task_history_files.folder(settings)), server
-        )
-        fleet_control_pb2_grpc.add_FleetControlServicer_to_server(
-            FleetControlServicer(self._broker.members, settings), server
-        )
+        fleet = FleetServicer(self._broker, task_history_files.folder(settings))
+        fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
+        membership = MembershipServicer(self._broker.members, settings)
+        membership_pb2_grpc.add_MembershipServicer_to_server(membership, server)
+        sessions_pb2_grpc.add_SessionsServicer_to_server(SessionsServicer(self._broker), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
         address = f"{settings.broker_listen}:{settings.broker_port}"
@@ -84,111 +78,3 @@ class BrokerServer:
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", *SERVICES):
             await self._health.set(service, status)
-
-
-class BrokerServicer(broker_pb2_grpc.BrokerServicer):
-    """See protos/quakegrid/api/v1/broker.proto."""
-
-    def __init__(self, broker: Broker, records: Path) -> None:
-        self._broker, self._records = broker, records
-
-    async def OpenSession(  # noqa: N802
-        self,
-        request: broker_pb2.OpenSessionRequest,
-        context: grpc.aio.ServicerContext[broker_pb2.OpenSessionRequest, broker_pb2.OpenSessionResponse],
-    ) -> AsyncIterator[broker_pb2.OpenSessionResponse]:
-        """OpenSession, see the contract."""
-        async with answering(context):
-            session = self._broker.open_session(request)
-        events = session.attach()
-        try:
-            await context.send_initial_metadata(())  # the driver is heard, whatever we have to say
-            while (event := await events.get()) is not None:
-                session.output.on_taken(event)
-                yield event
-        finally:
-            self._broker.on_stream_ended(session, events)
-
-    async def CloseSession(  # noqa: N802
-        self,
-        request: broker_pb2.CloseSessionRequest,
-        context: grpc.aio.ServicerContext[broker_pb2.CloseSessionRequest, broker_pb2.CloseSessionResponse],
-    ) -> broker_pb2.CloseSessionResponse:
-        """CloseSession, see the contract."""
-        async with answering(context):
-            self._broker.close_session(request.session_id)
-        return broker_pb2.CloseSessionResponse()
-
-    async def FlushSessionOutput(  # noqa: N802
-        self,
-        request: broker_pb2.FlushSessionOutputRequest,
-        context: grpc.aio.ServicerContext[  # noqa: ARG002
-            broker_pb2.FlushSessionOutputRequest, broker_pb2.FlushSessionOutputResponse
-        ],
-    ) -> broker_pb2.FlushSessionOutputResponse:
-        """FlushSessionOutput, see the contract."""
-        await self._broker.flush_output(request.session_id)
-        return broker_pb2.FlushSessionOutputResponse()
-
-    async def AbortJob(  # noqa: N802
-        self,
-        request: broker_pb2.AbortJobRequest,
-        context: grpc.aio.ServicerContext[broker_pb2.AbortJobRequest, broker_pb2.AbortJobResponse],
-    ) -> broker_pb2.AbortJobResponse:
-        """AbortJob, see the contract."""
-        async with answering(context):
-            was_running = await self._broker.abort_job(request.job_id, request.user_name)
-        return broker_pb2.AbortJobResponse(was_running=was_running)
-
-    async def GetStatus(  # noqa: N802
-        self,
-        request: broker_pb2.GetStatusRequest,  # noqa: ARG002
-        context: grpc.aio.ServicerContext[broker_pb2.GetStatusRequest, broker_pb2.GetStatusResponse],  # noqa: ARG002
-    ) -> broker_pb2.GetStatusResponse:
-        """GetStatus, see the contract."""
-        return self._broker.status()
-
-    async def WatchStatus(  # noqa: N802
-        self,
-        request: broker_pb2.WatchStatusRequest,  # noqa: ARG002
-        context: grpc.aio.ServicerContext[broker_pb2.WatchStatusRequest, broker_pb2.WatchStatusResponse],  # noqa: ARG002
-    ) -> AsyncIterator[broker_pb2.WatchStatusResponse]:
-        """WatchStatus, see the contract."""
-        told: broker_pb2.GetStatusResponse | None = None
-        while not self._broker.stopping.is_set():
-            status = self._broker.status()
-            if status != told:
-                yield broker_pb2.WatchStatusResponse(status=status)
-                told = status
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._broker.stopping.wait(), WATCH_INTERVAL_S)
-
-    async def GetMetrics(  # noqa: N802
-        self,
-        request: broker_pb2.GetMetricsRequest,  # noqa: ARG002
-        context: grpc.aio.ServicerContext[broker_pb2.GetMetricsRequest, broker_pb2.GetMetricsResponse],  # noqa: ARG002
-    ) -> broker_pb2.GetMetricsResponse:
-        """GetMetrics, see the contract."""
-        return broker_pb2.GetMetricsResponse(text=metrics.text(self._broker.status))
-
-    async def WaitForNodes(  # noqa: N802
-        self,
-        request: broker_pb2.WaitForNodesRequest,  # noqa: ARG002
-        context: grpc.aio.ServicerContext[broker_pb2.WaitForNodesRequest, broker_pb2.WaitForNodesResponse],  # noqa: ARG002
-    ) -> broker_pb2.WaitForNodesResponse:
-        """WaitForNodes, see the contract."""
-        return broker_pb2.WaitForNodesResponse(nodes=await self._broker.wait_for_nodes())
-
-    async def GetTaskRecords(  # noqa: N802
-        self,
-        request: broker_pb2.GetTaskRecordsRequest,
-        context: grpc.aio.ServicerContext[
-            broker_pb2.GetTaskRecordsRequest, broker_pb2.GetTaskRecordsResponse
-        ],
-    ) -> AsyncIterator[broker_pb2.GetTaskRecordsResponse]:
-        """GetTaskRecords, see the contract."""
-        async with answering(context):
-            path = await asyncio.to_thread(task_history_files.find, self._records, request.id)
-        parcels = task_history_files.parcels(path)
-        while parcel := await asyncio.to_thread(next, parcels, None):
-            yield broker_pb2.GetTaskRecordsResponse(blocks=parcel)

@@ -18,22 +18,21 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from quakegrid.api.v1 import (
-    admin_pb2,
-    admin_pb2_grpc,
     checksums_pb2,
     checksums_pb2_grpc,
-    engine_calls_pb2,
-    engine_calls_pb2_grpc,
-    job_logs_pb2,
-    job_logs_pb2_grpc,
+    database_pb2,
+    database_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
+    logs_pb2,
+    logs_pb2_grpc,
     outputs_pb2,
     outputs_pb2_grpc,
     tags_pb2,
     tags_pb2_grpc,
 )
 from quakegrid.errors import QuakeGridError
+from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
 from quakegrid.machine import service_life
 from quakegrid.transport import credentials, grpc_channels
 from services.dbserver.housekeeping import Housekeeper, Retention
@@ -41,12 +40,13 @@ from services.dbserver.jobs import holds
 from services.dbserver.jobs.events import JobBell
 from services.dbserver.jobs.holds import LeaseMonitor
 from services.dbserver.logs.tails import LogTails
-from services.dbserver.rpc.admin import AdminServicer
 from services.dbserver.rpc.checksums import ChecksumsServicer
+from services.dbserver.rpc.database import DatabaseServicer
 from services.dbserver.rpc.engine_calls import EngineCallsServicer
 from services.dbserver.rpc.faults import StatusCodes, Threads
-from services.dbserver.rpc.job_logs import JobLogsServicer
+from services.dbserver.rpc.holds import HoldsServicer
 from services.dbserver.rpc.jobs import JobsServicer
+from services.dbserver.rpc.logs import LogsServicer
 from services.dbserver.rpc.outputs import OutputsServicer
 from services.dbserver.rpc.tags import TagsServicer
 from services.dbserver.store import schema
@@ -57,12 +57,21 @@ from services.dbserver.store.writer import Writer
 CALL_THREADS = 32
 # For what may take minutes: SQL of others, checks and copies. The rest keeps its threads meanwhile.
 SLOW_CALL_THREADS = 8
-SLOW_METHODS = (f"/{admin_pb2.DESCRIPTOR.services_by_name['Admin'].full_name}/",)
+SLOW_METHODS = (f"/{database_pb2.DESCRIPTOR.services_by_name['Database'].full_name}/",)
 # For streams that wait in a thread; their servicers let fewer of them wait.
 STREAM_THREADS = 64
 SERVICES = tuple(
     service.full_name
-    for module in (admin_pb2, checksums_pb2, engine_calls_pb2, job_logs_pb2, jobs_pb2, outputs_pb2, tags_pb2)
+    for module in (
+        checksums_pb2,
+        database_pb2,
+        engine_calls_pb2,
+        holds_pb2,
+        jobs_pb2,
+        logs_pb2,
+        outputs_pb2,
+        tags_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 T = TypeVar("T")
@@ -187,24 +196,26 @@ class DbServer:
         if JOB_EVENTS in touched_jobs:
             self._bell.ring()
 
-    async def _make_servicers(self) -> tuple[Register, LogTails, JobLogsServicer, EngineCallsServicer]:
+    async def _make_servicers(self) -> tuple[Register, LogTails, LogsServicer, EngineCallsServicer]:
         """What puts all services into a server, and what of them only the event loop may make."""
         readers, writer, requests = self._readers, self._writer, Requests(self._writer)
         tails = LogTails(readers)
         jobs = JobsServicer(readers, writer, requests, bell=self._bell, monitor=self._monitor)
-        logs = JobLogsServicer(readers, requests, tails)
+        held = HoldsServicer(readers, writer, self._monitor)
+        logs = LogsServicer(readers, requests, tails)
         calls = EngineCallsServicer(
             readers, writer, requests, threads=self._threads, slow_threads=self._slow_threads
         )
 
         def register(server: grpc.aio.Server) -> None:
             jobs_pb2_grpc.add_JobsServicer_to_server(jobs, server)
-            job_logs_pb2_grpc.add_JobLogsServicer_to_server(logs, server)
+            holds_pb2_grpc.add_HoldsServicer_to_server(held, server)
+            logs_pb2_grpc.add_LogsServicer_to_server(logs, server)
             outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(readers, requests), server)
             tags_pb2_grpc.add_TagsServicer_to_server(TagsServicer(readers, writer), server)
             checksums_pb2_grpc.add_ChecksumsServicer_to_server(ChecksumsServicer(readers, writer), server)
-            admin = AdminServicer(readers, writer, self._retention)
-            admin_pb2_grpc.add_AdminServicer_to_server(admin, server)
+            care = DatabaseServicer(readers, writer, self._retention)
+            database_pb2_grpc.add_DatabaseServicer_to_server(care, server)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
             reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
             engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(calls, server)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quakegrid.api.v1 import task_records_pb2 as records_pb2
+from quakegrid.api.v1 import task_records_pb2
 from quakegrid.reports import task_history_files
 from quakegrid.wire.v1 import lane_pb2
 from services.lane.tasks.events import (
@@ -32,8 +32,8 @@ from services.lane.tasks.events import (
 )
 
 log = logging.getLogger("quakegrid.transport.lane_sockets")
-DONE, LOST = records_pb2.ATTEMPT_END_DONE, records_pb2.ATTEMPT_END_LOST
-DROPPED = records_pb2.ATTEMPT_END_DROPPED
+DONE, LOST = task_records_pb2.ATTEMPT_END_DONE, task_records_pb2.ATTEMPT_END_LOST
+DROPPED = task_records_pb2.ATTEMPT_END_DROPPED
 
 # An attempt that ended, with a place for each column of a block, in their order. A plain tuple: one with
 # names costs as much as all the rest.
@@ -80,7 +80,7 @@ class TaskRecorder:
     def __init__(self, opening: lane_pb2.OpenLaneSession, directory: Path) -> None:
         # Once: the clock may be set while the session runs, and records tell how long things took.
         self._epoch_s = time.time() - time.monotonic()
-        self._session = records_pb2.RecordedSession(
+        self._session = task_records_pb2.RecordedSession(
             session_id=opening.session_id,
             job_ids=opening.job_ids,
             user_name=opening.user_name,
@@ -91,7 +91,7 @@ class TaskRecorder:
         self._has_failed = False
         self._byte_count = 0
         self._entries: list[_Entry] = []
-        self._workers: list[records_pb2.WorkerRecord] = []
+        self._workers: list[task_records_pb2.WorkerRecord] = []
         self._names: dict[Peer, WorkerId] = {}
         self._sent: dict[TaskId, _Sent] = {}
         self._last = _UNKNOWN
@@ -124,7 +124,7 @@ class TaskRecorder:
         """A worker said what it has."""
         if peer not in self._names:
             self._names[peer] = event.worker_id
-            record = records_pb2.WorkerRecord(
+            record = task_records_pb2.WorkerRecord(
                 worker_id=event.worker_id, node=event.node, joined_time_s=self._epoch_s + now_s
             )
             self._workers.append(record)
@@ -160,7 +160,7 @@ class TaskRecorder:
         """A worker ended, with all that it had."""
         for task_id in [task_id for task_id, sent in self._sent.items() if sent.worker_id == worker_id]:
             self._add(task_id, self._sent.pop(task_id), LOST, now_s, 0.0, _NO_USAGE, 0)
-        record = records_pb2.WorkerRecord(
+        record = task_records_pb2.WorkerRecord(
             worker_id=worker_id, left_time_s=self._epoch_s + now_s, reason=reason, is_clean=is_clean
         )
         self._workers.append(record)
@@ -187,7 +187,7 @@ class TaskRecorder:
         self,
         task_id: int,
         sent: _Sent,
-        end: records_pb2.AttemptEnd.ValueType,
+        end: task_records_pb2.AttemptEnd.ValueType,
         now_s: float,
         duration_s: float,
         usage: Usage,
@@ -215,8 +215,8 @@ class TaskRecorder:
             )
         )
 
-    def _take_block(self) -> records_pb2.TaskRecordBlock:
-        block = records_pb2.TaskRecordBlock(workers=self._workers, omitted_count=self._omitted_count)
+    def _take_block(self) -> task_records_pb2.TaskRecordBlock:
+        block = task_records_pb2.TaskRecordBlock(workers=self._workers, omitted_count=self._omitted_count)
         if self._entries:
             columns = list(zip(*self._entries, strict=True))
             operations, workers = list(dict.fromkeys(columns[3])), list(dict.fromkeys(columns[4]))
@@ -234,7 +234,7 @@ class TaskRecorder:
         self._entries, self._workers, self._omitted_count = [], [], 0
         return block
 
-    def _write(self, block: records_pb2.TaskRecordBlock) -> None:
+    def _write(self, block: task_records_pb2.TaskRecordBlock) -> None:
         if self._has_failed:
             return
         try:

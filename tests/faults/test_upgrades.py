@@ -168,7 +168,7 @@ def test_stranger_without_a_version_is_served(settings: config.Settings) -> None
         credentials = security.channel_credentials(settings.authkey)
         options = [("grpc.ssl_target_name_override", security.PEER_NAME)]
         with grpc.secure_channel(settings.broker_address, credentials, options=options) as channel:
-            answer = channel.unary_unary("/quakegrid.api.v1.Broker/GetStatus")(b"", timeout=30)
+            answer = channel.unary_unary("/quakegrid.api.v1.Fleet/GetStatus")(b"", timeout=30)
 
     assert answer
 
@@ -180,7 +180,7 @@ def test_call_that_an_older_service_does_not_know_is_explained(settings: config.
         grpc_channels.open_channel(settings.broker_address, settings.authkey) as channel,
         pytest.raises(grpc.RpcError) as failure,
     ):
-        channel.unary_unary("/quakegrid.api.v1.Broker/Tomorrow")(b"", timeout=30)
+        channel.unary_unary("/quakegrid.api.v1.Fleet/Tomorrow")(b"", timeout=30)
 
     words = str(grpc_channels.translate(failure.value, "broker", settings.broker_address))
     assert "older than QuakeGrid" in words

@@ -9,9 +9,10 @@ from typing import Any
 import grpc
 
 from quakegrid import errors
-from quakegrid.api.v1 import agent_pb2, broker_pb2, jobs_pb2
+from quakegrid.api.v1 import jobs_pb2, nodes_pb2
 from quakegrid.clients import dbserver
 from quakegrid.clients.dbserver import Job, JobState
+from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.nodes.fingerprint import CLOCK_FITS
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
@@ -34,7 +35,7 @@ class FakeLink:
         self.workers: dict[str, int] = {}
         self.drivers: set[int] = set()
         self.flushed: list[int] = []
-        self.process_state = agent_pb2.PROCESS_STATE_RUNNING
+        self.process_state = orders_pb2.PROCESS_STATE_RUNNING
 
     async def run(self) -> None:
         """Watch for ever."""
@@ -45,25 +46,25 @@ class FakeLink:
 
     def report(self, *, is_first: bool = False, **fields: Any) -> None:
         """Tell what there is; the node is called as its host, if nothing else is said."""
-        status = agent_pb2.AgentStatus(
+        status = nodes_pb2.AgentStatus(
             **{
                 "node": self.host,
                 "core_count": 2,
                 "all_core_count": 2,
                 "template_state": "warm",
-                "template_kind": agent_pb2.TEMPLATE_KIND_WARM,
-                "service_state": agent_pb2.SERVICE_STATE_SERVING,
+                "template_kind": nodes_pb2.TEMPLATE_KIND_WARM,
+                "service_state": nodes_pb2.SERVICE_STATE_SERVING,
                 "instance_id": f"agent of {self.host}",
                 "workers": [
-                    agent_pb2.WorkerStatus(worker_id=name, session_id=owner)
+                    nodes_pb2.WorkerStatus(worker_id=name, session_id=owner)
                     for name, owner in self.workers.items()
                 ],
-                "drivers": [agent_pb2.DriverStatus(pid=pid) for pid in self.drivers],
+                "drivers": [nodes_pb2.DriverStatus(pid=pid) for pid in self.drivers],
             }
             | fields
         )
         self.callbacks["on_status"](
-            self.host, agent_pb2.AgentStatus.FromString(status.SerializeToString()), is_first
+            self.host, nodes_pb2.AgentStatus.FromString(status.SerializeToString()), is_first
         )
 
     async def start_workers(
@@ -83,7 +84,7 @@ class FakeLink:
         for name, owner in list(self.workers.items()):
             if owner == session_id and (not worker_ids or name in worker_ids):
                 del self.workers[name]
-                self.callbacks["on_exit"](agent_pb2.WorkerExited(worker_id=name, is_clean=True))
+                self.callbacks["on_exit"](orders_pb2.WorkerExited(worker_id=name, is_clean=True))
         self.report()
 
     async def stop_driver(self, pid: int) -> None:
@@ -93,7 +94,7 @@ class FakeLink:
 
     async def find_process(self, _pid: int) -> int:
         """What the driver does."""
-        return self.process_state if self.is_reached else agent_pb2.PROCESS_STATE_UNSPECIFIED
+        return self.process_state if self.is_reached else orders_pb2.PROCESS_STATE_UNSPECIFIED
 
     async def flush_output(self, session_id: int) -> None:
         """All has been told."""
@@ -190,7 +191,7 @@ class Stage:
         """A session of a driver on the node, with its workers started if it has its turn."""
         pid = 100 + len(self.link.drivers)
         self.link.drivers.add(pid)
-        request = broker_pb2.OpenSessionRequest(**{"job_ids": job_ids, "host": NODE, "pid": pid} | fields)
+        request = sessions_pb2.OpenSessionRequest(**{"job_ids": job_ids, "host": NODE, "pid": pid} | fields)
         session = self.broker.open_session(request)
         session.attach()
         await settle()

@@ -22,67 +22,62 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bquakegrid/api/v1/jobs.proto\x12\x10quakegrid.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x03\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61lculation_mode\x18\x04 \x01(\t\x12\"\n\x15hazard_calculation_id\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12)\n\x05state\x18\x06 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\x12\n\nis_running\x18\x07 \x01(\x08\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstop_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64s_calc_dir\x18\n \x01(\t\x12\x10\n\x03pid\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x07size_mb\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04host\x18\r \x01(\t\x12\x10\n\x08relevant\x18\x0e \x01(\x08\x12\x14\n\x0cstate_reason\x18\x0f \x01(\tB\x18\n\x16_hazard_calculation_idB\x06\n\x04_pidB\n\n\x08_size_mb\"\xc6\x01\n\x10\x43reateJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x10\x63\x61lculation_mode\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x11\n\tuser_name\x18\x04 \x01(\t\x12\"\n\x15hazard_calculation_id\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08\x64\x61ta_dir\x18\x06 \x01(\t\x12\x0c\n\x04host\x18\x07 \x01(\tB\x18\n\x16_hazard_calculation_id\"7\n\x11\x43reateJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"2\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"4\n\x0eGetJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"\xe1\x02\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12*\n\x06states\x18\x04 \x03(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\x18\n\x10\x63\x61lculation_mode\x18\x05 \x01(\t\x12\x18\n\x10\x64\x65scription_text\x18\x06 \x01(\t\x12\x32\n\x0estart_min_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0estart_max_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03tag\x18\t \x01(\t\x12)\n\x05order\x18\n \x01(\x0e\x32\x1a.quakegrid.api.v1.JobOrder\x12\x14\n\x0cis_ascending\x18\x0b \x01(\x08\"P\n\x10ListJobsResponse\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.quakegrid.api.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x14TransitionJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"J\n\x15TransitionJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\x12\r\n\x05moved\x18\x02 \x01(\x08\"\x83\x01\n\x10UpdateJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x18\n\x0b\x64\x65scription\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08relevant\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\x0e\n\x0c_descriptionB\x0b\n\t_relevant\"7\n\x11UpdateJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"_\n\x10\x44\x65leteJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65lete_files\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\"\n\x11\x44\x65leteJobResponse\x12\r\n\x05paths\x18\x01 \x03(\t\"4\n\x0fShareJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"6\n\x10ShareJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"6\n\x11UnshareJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"8\n\x12UnshareJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"e\n\x11RenewLeaseRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12\x30\n\rlease_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"?\n\x12RenewLeaseResponse\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\"U\n\x10WatchJobsRequest\x12\x11\n\tuser_name\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_event_id\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_after_event_id\"{\n\x11WatchJobsResponse\x12\x31\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.JobSnapshotH\x00\x12+\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1a.quakegrid.api.v1.JobEventH\x00\x42\x06\n\x04kind\"Y\n\x0bJobSnapshot\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.quakegrid.api.v1.Job\x12\x13\n\x0bis_complete\x18\x02 \x01(\x08\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\x03\"\xd8\x01\n\x08JobEvent\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\told_state\x18\x04 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12-\n\tnew_state\x18\x05 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\"\n\x03job\x18\x06 \x01(\x0b\x32\x15.quakegrid.api.v1.Job*\xe0\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_CREATED\x10\x01\x12\x17\n\x13JOB_STATE_SUBMITTED\x10\x02\x12\x17\n\x13JOB_STATE_EXECUTING\x10\x03\x12\x16\n\x12JOB_STATE_COMPLETE\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x15\n\x11JOB_STATE_ABORTED\x10\x06\x12\x15\n\x11JOB_STATE_DELETED\x10\x07\x12\x14\n\x10JOB_STATE_SHARED\x10\x08*\xce\x01\n\x08JobOrder\x12\x19\n\x15JOB_ORDER_UNSPECIFIED\x10\x00\x12\x10\n\x0cJOB_ORDER_ID\x10\x01\x12\x18\n\x14JOB_ORDER_START_TIME\x10\x02\x12\x17\n\x13JOB_ORDER_USER_NAME\x10\x03\x12\x1e\n\x1aJOB_ORDER_CALCULATION_MODE\x10\x04\x12\x13\n\x0fJOB_ORDER_STATE\x10\x05\x12\x19\n\x15JOB_ORDER_DESCRIPTION\x10\x06\x12\x12\n\x0eJOB_ORDER_SIZE\x10\x07\x32\xe7\x06\n\x04Jobs\x12T\n\tCreateJob\x12\".quakegrid.api.v1.CreateJobRequest\x1a#.quakegrid.api.v1.CreateJobResponse\x12K\n\x06GetJob\x12\x1f.quakegrid.api.v1.GetJobRequest\x1a .quakegrid.api.v1.GetJobResponse\x12Q\n\x08ListJobs\x12!.quakegrid.api.v1.ListJobsRequest\x1a\".quakegrid.api.v1.ListJobsResponse\x12`\n\rTransitionJob\x12&.quakegrid.api.v1.TransitionJobRequest\x1a\'.quakegrid.api.v1.TransitionJobResponse\x12T\n\tUpdateJob\x12\".quakegrid.api.v1.UpdateJobRequest\x1a#.quakegrid.api.v1.UpdateJobResponse\x12T\n\tDeleteJob\x12\".quakegrid.api.v1.DeleteJobRequest\x1a#.quakegrid.api.v1.DeleteJobResponse\x12Q\n\x08ShareJob\x12!.quakegrid.api.v1.ShareJobRequest\x1a\".quakegrid.api.v1.ShareJobResponse\x12W\n\nUnshareJob\x12#.quakegrid.api.v1.UnshareJobRequest\x1a$.quakegrid.api.v1.UnshareJobResponse\x12W\n\nRenewLease\x12#.quakegrid.api.v1.RenewLeaseRequest\x1a$.quakegrid.api.v1.RenewLeaseResponse\x12V\n\tWatchJobs\x12\".quakegrid.api.v1.WatchJobsRequest\x1a#.quakegrid.api.v1.WatchJobsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bquakegrid/api/v1/jobs.proto\x12\x10quakegrid.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x03\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61lculation_mode\x18\x04 \x01(\t\x12\"\n\x15hazard_calculation_id\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12)\n\x05state\x18\x06 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\x12\n\nis_running\x18\x07 \x01(\x08\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstop_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64s_calc_dir\x18\n \x01(\t\x12\x10\n\x03pid\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x07size_mb\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04host\x18\r \x01(\t\x12\x10\n\x08relevant\x18\x0e \x01(\x08\x12\x14\n\x0cstate_reason\x18\x0f \x01(\tB\x18\n\x16_hazard_calculation_idB\x06\n\x04_pidB\n\n\x08_size_mb\"\xc6\x01\n\x10\x43reateJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x10\x63\x61lculation_mode\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x11\n\tuser_name\x18\x04 \x01(\t\x12\"\n\x15hazard_calculation_id\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08\x64\x61ta_dir\x18\x06 \x01(\t\x12\x0c\n\x04host\x18\x07 \x01(\tB\x18\n\x16_hazard_calculation_id\"7\n\x11\x43reateJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"2\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"4\n\x0eGetJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"\xe1\x02\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12*\n\x06states\x18\x04 \x03(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\x18\n\x10\x63\x61lculation_mode\x18\x05 \x01(\t\x12\x18\n\x10\x64\x65scription_text\x18\x06 \x01(\t\x12\x32\n\x0estart_min_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0estart_max_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03tag\x18\t \x01(\t\x12)\n\x05order\x18\n \x01(\x0e\x32\x1a.quakegrid.api.v1.JobOrder\x12\x14\n\x0cis_ascending\x18\x0b \x01(\x08\"P\n\x10ListJobsResponse\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.quakegrid.api.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x14TransitionJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"J\n\x15TransitionJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\x12\r\n\x05moved\x18\x02 \x01(\x08\"\x83\x01\n\x10UpdateJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x18\n\x0b\x64\x65scription\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08relevant\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\x0e\n\x0c_descriptionB\x0b\n\t_relevant\"7\n\x11UpdateJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"_\n\x10\x44\x65leteJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65lete_files\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\"\n\x11\x44\x65leteJobResponse\x12\r\n\x05paths\x18\x01 \x03(\t\"4\n\x0fShareJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"6\n\x10ShareJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"6\n\x11UnshareJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"8\n\x12UnshareJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.quakegrid.api.v1.Job\"U\n\x10WatchJobsRequest\x12\x11\n\tuser_name\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_event_id\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_after_event_id\"{\n\x11WatchJobsResponse\x12\x31\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.JobSnapshotH\x00\x12+\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1a.quakegrid.api.v1.JobEventH\x00\x42\x06\n\x04kind\"Y\n\x0bJobSnapshot\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.quakegrid.api.v1.Job\x12\x13\n\x0bis_complete\x18\x02 \x01(\x08\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\x03\"\xd8\x01\n\x08JobEvent\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\told_state\x18\x04 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12-\n\tnew_state\x18\x05 \x01(\x0e\x32\x1a.quakegrid.api.v1.JobState\x12\"\n\x03job\x18\x06 \x01(\x0b\x32\x15.quakegrid.api.v1.Job*\xe0\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_CREATED\x10\x01\x12\x17\n\x13JOB_STATE_SUBMITTED\x10\x02\x12\x17\n\x13JOB_STATE_EXECUTING\x10\x03\x12\x16\n\x12JOB_STATE_COMPLETE\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x15\n\x11JOB_STATE_ABORTED\x10\x06\x12\x15\n\x11JOB_STATE_DELETED\x10\x07\x12\x14\n\x10JOB_STATE_SHARED\x10\x08*\xce\x01\n\x08JobOrder\x12\x19\n\x15JOB_ORDER_UNSPECIFIED\x10\x00\x12\x10\n\x0cJOB_ORDER_ID\x10\x01\x12\x18\n\x14JOB_ORDER_START_TIME\x10\x02\x12\x17\n\x13JOB_ORDER_USER_NAME\x10\x03\x12\x1e\n\x1aJOB_ORDER_CALCULATION_MODE\x10\x04\x12\x13\n\x0fJOB_ORDER_STATE\x10\x05\x12\x19\n\x15JOB_ORDER_DESCRIPTION\x10\x06\x12\x12\n\x0eJOB_ORDER_SIZE\x10\x07\x32\x8e\x06\n\x04Jobs\x12T\n\tCreateJob\x12\".quakegrid.api.v1.CreateJobRequest\x1a#.quakegrid.api.v1.CreateJobResponse\x12K\n\x06GetJob\x12\x1f.quakegrid.api.v1.GetJobRequest\x1a .quakegrid.api.v1.GetJobResponse\x12Q\n\x08ListJobs\x12!.quakegrid.api.v1.ListJobsRequest\x1a\".quakegrid.api.v1.ListJobsResponse\x12`\n\rTransitionJob\x12&.quakegrid.api.v1.TransitionJobRequest\x1a\'.quakegrid.api.v1.TransitionJobResponse\x12T\n\tUpdateJob\x12\".quakegrid.api.v1.UpdateJobRequest\x1a#.quakegrid.api.v1.UpdateJobResponse\x12T\n\tDeleteJob\x12\".quakegrid.api.v1.DeleteJobRequest\x1a#.quakegrid.api.v1.DeleteJobResponse\x12Q\n\x08ShareJob\x12!.quakegrid.api.v1.ShareJobRequest\x1a\".quakegrid.api.v1.ShareJobResponse\x12W\n\nUnshareJob\x12#.quakegrid.api.v1.UnshareJobRequest\x1a$.quakegrid.api.v1.UnshareJobResponse\x12V\n\tWatchJobs\x12\".quakegrid.api.v1.WatchJobsRequest\x1a#.quakegrid.api.v1.WatchJobsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.api.v1.jobs_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBSTATE']._serialized_start=2771
-  _globals['_JOBSTATE']._serialized_end=2995
-  _globals['_JOBORDER']._serialized_start=2998
-  _globals['_JOBORDER']._serialized_end=3204
-  _globals['_JOB']._serialized_start=115
-  _globals['_JOB']._serialized_end=553
-  _globals['_CREATEJOBREQUEST']._serialized_start=556
-  _globals['_CREATEJOBREQUEST']._serialized_end=754
-  _globals['_CREATEJOBRESPONSE']._serialized_start=756
-  _globals['_CREATEJOBRESPONSE']._serialized_end=811
-  _globals['_GETJOBREQUEST']._serialized_start=813
-  _globals['_GETJOBREQUEST']._serialized_end=863
-  _globals['_GETJOBRESPONSE']._serialized_start=865
-  _globals['_GETJOBRESPONSE']._serialized_end=917
-  _globals['_LISTJOBSREQUEST']._serialized_start=920
-  _globals['_LISTJOBSREQUEST']._serialized_end=1273
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1275
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1355
-  _globals['_TRANSITIONJOBREQUEST']._serialized_start=1357
-  _globals['_TRANSITIONJOBREQUEST']._serialized_end=1454
-  _globals['_TRANSITIONJOBRESPONSE']._serialized_start=1456
-  _globals['_TRANSITIONJOBRESPONSE']._serialized_end=1530
-  _globals['_UPDATEJOBREQUEST']._serialized_start=1533
-  _globals['_UPDATEJOBREQUEST']._serialized_end=1664
-  _globals['_UPDATEJOBRESPONSE']._serialized_start=1666
-  _globals['_UPDATEJOBRESPONSE']._serialized_end=1721
-  _globals['_DELETEJOBREQUEST']._serialized_start=1723
-  _globals['_DELETEJOBREQUEST']._serialized_end=1818
-  _globals['_DELETEJOBRESPONSE']._serialized_start=1820
-  _globals['_DELETEJOBRESPONSE']._serialized_end=1854
-  _globals['_SHAREJOBREQUEST']._serialized_start=1856
-  _globals['_SHAREJOBREQUEST']._serialized_end=1908
-  _globals['_SHAREJOBRESPONSE']._serialized_start=1910
-  _globals['_SHAREJOBRESPONSE']._serialized_end=1964
-  _globals['_UNSHAREJOBREQUEST']._serialized_start=1966
-  _globals['_UNSHAREJOBREQUEST']._serialized_end=2020
-  _globals['_UNSHAREJOBRESPONSE']._serialized_start=2022
-  _globals['_UNSHAREJOBRESPONSE']._serialized_end=2078
-  _globals['_RENEWLEASEREQUEST']._serialized_start=2080
-  _globals['_RENEWLEASEREQUEST']._serialized_end=2181
-  _globals['_RENEWLEASERESPONSE']._serialized_start=2183
-  _globals['_RENEWLEASERESPONSE']._serialized_end=2246
-  _globals['_WATCHJOBSREQUEST']._serialized_start=2248
-  _globals['_WATCHJOBSREQUEST']._serialized_end=2333
-  _globals['_WATCHJOBSRESPONSE']._serialized_start=2335
-  _globals['_WATCHJOBSRESPONSE']._serialized_end=2458
-  _globals['_JOBSNAPSHOT']._serialized_start=2460
-  _globals['_JOBSNAPSHOT']._serialized_end=2549
-  _globals['_JOBEVENT']._serialized_start=2552
-  _globals['_JOBEVENT']._serialized_end=2768
-  _globals['_JOBS']._serialized_start=3207
-  _globals['_JOBS']._serialized_end=4078
+  _globals['_JOBSTATE']._serialized_start=2571
+  _globals['_JOBSTATE']._serialized_end=2795
+  _globals['_JOBORDER']._serialized_start=2798
+  _globals['_JOBORDER']._serialized_end=3004
+  _globals['_JOB']._serialized_start=83
+  _globals['_JOB']._serialized_end=521
+  _globals['_CREATEJOBREQUEST']._serialized_start=524
+  _globals['_CREATEJOBREQUEST']._serialized_end=722
+  _globals['_CREATEJOBRESPONSE']._serialized_start=724
+  _globals['_CREATEJOBRESPONSE']._serialized_end=779
+  _globals['_GETJOBREQUEST']._serialized_start=781
+  _globals['_GETJOBREQUEST']._serialized_end=831
+  _globals['_GETJOBRESPONSE']._serialized_start=833
+  _globals['_GETJOBRESPONSE']._serialized_end=885
+  _globals['_LISTJOBSREQUEST']._serialized_start=888
+  _globals['_LISTJOBSREQUEST']._serialized_end=1241
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1243
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1323
+  _globals['_TRANSITIONJOBREQUEST']._serialized_start=1325
+  _globals['_TRANSITIONJOBREQUEST']._serialized_end=1422
+  _globals['_TRANSITIONJOBRESPONSE']._serialized_start=1424
+  _globals['_TRANSITIONJOBRESPONSE']._serialized_end=1498
+  _globals['_UPDATEJOBREQUEST']._serialized_start=1501
+  _globals['_UPDATEJOBREQUEST']._serialized_end=1632
+  _globals['_UPDATEJOBRESPONSE']._serialized_start=1634
+  _globals['_UPDATEJOBRESPONSE']._serialized_end=1689
+  _globals['_DELETEJOBREQUEST']._serialized_start=1691
+  _globals['_DELETEJOBREQUEST']._serialized_end=1786
+  _globals['_DELETEJOBRESPONSE']._serialized_start=1788
+  _globals['_DELETEJOBRESPONSE']._serialized_end=1822
+  _globals['_SHAREJOBREQUEST']._serialized_start=1824
+  _globals['_SHAREJOBREQUEST']._serialized_end=1876
+  _globals['_SHAREJOBRESPONSE']._serialized_start=1878
+  _globals['_SHAREJOBRESPONSE']._serialized_end=1932
+  _globals['_UNSHAREJOBREQUEST']._serialized_start=1934
+  _globals['_UNSHAREJOBREQUEST']._serialized_end=1988
+  _globals['_UNSHAREJOBRESPONSE']._serialized_start=1990
+  _globals['_UNSHAREJOBRESPONSE']._serialized_end=2046
+  _globals['_WATCHJOBSREQUEST']._serialized_start=2048
+  _globals['_WATCHJOBSREQUEST']._serialized_end=2133
+  _globals['_WATCHJOBSRESPONSE']._serialized_start=2135
+  _globals['_WATCHJOBSRESPONSE']._serialized_end=2258
+  _globals['_JOBSNAPSHOT']._serialized_start=2260
+  _globals['_JOBSNAPSHOT']._serialized_end=2349
+  _globals['_JOBEVENT']._serialized_start=2352
+  _globals['_JOBEVENT']._serialized_end=2568
+  _globals['_JOBS']._serialized_start=3007
+  _globals['_JOBS']._serialized_end=3789
 # @@protoc_insertion_point(module_scope)

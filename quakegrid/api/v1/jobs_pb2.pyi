@@ -5,7 +5,6 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -617,55 +616,6 @@ class UnshareJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnshareJobResponse: _TypeAlias = UnshareJobResponse  # noqa: Y015
-
-@_typing.final
-class RenewLeaseRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    HOLDER_FIELD_NUMBER: _builtins.int
-    LEASE_TIMEOUT_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.int
-    holder: _builtins.str
-    """The driver, such as "node1/4711"; the same in all renewals."""
-    @_builtins.property
-    def lease_timeout(self) -> _duration_pb2.Duration:
-        """How long the lease holds from now on, 1 s to 1 day."""
-
-    def __init__(
-        self,
-        *,
-        job_id: _builtins.int = ...,
-        holder: _builtins.str = ...,
-        lease_timeout: _duration_pb2.Duration | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_timeout", b"lease_timeout"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "job_id", b"job_id", "lease_timeout", b"lease_timeout"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RenewLeaseRequest: _TypeAlias = RenewLeaseRequest  # noqa: Y015
-
-@_typing.final
-class RenewLeaseResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STATE_FIELD_NUMBER: _builtins.int
-    state: Global___JobState.ValueType
-    """When it is final the job has ended and holds no lease any more."""
-    def __init__(
-        self,
-        *,
-        state: Global___JobState.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RenewLeaseResponse: _TypeAlias = RenewLeaseResponse  # noqa: Y015
 
 @_typing.final
 class WatchJobsRequest(_message.Message):

@@ -75,11 +75,6 @@ class JobsStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UnshareJobRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UnshareJobResponse.FromString,
                 _registered_method=True)
-        self.RenewLease = channel.unary_unary(
-                '/quakegrid.api.v1.Jobs/RenewLease',
-                request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.RenewLeaseRequest.SerializeToString,
-                response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.RenewLeaseResponse.FromString,
-                _registered_method=True)
         self.WatchJobs = channel.unary_stream(
                 '/quakegrid.api.v1.Jobs/WatchJobs',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.WatchJobsRequest.SerializeToString,
@@ -155,18 +150,6 @@ class JobsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def RenewLease(self, request, context):
-        """Called by drivers, every few seconds, for each job that they run or that waits for its turn. The first
-        call opens the lease. When lease_timeout has passed without another one, the job becomes FAILED with a
-        log line that says why. Time in which the dbserver does not run, or is stopped or too busy to take
-        renewals, does not count. Jobs that nobody holds a lease of are not judged. Cheap: only the first renewal
-        is written, and no renewal waits for other calls.
-        NOT_FOUND; INVALID_ARGUMENT: lease_timeout is out of range; FAILED_PRECONDITION: another holder has it.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def WatchJobs(self, request, context):
         """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
         which it was made, none left out and none twice; ends only with the call. FAILED_PRECONDITION: too many watch.
@@ -217,11 +200,6 @@ def add_JobsServicer_to_server(servicer, server):
                     servicer.UnshareJob,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UnshareJobRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UnshareJobResponse.SerializeToString,
-            ),
-            'RenewLease': grpc.unary_unary_rpc_method_handler(
-                    servicer.RenewLease,
-                    request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.RenewLeaseRequest.FromString,
-                    response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.RenewLeaseResponse.SerializeToString,
             ),
             'WatchJobs': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchJobs,
@@ -446,33 +424,6 @@ class Jobs:
             '/quakegrid.api.v1.Jobs/UnshareJob',
             quakegrid_dot_api_dot_v1_dot_jobs__pb2.UnshareJobRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_jobs__pb2.UnshareJobResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def RenewLease(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/quakegrid.api.v1.Jobs/RenewLease',
-            quakegrid_dot_api_dot_v1_dot_jobs__pb2.RenewLeaseRequest.SerializeToString,
-            quakegrid_dot_api_dot_v1_dot_jobs__pb2.RenewLeaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

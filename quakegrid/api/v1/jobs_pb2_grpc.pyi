@@ -64,14 +64,6 @@ class JobsStub:
     """
     UnshareJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.UnshareJobRequest, _jobs_pb2.UnshareJobResponse]
     """Called by command lines and the web. Takes ShareJob back; the job is complete again."""
-    RenewLease: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.RenewLeaseRequest, _jobs_pb2.RenewLeaseResponse]
-    """Called by drivers, every few seconds, for each job that they run or that waits for its turn. The first
-    call opens the lease. When lease_timeout has passed without another one, the job becomes FAILED with a
-    log line that says why. Time in which the dbserver does not run, or is stopped or too busy to take
-    renewals, does not count. Jobs that nobody holds a lease of are not judged. Cheap: only the first renewal
-    is written, and no renewal waits for other calls.
-    NOT_FOUND; INVALID_ARGUMENT: lease_timeout is out of range; FAILED_PRECONDITION: another holder has it.
-    """
     WatchJobs: _grpc.UnaryStreamMultiCallable[_jobs_pb2.WatchJobsRequest, _jobs_pb2.WatchJobsResponse]
     """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
     which it was made, none left out and none twice; ends only with the call. FAILED_PRECONDITION: too many watch.
@@ -113,14 +105,6 @@ class JobsAsyncStub(JobsStub):
     """
     UnshareJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.UnshareJobRequest, _jobs_pb2.UnshareJobResponse]  # type: ignore[assignment]
     """Called by command lines and the web. Takes ShareJob back; the job is complete again."""
-    RenewLease: _aio.UnaryUnaryMultiCallable[_jobs_pb2.RenewLeaseRequest, _jobs_pb2.RenewLeaseResponse]  # type: ignore[assignment]
-    """Called by drivers, every few seconds, for each job that they run or that waits for its turn. The first
-    call opens the lease. When lease_timeout has passed without another one, the job becomes FAILED with a
-    log line that says why. Time in which the dbserver does not run, or is stopped or too busy to take
-    renewals, does not count. Jobs that nobody holds a lease of are not judged. Cheap: only the first renewal
-    is written, and no renewal waits for other calls.
-    NOT_FOUND; INVALID_ARGUMENT: lease_timeout is out of range; FAILED_PRECONDITION: another holder has it.
-    """
     WatchJobs: _aio.UnaryStreamMultiCallable[_jobs_pb2.WatchJobsRequest, _jobs_pb2.WatchJobsResponse]  # type: ignore[assignment]
     """Called by command lines and the web. Sends the jobs that there are, then each change in the order in
     which it was made, none left out and none twice; ends only with the call. FAILED_PRECONDITION: too many watch.
@@ -207,20 +191,6 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.UnshareJobResponse, _abc.Awaitable[_jobs_pb2.UnshareJobResponse]]:
         """Called by command lines and the web. Takes ShareJob back; the job is complete again."""
-
-    @_abc_1.abstractmethod
-    def RenewLease(
-        self,
-        request: _jobs_pb2.RenewLeaseRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_jobs_pb2.RenewLeaseResponse, _abc.Awaitable[_jobs_pb2.RenewLeaseResponse]]:
-        """Called by drivers, every few seconds, for each job that they run or that waits for its turn. The first
-        call opens the lease. When lease_timeout has passed without another one, the job becomes FAILED with a
-        log line that says why. Time in which the dbserver does not run, or is stopped or too busy to take
-        renewals, does not count. Jobs that nobody holds a lease of are not judged. Cheap: only the first renewal
-        is written, and no renewal waits for other calls.
-        NOT_FOUND; INVALID_ARGUMENT: lease_timeout is out of range; FAILED_PRECONDITION: another holder has it.
-        """
 
     @_abc_1.abstractmethod
     def WatchJobs(

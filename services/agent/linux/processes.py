@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.internal.v1 import orders_pb2
 
 _STATES = {
-    "Z": agent_pb2.PROCESS_STATE_GONE,
-    "X": agent_pb2.PROCESS_STATE_GONE,
-    "T": agent_pb2.PROCESS_STATE_STOPPED,
-    "t": agent_pb2.PROCESS_STATE_STOPPED,
+    "Z": orders_pb2.PROCESS_STATE_GONE,
+    "X": orders_pb2.PROCESS_STATE_GONE,
+    "T": orders_pb2.PROCESS_STATE_STOPPED,
+    "t": orders_pb2.PROCESS_STATE_STOPPED,
 }
 
 
@@ -21,13 +21,13 @@ def is_stopped(pid: int) -> bool:
 
 def has_ended(pid: int) -> bool:
     """Whether a process has ended, reaped or not."""
-    return process_state(pid) == agent_pb2.PROCESS_STATE_GONE
+    return process_state(pid) == orders_pb2.PROCESS_STATE_GONE
 
 
-def process_state(pid: int) -> agent_pb2.ProcessState.ValueType:
+def process_state(pid: int) -> orders_pb2.ProcessState.ValueType:
     """Whether a process runs."""
     state = _state(pid)
-    return _STATES.get(state, agent_pb2.PROCESS_STATE_RUNNING) if state else agent_pb2.PROCESS_STATE_GONE
+    return _STATES.get(state, orders_pb2.PROCESS_STATE_RUNNING) if state else orders_pb2.PROCESS_STATE_GONE
 
 
 def _state(pid: int) -> str:

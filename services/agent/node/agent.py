@@ -17,8 +17,9 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.api.v1 import nodes_pb2
 from quakegrid.errors import QuakeGridError
+from quakegrid.internal.v1 import orders_pb2
 from quakegrid.jobs import engine_values
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 from quakegrid.settings.config import Settings
@@ -135,7 +136,7 @@ class Agent:
 
     # --- workers
 
-    def start_workers(self, request: agent_pb2.StartWorkersRequest) -> list[Member]:
+    def start_workers(self, request: orders_pb2.StartWorkersRequest) -> list[Member]:
         """Fork workers, as many as cores are free.
 
         Raises:
@@ -170,7 +171,7 @@ class Agent:
     def _order_workers(
         self,
         members: Sequence[Member],
-        request: agent_pb2.StartWorkersRequest,
+        request: orders_pb2.StartWorkersRequest,
         template: int,
         ordered: list[Member],
     ) -> None:
@@ -323,7 +324,7 @@ class Agent:
 
     def watch(self) -> Changes:
         """A queue that starts with the status and gets every change."""
-        return self.watchers.add(agent_pb2.WatchResponse(status=self.status()))
+        return self.watchers.add(orders_pb2.WatchResponse(status=self.status()))
 
     def end_watches(self) -> None:
         """Tell those who watch that nothing more will come."""
@@ -333,7 +334,7 @@ class Agent:
         """Tell those who watch what the workers of a session have printed, and that this is all."""
         self._output.flush(session_id)
 
-    def status(self, *, with_samples: bool = False) -> agent_pb2.AgentStatus:
+    def status(self, *, with_samples: bool = False) -> nodes_pb2.AgentStatus:
         """The node as it is now; `with_samples` also what it uses, which costs some milliseconds."""
         status = node_status.describe(self._roster, self._commands, self._template, self.serving)
         status.node, status.instance_id = self.node, self.instance_id
@@ -399,7 +400,7 @@ class Agent:
             log.warning(words, member.name, reason, peak_memory_bytes)
         exited = node_status.describe_exit(member, status, reason, () if is_clean else last_output)
         exited.is_clean, exited.peak_memory_bytes = is_clean, peak_memory_bytes
-        self.watchers.publish(agent_pb2.WatchResponse(worker_exited=exited))
+        self.watchers.publish(orders_pb2.WatchResponse(worker_exited=exited))
 
     def _clean_up(self, member: Member) -> tuple[list[str], str]:
         """Free what a worker had; returns the end of its stderr, and which limit ended it."""
@@ -409,4 +410,4 @@ class Agent:
 
     def publish_status(self) -> None:
         """Tell who watches."""
-        self.watchers.publish(agent_pb2.WatchResponse(status=self.status()))
+        self.watchers.publish(orders_pb2.WatchResponse(status=self.status()))

@@ -17,11 +17,10 @@ from typing import Protocol, TypeVar
 import grpc
 
 from quakegrid import errors
-from quakegrid.api.v1 import fleet_control_pb2 as pb
-from quakegrid.api.v1 import fleet_control_pb2_grpc
 from quakegrid.doctor import probes
 from quakegrid.doctor.checks import network_checks
 from quakegrid.doctor.facts import PortFacts, PortState
+from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc
 from quakegrid.machine import node_state
 from quakegrid.settings.config import LOOPBACK, Settings
 from quakegrid.transport import grpc_channels
@@ -82,7 +81,7 @@ class Membership:
                 await self._ask_again()
             await asyncio.sleep(1)
 
-    async def join(self, master: str) -> pb.JoinNodeResponse:
+    async def join(self, master: str) -> membership_pb2.JoinNodeResponse:
         """Become a member of a master's fleet.
 
         Args:
@@ -121,7 +120,9 @@ class Membership:
         try:
             if not is_forced:
                 host = (await self._ask(master)).host
-                await self._call(master, lambda stub: stub.LeaveNode(pb.LeaveNodeRequest(host=host)))
+                await self._call(
+                    master, lambda stub: stub.LeaveNode(membership_pb2.LeaveNodeRequest(host=host))
+                )
             self.remember("")
         finally:
             self.is_leaving = False
@@ -172,17 +173,19 @@ class Membership:
             log.info("joined master=%s", self.master)
             self._trouble = ""
 
-    async def _ask(self, master: str) -> pb.JoinNodeResponse:
+    async def _ask(self, master: str) -> membership_pb2.JoinNodeResponse:
         host = await asyncio.to_thread(own_address, self._settings, master)
-        request = pb.JoinNodeRequest(host=host, port=self.port, instance_id=self._agent.instance_id)
+        request = membership_pb2.JoinNodeRequest(
+            host=host, port=self.port, instance_id=self._agent.instance_id
+        )
         return await self._call(master, lambda stub: stub.JoinNode(request, timeout=ASK_TIMEOUT_S))
 
     async def _call(
-        self, master: str, call: Callable[[fleet_control_pb2_grpc.FleetControlAsyncStub], Awaitable[T]]
+        self, master: str, call: Callable[[membership_pb2_grpc.MembershipAsyncStub], Awaitable[T]]
     ) -> T:
         channel = grpc_channels.open_aio_channel(master, self._settings.authkey)
         try:
-            return await call(fleet_control_pb2_grpc.FleetControlStub(channel))
+            return await call(membership_pb2_grpc.MembershipStub(channel))
         except grpc.aio.AioRpcError as exc:
             error = grpc_channels.translate(exc, "broker", master)
             if isinstance(error, errors.PeerUnreachableError):

@@ -11,7 +11,7 @@ import logging
 from typing import Protocol
 
 from quakegrid import errors
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.api.v1 import nodes_pb2
 from quakegrid.machine import node_state, service_life
 from quakegrid.settings.config import Settings
 
@@ -72,11 +72,11 @@ class Serving:
         return self.all_core_count if self._limit < 0 else min(self._limit, self.all_core_count)
 
     @property
-    def state(self) -> agent_pb2.ServiceState.ValueType:
+    def state(self) -> nodes_pb2.ServiceState.ValueType:
         """In the words of the status."""
         if self._is_draining:
-            return agent_pb2.SERVICE_STATE_RESTARTING
-        return agent_pb2.SERVICE_STATE_STOPPED if self._is_stopped else agent_pb2.SERVICE_STATE_SERVING
+            return nodes_pb2.SERVICE_STATE_RESTARTING
+        return nodes_pb2.SERVICE_STATE_STOPPED if self._is_stopped else nodes_pb2.SERVICE_STATE_SERVING
 
     def start(self, core_limit: int) -> bool:
         """Serve so many cores, -1 for all, 0 for as many as before; whether the node served already.
@@ -148,5 +148,5 @@ class Serving:
             node_state.change_record(self._state_dir, core_limit=limit, is_stopped=is_stopped)
         except OSError as exc:
             log.warning("not_remembered core_limit=%d is_stopped=%s reason=%s", limit, is_stopped, exc)
-        log.info("serving state=%s cores=%d", agent_pb2.ServiceState.Name(self.state), self.core_count)
+        log.info("serving state=%s cores=%d", nodes_pb2.ServiceState.Name(self.state), self.core_count)
         self._node.publish_status()

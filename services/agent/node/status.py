@@ -9,8 +9,9 @@ import os
 from collections.abc import Mapping, Sequence
 
 from quakegrid import __version__
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients import agent as agents
+from quakegrid.internal.v1 import orders_pb2
 from services.agent.linux.exits import exit_code
 from services.agent.node.serving import Serving
 from services.agent.node.templates.templates import Templates
@@ -19,7 +20,7 @@ from services.agent.rules.roster import Member, Roster
 
 def describe(
     roster: Roster, commands: Mapping[str, str], templates: Templates, serving: Serving
-) -> agent_pb2.AgentStatus:
+) -> nodes_pb2.AgentStatus:
     """The part of a status that is known without looking at the machine.
 
     Args:
@@ -29,7 +30,7 @@ def describe(
         serving: cores that are served.
     """
     workers = [
-        agent_pb2.WorkerStatus(
+        nodes_pb2.WorkerStatus(
             worker_id=member.name,
             session_id=member.session_id,
             pid=member.pid,
@@ -39,16 +40,16 @@ def describe(
         for member in roster.workers
     ]
     drivers = [
-        agent_pb2.DriverStatus(pid=member.pid, command=commands.get(member.name, ""))
+        nodes_pb2.DriverStatus(pid=member.pid, command=commands.get(member.name, ""))
         for member in roster.drivers
     ]
     state, loaded = templates.state, templates.loaded
-    status = agent_pb2.AgentStatus(
+    status = nodes_pb2.AgentStatus(
         template_state=str(state),
         template_kind=agents.TEMPLATE_KINDS[state.kind],
         template_reason=state.reason,
         fingerprint=loaded.fingerprint,
-        older_templates=[agent_pb2.OlderTemplate(fingerprint=each.fingerprint) for each in templates.older],
+        older_templates=[nodes_pb2.OlderTemplate(fingerprint=each.fingerprint) for each in templates.older],
         is_refreshing=templates.is_refreshing,
         workers=workers,
         drivers=drivers,
@@ -64,7 +65,7 @@ def describe(
 
 def describe_exit(
     member: Member, status: int, reason: str, last_output: Sequence[str]
-) -> agent_pb2.WorkerExited:
+) -> orders_pb2.WorkerExited:
     """The end of a worker.
 
     Args:
@@ -73,7 +74,7 @@ def describe_exit(
         reason: in words.
         last_output: the end of its stderr.
     """
-    return agent_pb2.WorkerExited(
+    return orders_pb2.WorkerExited(
         worker_id=member.name,
         session_id=member.session_id,
         reason=reason,

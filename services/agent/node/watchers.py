@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.internal.v1 import orders_pb2
 
-Changes = asyncio.Queue[agent_pb2.WatchResponse]
+Changes = asyncio.Queue[orders_pb2.WatchResponse]
 # Messages that may wait for who watches; a slow one is told nothing more of what workers print.
 MAX_WAITING_MESSAGES = 100
 # A watcher so far behind does not read any more: its stream ends, and it may ask again for all that is now.
 MAX_BEHIND_MESSAGES = 10_000
 # Ends the streams of those who watch.
-LAST_WORD = agent_pb2.WatchResponse()
+LAST_WORD = orders_pb2.WatchResponse()
 
 
 class Watchers:
@@ -22,7 +22,7 @@ class Watchers:
     def __init__(self) -> None:
         self._queues: set[Changes] = set()
 
-    def add(self, first: agent_pb2.WatchResponse | None = None) -> Changes:
+    def add(self, first: orders_pb2.WatchResponse | None = None) -> Changes:
         """A queue that gets every change from now on, after `first` if there is one."""
         queue: Changes = asyncio.Queue()
         if first is not None:
@@ -34,7 +34,7 @@ class Watchers:
         """Stop filling a queue."""
         self._queues.discard(queue)
 
-    def publish(self, message: agent_pb2.WatchResponse) -> None:
+    def publish(self, message: orders_pb2.WatchResponse) -> None:
         """Tell all."""
         for queue in list(self._queues):
             if queue.qsize() < MAX_BEHIND_MESSAGES:
@@ -42,7 +42,7 @@ class Watchers:
             else:
                 self._give_up(queue)
 
-    def publish_output(self, message: agent_pb2.WatchResponse) -> None:
+    def publish_output(self, message: orders_pb2.WatchResponse) -> None:
         """Tell those who keep up."""
         for queue in self._readers():
             queue.put_nowait(message)

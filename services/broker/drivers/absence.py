@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.internal.v1 import orders_pb2
 from services.broker.drivers.session import Events, Session
 from services.broker.nodes.link import NodeLink
 
@@ -25,16 +25,16 @@ STOPPED_S = 30.0
 # Where several nodes go by the name of the driver's: one that has its process is right, and one that does
 # not answer may have it.
 _BY_WEIGHT = (
-    agent_pb2.PROCESS_STATE_RUNNING,
-    agent_pb2.PROCESS_STATE_STOPPED,
-    agent_pb2.PROCESS_STATE_UNSPECIFIED,
-    agent_pb2.PROCESS_STATE_GONE,
+    orders_pb2.PROCESS_STATE_RUNNING,
+    orders_pb2.PROCESS_STATE_STOPPED,
+    orders_pb2.PROCESS_STATE_UNSPECIFIED,
+    orders_pb2.PROCESS_STATE_GONE,
 )
 
 
-def combine(states: Sequence[agent_pb2.ProcessState.ValueType]) -> agent_pb2.ProcessState.ValueType:
+def combine(states: Sequence[orders_pb2.ProcessState.ValueType]) -> orders_pb2.ProcessState.ValueType:
     """What a driver does, by the answers of all nodes that could be its own; unspecified if nobody knows."""
-    return min(states, key=_BY_WEIGHT.index, default=agent_pb2.PROCESS_STATE_UNSPECIFIED)
+    return min(states, key=_BY_WEIGHT.index, default=orders_pb2.PROCESS_STATE_UNSPECIFIED)
 
 
 async def await_end(
@@ -52,12 +52,12 @@ async def await_end(
     start_s = known_s = now_s()
     while session.events is events and not session.ended.is_set():
         state = combine(await asyncio.gather(*(link.find_process(session.request.pid) for link in links())))
-        if state == agent_pb2.PROCESS_STATE_GONE:
+        if state == orders_pb2.PROCESS_STATE_GONE:
             return f"the driver on {session.where} ended before its calculation did"
-        is_stopped = state == agent_pb2.PROCESS_STATE_STOPPED
+        is_stopped = state == orders_pb2.PROCESS_STATE_STOPPED
         if is_stopped and not session.request.job_ids:  # Ctrl-Z holds up nobody else
             start_s = now_s()
-        if state != agent_pb2.PROCESS_STATE_UNSPECIFIED:
+        if state != orders_pb2.PROCESS_STATE_UNSPECIFIED:
             known_s = now_s()
         if now_s() - known_s > node_timeout_s:
             return f"the driver on {session.where} was out of reach for {node_timeout_s:g} s"

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from quakegrid.api.v1 import broker_pb2
 from quakegrid.clients.dbserver import JobState
+from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.settings.config import Settings
 from services.broker.drivers import absence
 from services.broker.drivers.job_ends import JobEnds
@@ -85,8 +85,8 @@ class SessionEnds:
         session = self._sessions.get(session_id)
         if session is None or not session.end_as(JobState.FAILED, reason):
             return
-        failed = broker_pb2.SessionFailed(reason=reason)
-        session.tell(broker_pb2.OpenSessionResponse(failed=failed))
+        failed = sessions_pb2.SessionFailed(reason=reason)
+        session.tell(sessions_pb2.OpenSessionResponse(failed=failed))
         self._spawn(self._await_end(session))
 
     def abort(self, session: Session, reason: str) -> None:
@@ -114,8 +114,8 @@ class SessionEnds:
 
     async def _abort(self, session: Session) -> None:
         await self._job_ends.wait(session.request.job_ids, HEAD_START_S)
-        aborted = broker_pb2.SessionAborted(reason=session.end_reason)
-        session.tell(broker_pb2.OpenSessionResponse(aborted=aborted))
+        aborted = sessions_pb2.SessionAborted(reason=session.end_reason)
+        session.tell(sessions_pb2.OpenSessionResponse(aborted=aborted))
         await self._await_end(session)
 
     async def _await_end(self, session: Session) -> None:

@@ -6,7 +6,7 @@ begins.
 
 from __future__ import annotations
 
-from quakegrid.api.v1 import agent_pb2, broker_pb2
+from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.transport.byte_rates import Allowance
 
 # Of one session: it goes to a log that is kept.
@@ -27,7 +27,7 @@ class SessionOutput:
         self._waiting_bytes = 0
         self._is_leaving_out = False
 
-    def admit(self, output: agent_pb2.WorkerOutput, now_s: float) -> broker_pb2.OpenSessionResponse | None:
+    def admit(self, output: orders_pb2.WorkerOutput, now_s: float) -> sessions_pb2.OpenSessionResponse | None:
         """What the driver is to be told of this; None if nothing."""
         byte_count = output.ByteSize()
         is_full = self._waiting_bytes + byte_count > MAX_WAITING_BYTES
@@ -39,9 +39,9 @@ class SessionOutput:
             del output.lines[:]
             output.lines.add(text=LEFT_OUT, is_error=True)
         self._waiting_bytes += output.ByteSize()
-        return broker_pb2.OpenSessionResponse(worker_output=output)
+        return sessions_pb2.OpenSessionResponse(worker_output=output)
 
-    def on_taken(self, response: broker_pb2.OpenSessionResponse) -> None:
+    def on_taken(self, response: sessions_pb2.OpenSessionResponse) -> None:
         """The driver gets this now."""
         if response.HasField("worker_output"):
             self._waiting_bytes -= response.worker_output.ByteSize()

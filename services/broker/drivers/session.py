@@ -10,7 +10,7 @@ import collections
 import secrets
 from dataclasses import dataclass, field
 
-from quakegrid.api.v1 import broker_pb2
+from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.jobs.states import JobState
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers.printed import SessionOutput
@@ -22,7 +22,7 @@ RATE_WINDOW_S = 10.0
 RATE_STEP_S = 1.0
 
 
-Events = asyncio.Queue[broker_pb2.OpenSessionResponse | None]
+Events = asyncio.Queue[sessions_pb2.OpenSessionResponse | None]
 
 
 class Rate:
@@ -55,7 +55,7 @@ class Session:
     """
 
     session_id: int
-    request: broker_pb2.OpenSessionRequest
+    request: sessions_pb2.OpenSessionRequest
     done_rate: Rate
     events: Events = field(default_factory=asyncio.Queue)
     placed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,7 +74,7 @@ class Session:
         self.end_reason, self.end_state = reason, state
         return True
 
-    def tell(self, response: broker_pb2.OpenSessionResponse) -> None:
+    def tell(self, response: sessions_pb2.OpenSessionResponse) -> None:
         """Tell the driver something; one that takes nothing for long misses news, not what it waits for."""
         if self.events.qsize() < MAX_WAITING or response.WhichOneof("event") in AWAITED:
             self.events.put_nowait(response)
@@ -87,7 +87,7 @@ class Session:
         earlier.put_nowait(None)
         return self.events
 
-    def goes_on_with(self, request: broker_pb2.OpenSessionRequest) -> bool:
+    def goes_on_with(self, request: sessions_pb2.OpenSessionRequest) -> bool:
         """Whether a request is for this session, on a new stream of its driver."""
         mine = self.request
         if (mine.host, mine.pid) != (request.host, request.pid):

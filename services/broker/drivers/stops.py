@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.api.v1 import nodes_pb2
 from services.broker.nodes.link import NodeLink
 
 STOP_AGAIN_S = 5
@@ -48,7 +48,7 @@ class DriverStops:
         while len(self._stops) > MAX_STOPS:
             del self._stops[next(iter(self._stops))]
 
-    def report(self, link: NodeLink, status: agent_pb2.AgentStatus, *, is_first: bool) -> None:
+    def report(self, link: NodeLink, status: nodes_pb2.AgentStatus, *, is_first: bool) -> None:
         """Take in which drivers a node has; orders from before it was reached may have been lost."""
         pids = frozenset(driver.pid for driver in status.drivers)
         self._reported[link.host] = status.instance_id, pids

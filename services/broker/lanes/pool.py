@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from quakegrid.api.v1 import broker_pb2
+from quakegrid.api.v1 import fleet_pb2
 from quakegrid.errors import QuakeGridError
 from quakegrid.settings.config import Settings
 from quakegrid.wire.v1 import lane_pb2
@@ -118,14 +118,14 @@ class LanePool:
         if process:
             process.send(message)
 
-    def statuses(self) -> list[broker_pb2.LaneStatus]:
+    def statuses(self) -> list[fleet_pb2.LaneStatus]:
         """The lanes, and the ports that could not be had."""
         found = []
         for lane in self._places.lanes.values():
             session_count, task_count = lane.load
             process = self._processes.get(lane.lane_id)
             found.append(
-                broker_pb2.LaneStatus(
+                fleet_pb2.LaneStatus(
                     port=lane.port,
                     pid=process.pid if process else 0,
                     session_count=session_count,
@@ -134,7 +134,7 @@ class LanePool:
                 )
             )
         for port, reason in self._places.refusals.items():
-            found.append(broker_pb2.LaneStatus(port=port, state="refused", error=reason))
+            found.append(fleet_pb2.LaneStatus(port=port, state="refused", error=reason))
         return found
 
     @guarded

@@ -15,8 +15,9 @@ from typing import TypeVar
 import grpc
 
 from quakegrid import errors
-from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc, node_control_pb2_grpc
+from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.clients import agent
+from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.machine import service_logs
 from quakegrid.nodes.fingerprint import CLOCK_FITS, Fingerprint, describe_clock
 from quakegrid.settings.config import Settings
@@ -36,12 +37,12 @@ CLOCK_LOOK_S = 30.0
 MAX_STATE_CHARS = 1000
 # Of a node that is not to be used; else its template's state tells.
 SERVICE_STATES = {
-    agent_pb2.SERVICE_STATE_STOPPED: "stopped",
-    agent_pb2.SERVICE_STATE_RESTARTING: "restarting",
+    nodes_pb2.SERVICE_STATE_STOPPED: "stopped",
+    nodes_pb2.SERVICE_STATE_RESTARTING: "restarting",
 }
 
 
-def describe_state(status: agent_pb2.AgentStatus) -> str:
+def describe_state(status: nodes_pb2.AgentStatus) -> str:
     """The template's state, and what keeps a node from giving all its cores."""
     if status.service_state in SERVICE_STATES:
         return SERVICE_STATES[status.service_state]
@@ -73,9 +74,9 @@ class NodeLink:
         host: str,
         address: str,
         *,
-        on_status: Callable[[str, agent_pb2.AgentStatus, bool], None],
-        on_exit: Callable[[agent_pb2.WorkerExited], None],
-        on_output: Callable[[agent_pb2.WorkerOutput], None],
+        on_status: Callable[[str, nodes_pb2.AgentStatus, bool], None],
+        on_exit: Callable[[orders_pb2.WorkerExited], None],
+        on_output: Callable[[orders_pb2.WorkerOutput], None],
         on_lost: Callable[[str, str], None],
     ) -> None:
         self.host = host
@@ -86,7 +87,7 @@ class NodeLink:
         self._flushes: dict[int, asyncio.Event] = {}  # that the agent has not answered in its stream
         self._channel: grpc.aio.Channel | None = None  # None while the agent does not answer
         self._is_first = True
-        self._status: agent_pb2.AgentStatus | None = None  # as told last in this stream
+        self._status: nodes_pb2.AgentStatus | None = None  # as told last in this stream
         self.clock = CLOCK_FITS  # its clock against ours, in words
         self._lost_timer: asyncio.TimerHandle | None = None  # from the first failure on
         self._reason = self._told_reason = ""  # of the last failure, and as told
@@ -133,7 +134,7 @@ class NodeLink:
         watching_clock = asyncio.ensure_future(self._watch_clock())
         try:
             self._channel = channel
-            stream = self._stub().Watch(agent_pb2.WatchRequest(is_fleet=True))
+            stream = self._stub().Watch(orders_pb2.WatchRequest(is_fleet=True))
             async with asyncio.timeout(self._silent_s) as silence:
                 async for message in stream:
                     silence.reschedule(asyncio.get_running_loop().time() + self._silent_s)
@@ -161,17 +162,17 @@ class NodeLink:
 
     async def _watch_clock(self) -> None:
         """Compare the clocks now and then; cancel to stop."""
-        request = agent_pb2.GetAgentStatusRequest()
+        request = nodes_pb2.GetAgentStatusRequest()
         while True:
             await asyncio.sleep(CLOCK_LOOK_S)
             asked_s = time.time()
-            response = await self._order(lambda stub: stub.GetStatus(request, timeout=self._silent_s))
+            response = await self.control(lambda stub: stub.GetStatus(request, timeout=self._silent_s))
             if response and self._status is not None and self._note_clock(response.status, asked_s):
                 log.info("clock_changed host=%s clock=%s", self.host, self.clock)
                 # What the stream told last: it may be newer than the answer, or older.
                 self._on_status(self.host, self._status, False)
 
-    def _note_clock(self, status: agent_pb2.AgentStatus, asked_s: float) -> bool:
+    def _note_clock(self, status: nodes_pb2.AgentStatus, asked_s: float) -> bool:
         """Compare the node's clock with ours; whether it is not as it was."""
         # Not `ToNanoseconds`, which fails for times that no calendar has: this is an agent's word.
         before, node_s = self.clock, status.sent_time.seconds + status.sent_time.nanos / 1e9
@@ -191,14 +192,14 @@ class NodeLink:
         """Ask for workers of so many cores, with what a session needs; returns those that started."""
         key = credentials.token_key(self._settings.authkey)
         refs = [
-            agent_pb2.WorkerRef(
+            orders_pb2.WorkerRef(
                 session_id=session_id,
                 worker_id=worker_id,
                 token=credentials.worker_token(key, session_id, worker_id),
             )
             for worker_id in worker_ids
         ]
-        request = agent_pb2.StartWorkersRequest(
+        request = orders_pb2.StartWorkersRequest(
             workers=refs,
             lane_endpoint=lane_endpoint,
             worker_setup=worker_setup,
@@ -210,18 +211,18 @@ class NodeLink:
 
     async def stop_workers(self, session_id: int, *, is_forced: bool, worker_ids: Sequence[str] = ()) -> None:
         """Stop workers of a session, all if none are named; their exits are reported by `on_exit`."""
-        request = agent_pb2.StopWorkersRequest(session_id=session_id, force=is_forced, worker_ids=worker_ids)
+        request = orders_pb2.StopWorkersRequest(session_id=session_id, force=is_forced, worker_ids=worker_ids)
         await self._order(lambda stub: stub.StopWorkers(request, timeout=ORDER_TIMEOUT_S))
 
     async def kill_worker(self, session_id: int, worker_id: str, reason: str) -> None:
         """Kill a worker for what it runs; its exit, with this reason, is reported by `on_exit`."""
-        request = agent_pb2.StopWorkersRequest(session_id=session_id, worker_ids=[worker_id], reason=reason)
+        request = orders_pb2.StopWorkersRequest(session_id=session_id, worker_ids=[worker_id], reason=reason)
         await self._order(lambda stub: stub.StopWorkers(request, timeout=ORDER_TIMEOUT_S))
 
     async def flush_output(self, session_id: int) -> None:
         """Wait until all that workers of a session have printed went to `on_output`, if the agent answers."""
         flushed = self._flushes.setdefault(session_id, asyncio.Event())
-        request = agent_pb2.FlushOutputRequest(session_id=session_id)
+        request = orders_pb2.FlushOutputRequest(session_id=session_id)
         if await self._order(lambda stub: stub.FlushOutput(request, timeout=FLUSH_TIMEOUT_S)):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(flushed.wait(), FLUSH_TIMEOUT_S)
@@ -229,26 +230,24 @@ class NodeLink:
 
     async def stop_driver(self, pid: int) -> None:
         """Kill a driver on the node."""
-        request = agent_pb2.StopDriverRequest(pid=pid)
+        request = orders_pb2.StopDriverRequest(pid=pid)
         await self._order(lambda stub: stub.StopDriver(request, timeout=ORDER_TIMEOUT_S))
 
-    async def control(
-        self, call: Callable[[node_control_pb2_grpc.NodeControlAsyncStub], Awaitable[T]]
-    ) -> T | None:
+    async def control(self, call: Callable[[nodes_pb2_grpc.NodesAsyncStub], Awaitable[T]]) -> T | None:
         """Ask the node itself for something; None if its agent does not answer."""
         return await self._order(
-            lambda _stub: call(node_control_pb2_grpc.NodeControlStub(self._channel))  # type: ignore[arg-type]
+            lambda _stub: call(nodes_pb2_grpc.NodesStub(self._channel))  # type: ignore[arg-type]
         )
 
-    async def find_process(self, pid: int) -> agent_pb2.ProcessState.ValueType:
+    async def find_process(self, pid: int) -> orders_pb2.ProcessState.ValueType:
         """What a process of the node does; unspecified while the agent does not answer."""
-        request = agent_pb2.GetProcessRequest(pid=pid)
+        request = orders_pb2.GetProcessRequest(pid=pid)
         response = await self._order(lambda stub: stub.GetProcess(request, timeout=self._silent_s))
         # A later agent may know more states than we do.
-        is_known = response is not None and response.state in agent_pb2.ProcessState.values()
-        return response.state if response and is_known else agent_pb2.PROCESS_STATE_UNSPECIFIED
+        is_known = response is not None and response.state in orders_pb2.ProcessState.values()
+        return response.state if response and is_known else orders_pb2.PROCESS_STATE_UNSPECIFIED
 
-    async def _order(self, call: Callable[[agent_pb2_grpc.AgentAsyncStub], Awaitable[T]]) -> T | None:
+    async def _order(self, call: Callable[[orders_pb2_grpc.OrdersAsyncStub], Awaitable[T]]) -> T | None:
         """Give an order; None if the agent is not there, which `run` notices too."""
         if self._channel is None:
             return None
@@ -265,10 +264,10 @@ class NodeLink:
             log.warning("order_failed host=%s reason=the connection broke", self.host)
             return None
 
-    def _stub(self) -> agent_pb2_grpc.AgentAsyncStub:
-        return agent_pb2_grpc.AgentStub(self._channel)  # type: ignore[arg-type]
+    def _stub(self) -> orders_pb2_grpc.OrdersAsyncStub:
+        return orders_pb2_grpc.OrdersStub(self._channel)  # type: ignore[arg-type]
 
-    def _take(self, message: agent_pb2.WatchResponse) -> None:
+    def _take(self, message: orders_pb2.WatchResponse) -> None:
         """What the agent told; an empty message is a beat, and one that cannot be counts for nothing."""
         if message.HasField("status"):
             self._on_status(self.host, message.status, self._is_first)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients import agent
+from quakegrid.internal.v1 import orders_pb2
 from quakegrid.nodes.fingerprint import CLOCK
 from quakegrid.settings.config import Settings
 from services.broker.drivers.stops import DriverStops
@@ -44,7 +45,7 @@ class NodeReports:
         fleet: Fleet,
         driver_stops: DriverStops,
         *,
-        on_output: Callable[[agent_pb2.WorkerOutput], None],
+        on_output: Callable[[orders_pb2.WorkerOutput], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         handle: Callable[[core.Event], None],
         new_link: Callable[..., NodeLink] = NodeLink,
@@ -67,7 +68,7 @@ class NodeReports:
             on_lost=self._on_lost,
         )
 
-    def _on_status(self, host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
+    def _on_status(self, host: str, status: nodes_pb2.AgentStatus, is_first: bool) -> None:
         """A node's agent said what it has, at first or again after we had lost it.
 
         Raises:
@@ -99,7 +100,7 @@ class NodeReports:
         )
         self._note_cores()
 
-    def _on_exit(self, host: str, exited: agent_pb2.WorkerExited) -> None:
+    def _on_exit(self, host: str, exited: orders_pb2.WorkerExited) -> None:
         """A worker ended; an agent can tell of those on its own node only."""
         worker = self._fleet.workers.get(exited.worker_id)
         if worker is None or worker.host != host:

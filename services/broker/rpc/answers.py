@@ -12,6 +12,7 @@ from quakegrid import errors
 from quakegrid.transport import grpc_channels
 from services.broker.guard import BrokerFailedError
 
+Context = grpc.aio.ServicerContext[Any, Any]
 CODES: dict[type[errors.QuakeGridError], grpc.StatusCode] = {
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.StateError: grpc.StatusCode.FAILED_PRECONDITION,

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from quakegrid import errors
-from quakegrid.api.v1 import agent_pb2, broker_pb2, fleet_control_pb2
+from quakegrid.api.v1 import nodes_pb2
+from quakegrid.internal.v1 import membership_pb2, orders_pb2, sessions_pb2
 from quakegrid.settings.agent_limits import MAX_CORES_PER_WORKER
 from quakegrid.wire.v1 import lane_pb2
 
@@ -37,7 +38,7 @@ MAX_OUTPUT_LINES = 20
 _HOST = re.compile(r"[A-Za-z0-9._:%\[\]-]{1,255}")
 
 
-def check_session(request: broker_pb2.OpenSessionRequest) -> None:
+def check_session(request: sessions_pb2.OpenSessionRequest) -> None:
     """Refuse what no session can have.
 
     Raises:
@@ -74,7 +75,7 @@ def _check_jobs(job_ids: Sequence[int]) -> None:
         check_job_id(job_id)
 
 
-def _check_numbers(request: broker_pb2.OpenSessionRequest) -> None:
+def _check_numbers(request: sessions_pb2.OpenSessionRequest) -> None:
     if not 0 <= request.resumed_session_id < MAX_ID:
         raise errors.UsageError(f"there is no session {request.resumed_session_id}")
     if not 0 <= request.lane_port <= MAX_PORT:
@@ -103,7 +104,7 @@ def check_name(name: str, what: str) -> None:
         raise errors.UsageError(f"{what} has at most {MAX_NAME_CHARS} characters, all of them printable")
 
 
-def check_join(request: fleet_control_pb2.JoinNodeRequest) -> None:
+def check_join(request: membership_pb2.JoinNodeRequest) -> None:
     """Refuse what is no address of an agent.
 
     Raises:
@@ -116,7 +117,7 @@ def check_join(request: fleet_control_pb2.JoinNodeRequest) -> None:
     check_name(request.instance_id, "an instance id")
 
 
-def check_report(status: agent_pb2.AgentStatus) -> None:
+def check_report(status: nodes_pb2.AgentStatus) -> None:
     """Refuse a report of an agent that cannot be true.
 
     Raises:
@@ -141,7 +142,7 @@ def check_report(status: agent_pb2.AgentStatus) -> None:
         raise errors.PeerError("what its templates have is too long")
 
 
-def cut_exit(exited: agent_pb2.WorkerExited) -> tuple[str, tuple[str, ...]]:
+def cut_exit(exited: orders_pb2.WorkerExited) -> tuple[str, tuple[str, ...]]:
     """Why a worker ended and what it printed last, as much of it as its driver is told."""
     lines = exited.last_output[-MAX_OUTPUT_LINES:]
     return exited.reason[:MAX_REASON_CHARS], tuple(line[:MAX_REASON_CHARS] for line in lines)

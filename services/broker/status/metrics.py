@@ -14,12 +14,12 @@ import prometheus_client
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from quakegrid.api.v1 import broker_pb2
+from quakegrid.api.v1 import fleet_pb2
 from quakegrid.errors import QuakeGridError
 from quakegrid.settings.config import Settings
 from services.broker.status.scrapes import ScrapeServer
 
-TakeStatus = Callable[[], broker_pb2.GetStatusResponse]
+TakeStatus = Callable[[], fleet_pb2.GetStatusResponse]
 MAX_SESSIONS = 100
 SCRAPE_TIMEOUT_S = 5.0
 
@@ -39,10 +39,10 @@ def serve(settings: Settings, take_status: TakeStatus) -> ScrapeServer:
     """
     loop = asyncio.get_running_loop()
 
-    async def take() -> broker_pb2.GetStatusResponse:
+    async def take() -> fleet_pb2.GetStatusResponse:
         return take_status()
 
-    def take_in_loop() -> broker_pb2.GetStatusResponse:
+    def take_in_loop() -> fleet_pb2.GetStatusResponse:
         return asyncio.run_coroutine_threadsafe(take(), loop).result(SCRAPE_TIMEOUT_S)
 
     host, port = settings.broker_listen, settings.broker_metrics_port
@@ -74,7 +74,7 @@ def _registry(take_status: TakeStatus) -> prometheus_client.CollectorRegistry:
     return registry
 
 
-def _nodes(status: broker_pb2.GetStatusResponse) -> Iterator[Metric]:
+def _nodes(status: fleet_pb2.GetStatusResponse) -> Iterator[Metric]:
     """One series a node of `host_cores`."""
     up = GaugeMetricFamily("quakegrid_node_up", "Whether the node can run workers.", labels=["host"])
     cores = GaugeMetricFamily("quakegrid_node_cores", "Cores that may be used.", labels=["host"])
@@ -88,7 +88,7 @@ def _nodes(status: broker_pb2.GetStatusResponse) -> Iterator[Metric]:
     yield from (up, cores, workers, busy)
 
 
-def _lanes(status: broker_pb2.GetStatusResponse) -> Iterator[Metric]:
+def _lanes(status: fleet_pb2.GetStatusResponse) -> Iterator[Metric]:
     """Lanes by state; one series a lane that is open."""
     lanes = GaugeMetricFamily("quakegrid_lanes", "Lanes by state.", labels=["state"])
     counts = Counter(lane.state for lane in status.lanes)
@@ -101,7 +101,7 @@ def _lanes(status: broker_pb2.GetStatusResponse) -> Iterator[Metric]:
     yield from (lanes, sessions)
 
 
-def _totals(status: broker_pb2.GetStatusResponse) -> Iterator[Metric]:
+def _totals(status: fleet_pb2.GetStatusResponse) -> Iterator[Metric]:
     """Counters since the broker's start, and sessions by state."""
     totals = status.totals
     yield CounterMetricFamily("quakegrid_sessions", "Sessions opened.", totals.session_count)
@@ -121,7 +121,7 @@ def _totals(status: broker_pb2.GetStatusResponse) -> Iterator[Metric]:
     yield sessions
 
 
-def _sessions(status: broker_pb2.GetStatusResponse) -> Iterator[Metric]:
+def _sessions(status: fleet_pb2.GetStatusResponse) -> Iterator[Metric]:
     """Series of the oldest open sessions."""
     labels = ["session", "job"]
     workers = GaugeMetricFamily("quakegrid_session_workers", "Workers.", labels=labels)

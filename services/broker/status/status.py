@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from quakegrid import __version__
-from quakegrid.api.v1 import broker_pb2
+from quakegrid.api.v1 import fleet_pb2
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers.session import Session
 from services.broker.fleet.core import Fleet
@@ -30,7 +30,7 @@ class StatusWriter:
 
     def __init__(self, fleet: Fleet, sessions: Mapping[int, Session], lanes: LanePool) -> None:
         self._fleet, self._sessions, self._lanes = fleet, sessions, lanes
-        self._ended = broker_pb2.TaskTotals()
+        self._ended = fleet_pb2.TaskTotals()
         self._last_counts: dict[int, lane_pb2.LaneCounts] = {}  # as added to the totals
 
     def on_session_ended(self, session: Session) -> None:
@@ -48,15 +48,15 @@ class StatusWriter:
             _add(self._ended, counts)
             _add(self._ended, before, -1)
 
-    def status(self, now_s: float) -> broker_pb2.GetStatusResponse:
+    def status(self, now_s: float) -> fleet_pb2.GetStatusResponse:
         """Everything, as it is now."""
-        totals = broker_pb2.TaskTotals()
+        totals = fleet_pb2.TaskTotals()
         totals.CopyFrom(self._ended)
         for session in self._sessions.values():
             totals.session_count += 1
             _add(totals, session.counts)
         worker_counts = Counter(worker.session_id for worker in self._fleet.workers.values())
-        return broker_pb2.GetStatusResponse(
+        return fleet_pb2.GetStatusResponse(
             nodes=self.nodes(),
             sessions=[
                 self._session(session, worker_counts[session.session_id], now_s)
@@ -67,14 +67,14 @@ class StatusWriter:
             totals=totals,
         )
 
-    def nodes(self) -> list[broker_pb2.NodeStatus]:
+    def nodes(self) -> list[fleet_pb2.NodeStatus]:
         """The nodes of the configuration."""
         busy = {name for session in self._sessions.values() for name in session.counts.busy_worker_ids}
         workers = self._fleet.workers.values()
         worker_counts = Counter(worker.host for worker in workers)
         busy_counts = Counter(worker.host for worker in workers if worker.worker_id in busy)
         return [
-            broker_pb2.NodeStatus(
+            fleet_pb2.NodeStatus(
                 host=node.host,
                 node=node.name,
                 is_up=node.is_up,
@@ -87,20 +87,20 @@ class StatusWriter:
             for node in self._fleet.nodes.values()
         ]
 
-    def _left_out(self, host: str) -> list[broker_pb2.LeftOut]:
+    def _left_out(self, host: str) -> list[fleet_pb2.LeftOut]:
         """The sessions that get no worker on a node."""
         return [
-            broker_pb2.LeftOut(
+            fleet_pb2.LeftOut(
                 session_id=session.session_id, job_ids=session.job_ids, differences=session.left_out[host]
             )
             for session in self._fleet.sessions.values()
             if host in session.left_out
         ]
 
-    def _session(self, session: Session, worker_count: int, now_s: float) -> broker_pb2.SessionStatus:
+    def _session(self, session: Session, worker_count: int, now_s: float) -> fleet_pb2.SessionStatus:
         request, counts = session.request, session.counts
         lane = self._lanes.lane_of(session.session_id)
-        return broker_pb2.SessionStatus(
+        return fleet_pb2.SessionStatus(
             session_id=session.session_id,
             job_ids=request.job_ids,
             user_name=request.user_name,
@@ -122,7 +122,7 @@ class StatusWriter:
         )
 
 
-def _add(totals: broker_pb2.TaskTotals, counts: lane_pb2.LaneCounts, sign: int = 1) -> None:
+def _add(totals: fleet_pb2.TaskTotals, counts: lane_pb2.LaneCounts, sign: int = 1) -> None:
     totals.done_count += sign * counts.done_count
     totals.requeued_count += sign * counts.requeued_count
     totals.failed_count += sign * counts.failed_count

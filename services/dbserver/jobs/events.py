@@ -12,7 +12,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 
-from quakegrid.api.v1 import jobs_pb2 as pb
+from quakegrid.api.v1 import jobs_pb2
 from quakegrid.errors import PeerUnreachableError
 from quakegrid.jobs.engine_values import RowValue, to_timestamp
 from services.dbserver.jobs import columns, messages
@@ -73,8 +73,8 @@ class JobBell:
 
 
 def watch(
-    readers: Readers, request: pb.WatchJobsRequest, bell: JobBell, is_wanted: Callable[[], bool]
-) -> Iterator[pb.WatchJobsResponse]:
+    readers: Readers, request: jobs_pb2.WatchJobsRequest, bell: JobBell, is_wanted: Callable[[], bool]
+) -> Iterator[jobs_pb2.WatchJobsResponse]:
     """All jobs, then all events, until they are not wanted any more.
 
     Each step may run in another thread, so none keeps a reading connection while it waits.
@@ -93,13 +93,13 @@ def watch(
         after_id = last_id
 
 
-def _read(session: Session, after_id: int, user_name: str) -> tuple[list[pb.WatchJobsResponse], int]:
+def _read(session: Session, after_id: int, user_name: str) -> tuple[list[jobs_pb2.WatchJobsResponse], int]:
     """The next events (of a user), and the id of the last one that was looked at."""
     rows = session.query(
         "SELECT * FROM quakegrid_job_event WHERE id > ?x ORDER BY id LIMIT ?x", after_id, BATCH_COUNT
     )
     events = [
-        pb.WatchJobsResponse(event=_encode(session, row))
+        jobs_pb2.WatchJobsResponse(event=_encode(session, row))
         for row in rows
         if user_name in {"", row["user_name"]}
     ]
@@ -143,20 +143,20 @@ class _Snapshot:
             self._add([])
 
     def _add(self, rows: list[RowValue]) -> None:
-        part = pb.JobSnapshot(jobs=map(messages.encode_job, rows), event_id=self.event_id)
+        part = jobs_pb2.JobSnapshot(jobs=map(messages.encode_job, rows), event_id=self.event_id)
         self._parts.append(zlib.compress(part.SerializeToString(), level=1))
 
-    def responses(self) -> Iterator[pb.WatchJobsResponse]:
+    def responses(self) -> Iterator[jobs_pb2.WatchJobsResponse]:
         """The messages, the last one complete; each is forgotten when it is sent."""
         self._parts.reverse()
         while self._parts:
-            part = pb.JobSnapshot.FromString(zlib.decompress(self._parts.pop()))
+            part = jobs_pb2.JobSnapshot.FromString(zlib.decompress(self._parts.pop()))
             part.is_complete = not self._parts
-            yield pb.WatchJobsResponse(snapshot=part)
+            yield jobs_pb2.WatchJobsResponse(snapshot=part)
 
 
-def _encode(session: Session, row: RowValue) -> pb.JobEvent:
-    event = pb.JobEvent(
+def _encode(session: Session, row: RowValue) -> jobs_pb2.JobEvent:
+    event = jobs_pb2.JobEvent(
         id=row["id"],
         job_id=row["job_id"],
         old_state=_state(row["old_status"]),
@@ -170,5 +170,5 @@ def _encode(session: Session, row: RowValue) -> pb.JobEvent:
     return event
 
 
-def _state(status: object) -> pb.JobState.ValueType:
-    return pb.JOB_STATE_UNSPECIFIED if status is None else messages.encode_state(status)
+def _state(status: object) -> jobs_pb2.JobState.ValueType:
+    return jobs_pb2.JOB_STATE_UNSPECIFIED if status is None else messages.encode_state(status)

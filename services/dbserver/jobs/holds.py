@@ -178,7 +178,7 @@ def check_lease_s(lease_s: float) -> None:
     """
     if not SHORTEST_LEASE_S <= lease_s <= LONGEST_LEASE_S:
         raise UsageError(
-            f"lease_timeout is {lease_s:g} s; give {SHORTEST_LEASE_S:g} s to {LONGEST_LEASE_S:g} s"
+            f"hold_timeout is {lease_s:g} s; give {SHORTEST_LEASE_S:g} s to {LONGEST_LEASE_S:g} s"
         )
 
 

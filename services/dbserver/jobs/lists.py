@@ -14,7 +14,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from quakegrid.api.v1 import jobs_pb2 as pb
+from quakegrid.api.v1 import jobs_pb2
 from quakegrid.errors import UsageError
 from quakegrid.jobs.engine_values import RowValue, from_timestamp
 from quakegrid.jobs.states import JobState
@@ -41,18 +41,18 @@ _CONTAINS = (
     "THEN instr(lower(description), ?x) ELSE instr(quakegrid_fold(description), ?x) END"
 )
 _KEYS = {
-    pb.JOB_ORDER_UNSPECIFIED: "job.id",
-    pb.JOB_ORDER_ID: "job.id",
-    pb.JOB_ORDER_START_TIME: _text_key("start_time"),
-    pb.JOB_ORDER_USER_NAME: _text_key("user_name"),
-    pb.JOB_ORDER_CALCULATION_MODE: _text_key("calculation_mode"),
-    pb.JOB_ORDER_STATE: _text_key("status"),
-    pb.JOB_ORDER_DESCRIPTION: _text_key("description"),
-    pb.JOB_ORDER_SIZE: "CAST(coalesce(job.size_mb, 0.0) AS REAL)",
+    jobs_pb2.JOB_ORDER_UNSPECIFIED: "job.id",
+    jobs_pb2.JOB_ORDER_ID: "job.id",
+    jobs_pb2.JOB_ORDER_START_TIME: _text_key("start_time"),
+    jobs_pb2.JOB_ORDER_USER_NAME: _text_key("user_name"),
+    jobs_pb2.JOB_ORDER_CALCULATION_MODE: _text_key("calculation_mode"),
+    jobs_pb2.JOB_ORDER_STATE: _text_key("status"),
+    jobs_pb2.JOB_ORDER_DESCRIPTION: _text_key("description"),
+    jobs_pb2.JOB_ORDER_SIZE: "CAST(coalesce(job.size_mb, 0.0) AS REAL)",
 }
 
 
-def read_page(session: Session, request: pb.ListJobsRequest) -> tuple[list[RowValue], str]:
+def read_page(session: Session, request: jobs_pb2.ListJobsRequest) -> tuple[list[RowValue], str]:
     """Rows of one page, and the token of the next one.
 
     Raises:
@@ -78,7 +78,7 @@ def read_page(session: Session, request: pb.ListJobsRequest) -> tuple[list[RowVa
     return shown, _token(request, shown[-1]) if len(rows) > size else ""
 
 
-def _filters(request: pb.ListJobsRequest) -> tuple[list[str], list[Any]]:
+def _filters(request: jobs_pb2.ListJobsRequest) -> tuple[list[str], list[Any]]:
     states = {decode_state(state) for state in request.states} or set(JobState) - {JobState.DELETED}
     exact = {
         name: getattr(request, name) for name in ("user_name", "calculation_mode") if getattr(request, name)
@@ -111,12 +111,12 @@ def _time(name: str, stamp: Timestamp) -> datetime.datetime:
         raise UsageError(f"{name} is no time: {exc}") from exc
 
 
-def _token(request: pb.ListJobsRequest, row: RowValue) -> str:
+def _token(request: jobs_pb2.ListJobsRequest, row: RowValue) -> str:
     content = [_digest(request), row["sort_key"], row["id"]]
     return base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
 
 
-def _read_token(request: pb.ListJobsRequest) -> tuple[Any, int]:
+def _read_token(request: jobs_pb2.ListJobsRequest) -> tuple[Any, int]:
     try:
         digest, key, job_id = json.loads(base64.urlsafe_b64decode(request.page_token))
         is_ours = digest == _digest(request) and type(job_id) is int and isinstance(key, str | int | float)
@@ -130,9 +130,9 @@ def _read_token(request: pb.ListJobsRequest) -> tuple[Any, int]:
     return key, job_id
 
 
-def _digest(request: pb.ListJobsRequest) -> str:
+def _digest(request: jobs_pb2.ListJobsRequest) -> str:
     """Says which list a page belongs to: the filters and the order."""
-    wanted = pb.ListJobsRequest()
+    wanted = jobs_pb2.ListJobsRequest()
     wanted.CopyFrom(request)
     wanted.ClearField("page_size")
     wanted.ClearField("page_token")

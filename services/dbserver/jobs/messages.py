@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import datetime
 
-from quakegrid.api.v1 import jobs_pb2 as pb
+from quakegrid.api.v1 import jobs_pb2
 from quakegrid.errors import UsageError
 from quakegrid.jobs.engine_values import RowValue, to_timestamp, well_formed
 from quakegrid.jobs.states import JobState
 from services.dbserver.jobs import transitions
 
 
-def encode_job(row: RowValue) -> pb.Job:
+def encode_job(row: RowValue) -> jobs_pb2.Job:
     """A row of the job table, read with `job_columns`, as a message.
 
     Never fails: a row of an older database may hold anything, and one such row must spoil no list.
     """
     value = dict(zip(row.fields, row.values, strict=True))
-    job = pb.Job(
+    job = jobs_pb2.Job(
         id=value["id"],
         description=encode_text(value["description"]),
         user_name=encode_text(value["user_name"]),
@@ -38,9 +38,9 @@ def encode_job(row: RowValue) -> pb.Job:
     return job
 
 
-def encode_state(status: object) -> pb.JobState.ValueType:
+def encode_state(status: object) -> jobs_pb2.JobState.ValueType:
     """A state of the database as a number of the protocol."""
-    return pb.JobState.Value(f"JOB_STATE_{transitions.stored_state(status).name}")
+    return jobs_pb2.JobState.Value(f"JOB_STATE_{transitions.stored_state(status).name}")
 
 
 def _odd_state(status: object) -> str:
@@ -71,12 +71,12 @@ def encode_real(value: object) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def decode_state(state: pb.JobState.ValueType) -> JobState:
+def decode_state(state: jobs_pb2.JobState.ValueType) -> JobState:
     """A number of the protocol as a state.
 
     Raises:
         UsageError: it is no state.
     """
-    if state not in pb.JobState.values() or state == pb.JOB_STATE_UNSPECIFIED:
+    if state not in jobs_pb2.JobState.values() or state == jobs_pb2.JOB_STATE_UNSPECIFIED:
         raise UsageError(f"{state} is no state of a job")
-    return JobState(pb.JobState.Name(state).removeprefix("JOB_STATE_").lower())
+    return JobState(jobs_pb2.JobState.Name(state).removeprefix("JOB_STATE_").lower())

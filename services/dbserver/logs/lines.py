@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from quakegrid.api.v1 import job_logs_pb2 as pb
+from quakegrid.api.v1 import logs_pb2
 from quakegrid.errors import UsageError
 from quakegrid.jobs.engine_values import to_timestamp
 from services.dbserver.jobs import field_checks
@@ -54,7 +54,7 @@ _LAST = _SELECT.format(
 )
 
 
-def encode_batch(request: pb.AppendLogRequest) -> str:
+def encode_batch(request: logs_pb2.AppendLogRequest) -> str:
     """The lines of a batch, as `insert` takes them.
 
     Raises:
@@ -104,7 +104,7 @@ def insert(session: Session, job_id: int, rows: str) -> None:
 
 def read_page(
     session: Session, job_id: int, after_id: int, count: int, *, skip_count: int = 0
-) -> list[pb.LogLine]:
+) -> list[logs_pb2.LogLine]:
     """At most `count` lines after an id, in order; fewer if they are long."""
     return _decode(session, _PAGE, job_id, after_id, count, skip_count, PAGE_LENGTH)
 
@@ -115,15 +115,15 @@ def has_more(session: Session, job_id: int, after_id: int) -> bool:
     return session.first(query, job_id, after_id) is not None
 
 
-def read_last(session: Session, job_id: int, count: int) -> list[pb.LogLine]:
+def read_last(session: Session, job_id: int, count: int) -> list[logs_pb2.LogLine]:
     """The last `count` lines, in order; fewer if they are long."""
     return _decode(session, _LAST, job_id, count, TAIL_LENGTH)
 
 
-def _decode(session: Session, query: str, *args: int) -> list[pb.LogLine]:
+def _decode(session: Session, query: str, *args: int) -> list[logs_pb2.LogLine]:
     rows: Iterable[tuple[int, str, str, str, str]] = json.loads(session.query(query, *args).rows[0][0])
     return [
-        pb.LogLine(id=id_, log_time=_from_text(time), level=level, process=process, message=message)
+        logs_pb2.LogLine(id=id_, log_time=_from_text(time), level=level, process=process, message=message)
         for id_, time, level, process, message in rows
     ]
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from quakegrid.api.v1 import job_logs_pb2 as pb
+from quakegrid.api.v1 import logs_pb2
 from quakegrid.errors import PeerUnreachableError
 from quakegrid.jobs.states import JobState
 from services.dbserver.jobs import rows, transitions
@@ -160,7 +160,7 @@ class LogTails:
         state = transitions.stored_state(row["status"])
         if state.is_final and not lines:
             return _final(state)
-        message = pb.TailLogResponse(lines=lines).SerializeToString()
+        message = logs_pb2.TailLogResponse(lines=lines).SerializeToString()
         return Page(message, lines[-1].id if lines else None, is_final=False)
 
     def _schedule(self, job_ids: list[int]) -> None:
@@ -192,5 +192,5 @@ class LogTails:
 
 
 def _final(state: JobState) -> Page:
-    message = pb.TailLogResponse(final_state=state.name).SerializeToString()
+    message = logs_pb2.TailLogResponse(final_state=state.name).SerializeToString()
     return Page(message, None, is_final=True)

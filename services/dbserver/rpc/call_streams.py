@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from quakegrid.api.v1 import engine_calls_pb2 as pb
+from quakegrid.internal.v1 import engine_calls_pb2
 from services.dbserver.rpc import faults
 from services.dbserver.store.idempotence import Answer
 from services.dbserver.store.writer import Tell
@@ -25,7 +25,7 @@ ALL_CALLS = 128
 # Whether the caller still waits; for any thread.
 IsWanted = Callable[[], bool]
 # Starts a call: its serialized `CallResponse` if it is quick; None if a thread will tell the answer.
-Begin = Callable[[pb.CallRequest, Tell, IsWanted], bytes | None]
+Begin = Callable[[engine_calls_pb2.CallRequest, Tell, IsWanted], bytes | None]
 _Outcome = bytes | Exception
 
 
@@ -75,7 +75,7 @@ class CallStreams:
                 return
             await context.write(_encode(request.request_id, await self.answer(request)))
 
-    async def answer(self, request: pb.CallRequest) -> bytes | Exception:
+    async def answer(self, request: engine_calls_pb2.CallRequest) -> bytes | Exception:
         """A serialized `CallResponse`, or why there is none."""
         await self._slots.acquire()
         future: asyncio.Future[_Outcome] = self._loop.create_future()
@@ -103,10 +103,10 @@ class CallStreams:
 def _encode(request_id: str, outcome: _Outcome) -> bytes:
     """A `CallStreamResponse`: a `CallResponse` has its result in the same field."""
     if isinstance(outcome, bytes):
-        return outcome + pb.CallStreamResponse(request_id=request_id).SerializeToString()
+        return outcome + engine_calls_pb2.CallStreamResponse(request_id=request_id).SerializeToString()
     code, reason = faults.judge(outcome)
-    error = pb.CallError(code=code.value[0], reason=reason)
-    return pb.CallStreamResponse(request_id=request_id, error=error).SerializeToString()
+    error = engine_calls_pb2.CallError(code=code.value[0], reason=reason)
+    return engine_calls_pb2.CallStreamResponse(request_id=request_id, error=error).SerializeToString()
 
 
 class _Mailbox:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from quakegrid.api.v1 import checksums_pb2 as pb
-from quakegrid.api.v1 import checksums_pb2_grpc
+from quakegrid.api.v1 import checksums_pb2, checksums_pb2_grpc
 from quakegrid.errors import NotFoundError
 from services.dbserver.engine import job_actions
 from services.dbserver.jobs import rows
@@ -21,24 +20,26 @@ class ChecksumsServicer(checksums_pb2_grpc.ChecksumsServicer):
         self._writer = writer
 
     def FindHazard(  # noqa: N802  named in the proto
-        self, request: pb.FindHazardRequest, _context: grpc.ServicerContext
-    ) -> pb.FindHazardResponse:
+        self, request: checksums_pb2.FindHazardRequest, _context: grpc.ServicerContext
+    ) -> checksums_pb2.FindHazardResponse:
         """The job that holds a hazard."""
         row = job_actions.get_job_from_checksum(self._readers.session(), request.checksum)
         if row is None:
             raise NotFoundError(f"no complete job holds the hazard {request.checksum}")
-        return pb.FindHazardResponse(job_id=row["id"])
+        return checksums_pb2.FindHazardResponse(job_id=row["id"])
 
     def GetChecksum(  # noqa: N802  named in the proto
-        self, request: pb.GetChecksumRequest, _context: grpc.ServicerContext
-    ) -> pb.GetChecksumResponse:
+        self, request: checksums_pb2.GetChecksumRequest, _context: grpc.ServicerContext
+    ) -> checksums_pb2.GetChecksumResponse:
         """The checksum of a job's hazard."""
         session = self._readers.session()
-        return pb.GetChecksumResponse(checksum=job_actions.get_checksum_from_job(session, request.job_id))
+        return checksums_pb2.GetChecksumResponse(
+            checksum=job_actions.get_checksum_from_job(session, request.job_id)
+        )
 
     def SetChecksum(  # noqa: N802  named in the proto
-        self, request: pb.SetChecksumRequest, _context: grpc.ServicerContext
-    ) -> pb.SetChecksumResponse:
+        self, request: checksums_pb2.SetChecksumRequest, _context: grpc.ServicerContext
+    ) -> checksums_pb2.SetChecksumResponse:
         """Say that a job holds a hazard."""
 
         def write(session: Session) -> None:
@@ -46,4 +47,4 @@ class ChecksumsServicer(checksums_pb2_grpc.ChecksumsServicer):
             job_actions.update_job_checksum(session, request.job_id, request.checksum)
 
         self._writer.run(write)
-        return pb.SetChecksumResponse()
+        return checksums_pb2.SetChecksumResponse()

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from quakegrid.api.v1 import engine_calls_pb2 as pb
-from quakegrid.api.v1 import engine_calls_pb2_grpc
 from quakegrid.errors import PeerUnreachableError, QuakeGridError, UsageError
+from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
 from services.dbserver.engine import actions
 from services.dbserver.logs import deletion
@@ -46,7 +45,7 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         self._streams = CallStreams(self._begin)
 
     async def Call(  # type: ignore[override]  # noqa: N802  named in the proto
-        self, request: pb.CallRequest, _context: Any
+        self, request: engine_calls_pb2.CallRequest, _context: Any
     ) -> bytes:
         """Run an action or SQL; the response is serialized already."""
         outcome = await self._streams.answer(request)
@@ -64,7 +63,7 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         """End the streams."""
         self._streams.close()
 
-    def _begin(self, request: pb.CallRequest, tell: Tell, is_wanted: IsWanted) -> bytes | None:
+    def _begin(self, request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted) -> bytes | None:
         """Answer what is quick, enqueue what is only to be written, and do the rest in a thread."""
         action = _resolve(request)
         if not action.is_quick:
@@ -80,7 +79,7 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         return None
 
     def _finish_for(
-        self, action: actions.Action, request: pb.CallRequest, tell: Tell, is_wanted: IsWanted
+        self, action: actions.Action, request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted
     ) -> None:
         if not is_wanted():  # the caller left while this waited for a thread
             tell(None, PeerUnreachableError("the caller has left"))
@@ -92,7 +91,9 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         else:
             tell(Answer(response, is_repeated=False), None)
 
-    def _finish(self, action: actions.Action, request: pb.CallRequest, is_wanted: IsWanted) -> bytes:
+    def _finish(
+        self, action: actions.Action, request: engine_calls_pb2.CallRequest, is_wanted: IsWanted
+    ) -> bytes:
         """Do a whole call, wait for it, and serialize the response."""
         if action.is_alone:
             return _respond(self._writer.run_alone(action.run, request.user_name))
@@ -118,7 +119,7 @@ def _is_slow(action: str) -> bool:
     return action in _SLOW_ACTIONS or not action.isidentifier()
 
 
-def _kind(request: pb.CallRequest) -> str:
+def _kind(request: engine_calls_pb2.CallRequest) -> str:
     return f"Call {request.action}"
 
 
@@ -133,7 +134,7 @@ def _writing(action: actions.Action, doomed_files: list[str]) -> Callable[[Sessi
     return run
 
 
-def _resolve(request: pb.CallRequest) -> actions.Action:
+def _resolve(request: engine_calls_pb2.CallRequest) -> actions.Action:
     try:
         args = list(map(engine_values.decode, request.args))
     except (TypeError, ValueError) as exc:
@@ -142,7 +143,7 @@ def _resolve(request: pb.CallRequest) -> actions.Action:
 
 
 def _respond(result: Any) -> bytes:
-    response = pb.CallResponse()
+    response = engine_calls_pb2.CallResponse()
     try:
         engine_values.fill(response.result, result)
     except (TypeError, ValueError, OverflowError) as exc:

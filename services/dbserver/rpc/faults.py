@@ -157,7 +157,7 @@ class Threads:
     Args:
         calls: most calls, which take milliseconds.
         slow_calls: calls that may take minutes, so that they leave the others their threads.
-        slow_methods: beginnings of the methods of those, such as "/quakegrid.api.v1.Admin/".
+        slow_methods: beginnings of the methods of those, such as "/quakegrid.api.v1.Database/".
         streams: streams, one each as long as it lasts.
     """
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 
-from quakegrid.api.v1 import jobs_pb2 as pb
-from quakegrid.api.v1 import jobs_pb2_grpc
+from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
 from quakegrid.errors import QuakeGridError
 from quakegrid.jobs.states import JobState
-from services.dbserver.jobs import events, field_checks, holds, lists
+from services.dbserver.jobs import events, lists
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.events import JobBell
 from services.dbserver.jobs.holds import LeaseMonitor
-from services.dbserver.jobs.messages import decode_state, encode_job, encode_state
+from services.dbserver.jobs.messages import decode_state, encode_job
 from services.dbserver.logs import deletion
 from services.dbserver.rpc import faults
 from services.dbserver.store.database import Readers, Session
@@ -28,12 +25,10 @@ from services.dbserver.store.writer import Writer
 
 # Each watcher holds one of the server's threads as long as it watches.
 MAX_WATCHERS = 32
-# Leases that are written at the same time.
-NEW_LEASES = 16
 
 
 class JobsServicer(jobs_pb2_grpc.JobsServicer):
-    """Answers calls about jobs. Made in the event loop that serves them."""
+    """Answers calls about jobs."""
 
     def __init__(
         self, readers: Readers, writer: Writer, requests: Requests, *, bell: JobBell, monitor: LeaseMonitor
@@ -44,11 +39,10 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         self._bell = bell
         self._monitor = monitor
         self._places = threading.Semaphore(MAX_WATCHERS)
-        self._lease_slots = asyncio.Semaphore(NEW_LEASES)
 
     def CreateJob(  # noqa: N802  named in the proto
-        self, request: pb.CreateJobRequest, _context: grpc.ServicerContext
-    ) -> pb.CreateJobResponse:
+        self, request: jobs_pb2.CreateJobRequest, _context: grpc.ServicerContext
+    ) -> jobs_pb2.CreateJobResponse:
         """Create a job, once for each request id."""
 
         def create(session: Session) -> bytes:
@@ -64,38 +58,38 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
                 host=request.host or None,
             )
             row = job_rows.get_row(session, job_rows.create(session, job))
-            return pb.CreateJobResponse(job=encode_job(row)).SerializeToString()
+            return jobs_pb2.CreateJobResponse(job=encode_job(row)).SerializeToString()
 
         answer = self._requests.run_once(request.request_id, "CreateJob", create)
-        return pb.CreateJobResponse.FromString(answer.result)
+        return jobs_pb2.CreateJobResponse.FromString(answer.result)
 
     def GetJob(  # noqa: N802  named in the proto
-        self, request: pb.GetJobRequest, _context: grpc.ServicerContext
-    ) -> pb.GetJobResponse:
+        self, request: jobs_pb2.GetJobRequest, _context: grpc.ServicerContext
+    ) -> jobs_pb2.GetJobResponse:
         """One job."""
         session = self._readers.session()
         row = job_rows.find_row(session, request.job_id, request.user_name)
         if row is None:
             count = job_rows.count(session, request.user_name) if request.job_id < 0 else None
             raise job_rows.missing(request.job_id, request.user_name, count)
-        return pb.GetJobResponse(job=encode_job(row))
+        return jobs_pb2.GetJobResponse(job=encode_job(row))
 
     def ListJobs(  # noqa: N802  named in the proto
-        self, request: pb.ListJobsRequest, _context: grpc.ServicerContext
-    ) -> pb.ListJobsResponse:
+        self, request: jobs_pb2.ListJobsRequest, _context: grpc.ServicerContext
+    ) -> jobs_pb2.ListJobsResponse:
         """A page of jobs."""
         rows, next_page_token = lists.read_page(self._readers.session(), request)
-        return pb.ListJobsResponse(jobs=map(encode_job, rows), next_page_token=next_page_token)
+        return jobs_pb2.ListJobsResponse(jobs=map(encode_job, rows), next_page_token=next_page_token)
 
     def TransitionJob(  # noqa: N802  named in the proto
-        self, request: pb.TransitionJobRequest, _context: grpc.ServicerContext
-    ) -> pb.TransitionJobResponse:
+        self, request: jobs_pb2.TransitionJobRequest, _context: grpc.ServicerContext
+    ) -> jobs_pb2.TransitionJobResponse:
         """Move a job to another state."""
         state = decode_state(request.state)
 
-        def move(session: Session) -> pb.TransitionJobResponse:
+        def move(session: Session) -> jobs_pb2.TransitionJobResponse:
             moved = job_rows.transition(session, request.job_id, state, request.reason)
-            return pb.TransitionJobResponse(
+            return jobs_pb2.TransitionJobResponse(
                 job=encode_job(job_rows.get_row(session, request.job_id)), moved=moved
             )
 
@@ -105,24 +99,24 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         return response
 
     def UpdateJob(  # noqa: N802  named in the proto
-        self, request: pb.UpdateJobRequest, _context: grpc.ServicerContext
-    ) -> pb.UpdateJobResponse:
+        self, request: jobs_pb2.UpdateJobRequest, _context: grpc.ServicerContext
+    ) -> jobs_pb2.UpdateJobResponse:
         """Change what people say of a job."""
         fields = {
             name: getattr(request, name) for name in ("description", "relevant") if request.HasField(name)
         }
 
-        def update(session: Session) -> pb.Job:
+        def update(session: Session) -> jobs_pb2.Job:
             job_rows.check_owner(session, request.job_id, request.user_name)
             if fields:
                 job_rows.update(session, request.job_id, fields)
             return encode_job(job_rows.get_row(session, request.job_id))
 
-        return pb.UpdateJobResponse(job=self._writer.run(update))
+        return jobs_pb2.UpdateJobResponse(job=self._writer.run(update))
 
     def DeleteJob(  # noqa: N802  named in the proto
-        self, request: pb.DeleteJobRequest, _context: grpc.ServicerContext
-    ) -> pb.DeleteJobResponse:
+        self, request: jobs_pb2.DeleteJobRequest, _context: grpc.ServicerContext
+    ) -> jobs_pb2.DeleteJobResponse:
         """Delete a job and, if asked, its files."""
         session = self._readers.session(limits=UNLIMITED)
         if session.first("SELECT 1 FROM job WHERE id=?x", request.job_id):  # else a repeated request, perhaps
@@ -133,58 +127,32 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         def delete(session: Session) -> bytes:
             job_rows.check_idle(session, request.job_id)
             paths = job_rows.delete(session, request.job_id, request.user_name)
-            return pb.DeleteJobResponse(paths=paths).SerializeToString()
+            return jobs_pb2.DeleteJobResponse(paths=paths).SerializeToString()
 
         answer = self._requests.run_once(request.request_id, "DeleteJob", delete)
-        response = pb.DeleteJobResponse.FromString(answer.result)
+        response = jobs_pb2.DeleteJobResponse.FromString(answer.result)
         if request.delete_files:
             remove_files(list(response.paths))
         self._monitor.drop(request.job_id)
         return response
 
     def ShareJob(  # noqa: N802  named in the proto
-        self, request: pb.ShareJobRequest, _context: grpc.ServicerContext
-    ) -> pb.ShareJobResponse:
+        self, request: jobs_pb2.ShareJobRequest, _context: grpc.ServicerContext
+    ) -> jobs_pb2.ShareJobResponse:
         """Make a complete job visible to all users."""
         job = self._move_own(request.job_id, request.user_name, JobState.SHARED)
-        return pb.ShareJobResponse(job=job)
+        return jobs_pb2.ShareJobResponse(job=job)
 
     def UnshareJob(  # noqa: N802  named in the proto
-        self, request: pb.UnshareJobRequest, _context: grpc.ServicerContext
-    ) -> pb.UnshareJobResponse:
+        self, request: jobs_pb2.UnshareJobRequest, _context: grpc.ServicerContext
+    ) -> jobs_pb2.UnshareJobResponse:
         """Take that back."""
         job = self._move_own(request.job_id, request.user_name, JobState.COMPLETE)
-        return pb.UnshareJobResponse(job=job)
-
-    async def RenewLease(  # noqa: N802  named in the proto
-        self, request: pb.RenewLeaseRequest, _context: Any
-    ) -> pb.RenewLeaseResponse:
-        """Keep a driver's lease of a job; writes only if it is new.
-
-        Runs in the event loop and reads two rows by their keys: it never waits for a thread that somebody's
-        query holds.
-        """
-        lease_s = request.lease_timeout.ToNanoseconds() / 1e9
-        holds.check_lease_s(lease_s)
-        field_checks.check_name("holder", request.holder)
-        session = self._readers.session()
-        state = job_rows.get_state(session, request.job_id)
-        if not (state.is_final or holds.is_held(session, request.job_id, request.holder, lease_s)):
-            state = await self._open_lease(request.job_id, request.holder, lease_s)
-        if state.is_final:
-            self._monitor.drop(request.job_id)
-        else:
-            self._monitor.extend(request.job_id, lease_s)
-        return pb.RenewLeaseResponse(state=encode_state(state))
-
-    async def _open_lease(self, job_id: int, holder: str, lease_s: float) -> JobState:
-        async with self._lease_slots:  # the writer's queue has room for so many, so that the loop never waits
-            opened = self._writer.submit(lambda session: holds.open_lease(session, job_id, holder, lease_s))
-            return await asyncio.wrap_future(opened)
+        return jobs_pb2.UnshareJobResponse(job=job)
 
     def WatchJobs(  # noqa: N802  named in the proto
-        self, request: pb.WatchJobsRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.WatchJobsResponse]:
+        self, request: jobs_pb2.WatchJobsRequest, context: grpc.ServicerContext
+    ) -> Iterator[jobs_pb2.WatchJobsResponse]:
         """All jobs, then all events."""
         if not self._places.acquire(blocking=False):
             raise faults.TooManyFollowersError(f"{MAX_WATCHERS} others watch jobs; stop one, or list jobs")
@@ -194,8 +162,8 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         finally:
             self._places.release()
 
-    def _move_own(self, job_id: int, user_name: str, state: JobState) -> pb.Job:
-        def move(session: Session) -> pb.Job:
+    def _move_own(self, job_id: int, user_name: str, state: JobState) -> jobs_pb2.Job:
+        def move(session: Session) -> jobs_pb2.Job:
             job_rows.check_owner(session, job_id, user_name)
             job_rows.check_ended(session, job_id)
             job_rows.transition(session, job_id, state)

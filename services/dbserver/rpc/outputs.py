@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from quakegrid.api.v1 import outputs_pb2 as pb
-from quakegrid.api.v1 import outputs_pb2_grpc
+from quakegrid.api.v1 import outputs_pb2, outputs_pb2_grpc
 from quakegrid.jobs.engine_values import RowValue
 from services.dbserver.engine import output_actions
 from services.dbserver.jobs import rows as job_rows
@@ -33,8 +32,8 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
         self._requests = requests
 
     def ListOutputs(  # noqa: N802  named in the proto
-        self, request: pb.ListOutputsRequest, _context: grpc.ServicerContext
-    ) -> pb.ListOutputsResponse:
+        self, request: outputs_pb2.ListOutputsRequest, _context: grpc.ServicerContext
+    ) -> outputs_pb2.ListOutputsResponse:
         """A page of a job's outputs, by id."""
         session = self._readers.session()
         job_rows.get_state(session, request.job_id)
@@ -43,19 +42,19 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
         query = f"SELECT {_COLUMNS} FROM output WHERE oq_job_id=?x AND id > ?x ORDER BY id LIMIT ?x"  # noqa: S608  ours
         outputs = [_encode(row) for row in session.query(query, request.job_id, after, size + 1)]
         next_page_token = str(outputs[size - 1].id) if len(outputs) > size else ""
-        return pb.ListOutputsResponse(outputs=outputs[:size], next_page_token=next_page_token)
+        return outputs_pb2.ListOutputsResponse(outputs=outputs[:size], next_page_token=next_page_token)
 
     def GetOutput(  # noqa: N802  named in the proto
-        self, request: pb.GetOutputRequest, _context: grpc.ServicerContext
-    ) -> pb.GetOutputResponse:
+        self, request: outputs_pb2.GetOutputRequest, _context: grpc.ServicerContext
+    ) -> outputs_pb2.GetOutputResponse:
         """One output."""
         query = f"SELECT {_COLUMNS} FROM output WHERE id=?x"  # noqa: S608  ours
         row = self._readers.session().one(f"there is no output {request.output_id}", query, request.output_id)
-        return pb.GetOutputResponse(output=_encode(row))
+        return outputs_pb2.GetOutputResponse(output=_encode(row))
 
     def RegisterOutputs(  # noqa: N802  named in the proto
-        self, request: pb.RegisterOutputsRequest, _context: grpc.ServicerContext
-    ) -> pb.RegisterOutputsResponse:
+        self, request: outputs_pb2.RegisterOutputsRequest, _context: grpc.ServicerContext
+    ) -> outputs_pb2.RegisterOutputsResponse:
         """Add outputs to a job, once for each request id."""
 
         def register(session: Session) -> bytes:
@@ -68,14 +67,14 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
             output_actions.create_outputs(session, request.job_id, rows, request.datastore_size_mb)
             query = f"SELECT {_COLUMNS} FROM output WHERE id > ?x ORDER BY id"  # noqa: S608  ours
             stored = session.query(query, last_id)
-            return pb.RegisterOutputsResponse(outputs=map(_encode, stored)).SerializeToString()
+            return outputs_pb2.RegisterOutputsResponse(outputs=map(_encode, stored)).SerializeToString()
 
         answer = self._requests.run_once(request.request_id, "RegisterOutputs", register)
-        return pb.RegisterOutputsResponse.FromString(answer.result)
+        return outputs_pb2.RegisterOutputsResponse.FromString(answer.result)
 
 
-def _encode(row: RowValue) -> pb.Output:
-    return pb.Output(
+def _encode(row: RowValue) -> outputs_pb2.Output:
+    return outputs_pb2.Output(
         id=row["id"],
         job_id=row["oq_job_id"],
         display_name=encode_text(row["display_name"]),

@@ -6,8 +6,7 @@ import itertools
 
 import grpc
 
-from quakegrid.api.v1 import tags_pb2 as pb
-from quakegrid.api.v1 import tags_pb2_grpc
+from quakegrid.api.v1 import tags_pb2, tags_pb2_grpc
 from services.dbserver.engine import tag_actions
 from services.dbserver.jobs import field_checks
 from services.dbserver.jobs import rows as job_rows
@@ -29,8 +28,8 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         self._writer = writer
 
     def ListTags(  # noqa: N802  named in the proto
-        self, request: pb.ListTagsRequest, _context: grpc.ServicerContext
-    ) -> pb.ListTagsResponse:
+        self, request: tags_pb2.ListTagsRequest, _context: grpc.ServicerContext
+    ) -> tags_pb2.ListTagsResponse:
         """A page of tags, by name; the page token is the last name."""
         session = self._readers.session()
         condition = "name > ?x"
@@ -44,26 +43,28 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         found = session.query(query, *args, size + 1).rows
         shown = _fitting(session, found[:size])
         tags = _encode(session, shown)
-        return pb.ListTagsResponse(tags=tags, next_page_token=tags[-1].name if len(found) > len(tags) else "")
+        return tags_pb2.ListTagsResponse(
+            tags=tags, next_page_token=tags[-1].name if len(found) > len(tags) else ""
+        )
 
     def CreateTag(  # noqa: N802  named in the proto
-        self, request: pb.CreateTagRequest, _context: grpc.ServicerContext
-    ) -> pb.CreateTagResponse:
+        self, request: tags_pb2.CreateTagRequest, _context: grpc.ServicerContext
+    ) -> tags_pb2.CreateTagResponse:
         """Create a tag."""
         field_checks.check_tag(request.name)
         self._writer.run(lambda session: tag_actions.tag_id_or_new(session, request.name))
-        return pb.CreateTagResponse()
+        return tags_pb2.CreateTagResponse()
 
     def DeleteTag(  # noqa: N802  named in the proto
-        self, request: pb.DeleteTagRequest, _context: grpc.ServicerContext
-    ) -> pb.DeleteTagResponse:
+        self, request: tags_pb2.DeleteTagRequest, _context: grpc.ServicerContext
+    ) -> tags_pb2.DeleteTagResponse:
         """Remove a tag."""
         self._writer.run(lambda session: tag_actions.delete_tag(session, request.name))
-        return pb.DeleteTagResponse()
+        return tags_pb2.DeleteTagResponse()
 
     def AddTag(  # noqa: N802  named in the proto
-        self, request: pb.AddTagRequest, _context: grpc.ServicerContext
-    ) -> pb.AddTagResponse:
+        self, request: tags_pb2.AddTagRequest, _context: grpc.ServicerContext
+    ) -> tags_pb2.AddTagResponse:
         """Give a job a tag."""
         field_checks.check_tag(request.name)
 
@@ -74,20 +75,20 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
             session.execute(insert, request.job_id, tag_id)
 
         self._writer.run(add)
-        return pb.AddTagResponse()
+        return tags_pb2.AddTagResponse()
 
     def RemoveTag(  # noqa: N802  named in the proto
-        self, request: pb.RemoveTagRequest, _context: grpc.ServicerContext
-    ) -> pb.RemoveTagResponse:
+        self, request: tags_pb2.RemoveTagRequest, _context: grpc.ServicerContext
+    ) -> tags_pb2.RemoveTagResponse:
         """Take a tag from a job."""
         self._writer.run(
             lambda session: tag_actions.remove_tag_from_job(session, request.job_id, request.name)
         )
-        return pb.RemoveTagResponse()
+        return tags_pb2.RemoveTagResponse()
 
     def PreferJob(  # noqa: N802  named in the proto
-        self, request: pb.PreferJobRequest, _context: grpc.ServicerContext
-    ) -> pb.PreferJobResponse:
+        self, request: tags_pb2.PreferJobRequest, _context: grpc.ServicerContext
+    ) -> tags_pb2.PreferJobResponse:
         """Make a job the preferred one of a tag, or none."""
         field_checks.check_tag(request.name)
 
@@ -99,7 +100,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
             tag_actions.prefer(session, request.job_id, tag_actions.tag_id_or_new(session, request.name))
 
         self._writer.run(prefer)
-        return pb.PreferJobResponse()
+        return tags_pb2.PreferJobResponse()
 
 
 def _fitting(session: Session, tags: tuple[tuple[int, str], ...]) -> tuple[tuple[int, str], ...]:
@@ -111,9 +112,9 @@ def _fitting(session: Session, tags: tuple[tuple[int, str], ...]) -> tuple[tuple
     return tags[: max(fitting_count, 1)]
 
 
-def _encode(session: Session, tags: tuple[tuple[int, str], ...]) -> list[pb.Tag]:
+def _encode(session: Session, tags: tuple[tuple[int, str], ...]) -> list[tags_pb2.Tag]:
     """The tags with the jobs of all of them, read at once."""
-    found = {tag_id: pb.Tag(name=encode_text(name)) for tag_id, name in tags}
+    found = {tag_id: tags_pb2.Tag(name=encode_text(name)) for tag_id, name in tags}
     query = "SELECT tag_id, job_id, is_preferred FROM job_tag WHERE tag_id IN (?X) ORDER BY job_id"
     for tag_id, job_id, is_preferred in session.query(query, list(found)).rows:
         tag = found[tag_id]

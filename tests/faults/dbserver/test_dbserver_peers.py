@@ -16,7 +16,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from quakegrid.api.v1 import job_logs_pb2, job_logs_pb2_grpc
+from quakegrid.api.v1 import logs_pb2, logs_pb2_grpc
 from quakegrid.clients.dbserver import DbClient, JobState, LogLine
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials, grpc_channels
@@ -137,8 +137,8 @@ def test_follower_that_stops_reading_costs_bounded_memory(dbserver: Service, cli
     with grpc_channels.open_channel(dbserver.settings.dbserver_address, dbserver.settings.authkey) as channel:
         for _ in range(20):  # what storing takes by itself
             client.append_log(job_id, lines)
-        stub = job_logs_pb2_grpc.JobLogsStub(channel)
-        pages = iter(stub.TailLog(job_logs_pb2.TailLogRequest(job_id=job_id)))
+        stub = logs_pb2_grpc.LogsStub(channel)
+        pages = iter(stub.TailLog(logs_pb2.TailLogRequest(job_id=job_id)))
         ids = [line.id for line in next(pages).lines]
         before = memory(dbserver, "VmRSS")
 
@@ -176,14 +176,14 @@ def test_two_hundred_followers_see_every_line_once(dbserver: Service, client: Db
 def test_log_producer_that_reads_no_answer_is_held_back(dbserver: Service, client: DbClient) -> None:
     """Batches without end do not pile up in the dbserver; each is stored once."""
     job_id = new_job_id(client)
-    line = job_logs_pb2.LogLine(level="INFO", process="p", message="x" * 10_000)
+    line = logs_pb2.LogLine(level="INFO", process="p", message="x" * 10_000)
     batches = [
-        job_logs_pb2.AppendLogRequest(job_id=job_id, request_id=f"{number}", lines=[line] * 100)
+        logs_pb2.AppendLogRequest(job_id=job_id, request_id=f"{number}", lines=[line] * 100)
         for number in range(100)
     ]
     before = memory(dbserver, "VmRSS")
     with grpc_channels.open_channel(dbserver.settings.dbserver_address, dbserver.settings.authkey) as channel:
-        answers = job_logs_pb2_grpc.JobLogsStub(channel).AppendLog(iter([*batches, *batches]))
+        answers = logs_pb2_grpc.LogsStub(channel).AppendLog(iter([*batches, *batches]))
 
         counts = [answer.stored_count for answer in answers]
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
+from quakegrid.internal.v1 import sessions_pb2, sessions_pb2_grpc
 from quakegrid.transport import grpc_channels, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
@@ -33,7 +33,7 @@ _FOR_A_LANE = (
 )
 
 
-def names_of(admitted: broker_pb2.SessionAdmitted) -> list[bytes]:
+def names_of(admitted: sessions_pb2.SessionAdmitted) -> list[bytes]:
     """The names of the peers: nobody, its session's driver, another without a proof, a worker of it."""
     session_id = admitted.session_id
     named = b"%d %s" % (session_id, getattr(admitted, "session_token", "").encode())
@@ -72,10 +72,10 @@ class LaneMessages(Door):
         status = scene.nodes.status()
         (theirs,) = [session.session_id for session in status.sessions]
         self._channel = grpc_channels.open_channel(scene.settings.broker_address, scene.settings.authkey)
-        request = broker_pb2.OpenSessionRequest(
+        request = sessions_pb2.OpenSessionRequest(
             user_name="fuzz", host=socket.gethostname(), pid=os.getpid(), is_local=True
         )
-        self._stream = broker_pb2_grpc.BrokerStub(self._channel).OpenSession(request)
+        self._stream = sessions_pb2_grpc.SessionsStub(self._channel).OpenSession(request)
         admitted = next(each.admitted for each in self._stream if each.HasField("admitted"))
         for field, value in admitted.ListFields():
             self._facts[field.name] = [value]

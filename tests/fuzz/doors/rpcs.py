@@ -14,18 +14,22 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
 from quakegrid.api.v1 import (
-    admin_pb2,
-    agent_pb2,
-    broker_pb2,
     checksums_pb2,
-    engine_calls_pb2,
-    examination_pb2,
-    fleet_control_pb2,
-    job_logs_pb2,
+    database_pb2,
+    fleet_pb2,
     jobs_pb2,
-    node_control_pb2,
+    logs_pb2,
+    nodes_pb2,
     outputs_pb2,
     tags_pb2,
+)
+from quakegrid.internal.v1 import (
+    engine_calls_pb2,
+    examination_pb2,
+    holds_pb2,
+    membership_pb2,
+    orders_pb2,
+    sessions_pb2,
 )
 from quakegrid.transport import grpc_channels
 from services.dbserver.engine import actions
@@ -164,11 +168,12 @@ class DbserverRpcs(Rpcs):
     name: ClassVar[str] = "rpc-dbserver"
     neighbours: ClassVar[tuple[str, ...]] = ("dbserver",)
     protos: ClassVar[tuple[Any, ...]] = (
-        admin_pb2,
         checksums_pb2,
+        database_pb2,
         engine_calls_pb2,
-        job_logs_pb2,
+        holds_pb2,
         jobs_pb2,
+        logs_pb2,
         outputs_pb2,
         tags_pb2,
     )
@@ -198,7 +203,7 @@ class BrokerRpcs(Rpcs):
 
     name: ClassVar[str] = "rpc-broker"
     neighbours: ClassVar[tuple[str, ...]] = ("broker", "dbserver")
-    protos: ClassVar[tuple[Any, ...]] = (broker_pb2, fleet_control_pb2)
+    protos: ClassVar[tuple[Any, ...]] = (fleet_pb2, membership_pb2, sessions_pb2)
     left_out: ClassVar[frozenset[str]] = frozenset({"StopNodes", "RestartNodes", "ForgetNode", "LeaveNode"})
     facts: ClassVar[dict[str, list[Any]]] = {
         "resumed_session_id": [0, 0, 1, 1 << 62],
@@ -213,15 +218,17 @@ class BrokerRpcs(Rpcs):
         for call, answers in done:
             name = call.path.rpartition("/")[2]
             if name == "OpenSession":
-                events = [broker_pb2.OpenSessionResponse.FromString(each) for each in answers]
+                events = [sessions_pb2.OpenSessionResponse.FromString(each) for each in answers]
                 for event in events:
                     if event.HasField("admitted"):
-                        closing = broker_pb2.CloseSessionRequest(session_id=event.admitted.session_id)
-                        await self._again("quakegrid.api.v1.Broker/CloseSession", closing.SerializeToString())
+                        closing = sessions_pb2.CloseSessionRequest(session_id=event.admitted.session_id)
+                        await self._again(
+                            "quakegrid.internal.v1.Sessions/CloseSession", closing.SerializeToString()
+                        )
             elif name == "JoinNode" and answers:
-                joined = fleet_control_pb2.JoinNodeResponse.FromString(answers[0])
-                forget = fleet_control_pb2.ForgetNodeRequest(host=joined.host)
-                await self._again("quakegrid.api.v1.FleetControl/ForgetNode", forget.SerializeToString())
+                joined = membership_pb2.JoinNodeResponse.FromString(answers[0])
+                forget = fleet_pb2.ForgetNodeRequest(host=joined.host)
+                await self._again("quakegrid.api.v1.Fleet/ForgetNode", forget.SerializeToString())
 
 
 class AgentRpcs(Rpcs):
@@ -229,7 +236,7 @@ class AgentRpcs(Rpcs):
 
     name: ClassVar[str] = "rpc-agent"
     neighbours: ClassVar[tuple[str, ...]] = ("agent", "broker")
-    protos: ClassVar[tuple[Any, ...]] = (agent_pb2, node_control_pb2, examination_pb2)
+    protos: ClassVar[tuple[Any, ...]] = (orders_pb2, nodes_pb2, examination_pb2)
     left_out: ClassVar[frozenset[str]] = frozenset({"RestartServing", "Leave", "Join"})
     facts: ClassVar[dict[str, list[Any]]] = {"width": [0, 1, 2, (1 << 32) - 1], "session_id": [7]}
 
@@ -240,9 +247,9 @@ class AgentRpcs(Rpcs):
     async def _mend(self, done: list[tuple[Call, list[bytes]]]) -> None:
         for call, answers in done:
             if answers and call.path.endswith("/StartWorkers"):
-                started = agent_pb2.StartWorkersRequest.FromString(call.requests[0])
+                started = orders_pb2.StartWorkersRequest.FromString(call.requests[0])
                 for session_id in {each.session_id for each in started.workers}:
-                    stop = agent_pb2.StopWorkersRequest(session_id=session_id, force=True)
-                    await self._again("quakegrid.api.v1.Agent/StopWorkers", stop.SerializeToString())
-        serve = node_control_pb2.StartServingRequest(core_count=-1)
-        await self._again("quakegrid.api.v1.NodeControl/StartServing", serve.SerializeToString())
+                    stop = orders_pb2.StopWorkersRequest(session_id=session_id, force=True)
+                    await self._again("quakegrid.internal.v1.Orders/StopWorkers", stop.SerializeToString())
+        serve = nodes_pb2.StartServingRequest(core_count=-1)
+        await self._again("quakegrid.api.v1.Nodes/StartServing", serve.SerializeToString())

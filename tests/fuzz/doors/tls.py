@@ -211,7 +211,7 @@ class Http2Holders(Door):
             b"",
             b"/a/b",
             b"*",
-            b"/quakegrid.api.v1.Broker/GetStatus",
+            b"/quakegrid.api.v1.Fleet/GetStatus",
             b"/quakegrid.api.v1.Jobs/ListJobs",
         )
         long = b"/" + b"x" * chance.choice((10, 5000, 9000))

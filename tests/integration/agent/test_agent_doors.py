@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 from quakegrid import testing
-from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc, node_control_pb2, node_control_pb2_grpc
+from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.blobs import shared_memory
 from quakegrid.clients import agent as agents
+from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
@@ -36,11 +37,12 @@ class Agent:
         self.settings, self.service = service.settings, service
         address = f"127.0.0.1:{self.settings.agent_port}"
         self.channel = grpc_channels.open_channel(address, self.settings.authkey)
-        self.stub = agent_pb2_grpc.AgentStub(self.channel)
+        self.stub = orders_pb2_grpc.OrdersStub(self.channel)
+        self.nodes = nodes_pb2_grpc.NodesStub(self.channel)
 
-    def status(self) -> agent_pb2.AgentStatus:
+    def status(self) -> nodes_pb2.AgentStatus:
         """What it tells."""
-        return self.stub.GetStatus(agent_pb2.GetAgentStatusRequest(), timeout=TIMEOUT_S).status
+        return self.nodes.GetStatus(nodes_pb2.GetAgentStatusRequest(), timeout=TIMEOUT_S).status
 
     @property
     def template(self) -> int:
@@ -51,8 +53,8 @@ class Agent:
 
     def start(self, *names: str, **fields: Any) -> list[str]:
         """Ask for workers; the names of those that started."""
-        refs = [agent_pb2.WorkerRef(session_id=7, worker_id=name) for name in names]
-        request = agent_pb2.StartWorkersRequest(
+        refs = [orders_pb2.WorkerRef(session_id=7, worker_id=name) for name in names]
+        request = orders_pb2.StartWorkersRequest(
             **{"workers": refs, "lane_endpoint": ENDPOINT, "width": 1} | fields
         )
         return [each.worker_id for each in self.stub.StartWorkers(request, timeout=TIMEOUT_S).started]
@@ -61,7 +63,7 @@ class Agent:
         """Whether every core can be given to a worker; none has one afterwards."""
         count = self.status().core_count
         started = self.start(*(f"full-{number}" for number in range(count + 1)))
-        self.stub.StopWorkers(agent_pb2.StopWorkersRequest(session_id=7, force=True), timeout=TIMEOUT_S)
+        self.stub.StopWorkers(orders_pb2.StopWorkersRequest(session_id=7, force=True), timeout=TIMEOUT_S)
         wait_until(lambda: not self.status().workers)
         return len(started) == count
 
@@ -138,24 +140,24 @@ def test_worker_that_is_asked_for_twice_starts_once(agent: Agent) -> None:
     """And gives its core back."""
     assert agent.start("twice", "twice") == ["twice"]
     assert agent.start("twice") == []
-    agent.stub.StopWorkers(agent_pb2.StopWorkersRequest(session_id=7, force=True), timeout=TIMEOUT_S)
+    agent.stub.StopWorkers(orders_pb2.StopWorkersRequest(session_id=7, force=True), timeout=TIMEOUT_S)
     wait_until(lambda: not agent.status().workers)
 
 
 def test_odd_numbers_and_names_are_nobody(agent: Agent) -> None:
     """No driver, no process, no worker, no master."""
     for pid in (0, -1, 1 << 40, os.getpid()):
-        assert not agent.stub.StopDriver(agent_pb2.StopDriverRequest(pid=pid), timeout=TIMEOUT_S).was_running
+        assert not agent.stub.StopDriver(orders_pb2.StopDriverRequest(pid=pid), timeout=TIMEOUT_S).was_running
     for pid in (0, -1, 1 << 40):
-        process = agent.stub.GetProcess(agent_pb2.GetProcessRequest(pid=pid), timeout=TIMEOUT_S)
-        assert process.state == agent_pb2.PROCESS_STATE_GONE
-    stopped = agent.stub.StopWorkers(agent_pb2.StopWorkersRequest(session_id=-5), timeout=TIMEOUT_S)
+        process = agent.stub.GetProcess(orders_pb2.GetProcessRequest(pid=pid), timeout=TIMEOUT_S)
+        assert process.state == orders_pb2.PROCESS_STATE_GONE
+    stopped = agent.stub.StopWorkers(orders_pb2.StopWorkersRequest(session_id=-5), timeout=TIMEOUT_S)
     assert stopped.stopped_count == 0
-    agent.stub.FlushOutput(agent_pb2.FlushOutputRequest(session_id=-5), timeout=TIMEOUT_S)
-    control = node_control_pb2_grpc.NodeControlStub(agent.channel)
+    agent.stub.FlushOutput(orders_pb2.FlushOutputRequest(session_id=-5), timeout=TIMEOUT_S)
+    control = nodes_pb2_grpc.NodesStub(agent.channel)
     for master in ("a\0b", "x" * 70_000, "m:99999"):
         with pytest.raises(grpc.RpcError) as refused:
-            control.Join(node_control_pb2.JoinRequest(master=master), timeout=TIMEOUT_S)
+            control.Join(nodes_pb2.JoinRequest(master=master), timeout=TIMEOUT_S)
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
 
 

@@ -17,9 +17,9 @@ from typing import Self
 import pytest
 
 from quakegrid import errors, testing
-from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
 from quakegrid.clients.agent import AgentClient, AgentStatus
 from quakegrid.clients.broker import BrokerClient, NodeStatus
+from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.sdk.executor import ClusterExecutor
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
@@ -301,7 +301,7 @@ def test_samples_are_sent_only_to_who_asked_for_them(tmp_path: Path) -> None:
         first, second = next(samples), next(samples)
         address = f"127.0.0.1:{node.settings.agent_port}"
         with grpc_channels.open_channel(address, node.settings.authkey) as channel:
-            watch = agent_pb2_grpc.AgentStub(channel).Watch(agent_pb2.WatchRequest())
+            watch = orders_pb2_grpc.OrdersStub(channel).Watch(orders_pb2.WatchRequest())
             unasked = next(watch).status
             watch.cancel()
 

@@ -463,7 +463,7 @@ def test_health_and_reflection_are_served(one: Nodes) -> None:
     channel = grpc_channels.open_channel(f"127.0.0.1:{one.master.agent_port}", one.master.authkey)
     try:
         stub = health_pb2_grpc.HealthStub(channel)
-        for service in ("", "quakegrid.api.v1.Agent", "quakegrid.api.v1.NodeControl"):
+        for service in ("", "quakegrid.internal.v1.Orders", "quakegrid.api.v1.Nodes"):
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         request = reflection_pb2.ServerReflectionRequest(list_services="")
@@ -473,4 +473,4 @@ def test_health_and_reflection_are_served(one: Nodes) -> None:
         channel.close()
 
     names = {service.name for service in listed.list_services_response.service}
-    assert names >= {"quakegrid.api.v1.Agent", "quakegrid.api.v1.NodeControl", "grpc.health.v1.Health"}
+    assert names >= {"quakegrid.internal.v1.Orders", "quakegrid.api.v1.Nodes", "grpc.health.v1.Health"}

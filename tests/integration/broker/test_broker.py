@@ -19,8 +19,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from quakegrid import LocalCluster, errors, testing
-from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
 from quakegrid.clients import broker as fleet
+from quakegrid.internal.v1 import sessions_pb2, sessions_pb2_grpc
 from quakegrid.session.lane_tasks import Needs
 from quakegrid.session.session import Session
 from quakegrid.settings import config
@@ -197,14 +197,14 @@ def test_health_and_reflection_are_served(broker: Service) -> None:
     settings = broker.settings
     with grpc_channels.open_channel(settings.broker_address, settings.authkey) as channel:
         health = health_pb2_grpc.HealthStub(channel)
-        for name in ("", "quakegrid.api.v1.Broker"):
+        for name in ("", "quakegrid.api.v1.Fleet"):
             answer = health.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         request = reflection_pb2.ServerReflectionRequest(list_services="")
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         (found,) = stub.ServerReflectionInfo(iter([request]))
         names = {service.name for service in found.list_services_response.service}
-        assert {"quakegrid.api.v1.Broker", "grpc.health.v1.Health"} <= names
+        assert {"quakegrid.api.v1.Fleet", "grpc.health.v1.Health"} <= names
 
 
 def test_metrics_are_the_same_over_both_ways(settings: Settings, client: fleet.BrokerClient) -> None:
@@ -231,9 +231,9 @@ def test_weight_out_of_range_is_refused(broker: Service, weight: float) -> None:
     """Nobody takes the cluster by a large number."""
     settings = broker.settings
     with grpc_channels.open_channel(settings.broker_address, settings.authkey) as channel:
-        request = broker_pb2.OpenSessionRequest(weight=weight)
+        request = sessions_pb2.OpenSessionRequest(weight=weight)
         with pytest.raises(Exception, match="INVALID_ARGUMENT"):
-            next(iter(broker_pb2_grpc.BrokerStub(channel).OpenSession(request)))
+            next(iter(sessions_pb2_grpc.SessionsStub(channel).OpenSession(request)))
 
 
 @pytest.mark.parametrize(
@@ -249,9 +249,9 @@ def test_session_goes_on_with_its_own_driver_only(broker: Service, session_id: i
     """Who shows no token of a session gets neither it nor its number; the broker serves on."""
     settings = broker.settings
     with grpc_channels.open_channel(settings.broker_address, settings.authkey) as channel:
-        stub = broker_pb2_grpc.BrokerStub(channel)
+        stub = sessions_pb2_grpc.SessionsStub(channel)
         for token in ("", "0" * 64, credentials.session_token(credentials.token_key("another"), session_id)):
-            request = broker_pb2.OpenSessionRequest(resumed_session_id=session_id, resumed_token=token)
+            request = sessions_pb2.OpenSessionRequest(resumed_session_id=session_id, resumed_token=token)
             with pytest.raises(grpc.RpcError, match=refusal):
                 next(iter(stub.OpenSession(request)))
 

@@ -6,7 +6,8 @@ import asyncio
 
 import grpc
 
-from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc, fleet_control_pb2, fleet_control_pb2_grpc
+from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
+from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 from services.broker.server import BrokerServer
@@ -21,14 +22,14 @@ async def call_a_failed_broker(settings: Settings) -> list[grpc.StatusCode]:
     stage.broker.failed.set()
     codes = []
     async with grpc_channels.open_aio_channel(settings.broker_address, settings.authkey) as channel:
-        broker = broker_pb2_grpc.BrokerStub(channel)
-        control = fleet_control_pb2_grpc.FleetControlStub(channel)
-        join = fleet_control_pb2.JoinNodeRequest(host="node9", port=1909, instance_id="a")
+        sessions, fleet = sessions_pb2_grpc.SessionsStub(channel), fleet_pb2_grpc.FleetStub(channel)
+        membership = membership_pb2_grpc.MembershipStub(channel)
+        join = membership_pb2.JoinNodeRequest(host="node9", port=1909, instance_id="a")
         calls = [
-            broker.OpenSession(broker_pb2.OpenSessionRequest()).read(),
-            broker.CloseSession(broker_pb2.CloseSessionRequest(session_id=1)),
-            broker.AbortJob(broker_pb2.AbortJobRequest(job_id=1)),
-            control.JoinNode(join),
+            sessions.OpenSession(sessions_pb2.OpenSessionRequest()).read(),
+            sessions.CloseSession(sessions_pb2.CloseSessionRequest(session_id=1)),
+            fleet.AbortJob(fleet_pb2.AbortJobRequest(job_id=1)),
+            membership.JoinNode(join),
         ]
         for call in calls:
             try:

@@ -11,7 +11,8 @@ from typing import Any
 import grpc
 import pytest
 
-from quakegrid.api.v1 import agent_pb2, agent_pb2_grpc
+from quakegrid.api.v1 import nodes_pb2
+from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.nodes.fingerprint import CLOCK_FITS
 from quakegrid.settings.config import LOOPBACK, Settings
 from quakegrid.transport import credentials, grpc_channels
@@ -20,19 +21,19 @@ from services.broker.nodes.link import NodeLink
 from services.broker.rpc import peer_input
 
 
-class SilentAgent(agent_pb2_grpc.AgentServicer):
+class SilentAgent(orders_pb2_grpc.OrdersServicer):
     """Its connection stays, as that of a stopped process does."""
 
     async def Watch(  # noqa: N802
-        self, _request: agent_pb2.WatchRequest, _context: Any
-    ) -> AsyncIterator[agent_pb2.WatchResponse]:
+        self, _request: orders_pb2.WatchRequest, _context: Any
+    ) -> AsyncIterator[orders_pb2.WatchResponse]:
         """Say something once."""
-        yield agent_pb2.WatchResponse(status=agent_pb2.AgentStatus(node="silent"))
+        yield orders_pb2.WatchResponse(status=nodes_pb2.AgentStatus(node="silent"))
         await asyncio.Event().wait()
 
     async def StartWorkers(  # noqa: N802
-        self, _request: agent_pb2.StartWorkersRequest, _context: Any
-    ) -> agent_pb2.StartWorkersResponse:
+        self, _request: orders_pb2.StartWorkersRequest, _context: Any
+    ) -> orders_pb2.StartWorkersResponse:
         """Take the order, and never answer."""
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
@@ -41,7 +42,7 @@ class SilentAgent(agent_pb2_grpc.AgentServicer):
 async def lose_agent(settings: Settings) -> tuple[list[str], str]:
     """What became of an order to it, and why it counts as lost."""
     server = grpc.aio.server(options=grpc_channels.SERVER_OPTIONS)
-    agent_pb2_grpc.add_AgentServicer_to_server(SilentAgent(), server)
+    orders_pb2_grpc.add_OrdersServicer_to_server(SilentAgent(), server)
     port = server.add_secure_port(f"{LOOPBACK}:0", credentials.server_credentials(settings.authkey))
     await server.start()
     reached, lost = asyncio.Event(), asyncio.get_running_loop().create_future()
@@ -72,30 +73,30 @@ def test_silent_agent_is_lost_and_its_orders_are_refused(settings: Settings) -> 
     assert "has said nothing for" in reason
 
 
-class LateAgent(agent_pb2_grpc.AgentServicer):
+class LateAgent(orders_pb2_grpc.OrdersServicer):
     """Its clock is an hour behind when it is reached, and then set right."""
 
     def __init__(self) -> None:
         self._offsets_s = [-3600, -3600, 0]
 
     async def Watch(  # noqa: N802
-        self, _request: agent_pb2.WatchRequest, _context: Any
-    ) -> AsyncIterator[agent_pb2.WatchResponse]:
+        self, _request: orders_pb2.WatchRequest, _context: Any
+    ) -> AsyncIterator[orders_pb2.WatchResponse]:
         """Say what there is, and then that we live."""
-        yield agent_pb2.WatchResponse(status=self._status("watched"))
+        yield orders_pb2.WatchResponse(status=self._status("watched"))
         while True:
             await asyncio.sleep(0.1)
-            yield agent_pb2.WatchResponse()
+            yield orders_pb2.WatchResponse()
 
     async def GetStatus(  # noqa: N802
-        self, _request: agent_pb2.GetAgentStatusRequest, _context: Any
-    ) -> agent_pb2.GetAgentStatusResponse:
+        self, _request: nodes_pb2.GetAgentStatusRequest, _context: Any
+    ) -> nodes_pb2.GetAgentStatusResponse:
         """Say what there is."""
-        return agent_pb2.GetAgentStatusResponse(status=self._status("asked"))
+        return nodes_pb2.GetAgentStatusResponse(status=self._status("asked"))
 
-    def _status(self, node: str) -> agent_pb2.AgentStatus:
+    def _status(self, node: str) -> nodes_pb2.AgentStatus:
         offset_s = self._offsets_s.pop(0) if len(self._offsets_s) > 1 else self._offsets_s[0]
-        status = agent_pb2.AgentStatus(node=node)
+        status = nodes_pb2.AgentStatus(node=node)
         status.sent_time.FromNanoseconds(time.time_ns() + offset_s * 1_000_000_000)
         return status
 
@@ -103,13 +104,13 @@ class LateAgent(agent_pb2_grpc.AgentServicer):
 async def watch_clock(settings: Settings) -> list[tuple[str, bool, str]]:
     """What is told of the agent, with its clock, until that fits."""
     server = grpc.aio.server(options=grpc_channels.SERVER_OPTIONS)
-    agent_pb2_grpc.add_AgentServicer_to_server(LateAgent(), server)
+    orders_pb2_grpc.add_OrdersServicer_to_server(LateAgent(), server)
     port = server.add_secure_port(f"{LOOPBACK}:0", credentials.server_credentials(settings.authkey))
     await server.start()
     told: list[tuple[str, bool, str]] = []
     fits = asyncio.Event()
 
-    def on_status(_host: str, status: agent_pb2.AgentStatus, is_first: bool) -> None:
+    def on_status(_host: str, status: nodes_pb2.AgentStatus, is_first: bool) -> None:
         told.append((status.node, is_first, link.clock))
         if link.clock == CLOCK_FITS:
             fits.set()
@@ -142,23 +143,23 @@ def test_node_whose_clock_is_set_right_is_reported_again(
     assert told == [("watched", True, "3600 s behind"), ("watched", False, CLOCK_FITS)]
 
 
-class LyingAgent(agent_pb2_grpc.AgentServicer):
+class LyingAgent(orders_pb2_grpc.OrdersServicer):
     """It tells what cannot be."""
 
     async def Watch(  # noqa: N802
-        self, _request: agent_pb2.WatchRequest, _context: Any
-    ) -> AsyncIterator[agent_pb2.WatchResponse]:
+        self, _request: orders_pb2.WatchRequest, _context: Any
+    ) -> AsyncIterator[orders_pb2.WatchResponse]:
         """Say it, and stay: a time that no calendar has, and cores that no machine has."""
-        status = agent_pb2.AgentStatus(node="liar", core_count=-1)
+        status = nodes_pb2.AgentStatus(node="liar", core_count=-1)
         status.sent_time.seconds = 1 << 62
-        yield agent_pb2.WatchResponse(status=status)
+        yield orders_pb2.WatchResponse(status=status)
         await asyncio.Event().wait()
 
 
 async def hear_lies(settings: Settings) -> str:
     """Why the agent counts as lost."""
     server = grpc.aio.server(options=grpc_channels.SERVER_OPTIONS)
-    agent_pb2_grpc.add_AgentServicer_to_server(LyingAgent(), server)
+    orders_pb2_grpc.add_OrdersServicer_to_server(LyingAgent(), server)
     port = server.add_secure_port(f"{LOOPBACK}:0", credentials.server_credentials(settings.authkey))
     await server.start()
     lost = asyncio.get_running_loop().create_future()

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from quakegrid import errors, testing
 from quakegrid.cli import db
 from quakegrid.settings.config import Settings
-from services.dbserver.rpc import admin
+from services.dbserver.rpc import database
 from services.dbserver.store import files as database_files
 from services.dbserver.store import restore, schema
 from services.dbserver.store.database import Readers
@@ -55,7 +55,7 @@ def users_of(path: Path) -> list[str]:
 def back_up(path: Path, target: Path) -> Path:
     """A copy as the dbserver makes it."""
     readers = Readers(path)
-    admin._copy(readers.session(), target)
+    database._copy(readers.session(), target)
     readers.close()
     return target
 

@@ -15,16 +15,10 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from quakegrid.api.v1 import (
-    engine_calls_pb2,
-    engine_calls_pb2_grpc,
-    job_logs_pb2,
-    job_logs_pb2_grpc,
-    jobs_pb2,
-    jobs_pb2_grpc,
-)
+from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc, logs_pb2, logs_pb2_grpc
 from quakegrid.clients.dbserver import DbClient, Job, JobFilter, JobState, LogLine
 from quakegrid.clients.log_sender import LogStream
+from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
 from quakegrid.transport import grpc_channels
 from services.broker.drivers.jobs_aio import transition_job
@@ -322,13 +316,13 @@ def test_log_stream_closes_at_once_when_nobody_answers(dbserver: Service, client
 def test_batch_too_large_is_refused(dbserver: Service, client: DbClient) -> None:
     """The answer says what is allowed, after those to the batches before."""
     job = new_job(client)
-    one = job_logs_pb2.LogLine(level="INFO", message="m")
+    one = logs_pb2.LogLine(level="INFO", message="m")
     batches = [
-        job_logs_pb2.AppendLogRequest(job_id=job.id, request_id=f"r{count}", lines=[one] * count)
+        logs_pb2.AppendLogRequest(job_id=job.id, request_id=f"r{count}", lines=[one] * count)
         for count in (2000, 2001)
     ]
     with grpc_channels.open_channel(dbserver.settings.dbserver_address, dbserver.settings.authkey) as channel:
-        answers = job_logs_pb2_grpc.JobLogsStub(channel).AppendLog(iter(batches))
+        answers = logs_pb2_grpc.LogsStub(channel).AppendLog(iter(batches))
 
         assert next(answers).stored_count == 2000
         with pytest.raises(grpc.RpcError) as refusal:
@@ -357,8 +351,8 @@ def test_followers_leave_room_for_calls(dbserver: Service, client: DbClient) -> 
     job = new_job(client)
     client.append_log(job.id, [line("a")])
     with grpc_channels.open_channel(dbserver.settings.dbserver_address, dbserver.settings.authkey) as channel:
-        stub = job_logs_pb2_grpc.JobLogsStub(channel)
-        streams = [stub.TailLog(job_logs_pb2.TailLogRequest(job_id=job.id)) for _ in range(500)]
+        stub = logs_pb2_grpc.LogsStub(channel)
+        streams = [stub.TailLog(logs_pb2.TailLogRequest(job_id=job.id)) for _ in range(500)]
         for stream in streams:
             next(stream)
 
@@ -402,11 +396,11 @@ def test_repeated_request_takes_effect_once(dbserver: Service, client: DbClient)
             args=map(engine_values.encode, ["/tmp", "classical", "d", "ada"]),
         )
         create = jobs_pb2.CreateJobRequest(request_id="two", user_name="ada", data_dir="/tmp")
-        append = job_logs_pb2.AppendLogRequest(request_id="three", job_id=1, lines=[job_logs_pb2.LogLine()])
+        append = logs_pb2.AppendLogRequest(request_id="three", job_id=1, lines=[logs_pb2.LogLine()])
 
         answers = [calls.Call(request) for _ in range(2)]
         jobs = [jobs_pb2_grpc.JobsStub(channel).CreateJob(create) for _ in range(2)]
-        acknowledged = list(job_logs_pb2_grpc.JobLogsStub(channel).AppendLog(iter([append, append])))
+        acknowledged = list(logs_pb2_grpc.LogsStub(channel).AppendLog(iter([append, append])))
 
         assert answers[0] == answers[1]
         assert jobs[0] == jobs[1]

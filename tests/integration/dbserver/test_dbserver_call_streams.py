@@ -11,11 +11,10 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from quakegrid.api.v1 import engine_calls_pb2 as pb
-from quakegrid.api.v1 import engine_calls_pb2_grpc
 from quakegrid.clients import engine_call_streams
 from quakegrid.clients.dbserver import DbClient
 from quakegrid.clients.private_grpc_streams import BrokenStreamError
+from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
 from tests.support.processes import Service
 
@@ -65,12 +64,14 @@ def test_concurrent_calls_get_their_own_answers(client: DbClient) -> None:
 def test_errors_are_those_of_single_calls(client: DbClient, action: str, args: list[Any]) -> None:
     """A call that fails has the code and the words of the unary call, and the stream goes on."""
     stub = engine_calls_pb2_grpc.EngineCallsStub(client.channel)
-    request = pb.CallRequest(request_id="single", action=action, args=map(engine_values.encode, args))
+    request = engine_calls_pb2.CallRequest(
+        request_id="single", action=action, args=map(engine_values.encode, args)
+    )
     with pytest.raises(grpc.RpcError) as single:
         stub.Call(request)
 
     request.request_id = "streamed"
-    job_request = pb.CallRequest(request_id="next", action="getpid")
+    job_request = engine_calls_pb2.CallRequest(request_id="next", action="getpid")
     answers = {answer.request_id: answer for answer in stub.CallStream(iter([request, job_request]))}
 
     error = answers["streamed"].error
@@ -93,7 +94,7 @@ def test_repeated_request_gets_the_first_answer(client: DbClient) -> None:
     """The same request id on another stream, or alone, changes nothing and is answered alike."""
     stub = engine_calls_pb2_grpc.EngineCallsStub(client.channel)
     args = [engine_values.encode("/tmp"), engine_values.encode("classical")]
-    request = pb.CallRequest(request_id="once", action="create_job", args=args, user_name="ada")
+    request = engine_calls_pb2.CallRequest(request_id="once", action="create_job", args=args, user_name="ada")
 
     [first], [second] = stub.CallStream(iter([request])), stub.CallStream(iter([request]))
 
@@ -148,13 +149,13 @@ def test_answer_that_takes_too_long_breaks_the_stream(
     """Whoever waits is told so, and the next call has a new stream."""
     monkeypatch.setattr(engine_call_streams, "LOOK_EVERY_S", 0.05)
     calls = engine_call_streams.CallStreams(client.channel)
-    request = pb.CallRequest(request_id="slow", action=SLOW_QUERY)
+    request = engine_calls_pb2.CallRequest(request_id="slow", action=SLOW_QUERY)
 
     with pytest.raises(BrokenStreamError) as broken:
         calls.call(request, 0.1)
 
     assert broken.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert calls.call(pb.CallRequest(request_id="quick", action="getpid"), 60).integer > 0
+    assert calls.call(engine_calls_pb2.CallRequest(request_id="quick", action="getpid"), 60).integer > 0
     calls.close()
 
 

@@ -25,7 +25,7 @@ from services.dbserver.engine import output_actions
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import state_reasons
 from services.dbserver.logs import deletion
-from services.dbserver.rpc import admin
+from services.dbserver.rpc import database
 from services.dbserver.store import schema, sql_templates
 from services.dbserver.store.database import Readers
 from services.dbserver.store.writer import Writer
@@ -121,7 +121,7 @@ def test_backup_that_breaks_off_leaves_no_file(
 def test_check_finds_rows_without_parents(dbserver: Service) -> None:
     """A sound file has no problems; what the plain engine or a person broke is named."""
     with DbClient(dbserver.settings) as client:
-        new_job_id(client, admin.MAX_ORPHANS + 1)
+        new_job_id(client, database.MAX_ORPHANS + 1)
         assert DatabaseCare(client).check() == []
     dbserver.stop()
     with contextlib.closing(sqlite3.connect(dbserver.settings.database, isolation_level=None)) as db:
@@ -131,7 +131,7 @@ def test_check_finds_rows_without_parents(dbserver: Service) -> None:
     with DbClient(dbserver.settings) as client:
         first, *others = DatabaseCare(client).check()
     assert first == "row 1 of log belongs to a row of job that is gone"
-    assert len(others) == admin.MAX_ORPHANS
+    assert len(others) == database.MAX_ORPHANS
     assert others[-1] == "and more of them"
 
 
@@ -373,7 +373,7 @@ def test_health_and_reflection_are_served(dbserver: Service) -> None:
     with grpc_channels.open_channel(settings.dbserver_address, settings.authkey) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         serving = health_pb2.HealthCheckResponse.SERVING
-        for name in ("", "quakegrid.api.v1.Jobs", "quakegrid.api.v1.Admin"):
+        for name in ("", "quakegrid.api.v1.Jobs", "quakegrid.api.v1.Database"):
             assert health.Check(health_pb2.HealthCheckRequest(service=name)).status == serving
         with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
             health.Check(health_pb2.HealthCheckRequest(service="no.such.Service"))
@@ -383,7 +383,7 @@ def test_health_and_reflection_are_served(dbserver: Service) -> None:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         (answer,) = stub.ServerReflectionInfo(iter([request]))
         names = {service.name for service in answer.list_services_response.service}
-        assert {"quakegrid.api.v1.Jobs", "quakegrid.api.v1.JobLogs", "grpc.health.v1.Health"} <= names
+        assert {"quakegrid.api.v1.Jobs", "quakegrid.api.v1.Logs", "grpc.health.v1.Health"} <= names
 
         threading.Thread(target=dbserver.stop).start()
 

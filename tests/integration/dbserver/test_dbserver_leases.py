@@ -102,7 +102,7 @@ def test_renewal_is_refused_with_reason(client: DbClient) -> None:
     with pytest.raises(errors.NotFoundError, match="no job 99"):
         client.renew_lease(99, "node1/77", 3600)
     for lease_s in (0.0, 0.5, 1e6):
-        with pytest.raises(errors.UsageError, match="lease_timeout"):
+        with pytest.raises(errors.UsageError, match="hold_timeout"):
             client.renew_lease(job_id, "node1/77", lease_s)
 
 

@@ -13,10 +13,10 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from quakegrid.api.v1 import engine_calls_pb2 as pb
-from quakegrid.api.v1 import engine_calls_pb2_grpc, jobs_pb2, jobs_pb2_grpc
+from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
 from quakegrid.clients.dbserver import DbClient, JobState
 from quakegrid.engine.database.lease_keeper import LeaseKeeper
+from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 from services.dbserver.rpc.call_streams import IsWanted
@@ -156,11 +156,11 @@ def test_call_whose_caller_has_left_is_not_begun(
     waiting: list[IsWanted] = []
     finish, begin = server._calls._finish, server._calls._begin
 
-    def note(action: Any, request: pb.CallRequest, _is_wanted: object) -> bytes:
+    def note(action: Any, request: engine_calls_pb2.CallRequest, _is_wanted: object) -> bytes:
         begun.append(request.action)
         return finish(action, request, lambda: True)
 
-    def note_caller(request: pb.CallRequest, tell: Tell, is_wanted: IsWanted) -> bytes | None:
+    def note_caller(request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted) -> bytes | None:
         waiting.append(is_wanted)
         return begin(request, tell, is_wanted)
 
@@ -178,7 +178,7 @@ def test_call_whose_caller_has_left_is_not_begun(
             pool.shutdown()
             assert isinstance(failures[0], errors.QuakeGridError)
         else:
-            request = pb.CallRequest(request_id="1", action="SELECT 1")
+            request = engine_calls_pb2.CallRequest(request_id="1", action="SELECT 1")
             call = engine_calls_pb2_grpc.EngineCallsStub(leaver.channel).Call.future(request)
             wait_until(lambda: bool(waiting))
             call.cancel()
@@ -212,14 +212,14 @@ class Forgetful(jobs_pb2_grpc.JobsServicer):
         self.call_count = 0
         self.is_over = threading.Event()
 
-    def RenewLease(  # noqa: N802  named in the proto
+    def RenewHold(  # noqa: N802  named in the proto
         self, _request: Any, _context: Any
-    ) -> jobs_pb2.RenewLeaseResponse:
+    ) -> holds_pb2.RenewHoldResponse:
         """Answer, except for the first time."""
         self.call_count += 1
         if self.call_count == 1:
             self.is_over.wait()
-        return jobs_pb2.RenewLeaseResponse(state=jobs_pb2.JOB_STATE_EXECUTING)
+        return holds_pb2.RenewHoldResponse(state=jobs_pb2.JOB_STATE_EXECUTING)
 
 
 def test_renewal_that_gets_no_answer_is_sent_again_while_the_lease_lasts(settings: Settings) -> None:

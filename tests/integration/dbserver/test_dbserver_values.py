@@ -13,19 +13,20 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.api.v1 import (
-    admin_pb2,
-    admin_pb2_grpc,
-    engine_calls_pb2,
-    job_logs_pb2,
-    job_logs_pb2_grpc,
+    database_pb2,
+    database_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
+    logs_pb2,
+    logs_pb2_grpc,
     tags_pb2,
     tags_pb2_grpc,
+    values_pb2,
 )
 from quakegrid.clients.dbserver import DbClient, JobFilter, JobOrder, JobState, LogLine
 from quakegrid.clients.job_watch import JobSnapshot, watch_jobs
 from quakegrid.clients.tags import TagsClient
+from quakegrid.internal.v1 import engine_calls_pb2
 from quakegrid.jobs import engine_values, row_ids
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
@@ -158,16 +159,16 @@ def test_times_out_of_range_are_refused(
 ) -> None:
     """In log lines, filters, parameters of queries and arguments of engine calls: as the caller's error."""
     job_id = new_job_id(client)
-    line = job_logs_pb2.LogLine(log_time=stamp, level="INFO", process="p", message="m")
-    batch = job_logs_pb2.AppendLogRequest(job_id=job_id, request_id="1", lines=[line])
-    argument = engine_calls_pb2.Value(time=stamp)
+    line = logs_pb2.LogLine(log_time=stamp, level="INFO", process="p", message="m")
+    batch = logs_pb2.AppendLogRequest(job_id=job_id, request_id="1", lines=[line])
+    argument = values_pb2.Value(time=stamp)
     jobs = jobs_pb2_grpc.JobsStub(channel)
     calls: list[Any] = [
-        lambda: list(job_logs_pb2_grpc.JobLogsStub(channel).AppendLog(iter([batch]))),
+        lambda: list(logs_pb2_grpc.LogsStub(channel).AppendLog(iter([batch]))),
         lambda: jobs.ListJobs(jobs_pb2.ListJobsRequest(start_min_time=stamp)),
         lambda: jobs.ListJobs(jobs_pb2.ListJobsRequest(start_max_time=stamp)),
-        lambda: admin_pb2_grpc.AdminStub(channel).Query(
-            admin_pb2.QueryRequest(sql="SELECT ?", parameters=[argument])
+        lambda: database_pb2_grpc.DatabaseStub(channel).Query(
+            database_pb2.QueryRequest(sql="SELECT ?", parameters=[argument])
         ),
         lambda: client._calls.call(
             engine_calls_pb2.CallRequest(request_id="2", action="SELECT ?x", args=[argument]), 10
@@ -186,14 +187,14 @@ def test_times_out_of_range_are_refused(
 
 def test_uneven_dictionary_is_refused(channel: grpc.Channel) -> None:
     """More names than values are the caller's error."""
-    odd = engine_calls_pb2.Value()
+    odd = values_pb2.Value()
     odd.dictionary.keys.append("name")
-    row = engine_calls_pb2.Value()
+    row = values_pb2.Value()
     row.row.fields.append("name")
     for value in (odd, row):
         with pytest.raises(grpc.RpcError) as refusal:
-            admin_pb2_grpc.AdminStub(channel).Query(
-                admin_pb2.QueryRequest(sql="SELECT ?", parameters=[value])
+            database_pb2_grpc.DatabaseStub(channel).Query(
+                database_pb2.QueryRequest(sql="SELECT ?", parameters=[value])
             )
         assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 

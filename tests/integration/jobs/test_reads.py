@@ -13,9 +13,9 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from quakegrid.api.v1 import admin_pb2 as pb
+from quakegrid.api.v1 import database_pb2
 from services.dbserver.housekeeping import Retention
-from services.dbserver.rpc.admin import AdminServicer
+from services.dbserver.rpc.database import DatabaseServicer
 from services.dbserver.rpc.faults import UnaryCall
 from services.dbserver.store import database, schema
 from services.dbserver.store.database import Readers
@@ -104,12 +104,12 @@ def test_endless_query_ends(readers: Readers, limits: ReadLimits, words: str) ->
 
 def test_query_ends_when_its_caller_has_left(readers: Readers) -> None:
     """It would keep a thread from others for a minute."""
-    admin = AdminServicer(readers, cast("Writer", None), Retention())
+    admin = DatabaseServicer(readers, cast("Writer", None), Retention())
     call = UnaryCall()
     call.end()
 
     with pytest.raises(errors.QuakeGridError, match="caller has left"):
-        admin.Query(pb.QueryRequest(sql=ENDLESS), cast("grpc.ServicerContext", call))
+        admin.Query(database_pb2.QueryRequest(sql=ENDLESS), cast("grpc.ServicerContext", call))
 
 
 def test_endless_query_ends_with_the_dbserver(readers: Readers) -> None:

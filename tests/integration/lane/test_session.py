@@ -15,7 +15,8 @@ import grpc
 import pytest
 
 from quakegrid import errors, testing
-from quakegrid.api.v1 import broker_pb2, broker_pb2_grpc
+from quakegrid.api.v1 import fleet_pb2_grpc
+from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.sdk.futures import CallFuture
 from quakegrid.sdk.sender import BrokenClusterError, Sender
 from quakegrid.session import session
@@ -28,19 +29,19 @@ from quakegrid.wire.v1 import lane_pb2
 
 SESSION = 77
 WAIT_S = 20.0
-Response = broker_pb2.OpenSessionResponse
+Response = sessions_pb2.OpenSessionResponse
 
 
 @dataclass
-class PlayedBroker(broker_pb2_grpc.BrokerServicer):
+class PlayedBroker(fleet_pb2_grpc.FleetServicer):
     """Tells each stream what the test wants; None ends it."""
 
-    requests: queue.SimpleQueue[broker_pb2.OpenSessionRequest] = field(default_factory=queue.SimpleQueue)
+    requests: queue.SimpleQueue[sessions_pb2.OpenSessionRequest] = field(default_factory=queue.SimpleQueue)
     answers: queue.SimpleQueue[Response | None] = field(default_factory=queue.SimpleQueue)
     closed: threading.Event = field(default_factory=threading.Event)
 
     def OpenSession(  # noqa: N802
-        self, request: broker_pb2.OpenSessionRequest, context: grpc.ServicerContext
+        self, request: sessions_pb2.OpenSessionRequest, context: grpc.ServicerContext
     ) -> Iterator[Response]:
         """A stream."""
         self.requests.put(request)
@@ -57,21 +58,21 @@ class PlayedBroker(broker_pb2_grpc.BrokerServicer):
 
     def FlushSessionOutput(  # noqa: N802
         self,
-        request: broker_pb2.FlushSessionOutputRequest,
+        request: sessions_pb2.FlushSessionOutputRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
-    ) -> broker_pb2.FlushSessionOutputResponse:
+    ) -> sessions_pb2.FlushSessionOutputResponse:
         """Nobody printed anything."""
         self.answers.put(Response(output_flushed={"session_id": request.session_id}))
-        return broker_pb2.FlushSessionOutputResponse()
+        return sessions_pb2.FlushSessionOutputResponse()
 
     def CloseSession(  # noqa: N802
         self,
-        request: broker_pb2.CloseSessionRequest,  # noqa: ARG002
+        request: sessions_pb2.CloseSessionRequest,  # noqa: ARG002
         context: grpc.ServicerContext,  # noqa: ARG002
-    ) -> broker_pb2.CloseSessionResponse:
+    ) -> sessions_pb2.CloseSessionResponse:
         """The driver's end."""
         self.closed.set()
-        return broker_pb2.CloseSessionResponse()
+        return sessions_pb2.CloseSessionResponse()
 
 
 class PlayedLane:
@@ -149,12 +150,12 @@ class Played:
 
     settings: config.Settings
     broker: PlayedBroker
-    lane_sockets: PlayedLane
+    lane: PlayedLane
 
     def admit(self) -> None:
         """The broker admits the session."""
         token = credentials.session_token(credentials.token_key(self.settings.authkey), SESSION)
-        admitted = broker_pb2.SessionAdmitted(
+        admitted = sessions_pb2.SessionAdmitted(
             session_id=SESSION, lane_endpoint=self.lane.endpoint, core_count=2, session_token=token
         )
         self.broker.answers.put(Response(admitted=admitted))
@@ -180,7 +181,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
     settings = config.load_settings(tmp_path, testing.isolated_environ(tmp_path))
     broker = PlayedBroker()
     server = grpc.server(futures.ThreadPoolExecutor(4))
-    broker_pb2_grpc.add_BrokerServicer_to_server(broker, server)
+    fleet_pb2_grpc.add_FleetServicer_to_server(broker, server)
     server.add_secure_port(settings.broker_address, credentials.server_credentials(settings.authkey))
     server.start()
     played_lane = PlayedLane(settings)

@@ -22,10 +22,10 @@ import grpc
 import pytest
 
 from quakegrid import testing
-from quakegrid.api.v1 import examination_pb2_grpc
 from quakegrid.doctor import probes
 from quakegrid.doctor.facts import NameFacts, NodeFacts, PortFacts, PortState, Versions
 from quakegrid.doctor.gathering import Errand, Gatherer
+from quakegrid.internal.v1 import examination_pb2_grpc
 from quakegrid.machine import local_services
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.internal.v1 import orders_pb2
 from services.agent.linux.processes import process_state
 
 
@@ -22,7 +22,7 @@ def test_process_that_runs_is_stopped_and_ends() -> None:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         ended = process_state(process.pid)
 
-    assert running == agent_pb2.PROCESS_STATE_RUNNING
-    assert stopped == agent_pb2.PROCESS_STATE_STOPPED
-    assert ended == agent_pb2.PROCESS_STATE_GONE
-    assert process_state(process.pid) == agent_pb2.PROCESS_STATE_GONE
+    assert running == orders_pb2.PROCESS_STATE_RUNNING
+    assert stopped == orders_pb2.PROCESS_STATE_STOPPED
+    assert ended == orders_pb2.PROCESS_STATE_GONE
+    assert process_state(process.pid) == orders_pb2.PROCESS_STATE_GONE

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from quakegrid.api.v1 import agent_pb2, examination_pb2
 from quakegrid.errors import UsageError
+from quakegrid.internal.v1 import examination_pb2, orders_pb2
 from services.agent.node.doors import request_checks as checks
 
 REQUEST = {"argv": ["info"], "cwd": "/", "environ": {"A": "b"}, "mode": "oq"}
 
 
-def start(worker_id: str = "a1-7", session_id: int = 3, **fields: Any) -> agent_pb2.StartWorkersRequest:
+def start(worker_id: str = "a1-7", session_id: int = 3, **fields: Any) -> orders_pb2.StartWorkersRequest:
     """An order of the broker."""
-    ref = agent_pb2.WorkerRef(session_id=session_id, worker_id=worker_id)
-    return agent_pb2.StartWorkersRequest(
+    ref = orders_pb2.WorkerRef(session_id=session_id, worker_id=worker_id)
+    return orders_pb2.StartWorkersRequest(
         **{"workers": [ref], "lane_endpoint": "tcp://10.0.0.1:1912", "width": 1} | fields
     )
 
@@ -26,7 +26,7 @@ def test_orders_of_a_broker_pass() -> None:
     """As brokers send them."""
     checks.check_start_workers(start())
     checks.check_start_workers(start(lane_endpoint="tcp://[::1]:1912", width=0, workers=[]))
-    checks.check_stop_workers(agent_pb2.StopWorkersRequest(session_id=3, worker_ids=["a1-7"]))
+    checks.check_stop_workers(orders_pb2.StopWorkersRequest(session_id=3, worker_ids=["a1-7"]))
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,10 @@ def test_orders_of_a_broker_pass() -> None:
         start(lane_endpoint="ipc:///tmp/x"),
         start(lane_endpoint="tcp://" + "x" * 1000 + ":1"),
         start(fingerprint={str(number): "" for number in range(2000)}),
-        start(workers=[agent_pb2.WorkerRef(worker_id="a")] * 5000),
+        start(workers=[orders_pb2.WorkerRef(worker_id="a")] * 5000),
     ],
 )
-def test_orders_that_no_broker_sends_are_refused(request_: agent_pb2.StartWorkersRequest) -> None:
+def test_orders_that_no_broker_sends_are_refused(request_: orders_pb2.StartWorkersRequest) -> None:
     """Ids, counts, widths and addresses."""
     with pytest.raises(UsageError):
         checks.check_start_workers(request_)
@@ -56,7 +56,7 @@ def test_stopping_a_worker_of_an_odd_name_is_refused() -> None:
     """It cannot have been started."""
     for names in (["x" * 1000], [""], ["a"] * 5000):
         with pytest.raises(UsageError):
-            checks.check_stop_workers(agent_pb2.StopWorkersRequest(worker_ids=names))
+            checks.check_stop_workers(orders_pb2.StopWorkersRequest(worker_ids=names))
 
 
 def test_examinations_of_odd_folders_and_ports_are_refused() -> None:

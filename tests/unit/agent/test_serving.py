@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from quakegrid import errors
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.api.v1 import nodes_pb2
 from quakegrid.machine import node_state
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
@@ -77,7 +77,7 @@ async def test_stop_and_start_keep_the_number_of_cores(settings: Settings) -> No
 
     assert serving.start(3)
     assert serving.stop(is_forced=False)
-    assert (serving.core_count, serving.state) == (0, agent_pb2.SERVICE_STATE_STOPPED)
+    assert (serving.core_count, serving.state) == (0, nodes_pb2.SERVICE_STATE_STOPPED)
     assert not serving.stop(is_forced=False)
     later = Serving(settings, 8, FakeNode())
     assert not later.is_serving
@@ -106,7 +106,7 @@ async def test_restart_waits_for_workers_then_replaces_the_template(settings: Se
 
     assert serving.restart(is_forced=False)
     await node.end(workers=1)
-    assert (serving.core_count, serving.state) == (0, agent_pb2.SERVICE_STATE_RESTARTING)
+    assert (serving.core_count, serving.state) == (0, nodes_pb2.SERVICE_STATE_RESTARTING)
     await node.end(workers=1)
 
     assert (serving.core_count, node.template_count) == (4, 2)
@@ -142,7 +142,7 @@ async def test_stop_ends_a_restart_that_waits(settings: Settings) -> None:
     await node.end()
 
     assert (node.worker_count, node.template_count) == (0, 1)
-    assert serving.state == agent_pb2.SERVICE_STATE_STOPPED
+    assert serving.state == nodes_pb2.SERVICE_STATE_STOPPED
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"core_limit": "many", "is_stopped": 0, "master": ""}'])

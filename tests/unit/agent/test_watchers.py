@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.api.v1 import nodes_pb2
+from quakegrid.internal.v1 import orders_pb2
 from services.agent.node import watchers
 from services.agent.node.watchers import Watchers
 
 
-def message(node: str) -> agent_pb2.WatchResponse:
+def message(node: str) -> orders_pb2.WatchResponse:
     """A change."""
-    return agent_pb2.WatchResponse(status=agent_pb2.AgentStatus(node=node))
+    return orders_pb2.WatchResponse(status=nodes_pb2.AgentStatus(node=node))
 
 
 def test_each_watcher_gets_every_change_after_the_first_word() -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.internal.v1 import orders_pb2
 from quakegrid.session import session
 from services.broker.drivers import absence
 
 UNKNOWN, GONE, RUNNING, STOPPED = (
-    agent_pb2.PROCESS_STATE_UNSPECIFIED,
-    agent_pb2.PROCESS_STATE_GONE,
-    agent_pb2.PROCESS_STATE_RUNNING,
-    agent_pb2.PROCESS_STATE_STOPPED,
+    orders_pb2.PROCESS_STATE_UNSPECIFIED,
+    orders_pb2.PROCESS_STATE_GONE,
+    orders_pb2.PROCESS_STATE_RUNNING,
+    orders_pb2.PROCESS_STATE_STOPPED,
 )
 
 
@@ -30,7 +30,7 @@ UNKNOWN, GONE, RUNNING, STOPPED = (
     ],
 )
 def test_node_that_has_the_process_is_right(
-    states: list[agent_pb2.ProcessState.ValueType], expected: agent_pb2.ProcessState.ValueType
+    states: list[orders_pb2.ProcessState.ValueType], expected: orders_pb2.ProcessState.ValueType
 ) -> None:
     """In whatever order nodes of one name answer; one that does not answer may have it."""
     assert absence.combine(states) == expected

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors, testing
-from quakegrid.api.v1 import agent_pb2, broker_pb2
 from quakegrid.clients.dbserver import JobState
+from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.wire.v1 import lane_pb2
@@ -294,7 +294,7 @@ def test_lane_that_pauses_gets_its_sessions_back(play: Play, monkeypatch: pytest
         states = [each.state for each in stage.broker.status().lanes if each.port == lane.port]
         stage.broker.open_session(session.request)
         name = next(iter(stage.link.workers))
-        stage.link.callbacks["on_exit"](agent_pb2.WorkerExited(worker_id=name, reason="exit code 1"))
+        stage.link.callbacks["on_exit"](orders_pb2.WorkerExited(worker_id=name, reason="exit code 1"))
         await stage.listening.wait()
         await settle()
 
@@ -318,7 +318,7 @@ def test_workers_start_while_their_lane_pauses(play: Play, monkeypatch: pytest.M
         lane_of(stage, session).on_death("it died")
         name = before.copy().pop()
         del stage.link.workers[name]
-        stage.link.callbacks["on_exit"](agent_pb2.WorkerExited(worker_id=name, reason="exit code 1"))
+        stage.link.callbacks["on_exit"](orders_pb2.WorkerExited(worker_id=name, reason="exit code 1"))
         await settle()
 
         assert len(set(stage.link.workers) - before) == 1
@@ -331,7 +331,7 @@ def test_refused_request_is_no_bug(play: Play) -> None:
 
     async def scene(stage: Stage) -> None:
         with pytest.raises(errors.UsageError):
-            stage.broker.open_session(broker_pb2.OpenSessionRequest(weight=-1.0))
+            stage.broker.open_session(sessions_pb2.OpenSessionRequest(weight=-1.0))
 
         assert not stage.broker.failed.is_set()
 
@@ -346,12 +346,12 @@ def test_ids_of_strangers_do_not_move_ours(play: Play) -> None:
         far, next_id = first.session_id + 10**12, first.session_id + 1
         port = first_port(stage)
         resumed = stage.broker.open_session(
-            broker_pb2.OpenSessionRequest(
+            sessions_pb2.OpenSessionRequest(
                 host=NODE, pid=9, resumed_session_id=far, resumed_token=stage.token(far), lane_port=port
             )
         )
         taken = stage.broker.open_session(
-            broker_pb2.OpenSessionRequest(
+            sessions_pb2.OpenSessionRequest(
                 host=NODE,
                 pid=10,
                 resumed_session_id=next_id,
@@ -410,7 +410,9 @@ def test_agent_tells_only_of_the_ends_of_its_own_workers(play: Play) -> None:
         stage.broker.members.join("other", "127.0.0.9:1")
         name = next(iter(stage.link.workers))
 
-        stage.links["other"].callbacks["on_exit"](agent_pb2.WorkerExited(worker_id=name, reason="it says so"))
+        stage.links["other"].callbacks["on_exit"](
+            orders_pb2.WorkerExited(worker_id=name, reason="it says so")
+        )
 
         assert stage.broker.status().nodes[0].worker_count == 2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quakegrid.api.v1 import broker_pb2
+from quakegrid.api.v1 import fleet_pb2
 from services.broker.drivers.session import Rate
 from services.broker.status import metrics
 
@@ -29,10 +29,10 @@ def test_rate_of_a_young_counter_is_not_exaggerated() -> None:
 def test_only_so_many_sessions_have_series() -> None:
     """Totals count all; a job has its number as a label."""
     sessions = [
-        broker_pb2.SessionStatus(session_id=number, job_ids=[7], state="executing", done_count=3)
+        fleet_pb2.SessionStatus(session_id=number, job_ids=[7], state="executing", done_count=3)
         for number in range(metrics.MAX_SESSIONS + 5)
     ]
-    status = broker_pb2.GetStatusResponse(sessions=sessions)
+    status = fleet_pb2.GetStatusResponse(sessions=sessions)
 
     lines = metrics.text(lambda: status).splitlines()
 

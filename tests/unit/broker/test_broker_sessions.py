@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quakegrid.api.v1 import broker_pb2
+from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.jobs.states import JobState
 from services.broker.drivers.session import MAX_WAITING, Rate, Session
 
@@ -10,23 +10,23 @@ from services.broker.drivers.session import MAX_WAITING, Rate, Session
 def session(**request: object) -> Session:
     """Session 5 of process 100 on node1."""
     fields = {"host": "node1", "pid": 100} | request
-    return Session(5, broker_pb2.OpenSessionRequest(**fields), Rate(0.0))  # type: ignore[arg-type]
+    return Session(5, sessions_pb2.OpenSessionRequest(**fields), Rate(0.0))  # type: ignore[arg-type]
 
 
 def test_driver_that_names_its_session_goes_on_with_it() -> None:
     """Only the process that opened it."""
     mine = session(job_ids=[7])
 
-    assert mine.goes_on_with(broker_pb2.OpenSessionRequest(host="node1", pid=100, resumed_session_id=5))
-    assert not mine.goes_on_with(broker_pb2.OpenSessionRequest(host="node1", pid=100, resumed_session_id=6))
-    assert not mine.goes_on_with(broker_pb2.OpenSessionRequest(host="node1", pid=101, resumed_session_id=5))
-    assert not mine.goes_on_with(broker_pb2.OpenSessionRequest(host="node2", pid=100, resumed_session_id=5))
+    assert mine.goes_on_with(sessions_pb2.OpenSessionRequest(host="node1", pid=100, resumed_session_id=5))
+    assert not mine.goes_on_with(sessions_pb2.OpenSessionRequest(host="node1", pid=100, resumed_session_id=6))
+    assert not mine.goes_on_with(sessions_pb2.OpenSessionRequest(host="node1", pid=101, resumed_session_id=5))
+    assert not mine.goes_on_with(sessions_pb2.OpenSessionRequest(host="node2", pid=100, resumed_session_id=5))
 
 
 def test_driver_that_was_told_nothing_yet_goes_on_by_its_jobs() -> None:
     """One without a job asks for another session."""
-    again = broker_pb2.OpenSessionRequest(host="node1", pid=100, job_ids=[7])
-    without = broker_pb2.OpenSessionRequest(host="node1", pid=100)
+    again = sessions_pb2.OpenSessionRequest(host="node1", pid=100, job_ids=[7])
+    without = sessions_pb2.OpenSessionRequest(host="node1", pid=100)
 
     assert session(job_ids=[7]).goes_on_with(again)
     assert not session(job_ids=[8]).goes_on_with(again)
@@ -37,7 +37,7 @@ def test_stranger_that_knows_host_process_and_jobs_does_not_go_on() -> None:
     """The status of the fleet shows them; the session's token would be told to the stranger."""
     mine = session(job_ids=[7], driver_nonce=b"secret")
     driver, stranger, guessing = (
-        broker_pb2.OpenSessionRequest(host="node1", pid=100, job_ids=[7], driver_nonce=nonce)
+        sessions_pb2.OpenSessionRequest(host="node1", pid=100, job_ids=[7], driver_nonce=nonce)
         for nonce in (b"secret", b"", b"guess")
     )
 
@@ -49,7 +49,7 @@ def test_stranger_that_knows_host_process_and_jobs_does_not_go_on() -> None:
 def test_new_stream_gets_what_waits_and_the_old_one_ends() -> None:
     """No event is lost in between."""
     mine = session()
-    failed = broker_pb2.OpenSessionResponse(failed=broker_pb2.SessionFailed(reason="no port"))
+    failed = sessions_pb2.OpenSessionResponse(failed=sessions_pb2.SessionFailed(reason="no port"))
     old = mine.attach()
     mine.events.put_nowait(failed)
 
@@ -65,8 +65,8 @@ def test_driver_that_takes_nothing_misses_news_but_not_its_end() -> None:
     """What waits for it is bounded."""
     mine = session()
     events = mine.attach()
-    flushed = broker_pb2.OpenSessionResponse(output_flushed={})
-    failed = broker_pb2.OpenSessionResponse(failed=broker_pb2.SessionFailed(reason="no port"))
+    flushed = sessions_pb2.OpenSessionResponse(output_flushed={})
+    failed = sessions_pb2.OpenSessionResponse(failed=sessions_pb2.SessionFailed(reason="no port"))
 
     for _ in range(MAX_WAITING + 5):
         mine.tell(flushed)

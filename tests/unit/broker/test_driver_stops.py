@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.api.v1 import nodes_pb2
 from services.broker.drivers.stops import STOP_AGAIN_S, DriverStops
 
 
@@ -27,8 +27,8 @@ class Node:
 
     def report(self, *pids: int, instance_id: str = "a", is_first: bool = False) -> None:
         """The agent tells which drivers it has."""
-        drivers = [agent_pb2.DriverStatus(pid=pid) for pid in pids]
-        status = agent_pb2.AgentStatus(instance_id=instance_id, drivers=drivers)
+        drivers = [nodes_pb2.DriverStatus(pid=pid) for pid in pids]
+        status = nodes_pb2.AgentStatus(instance_id=instance_id, drivers=drivers)
         self.stops.report(self, status, is_first=is_first)  # type: ignore[arg-type]
 
     def wait(self, seconds: int) -> None:

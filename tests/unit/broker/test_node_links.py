@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from quakegrid import testing
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.internal.v1 import orders_pb2
 from quakegrid.settings import config
 from services.broker.drivers import absence
 from services.broker.nodes.link import NodeLink
@@ -19,20 +19,20 @@ def void(*_told: object) -> None:
     """Nobody listens."""
 
 
-GONE = agent_pb2.GetProcessResponse(state=agent_pb2.PROCESS_STATE_GONE).SerializeToString()
+GONE = orders_pb2.GetProcessResponse(state=orders_pb2.PROCESS_STATE_GONE).SerializeToString()
 
 
 @pytest.mark.parametrize(
     ("packet", "state"),
     [
-        (b"", agent_pb2.PROCESS_STATE_UNSPECIFIED),
-        (GONE, agent_pb2.PROCESS_STATE_GONE),
-        (b"\x08\x63", agent_pb2.PROCESS_STATE_UNSPECIFIED),
+        (b"", orders_pb2.PROCESS_STATE_UNSPECIFIED),
+        (GONE, orders_pb2.PROCESS_STATE_GONE),
+        (b"\x08\x63", orders_pb2.PROCESS_STATE_UNSPECIFIED),
     ],
     ids=["unspecified", "gone", "99"],
 )
 def test_state_that_a_later_agent_knows_is_not_known(
-    packet: bytes, state: agent_pb2.ProcessState.ValueType, tmp_path: Path
+    packet: bytes, state: orders_pb2.ProcessState.ValueType, tmp_path: Path
 ) -> None:
     """Whoever compares states has one of its own."""
     path = testing.write_cluster_config(tmp_path / "state")
@@ -43,7 +43,7 @@ def test_state_that_a_later_agent_knows_is_not_known(
 
         async def _order(self, call: Any) -> Any:
             assert callable(call)
-            return agent_pb2.GetProcessResponse.FromString(packet)
+            return orders_pb2.GetProcessResponse.FromString(packet)
 
     link = AnsweringLink(settings, "n0", "n0:1", on_status=void, on_exit=void, on_output=void, on_lost=void)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from quakegrid import errors
-from quakegrid.api.v1 import agent_pb2, broker_pb2, fleet_control_pb2
+from quakegrid.internal.v1 import membership_pb2, orders_pb2, sessions_pb2
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers import session_ids
@@ -48,7 +48,7 @@ BIG = (1 << 63) - 1
 def test_session_that_cannot_be_is_refused_in_words(fields: dict[str, Any]) -> None:
     """Each field has its range; what is large is not repeated in the message."""
     with pytest.raises(errors.UsageError) as refused:
-        peer_input.check_session(broker_pb2.OpenSessionRequest(**fields))
+        peer_input.check_session(sessions_pb2.OpenSessionRequest(**fields))
 
     assert len(str(refused.value)) < 200
     assert str(refused.value).isprintable()
@@ -66,7 +66,7 @@ def test_session_that_cannot_be_is_refused_in_words(fields: dict[str, Any]) -> N
 )
 def test_session_at_the_edge_of_its_ranges_is_taken(fields: dict[str, Any]) -> None:
     """No range is narrower than what people use."""
-    peer_input.check_session(broker_pb2.OpenSessionRequest(**fields))
+    peer_input.check_session(sessions_pb2.OpenSessionRequest(**fields))
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,10 @@ def test_join_from_what_is_no_address_is_refused(fields: dict[str, Any]) -> None
     good = {"host": "node1", "port": 1909, "instance_id": "abc"}
 
     with pytest.raises(errors.UsageError):
-        peer_input.check_join(fleet_control_pb2.JoinNodeRequest(**good | fields))
+        peer_input.check_join(membership_pb2.JoinNodeRequest(**good | fields))
 
     for host in ("node-1.example.org", "10.0.0.7", "[fe80::1%eth0]"):
-        peer_input.check_join(fleet_control_pb2.JoinNodeRequest(**good | {"host": host}))
+        peer_input.check_join(membership_pb2.JoinNodeRequest(**good | {"host": host}))
 
 
 def test_counts_of_a_lane_that_cannot_be_are_refused() -> None:
@@ -106,7 +106,7 @@ def test_counts_of_a_lane_that_cannot_be_are_refused() -> None:
 
 def test_words_about_the_end_of_a_worker_are_cut() -> None:
     """They go on to its lane and its driver."""
-    exited = agent_pb2.WorkerExited(reason="r" * 10**6, last_output=["line " * 10**5] * 1000)
+    exited = orders_pb2.WorkerExited(reason="r" * 10**6, last_output=["line " * 10**5] * 1000)
 
     reason, last_output = peer_input.cut_exit(exited)
 

@@ -9,9 +9,9 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from quakegrid.api.v1 import engine_calls_pb2 as pb
+from quakegrid.internal.v1 import engine_calls_pb2
 from services.dbserver import server
-from services.dbserver.rpc import call_streams, faults, job_logs, jobs
+from services.dbserver.rpc import call_streams, faults, holds, logs
 from services.dbserver.rpc.call_streams import CallStreams, IsWanted
 from services.dbserver.store import writer
 from services.dbserver.store.idempotence import Answer
@@ -22,10 +22,10 @@ def test_error_beside_an_answer_is_what_counts() -> None:
     """The answer is of a first try that was undone: told, it would acknowledge what is not on the disk."""
 
     async def ask() -> bytes | Exception:
-        def begin(_request: pb.CallRequest, tell: Tell, _is_wanted: IsWanted) -> None:
+        def begin(_request: engine_calls_pb2.CallRequest, tell: Tell, _is_wanted: IsWanted) -> None:
             threading.Thread(target=tell, args=(Answer(b"stored", is_repeated=False), failure)).start()
 
-        return await CallStreams(begin).answer(pb.CallRequest())
+        return await CallStreams(begin).answer(engine_calls_pb2.CallRequest())
 
     failure = errors.StateError("rolled back")
 
@@ -38,10 +38,10 @@ def test_callers_who_leave_are_not_waited_for() -> None:
     async def leave() -> list[bool]:
         begun: asyncio.Future[IsWanted] = asyncio.get_running_loop().create_future()
 
-        def begin(_request: pb.CallRequest, _tell: Tell, is_wanted: IsWanted) -> None:
+        def begin(_request: engine_calls_pb2.CallRequest, _tell: Tell, is_wanted: IsWanted) -> None:
             begun.set_result(is_wanted)
 
-        call = asyncio.ensure_future(CallStreams(begin).answer(pb.CallRequest()))
+        call = asyncio.ensure_future(CallStreams(begin).answer(engine_calls_pb2.CallRequest()))
         is_wanted = await begun
         before = is_wanted()
         call.cancel()
@@ -77,8 +77,8 @@ def test_event_loop_never_waits_for_the_queue_of_the_writer() -> None:
     """All that can wait for the writer at the same time fits into its queue, with room for its cleaning."""
     waiting = (
         call_streams.ALL_CALLS
-        + job_logs.ALL_BATCHES
-        + jobs.NEW_LEASES
+        + logs.ALL_BATCHES
+        + holds.NEW_LEASES
         + server.CALL_THREADS
         + server.SLOW_CALL_THREADS
     )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from quakegrid.api.v1 import engine_calls_pb2 as pb
+from quakegrid.api.v1 import values_pb2
 from quakegrid.jobs import engine_values
 from quakegrid.jobs.engine_values import RowValue, TableValue
 from quakegrid.jobs.states import JobState
@@ -60,7 +60,7 @@ def test_values_survive_the_wire(value: Any) -> None:
     """Decoding what was encoded gives an equal value of the same type."""
     data = engine_values.encode(value).SerializeToString()
 
-    result = engine_values.decode(pb.Value.FromString(data))
+    result = engine_values.decode(values_pb2.Value.FromString(data))
 
     assert result == value
     assert type(result) is type(value)
@@ -103,7 +103,7 @@ def test_encode_large_integer_is_refused() -> None:
 def test_decode_value_without_kind_is_refused() -> None:
     """An empty message is no value."""
     with pytest.raises(TypeError):
-        engine_values.decode(pb.Value())
+        engine_values.decode(values_pb2.Value())
 
 
 def test_table_rows_are_looked_up_by_field() -> None:

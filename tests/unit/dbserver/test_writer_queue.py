@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.dbserver import server
-from services.dbserver.rpc import call_streams, job_logs
+from services.dbserver.rpc import call_streams, logs
 from services.dbserver.store import writer
 
 
@@ -13,7 +13,7 @@ def test_queue_takes_more_than_all_callers_may_have_under_way() -> None:
     Besides calls, batches and threads there are the housekeeper, the lease monitor and the stop.
     """
     threads = sum(count for name, count in vars(server).items() if name.endswith("CALL_THREADS"))
-    most = call_streams.ALL_CALLS + job_logs.ALL_BATCHES + threads + 3
+    most = call_streams.ALL_CALLS + logs.ALL_BATCHES + threads + 3
 
     assert threads >= server.CALL_THREADS
     assert most < writer.QUEUE_LENGTH

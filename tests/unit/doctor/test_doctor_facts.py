@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid.api.v1 import examination_pb2
 from quakegrid.doctor import codec, control_groups, facts, gathering, key_files, nonces, probes
 from quakegrid.doctor.control_groups import Limits
+from quakegrid.internal.v1 import examination_pb2
 from quakegrid.settings import authkeys, config
 
 FACTS = facts.NodeFacts(

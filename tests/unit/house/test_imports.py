@@ -19,20 +19,21 @@ MODULES = sorted(
 LAYERS: dict[str, set[str]] = {
     "api": set(),
     "wire": set(),
+    "internal": {"api"},
     "settings": set(),
     "jobs": {"api"},
     "blobs": {"wire"},
     "machine": {"settings"},
     "transport": {"settings", "machine"},
     "nodes": {"transport"},
-    "clients": {"api", "settings", "jobs", "machine", "transport", "nodes"},
-    "session": {"api", "wire", "settings", "blobs", "transport", "nodes"},
+    "clients": {"api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
+    "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes"},
     "reports": {"api", "settings", "jobs", "clients"},
     "testing": {"settings", "transport"},
     "health": {"settings", "machine", "transport"},
     "sdk": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "testing"},
     "install": {"settings", "machine"},
-    "doctor": {"api", "settings", "transport", "nodes", "clients", "sdk"},
+    "doctor": {"api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"},
     "cli": {"settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
     | {"install", "doctor"},
@@ -46,7 +47,7 @@ PURE = (
     "quakegrid.doctor.checks",
 )
 IMPURE = (
-    "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.wire", "socket", "subprocess",
+    "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire", "socket", "subprocess",
     "threading", "time", "zmq",
 )  # fmt: skip
 # Only the template loads the seams: importing them means importing the engine.

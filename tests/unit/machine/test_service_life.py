@@ -139,7 +139,7 @@ async def call_with_bad_input(_request: object, _context: object) -> bytes:
 class Details(grpc.HandlerCallDetails):
     """Of a call."""
 
-    method = "/quakegrid.api.v1.Broker/GetStatus"
+    method = "/quakegrid.api.v1.Fleet/GetStatus"
     invocation_metadata = ()
 
 

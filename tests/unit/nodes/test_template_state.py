@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients import agent
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 
@@ -21,7 +21,7 @@ from quakegrid.nodes.template_state import TemplateKind, TemplateState
 )
 def test_state_reads_and_travels(state: TemplateState, text: str, is_ready: bool) -> None:
     """As text for people, as kind and reason for programs."""
-    status = agent_pb2.AgentStatus(
+    status = nodes_pb2.AgentStatus(
         template_kind=agent.TEMPLATE_KINDS[state.kind], template_reason=state.reason
     )
 
@@ -32,4 +32,4 @@ def test_state_reads_and_travels(state: TemplateState, text: str, is_ready: bool
 
 def test_state_that_nobody_told_is_not_ready() -> None:
     """An agent of another version."""
-    assert not agent.template_state(agent_pb2.AgentStatus()).is_ready
+    assert not agent.template_state(nodes_pb2.AgentStatus()).is_ready

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients.agent import AgentStatus, WorkerStatus
 from quakegrid.settings import config
 from quakegrid.settings.agent_limits import AgentLimits
@@ -129,7 +129,7 @@ def test_sample_that_cannot_be_read_leaves_the_last_one(load: Load, proc: Path) 
     fake_process(proc, 10, (100, 20))
     limits = NodeLimits(load(""), "a-node", Roster([0]), lambda: 10)
     limits._watch = MemoryWatch(proc, ())
-    before, after = agent_pb2.AgentStatus(), agent_pb2.AgentStatus()
+    before, after = nodes_pb2.AgentStatus(), nodes_pb2.AgentStatus()
     limits.describe(before, with_samples=True)
     (proc / "meminfo").unlink()
 

@@ -12,18 +12,18 @@ from typing import Any
 import grpc
 
 from quakegrid import errors
-from quakegrid.api.v1 import examination_pb2, examination_pb2_grpc
 from quakegrid.doctor import codec
 from quakegrid.doctor.facts import NodeFacts
 from quakegrid.doctor.gathering import Errand
 from quakegrid.doctor.nonces import is_nonce_name
+from quakegrid.internal.v1 import examination_pb2, examination_pb2_grpc
 from services.agent.node.doors import request_checks
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ExaminationServicer(examination_pb2_grpc.ExaminationServicer):
-    """See protos/quakegrid/api/v1/examination.proto.
+    """See protos/quakegrid/internal/v1/examination.proto.
 
     Args:
         gather: looks at this machine, in some seconds at most; called in a thread.

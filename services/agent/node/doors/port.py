@@ -7,27 +7,21 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from quakegrid import errors
-from quakegrid.api.v1 import (
-    agent_pb2,
-    agent_pb2_grpc,
-    examination_pb2,
-    examination_pb2_grpc,
-    node_control_pb2,
-    node_control_pb2_grpc,
-)
+from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.doctor.gathering import Gatherer
+from quakegrid.internal.v1 import examination_pb2, examination_pb2_grpc, orders_pb2, orders_pb2_grpc
 from quakegrid.machine import service_life
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials, grpc_channels
 from services.agent.node.agent import Agent
 from services.agent.node.doors.examination import ExaminationServicer
-from services.agent.node.doors.node_control import NodeControlServicer
-from services.agent.node.doors.worker_orders import AgentServicer
+from services.agent.node.doors.node_control import NodesServicer
+from services.agent.node.doors.worker_orders import OrdersServicer
 from services.agent.node.log_tail import LogTail
 
 SERVICES = tuple(
     service.full_name
-    for file in (agent_pb2.DESCRIPTOR, examination_pb2.DESCRIPTOR, node_control_pb2.DESCRIPTOR)
+    for file in (orders_pb2.DESCRIPTOR, examination_pb2.DESCRIPTOR, nodes_pb2.DESCRIPTOR)
     for service in file.services_by_name.values()
 )
 # A broker whose machine vanished must not count as one that watches.
@@ -53,10 +47,8 @@ class AgentServer:
         server = grpc.aio.server(
             interceptors=interceptors, options=(*grpc_channels.SERVER_OPTIONS, *_KEEPALIVE)
         )
-        agent_pb2_grpc.add_AgentServicer_to_server(AgentServicer(agent), server)
-        node_control_pb2_grpc.add_NodeControlServicer_to_server(
-            NodeControlServicer(agent, self._log_tail), server
-        )
+        orders_pb2_grpc.add_OrdersServicer_to_server(OrdersServicer(agent), server)
+        nodes_pb2_grpc.add_NodesServicer_to_server(NodesServicer(agent, self._log_tail), server)
         examination = ExaminationServicer(Gatherer(settings).gather, lambda: agent.serving.core_count)
         examination_pb2_grpc.add_ExaminationServicer_to_server(examination, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -12,8 +12,8 @@ import signal
 from collections.abc import Iterable
 from typing import Any
 
-from quakegrid.api.v1 import agent_pb2, examination_pb2
 from quakegrid.errors import UsageError
+from quakegrid.internal.v1 import examination_pb2, orders_pb2
 
 # More than any node has of each.
 MAX_WORKERS = 4096
@@ -39,7 +39,7 @@ _ENDPOINT = re.compile(r"tcp://[!-~]+:[0-9]{1,5}", re.ASCII)
 _MASTER = re.compile(r"[!-~]+?(:(?P<port>[0-9]{1,5}))?", re.ASCII)
 
 
-def check_start_workers(request: agent_pb2.StartWorkersRequest) -> None:
+def check_start_workers(request: orders_pb2.StartWorkersRequest) -> None:
     """Check what the broker sends."""
     _check(len(request.workers) <= MAX_WORKERS, f"more than {MAX_WORKERS} workers at once")
     for ref in request.workers:
@@ -55,7 +55,7 @@ def check_start_workers(request: agent_pb2.StartWorkersRequest) -> None:
     )
 
 
-def check_stop_workers(request: agent_pb2.StopWorkersRequest) -> None:
+def check_stop_workers(request: orders_pb2.StopWorkersRequest) -> None:
     """Check what the broker sends."""
     _check(len(request.worker_ids) <= MAX_WORKERS, f"more than {MAX_WORKERS} workers at once")
     _check(request.ByteSize() <= MAX_STOP_BYTES, "an order that is too long")

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.api.v1 import nodes_pb2
 from quakegrid.settings.config import Settings
 from services.agent.linux import cgroups, processes
 from services.agent.node.limits.memory_samples import MemoryWatch
@@ -81,7 +81,7 @@ class NodeLimits:
         """Forget a dead worker; which limit ended it, in words, or ""."""
         return self._cgroups.close(member.name) or member.stop_reason
 
-    def describe(self, status: agent_pb2.AgentStatus, *, with_samples: bool) -> None:
+    def describe(self, status: nodes_pb2.AgentStatus, *, with_samples: bool) -> None:
         """Write limits into a status, and what is used of them if that is asked for."""
         status.cores_per_worker = self.cores_per_worker
         status.is_short_of_memory = self._rules.is_short

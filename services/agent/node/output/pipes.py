@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from quakegrid.api.v1 import agent_pb2
+from quakegrid.internal.v1 import orders_pb2
 from services.agent.rules.output_lines import Output
 
 log = logging.getLogger("quakegrid.agent")
@@ -47,7 +47,7 @@ class OutputPipes:
     def __init__(
         self,
         node: str,
-        publish: Callable[[agent_pb2.WatchResponse], None],
+        publish: Callable[[orders_pb2.WatchResponse], None],
         is_watched: Callable[[], bool],
     ) -> None:
         self._node, self._publish, self._is_watched = node, publish, is_watched
@@ -95,8 +95,8 @@ class OutputPipes:
             if pipes.session_id == session_id:
                 self._read_all(pipes)
                 self._tell(name, pipes, is_last=True)
-        flushed = agent_pb2.OutputFlushed(session_id=session_id)
-        self._publish(agent_pb2.WatchResponse(output_flushed=flushed))
+        flushed = orders_pb2.OutputFlushed(session_id=session_id)
+        self._publish(orders_pb2.WatchResponse(output_flushed=flushed))
 
     def _on_ready(self, pipes: _Pipes, is_error: bool) -> None:
         byte_count = self._read(pipes, is_error=is_error)
@@ -154,11 +154,11 @@ class OutputPipes:
 
     def _tell(self, name: str, pipes: _Pipes, *, is_last: bool = False) -> None:
         lines = [
-            agent_pb2.OutputLine(text=line.text, is_error=line.is_error)
+            orders_pb2.OutputLine(text=line.text, is_error=line.is_error)
             for line in pipes.output.take(is_last=is_last)
         ]
         if lines:
-            output = agent_pb2.WorkerOutput(
+            output = orders_pb2.WorkerOutput(
                 worker_id=name, session_id=pipes.session_id, node=self._node, lines=lines
             )
-            self._publish(agent_pb2.WatchResponse(worker_output=output))
+            self._publish(orders_pb2.WatchResponse(worker_output=output))

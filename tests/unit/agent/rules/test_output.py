@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quakegrid.api.v1 import agent_pb2, broker_pb2
+from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.session import worker_output as worker_words
 from quakegrid.transport.byte_rates import Allowance
 from quakegrid.wire.v1 import lane_pb2
@@ -122,16 +122,16 @@ def test_allowance_comes_back_in_one_piece() -> None:
     assert taken == [80, 20, 0, 1]
 
 
-def printed(byte_count: int) -> agent_pb2.WorkerOutput:
+def printed(byte_count: int) -> orders_pb2.WorkerOutput:
     """A message of about this size."""
-    line = agent_pb2.OutputLine(text="x" * byte_count)
-    return agent_pb2.WorkerOutput(worker_id="w", session_id=1, node="n", lines=[line])
+    line = orders_pb2.OutputLine(text="x" * byte_count)
+    return orders_pb2.WorkerOutput(worker_id="w", session_id=1, node="n", lines=[line])
 
 
 def test_driver_that_does_not_read_is_told_once_that_lines_are_left_out() -> None:
     """And gets later ones when it has read."""
     session = SessionOutput()
-    told: list[broker_pb2.OpenSessionResponse] = []
+    told: list[sessions_pb2.OpenSessionResponse] = []
     for _ in range(10):
         response = session.admit(printed(session_output.MAX_WAITING_BYTES // 4), 0.0)
         told += [response] if response else []

@@ -1,0 +1,1 @@
+"""Generated contracts between services: see protos/quakegrid/internal."""

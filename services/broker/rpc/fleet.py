@@ -1,0 +1,150 @@
+"""The calls of people about the fleet and its jobs: decode, call, encode."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import grpc
+
+from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc, nodes_pb2, nodes_pb2_grpc
+from quakegrid.reports import task_history_files
+from services.broker.broker import Broker
+from services.broker.nodes.link import ORDER_TIMEOUT_S, NodeLink
+from services.broker.rpc.answers import Context, answering
+from services.broker.rpc.membership import let_go
+from services.broker.status import metrics
+
+Answer = nodes_pb2.StartServingResponse | nodes_pb2.StopServingResponse | nodes_pb2.RestartServingResponse
+# The generated module has the stub's type for type checkers only.
+Call: TypeAlias = "Callable[[nodes_pb2_grpc.NodesAsyncStub], Awaitable[Answer]]"
+WATCH_INTERVAL_S = 0.5
+
+
+class FleetServicer(fleet_pb2_grpc.FleetServicer):
+    """See protos/quakegrid/api/v1/fleet.proto."""
+
+    def __init__(self, broker: Broker, records: Path) -> None:
+        self._broker, self._records = broker, records
+
+    async def AbortJob(  # noqa: N802
+        self,
+        request: fleet_pb2.AbortJobRequest,
+        context: grpc.aio.ServicerContext[fleet_pb2.AbortJobRequest, fleet_pb2.AbortJobResponse],
+    ) -> fleet_pb2.AbortJobResponse:
+        """AbortJob, see the contract."""
+        async with answering(context):
+            was_running = await self._broker.abort_job(request.job_id, request.user_name)
+        return fleet_pb2.AbortJobResponse(was_running=was_running)
+
+    async def GetStatus(  # noqa: N802
+        self,
+        request: fleet_pb2.GetStatusRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext[fleet_pb2.GetStatusRequest, fleet_pb2.GetStatusResponse],  # noqa: ARG002
+    ) -> fleet_pb2.GetStatusResponse:
+        """GetStatus, see the contract."""
+        return self._broker.status()
+
+    async def WatchStatus(  # noqa: N802
+        self,
+        request: fleet_pb2.WatchStatusRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext[fleet_pb2.WatchStatusRequest, fleet_pb2.WatchStatusResponse],  # noqa: ARG002
+    ) -> AsyncIterator[fleet_pb2.WatchStatusResponse]:
+        """WatchStatus, see the contract."""
+        told: fleet_pb2.GetStatusResponse | None = None
+        while not self._broker.stopping.is_set():
+            status = self._broker.status()
+            if status != told:
+                yield fleet_pb2.WatchStatusResponse(status=status)
+                told = status
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._broker.stopping.wait(), WATCH_INTERVAL_S)
+
+    async def GetMetrics(  # noqa: N802
+        self,
+        request: fleet_pb2.GetMetricsRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext[fleet_pb2.GetMetricsRequest, fleet_pb2.GetMetricsResponse],  # noqa: ARG002
+    ) -> fleet_pb2.GetMetricsResponse:
+        """GetMetrics, see the contract."""
+        return fleet_pb2.GetMetricsResponse(text=metrics.text(self._broker.status))
+
+    async def WaitForNodes(  # noqa: N802
+        self,
+        request: fleet_pb2.WaitForNodesRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext[fleet_pb2.WaitForNodesRequest, fleet_pb2.WaitForNodesResponse],  # noqa: ARG002
+    ) -> fleet_pb2.WaitForNodesResponse:
+        """WaitForNodes, see the contract."""
+        return fleet_pb2.WaitForNodesResponse(nodes=await self._broker.wait_for_nodes())
+
+    async def GetTaskRecords(  # noqa: N802
+        self,
+        request: fleet_pb2.GetTaskRecordsRequest,
+        context: grpc.aio.ServicerContext[fleet_pb2.GetTaskRecordsRequest, fleet_pb2.GetTaskRecordsResponse],
+    ) -> AsyncIterator[fleet_pb2.GetTaskRecordsResponse]:
+        """GetTaskRecords, see the contract."""
+        async with answering(context):
+            path = await asyncio.to_thread(task_history_files.find, self._records, request.id)
+        parcels = task_history_files.parcels(path)
+        while parcel := await asyncio.to_thread(next, parcels, None):
+            yield fleet_pb2.GetTaskRecordsResponse(blocks=parcel)
+
+    async def ForgetNode(  # noqa: N802
+        self, request: fleet_pb2.ForgetNodeRequest, context: Context
+    ) -> fleet_pb2.ForgetNodeResponse:
+        """ForgetNode, see the contract."""
+        link = self._broker.members.links.get(request.host)
+        if link is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"the fleet has no node {request.host}")
+        elif link.is_reached and request.host not in self._broker.members.configured:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"{request.host} is not gone, its agent answers: `agentctl leave` on that node",
+            )
+        await let_go(self._broker.members, request.host, context)
+        return fleet_pb2.ForgetNodeResponse()
+
+    async def StartNodes(  # noqa: N802
+        self,
+        request: fleet_pb2.StartNodesRequest,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
+    ) -> fleet_pb2.StartNodesResponse:
+        """StartNodes, see the contract."""
+        order = nodes_pb2.StartServingRequest()
+        nodes = await self._ask_all(lambda stub: stub.StartServing(order, timeout=ORDER_TIMEOUT_S))
+        return fleet_pb2.StartNodesResponse(nodes=nodes)
+
+    async def StopNodes(  # noqa: N802
+        self,
+        request: fleet_pb2.StopNodesRequest,
+        context: Context,  # noqa: ARG002
+    ) -> fleet_pb2.StopNodesResponse:
+        """StopNodes, see the contract."""
+        order = nodes_pb2.StopServingRequest(force=request.force)
+        nodes = await self._ask_all(lambda stub: stub.StopServing(order, timeout=ORDER_TIMEOUT_S))
+        return fleet_pb2.StopNodesResponse(nodes=nodes)
+
+    async def RestartNodes(  # noqa: N802
+        self,
+        request: fleet_pb2.RestartNodesRequest,
+        context: Context,  # noqa: ARG002
+    ) -> fleet_pb2.RestartNodesResponse:
+        """RestartNodes, see the contract."""
+        order = nodes_pb2.RestartServingRequest(force=request.force)
+        nodes = await self._ask_all(lambda stub: stub.RestartServing(order, timeout=ORDER_TIMEOUT_S))
+        return fleet_pb2.RestartNodesResponse(nodes=nodes)
+
+    async def _ask_all(self, call: Call) -> list[fleet_pb2.NodeAnswer]:
+        """Ask every node at once; who does not answer has not heard."""
+        return await asyncio.gather(*(_ask(link, call) for link in self._broker.members.links.values()))
+
+
+async def _ask(link: NodeLink, call: Call) -> fleet_pb2.NodeAnswer:
+    answer = await link.control(call)
+    if answer is None:
+        return fleet_pb2.NodeAnswer(host=link.host)
+    return fleet_pb2.NodeAnswer(
+        host=link.host, node=answer.node, is_reached=True, was_serving=answer.was_serving
+    )

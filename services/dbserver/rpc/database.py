@@ -1,0 +1,160 @@
+"""The Admin service: care of the database file."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from quakegrid.api.v1 import database_pb2, database_pb2_grpc
+from quakegrid.errors import UsageError
+from quakegrid.jobs import engine_values
+from services.dbserver.engine import actions
+from services.dbserver.housekeeping import Retention
+from services.dbserver.rpc import faults, pages
+from services.dbserver.store import connections, files, schema
+from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.read_limits import ReadLimits
+from services.dbserver.store.writer import Writer
+
+ROWS = pages.PageSize(default=1000, largest=10_000)
+DEFAULT_QUERY_S = 10.0
+LONGEST_QUERY_S = 60.0
+CHUNK_BYTES = 1 << 20
+# Rows without parents that a check names; a lost table of jobs leaves millions of lines behind.
+MAX_ORPHANS = 1000
+# Nobody writes while a file that was vacuumed waits for those who read its old pages.
+SHRINKING_TIMEOUT_S = 1.0
+# Reads the whole file, which may be large; the client waits as long.
+CARE_TIMEOUT_S = 3600.0
+
+
+class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
+    """Answers calls about the file as such."""
+
+    def __init__(self, readers: Readers, writer: Writer, retention: Retention) -> None:
+        self._readers = readers
+        self._writer = writer
+        self._retention = retention
+
+    def GetDatabaseInfo(  # noqa: N802  named in the proto
+        self, _request: database_pb2.GetDatabaseInfoRequest, context: grpc.ServicerContext
+    ) -> database_pb2.GetDatabaseInfoResponse:
+        """What the file holds and what it takes."""
+        session = self._readers.session(limits=_limits(CARE_TIMEOUT_S, context))
+        path = session.path
+        return database_pb2.GetDatabaseInfoResponse(
+            path=str(path),
+            file_bytes=_size(path),
+            wal_bytes=_size(path.with_name(f"{path.name}-wal")),
+            free_bytes=_number(session, "PRAGMA freelist_count") * _number(session, "PRAGMA page_size"),
+            upstream_version=actions.db_version(session),
+            quakegrid_version=schema.version(session),
+            sqlite_version=sqlite3.sqlite_version,
+            job_count=_number(session, "SELECT count(*) FROM job"),
+            log_line_count=_number(session, "SELECT count(*) FROM log"),
+            output_count=_number(session, "SELECT count(*) FROM output"),
+            lease_count=_number(session, "SELECT count(*) FROM quakegrid_lease"),
+            log_retention_days=self._retention.days,
+            log_retention_bytes=self._retention.largest_bytes,
+        )
+
+    def CheckDatabase(  # noqa: N802  named in the proto
+        self, _request: database_pb2.CheckDatabaseRequest, context: grpc.ServicerContext
+    ) -> database_pb2.CheckDatabaseResponse:
+        """Look for damage."""
+        session = self._readers.session(limits=_limits(CARE_TIMEOUT_S, context))
+        found = [str(row[0]) for row in session.query("PRAGMA integrity_check").rows]
+        problems = [] if found == ["ok"] else found
+        orphans, has_more = session.query_bounded("PRAGMA foreign_key_check", (), max_row_count=MAX_ORPHANS)
+        for row in orphans:
+            problems.append(
+                f"row {row['rowid']} of {row['table']} belongs to a row of {row['parent']} that is gone"
+            )
+        if has_more:
+            problems.append("and more of them")
+        return database_pb2.CheckDatabaseResponse(problems=problems)
+
+    def VacuumDatabase(  # noqa: N802  named in the proto
+        self, _request: database_pb2.VacuumDatabaseRequest, _context: grpc.ServicerContext
+    ) -> database_pb2.VacuumDatabaseResponse:
+        """Give free room back to the disk."""
+
+        def vacuum(session: Session) -> database_pb2.VacuumDatabaseResponse:
+            before_bytes = _size(session.path)
+            session.execute("VACUUM")
+            # The file shrinks only now, and not while somebody reads pages that it will lose.
+            with connections.short_wait(session.execute, SHRINKING_TIMEOUT_S):
+                is_busy, _, _ = session.query("PRAGMA wal_checkpoint(TRUNCATE)").rows[0]
+            after_bytes = _number(session, "PRAGMA page_count") * _number(session, "PRAGMA page_size")
+            return database_pb2.VacuumDatabaseResponse(
+                before_bytes=before_bytes, after_bytes=after_bytes, is_delayed=bool(is_busy)
+            )
+
+        return self._writer.run_alone(vacuum)
+
+    def BackupDatabase(  # noqa: N802  named in the proto
+        self, _request: database_pb2.BackupDatabaseRequest, _context: grpc.ServicerContext
+    ) -> Iterator[database_pb2.BackupDatabaseResponse]:
+        """Send a copy of the file."""
+        session = self._readers.session()
+        with tempfile.TemporaryDirectory(
+            prefix=f"{session.path.name}{files.BACKUP_FOLDER}", dir=session.path.parent
+        ) as folder:
+            path = Path(folder, session.path.name)
+            _copy(session, path)
+            total_bytes = _size(path)
+            with path.open("rb") as stream:
+                path.unlink()  # nothing is left behind, whatever happens to us
+                while chunk := stream.read(CHUNK_BYTES):
+                    yield database_pb2.BackupDatabaseResponse(chunk=chunk, total_bytes=total_bytes)
+
+    def Query(  # noqa: N802  named in the proto
+        self, request: database_pb2.QueryRequest, context: grpc.ServicerContext
+    ) -> database_pb2.QueryResponse:
+        """Rows of somebody's SELECT."""
+        timeout_s = DEFAULT_QUERY_S
+        if request.HasField("query_timeout"):
+            timeout_s = request.query_timeout.ToNanoseconds() / 1e9
+        if not 0 < timeout_s <= LONGEST_QUERY_S:
+            raise UsageError(f"query_timeout is {timeout_s:g} s; give up to {LONGEST_QUERY_S:g} s")
+        try:
+            parameters = [engine_values.decode(value) for value in request.parameters]
+        except (TypeError, ValueError) as exc:
+            raise UsageError(f"a parameter cannot be read: {exc}") from exc
+        session = self._readers.session(limits=_limits(timeout_s, context))
+        table, is_truncated = session.query_bounded(
+            request.sql, parameters, max_row_count=ROWS.clamp(request.max_row_count)
+        )
+        response = database_pb2.QueryResponse(columns=table.fields, is_truncated=is_truncated)
+        for row in table.rows:
+            engine_values.fill_all(response.rows.add().items, row)
+        return response
+
+
+def _limits(timeout_s: float, context: grpc.ServicerContext) -> ReadLimits:
+    """What a caller that has left no longer needs does not keep a thread from others."""
+    return ReadLimits(timeout_s, is_cancelled=lambda: not context.is_active())
+
+
+def _copy(session: Session, path: Path) -> None:
+    """Copy the database into one file that needs no write-ahead log."""
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as target:
+            session.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
+            files.stamp(target)
+    except sqlite3.Error as exc:
+        raise faults.from_sqlite(exc, path) from exc
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _number(session: Session, query: str) -> int:
+    return int(session.query(query).rows[0][0])

@@ -1,0 +1,151 @@
+"""The JobLogs service: decode, call, encode.
+
+Streams run in the event loop and hold no thread; the other calls run in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from typing import Any
+
+import grpc
+
+from quakegrid.api.v1 import logs_pb2, logs_pb2_grpc
+from quakegrid.errors import PeerUnreachableError
+from services.dbserver.jobs import rows as job_rows
+from services.dbserver.jobs.state_reasons import LAST_ERROR
+from services.dbserver.logs import lines as log_lines
+from services.dbserver.logs.tails import LogTails
+from services.dbserver.rpc import pages
+from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.idempotence import Answer, Requests
+
+LOG_PAGE = pages.PageSize(default=1000, largest=10_000)
+# Batches of one stream that wait for the disk; a stream that sends more is held back.
+STREAM_BATCHES = 8
+# Of all streams together: far fewer than the writer's queue takes, so that the loop never waits for it.
+ALL_BATCHES = 32
+
+_Batch = tuple[logs_pb2.AppendLogRequest, Future[Answer]]
+
+
+class LogsServicer(logs_pb2_grpc.LogsServicer):
+    """Answers calls about logs."""
+
+    def __init__(self, readers: Readers, requests: Requests, tails: LogTails) -> None:
+        self._readers = readers
+        self._requests = requests
+        self._tails = tails
+        self._slots = asyncio.Semaphore(ALL_BATCHES)
+        self._acceptors: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    async def AppendLog(  # noqa: N802  named in the proto
+        self, request_iterator: AsyncIterator[logs_pb2.AppendLogRequest], _context: grpc.ServicerContext
+    ) -> AsyncIterator[logs_pb2.AppendLogResponse]:
+        """Store batches, each once for its request id, and answer each when it is on the disk."""
+        batches: asyncio.Queue[_Batch | None] = asyncio.Queue()
+        places = asyncio.Semaphore(STREAM_BATCHES)
+        acceptor = asyncio.create_task(self._accept(request_iterator, batches, places))
+        self._acceptors.add(acceptor)
+        try:
+            while (batch := await batches.get()) is not None:
+                request, future = batch
+                answer = await asyncio.wrap_future(future)
+                stored_count = 0 if answer.is_repeated else len(request.lines)
+                yield logs_pb2.AppendLogResponse(stored_count=stored_count, request_id=request.request_id)
+                places.release()
+            if self._is_closed:
+                raise PeerUnreachableError("the dbserver is stopping")
+        finally:
+            acceptor.cancel()
+            self._acceptors.discard(acceptor)
+
+    def close(self) -> None:
+        """Take no more batches; those that were taken are still answered."""
+        self._is_closed = True
+        for acceptor in self._acceptors:
+            acceptor.cancel()
+
+    async def _accept(
+        self,
+        requests: AsyncIterator[logs_pb2.AppendLogRequest],
+        batches: asyncio.Queue[_Batch | None],
+        places: asyncio.Semaphore,
+    ) -> None:
+        """Hand the batches of one stream to the writer; None ends them."""
+        loop = asyncio.get_running_loop()
+        try:
+            async for request in requests:
+                await places.acquire()
+                await self._slots.acquire()
+                future = self._submit(request)
+                future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._slots.release))
+                batches.put_nowait((request, future))
+        finally:
+            batches.put_nowait(None)
+
+    def _submit(self, request: logs_pb2.AppendLogRequest) -> Future[Answer]:
+        """Hand a batch to the writer; what is wrong with it becomes the future's error."""
+
+        def append(session: Session) -> bytes:
+            log_lines.insert(session, request.job_id, rows)
+            return b""
+
+        try:
+            rows = log_lines.encode_batch(request)
+            return self._requests.submit_once(request.request_id, "AppendLog", append)
+        except Exception as exc:  # noqa: BLE001  told to the sender when it is this batch's turn
+            refused: Future[Answer] = Future()
+            refused.set_exception(exc)
+            return refused
+
+    def ListLog(  # noqa: N802  named in the proto
+        self, request: logs_pb2.ListLogRequest, _context: grpc.ServicerContext
+    ) -> logs_pb2.ListLogResponse:
+        """A page of a job's log, or its last lines."""
+        session = self._readers.session()
+        job_rows.get_state(session, request.job_id)
+        if request.tail_count:
+            count = LOG_PAGE.clamp(request.tail_count)
+            return logs_pb2.ListLogResponse(lines=log_lines.read_last(session, request.job_id, count))
+        after = pages.parse_token(request.page_token, start=0)
+        skip_count = 0 if request.page_token else pages.check_skip(request.skip_count)
+        size = LOG_PAGE.clamp(request.page_size)
+        lines = log_lines.read_page(session, request.job_id, after, size, skip_count=skip_count)
+        has_more = bool(lines) and log_lines.has_more(session, request.job_id, lines[-1].id)
+        return logs_pb2.ListLogResponse(lines=lines, next_page_token=str(lines[-1].id) if has_more else "")
+
+    def GetLogSize(  # noqa: N802  named in the proto
+        self, request: logs_pb2.GetLogSizeRequest, _context: grpc.ServicerContext
+    ) -> logs_pb2.GetLogSizeResponse:
+        """How many lines a job has."""
+        session = self._readers.session()
+        job_rows.get_state(session, request.job_id)
+        count = session.query("SELECT count(*) FROM log WHERE job_id=?x", request.job_id).rows[0][0]
+        return logs_pb2.GetLogSizeResponse(line_count=count)
+
+    def GetTraceback(  # noqa: N802  named in the proto
+        self, request: logs_pb2.GetTracebackRequest, _context: grpc.ServicerContext
+    ) -> logs_pb2.GetTracebackResponse:
+        """The message of the last line that tells of an error: the engine logs tracebacks as such."""
+        session = self._readers.session()
+        job_rows.get_state(session, request.job_id)
+        row = session.first(LAST_ERROR, request.job_id)
+        return logs_pb2.GetTracebackResponse(traceback=row["message"] if row else "")
+
+    async def TailLog(  # type: ignore[override]  # noqa: N802  named in the proto
+        self, request: logs_pb2.TailLogRequest, context: Any
+    ) -> None:
+        """All lines after an id and those to come, until the job has ended."""
+        after_id = request.after_id
+        with self._tails.place(request.job_id):
+            while True:
+                page = await self._tails.next_page(request.job_id, after_id)
+                await context.write(page.message)
+                if page.is_final:
+                    return
+                assert page.last_id is not None
+                after_id = page.last_id
