@@ -233,7 +233,7 @@ import os, pathlib, sys, time
 sys.path += {sys.path!r}
 os.chdir({str(Path.cwd())!r})
 if not pathlib.Path({str(path)!r}).exists():
-    from tests.integration import rough_calls
+    from tests.support.calls import rough_calls
     rough_calls.tell({str(path)!r}, [os.getpid()])
     rough_calls.wait_for_ever()
 """

@@ -35,7 +35,7 @@ PROGRAM = """
 import itertools, os, sys
 from pathlib import Path
 from quakegrid import Cluster
-from tests.integration import rough_calls, sdk_calls
+from tests.support.calls import rough_calls, sdk_calls
 
 with Cluster(Path(sys.argv[1])).executor() as executor:
     for number in itertools.count(1):

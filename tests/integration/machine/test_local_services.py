@@ -26,10 +26,11 @@ from quakegrid.transport import credentials
 SERVICE = """\
 import os, signal, sys
 from pathlib import Path
-from quakegrid import config, run_records
+from quakegrid.machine import service_records
+from quakegrid.settings import config
 settings = config.load_settings(Path(sys.argv[2]))
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-path = run_records.write_record(settings, {name!r}, "127.0.0.1:0")
+path = service_records.write_record(settings, {name!r}, "127.0.0.1:0")
 signal.sigwait([signal.SIGINT])
 path.unlink()
 """

@@ -102,7 +102,8 @@ def test_killed_program_leaves_nothing(number: signal.Signals, tmp_path: Path) -
     """Nobody is left to stop services and workers and to remove the files: they see to it themselves."""
     script = f"""
 import os, signal, time
-from quakegrid import LocalCluster, local_services
+from quakegrid import LocalCluster
+from quakegrid.machine import local_services
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also below `nohup`
 cluster = LocalCluster(cores=1)
 executor = cluster.executor()
