@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "transport": {"settings", "machine"},
     "nodes": {"transport"},
     "clients": {"api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
-    "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes"},
+    "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"},
     "reports": {"api", "settings", "jobs", "clients"},
     "testing": {"settings", "transport"},
     "health": {"settings", "machine", "transport"},
