@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import grpc
 
 from quakegrid import errors
-from quakegrid.transport import grpc_channels
+from quakegrid.transport import error_details, grpc_channels
 
 # Of one stream that a thread makes, on their way to the client.
 STREAM_RESPONSES = 4
@@ -37,29 +37,43 @@ T = TypeVar("T")
 class DiskFullError(errors.QuakeGridError):
     """The database file cannot grow."""
 
+    reason = "DISK_FULL"
+
 
 class DiskFaultError(errors.QuakeGridError):
     """The disk of the database file does not read or write."""
+
+    reason = "DISK_FAULT"
 
 
 class DatabaseBusyError(errors.QuakeGridError):
     """Another process holds the database's write lock."""
 
+    reason = "DATABASE_BUSY"
+
 
 class DatabaseDamagedError(errors.QuakeGridError):
     """The database file is not one, or is damaged."""
+
+    reason = "DATABASE_DAMAGED"
 
 
 class ForbiddenSqlError(errors.QuakeGridError):
     """SQL that would write, on a connection that only reads."""
 
+    reason = "FORBIDDEN_SQL"
+
 
 class TooManyFollowersError(errors.QuakeGridError):
     """All places for followers of logs or jobs are taken."""
 
+    reason = "TOO_MANY_FOLLOWERS"
+
 
 class ResultTooLargeError(errors.QuakeGridError):
     """A response is larger than a message may be."""
+
+    reason = "RESULT_TOO_LARGE"
 
 
 # The first class that matches counts; anything else of ours is UNKNOWN, which keeps its words.
@@ -341,7 +355,7 @@ def _aio_call(behaviour: Callable[[Any, Any], Awaitable[T]]) -> Callable[[Any, A
         except grpc.aio.AbortError:
             raise
         except Exception as exc:  # noqa: BLE001  the loop's edge
-            await context.abort(*judge(exc))
+            await _abort(context, exc)
             return None
 
     return answer
@@ -355,9 +369,16 @@ def _aio_stream(
             async for response in behaviour(request, context):
                 yield response
         except Exception as exc:  # noqa: BLE001  the loop's edge
-            await context.abort(*judge(exc))
+            await _abort(context, exc)
 
     return answer
+
+
+async def _abort(context: Any, exc: Exception) -> None:
+    """End a call with the code and the words for an error, and its reason for programs."""
+    code, words = judge(exc)
+    reason = exc.reason if isinstance(exc, errors.QuakeGridError) else "INTERNAL"
+    await context.abort(code, words, error_details.metadata(reason, code, words))
 
 
 def judge(exc: BaseException) -> tuple[grpc.StatusCode, str]:

@@ -9,6 +9,7 @@ import grpc
 
 from quakegrid import errors
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
+from quakegrid.transport import error_details
 from services.agent.linux import processes
 from services.agent.node.agent import Agent
 from services.agent.node.doors import request_checks
@@ -30,9 +31,9 @@ class OrdersServicer(orders_pb2_grpc.OrdersServicer):
         try:
             members = self._agent.start_workers(request)
         except errors.UsageError as exc:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+            await error_details.abort(context, grpc.StatusCode.INVALID_ARGUMENT, exc)
         except errors.QuakeGridError as exc:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(exc))
+            await error_details.abort(context, grpc.StatusCode.UNAVAILABLE, exc)
         started = [orders_pb2.StartedWorker(worker_id=m.name, pid=m.pid, core=m.core) for m in members]
         return orders_pb2.StartWorkersResponse(started=started)
 
@@ -45,7 +46,7 @@ class OrdersServicer(orders_pb2_grpc.OrdersServicer):
         try:
             request_checks.check_stop_workers(request)
         except errors.UsageError as exc:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+            await error_details.abort(context, grpc.StatusCode.INVALID_ARGUMENT, exc)
         if request.reason:
             count = self._agent.kill_overdue(request.session_id, request.worker_ids, request.reason)
         else:
