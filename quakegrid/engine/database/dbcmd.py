@@ -23,7 +23,7 @@ from openquake.commonlib import dbapi
 from quakegrid import errors
 from quakegrid.clients.dbserver import DbClient, LogLine
 from quakegrid.clients.log_sender import LogStream
-from quakegrid.engine.database.lease_keeper import LeaseKeeper
+from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.engine.database.log_pages import LogText
 from quakegrid.engine.driver import stops
 from quakegrid.engine.driver.stops import End, StopReason
@@ -54,7 +54,7 @@ class Database:
         self._on_event = on_event
         self._log_stream: LogStream | None = None
         self._log_lock = threading.Lock()
-        self._leases: LeaseKeeper | None = None
+        self._leases: HoldKeeper | None = None
         self.job_ids: list[int] = []
         self._finished_ids: set[int] = set()
         self.stop = StopReason()
@@ -106,7 +106,7 @@ class Database:
     @contextlib.contextmanager
     def leases_of(self, job_ids: Sequence[int]) -> Iterator[None]:
         """Hold the leases of jobs while they wait or run; a job that somebody else fails interrupts us."""
-        self._leases = LeaseKeeper(job_ids, self._client.renew_lease, self._interrupt)
+        self._leases = HoldKeeper(job_ids, self._client.renew_lease, self._interrupt)
         try:
             yield
         finally:

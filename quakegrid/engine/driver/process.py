@@ -32,7 +32,7 @@ from quakegrid.engine.driver.event_stream import Events
 from quakegrid.engine.driver.insistence import Insistence
 from quakegrid.engine.driver.stops import End, StopReason
 from quakegrid.engine.tasks.engine_task import EngineSetup
-from quakegrid.engine.tasks.job_workers import FleetMaster
+from quakegrid.engine.tasks.job_workers import JobWorkerMaster
 from quakegrid.engine.tasks.starmaps import Starmaps
 from quakegrid.install import machine
 from quakegrid.nodes import engine_version
@@ -121,10 +121,10 @@ class DriverProcess:
             self._insistence.end()
         return self.database.call(action, *args)
 
-    def worker_master(self) -> FleetMaster:
+    def worker_master(self) -> JobWorkerMaster:
         """Control of the fleet."""
         warn = partial(self.database.warn, self.database.job_ids)
-        return FleetMaster(self.settings, self.end_session, warn)
+        return JobWorkerMaster(self.settings, self.end_session, warn)
 
     @contextlib.contextmanager
     def session_of(self, job_ids: Sequence[int]) -> Iterator[None]:

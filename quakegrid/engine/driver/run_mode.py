@@ -16,7 +16,7 @@ from openquake.commonlib import logs
 from openquake.commonlib.oqvalidation import OqParam
 
 from quakegrid import errors
-from quakegrid.engine.driver import exports, parameters, parents, stops
+from quakegrid.engine.driver import earlier_jobs, exports, parameters, stops
 from quakegrid.engine.driver.exports import WholeExports
 from quakegrid.engine.tasks import failures
 
@@ -145,7 +145,7 @@ def _parent_id(driver: DriverProcess, number: int) -> int:
     parent = driver.database.call("get_job", number, getpass.getuser() if number < 0 else None)
     if parent is None:
         raise errors.NotFoundError(f"there is no job {number} to start from (--hc)")
-    warning = parents.doubt(parent.id, parent.status, Path(f"{parent.ds_calc_dir}.hdf5"))
+    warning = earlier_jobs.doubt(parent.id, parent.status, Path(f"{parent.ds_calc_dir}.hdf5"))
     if warning:
         driver.events.tell({"event": "log", "job_id": None, "level": "WARNING", "message": warning})
     return int(parent.id)

@@ -18,7 +18,7 @@ from quakegrid.engine import seams
 from quakegrid.engine.tasks import shared_arrays
 
 
-class Frame(Protocol):
+class ArgumentFrame(Protocol):
     """A received frame."""
 
     @property
@@ -51,7 +51,7 @@ class EngineTask:
 
     call: bytes
 
-    def __call__(self, *frames: Frame) -> list[bytes]:
+    def __call__(self, *frames: ArgumentFrame) -> list[bytes]:
         """Run it the engine's way; returns the pickled `Result`s, the last one its end.
 
         Args:

@@ -20,7 +20,7 @@ RENEW_EVERY_S = 10.0
 AGAIN_AFTER_S = 1.0
 
 
-class LeaseKeeper:
+class HoldKeeper:
     """Holds leases of jobs from its creation until `close`.
 
     Args:
