@@ -1,6 +1,6 @@
-"""The driver's leases: a thread that tells the dbserver that the driver of some jobs is alive.
+"""The driver's hold on its jobs: a thread tells the dbserver every ten seconds that the driver is alive.
 
-When it stops, because the driver was killed or cannot reach the dbserver, the dbserver ends the jobs.
+When the driver was killed or cannot reach the dbserver, nobody renews the hold, and the dbserver ends the jobs.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from collections.abc import Callable, Sequence
 from quakegrid import errors
 from quakegrid.jobs.states import JobState
 
-# The dbserver ends a job that was not renewed for so long: two renewals may get lost.
-LEASE_S = 30.0
+# The dbserver ends a job whose hold was not renewed for so long: two renewals may get lost.
+HOLD_S = 30.0
 RENEW_EVERY_S = 10.0
 AGAIN_AFTER_S = 1.0
 
 
 class HoldKeeper:
-    """Holds leases of jobs from its creation until `close`.
+    """Holds jobs from its creation until `close`.
 
     Args:
         job_ids: jobs that this driver runs, or that wait for their turn.
-        renew: (job id, holder, lease time in seconds) to the job's state; raises our errors.
-        on_lost: called, once and in the keeper's thread, when somebody else has ended a job; `job_id`
-            and why. Of an abort the broker tells the driver, so it is called only if that has not helped
-            until the next renewal.
-        lease_s: how long a job may go without a renewal.
-        renew_every_s: how often it is renewed.
+        renew: takes job id, holder and hold time in seconds, returns the job's state; raises our errors.
+        on_lost: called with job id and reason, once a job and in the keeper's thread, when somebody else has
+            ended the job. The broker tells the driver of an abort, so `on_lost` hears of an abort only if the
+            job is still held at the next renewal.
+        hold_s: how long a job may go without a renewal.
+        renew_every_s: time between two renewals.
     """
 
     def __init__(
@@ -39,59 +39,63 @@ class HoldKeeper:
         renew: Callable[[int, str, float], JobState],
         on_lost: Callable[[int, str], None],
         *,
-        lease_s: float = LEASE_S,
+        hold_s: float = HOLD_S,
         renew_every_s: float = RENEW_EVERY_S,
     ) -> None:
         self._held = set(job_ids)
         self._aborted: set[int] = set()
         self._renew = renew
         self._on_lost = on_lost
-        self._lease_s, self._renew_every_s = lease_s, renew_every_s
+        self._hold_s, self._renew_every_s = hold_s, renew_every_s
         self._holder = f"{socket.gethostname()}/{os.getpid()}"
         self._closing = threading.Event()
         for job_id in job_ids:  # the first time at once: a job that waits is held already
-            self._keep(job_id)
-        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+            self._renew_hold(job_id)
+        self._thread = threading.Thread(target=self._run, name="holds", daemon=True)
         self._thread.start()
 
     def release(self, job_id: int) -> None:
-        """The driver ends this job itself."""
+        """Hold a job no more: the driver ends it itself."""
         self._held.discard(job_id)
 
     def close(self) -> None:
-        """Renew no more; the jobs that have not ended are judged after their lease time."""
+        """Renew no more; the dbserver judges jobs that have not ended when their hold time is over."""
         self._closing.set()
         self._held.clear()
 
     def _run(self) -> None:
         wait_s = self._renew_every_s
         while not self._closing.wait(wait_s):
-            waiting = [job_id for job_id in tuple(self._held) if not self._keep(job_id)]
-            wait_s = min(AGAIN_AFTER_S, self._renew_every_s) if waiting else self._renew_every_s
+            late = [job_id for job_id in tuple(self._held) if not self._renew_hold(job_id)]
+            wait_s = min(AGAIN_AFTER_S, self._renew_every_s) if late else self._renew_every_s
 
-    def _keep(self, job_id: int) -> bool:
-        """Renew one lease; false if the dbserver could not do it now."""
+    def _renew_hold(self, job_id: int) -> bool:
+        """Renew the hold on one job; returns False if it has to be tried again soon."""
         try:
-            state = self._renew(job_id, self._holder, self._lease_s)
+            state = self._renew(job_id, self._holder, self._hold_s)
         except errors.PeerUnreachableError:
             return False
         except (errors.NotFoundError, errors.StateError) as exc:
             self._lose(job_id, str(exc))
         except errors.QuakeGridError as exc:
-            print(f"the lease of job {job_id} was not renewed: {exc}", file=sys.stderr)
+            print(f"the hold on job {job_id} was not renewed: {exc}", file=sys.stderr)
             return False
         except ValueError:  # the connection was closed under us
             self._closing.set()
         else:
-            if state is JobState.FAILED:
-                self._lose(job_id, "its lease was lost, see `quakegrid jobs logs`")
-            elif state is JobState.ABORTED and job_id not in self._aborted:
-                self._aborted.add(job_id)
-            elif state is JobState.ABORTED:
-                self._lose(job_id, "it was aborted")
-            elif state.is_final:
-                self._held.discard(job_id)
+            self._take_note(job_id, state)
         return True
+
+    def _take_note(self, job_id: int, state: JobState) -> None:
+        """Give up a job that has ended; tell the driver if somebody else ended it."""
+        if state is JobState.FAILED:
+            self._lose(job_id, "the driver's hold on it was lost, see `quakegrid jobs logs`")
+        elif state is JobState.ABORTED and job_id in self._aborted:
+            self._lose(job_id, "it was aborted")
+        elif state is JobState.ABORTED:
+            self._aborted.add(job_id)  # the broker tells the driver
+        elif state.is_final:
+            self._held.discard(job_id)
 
     def _lose(self, job_id: int, reason: str) -> None:
         if job_id in self._held and not self._closing.is_set():

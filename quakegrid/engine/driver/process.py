@@ -339,7 +339,7 @@ def _run_jobs_in_session(original: Any) -> Any:
         driver = seams.process()
         assert isinstance(driver, DriverProcess)
         job_ids = [job.calc_id for job in jobctxs]
-        with driver.database.leases_of(job_ids), driver.session_of(job_ids):
+        with driver.database.hold_jobs(job_ids), driver.session_of(job_ids):
             return original(jobctxs, 1, nodes, sbatch, notify_to, precalc)
 
     return run_jobs

@@ -47,7 +47,7 @@ def test_keeper_holds_a_job_longer_than_its_lease(client: DbClient) -> None:
         [kept_id],
         client.renew_lease,
         lambda job_id, _: lost.append(job_id),
-        lease_s=2 * LEASE_S,
+        hold_s=2 * LEASE_S,
         renew_every_s=0.1,
     )
     client.renew_lease(dropped_id, "node1/77", 3 * LEASE_S)

@@ -99,7 +99,7 @@ def test_lease_is_kept_while_all_threads_are_busy(server: DbServer, client: DbCl
         occupied(server._slow_threads, SLOW_CALL_THREADS),
     ):
         keeper = HoldKeeper(
-            [job_id], renew, lambda each, _: lost.append(each), lease_s=30.0, renew_every_s=0.01
+            [job_id], renew, lambda each, _: lost.append(each), hold_s=30.0, renew_every_s=0.01
         )
         for _ in range(20):
             assert renewals.acquire(timeout=30)
