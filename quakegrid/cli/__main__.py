@@ -14,13 +14,9 @@ from typing import NamedTuple
 
 import click
 
-from quakegrid import __version__
+from quakegrid import __version__, errors
 from quakegrid.cli import options
-from quakegrid.errors import QuakeGridError
 from quakegrid.transport import grpc_environment
-
-EXIT_FAILED = 1
-EXIT_STOPPED = 4
 
 
 class Entry(NamedTuple):
@@ -112,14 +108,14 @@ def run_command_line() -> int:
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt) as exc:
         return _stopped(exc)
-    except QuakeGridError as exc:
+    except errors.QuakeGridError as exc:
         return _fail(str(exc), exc.exit_code)
     except BrokenPipeError:
         # Whoever read our output has left; nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_FAILED
+        return errors.EXIT_FAILED
     except OSError as exc:
-        return _fail(_os_error_text(exc), EXIT_FAILED)
+        return _fail(_os_error_text(exc), errors.EXIT_FAILED)
     return result if isinstance(result, int) else 0
 
 
@@ -130,8 +126,8 @@ def _fail(message: str, exit_code: int) -> int:
 
 def _stopped(exc: BaseException) -> int:
     if isinstance(exc, KeyboardInterrupt) or isinstance(exc.__cause__, KeyboardInterrupt):
-        return _fail("interrupted", EXIT_STOPPED)
-    return _fail("nothing done", EXIT_FAILED)
+        return _fail("interrupted", errors.EXIT_STOPPED)
+    return _fail("nothing done", errors.EXIT_FAILED)
 
 
 def _os_error_text(exc: OSError) -> str:

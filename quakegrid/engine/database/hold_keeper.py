@@ -1,6 +1,7 @@
 """The driver's hold on its jobs: a thread tells the dbserver every ten seconds that the driver is alive.
 
-When the driver was killed or cannot reach the dbserver, nobody renews the hold, and the dbserver ends the jobs.
+When the driver was killed or cannot reach the dbserver, nobody renews the hold, and the dbserver ends
+the jobs.
 """
 
 from __future__ import annotations

@@ -23,10 +23,6 @@ from quakegrid.engine.tasks import failures
 if TYPE_CHECKING:
     from quakegrid.engine.driver.process import DriverProcess
 
-EXIT_STOPPED = 4
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-
 
 def main(argv: Sequence[str], driver: DriverProcess) -> int:
     """Do what a command line asked for, and tell how it ended; the exit code.
@@ -57,11 +53,11 @@ def _report_failure(driver: DriverProcess, exc: BaseException, *, is_export: boo
     job_ids = driver.database.job_ids
     driver.end_jobs(job_ids, end)
     if end.state == "aborted":
-        code = EXIT_STOPPED
+        code = errors.EXIT_STOPPED
     elif isinstance(exc, errors.QuakeGridError):
         code = exc.exit_code
     else:
-        code = EXIT_FAILED if job_ids or is_export else EXIT_USAGE
+        code = errors.EXIT_FAILED if job_ids or is_export else errors.EXIT_USAGE
     ended = list(driver.database.ends) or job_ids  # the first to end is the one that went wrong
     message = end.reason + ("" if end.state == "aborted" else failures.disk_hint())
     driver.events.tell({"event": "error", "message": message, "job_id": ended[0] if ended else None})
@@ -92,7 +88,7 @@ def _report_end(driver: DriverProcess, code: int) -> int:
         driver.events.tell({"event": "exported", "paths": sorted(table.written)})
     if table.failures:
         driver.events.tell({"event": "not_exported", "failures": [str(each) for each in table.failures]})
-        return code or EXIT_FAILED
+        return code or errors.EXIT_FAILED
     return code
 
 

@@ -61,9 +61,10 @@ def preload(settings: Settings, bare_reason: str = "") -> Preloaded:
 
 def _preload_engine(settings: Settings, fingerprint: dict[str, str], failures: list[str]) -> Preloaded:
     try:
-        from quakegrid.engine.driver import process  # noqa: PLC0415 - it imports the engine
+        from quakegrid.engine import preload as engine  # noqa: PLC0415 - it imports the engine
+        from quakegrid.engine.driver import main as driver  # noqa: PLC0415 - as above
 
-        version = process.preload(settings)
+        version = engine.preload(settings)
         from quakegrid.engine import import_settings  # noqa: PLC0415 - what it reads is imported by now
 
         fingerprint |= import_settings.read()
@@ -74,7 +75,7 @@ def _preload_engine(settings: Settings, fingerprint: dict[str, str], failures: l
         state = TemplateState(TemplateKind.COLD, "; ".join([*failures, missing]))
         return Preloaded(_refusing(missing), state, fingerprint, engine_missing=missing)
     kind = TemplateKind.COLD if failures else TemplateKind.WARM
-    run_driver = functools.partial(process.main, fingerprint=environment.for_calculations(fingerprint))
+    run_driver = functools.partial(driver.main, fingerprint=environment.for_calculations(fingerprint))
     return Preloaded(run_driver, TemplateState(kind, "; ".join(failures)), fingerprint, version)
 
 
