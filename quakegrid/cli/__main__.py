@@ -36,7 +36,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             "status", "metrics", "Print the cluster's metrics in the text format of Prometheus."
         ),
         "workers": Entry(
-            "fleet.workers", "workers", "Show, start, stop, restart and wait for the cluster's nodes."
+            "workers.commands", "workers", "Show, start, stop, restart and wait for the cluster's nodes."
         ),
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
@@ -51,7 +51,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "jobs": Entry("jobs", "jobs", "List, watch, show, share, tag, export and delete calculations."),
         "report": Entry("report", "report", "Show where the cores' time went during a calculation."),
         "explain": Entry("report", "explain", "Say why a job failed, waits, is slow, or ran a task again."),
-        "abort": Entry("fleet.workers", "abort", "Abort jobs, wherever they run."),
+        "abort": Entry("abort", "abort", "Abort jobs, wherever they run."),
     },
 }
 ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

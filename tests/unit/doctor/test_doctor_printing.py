@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from quakegrid.cli import doctor
-from quakegrid.cli.fleet import workers_debug
+from quakegrid.cli.workers import debug
 from quakegrid.clients.broker import NodeStatus
 from quakegrid.doctor import core_visits
 from quakegrid.doctor.checks.cluster_checks import SharedFolder
@@ -152,7 +152,7 @@ def test_nodes_are_printed_with_and_without_answers(output: str, capsys: pytest.
     """A node that did not answer has dashes."""
     answered = NodeCores("10.0.0.1", "n1", 2, 2, 0.0021, -0.0004, True, VERSIONS)
 
-    workers_debug.print_nodes([answered, NodeCores("10.0.0.2", "10.0.0.2", 0)], [], output)
+    debug.print_nodes([answered, NodeCores("10.0.0.2", "10.0.0.2", 0)], [], output)
 
     text = capsys.readouterr().out
     if output == "json":

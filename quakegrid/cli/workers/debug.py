@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quakegrid.cli import cluster, doctor, options
+from quakegrid.cli import doctor, options
 from quakegrid.cli.views import render
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def debug(output: str) -> None:
     trouble += [f"shared_dir {shared.path} cannot be written to: {shared.error}"] if shared.error else []
     trouble += [f"a task failed: {text}" for text in dict.fromkeys(failures)]
     for text in trouble:
-        cluster.say(text)
+        render.say(text)
     if trouble:
         click.get_current_context().exit(1)
 
