@@ -120,11 +120,12 @@ def uninstall(root: Path, dry_run: bool, yes: bool) -> None:
 
     Results, databases and logs stay, and so does every file that was changed since. Needs root.
     """
+    from quakegrid.install import removal  # noqa: PLC0415 - as above
     from quakegrid.install.machine import Machine  # noqa: PLC0415 - as above
 
     machine = Machine(root.absolute())
     _check_root(root, dry_run=dry_run)
-    removed, kept = machine.removals()
+    removed, kept = removal.in_words(machine)
     if not removed:
         say("Nothing to do: `quakegrid install` has made nothing here.")
         return
@@ -134,7 +135,7 @@ def uninstall(root: Path, dry_run: bool, yes: bool) -> None:
     if dry_run:
         return
     _confirm(yes=yes)
-    machine.remove(say)
+    removal.remove(machine, say)
     say("Removed. The environment that QuakeGrid is installed in, and all data, are still there.")
 
 

@@ -5,7 +5,6 @@ Whatever cannot be loaded is said in the template's state; workers then start al
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
 import os
@@ -23,7 +22,7 @@ from services.agent.worker.threads import THREAD_VARIABLES
 
 @dataclass(frozen=True, slots=True)
 class Preloaded:
-    """What the children will find: the driver's main, and why there is no engine for it or no warmth."""
+    """What the children will find: the driver's main function (`quakegrid.engine.driver.main`), and why there is no engine for it or no warmth."""
 
     run_driver: Callable[[dict[str, Any], int], int]
     state: TemplateState
@@ -75,7 +74,12 @@ def _preload_engine(settings: Settings, fingerprint: dict[str, str], failures: l
         state = TemplateState(TemplateKind.COLD, "; ".join([*failures, missing]))
         return Preloaded(_refusing(missing), state, fingerprint, engine_missing=missing)
     kind = TemplateKind.COLD if failures else TemplateKind.WARM
-    run_driver = functools.partial(driver.main, fingerprint=environment.for_calculations(fingerprint))
+    needs = environment.for_calculations(fingerprint)
+
+    def run_driver(request: dict[str, Any], events_fd: int) -> int:
+        """What each forked driver runs."""
+        return driver.main(request, events_fd, fingerprint=needs)
+
     return Preloaded(run_driver, TemplateState(kind, "; ".join(failures)), fingerprint, version)
 
 

@@ -104,7 +104,10 @@ def _limit(order: WorkerOrder) -> None:
 
 
 def _set_up(order: WorkerOrder) -> str:
-    """Run what the driver wants to run first; why it failed, which its tasks will say."""
+    """Run what the driver wants to run first; returns why it failed, which its tasks will say.
+
+    The pickle is a `quakegrid.engine.tasks.engine_task.EngineSetup` or a `quakegrid.sdk.worker_setup.WorkerSetup`.
+    """
     try:
         if order.setup:
             pickle.loads(order.setup)()  # noqa: S301 - from a driver that holds the authkey
