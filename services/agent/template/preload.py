@@ -22,7 +22,10 @@ from services.agent.worker.threads import THREAD_VARIABLES
 
 @dataclass(frozen=True, slots=True)
 class Preloaded:
-    """What the children will find: the driver's main function (`quakegrid.engine.driver.main`), and why there is no engine for it or no warmth."""
+    """What the children will find; `run_driver` is `main` of quakegrid.engine.driver.main, or refuses.
+
+    The state and `engine_missing` say why there is no engine, or why children start cold.
+    """
 
     run_driver: Callable[[dict[str, Any], int], int]
     state: TemplateState

@@ -106,7 +106,8 @@ def _limit(order: WorkerOrder) -> None:
 def _set_up(order: WorkerOrder) -> str:
     """Run what the driver wants to run first; returns why it failed, which its tasks will say.
 
-    The pickle is a `quakegrid.engine.tasks.engine_task.EngineSetup` or a `quakegrid.sdk.worker_setup.WorkerSetup`.
+    The pickle is an `EngineSetup` (quakegrid.engine.tasks.engine_task) or a `WorkerSetup`
+    (quakegrid.sdk.worker_setup).
     """
     try:
         if order.setup:
