@@ -5,32 +5,39 @@ Each message says what happened, where, and what to do. `exit_code` is what a co
 failed call, and it stays the same when a class is renamed.
 """
 
+# The exit codes of all commands and services.
+EXIT_CLEAN = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2  # or settings
+EXIT_UNREACHABLE = 3  # or not running
+EXIT_STOPPED = 4  # by Ctrl-C, an abort or force
+
 
 class QuakeGridError(Exception):
     """Anything that QuakeGrid refuses or fails to do; `str()` is one line for people."""
 
-    exit_code = 1
+    exit_code = EXIT_FAILED
     reason = "FAILED"
 
 
 class SettingsError(QuakeGridError):
     """A setting is missing or wrong; names file, section, key, value and what is allowed."""
 
-    exit_code = 2
+    exit_code = EXIT_USAGE
     reason = "SETTINGS"
 
 
 class UsageError(QuakeGridError):
     """The command or request cannot mean anything: a bad argument, a missing file."""
 
-    exit_code = 2
+    exit_code = EXIT_USAGE
     reason = "USAGE"
 
 
 class PeerUnreachableError(QuakeGridError):
     """A service does not answer at its address."""
 
-    exit_code = 3
+    exit_code = EXIT_UNREACHABLE
     reason = "PEER_UNREACHABLE"
 
 

@@ -5,7 +5,6 @@ Whatever cannot be loaded is said in the template's state; workers then start al
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
 import os
@@ -23,7 +22,10 @@ from services.agent.worker.threads import THREAD_VARIABLES
 
 @dataclass(frozen=True, slots=True)
 class Preloaded:
-    """What the children will find: the driver's main, and why there is no engine for it or no warmth."""
+    """What the children will find; `run_driver` is `main` of quakegrid.engine.driver.main, or refuses.
+
+    The state and `engine_missing` say why there is no engine, or why children start cold.
+    """
 
     run_driver: Callable[[dict[str, Any], int], int]
     state: TemplateState
@@ -61,9 +63,10 @@ def preload(settings: Settings, bare_reason: str = "") -> Preloaded:
 
 def _preload_engine(settings: Settings, fingerprint: dict[str, str], failures: list[str]) -> Preloaded:
     try:
-        from quakegrid.engine.driver import process  # noqa: PLC0415 - it imports the engine
+        from quakegrid.engine import preload as engine  # noqa: PLC0415 - it imports the engine
+        from quakegrid.engine.driver import main as driver  # noqa: PLC0415 - as above
 
-        version = process.preload(settings)
+        version = engine.preload(settings)
         from quakegrid.engine import import_settings  # noqa: PLC0415 - what it reads is imported by now
 
         fingerprint |= import_settings.read()
@@ -74,7 +77,12 @@ def _preload_engine(settings: Settings, fingerprint: dict[str, str], failures: l
         state = TemplateState(TemplateKind.COLD, "; ".join([*failures, missing]))
         return Preloaded(_refusing(missing), state, fingerprint, engine_missing=missing)
     kind = TemplateKind.COLD if failures else TemplateKind.WARM
-    run_driver = functools.partial(process.main, fingerprint=environment.for_calculations(fingerprint))
+    needs = environment.for_calculations(fingerprint)
+
+    def run_driver(request: dict[str, Any], events_fd: int) -> int:
+        """What each forked driver runs."""
+        return driver.main(request, events_fd, fingerprint=needs)
+
     return Preloaded(run_driver, TemplateState(kind, "; ".join(failures)), fingerprint, version)
 
 

@@ -104,7 +104,11 @@ def _limit(order: WorkerOrder) -> None:
 
 
 def _set_up(order: WorkerOrder) -> str:
-    """Run what the driver wants to run first; why it failed, which its tasks will say."""
+    """Run what the driver wants to run first; returns why it failed, which its tasks will say.
+
+    The pickle is an `EngineSetup` (quakegrid.engine.tasks.engine_task) or a `WorkerSetup`
+    (quakegrid.sdk.worker_setup).
+    """
     try:
         if order.setup:
             pickle.loads(order.setup)()  # noqa: S301 - from a driver that holds the authkey

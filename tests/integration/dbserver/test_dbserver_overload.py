@@ -15,7 +15,7 @@ import pytest
 from quakegrid import errors
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
 from quakegrid.clients.dbserver import DbClient, JobState
-from quakegrid.engine.database.lease_keeper import LeaseKeeper
+from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
@@ -98,8 +98,8 @@ def test_lease_is_kept_while_all_threads_are_busy(server: DbServer, client: DbCl
         occupied(server._threads, CALL_THREADS),
         occupied(server._slow_threads, SLOW_CALL_THREADS),
     ):
-        keeper = LeaseKeeper(
-            [job_id], renew, lambda each, _: lost.append(each), lease_s=30.0, renew_every_s=0.01
+        keeper = HoldKeeper(
+            [job_id], renew, lambda each, _: lost.append(each), hold_s=30.0, renew_every_s=0.01
         )
         for _ in range(20):
             assert renewals.acquire(timeout=30)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from quakegrid import errors
-from quakegrid.engine.database.lease_keeper import LeaseKeeper
+from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.jobs.states import JobState
 from services.dbserver.jobs.holds import Deadlines, LeaseMonitor
 
@@ -131,9 +131,9 @@ class Server:
         self.lost.append((job_id, reason))
         self.is_lost.set()
 
-    def keep(self, *job_ids: int) -> LeaseKeeper:
+    def keep(self, *job_ids: int) -> HoldKeeper:
         """A keeper in a hurry."""
-        return LeaseKeeper(job_ids, self.renew, self.lose, renew_every_s=0.001)
+        return HoldKeeper(job_ids, self.renew, self.lose, renew_every_s=0.001)
 
 
 def test_keeper_renews_at_once_and_goes_on_after_an_outage() -> None:
