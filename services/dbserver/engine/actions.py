@@ -19,8 +19,7 @@ from typing import Any, TypeVar
 from quakegrid.errors import UsageError
 from services.dbserver.engine import job_actions, output_actions, tag_actions
 from services.dbserver.jobs import doomed, field_checks
-from services.dbserver.rpc import faults
-from services.dbserver.store import connections, sql_templates
+from services.dbserver.store import connections, sql_templates, sqlite_errors
 from services.dbserver.store.database import JOB_EVENTS, Session
 
 T = TypeVar("T")
@@ -167,7 +166,7 @@ def _resolve_sql(sql: str, args: list[Any]) -> Action:
         if plain == _normalise(text):
             run = functools.partial(_write, sql=sql, args=args)
             return Action(run, is_writing=True, find_doomed=_doomed(find, "the SQL", args))
-    raise faults.ForbiddenSqlError(
+    raise sqlite_errors.ForbiddenSqlError(
         "this SQL would write, or is none: give a SELECT, or one of the actions (`quakegrid oq db --help`)"
     )
 

@@ -18,9 +18,8 @@ from quakegrid.api.v1 import jobs_pb2
 from quakegrid.errors import UsageError
 from quakegrid.jobs.engine_values import RowValue, from_timestamp
 from quakegrid.jobs.states import JobState
-from services.dbserver.jobs import columns
+from services.dbserver.jobs import columns, pages
 from services.dbserver.jobs.messages import decode_state
-from services.dbserver.rpc import pages
 from services.dbserver.store import text_search
 from services.dbserver.store.database import Session
 

@@ -7,10 +7,10 @@ import grpc
 from quakegrid.api.v1 import outputs_pb2, outputs_pb2_grpc
 from quakegrid.jobs.engine_values import RowValue
 from services.dbserver.engine import output_actions
+from services.dbserver.jobs import pages
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.columns import LONGEST_LISTED, cut
 from services.dbserver.jobs.messages import encode_real, encode_text
-from services.dbserver.rpc import pages
 from services.dbserver.store.database import Readers, Session
 from services.dbserver.store.idempotence import Requests
 

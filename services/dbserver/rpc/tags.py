@@ -8,10 +8,9 @@ import grpc
 
 from quakegrid.api.v1 import tags_pb2, tags_pb2_grpc
 from services.dbserver.engine import tag_actions
-from services.dbserver.jobs import field_checks
+from services.dbserver.jobs import field_checks, pages
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.messages import encode_text
-from services.dbserver.rpc import pages
 from services.dbserver.store.database import Readers, Session
 from services.dbserver.store.writer import Writer
 

@@ -20,8 +20,7 @@ from urllib.parse import quote
 
 from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.settings import config
-from services.dbserver.rpc import faults
-from services.dbserver.store import adoption, connections, files, schema
+from services.dbserver.store import adoption, connections, files, schema, sqlite_errors
 
 _HIGHEST_JOB = (
     "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'job'), 0), "
@@ -82,7 +81,7 @@ def restore(path: Path, backup: Path) -> Restored:
             _give_away(copy_path, files.beside(path, ".lock"))
             old_path = _replace(path, copy_path)
         except sqlite3.Error as exc:
-            raise faults.from_sqlite(exc, backup) from exc
+            raise sqlite_errors.from_sqlite(exc, backup) from exc
         except OSError as exc:
             raise QuakeGridError(f"cannot restore {path}: {exc}; nothing has changed") from exc
         finally:

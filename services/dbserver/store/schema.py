@@ -15,8 +15,7 @@ from typing import Any, TextIO
 
 from quakegrid.errors import QuakeGridError
 from services.dbserver.jobs import state_reasons
-from services.dbserver.rpc import faults
-from services.dbserver.store import adoption, connections, files, upstream_tables
+from services.dbserver.store import adoption, connections, files, sqlite_errors, upstream_tables
 from services.dbserver.store.database import Session
 from services.dbserver.store.lean_sqlite_utils import Migrations, sqlite_utils
 
@@ -164,7 +163,7 @@ def prepare_database(path: Path) -> None:
         finally:
             connection.close()
     except sqlite3.Error as exc:
-        raise faults.from_sqlite(exc, path) from exc
+        raise sqlite_errors.from_sqlite(exc, path) from exc
 
 
 def known_migrations() -> adoption.Migrations:
