@@ -1,6 +1,11 @@
 """How gRPC's calls reach the servicers: in threads or as coroutines, with every error answered.
 
 A method that is a coroutine runs in the event loop. Any other method runs in a thread.
+
+gRPC keeps the error of an aborted call in the state of the call, and the traceback of that error keeps the
+frames that it went through. A frame with the call's context, or an error of ours behind gRPC's, would make a
+cycle of it, and everything that the call held would stay until the next search for garbage. So calls are
+aborted outside of `except`, in a frame that holds nothing.
 """
 
 from __future__ import annotations
@@ -134,8 +139,11 @@ def _aio_call(behaviour: Callable[[Any, Any], Awaitable[T]]) -> Callable[[Any, A
         except grpc.aio.AbortError:
             raise
         except Exception as exc:  # noqa: BLE001  the loop's edge
-            await context.abort(*status_codes.judge(exc))
-            return None
+            refusal = status_codes.judge(exc)
+        aborting = context.abort(*refusal)
+        del request, context
+        await aborting
+        return None
 
     return answer
 
@@ -147,7 +155,11 @@ def _aio_stream(
         try:
             async for response in behaviour(request, context):
                 yield response
+            return
         except Exception as exc:  # noqa: BLE001  the loop's edge
-            await context.abort(*status_codes.judge(exc))
+            refusal = status_codes.judge(exc)
+        aborting = context.abort(*refusal)
+        del request, context
+        await aborting
 
     return answer
