@@ -16,10 +16,9 @@ import grpc
 from quakegrid.api.v1 import database_pb2, database_pb2_grpc
 from quakegrid.errors import UsageError
 from quakegrid.jobs import engine_values
-from services.dbserver.engine import actions
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import pages
-from services.dbserver.store import connections, files, schema, sqlite_errors
+from services.dbserver.store import connections, files, migrations, sqlite_errors, upstream_tables
 from services.dbserver.store.database import Readers, Session
 from services.dbserver.store.read_limits import ReadLimits
 from services.dbserver.store.writer import Writer
@@ -58,8 +57,8 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
             file_bytes=_size(path),
             wal_bytes=_size(path.with_name(f"{path.name}-wal")),
             free_bytes=_number(session, "PRAGMA freelist_count") * _number(session, "PRAGMA page_size"),
-            upstream_version=actions.db_version(session),
-            quakegrid_version=schema.version(session),
+            upstream_version=upstream_tables.version(session),
+            quakegrid_version=migrations.version(session),
             sqlite_version=sqlite3.sqlite_version,
             job_count=_number(session, "SELECT count(*) FROM job"),
             log_line_count=_number(session, "SELECT count(*) FROM log"),

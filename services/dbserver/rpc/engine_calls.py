@@ -97,9 +97,9 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         if not action.is_writing:
             limits = ReadLimits(is_cancelled=lambda: not is_wanted())
             return _respond(action.run(self._readers.session(request.user_name, limits)))
-        if action.find_doomed:
+        if action.find_deleted:
             session = self._readers.session(request.user_name, UNLIMITED)
-            deletion.drop_long_logs(self._writer, session, action.find_doomed(session))
+            deletion.drop_long_logs(self._writer, session, action.find_deleted(session))
         doomed_files: list[str] = []
         answer = self._requests.run_once(
             request.request_id, _kind(request), _writing(action, doomed_files), user_name=request.user_name

@@ -155,9 +155,10 @@ def _aio_stream(
         try:
             async for response in behaviour(request, context):
                 yield response
-            return
         except Exception as exc:  # noqa: BLE001  the loop's edge
             refusal = status_codes.judge(exc)
+        else:
+            return
         aborting = context.abort(*refusal)
         del request, context
         await aborting

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.settings import config
-from services.dbserver.store import adoption, connections, files, schema, sqlite_errors
+from services.dbserver.store import adoption, connections, files, migrations, schema, sqlite_errors
 
 _HIGHEST_JOB = (
     "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'job'), 0), "
@@ -94,7 +94,7 @@ def _copy(backup: Path, copy_path: Path) -> tuple[int, int]:
     copy_path.unlink(missing_ok=True)
     files.create_private(copy_path)
     shutil.copyfile(backup, copy_path)
-    if adoption.find_origin(copy_path, schema.known_migrations(), backup) is adoption.Origin.QUAKEGRID:
+    if adoption.find_origin(copy_path, migrations.known(), backup) is adoption.Origin.QUAKEGRID:
         with contextlib.closing(sqlite3.connect(copy_path, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
             files.stamp(connection)
