@@ -32,7 +32,7 @@ def test_job_without_renewal_fails_with_the_reason(client: DbClient, state: JobS
 
     lines = list(client.tail_log(job_id))  # ends with the job
     assert [line.level for line in lines] == ["ERROR"]
-    assert "node1/77) has not renewed its lease for 1 s" in lines[0].message
+    assert "node1/77) has not renewed its hold for 1 s" in lines[0].message
     job = client.get_job(job_id)
     assert (job.state, job.is_running, job.stop_time is None) == (JobState.FAILED, False, False)
     assert client.renew_lease(job_id, "node1/77", LEASE_S) is JobState.FAILED

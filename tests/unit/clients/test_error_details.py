@@ -11,7 +11,7 @@ from quakegrid import errors
 from quakegrid.clients.private_grpc_streams import BrokenStreamError
 from quakegrid.transport import error_details, grpc_channels
 from services.broker.guard import BrokerFailedError
-from services.dbserver.rpc import faults
+from services.dbserver.store import sqlite_errors
 
 ADDRESS = "10.0.0.1:1911"
 
@@ -56,7 +56,7 @@ def kinds(kind: type[errors.QuakeGridError]) -> set[type[errors.QuakeGridError]]
 def test_reason_is_the_name_of_the_error() -> None:
     """Shared errors and the services' own ones: upper case, as ErrorInfo asks for."""
     named = {kind for kind in kinds(errors.QuakeGridError) if "reason" in vars(kind)}
-    assert {faults.DiskFullError, BrokerFailedError, *errors.BY_REASON.values()} < named
+    assert {sqlite_errors.DiskFullError, BrokerFailedError, *errors.BY_REASON.values()} < named
 
     for kind in named - {errors.QuakeGridError}:
         words = re.findall(r"[A-Z][a-z]+", kind.__name__.removesuffix("Error"))
