@@ -167,6 +167,9 @@ class Port:
         self._make = make
         self._server = make()
         self._accepting: asyncio.Future[Any] | None = None
+        self._is_stopped = False
+        # Opening it again and stopping it take several steps each.
+        self._changing = asyncio.Lock()
 
     async def start(self) -> None:
         """Begin to serve."""
@@ -183,16 +186,21 @@ class Port:
             try:
                 await self._wait_until_closed()
             except UnicodeDecodeError as exc:
-                log.warning("port_reopened reason=%s", exc)
-                await self._server.stop(0)
-                self._server = self._make()
-                await self.start()
+                async with self._changing:
+                    if self._is_stopped:
+                        return
+                    log.warning("port_reopened reason=%s", exc)
+                    await self._server.stop(0)
+                    self._server = self._make()
+                    await self.start()
             else:
                 return
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new calls, and end running ones after the time."""
-        await self._server.stop(timeout_s)
+        self._is_stopped = True
+        async with self._changing:
+            await self._server.stop(timeout_s)
 
     async def _wait_until_closed(self) -> None:
         """Wait until no call is accepted any more; raises why if nobody has stopped the port."""
