@@ -11,13 +11,13 @@ import pytest
 from quakegrid import errors
 from services.dbserver.engine import actions
 from services.dbserver.store import connections
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import OneConnection, Session
 
 
 @pytest.fixture
 def session() -> Session:
     """A session of a database without tables."""
-    return Session(sqlite3.connect(":memory:"), Path("db.sqlite3"))
+    return Session(OneConnection(sqlite3.connect(":memory:")), Path("db.sqlite3"))
 
 
 def test_arguments_of_a_wrong_kind_are_refused_and_logged(
