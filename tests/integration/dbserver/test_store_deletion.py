@@ -18,7 +18,7 @@ from services.dbserver.jobs import rows as job_rows
 from services.dbserver.logs import deletion
 from services.dbserver.server import DbServer
 from services.dbserver.store import schema
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import OneConnection, Session
 from services.dbserver.store.writer import Writer
 
 TIME = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
@@ -132,7 +132,7 @@ def test_long_logs_go_in_pieces(writer: Writer, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(deletion, "drop_log", drop_watched)
 
     with contextlib.closing(schema.connections.connect_reader(writer._path)) as connection:
-        deletion.drop_long_logs(writer, Session(connection, writer._path), [1])
+        deletion.drop_long_logs(writer, Session(OneConnection(connection), writer._path), [1])
 
     assert deleted == [250, 150, 50] * 3
     query = "SELECT job_id, count(*) FROM log GROUP BY job_id"
@@ -152,7 +152,7 @@ def test_many_short_logs_go_before_their_jobs(writer: Writer, monkeypatch: pytes
 
     job_ids = writer.run(fill)
     with contextlib.closing(schema.connections.connect_reader(writer._path)) as connection:
-        deletion.drop_long_logs(writer, Session(connection, writer._path), job_ids)
+        deletion.drop_long_logs(writer, Session(OneConnection(connection), writer._path), job_ids)
 
     assert writer.run(lambda session: session.query("SELECT count(*) FROM log").rows) == ((80,),)
 
