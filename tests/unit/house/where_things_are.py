@@ -1,7 +1,7 @@
 """Writes the tables of "Where things are" in CONTRIBUTING.md: `make reference`.
 
-Who may import whom, and what is pure, comes from the tables that `test_imports.py` holds. What a folder holds is the
-first sentence of its `__init__.py`.
+Who may import whom, and what is pure, comes from the tables that `test_imports.py` holds. What a folder holds
+is the first sentence of its `__init__.py`.
 """
 
 from __future__ import annotations
