@@ -1,4 +1,4 @@
-"""The paths through the code that docs/architecture.md lists lead along functions that exist."""
+"""What docs/architecture.md and docs/glossary.md name in the code is there."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 SECTIONS = PAGE.split("\n## ")
 STEP = re.compile(r"^    (\S+\.py):([\w.]+)", re.MULTILINE)
 COUNTS = re.compile(r"(\d+) files, (\d+) functions")
+PLACE = re.compile(r"\| `(\S+\.py)(?::(\w+))?` \|$", re.MULTILINE)
+PLACES = sorted(set(PLACE.findall(GLOSSARY)))
 STEPS = sorted(set(STEP.findall(PAGE)))
 
 
 @cache
 def names_of(path: str) -> set[str]:
-    """Functions of a module, and methods of its classes as `Class.method`."""
+    """Functions and classes of a module, and methods as `Class.method`."""
     names = set()
     for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             names.add(node.name)
         if isinstance(node, ast.ClassDef):
+            names.add(node.name)
             methods = [each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
             names |= {f"{node.name}.{method.name}" for method in methods}
     return names
@@ -47,3 +51,19 @@ def test_paths_count_their_steps() -> None:
 
     assert counts == found
     assert len(found) == 3
+
+
+@pytest.mark.parametrize(("path", "name"), PLACES, ids=str)
+def test_word_of_the_glossary_is_where_it_says(path: str, name: str) -> None:
+    """A module, or a class in it."""
+    assert (ROOT / path).is_file()
+    assert not name or name in names_of(path)
+
+
+def test_every_word_of_the_glossary_has_a_place() -> None:
+    """Each row of its tables ends with one."""
+    rows = [
+        line for line in GLOSSARY.splitlines() if line.startswith("| ") and not line.startswith("| word ")
+    ]
+
+    assert [row for row in rows if not PLACE.search(row)] == []
