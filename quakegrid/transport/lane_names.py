@@ -50,7 +50,7 @@ def read_name(name: bytes, key: bytes) -> DriverName | WorkerName:
 
     Args:
         name: its routing id.
-        key: of `security.token_key`.
+        key: of `credentials.token_key`.
     Raises:
         PeerError: the name proves nothing.
     """

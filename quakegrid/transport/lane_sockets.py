@@ -47,7 +47,7 @@ _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey: str) -> zmq.Socket[bytes]:
-    """The ROUTER of a lane; `serve_zap` must run in the same context.
+    """The ROUTER of a lane; `answer_zap` must run in the same context.
 
     Raises:
         zmq.ZMQError: the port is taken.

@@ -30,7 +30,7 @@ class Lease(_message.Message):
     was on the way counts.
 
     Who a peer is, and that it may be that, is in its ZeroMQ routing id, which nobody but the lane sees: the driver
-    of a session or one of its workers, with a token of the broker's (`quakegrid/lane_names.py`). A lane refuses
+    of a session or one of its workers, with a token of the broker's (`quakegrid/transport/lane_names.py`). A lane refuses
     each message of others, and what a peer says of another session, worker or lease, in words.
 
     The right to deliver the outcome of a task, given to one worker.

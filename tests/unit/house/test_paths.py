@@ -1,4 +1,4 @@
-"""What docs/architecture.md and docs/glossary.md name in the code is there."""
+"""What the manual and the sources name in the code is there."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ STEP = re.compile(r"^    (\S+\.py):([\w.]+)", re.MULTILINE)
 COUNTS = re.compile(r"(\d+) files, (\d+) functions")
 PLACE = re.compile(r"\| `(\S+\.py)(?::(\w+))?` \|$", re.MULTILINE)
 PLACES = sorted(set(PLACE.findall(GLOSSARY)))
+OURS = r"quakegrid|services|tests|protos|docs|deploy|benchmarks"
+PATH = re.compile(rf"`((?:{OURS})/[\w./-]+)`")
+MODULE = re.compile(r"`(?:python -m )?((?:quakegrid|services|tests)(?:\.[a-z_]\w*)+)[` ]")
+MADE_LATER = ("deploy/driver", "deploy/secrets", "deploy/secrets/authkey")
 STEPS = sorted(set(STEP.findall(PAGE)))
 
 
@@ -32,6 +36,20 @@ def names_of(path: str) -> set[str]:
             methods = [each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
             names |= {f"{node.name}.{method.name}" for method in methods}
     return names
+
+
+def is_text(path: Path) -> bool:
+    """Whether people wrote this file, about the code as it is: the changelog tells of earlier paths."""
+    is_ours = path.suffix in {".md", ".py", ".proto", ".sh", ".yaml", ".yml"} and "_pb2" not in path.name
+    return is_ours and path.name != "CHANGELOG.md"
+
+
+def is_there(place: str) -> bool:
+    """Whether a path exists, or would be a module's or that of a name in a module."""
+    path = ROOT / place
+    return place in MADE_LATER or any(
+        each.exists() for each in (path, path.with_suffix(".py"), path.parent.with_suffix(".py"))
+    )
 
 
 @pytest.mark.parametrize(("path", "name"), STEPS, ids=str)
@@ -67,3 +85,17 @@ def test_every_word_of_the_glossary_has_a_place() -> None:
     ]
 
     assert [row for row in rows if not PLACE.search(row)] == []
+
+
+@pytest.mark.parametrize(
+    "top", ["docs", "protos", "quakegrid", "services", "tests", "benchmarks", "deploy", "*.md"]
+)
+def test_paths_and_modules_in_words_exist(top: str) -> None:
+    """What stands in backticks and looks like a path or a module of ours is one."""
+    lost = []
+    for file in filter(is_text, [path for found in ROOT.glob(top) for path in (found, *found.rglob("*"))]):
+        text = file.read_text(encoding="utf-8")
+        places = [*PATH.findall(text), *(name.replace(".", "/") for name in MODULE.findall(text))]
+        lost += [f"{file.relative_to(ROOT)}: {place}" for place in places if not is_there(place)]
+
+    assert lost == []
