@@ -101,6 +101,7 @@ class StartWorkersRequest(_message.Message):
     WIDTH_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     lane_endpoint: _builtins.str
+    """Where the workers find their lane, such as "tcp://10.0.0.1:1912"."""
     worker_setup: _builtins.bytes
     """Pickled callable that each worker runs before its first task."""
     width: _builtins.int
@@ -109,8 +110,8 @@ class StartWorkersRequest(_message.Message):
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerRef]: ...
     @_builtins.property
     def fingerprint(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What the session asks of a template, as in its request; the newest template that has it forks the workers.
-        Where none has it none starts. Empty: any has.
+        """What the session asks of a template, as in its request. The newest template that has all of it forks the
+        workers; if no template has it, no worker starts. Empty: any template will do.
         """
 
     def __init__(
@@ -136,7 +137,9 @@ class StartWorkersResponse(_message.Message):
 
     STARTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def started(self) -> _containers.RepeatedCompositeFieldContainer[Global___StartedWorker]: ...
+    def started(self) -> _containers.RepeatedCompositeFieldContainer[Global___StartedWorker]:
+        """Fewer than asked for if the node has not so many free cores."""
+
     def __init__(
         self,
         *,
@@ -189,7 +192,9 @@ class StopWorkersRequest(_message.Message):
     force: _builtins.bool
     """Kill at once instead of asking first."""
     reason: _builtins.str
-    """Why, in words, if what they run is to blame: they are killed at once, and their exits are not clean."""
+    """Why, in words, if the tasks that they run are to blame: the workers are killed at once, and their exits are
+    not clean. Empty otherwise.
+    """
     @_builtins.property
     def worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(

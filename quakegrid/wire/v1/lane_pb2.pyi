@@ -30,7 +30,7 @@ class Lease(_message.Message):
     was on the way counts.
 
     Who a peer is, and that it may be that, is in its ZeroMQ routing id, which nobody but the lane sees: the driver
-    of a session or one of its workers, with a token of the broker's (`quakegrid/lane_names.py`). A lane refuses
+    of a session or one of its workers, with a token of the broker's (`quakegrid/transport/lane_names.py`). A lane refuses
     each message of others, and what a peer says of another session, worker or lease, in words.
 
     The right to deliver the outcome of a task, given to one worker.
@@ -170,7 +170,7 @@ Global___LaneMessage: _TypeAlias = LaneMessage  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
-    """Tell me what you have."""
+    """The lane asks its peer to tell what it has."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -242,7 +242,7 @@ Global___Joined: _TypeAlias = Joined  # noqa: Y015
 
 @_typing.final
 class BlobRef(_message.Message):
-    """A large frame of a payload that travels once to each node, whatever many tasks it belongs to."""
+    """A large frame of a payload. It travels once to each node, however many tasks it belongs to."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -292,7 +292,7 @@ class SubmitTask(_message.Message):
     expected_s: _builtins.float
     """What the driver expects it to take, s; 0 if it does not know, infinity if it shall be alone on its worker."""
     max_attempts: _builtins.int
-    """Workers that it may end before it fails; 0 takes the session's limit."""
+    """Number of workers that the task may end before it fails; 0: the session's limit."""
     @_builtins.property
     def blobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlobRef]:
         """Frames that are not among those that follow, in order of place; they were put before."""
@@ -405,6 +405,7 @@ class WorkerReady(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
+    """Version of this protocol that the worker speaks."""
     session_id: _builtins.int
     worker_id: _builtins.str
     node: _builtins.str
@@ -478,7 +479,7 @@ Global___Blob: _TypeAlias = Blob  # noqa: Y015
 
 @_typing.final
 class TakeBack(_message.Message):
-    """Give this back unless you have begun it."""
+    """The worker shall give this task back unless it has begun it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -603,7 +604,7 @@ Global___RunTask: _TypeAlias = RunTask  # noqa: Y015
 
 @_typing.final
 class Stop(_message.Message):
-    """Lane to worker: end after what you hold."""
+    """Lane to worker: end after the tasks that you hold."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -829,7 +830,7 @@ class OpenLaneSession(_message.Message):
     """Workers that one task may kill before it fails."""
     user_name: _builtins.str
     worker_count: _builtins.int
-    """That an earlier lane had, as far as the broker knows; 0 if it does not."""
+    """Workers that an earlier lane had; 0 if there was none, or the broker does not know."""
     task_timeout_s: _builtins.float
     """How long a task may run, s; 0 for ever."""
     @_builtins.property
@@ -942,6 +943,7 @@ class LaneReady(_message.Message):
 
     ERROR_FIELD_NUMBER: _builtins.int
     error: _builtins.str
+    """Why the lane cannot listen, and ends; empty if it listens."""
     def __init__(
         self,
         *,
@@ -972,8 +974,10 @@ class LaneCounts(_message.Message):
     RESULT_BYTES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     queued_count: _builtins.int
+    """Tasks that wait for a worker, and those that a worker has."""
     running_count: _builtins.int
     done_count: _builtins.int
+    """Tasks whose outcome went to the driver, and attempts that were lost and tried again."""
     requeued_count: _builtins.int
     failed_count: _builtins.int
     """Tasks that were given up; reported at once."""
@@ -1040,6 +1044,7 @@ class SessionBroken(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     reason: _builtins.str
+    """For people: it becomes the reason of the session's jobs."""
     def __init__(
         self,
         *,

@@ -48,8 +48,7 @@ PURE = (
 )
 IMPURE = (
     "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire",
-    "socket", "subprocess",
-    "threading", "time", "zmq",
+    "socket", "subprocess", "threading", "time", "zmq",
 )  # fmt: skip
 # Only the template loads the seams: importing them means importing the engine.
 ENGINE_GATE = "services.agent.template.preload"
