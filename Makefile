@@ -80,6 +80,10 @@ test-tools: ## Install what the tests over network namespaces need (iproute2, nf
 	@PATH="$$PATH:/usr/sbin:/sbin"; command -v ip >/dev/null && command -v nft >/dev/null || \
 		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y iproute2 nftables >/dev/null; }
 
+.PHONY: test-unit
+test-unit: install ## Test what needs no service: unit and property tests, on two cores
+	@$(PY) -m pytest -n 2 tests/unit tests/property
+
 .PHONY: test
 test: check ## Check, then all tests that are quick
 	@$(PY) -m pytest
