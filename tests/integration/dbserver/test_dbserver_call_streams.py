@@ -131,16 +131,19 @@ def test_calls_survive_kill_and_take_effect_once(dbserver_process: Service) -> N
     assert {row.values for row in rows} == set(created)
 
 
-def test_restarted_dbserver_is_found_again(dbserver: LocalDbServer) -> None:
+def test_restarted_dbserver_is_found_again(dbserver_process: Service) -> None:
     """A client that was idle during a restart calls on; while nobody serves, it says so."""
-    with DbClient(dbserver.settings) as idle, DbClient(dbserver.settings, retry_s=60) as patient:
+    with (
+        DbClient(dbserver_process.settings) as idle,
+        DbClient(dbserver_process.settings, retry_s=60) as patient,
+    ):
         create(idle, "before")
         create(patient, "before")
-        assert dbserver.stop() == 0  # with both streams open
+        assert dbserver_process.stop(signal.SIGTERM) == 0  # with both streams open
 
         with pytest.raises(errors.PeerUnreachableError, match="does not answer"):
             create(idle, "nobody")
-        dbserver.start()
+        dbserver_process.start()
 
         assert create(patient, "after") == 3
 
