@@ -86,11 +86,11 @@ test-unit: install ## Test what needs no service: unit and property tests, on tw
 
 .PHONY: test
 test: check ## Check, then all tests that are quick
-	@$(PY) -m pytest
+	@$(PY) -m tests
 
 .PHONY: test-all
 test-all: check ## Check, then all tests, with every case of the engine
-	@$(PY) -m pytest --full
+	@$(PY) -m tests --full
 
 .PHONY: test-compose
 test-compose: install ## Test the cluster of docker-compose.yml (needs Docker; root starts it where it does not run)
