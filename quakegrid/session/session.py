@@ -75,7 +75,8 @@ class Session:
         settings: of the cluster.
         job_ids: jobs that this driver runs; empty for work without a job.
         user_name: whose they are.
-        worker_setup: pickled callable for each worker.
+        worker_setup: pickle of what each worker calls first, `EngineSetup` (quakegrid.engine) or
+            `WorkerSetup` (quakegrid.sdk).
         is_local: no workers are wanted.
         max_workers: at most, 0 for no limit.
         weight: its part of the cores against the weights of other sessions, 0.01 to 100.
@@ -258,8 +259,10 @@ class Session:
                 self._pass_on(worker_words.from_death(message.worker_died))
                 return None
             case "joined":
+                # What the lane refused just before, it is still to be told again: it may have heard of our
+                # session between a task and the join that follows it.
                 self._has_joined, self._retry_delay_s = True, REFUSED_RETRY_S
-                self._retry_s = self._refused_end_s = math.inf
+                self._refused_end_s = math.inf
                 return None
             case "refused":
                 self._on_refused(message.refused)
