@@ -91,13 +91,17 @@ test-tools: ## Install what the tests over network namespaces need (iproute2, nf
 	@PATH="$$PATH:/usr/sbin:/sbin"; command -v ip >/dev/null && command -v nft >/dev/null || \
 		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y iproute2 nftables >/dev/null; }
 
+.PHONY: test-unit
+test-unit: install ## Test what needs no service: unit and property tests, on two cores
+	@$(PY) -m pytest -n 2 tests/unit tests/property
+
 .PHONY: test
 test: check ## Check, then all tests that are quick
-	@$(PY) -m pytest
+	@$(PY) -m tests
 
 .PHONY: test-all
 test-all: check ## Check, then all tests, with every case of the engine
-	@$(PY) -m pytest --full
+	@$(PY) -m tests --full
 
 .PHONY: test-compose
 test-compose: install ## Test the cluster of docker-compose.yml (needs Docker; root starts it where it does not run)

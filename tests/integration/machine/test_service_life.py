@@ -170,14 +170,14 @@ def test_stranger_without_the_key_writes_no_log(service: NodeService) -> None:
     assert [line for line in log.read_bytes()[len(before) :].splitlines() if b"example" in line] == []
 
 
-def test_silent_connections_are_closed_and_hold_up_nobody(dbserver: Service) -> None:
+def test_silent_connections_are_closed_and_hold_up_nobody(dbserver_process: Service) -> None:
     """They would hold an open file each; gRPC's own limit is two minutes."""
-    address = dbserver.settings.dbserver_address
+    address = dbserver_process.settings.dbserver_address
     host, _, port = address.rpartition(":")
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection((host, int(port)), 60)) for _ in range(300)]
 
-        is_serving = health.is_serving(dbserver.settings, "dbserver")
+        is_serving = health.is_serving(dbserver_process.settings, "dbserver")
 
         assert is_serving
         assert [connection.recv(1) for connection in silent] == [b""] * len(silent)
