@@ -33,7 +33,7 @@ from services.broker.guard import BrokerFailedError, Door, guarded
 from services.broker.lanes.pool import LanePool, Listener
 from services.broker.lanes.process import LaneProcess
 from services.broker.nodes.link import NodeLink
-from services.broker.nodes.reports import NodeReports
+from services.broker.nodes.registry import NodeRegistry
 from services.broker.rpc import peer_input
 from services.broker.status.status import StatusWriter
 
@@ -76,7 +76,7 @@ class Broker:
             time.time_ns() // 1_000_000, task_history_files.session_ids(task_history_files.folder(settings))
         )
         self._driver_stops = DriverStops(self._spawn)
-        self._reports = NodeReports(
+        self.nodes = NodeRegistry(
             settings,
             self._fleet,
             self._driver_stops,
@@ -85,15 +85,13 @@ class Broker:
             handle=self._handle,
             new_link=outside.new_link,
         )
-        self.members = self._reports.members
-        self._nodes = self.members.links
         self._job_ends = JobEnds(settings, self._spawn, outside.transition)
         self._ends = SessionEnds(
             settings,
             self._sessions,
             job_ends=self._job_ends,
             driver_stops=self._driver_stops,
-            links_of=self._links_of,
+            links_of=lambda session: self.nodes.links_by_name(session.request.host),
             on_ended=self._on_session_ended,
             spawn=self._spawn,
         )
@@ -116,7 +114,7 @@ class Broker:
     def start(self) -> None:
         """Open the first lane and watch the nodes."""
         self._lanes.start()
-        self.members.start()
+        self.nodes.start()
         self._spawn(self._count_seconds())
 
     def leave(self) -> None:
@@ -220,7 +218,7 @@ class Broker:
         session = self._sessions.get(session_id)
         if session is None:
             return
-        links = [self._nodes[host] for host in session.hosts if host in self._nodes]  # the others have left
+        links = self.nodes.links_to(session.hosts)
         await asyncio.gather(*(link.flush_output(session_id) for link in links))
         flushed = orders_pb2.OutputFlushed(session_id=session_id)
         session.tell(sessions_pb2.OpenSessionResponse(output_flushed=flushed))
@@ -247,7 +245,7 @@ class Broker:
 
     async def wait_for_nodes(self) -> list[fleet_pb2.NodeStatus]:
         """Wait until a node is up and gives cores."""
-        await self._reports.has_cores.wait()
+        await self.nodes.has_cores.wait()
         return self._statuses.nodes()
 
     def status(self) -> fleet_pb2.GetStatusResponse:
@@ -280,16 +278,16 @@ class Broker:
 
     def _on_overdue(self, overdue: lane_pb2.TaskOverdue) -> None:
         worker = self._fleet.workers.get(overdue.worker_id)
-        if worker is None or worker.host not in self._nodes:
+        if worker is None or worker.host not in self.nodes.links:
             return  # it has ended
         reason = f"its task ran longer than [broker] task_timeout = {self._settings.task_timeout_s:g} s"
-        self._spawn(self._nodes[worker.host].kill_worker(overdue.session_id, overdue.worker_id, reason))
+        self._spawn(self.nodes.links[worker.host].kill_worker(overdue.session_id, overdue.worker_id, reason))
 
     async def _count_seconds(self) -> None:
         while True:
             await asyncio.sleep(1.0)
             self._handle(core.SecondPassed())
-            self._driver_stops.pass_second(self._nodes.get)
+            self._driver_stops.pass_second(self.nodes.links.get)
 
     # --- what the core decides
 
@@ -312,7 +310,7 @@ class Broker:
                 drain = lane_pb2.DrainWorker(session_id=session_id, worker_id=worker_id)
                 self._lanes.send(session_id, lane_pb2.ControlMessage(drain=drain))
             case core.StopWorkers(host, session_id, is_forced, worker_ids):
-                link = self._nodes[host]
+                link = self.nodes.links[host]
                 self._spawn(link.stop_workers(session_id, is_forced=is_forced, worker_ids=worker_ids))
             case core.LoseWorker(session_id, worker_id, reason, is_clean, node, last_output, is_blameless):
                 if not is_clean:
@@ -335,8 +333,7 @@ class Broker:
             case core.FailSession(session_id, reason):
                 self._ends.fail(session_id, reason)
             case core.ForgetNode(host):
-                self.members.forget(host)
-                self._driver_stops.forget(host)
+                self.nodes.forget(host)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -388,7 +385,7 @@ class Broker:
         if session and endpoint and worker_ids:
             request = session.request
             session.hosts.add(host)
-            started = await self._nodes[host].start_workers(
+            started = await self.nodes.links[host].start_workers(
                 session_id,
                 worker_ids,
                 endpoint,
@@ -400,21 +397,14 @@ class Broker:
         refused = tuple(worker_id for worker_id in worker_ids if worker_id not in started)
         if refused:
             self._handle(core.WorkersRefused(refused))
-        if started and session_id not in self._sessions and host in self._nodes:  # it ended meanwhile
-            await self._nodes[host].stop_workers(session_id, is_forced=True)
+        if started and session_id not in self._sessions and host in self.nodes.links:  # it ended meanwhile
+            await self.nodes.links[host].stop_workers(session_id, is_forced=True)
 
     def _on_session_ended(self, session: Session, is_forced: bool) -> None:
         """Let go of a session that is no more in `_sessions`."""
         self._statuses.on_session_ended(session)
         self._lanes.remove(session.session_id)
         self._handle(core.SessionEnded(session.session_id, is_forced))
-
-    def _links_of(self, session: Session) -> list[NodeLink]:
-        """The links to the driver's node, known by the name that its agent gave."""
-        host = session.request.host
-        return [
-            self._nodes[node.host] for node in self._fleet.nodes.values() if host in (node.name, node.host)
-        ]
 
     # --- small things
 

@@ -95,15 +95,15 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         self, request: fleet_pb2.ForgetNodeRequest, context: Context
     ) -> fleet_pb2.ForgetNodeResponse:
         """ForgetNode, see the contract."""
-        link = self._broker.members.links.get(request.host)
+        link = self._broker.nodes.links.get(request.host)
         if link is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"the fleet has no node {request.host}")
-        elif link.is_reached and request.host not in self._broker.members.configured:
+        elif link.is_reached and request.host not in self._broker.nodes.configured:
             await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"{request.host} is not gone, its agent answers: `agentctl leave` on that node",
             )
-        await let_go(self._broker.members, request.host, context)
+        await let_go(self._broker.nodes, request.host, context)
         return fleet_pb2.ForgetNodeResponse()
 
     async def StartNodes(  # noqa: N802
@@ -138,7 +138,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
 
     async def _ask_all(self, call: Call) -> list[fleet_pb2.NodeAnswer]:
         """Ask every node at once; who does not answer has not heard."""
-        return await asyncio.gather(*(_ask(link, call) for link in self._broker.members.links.values()))
+        return await asyncio.gather(*(_ask(link, call) for link in self._broker.nodes.links.values()))
 
 
 async def _ask(link: NodeLink, call: Call) -> fleet_pb2.NodeAnswer:

@@ -407,7 +407,7 @@ def test_agent_tells_only_of_the_ends_of_its_own_workers(play: Play) -> None:
 
     async def scene(stage: Stage) -> None:
         await stage.session(7)
-        stage.broker.members.join("other", "127.0.0.9:1")
+        stage.broker.nodes.join("other", "127.0.0.9:1")
         name = next(iter(stage.link.workers))
 
         stage.links["other"].callbacks["on_exit"](
