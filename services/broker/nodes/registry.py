@@ -160,7 +160,10 @@ class NodeRegistry:
         self._note_cores()
 
     def _note_instance(self, host: str, instance_id: str) -> None:
-        """Remember which process is the agent of a node, "" for none; a second node with that agent leaves."""
+        """Remember which process is the agent of a node, "" for none.
+
+        A second node with the same agent leaves the fleet.
+        """
         self._instances[host] = instance_id
         twins = [each for each in self._links if instance_id and self._instances.get(each) == instance_id]
         for twin in sorted(twins, key=lambda each: each not in self.configured)[1:]:
