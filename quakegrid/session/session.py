@@ -75,7 +75,8 @@ class Session:
         settings: of the cluster.
         job_ids: jobs that this driver runs; empty for work without a job.
         user_name: whose they are.
-        worker_setup: pickled callable for each worker.
+        worker_setup: pickle of what each worker calls first, `EngineSetup` (quakegrid.engine) or
+            `WorkerSetup` (quakegrid.sdk).
         is_local: no workers are wanted.
         max_workers: at most, 0 for no limit.
         weight: its part of the cores against the weights of other sessions, 0.01 to 100.
