@@ -25,11 +25,11 @@ from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers import jobs_aio, session_ids
 from services.broker.drivers.ends import ABORT_GRACE_S, SessionEnds
 from services.broker.drivers.job_ends import JobEnds, Transition
-from services.broker.drivers.session import Events, Rate, Session
+from services.broker.drivers.session import DriverSession, Events, Rate
 from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
 from services.broker.fleet.core import Fleet
-from services.broker.guard import BrokerFailedError, Door, guarded
+from services.broker.guard import BrokerFailedError, StateGuard, guarded
 from services.broker.lanes.pool import LanePool, Listener
 from services.broker.lanes.process import LaneProcess
 from services.broker.nodes.link import NodeLink
@@ -65,12 +65,12 @@ class Broker:
     def __init__(self, settings: Settings, outside: Outside | None = None) -> None:
         outside = outside or Outside()
         self._settings = settings
-        self._door = Door()
-        self.failed = self._door.failed
+        self._guard = StateGuard()
+        self.failed = self._guard.failed
         self._tasks: set[asyncio.Task[None]] = set()
         run_name = secrets.token_hex(3)
         self._fleet = Fleet(settings.agent_host_cores, settings.serialize_jobs, run_name)
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, DriverSession] = {}
         self._token_key = credentials.token_key(settings.authkey)
         self._next_session_id = session_ids.first_id(
             time.time_ns() // 1_000_000, task_history_files.session_ids(task_history_files.folder(settings))
@@ -97,7 +97,7 @@ class Broker:
         )
         self._lanes = LanePool(
             settings,
-            self._door,
+            self._guard,
             self._spawn,
             Listener(
                 opening=self._opening,
@@ -130,7 +130,7 @@ class Broker:
         await self._lanes.stop()
 
     @guarded
-    def open_session(self, request: sessions_pb2.OpenSessionRequest) -> Session:
+    def open_session(self, request: sessions_pb2.OpenSessionRequest) -> DriverSession:
         """Take in a driver; its events tell when it may start. One that had lost us goes on.
 
         Raises:
@@ -153,7 +153,7 @@ class Broker:
         session_id = request.resumed_session_id or self._new_session_id()
         if session_id in self._sessions:
             raise errors.StateError(f"session {session_id} is open already")
-        session = Session(session_id, request, Rate(time.monotonic()))
+        session = DriverSession(session_id, request, Rate(time.monotonic()))
         self._sessions[session_id] = session
         is_resumed = bool(request.resumed_session_id)
         log.info(
@@ -209,7 +209,7 @@ class Broker:
         self._ends.close(session_id)
 
     @guarded
-    def on_stream_ended(self, session: Session, events: Events) -> None:
+    def on_stream_ended(self, session: DriverSession, events: Events) -> None:
         """A stream of a session's driver is gone: the driver, too, or it comes back."""
         self._ends.on_stream_ended(session, events)
 
@@ -231,7 +231,7 @@ class Broker:
             NotFoundError: there is no such job.
             PeerUnreachableError: the job is not executing here, and the dbserver does not answer.
         """
-        with self._door:
+        with self._guard:
             peer_input.check_name(user_name, "a user's name")
             session = self._session_of(job_id)
             reason = f"aborted by {user_name or 'somebody'}"
@@ -400,7 +400,7 @@ class Broker:
         if started and session_id not in self._sessions and host in self.nodes.links:  # it ended meanwhile
             await self.nodes.links[host].stop_workers(session_id, is_forced=True)
 
-    def _on_session_ended(self, session: Session, is_forced: bool) -> None:
+    def _on_session_ended(self, session: DriverSession, is_forced: bool) -> None:
         """Let go of a session that is no more in `_sessions`."""
         self._statuses.on_session_ended(session)
         self._lanes.remove(session.session_id)
@@ -408,7 +408,7 @@ class Broker:
 
     # --- small things
 
-    def _session_of(self, job_id: int) -> Session | None:
+    def _session_of(self, job_id: int) -> DriverSession | None:
         return next((each for each in self._sessions.values() if job_id in each.request.job_ids), None)
 
     def _tell(self, session_id: int, response: sessions_pb2.OpenSessionResponse) -> None:

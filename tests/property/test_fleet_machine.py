@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from quakegrid.settings.config import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet import shares
-from services.broker.fleet.core import Fleet, Session
+from services.broker.fleet.core import Fleet, FleetSession
 from services.broker.fleet.state import count_cores
 
 CORES = {"n0": 1, "n1": 3, "n2": 4}
@@ -220,7 +220,7 @@ class FleetMachine(RuleBasedStateMachine):
         for node in self.fleet.nodes.values():
             assert self.taken(node.host) <= node.core_count, "a core was not given back"
 
-    def placed(self) -> list[Session]:
+    def placed(self) -> list[FleetSession]:
         """Sessions that may have workers."""
         return [each for each in self.fleet.sessions.values() if each.is_admitted and not each.is_local]
 
@@ -241,7 +241,7 @@ class FleetMachine(RuleBasedStateMachine):
         if lacking:
             assert sum(have.values()) == core_count
         if len(wanting) < core_count:
-            exact = shares.exact_shares(core_count, [each.claim(core_count) for each in wanting])
+            exact = shares.exact_shares(core_count, [each.demand(core_count) for each in wanting])
             for session, share in zip(wanting, exact, strict=True):
                 assert have[session.session_id] > share - 1
 

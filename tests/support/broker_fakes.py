@@ -18,7 +18,7 @@ from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.broker import Broker, Outside
-from services.broker.drivers.session import Session
+from services.broker.drivers.session import DriverSession
 
 NODE = "127.0.0.1"
 
@@ -187,7 +187,7 @@ class Stage:
         """What the driver of a session got from an earlier broker."""
         return credentials.session_token(self._token_key, session_id)
 
-    async def session(self, *job_ids: int, **fields: Any) -> Session:
+    async def session(self, *job_ids: int, **fields: Any) -> DriverSession:
         """A session of a driver on the node, with its workers started if it has its turn."""
         pid = 100 + len(self.link.drivers)
         self.link.drivers.add(pid)
@@ -205,7 +205,7 @@ class Stage:
         await self.broker.stop()
 
 
-def told(session: Session) -> list[str]:
+def told(session: DriverSession) -> list[str]:
     """What the driver is told from now on, by kind."""
     kinds = []
     while not session.events.empty():

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from quakegrid.internal.v1 import orders_pb2
-from services.broker.drivers.session import Events, Session
+from services.broker.drivers.session import DriverSession, Events
 from services.broker.nodes.link import NodeLink
 
 # A process closes its connections a moment before it is gone.
@@ -38,7 +38,7 @@ def combine(states: Sequence[orders_pb2.ProcessState.ValueType]) -> orders_pb2.P
 
 
 async def await_end(
-    session: Session, events: Events, links: Callable[[], Sequence[NodeLink]], node_timeout_s: float
+    session: DriverSession, events: Events, links: Callable[[], Sequence[NodeLink]], node_timeout_s: float
 ) -> str:
     """Wait until the driver is back or will not come; returns why not, or "" when it is back.
 

@@ -17,7 +17,7 @@ from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.settings.config import Settings
 from services.broker.drivers import absence
 from services.broker.drivers.job_ends import JobEnds
-from services.broker.drivers.session import Events, Session
+from services.broker.drivers.session import DriverSession, Events
 from services.broker.drivers.stops import DriverStops
 from services.broker.nodes.link import NodeLink
 
@@ -49,12 +49,12 @@ class SessionEnds:
     def __init__(
         self,
         settings: Settings,
-        sessions: dict[int, Session],
+        sessions: dict[int, DriverSession],
         *,
         job_ends: JobEnds,
         driver_stops: DriverStops,
-        links_of: Callable[[Session], Sequence[NodeLink]],
-        on_ended: Callable[[Session, bool], None],
+        links_of: Callable[[DriverSession], Sequence[NodeLink]],
+        on_ended: Callable[[DriverSession, bool], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._settings, self._sessions = settings, sessions
@@ -70,7 +70,7 @@ class SessionEnds:
         if session:
             self._end(session, is_wanted=True)
 
-    def on_stream_ended(self, session: Session, events: Events) -> None:
+    def on_stream_ended(self, session: DriverSession, events: Events) -> None:
         """A stream of a session's driver is gone: the driver, too, or it comes back."""
         if session.events is not events or session.session_id not in self._sessions:
             return  # it has another one, or was closed
@@ -89,13 +89,13 @@ class SessionEnds:
         session.tell(sessions_pb2.OpenSessionResponse(failed=failed))
         self._spawn(self._await_end(session))
 
-    def abort(self, session: Session, reason: str) -> None:
+    def abort(self, session: DriverSession, reason: str) -> None:
         """Begin to end a session whose jobs are aborted; nothing stops that any more."""
         if session.end_as(JobState.ABORTED, reason):
             self._job_ends.end(session.request.job_ids, JobState.ABORTED, reason)
             self._spawn(self._abort(session))
 
-    async def wait(self, session: Session) -> None:
+    async def wait(self, session: DriverSession) -> None:
         """Wait until a session that is about to end has ended, and for its jobs' states for a while."""
         await session.ended.wait()  # `_await_end` sees to it
         await self._job_ends.wait(session.request.job_ids, STATE_PATIENCE_S)
@@ -112,13 +112,13 @@ class SessionEnds:
             for each in pending:
                 each.cancel()
 
-    async def _abort(self, session: Session) -> None:
+    async def _abort(self, session: DriverSession) -> None:
         await self._job_ends.wait(session.request.job_ids, HEAD_START_S)
         aborted = sessions_pb2.SessionAborted(reason=session.end_reason)
         session.tell(sessions_pb2.OpenSessionResponse(aborted=aborted))
         await self._await_end(session)
 
-    async def _await_end(self, session: Session) -> None:
+    async def _await_end(self, session: DriverSession) -> None:
         """Give the driver time to end by itself; then its node's agent ends it."""
         try:
             async with asyncio.timeout(ABORT_GRACE_S):
@@ -127,7 +127,7 @@ class SessionEnds:
             self._end(session)
             self._driver_stops.stop(self._links_of(session), session.request.pid)
 
-    async def _await_driver(self, session: Session, events: Events) -> None:
+    async def _await_driver(self, session: DriverSession, events: Events) -> None:
         """Keep a session until its driver comes back; end it when it will not."""
         timeout_s = self._settings.node_timeout_s
         reason = await absence.await_end(session, events, lambda: self._links_of(session), timeout_s)
@@ -136,7 +136,7 @@ class SessionEnds:
             self._end(session)
             self._driver_stops.stop(self._links_of(session), session.request.pid)
 
-    def _end(self, session: Session, *, is_wanted: bool = False) -> None:
+    def _end(self, session: DriverSession, *, is_wanted: bool = False) -> None:
         """Stop the workers of a session, and end the jobs that its driver did not end."""
         if self._sessions.pop(session.session_id, None) is None:
             return

@@ -9,21 +9,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.broker.fleet.state import Session, Worker
-from services.broker.fleet.widths import Demand
+from services.broker.fleet.state import FleetSession, FleetWorker
+from services.broker.fleet.widths import Lack
 
 
 @dataclass(frozen=True, slots=True)
 class Stake:
     """The workers of a session that stay, what it lacks, and how many workers it can spare."""
 
-    session: Session
-    workers: Sequence[Worker]
-    demand: Demand
+    session: FleetSession
+    workers: Sequence[FleetWorker]
+    lack: Lack
     spare_count: int
 
 
-def choose(stakes: Sequence[Stake], rooms: Mapping[str, int]) -> list[Worker]:
+def choose(stakes: Sequence[Stake], rooms: Mapping[str, int]) -> list[FleetWorker]:
     """The workers to drain.
 
     Spare ones first; else one whose session finds a free core on another node, and moves there.
@@ -33,10 +33,10 @@ def choose(stakes: Sequence[Stake], rooms: Mapping[str, int]) -> list[Worker]:
         rooms: free cores by host, those of workers that are being drained included.
     """
     left = Counter(rooms)
-    chosen: list[Worker] = []
+    chosen: list[FleetWorker] = []
     # Who leaves out most nodes chooses first, here as when workers start.
     for stake in sorted(stakes, key=lambda stake: -stake.session.unfit_count):
-        missing = stake.demand.core_count
+        missing = stake.lack.core_count
         while missing > 0:
             host = _free_host(stake.session, left)
             if host:
@@ -51,11 +51,13 @@ def choose(stakes: Sequence[Stake], rooms: Mapping[str, int]) -> list[Worker]:
     return chosen
 
 
-def _free_host(session: Session, left: Mapping[str, int]) -> str:
+def _free_host(session: FleetSession, left: Mapping[str, int]) -> str:
     return next((host for host, count in left.items() if count > 0 and session.fits_host(host)), "")
 
 
-def _spare(session: Session, stakes: Sequence[Stake], chosen: Sequence[Worker]) -> Worker | None:
+def _spare(
+    session: FleetSession, stakes: Sequence[Stake], chosen: Sequence[FleetWorker]
+) -> FleetWorker | None:
     """A worker on a node that fits, of who has most above its share."""
 
     def spare_count(stake: Stake) -> int:
@@ -69,8 +71,8 @@ def _spare(session: Session, stakes: Sequence[Stake], chosen: Sequence[Worker]) 
 
 
 def _movable(
-    session: Session, stakes: Sequence[Stake], chosen: Sequence[Worker], left: Counter[str]
-) -> Worker | None:
+    session: FleetSession, stakes: Sequence[Stake], chosen: Sequence[FleetWorker], left: Counter[str]
+) -> FleetWorker | None:
     """A worker on a node that fits whose session has a free core on one that does not."""
     for stake in stakes:
         host = _free_host(stake.session, left) if stake.session is not session else ""
@@ -81,7 +83,7 @@ def _movable(
     return None
 
 
-def _useful(session: Session, stake: Stake, chosen: Sequence[Worker]) -> Worker | None:
+def _useful(session: FleetSession, stake: Stake, chosen: Sequence[FleetWorker]) -> FleetWorker | None:
     """A worker of a stake whose core the session could use, an idle one if there is one."""
     busy = stake.session.busy_worker_ids
     for worker in sorted(stake.workers, key=lambda worker: worker.worker_id in busy):

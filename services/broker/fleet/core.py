@@ -40,7 +40,7 @@ from services.broker.fleet.events import (
 )
 from services.broker.fleet.leftovers import Leftovers
 from services.broker.fleet.placement import Placement
-from services.broker.fleet.state import Node, Session, Worker, count_cores
+from services.broker.fleet.state import FleetNode, FleetSession, FleetWorker, count_cores
 
 # How long a session keeps its cores when there are fewer cores than sessions that have tasks.
 TURN_S = 30
@@ -64,15 +64,15 @@ class Fleet:
     hosts: Sequence[HostCores]
     serialize_jobs: int
     run_name: str
-    nodes: dict[str, Node] = field(init=False)
-    sessions: dict[int, Session] = field(init=False, default_factory=dict)
-    workers: dict[str, Worker] = field(init=False, default_factory=dict)
+    nodes: dict[str, FleetNode] = field(init=False)
+    sessions: dict[int, FleetSession] = field(init=False, default_factory=dict)
+    workers: dict[str, FleetWorker] = field(init=False, default_factory=dict)
     leftovers: Leftovers = field(init=False, default_factory=Leftovers)
     _placement: Placement = field(init=False)
     _turn_s: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self.nodes = {item.host: Node(item.host, item.cores) for item in self.hosts}
+        self.nodes = {item.host: FleetNode(item.host, item.cores) for item in self.hosts}
         self._placement = Placement(self.nodes, self.sessions, self.workers, self.run_name)
 
     @property
@@ -80,7 +80,7 @@ class Fleet:
         """Cores of all nodes that are up."""
         return sum(node.core_count for node in self.nodes.values())
 
-    def workers_of(self, *, session_id: int | None = None, host: str | None = None) -> list[Worker]:
+    def workers_of(self, *, session_id: int | None = None, host: str | None = None) -> list[FleetWorker]:
         """The workers of a session, of a node, or of both."""
         return [
             worker
@@ -159,13 +159,13 @@ class Fleet:
         if session is None:
             return False
         core_count = self.core_count
-        before = session.wanted_count(core_count), session.claim(core_count)
+        before = session.wanted_count(core_count), session.demand(core_count)
         last, peak = session.peak_counts
         if session.task_count is None:  # more may follow the first
             peak = core_count
         session.task_count, session.busy_worker_ids = event.task_count, event.busy_worker_ids
         session.peak_counts = last, max(peak, event.task_count)
-        return before != (session.wanted_count(core_count), session.claim(core_count))
+        return before != (session.wanted_count(core_count), session.demand(core_count))
 
     def _on_second_passed(self, actions: list[Action]) -> None:
         self.leftovers.pass_second()
@@ -189,8 +189,8 @@ class Fleet:
     def _end_turn(self) -> None:
         """Who had a core goes behind those who waited; who wanted none saves up nothing."""
         core_count = self.core_count
-        claiming = [session for session in self._placement.sessions() if session.claim(core_count).limit]
-        wanting = [session for session in claiming if not session.is_idle] or claiming
+        asking = [session for session in self._placement.sessions() if session.demand(core_count).limit]
+        wanting = [session for session in asking if not session.is_idle] or asking
         having = {worker.session_id for worker in self.workers.values()}
         is_crowded = self._placement.is_crowded
         for session in wanting:
@@ -234,7 +234,7 @@ class Fleet:
         if worker_id not in self.workers and self._may_have_workers(session_id):
             width = -(-self.sessions[session_id].width // self.nodes[host].cores_per_worker)
             is_draining = self.leftovers.is_condemned(host, worker_id)
-            self.workers[worker_id] = Worker(
+            self.workers[worker_id] = FleetWorker(
                 worker_id, session_id, host, is_started=True, is_draining=is_draining, core_count=width
             )
 
@@ -247,7 +247,7 @@ class Fleet:
 
     def _on_membership(self, event: NodeJoined | NodeLeaving) -> None:
         if isinstance(event, NodeJoined):
-            node = self.nodes.setdefault(event.host, Node(event.host, -1, is_guest=True))
+            node = self.nodes.setdefault(event.host, FleetNode(event.host, -1, is_guest=True))
             node.is_leaving, node.lost_s = False, 0
         elif event.host in self.nodes:
             node = self.nodes[event.host]
@@ -261,7 +261,7 @@ class Fleet:
                 self.leftovers.forget(host)
                 actions.append(ForgetNode(host))
 
-    def _lose(self, worker: Worker, reason: str, actions: list[Action]) -> None:
+    def _lose(self, worker: FleetWorker, reason: str, actions: list[Action]) -> None:
         del self.workers[worker.worker_id]
         node = self._node_name(worker)
         # That a node vanished says little about the task that it ran.
@@ -270,14 +270,14 @@ class Fleet:
         )
         actions.append(lost)
 
-    def _node_name(self, worker: Worker) -> str:
+    def _node_name(self, worker: FleetWorker) -> str:
         return self.nodes[worker.host].name or worker.host
 
     def _on_session_requested(self, event: SessionRequested, actions: list[Action]) -> None:
         if event.session_id in self.sessions:
             raise IllegalMoveError(f"session {event.session_id} was requested twice")
         served = min((other.served for other in self._placement.sessions()), default=0.0)
-        self.sessions[event.session_id] = Session(
+        self.sessions[event.session_id] = FleetSession(
             event.session_id,
             event.job_ids,
             event.is_local,
@@ -296,7 +296,7 @@ class Fleet:
             self._adopt(worker_id, event.session_id, host)
         self._tell_queue(actions)
 
-    def _compare(self, session: Session, node: Node, actions: list[Action]) -> None:
+    def _compare(self, session: FleetSession, node: FleetNode, actions: list[Action]) -> None:
         found = () if session.is_local else session.compare(node)
         if found:
             actions.append(LeaveOut(node.host, session.session_id, found))
@@ -347,14 +347,14 @@ class Fleet:
             session.avoided.add(worker.host)
         self._check_deaths(session, actions)
 
-    def _usable(self, session: Session) -> dict[str, int]:
+    def _usable(self, session: FleetSession) -> dict[str, int]:
         """Cores of the nodes that are up and have what a session needs, by host."""
         nodes = [
             node for node in self.nodes.values() if node.core_count and node.host not in session.left_out
         ]
         return {node.host: node.core_count for node in nodes}
 
-    def _check_deaths(self, session: Session, actions: list[Action]) -> None:
+    def _check_deaths(self, session: FleetSession, actions: list[Action]) -> None:
         """Give up a session whose workers die wherever they are."""
         if session.is_failed or not session.deaths:
             return
@@ -377,5 +377,5 @@ class Fleet:
             session.is_admitted = True
             actions.append(Admit(session.session_id))
 
-    def _draining_count(self, session: Session) -> int:
+    def _draining_count(self, session: FleetSession) -> int:
         return sum(worker.is_draining for worker in self.workers_of(session_id=session.session_id))

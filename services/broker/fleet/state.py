@@ -19,7 +19,7 @@ DRAIN_PATIENCE_S = 30
 
 
 @dataclass(slots=True)
-class Node:
+class FleetNode:
     """A machine of the fleet; `core_count` is what we may use of it now, 0 while it is not up.
 
     Where the node's own `cores_per_worker` is more than 1, so many of its cores count as one. `is_lost` after
@@ -60,7 +60,7 @@ class Node:
 
 
 @dataclass(slots=True)
-class Session:
+class FleetSession:
     """One driver's jobs; `deaths` counts those of its workers since the last task was done, by host.
 
     It gets no workers at hosts that are `avoided`: too many died there, the last one of `last_death`.
@@ -99,7 +99,7 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it has held its claim for long and has never had a task: others come first."""
+        """Whether it has held its demand for long and has never had a task: others come first."""
         return self.task_count is None and self.unused_s >= UNUSED_S
 
     @property
@@ -107,7 +107,7 @@ class Session:
         """Whether workers of it should be anywhere."""
         return self.is_admitted and not self.is_local
 
-    def fits(self, node: Node) -> bool:
+    def fits(self, node: FleetNode) -> bool:
         """Whether its workers find on the node what they need, and live there."""
         return self.fits_host(node.host)
 
@@ -125,7 +125,7 @@ class Session:
         self.deaths.clear()
         self.avoided.clear()
 
-    def compare(self, node: Node) -> tuple[str, ...]:
+    def compare(self, node: FleetNode) -> tuple[str, ...]:
         """Take in what a node that is up has; how it differs, if that is news.
 
         One that was upgraded fits while it has a template with the code that the session began with.
@@ -142,10 +142,10 @@ class Session:
         """Cores that it has tasks for now."""
         return self._bounded(core_count, self.task_count)
 
-    def claim(self, core_count: int) -> shares.Claim:
+    def demand(self, core_count: int) -> shares.Demand:
         """What it may have, judged by its last two seconds."""
         task_count = None if self.task_count is None else max(self.peak_counts)
-        return shares.Claim(self._bounded(core_count, task_count), self.weight, self.served)
+        return shares.Demand(self._bounded(core_count, task_count), self.weight, self.served)
 
     def _bounded(self, core_count: int, task_count: int | None) -> int:
         if self.is_failed:
@@ -161,7 +161,7 @@ class Session:
 
 
 @dataclass(slots=True)
-class Worker:
+class FleetWorker:
     """Cores in use: whose they are and where; `leaving_s` counts the seconds since it was to end."""
 
     worker_id: str
@@ -178,6 +178,6 @@ class Worker:
         return self.leaving_s >= DRAIN_PATIENCE_S
 
 
-def count_cores(workers: Iterable[Worker]) -> int:
+def count_cores(workers: Iterable[FleetWorker]) -> int:
     """Cores of these workers."""
     return sum(worker.core_count for worker in workers)

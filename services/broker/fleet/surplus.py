@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.broker.fleet.state import Node, Worker, count_cores
+from services.broker.fleet.state import FleetNode, FleetWorker, count_cores
 
 
 def surplus_workers(
-    nodes: Iterable[Node],
-    staying: Mapping[int, Sequence[Worker]],
+    nodes: Iterable[FleetNode],
+    staying: Mapping[int, Sequence[FleetWorker]],
     targets: Mapping[int, int],
     busy: set[str],
-) -> list[Worker]:
+) -> list[FleetWorker]:
     """Workers above what their node gives, from who has most above its target, idle ones first.
 
     Args:
@@ -25,7 +25,7 @@ def surplus_workers(
         busy: ids of workers that hold a task.
     """
     excess = {session_id: count_cores(each) - targets[session_id] for session_id, each in staying.items()}
-    chosen: list[Worker] = []
+    chosen: list[FleetWorker] = []
     for node in nodes:
         if not node.tells_cores:
             continue  # what it gives is not known now; it lets go of nothing

@@ -17,7 +17,7 @@ from quakegrid.api.v1 import fleet_pb2
 from quakegrid.errors import QuakeGridError
 from quakegrid.settings.config import Settings
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.guard import Door, guarded
+from services.broker.guard import StateGuard, guarded
 from services.broker.lanes import ports as core
 from services.broker.lanes.process import LaneProcess
 
@@ -48,7 +48,7 @@ class LanePool:
 
     Args:
         settings: of the cluster.
-        door: through which readers and timers enter.
+        guard: through which readers and timers enter.
         spawn: runs a coroutine in the background until the broker stops.
         listener: the broker's sessions.
         new_process: starts a process that becomes a lane.
@@ -57,13 +57,13 @@ class LanePool:
     def __init__(
         self,
         settings: Settings,
-        door: Door,
+        guard: StateGuard,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         listener: Listener,
         *,
         new_process: Callable[[Settings], LaneProcess] = LaneProcess,
     ) -> None:
-        self._settings, self._door, self._spawn = settings, door, spawn
+        self._settings, self._guard, self._spawn = settings, guard, spawn
         self._listener, self._new_process = listener, new_process
         cpu_count = len(os.sched_getaffinity(0))
         limit = max(1, min(len(settings.lane_ports), cpu_count))
@@ -166,7 +166,7 @@ class LanePool:
             case core.PlaceSession(session_id, lane_id):
                 self._introduce(session_id, self._processes[lane_id])
                 self._listener.on_placed(session_id)
-            case core.FailSession(session_id, reason):
+            case core.GiveUpSession(session_id, reason):
                 self._listener.on_failed(session_id, reason)
             case _ as unreachable:
                 assert_never(unreachable)
@@ -224,5 +224,5 @@ class LanePool:
                 raise ValueError(f"a lane sent {other!r} to its broker")
 
     def _on_counts(self, counts: lane_pb2.LaneCounts) -> None:
-        self._handle(core.TasksCounted(counts.session_id, counts.queued_count + counts.running_count))
+        self._handle(core.LoadCounted(counts.session_id, counts.queued_count + counts.running_count))
         self._listener.on_counts(counts)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from quakegrid import __version__
 from quakegrid.api.v1 import fleet_pb2
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.drivers.session import Session
+from services.broker.drivers.session import DriverSession
 from services.broker.fleet.core import Fleet
 from services.broker.lanes.pool import LanePool
 
@@ -28,12 +28,12 @@ class StatusWriter:
         lanes: its lanes.
     """
 
-    def __init__(self, fleet: Fleet, sessions: Mapping[int, Session], lanes: LanePool) -> None:
+    def __init__(self, fleet: Fleet, sessions: Mapping[int, DriverSession], lanes: LanePool) -> None:
         self._fleet, self._sessions, self._lanes = fleet, sessions, lanes
         self._ended = fleet_pb2.TaskTotals()
         self._last_counts: dict[int, lane_pb2.LaneCounts] = {}  # as added to the totals
 
-    def on_session_ended(self, session: Session) -> None:
+    def on_session_ended(self, session: DriverSession) -> None:
         """Keep the totals of a session that is about to be forgotten; its lane will tell its last counts."""
         self._ended.session_count += 1
         _add(self._ended, session.counts)
@@ -97,7 +97,7 @@ class StatusWriter:
             if host in session.left_out
         ]
 
-    def _session(self, session: Session, worker_count: int, now_s: float) -> fleet_pb2.SessionStatus:
+    def _session(self, session: DriverSession, worker_count: int, now_s: float) -> fleet_pb2.SessionStatus:
         request, counts = session.request, session.counts
         lane = self._lanes.lane_of(session.session_id)
         return fleet_pb2.SessionStatus(

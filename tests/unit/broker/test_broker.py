@@ -15,7 +15,7 @@ from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers import ends as session_ends
-from services.broker.drivers.session import Session
+from services.broker.drivers.session import DriverSession
 from services.broker.guard import BrokerFailedError
 from services.broker.lanes import ports
 from tests.support.broker_fakes import NODE, FakeLane, Stage, settle, told
@@ -274,7 +274,7 @@ def test_driver_that_comes_back_as_its_lane_was_given_up_is_no_bug(
     play(scene)
 
 
-def lane_of(stage: Stage, session: Session) -> FakeLane:
+def lane_of(stage: Stage, session: DriverSession) -> FakeLane:
     """The lane that a driver was told."""
     event = session.events.get_nowait()
     assert event is not None

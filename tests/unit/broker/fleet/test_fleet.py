@@ -540,7 +540,7 @@ def test_node_that_serves_fewer_cores_drains_idle_workers_first() -> None:
 
 
 def test_stopped_node_drains_all_and_gets_workers_when_it_serves_again() -> None:
-    """Its session keeps its claim meanwhile."""
+    """Its session keeps its demand meanwhile."""
     core = warm(2)
     core.handle(fleet.SessionRequested(1, (10,)))
 

@@ -90,7 +90,7 @@ def test_core_that_an_ended_session_still_holds_is_promised_to_nobody() -> None:
 
 
 def test_session_that_never_had_a_task_gives_its_cores_to_one_that_has() -> None:
-    """An executor that somebody forgot holds nobody up; its first task brings its claim back."""
+    """An executor that somebody forgot holds nobody up; its first task brings its demand back."""
     core = warm(4, serialize_jobs=0)
     core.handle(fleet.SessionRequested(1, ()))
     core.handle(fleet.SessionRequested(2, (11,)))
