@@ -70,6 +70,7 @@ class Broker:
         self._tasks: set[asyncio.Task[None]] = set()
         run_name = secrets.token_hex(3)
         self._fleet = Fleet(settings.agent_host_cores, settings.serialize_jobs, run_name)
+        self._is_placing = False
         self._sessions: dict[int, DriverSession] = {}
         self._token_key = credentials.token_key(settings.authkey)
         self._next_session_id = session_ids.first_id(
@@ -293,7 +294,17 @@ class Broker:
 
     @guarded
     def _handle(self, event: core.Event) -> None:
-        for action in self._fleet.handle(event):
+        for action in self._fleet.handle(event, time.monotonic()):
+            self._perform(action)
+        if self._fleet.is_placement_due and not self._is_placing:
+            self._is_placing = True
+            asyncio.get_running_loop().call_soon(self._place)
+
+    @guarded
+    def _place(self) -> None:
+        """Divide the cores, once for all events of a turn of the loop."""
+        self._is_placing = False
+        for action in self._fleet.place():
             self._perform(action)
 
     def _perform(self, action: core.Action) -> None:  # noqa: C901 - a case each
@@ -312,19 +323,22 @@ class Broker:
             case core.StopWorkers(host, session_id, is_forced, worker_ids):
                 link = self.nodes.links[host]
                 self._spawn(link.stop_workers(session_id, is_forced=is_forced, worker_ids=worker_ids))
-            case core.LoseWorker(session_id, worker_id, reason, is_clean, node, last_output, is_blameless):
-                if not is_clean:
-                    log.warning("worker_lost session=%d worker=%s reason=%s", session_id, worker_id, reason)
+            case core.LoseWorker(end):
+                words = end.words
+                if not end.is_clean:
+                    log.warning(
+                        "worker_lost session=%d worker=%s reason=%s", end.session_id, end.worker_id, words
+                    )
                 lost = lane_pb2.WorkerLost(
-                    session_id=session_id,
-                    worker_id=worker_id,
-                    reason=reason,
-                    is_clean=is_clean,
-                    node=node,
-                    last_output=last_output,
-                    is_blameless=is_blameless,
+                    session_id=end.session_id,
+                    worker_id=end.worker_id,
+                    reason=words,
+                    is_clean=end.is_clean,
+                    node=end.node,
+                    last_output=end.last_output,
+                    is_blameless=end.is_blameless,
                 )
-                self._lanes.send(session_id, lane_pb2.ControlMessage(worker_lost=lost))
+                self._lanes.send(end.session_id, lane_pb2.ControlMessage(worker_lost=lost))
             case core.LeaveOut(host, session_id, differences):
                 title = self._fleet.nodes[host].title
                 log.warning("node_left_out session=%d node=%s how=%s", session_id, title, differences)

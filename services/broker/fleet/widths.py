@@ -18,7 +18,8 @@ from services.broker.fleet.state import FleetNode
 class Lack:
     """What a session lacks: cores, in so many workers at most, each `width` cores wide.
 
-    One that is patient has workers and lets cores be while others leave their node.
+    A patient session has workers already. It does not take single free cores of a node while other workers
+    are leaving the node, so that its next worker is as wide as it should be.
     """
 
     core_count: int

@@ -17,6 +17,7 @@ from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients import agent
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.nodes.fingerprint import CLOCK
+from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.settings.config import Settings
 from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
@@ -175,13 +176,17 @@ class NodeRegistry:
         worker = self._fleet.workers.get(exited.worker_id)
         if worker is None or worker.host != host:
             return
-        peak = f", peak memory {exited.peak_memory_bytes / 2**20:.0f} MiB" if exited.peak_memory_bytes else ""
         reason, last_output = peer_input.cut_exit(exited)
-        self._handle(
-            core.WorkerExited(
-                exited.worker_id, reason + peak, exited.is_clean, last_output, exited.is_blameless
-            )
+        end = WorkerEnd(
+            worker.session_id,
+            worker.worker_id,
+            reason,
+            exited.is_clean,
+            last_output=last_output,
+            is_blameless=exited.is_blameless,
+            peak_memory_bytes=exited.peak_memory_bytes,
         )
+        self._handle(end)
 
     def _on_lost(self, host: str, reason: str) -> None:
         """A node was given up."""
