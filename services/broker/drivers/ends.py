@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from quakegrid.clients.dbserver import JobState
 from quakegrid.internal.v1 import sessions_pb2
-from quakegrid.settings.config import Settings
-from services.broker.drivers import absence
+from services.broker.drivers.absence import DriverProcesses
 from services.broker.drivers.job_ends import JobEnds
 from services.broker.drivers.session import DriverSession, Events
-from services.broker.drivers.stops import DriverStops
-from services.broker.nodes.link import NodeLink
 
 log = logging.getLogger("quakegrid.broker")
 ABORT_GRACE_S = 2.0
-# A driver that is told of an abort ends its jobs, too, but does not know who aborted them: the database
-# hears it from us before, if the dbserver answers in this time.
+# A driver that is told of an abort ends its jobs, too, but does not know who aborted them. So we tell the
+# database before, if the dbserver answers in this time.
 HEAD_START_S = 0.5
 # How long the answer to an abort waits for the state of the jobs; it is set later all the same.
 STATE_PATIENCE_S = 5.0
-# That many ended sessions are remembered, so that a driver that did not hear of the end is refused with its
-# reason.
+# So many ended sessions are remembered: a driver that did not hear of the end is refused with its reason.
 REMEMBERED_SESSIONS = 1000
 
 
@@ -37,29 +33,24 @@ class SessionEnds:
     """Ends the sessions of one broker.
 
     Args:
-        settings: of the cluster.
         sessions: that are open; those that end are taken out.
+        processes: of drivers: waits for them, and kills those that do not react.
         job_ends: ends jobs in the database.
-        driver_stops: ends drivers that do not react.
-        links_of: the links to the node of a session's driver.
         on_ended: called with each session that has ended, and whether its workers are to be killed at once.
         spawn: keeps a task running.
     """
 
     def __init__(
         self,
-        settings: Settings,
         sessions: dict[int, DriverSession],
+        processes: DriverProcesses,
         *,
         job_ends: JobEnds,
-        driver_stops: DriverStops,
-        links_of: Callable[[DriverSession], Sequence[NodeLink]],
         on_ended: Callable[[DriverSession, bool], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
-        self._settings, self._sessions = settings, sessions
-        self._job_ends, self._driver_stops = job_ends, driver_stops
-        self._links_of, self._on_ended, self._spawn = links_of, on_ended, spawn
+        self._sessions, self._processes, self._job_ends = sessions, processes, job_ends
+        self._on_ended, self._spawn = on_ended, spawn
         self.stopping = asyncio.Event()
         # Why sessions ended, by their ids.
         self.reasons: dict[int, str] = {}
@@ -125,16 +116,15 @@ class SessionEnds:
                 await session.ended.wait()
         except TimeoutError:
             self._end(session)
-            self._driver_stops.stop(self._links_of(session), session.request.pid)
+            self._processes.kill(session)
 
     async def _await_driver(self, session: DriverSession, events: Events) -> None:
         """Keep a session until its driver comes back; end it when it will not."""
-        timeout_s = self._settings.node_timeout_s
-        reason = await absence.await_end(session, events, lambda: self._links_of(session), timeout_s)
+        reason = await self._processes.await_end(session, events)
         if reason and session.events is events:
             session.end_as(JobState.FAILED, reason)
             self._end(session)
-            self._driver_stops.stop(self._links_of(session), session.request.pid)
+            self._processes.kill(session)
 
     def _end(self, session: DriverSession, *, is_wanted: bool = False) -> None:
         """Stop the workers of a session, and end the jobs that its driver did not end."""

@@ -32,14 +32,14 @@ class Listener:
         opening: what a lane is told of a session.
         on_counts: called with each report of a session's counters.
         on_overdue: called with each worker whose task has run for too long.
-        on_placed: called with a session when it has a lane that listens.
+        on_placed: called with a session and the endpoint of its lane when it has one.
         on_failed: called with a session that has no lane, or lost it, and the reason.
     """
 
     opening: Callable[[int], Sequence[lane_pb2.ControlMessage]]
     on_counts: Callable[[lane_pb2.LaneCounts], None]
     on_overdue: Callable[[lane_pb2.TaskOverdue], None]
-    on_placed: Callable[[int], None]
+    on_placed: Callable[[int, str], None]
     on_failed: Callable[[int, str], None]
 
 
@@ -112,6 +112,12 @@ class LanePool:
         lane = self._places.lane_of(session_id)
         return f"tcp://{self._settings.broker_host}:{lane.port}" if lane else None
 
+    def tell_place(self, session_id: int) -> None:
+        """Tell the listener where the lane of a session is, if the session has one."""
+        endpoint = self.endpoint_of(session_id)
+        if endpoint is not None:
+            self._listener.on_placed(session_id, endpoint)
+
     def send(self, session_id: int, message: lane_pb2.ControlMessage) -> None:
         """Tell a session's lane something; nobody is told if it has none."""
         process = self.lane_of(session_id)
@@ -165,7 +171,7 @@ class LanePool:
                 self._spawn(process.stop())
             case core.PlaceSession(session_id, lane_id):
                 self._introduce(session_id, self._processes[lane_id])
-                self._listener.on_placed(session_id)
+                self.tell_place(session_id)
             case core.GiveUpSession(session_id, reason):
                 self._listener.on_failed(session_id, reason)
             case _ as unreachable:

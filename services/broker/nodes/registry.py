@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 from quakegrid import errors
@@ -21,7 +20,7 @@ from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.settings.config import Settings
 from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
-from services.broker.fleet.core import Fleet
+from services.broker.fleet_loop import FleetLoop
 from services.broker.nodes.link import SERVICE_STATES, NodeLink, describe_state
 from services.broker.rpc import peer_input
 
@@ -35,27 +34,25 @@ class NodeRegistry:
 
     Args:
         settings: of the cluster.
-        fleet: the core that the events are for; it is only read here.
+        loop: of the fleet core that the events are for.
         driver_stops: is told which drivers each node has.
-        on_output: called with what workers print.
+        tell_output: called with what workers print.
         spawn: keeps a task running.
-        handle: hands an event to the fleet core, and does what it decides.
         new_link: makes a link to a node.
     """
 
     def __init__(
         self,
         settings: Settings,
-        fleet: Fleet,
+        loop: FleetLoop,
         driver_stops: DriverStops,
         *,
-        on_output: Callable[[orders_pb2.WorkerOutput], None],
+        tell_output: Callable[[orders_pb2.WorkerOutput], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
-        handle: Callable[[core.Event], None],
         new_link: Callable[..., NodeLink] = NodeLink,
     ) -> None:
-        self._settings, self._fleet, self._driver_stops = settings, fleet, driver_stops
-        self._on_output, self._spawn, self._handle = on_output, spawn, handle
+        self._settings, self._loop, self._driver_stops = settings, loop, driver_stops
+        self._tell_output, self._spawn = tell_output, spawn
         self._link_class = new_link
         self.configured = {
             item.host: f"{item.host}:{settings.agent_port}" for item in settings.agent_host_cores
@@ -84,7 +81,9 @@ class NodeRegistry:
     def links_by_name(self, name: str) -> list[NodeLink]:
         """The links to the nodes that go by a name, as the fleet or their agents call them."""
         return [
-            self._links[node.host] for node in self._fleet.nodes.values() if name in (node.name, node.host)
+            self._links[node.host]
+            for node in self._loop.fleet.nodes.values()
+            if name in (node.name, node.host)
         ]
 
     # --- nodes that come and go
@@ -102,7 +101,7 @@ class NodeRegistry:
         """
         if host not in self._links and len(self._links) >= MAX_NODES:
             raise errors.StateError(f"the fleet has {MAX_NODES} nodes, no further one may join")
-        self._handle(core.NodeJoined(host))
+        self._loop.handle(core.NodeJoined(host))
         self._end_departure(host)
         if host not in self._links:
             log.info("node_joined host=%s address=%s", host, address)
@@ -114,7 +113,7 @@ class NodeRegistry:
         if host not in self._links:
             return True
         departure = self._departures.setdefault(host, asyncio.Event())
-        self._handle(core.NodeLeaving(host))
+        self._loop.handle(core.NodeLeaving(host))
         await departure.wait()
         return host not in self._links
 
@@ -133,19 +132,11 @@ class NodeRegistry:
             departure.set()
 
     def _new_link(self, host: str, address: str) -> NodeLink:
-        return self._link_class(
-            self._settings,
-            host,
-            address,
-            on_status=self._on_status,
-            on_exit=partial(self._on_exit, host),
-            on_output=self._on_output,
-            on_lost=self._on_lost,
-        )
+        return self._link_class(self._settings, host, address, self)
 
     # --- what agents tell
 
-    def _on_status(self, host: str, status: nodes_pb2.AgentStatus, is_first: bool) -> None:
+    def on_status(self, host: str, status: nodes_pb2.AgentStatus, is_first: bool) -> None:
         """An agent said what its node has, for the first time or again.
 
         Raises:
@@ -157,7 +148,7 @@ class NodeRegistry:
             return  # its agent is that of another node
         link = self._links[host]
         self._driver_stops.report(link, status, is_first=is_first)
-        self._handle(_report_event(host, status, link.clock, is_first=is_first))
+        self._loop.handle(_report_event(host, status, link.clock, is_first=is_first))
         self._note_cores()
 
     def _note_instance(self, host: str, instance_id: str) -> None:
@@ -169,11 +160,11 @@ class NodeRegistry:
         twins = [each for each in self._links if instance_id and self._instances.get(each) == instance_id]
         for twin in sorted(twins, key=lambda each: each not in self.configured)[1:]:
             log.info("node_left host=%s reason=it is %s", twin, twins[0])
-            self._handle(core.NodeLeaving(twin))
+            self._loop.handle(core.NodeLeaving(twin))
 
-    def _on_exit(self, host: str, exited: orders_pb2.WorkerExited) -> None:
+    def on_exit(self, host: str, exited: orders_pb2.WorkerExited) -> None:
         """A worker ended; an agent can tell of those on its own node only."""
-        worker = self._fleet.workers.get(exited.worker_id)
+        worker = self._loop.fleet.workers.get(exited.worker_id)
         if worker is None or worker.host != host:
             return
         reason, last_output = peer_input.cut_exit(exited)
@@ -186,19 +177,23 @@ class NodeRegistry:
             is_blameless=exited.is_blameless,
             peak_memory_bytes=exited.peak_memory_bytes,
         )
-        self._handle(end)
+        self._loop.handle(end)
 
-    def _on_lost(self, host: str, reason: str) -> None:
+    def on_output(self, output: orders_pb2.WorkerOutput) -> None:
+        """A worker has printed something."""
+        self._tell_output(output)
+
+    def on_lost(self, host: str, reason: str) -> None:
         """A node was given up."""
         if host not in self._links:
             return  # it has left
         log.warning("node_lost host=%s reason=%s", host, reason)
         self._note_instance(host, "")
-        self._handle(core.NodeLost(host, reason))
+        self._loop.handle(core.NodeLost(host, reason))
         self._note_cores()
 
     def _note_cores(self) -> None:
-        if self._fleet.core_count:
+        if self._loop.fleet.core_count:
             self.has_cores.set()
         else:
             self.has_cores.clear()  # `wait_for_nodes` waits until a node gives cores

@@ -14,7 +14,8 @@ from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc, nodes_pb2, nodes_pb2_grpc
 from quakegrid.reports import task_history_files
 from services.broker.broker import Broker
-from services.broker.nodes.link import ORDER_TIMEOUT_S, NodeLink
+from services.broker.nodes.link import NodeLink
+from services.broker.nodes.orders import ORDER_TIMEOUT_S
 from services.broker.rpc.answers import Context, answering
 from services.broker.rpc.membership import let_go
 from services.broker.status import metrics
@@ -143,7 +144,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
 
 
 async def _ask(link: NodeLink, call: Call) -> fleet_pb2.NodeAnswer:
-    answer = await link.control(call)
+    answer = await link.orders.control(call)
     if answer is None:
         return fleet_pb2.NodeAnswer(host=link.host)
     return fleet_pb2.NodeAnswer(

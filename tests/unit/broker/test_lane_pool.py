@@ -28,7 +28,7 @@ def test_words_of_a_lane_reach_whom_they_are_for(tmp_path: Path) -> None:
             opening=lambda _session_id: [],
             on_counts=heard.append,
             on_overdue=heard.append,
-            on_placed=heard.append,
+            on_placed=lambda session_id, endpoint: heard.append((session_id, endpoint)),
             on_failed=lambda session_id, reason: heard.append((session_id, reason)),
         ),
     )
