@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from quakegrid.api.v1 import nodes_pb2
+from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.nodes.fingerprint import CLOCK_FITS
 from quakegrid.settings.config import LOOPBACK, Settings
@@ -87,7 +87,7 @@ def test_silent_agent_is_lost_and_its_orders_are_refused(settings: Settings) -> 
     assert "has said nothing for" in reason
 
 
-class LateAgent(orders_pb2_grpc.OrdersServicer):
+class LateAgent(orders_pb2_grpc.OrdersServicer, nodes_pb2_grpc.NodesServicer):
     """Its clock is an hour behind when it is reached, and then set right."""
 
     def __init__(self) -> None:
@@ -118,7 +118,9 @@ class LateAgent(orders_pb2_grpc.OrdersServicer):
 async def watch_clock(settings: Settings) -> list[tuple[str, bool, str]]:
     """What is told of the agent, with its clock, until that fits."""
     server = grpc.aio.server(options=grpc_channels.SERVER_OPTIONS)
-    orders_pb2_grpc.add_OrdersServicer_to_server(LateAgent(), server)
+    agent = LateAgent()
+    orders_pb2_grpc.add_OrdersServicer_to_server(agent, server)
+    nodes_pb2_grpc.add_NodesServicer_to_server(agent, server)
     port = server.add_secure_port(f"{LOOPBACK}:0", credentials.server_credentials(settings.authkey))
     await server.start()
     told: list[tuple[str, bool, str]] = []
