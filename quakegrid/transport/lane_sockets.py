@@ -13,7 +13,7 @@ from quakegrid.errors import PeerError
 from quakegrid.transport import credentials as security
 from quakegrid.transport.fast_zmq import zmq
 
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 # Outcomes that may be on their way to a driver, and how often it tells what it has taken.
 FLOW_BYTES = 64 << 20
 RECEIPT_BYTES = FLOW_BYTES // 4

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from quakegrid.internal.v1 import sessions_pb2
+from quakegrid.nodes import worker_end_messages
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers.ends import SessionEnds
 from services.broker.drivers.session import DriverSession
@@ -86,20 +87,10 @@ class FleetActions:
                 drain = lane_pb2.DrainWorker(session_id=session_id, worker_id=worker_id)
                 self._lanes.send(session_id, lane_pb2.ControlMessage(drain=drain))
             case core.LoseWorker(end):
-                words = end.words
                 if not end.is_clean:
-                    log.warning(
-                        "worker_lost session=%d worker=%s reason=%s", end.session_id, end.worker_id, words
-                    )
-                lost = lane_pb2.WorkerLost(
-                    session_id=end.session_id,
-                    worker_id=end.worker_id,
-                    reason=words,
-                    is_clean=end.is_clean,
-                    node=end.node,
-                    last_output=end.last_output,
-                    is_blameless=end.is_blameless,
-                )
-                self._lanes.send(end.session_id, lane_pb2.ControlMessage(worker_lost=lost))
+                    words = "worker_lost session=%d worker=%s reason=%s"
+                    log.warning(words, end.session_id, end.worker_id, end.words)
+                message = worker_end_messages.encode(end)
+                self._lanes.send(end.session_id, lane_pb2.ControlMessage(worker_lost=message))
             case _ as unreachable:
                 assert_never(unreachable)

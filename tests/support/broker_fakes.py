@@ -84,7 +84,7 @@ class FakeLink:
         for name, owner in list(self.workers.items()):
             if owner == session_id and (not worker_ids or name in worker_ids):
                 del self.workers[name]
-                self.listener.on_exit(self.host, orders_pb2.WorkerExited(worker_id=name, is_clean=True))
+                self.listener.on_worker_ended(self.host, orders_pb2.WorkerEnd(worker_id=name, is_clean=True))
         self.report()
 
     async def stop_driver(self, pid: int) -> None:

@@ -67,7 +67,7 @@ class AgentListener(Protocol):
             PeerError: the status cannot be true, which drops the agent.
         """
 
-    def on_exit(self, host: str, exited: orders_pb2.WorkerExited) -> None:
+    def on_worker_ended(self, host: str, ended: orders_pb2.WorkerEnd) -> None:
         """A worker of the node has ended."""
 
     def on_output(self, output: orders_pb2.WorkerOutput) -> None:
@@ -203,8 +203,8 @@ class NodeLink:
         if message.HasField("status"):
             self._listener.on_status(self.host, message.status, self._is_first)
             self._status, self._is_first = message.status, False
-        elif message.HasField("worker_exited"):
-            self._listener.on_exit(self.host, message.worker_exited)
+        elif message.HasField("worker_ended"):
+            self._listener.on_worker_ended(self.host, message.worker_ended)
         elif message.HasField("worker_output"):
             self._listener.on_output(message.worker_output)
         elif message.HasField("output_flushed"):

@@ -16,7 +16,6 @@ from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients import agent
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.nodes.fingerprint import CLOCK
-from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.settings.config import Settings
 from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
@@ -162,22 +161,11 @@ class NodeRegistry:
             log.info("node_left host=%s reason=it is %s", twin, twins[0])
             self._loop.handle(core.NodeLeaving(twin))
 
-    def on_exit(self, host: str, exited: orders_pb2.WorkerExited) -> None:
-        """A worker ended; an agent can tell of those on its own node only."""
-        worker = self._loop.fleet.workers.get(exited.worker_id)
-        if worker is None or worker.host != host:
-            return
-        reason, last_output = peer_input.cut_exit(exited)
-        end = WorkerEnd(
-            worker.session_id,
-            worker.worker_id,
-            reason,
-            exited.is_clean,
-            last_output=last_output,
-            is_blameless=exited.is_blameless,
-            peak_memory_bytes=exited.peak_memory_bytes,
-        )
-        self._loop.handle(end)
+    def on_worker_ended(self, host: str, ended: orders_pb2.WorkerEnd) -> None:
+        """A worker has ended; an agent can tell of those on its own node only."""
+        worker = self._loop.fleet.workers.get(ended.worker_id)
+        if worker is not None and worker.host == host:
+            self._loop.handle(peer_input.cut_end(ended))
 
     def on_output(self, output: orders_pb2.WorkerOutput) -> None:
         """A worker has printed something."""

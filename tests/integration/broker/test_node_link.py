@@ -31,7 +31,7 @@ class Ear:
 
     on_status: Callable[[str, nodes_pb2.AgentStatus, bool], Any]
     on_lost: Callable[[str, str], Any]
-    on_exit: Callable[..., None] = deaf
+    on_worker_ended: Callable[..., None] = deaf
     on_output: Callable[..., None] = deaf
 
 

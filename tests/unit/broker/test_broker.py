@@ -294,7 +294,7 @@ def test_lane_that_pauses_gets_its_sessions_back(play: Play, monkeypatch: pytest
         states = [each.state for each in stage.broker.status().lanes if each.port == lane.port]
         stage.broker.open_session(session.request)
         name = next(iter(stage.link.workers))
-        stage.link.listener.on_exit(NODE, orders_pb2.WorkerExited(worker_id=name, reason="exit code 1"))
+        stage.link.listener.on_worker_ended(NODE, orders_pb2.WorkerEnd(worker_id=name, reason="exit code 1"))
         await stage.listening.wait()
         await settle()
 
@@ -318,7 +318,7 @@ def test_workers_start_while_their_lane_pauses(play: Play, monkeypatch: pytest.M
         lane_of(stage, session).on_death("it died")
         name = before.copy().pop()
         del stage.link.workers[name]
-        stage.link.listener.on_exit(NODE, orders_pb2.WorkerExited(worker_id=name, reason="exit code 1"))
+        stage.link.listener.on_worker_ended(NODE, orders_pb2.WorkerEnd(worker_id=name, reason="exit code 1"))
         await settle()
 
         assert len(set(stage.link.workers) - before) == 1
@@ -410,8 +410,8 @@ def test_agent_tells_only_of_the_ends_of_its_own_workers(play: Play) -> None:
         stage.broker.nodes.join("other", "127.0.0.9:1")
         name = next(iter(stage.link.workers))
 
-        stage.links["other"].listener.on_exit(
-            "other", orders_pb2.WorkerExited(worker_id=name, reason="it says so")
+        stage.links["other"].listener.on_worker_ended(
+            "other", orders_pb2.WorkerEnd(worker_id=name, reason="it says so")
         )
 
         assert stage.broker.status().nodes[0].worker_count == 2
