@@ -13,7 +13,7 @@ from quakegrid.errors import PeerError
 from quakegrid.transport import credentials as security
 from quakegrid.transport.fast_zmq import zmq
 
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 # Bytes of outcomes that may be on their way to a driver, and after how many it tells that it has taken them.
 FLOW_BYTES = 64 << 20
 RECEIPT_BYTES = FLOW_BYTES // 4

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from quakegrid.internal.v1 import orders_pb2 as _orders_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -667,24 +668,15 @@ class WorkerDied(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    WORKER_ID_FIELD_NUMBER: _builtins.int
-    NODE_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    LAST_OUTPUT_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
     WAITING_COUNT_FIELD_NUMBER: _builtins.int
-    worker_id: _builtins.str
-    node: _builtins.str
-    reason: _builtins.str
-    """In words, with its peak memory."""
     operation: _builtins.str
     waiting_count: _builtins.int
     """Tasks that waited there behind that one."""
     @_builtins.property
-    def last_output(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The end of its stderr."""
-
+    def end(self) -> _orders_pb2.WorkerEnd: ...
     @_builtins.property
     def lease(self) -> Global___Lease:
         """What it ran; none if it held no task."""
@@ -692,17 +684,14 @@ class WorkerDied(_message.Message):
     def __init__(
         self,
         *,
-        worker_id: _builtins.str = ...,
-        node: _builtins.str = ...,
-        reason: _builtins.str = ...,
-        last_output: _abc.Iterable[_builtins.str] | None = ...,
+        end: _orders_pb2.WorkerEnd | None = ...,
         lease: Global___Lease | None = ...,
         operation: _builtins.str = ...,
         waiting_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_output", b"last_output", "lease", b"lease", "node", b"node", "operation", b"operation", "reason", b"reason", "waiting_count", b"waiting_count", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "lease", b"lease", "operation", b"operation", "waiting_count", b"waiting_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -755,7 +744,7 @@ class ControlMessage(_message.Message):
     @_builtins.property
     def close(self) -> Global___CloseLaneSession: ...
     @_builtins.property
-    def worker_lost(self) -> Global___WorkerLost: ...
+    def worker_lost(self) -> _orders_pb2.WorkerEnd: ...
     @_builtins.property
     def drain(self) -> Global___DrainWorker: ...
     @_builtins.property
@@ -775,7 +764,7 @@ class ControlMessage(_message.Message):
         *,
         open: Global___OpenLaneSession | None = ...,
         close: Global___CloseLaneSession | None = ...,
-        worker_lost: Global___WorkerLost | None = ...,
+        worker_lost: _orders_pb2.WorkerEnd | None = ...,
         drain: Global___DrainWorker | None = ...,
         listen: Global___Listen | None = ...,
         ready: Global___LaneReady | None = ...,
@@ -873,47 +862,6 @@ class CloseLaneSession(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CloseLaneSession: _TypeAlias = CloseLaneSession  # noqa: Y015
-
-@_typing.final
-class WorkerLost(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SESSION_ID_FIELD_NUMBER: _builtins.int
-    WORKER_ID_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    IS_CLEAN_FIELD_NUMBER: _builtins.int
-    NODE_FIELD_NUMBER: _builtins.int
-    LAST_OUTPUT_FIELD_NUMBER: _builtins.int
-    IS_BLAMELESS_FIELD_NUMBER: _builtins.int
-    session_id: _builtins.int
-    worker_id: _builtins.str
-    reason: _builtins.str
-    is_clean: _builtins.bool
-    node: _builtins.str
-    is_blameless: _builtins.bool
-    """The task that it held is tried again, and this does not count as one of `max_attempts`."""
-    @_builtins.property
-    def last_output(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The end of its stderr."""
-
-    def __init__(
-        self,
-        *,
-        session_id: _builtins.int = ...,
-        worker_id: _builtins.str = ...,
-        reason: _builtins.str = ...,
-        is_clean: _builtins.bool = ...,
-        node: _builtins.str = ...,
-        last_output: _abc.Iterable[_builtins.str] | None = ...,
-        is_blameless: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_blameless", b"is_blameless", "is_clean", b"is_clean", "last_output", b"last_output", "node", b"node", "reason", b"reason", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___WorkerLost: _TypeAlias = WorkerLost  # noqa: Y015
 
 @_typing.final
 class DrainWorker(_message.Message):
