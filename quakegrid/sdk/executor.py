@@ -27,7 +27,7 @@ from quakegrid.sdk.futures import CallFuture
 from quakegrid.sdk.sender import OnProgress, Sender
 from quakegrid.sdk.worker_setup import WorkerSetup
 from quakegrid.session import worker_output
-from quakegrid.session.lane_tasks import Needs
+from quakegrid.session.options import Needs, SessionOptions
 from quakegrid.session.session import Session
 from quakegrid.settings.config import Settings
 
@@ -71,9 +71,7 @@ class ClusterExecutor(Executor):
         with BrokerClient(settings) as broker:
             broker.wait_for_nodes(node_timeout_s)
         path = tuple(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 - "" is the directory
-        session = Session(
-            settings,
-            (),
+        options = SessionOptions(
             user_name=getpass.getuser(),
             worker_setup=pickle.dumps(WorkerSetup(path, os.getcwd())),  # noqa: PTH109 - a string travels
             max_workers=max_workers or 0,
@@ -81,6 +79,7 @@ class ClusterExecutor(Executor):
             cores_per_worker=cores_per_worker,
             needs=Needs(environment.for_functions()),
         )
+        session = Session(settings, options)
         on_words = worker_output.echo if shows_output else None
         try:
             session.wait_for_turn(lambda _ahead: None, on_words)

@@ -30,7 +30,8 @@ from quakegrid.sdk.chunks import Chunk
 from quakegrid.sdk.futures import CallFuture, Shared, settle
 from quakegrid.sdk.pickles import Buffer, Outbox
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
-from quakegrid.session.session import OPERATION_CHARACTERS, Session
+from quakegrid.session.lane_client import OPERATION_CHARACTERS
+from quakegrid.session.session import Session
 
 log = logging.getLogger("quakegrid.sdk")
 OnProgress = Callable[[int, int], object]

@@ -20,7 +20,7 @@ from quakegrid import testing
 from quakegrid.machine import local_services
 from quakegrid.sdk.cluster import LocalCluster
 from quakegrid.sdk.executor import ClusterExecutor
-from quakegrid.session import session
+from quakegrid.session import options
 from quakegrid.session.session import LaneOutcome, Session
 from quakegrid.settings import config
 from quakegrid.transport.fast_zmq import zmq
@@ -113,7 +113,7 @@ def test_driver_is_patient_with_each_break_anew(
     cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A break that was overcome long ago does not count, though the broker had nothing to say since."""
-    monkeypatch.setattr(session, "BROKER_PATIENCE_S", 3.0)
+    monkeypatch.setattr(options, "PATIENCE", options.Patience(broker_s=3.0))
     log = Path(cluster.settings.log_dir, "broker.log")
     with Link(cluster.settings.broker_port) as link:
         settings = dataclasses.replace(cluster.settings, broker_port=link.port)
