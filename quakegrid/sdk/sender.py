@@ -29,8 +29,8 @@ from quakegrid.sdk.chunking import MAX_BYTES, TARGET_S, Chunking
 from quakegrid.sdk.chunks import Chunk
 from quakegrid.sdk.futures import CallFuture, Shared, settle
 from quakegrid.sdk.pickles import Buffer, Outbox
-from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
 from quakegrid.session.lane_client import OPERATION_CHARACTERS
+from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
 from quakegrid.session.session import Session
 
 log = logging.getLogger("quakegrid.sdk")

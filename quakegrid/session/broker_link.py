@@ -1,6 +1,7 @@
 """One connection of a driver with the broker: the calls of the service `Sessions`.
 
-Knows gRPC; decides nothing. Each try to reach a broker has a connection of its own, so its certificate is new.
+Knows gRPC; decides nothing. Each try to reach a broker has a connection of its own, with a new
+certificate.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """A driver's end of its lane: tasks go out, outcomes come back.
 
-Belongs to the one thread that submits and receives. Every task is kept until its outcome is here, and the lane
-is told of it again whenever it says hello. Payloads and outcomes are frames.
+Belongs to the one thread that submits and receives. Every task is kept until its outcome is here. The
+lane is told of it again whenever it says hello. Payloads and outcomes are frames.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quakegrid import errors
@@ -17,11 +17,11 @@ from quakegrid.blobs.local_store import LocalBlobs
 from quakegrid.blobs.table import BlobTable, Digests
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.session import worker_output as worker_words
+from quakegrid.session.driver_socket import DriverSocket
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask, failed_outcome
 from quakegrid.session.options import Patience
 from quakegrid.session.retelling import Retelling
 from quakegrid.session.stream import BrokerStream
-from quakegrid.session.wakeup import Wakeup
 from quakegrid.settings.config import Settings
 from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
@@ -46,17 +46,14 @@ class LaneClient:
     Args:
         settings: of the cluster.
         stream: from the broker, which says when the session has failed.
-        wakeup: ends a `wait`.
+        lane: the socket to it, connected by `join`.
         patience: how long to wait.
     """
 
-    def __init__(self, settings: Settings, stream: BrokerStream, wakeup: Wakeup, patience: Patience) -> None:
-        self._settings, self._stream, self._wakeup, self._patience = settings, stream, wakeup, patience
-        self._wakeup_fd = wakeup.fileno()
-        self._dealer: zmq.Socket[bytes] | None = None
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
-        self._poller = zmq.Poller()
-        self._is_message_here = False
+    def __init__(
+        self, settings: Settings, stream: BrokerStream, lane: DriverSocket, patience: Patience
+    ) -> None:
+        self._settings, self._stream, self._lane, self._patience = settings, stream, lane, patience
         self._next_task_id = 1
         self._pending: dict[int, SubmittedTask] = {}
         self._retelling = Retelling(patience.refused_retry_s, patience.broker_s)
@@ -73,17 +70,11 @@ class LaneClient:
         """
         endpoint = admitted.lane_endpoint
         identity = lane_names.driver_name(admitted.session_id, admitted.session_token)
-        self._context = zmq.Context()
-        self._dealer = lane_sockets.connect_dealer(self._context, endpoint, self._settings.authkey, identity)
-        self._poller.register(self._dealer, zmq.POLLIN)
-        self._poller.register(self._wakeup_fd, zmq.POLLIN)
+        self._lane.connect(endpoint, self._settings.authkey, identity)
         end_s, is_woken = time.monotonic() + self._patience.hello_s, False
         while not self.has_joined:
             self._stream.check()
-            ready = {source for source, _ in self._poller.poll(_ms_until(min(end_s, self._retelling.due_s)))}
-            if self._wakeup_fd in ready:  # else the next poll would not wait
-                self._wakeup.clear()
-                is_woken = True
+            is_woken |= self._lane.wait(min(end_s, self._retelling.due_s))
             if time.monotonic() >= end_s:
                 raise errors.PeerUnreachableError(
                     f"the lane at {endpoint} does not answer; does a firewall let through "
@@ -91,7 +82,7 @@ class LaneClient:
                 )
             self.receive_ready()
         if is_woken:
-            self._wakeup.set()  # for the first `wait`
+            self._stream.wakeup.set()  # for the first `wait`
 
     def submit(
         self, frames: Sequence[bytes | memoryview], task: LaneTask, digests: Digests | None = None
@@ -114,7 +105,7 @@ class LaneClient:
         pending = self._pending[task_id] = SubmittedTask([header, *split.frames], split.refs)
         for blob_id, content in split.to_put:
             self._put_blob(blob_id, content)
-        self._send(pending.message)
+        self._lane.send(pending.message)
         return task_id
 
     def cancel(self, task_ids: Sequence[int]) -> None:
@@ -124,46 +115,29 @@ class LaneClient:
         for start in range(0, len(task_ids), CANCELLED_AT_ONCE):
             some = task_ids[start : start + CANCELLED_AT_ONCE]
             cancelled = lane_pb2.CancelTasks(session_id=self._stream.session_id, task_ids=some)
-            self._send([lane_pb2.LaneMessage(cancel_tasks=cancelled).SerializeToString()])
+            self._lane.send([lane_pb2.LaneMessage(cancel_tasks=cancelled).SerializeToString()])
 
     def receive_ready(self) -> LaneOutcome | None:
         """The next outcome if it is here already; raises what the session failed with."""
-        dealer = self._dealer
-        assert dealer is not None
         self._stream.check()
         if self._stream.admission_count != self._admission_count or self._retelling.due_s < math.inf:
             self._tell_again()
-        while True:
-            # After a `wait` that saw a message without looking for it again.
-            receive = lane_sockets.receive_announced if self._is_message_here else lane_sockets.receive_frames
-            self._is_message_here = False
-            received = receive(dealer)
-            if received is None:
-                return None
+        while (received := self._lane.receive()) is not None:
             outcome = self._take(received)
             if outcome is not None and self._forget(outcome.task_id):
                 return outcome
+        return None
 
     def wait(self) -> None:
-        """Wait for a message, for the session's failure, for `Wakeup.set`, or until the lane is told again."""
-        due_s = self._retelling.due_s
-        ready = {source for source, _ in self._poller.poll(None if due_s == math.inf else _ms_until(due_s))}
-        self._is_message_here = self._dealer in ready
-        if self._wakeup_fd in ready:
-            self._wakeup.clear()
-
-    def close(self) -> None:
-        """Leave the lane."""
-        if self._dealer and self._context:
-            self._dealer.close(linger=0)
-            self._context.term()
+        """Wait for a message, the session's failure, `Wakeup.set`, or the time to tell the lane again."""
+        self._lane.wait(self._retelling.due_s)
 
     # --- what the lane says
 
     def _take(self, received: list[zmq.Frame]) -> LaneOutcome | None:
         """Take one message; gives the outcome in it, if there is one."""
         if lane_sockets.is_probe(received):
-            self._send([lane_sockets.PROBE])
+            self._lane.send([lane_sockets.PROBE])
             return None
         header, *frames = received
         message = lane_pb2.LaneMessage.FromString(header.bytes)
@@ -180,7 +154,7 @@ class LaneClient:
             case "get_blob":
                 self._put_blob(message.get_blob.blob_id, self.blobs.content(message.get_blob.blob_id))
             case "worker_died":
-                self._stream.pass_on(worker_words.from_death(message.worker_died))
+                self._stream.words.pass_on(worker_words.from_death(message.worker_died))
             case "joined":
                 self.has_joined = True
                 self._retelling.end()
@@ -218,12 +192,12 @@ class LaneClient:
         for blob_id, content in self.blobs.start_again():
             self._put_blob(blob_id, content)
         for pending in self._pending.values():
-            self._send(pending.message)
+            self._lane.send(pending.message)
         self._taken_bytes = 0
         join = lane_pb2.Join(
             protocol_version=lane_sockets.PROTOCOL_VERSION, session_id=self._stream.session_id
         )
-        self._send([lane_pb2.LaneMessage(join=join).SerializeToString()])
+        self._lane.send([lane_pb2.LaneMessage(join=join).SerializeToString()])
 
     def _forget(self, task_id: int) -> bool:
         """Let go of a task; tells whether we still waited for it."""
@@ -238,19 +212,10 @@ class LaneClient:
         if self._taken_bytes >= lane_sockets.RECEIPT_BYTES:
             received = lane_pb2.Received(session_id=self._stream.session_id, byte_count=self._taken_bytes)
             self._taken_bytes = 0
-            self._send([lane_pb2.LaneMessage(received=received).SerializeToString()])
+            self._lane.send([lane_pb2.LaneMessage(received=received).SerializeToString()])
 
     def _put_blob(self, blob_id: bytes, content: bytes | memoryview | None) -> None:
         """Put a content to the lane; None tells that nobody waits for its tasks any more."""
         put = lane_pb2.PutBlob(session_id=self._stream.session_id, blob_id=blob_id)
         header = lane_pb2.LaneMessage(put_blob=put).SerializeToString()
-        self._send([header] if content is None else [header, content])
-
-    def _send(self, message: Sequence[bytes | memoryview]) -> None:
-        assert self._dealer is not None
-        lane_sockets.send_frames(self._dealer, lane_sockets.cut_message(message))
-
-
-def _ms_until(end_s: float) -> int:
-    """Milliseconds until an instant of the monotonic clock, for a poller."""
-    return max(0, int((end_s - time.monotonic()) * 1000) + 1)
+        self._lane.send([header] if content is None else [header, content])

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from quakegrid.nodes.fingerprint import Fingerprint
 
 log = logging.getLogger("quakegrid.session.session")
-# How long a calculation waits for a first answer of the broker. Other programs hear at once that there is none.
+# How long a calculation waits for a first answer of the broker. Other programs hear at once that there is no
+# broker.
 OPEN_PATIENCE_S = 30.0
 
 

@@ -1,4 +1,4 @@
-"""When a lane that does not know a driver's session is told of it again, and when the driver gives up. Pure."""
+"""When a driver tells a lane again that does not know its session, and when it gives up. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A driver's session with the cluster: its stream from the broker and its end of the lane, as one thing.
 
-`stream.py` tells when the driver may start and when it must stop, `lane_client.py` has its tasks. Any thread may
-call `wake`; all else belongs to the one thread that submits and receives.
+`stream.py` tells when the driver may start and when it must stop, `lane_client.py` has its tasks. Any thread
+may call `wake`. The rest belongs to the one thread that submits and receives.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from quakegrid import errors
 from quakegrid.blobs.table import BlobTable, Digests
 from quakegrid.session import options as session_options
 from quakegrid.session.broker_link import BrokerLink, Connect
+from quakegrid.session.driver_socket import DriverSocket
 from quakegrid.session.lane_client import LaneClient
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
 from quakegrid.session.options import Patience, SessionOptions
@@ -41,7 +42,8 @@ class Session:
         patience = patience or session_options.PATIENCE
         self._wakeup = Wakeup()
         self._stream = BrokerStream(settings, options, self._wakeup, patience, connect)
-        self._lane = LaneClient(settings, self._stream, self._wakeup, patience)
+        self._socket = DriverSocket(self._wakeup)
+        self._lane = LaneClient(settings, self._stream, self._socket, patience)
         self.core_count = 0
 
     @property
@@ -71,7 +73,8 @@ class Session:
             PeerUnreachableError: the broker or the lane does not answer.
             StateError: one of the jobs is in another session.
         """
-        self._stream.on_words = on_words or self._stream.on_words
+        if on_words is not None:
+            self._stream.words.on_words = on_words
         while True:
             answer = self._stream.answers.get()
             if isinstance(answer, errors.QuakeGridError):
@@ -127,4 +130,4 @@ class Session:
         if self._lane.has_joined and not self._stream.failure and not self._stream.is_closed:
             self._stream.flush_output()
         if self._stream.close():
-            self._lane.close()
+            self._socket.close()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import logging
 import os
 import queue
 import secrets
@@ -24,11 +23,10 @@ from quakegrid.session import worker_output as worker_words
 from quakegrid.session.broker_link import BrokerLink, Connect
 from quakegrid.session.options import OPEN_PATIENCE_S, Patience, SessionOptions
 from quakegrid.session.wakeup import Wakeup
-from quakegrid.session.worker_output import OnWords, WorkerWords
+from quakegrid.session.worker_output import WordsRelay
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 
-log = logging.getLogger("quakegrid.session.session")
 # What a driver hears while it waits for its turn; an error is the last.
 Answer = sessions_pb2.OpenSessionResponse | errors.QuakeGridError
 
@@ -44,8 +42,8 @@ class StreamState(enum.Enum):
     CLOSED = enum.auto()
 
 
-# A move that is not here comes from a message that is late, or from two threads that end a session at the same
-# time: it changes nothing.
+# A move that is not here changes nothing: it comes from a late message, or from two threads that end a
+# session at the same time.
 MOVES: dict[StreamState, frozenset[StreamState]] = {
     StreamState.OPENING: frozenset(StreamState) - {StreamState.OPENING},
     StreamState.QUEUED: frozenset(StreamState) - {StreamState.OPENING},
@@ -81,7 +79,7 @@ class BrokerStream:
         patience: Patience,
         connect: Connect = BrokerLink,
     ) -> None:
-        self._settings, self._options, self._wakeup = settings, options, wakeup
+        self._settings, self._options, self.wakeup = settings, options, wakeup
         self._patience, self._connect = patience, connect
         self._request = _request(options)
         self._state = StreamState.OPENING
@@ -94,7 +92,7 @@ class BrokerStream:
         self.session_id = 0
         # How often a broker has admitted the session: more than once if it was started again.
         self.admission_count = 0
-        self.on_words: OnWords = lambda _words: None
+        self.words = WordsRelay()
         self._open()
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
         self._thread.start()
@@ -109,13 +107,6 @@ class BrokerStream:
         if self.failure:
             raise self.failure
 
-    def pass_on(self, words: WorkerWords) -> None:
-        """Show what a worker said. That it cannot be shown, as a terminal may be gone, ends no calculation."""
-        try:
-            self.on_words(words)
-        except Exception:
-            log.exception("words_lost")
-
     def flush_output(self) -> None:
         """Wait for what the workers have printed, if the broker answers."""
         timeout_s = self._patience.flush_s
@@ -127,10 +118,9 @@ class BrokerStream:
 
     def close(self) -> bool:
         """End the session; False if it was closed before. From now on no stream is opened."""
-        with self._lock:
-            if not self._move(StreamState.CLOSED):
-                return False
-            self._closed.set()
+        if not self._move(StreamState.CLOSED):
+            return False
+        self._closed.set()
         if self.session_id and not self.failure:
             # Without an answer the broker sees that the driver has ended.
             with contextlib.suppress(grpc.RpcError, ValueError):
@@ -140,11 +130,12 @@ class BrokerStream:
         return True
 
     def _move(self, state: StreamState) -> bool:
-        """Change the state if that is allowed; tells whether it was. With the lock held."""
-        is_allowed = state in MOVES[self._state]
-        if is_allowed:
-            self._state = state
-        return is_allowed
+        """Change the state if that is allowed; returns whether it was."""
+        with self._lock:
+            is_allowed = state in MOVES[self._state]
+            if is_allowed:
+                self._state = state
+            return is_allowed
 
     def _open(self) -> None:
         self._link = self._connect(self._settings)
@@ -228,28 +219,28 @@ class BrokerStream:
                 self._fail(errors.QuakeGridError(answer.failed.reason))
             case "worker_output":
                 for words in worker_words.from_output(answer.worker_output):
-                    self.pass_on(words)
+                    self.words.pass_on(words)
             case "output_flushed":
                 self._output_flushed.set()
             case "node_left_out":
                 left_out = answer.node_left_out
-                self._options.needs.warn(f"node {left_out.node} is left out: {', '.join(left_out.differences)}")
+                self._options.needs.warn(
+                    f"node {left_out.node} is left out: {', '.join(left_out.differences)}"
+                )
             case _:  # of a newer broker
                 return
 
     def _on_queued(self, answer: sessions_pb2.OpenSessionResponse) -> None:
-        with self._lock:
-            if not self._move(StreamState.QUEUED):
-                return
+        if not self._move(StreamState.QUEUED):
+            return
         self.answers.put(answer)
 
     def _on_admitted(self, answer: sessions_pb2.OpenSessionResponse) -> None:
-        with self._lock:
-            if not self._move(StreamState.ADMITTED):
-                return
+        if not self._move(StreamState.ADMITTED):
+            return
         self.admission_count += 1
         if self.admission_count > 1:
-            self._wakeup.set()
+            self.wakeup.set()
             return
         admitted = answer.admitted
         self.session_id = admitted.session_id
@@ -260,20 +251,18 @@ class BrokerStream:
         self.answers.put(answer)
 
     def _on_aborted(self, reason: str) -> None:
-        with self._lock:
-            if not self._move(StreamState.ABORTED):
-                return
+        if not self._move(StreamState.ABORTED):
+            return
         self.abort_reason = reason
         os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
-        self._wakeup.set()
+        self.wakeup.set()
 
     def _fail(self, failure: errors.QuakeGridError) -> None:
-        with self._lock:
-            if not self._move(StreamState.FAILED):
-                return  # the first failure says why
+        if not self._move(StreamState.FAILED):
+            return  # the first failure says why
         self.failure = failure
         self.answers.put(failure)
-        self._wakeup.set()
+        self.wakeup.set()
 
 
 def _request(options: SessionOptions) -> sessions_pb2.OpenSessionRequest:

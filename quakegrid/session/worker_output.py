@@ -1,17 +1,20 @@
 """What workers say, and what is said of them: lines for a job's log, or for a program's own output.
 
-Knows no log and no connection.
+Knows no connection.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.wire.v1 import lane_pb2
+
+log = logging.getLogger("quakegrid.session.worker_output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,20 @@ class WorkerWords:
 
 
 OnWords = Callable[[WorkerWords], None]
+
+
+class WordsRelay:
+    """Hands what workers say to a function of the driver; for any thread."""
+
+    def __init__(self) -> None:
+        self.on_words: OnWords = lambda _words: None
+
+    def pass_on(self, words: WorkerWords) -> None:
+        """Show what a worker said. A failure to show it, such as a closed terminal, ends no calculation."""
+        try:
+            self.on_words(words)
+        except Exception:
+            log.exception("words_lost")
 
 
 def from_output(output: orders_pb2.WorkerOutput) -> Iterator[WorkerWords]:

@@ -1,4 +1,4 @@
-"""A broker for tests of drivers: it tells each session's stream what the test says, and admits nobody by itself.
+"""A broker for tests of drivers: it says what the test wants on each stream, and admits nobody by itself.
 
 `FakeBroker.connect` gives a `Session` a connection in memory, without sockets; added to a gRPC server as the
 service `Sessions` it answers over a real one. Either way requests and answers are encoded and decoded.

@@ -1,6 +1,6 @@
 """A lane for tests of its drivers: it answers as the test says, and schedules nothing.
 
-It listens on a loopback port of the cluster's settings, with the cluster's keys. What it hears and says are real
+It listens on a loopback port of the cluster's settings, with the cluster's keys. It hears and says real
 messages, encoded and decoded.
 """
 

@@ -47,7 +47,8 @@ PURE = (
     "quakegrid.doctor.checks",
 )
 IMPURE = (
-    "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire", "socket", "subprocess",
+    "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire",
+    "socket", "subprocess",
     "threading", "time", "zmq",
 )  # fmt: skip
 # Only the template loads the seams: importing them means importing the engine.

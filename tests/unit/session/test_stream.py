@@ -120,7 +120,7 @@ def test_queued_driver_goes_on_with_the_next_broker_by_its_nonce(
 def test_admitted_driver_shows_a_new_broker_what_it_had(
     start: Start, broker: FakeBroker, settings: config.Settings
 ) -> None:
-    """Its session, its token and its lane's port; the second admission is no answer that anybody waits for."""
+    """Its session, its token and its lane's port. Nobody waits for the second admission."""
     stream = start()
     broker.admit(settings, SESSION, LANE)
     assert answer_of(stream) == "admitted"
