@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
@@ -117,6 +118,38 @@ def test_driver_tells_a_lane_again_that_does_not_know_its_session_yet(played: Pl
     told = [played.lane.hear("submit_task").submit_task.task_id for _ in range(5)]
     assert outcome.error == "told"
     assert told == [1] * 5  # as it was submitted, and before each join
+
+
+def knows_from_join(number: int) -> Answer:
+    """A lane that hears of a session between a task and the join behind it, and runs what it takes in."""
+    joins = 0
+
+    def answer(message: lane_pb2.LaneMessage, payload: Sequence[bytes]) -> Iterable[LaneReply]:
+        nonlocal joins
+        joins += message.HasField("join")
+        if joins < number:
+            yield from fake_lane.refuses_session(message, payload)
+        elif message.HasField("submit_task"):
+            yield fake_lane.outcome(SESSION, 1, error="told")
+        else:
+            yield fake_lane.joined(SESSION)
+
+    return answer
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_task_that_was_refused_before_the_join_behind_it_is_told_again(played: Played, number: int) -> None:
+    """The join is confirmed, the task is not: a driver that forgot the refusal would wait for ever."""
+    with played.session() as found:
+        played.lane.hear("join")
+        played.lane.answer = knows_from_join(number)
+        found.submit([b"payload"], LaneTask("op"))
+        end_s = time.monotonic() + WAIT_S
+        while (outcome := found.receive_ready()) is None:
+            assert time.monotonic() < end_s, "the driver has forgotten the task"
+            time.sleep(0.01)
+
+    assert outcome.error == "told"
 
 
 def test_driver_that_is_refused_while_it_joins_tries_again(played: Played) -> None:
