@@ -41,11 +41,18 @@ class DriverSocket:
         lane_sockets.send_frames(self._dealer, lane_sockets.cut_message(message))
 
     def receive(self) -> list[zmq.Frame] | None:
-        """The next message, if there is one; after a `wait` that saw one without looking again."""
+        """The next message, if there is one; after a `wait` that saw one without looking again.
+
+        A probe, which a lane sends on each new connection, is answered here.
+        """
         assert self._dealer is not None
         is_here, self._is_message_here = self._is_message_here, False
         receive = lane_sockets.receive_announced if is_here else lane_sockets.receive_frames
-        return receive(self._dealer)
+        received = receive(self._dealer)
+        while received is not None and lane_sockets.is_probe(received):
+            self.send([lane_sockets.PROBE])
+            received = lane_sockets.receive_frames(self._dealer)
+        return received
 
     def wait(self, end_s: float) -> bool:
         """Wait for a message, for `Wakeup.set` or until an instant; returns whether it was `Wakeup.set`."""

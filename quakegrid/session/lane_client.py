@@ -136,9 +136,6 @@ class LaneClient:
 
     def _take(self, received: list[zmq.Frame]) -> LaneOutcome | None:
         """Take one message; gives the outcome in it, if there is one."""
-        if lane_sockets.is_probe(received):
-            self._lane.send([lane_sockets.PROBE])
-            return None
         header, *frames = received
         message = lane_pb2.LaneMessage.FromString(header.bytes)
         match message.WhichOneof("body"):

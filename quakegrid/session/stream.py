@@ -19,8 +19,8 @@ import grpc
 
 from quakegrid import errors
 from quakegrid.internal.v1 import sessions_pb2
-from quakegrid.session import worker_output as worker_words
 from quakegrid.session.broker_link import BrokerLink, Connect
+from quakegrid.session.broker_patience import BrokerPatience
 from quakegrid.session.options import OPEN_PATIENCE_S, Patience, SessionOptions
 from quakegrid.session.wakeup import Wakeup
 from quakegrid.session.worker_output import WordsRelay
@@ -151,20 +151,19 @@ class BrokerStream:
 
     def _follow_broker(self) -> None:
         """Pass on what the broker says, also after it was started again, until the session ends."""
-        give_up_s = 0.0  # when to give up a broker that is out of reach; 0 while it is in reach
+        patience = BrokerPatience(self._patience, is_calculation=bool(self._options.job_ids))
         while True:
             was_reached, ended = self._read_stream()
             failure = self._why_ended(ended)
             now_s = time.monotonic()
-            is_first = was_reached or not give_up_s
-            if is_first:
-                give_up_s = now_s + self._patience_s()
-            if not isinstance(failure, errors.PeerUnreachableError) or now_s >= give_up_s:
+            is_known = self._state is not StreamState.OPENING
+            is_first = patience.lose(now_s, was_reached=was_reached, is_known=is_known)
+            if not isinstance(failure, errors.PeerUnreachableError) or patience.is_over(now_s):
                 self._fail(failure)
                 return
             if self.failure:
                 return
-            if is_first and self._state is StreamState.OPENING:
+            if is_first and not is_known:
                 self._options.needs.warn(waiting_words(self._settings))
             if self._closed.wait(self._patience.broker_retry_s) or not self._open_again():
                 return
@@ -180,11 +179,6 @@ class BrokerStream:
         except grpc.RpcError as exc:
             return was_reached, exc
         return was_reached, None
-
-    def _patience_s(self) -> float:
-        if self._state is not StreamState.OPENING:
-            return self._patience.broker_s
-        return self._patience.open_s if self._options.job_ids else 0.0
 
     def _open_again(self) -> bool:
         """Open another stream; False if the session was closed meanwhile."""
@@ -218,8 +212,7 @@ class BrokerStream:
             case "failed":
                 self._fail(errors.QuakeGridError(answer.failed.reason))
             case "worker_output":
-                for words in worker_words.from_output(answer.worker_output):
-                    self.words.pass_on(words)
+                self.words.pass_output(answer.worker_output)
             case "output_flushed":
                 self._output_flushed.set()
             case "node_left_out":

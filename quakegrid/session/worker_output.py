@@ -43,6 +43,11 @@ class WordsRelay:
         except Exception:
             log.exception("words_lost")
 
+    def pass_output(self, output: orders_pb2.WorkerOutput) -> None:
+        """Show the lines of a worker."""
+        for words in from_output(output):
+            self.pass_on(words)
+
 
 def from_output(output: orders_pb2.WorkerOutput) -> Iterator[WorkerWords]:
     """The lines of a worker."""
