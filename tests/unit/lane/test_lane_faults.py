@@ -136,10 +136,10 @@ def test_order_that_meets_a_fault_ends_the_session_that_it_names(
     monkeypatch.setattr(codec, "worker_lost", failing(IndexError("ours")))
     played.order(worker_lost=lane_pb2.WorkerLost(session_id=SESSION, worker_id="w1", reason="lost"))
     with monkeypatch.context() as patch:
-        patch.setattr("services.lane.door.TaskRecorder", failing(OSError(errno.EIO, str(tmp_path))))
+        patch.setattr("services.lane.performer.TaskRecorder", failing(OSError(errno.EIO, str(tmp_path))))
         played.open(7)
     with monkeypatch.context() as patch:
-        patch.setattr("services.lane.door.SessionMail", failing(OSError(errno.EIO, str(tmp_path))))
+        patch.setattr("services.lane.performer.SessionMail", failing(OSError(errno.EIO, str(tmp_path))))
         played.open(8)
     played.turn()
 
