@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from services.agent.__main__ import run
 from services.agent.node.limits import limits as node_limits
@@ -24,9 +24,9 @@ def main() -> int:
     os.sched_getaffinity = lambda _pid: set(range(core_count))
     open_worker = node_limits.NodeLimits.open_worker
 
-    def open_on_real_cores(limits: node_limits.NodeLimits, member: Member) -> dict[str, Any]:
-        order = open_worker(limits, member)
-        return order | {"cores": sorted({real[core % len(real)] for core in order["cores"]})}
+    def open_on_real_cores(self: node_limits.NodeLimits, member: Member) -> node_limits.WorkerLimits:
+        found = open_worker(self, member)
+        return replace(found, cores=tuple(sorted({real[core % len(real)] for core in found.cores})))
 
     node_limits.NodeLimits.open_worker = open_on_real_cores  # type: ignore[method-assign]
     return run(state_dir)

@@ -14,13 +14,9 @@ from typing import NamedTuple
 
 import click
 
-from quakegrid import __version__
+from quakegrid import __version__, errors
 from quakegrid.cli import options
-from quakegrid.errors import QuakeGridError
 from quakegrid.transport import grpc_environment
-
-EXIT_FAILED = 1
-EXIT_STOPPED = 4
 
 
 class Entry(NamedTuple):
@@ -40,7 +36,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             "status", "metrics", "Print the cluster's metrics in the text format of Prometheus."
         ),
         "workers": Entry(
-            "fleet.workers", "workers", "Show, start, stop, restart and wait for the cluster's nodes."
+            "workers.commands", "workers", "Show, start, stop, restart and wait for the cluster's nodes."
         ),
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
@@ -55,7 +51,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "jobs": Entry("jobs", "jobs", "List, watch, show, share, tag, export and delete calculations."),
         "report": Entry("report", "report", "Show where the cores' time went during a calculation."),
         "explain": Entry("report", "explain", "Say why a job failed, waits, is slow, or ran a task again."),
-        "abort": Entry("fleet.workers", "abort", "Abort jobs, wherever they run."),
+        "abort": Entry("abort", "abort", "Abort jobs, wherever they run."),
     },
 }
 ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
@@ -112,14 +108,14 @@ def run_command_line() -> int:
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt) as exc:
         return _stopped(exc)
-    except QuakeGridError as exc:
+    except errors.QuakeGridError as exc:
         return _fail(str(exc), exc.exit_code)
     except BrokenPipeError:
         # Whoever read our output has left; nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_FAILED
+        return errors.EXIT_FAILED
     except OSError as exc:
-        return _fail(_os_error_text(exc), EXIT_FAILED)
+        return _fail(_os_error_text(exc), errors.EXIT_FAILED)
     return result if isinstance(result, int) else 0
 
 
@@ -130,8 +126,8 @@ def _fail(message: str, exit_code: int) -> int:
 
 def _stopped(exc: BaseException) -> int:
     if isinstance(exc, KeyboardInterrupt) or isinstance(exc.__cause__, KeyboardInterrupt):
-        return _fail("interrupted", EXIT_STOPPED)
-    return _fail("nothing done", EXIT_FAILED)
+        return _fail("interrupted", errors.EXIT_STOPPED)
+    return _fail("nothing done", errors.EXIT_FAILED)
 
 
 def _os_error_text(exc: OSError) -> str:

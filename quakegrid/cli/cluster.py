@@ -14,6 +14,7 @@ import click
 
 from quakegrid import __version__, errors, health
 from quakegrid.cli import options
+from quakegrid.cli.views.render import say
 from quakegrid.clients import broker as fleet
 from quakegrid.machine import local_services, node_state, own_cluster, service_records
 from quakegrid.nodes import engine_version
@@ -23,11 +24,6 @@ from quakegrid.transport import credentials
 
 # Who needs whom: the agent serves the broker, and the broker writes to the dbserver.
 STOP_ORDER = ("agent", "broker", "dbserver")
-
-
-def say(text: str = "") -> None:
-    """Talk to the user; results go elsewhere."""
-    click.echo(text, err=True)
 
 
 @click.command()

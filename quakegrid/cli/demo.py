@@ -18,7 +18,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import cluster, options
-from quakegrid.cli.run import engine_argv, execute, print_report
+from quakegrid.cli.run import RunPlan, engine_argv, execute, print_report
 from quakegrid.cli.views import hazard_curves, render
 from quakegrid.clients import agent as agents
 from quakegrid.nodes.template_state import TemplateKind
@@ -53,13 +53,14 @@ def demo(cores: int | None, folder: Path) -> None:
     settings = options.settings()
     if settings.is_embedded:
         settings, started = cluster.bring_up(options.state_dir(), cores)
-        cluster.say(f"cluster: {'up' if not started else 'started'} (state in {settings.state_dir})")
+        render.say(f"cluster: {'up' if not started else 'started'} (state in {settings.state_dir})")
     else:
-        cluster.say(f"cluster: that of {settings.broker_address}")
+        render.say(f"cluster: that of {settings.broker_address}")
     wait_for_engine(settings)
     case = copy_case(folder)
-    cluster.say(f"calculation: {case}/job.ini, classical hazard at four sites")
-    report = execute(settings, engine_argv([str(case / "job.ini")], exports="csv", export_dir=case / "out"))
+    render.say(f"calculation: {case}/job.ini, classical hazard at four sites")
+    plan = RunPlan([str(case / "job.ini")], exports="csv", export_dir=case / "out")
+    report = execute(settings, engine_argv(plan))
     if report.exit_code:
         print_report(report, "table")
         click.get_current_context().exit(report.exit_code)
@@ -92,7 +93,7 @@ def wait_for_engine(settings: Settings) -> None:
 @contextmanager
 def _spinning(text: str) -> Iterator[None]:
     if not stderr.isatty():
-        cluster.say(text)
+        render.say(text)
         yield
         return
     from rich import console  # noqa: PLC0415 - only terminals spin
@@ -173,6 +174,6 @@ def _hint(figure: Path | None) -> None:
     if figure:
         hints.insert(0, (f"open {figure}", "the hazard curves"))
     width = max(len(command) for command, _ in hints)
-    cluster.say("\nWhat next:")
+    render.say("\nWhat next:")
     for command, meaning in hints:
-        cluster.say(f"  {command:<{width}}  {meaning}")
+        render.say(f"  {command:<{width}}  {meaning}")

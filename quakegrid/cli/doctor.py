@@ -17,7 +17,7 @@ from quakegrid.cli.views import render
 
 if TYPE_CHECKING:
     from quakegrid.doctor.checks.findings import Finding
-    from quakegrid.doctor.rounds import Progress
+    from quakegrid.doctor.visits import Progress
 
 COLORS = {"breaks": "red", "slows": "yellow", "note": "cyan", "ok": "green"}
 
@@ -35,11 +35,11 @@ def doctor(shows_all: bool, output: str) -> None:
     compares. Each finding says what it breaks and how to mend it. Exit code 1 if anything would make a
     calculation fail, or keep a node out of it. `agentctl doctor` does the same on one node.
     """
-    from quakegrid.doctor import rounds  # noqa: PLC0415 - `--help` needs no gRPC
+    from quakegrid.doctor import visits  # noqa: PLC0415 - `--help` needs no gRPC
 
     settings = options.settings()
     with shown_progress() as progress:
-        findings = rounds.examine_cluster(settings, progress)
+        findings = visits.examine_cluster(settings, progress)
     finish(findings, output, shows_all=shows_all)
 
 

@@ -9,14 +9,15 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from quakegrid import errors
-from quakegrid.cli.cluster import say
+from quakegrid.cli.views.render import say
 
 if TYPE_CHECKING:
+    from quakegrid.install.machine import Machine
     from quakegrid.install.plan import Choice
 
 ROOT = Path("/")
@@ -60,9 +61,7 @@ _yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @_root_option
 @_dry_run_option
 @_yes_option
-def install(
-    role: str, master: str, prefix: Path, user: str, network: str, root: Path, dry_run: bool, yes: bool
-) -> None:
+def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     """Install services, settings and a user on this machine.
 
     Says what it will do and asks first. Repeated, it does what is missing; services that run are not
@@ -70,7 +69,6 @@ def install(
     """
     from quakegrid.install import environments, plan  # noqa: PLC0415 - as above
     from quakegrid.install.machine import Machine  # noqa: PLC0415 - as above
-    from quakegrid.settings import config  # noqa: PLC0415 - `quakegrid --help` needs neither
     from quakegrid.transport import credentials  # noqa: PLC0415 - `quakegrid --help` needs neither
 
     if sys.prefix == sys.base_prefix:
@@ -81,16 +79,10 @@ def install(
     _check_root(root, dry_run=dry_run)
     if machine.is_real and not dry_run:
         environments.check(environments.look(Path(sys.prefix)))
-    the_role = plan.Role(role)
-    site = config.config_paths(plan.STATE_DIR, {})[1]
-    text = machine.read_config(site)
-    if the_role is plan.Role.MASTER:
-        if text is None:
-            raise errors.SettingsError(f"{site} cannot be read; run this as root")
-        master = master or _named_master(text) or _own_address()
-    choice = plan.Choice(the_role, master, user, prefix, Path(sys.prefix), site, network)
-    ids = machine.owner_ids(prefix / "shared") if the_role is plan.Role.NODE else None
+    choice, text = _choice(machine, **wanted)
+    ids = machine.owner_ids(choice.prefix / "shared") if choice.role is plan.Role.NODE else None
     steps = machine.pending(plan.steps(choice, text, credentials.new_authkey(), ids))
+    role = choice.role.value
     if not steps:
         say(f"Nothing to do: this machine is a {role} already.")
         return
@@ -104,6 +96,21 @@ def install(
     say(f"This machine is a {role}. {_next_words(choice)}")
 
 
+def _choice(machine: Machine, *, role: str, master: str, **wanted: Any) -> tuple[Choice, str | None]:
+    """What the administrator chose; and the text of `openquake.cfg`, None if it cannot be read."""
+    from quakegrid.install import plan  # noqa: PLC0415 - as above
+    from quakegrid.settings import config  # noqa: PLC0415 - `quakegrid --help` needs no settings
+
+    the_role = plan.Role(role)
+    site = config.config_paths(plan.STATE_DIR, {})[1]
+    text = machine.read_config(site)
+    if the_role is plan.Role.MASTER:
+        if text is None:
+            raise errors.SettingsError(f"{site} cannot be read; run this as root")
+        master = master or _named_master(text) or _own_address()
+    return plan.Choice(the_role, master, venv=Path(sys.prefix), config=site, **wanted), text
+
+
 @click.command()
 @_root_option
 @_dry_run_option
@@ -113,11 +120,12 @@ def uninstall(root: Path, dry_run: bool, yes: bool) -> None:
 
     Results, databases and logs stay, and so does every file that was changed since. Needs root.
     """
+    from quakegrid.install import removal  # noqa: PLC0415 - as above
     from quakegrid.install.machine import Machine  # noqa: PLC0415 - as above
 
     machine = Machine(root.absolute())
     _check_root(root, dry_run=dry_run)
-    removed, kept = machine.removals()
+    removed, kept = removal.in_words(machine)
     if not removed:
         say("Nothing to do: `quakegrid install` has made nothing here.")
         return
@@ -127,7 +135,7 @@ def uninstall(root: Path, dry_run: bool, yes: bool) -> None:
     if dry_run:
         return
     _confirm(yes=yes)
-    machine.remove(say)
+    removal.remove(machine, say)
     say("Removed. The environment that QuakeGrid is installed in, and all data, are still there.")
 
 

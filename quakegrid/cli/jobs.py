@@ -34,6 +34,13 @@ def _client() -> DbClient:
     return DbClient(options.cluster_settings())
 
 
+def _local_time(
+    _ctx: click.Context, _param: click.Parameter, value: datetime.datetime | None
+) -> datetime.datetime | None:
+    """A day or time of the user, which is local."""
+    return value and value.astimezone()
+
+
 @click.group()
 def jobs() -> None:
     """List, watch, show, share, tag, export and delete calculations.
@@ -44,13 +51,34 @@ def jobs() -> None:
 
 @jobs.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
-@click.option("--user", default="", help="Only jobs of this user.")
-@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only jobs in this state.")
-@click.option("--mode", default="", help="Only this calculation mode, such as classical.")
-@click.option("--text", default="", help="Only jobs with this text in their description.")
+@click.option("--user", "user_name", default="", help="Only jobs of this user.")
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice(STATES),
+    multiple=True,
+    callback=lambda _ctx, _param, values: [JobState(value) for value in values],
+    help="Only jobs in this state.",
+)
+@click.option("--mode", "calculation_mode", default="", help="Only this calculation mode, such as classical.")
+@click.option("--text", "description_text", default="", help="Only jobs with this text in their description.")
 @click.option("--tag", default="", help="Only jobs with this tag.")
-@click.option("--since", type=DAY, metavar="DATE", help="Only jobs that started on this day or later.")
-@click.option("--before", type=DAY, metavar="DATE", help="Only jobs that started before this day.")
+@click.option(
+    "--since",
+    "start_min_time",
+    type=DAY,
+    callback=_local_time,
+    metavar="DATE",
+    help="Only jobs that started on this day or later.",
+)
+@click.option(
+    "--before",
+    "start_max_time",
+    type=DAY,
+    callback=_local_time,
+    metavar="DATE",
+    help="Only jobs that started before this day.",
+)
 @click.option(
     "--sort",
     type=click.Choice([order.value for order in JobOrder]),
@@ -60,10 +88,11 @@ def jobs() -> None:
 )
 @click.option("--ascending", is_flag=True, help="Smallest first.")
 @options.output_option
-def list_jobs(limit: int, sort: str, ascending: bool, output: str, **wanted: Any) -> None:
+def list_jobs(limit: int, sort: str, ascending: bool, output: str, **fields: Any) -> None:
     """List calculations, newest first."""
+    wanted = JobFilter(**fields)
     with closing(_client()) as database:
-        found = database.list_jobs(limit, _filter(**wanted), JobOrder(sort), is_ascending=ascending)
+        found = database.list_jobs(limit, wanted, JobOrder(sort), is_ascending=ascending)
     columns = {
         "id": "id",
         "state": "state",
@@ -74,27 +103,6 @@ def list_jobs(limit: int, sort: str, ascending: bool, output: str, **wanted: Any
         "description": "description",
     }
     render.print_listing(output, found, columns)
-
-
-def _filter(
-    *,
-    user: str,
-    states: tuple[str, ...],
-    mode: str,
-    text: str,
-    tag: str,
-    since: datetime.datetime | None,
-    before: datetime.datetime | None,
-) -> JobFilter:
-    return JobFilter(
-        user_name=user,
-        states=[JobState(state) for state in states],
-        calculation_mode=mode,
-        description_text=text,
-        tag=tag,
-        start_min_time=since and since.astimezone(),  # the user's days are local
-        start_max_time=before and before.astimezone(),
-    )
 
 
 @jobs.command()

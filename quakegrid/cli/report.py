@@ -13,8 +13,8 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import options
-from quakegrid.cli.cluster import say
 from quakegrid.cli.views import render
+from quakegrid.cli.views.render import say
 from quakegrid.clients import broker as fleet
 from quakegrid.clients import dbserver, own_jobs
 from quakegrid.reports import explanations, job_report, task_history, task_history_files

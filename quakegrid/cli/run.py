@@ -6,10 +6,12 @@ terminal; grpc never.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,29 @@ from quakegrid.settings.agent_limits import MAX_CORES_PER_WORKER
 if TYPE_CHECKING:
     from quakegrid.cli.views.progress import Display
     from quakegrid.settings.config import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What to run and how, by the options of `quakegrid run`.
+
+    Args:
+        job_inis: files of one calculation.
+        hc: id of the job to start from, or a file of the engine; None for none.
+        exports: formats, with commas.
+        export_dir: where to export to; implies csv.
+        params: KEY=VALUE, in place of values of the files.
+        weight: share of the cores beside other calculations.
+        cores_per_worker: of each worker, and its threads.
+    """
+
+    job_inis: Sequence[str]
+    hc: str | None = None
+    exports: str | None = None
+    export_dir: Path | None = None
+    params: Sequence[str] = ()
+    weight: float | None = None
+    cores_per_worker: int | None = None
 
 
 @click.command()
@@ -50,40 +75,22 @@ if TYPE_CHECKING:
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show all of the log from level INFO, not only warnings.")
 @options.output_option
-def run(  # noqa: PLR0913 - one for each option
-    *,
-    job_inis: tuple[str, ...],
-    hc: str | None,
-    exports: str | None,
-    export_dir: Path | None,
-    params: tuple[str, ...],
-    weight: float | None,
-    cores_per_worker: int | None,
-    verbose: bool,
-    output: str,
-) -> None:
+def run(*, verbose: bool, output: str, **wanted: Any) -> None:
     """Run calculations and follow them.
 
     Several files are parts of one calculation, as in `oq engine --run job_haz.ini job_risk.ini`. Ctrl-C
     aborts. Ends with exit code 0 if all is well, 1 if a job failed, 4 if it was aborted.
     """
     settings = options.cluster_settings()
-    argv = engine_argv(
-        job_inis,
-        hc=_parent(settings, hc),
-        exports=exports,
-        export_dir=export_dir,
-        params=params,
-        weight=weight,
-        cores_per_worker=cores_per_worker,
-    )
-    report = execute(settings, argv, verbose=verbose)
+    plan = RunPlan(**wanted)
+    plan = replace(plan, hc=_earlier_job(settings, plan.hc))
+    report = execute(settings, engine_argv(plan), verbose=verbose)
     print_report(report, output)
     click.get_current_context().exit(report.exit_code)
 
 
-def _parent(settings: Settings, hc: str | None) -> str | None:
-    """The calculation to start from; a negative number counts one's own jobs, and becomes an id."""
+def _earlier_job(settings: Settings, hc: str | None) -> str | None:
+    """The job or file to start from; a negative number counts the user's own jobs, and becomes an id."""
     try:
         number = int(hc or "")
     except ValueError:  # none, or a file
@@ -97,42 +104,37 @@ def _parent(settings: Settings, hc: str | None) -> str | None:
         return str(own_jobs.own_job_id(database, number))
 
 
-def engine_argv(
-    job_inis: Sequence[str],
-    *,
-    hc: str | None = None,
-    exports: str | None = None,
-    export_dir: Path | None = None,
-    params: Sequence[str] = (),
-    weight: float | None = None,
-    cores_per_worker: int | None = None,
-) -> list[str]:
+def engine_argv(plan: RunPlan) -> list[str]:
     """The engine's arguments for a run.
 
     Raises:
         UsageError: a file does not exist, or a parameter cannot be passed.
     """
-    for job_ini in job_inis:
+    for job_ini in plan.job_inis:
         _check_job_file(job_ini)
-    argv = ["engine", "--run", *job_inis]
-    for param in params:
-        key, equals, value = param.partition("=")
-        if not key.strip() or not equals:
-            raise errors.UsageError(f"-p {param}: give KEY=VALUE, such as -p truncation_level=3")
-        if "," in value:
-            raise errors.UsageError(
-                f"-p {param}: a value with a comma cannot be passed; put it into the job file"
-            )
-    if params:
-        argv += ["--param", ",".join(params)]
-    optional = {"--hc": hc, "--weight": weight, "--cores-per-worker": cores_per_worker}
-    for option, given in optional.items():
-        if given is not None:
-            argv += [option, str(given)]
-    if export_dir is not None:
-        argv += ["--export-dir", str(export_dir.expanduser().absolute())]
-        exports = exports or "csv"
-    return [*argv, "--exports", exports] if exports else argv
+    for param in plan.params:
+        _check_param(param)
+    folder = plan.export_dir and plan.export_dir.expanduser().absolute()
+    optional = {
+        "--param": ",".join(plan.params) or None,
+        "--hc": plan.hc,
+        "--weight": plan.weight,
+        "--cores-per-worker": plan.cores_per_worker,
+        "--export-dir": folder,
+        "--exports": plan.exports or ("csv" if folder else None),
+    }
+    given = [(option, str(value)) for option, value in optional.items() if value is not None]
+    return ["engine", "--run", *plan.job_inis, *itertools.chain.from_iterable(given)]
+
+
+def _check_param(param: str) -> None:
+    key, equals, value = param.partition("=")
+    if not key.strip() or not equals:
+        raise errors.UsageError(f"-p {param}: give KEY=VALUE, such as -p truncation_level=3")
+    if "," in value:
+        raise errors.UsageError(
+            f"-p {param}: a value with a comma cannot be passed; put it into the job file"
+        )
 
 
 def _check_job_file(job_ini: str) -> None:
@@ -215,15 +217,20 @@ def print_report(report: RunReport, output: str) -> None:
             click.echo(str(job.job_id))
         elif output == "table" and job.state == "complete":
             _print_complete(job, report, render.print_table)
-        if job.state == "aborted":
-            click.echo(f"job {job.job_id} aborted" + (f": {job.error}" if job.error else ""), err=True)
-        elif job.state != "complete":
-            click.echo(f"job {job.job_id} {job.state}: {job.error or 'see its log'}", err=True)
-            click.echo(f"its log: quakegrid jobs logs {job.job_id}", err=True)
+        if job.state != "complete":
+            _print_incomplete(job)
     if report.not_exported:
         _print_not_exported(report)
     if report.error:
         click.echo(f"quakegrid: {report.error}", err=True)
+
+
+def _print_incomplete(job: JobResult) -> None:
+    if job.state == "aborted":
+        click.echo(f"job {job.job_id} aborted" + (f": {job.error}" if job.error else ""), err=True)
+        return
+    click.echo(f"job {job.job_id} {job.state}: {job.error or 'see its log'}", err=True)
+    click.echo(f"its log: quakegrid jobs logs {job.job_id}", err=True)
 
 
 def _print_not_exported(report: RunReport) -> None:

@@ -25,7 +25,6 @@ from quakegrid.machine import local_services, service_records
 from quakegrid.settings import installation
 from quakegrid.settings.config import Settings
 
-EXIT_NOT_RUNNING = 3
 WATCH_RETRY_S = 1.0
 SERVICE_COLUMNS = {
     "service": "service",
@@ -108,7 +107,7 @@ def status(watch: bool, output: str) -> None:
             f"{installation.start_words(settings.dbserver_host)} starts what is missing",
             err=True,
         )
-        click.get_current_context().exit(EXIT_NOT_RUNNING)
+        click.get_current_context().exit(errors.EXIT_UNREACHABLE)
 
 
 @click.command()

@@ -20,6 +20,7 @@ import grpc
 from quakegrid import errors
 from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients import dbserver, retries
+from quakegrid.clients.backoff import Backoff
 from quakegrid.clients.dbserver import DbClient, LogLine
 
 # Some megabytes of lines as they usually are.
@@ -194,17 +195,15 @@ class LogStream:
 
     def _run(self) -> None:
         """Thread: one stream after another, until there is nothing left to send and nobody to send it."""
-        pause_s = retries.FIRST_PAUSE_S
+        backoff = retries.new_backoff()
         while self._wait_for_work():
-            stored_count = 0
             self._attempt += 1
             try:
                 for response in self._client.stream_log(self._batches(self._attempt)):
                     self._on_stored(response.request_id)
-                    stored_count += 1
+                    backoff.reset()
             except errors.QuakeGridError as exc:
-                pause_s = retries.FIRST_PAUSE_S if stored_count else min(2 * pause_s, retries.LONGEST_PAUSE_S)
-                self._on_error(exc, pause_s)
+                self._on_error(exc, backoff)
             except ValueError:  # the client was closed before us
                 return
 
@@ -243,7 +242,7 @@ class LogStream:
             self._has_waited_in_vain = False
             self._changed.notify_all()
 
-    def _on_error(self, exc: errors.QuakeGridError, pause_s: float) -> None:
+    def _on_error(self, exc: errors.QuakeGridError, backoff: Backoff) -> None:
         """Pause before the next try, or leave out the batch that is refused for good."""
         cause = exc.__cause__
         is_transient = isinstance(cause, grpc.RpcError) and retries.is_transient(cause)
@@ -256,7 +255,7 @@ class LogStream:
                 if self._on_the_way:
                     self._on_the_way_count -= len(self._on_the_way.popleft().lines)
                 return
-            self._changed.wait_for(lambda: self._is_abandoned, pause_s)
+            self._changed.wait_for(lambda: self._is_abandoned, backoff.next_s())
 
 
 def _shorten(line: LogLine) -> LogLine:

@@ -9,7 +9,7 @@ import getpass
 
 from quakegrid import errors
 from quakegrid.clients.dbserver import DbClient, Job
-from quakegrid.clients.job_filters import JobFilter
+from quakegrid.jobs.filters import JobFilter
 
 MAX_NUMBER = 2**63 - 1
 

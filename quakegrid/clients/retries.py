@@ -1,13 +1,13 @@
-"""Sending calls again: only what the service cannot have refused, not for ever, and with the same id."""
+"""Sending calls again: after failures that may pass, for a limited time, with the same request id."""
 
 from __future__ import annotations
 
 import os
-import random
 import time
 
 import grpc
 
+from quakegrid.clients.backoff import Backoff
 from quakegrid.transport import grpc_channels
 
 FIRST_PAUSE_S = 0.05
@@ -21,23 +21,36 @@ def new_request_id() -> str:
     return f"{time.time_ns():016x}{os.urandom(8).hex()}"
 
 
+def new_backoff() -> Backoff:
+    """The pauses between tries to reach a service."""
+    return Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+
+
 def is_transient(exc: grpc.RpcError) -> bool:
     """Whether the same call may succeed later."""
     return exc.code() in _TRANSIENT and not grpc_channels.is_too_large(exc)
 
 
 class Retries:
-    """Pauses between the tries of one call, growing and with jitter, until the time is up."""
+    """Pauses between the tries of one call, growing and with jitter, until the time is up.
+
+    Args:
+        retry_s: how long the call is tried again, counted from now.
+    """
+
+    __slots__ = ("_backoff", "_end_s")
 
     def __init__(self, retry_s: float) -> None:
         self._end_s = time.monotonic() + retry_s
-        self._pause_s = FIRST_PAUSE_S
+        self._backoff: Backoff | None = None  # most calls succeed at once and need none
 
     def may_go_on(self, exc: grpc.RpcError) -> bool:
         """Pause and say whether to try again."""
-        pause_s = self._pause_s * random.uniform(0.5, 1.5)  # noqa: S311  jitter needs no secrecy
-        if not is_transient(exc) or time.monotonic() + pause_s > self._end_s:
+        if not is_transient(exc):
+            return False
+        self._backoff = self._backoff or new_backoff()
+        pause_s = self._backoff.next_s()
+        if time.monotonic() + pause_s > self._end_s:
             return False
         time.sleep(pause_s)
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         return True

@@ -1,5 +1,8 @@
 """Finds what would break or slow a calculation: facts of nodes in, findings out.
 
-`facts` and `findings` are values, `node_checks`, `network_checks` and `cluster_checks` are pure, `probes`
-and `gathering` look at a machine, `rounds` asks all nodes.
+    quakegrid doctor > visits.py > agents of all nodes > gathering.py > probes.py, control_groups.py, ...
+                              > checks/ (pure: facts in, findings out)
+    quakegrid workers debug > core_visits.py > core_tasks.py, a task on each core of each node
+
+Facts are values (`facts.py`), which travel by `codec.py`. Read `visits.py` first.
 """

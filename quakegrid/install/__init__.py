@@ -1,4 +1,7 @@
 """Installing QuakeGrid as services of a machine: what to write where, and writing it.
 
-`plan`, `units` and `config_text` are pure; `machine` looks at the machine and changes it.
+cli/install.py > plan.py (steps, pure) > units.py, config_text.py (texts, pure)
+> environments.py       whether root can rely on the environment
+> machine.py            what is there; does the steps and notes them
+> removal.py            undoes what was noted
 """

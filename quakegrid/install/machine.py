@@ -1,8 +1,7 @@
-"""The machine that QuakeGrid is installed on: what is there, what a step changes, and how it is undone.
+"""The machine that QuakeGrid is installed on: what is there, and how a step changes it.
 
-What an installation makes is noted in a file that only root can write; `remove` takes away that, unless it
-was changed since, and folders only when they are empty. Below another root than `/` nothing is owned by
-anybody, and no command is run.
+An installation notes what it makes in a file that only root can write; `removal` undoes that. Below another
+root than `/` files have no owners, and no command is run.
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ class Machine:
     def _would_change(self, step: MakeUser | MakeFolder | WriteFile, gids: dict[str, int]) -> bool:
         match step:
             case MakeUser(name=name):
-                return self.is_real and not _has_user(name)
+                return self.is_real and not has_user(name)
             case MakeFolder(path=path):
                 return not self.place(path).is_dir()
             case WriteFile():
@@ -133,9 +132,9 @@ class Machine:
             case MakeUser(name, home, ids):
                 gid, uid = (("--gid", str(ids[1])), ("--uid", str(ids[0]))) if ids else ((), ())
                 if not _has_group(name):
-                    self._run(("groupadd", "--system", *gid, name))
+                    self.run(("groupadd", "--system", *gid, name))
                 place = ("--no-create-home", "--home-dir", str(home), "--shell", "/usr/sbin/nologin")
-                self._run(("useradd", "--system", *uid, "--gid", name, *place, name))
+                self.run(("useradd", "--system", *uid, "--gid", name, *place, name))
                 notes.user = name
             case MakeFolder(path, mode, owner):
                 self._make_missing(path, notes)
@@ -144,11 +143,11 @@ class Machine:
             case WriteFile():
                 is_known = str(step.path) in notes.files
                 if is_known or not self.place(step.path).exists():
-                    notes.files[str(step.path)] = _digest(step.content.encode())
+                    notes.files[str(step.path)] = digest(step.content.encode())
                 self._make_missing(step.path.parent, notes)
                 self._write(step)
             case RunCommand(argv):
-                self._run(argv)
+                self.run(argv)
 
     def _make_missing(self, folder: Path, notes: Notes) -> None:
         missing = [each for each in (folder, *folder.parents) if not self.place(each).exists()]
@@ -171,7 +170,12 @@ class Machine:
         if self.is_real:
             shutil.chown(path, owner, group)
 
-    def _run(self, argv: Sequence[str]) -> None:
+    def run(self, argv: Sequence[str]) -> None:
+        """Run a command; none below another root than `/`.
+
+        Raises:
+            QuakeGridError: there is no such program, or it failed.
+        """
         if not self.is_real:
             return
         try:
@@ -193,67 +197,14 @@ class Machine:
         except (ValueError, TypeError) as exc:
             raise QuakeGridError(f"{NOTES} is damaged ({exc}); remove by hand what it names") from exc
 
-    def removals(self) -> tuple[list[str], list[str]]:
-        """In words, what `remove` does, and what it leaves and why."""
-        notes = self.read_notes()
-        units = self._units(notes)
-        removed = [f"stop and disable {', '.join(units)}"] * bool(units)
-        kept = []
-        for path in map(Path, notes.files):
-            if self._is_unchanged(path, notes):
-                removed.append(f"remove {path}")
-            elif self.place(path).exists():
-                kept.append(f"{path}, which was changed since")
-        removed += [f"remove {folder}/ if it is empty" for folder in reversed(notes.folders)]
-        if notes.user:
-            removed.append(f"remove the user {notes.user} if nothing of it is left")
-        return removed, kept
 
-    def remove(self, say: Say) -> None:
-        """Undo what was noted; says what had to stay."""
-        notes = self.read_notes()
-        if units := self._units(notes):
-            self._run(("systemctl", "disable", "--now", *units))
-        for path in map(Path, notes.files):
-            if self._is_unchanged(path, notes):
-                self.place(path).unlink()
-        self.place(NOTES).unlink(missing_ok=True)
-        if units:
-            self._run(("systemctl", "daemon-reload"))
-        if str(plan.EXPORTS) in notes.files:
-            self._run(("exportfs", "-ra"))
-        left = [folder for folder in reversed(notes.folders) if not self._remove_empty(Path(folder))]
-        for folder in left:
-            say(f"kept {folder}/, which is not empty")
-        if notes.user and left:
-            say(f"kept the user {notes.user}, whose files these are")
-        elif notes.user and _has_user(notes.user):
-            self._run(("userdel", notes.user))
-
-    def _units(self, notes: Notes) -> list[str]:
-        return [path.name for path in map(Path, notes.files) if path.parent == plan.UNIT_FOLDER]
-
-    def _is_unchanged(self, path: Path, notes: Notes) -> bool:
-        try:
-            return _digest(self.place(path).read_bytes()) == notes.files[str(path)]
-        except FileNotFoundError:
-            return False
-
-    def _remove_empty(self, folder: Path) -> bool:
-        try:
-            self.place(folder).rmdir()
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-        return True
-
-
-def _digest(content: bytes) -> str:
+def digest(content: bytes) -> str:
+    """The SHA-256 of a file's content, as it is noted."""
     return hashlib.sha256(content).hexdigest()
 
 
-def _has_user(name: str) -> bool:
+def has_user(name: str) -> bool:
+    """Whether this machine has a user of that name."""
     try:
         pwd.getpwnam(name)
     except KeyError:

@@ -19,3 +19,8 @@ def bounded(text: str, most_bytes: int) -> str:
     half = (most_bytes - 100) // 2
     left_out = f"\n[... {len(data) - 2 * half} bytes are left out ...]\n"
     return data[:half].decode(errors="ignore") + left_out + data[-half:].decode(errors="ignore")
+
+
+def cut(text: str, most_chars: int) -> str:
+    """The beginning of a text, well-formed."""
+    return engine_values.well_formed(text[:most_chars])

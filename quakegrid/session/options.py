@@ -35,7 +35,8 @@ class SessionOptions:
 
     Args:
         user_name: whose its jobs are.
-        worker_setup: pickled callable that each worker runs first.
+        worker_setup: pickle of what each worker calls first: `EngineSetup` (quakegrid.engine) or
+            `WorkerSetup` (quakegrid.sdk).
         job_ids: jobs that the driver runs; empty for work without a job.
         is_local: the session runs everything in its driver and wants no workers.
         max_workers: at most, 0 for no limit.

@@ -13,7 +13,7 @@ import grpc
 
 from quakegrid import __version__, errors
 from quakegrid.settings import installation
-from quakegrid.transport import credentials
+from quakegrid.transport import credentials, error_details
 from quakegrid.transport.renewed_channels import RenewedChannel
 
 CONNECT_TIMEOUT_S = 5.0
@@ -87,14 +87,14 @@ class SameVersion(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         caller = _CALLER.search(str(metadata.get("user-agent", "")))
         if caller is None or int(caller[2]) == API_VERSION:
             return await continuation(handler_call_details)
-        refusal = (
+        refusal = errors.StateError(
             f"this {self._what} is QuakeGrid {__version__} and speaks version {API_VERSION} of the API, "
             f"who called it is QuakeGrid {caller[1]} and speaks version {caller[2]}; "
             "install the same QuakeGrid on all machines and restart its services"
         )
 
         async def refuse(_requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, refusal)
+            await error_details.abort(context, grpc.StatusCode.FAILED_PRECONDITION, refusal)
 
         return grpc.stream_stream_rpc_method_handler(refuse)  # waits for no request, whatever the method
 
@@ -161,7 +161,7 @@ def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridEr
             f"the {what} at {address} does not know what it was asked: it is older than QuakeGrid "
             f"{__version__} here; install the same QuakeGrid on all machines and restart its services"
         )
-    kind = _BY_CODE.get(code, errors.QuakeGridError)
+    kind = errors.BY_REASON.get(error_details.reason_of(exc)) or _BY_CODE.get(code, errors.QuakeGridError)
     return kind(details or f"the {what} at {address} answered {code.name}")
 
 

@@ -39,7 +39,7 @@ FOLDERS_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stay:
+class JoinOptions:
     """How a node belongs to a fleet that does not name it.
 
     Args:
@@ -53,20 +53,20 @@ class Stay:
     leave_s: float = 0.0
 
 
-async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) -> int:
+async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = JoinOptions()) -> int:
     """Serve until a signal, or the end of the process that holds our lifeline.
 
     Args:
         settings: of the cluster.
         lifeline_fd: reading end of the lifeline, -1 for none.
-        stay: in the fleet of a master.
+        join: in the fleet of a master.
     Returns:
         The exit code.
     Raises:
         QuakeGridError: the port is taken, or the state directory is another agent's or cannot be used.
     """
-    if stay.port is not None:
-        settings = replace(settings, agent_port=stay.port)
+    if join.port is not None:
+        settings = replace(settings, agent_port=join.port)
     check_listen(settings, settings.agent_listen, "the agent")
     service_life.tell_doubts(settings.warnings)
     service_life.allow_many_files()  # every waiting command line holds some
@@ -80,7 +80,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     life.guard(asyncio.get_running_loop())
 
     def on_signal() -> None:
-        agent.is_ending = True
+        agent.begin_ending()
         (hurried if stopped.is_set() else stopped).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -90,9 +90,9 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     server = AgentServer(agent, log_tail, settings)
     _end_orphans(agent, lock)
     agent.membership.port = server.port
-    if stay.master:
-        agent.membership.remember(agent.membership.address_of(stay.master))
-    local = LocalSocket(agent, agent_socket(settings.state_dir))
+    if join.master:
+        agent.membership.remember(agent.membership.address_of(join.master))
+    local = LocalSocket(agent.drivers, agent_socket(settings.state_dir))
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
@@ -104,15 +104,15 @@ async def serve(settings: Settings, lifeline_fd: int = -1, stay: Stay = Stay()) 
     await stopped.wait()
     life.end()
     joining.cancel()
-    if stay.leave_s and not life.has_failed:
-        await agent.membership.start_leaving(stay.leave_s, hurried)
+    if join.leave_s and not life.has_failed:
+        await agent.membership.start_leaving(join.leave_s, hurried)
     await server.refuse()
     await agent.stop()
     await agent.membership.finish_leaving()
     agent.end_watches()
     watching.cancel()
     orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock))
-    agent.folders.clear_within(FOLDERS_TIMEOUT_S)
+    agent.leftovers.clear_within(FOLDERS_TIMEOUT_S)
     local.stop()
     await server.stop(STOP_GRACE_S)
     lock.close()  # before those who wait for the end of the record start another agent
@@ -134,7 +134,7 @@ def _end_orphans(agent: Agent, lock: StateLock) -> None:
     count = orphans.end_marked(in_environment(lock.family), ORPHANS_TIMEOUT_S)
     if count:
         log.warning("orphans_ended count=%d", count)
-    agent.folders.clear()
+    agent.leftovers.clear()
     orphans.adopt_orphans()
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, orphans.end_adopted, _own_mark(lock))
 
@@ -144,11 +144,11 @@ def _own_mark(lock: StateLock) -> bytes:
     return in_environment(lock.mark) if os.getpid() == 1 else b""
 
 
-def run(state_dir: Path | None, lifeline_fd: int = -1, stay: Stay = Stay()) -> int:
+def run(state_dir: Path | None, lifeline_fd: int = -1, join: JoinOptions = JoinOptions()) -> int:
     """Serve with the settings of `state_dir`; returns the exit code."""
     service_logs.start()
     try:
-        return asyncio.run(serve(load_settings(state_dir), lifeline_fd, stay))
+        return asyncio.run(serve(load_settings(state_dir), lifeline_fd, join))
     except QuakeGridError as exc:
         print(f"agent: {exc}", file=sys.stderr)
         return exc.exit_code

@@ -30,6 +30,8 @@ REFUSALS = (
 class BrokerFailedError(errors.QuakeGridError):
     """The broker came upon a bug of its own and is about to end."""
 
+    reason = "BROKER_FAILED"
+
 
 class Door:
     """A context manager around whatever reads or changes the broker's state; it may be entered in itself.

@@ -15,67 +15,24 @@ from typing import Any, TypeVar
 import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from quakegrid.api.v1 import (
-    checksums_pb2,
-    checksums_pb2_grpc,
-    database_pb2,
-    database_pb2_grpc,
-    jobs_pb2,
-    jobs_pb2_grpc,
-    logs_pb2,
-    logs_pb2_grpc,
-    outputs_pb2,
-    outputs_pb2_grpc,
-    tags_pb2,
-    tags_pb2_grpc,
-)
 from quakegrid.errors import QuakeGridError
-from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
 from quakegrid.machine import service_life
 from quakegrid.transport import credentials, grpc_channels
 from services.dbserver.housekeeping import Housekeeper, Retention
 from services.dbserver.jobs import holds
-from services.dbserver.jobs.events import JobBell
-from services.dbserver.jobs.holds import LeaseMonitor
-from services.dbserver.logs.tails import LogTails
-from services.dbserver.rpc.checksums import ChecksumsServicer
-from services.dbserver.rpc.database import DatabaseServicer
-from services.dbserver.rpc.engine_calls import EngineCallsServicer
-from services.dbserver.rpc.faults import StatusCodes, Threads
-from services.dbserver.rpc.holds import HoldsServicer
-from services.dbserver.rpc.jobs import JobsServicer
-from services.dbserver.rpc.logs import LogsServicer
-from services.dbserver.rpc.outputs import OutputsServicer
-from services.dbserver.rpc.tags import TagsServicer
+from services.dbserver.jobs.holds import HoldMonitor
+from services.dbserver.rpc import servicers
+from services.dbserver.rpc.interceptor import CallInterceptor, CallThreads
+from services.dbserver.rpc.servicers import Servicers
 from services.dbserver.store import schema
-from services.dbserver.store.database import JOB_EVENTS, Readers
-from services.dbserver.store.idempotence import Requests
+from services.dbserver.store.database import Readers
 from services.dbserver.store.writer import Writer
 
 CALL_THREADS = 32
-# For what may take minutes: SQL of others, checks and copies. The rest keeps its threads meanwhile.
+# For calls that may take minutes: SQL of others, checks and copies. All other calls keep their threads.
 SLOW_CALL_THREADS = 8
-SLOW_METHODS = (f"/{database_pb2.DESCRIPTOR.services_by_name['Database'].full_name}/",)
-# For streams that wait in a thread; their servicers let fewer of them wait.
-STREAM_THREADS = 64
-SERVICES = tuple(
-    service.full_name
-    for module in (
-        checksums_pb2,
-        database_pb2,
-        engine_calls_pb2,
-        holds_pb2,
-        jobs_pb2,
-        logs_pb2,
-        outputs_pb2,
-        tags_pb2,
-    )
-    for service in module.DESCRIPTOR.services_by_name.values()
-)
 T = TypeVar("T")
-Register = Callable[[grpc.aio.Server], None]
 logger = logging.getLogger("dbserver")
 _FOR_EVER = Retention()
 
@@ -92,29 +49,29 @@ class DbServer:
     ) -> None:
         self._lock = schema.lock_database(path)
         self._on_death = on_death
+        self._servicers: Servicers | None = None
         try:
             schema.prepare_database(path)
-            self._bell = JobBell()
             self._readers = Readers(path)
             self._writer = Writer(path, on_commit=self._on_commit, on_death=on_death)
         except BaseException:
             self._lock.close()
             raise
-        leased = holds.leased_jobs(self._readers.session())
-        self._monitor = LeaseMonitor(leased, self._writer, on_death)
+        leased = holds.held_jobs(self._readers.session())
+        self._monitor = HoldMonitor(leased, self._writer, on_death)
         self._housekeeper = Housekeeper(self._readers, self._writer, retention, on_death)
         self._retention = retention
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._authkey = authkey
-        self._threads = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call")
-        self._slow_threads = ThreadPoolExecutor(SLOW_CALL_THREADS, thread_name_prefix="slow-call")
-        self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
+        self._calls = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call")
+        self._slow_calls = ThreadPoolExecutor(SLOW_CALL_THREADS, thread_name_prefix="slow-call")
+        self._threads = CallThreads(self._calls, self._slow_calls, servicers.SLOW_METHODS)
         self._loop = uvloop.new_event_loop()  # a tenth less of the server's time than asyncio's own
         self._life = service_life.Life(on_death)
         self._life.guard(self._loop)
         self._loop_thread = threading.Thread(target=self._run_loop, name="loop", daemon=True)
         self._loop_thread.start()
-        self._register, self._tails, self._logs, self._calls = self._in_loop(self._make_servicers())
+        self._servicers = self._in_loop(self._make_servicers())
         self._port: service_life.Port | None = None
 
     def listen(self, host: str, port: int) -> None:
@@ -140,9 +97,8 @@ class DbServer:
         self._readers.interrupt()
         self._loop.call_soon_threadsafe(self._loop.stop)
         if is_clean:
-            self._threads.shutdown()
-            self._slow_threads.shutdown()
-            self._stream_threads.shutdown()
+            self._calls.shutdown()
+            self._slow_calls.shutdown()
             self._readers.close()
         self._writer.close(timeout_s * 0.3)  # the last to close writes the log back into the file
         self._lock.close()
@@ -163,12 +119,11 @@ class DbServer:
         self._life.keep(self._port.stay_open(), "port")
 
     def _make_server(self, host: str, port: int) -> grpc.aio.Server:
-        threads = Threads(self._threads, self._slow_threads, SLOW_METHODS, self._stream_threads)
-        interceptors = [grpc_channels.SameVersion("dbserver"), StatusCodes(threads)]
-        server = grpc.aio.server(
-            self._threads, interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS
-        )
-        self._register(server)
+        assert self._servicers is not None
+        interceptors = [grpc_channels.SameVersion("dbserver"), CallInterceptor(self._threads)]
+        server = grpc.aio.server(self._calls, interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
+        self._servicers.register(server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         try:
             server.add_secure_port(f"{host}:{port}", credentials.server_credentials(self._authkey))
         except RuntimeError as exc:
@@ -177,10 +132,8 @@ class DbServer:
 
     async def _stop(self, timeout_s: float) -> None:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._bell.close()
-        self._tails.close()
-        self._logs.close()
-        self._calls.close()
+        assert self._servicers is not None
+        self._servicers.close()
         if self._port:
             await self._port.stop(timeout_s)
 
@@ -188,40 +141,16 @@ class DbServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for service in ("", *SERVICES):
+        for service in ("", *servicers.SERVICES):
             await self._health.set(service, status)
 
     def _on_commit(self, touched_jobs: set[int]) -> None:
-        self._tails.ring(touched_jobs)
-        if JOB_EVENTS in touched_jobs:
-            self._bell.ring()
+        if self._servicers is not None:
+            self._servicers.ring(touched_jobs)
 
-    async def _make_servicers(self) -> tuple[Register, LogTails, LogsServicer, EngineCallsServicer]:
-        """What puts all services into a server, and what of them only the event loop may make."""
-        readers, writer, requests = self._readers, self._writer, Requests(self._writer)
-        tails = LogTails(readers)
-        jobs = JobsServicer(readers, writer, requests, bell=self._bell, monitor=self._monitor)
-        held = HoldsServicer(readers, writer, self._monitor)
-        logs = LogsServicer(readers, requests, tails)
-        calls = EngineCallsServicer(
-            readers, writer, requests, threads=self._threads, slow_threads=self._slow_threads
-        )
-
-        def register(server: grpc.aio.Server) -> None:
-            jobs_pb2_grpc.add_JobsServicer_to_server(jobs, server)
-            holds_pb2_grpc.add_HoldsServicer_to_server(held, server)
-            logs_pb2_grpc.add_LogsServicer_to_server(logs, server)
-            outputs_pb2_grpc.add_OutputsServicer_to_server(OutputsServicer(readers, requests), server)
-            tags_pb2_grpc.add_TagsServicer_to_server(TagsServicer(readers, writer), server)
-            checksums_pb2_grpc.add_ChecksumsServicer_to_server(ChecksumsServicer(readers, writer), server)
-            care = DatabaseServicer(readers, writer, self._retention)
-            database_pb2_grpc.add_DatabaseServicer_to_server(care, server)
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-            reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
-            engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(calls, server)
-
+    async def _make_servicers(self) -> Servicers:
         self._beat()
-        return register, tails, logs, calls
+        return Servicers(self._readers, self._writer, self._monitor, self._retention, self._threads)
 
     def _beat(self) -> None:
         """Event loop: say that it works, again and again."""

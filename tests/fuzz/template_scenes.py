@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
-import json
 import os
 import signal
 import socket
@@ -13,13 +12,25 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
 
 from quakegrid import testing
 from quakegrid.clients.agent import AgentClient
+from quakegrid.nodes.template_state import TemplateKind, TemplateState
 from quakegrid.settings import config
 from quakegrid.settings.config import AGENT_MARK
-from services.agent.orders import receive_packet
+from services.agent.orders import (
+    Exited,
+    ForkDriver,
+    Forked,
+    ForkWorker,
+    LoadedCode,
+    Order,
+    Ping,
+    Pong,
+    Ready,
+    Report,
+)
+from services.agent.packets import close_all, encode_report, receive_order, receive_report
 from tests.fuzz.neighbours import Neighbour
 from tests.fuzz.scenes import Scene
 from tests.support import kernel
@@ -27,15 +38,7 @@ from tests.support.nodes import environment, wait_until
 from tests.support.processes import Service
 
 WAIT_S = 10.0
-READY = {
-    "report": "ready",
-    "kind": "warm",
-    "reason": "",
-    "engine_version": "3.26.0",
-    "engine_missing": "",
-    "fingerprint": {},
-    "duration_s": 0.1,
-}
+READY = Ready(TemplateState(TemplateKind.WARM), LoadedCode("3.26.0"), 0.1)
 
 
 class FuzzedAgent(Service):
@@ -128,7 +131,7 @@ class AgentScene(Scene):
             control = socket.socket(fileno=fds[0])
             control.settimeout(WAIT_S)
             with contextlib.suppress(OSError):  # the agent has thought better of it
-                send(control, encode(READY), 0)
+                send(control, encode_report(READY), 0)
             threading.Thread(target=self._obey, args=(control.dup(),), daemon=True).start()
             with self._lock:
                 older = [*self._connections, *([self._control] if self._control else [])]
@@ -148,24 +151,22 @@ class AgentScene(Scene):
         with control, contextlib.suppress(OSError):
             while True:
                 try:
-                    packet, fds = receive_packet(control)
+                    order, fds = receive_order(control)
                 except TimeoutError:
                     continue
-                for fd in fds:
-                    os.close(fd)
-                if not packet:
+                close_all(fds)
+                if order is None:
                     return
-                for answer in self._answers(packet, pids):
-                    send(control, encode(answer), 0)
+                for answer in self._answers(order, pids):
+                    send(control, encode_report(answer), 0)
 
-    def _answers(self, packet: dict[str, Any], pids: dict[str, int]) -> list[dict[str, Any]]:
-        match packet["order"]:
-            case "ping":
-                return [{"report": "pong"}]
-            case "fork_driver" | "fork_worker":
-                pid = pids[packet["name"]] = (1 << 22) + len(pids)  # above all numbers of processes
-                ended = {"report": "exited", "pid": pid, "status": 0, "peak_memory_bytes": 0}
-                return [{"report": "forked", "name": packet["name"], "pid": pid}, ended]
+    def _answers(self, order: Order, pids: dict[str, int]) -> list[Report]:
+        match order:
+            case Ping():
+                return [Pong()]
+            case ForkDriver(name) | ForkWorker(name, _):
+                pid = pids[name] = (1 << 22) + len(pids)  # above all numbers of processes
+                return [Forked(name, pid), Exited(pid, 0, 0)]
         return []
 
 
@@ -202,8 +203,8 @@ class TemplateScene(Scene):
         self._stack.callback(self._process.wait)
         self._stack.callback(self._process.send_signal, signal.SIGTERM)
         self._stack.callback(self.control.close)
-        packet, _ = receive_packet(self.control)
-        assert packet["report"] == "ready", packet
+        report = receive_report(self.control)
+        assert isinstance(report, Ready), report
 
     def pids(self) -> dict[str, int]:
         """The template alone."""
@@ -232,8 +233,3 @@ def send(control: socket.socket, packet: bytes, fd_count: int) -> None:
     finally:
         for fd in fds:
             os.close(fd)
-
-
-def encode(packet: dict[str, Any]) -> bytes:
-    """A packet as bytes."""
-    return json.dumps(packet).encode()

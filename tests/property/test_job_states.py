@@ -15,7 +15,7 @@ from quakegrid.errors import StateError
 from quakegrid.jobs.states import JobState
 from services.dbserver.jobs import rows
 from services.dbserver.jobs.transitions import LEGAL, Move, judge
-from services.dbserver.store import schema, sql_templates
+from services.dbserver.store import migrations, sql_templates
 from services.dbserver.store.database import Session
 
 ENDED = {JobState.COMPLETE, JobState.FAILED, JobState.ABORTED}
@@ -32,7 +32,7 @@ class JobMachine(RuleBasedStateMachine):
         self.connection = sqlite3.connect(
             ":memory:", isolation_level=None, detect_types=sqlite3.PARSE_DECLTYPES
         )
-        schema.MIGRATIONS.apply(sqlite_utils.Database(self.connection))
+        migrations.MIGRATIONS.apply(sqlite_utils.Database(self.connection))
         self.session = Session(self.connection, Path("memory"))
         self.job_id = rows.create(self.session, rows.NewJob("/tmp", "classical", "d", "ada"))
         self.history = [JobState.CREATED]

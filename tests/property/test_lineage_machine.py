@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
-from services.agent.rules import lineage
+from services.agent.rules import lineage_events as events
+from services.agent.rules.lineage import Lineage
 
 READY = [
     TemplateState(TemplateKind.WARM),
@@ -21,33 +22,33 @@ class LineageMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lineage = lineage.Lineage()
+        self.lineage = Lineage()
         self.loading: set[int] = set()
         self.ready: set[int] = set()
         self.ordered: dict[str, int] = {}
         self.forked: dict[int, tuple[int, str]] = {}
         self.drivers: set[int] = set()  # those that live
         self.last_child = 0
-        self.obey(self.lineage.start("0"))
+        self.obey(self.lineage.handle(events.CodeSeen("0")))
 
-    def obey(self, actions: list[lineage.Action]) -> None:
+    def obey(self, actions: list[events.Action]) -> None:
         """What the edge does."""
         for action in actions:
             match action:
-                case lineage.Start(number):
+                case events.StartTemplate(number):
                     assert number not in self.loading | self.ready
                     self.loading.add(number)
-                case lineage.Stop(number):
+                case events.StopTemplate(number):
                     assert number not in self.parents(), "a template with children was stopped"
                     self.loading.discard(number)
                     self.ready.discard(number)
-                case lineage.Kill(number):
+                case events.KillTemplate(number):
                     children = {pid for pid, (owner, _) in self.forked.items() if owner == number}
                     assert not children & self.drivers, "a driver was killed with its template"
                     self.die(number, "killed")
-                case lineage.Ping(number):
+                case events.PingTemplate(number):
                     assert number in self.ready
-                case lineage.Lose(names):
+                case events.ReportLost(names):
                     for name in names:  # those of a silent template, or of one that has died
                         number = self.ordered.pop(name, 0)
                         assert not number or self.lineage.templates[number].is_silent
@@ -64,13 +65,13 @@ class LineageMachine(RuleBasedStateMachine):
         self.ordered = {name: owner for name, owner in self.ordered.items() if owner != number}
         self.forked = {pid: child for pid, child in self.forked.items() if child[0] != number}
         self.drivers &= set(self.forked)
-        self.obey(self.lineage.on_gone(number, how))
+        self.obey(self.lineage.handle(events.TemplateGone(number, how)))
 
     @rule(stamp=st.sampled_from("012"), count=st.sampled_from([1, 2, 10]))
     def look(self, stamp: str, count: int) -> None:
         """Time goes by; the code may have changed."""
         for _ in range(count):
-            self.obey(self.lineage.on_look(stamp))
+            self.obey(self.lineage.handle(events.CodeSeen(stamp)))
 
     @precondition(lambda self: self.lineage.doubtful_pids)
     @rule(data=st.data())
@@ -79,7 +80,7 @@ class LineageMachine(RuleBasedStateMachine):
         pid = data.draw(st.sampled_from(sorted(self.lineage.doubtful_pids)))
         number, _ = self.forked.pop(pid)
         self.drivers.discard(pid)
-        self.obey(self.lineage.on_exited(number, pid))
+        self.obey(self.lineage.handle(events.ChildExited(number, pid)))
 
     @precondition(lambda self: self.loading)
     @rule(data=st.data())
@@ -87,14 +88,14 @@ class LineageMachine(RuleBasedStateMachine):
         """There is no room for the process of a template: it is tried again."""
         number = data.draw(st.sampled_from(sorted(self.loading)))
         self.loading.remove(number)
-        self.obey(self.lineage.on_not_started(number))
+        self.obey(self.lineage.handle(events.TemplateNotStarted(number)))
         assert number in self.loading
 
     @rule()
     def answer(self) -> None:
         """Every template gives a sign of life."""
         for number in self.ready:
-            self.lineage.on_pong(number)
+            self.lineage.handle(events.TemplateAnswered(number))
 
     @precondition(lambda self: self.loading)
     @rule(data=st.data(), state=st.sampled_from(READY))
@@ -103,7 +104,7 @@ class LineageMachine(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.loading)))
         self.loading.remove(number)
         self.ready.add(number)
-        self.obey(self.lineage.on_ready(number, state))
+        self.obey(self.lineage.handle(events.TemplateReady(number, state)))
 
     @precondition(lambda self: self.loading)
     @rule(data=st.data(), is_reported=st.booleans())
@@ -111,7 +112,7 @@ class LineageMachine(RuleBasedStateMachine):
         """A template cannot load, and says so or not."""
         number = data.draw(st.sampled_from(sorted(self.loading)))
         if is_reported:
-            self.lineage.on_failed(number, "no way")
+            self.lineage.handle(events.TemplateFailed(number, "no way"))
         self.die(number, "exit code 1")
 
     @precondition(lambda self: self.ready)
@@ -120,13 +121,19 @@ class LineageMachine(RuleBasedStateMachine):
         """A template that worked dies."""
         self.die(data.draw(st.sampled_from(sorted(self.ready))), "killed by SIGKILL")
 
+    def told(self, name: str, number: int = 0, *, is_driver: bool = False) -> int:
+        """Order a child; returns the number of the template that forks it."""
+        chosen = self.lineage.for_orders(number)
+        self.obey(self.lineage.handle(events.ChildOrdered(chosen, name, is_driver)))
+        return chosen
+
     @precondition(lambda self: self.lineage.current)
     @rule(is_driver=st.booleans())
     def order(self, is_driver: bool) -> None:
         """A child is wanted; the one for orders must live."""
         self.last_child += 1
         name = f"{'d' if is_driver else 'w'}{self.last_child}"
-        number = self.lineage.on_order(name, is_driver=is_driver)
+        number = self.told(name, is_driver=is_driver)
         assert number in self.loading | self.ready
         self.ordered[name] = number
 
@@ -137,7 +144,7 @@ class LineageMachine(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(self.lineage.older))
         assert number in self.ready & self.parents()
         self.last_child += 1
-        assert self.lineage.on_order(f"w{self.last_child}", number) == number
+        assert self.told(f"w{self.last_child}", number) == number
         self.ordered[f"w{self.last_child}"] = number
 
     @precondition(lambda self: self.ready & set(self.ordered.values()))
@@ -150,9 +157,9 @@ class LineageMachine(RuleBasedStateMachine):
         if is_forked:
             self.forked[int(name[1:])] = number, name
             self.drivers |= {int(name[1:])} if name[0] == "d" else set()
-            self.lineage.on_forked(number, name, int(name[1:]))
+            self.lineage.handle(events.ChildForked(number, name, int(name[1:])))
         else:
-            self.obey(self.lineage.on_not_forked(number, name))
+            self.obey(self.lineage.handle(events.ChildNotForked(number, name)))
 
     @precondition(lambda self: self.forked)
     @rule(data=st.data())
@@ -161,7 +168,7 @@ class LineageMachine(RuleBasedStateMachine):
         pid = data.draw(st.sampled_from(sorted(self.forked)))
         number, _name = self.forked.pop(pid)
         self.drivers.discard(pid)
-        self.obey(self.lineage.on_exited(number, pid))
+        self.obey(self.lineage.handle(events.ChildExited(number, pid)))
 
     @invariant()
     def model_holds(self) -> None:

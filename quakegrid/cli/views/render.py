@@ -1,6 +1,6 @@
 """Results for people (tables), for scripts (JSON) and for pipes (the first column only).
 
-Knows how values look; knows nothing of what they mean. Writes to stdout, where results belong.
+Writes results to stdout. `say` writes words for the person to stderr.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from typing import Any
 import click
 
 from quakegrid.jobs import terminal_text
+
+
+def say(text: str = "") -> None:
+    """Talk to the user, on stderr; results go to stdout."""
+    click.echo(text, err=True)
 
 
 def plain(value: Any) -> Any:

@@ -9,8 +9,10 @@ import signal
 from dataclasses import dataclass, field
 from typing import Any
 
-EXIT_FAILED = 1
-EXIT_STOPPED = 4
+from quakegrid import errors
+
+# Codes of a driver that say more than "failed".
+_PASSED_ON = frozenset({errors.EXIT_USAGE, errors.EXIT_UNREACHABLE})
 _STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP})
 
 
@@ -80,7 +82,7 @@ class RunReport:
             duration_s: wall time of the run.
         """
         self.duration_s = duration_s
-        is_stopped = driver_code == EXIT_STOPPED or driver_code - 128 in _STOP_SIGNALS
+        is_stopped = driver_code == errors.EXIT_STOPPED or driver_code - 128 in _STOP_SIGNALS
         for job in self.jobs.values():
             if job.state == "executing":
                 job.state = "aborted" if is_stopped else "failed"
@@ -96,9 +98,9 @@ class RunReport:
         ):
             self.error = f"the driver ended with {_end_text(driver_code)}"
         if "aborted" in states or is_stopped:
-            self.exit_code = EXIT_STOPPED
+            self.exit_code = errors.EXIT_STOPPED
         elif "failed" in states or self.error or self.not_exported:
-            self.exit_code = driver_code if driver_code in {2, 3} else EXIT_FAILED
+            self.exit_code = driver_code if driver_code in _PASSED_ON else errors.EXIT_FAILED
 
     def open_job_ids(self) -> list[int]:
         """Jobs that have not ended yet."""

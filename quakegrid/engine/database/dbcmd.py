@@ -23,7 +23,7 @@ from openquake.commonlib import dbapi
 from quakegrid import errors
 from quakegrid.clients.dbserver import DbClient, LogLine
 from quakegrid.clients.log_sender import LogStream
-from quakegrid.engine.database.lease_keeper import LeaseKeeper
+from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.engine.database.log_pages import LogText
 from quakegrid.engine.driver import stops
 from quakegrid.engine.driver.stops import End, StopReason
@@ -54,7 +54,7 @@ class Database:
         self._on_event = on_event
         self._log_stream: LogStream | None = None
         self._log_lock = threading.Lock()
-        self._leases: LeaseKeeper | None = None
+        self._holds: HoldKeeper | None = None
         self.job_ids: list[int] = []
         self._finished_ids: set[int] = set()
         self.stop = StopReason()
@@ -104,14 +104,14 @@ class Database:
             self._log(job_id, datetime.datetime.now(datetime.UTC), "WARNING", "broker", message)
 
     @contextlib.contextmanager
-    def leases_of(self, job_ids: Sequence[int]) -> Iterator[None]:
-        """Hold the leases of jobs while they wait or run; a job that somebody else fails interrupts us."""
-        self._leases = LeaseKeeper(job_ids, self._client.renew_lease, self._interrupt)
+    def hold_jobs(self, job_ids: Sequence[int]) -> Iterator[None]:
+        """Hold jobs while they wait or run; a job that somebody else ends interrupts this driver."""
+        self._holds = HoldKeeper(job_ids, self._client.renew_lease, self._interrupt)
         try:
             yield
         finally:
-            self._leases.close()
-            self._leases = None
+            self._holds.close()
+            self._holds = None
 
     def log_words(self, job_ids: Sequence[int], words: WorkerWords) -> None:
         """Log a line of a worker of a session with these jobs, of which the first unfinished runs.
@@ -178,14 +178,14 @@ class Database:
         return None
 
     def _let_go(self, job_id: int) -> None:
-        """Store all of a job's log, and renew its lease no more."""
+        """Store all of a job's log, and hold the job no more."""
         try:
             self.flush()
         except errors.QuakeGridError as exc:  # the state matters more than the log
             print(f"the log of job {job_id} is not complete: {exc}", file=sys.stderr)
         self._finished_ids.add(job_id)
-        if self._leases:
-            self._leases.release(job_id)
+        if self._holds:
+            self._holds.release(job_id)
 
     def _interrupt(self, job_id: int, reason: str) -> None:
         words = f"job {job_id} was ended by the dbserver: {reason}"

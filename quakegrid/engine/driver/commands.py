@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import importlib
 import sqlite3
 import sys
 import tempfile
@@ -17,14 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from openquake.commonlib import dbapi, logs
+from openquake.commonlib import logs
 
 from quakegrid import errors
 from quakegrid.clients import own_jobs
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.database_admin import DatabaseCare
 from quakegrid.clients.dbserver import DbClient, Job
-from quakegrid.engine import attributes, seams
+from quakegrid.engine import this_process
 from quakegrid.jobs import terminal_text
 
 FINAL_STATES = ("complete", "failed", "aborted", "deleted")
@@ -43,7 +42,7 @@ class ServedDatabase:
     @property
     def path(self) -> str:
         """The database file, which lies on the dbserver's node."""
-        return str(seams.settings().database)
+        return str(this_process.settings().database)
 
     @property
     def conn(self) -> Any:
@@ -51,29 +50,16 @@ class ServedDatabase:
         raise RuntimeError(f"{NO_FILE}a connection of its own")
 
 
-def close_database() -> None:
-    """Put `ServedDatabase` where the engine's modules will find it; before they are imported."""
-    attributes.replace(dbapi, "db", ServedDatabase())
+def with_help_of(original: Callable[..., None], command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command of ours the help and the arguments that upstream declares for its own."""
+    vars(command).update(vars(original))
+    command.__annotations__, command.__doc__ = original.__annotations__, original.__doc__
+    return command
 
 
-def replace_commands() -> None:
-    """Replace what would go around the cluster; before `openquake.commands.engine` is imported."""
-    _replace("abort", _abort)
-    _replace("reset", _reset)
-    dump: Any = importlib.import_module("openquake.commands.dump")
-    attributes.replace(dump, "smart_save", _save_backup)
-
-
-def _replace(name: str, command: Callable[..., None]) -> None:
-    """Put a function in a command's place, with the help and arguments that upstream declares."""
-    module: Any = importlib.import_module(f"openquake.commands.{name}")
-    vars(command).update(vars(module.main))
-    command.__annotations__, command.__doc__ = module.main.__annotations__, module.main.__doc__
-    attributes.replace(module, "main", command)
-
-
-def _abort(job_id: list[int]) -> None:
-    with BrokerClient(seams.settings()) as broker, DbClient(seams.settings()) as client:
+def abort(job_id: list[int]) -> None:
+    """Abort jobs by the broker, wherever they run."""
+    with BrokerClient(this_process.settings()) as broker, DbClient(this_process.settings()) as client:
         for number in job_id:
             try:
                 job = own_jobs.own_job(client, number)
@@ -103,11 +89,11 @@ def _confirms(question: str) -> bool:
     return input(f"{question} (y/n) ").strip().lower() == "y"
 
 
-def _save_backup(dbpath: str, archive: str, calc_id: int) -> None:
+def save_backup(dbpath: str, archive: str, calc_id: int) -> None:
     """Add a copy of the database, with its complete jobs only, to an archive of `oq dump`."""
     from openquake.baselib.general import zipfiles  # noqa: PLC0415 - after the seams
 
-    with tempfile.TemporaryDirectory() as folder, DbClient(seams.settings()) as client:
+    with tempfile.TemporaryDirectory() as folder, DbClient(this_process.settings()) as client:
         copy = Path(folder, Path(dbpath).name)
         DatabaseCare(client).backup(copy)
         with contextlib.closing(sqlite3.connect(copy)) as connection, connection:
@@ -117,7 +103,7 @@ def _save_backup(dbpath: str, archive: str, calc_id: int) -> None:
         zipfiles([str(copy)], archive, "a", print)
 
 
-def _reset(yes: bool = False) -> None:
+def reset(yes: bool = False) -> None:
     """Delete the calculations of this user, and nobody else's; the database and its server stay."""
     from openquake.engine.utils import confirm  # noqa: PLC0415 - after the seams
 

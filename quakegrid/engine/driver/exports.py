@@ -91,10 +91,12 @@ def move_whole(staging: Path, target: Path) -> None:
     _store(target)
 
 
-def take_over(table: Any) -> None:
+def take_over(table: Any) -> WholeExports:
     """Make the engine's table of exporters ours, in place: its modules hold it by several names."""
     table.__class__ = WholeExports
     table.written, table.failures = [], []
+    assert isinstance(table, WholeExports)
+    return table
 
 
 def tell_failures(table: WholeExports) -> bool:

@@ -1,14 +1,13 @@
-"""The driver: runs the engine's own master side of a command, forked from the template.
+"""What the engine's calls do in a driver: tasks go to the lane, database calls to the dbserver.
 
-`preload` runs once in the template; `main` in each forked driver. In mode "oq" it is upstream's command
-line, unchanged; mode "run" is in `run_mode`.
+It opens and closes the session in which calculations run. `calculations` calls it around a calculation, the
+two modes of a driver when that ends.
 """
 
 from __future__ import annotations
 
 import contextlib
 import getpass
-import importlib
 import os
 import pickle
 import signal
@@ -19,74 +18,26 @@ from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
-from openquake.baselib import general, parallel, zeromq
-from openquake.calculators import export as engine_export
-from openquake.commonlib import logs
+from openquake.baselib import parallel, zeromq
 
 from quakegrid import errors
-from quakegrid.clients import drivers
-from quakegrid.engine import attributes, seams
+from quakegrid.engine import configuration, this_process
 from quakegrid.engine.database.dbcmd import Database
-from quakegrid.engine.driver import commands, exports, log_output, refusals, run_mode, stops
+from quakegrid.engine.driver import commands, stops
 from quakegrid.engine.driver.event_stream import Events
 from quakegrid.engine.driver.insistence import Insistence
 from quakegrid.engine.driver.stops import End, StopReason
 from quakegrid.engine.tasks.engine_task import EngineSetup
-from quakegrid.engine.tasks.job_workers import FleetMaster
+from quakegrid.engine.tasks.job_workers import JobWorkerMaster
 from quakegrid.engine.tasks.starmaps import Starmaps
-from quakegrid.install import machine
-from quakegrid.nodes import engine_version
 from quakegrid.nodes.fingerprint import Fingerprint
 from quakegrid.session import worker_output
 from quakegrid.session.options import Needs, SessionOptions
 from quakegrid.session.session import Session
-from quakegrid.settings.config import AGENT_MARK, Settings
-
-PRELOADED_COMMANDS = (
-    "engine",
-    "show",
-    "export",
-    "extract",
-    "run",
-    "workers",
-    "info",
-    "abort",
-    "db",
-    "purge",
-    "reset",
-)
-EXIT_FAILED = 1
-
-
-def preload(settings: Settings) -> str:
-    """Import the engine with the seams in place; returns its version.
-
-    Raises:
-        EngineMissingError: not installed, or not a version that we know.
-    """
-    version = engine_version.check_engine()
-    seams.install(settings)
-    seams.read_config(os.environ)
-    commands.close_database()
-    from openquake.engine import engine  # noqa: PLC0415 - after the seams
-
-    exports.take_over(engine_export.export)
-    attributes.replace(engine, "poll_queue", _do_nothing)  # the broker's admission is the queue
-    attributes.replace(engine, "run_jobs", _run_jobs_in_session(engine.run_jobs))
-    attributes.replace(engine, "manage_signals", _insisting(engine.manage_signals))
-    from openquake.server import dbserver  # noqa: PLC0415
-
-    attributes.replace(dbserver, "ensure_on", _do_nothing)
-    attributes.replace(dbserver, "check_foreign", _do_nothing)
-    importlib.import_module("openquake.commands.__main__")
-    commands.replace_commands()  # `openquake.commands.engine` imports one of them by name
-    for name in PRELOADED_COMMANDS:
-        importlib.import_module(f"openquake.commands.{name}")
-    return version
 
 
 class DriverProcess:
-    """Behind the seams of a driver.
+    """What the engine's calls do in a driver; holds its connections to broker, lane and dbserver.
 
     Args:
         events: stream to the waiting command line.
@@ -94,7 +45,7 @@ class DriverProcess:
     """
 
     def __init__(self, events: Events, fingerprint: Fingerprint) -> None:
-        self.settings = seams.settings()
+        self.settings = this_process.settings()
         self._fingerprint = fingerprint
         self.events = events
         self.database = Database(self.settings, events.tell)
@@ -121,10 +72,10 @@ class DriverProcess:
             self._insistence.end()
         return self.database.call(action, *args)
 
-    def worker_master(self) -> FleetMaster:
+    def worker_master(self) -> JobWorkerMaster:
         """Control of the fleet."""
         warn = partial(self.database.warn, self.database.job_ids)
-        return FleetMaster(self.settings, self.end_session, warn)
+        return JobWorkerMaster(self.settings, self.end_session, warn)
 
     @contextlib.contextmanager
     def session_of(self, job_ids: Sequence[int]) -> Iterator[None]:
@@ -211,7 +162,7 @@ class DriverProcess:
     def _open_session(self, job_ids: Sequence[int]) -> Session:
         environ = {key: value for key, value in os.environ.items() if key.startswith("OQ_")}
         python_path = os.environ.get("PYTHONPATH", "")
-        setup = EngineSetup(seams.exported_config(), environ, python_path, socket.gethostname())
+        setup = EngineSetup(configuration.exported(), environ, python_path, socket.gethostname())
         options = SessionOptions(
             user_name=getpass.getuser(),
             worker_setup=pickle.dumps(setup),
@@ -228,118 +179,3 @@ class DriverProcess:
             self.database.call("update_job", job_id, {"status": "submitted", "pid": os.getpid()})
         print("Waiting for jobs", *ahead, flush=True)
         self.events.tell({"event": "queued", "ahead_job_ids": list(ahead)})
-
-
-def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -> int:
-    """Be the driver that a command line asked for; returns the exit code.
-
-    Args:
-        request: `argv`, `cwd`, `environ` and `mode` ("oq" or "run").
-        events_fd: socket for events.
-        fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
-    """
-    is_run = request["mode"] == "run"
-    if is_run:
-        log_output.take_over()
-        print(f"driver {os.getpid()} of {request['cwd']}: {' '.join(request['argv'])}")
-    events = Events(events_fd, is_wanted=is_run)
-    try:
-        _enter(request)
-        driver = DriverProcess(events, fingerprint)
-    except Exception as exc:  # noqa: BLE001 - told to the person who waits
-        message = f"the driver could not start: {stops.one_line(exc)}"
-        events.tell({"event": "error", "message": message, "job_id": None})
-        print(f"quakegrid: {message}", file=sys.stderr)
-        events.close()
-        return exc.exit_code if isinstance(exc, errors.QuakeGridError) else EXIT_FAILED
-    seams.become(driver)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # until the engine registers its own
-        signal.signal(number, driver.stop)
-    end = End("failed", "its driver ended before it ran")
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-        return run_mode.main(request["argv"], driver) if is_run else _oq(request["argv"])
-    except BaseException as exc:
-        end = driver.judge(exc)
-        raise
-    finally:
-        driver.close(end)
-        general.removetmp()  # upstream's own, which it leaves to `atexit`; a fork has none
-
-
-def _do_nothing(*_args: object, **_options: object) -> None:
-    """Stands in for what the cluster does by itself."""
-
-
-def _enter(request: dict[str, Any]) -> None:
-    """Take over the caller's directory, environment and configuration."""
-    own = ("_NUM_THREADS", AGENT_MARK)
-    kept = {key: value for key, value in os.environ.items() if key.endswith(own)}
-    os.environ.clear()
-    os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept)
-    try:
-        os.chdir(request["cwd"])
-    except OSError as exc:
-        raise errors.UsageError(drivers.no_folder(request["cwd"], exc)) from exc
-    seams.extend_path(os.environ.get("PYTHONPATH", ""))
-    seams.read_config(os.environ)
-    seams.take_temporary_folder()
-    if "NUMBA_DISABLE_JIT" in os.environ:
-        print("NUMBA_DISABLE_JIT has no effect here: the engine is imported already", file=sys.stderr)
-    from openquake.engine import engine  # noqa: PLC0415
-
-    purge: Any = importlib.import_module("openquake.commands.purge")
-    attributes.replace(purge, "datadir", logs.get_datadir())
-    attributes.replace(engine, "_PID", os.getpid())  # read at import, in the template
-    attributes.replace(engine, "_PPID", -1)  # a SIGHUP that reaches us means that the terminal is gone
-
-
-def _oq(argv: Sequence[str]) -> int:
-    """Upstream's command line."""
-    from openquake.commands.__main__ import oq  # noqa: PLC0415
-
-    refusal = refusals.refusal(argv, is_installed=machine.NOTES.exists())
-    if refusal:
-        print(f"quakegrid: {refusal}", file=sys.stderr)
-        return errors.UsageError.exit_code
-    sys.argv = ["oq", *argv]
-    try:
-        oq()
-    except errors.QuakeGridError as exc:
-        print(f"quakegrid: {exc}", file=sys.stderr)
-        return exc.exit_code
-    return EXIT_FAILED if exports.tell_failures(engine_export.export) else 0
-
-
-def _insisting(original: Any) -> Any:
-    """Upstream's signal handler, which raises; see `DriverProcess.insist`."""
-
-    def manage_signals(job_id: int, number: int, frame: FrameType | None) -> None:
-        driver = seams.process()
-        if isinstance(driver, DriverProcess) and number in stops.SIGNAL_WORDS:
-            driver.note_signal(number)
-            if number != signal.SIGHUP:
-                driver.insist(number)
-        original(job_id, number, frame)
-
-    return manage_signals
-
-
-def _run_jobs_in_session(original: Any) -> Any:
-    """Upstream's `run_jobs`, holding a session; jobs of one call run one after the other."""
-
-    def run_jobs(
-        jobctxs: Sequence[Any],
-        concurrent_jobs: int | None = None,  # noqa: ARG001 - upstream would start unseamed processes
-        nodes: int = 1,
-        sbatch: bool = False,
-        notify_to: str | None = None,
-        precalc: bool = False,
-    ) -> Any:
-        driver = seams.process()
-        assert isinstance(driver, DriverProcess)
-        job_ids = [job.calc_id for job in jobctxs]
-        with driver.database.leases_of(job_ids), driver.session_of(job_ids):
-            return original(jobctxs, 1, nodes, sbatch, notify_to, precalc)
-
-    return run_jobs

@@ -16,16 +16,12 @@ from openquake.commonlib import logs
 from openquake.commonlib.oqvalidation import OqParam
 
 from quakegrid import errors
-from quakegrid.engine.driver import exports, parameters, parents, stops
+from quakegrid.engine.driver import earlier_jobs, exports, parameters, stops
 from quakegrid.engine.driver.exports import WholeExports
 from quakegrid.engine.tasks import failures
 
 if TYPE_CHECKING:
     from quakegrid.engine.driver.process import DriverProcess
-
-EXIT_STOPPED = 4
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 
 
 def main(argv: Sequence[str], driver: DriverProcess) -> int:
@@ -57,11 +53,11 @@ def _report_failure(driver: DriverProcess, exc: BaseException, *, is_export: boo
     job_ids = driver.database.job_ids
     driver.end_jobs(job_ids, end)
     if end.state == "aborted":
-        code = EXIT_STOPPED
+        code = errors.EXIT_STOPPED
     elif isinstance(exc, errors.QuakeGridError):
         code = exc.exit_code
     else:
-        code = EXIT_FAILED if job_ids or is_export else EXIT_USAGE
+        code = errors.EXIT_FAILED if job_ids or is_export else errors.EXIT_USAGE
     ended = list(driver.database.ends) or job_ids  # the first to end is the one that went wrong
     message = end.reason + ("" if end.state == "aborted" else failures.disk_hint())
     driver.events.tell({"event": "error", "message": message, "job_id": ended[0] if ended else None})
@@ -92,7 +88,7 @@ def _report_end(driver: DriverProcess, code: int) -> int:
         driver.events.tell({"event": "exported", "paths": sorted(table.written)})
     if table.failures:
         driver.events.tell({"event": "not_exported", "failures": [str(each) for each in table.failures]})
-        return code or EXIT_FAILED
+        return code or errors.EXIT_FAILED
     return code
 
 
@@ -145,7 +141,7 @@ def _parent_id(driver: DriverProcess, number: int) -> int:
     parent = driver.database.call("get_job", number, getpass.getuser() if number < 0 else None)
     if parent is None:
         raise errors.NotFoundError(f"there is no job {number} to start from (--hc)")
-    warning = parents.doubt(parent.id, parent.status, Path(f"{parent.ds_calc_dir}.hdf5"))
+    warning = earlier_jobs.doubt(parent.id, parent.status, Path(f"{parent.ds_calc_dir}.hdf5"))
     if warning:
         driver.events.tell({"event": "log", "job_id": None, "level": "WARNING", "message": warning})
     return int(parent.id)

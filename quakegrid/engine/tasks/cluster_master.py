@@ -1,6 +1,6 @@
 """What `oq workers` controls: all nodes of the cluster, in upstream's words.
 
-A job's own control of its workers is another thing (`workers.FleetMaster`): upstream has one for both, so
+A job's own control of its workers is another thing (`workers.JobWorkerMaster`): upstream has one for both, so
 that a job that ends stops the workers of all others. Lines that upstream prints of its ssh commands are
 not printed, since there are none.
 """

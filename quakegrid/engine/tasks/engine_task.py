@@ -14,11 +14,11 @@ from typing import Any, Protocol, SupportsIndex
 from openquake.baselib import parallel
 
 from quakegrid.blobs.table import BLOB_BYTES
-from quakegrid.engine import seams
-from quakegrid.engine.tasks import shared_arrays
+from quakegrid.engine import configuration
+from quakegrid.engine.tasks import shared_arrays, worker_process
 
 
-class Frame(Protocol):
+class ArgumentFrame(Protocol):
     """A received frame."""
 
     @property
@@ -51,14 +51,14 @@ class EngineTask:
 
     call: bytes
 
-    def __call__(self, *frames: Frame) -> list[bytes]:
+    def __call__(self, *frames: ArgumentFrame) -> list[bytes]:
         """Run it the engine's way; returns the pickled `Result`s, the last one its end.
 
         Args:
             *frames: its large arguments.
         """
         call = pickle.loads(self.call, buffers=[frame.buffer for frame in frames])  # noqa: S301
-        return seams.collect_results(lambda: parallel.safely_call(*call))
+        return worker_process.collect_results(lambda: parallel.safely_call(*call))
 
 
 def dump_task(func: Callable[..., Any], args: Any, task_no: int, monitor: Any) -> list[bytes | memoryview]:
@@ -94,5 +94,5 @@ class EngineSetup:
     def __call__(self) -> None:
         """Take over the driver's settings; runs once, before the first task."""
         os.environ.update(self.environ)
-        seams.extend_path(self.python_path)
-        seams.become_worker(self.config, self.driver_host)
+        configuration.extend_path(self.python_path)
+        worker_process.become_worker(self.config, self.driver_host)

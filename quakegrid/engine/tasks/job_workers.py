@@ -21,7 +21,7 @@ WAIT_S = 120.0
 RETRY_S = 0.5
 
 
-class FleetMaster:
+class JobWorkerMaster:
     """Upstream's control of workers.
 
     Args:

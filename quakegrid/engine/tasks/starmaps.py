@@ -25,7 +25,7 @@ PROGRESS_INTERVAL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class _Pending:
+class _OpenTask:
     """A task whose outcome has not come."""
 
     channel: Channel
@@ -103,7 +103,7 @@ class Starmaps:
         self._session, self._on_event = session, on_event
         self._channels: dict[int, Channel] = {}
         self._ports = itertools.count(1)
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, _OpenTask] = {}
         self._done: collections.Counter[str] = collections.Counter()
         self._total: collections.Counter[str] = collections.Counter()
         self._told_s = 0.0
@@ -132,7 +132,7 @@ class Starmaps:
         operation = func.__name__
         payload = dump_task(func, args, starmap.task_no, monitor)
         task_id = self._session().submit(payload, LaneTask(operation))
-        self._pending[task_id] = _Pending(starmap.socket, starmap.task_no, monitor, operation)
+        self._pending[task_id] = _OpenTask(starmap.socket, starmap.task_no, monitor, operation)
         queued = sum((each or starmap.task_func).__name__ == operation for each, _ in starmap.task_queue)
         self._total[operation] += 1
         self._tell(operation, starmap.calc_id, queued_count=queued)
@@ -164,7 +164,7 @@ class Starmaps:
         )
 
 
-def _results(outcome: LaneOutcome, task: _Pending) -> list[Any]:
+def _results(outcome: LaneOutcome, task: _OpenTask) -> list[Any]:
     """Upstream's results of an outcome; a lost task becomes an error that the Starmap raises."""
     if not outcome.error:
         return [pickle.loads(frame.buffer) for frame in outcome.frames]  # noqa: S301 - from our worker

@@ -87,7 +87,7 @@ def serve(
 
     Its log goes to stderr. Exit codes: 0 stopped, 1 failed, 2 settings.
     """
-    from services.agent.__main__ import Stay, run  # noqa: PLC0415 - `agentctl --help` needs no event loop
+    from services.agent.__main__ import JoinOptions, run  # noqa: PLC0415 - `agentctl --help` needs no event loop
 
     if not join and (port is not None or leave_s):
         raise click.UsageError("--port and --leave are for a node that joins: give --join, too")
@@ -96,7 +96,7 @@ def serve(
         raise click.UsageError("give --temporary or --state-dir, not both")
     _claims = core_claims.limit_cores(cores, claims)  # they live as long as we do
     with tempfile.TemporaryDirectory(prefix="quakegrid-") if temporary else nullcontext() as folder:
-        code = run(Path(folder) if folder else state_dir, stay=Stay(join, port, leave_s))
+        code = run(Path(folder) if folder else state_dir, join=JoinOptions(join, port, leave_s))
     click.get_current_context().exit(code)
 
 

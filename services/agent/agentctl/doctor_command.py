@@ -19,9 +19,9 @@ def doctor(shows_all: bool, output: str) -> None:
     it breaks and how to mend it. Exit code 1 if anything would make a calculation fail, or keep this node
     out of it. `quakegrid doctor`, on the master node, asks all nodes and compares them.
     """
-    from quakegrid.doctor import rounds  # noqa: PLC0415 - `--help` needs no gRPC
+    from quakegrid.doctor import visits  # noqa: PLC0415 - `--help` needs no gRPC
 
     with printing.shown_progress() as progress:
         progress("looking at this machine")
-        findings = rounds.examine_here(options.settings())
+        findings = visits.examine_here(options.settings())
     printing.finish(findings, output, shows_all=shows_all)

@@ -25,9 +25,9 @@ def describe(
 
     Args:
         roster: workers and drivers.
-        commands: command lines of drivers by name.
-        templates: state, and what is loaded.
-        serving: cores that are served.
+        commands: the command lines of drivers by name.
+        templates: their state, and what they have loaded.
+        serving: how many cores the fleet may use.
     """
     workers = [
         nodes_pb2.WorkerStatus(

@@ -1,11 +1,18 @@
-"""Those who watch the agent: a queue each, which gets every change. Runs in the agent's event loop."""
+"""Those who watch the agent: each has a queue that gets every change, and a stream that never rests.
+
+A stream carries something each second in any case, so that a silent agent is noticed. Runs in the agent's
+event loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
+from quakegrid.api.v1 import nodes_pb2
+from quakegrid.clients import agent as agents
 from quakegrid.internal.v1 import orders_pb2
+from services.agent.node.limits.limits import SAMPLE_S
 
 Changes = asyncio.Queue[orders_pb2.WatchResponse]
 # Messages that may wait for who watches; a slow one is told nothing more of what workers print.
@@ -67,3 +74,34 @@ class Watchers:
 
     def _readers(self) -> Iterator[Changes]:
         return (queue for queue in self._queues if queue.qsize() < MAX_WAITING_MESSAGES)
+
+
+async def beating(changes: Changes) -> AsyncIterator[orders_pb2.WatchResponse]:
+    """Yield what comes in `changes`, and an empty message in each second without one."""
+    message = orders_pb2.WatchResponse()
+    while message is not LAST_WORD:
+        try:
+            message = await asyncio.wait_for(changes.get(), agents.BEAT_S)
+        except TimeoutError:
+            message = orders_pb2.WatchResponse()
+        yield message
+
+
+async def sampled(
+    changes: Changes, status: Callable[[], nodes_pb2.AgentStatus]
+) -> AsyncIterator[orders_pb2.WatchResponse]:
+    """Yield what comes in `changes`, and a status in each second without a change.
+
+    Args:
+        changes: a watcher's queue.
+        status: makes the statuses that are told, with samples of what the node uses.
+    """
+    message = orders_pb2.WatchResponse()
+    while message is not LAST_WORD:
+        try:
+            message = await asyncio.wait_for(changes.get(), SAMPLE_S)
+        except TimeoutError:
+            message = orders_pb2.WatchResponse(status=nodes_pb2.AgentStatus())
+        if message.HasField("status"):
+            message = orders_pb2.WatchResponse(status=status())
+        yield message

@@ -1,5 +1,6 @@
 """What an agent decides, without a process, a clock or a file. Pure.
 
-`roster.py`: which worker has which core; `lineage.py`: which template takes orders; `memory.py` and
-`stopped_workers.py`: which worker is ended; `output_lines.py`: what is kept of its output.
+`roster.py`: which worker has which core, and who is signalled. `lineage.py`: which template takes orders;
+with it go `lineage_events.py`, `template_life.py`, `load_failures.py`, `template_reports.py`. `memory.py` and
+`stopped_workers.py`: which worker is killed for a limit. `output_lines.py`: what is kept of its output.
 """

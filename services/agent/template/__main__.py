@@ -1,10 +1,56 @@
-"""Start a template: `python -m services.agent.template`, by the agent only."""
+"""Start a template: load, report, fork. The agent alone runs `python -m services.agent.template`.
+
+Arguments: the state directory, the descriptor of the control socket, and why nothing is preloaded (empty
+if it shall).
+"""
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
+import socket
 import sys
+import traceback
+from pathlib import Path
 
-from services.agent.template.fork_loop import main
+import quakegrid.transport.fast_zmq  # noqa: F401  before the engine loads pyzmq
+from quakegrid.machine import parent_death
+from quakegrid.settings.config import load_settings
+from services.agent.linux import orphans
+from services.agent.orders import LoadingFailed
+from services.agent.packets import encode_report, send
+from services.agent.template.fork_loop import CHILD_SIGNALS, ForkLoop, check_single_threaded
+from services.agent.template.preload import one_line, preload
+
+
+def main() -> int:
+    """Preload, report, fork until dismissed; returns the exit code."""
+    parent_death.die_with_parent()
+    control = socket.socket(fileno=int(sys.argv[2]))
+    settings = load_settings(Path(sys.argv[1]))
+    # They are for the agent, as Ctrl-C is, also where a scheduler tells everyone.
+    for number in CHILD_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    wakeup, wakeup_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)
+    try:
+        ready, run_driver = preload(settings, sys.argv[3])
+        check_single_threaded()
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it is the state that `status` shows
+        traceback.print_exc()
+        send(control, encode_report(LoadingFailed(one_line(exc))))
+        return 1
+    gc.collect()
+    gc.freeze()  # collections in the children leave the shared pages alone
+    send(control, encode_report(ready))
+    sys.stdout.flush()  # what was printed while loading is not the children's
+    orphans.adopt_orphans()
+    parent_death.die_with_parent(0)  # the agent's end is seen in time, and there are children to end first
+    ForkLoop(settings, control, wakeup, run_driver).run()
+    return 0
+
 
 if __name__ == "__main__":
     sys.exit(main())

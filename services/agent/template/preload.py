@@ -1,6 +1,6 @@
 """What the template imports before it forks: the engine, and the modules that `[agent] preload` names.
 
-Whatever cannot be loaded is said in the template's state; workers then start all the same, cold.
+When something cannot be loaded the template's state says so. Workers then start all the same, cold.
 """
 
 from __future__ import annotations
@@ -9,36 +9,34 @@ import functools
 import importlib
 import json
 import os
+import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from quakegrid.errors import EngineMissingError
+from quakegrid.jobs import texts
 from quakegrid.nodes import engine_version, environment
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 from quakegrid.settings.config import ENGINE, Settings
+from services.agent.orders import LoadedCode, Ready
+from services.agent.template.children import DriverMain
 from services.agent.worker.threads import THREAD_VARIABLES
 
-
-@dataclass(frozen=True, slots=True)
-class Preloaded:
-    """What the children will find: the driver's main, and why there is no engine for it or no warmth."""
-
-    run_driver: Callable[[dict[str, Any], int], int]
-    state: TemplateState
-    fingerprint: dict[str, str]
-    engine_version: str = ""
-    engine_missing: str = ""
+# What a report says in words is cut to so many characters, so that it fits a packet.
+MAX_REASON_CHARS = 4000
+MAX_ERROR_CHARS = 500
 
 
-def preload(settings: Settings, bare_reason: str = "") -> Preloaded:
-    """Import what workers and drivers will need; without it workers still can start, cold.
+def preload(settings: Settings, bare_reason: str = "") -> tuple[Ready, DriverMain]:
+    """Import what workers and drivers will need. Workers can start without it, too, but cold.
 
     Args:
         settings: of the cluster.
         bare_reason: why nothing shall be preloaded; empty if it shall.
+    Returns:
+        The report for the agent, and the main function of drivers.
     """
+    start_s = time.monotonic()
     for variable in THREAD_VARIABLES:
         os.environ[variable] = "1"
     import services.agent.worker.worker  # noqa: F401, PLC0415 - the environment must be set first
@@ -46,8 +44,8 @@ def preload(settings: Settings, bare_reason: str = "") -> Preloaded:
     fingerprint = environment.of_node()  # before the imports: a change meanwhile will be noticed
     if bare_reason:
         _let_children_find(settings)
-        state = TemplateState(TemplateKind.COLD, bare_reason)
-        return Preloaded(_refusing(bare_reason), state, fingerprint, engine_missing=bare_reason)
+        state, code = TemplateState(TemplateKind.COLD, bare_reason), LoadedCode("", bare_reason, fingerprint)
+        return _ready(state, code, start_s), _refusing(bare_reason)
     failures = [failure for name in settings.preload if name != ENGINE for failure in _import(name)]
     missing = _why_no_engine(settings)
     if missing:
@@ -55,15 +53,32 @@ def preload(settings: Settings, bare_reason: str = "") -> Preloaded:
         if ENGINE not in settings.preload:
             fingerprint[engine_version.DISTRIBUTION] = "kept away"
         state = TemplateState(kind, "; ".join([*failures, f"without the engine: {missing}"]))
-        return Preloaded(_refusing(missing), state, fingerprint, engine_missing=missing)
-    return _preload_engine(settings, fingerprint, failures)
+        return _ready(state, LoadedCode("", missing, fingerprint), start_s), _refusing(missing)
+    state, code, run_driver = _preload_engine(settings, fingerprint, failures)
+    return _ready(state, code, start_s), run_driver
 
 
-def _preload_engine(settings: Settings, fingerprint: dict[str, str], failures: list[str]) -> Preloaded:
+def one_line(exc: BaseException) -> str:
+    """An error in one line, cut so that it fits a packet."""
+    return texts.cut(f"{type(exc).__name__}: {' '.join(str(exc).split())}", MAX_ERROR_CHARS)
+
+
+def _ready(state: TemplateState, code: LoadedCode, start_s: float) -> Ready:
+    """The report of a template that began to load at `start_s`; its texts fit a packet."""
+    short_state = TemplateState(state.kind, texts.cut(state.reason, MAX_REASON_CHARS))
+    missing = texts.cut(code.engine_missing, MAX_REASON_CHARS)
+    short_code = LoadedCode(code.engine_version, missing, code.fingerprint)
+    return Ready(short_state, short_code, time.monotonic() - start_s)
+
+
+def _preload_engine(
+    settings: Settings, fingerprint: dict[str, str], failures: list[str]
+) -> tuple[TemplateState, LoadedCode, DriverMain]:
     try:
-        from quakegrid.engine.driver import process  # noqa: PLC0415 - it imports the engine
+        from quakegrid.engine import preload as engine  # noqa: PLC0415 - it imports the engine
+        from quakegrid.engine.driver import main as driver  # noqa: PLC0415 - as above
 
-        version = process.preload(settings)
+        version = engine.preload(settings)
         from quakegrid.engine import import_settings  # noqa: PLC0415 - what it reads is imported by now
 
         fingerprint |= import_settings.read()
@@ -72,10 +87,10 @@ def _preload_engine(settings: Settings, fingerprint: dict[str, str], failures: l
         _let_children_find(settings)
         missing = f"openquake.engine cannot be loaded: {one_line(exc)}"
         state = TemplateState(TemplateKind.COLD, "; ".join([*failures, missing]))
-        return Preloaded(_refusing(missing), state, fingerprint, engine_missing=missing)
+        return state, LoadedCode("", missing, fingerprint), _refusing(missing)
     kind = TemplateKind.COLD if failures else TemplateKind.WARM
-    run_driver = functools.partial(process.main, fingerprint=environment.for_calculations(fingerprint))
-    return Preloaded(run_driver, TemplateState(kind, "; ".join(failures)), fingerprint, version)
+    run_driver = functools.partial(driver.main, fingerprint=environment.for_calculations(fingerprint))
+    return TemplateState(kind, "; ".join(failures)), LoadedCode(version, "", fingerprint), run_driver
 
 
 def _let_children_find(settings: Settings) -> None:
@@ -93,11 +108,6 @@ def _import(name: str) -> list[str]:
     return []
 
 
-def one_line(exc: BaseException) -> str:
-    """An error in one line, cut so that it fits a packet."""
-    return f"{type(exc).__name__}: {' '.join(str(exc).split())}"[:500]
-
-
 def _why_no_engine(settings: Settings) -> str:
     if ENGINE not in settings.preload:
         named = ", ".join(settings.preload) or "none"
@@ -109,8 +119,8 @@ def _why_no_engine(settings: Settings) -> str:
     return ""
 
 
-def _refusing(reason: str) -> Callable[[dict[str, Any], int], int]:
-    """Stands in for the driver's main, for command lines that came before the agent knew the reason."""
+def _refusing(reason: str) -> DriverMain:
+    """A main function for drivers where there is no engine: it refuses, and says why."""
 
     def refuse(_request: dict[str, Any], events_fd: int) -> int:
         with open(events_fd, "wb", buffering=0) as events:

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from quakegrid import errors
-from quakegrid.transport import grpc_channels
+from quakegrid.transport import error_details, grpc_channels
 from services.broker.guard import BrokerFailedError
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -25,9 +25,9 @@ CODES: dict[type[errors.QuakeGridError], grpc.StatusCode] = {
 
 @contextlib.asynccontextmanager
 async def answering(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """End the call with the code of what is raised inside, and its words."""
+    """End the call with the code, the words and the reason of an error that is raised inside."""
     try:
         yield
     except errors.QuakeGridError as exc:
         code = next((code for kind, code in CODES.items() if isinstance(exc, kind)), grpc.StatusCode.UNKNOWN)
-        await context.abort(code, str(exc))
+        await error_details.abort(context, code, exc)

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import grpc
 
+from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc, nodes_pb2, nodes_pb2_grpc
 from quakegrid.reports import task_history_files
 from services.broker.broker import Broker
@@ -96,13 +97,13 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
     ) -> fleet_pb2.ForgetNodeResponse:
         """ForgetNode, see the contract."""
         link = self._broker.members.links.get(request.host)
-        if link is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"the fleet has no node {request.host}")
-        elif link.is_reached and request.host not in self._broker.members.configured:
-            await context.abort(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"{request.host} is not gone, its agent answers: `agentctl leave` on that node",
-            )
+        async with answering(context):
+            if link is None:
+                raise errors.NotFoundError(f"the fleet has no node {request.host}")
+            if link.is_reached and request.host not in self._broker.members.configured:
+                raise errors.StateError(
+                    f"{request.host} is not gone, its agent answers: `agentctl leave` on that node"
+                )
         await let_go(self._broker.members, request.host, context)
         return fleet_pb2.ForgetNodeResponse()
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import grpc
-
+from quakegrid import errors
 from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc
 from quakegrid.settings.config import Settings
 from services.broker.nodes.registry import Members
@@ -42,12 +41,10 @@ class MembershipServicer(membership_pb2_grpc.MembershipServicer):
 
 async def let_go(members: Members, host: str, context: Context) -> None:
     """Drain a node that joined, and forget it."""
-    if host in members.configured:
-        await context.abort(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"{host} is in host_cores of the master's openquake.cfg: take it out there",
-        )
     async with answering(context):
-        has_left = await members.leave(host)
-    if not has_left:
-        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{host} joined again while it left")
+        if host in members.configured:
+            raise errors.StateError(
+                f"{host} is in host_cores of the master's openquake.cfg: take it out there"
+            )
+        if not await members.leave(host):
+            raise errors.StateError(f"{host} joined again while it left")

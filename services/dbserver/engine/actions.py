@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quakegrid.errors import UsageError
-from services.dbserver.engine import job_actions, output_actions, tag_actions
-from services.dbserver.jobs import doomed, field_checks
-from services.dbserver.rpc import faults
-from services.dbserver.store import connections, sql_templates
+from services.dbserver.engine import deletion_targets, job_actions, output_actions, tag_actions
+from services.dbserver.jobs import field_checks
+from services.dbserver.store import connections, sql_templates, sqlite_errors, upstream_tables
 from services.dbserver.store.database import JOB_EVENTS, Session
 
 T = TypeVar("T")
@@ -31,12 +30,12 @@ _UPDATE = re.compile(r"update job set (\w+)")
 _WRITING_SQL: dict[str, Callable[..., list[int]] | None] = {
     "UPDATE job SET ds_calc_dir = ?x WHERE id=?x": None,
     "UPDATE job SET hazard_calculation_id=?x WHERE id=?x": None,
-    "DELETE FROM job WHERE calculation_mode='workflow' AND not relevant": doomed.of_workflows,
-    "DELETE FROM job WHERE id in (?X)": doomed.of_ids,
+    "DELETE FROM job WHERE calculation_mode='workflow' AND not relevant": deletion_targets.of_workflows,
+    "DELETE FROM job WHERE id in (?X)": deletion_targets.of_ids,
 }
 _DELETING: dict[str, Callable[..., list[int]]] = {
-    "del_calc": doomed.of_del_calc,
-    "keep": doomed.of_keep,
+    "del_calc": deletion_targets.of_del_calc,
+    "keep": deletion_targets.of_keep,
 }
 
 
@@ -51,7 +50,7 @@ class Action:
     # Reading: takes less time than another thread would to begin. Writing: all is done with the commit.
     is_quick: bool = False
     # The jobs that it is about to delete; only reads.
-    find_doomed: Callable[[Session], list[int]] | None = None
+    find_deleted: Callable[[Session], list[int]] | None = None
 
 
 # ---- actions on the database as such
@@ -79,7 +78,7 @@ def get_dbpath(session: Session) -> str:
 
 def db_version(session: Session) -> str:
     """Version of upstream's schema."""
-    return str(session.query("SELECT max(version) FROM revision_info").rows[0][0])
+    return upstream_tables.version(session)
 
 
 def check_outdated(_session: Session) -> None:
@@ -132,7 +131,7 @@ def resolve(action: str, args: list[Any]) -> Action:
         lambda session: _run(function, action, session, args),
         is_writing=action in _WRITING,
         is_quick=is_quick,
-        find_doomed=_doomed(_DELETING.get(action), action, args),
+        find_deleted=_deletion(_DELETING.get(action), action, args),
     )
 
 
@@ -166,8 +165,8 @@ def _resolve_sql(sql: str, args: list[Any]) -> Action:
     for text, find in _WRITING_SQL.items():
         if plain == _normalise(text):
             run = functools.partial(_write, sql=sql, args=args)
-            return Action(run, is_writing=True, find_doomed=_doomed(find, "the SQL", args))
-    raise faults.ForbiddenSqlError(
+            return Action(run, is_writing=True, find_deleted=_deletion(find, "the SQL", args))
+    raise sqlite_errors.ForbiddenSqlError(
         "this SQL would write, or is none: give a SELECT, or one of the actions (`quakegrid oq db --help`)"
     )
 
@@ -177,7 +176,7 @@ def _read(session: Session, sql: str, *args: Any) -> Any:
     return table if table.fields else None
 
 
-def _doomed(
+def _deletion(
     find: Callable[..., list[int]] | None, name: str, args: list[Any]
 ) -> Callable[[Session], list[int]] | None:
     return (lambda session: _run(find, name, session, args)) if find else None

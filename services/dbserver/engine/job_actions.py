@@ -14,7 +14,7 @@ from typing import Any
 from quakegrid.errors import NotFoundError, StateError, UsageError
 from quakegrid.jobs.engine_values import RowValue, TableValue
 from quakegrid.jobs.states import JobState
-from services.dbserver.jobs import field_checks, state_reasons, transitions
+from services.dbserver.jobs import checksums, field_checks, state_reasons, transitions
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.transitions import Move
 from services.dbserver.store.database import JOB_EVENTS, Session
@@ -158,17 +158,12 @@ def _boolean(value: Any) -> bool:
 
 def get_job_from_checksum(session: Session, checksum: int) -> RowValue | None:
     """The complete job with this hazard checksum, or None."""
-    query = (
-        "SELECT job.* FROM job, checksum WHERE hazard_checksum=?x AND job.id=job_id AND status = 'complete'"
-    )
-    return session.first(query, checksum)
+    return checksums.find_job(session, checksum)
 
 
 def get_checksum_from_job(session: Session, job_id: int) -> int:
     """The hazard checksum of a job."""
-    missing = f"job {job_id} has no checksum"
-    row = session.one(missing, "SELECT hazard_checksum FROM checksum WHERE job_id=?x", job_id)
-    return int(row.values[0])
+    return checksums.of_job(session, job_id)
 
 
 def get_executing_jobs(session: Session) -> TableValue:
@@ -325,10 +320,7 @@ def share_job(session: Session, job_id: int, share: bool) -> dict[str, str]:
 
 def update_job_checksum(session: Session, job_id: int, checksum: int) -> None:
     """Say that this job holds the hazard with this checksum."""
-    field_checks.check_integer("checksum", checksum)
-    update = "UPDATE checksum SET job_id=?x WHERE hazard_checksum=?x"
-    if not session.execute(update, job_id, checksum).rowcount:
-        session.execute("INSERT INTO checksum (job_id, hazard_checksum) VALUES (?x, ?x)", job_id, checksum)
+    checksums.store(session, job_id, checksum)
 
 
 def update_parent_child(session: Session, parent_child: tuple[int, int]) -> None:

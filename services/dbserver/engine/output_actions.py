@@ -14,6 +14,7 @@ from typing import Any
 from quakegrid.errors import StateError
 from quakegrid.jobs.engine_values import RowValue, TableValue
 from services.dbserver.jobs import field_checks
+from services.dbserver.jobs import outputs as job_outputs
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.logs import lines as log_lines
 from services.dbserver.store.database import Session
@@ -75,13 +76,7 @@ def get_results(session: Session, job_id: int) -> tuple[str, list[str]]:
 
 def create_outputs(session: Session, job_id: int, outputs: list[list[Any]], ds_size: float) -> None:
     """Register outputs, given as [key, display name, size in MB], and the datastore's size in MB."""
-    field_checks.check_job({"size_mb": ds_size})
-    for output in outputs:
-        field_checks.check_output(*output)
-    session.execute("UPDATE job SET size_mb=?x WHERE id=?x", ds_size, job_id)
-    rows = [(job_id, name, key, size) for key, name, size in outputs]
-    session.insert_all("output", ("oq_job_id", "display_name", "ds_key", "size_mb"), rows)
-    session.touched_jobs.add(job_id)
+    job_outputs.register(session, job_id, outputs, ds_size)
 
 
 def log(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from quakegrid.errors import StateError
-from services.dbserver.jobs import field_checks
+from services.dbserver.jobs import field_checks, tags
 from services.dbserver.store.database import Session
 
 
@@ -30,7 +30,7 @@ def get_preferred_job_for_tag(session: Session, tag_name: str) -> dict[str, Any]
 def create_tag(session: Session, name: str) -> dict[str, str]:
     """Create a tag."""
     field_checks.check_name("the name of a tag", name)
-    if find_tag_id(session, name) is not None:
+    if tags.find_id(session, name) is not None:
         return {"success": f"Tag {name} already exists"}
     try:
         session.execute("INSERT INTO tag (name) VALUES (?x)", name)
@@ -41,16 +41,16 @@ def create_tag(session: Session, name: str) -> dict[str, str]:
 
 def delete_tag(session: Session, name: str) -> dict[str, str]:
     """Delete a tag and take it from all jobs."""
-    if find_tag_id(session, name) is None:
+    if tags.find_id(session, name) is None:
         return {"success": f"Tag {name} does not exist"}
-    session.execute("DELETE FROM tag WHERE name = ?x", name)
+    tags.delete(session, name)
     return {"success": f"Tag {name} was deleted"}
 
 
 def add_tag_to_job(session: Session, job_id: int, tag_name: str) -> dict[str, str]:
     """Give a job a tag, which is created if need be."""
     try:
-        tag_id = tag_id_or_new(session, tag_name)
+        tag_id = tags.find_or_create(session, tag_name)
         insert = "INSERT INTO job_tag (job_id, tag_id, is_preferred) VALUES (?x, ?x, 0)"
         session.execute(insert, job_id, tag_id)
     except StateError as exc:
@@ -60,18 +60,18 @@ def add_tag_to_job(session: Session, job_id: int, tag_name: str) -> dict[str, st
 
 def remove_tag_from_job(session: Session, job_id: int, tag_name: str) -> dict[str, str]:
     """Take a tag from a job."""
-    tag_id = find_tag_id(session, tag_name)
+    tag_id = tags.find_id(session, tag_name)
     if tag_id is None:
         return {"success": f"Tag {tag_name} was not associated with job {job_id}"}
-    session.execute("DELETE FROM job_tag WHERE job_id = ?x AND tag_id = ?x", job_id, tag_id)
+    tags.remove(session, job_id, tag_id)
     return {"success": f"Tag {tag_name} was removed from job {job_id}"}
 
 
 def set_preferred_job_for_tag(session: Session, job_id: int, tag_name: str) -> dict[str, str]:
     """Make a job the preferred one of a tag; both get connected if need be."""
     try:
-        tag_id = tag_id_or_new(session, tag_name)
-        prefer(session, job_id, tag_id)
+        tag_id = tags.find_or_create(session, tag_name)
+        tags.prefer(session, job_id, tag_id)
     except StateError as exc:
         return {"error": str(exc)}
     return {"success": f"Job {job_id} was set as preferred for tag {tag_name}"}
@@ -79,42 +79,10 @@ def set_preferred_job_for_tag(session: Session, job_id: int, tag_name: str) -> d
 
 def unset_preferred_job_for_tag(session: Session, tag_name: str) -> dict[str, str]:
     """Leave a tag without a preferred job."""
-    tag_id = find_tag_id(session, tag_name)
+    tag_id = tags.find_id(session, tag_name)
     if tag_id is not None:
-        unset_preferred(session, tag_id)
+        tags.unset_preferred(session, tag_id)
     return {"success": f"Tag {tag_name} has no preferred job now"}
-
-
-def prefer(session: Session, job_id: int, tag_id: int) -> None:
-    """Make a job the preferred one of a tag, by its id."""
-    unset_preferred(session, tag_id)
-    session.execute(
-        "INSERT INTO job_tag (job_id, tag_id, is_preferred) VALUES (?x, ?x, 1) "
-        "ON CONFLICT(job_id, tag_id) DO UPDATE SET is_preferred = 1",
-        job_id,
-        tag_id,
-    )
-
-
-def unset_preferred(session: Session, tag_id: int) -> None:
-    """Leave a tag, by its id, without a preferred job."""
-    session.execute("UPDATE job_tag SET is_preferred = 0 WHERE tag_id = ?x AND is_preferred = 1", tag_id)
-
-
-def find_tag_id(session: Session, name: str) -> int | None:
-    """The id of a tag, or None."""
-    row = session.first("SELECT id FROM tag WHERE name = ?x", name)
-    return row["id"] if row else None
-
-
-def tag_id_or_new(session: Session, name: str) -> int:
-    """The id of a tag, which is created if need be."""
-    field_checks.check_name("the name of a tag", name)
-    tag_id = find_tag_id(session, name)
-    if tag_id is None:
-        tag_id = session.execute("INSERT INTO tag (name) VALUES (?x)", name).lastrowid
-        assert tag_id is not None
-    return tag_id
 
 
 READING = (list_tags, get_preferred_job_for_tag)

@@ -1,7 +1,8 @@
-"""Leases of drivers on jobs: a job whose driver stops renewing becomes failed, with the reason.
+"""Holds of drivers on jobs: a job whose driver stops renewing its hold becomes failed, with the reason.
 
-Which jobs are leased is on the disk; when each lease ends is in memory, so that a renewal costs no
-write, and so that after a restart every driver has one full lease time to renew.
+Which jobs are held is on the disk, in the table `quakegrid_lease`. The table keeps its old name, since
+migrations are never edited. When each hold ends is in memory. So a renewal costs no write, and after a
+restart every driver has the whole time of its hold to renew it.
 """
 
 from __future__ import annotations
@@ -17,31 +18,31 @@ from services.dbserver.jobs import rows as job_rows
 from services.dbserver.store.database import Session
 from services.dbserver.store.writer import Writer
 
-SHORTEST_LEASE_S = 1.0
-LONGEST_LEASE_S = 86_400.0
-# When the disk is full or busy, the verdict waits.
+SHORTEST_HOLD_S = 1.0
+LONGEST_HOLD_S = 86_400.0
+# How long a job whose hold has ended is left alone when the disk is full or busy.
 RETRY_S = 5.0
-# The event loop says so often that it works, and is late after so long.
+# How often the event loop says that it works, and after how long without a word it is late.
 BEAT_EVERY_S = 0.5
 LATE_BEAT_S = 2.0
 logger = logging.getLogger("dbserver")
 
 
-class Deadlines:
-    """When each job's lease ends; pure."""
+class HoldDeadlines:
+    """When each job's hold ends; pure."""
 
     def __init__(self) -> None:
         self._ends_s: dict[int, float] = {}
 
-    def extend(self, job_id: int, lease_s: float, now_s: float) -> bool:
-        """Let a lease end `lease_s` from now; true if `next_s` may be earlier now."""
-        end_s = now_s + lease_s
+    def extend(self, job_id: int, hold_s: float, now_s: float) -> bool:
+        """Let a hold end `hold_s` from now; true if `next_s` may be earlier now."""
+        end_s = now_s + hold_s
         is_earlier = end_s < self._ends_s.get(job_id, float("inf"))
         self._ends_s[job_id] = end_s
         return is_earlier
 
     def pause(self, lost_s: float) -> None:
-        """Give every lease the time in which nobody could renew."""
+        """Give every hold the time in which nobody could renew."""
         for job_id in self._ends_s:
             self._ends_s[job_id] += lost_s
 
@@ -50,23 +51,23 @@ class Deadlines:
         self._ends_s.pop(job_id, None)
 
     def next_s(self) -> float | None:
-        """When the next lease ends; None if there is none."""
+        """When the next hold ends; None if there is none."""
         return min(self._ends_s.values(), default=None)
 
-    def is_over(self, job_id: int, now_s: float) -> bool:
-        """Whether a job had a lease that has ended."""
+    def has_ended(self, job_id: int, now_s: float) -> bool:
+        """Whether a job had a hold that has ended."""
         return self._ends_s.get(job_id, float("inf")) <= now_s
 
-    def over(self, now_s: float) -> list[int]:
-        """Jobs whose lease has ended."""
+    def ended(self, now_s: float) -> list[int]:
+        """Jobs whose hold has ended."""
         return [job_id for job_id, end_s in self._ends_s.items() if end_s <= now_s]
 
 
-class LeaseMonitor:
-    """A thread that sleeps until the next lease ends.
+class HoldMonitor:
+    """A thread that sleeps until the next hold ends.
 
     Args:
-        leased: (job id, lease time in seconds) of the leases on the disk.
+        held: (job id, hold time in seconds) of the holds on the disk.
         writer: writes the verdicts.
         on_death: called if the thread dies.
         clock: seconds, never backwards.
@@ -74,7 +75,7 @@ class LeaseMonitor:
 
     def __init__(
         self,
-        leased: list[tuple[int, float]],
+        held: list[tuple[int, float]],
         writer: Writer,
         on_death: Callable[[], None],
         *,
@@ -85,30 +86,30 @@ class LeaseMonitor:
         self._on_death = on_death
         self._changed = threading.Condition()
         self._is_closed = False
-        self._deadlines = Deadlines()
+        self._deadlines = HoldDeadlines()
         now_s = self._beat_s = self._clock()
-        for job_id, lease_s in leased:
-            self._deadlines.extend(job_id, lease_s, now_s)
-        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        for job_id, hold_s in held:
+            self._deadlines.extend(job_id, hold_s, now_s)
+        self._thread = threading.Thread(target=self._run, name="holds", daemon=True)
         self._thread.start()
 
     def beat(self) -> None:
-        """The event loop, which takes renewals, works; it says so every `BEAT_EVERY_S`.
+        """Say that the event loop, which takes renewals, works; called every `BEAT_EVERY_S`.
 
-        The time in which it did not work, because the process was stopped or busy, is nobody's fault.
+        Time in which it did not work, since the process was stopped or busy, is added to every hold.
         """
         with self._changed:
             now_s = self._clock()
             if (gap_s := now_s - self._beat_s) > LATE_BEAT_S:
-                logger.warning("leases_paused seconds=%.1f", gap_s)
+                logger.warning("holds_paused seconds=%.1f", gap_s)
                 self._deadlines.pause(gap_s)
             self._beat_s = now_s
             self._changed.notify()
 
-    def extend(self, job_id: int, lease_s: float) -> None:
+    def extend(self, job_id: int, hold_s: float) -> None:
         """A driver has renewed."""
         with self._changed:
-            if self._deadlines.extend(job_id, lease_s, self._clock()):
+            if self._deadlines.extend(job_id, hold_s, self._clock()):
                 self._changed.notify()
 
     def drop(self, job_id: int) -> None:
@@ -124,23 +125,23 @@ class LeaseMonitor:
 
     def _run(self) -> None:
         try:
-            while (over := self._wait()) is not None:
-                for job_id in over:
+            while (job_ids := self._wait()) is not None:
+                for job_id in job_ids:
                     self._judge(job_id)
         except BaseException:
-            logger.exception("lease_monitor_died")
+            logger.exception("hold_monitor_died")
             self._on_death()
             raise
 
     def _wait(self) -> list[int] | None:
-        """Sleep until leases have ended; None when closed."""
+        """Sleep until holds have ended; None when closed."""
         with self._changed:
             while not self._is_closed:
                 now_s = self._clock()
-                over = self._deadlines.over(now_s)
+                ended = self._deadlines.ended(now_s)
                 is_late = now_s - self._beat_s > LATE_BEAT_S
-                if over and not is_late:
-                    return over
+                if ended and not is_late:
+                    return ended
                 next_s = self._deadlines.next_s()
                 # Late: the next beat says how much time was lost.
                 self._changed.wait(None if next_s is None or is_late else next_s - now_s)
@@ -153,16 +154,16 @@ class LeaseMonitor:
             with self._changed:  # a renewal that came in the meantime counts
                 now_s = self._clock()
                 is_late = now_s - self._beat_s > LATE_BEAT_S
-                is_over = self._deadlines.is_over(job_id, now_s) and not is_late
+                has_ended = self._deadlines.has_ended(job_id, now_s) and not is_late
             judged.clear()  # the work may be done twice
-            if is_over:
+            if has_ended:
                 end_job(session, job_id)
                 judged.add(job_id)
 
         try:
             self._writer.run(judge)
         except QuakeGridError as exc:
-            logger.warning("lease_verdict_waits job=%s reason=%s", job_id, exc)
+            logger.warning("hold_verdict_waits job=%s reason=%s", job_id, exc)
             self.extend(job_id, RETRY_S)
             return
         with self._changed:
@@ -170,51 +171,49 @@ class LeaseMonitor:
                 self._deadlines.drop(job_id)
 
 
-def check_lease_s(lease_s: float) -> None:
-    """Refuse lease times that make no sense.
+def check_hold_s(hold_s: float) -> None:
+    """Refuse hold times that make no sense.
 
     Raises:
         UsageError: it is too short or too long.
     """
-    if not SHORTEST_LEASE_S <= lease_s <= LONGEST_LEASE_S:
-        raise UsageError(
-            f"hold_timeout is {lease_s:g} s; give {SHORTEST_LEASE_S:g} s to {LONGEST_LEASE_S:g} s"
-        )
+    if not SHORTEST_HOLD_S <= hold_s <= LONGEST_HOLD_S:
+        raise UsageError(f"hold_timeout is {hold_s:g} s; give {SHORTEST_HOLD_S:g} s to {LONGEST_HOLD_S:g} s")
 
 
-def is_held(session: Session, job_id: int, holder: str, lease_s: float) -> bool:
-    """Whether this very lease is on the disk.
+def is_held(session: Session, job_id: int, holder: str, hold_s: float) -> bool:
+    """Whether this very hold is on the disk.
 
     Raises:
         StateError: somebody else holds the job.
     """
     row = session.first("SELECT holder, lease_s FROM quakegrid_lease WHERE job_id=?x", job_id)
     if row is not None and row["holder"] != holder:
-        raise StateError(f"job {job_id} is run by {row['holder']}, so {holder} cannot hold a lease of it")
-    return row is not None and row["lease_s"] == lease_s
+        raise StateError(f"job {job_id} is run by {row['holder']}, so {holder} cannot hold a hold of it")
+    return row is not None and row["lease_s"] == hold_s
 
 
-def open_lease(session: Session, job_id: int, holder: str, lease_s: float) -> JobState:
-    """Write a lease down, unless the job has ended; returns the job's state.
+def open_hold(session: Session, job_id: int, holder: str, hold_s: float) -> JobState:
+    """Write a hold down, unless the job has ended; returns the job's state.
 
     Raises:
         NotFoundError: there is no such job.
         StateError: somebody else holds it.
     """
     state = job_rows.get_state(session, job_id)
-    if not state.is_final and not is_held(session, job_id, holder, lease_s):
+    if not state.is_final and not is_held(session, job_id, holder, hold_s):
         session.execute(
             "INSERT INTO quakegrid_lease (job_id, holder, lease_s) VALUES (?x, ?x, ?x) "
             "ON CONFLICT (job_id) DO UPDATE SET lease_s = excluded.lease_s",
             job_id,
             holder,
-            lease_s,
+            hold_s,
         )
     return state
 
 
 def end_job(session: Session, job_id: int) -> None:
-    """Fail a job whose lease is over; nothing happens if it has ended. The move removes the lease."""
+    """Fail a job whose hold is over; nothing happens if it has ended. The move removes the hold."""
     row = session.first(
         "SELECT holder, lease_s FROM quakegrid_lease WHERE job_id=?x",
         job_id,
@@ -222,14 +221,14 @@ def end_job(session: Session, job_id: int) -> None:
     if row is None:
         return
     reason = (
-        f"the driver of this job ({row['holder']}) has not renewed its lease for {row['lease_s']:g} s: "
+        f"the driver of this job ({row['holder']}) has not renewed its hold for {row['lease_s']:g} s: "
         "it was killed, hangs, or cannot reach the dbserver"
     )
     job_rows.transition(session, job_id, JobState.FAILED, reason)
-    logger.warning("lease_lost job=%s holder=%s", job_id, row["holder"])
+    logger.warning("hold_lost job=%s holder=%s", job_id, row["holder"])
 
 
-def leased_jobs(session: Session) -> list[tuple[int, float]]:
-    """(job id, lease time in seconds) of all leases."""
+def held_jobs(session: Session) -> list[tuple[int, float]]:
+    """(job id, hold time in seconds) of all holds."""
     rows = session.query("SELECT job_id, lease_s FROM quakegrid_lease").rows
-    return [(int(job_id), float(lease_s)) for job_id, lease_s in rows]
+    return [(int(job_id), float(hold_s)) for job_id, hold_s in rows]

@@ -18,10 +18,9 @@ from quakegrid.api.v1 import jobs_pb2
 from quakegrid.errors import UsageError
 from quakegrid.jobs.engine_values import RowValue, from_timestamp
 from quakegrid.jobs.states import JobState
-from services.dbserver.jobs import columns
+from services.dbserver.jobs import columns, pages
 from services.dbserver.jobs.messages import decode_state
-from services.dbserver.rpc import pages
-from services.dbserver.store import text_search
+from services.dbserver.store import connections
 from services.dbserver.store.database import Session
 
 JOBS_PAGE = pages.PageSize(default=50, largest=1000)
@@ -90,7 +89,7 @@ def _filters(request: jobs_pb2.ListJobsRequest) -> tuple[list[str], list[Any]]:
         args.append(list(JobState))
     if request.description_text:
         conditions.append(_CONTAINS)
-        args += [text_search.fold(request.description_text)] * 2
+        args += [connections.fold(request.description_text)] * 2
     if request.HasField("start_min_time"):
         conditions.append("start_time >= ?x")
         args.append(_time("start_min_time", request.start_min_time))

@@ -6,10 +6,7 @@ last error counts, such as "ValueError: the site is outside the model".
 
 from __future__ import annotations
 
-from typing import Any
-
 from quakegrid.jobs.states import JobState
-from services.dbserver.store import sql_templates
 from services.dbserver.store.database import Session
 
 MAX_LENGTH = 1000  # characters
@@ -39,15 +36,6 @@ def store(session: Session, job_id: int, state: JobState, reason: str) -> None:
         reason = last_line(str(row["message"])) if row else ""
     if reason:
         session.execute(_STORE, job_id, reason[:MAX_LENGTH])
-
-
-def fill_in(db: Any) -> None:
-    """Migration: give the jobs that failed before a reason from their logs."""
-    for (job_id,) in db.execute("SELECT id FROM job WHERE status = 'failed'").fetchall():
-        row = db.execute(*sql_templates.expand(LAST_ERROR, job_id)).fetchone()
-        if row and isinstance(row[0], str) and (reason := last_line(row[0])):
-            insert = "INSERT INTO quakegrid_state_reason (job_id, reason) VALUES (?, ?)"
-            db.execute(insert, [job_id, reason[:MAX_LENGTH]])
 
 
 def last_line(text: str) -> str:

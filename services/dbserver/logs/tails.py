@@ -1,64 +1,42 @@
-"""Following logs: what many wait for is read once and sent to all.
+"""Following logs: a page that many followers wait for is read once and sent to all of them.
 
-Everything happens in the event loop, except `ring`, which the writer's thread calls after each commit.
-Lines always come from the database, after the last one that a follower was sent, so none is missed or
-repeated. Followers are woken together, the more there are the less often, so that the work stays bounded.
+Lines always come from the database, from behind the last one that a follower was sent. So no line is missed
+or sent twice.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import OrderedDict
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from quakegrid.api.v1 import logs_pb2
-from quakegrid.errors import PeerUnreachableError
 from quakegrid.jobs.states import JobState
 from services.dbserver.jobs import rows, transitions
 from services.dbserver.logs import lines as log_lines
-from services.dbserver.rpc import faults
+from services.dbserver.store.bells import Bell, Bells
 from services.dbserver.store.database import Readers
 
 # Each costs some kilobytes, and time whenever lines come.
 MAX_FOLLOWERS = 500
 PAGE_SIZE = 1000
-# Sending to one follower takes the event loop about so long.
-PAUSE_PER_FOLLOWER_S = 0.0001
-LONGEST_PAUSE_S = 0.05
 READ_THREADS = 2
 # Pages of 1 MiB and more; those who follow the same job share one.
 KEPT_PAGES = 16
 
-_Key = tuple[int, int, int]
+# Job, last line before the page, and turn of the job's bell.
+_PageKey = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class TailPage:
     """A message for followers, serialized once for all of them; `last_id` is None if it has no lines."""
 
     message: bytes
     last_id: int | None
     is_final: bool
-
-
-@dataclass(slots=True)
-class _Bell:
-    """What followers of one job wait for; every ring makes a turn, numbered over all jobs.
-
-    `last_id` is the last line that any of them was sent.
-    """
-
-    job_id: int
-    turn: int
-    last_id: int = 0
-    follower_count: int = 0
-    rung: asyncio.Event = field(default_factory=asyncio.Event)
-    last_s: float = 0.0
-    is_scheduled: bool = False
 
 
 class LogTails:
@@ -68,77 +46,58 @@ class LogTails:
         self._readers = readers
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="tail")
-        self._bells: dict[int, _Bell] = {}
-        self._pages: OrderedDict[_Key, asyncio.Future[Page]] = OrderedDict()
-        self._turns = itertools.count()
-        self._follower_count = 0
-        self._is_closed = False
+        self._pages: OrderedDict[_PageKey, asyncio.Future[TailPage]] = OrderedDict()
+        refusal = f"{MAX_FOLLOWERS} others follow logs; stop one, or show the log without following it"
+        self._bells = Bells(MAX_FOLLOWERS, refusal, self._read_ahead)
 
     def ring(self, job_ids: set[int]) -> None:
-        """Tell that these jobs have changed; for any thread, after the commit.
-
-        A job that gets its first follower now is read after the commit, and needs no bell.
-        """
-        followed = [job_id for job_id in job_ids if job_id in self._bells]
-        if followed:
-            self._loop.call_soon_threadsafe(self._schedule, followed)
+        """Say that the logs or states of these jobs have changed; for any thread, after the commit."""
+        self._bells.ring(job_ids)
 
     def close(self) -> None:
         """Send all followers away."""
-        self._is_closed = True
-        for bell in self._bells.values():
-            bell.rung.set()
+        self._bells.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    @contextmanager
-    def place(self, job_id: int) -> Iterator[None]:
-        """Be a follower of a job.
+    def follow(self, job_id: int) -> AbstractContextManager[Bell]:
+        """Be a follower of a job's log, with the bell that `next_page` needs.
 
         Raises:
             TooManyFollowersError: all places are taken.
         """
-        if self._follower_count >= MAX_FOLLOWERS:
-            raise faults.TooManyFollowersError(
-                f"{MAX_FOLLOWERS} others follow logs; stop one, or show the log without following it"
-            )
-        bell = self._bells.setdefault(job_id, _Bell(job_id, next(self._turns)))
-        self._follower_count += 1
-        bell.follower_count += 1
-        try:
-            yield
-        finally:
-            self._follower_count -= 1
-            bell.follower_count -= 1
-            if not bell.follower_count:
-                del self._bells[job_id]
+        return self._bells.follow(job_id)
 
-    async def next_page(self, job_id: int, after_id: int) -> Page:
+    async def next_page(self, bell: Bell, after_id: int) -> TailPage:
         """The lines after an id, or the final state; waits for one of the two.
 
         Raises:
             NotFoundError: there is no such job.
             PeerUnreachableError: the dbserver is stopping.
         """
-        bell = self._bells[job_id]
-        while not self._is_closed:
+        while True:
+            self._bells.check_open()
             rung = bell.rung
-            page = await self._read_once((job_id, after_id, bell.turn))
+            page = await self._read_once((bell.subject, after_id, bell.turn))
             if page.last_id is not None:
                 bell.last_id = max(bell.last_id, page.last_id)
                 return page
             if page.is_final:
                 return page
             await rung.wait()
-        raise PeerUnreachableError("the dbserver is stopping")
 
-    async def _read_once(self, key: _Key) -> Page:
-        """One read for all who ask for the same in the same turn."""
+    async def _read_once(self, key: _PageKey) -> TailPage:
+        """One read for all who ask for the same page in the same turn."""
         page = self._begin_reading(key)
         if page.done():
             return page.result()
-        return await asyncio.shield(page)  # whoever leaves does not take it from the others
+        return await asyncio.shield(page)  # a follower that leaves does not take the page from the others
 
-    def _begin_reading(self, key: _Key) -> asyncio.Future[Page]:
+    def _read_ahead(self, bell: Bell, turn: int) -> asyncio.Future[TailPage]:
+        page = self._begin_reading((bell.subject, bell.last_id, turn))
+        page.add_done_callback(_retrieve_error)
+        return page
+
+    def _begin_reading(self, key: _PageKey) -> asyncio.Future[TailPage]:
         page = self._pages.get(key)
         if page is None:
             job_id, after_id, _ = key
@@ -148,49 +107,28 @@ class LogTails:
                 self._pages.popitem(last=False)
         return page
 
-    def _read(self, job_id: int, after_id: int) -> Page:
+    def _read(self, job_id: int, after_id: int) -> TailPage:
         session = self._readers.session()
-        # The state first: lines of a job that has ended are all there.
+        # The state is read first: all lines of a job that has ended are there.
         row = session.first("SELECT status FROM job WHERE id=?x", job_id)
         if row is None:
             if after_id:
-                return _final(JobState.DELETED)
+                return _final_page(JobState.DELETED)
             raise rows.missing(job_id)
         lines = log_lines.read_page(session, job_id, after_id, PAGE_SIZE)
         state = transitions.stored_state(row["status"])
         if state.is_final and not lines:
-            return _final(state)
+            return _final_page(state)
         message = logs_pb2.TailLogResponse(lines=lines).SerializeToString()
-        return Page(message, lines[-1].id if lines else None, is_final=False)
-
-    def _schedule(self, job_ids: list[int]) -> None:
-        """Ring soon; not again before the followers have had their time."""
-        for job_id in job_ids:
-            bell = self._bells.get(job_id)
-            if bell is None or bell.is_scheduled:
-                continue
-            bell.is_scheduled = True
-            pause_s = min(self._follower_count * PAUSE_PER_FOLLOWER_S, LONGEST_PAUSE_S)
-            self._loop.call_at(max(bell.last_s + pause_s, self._loop.time()), self._fire, bell)
-
-    def _fire(self, bell: _Bell) -> None:
-        """Read what most followers will ask for, then wake them: so none of them has to wait for it."""
-        bell.is_scheduled = False
-        bell.last_s = self._loop.time()
-        if self._is_closed:
-            return
-        turn = next(self._turns)
-
-        def wake(page: asyncio.Future[Page]) -> None:
-            if not page.cancelled():
-                page.exception()  # who asks for the page gets it
-            bell.turn = max(bell.turn, turn)
-            bell.rung.set()
-            bell.rung = asyncio.Event()
-
-        self._begin_reading((bell.job_id, bell.last_id, turn)).add_done_callback(wake)
+        return TailPage(message, lines[-1].id if lines else None, is_final=False)
 
 
-def _final(state: JobState) -> Page:
+def _retrieve_error(page: asyncio.Future[TailPage]) -> None:
+    """Keep asyncio from logging the error of a page; the followers who ask for the page get it."""
+    if not page.cancelled():
+        page.exception()
+
+
+def _final_page(state: JobState) -> TailPage:
     message = logs_pb2.TailLogResponse(final_state=state.name).SerializeToString()
-    return Page(message, None, is_final=True)
+    return TailPage(message, None, is_final=True)

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 
 from quakegrid.internal.v1 import engine_calls_pb2
-from services.dbserver.rpc import faults
+from services.dbserver.rpc import status_codes
 from services.dbserver.store.idempotence import Answer
 from services.dbserver.store.writer import Tell
 
@@ -104,7 +104,7 @@ def _encode(request_id: str, outcome: _Outcome) -> bytes:
     """A `CallStreamResponse`: a `CallResponse` has its result in the same field."""
     if isinstance(outcome, bytes):
         return outcome + engine_calls_pb2.CallStreamResponse(request_id=request_id).SerializeToString()
-    code, reason = faults.judge(outcome)
+    code, reason = status_codes.judge(outcome)
     error = engine_calls_pb2.CallError(code=code.value[0], reason=reason)
     return engine_calls_pb2.CallStreamResponse(request_id=request_id, error=error).SerializeToString()
 

@@ -6,8 +6,7 @@ import grpc
 
 from quakegrid.api.v1 import checksums_pb2, checksums_pb2_grpc
 from quakegrid.errors import NotFoundError
-from services.dbserver.engine import job_actions
-from services.dbserver.jobs import rows
+from services.dbserver.jobs import checksums, rows
 from services.dbserver.store.database import Readers, Session
 from services.dbserver.store.writer import Writer
 
@@ -23,7 +22,7 @@ class ChecksumsServicer(checksums_pb2_grpc.ChecksumsServicer):
         self, request: checksums_pb2.FindHazardRequest, _context: grpc.ServicerContext
     ) -> checksums_pb2.FindHazardResponse:
         """The job that holds a hazard."""
-        row = job_actions.get_job_from_checksum(self._readers.session(), request.checksum)
+        row = checksums.find_job(self._readers.session(), request.checksum)
         if row is None:
             raise NotFoundError(f"no complete job holds the hazard {request.checksum}")
         return checksums_pb2.FindHazardResponse(job_id=row["id"])
@@ -33,9 +32,7 @@ class ChecksumsServicer(checksums_pb2_grpc.ChecksumsServicer):
     ) -> checksums_pb2.GetChecksumResponse:
         """The checksum of a job's hazard."""
         session = self._readers.session()
-        return checksums_pb2.GetChecksumResponse(
-            checksum=job_actions.get_checksum_from_job(session, request.job_id)
-        )
+        return checksums_pb2.GetChecksumResponse(checksum=checksums.of_job(session, request.job_id))
 
     def SetChecksum(  # noqa: N802  named in the proto
         self, request: checksums_pb2.SetChecksumRequest, _context: grpc.ServicerContext
@@ -44,7 +41,7 @@ class ChecksumsServicer(checksums_pb2_grpc.ChecksumsServicer):
 
         def write(session: Session) -> None:
             rows.get_state(session, request.job_id)
-            job_actions.update_job_checksum(session, request.job_id, request.checksum)
+            checksums.store(session, request.job_id, request.checksum)
 
         self._writer.run(write)
         return checksums_pb2.SetChecksumResponse()

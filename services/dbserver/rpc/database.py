@@ -1,22 +1,24 @@
-"""The Admin service: care of the database file."""
+"""The Database service: care of the database file."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import grpc
 
 from quakegrid.api.v1 import database_pb2, database_pb2_grpc
 from quakegrid.errors import UsageError
 from quakegrid.jobs import engine_values
-from services.dbserver.engine import actions
 from services.dbserver.housekeeping import Retention
-from services.dbserver.rpc import faults, pages
-from services.dbserver.store import connections, files, schema
+from services.dbserver.jobs import pages
+from services.dbserver.store import connections, files, migrations, sqlite_errors, upstream_tables
 from services.dbserver.store.database import Readers, Session
 from services.dbserver.store.read_limits import ReadLimits
 from services.dbserver.store.writer import Writer
@@ -36,10 +38,13 @@ CARE_TIMEOUT_S = 3600.0
 class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
     """Answers calls about the file as such."""
 
-    def __init__(self, readers: Readers, writer: Writer, retention: Retention) -> None:
+    def __init__(
+        self, readers: Readers, writer: Writer, retention: Retention, *, slow_threads: Executor
+    ) -> None:
         self._readers = readers
         self._writer = writer
         self._retention = retention
+        self._slow_threads = slow_threads
 
     def GetDatabaseInfo(  # noqa: N802  named in the proto
         self, _request: database_pb2.GetDatabaseInfoRequest, context: grpc.ServicerContext
@@ -52,8 +57,8 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
             file_bytes=_size(path),
             wal_bytes=_size(path.with_name(f"{path.name}-wal")),
             free_bytes=_number(session, "PRAGMA freelist_count") * _number(session, "PRAGMA page_size"),
-            upstream_version=actions.db_version(session),
-            quakegrid_version=schema.version(session),
+            upstream_version=upstream_tables.version(session),
+            quakegrid_version=migrations.version(session),
             sqlite_version=sqlite3.sqlite_version,
             job_count=_number(session, "SELECT count(*) FROM job"),
             log_line_count=_number(session, "SELECT count(*) FROM log"),
@@ -97,21 +102,21 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
 
         return self._writer.run_alone(vacuum)
 
-    def BackupDatabase(  # noqa: N802  named in the proto
-        self, _request: database_pb2.BackupDatabaseRequest, _context: grpc.ServicerContext
-    ) -> Iterator[database_pb2.BackupDatabaseResponse]:
+    async def BackupDatabase(  # type: ignore[override]  # noqa: N802  named in the proto
+        self, _request: database_pb2.BackupDatabaseRequest, context: Any
+    ) -> None:
         """Send a copy of the file."""
-        session = self._readers.session()
-        with tempfile.TemporaryDirectory(
-            prefix=f"{session.path.name}{files.BACKUP_FOLDER}", dir=session.path.parent
-        ) as folder:
-            path = Path(folder, session.path.name)
-            _copy(session, path)
-            total_bytes = _size(path)
-            with path.open("rb") as stream:
-                path.unlink()  # nothing is left behind, whatever happens to us
-                while chunk := stream.read(CHUNK_BYTES):
-                    yield database_pb2.BackupDatabaseResponse(chunk=chunk, total_bytes=total_bytes)
+        loop = asyncio.get_running_loop()
+        copying = loop.run_in_executor(self._slow_threads, _copy, self._readers)
+        try:
+            stream = await asyncio.shield(copying)
+        except asyncio.CancelledError:
+            copying.add_done_callback(_close_copy)  # the thread goes on
+            raise
+        with stream:
+            total_bytes = os.fstat(stream.fileno()).st_size
+            while chunk := await loop.run_in_executor(self._slow_threads, stream.read, CHUNK_BYTES):
+                await context.write(database_pb2.BackupDatabaseResponse(chunk=chunk, total_bytes=total_bytes))
 
     def Query(  # noqa: N802  named in the proto
         self, request: database_pb2.QueryRequest, context: grpc.ServicerContext
@@ -141,15 +146,31 @@ def _limits(timeout_s: float, context: grpc.ServicerContext) -> ReadLimits:
     return ReadLimits(timeout_s, is_cancelled=lambda: not context.is_active())
 
 
-def _copy(session: Session, path: Path) -> None:
-    """Copy the database into one file that needs no write-ahead log."""
-    try:
-        with contextlib.closing(sqlite3.connect(path)) as target:
-            session.backup(target)
-            target.execute("PRAGMA journal_mode = DELETE")
-            files.stamp(target)
-    except sqlite3.Error as exc:
-        raise faults.from_sqlite(exc, path) from exc
+def _copy(readers: Readers) -> BinaryIO:
+    """A copy of the database in one file without a write-ahead log.
+
+    The file has no name any more, so nothing is left behind whatever happens to this process.
+    """
+    session = readers.session()
+    name = session.path.name
+    with tempfile.TemporaryDirectory(
+        prefix=f"{name}{files.BACKUP_FOLDER}", dir=session.path.parent
+    ) as folder:
+        path = Path(folder, name)
+        try:
+            with contextlib.closing(sqlite3.connect(path)) as target:
+                session.backup(target)
+                target.execute("PRAGMA journal_mode = DELETE")
+                files.stamp(target)
+        except sqlite3.Error as exc:
+            raise sqlite_errors.from_sqlite(exc, path) from exc
+        return path.open("rb")
+
+
+def _close_copy(copying: asyncio.Future[BinaryIO]) -> None:
+    """Close the copy for a client that left while it was being made."""
+    if not copying.cancelled() and copying.exception() is None:
+        copying.result().close()
 
 
 def _size(path: Path) -> int:

@@ -6,7 +6,6 @@ A stream's calls and single ones do the same: what is quick without a thread, th
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import Any
 
 from quakegrid.errors import PeerUnreachableError, QuakeGridError, UsageError
@@ -14,8 +13,9 @@ from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
 from services.dbserver.engine import actions
 from services.dbserver.logs import deletion
-from services.dbserver.rpc import faults, jobs
+from services.dbserver.rpc import jobs, status_codes
 from services.dbserver.rpc.call_streams import CallStreams, IsWanted
+from services.dbserver.rpc.interceptor import CallThreads
 from services.dbserver.store.database import Readers, Session
 from services.dbserver.store.idempotence import Answer, Requests
 from services.dbserver.store.read_limits import UNLIMITED, ReadLimits
@@ -33,15 +33,12 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         readers: Readers,
         writer: Writer,
         requests: Requests,
-        *,
-        threads: Executor,
-        slow_threads: Executor,
+        threads: CallThreads,
     ) -> None:
         self._readers = readers
         self._writer = writer
         self._requests = requests
         self._threads = threads
-        self._slow_threads = slow_threads
         self._streams = CallStreams(self._begin)
 
     async def Call(  # type: ignore[override]  # noqa: N802  named in the proto
@@ -68,7 +65,7 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         action = _resolve(request)
         if not action.is_quick:
             is_slow = not action.is_writing and _is_slow(request.action)
-            threads = self._slow_threads if is_slow else self._threads
+            threads = self._threads.slow_calls if is_slow else self._threads.calls
             threads.submit(self._finish_for, action, request, tell, is_wanted)
         elif action.is_writing:
             self._requests.enqueue_once(
@@ -100,9 +97,9 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         if not action.is_writing:
             limits = ReadLimits(is_cancelled=lambda: not is_wanted())
             return _respond(action.run(self._readers.session(request.user_name, limits)))
-        if action.find_doomed:
+        if action.find_deleted:
             session = self._readers.session(request.user_name, UNLIMITED)
-            deletion.drop_long_logs(self._writer, session, action.find_doomed(session))
+            deletion.drop_long_logs(self._writer, session, action.find_deleted(session))
         doomed_files: list[str] = []
         answer = self._requests.run_once(
             request.request_id, _kind(request), _writing(action, doomed_files), user_name=request.user_name
@@ -149,5 +146,5 @@ def _respond(result: Any) -> bytes:
     except (TypeError, ValueError, OverflowError) as exc:
         raise UsageError(f"the result cannot be sent: {exc}") from exc
     message = response.SerializeToString()
-    faults.check_size(len(message))
+    status_codes.check_size(len(message))
     return message

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import grpc
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
 from quakegrid.errors import QuakeGridError
 from quakegrid.jobs.states import JobState
-from services.dbserver.jobs import events, lists
+from services.dbserver.jobs import lists
 from services.dbserver.jobs import rows as job_rows
-from services.dbserver.jobs.events import JobBell
-from services.dbserver.jobs.holds import LeaseMonitor
+from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.jobs.messages import decode_state, encode_job
+from services.dbserver.jobs.watches import JobWatches
 from services.dbserver.logs import deletion
-from services.dbserver.rpc import faults
 from services.dbserver.store.database import Readers, Session
 from services.dbserver.store.idempotence import Requests
 from services.dbserver.store.read_limits import UNLIMITED
 from services.dbserver.store.writer import Writer
-
-# Each watcher holds one of the server's threads as long as it watches.
-MAX_WATCHERS = 32
 
 
 class JobsServicer(jobs_pb2_grpc.JobsServicer):
     """Answers calls about jobs."""
 
     def __init__(
-        self, readers: Readers, writer: Writer, requests: Requests, *, bell: JobBell, monitor: LeaseMonitor
+        self,
+        readers: Readers,
+        writer: Writer,
+        requests: Requests,
+        *,
+        watches: JobWatches,
+        monitor: HoldMonitor,
     ) -> None:
         self._readers = readers
         self._writer = writer
         self._requests = requests
-        self._bell = bell
+        self._watches = watches
         self._monitor = monitor
-        self._places = threading.Semaphore(MAX_WATCHERS)
 
     def CreateJob(  # noqa: N802  named in the proto
         self, request: jobs_pb2.CreateJobRequest, _context: grpc.ServicerContext
@@ -150,17 +151,13 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         job = self._move_own(request.job_id, request.user_name, JobState.COMPLETE)
         return jobs_pb2.UnshareJobResponse(job=job)
 
-    def WatchJobs(  # noqa: N802  named in the proto
-        self, request: jobs_pb2.WatchJobsRequest, context: grpc.ServicerContext
-    ) -> Iterator[jobs_pb2.WatchJobsResponse]:
+    async def WatchJobs(  # type: ignore[override]  # noqa: N802  named in the proto
+        self, request: jobs_pb2.WatchJobsRequest, context: Any
+    ) -> None:
         """All jobs, then all events."""
-        if not self._places.acquire(blocking=False):
-            raise faults.TooManyFollowersError(f"{MAX_WATCHERS} others watch jobs; stop one, or list jobs")
-        try:
-            context.add_callback(self._bell.wake)
-            yield from events.watch(self._readers, request, self._bell, context.is_active)
-        finally:
-            self._places.release()
+        async with contextlib.aclosing(self._watches.watch(request)) as messages:
+            async for message in messages:
+                await context.write(message)
 
     def _move_own(self, job_id: int, user_name: str, state: JobState) -> jobs_pb2.Job:
         def move(session: Session) -> jobs_pb2.Job:

@@ -14,11 +14,11 @@ import grpc
 
 from quakegrid.api.v1 import logs_pb2, logs_pb2_grpc
 from quakegrid.errors import PeerUnreachableError
+from services.dbserver.jobs import pages
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.state_reasons import LAST_ERROR
 from services.dbserver.logs import lines as log_lines
 from services.dbserver.logs.tails import LogTails
-from services.dbserver.rpc import pages
 from services.dbserver.store.database import Readers, Session
 from services.dbserver.store.idempotence import Answer, Requests
 
@@ -141,9 +141,9 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
     ) -> None:
         """All lines after an id and those to come, until the job has ended."""
         after_id = request.after_id
-        with self._tails.place(request.job_id):
+        with self._tails.follow(request.job_id) as bell:
             while True:
-                page = await self._tails.next_page(request.job_id, after_id)
+                page = await self._tails.next_page(bell, after_id)
                 await context.write(page.message)
                 if page.is_final:
                     return

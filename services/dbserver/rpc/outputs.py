@@ -6,11 +6,11 @@ import grpc
 
 from quakegrid.api.v1 import outputs_pb2, outputs_pb2_grpc
 from quakegrid.jobs.engine_values import RowValue
-from services.dbserver.engine import output_actions
+from services.dbserver.jobs import outputs as job_outputs
+from services.dbserver.jobs import pages
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.columns import LONGEST_LISTED, cut
 from services.dbserver.jobs.messages import encode_real, encode_text
-from services.dbserver.rpc import pages
 from services.dbserver.store.database import Readers, Session
 from services.dbserver.store.idempotence import Requests
 
@@ -64,7 +64,7 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
                 [output.ds_key, output.display_name, output.size_mb if output.HasField("size_mb") else None]
                 for output in request.outputs
             ]
-            output_actions.create_outputs(session, request.job_id, rows, request.datastore_size_mb)
+            job_outputs.register(session, request.job_id, rows, request.datastore_size_mb)
             query = f"SELECT {_COLUMNS} FROM output WHERE id > ?x ORDER BY id"  # noqa: S608  ours
             stored = session.query(query, last_id)
             return outputs_pb2.RegisterOutputsResponse(outputs=map(_encode, stored)).SerializeToString()

@@ -7,11 +7,10 @@ import itertools
 import grpc
 
 from quakegrid.api.v1 import tags_pb2, tags_pb2_grpc
-from services.dbserver.engine import tag_actions
-from services.dbserver.jobs import field_checks
+from services.dbserver.jobs import field_checks, pages
 from services.dbserver.jobs import rows as job_rows
+from services.dbserver.jobs import tags as job_tags
 from services.dbserver.jobs.messages import encode_text
-from services.dbserver.rpc import pages
 from services.dbserver.store.database import Readers, Session
 from services.dbserver.store.writer import Writer
 
@@ -52,14 +51,14 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
     ) -> tags_pb2.CreateTagResponse:
         """Create a tag."""
         field_checks.check_tag(request.name)
-        self._writer.run(lambda session: tag_actions.tag_id_or_new(session, request.name))
+        self._writer.run(lambda session: job_tags.find_or_create(session, request.name))
         return tags_pb2.CreateTagResponse()
 
     def DeleteTag(  # noqa: N802  named in the proto
         self, request: tags_pb2.DeleteTagRequest, _context: grpc.ServicerContext
     ) -> tags_pb2.DeleteTagResponse:
         """Remove a tag."""
-        self._writer.run(lambda session: tag_actions.delete_tag(session, request.name))
+        self._writer.run(lambda session: job_tags.delete(session, request.name))
         return tags_pb2.DeleteTagResponse()
 
     def AddTag(  # noqa: N802  named in the proto
@@ -70,7 +69,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
 
         def add(session: Session) -> None:
             job_rows.get_state(session, request.job_id)
-            tag_id = tag_actions.tag_id_or_new(session, request.name)
+            tag_id = job_tags.find_or_create(session, request.name)
             insert = "INSERT OR IGNORE INTO job_tag (job_id, tag_id) VALUES (?x, ?x)"
             session.execute(insert, request.job_id, tag_id)
 
@@ -81,9 +80,13 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         self, request: tags_pb2.RemoveTagRequest, _context: grpc.ServicerContext
     ) -> tags_pb2.RemoveTagResponse:
         """Take a tag from a job."""
-        self._writer.run(
-            lambda session: tag_actions.remove_tag_from_job(session, request.job_id, request.name)
-        )
+
+        def remove(session: Session) -> None:
+            tag_id = job_tags.find_id(session, request.name)
+            if tag_id is not None:
+                job_tags.remove(session, request.job_id, tag_id)
+
+        self._writer.run(remove)
         return tags_pb2.RemoveTagResponse()
 
     def PreferJob(  # noqa: N802  named in the proto
@@ -94,10 +97,12 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
 
         def prefer(session: Session) -> None:
             if not request.job_id:
-                tag_actions.unset_preferred_job_for_tag(session, request.name)
+                tag_id = job_tags.find_id(session, request.name)
+                if tag_id is not None:
+                    job_tags.unset_preferred(session, tag_id)
                 return
             job_rows.get_state(session, request.job_id)
-            tag_actions.prefer(session, request.job_id, tag_actions.tag_id_or_new(session, request.name))
+            job_tags.prefer(session, request.job_id, job_tags.find_or_create(session, request.name))
 
         self._writer.run(prefer)
         return tags_pb2.PreferJobResponse()

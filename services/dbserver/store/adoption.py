@@ -13,8 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from quakegrid.errors import QuakeGridError
-from services.dbserver.rpc import faults
-from services.dbserver.store import connections, files, upstream_tables
+from services.dbserver.store import connections, files, sqlite_errors, upstream_tables
 
 # Checking reads the file: about a second for this much, which a start may take.
 WHOLE_CHECK_BYTES = 256 << 20
@@ -146,4 +145,4 @@ def check(connection: sqlite3.Connection, path: Path, pragma: str) -> None:
     """
     problems = [text for (text,) in connection.execute(pragma)]
     if problems != ["ok"]:
-        raise faults.damaged(path, problems[0])
+        raise sqlite_errors.damaged(path, problems[0])

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 from quakegrid.errors import QuakeGridError
-from services.dbserver.store import sql_templates, text_search
+from services.dbserver.store import sql_templates
 
 # How long SQLite waits for a lock that a process other than ours holds.
 BUSY_TIMEOUT_S = 20.0
@@ -91,6 +92,15 @@ def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connect
     return connection
 
 
+def fold(text: object) -> str:
+    """A text in a form in which texts that differ only in case are equal, such as "ZÜRICH" and "Zürich".
+
+    SQLite's own functions know the case of ASCII letters only.
+    """
+    plain = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    return unicodedata.normalize("NFC", plain).casefold()
+
+
 @contextlib.contextmanager
 def short_wait(execute: Callable[[str], object], timeout_s: float) -> Iterator[None]:
     """Wait only so long for locks of others, on the connection that executes."""
@@ -111,7 +121,7 @@ def _connect(name: str, *, uri: bool) -> sqlite3.Connection:
         detect_types=sqlite3.PARSE_DECLTYPES,
         check_same_thread=False,  # each is used by one thread, and closed by the main one
     )
-    text_search.register(connection)
+    connection.create_function("quakegrid_fold", 1, fold, deterministic=True)
     return connection
 
 

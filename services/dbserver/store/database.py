@@ -14,8 +14,7 @@ from typing import Any
 
 from quakegrid.errors import NotFoundError, QuakeGridError, UsageError
 from quakegrid.jobs.engine_values import RowValue, TableValue
-from services.dbserver.rpc import faults
-from services.dbserver.store import connections, sql_templates
+from services.dbserver.store import connections, sql_templates, sqlite_errors
 from services.dbserver.store.read_limits import ReadLimits, Room, Watch
 
 # Stands among the touched jobs for "jobs were created, moved or deleted".
@@ -60,7 +59,7 @@ class Session:
         """Run a template; for statements that return no rows.
 
         Raises:
-            QuakeGridError: as `faults.from_sqlite` says.
+            QuakeGridError: as `sqlite_errors.from_sqlite` says.
         """
         sql, parameters = sql_templates.expand(template, *args)
         try:
@@ -83,7 +82,7 @@ class Session:
         Raises:
             ReadTooLargeError: they are larger than the session allows.
             UsageError: the session's time is over.
-            QuakeGridError: as `faults.from_sqlite` says.
+            QuakeGridError: as `sqlite_errors.from_sqlite` says.
         """
         sql, parameters = sql_templates.expand(template, *args)
         table, fits = self._read(sql, parameters, None, self._largest_bytes)
@@ -162,7 +161,7 @@ class Session:
         if code == sqlite3.SQLITE_INTERRUPT and self._watch and (reason := self._watch.reason()):
             return reason
         self.is_spent = code & 0xFF not in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT}
-        return faults.from_sqlite(exc, self.path)
+        return sqlite_errors.from_sqlite(exc, self.path)
 
 
 def _fetch(
@@ -220,7 +219,7 @@ class Readers:
         try:
             connection = connections.connect_reader(self.path)
         except sqlite3.Error as exc:
-            raise faults.from_sqlite(exc, self.path) from exc
+            raise sqlite_errors.from_sqlite(exc, self.path) from exc
         with self._lock:
             self._all.append(connection)
         return connection

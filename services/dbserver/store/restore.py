@@ -20,8 +20,7 @@ from urllib.parse import quote
 
 from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.settings import config
-from services.dbserver.rpc import faults
-from services.dbserver.store import adoption, connections, files, schema
+from services.dbserver.store import adoption, connections, files, migrations, schema, sqlite_errors
 
 _HIGHEST_JOB = (
     "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'job'), 0), "
@@ -82,7 +81,7 @@ def restore(path: Path, backup: Path) -> Restored:
             _give_away(copy_path, files.beside(path, ".lock"))
             old_path = _replace(path, copy_path)
         except sqlite3.Error as exc:
-            raise faults.from_sqlite(exc, backup) from exc
+            raise sqlite_errors.from_sqlite(exc, backup) from exc
         except OSError as exc:
             raise QuakeGridError(f"cannot restore {path}: {exc}; nothing has changed") from exc
         finally:
@@ -95,7 +94,7 @@ def _copy(backup: Path, copy_path: Path) -> tuple[int, int]:
     copy_path.unlink(missing_ok=True)
     files.create_private(copy_path)
     shutil.copyfile(backup, copy_path)
-    if adoption.find_origin(copy_path, schema.known_migrations(), backup) is adoption.Origin.QUAKEGRID:
+    if adoption.find_origin(copy_path, migrations.known(), backup) is adoption.Origin.QUAKEGRID:
         with contextlib.closing(sqlite3.connect(copy_path, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
             files.stamp(connection)

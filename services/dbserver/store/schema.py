@@ -1,118 +1,15 @@
-"""The database file: its only server, its tables, and bringing them up to date.
-
-Numbered migrations, one transaction each: upstream's tables, with its exact names and columns so that
-the plain engine can open the file, and QuakeGrid's own beside them.
-"""
+"""The database file at the start: one dbserver locks it, and its tables are brought up to date."""
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import sqlite3
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from quakegrid.errors import QuakeGridError
-from services.dbserver.jobs import state_reasons
-from services.dbserver.rpc import faults
-from services.dbserver.store import adoption, connections, files, upstream_tables
-from services.dbserver.store.database import Session
-from services.dbserver.store.lean_sqlite_utils import Migrations, sqlite_utils
-
-MIGRATIONS = Migrations("quakegrid-dbserver")
-
-
-@MIGRATIONS(name="0001_upstream_tables")  # type: ignore[untyped-decorator]
-def _upstream_tables(db: Any) -> None:
-    """Upstream's tables, new or of an older OpenQuake."""
-    if db["job"].exists():
-        upstream_tables.upgrade(db)
-        upstream_tables.end_unfinished_jobs(db)
-    else:
-        upstream_tables.create(db)
-
-
-@MIGRATIONS(name="0002_request")  # type: ignore[untyped-decorator]
-def _request(db: Any) -> None:
-    """Answers to writing requests, so that a repeated one gets the first answer."""
-    db.execute(
-        """CREATE TABLE quakegrid_request(
-     request_id TEXT PRIMARY KEY,
-     kind TEXT NOT NULL,
-     result BLOB NOT NULL,
-     time TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP) WITHOUT ROWID"""
-    )
-
-
-@MIGRATIONS(name="0003_lease")  # type: ignore[untyped-decorator]
-def _lease(db: Any) -> None:
-    """Jobs that a driver holds; a job that ends, however, holds no lease."""
-    db.execute(
-        """CREATE TABLE quakegrid_lease(
-     job_id INTEGER PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
-     holder TEXT NOT NULL,
-     lease_s REAL NOT NULL,
-     start_time TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)"""
-    )
-    db.execute(
-        """CREATE TRIGGER quakegrid_lease_end AFTER UPDATE OF status ON job
-     WHEN new.status NOT IN ('created', 'submitted', 'executing')
-     BEGIN DELETE FROM quakegrid_lease WHERE job_id = new.id; END"""
-    )
-
-
-@MIGRATIONS(name="0004_job_event")  # type: ignore[untyped-decorator]
-def _job_event(db: Any) -> None:
-    """What happened to jobs, written by triggers, so that no statement can forget it."""
-    db.execute(
-        """CREATE TABLE quakegrid_job_event(
-     id INTEGER PRIMARY KEY AUTOINCREMENT,
-     job_id INTEGER NOT NULL,
-     user_name TEXT NOT NULL,
-     old_status TEXT,
-     new_status TEXT,
-     time TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')))"""
-    )
-    insert = "INSERT INTO quakegrid_job_event (job_id, user_name, old_status, new_status) VALUES"
-    for name, condition, values in (
-        ("created", "INSERT ON job", "(new.id, new.user_name, NULL, new.status)"),
-        (
-            "moved",
-            "UPDATE OF status ON job WHEN new.status IS NOT old.status",
-            "(new.id, new.user_name, old.status, new.status)",
-        ),
-        ("deleted", "DELETE ON job", "(old.id, old.user_name, old.status, NULL)"),
-    ):
-        db.execute(f"CREATE TRIGGER quakegrid_job_{name} AFTER {condition} BEGIN {insert} {values}; END")
-
-
-@MIGRATIONS(name="0005_log_error")  # type: ignore[untyped-decorator]
-def _log_error(db: Any) -> None:
-    """The few lines among millions that tell of errors."""
-    db.execute("CREATE INDEX quakegrid_log_error ON log (job_id) WHERE level IN ('ERROR', 'CRITICAL')")
-
-
-@MIGRATIONS(name="0006_deletion_indexes")  # type: ignore[untyped-decorator]
-def _deletion_indexes(db: Any) -> None:
-    """Every reference to a job or a tag has an index, so that deleting one does not read a whole table.
-
-    The last one is for forgetting old requests.
-    """
-    for table, column in (("job", "hazard_calculation_id"), ("job", "workflow_id"), ("job_tag", "tag_id")):
-        db.execute(f"CREATE INDEX quakegrid_{table}_{column} ON {table} ({column})")
-    db.execute("CREATE INDEX quakegrid_request_time ON quakegrid_request (time)")
-
-
-@MIGRATIONS(name="0007_state_reason")  # type: ignore[untyped-decorator]
-def _state_reason(db: Any) -> None:
-    """Why jobs failed or were aborted; for jobs that failed before, the last line of their last error."""
-    db.execute(
-        """CREATE TABLE quakegrid_state_reason(
-     job_id INTEGER PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
-     reason TEXT NOT NULL)"""
-    )
-    state_reasons.fill_in(db)
+from services.dbserver.store import adoption, connections, files, migrations, sqlite_errors
 
 
 def lock_database(path: Path) -> TextIO:
@@ -153,29 +50,15 @@ def prepare_database(path: Path) -> None:
     files.check_wal(path)
     try:
         if path.exists() and path.stat().st_size:
-            if adoption.find_origin(path, known_migrations()) is adoption.Origin.OPENQUAKE:
+            if adoption.find_origin(path, migrations.known()) is adoption.Origin.OPENQUAKE:
                 adoption.adopt(path)
             adoption.check_health(path)
         files.create_private(path)
         connection = connections.connect_writer(path)
         try:
-            MIGRATIONS.apply(sqlite_utils.Database(connection))
+            migrations.apply(connection)
             files.renew_stamp(path, connection)
         finally:
             connection.close()
     except sqlite3.Error as exc:
-        raise faults.from_sqlite(exc, path) from exc
-
-
-def known_migrations() -> adoption.Migrations:
-    """The names of our migrations, and where a file lists those that it has."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as empty:
-        pending = MIGRATIONS.pending(sqlite_utils.Database(empty))
-    names = frozenset(migration.name for migration in pending)
-    return adoption.Migrations(MIGRATIONS.name, MIGRATIONS.migrations_table, names)
-
-
-def version(session: Session) -> str:
-    """The number of the last migration that a file has, such as "0006"."""
-    query = f"SELECT substr(max(name), 1, 4) FROM {MIGRATIONS.migrations_table} WHERE migration_set=?x"  # noqa: S608
-    return str(session.query(query, MIGRATIONS.name).rows[0][0])
+        raise sqlite_errors.from_sqlite(exc, path) from exc

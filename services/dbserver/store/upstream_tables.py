@@ -10,6 +10,7 @@ import sqlite3
 from typing import Any
 
 from quakegrid.errors import QuakeGridError
+from services.dbserver.store.database import Session
 
 SCRIPTS = (
     ("0000", "base_schema"),
@@ -203,6 +204,11 @@ def check_not_newer(connection: sqlite3.Connection, path: str) -> None:
             f"({max(_KNOWN)}) and is left as it is; install a newer QuakeGrid, or set [dbserver] file in "
             "openquake.cfg to a new file"
         )
+
+
+def version(session: Session) -> str:
+    """The version of upstream's schema that a file has."""
+    return str(session.query("SELECT max(version) FROM revision_info").rows[0][0])
 
 
 def _versions(db: Any) -> set[str]:

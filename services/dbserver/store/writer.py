@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quakegrid.errors import PeerUnreachableError, QuakeGridError
-from services.dbserver.rpc import faults
-from services.dbserver.store import connections
+from services.dbserver.store import connections, sqlite_errors
 from services.dbserver.store.database import Session
 
 T = TypeVar("T")
@@ -174,7 +173,7 @@ class Writer:
             else:
                 touched_jobs = set().union(*(self._attempt(request) for request in requests))
         except sqlite3.Error as exc:
-            self._fail(requests, faults.from_sqlite(exc, self._path))
+            self._fail(requests, sqlite_errors.from_sqlite(exc, self._path))
             return
         except QuakeGridError as exc:  # SQLite gave up the whole transaction
             self._fail(requests, exc)

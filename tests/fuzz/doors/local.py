@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from quakegrid.settings.config import agent_socket
-from services.agent.orders import PACKET_BYTES
+from services.agent.packets import PACKET_BYTES
 from tests.fuzz import values
 from tests.fuzz.door import Door
 from tests.fuzz.sockets import drain
@@ -137,7 +137,7 @@ class TemplateReports(Door):
                 "report": "exited",
                 "pid": pid,
                 "status": chance.choice((0, 9, -1, 1 << 40)),
-                "peak_memory_bytes": -1,
+                "peak_memory_bytes": chance.choice((0, 1 << 30, -1)),
             },
             {"report": "pong"},
             {"report": values.text(chance)},
@@ -185,6 +185,11 @@ class TemplateOrders(Door):
             "session_id": values.integer(chance, 64, is_signed=True),
             "lane_endpoint": values.text(chance),
             "node": values.text(chance),
+            "token": values.text(chance),
+            "cores": [chance.choice((0, 0, 1, 1 << 20, -1))],
+            "memory_bytes": chance.choice((0, 0, 1 << 30, -1)),
+            "nice": chance.choice((0, 19, 20)),
+            "cgroup": chance.choice(("", "", values.text(chance))),
             "blob_dir": values.text(chance),
         }
         orders: tuple[dict[str, Any], ...] = (

@@ -14,7 +14,7 @@ from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from services.agent.node.agent import Agent
 from services.agent.node.state_lock import StateLock
-from services.agent.orders import close_all
+from services.agent.packets import close_all
 
 REQUEST = {"argv": ["info"], "cwd": "/", "environ": {}, "mode": "oq"}
 
@@ -40,7 +40,7 @@ def test_drivers_are_refused_without_a_template_and_while_the_agent_stops(settin
         fds = [os.open(os.devnull, os.O_RDWR) for _ in range(4)]
 
         def start() -> str:
-            return agent.start_driver(REQUEST, fds[0], fds[1:], on_end)
+            return agent.drivers.start(REQUEST, fds[0], fds[1:], on_end)
 
         with pytest.raises(errors.QuakeGridError, match="no template"):
             start()
@@ -49,8 +49,8 @@ def test_drivers_are_refused_without_a_template_and_while_the_agent_stops(settin
         agent.start_template()
         name = start()
         for _ in range(2):
-            agent.signal_driver(name, signal.SIGINT)
-        agent.signal_driver("nobody", signal.SIGINT)
+            agent.drivers.signal(name, signal.SIGINT)
+        agent.drivers.signal("nobody", signal.SIGINT)
         assert (agent.driver_count, len(agent.status().drivers)) == (1, 1)
 
         await agent.stop()
@@ -74,7 +74,7 @@ def test_too_few_descriptors_leave_no_driver(settings: Settings) -> None:
         agent = Agent(settings, "x", lock.mark)
         agent.start_template()
         with pytest.raises(errors.QuakeGridError, match=r"could not start a driver: .*Bad file descriptor"):
-            agent.start_driver(REQUEST, 10_000, [0, 1, 2], lambda _code, _reason: None)
+            agent.drivers.start(REQUEST, 10_000, [0, 1, 2], lambda _code, _reason: None)
         assert agent.driver_count == 0
         await agent.stop()
         lock.close()

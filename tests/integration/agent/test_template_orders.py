@@ -9,14 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from quakegrid import testing
-from services.agent import orders
+from services.agent import orders, packets
 
 TIMEOUT_S = 60.0
 
@@ -31,18 +30,22 @@ def control(tmp_path: Path) -> Iterator[socket.socket]:
     environ = testing.isolated_environ(tmp_path)
     with ours, subprocess.Popen([*command, ""], pass_fds=[theirs.fileno()], env=environ) as process:
         theirs.close()
-        assert receive(ours)["report"] == "ready"
+        assert isinstance(receive(ours), orders.Ready)
         yield ours
         assert process.poll() is None, "the template has ended"
-        orders.send_packet(ours, {"order": "end"})
+        order(ours, orders.EndTemplate())
         assert process.wait(TIMEOUT_S) == 0
 
 
-def receive(control: socket.socket) -> dict[str, Any]:
-    """The next report, which is one."""
-    report, fds = orders.receive_packet(control)
-    orders.close_all(fds)
-    orders.check_report(report)
+def order(control: socket.socket, order: orders.Order, fds: Sequence[int] = ()) -> None:
+    """Send an order."""
+    packets.send(control, packets.encode_order(order), fds)
+
+
+def receive(control: socket.socket) -> orders.Report:
+    """The next report."""
+    report = packets.receive_report(control)
+    assert report is not None
     return report
 
 
@@ -81,28 +84,31 @@ def test_order_that_is_none_is_refused_and_the_template_goes_on(control: socket.
     """Cut, garbled, unknown, with fields missing, or without its descriptors."""
     control.send(data)
     refused = receive(control)
-    orders.send_packet(control, {"order": "ping"})
+    order(control, orders.Ping())
 
-    assert refused["report"] in {"refused", "not_forked"}
-    assert refused["reason"]
-    assert receive(control)["report"] == "pong"
+    assert isinstance(refused, orders.OrderRefused | orders.NotForked)
+    assert refused.reason
+    assert receive(control) == orders.Pong()
 
 
 def test_signal_that_there_is_not_harms_nobody(control: socket.socket) -> None:
     """Neither the template nor the child; and a pid that is no child of the template is not signalled."""
     reader, writer = full_pipe()
     stdio = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
-    request = orders.write_memfd("request", b"{}")
+    request = packets.write_memfd("request", b"{}")
     # Without an engine it refuses, and waits until we read that.
-    orders.send_packet(control, {"order": "fork_driver", "name": "d"}, [request, writer, *stdio])
-    pid = receive(control)["pid"]
+    order(control, orders.ForkDriver("d"), [request, writer, *stdio])
+    forked = receive(control)
+    assert isinstance(forked, orders.Forked)
+    pid = forked.pid
 
-    orders.send_packet(control, {"order": "signal", "pid": pid, "signal": 12345})
-    orders.send_packet(control, {"order": "signal", "pid": os.getpid(), "signal": signal.SIGKILL})
+    order(control, orders.SignalChild(pid, 12345))
+    order(control, orders.SignalChild(os.getpid(), signal.SIGKILL))
     refused = receive(control)
-    orders.send_packet(control, {"order": "signal", "pid": pid, "signal": signal.SIGKILL})
+    order(control, orders.SignalChild(pid, signal.SIGKILL))
     exited = receive(control)
-    orders.close_all([reader, writer, request, *stdio])
+    packets.close_all([reader, writer, request, *stdio])
 
-    assert refused["report"] == "refused"
-    assert (exited["report"], exited["pid"], exited["status"]) == ("exited", pid, signal.SIGKILL)
+    assert isinstance(refused, orders.OrderRefused)
+    assert isinstance(exited, orders.Exited)
+    assert (exited.pid, exited.status) == (pid, signal.SIGKILL)

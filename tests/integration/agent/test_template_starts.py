@@ -15,13 +15,15 @@ import pytest
 
 from quakegrid import testing
 from quakegrid.settings import config
-from services.agent import orders
+from services.agent import orders, packets
 from services.agent.node.templates import templates as templates_module
 from services.agent.node.templates.templates import Templates
-from services.agent.rules import lineage
+from services.agent.rules import load_failures
 from tests.integration.agent.test_template_orders import full_pipe
 
 TIMEOUT_S = 60.0
+SPEC = orders.WorkerSpec("w", 1, "tcp://127.0.0.1:1", "node", "token", (0,), 0, 0, "", "")
+FORK_WORKER = orders.ForkWorker("w", SPEC)
 
 
 def test_template_is_started_when_there_is_room_again(
@@ -31,17 +33,17 @@ def test_template_is_started_when_there_is_room_again(
     path = testing.write_cluster_config(tmp_path / "state", {"agent": {"preload": "none"}})
     settings = config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
     monkeypatch.setenv("OQ_CONFIG_FILE", str(path))
-    monkeypatch.setattr(lineage, "LOAD_PAUSE_S", 0.01)
+    monkeypatch.setattr(load_failures, "LOAD_PAUSE_S", 0.01)
     executable = sys.executable
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
 
-    async def run() -> list[dict[str, Any]]:
+    async def run() -> list[orders.ChildReport]:
         loop = asyncio.get_running_loop()
-        reports: list[dict[str, Any]] = []
+        reports: list[orders.ChildReport] = []
         told = loop.create_future()
 
-        def on_report(packet: dict[str, Any]) -> None:
-            reports.append(packet)
+        def on_report(report: orders.ChildReport) -> None:
+            reports.append(report)
             if not told.done():
                 told.set_result(None)
 
@@ -51,7 +53,7 @@ def test_template_is_started_when_there_is_room_again(
         templates = Templates(settings, "a-b-c", on_report=on_report, on_state=lambda: None, on_lost=on_lost)
         templates.start()
         # Without its setup, which the template will refuse.
-        templates.order({"order": "fork_worker", "name": "w", "worker": {}})
+        templates.fork(FORK_WORKER)
         assert not templates.pid
         monkeypatch.setattr(sys, "executable", executable)
         try:
@@ -63,7 +65,8 @@ def test_template_is_started_when_there_is_room_again(
 
     (report,) = asyncio.run(run())
 
-    assert (report["report"], report["name"]) == ("not_forked", "w")
+    assert isinstance(report, orders.NotForked)
+    assert report.name == "w"
 
 
 def test_template_that_is_stopped_is_kept_for_its_driver_and_no_longer(
@@ -88,11 +91,11 @@ def test_template_that_is_stopped_is_kept_for_its_driver_and_no_longer(
         ended: dict[int, int] = {}
         lost: list[str] = []
 
-        def on_report(packet: dict[str, Any]) -> None:
-            if packet["report"] == "forked":
-                forked[packet["name"]] = packet["pid"]
-            if packet["report"] == "exited":
-                ended[packet["pid"]] = packet["status"]
+        def on_report(report: orders.ChildReport) -> None:
+            if isinstance(report, orders.Forked):
+                forked[report.name] = report.pid
+            if isinstance(report, orders.Exited):
+                ended[report.pid] = report.status
             changed.set()
 
         def on_lost(names: Sequence[str], _reason: str) -> None:
@@ -103,14 +106,14 @@ def test_template_that_is_stopped_is_kept_for_its_driver_and_no_longer(
         templates.start()
         reader, writer = full_pipe()
         stdio = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
-        request = orders.write_memfd("request", b"{}")
+        request = packets.write_memfd("request", b"{}")
         try:
             # Without an engine it refuses, and waits until somebody reads that.
-            templates.order({"order": "fork_driver", "name": "driver-1"}, [request, writer, *stdio])
+            templates.fork(orders.ForkDriver("driver-1"), [request, writer, *stdio])
             await until(lambda: "driver-1" in forked)
             first = psutil.Process(templates.pid)
             first.suspend()
-            templates.order({"order": "fork_worker", "name": "w", "worker": {}}, [request])
+            templates.fork(FORK_WORKER, [request])
             await until(lambda: templates.state.is_ready and templates.pid != first.pid)
             assert (first.is_running(), lost) == (True, ["w"])  # it never forked that one
 
@@ -119,7 +122,7 @@ def test_template_that_is_stopped_is_kept_for_its_driver_and_no_longer(
             assert ended == {forked["driver-1"]: signal.SIGKILL}
             assert (first.is_running(), lost) == (False, ["w"])
         finally:
-            orders.close_all([reader, writer, request, *stdio])
+            packets.close_all([reader, writer, request, *stdio])
             templates.stop(1.0)
 
     asyncio.run(run())

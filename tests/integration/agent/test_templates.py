@@ -28,7 +28,7 @@ from quakegrid.session.session import Session
 from tests.support.clusters import processes, wait_for_end
 
 # What drivers of the engine send, as a pickle made without loading it here.
-ENGINE_SETUP = b"cquakegrid.engine.tasks\nEngineSetup\n."
+ENGINE_SETUP = b"cquakegrid.engine.tasks.engine_task\nEngineSetup\n."
 AGENTCTL = Path(sys.executable).with_name("agentctl")
 
 

@@ -218,7 +218,7 @@ def test_lease_ends_by_the_time_that_went_by(tmp_path: Path) -> None:
             lines = [line.message for line in client.tail_log(job.id)]  # ends with the job
 
         assert LEASE_S / 2 < time.monotonic() - start_s < SOON_S
-        assert "has not renewed its lease" in lines[-1]
+        assert "has not renewed its hold" in lines[-1]
         assert dbserver.stop() == 0
     finally:
         dbserver.close()

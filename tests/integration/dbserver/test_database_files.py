@@ -55,7 +55,8 @@ def users_of(path: Path) -> list[str]:
 def back_up(path: Path, target: Path) -> Path:
     """A copy as the dbserver makes it."""
     readers = Readers(path)
-    database._copy(readers.session(), target)
+    with database._copy(readers) as copy:
+        target.write_bytes(copy.read())
     readers.close()
     return target
 

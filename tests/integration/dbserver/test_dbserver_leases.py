@@ -9,7 +9,7 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.clients.dbserver import DbClient, JobState
-from quakegrid.engine.database.lease_keeper import LeaseKeeper
+from quakegrid.engine.database.hold_keeper import HoldKeeper
 from tests.support.processes import Service
 
 LEASE_S = 1.0
@@ -32,7 +32,7 @@ def test_job_without_renewal_fails_with_the_reason(client: DbClient, state: JobS
 
     lines = list(client.tail_log(job_id))  # ends with the job
     assert [line.level for line in lines] == ["ERROR"]
-    assert "node1/77) has not renewed its lease for 1 s" in lines[0].message
+    assert "node1/77) has not renewed its hold for 1 s" in lines[0].message
     job = client.get_job(job_id)
     assert (job.state, job.is_running, job.stop_time is None) == (JobState.FAILED, False, False)
     assert client.renew_lease(job_id, "node1/77", LEASE_S) is JobState.FAILED
@@ -43,11 +43,11 @@ def test_keeper_holds_a_job_longer_than_its_lease(client: DbClient) -> None:
     """While the driver renews, the job is left alone, although another one fails meanwhile."""
     kept_id, dropped_id = new_job_id(client), new_job_id(client)
     lost: list[int] = []
-    keeper = LeaseKeeper(
+    keeper = HoldKeeper(
         [kept_id],
         client.renew_lease,
         lambda job_id, _: lost.append(job_id),
-        lease_s=2 * LEASE_S,
+        hold_s=2 * LEASE_S,
         renew_every_s=0.1,
     )
     client.renew_lease(dropped_id, "node1/77", 3 * LEASE_S)

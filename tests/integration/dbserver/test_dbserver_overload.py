@@ -15,7 +15,7 @@ import pytest
 from quakegrid import errors
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
 from quakegrid.clients.dbserver import DbClient, JobState
-from quakegrid.engine.database.lease_keeper import LeaseKeeper
+from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
@@ -95,11 +95,11 @@ def test_lease_is_kept_while_all_threads_are_busy(server: DbServer, client: DbCl
         return state
 
     with (
-        occupied(server._threads, CALL_THREADS),
-        occupied(server._slow_threads, SLOW_CALL_THREADS),
+        occupied(server._calls, CALL_THREADS),
+        occupied(server._slow_calls, SLOW_CALL_THREADS),
     ):
-        keeper = LeaseKeeper(
-            [job_id], renew, lambda each, _: lost.append(each), lease_s=30.0, renew_every_s=0.01
+        keeper = HoldKeeper(
+            [job_id], renew, lambda each, _: lost.append(each), hold_s=30.0, renew_every_s=0.01
         )
         for _ in range(20):
             assert renewals.acquire(timeout=30)
@@ -131,7 +131,7 @@ def test_endless_queries_leave_the_others_their_threads(
     ]
     for asker in askers:
         asker.start()
-    wait_until(lambda: queue_of(server._slow_threads).qsize() == 2)
+    wait_until(lambda: queue_of(server._slow_calls).qsize() == 2)
 
     assert client.get_job(job_id).id == job_id
     assert client.call("get_job", -1, "ada")["id"] == job_id
@@ -154,7 +154,8 @@ def test_call_whose_caller_has_left_is_not_begun(
     """What waits for a thread is dropped when nobody waits for it any more."""
     begun: list[str] = []
     waiting: list[IsWanted] = []
-    finish, begin = server._calls._finish, server._calls._begin
+    calls = server._servicers._calls
+    finish, begin = calls._finish, calls._begin
 
     def note(action: Any, request: engine_calls_pb2.CallRequest, _is_wanted: object) -> bytes:
         begun.append(request.action)
@@ -164,9 +165,9 @@ def test_call_whose_caller_has_left_is_not_begun(
         waiting.append(is_wanted)
         return begin(request, tell, is_wanted)
 
-    monkeypatch.setattr(server._calls, "_finish", note)
-    monkeypatch.setattr(server._calls._streams, "_begin", note_caller)
-    with occupied(server._slow_threads, SLOW_CALL_THREADS), DbClient(settings) as leaver:
+    monkeypatch.setattr(server._servicers._calls, "_finish", note)
+    monkeypatch.setattr(server._servicers._calls._streams, "_begin", note_caller)
+    with occupied(server._slow_calls, SLOW_CALL_THREADS), DbClient(settings) as leaver:
         if is_stream:
             failures: list[BaseException | None] = []
             pool = ThreadPoolExecutor(1)
@@ -195,7 +196,7 @@ def test_query_whose_caller_has_left_is_stopped(
     leavers = [DbClient(settings) for _ in range(SLOW_CALL_THREADS)]
     with ThreadPoolExecutor(SLOW_CALL_THREADS) as pool:
         calls = [pool.submit(leaver.call, ENDLESS) for leaver in leavers]
-        slow = server._slow_threads
+        slow = server._slow_calls
         wait_until(lambda: len(slow._threads) == SLOW_CALL_THREADS and not queue_of(slow).qsize())
         for leaver in leavers:
             leaver.close()

@@ -1,10 +1,10 @@
-"""Streams of servicers that run in threads, behind the dbserver's event loop."""
+"""Streams of servicers: coroutines in the dbserver's event loop, behind the interceptor."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,17 +12,16 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from services.dbserver.rpc.faults import StatusCodes, Threads
+from services.dbserver.rpc.interceptor import CallInterceptor, CallThreads
 
 
-def serve(stream: Callable[[Any, Any], Iterator[bytes]], client: Callable[[Any], None]) -> None:
+def serve(stream: Callable[[Any, Any], Any], client: Callable[[Any], None]) -> None:
     """Run a client against a server whose one method is `stream`."""
 
     async def run() -> None:
-        with ThreadPoolExecutor(2) as threads:
-            server = grpc.aio.server(
-                ThreadPoolExecutor(1), interceptors=[StatusCodes(Threads(threads, threads, (), threads))]
-            )
+        with ThreadPoolExecutor(1) as threads:
+            interceptor = CallInterceptor(CallThreads(threads, threads, ()))
+            server = grpc.aio.server(threads, interceptors=[interceptor])
             method = grpc.unary_stream_rpc_method_handler(stream)
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("x", {"S": method}),))
             port = server.add_insecure_port("127.0.0.1:0")
@@ -39,31 +38,31 @@ def serve(stream: Callable[[Any, Any], Iterator[bytes]], client: Callable[[Any],
 
 
 def test_stream_learns_that_its_client_has_left() -> None:
-    """A thread that waits is woken by its callback, and sees that it is no longer wanted."""
-    woken = threading.Event()
-    seen: list[bool] = []
+    """A stream that waits is cancelled, so it gives up what it holds."""
+    has_ended = threading.Event()
 
-    def stream(_request: bytes, context: Any) -> Iterator[bytes]:
-        context.add_callback(woken.set)
-        yield b"first"
-        seen.extend((woken.wait(60), context.is_active()))
+    async def stream(_request: bytes, context: Any) -> None:
+        await context.write(b"first")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            has_ended.set()
 
     def client(method: Any) -> None:
         call = method(b"")
         assert next(call) == b"first"
         call.cancel()
-        assert woken.wait(60)
+        assert has_ended.wait(60)
 
     serve(stream, client)
-
-    assert seen == [True, False]
 
 
 def test_stream_that_fails_says_why_after_what_it_sent() -> None:
     """An error of ours arrives with its code, behind the responses before it."""
 
-    def stream(_request: bytes, _context: Any) -> Iterator[bytes]:
-        yield from (b"%d" % number for number in range(20))
+    async def stream(_request: bytes, context: Any) -> None:
+        for number in range(20):
+            await context.write(b"%d" % number)
         raise errors.NotFoundError("there is no more")
 
     def client(method: Any) -> None:

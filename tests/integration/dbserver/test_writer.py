@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors
-from services.dbserver.rpc import faults
-from services.dbserver.store import connections, schema
+from services.dbserver.store import connections, schema, sqlite_errors
 from services.dbserver.store.database import Session
 from services.dbserver.store.idempotence import Answer, Requests
 from services.dbserver.store.writer import Tell, Writer
@@ -135,7 +134,7 @@ def test_lock_of_another_process_is_waited_for_once(writer: Writer, tmp_path: Pa
 
     with contextlib.closing(sqlite3.connect(tmp_path / "db.sqlite3", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(faults.DatabaseBusyError, match="another process holds"):
+        with pytest.raises(sqlite_errors.DatabaseBusyError, match="another process holds"):
             writer.run(create_job)
         other.execute("ROLLBACK")
 

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +17,7 @@ from quakegrid import errors
 from quakegrid.api.v1 import database_pb2
 from services.dbserver.housekeeping import Retention
 from services.dbserver.rpc.database import DatabaseServicer
-from services.dbserver.rpc.faults import UnaryCall
+from services.dbserver.rpc.interceptor import UnaryCall
 from services.dbserver.store import database, schema
 from services.dbserver.store.database import Readers
 from services.dbserver.store.read_limits import ReadLimits, ReadTooLargeError
@@ -104,7 +105,7 @@ def test_endless_query_ends(readers: Readers, limits: ReadLimits, words: str) ->
 
 def test_query_ends_when_its_caller_has_left(readers: Readers) -> None:
     """It would keep a thread from others for a minute."""
-    admin = DatabaseServicer(readers, cast("Writer", None), Retention())
+    admin = DatabaseServicer(readers, cast("Writer", None), Retention(), slow_threads=cast("Executor", None))
     call = UnaryCall()
     call.end()
 

@@ -9,7 +9,7 @@ import pytest
 
 from quakegrid.errors import QuakeGridError
 from services.agent.node.output import driver_logs
-from services.agent.orders import close_all
+from services.agent.packets import close_all
 
 
 def test_drivers_add_to_one_log_of_this_user(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,6 +19,8 @@ from services.agent.linux.processes import has_ended, is_stopped
 from services.agent.node.templates.link import TemplateLink
 from services.agent.node.templates.silent import EndedChildren, signal_child
 from services.agent.node.templates.templates import Templates
+from services.agent.orders import ChildReport, Exited, SignalChild
+from services.agent.rules import lineage_events as events
 from tests.support.clusters import wait_for_end
 
 SCRIPT = "setsid sleep 1000 & echo $!; kill -STOP $$"
@@ -92,7 +93,7 @@ def test_orders_to_a_silent_template_reach_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: Family, number: signal.Signals
 ) -> None:
     """Through a socket that nobody reads they would not; the end of the child is reported, too."""
-    reports: list[dict[str, Any]] = []
+    reports: list[ChildReport] = []
     templates = Templates(
         config.load_settings(tmp_path, {}),
         "mark",
@@ -102,27 +103,26 @@ def test_orders_to_a_silent_template_reach_its_children(
     )
     retire(templates, family)
 
-    templates.order({"order": "signal", "pid": family.child, "signal": int(number)})
+    templates.signal(family.child, int(number))
     wait_for_end(family.child)
     templates._report_ended()
     templates._report_ended()
 
-    report = {"report": "exited", "pid": family.child, "status": int(number), "peak_memory_bytes": 0}
-    assert reports == [report]
+    assert reports == [Exited(family.child, int(number), 0)]
 
 
 def retire(templates: Templates, family: Family) -> None:
     """Let the first template have a driver and a worker, and answer no more."""
     lineage = templates._lineage
-    lineage.start("")
-    lineage.on_ready(1, TemplateState(TemplateKind.WARM))
-    lineage.on_order("driver-1", is_driver=True)
-    lineage.on_forked(1, "driver-1", os.getpid())
-    lineage.on_order("a")
-    lineage.on_forked(1, "a", family.child)
-    templates._links[1] = StoppedLink(family.parent)
+    lineage.handle(events.CodeSeen(""))
+    lineage.handle(events.TemplateReady(1, TemplateState(TemplateKind.WARM)))
+    lineage.handle(events.ChildOrdered(1, "driver-1", is_driver=True))
+    lineage.handle(events.ChildForked(1, "driver-1", os.getpid()))
+    lineage.handle(events.ChildOrdered(1, "a"))
+    lineage.handle(events.ChildForked(1, "a", family.child))
+    templates._links._links[1] = StoppedLink(family.parent)
     while not lineage.silent:
-        lineage.on_look("")
+        lineage.handle(events.CodeSeen(""))
 
 
 def test_same_signal_waits_once_for_a_template_that_does_not_read() -> None:
@@ -130,6 +130,6 @@ def test_same_signal_waits_once_for_a_template_that_does_not_read() -> None:
     link = StoppedLink(0)
 
     for number in (2, 9, 2, 9):
-        link.order({"order": "signal", "pid": 10, "signal": number})
+        link.send(SignalChild(10, number))
 
-    assert [order["signal"] for order, _ in link._orders] == [2, 9]
+    assert [each.order for each in link._orders] == [SignalChild(10, 2), SignalChild(10, 9)]

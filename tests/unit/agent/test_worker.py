@@ -11,13 +11,14 @@ import pytest
 
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
+from services.agent.orders import WorkerSpec
 from services.agent.worker import worker
 from services.agent.worker.blobs import NodeBlobs
 from services.agent.worker.inbox import Inbox
 from services.lane import codec
 from services.lane.tasks.events import Lease, SessionId, TaskId
 
-ORDER = worker.WorkerOrder("w0", 1, "tcp://127.0.0.1:1", "node", (0,), 0, 0, "", "", "token", b"")
+SPEC = WorkerSpec("w0", 1, "tcp://127.0.0.1:1", "node", "token", (0,), 0, 0, "", "")
 WAIT_MS = 20_000
 
 
@@ -57,7 +58,7 @@ def test_error_of_a_payload_travels_whatever_it_says(
     task = inbox.next_task()
     assert task is not None
 
-    worker._run_task(inbox, NodeBlobs(tmp_path, inbox.fetch_blob), ORDER, task, failure)
+    worker._run_task(inbox, NodeBlobs(tmp_path, inbox.fetch_blob), SPEC, task, failure)
     outcome = lane_pb2.LaneMessage.FromString(lane.recv_multipart()[0]).outcome
 
     assert outcome.lease.task_id == 7

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from quakegrid.transport import grpc_channels
+from quakegrid.transport import error_details, grpc_channels
 from services.broker.rpc.answers import answering
 
 
@@ -22,10 +22,14 @@ class Context:
 
     def __init__(self) -> None:
         self.answer: tuple[grpc.StatusCode, str] | None = None
+        self.metadata: error_details.Metadata = ()
 
-    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+    async def abort(
+        self, code: grpc.StatusCode, details: str, trailing_metadata: error_details.Metadata
+    ) -> None:
         """End the call."""
         self.answer = code, details
+        self.metadata = trailing_metadata
         raise Aborted
 
 
@@ -56,3 +60,4 @@ def test_every_error_of_ours_is_told_in_words(error: errors.QuakeGridError, code
         asyncio.run(call())
 
     assert context.answer == (code, "the disk is full")
+    assert context.metadata == error_details.metadata(error.reason, code, "the disk is full")

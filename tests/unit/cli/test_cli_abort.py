@@ -10,8 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from quakegrid import errors
-from quakegrid.cli import options
-from quakegrid.cli.fleet import workers
+from quakegrid.cli import abort, options
 from quakegrid.clients.dbserver import Job, JobFilter
 from tests.unit.cli.test_cli_jobs import make_job
 
@@ -60,15 +59,15 @@ class FakeBroker:
 @pytest.fixture(autouse=True)
 def services(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command talks to the fakes, as Ann."""
-    monkeypatch.setattr(workers.dbserver, "DbClient", FakeDatabase)
-    monkeypatch.setattr(workers.fleet, "BrokerClient", FakeBroker)
+    monkeypatch.setattr(abort.dbserver, "DbClient", FakeDatabase)
+    monkeypatch.setattr(abort.fleet, "BrokerClient", FakeBroker)
     monkeypatch.setattr(options, "cluster_settings", SimpleNamespace)
     monkeypatch.setenv("LOGNAME", "ann")
 
 
 def invoke(*args: str) -> Result:
     """Run `quakegrid abort ...` without a terminal; our own errors come out as they are."""
-    result = CliRunner().invoke(workers.abort, args)
+    result = CliRunner().invoke(abort.abort, args)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

@@ -58,19 +58,19 @@ def invoke(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int
 
 def test_arguments_become_the_engines(job_ini: str) -> None:
     """Every option of ours has its place in upstream's command."""
-    argv = run.engine_argv([job_ini], hc="-1", exports="csv", params=["a=1", "b=x=y"])
+    argv = run.engine_argv(run.RunPlan([job_ini], hc="-1", exports="csv", params=["a=1", "b=x=y"]))
 
     assert argv == ["engine", "--run", job_ini, "--param", "a=1,b=x=y", "--hc", "-1", "--exports", "csv"]
 
 
 def test_weight_goes_to_the_driver(job_ini: str) -> None:
     """It asks the broker for so many times the cores of others."""
-    assert run.engine_argv([job_ini], weight=2.5)[-2:] == ["--weight", "2.5"]
+    assert run.engine_argv(run.RunPlan([job_ini], weight=2.5))[-2:] == ["--weight", "2.5"]
 
 
 def test_width_of_workers_goes_to_the_driver(job_ini: str) -> None:
     """As the engine's option that it is not."""
-    assert run.engine_argv([job_ini], cores_per_worker=4)[-2:] == ["--cores-per-worker", "4"]
+    assert run.engine_argv(run.RunPlan([job_ini], cores_per_worker=4))[-2:] == ["--cores-per-worker", "4"]
 
 
 @pytest.mark.parametrize("weight", ["0", "-1", "1e3", "much"])
@@ -84,7 +84,7 @@ def test_wrong_weight_is_refused(
 
 def test_export_dir_is_absolute_and_implies_csv(job_ini: str) -> None:
     """The driver works in another process: a relative folder would be ambiguous."""
-    argv = run.engine_argv([job_ini], export_dir=Path("out"))
+    argv = run.engine_argv(run.RunPlan([job_ini], export_dir=Path("out")))
 
     assert argv[3:] == ["--export-dir", str(Path.cwd() / "out"), "--exports", "csv"]
 
@@ -93,7 +93,7 @@ def test_export_dir_is_absolute_and_implies_csv(job_ini: str) -> None:
 def test_wrong_parameter_is_refused(job_ini: str, param: str, said: str) -> None:
     """Parameters that the engine would misread are refused before it starts."""
     with pytest.raises(errors.UsageError, match=said):
-        run.engine_argv([job_ini], params=[param])
+        run.engine_argv(run.RunPlan([job_ini], params=[param]))
 
 
 def test_missing_job_file_is_named(
@@ -207,7 +207,7 @@ def test_unreadable_job_file_names_the_user(job_ini: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(run.os, "access", lambda _path, _mode: False)
 
     with pytest.raises(errors.UsageError, match=r"user \w+ may not read .*job.ini"):
-        run.engine_argv([job_ini])
+        run.engine_argv(run.RunPlan([job_ini]))
 
 
 @pytest.mark.parametrize("number", ["9223372036854775808", "-9223372036854775808", "0"])

@@ -8,58 +8,58 @@ from typing import Any
 import pytest
 
 from quakegrid import errors
-from quakegrid.engine.database.lease_keeper import LeaseKeeper
+from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.jobs.states import JobState
-from services.dbserver.jobs.holds import Deadlines, LeaseMonitor
+from services.dbserver.jobs.holds import HoldDeadlines, HoldMonitor
 
 
 def test_deadlines_end_after_their_time() -> None:
     """A lease is over when its time has passed, not before."""
-    deadlines = Deadlines()
+    deadlines = HoldDeadlines()
 
     deadlines.extend(1, 30.0, 100.0)
     deadlines.extend(2, 10.0, 100.0)
 
     assert deadlines.next_s() == 110.0
-    assert deadlines.over(109.9) == []
-    assert deadlines.over(110.0) == [2]
-    assert deadlines.is_over(2, 110.0)
-    assert not deadlines.is_over(1, 110.0)
+    assert deadlines.ended(109.9) == []
+    assert deadlines.ended(110.0) == [2]
+    assert deadlines.has_ended(2, 110.0)
+    assert not deadlines.has_ended(1, 110.0)
 
 
 def test_deadlines_extend_moves_the_end() -> None:
     """A renewal counts from now; only an earlier end has to wake the monitor."""
-    deadlines = Deadlines()
+    deadlines = HoldDeadlines()
 
     is_earlier = [deadlines.extend(1, 30.0, now_s) for now_s in (0.0, 20.0)]
 
     assert is_earlier == [True, False]
-    assert deadlines.over(49.9) == []
-    assert deadlines.over(50.0) == [1]
+    assert deadlines.ended(49.9) == []
+    assert deadlines.ended(50.0) == [1]
 
 
 def test_deadlines_drop_forgets() -> None:
     """A job that has ended is not judged; a job that was never there neither."""
-    deadlines = Deadlines()
+    deadlines = HoldDeadlines()
     deadlines.extend(1, 30.0, 0.0)
 
     deadlines.drop(1)
     deadlines.drop(2)
 
     assert deadlines.next_s() is None
-    assert not deadlines.is_over(1, 1e9)
+    assert not deadlines.has_ended(1, 1e9)
 
 
 def test_deadlines_pause_gives_the_lost_time_back() -> None:
     """Every lease ends as much later."""
-    deadlines = Deadlines()
+    deadlines = HoldDeadlines()
     deadlines.extend(1, 30.0, 0.0)
     deadlines.extend(2, 10.0, 0.0)
 
     deadlines.pause(100.0)
 
-    assert (deadlines.over(109.9), deadlines.over(110.0), deadlines.next_s()) == ([], [2], 110.0)
-    assert deadlines.is_over(1, 130.0)
+    assert (deadlines.ended(109.9), deadlines.ended(110.0), deadlines.next_s()) == ([], [2], 110.0)
+    assert deadlines.has_ended(1, 130.0)
 
 
 class Clock:
@@ -91,7 +91,7 @@ def test_monitor_counts_no_time_in_which_the_server_did_not_work() -> None:
     """A server that was stopped or busy gives every driver back what it lost, and fails no job for it."""
     clock = Clock()
     verdicts = Verdicts(clock)
-    monitor = LeaseMonitor([(1, 30.0)], verdicts, lambda: None, clock=clock)  # type: ignore[arg-type]
+    monitor = HoldMonitor([(1, 30.0)], verdicts, lambda: None, clock=clock)  # type: ignore[arg-type]
     clock.now_s = 1000.0
     monitor.extend(2, 3600.0)  # as the first thing that a process does that goes on again
     monitor.beat()
@@ -131,9 +131,9 @@ class Server:
         self.lost.append((job_id, reason))
         self.is_lost.set()
 
-    def keep(self, *job_ids: int) -> LeaseKeeper:
+    def keep(self, *job_ids: int) -> HoldKeeper:
         """A keeper in a hurry."""
-        return LeaseKeeper(job_ids, self.renew, self.lose, renew_every_s=0.001)
+        return HoldKeeper(job_ids, self.renew, self.lose, renew_every_s=0.001)
 
 
 def test_keeper_renews_at_once_and_goes_on_after_an_outage() -> None:

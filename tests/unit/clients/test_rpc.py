@@ -9,7 +9,8 @@ from quakegrid import errors
 from quakegrid.clients import retries
 from quakegrid.clients.private_grpc_streams import BrokenStreamError
 from quakegrid.transport import grpc_channels
-from services.dbserver.rpc import faults
+from services.dbserver.rpc import status_codes
+from services.dbserver.store import sqlite_errors
 
 ADDRESS = "10.0.0.1:1911"
 
@@ -87,4 +88,7 @@ def test_message_that_is_too_large_is_not_sent_again(verb: str) -> None:
 
 def test_busy_database_is_told_in_its_own_words() -> None:
     """UNAVAILABLE would blame a firewall."""
-    assert faults.status_of(faults.DatabaseBusyError("another process holds it")) is grpc_channels.NOT_NOW
+    assert (
+        status_codes.status_of(sqlite_errors.DatabaseBusyError("another process holds it"))
+        is grpc_channels.NOT_NOW
+    )

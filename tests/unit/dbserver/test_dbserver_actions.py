@@ -43,9 +43,9 @@ def test_sql_has_a_largest_length() -> None:
 def test_deletion_with_arguments_of_a_wrong_kind_is_refused(session: Session, args: list[object]) -> None:
     """What finds the jobs that will be deleted refuses them as the deletion itself would."""
     action = actions.resolve("DELETE FROM job WHERE id in (?X)", args)
-    assert action.find_doomed
+    assert action.find_deleted
 
     with pytest.raises(errors.UsageError):
-        action.find_doomed(session)
+        action.find_deleted(session)
     with pytest.raises(errors.UsageError):
         action.run(session)

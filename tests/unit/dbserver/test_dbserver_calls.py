@@ -11,9 +11,9 @@ import pytest
 from quakegrid import errors
 from quakegrid.internal.v1 import engine_calls_pb2
 from services.dbserver import server
-from services.dbserver.rpc import call_streams, faults, holds, logs
+from services.dbserver.rpc import call_streams, holds, logs, status_codes
 from services.dbserver.rpc.call_streams import CallStreams, IsWanted
-from services.dbserver.store import writer
+from services.dbserver.store import bells, sqlite_errors, writer
 from services.dbserver.store.idempotence import Answer
 from services.dbserver.store.writer import Tell
 
@@ -54,23 +54,23 @@ def test_callers_who_leave_are_not_waited_for() -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (faults.DiskFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
-        (faults.TooManyFollowersError, grpc.StatusCode.FAILED_PRECONDITION),
-        (faults.ResultTooLargeError, grpc.StatusCode.OUT_OF_RANGE),
+        (sqlite_errors.DiskFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (bells.TooManyFollowersError, grpc.StatusCode.FAILED_PRECONDITION),
+        (status_codes.ResultTooLargeError, grpc.StatusCode.OUT_OF_RANGE),
     ],
 )
 def test_only_a_full_disk_is_resource_exhausted(
     error: type[errors.QuakeGridError], code: grpc.StatusCode
 ) -> None:
     """Clients try again after it, since the disk may get room; the others would fail again."""
-    assert faults.status_of(error("why")) is code
+    assert status_codes.status_of(error("why")) is code
 
 
 def test_result_larger_than_a_message_is_refused_in_words() -> None:
     """Before gRPC does, whose code would have the client ask for it again and again."""
-    faults.check_size(faults.LARGEST_RESPONSE_BYTES)
-    with pytest.raises(faults.ResultTooLargeError, match="at most 63 MiB can be sent at once"):
-        faults.check_size(faults.LARGEST_RESPONSE_BYTES + 1)
+    status_codes.check_size(status_codes.LARGEST_RESPONSE_BYTES)
+    with pytest.raises(status_codes.ResultTooLargeError, match="at most 63 MiB can be sent at once"):
+        status_codes.check_size(status_codes.LARGEST_RESPONSE_BYTES + 1)
 
 
 def test_event_loop_never_waits_for_the_queue_of_the_writer() -> None:
@@ -78,7 +78,7 @@ def test_event_loop_never_waits_for_the_queue_of_the_writer() -> None:
     waiting = (
         call_streams.ALL_CALLS
         + logs.ALL_BATCHES
-        + holds.NEW_LEASES
+        + holds.NEW_HOLDS
         + server.CALL_THREADS
         + server.SLOW_CALL_THREADS
     )

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.dbserver.rpc import faults
+from quakegrid import errors
+from services.dbserver.store import sqlite_errors
+from services.dbserver.store.sqlite_errors import DiskFaultError, DiskFullError
 
 
 def sqlite_error(code: int, name: str = "") -> sqlite3.Error:
@@ -21,17 +23,27 @@ def sqlite_error(code: int, name: str = "") -> sqlite3.Error:
 @pytest.mark.parametrize(
     ("code", "name", "kind", "words"),
     [
-        (sqlite3.SQLITE_FULL, "SQLITE_FULL", faults.DiskFullError, "free space"),
-        (sqlite3.SQLITE_IOERR_READ, "SQLITE_IOERR_READ", faults.DiskFaultError, r"cannot read /x.*dmesg"),
-        (sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC", faults.DiskFaultError, "cannot write to /x"),
-        (sqlite3.SQLITE_NOMEM, "SQLITE_NOMEM", faults.errors.QuakeGridError, "no memory"),
-        (sqlite3.SQLITE_INTERRUPT, "SQLITE_INTERRUPT", faults.errors.PeerUnreachableError, "interrupted"),
-        (sqlite3.SQLITE_ERROR, "SQLITE_ERROR", faults.errors.UsageError, "refuses the SQL"),
+        (sqlite3.SQLITE_FULL, "SQLITE_FULL", DiskFullError, "free space"),
+        (
+            sqlite3.SQLITE_IOERR_READ,
+            "SQLITE_IOERR_READ",
+            DiskFaultError,
+            r"cannot read /x.*dmesg",
+        ),
+        (
+            sqlite3.SQLITE_IOERR_FSYNC,
+            "SQLITE_IOERR_FSYNC",
+            DiskFaultError,
+            "cannot write to /x",
+        ),
+        (sqlite3.SQLITE_NOMEM, "SQLITE_NOMEM", errors.QuakeGridError, "no memory"),
+        (sqlite3.SQLITE_INTERRUPT, "SQLITE_INTERRUPT", errors.PeerUnreachableError, "interrupted"),
+        (sqlite3.SQLITE_ERROR, "SQLITE_ERROR", errors.UsageError, "refuses the SQL"),
     ],
 )
 def test_sqlite_errors_name_their_cause(code: int, name: str, kind: type[Exception], words: str) -> None:
     """A failing disk is not a full one, and neither it nor missing memory is the fault of the SQL."""
-    error = faults.from_sqlite(sqlite_error(code, name), Path("/x"))
+    error = sqlite_errors.from_sqlite(sqlite_error(code, name), Path("/x"))
 
     assert type(error) is kind
     with pytest.raises(kind, match=words):

@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from quakegrid.cli import doctor
-from quakegrid.cli.fleet import workers_debug
+from quakegrid.cli.workers import debug
 from quakegrid.clients.broker import NodeStatus
-from quakegrid.doctor import core_rounds
+from quakegrid.doctor import core_visits
 from quakegrid.doctor.checks.cluster_checks import SharedFolder
 from quakegrid.doctor.checks.findings import Finding, Severity, fine
-from quakegrid.doctor.core_rounds import Answers, NodeCores
-from quakegrid.doctor.echoes import Echo, echo
+from quakegrid.doctor.core_tasks import CoreAnswer, describe_core
+from quakegrid.doctor.core_visits import CoreAnswers, NodeCores
 from quakegrid.doctor.facts import Clock, Versions
 
 FINDINGS = [
@@ -84,16 +84,16 @@ def status(host: str, node: str, core_count: int, *, state: str = "warm", is_up:
     return NodeStatus(host, node, is_up, core_count, 0, 0, state)
 
 
-def answer(node: str, pid: int, round_trip_s: float, nonce: str = "nonce") -> tuple[Echo, Clock]:
+def answer(node: str, pid: int, round_trip_s: float, nonce: str = "nonce") -> tuple[CoreAnswer, Clock]:
     """What a task on one core told."""
-    return Echo(node, pid, (pid % 2,), VERSIONS, nonce, START, START), Clock(0.5, round_trip_s)
+    return CoreAnswer(node, pid, (pid % 2,), VERSIONS, nonce, START, START), Clock(0.5, round_trip_s)
 
 
 def test_answers_are_summed_up_by_node() -> None:
     """The clock is that of the shortest way; workers count once."""
-    answers = Answers([answer("n1", 10, 0.3), answer("n1", 11, 0.1), answer("n1", 11, 0.2)])
+    answers = CoreAnswers([answer("n1", 10, 0.3), answer("n1", 11, 0.1), answer("n1", 11, 0.2)])
 
-    found = core_rounds.sum_up([status("10.0.0.1", "n1", 2)], answers, SHARED, VERSIONS)
+    found = core_visits.sum_up([status("10.0.0.1", "n1", 2)], answers, SHARED, VERSIONS)
 
     assert found == [
         NodeCores(
@@ -116,9 +116,9 @@ def test_what_is_wrong_with_a_node_is_said() -> None:
         status("10.0.0.2", "", 0, state="its agent does not answer", is_up=False),
         status("10.0.0.3", "n3", 1),
     ]
-    answers = Answers([answer("n1", 10, 0.3, nonce="")])
+    answers = CoreAnswers([answer("n1", 10, 0.3, nonce="")])
 
-    found = core_rounds.sum_up(nodes, answers, SHARED, Versions("3.11.7", "0.2.0", "3.26.2", "2.2.6"))
+    found = core_visits.sum_up(nodes, answers, SHARED, Versions("3.11.7", "0.2.0", "3.26.2", "2.2.6"))
 
     first, second, third = (node.trouble for node in found)
     assert first == (
@@ -132,16 +132,16 @@ def test_what_is_wrong_with_a_node_is_said() -> None:
 
 def test_cores_that_other_sessions_have_are_not_blamed_on_the_node() -> None:
     """It may answer later."""
-    (found,) = core_rounds.sum_up([status("h", "n1", 1)], Answers(), SHARED, VERSIONS, is_busy=True)
+    (found,) = core_visits.sum_up([status("h", "n1", 1)], CoreAnswers(), SHARED, VERSIONS, is_busy=True)
 
     assert "other sessions" in found.trouble[0]
 
 
 def test_without_a_shared_dir_nobody_is_asked_for_it() -> None:
     """It is neither seen nor missed."""
-    answers = Answers([answer("n1", 10, 0.1, nonce="")])
+    answers = CoreAnswers([answer("n1", 10, 0.1, nonce="")])
 
-    (found,) = core_rounds.sum_up([status("h", "n1", 1)], answers, SharedFolder(), VERSIONS)
+    (found,) = core_visits.sum_up([status("h", "n1", 1)], answers, SharedFolder(), VERSIONS)
 
     assert found.sees_shared_dir is None
     assert found.trouble == ()
@@ -152,7 +152,7 @@ def test_nodes_are_printed_with_and_without_answers(output: str, capsys: pytest.
     """A node that did not answer has dashes."""
     answered = NodeCores("10.0.0.1", "n1", 2, 2, 0.0021, -0.0004, True, VERSIONS)
 
-    workers_debug.print_nodes([answered, NodeCores("10.0.0.2", "10.0.0.2", 0)], [], output)
+    debug.print_nodes([answered, NodeCores("10.0.0.2", "10.0.0.2", 0)], [], output)
 
     text = capsys.readouterr().out
     if output == "json":
@@ -166,7 +166,7 @@ def test_nodes_are_printed_with_and_without_answers(output: str, capsys: pytest.
 
 def test_echo_tells_of_its_own_process() -> None:
     """As a worker would."""
-    found = echo("", "", 0.0)
+    found = describe_core("", "", 0.0)
 
     assert found.cores
     assert found.nonce == ""

@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "transport": {"settings", "machine"},
     "nodes": {"transport"},
     "clients": {"api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
-    "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes"},
+    "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"},
     "reports": {"api", "settings", "jobs", "clients"},
     "testing": {"internal", "wire", "settings", "transport"},
     "health": {"settings", "machine", "transport"},
@@ -55,6 +55,16 @@ IMPURE = (
 ENGINE_GATE = "services.agent.template.preload"
 # Who imports pyzmq elsewhere may be the first one, and gets slow encryption.
 FAST_ZMQ = "quakegrid.transport.fast_zmq"
+# Folders of the dbserver, from the ground up, and those that each may import.
+DBSERVER_LAYERS: dict[str, set[str]] = {
+    "store": set(),
+    "jobs": {"store"},
+    "logs": {"store", "jobs"},
+    "engine": {"store", "jobs", "logs"},
+    "rpc": {"store", "jobs", "logs"},
+}
+# Answers what upstream's `dbcmd` expects; nothing else depends on the folder for it.
+ENGINE_CALLS = "services.dbserver.rpc.engine_calls"
 MOST_MODULES = 15
 
 
@@ -114,6 +124,20 @@ def test_module_imports_only_lower_layers(path: Path) -> None:
     used = {found.split(".")[1] for found in imports(path) if found.startswith("quakegrid.")}
 
     assert used <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_dbserver_module_imports_only_lower_layers(path: Path) -> None:
+    """The compatibility with upstream's DbServer is a leaf, which one servicer imports."""
+    name = module_name(path)
+    if not is_in(name, "services.dbserver") or name.count(".") < 3:
+        return
+    folder = name.split(".")[2]
+    allowed = DBSERVER_LAYERS[folder] | {folder} | ({"engine"} if name == ENGINE_CALLS else set())
+
+    used = {found.split(".")[2] for found in imports(path) if is_in(found, "services.dbserver")}
+
+    assert used & DBSERVER_LAYERS.keys() <= allowed
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

@@ -175,7 +175,7 @@ def test_missing_key_goes_to_the_end_of_its_section() -> None:
 def test_user_of_a_node_has_the_ids_of_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
     """The numbers are asked for exactly, so that one that is taken is an error and not another number."""
     ran: list[tuple[str, ...]] = []
-    monkeypatch.setattr(machine.Machine, "_run", lambda _self, argv: ran.append(tuple(argv)))
+    monkeypatch.setattr(machine.Machine, "run", lambda _self, argv: ran.append(tuple(argv)))
 
     machine.Machine()._do(MakeUser("nobodyhasthis", plan.STATE_DIR, (998, 997)), machine.Notes())
 

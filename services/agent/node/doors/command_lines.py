@@ -20,9 +20,9 @@ from typing import Any
 from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
-from services.agent.node.agent import Agent
 from services.agent.node.doors import request_checks
-from services.agent.orders import close_all
+from services.agent.node.drivers import Drivers
+from services.agent.packets import close_all
 
 log = logging.getLogger("quakegrid.agent")
 MAX_REQUEST_BYTES = 8 << 20
@@ -35,12 +35,12 @@ class LocalSocket:
     """Listens on a unix socket and serves each connection in a task.
 
     Args:
-        agent: forks the drivers.
+        drivers: of this node.
         path: of the socket; its folder is private to the user.
     """
 
-    def __init__(self, agent: Agent, path: Path) -> None:
-        self._agent, self._path = agent, path
+    def __init__(self, drivers: Drivers, path: Path) -> None:
+        self._drivers, self._path = drivers, path
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
@@ -122,7 +122,7 @@ class LocalSocket:
         self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
     ) -> None:
         loop = asyncio.get_running_loop()
-        if not self._agent.driver_refusal and not self._agent.template_state.is_ready:
+        if self._drivers.is_warming:
             await _send(connection, {"event": "warming"})
         ended: asyncio.Future[tuple[int, str]] = loop.create_future()
 
@@ -130,7 +130,7 @@ class LocalSocket:
             if not ended.done():
                 ended.set_result((code, reason))
 
-        name = self._agent.start_driver(request, connection.fileno(), fds, on_end)
+        name = self._drivers.start(request, connection.fileno(), fds, on_end)
         close_all(fds)
         fds.clear()
         listening = loop.create_task(self._pass_signals(connection, name, rest))
@@ -146,7 +146,7 @@ class LocalSocket:
             await _send(connection, {"event": "exit", "code": code})
         finally:
             listening.cancel()
-            self._agent.end_driver(name)  # no driver without somebody who listens
+            self._drivers.terminate(name)  # no driver without somebody who listens
 
     async def _pass_signals(self, connection: socket.socket, name: str, rest: bytes) -> None:
         """Pass signals on until the command line is gone.
@@ -159,7 +159,7 @@ class LocalSocket:
         while True:
             *lines, buffer = buffer.split(b"\n")
             for line in lines:
-                self._agent.signal_driver(name, request_checks.read_signal(line))
+                self._drivers.signal(name, request_checks.read_signal(line))
             if len(buffer) > request_checks.MAX_SIGNAL_BYTES:
                 raise UsageError("a line is too long to name a signal")
             try:

@@ -17,6 +17,7 @@ from quakegrid.doctor.facts import NodeFacts
 from quakegrid.doctor.gathering import Errand
 from quakegrid.doctor.nonces import is_nonce_name
 from quakegrid.internal.v1 import examination_pb2, examination_pb2_grpc
+from quakegrid.transport import error_details
 from services.agent.node.doors import request_checks
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -42,9 +43,10 @@ class ExaminationServicer(examination_pb2_grpc.ExaminationServicer):
         try:
             request_checks.check_examine(request)
         except errors.UsageError as exc:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+            await error_details.abort(context, grpc.StatusCode.INVALID_ARGUMENT, exc)
         if request.nonce_name and not is_nonce_name(request.nonce_name):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "that is no name of a nonce")
+            refusal = errors.UsageError("that is no name of a nonce")
+            await error_details.abort(context, grpc.StatusCode.INVALID_ARGUMENT, refusal)
         errand = Errand(request.shared_dir, request.nonce_name, tuple(request.lane_ports))
         facts = await asyncio.to_thread(self._gather, self._core_count(), errand)
         response.facts.CopyFrom(codec.encode_facts(facts))

@@ -10,6 +10,7 @@ import grpc
 
 from quakegrid import errors
 from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
+from quakegrid.transport import error_details
 from services.agent.node.agent import Agent
 from services.agent.node.log_tail import LogTail
 
@@ -38,7 +39,7 @@ class NodesServicer(nodes_pb2_grpc.NodesServicer):
         try:
             self._agent.serving.set_cores(request.core_count)
         except errors.UsageError as exc:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+            await _abort(context, exc)
         status = self._agent.status()
         return nodes_pb2.SetCoresResponse(core_count=status.core_count, all_core_count=status.all_core_count)
 
@@ -110,5 +111,4 @@ async def _abort(context: Context, exc: errors.QuakeGridError) -> NoReturn:
             code = grpc.StatusCode.ABORTED
         case _:
             code = grpc.StatusCode.FAILED_PRECONDITION
-    await context.abort(code, str(exc))
-    raise AssertionError("abort raises")
+    await error_details.abort(context, code, exc)

@@ -1,18 +1,20 @@
-"""The orders of the broker: decode, call the agent, encode."""
+"""What the broker orders: decode, call the agent, encode."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import grpc
 
 from quakegrid import errors
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
+from quakegrid.transport import error_details
 from services.agent.linux import processes
 from services.agent.node.agent import Agent
 from services.agent.node.doors import request_checks
-from services.agent.node.watches import beating, sampled
+from services.agent.node.watchers import beating, sampled
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -28,11 +30,11 @@ class OrdersServicer(orders_pb2_grpc.OrdersServicer):
     ) -> orders_pb2.StartWorkersResponse:
         """StartWorkers, see the contract."""
         try:
-            members = self._agent.start_workers(request)
+            members = self._agent.workers.start(request)
         except errors.UsageError as exc:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+            await error_details.abort(context, grpc.StatusCode.INVALID_ARGUMENT, exc)
         except errors.QuakeGridError as exc:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(exc))
+            await error_details.abort(context, grpc.StatusCode.UNAVAILABLE, exc)
         started = [orders_pb2.StartedWorker(worker_id=m.name, pid=m.pid, core=m.core) for m in members]
         return orders_pb2.StartWorkersResponse(started=started)
 
@@ -45,11 +47,12 @@ class OrdersServicer(orders_pb2_grpc.OrdersServicer):
         try:
             request_checks.check_stop_workers(request)
         except errors.UsageError as exc:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+            await error_details.abort(context, grpc.StatusCode.INVALID_ARGUMENT, exc)
+        workers = self._agent.workers
         if request.reason:
-            count = self._agent.kill_overdue(request.session_id, request.worker_ids, request.reason)
+            count = workers.kill_overdue(request.session_id, request.worker_ids, request.reason)
         else:
-            count = self._agent.stop_workers(request.session_id, request.worker_ids, is_forced=request.force)
+            count = workers.stop(request.session_id, request.worker_ids, is_forced=request.force)
         return orders_pb2.StopWorkersResponse(stopped_count=count)
 
     async def StopDriver(  # noqa: N802
@@ -58,7 +61,7 @@ class OrdersServicer(orders_pb2_grpc.OrdersServicer):
         context: Context,  # noqa: ARG002
     ) -> orders_pb2.StopDriverResponse:
         """StopDriver, see the contract."""
-        return orders_pb2.StopDriverResponse(was_running=self._agent.stop_driver(request.pid))
+        return orders_pb2.StopDriverResponse(was_running=self._agent.drivers.kill(request.pid))
 
     async def GetProcess(  # noqa: N802
         self,
@@ -74,7 +77,7 @@ class OrdersServicer(orders_pb2_grpc.OrdersServicer):
         context: Context,  # noqa: ARG002
     ) -> orders_pb2.FlushOutputResponse:
         """FlushOutput, see the contract."""
-        self._agent.flush_output(request.session_id)
+        self._agent.output.flush(request.session_id)
         return orders_pb2.FlushOutputResponse()
 
     async def Watch(  # noqa: N802
@@ -86,7 +89,8 @@ class OrdersServicer(orders_pb2_grpc.OrdersServicer):
         self._agent.fleet_watch_count += request.is_fleet
         queue = self._agent.watch()
         try:
-            async for message in sampled(self._agent, queue) if request.with_samples else beating(queue):
+            status = partial(self._agent.status, with_samples=True)
+            async for message in sampled(queue, status) if request.with_samples else beating(queue):
                 yield message
         finally:
             self._agent.fleet_watch_count -= request.is_fleet

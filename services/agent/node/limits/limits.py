@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.settings.config import Settings
@@ -23,6 +23,16 @@ from services.agent.rules.stopped_workers import StoppedWorkers
 
 log = logging.getLogger("quakegrid.agent")
 SAMPLE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """What one worker may use; `cgroup` is the folder of its cgroup, empty if it has none."""
+
+    cores: tuple[int, ...]
+    memory_bytes: int
+    nice: int
+    cgroup: str
 
 
 class NodeLimits:
@@ -48,34 +58,28 @@ class NodeLimits:
         self._watch = MemoryWatch()  # behind `prepare`, which moves us into another cgroup
         self._memory = NodeMemory(0, 1, ())
 
-    async def watch(self, stop: Callable[[Member], None], changed: Callable[[], None]) -> None:
+    async def watch(self, kill: Callable[[str, str], None], on_change: Callable[[], None]) -> None:
         """Look at the memory and at the workers every second, for ever.
 
         Args:
-            stop: kills a worker, whose `stop_reason` says why.
-            changed: called when the node became short of memory, or has some again.
+            kill: kills the worker of this name, for this reason.
+            on_change: called when the node became short of memory, or has some again.
         """
         while True:
             was_short = self._rules.is_short
             # The last sample may name workers that are gone, so it is for who asks, not for the rules.
             by_memory = self._rules.handle(self._memory) if self._sample() else ()
             stopped = [each.name for each in self._roster.workers if processes.is_stopped(each.pid)]
-            for order in (*by_memory, *self._stopped.handle(stopped)):
-                member = self._roster.members[order.name]
-                member.stop_reason = order.reason
-                stop(member)
+            for action in (*by_memory, *self._stopped.handle(stopped)):
+                kill(action.name, action.reason)
             if self._rules.is_short != was_short:
-                changed()
+                on_change()
             await asyncio.sleep(SAMPLE_S)
 
-    def open_worker(self, member: Member) -> dict[str, Any]:
-        """What a worker is told of its limits; to be called once, before it is forked."""
-        return {
-            "cores": member.cores,
-            "memory_bytes": self._memory_bytes,
-            "nice": self._nice,
-            "cgroup": self._cgroups.open(member.name),
-        }
+    def open_worker(self, member: Member) -> WorkerLimits:
+        """The limits of a worker; to be called once, before it is forked."""
+        cgroup = self._cgroups.open(member.name)
+        return WorkerLimits(member.cores, self._memory_bytes, self._nice, cgroup)
 
     def close_worker(self, member: Member) -> str:
         """Forget a dead worker; which limit ended it, in words, or ""."""

@@ -1,7 +1,6 @@
-"""The agent's link to its template: the process, orders to it, reports from it.
+"""The agent's link to one template: its process, the orders that wait for it, the reports that come from it.
 
-Knows the process, the socket pair and that an order may have to wait; refuses to know what the orders
-mean. Runs in the agent's event loop.
+Does not depend on what the orders mean. Runs in the agent's event loop.
 """
 
 from __future__ import annotations
@@ -15,17 +14,27 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from quakegrid.errors import PeerError
 from quakegrid.settings.config import AGENT_MARK
-from services.agent.orders import BUSY_ERRORS, check_report, close_all, encode, receive_packet, send_packet
+from services.agent.orders import EndTemplate, ForkDriver, ForkWorker, NotForked, Order, Report
+from services.agent.packets import BUSY_ERRORS, close_all, encode_order, receive_report, send
 
 log = logging.getLogger("quakegrid.agent")
-# An order waits so often, for so long, for what the kernel lacks for the moment; then it is refused.
+# How often, and for how long, an order waits for what the kernel lacks for the moment; then it is refused.
 BUSY_PAUSE_S = 0.1
 MAX_BUSY_TRIES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _WaitingOrder:
+    """An order that waits for its template to read it, with descriptors of ours."""
+
+    order: Order
+    packet: bytes
+    fds: tuple[int, ...]
 
 
 class TemplateLink:
@@ -34,7 +43,7 @@ class TemplateLink:
     Args:
         state_dir: of the cluster; the template loads its settings from there.
         mark: of this agent, for the environment of all that it starts.
-        bare_reason: why it shall preload nothing; empty if it shall preload.
+        bare_reason: why the template shall preload nothing; empty if it shall preload.
         on_report: called with each report.
         on_gone: called with the exit status when the template is dead, and its children with it.
     """
@@ -45,12 +54,12 @@ class TemplateLink:
         mark: str,
         *,
         bare_reason: str = "",
-        on_report: Callable[[dict[str, Any]], None],
+        on_report: Callable[[Report], None],
         on_gone: Callable[[int], None],
     ) -> None:
         self._state_dir, self._mark, self._bare_reason = state_dir, mark, bare_reason
         self._on_report, self._on_gone = on_report, on_gone
-        self._orders: collections.deque[tuple[dict[str, Any], list[int]]] = collections.deque()
+        self._orders: collections.deque[_WaitingOrder] = collections.deque()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._busy_count = 0
@@ -87,7 +96,7 @@ class TemplateLink:
 
     def stop(self, timeout_s: float) -> None:
         """Let the template end what is left of its children, for so long; then kill it."""
-        self.order({"order": "end"})  # so that it knows that we live on
+        self.send(EndTemplate())  # so that it knows that we live on
         self._close()
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -100,18 +109,18 @@ class TemplateLink:
         if self._process is not None:
             self._process.kill()
 
-    def order(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
+    def send(self, order: Order, fds: Sequence[int] = ()) -> None:
         """Queue an order, with copies of descriptors; it waits for a template that is being started.
 
-        One without descriptors that waits already is not queued again: those that repeat it would fill the
+        An order without descriptors that waits already is not queued again: whoever repeats it would fill the
         memory while a template does not read.
 
         Raises:
-            PeerError: it is too large.
+            PeerError: the order is too large.
             OSError: there are too few descriptors for the copies; nothing is queued.
         """
-        encode(packet)
-        if not fds and (packet, []) in self._orders:
+        packet = encode_order(order)
+        if not fds and any(each.packet == packet and not each.fds for each in self._orders):
             return
         copies: list[int] = []
         try:
@@ -119,25 +128,22 @@ class TemplateLink:
         except OSError:
             close_all(copies)
             raise
-        self._orders.append((packet, copies))
+        self._orders.append(_WaitingOrder(order, packet, tuple(copies)))
         self._send()
 
     def _read(self) -> None:
         assert self._control is not None
         try:
-            packet, fds = receive_packet(self._control)
-            close_all(fds)
-            if packet:
-                check_report(packet)
+            report = receive_report(self._control)
         except BlockingIOError:
             return
         except ConnectionResetError:
-            packet = {}
+            report = None
         except PeerError as exc:
             log.warning("report_refused template_pid=%d reason=%s", self.pid, exc)
             return
-        if packet:
-            self._on_report(packet)
+        if report is not None:
+            self._on_report(report)
             return
         assert self._process is not None
         self._close()
@@ -149,9 +155,9 @@ class TemplateLink:
             return
         loop = asyncio.get_running_loop()
         while self._orders:
-            packet, fds = self._orders[0]
+            first = self._orders[0]
             try:
-                send_packet(self._control, packet, fds)
+                send(self._control, first.packet, first.fds)
             except BlockingIOError:
                 loop.add_writer(self._control, self._send)
                 return
@@ -161,9 +167,9 @@ class TemplateLink:
                     return
                 # If the template is gone, its closed end tells that too.
                 if not isinstance(exc, ConnectionError):
-                    loop.call_soon(self._on_not_sent, packet, str(exc))
+                    loop.call_soon(self._on_not_sent, first.order, str(exc))
             self._busy_count = 0
-            close_all(fds)
+            close_all(first.fds)
             self._orders.popleft()
         loop.remove_writer(self._control)
 
@@ -179,11 +185,11 @@ class TemplateLink:
         self._is_pausing = False
         self._send()
 
-    def _on_not_sent(self, packet: dict[str, Any], reason: str) -> None:
+    def _on_not_sent(self, order: Order, reason: str) -> None:
         """Report an order that the kernel would not take, as the template reports what it cannot do."""
-        log.error("order_not_sent order=%s reason=%s", packet["order"], reason)
-        if self._control is not None and "name" in packet:
-            self._on_report({"report": "not_forked", "name": packet["name"], "reason": reason})
+        log.error("order_not_sent order=%s reason=%s", type(order).__name__, reason)
+        if self._control is not None and isinstance(order, ForkWorker | ForkDriver):
+            self._on_report(NotForked(order.name, reason))
 
     def _close(self) -> None:
         if self._control is None:
@@ -194,4 +200,4 @@ class TemplateLink:
         self._control.close()
         self._control = None
         while self._orders:
-            close_all(self._orders.popleft()[1])
+            close_all(self._orders.popleft().fds)

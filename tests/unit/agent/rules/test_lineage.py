@@ -6,19 +6,27 @@ import pytest
 
 from quakegrid.errors import StateError
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
-from services.agent.rules.lineage import (
-    LOAD_PAUSE_S,
-    MAX_LOAD_FAILURES,
-    MAX_LOADING_LOOKS,
-    MAX_UNANSWERED_PINGS,
+from services.agent.rules.lineage import Lineage
+from services.agent.rules.lineage_events import (
     Action,
-    Kill,
-    Lineage,
-    Lose,
-    Ping,
-    Start,
-    Stop,
+    ChildExited,
+    ChildForked,
+    ChildNotForked,
+    ChildOrdered,
+    CodeSeen,
+    KillTemplate,
+    PingTemplate,
+    ReportLost,
+    StartTemplate,
+    StopTemplate,
+    TemplateAnswered,
+    TemplateFailed,
+    TemplateGone,
+    TemplateNotStarted,
+    TemplateReady,
 )
+from services.agent.rules.load_failures import LOAD_PAUSE_S, MAX_LOAD_FAILURES
+from services.agent.rules.template_life import MAX_LOADING_LOOKS, MAX_UNANSWERED_PINGS
 
 WARM = TemplateState(TemplateKind.WARM)
 COLD = TemplateState(TemplateKind.COLD, "no module named x")
@@ -27,28 +35,35 @@ COLD = TemplateState(TemplateKind.COLD, "no module named x")
 def warm_lineage() -> Lineage:
     """A lineage whose first template is warm."""
     lineage = Lineage()
-    lineage.start("old")
-    lineage.on_ready(1, WARM)
+    lineage.handle(CodeSeen("old"))
+    lineage.handle(TemplateReady(1, WARM))
     return lineage
+
+
+def order(lineage: Lineage, name: str, number: int = 0, *, is_driver: bool = False) -> int:
+    """Order a child; returns the number of the template that forks it."""
+    chosen = lineage.for_orders(number)
+    assert lineage.handle(ChildOrdered(chosen, name, is_driver)) == []
+    return chosen
 
 
 def test_first_template_takes_orders_while_it_loads() -> None:
     """They wait for it."""
     lineage = Lineage()
 
-    actions = lineage.start("old")
+    actions = lineage.handle(CodeSeen("old"))
 
-    assert actions == [Start(1)]
-    assert lineage.on_order("driver-1") == 1
+    assert actions == [StartTemplate(1)]
+    assert order(lineage, "driver-1") == 1
     assert lineage.state.kind is TemplateKind.LOADING
 
 
 def test_ready_template_is_the_state_of_the_node() -> None:
     """Warm or cold."""
     lineage = Lineage()
-    lineage.start("old")
+    lineage.handle(CodeSeen("old"))
 
-    assert lineage.on_ready(1, COLD) == []
+    assert lineage.handle(TemplateReady(1, COLD)) == []
     assert lineage.state == COLD
 
 
@@ -56,26 +71,26 @@ def test_unchanged_code_starts_nothing() -> None:
     """A look asks for a sign of life only."""
     lineage = warm_lineage()
 
-    assert lineage.on_look("old") == [Ping(1)]
+    assert lineage.handle(CodeSeen("old")) == [PingTemplate(1)]
 
 
 def test_changed_code_counts_when_it_is_seen_twice() -> None:
     """An upgrade that is still being written is not loaded."""
     lineage = warm_lineage()
 
-    assert lineage.on_look("half") == [Ping(1)]
-    assert lineage.on_look("new") == [Ping(1)]
-    assert lineage.on_look("new") == [Start(2), Ping(1)]
-    assert lineage.on_look("new") == [Ping(1)]
+    assert lineage.handle(CodeSeen("half")) == [PingTemplate(1)]
+    assert lineage.handle(CodeSeen("new")) == [PingTemplate(1)]
+    assert lineage.handle(CodeSeen("new")) == [StartTemplate(2), PingTemplate(1)]
+    assert lineage.handle(CodeSeen("new")) == [PingTemplate(1)]
 
 
 def test_orders_go_to_the_old_template_until_the_new_one_is_ready() -> None:
     """Nothing waits for a refresh; the node stays warm."""
     lineage = warm_lineage()
-    lineage.on_look("new")
-    lineage.on_look("new")
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(CodeSeen("new"))
 
-    assert lineage.on_order("a") == 1
+    assert order(lineage, "a") == 1
     assert lineage.state == WARM
     assert lineage.successor == 2
 
@@ -84,188 +99,191 @@ def test_old_template_lives_until_its_last_child_ended() -> None:
     """And what it runs is not disturbed."""
     lineage = warm_lineage()
     for name, pid in (("a", 10), ("b", 11)):
-        lineage.on_order(name)
-        lineage.on_forked(1, name, pid)
-    lineage.on_look("new")
-    lineage.on_look("new")
+        order(lineage, name)
+        lineage.handle(ChildForked(1, name, pid))
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(CodeSeen("new"))
 
-    taken_over = lineage.on_ready(2, COLD)
+    taken_over = lineage.handle(TemplateReady(2, COLD))
 
     assert taken_over == []
     assert lineage.state == COLD
-    assert lineage.on_order("c") == 2
+    assert order(lineage, "c") == 2
     assert lineage.parent_of(11) == 1
-    assert lineage.on_exited(1, 10) == []
-    assert lineage.on_exited(1, 11) == [Stop(1)]
+    assert lineage.handle(ChildExited(1, 10)) == []
+    assert lineage.handle(ChildExited(1, 11)) == [StopTemplate(1)]
     assert lineage.parent_of(11) == 0
 
 
 def test_old_template_may_get_more_children_while_it_has_some() -> None:
     """For sessions that need its code; then it lives until the last of those has ended, too."""
     lineage = warm_lineage()
-    lineage.on_order("a")
-    lineage.on_forked(1, "a", 10)
+    order(lineage, "a")
+    lineage.handle(ChildForked(1, "a", 10))
     assert lineage.older == []
-    lineage.on_look("new")
-    lineage.on_look("new")
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(CodeSeen("new"))
     assert lineage.older == []
-    lineage.on_ready(2, WARM)
+    lineage.handle(TemplateReady(2, WARM))
 
     assert lineage.older == [1]
-    assert lineage.on_order("b", 1) == 1
-    lineage.on_forked(1, "b", 11)
-    assert lineage.on_exited(1, 10) == []
-    assert lineage.on_exited(1, 11) == [Stop(1)]
+    assert order(lineage, "b", 1) == 1
+    lineage.handle(ChildForked(1, "b", 11))
+    assert lineage.handle(ChildExited(1, 10)) == []
+    assert lineage.handle(ChildExited(1, 11)) == [StopTemplate(1)]
     assert lineage.older == []
 
 
 def test_old_template_waits_for_forks_that_were_ordered() -> None:
     """A child that it could not fork does not hold it."""
     lineage = warm_lineage()
-    lineage.on_order("a")
-    lineage.on_look("new")
-    lineage.on_look("new")
+    order(lineage, "a")
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(CodeSeen("new"))
 
-    assert lineage.on_ready(2, WARM) == []
-    assert lineage.on_not_forked(1, "a") == [Stop(1)]
+    assert lineage.handle(TemplateReady(2, WARM)) == []
+    assert lineage.handle(ChildNotForked(1, "a")) == [StopTemplate(1)]
 
 
 def test_childless_template_goes_when_its_successor_is_ready() -> None:
     """At once."""
     lineage = warm_lineage()
-    lineage.on_look("new")
-    lineage.on_look("new")
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(CodeSeen("new"))
 
-    assert lineage.on_ready(2, WARM) == [Stop(1)]
-    assert lineage.on_look("new") == [Ping(2)]
+    assert lineage.handle(TemplateReady(2, WARM)) == [StopTemplate(1)]
+    assert lineage.handle(CodeSeen("new")) == [PingTemplate(2)]
 
 
 def test_code_that_changes_while_its_successor_loads_is_loaded_again() -> None:
     """The outdated one is stopped."""
     lineage = warm_lineage()
-    lineage.on_look("new")
-    lineage.on_look("new")
-    lineage.on_look("newer")
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(CodeSeen("newer"))
 
-    assert lineage.on_look("newer") == [Stop(2), Start(3), Ping(1)]
+    assert lineage.handle(CodeSeen("newer")) == [StopTemplate(2), StartTemplate(3), PingTemplate(1)]
 
 
 def test_dead_template_loses_its_children_and_no_others() -> None:
     """Another one starts in its place, if it was the one for orders."""
     lineage = warm_lineage()
-    lineage.on_order("a")
-    lineage.on_forked(1, "a", 10)
-    lineage.on_look("new")
-    lineage.on_look("new")
-    lineage.on_ready(2, WARM)
-    lineage.on_order("b")
+    order(lineage, "a")
+    lineage.handle(ChildForked(1, "a", 10))
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(TemplateReady(2, WARM))
+    order(lineage, "b")
 
-    old = lineage.on_gone(1, "killed by SIGKILL")
-    current = lineage.on_gone(2, "killed by SIGKILL")
+    old = lineage.handle(TemplateGone(1, "killed by SIGKILL"))
+    current = lineage.handle(TemplateGone(2, "killed by SIGKILL"))
 
-    assert old == [Lose(("a",), "its template ended (killed by SIGKILL)")]
-    assert current == [Lose(("b",), "its template ended (killed by SIGKILL)"), Start(3)]
+    assert old == [ReportLost(("a",), "its template ended (killed by SIGKILL)")]
+    assert current == [ReportLost(("b",), "its template ended (killed by SIGKILL)"), StartTemplate(3)]
     assert lineage.state.kind is TemplateKind.LOADING
 
 
 def test_successor_takes_over_from_a_dead_template_while_it_loads() -> None:
     """Orders wait for it."""
     lineage = warm_lineage()
-    lineage.on_look("new")
-    lineage.on_look("new")
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(CodeSeen("new"))
 
-    assert lineage.on_gone(1, "exit code 1") == []
-    assert lineage.on_order("a") == 2
+    assert lineage.handle(TemplateGone(1, "exit code 1")) == []
+    assert order(lineage, "a") == 2
     assert lineage.state.kind is TemplateKind.LOADING
 
 
 def test_template_that_dies_while_loading_is_tried_again_and_then_bare() -> None:
     """With pauses; the bare one says why it is."""
     lineage = Lineage()
-    lineage.start("old")
+    lineage.handle(CodeSeen("old"))
 
-    actions = [lineage.on_gone(number, "killed by SIGSEGV") for number in range(1, MAX_LOAD_FAILURES + 1)]
+    actions = [
+        lineage.handle(TemplateGone(number, "killed by SIGSEGV"))
+        for number in range(1, MAX_LOAD_FAILURES + 1)
+    ]
 
     reason = f"it ended {MAX_LOAD_FAILURES} times while loading (killed by SIGSEGV)"
-    assert actions[0] == [Start(2, "", LOAD_PAUSE_S)]
-    assert actions[-1] == [Start(MAX_LOAD_FAILURES + 1, reason)]
+    assert actions[0] == [StartTemplate(2, "", LOAD_PAUSE_S)]
+    assert actions[-1] == [StartTemplate(MAX_LOAD_FAILURES + 1, reason)]
 
 
 def test_template_that_says_it_cannot_work_is_not_tried_again() -> None:
     """A bare one is, and if that cannot work either the node has failed, until the code changes."""
     lineage = Lineage()
-    lineage.start("old")
-    lineage.on_failed(1, "it has 2 threads")
-    bare = lineage.on_gone(1, "exit code 1")
-    lineage.on_failed(2, "no memory")
-    given_up = lineage.on_gone(2, "exit code 1")
+    lineage.handle(CodeSeen("old"))
+    lineage.handle(TemplateFailed(1, "it has 2 threads"))
+    bare = lineage.handle(TemplateGone(1, "exit code 1"))
+    lineage.handle(TemplateFailed(2, "no memory"))
+    given_up = lineage.handle(TemplateGone(2, "exit code 1"))
     state = lineage.state
-    lineage.on_look("new")
+    lineage.handle(CodeSeen("new"))
 
-    assert bare == [Start(2, "it has 2 threads")]
+    assert bare == [StartTemplate(2, "it has 2 threads")]
     assert given_up == []
     assert state == TemplateState(TemplateKind.FAILED, "no memory")
-    assert lineage.on_look("new") == [Start(3)]
+    assert lineage.handle(CodeSeen("new")) == [StartTemplate(3)]
     assert lineage.state.kind is TemplateKind.LOADING
 
 
 def test_successor_that_cannot_load_leaves_the_old_template_alone() -> None:
     """The node goes on with what it has."""
     lineage = warm_lineage()
-    lineage.on_look("new")
-    lineage.on_look("new")
-    lineage.on_failed(2, "SyntaxError")
-    bare = lineage.on_gone(2, "exit code 1")
-    lineage.on_failed(3, "SyntaxError")
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(TemplateFailed(2, "SyntaxError"))
+    bare = lineage.handle(TemplateGone(2, "exit code 1"))
+    lineage.handle(TemplateFailed(3, "SyntaxError"))
 
-    assert bare == [Start(3, "SyntaxError")]
-    assert lineage.on_gone(3, "exit code 1") == []
+    assert bare == [StartTemplate(3, "SyntaxError")]
+    assert lineage.handle(TemplateGone(3, "exit code 1")) == []
     assert lineage.state == WARM
-    assert lineage.on_order("a") == 1
+    assert order(lineage, "a") == 1
 
 
 def test_silent_template_is_killed() -> None:
     """An answer counts for as many looks again."""
     lineage = warm_lineage()
-    looks = [lineage.on_look("old") for _ in range(MAX_UNANSWERED_PINGS)]
-    lineage.on_pong(1)
-    looks += [lineage.on_look("old") for _ in range(MAX_UNANSWERED_PINGS)]
+    looks = [lineage.handle(CodeSeen("old")) for _ in range(MAX_UNANSWERED_PINGS)]
+    lineage.handle(TemplateAnswered(1))
+    looks += [lineage.handle(CodeSeen("old")) for _ in range(MAX_UNANSWERED_PINGS)]
 
-    assert looks == [[Ping(1)]] * 2 * MAX_UNANSWERED_PINGS
-    assert lineage.on_look("old") == [Kill(1)]
+    assert looks == [[PingTemplate(1)]] * 2 * MAX_UNANSWERED_PINGS
+    assert lineage.handle(CodeSeen("old")) == [KillTemplate(1)]
 
 
 def test_template_that_loads_for_ever_is_killed() -> None:
     """It has far longer."""
     lineage = Lineage()
-    lineage.start("old")
+    lineage.handle(CodeSeen("old"))
 
-    looks = [lineage.on_look("old") for _ in range(MAX_LOADING_LOOKS)]
+    looks = [lineage.handle(CodeSeen("old")) for _ in range(MAX_LOADING_LOOKS)]
 
     assert looks == [[]] * MAX_LOADING_LOOKS
-    assert lineage.on_look("old") == [Kill(1)]
+    assert lineage.handle(CodeSeen("old")) == [KillTemplate(1)]
 
 
 def with_driver(lineage: Lineage) -> None:
     """A driver of the first template."""
-    lineage.on_order("driver-1", is_driver=True)
-    lineage.on_forked(1, "driver-1", 10)
+    order(lineage, "driver-1", is_driver=True)
+    lineage.handle(ChildForked(1, "driver-1", 10))
 
 
 def be_silent(lineage: Lineage, stamp: str = "old") -> list[Action]:
     """Look until a template has left too many pings unanswered."""
     while not lineage.templates[1].is_silent:
-        actions = lineage.on_look(stamp)
+        actions = lineage.handle(CodeSeen(stamp))
     return actions
 
 
 def test_silent_template_without_drivers_is_killed() -> None:
     """Workers are replaced elsewhere."""
     lineage = warm_lineage()
-    lineage.on_order("a")
-    lineage.on_forked(1, "a", 10)
+    order(lineage, "a")
+    lineage.handle(ChildForked(1, "a", 10))
 
-    assert be_silent(lineage) == [Kill(1)]
+    assert be_silent(lineage) == [KillTemplate(1)]
 
 
 def test_silent_template_with_drivers_is_retired_instead() -> None:
@@ -275,12 +293,12 @@ def test_silent_template_with_drivers_is_retired_instead() -> None:
 
     actions = be_silent(lineage)
 
-    assert actions == [Start(2)]
-    assert lineage.on_order("b") == 2
+    assert actions == [StartTemplate(2)]
+    assert order(lineage, "b") == 2
     assert lineage.state.kind is TemplateKind.LOADING
     assert lineage.doubtful_pids == [10]
     assert lineage.older == []
-    assert lineage.on_look("old") == []
+    assert lineage.handle(CodeSeen("old")) == []
     lineage.check()
 
 
@@ -288,13 +306,13 @@ def test_children_that_a_retired_template_never_forked_are_given_up() -> None:
     """They would hold their cores for ever; one that is forked after all is nobody's."""
     lineage = warm_lineage()
     with_driver(lineage)
-    lineage.on_order("a")
+    order(lineage, "a")
 
     actions = be_silent(lineage)
 
-    assert actions == [Lose(("a",), "its template does not answer"), Start(2)]
-    assert not lineage.is_awaited(1, "a")
-    assert lineage.on_look("old") == []
+    assert actions == [ReportLost(("a",), "its template does not answer"), StartTemplate(2)]
+    assert not lineage.templates[1].is_awaited("a")
+    assert lineage.handle(CodeSeen("old")) == []
     lineage.check()
 
 
@@ -302,14 +320,16 @@ def test_silent_template_is_killed_when_its_drivers_have_ended() -> None:
     """The agent sees that; the workers are replaced elsewhere."""
     lineage = warm_lineage()
     with_driver(lineage)
-    lineage.on_order("a")
-    lineage.on_forked(1, "a", 11)
+    order(lineage, "a")
+    lineage.handle(ChildForked(1, "a", 11))
     be_silent(lineage)
-    lineage.on_ready(2, WARM)
+    lineage.handle(TemplateReady(2, WARM))
 
-    assert lineage.on_exited(1, 10) == []
-    assert lineage.on_look("old") == [Kill(1), Ping(2)]
-    assert lineage.on_gone(1, "killed by SIGKILL") == [Lose(("a",), "its template ended (killed by SIGKILL)")]
+    assert lineage.handle(ChildExited(1, 10)) == []
+    assert lineage.handle(CodeSeen("old")) == [KillTemplate(1), PingTemplate(2)]
+    assert lineage.handle(TemplateGone(1, "killed by SIGKILL")) == [
+        ReportLost(("a",), "its template ended (killed by SIGKILL)")
+    ]
     lineage.check()
 
 
@@ -317,16 +337,16 @@ def test_children_of_a_silent_template_are_doubtful() -> None:
     """Workers, too: one that was killed would hold its core and its job for ever."""
     lineage = warm_lineage()
     with_driver(lineage)
-    lineage.on_order("a")
-    lineage.on_forked(1, "a", 11)
+    order(lineage, "a")
+    lineage.handle(ChildForked(1, "a", 11))
     assert (lineage.silent, lineage.doubtful_pids) == (set(), [])
 
     be_silent(lineage)
 
     assert (lineage.silent, lineage.doubtful_pids) == ({1}, [10, 11])
-    assert lineage.on_exited(1, 11) == []
+    assert lineage.handle(ChildExited(1, 11)) == []
     assert lineage.doubtful_pids == [10]
-    assert lineage.on_exited(1, 10) == [Stop(1)]
+    assert lineage.handle(ChildExited(1, 10)) == [StopTemplate(1)]
     lineage.check()
 
 
@@ -335,29 +355,29 @@ def test_retired_template_that_answers_again_goes_on_as_an_older_one() -> None:
     lineage = warm_lineage()
     with_driver(lineage)
     be_silent(lineage)
-    lineage.on_ready(2, WARM)
+    lineage.handle(TemplateReady(2, WARM))
 
-    lineage.on_pong(1)
+    lineage.handle(TemplateAnswered(1))
 
     assert lineage.older == [1]
     assert lineage.doubtful_pids == []
-    assert lineage.on_exited(1, 10) == [Stop(1)]
+    assert lineage.handle(ChildExited(1, 10)) == [StopTemplate(1)]
 
 
 def test_driver_that_a_silent_template_never_forked_does_not_save_it() -> None:
     """Its command line is told."""
     lineage = warm_lineage()
-    lineage.on_order("driver-1", is_driver=True)
+    order(lineage, "driver-1", is_driver=True)
 
-    assert be_silent(lineage) == [Kill(1)]
+    assert be_silent(lineage) == [KillTemplate(1)]
 
 
 def test_successor_that_loads_takes_over_from_a_silent_template() -> None:
     """There is no need for a third one."""
     lineage = warm_lineage()
     with_driver(lineage)
-    lineage.on_look("new")
-    lineage.on_look("new")
+    lineage.handle(CodeSeen("new"))
+    lineage.handle(CodeSeen("new"))
 
     assert be_silent(lineage, "new") == []
     assert (lineage.current, lineage.successor) == (2, 0)
@@ -367,14 +387,14 @@ def test_successor_that_loads_takes_over_from_a_silent_template() -> None:
 def test_template_that_could_not_be_started_is_tried_again() -> None:
     """There was no room for a process; what was ordered waits on."""
     lineage = Lineage()
-    lineage.start("old")
-    lineage.on_order("a")
+    lineage.handle(CodeSeen("old"))
+    order(lineage, "a")
 
     for _ in range(10):
-        assert lineage.on_not_started(1) == [Start(1, delay_s=LOAD_PAUSE_S)]
+        assert lineage.handle(TemplateNotStarted(1)) == [StartTemplate(1, delay_s=LOAD_PAUSE_S)]
 
     assert lineage.state.kind is TemplateKind.LOADING
-    assert lineage.is_awaited(1, "a")
+    assert lineage.templates[1].is_awaited("a")
     lineage.check()
 
 
@@ -382,7 +402,7 @@ def test_template_that_is_gone_is_not_started_again() -> None:
     """Newer code came meanwhile."""
     lineage = warm_lineage()
 
-    assert lineage.on_not_started(7) == []
+    assert lineage.handle(TemplateNotStarted(7)) == []
 
 
 def test_order_without_a_template_is_refused_in_words() -> None:
@@ -390,16 +410,16 @@ def test_order_without_a_template_is_refused_in_words() -> None:
     lineage = Lineage()
 
     with pytest.raises(StateError, match="no template"):
-        lineage.on_order("a")
+        order(lineage, "a")
 
 
 def test_report_of_a_child_that_nobody_ordered_is_recognised() -> None:
     """It counts once, and for the template that was asked."""
     lineage = warm_lineage()
-    lineage.on_order("a")
+    order(lineage, "a")
 
-    assert lineage.is_awaited(1, "a")
-    assert not lineage.is_awaited(1, "b")
-    assert not lineage.is_awaited(2, "a")
-    lineage.on_forked(1, "a", 10)
-    assert not lineage.is_awaited(1, "a")
+    assert lineage.templates[1].is_awaited("a")
+    assert not lineage.templates[1].is_awaited("b")
+    assert 2 not in lineage.templates
+    lineage.handle(ChildForked(1, "a", 10))
+    assert not lineage.templates[1].is_awaited("a")

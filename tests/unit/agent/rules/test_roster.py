@@ -9,7 +9,26 @@ import pytest
 
 from quakegrid.errors import IllegalMoveError
 from services.agent.linux.exits import describe_exit, exit_code
-from services.agent.rules.roster import Life, Member, Roster
+from services.agent.rules.roster import (
+    STOP_GRACE_S,
+    GraceElapsed,
+    LimitBroken,
+    Member,
+    MemberForked,
+    MemberGone,
+    MemberState,
+    Roster,
+    SignalMember,
+    StopAsked,
+)
+
+
+def end(roster: Roster, pid: int) -> Member:
+    """A process ends; returns its member."""
+    member = roster.of_pid(pid)
+    assert member is not None
+    assert roster.handle(MemberGone(member.name), 0.0) == []
+    return member
 
 
 def test_no_more_workers_than_cores_each_on_its_own() -> None:
@@ -27,13 +46,14 @@ def test_core_is_free_after_the_exit() -> None:
     """A stopping worker keeps its core until it is gone."""
     roster = Roster([0])
     roster.take_cores(1, ["a"])
-    roster.on_forked("a", 100)
+    roster.handle(MemberForked("a", 100), 0.0)
 
-    stopping = roster.on_stop(session_id=1)
+    stopping = roster.of_session(1)
+    roster.handle(StopAsked("a", is_forced=False), 0.0)
     busy = roster.free_cores
-    gone = roster.on_exited(100)
+    gone = end(roster, 100)
 
-    assert stopping[0].life is Life.STOPPING
+    assert stopping[0].state is MemberState.STOPPING
     assert busy == []
     assert gone is stopping[0]
     assert roster.free_cores == [0]
@@ -89,13 +109,13 @@ def test_dialled_cores_bound_what_is_given_out() -> None:
     roster = Roster([0, 1, 2, 3])
     roster.take_cores(1, ["a", "b", "c"])
     for number, name in enumerate("abc"):
-        roster.on_forked(name, 100 + number)
+        roster.handle(MemberForked(name, 100 + number), 0.0)
 
     roster.most_count = 2
     refused = roster.take_cores(1, ["d"])
-    roster.on_exited(100)
+    end(roster, 100)
     still_refused = roster.take_cores(1, ["d"])
-    roster.on_exited(101)
+    end(roster, 101)
     started = roster.take_cores(1, ["d"])
 
     assert refused == still_refused == []
@@ -125,9 +145,81 @@ def test_worker_of_any_name_gives_its_core_back_once() -> None:
     roster = Roster([0, 1])
 
     started = roster.take_cores(1, ["", ""])
-    roster.on_forked("", 100)
-    gone = roster.on_exited(100)
+    roster.handle(MemberForked("", 100), 0.0)
+    gone = end(roster, 100)
 
     assert [member.core for member in started] == [0]
     assert gone is started[0]
     assert roster.free_cores == [0, 1]
+
+
+def running(name: str = "a", pid: int = 100) -> Roster:
+    """A roster with one worker that runs."""
+    roster = Roster([0, 1])
+    roster.take_cores(1, [name])
+    assert roster.handle(MemberForked(name, pid), 0.0) == []
+    roster.check()
+    return roster
+
+
+def test_stop_is_gentle_first_and_a_kill_after_the_grace() -> None:
+    """A second request does not lengthen the grace, and the kill comes once."""
+    roster = running()
+
+    assert roster.next_deadline_s() is None
+    assert roster.handle(StopAsked("a", is_forced=False), 10.0) == [SignalMember(100, signal.SIGTERM)]
+    assert roster.handle(StopAsked("a", is_forced=False), 11.0) == [SignalMember(100, signal.SIGTERM)]
+    assert roster.next_deadline_s() == 10.0 + STOP_GRACE_S
+    assert roster.handle(GraceElapsed(), 11.0) == []
+    assert roster.handle(GraceElapsed(), 10.0 + STOP_GRACE_S) == [SignalMember(100, signal.SIGKILL)]
+    assert roster.next_deadline_s() is None
+    assert roster.handle(GraceElapsed(), 100.0) == []
+    roster.check()
+
+
+def test_forced_stop_is_a_kill_and_has_no_deadline() -> None:
+    """Who is blameless stays so."""
+    roster = running()
+
+    actions = roster.handle(StopAsked("a", True, "stopped by request", is_blameless=True), 0.0)
+    roster.handle(StopAsked("a", is_forced=False), 0.0)
+
+    assert actions == [SignalMember(100, signal.SIGKILL)]
+    assert (roster.members["a"].stop_reason, roster.members["a"].is_blameless) == ("stopped by request", True)
+
+
+def test_member_that_is_stopped_before_it_is_forked_is_killed_then() -> None:
+    """Nobody can be signalled before."""
+    roster = Roster([0])
+    roster.take_cores(1, ["a"])
+
+    assert roster.handle(StopAsked("a", is_forced=False), 0.0) == []
+    assert roster.next_deadline_s() is None
+    assert roster.handle(MemberForked("a", 100), 0.0) == [SignalMember(100, signal.SIGKILL)]
+    roster.check()
+
+
+def test_limit_kills_and_leaves_the_blame() -> None:
+    """The member does not count as one that was asked to stop."""
+    roster = running()
+
+    assert roster.handle(LimitBroken("a", "too much"), 0.0) == [SignalMember(100, signal.SIGKILL)]
+    member = roster.members["a"]
+    assert (member.state, member.stop_reason, member.is_blameless) == (MemberState.RUNNING, "too much", False)
+    roster.take_cores(1, ["b"])
+    assert roster.handle(LimitBroken("b", "too much"), 0.0) == []
+
+
+def test_moves_that_the_table_does_not_have_are_our_bugs() -> None:
+    """Forked twice, while it runs or stops; or pids that do not fit the state."""
+    roster = running()
+
+    with pytest.raises(IllegalMoveError, match="is running"):
+        roster.handle(MemberForked("a", 101), 0.0)
+    roster.handle(StopAsked("a", is_forced=False), 0.0)
+    with pytest.raises(IllegalMoveError, match="forked twice"):
+        roster.handle(MemberForked("a", 101), 0.0)
+    for state, pid in ((MemberState.RUNNING, 0), (MemberState.STARTING, 7)):
+        roster.members["a"].state, roster.members["a"].pid = state, pid
+        with pytest.raises(IllegalMoveError, match="has pid"):
+            roster.check()

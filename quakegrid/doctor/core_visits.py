@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from quakegrid.clients.broker import BrokerClient, NodeStatus
 from quakegrid.doctor.checks.cluster_checks import SharedFolder, version_differences
-from quakegrid.doctor.echoes import Echo, echo
+from quakegrid.doctor.core_tasks import CoreAnswer, describe_core
 from quakegrid.doctor.facts import Clock, Versions, clock_of
 from quakegrid.doctor.installed import own_versions
 from quakegrid.doctor.nonces import nonce_name
@@ -54,15 +54,15 @@ class NodeCores:
 
 
 @dataclass(slots=True)
-class Answers:
-    """Echoes as they come: one clock for each, and the workers by node."""
+class CoreAnswers:
+    """What tasks on cores told so far, with the clock of each; the workers by node."""
 
-    echoes: list[tuple[Echo, Clock]] = field(default_factory=list)
+    received: list[tuple[CoreAnswer, Clock]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def worker_count(self) -> int:
         """How many workers answered so far."""
-        return len({(found.node, found.pid) for found, _ in self.echoes})
+        return len({(found.node, found.pid) for found, _ in self.received})
 
     def reached_count(self) -> int:
         """On how many cores a task ran so far."""
@@ -70,7 +70,7 @@ class Answers:
 
     def cores(self) -> dict[tuple[str, int], tuple[int, ...]]:
         """The cores of each worker, by node and process."""
-        return {(found.node, found.pid): found.cores for found, _ in self.echoes}
+        return {(found.node, found.pid): found.cores for found, _ in self.received}
 
 
 def visit_cores(
@@ -84,7 +84,7 @@ def visit_cores(
         PeerUnreachableError: the broker does not answer, or no node is up.
     """
     on_progress("waiting for workers")
-    answers = Answers()
+    answers = CoreAnswers()
     with ClusterExecutor(settings) as executor:
         with BrokerClient(settings) as broker:
             status = broker.status()
@@ -99,7 +99,11 @@ def visit_cores(
 
 
 def _run_rounds(
-    executor: ClusterExecutor, core_count: int, shared: SharedFolder, answers: Answers, on_progress: Progress
+    executor: ClusterExecutor,
+    core_count: int,
+    shared: SharedFolder,
+    answers: CoreAnswers,
+    on_progress: Progress,
 ) -> None:
     name = nonce_name(shared.nonce) if shared.nonce else ""
     round_count, last_news_s = 0, time.monotonic()
@@ -118,22 +122,22 @@ def _run_round(
     executor: ClusterExecutor,
     core_count: int,
     arguments: tuple[str, str, float],
-    answers: Answers,
+    answers: CoreAnswers,
     timeout_s: float,
 ) -> bool:
     """One task for each core, each alone; whether all of them ended in time, and well."""
-    futures: list[Future[Echo]] = []
+    futures: list[Future[CoreAnswer]] = []
     for _ in range(core_count):
         send_time = datetime.datetime.now(datetime.UTC)
-        future = executor.submit_weighted(1.0, echo, *arguments)
+        future = executor.submit_weighted(1.0, describe_core, *arguments)
         future.add_done_callback(_recorder(answers, send_time))
         futures.append(future)
     done, late = wait(futures, max(timeout_s, 0.0))
     return not late and all(future.exception() is None for future in done)
 
 
-def _recorder(answers: Answers, send_time: datetime.datetime) -> Callable[[Future[Echo]], None]:
-    def record(future: Future[Echo]) -> None:
+def _recorder(answers: CoreAnswers, send_time: datetime.datetime) -> Callable[[Future[CoreAnswer]], None]:
+    def record(future: Future[CoreAnswer]) -> None:
         receive_time = datetime.datetime.now(datetime.UTC)
         if future.cancelled():
             return
@@ -143,14 +147,14 @@ def _recorder(answers: Answers, send_time: datetime.datetime) -> Callable[[Futur
             return
         found = future.result()
         clock = clock_of(send_time, found.receive_time, found.send_time, receive_time)
-        answers.echoes.append((found, clock))
+        answers.received.append((found, clock))
 
     return record
 
 
 def sum_up(
     nodes: Sequence[NodeStatus],
-    answers: Answers,
+    answers: CoreAnswers,
     shared: SharedFolder,
     ours: Versions,
     *,
@@ -176,7 +180,7 @@ def sum_up(
 def _node_cores(
     name: str,
     group: Sequence[NodeStatus],
-    answers: Answers,
+    answers: CoreAnswers,
     shared: SharedFolder,
     ours: Versions,
     *,
@@ -189,11 +193,11 @@ def _node_cores(
     if reached_count < core_count:
         why = ": other sessions have cores, try again later" if is_busy else ""
         trouble.append(f"no task ran on {core_count - reached_count} of {core_count} cores{why}")
-    echoes = [(found, clock) for found, clock in answers.echoes if found.node == name]
-    if not echoes:
+    received = [(found, clock) for found, clock in answers.received if found.node == name]
+    if not received:
         return NodeCores(host, name, core_count, trouble=tuple(trouble))
-    clock = min((clock for _, clock in echoes), key=lambda clock: clock.round_trip_s)
-    found = echoes[-1][0]
+    clock = min((clock for _, clock in received), key=lambda clock: clock.round_trip_s)
+    found = received[-1][0]
     sees_shared_dir = found.nonce == shared.nonce if shared.nonce else None
     if sees_shared_dir is False:
         trouble.append(f"{shared.path} is not the same folder there, or cannot be read")

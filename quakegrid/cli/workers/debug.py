@@ -1,6 +1,6 @@
 """Command `workers debug`: a real task on every core of every node, and what they tell.
 
-Knows how to print it; `quakegrid.doctor.core_rounds` runs the tasks.
+Knows how to print it; `quakegrid.doctor.core_visits` runs the tasks.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quakegrid.cli import cluster, doctor, options
+from quakegrid.cli import doctor, options
 from quakegrid.cli.views import render
 
 if TYPE_CHECKING:
-    from quakegrid.doctor.core_rounds import NodeCores
+    from quakegrid.doctor.core_visits import NodeCores
 
 COLUMNS = {
     "host": "host",
@@ -39,17 +39,17 @@ def debug(output: str) -> None:
     the shortest of a task and its outcome, without the task itself. Exit code 1 if a core did not answer, a
     node does not see shared_dir, or versions differ.
     """
-    from quakegrid.doctor import core_rounds, rounds  # noqa: PLC0415 - `--help` needs no gRPC
+    from quakegrid.doctor import core_visits, visits  # noqa: PLC0415 - `--help` needs no gRPC
 
     settings = options.cluster_settings()
-    with doctor.shown_progress() as progress, rounds.nonce(settings.shared_dir) as shared:
-        nodes, failures = core_rounds.visit_cores(settings, shared, progress)
+    with doctor.shown_progress() as progress, visits.nonce(settings.shared_dir) as shared:
+        nodes, failures = core_visits.visit_cores(settings, shared, progress)
     print_nodes(nodes, failures, output)
     trouble = [f"{node.node}: {text}" for node in nodes for text in node.trouble]
     trouble += [f"shared_dir {shared.path} cannot be written to: {shared.error}"] if shared.error else []
     trouble += [f"a task failed: {text}" for text in dict.fromkeys(failures)]
     for text in trouble:
-        cluster.say(text)
+        render.say(text)
     if trouble:
         click.get_current_context().exit(1)
 

@@ -1,4 +1,4 @@
-"""Commands `workers start | stop | restart | wait | kill`: what all nodes of the cluster shall do.
+"""Commands `workers ...`: show the nodes of the cluster, and tell all of them what to do.
 
 Upstream's words, for workers that are forked on request: a node that serves gives them to whoever needs
 them, one that is stopped gives none.
@@ -7,16 +7,28 @@ them, one that is stopped gives none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 
 import click
 
 from quakegrid import errors
-from quakegrid.cli import cluster, options, status
+from quakegrid.cli import options, status
+from quakegrid.cli.views import render
+from quakegrid.cli.workers.debug import debug
+from quakegrid.clients import broker as fleet
 from quakegrid.clients import fleet_control
 from quakegrid.clients.fleet_control import FleetControl, NodeAnswer
 
 
-@click.command()
+@click.group()
+def workers() -> None:
+    """Show, start, stop, restart and wait for the cluster's nodes."""
+
+
+workers.add_command(debug)
+
+
+@workers.command()
 @options.output_option
 def start(output: str) -> None:
     """Let every node serve.
@@ -29,11 +41,11 @@ def start(output: str) -> None:
         for answer in answers:
             if answer.is_reached:
                 verb = "serves already" if answer.was_serving else "serves"
-                cluster.say(f"{answer.host}: {answer.node} {verb}")
+                render.say(f"{answer.host}: {answer.node} {verb}")
         _report(control, answers, output)
 
 
-@click.command()
+@workers.command()
 @click.option("--no-wait", is_flag=True, help="Do not wait until the workers have ended.")
 @options.output_option
 def stop(no_wait: bool, output: str) -> None:
@@ -49,7 +61,7 @@ def stop(no_wait: bool, output: str) -> None:
         _report(control, answers, output)
 
 
-@click.command()
+@workers.command()
 @options.output_option
 def kill(output: str) -> None:
     """Let no node serve, and kill every worker at once.
@@ -62,7 +74,7 @@ def kill(output: str) -> None:
         _report(control, answers, output)
 
 
-@click.command()
+@workers.command()
 @click.option("--force", is_flag=True, help="Kill the workers instead of letting them end their tasks.")
 @options.output_option
 def restart(force: bool, output: str) -> None:
@@ -76,7 +88,7 @@ def restart(force: bool, output: str) -> None:
         _report(control, answers, output)
 
 
-@click.command()
+@workers.command()
 @click.option("--any", "any_node", is_flag=True, help="Wait for one node only.")
 @click.option(
     "--timeout",
@@ -97,7 +109,7 @@ def wait(any_node: bool, timeout_s: float, output: str) -> None:
         status.print_nodes(output, control.status())
 
 
-@click.command()
+@workers.command()
 @click.argument("node")
 @options.output_option
 def forget(node: str, output: str) -> None:
@@ -107,18 +119,34 @@ def forget(node: str, output: str) -> None:
     """
     with FleetControl(options.cluster_settings()) as control:
         host = control.forget(node)
-        cluster.say(f"{host} is forgotten")
+        render.say(f"{host} is forgotten")
         status.print_nodes(output, control.status())
 
 
-COMMANDS = (start, stop, restart, wait, kill, forget)
+@workers.command("status")
+@click.option(
+    "--output",
+    type=click.Choice(["table", "json", "quiet", "oq"]),
+    default="table",
+    show_default=True,
+    help="json: complete and stable, for scripts; oq: as `oq workers status` prints it.",
+)
+def workers_status(output: str) -> None:
+    """Show the nodes, their cores, workers and running tasks."""
+    with closing(fleet.BrokerClient(options.cluster_settings())) as broker:
+        found = broker.status()
+    if output == "oq":
+        nodes = [node for node in found.nodes if node.is_up]
+        click.echo(repr([(node.host, node.running_count, node.core_count) for node in nodes]))
+    else:
+        status.print_nodes(output, found)
 
 
 def _drain(control: FleetControl, answers: Sequence[NodeAnswer]) -> None:
     def tell(count: int) -> None:
         if count:
             workers = "1 worker has" if count == 1 else f"{count} workers have"
-            cluster.say(f"waiting: {workers} to end, after the task at hand")
+            render.say(f"waiting: {workers} to end, after the task at hand")
 
     control.wait_until_drained(answers, tell)
 

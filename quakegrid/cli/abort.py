@@ -1,7 +1,4 @@
-"""Commands `workers` and `abort`: what the broker knows, and what it can end.
-
-Knows the broker's client and how to print its answers.
-"""
+"""Command `abort`: asks before a job of somebody else is aborted; the broker ends the jobs."""
 
 from __future__ import annotations
 
@@ -12,42 +9,11 @@ from contextlib import closing
 import click
 
 from quakegrid import errors
-from quakegrid.cli import cluster, options, status
-from quakegrid.cli.fleet import commands, workers_debug
+from quakegrid.cli import options
+from quakegrid.cli.views import render
 from quakegrid.clients import broker as fleet
 from quakegrid.clients import dbserver, own_jobs
 from quakegrid.jobs import terminal_text
-
-
-@click.group()
-def workers() -> None:
-    """Show, start, stop, restart and wait for the cluster's nodes."""
-
-
-for _command in commands.COMMANDS:
-    workers.add_command(_command)
-
-
-workers.add_command(workers_debug.debug)
-
-
-@workers.command("status")
-@click.option(
-    "--output",
-    type=click.Choice(["table", "json", "quiet", "oq"]),
-    default="table",
-    show_default=True,
-    help="json: complete and stable, for scripts; oq: as `oq workers status` prints it.",
-)
-def workers_status(output: str) -> None:
-    """Show the nodes, their cores, workers and running tasks."""
-    with closing(fleet.BrokerClient(options.cluster_settings())) as broker:
-        found = broker.status()
-    if output == "oq":
-        nodes = [node for node in found.nodes if node.is_up]
-        click.echo(repr([(node.host, node.running_count, node.core_count) for node in nodes]))
-    else:
-        status.print_nodes(output, found)
 
 
 @click.command(context_settings=options.NEGATIVE_IDS)
@@ -68,10 +34,10 @@ def abort(numbers: tuple[int, ...], yes: bool) -> None:
                     raise job
                 was_running = broker.abort_job(job.id)
             except (errors.NotFoundError, errors.StateError) as exc:
-                cluster.say(f"quakegrid: {exc}")
+                render.say(f"quakegrid: {exc}")
                 failed += 1
                 continue
-            cluster.say(f"job {job.id} aborted" if was_running else f"job {job.id} was not running")
+            render.say(f"job {job.id} aborted" if was_running else f"job {job.id} was not running")
     if failed:
         click.get_current_context().exit(1)
 

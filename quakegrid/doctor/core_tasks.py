@@ -14,7 +14,7 @@ from quakegrid.doctor.nonces import read_nonce
 
 
 @dataclass(frozen=True, slots=True)
-class Echo:
+class CoreAnswer:
     """A worker: where it is, what it has and sees, and when the task began and ended by its clock."""
 
     node: str
@@ -26,11 +26,11 @@ class Echo:
     send_time: datetime.datetime
 
 
-def echo(shared_dir: str, nonce_name: str, hold_s: float) -> Echo:
+def describe_core(shared_dir: str, nonce_name: str, hold_s: float) -> CoreAnswer:
     """Tell of this worker, after holding its core for a while, so that other tasks go to other workers."""
     receive_time = datetime.datetime.now(datetime.UTC)
     time.sleep(hold_s)
-    return Echo(
+    return CoreAnswer(
         node=socket.gethostname(),
         pid=os.getpid(),
         cores=tuple(sorted(os.sched_getaffinity(0))),

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from quakegrid.errors import UsageError
 
-# Above every id: where a list starts that runs backwards.
-LAST = (1 << 63) - 1
-
 
 @dataclass(frozen=True, slots=True)
 class PageSize:

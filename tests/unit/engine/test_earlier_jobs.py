@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors
-from quakegrid.engine.driver import parents
+from quakegrid.engine.driver import earlier_jobs
 
 
 def test_failed_parent_with_a_datastore_is_a_warning(tmp_path: Path) -> None:
@@ -15,13 +15,13 @@ def test_failed_parent_with_a_datastore_is_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "calc_22.hdf5"
     path.touch()
 
-    assert parents.doubt(22, "failed", path).startswith("job 22 is failed, so")
-    assert parents.doubt(22, "aborted", path).startswith("job 22 is aborted, so")
-    assert not parents.doubt(22, "complete", path)
+    assert earlier_jobs.doubt(22, "failed", path).startswith("job 22 is failed, so")
+    assert earlier_jobs.doubt(22, "aborted", path).startswith("job 22 is aborted, so")
+    assert not earlier_jobs.doubt(22, "complete", path)
 
 
 @pytest.mark.parametrize(("status", "words"), [("failed", "failed"), ("aborted", "was aborted")])
 def test_failed_parent_without_a_datastore_is_refused(tmp_path: Path, status: str, words: str) -> None:
     """There is nothing to start from."""
     with pytest.raises(errors.StateError, match=f"job 22 {words} and has no results to start from"):
-        parents.doubt(22, status, tmp_path / "calc_22.hdf5")
+        earlier_jobs.doubt(22, status, tmp_path / "calc_22.hdf5")

@@ -26,7 +26,7 @@ def test_wait_that_took_longer_than_our_patience_is_not_begun_again(
     monkeypatch.setattr(job_workers.BrokerClient, "wait_for_nodes", wait_for_nodes)
     path = testing.write_cluster_config(tmp_path / "state")
     settings = config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
-    master = job_workers.FleetMaster(settings, lambda: None, said.append)
+    master = job_workers.JobWorkerMaster(settings, lambda: None, said.append)
 
     with pytest.raises(errors.PeerUnreachableError, match="no node came up"):
         master.wait(120.0)

@@ -1,1 +1,0 @@
-"""The commands about nodes and workers: `quakegrid workers`, `abort`."""

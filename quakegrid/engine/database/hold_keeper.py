@@ -1,0 +1,104 @@
+"""The driver's hold on its jobs: a thread tells the dbserver every ten seconds that the driver is alive.
+
+When the driver was killed or cannot reach the dbserver, nobody renews the hold, and the dbserver ends
+the jobs.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from quakegrid import errors
+from quakegrid.jobs.states import JobState
+
+# The dbserver ends a job whose hold was not renewed for so long: two renewals may get lost.
+HOLD_S = 30.0
+RENEW_EVERY_S = 10.0
+AGAIN_AFTER_S = 1.0
+
+
+class HoldKeeper:
+    """Holds jobs from its creation until `close`.
+
+    Args:
+        job_ids: jobs that this driver runs, or that wait for their turn.
+        renew: takes job id, holder and hold time in seconds, returns the job's state; raises our errors.
+        on_lost: called with job id and reason, once a job and in the keeper's thread, when somebody else has
+            ended the job. The broker tells the driver of an abort, so `on_lost` hears of an abort only if the
+            job is still held at the next renewal.
+        hold_s: how long a job may go without a renewal.
+        renew_every_s: time between two renewals.
+    """
+
+    def __init__(
+        self,
+        job_ids: Sequence[int],
+        renew: Callable[[int, str, float], JobState],
+        on_lost: Callable[[int, str], None],
+        *,
+        hold_s: float = HOLD_S,
+        renew_every_s: float = RENEW_EVERY_S,
+    ) -> None:
+        self._held = set(job_ids)
+        self._aborted: set[int] = set()
+        self._renew = renew
+        self._on_lost = on_lost
+        self._hold_s, self._renew_every_s = hold_s, renew_every_s
+        self._holder = f"{socket.gethostname()}/{os.getpid()}"
+        self._closing = threading.Event()
+        for job_id in job_ids:  # the first time at once: a job that waits is held already
+            self._renew_hold(job_id)
+        self._thread = threading.Thread(target=self._run, name="holds", daemon=True)
+        self._thread.start()
+
+    def release(self, job_id: int) -> None:
+        """Hold a job no more: the driver ends it itself."""
+        self._held.discard(job_id)
+
+    def close(self) -> None:
+        """Renew no more; the dbserver judges jobs that have not ended when their hold time is over."""
+        self._closing.set()
+        self._held.clear()
+
+    def _run(self) -> None:
+        wait_s = self._renew_every_s
+        while not self._closing.wait(wait_s):
+            late = [job_id for job_id in tuple(self._held) if not self._renew_hold(job_id)]
+            wait_s = min(AGAIN_AFTER_S, self._renew_every_s) if late else self._renew_every_s
+
+    def _renew_hold(self, job_id: int) -> bool:
+        """Renew the hold on one job; returns False if it has to be tried again soon."""
+        try:
+            state = self._renew(job_id, self._holder, self._hold_s)
+        except errors.PeerUnreachableError:
+            return False
+        except (errors.NotFoundError, errors.StateError) as exc:
+            self._lose(job_id, str(exc))
+        except errors.QuakeGridError as exc:
+            print(f"the hold on job {job_id} was not renewed: {exc}", file=sys.stderr)
+            return False
+        except ValueError:  # the connection was closed under us
+            self._closing.set()
+        else:
+            self._take_note(job_id, state)
+        return True
+
+    def _take_note(self, job_id: int, state: JobState) -> None:
+        """Give up a job that has ended; tell the driver if somebody else ended it."""
+        if state is JobState.FAILED:
+            self._lose(job_id, "the driver's hold on it was lost, see `quakegrid jobs logs`")
+        elif state is JobState.ABORTED and job_id in self._aborted:
+            self._lose(job_id, "it was aborted")
+        elif state is JobState.ABORTED:
+            self._aborted.add(job_id)  # the broker tells the driver
+        elif state.is_final:
+            self._held.discard(job_id)
+
+    def _lose(self, job_id: int, reason: str) -> None:
+        if job_id in self._held and not self._closing.is_set():
+            self._held.discard(job_id)
+            self._on_lost(job_id, reason)

@@ -1,0 +1,33 @@
+"""Mode "oq" of a driver: upstream's command line, except for commands that would harm a cluster."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from openquake.calculators import export as engine_export
+
+from quakegrid import errors
+from quakegrid.engine.driver import exports, refusals
+from quakegrid.settings import installation
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command of upstream's `oq`; returns the exit code.
+
+    Args:
+        argv: as after `oq`.
+    """
+    from openquake.commands.__main__ import oq  # noqa: PLC0415 - after the seams
+
+    refusal = refusals.refusal(argv, is_installed=installation.NOTES.exists())
+    if refusal:
+        print(f"quakegrid: {refusal}", file=sys.stderr)
+        return errors.UsageError.exit_code
+    sys.argv = ["oq", *argv]
+    try:
+        oq()
+    except errors.QuakeGridError as exc:
+        print(f"quakegrid: {exc}", file=sys.stderr)
+        return exc.exit_code
+    return errors.EXIT_FAILED if exports.tell_failures(engine_export.export) else 0

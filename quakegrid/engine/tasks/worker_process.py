@@ -1,0 +1,99 @@
+"""The engine's side of a worker: a task's results go to an outbox, its database calls to the dbserver.
+
+`engine_task` enters here: `become_worker` before the first task, `collect_results` for each one.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from openquake.baselib import zeromq
+
+from quakegrid.engine import configuration, this_process
+from quakegrid.engine.database.dbcmd import Database
+from quakegrid.engine.tasks import failures
+from quakegrid.settings import config as quakegrid_config
+
+
+class _ResultBox:
+    """Stands in for a worker's PUSH socket: keeps what a task sends until the task has ended.
+
+    Args:
+        is_abroad: whether the driver is on another node, and so may see files that are not here.
+    """
+
+    def __init__(self, *, is_abroad: bool) -> None:
+        self.frames: list[bytes] = []
+        self._is_abroad = is_abroad
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+    def send(self, result: Any) -> None:
+        if result.tb_str and self._is_abroad:
+            result = failures.with_missing_mount(result)
+        self.frames.append(pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
+
+
+class WorkerProcess:
+    """What the engine's calls do in a worker.
+
+    Args:
+        driver_host: name of the node where the driver is.
+    """
+
+    def __init__(self, driver_host: str) -> None:
+        self._is_abroad = driver_host != socket.gethostname()
+        self._box = _ResultBox(is_abroad=self._is_abroad)
+        self._database: Database | None = None
+
+    def collect(self, run: Callable[[], None]) -> list[bytes]:
+        """Run a task and return what it sent, in order."""
+        self._box = _ResultBox(is_abroad=self._is_abroad)
+        run()
+        return self._box.frames
+
+    def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:  # noqa: ARG002
+        """Refuse: a task cannot start a Starmap."""
+        raise RuntimeError("a task cannot submit tasks of its own; yield (function, *args) instead")
+
+    def open_socket(self, end_point: str, socket_type: int, mode: str, timeout: int) -> Any:
+        """The box for results; a real socket for anything else."""
+        if socket_type == zeromq.zmq.PUSH:
+            return self._box
+        return zeromq.Socket(end_point, socket_type, mode, timeout)
+
+    def dbcmd(self, action: str, *args: Any) -> Any:
+        """Call the dbserver, connecting the first time; workers look up parent calculations."""
+        if self._database is None:
+            self._database = Database(this_process.settings(), lambda _event: None)
+        return self._database.call(action, *args)
+
+    def worker_master(self) -> Any:
+        """Refuse."""
+        raise RuntimeError("a worker does not control workers")
+
+
+def become_worker(sections: Mapping[str, Mapping[str, Any]], driver_host: str) -> None:
+    """Make this process a worker of the engine with the driver's configuration."""
+    if not this_process.is_prepared():  # the node is cold: its template could not load the engine
+        from quakegrid.engine import seams  # noqa: PLC0415 - it imports the driver, which imports this
+
+        this_process.prepare(quakegrid_config.load_settings())
+        seams.install(seams.OF_TASKS)
+    configuration.take_over(sections)
+    configuration.take_temporary_folder()
+    this_process.become(WorkerProcess(driver_host))
+
+
+def collect_results(run: Callable[[], None]) -> list[bytes]:
+    """Run a task in this worker and return what it sent, in order."""
+    worker = this_process.current()
+    assert isinstance(worker, WorkerProcess), "results are collected in workers"
+    return worker.collect(run)

@@ -1,0 +1,71 @@
+"""What this process is to the engine: the template, a driver or a worker.
+
+The engine calls us by attributes of its own modules (`seams`). These calls get no argument that leads to a
+driver or a worker, so it stands here. Three functions set it, each once in a process:
+
+    preload.preload                      the settings, in the template; its children inherit them
+    driver.main.main                     a `DriverProcess`
+    tasks.worker_process.become_worker   a `WorkerProcess`, and the settings where the template was cold
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from quakegrid.settings.config import Settings
+
+
+class EngineProcess(Protocol):
+    """What a driver or a worker does with the calls of the engine."""
+
+    def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:
+        """Send a task of a Starmap away."""
+
+    def open_socket(self, end_point: str, socket_type: int, mode: str, timeout: int) -> Any:
+        """A socket as `parallel` uses them."""
+
+    def dbcmd(self, action: str, *args: Any) -> Any:
+        """Run a database action."""
+
+    def worker_master(self) -> Any:
+        """What stands in for upstream's WorkerMaster."""
+
+
+class _Own:
+    """The two values of this process."""
+
+    settings: Settings | None = None
+    process: EngineProcess | None = None
+
+
+def is_prepared() -> bool:
+    """Whether the settings are known: in a template that has loaded the engine, and in its children."""
+    return _Own.settings is not None
+
+
+def prepare(settings: Settings) -> None:
+    """Keep the settings of the cluster for this process and its children."""
+    _Own.settings = settings
+
+
+def settings() -> Settings:
+    """The settings of the cluster."""
+    assert _Own.settings is not None, "prepare() was not called"
+    return _Own.settings
+
+
+def become(process: EngineProcess) -> None:
+    """Make this process a driver or a worker, for good."""
+    assert _Own.process is None, "a process is a driver or a worker once"
+    _Own.process = process
+
+
+def current() -> EngineProcess:
+    """The driver or worker that this process is.
+
+    Raises:
+        RuntimeError: this process is the template.
+    """
+    if _Own.process is None:
+        raise RuntimeError("the template runs no calculation")
+    return _Own.process

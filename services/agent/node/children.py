@@ -1,0 +1,51 @@
+"""The children of this node's templates: the roster, the signals that it asks for, and its timer.
+
+Runs in the agent's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+
+from services.agent.node.templates.templates import Templates
+from services.agent.rules.roster import GraceElapsed, Roster, RosterEvent
+
+
+class AgentPhase(Enum):
+    """How far the agent is in its own life."""
+
+    WORKING = "working"
+    # Told to end: a worker that others terminate meanwhile, as some schedulers do, is not to blame.
+    ENDING = "ending"
+    # Ends its children, and takes no more.
+    STOPPING = "stopping"
+
+
+class Children:
+    """Workers and drivers.
+
+    Args:
+        roster: decides.
+        templates: pass the signals on.
+    """
+
+    def __init__(self, roster: Roster, templates: Templates) -> None:
+        self.roster, self.templates = roster, templates
+        self.phase = AgentPhase.WORKING
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no more children are taken."""
+        return self.phase is AgentPhase.STOPPING
+
+    def handle(self, event: RosterEvent) -> None:
+        """Let the roster take an event, and do what it asks for."""
+        loop = asyncio.get_running_loop()
+        for action in self.roster.handle(event, loop.time()):
+            self.templates.signal(action.pid, action.number)
+        if self._timer is not None:
+            self._timer.cancel()
+        due_s = self.roster.next_deadline_s()
+        self._timer = None if due_s is None else loop.call_at(due_s, self.handle, GraceElapsed())

@@ -1,0 +1,134 @@
+"""The drivers of this node, as command lines want them. Runs in the agent's event loop."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from quakegrid.errors import QuakeGridError
+from quakegrid.jobs import texts
+from quakegrid.nodes.template_state import TemplateKind
+from quakegrid.settings.config import Settings
+from services.agent.node.children import Children
+from services.agent.node.output import driver_logs
+from services.agent.orders import ForkDriver
+from services.agent.packets import close_all, write_memfd
+from services.agent.rules.roster import MemberGone, StopAsked
+
+# What a status tells of a driver's command line.
+MAX_COMMAND_CHARS = 1000
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+DriverEnd = Callable[[int, str], None]
+
+
+class Drivers:
+    """Starts drivers, passes signals on to them, and tells who started them how they ended.
+
+    Args:
+        settings: of the cluster.
+        node: name of this node.
+        children: has their roster.
+        on_change: called when the status changes.
+    """
+
+    def __init__(
+        self, settings: Settings, node: str, children: Children, on_change: Callable[[], None]
+    ) -> None:
+        self._log_dir, self._node, self._children = settings.log_dir, node, children
+        self._on_change = on_change
+        self._numbers = itertools.count(1)
+        self._ends: dict[str, DriverEnd] = {}
+        # Command lines of drivers by name.
+        self.commands: dict[str, str] = {}
+
+    @property
+    def refusal(self) -> str:
+        """Why no driver can be started here; empty if one can, now or when the template has loaded."""
+        templates = self._children.templates
+        if self._children.is_stopping:
+            return "the agent is about to stop"
+        if templates.state.kind is TemplateKind.FAILED:
+            return f"the template {templates.state}"
+        return templates.loaded.engine_missing
+
+    @property
+    def is_warming(self) -> bool:
+        """Whether a driver that is started now waits until the template has loaded."""
+        return not self.refusal and not self._children.templates.state.is_ready
+
+    def start(self, request: dict[str, Any], events_fd: int, stdio: Sequence[int], on_end: DriverEnd) -> str:
+        """Fork a driver; `on_end` is called with its exit code, and why if it never ran. Returns its name.
+
+        Args:
+            request: `argv`, `cwd`, `environ`, `mode` of the command line, checked.
+            events_fd: where the driver writes its events.
+            stdio: descriptors for 0, 1 and 2; in mode "run" they are not used, but the drivers' log is.
+            on_end: called once.
+        Raises:
+            QuakeGridError: no driver can be started; nothing is left of it.
+        """
+        if self.refusal:
+            raise QuakeGridError(self.refusal)
+        command = texts.cut(" ".join(request["argv"]), MAX_COMMAND_CHARS)
+        data = json.dumps(request).encode()
+        name = f"driver-{next(self._numbers)}"
+        logs: list[int] = []
+        try:
+            if request["mode"] == "run":
+                stdio = logs = driver_logs.open_stdio(self._log_dir)
+            self._order(name, data, [events_fd, *stdio])
+        except OSError as exc:
+            raise QuakeGridError(f"{self._node} could not start a driver: {exc}") from None
+        finally:
+            close_all(logs)
+        self.commands[name] = command
+        self._ends[name] = on_end
+        self._on_change()
+        return name
+
+    def signal(self, name: str, number: int) -> None:
+        """Pass a signal on to a driver; one that would stop it stops it also before it is forked."""
+        member = self._children.roster.members.get(name)
+        if member and member.pid:
+            self._children.templates.signal(member.pid, number)
+        elif member and number in STOP_SIGNALS:
+            self._children.handle(StopAsked(name, is_forced=True))
+            on_end = self._ends.pop(name, None)  # with a second signal it was told before
+            if on_end:
+                on_end(128 + number, "")
+
+    def kill(self, pid: int) -> bool:
+        """Kill a driver; returns whether there was one. One that is not forked yet has no pid."""
+        for member in self._children.roster.drivers:
+            if member.pid == pid > 0:
+                self._children.handle(StopAsked(member.name, is_forced=True))
+                return True
+        return False
+
+    def terminate(self, name: str) -> None:
+        """Terminate a driver whose command line is gone."""
+        if name in self._children.roster.members:
+            self._children.handle(StopAsked(name, is_forced=False))
+
+    def on_end(self, name: str, code: int, reason: str) -> None:
+        """Tell who started a driver how it ended; `reason` says why it never ran, if it did not."""
+        self.commands.pop(name, None)
+        on_end = self._ends.pop(name, None)  # none if it was stopped before it was forked
+        if on_end:
+            on_end(code, reason)
+
+    def _order(self, name: str, request: bytes, fds: Sequence[int]) -> None:
+        """Enter a driver and order it; it is not entered if it cannot be ordered."""
+        request_fd = write_memfd("driver_request", request)
+        self._children.roster.add_driver(name)
+        try:
+            self._children.templates.fork(ForkDriver(name), [request_fd, *fds])
+        except (OSError, QuakeGridError):
+            self._children.handle(MemberGone(name))
+            raise
+        finally:
+            os.close(request_fd)

@@ -1,0 +1,61 @@
+"""What workers have of this node besides cores: limits, a folder for blobs, and pipes for their output.
+
+Runs in the agent's event loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.agent.node.leftovers import BlobFolders
+from services.agent.node.limits.limits import NodeLimits, WorkerLimits
+from services.agent.node.output.pipes import OutputPipes
+from services.agent.rules.roster import Member, Roster
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerShare:
+    """What a worker gets of this node; the caller closes `output_fds` when the worker is ordered."""
+
+    limits: WorkerLimits
+    blob_dir: str
+    output_fds: list[int]
+
+
+class WorkerShares:
+    """The shares of all workers.
+
+    Args:
+        roster: the workers.
+        limits: of the node.
+        blobs: folders of sessions.
+        output: pipes of workers.
+    """
+
+    def __init__(self, roster: Roster, limits: NodeLimits, blobs: BlobFolders, output: OutputPipes) -> None:
+        self._roster, self._limits, self._blobs, self._output = roster, limits, blobs, output
+
+    @property
+    def cores_per_worker(self) -> int:
+        """Cores of a worker that is not wider than others."""
+        return self._limits.cores_per_worker
+
+    def open(self, member: Member) -> WorkerShare:
+        """Make room for a worker that is about to be forked.
+
+        Raises:
+            OSError: there is no room. What was made is freed by `close`.
+        """
+        limits = self._limits.open_worker(member)
+        blob_dir = str(self._blobs.open(member.session_id))
+        return WorkerShare(limits, blob_dir, self._output.open(member.name, member.session_id))
+
+    def close(self, member: Member) -> tuple[list[str], str]:
+        """Free what a worker had that is off the roster.
+
+        Returns:
+            The end of its stderr, and which limit ended it, in words, or "".
+        """
+        if all(worker.session_id != member.session_id for worker in self._roster.workers):
+            self._blobs.remove(member.session_id)
+        return self._output.close(member.name), self._limits.close_worker(member)

@@ -1,0 +1,135 @@
+"""The workers of this node, as the broker and the node's limits want them. Runs in the agent's event loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+
+from quakegrid.errors import QuakeGridError
+from quakegrid.internal.v1 import orders_pb2
+from services.agent.node.children import Children
+from services.agent.node.doors import request_checks
+from services.agent.node.serving import Serving
+from services.agent.node.shares import WorkerShares
+from services.agent.orders import ForkWorker, WorkerSpec
+from services.agent.packets import close_all, write_memfd
+from services.agent.rules.roster import LimitBroken, Member, MemberGone, MemberState, StopAsked
+
+log = logging.getLogger("quakegrid.agent")
+
+
+class Workers:
+    """Starts and stops workers.
+
+    Args:
+        node: name of this node.
+        children: has their roster.
+        serving: says how many cores they may have.
+        shares: what each worker has of this node, opened before it is forked.
+        on_change: called when the status changes.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        children: Children,
+        serving: Serving,
+        shares: WorkerShares,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._node, self._children, self._serving = node, children, serving
+        self._shares, self._on_change = shares, on_change
+        self._roster = children.roster
+
+    def start(self, request: orders_pb2.StartWorkersRequest) -> list[Member]:
+        """Fork workers, as many as cores are free.
+
+        Raises:
+            UsageError: the request is malformed.
+            QuakeGridError: the template is not ready, or the node has no room for any.
+        """
+        request_checks.check_start_workers(request)
+        templates = self._children.templates
+        if self._children.is_stopping or not templates.state.is_ready:
+            state = "stopping" if self._children.is_stopping else templates.state
+            raise QuakeGridError(f"the template of {self._node} is not ready: {state}")
+        template = templates.find(request.fingerprint)  # if none has it, the status tells the broker
+        started: list[Member] = []
+        self._roster.most_count = self._serving.core_count
+        for ref in request.workers if template else ():
+            width = self._shares.cores_per_worker * (request.width or 1)
+            started += self._roster.take_cores(ref.session_id, [ref.worker_id], width)
+        if not started:
+            return []
+        ordered: list[Member] = []
+        try:
+            self._order(started, request, template, ordered)
+        except (OSError, QuakeGridError) as exc:
+            log.warning("workers_not_started count=%d reason=%s", len(started) - len(ordered), exc)
+            for member in started[len(ordered) :]:
+                self._children.handle(MemberGone(member.name))
+                self._shares.close(member)
+            if not ordered:
+                raise QuakeGridError(f"{self._node} could not start workers: {exc}") from None
+        self._on_change()
+        return ordered
+
+    def stop(self, session_id: int, names: Sequence[str], *, is_forced: bool) -> int:
+        """Terminate workers, then kill what is left; returns how many there were."""
+        members = self._roster.of_session(session_id, names)
+        for member in members:
+            self._children.handle(StopAsked(member.name, is_forced))
+        return len(members)
+
+    def kill_overdue(self, session_id: int, names: Sequence[str], reason: str) -> int:
+        """Kill workers for what they run; returns how many there were."""
+        found = self._roster.of_session(session_id, names)
+        members = [each for each in found if each.state is not MemberState.STOPPING]
+        for member in members:
+            self.kill_for_limit(member.name, reason)
+        return len(members)
+
+    def kill_for_limit(self, name: str, reason: str) -> None:
+        """Kill a worker that went beyond a limit."""
+        log.warning("worker_stopped worker=%s reason=%s", name, reason)
+        self._children.handle(LimitBroken(name, reason))
+
+    def kill_all(self) -> None:
+        """Kill every worker, whoever's it is."""
+        for member in self._roster.workers:
+            self._children.handle(StopAsked(member.name, True, "stopped by request", is_blameless=True))
+
+    def _order(
+        self,
+        members: Sequence[Member],
+        request: orders_pb2.StartWorkersRequest,
+        template: int,
+        ordered: list[Member],
+    ) -> None:
+        """Order workers from a template, and note in `ordered` which ones were."""
+        tokens = {ref.worker_id: ref.token for ref in request.workers}
+        setup_fd = write_memfd("worker_setup", request.worker_setup)
+        try:
+            for member in members:
+                share = self._shares.open(member)
+                try:
+                    spec = WorkerSpec(
+                        worker_id=member.name,
+                        session_id=member.session_id,
+                        lane_endpoint=request.lane_endpoint,
+                        node=self._node,
+                        token=tokens[member.name],
+                        cores=share.limits.cores,
+                        memory_bytes=share.limits.memory_bytes,
+                        nice=share.limits.nice,
+                        cgroup=share.limits.cgroup,
+                        blob_dir=share.blob_dir,
+                    )
+                    fds = [setup_fd, *share.output_fds]
+                    self._children.templates.fork(ForkWorker(member.name, spec), fds, number=template)
+                finally:
+                    close_all(share.output_fds)
+                ordered.append(member)
+        finally:
+            os.close(setup_fd)

@@ -1,0 +1,52 @@
+"""Which event for the lineage a template's report is. Pure.
+
+A template may run code of others, so a report that nothing can have led to is no event: a child that nobody
+ordered, or that has ended before, or a state that the template cannot come to.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from services.agent.orders import (
+    Exited,
+    Forked,
+    LoadingFailed,
+    NotForked,
+    OrderRefused,
+    Pong,
+    Ready,
+    Report,
+)
+from services.agent.rules.lineage_events import (
+    ChildExited,
+    ChildForked,
+    ChildNotForked,
+    Event,
+    TemplateAnswered,
+    TemplateFailed,
+    TemplateReady,
+)
+from services.agent.rules.template_life import TemplateLife
+
+
+def as_event(report: Report, life: TemplateLife) -> Event | None:
+    """The event that a report of a template is; None if it changes nothing."""
+    match report:
+        case Pong():
+            return TemplateAnswered(life.number)
+        case OrderRefused():
+            return None
+        case Ready(state):
+            is_so = state.is_ready and life.may_become(state.kind)
+            return TemplateReady(life.number, state) if is_so else None
+        case LoadingFailed(reason):
+            return TemplateFailed(life.number, reason) if life.is_loading else None
+        case Forked(name, pid):
+            return ChildForked(life.number, name, pid) if life.is_awaited(name) else None
+        case NotForked(name):
+            return ChildNotForked(life.number, name) if life.is_awaited(name) else None
+        case Exited(pid):
+            return ChildExited(life.number, pid) if pid in life.pids else None
+        case _ as unreachable:
+            assert_never(unreachable)

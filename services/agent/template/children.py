@@ -1,0 +1,107 @@
+"""What a forked process does before it is a worker or a driver, and how it ends.
+
+Runs in the child only. Nothing here returns to the template's loop.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from quakegrid.machine import parent_death
+from services.agent.linux import orphans
+from services.agent.linux.oom_scores import DRIVER_SCORE, set_oom_score
+from services.agent.orders import WorkerSpec
+from services.agent.packets import close_all, read_memfd
+
+EXIT_CRASHED = 70
+# The driver's main function: takes the request of the command line and the descriptor of its events.
+DriverMain = Callable[[dict[str, Any], int], int]
+
+
+def live_and_exit(parent_pid: int, live: Callable[[], int]) -> NoReturn:
+    """Become a child that lives and dies by itself, run `live`, and exit with what it returns.
+
+    Args:
+        parent_pid: of the template, which may have ended already.
+        live: what makes this child a worker or a driver.
+    """
+    code = EXIT_CRASHED
+    try:
+        _leave_template(parent_pid)
+        code = live()
+    except SystemExit as exc:
+        code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+        if isinstance(exc.code, str):
+            print(exc.code, file=sys.stderr)
+    except BaseException:  # noqa: BLE001 - the child's last frame
+        traceback.print_exc()
+        code = 1
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                code = code or 1
+        os._exit(code)
+
+
+def live_as_worker(spec: WorkerSpec, fds: Sequence[int], authkey: str) -> int:
+    """Be a worker until it is told to stop; returns the exit code.
+
+    Args:
+        spec: what it is to be.
+        fds: its setup in a memfd, then pipes for stdout and stderr, if there are any.
+        authkey: of the cluster.
+    """
+    from services.agent.worker.worker import run_worker  # noqa: PLC0415 - loaded after the fork guard
+
+    setup_fd, *output_fds = fds
+    _print_to(output_fds)
+    return run_worker(spec, read_memfd(setup_fd), authkey)
+
+
+def live_as_driver(fds: Sequence[int], run_driver: DriverMain) -> int:
+    """Be a driver until its command has ended; returns the exit code.
+
+    Args:
+        fds: its request in a memfd, the stream of its events, then 0, 1 and 2.
+        run_driver: the driver's main function.
+    """
+    set_oom_score(DRIVER_SCORE)
+    request_fd, events_fd, *stdio = (os.dup(fd) for fd in fds)
+    for number, fd in enumerate(stdio):
+        os.dup2(fd, number)
+        os.close(fd)
+    close_all(fds)
+    return run_driver(json.loads(read_memfd(request_fd)), events_fd)
+
+
+def _leave_template(parent_pid: int) -> None:
+    """Have a session, signals and orphans of our own; die with the template."""
+    parent_death.die_with_parent()
+    if os.getppid() != parent_pid:  # it ended before that
+        os._exit(EXIT_CRASHED)
+    orphans.adopt_orphans()
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _print_to(fds: Sequence[int]) -> None:
+    """Make pipes our stdout and stderr; without any we go on with the template's."""
+    for number, fd in enumerate(fds, 1):
+        os.dup2(fd, number)
+        os.close(fd)
+    # By lines: what is printed is there also if we are killed.
+    sys.stdout, sys.stderr = (
+        open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        for number in (1, 2)
+    )

@@ -1,0 +1,38 @@
+"""Checksums of hazards in the database: which job holds which hazard."""
+
+from __future__ import annotations
+
+from quakegrid.jobs.engine_values import RowValue
+from services.dbserver.jobs import field_checks
+from services.dbserver.store.database import Session
+
+
+def find_job(session: Session, checksum: int) -> RowValue | None:
+    """The row of the complete job that holds the hazard with this checksum, or None."""
+    query = (
+        "SELECT job.* FROM job, checksum WHERE hazard_checksum=?x AND job.id=job_id AND status = 'complete'"
+    )
+    return session.first(query, checksum)
+
+
+def of_job(session: Session, job_id: int) -> int:
+    """The checksum of the hazard that a job holds.
+
+    Raises:
+        NotFoundError: the job has none.
+    """
+    missing = f"job {job_id} has no checksum"
+    row = session.one(missing, "SELECT hazard_checksum FROM checksum WHERE job_id=?x", job_id)
+    return int(row.values[0])
+
+
+def store(session: Session, job_id: int, checksum: int) -> None:
+    """Say that this job holds the hazard with this checksum, and no other job does.
+
+    Raises:
+        UsageError: the checksum is no integer of 64 bits.
+    """
+    field_checks.check_integer("checksum", checksum)
+    update = "UPDATE checksum SET job_id=?x WHERE hazard_checksum=?x"
+    if not session.execute(update, job_id, checksum).rowcount:
+        session.execute("INSERT INTO checksum (job_id, hazard_checksum) VALUES (?x, ?x)", job_id, checksum)

@@ -1,0 +1,82 @@
+"""Watching jobs: the jobs that there are, then each change, for as long as a watcher stays.
+
+A watcher is a coroutine and holds no thread while it waits. Threads read for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from quakegrid.api.v1 import jobs_pb2
+from services.dbserver.jobs import events
+from services.dbserver.store.bells import Bells
+from services.dbserver.store.database import JOB_EVENTS, Readers, Session
+
+# Each keeps a snapshot of some megabytes until it is sent, and reads after each change of a job.
+MAX_WATCHERS = 32
+T = TypeVar("T")
+
+
+class JobWatches:
+    """All watchers of jobs. Made in the event loop that serves them.
+
+    Args:
+        readers: connections that read.
+        threads: read for all watchers.
+    """
+
+    def __init__(self, readers: Readers, threads: Executor) -> None:
+        self._readers = readers
+        self._threads = threads
+        self._loop = asyncio.get_running_loop()
+        self._bells = Bells(MAX_WATCHERS, f"{MAX_WATCHERS} others watch jobs; stop one, or list jobs")
+
+    def ring(self, touched_jobs: set[int]) -> None:
+        """Say what a commit has changed; for any thread."""
+        if JOB_EVENTS in touched_jobs:
+            self._bells.ring({JOB_EVENTS})
+
+    def close(self) -> None:
+        """Send all watchers away."""
+        self._bells.close()
+
+    async def watch(self, request: jobs_pb2.WatchJobsRequest) -> AsyncGenerator[bytes, None]:
+        """Serialized `WatchJobsResponse`s: a snapshot, unless the watcher needs none, then all events.
+
+        Raises:
+            TooManyFollowersError: all places are taken.
+            PeerUnreachableError: the dbserver is stopping.
+        """
+        with self._bells.follow(JOB_EVENTS) as bell:
+            last_id = request.after_event_id
+            if snapshot := await self._read(lambda session: _begin(session, request)):
+                last_id = snapshot.event_id
+                while part := await self._in_thread(snapshot.take):
+                    yield part
+            while True:
+                self._bells.check_open()
+                rung, after_id = bell.rung, last_id
+                found, last_id = await self._read_events(after_id, request.user_name)
+                for event in found:
+                    yield event
+                if last_id == after_id:
+                    await rung.wait()
+
+    async def _read_events(self, after_id: int, user_name: str) -> tuple[list[bytes], int]:
+        return await self._read(lambda session: events.read(session, after_id, user_name))
+
+    async def _read(self, read: Callable[[Session], T]) -> T:
+        return await self._in_thread(lambda: read(self._readers.session()))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._threads, work)
+
+
+def _begin(session: Session, request: jobs_pb2.WatchJobsRequest) -> events.Snapshot | None:
+    """A snapshot for a watcher that cannot go on behind the last event that it knows."""
+    if request.HasField("after_event_id") and events.is_known(session, request.after_event_id):
+        return None
+    return events.Snapshot(session, request.user_name)

@@ -1,0 +1,166 @@
+"""How gRPC's calls reach the servicers: in threads or as coroutines, with every error answered.
+
+A method that is a coroutine runs in the event loop. Any other method runs in a thread.
+
+gRPC keeps the error of an aborted call in the state of the call, and the traceback of that error keeps the
+frames that it went through. A frame with the call's context, or an error of ours behind gRPC's, would make a
+cycle of it, and everything that the call held would stay until the next search for garbage. So calls are
+aborted outside of `except`, in a frame that holds nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+
+from services.dbserver.rpc import status_codes
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CallThreads:
+    """Where methods of servicers run that are not coroutines.
+
+    Args:
+        calls: for most calls, which take milliseconds.
+        slow_calls: for calls that may take minutes, so that the others always find a thread.
+        slow_methods: how the full names of slow methods begin, such as "/quakegrid.api.v1.Database/".
+    """
+
+    calls: Executor
+    slow_calls: Executor
+    slow_methods: tuple[str, ...]
+
+    def of_calls(self, method: str) -> Executor:
+        """Where a method's calls run."""
+        return self.slow_calls if method.startswith(self.slow_methods) else self.calls
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Runs the methods of servicers, and answers each error with its status code and one line of text."""
+
+    def __init__(self, threads: CallThreads) -> None:
+        self._threads = threads
+        self._handlers: dict[str, Any] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler that gRPC found for a call, once for each method."""
+        method = str(handler_call_details.method)
+        wrapped = self._handlers.get(method)
+        if wrapped is None:
+            wrapped = _wrap(method, await continuation(handler_call_details), self._threads)
+            if wrapped is not None:  # methods that do not exist would fill the memory
+                self._handlers[method] = wrapped
+        return wrapped
+
+
+def _wrap(method: str, handler: Any, threads: CallThreads) -> Any:
+    """The handler of a method, made to answer errors. Our methods are calls, or streams as coroutines."""
+    if handler is None:
+        return None
+    codec = {
+        "request_deserializer": handler.request_deserializer,
+        "response_serializer": handler.response_serializer,
+    }
+    if handler.unary_unary and inspect.iscoroutinefunction(handler.unary_unary):
+        codec["response_serializer"] = _serialize_once(handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(_aio_call(handler.unary_unary), **codec)
+    if handler.unary_unary:
+        answer = _unary(handler.unary_unary, threads.of_calls(method))
+        return grpc.unary_unary_rpc_method_handler(answer, **codec)
+    if handler.unary_stream and inspect.iscoroutinefunction(handler.unary_stream):
+        codec["response_serializer"] = _serialize_once(handler.response_serializer)
+        return grpc.unary_stream_rpc_method_handler(_aio_call(handler.unary_stream), **codec)
+    if handler.stream_stream and inspect.iscoroutinefunction(handler.stream_stream):
+        codec["response_serializer"] = _serialize_once(handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(_aio_call(handler.stream_stream), **codec)
+    if handler.stream_stream and inspect.isasyncgenfunction(handler.stream_stream):
+        return grpc.stream_stream_rpc_method_handler(_aio_stream(handler.stream_stream), **codec)
+    return handler
+
+
+def _serialize_once(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Send bytes as they are, since a message for many clients is serialized once by its servicer."""
+    return lambda message: message if isinstance(message, bytes) else serialize(message)
+
+
+class UnaryCall:
+    """The context of a call that a servicer answers in a thread."""
+
+    def __init__(self) -> None:
+        self._has_ended = threading.Event()
+
+    def is_active(self) -> bool:
+        """Whether somebody still waits for the response."""
+        return not self._has_ended.is_set()
+
+    def end(self) -> None:
+        """The client has left or got its response."""
+        self._has_ended.set()
+
+
+def _unary(behaviour: Callable[[Any, Any], Any], threads: Executor) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Run a method in a thread.
+
+    A call that still waits for a thread is dropped when its client leaves. A call that runs can ask.
+    """
+
+    def respond(request: Any, call: UnaryCall) -> Any:
+        response = behaviour(request, call)
+        status_codes.check_size(response.ByteSize())
+        return response
+
+    async def answer(request: Any, _context: Any) -> Any:
+        call = UnaryCall()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, respond, request, call)
+        finally:
+            call.end()
+
+    return _aio_call(answer)
+
+
+def _aio_call(behaviour: Callable[[Any, Any], Awaitable[T]]) -> Callable[[Any, Any], Awaitable[T | None]]:
+    async def answer(request: Any, context: Any) -> T | None:
+        try:
+            return await behaviour(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as exc:  # noqa: BLE001  the loop's edge
+            refusal = status_codes.refusal(exc)
+        aborting = context.abort(*refusal)
+        del request, context
+        await aborting
+        return None
+
+    return answer
+
+
+def _aio_stream(
+    behaviour: Callable[[Any, Any], AsyncIterator[T]],
+) -> Callable[[Any, Any], AsyncIterator[T]]:
+    async def answer(request: Any, context: Any) -> AsyncIterator[T]:
+        try:
+            async for response in behaviour(request, context):
+                yield response
+        except Exception as exc:  # noqa: BLE001  the loop's edge
+            refusal = status_codes.refusal(exc)
+        else:
+            return
+        aborting = context.abort(*refusal)
+        del request, context
+        await aborting
+
+    return answer

@@ -1,0 +1,111 @@
+"""All servicers of the dbserver: made together, put into a server, told of commits, and closed."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from quakegrid.api.v1 import (
+    checksums_pb2,
+    checksums_pb2_grpc,
+    database_pb2,
+    database_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    logs_pb2,
+    logs_pb2_grpc,
+    outputs_pb2,
+    outputs_pb2_grpc,
+    tags_pb2,
+    tags_pb2_grpc,
+)
+from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
+from services.dbserver.housekeeping import Retention
+from services.dbserver.jobs.holds import HoldMonitor
+from services.dbserver.jobs.watches import JobWatches
+from services.dbserver.logs.tails import LogTails
+from services.dbserver.rpc.checksums import ChecksumsServicer
+from services.dbserver.rpc.database import DatabaseServicer
+from services.dbserver.rpc.engine_calls import EngineCallsServicer
+from services.dbserver.rpc.holds import HoldsServicer
+from services.dbserver.rpc.interceptor import CallThreads
+from services.dbserver.rpc.jobs import JobsServicer
+from services.dbserver.rpc.logs import LogsServicer
+from services.dbserver.rpc.outputs import OutputsServicer
+from services.dbserver.rpc.tags import TagsServicer
+from services.dbserver.store.database import Readers
+from services.dbserver.store.idempotence import Requests
+from services.dbserver.store.writer import Writer
+
+SLOW_METHODS = (f"/{database_pb2.DESCRIPTOR.services_by_name['Database'].full_name}/",)
+SERVICES = tuple(
+    service.full_name
+    for module in (
+        checksums_pb2,
+        database_pb2,
+        engine_calls_pb2,
+        holds_pb2,
+        jobs_pb2,
+        logs_pb2,
+        outputs_pb2,
+        tags_pb2,
+    )
+    for service in module.DESCRIPTOR.services_by_name.values()
+)
+
+
+class Servicers:
+    """The servicers, and the followers that they serve. Made in the event loop.
+
+    Args:
+        readers: connections that read.
+        writer: the thread that writes.
+        monitor: judges the holds of drivers.
+        retention: how long logs are kept, for those who ask.
+        threads: where calls run that are not coroutines.
+    """
+
+    def __init__(
+        self,
+        readers: Readers,
+        writer: Writer,
+        monitor: HoldMonitor,
+        retention: Retention,
+        threads: CallThreads,
+    ) -> None:
+        requests = Requests(writer)
+        self._watches = JobWatches(readers, threads.calls)
+        self._tails = LogTails(readers)
+        self._jobs = JobsServicer(readers, writer, requests, watches=self._watches, monitor=monitor)
+        self._holds = HoldsServicer(readers, writer, monitor)
+        self._logs = LogsServicer(readers, requests, self._tails)
+        self._outputs = OutputsServicer(readers, requests)
+        self._tags = TagsServicer(readers, writer)
+        self._checksums = ChecksumsServicer(readers, writer)
+        self._database = DatabaseServicer(readers, writer, retention, slow_threads=threads.slow_calls)
+        self._calls = EngineCallsServicer(readers, writer, requests, threads)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Put all services into a server."""
+        jobs_pb2_grpc.add_JobsServicer_to_server(self._jobs, server)
+        holds_pb2_grpc.add_HoldsServicer_to_server(self._holds, server)
+        logs_pb2_grpc.add_LogsServicer_to_server(self._logs, server)
+        outputs_pb2_grpc.add_OutputsServicer_to_server(self._outputs, server)
+        tags_pb2_grpc.add_TagsServicer_to_server(self._tags, server)
+        checksums_pb2_grpc.add_ChecksumsServicer_to_server(self._checksums, server)
+        database_pb2_grpc.add_DatabaseServicer_to_server(self._database, server)
+        engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(self._calls, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
+
+    def ring(self, touched_jobs: set[int]) -> None:
+        """Wake those who follow what a commit has changed; for any thread."""
+        self._tails.ring(touched_jobs)
+        self._watches.ring(touched_jobs)
+
+    def close(self) -> None:
+        """Event loop: send followers away and take nothing more; what was taken is still answered."""
+        self._watches.close()
+        self._tails.close()
+        self._logs.close()
+        self._calls.close()

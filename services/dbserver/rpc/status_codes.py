@@ -1,0 +1,95 @@
+"""Errors of the dbserver as gRPC status codes with one line of text."""
+
+from __future__ import annotations
+
+import logging
+
+import grpc
+
+from quakegrid import errors
+from quakegrid.transport import error_details, grpc_channels
+from services.dbserver.store import bells, sqlite_errors
+
+# Leaves room for what is sent with it.
+LARGEST_RESPONSE_BYTES = grpc_channels.MAX_MESSAGE_BYTES - (64 << 10)
+# Characters. gRPC's headers may have 8 KiB; a character takes up to three bytes there in ASCII, else twelve.
+LONGEST_ASCII_REASON = 2000
+LONGEST_REASON = 600
+# The administrator has to act.
+_OWNERS_CONCERN = (
+    sqlite_errors.DiskFullError,
+    sqlite_errors.DiskFaultError,
+    sqlite_errors.DatabaseDamagedError,
+)
+logger = logging.getLogger("dbserver")
+
+
+class ResultTooLargeError(errors.QuakeGridError):
+    """A response is larger than a message may be."""
+
+    reason = "RESULT_TOO_LARGE"
+
+
+# The first class that matches counts. Any other error of ours becomes UNKNOWN, which keeps its words.
+_CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
+    (errors.NotFoundError, grpc.StatusCode.NOT_FOUND),
+    (errors.UsageError, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.StateError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.PeerUnreachableError, grpc.StatusCode.UNAVAILABLE),
+    (sqlite_errors.ForbiddenSqlError, grpc.StatusCode.PERMISSION_DENIED),
+    # Clients try again after RESOURCE_EXHAUSTED and UNAVAILABLE. After any other code they would fail again.
+    (sqlite_errors.DiskFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (sqlite_errors.DiskFaultError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (bells.TooManyFollowersError, grpc.StatusCode.FAILED_PRECONDITION),
+    (ResultTooLargeError, grpc.StatusCode.OUT_OF_RANGE),
+    (sqlite_errors.DatabaseBusyError, grpc_channels.NOT_NOW),
+    (sqlite_errors.DatabaseDamagedError, grpc.StatusCode.DATA_LOSS),
+)
+
+
+def check_size(size_bytes: int) -> None:
+    """Refuse a response that is too large for gRPC, with words and a code that say so.
+
+    Raises:
+        ResultTooLargeError: it is larger than a message may be.
+    """
+    if size_bytes > LARGEST_RESPONSE_BYTES:
+        raise ResultTooLargeError(
+            f"the result has {size_bytes >> 20} MiB, and at most {LARGEST_RESPONSE_BYTES >> 20} MiB can be "
+            "sent at once; ask for less (a LIMIT, fewer columns, a smaller page)"
+        )
+
+
+def status_of(exc: errors.QuakeGridError) -> grpc.StatusCode:
+    """The gRPC status code that tells a client of this error."""
+    return next((code for kind, code in _CODES if isinstance(exc, kind)), grpc.StatusCode.UNKNOWN)
+
+
+def judge(exc: BaseException) -> tuple[grpc.StatusCode, str]:
+    """The status code and the words to answer an error with; writes to the log what the owner must know.
+
+    The words are cut. They may quote what a client sent, which may be of any length, and gRPC would replace
+    words that are too long by RESOURCE_EXHAUSTED.
+    """
+    if isinstance(exc, errors.QuakeGridError):
+        if isinstance(exc, _OWNERS_CONCERN):
+            logger.error("write_failed reason=%s", exc)
+        return status_of(exc), _shorten(str(exc))
+    logger.error("request_failed", exc_info=exc)
+    return grpc.StatusCode.INTERNAL, _shorten(f"the dbserver failed on the request: {exc!r}")
+
+
+def refusal(exc: BaseException) -> tuple[grpc.StatusCode, str, error_details.Metadata]:
+    """What a call that failed is aborted with: `judge`, and the error's reason for programs."""
+    code, words = judge(exc)
+    reason = exc.reason if isinstance(exc, errors.QuakeGridError) else "INTERNAL"
+    return code, words, error_details.metadata(reason, code, words)
+
+
+def _shorten(reason: str) -> str:
+    """Cut the middle of a text, since the fix is named at the end."""
+    longest = LONGEST_ASCII_REASON if reason.isascii() else LONGEST_REASON
+    if len(reason) <= longest:
+        return reason
+    half = LONGEST_REASON // 2
+    return f"{reason[:half]} … {reason[-half:]}"
