@@ -6,6 +6,9 @@ learnt from the workers' measurements, and until then it is taken for long.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 # Work in a chunk: long beside the cost of sending it (some 0.3 ms), short beside a tail of a second.
 TARGET_S = 0.025
 # A worker gives back what it has not begun by then: the estimate was wrong.
@@ -65,6 +68,22 @@ class Chunking:
         if known_s is not None and cost_s < known_s:
             cost_s = known_s + _FALL * (cost_s - known_s)
         self._costs_s[operation] = cost_s
+
+    def learn_chunk(
+        self, operations: Sequence[str], numbers: Sequence[int], spent_s: Sequence[float]
+    ) -> None:
+        """Take the measurements of a chunk.
+
+        Args:
+            operations: kinds of its calls.
+            numbers: the place in `operations` of each call that was measured.
+            spent_s: of all calls of each kind together.
+        """
+        if len(spent_s) == 1:
+            self.learn(operations[0], spent_s[0], len(numbers))
+            return
+        for number, call_count in Counter(numbers).items():
+            self.learn(operations[number], spent_s[number], call_count)
 
     def see_worker(self, worker_id: str) -> None:
         """Count the workers that answer: there may be more than there were at the start."""
