@@ -18,7 +18,7 @@ from quakegrid.wire.v1 import lane_pb2
 from services.lane.records import Usage
 from services.lane.tasks import events as core
 from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
-from services.lane.tasks.scheduler import Counts
+from services.lane.tasks.session import Counts
 
 # Bounds of what a peer says. A header is never cut, and no peer of ours sends a longer one.
 MAX_HEADER_BYTES = lane_sockets.PIECE_BYTES

@@ -7,7 +7,6 @@ waits for nothing: a test can give it anything.
 from __future__ import annotations
 
 import logging
-import math
 import socket
 import time
 
@@ -60,7 +59,6 @@ class Door:
         self._reports = self._performer.reports
         # Drivers that brought tasks along, and when they join.
         self._settling: dict[SessionId, tuple[float, Peer]] = {}
-        self._look_s = 0.0
         self.begin_turn(time.monotonic())
 
     def begin_turn(self, now_s: float) -> None:
@@ -71,18 +69,17 @@ class Door:
         """All messages of a turn were taken: place tasks, tell the broker."""
         if self._settling:
             self._end_settling()
-        if self._now_s >= self._look_s:
-            self._performer.handle(core.TimePassed(self._now_s))
-            self._look_s = self._now_s + self._scheduler.look_interval_s
+        look_s = self._scheduler.next_deadline_s()
+        if look_s is not None and self._now_s >= look_s:
+            self._performer.handle(core.TimePassed())
         self._performer.perform(self._scheduler.place(), [])
         self._reports.send_due(self._now_s)
 
     def timeout_ms(self) -> int | None:
         """How long the next turn may wait for messages; None for ever."""
         ends_s = [end_s for end_s, _ in self._settling.values()]
-        report_s = self._reports.next_deadline_s()
-        ends_s += [report_s] if report_s is not None else []
-        ends_s += [self._look_s] if self._look_s < math.inf else []
+        deadlines_s = self._reports.next_deadline_s(), self._scheduler.next_deadline_s()
+        ends_s += [deadline_s for deadline_s in deadlines_s if deadline_s is not None]
         return max(0, int((min(ends_s) - time.monotonic()) * 1000) + 1) if ends_s else None
 
     # --- what the broker says
@@ -98,7 +95,6 @@ class Door:
     def _obey(self, session_id: SessionId, message: lane_pb2.ControlMessage) -> None:
         match message.WhichOneof("body"):
             case "open":
-                self._look_s = 0.0
                 self._settling.pop(session_id, None)
                 self._performer.open(message.open)
             case "close":
@@ -209,7 +205,7 @@ class Door:
             self._peers.send(peer, [failed])
             return
         self._reports.changed.add(session_id)
-        actions = self._scheduler.handle(codec.submission(task, peer, payload))
+        actions = self._scheduler.handle(codec.submission(task, peer, payload), self._now_s)
         if actions:
             self._performer.perform(actions, [])
 

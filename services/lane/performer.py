@@ -52,7 +52,7 @@ class Performer:
 
     def handle(self, event: core.Event, arrived: Message | None = None) -> None:
         """Give an event to the scheduler, and do what it decides; `arrived` is the message that tells it."""
-        self.perform(self.scheduler.handle(event), arrived or [])
+        self.perform(self.scheduler.handle(event, self.now_s), arrived or [])
 
     def on_worker_event(
         self, peer: Peer, session_id: SessionId, event: core.WorkerEvent, frames: Message
@@ -67,7 +67,7 @@ class Performer:
         if session.driver is None:
             session.keep_early(peer, event, frames)
             return
-        actions = self.scheduler.handle(event)
+        actions = self.scheduler.handle(event, self.now_s)
         session.recorder.on_worker_event(event, actions, peer, codec.payload_bytes(frames), self.now_s)
         self.perform(actions, frames)
 

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 
 from quakegrid.errors import IllegalMoveError
+from quakegrid.jobs.task_durations import TaskDurations
 from services.lane.tasks.crew import Crew, Hold, Worker
 from services.lane.tasks.events import (
     Action,
@@ -19,6 +20,7 @@ from services.lane.tasks.events import (
     Peer,
     SendTask,
     SessionId,
+    StopWorker,
     TakeBack,
     TaskId,
     TellDeath,
@@ -28,13 +30,9 @@ from services.lane.tasks.events import (
 from services.lane.tasks.overdue import OverdueWatch
 from services.lane.tasks.queue import TaskQueue
 
-# Estimates rise at once and fall slowly: handing out too much costs more than handing out too little.
-_FALL = 0.3
 # Workers that a task may lose through no fault of its own, such as with their node. One that brings nodes
 # down is given up after so many, and its attempts.
 MAX_EXCUSED = 10
-# Kinds of tasks whose durations are remembered; a driver that invents more of them is not estimated better.
-_MAX_KINDS = 10_000
 
 
 @dataclass(slots=True)
@@ -57,6 +55,19 @@ class Task:
         return self.holder == worker_id and self.attempt == attempt
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a session looks like now, for status and progress."""
+
+    queued_count: int
+    running_count: int
+    done_count: int
+    requeued_count: int
+    dropped_count: int
+    busy_worker_ids: tuple[WorkerId, ...]
+    failed_count: int = 0
+
+
 @dataclass(slots=True)
 class LaneSession:
     """The state of one session; `gone` and `draining` remember workers that may still greet."""
@@ -68,7 +79,7 @@ class LaneSession:
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     queue: TaskQueue = field(default_factory=TaskQueue)
     crew: Crew = field(default_factory=Crew)
-    durations_s: dict[str, float] = field(default_factory=dict)
+    durations: TaskDurations = field(default_factory=TaskDurations)
     overdue: OverdueWatch = field(default_factory=OverdueWatch)
     gone: set[WorkerId] = field(default_factory=set)
     draining: set[WorkerId] = field(default_factory=set)
@@ -77,21 +88,20 @@ class LaneSession:
     requeued_count: int = 0
     dropped_count: int = 0
 
+    def counts(self) -> Counts:
+        """The counters."""
+        busy = tuple(worker.worker_id for worker in self.crew.workers.values() if worker.held)
+        queued, running = len(self.queue), len(self.tasks) - len(self.queue)
+        done, requeued, dropped = self.done_count, self.requeued_count, self.dropped_count
+        return Counts(queued, running, done, requeued, dropped, busy, self.failed_count)
+
     def lease(self, task: Task) -> Lease:
         """The current lease of a task."""
         return Lease(self.session_id, task.task_id, task.attempt)
 
     def expected_s(self, task: Task) -> float:
         """What a task should take: as its driver says, else as others of its kind took, else long."""
-        return task.expected_s or self.durations_s.get(task.operation, math.inf)
-
-    def learn(self, operation: str, duration_s: float) -> None:
-        """Take a measurement."""
-        known_s = self.durations_s.get(operation, 0.0)
-        if duration_s < known_s:
-            duration_s = known_s + _FALL * (duration_s - known_s)
-        if known_s or len(self.durations_s) < _MAX_KINDS:
-            self.durations_s[operation] = duration_s
+        return task.expected_s or self.durations.known_s.get(task.operation, math.inf)
 
     def release(self, worker_id: WorkerId, lease: Lease) -> Task | None:
         """Free the place of a lease at its worker; gives its task if the lease is the current one."""
@@ -106,6 +116,15 @@ class LaneSession:
         """Put a leased task back, before others of its weight."""
         task.holder = None
         self.queue.push(task.task_id, task.weight, is_first=True)
+
+    def drain(self, worker_id: WorkerId) -> list[Action]:
+        """Let a worker end after what it holds, also one that has not joined yet."""
+        self.draining.add(worker_id)
+        worker = self.crew.workers.get(worker_id)
+        if worker is None or worker.is_draining:
+            return []
+        self.crew.drain(worker)
+        return [StopWorker(worker.peer, self.session_id)]
 
     def tell_death(self, event: WorkerLost) -> list[Action]:
         """What the driver is to know of a worker that ended without request, or in the middle of a task."""

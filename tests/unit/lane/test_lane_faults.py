@@ -117,10 +117,10 @@ def test_early_message_that_meets_a_fault_when_a_lane_has_settled_ends_one_sessi
     played.turn(2.0)
     handle = Scheduler.handle
 
-    def handle_badly(core: Scheduler, event: Event) -> list[Action]:
+    def handle_badly(core: Scheduler, event: Event, now_s: float) -> list[Action]:
         if isinstance(event, WorkerJoined) and event.session_id == SESSION:
             raise IndexError("ours, not the peer's")
-        return handle(core, event)
+        return handle(core, event, now_s)
 
     monkeypatch.setattr(Scheduler, "handle", handle_badly)
     played.turn()
