@@ -206,7 +206,7 @@ class LaneSession:
             if task is not None and task.holder is None and lease.attempt >= task.attempt:
                 self.queue.discard(lease.task_id, task.weight)  # leased by the lane that was here before us
                 task.attempt = lease.attempt
-                self._hand_to(worker, task)
+                self._hand_to(worker, task, self.expected_s(task))
             elif task is None or not task.is_leased_to(worker.worker_id, lease.attempt):
                 actions.append(TakeBack(worker.peer, lease))
         return actions
@@ -216,12 +216,13 @@ class LaneSession:
         queue, crew = self.queue, self.crew
         while queue and not self.is_full:
             task = self.tasks[queue.peek()]
-            worker = crew.find_room(self.expected_s(task))
+            expected_s = self.expected_s(task)
+            worker = crew.find_room(expected_s)
             if worker is None:
                 return
             queue.pop()
             task.attempt += 1
-            self._hand_to(worker, task)
+            self._hand_to(worker, task, expected_s)
             actions.append(SendTask(worker.peer, self.lease(task), task.payload))
         while not queue and (recall := crew.find_recall()):
             worker, task_id = recall
@@ -238,9 +239,9 @@ class LaneSession:
         leases = ((worker_id, task_id, hold.attempt) for worker_id, task_id, hold in running)
         return [KillWorker(self.session_id, worker_id) for worker_id in self.overdue.find(leases, now_s)]
 
-    def _hand_to(self, worker: Worker, task: Task) -> None:
+    def _hand_to(self, worker: Worker, task: Task, expected_s: float) -> None:
         task.holder = worker.worker_id
-        self.crew.hold(worker, task.task_id, Hold(task.attempt, self.expected_s(task)))
+        self.crew.hold(worker, task.task_id, Hold(task.attempt, expected_s))
 
     def check(self) -> None:
         """Raise `IllegalMoveError` unless every invariant holds."""
