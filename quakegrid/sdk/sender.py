@@ -68,13 +68,13 @@ class Sender:
             self.wake()
 
     def stop(self, *, cancel_queued: bool = False) -> None:
-        """Let the thread end when everything is done; `cancel_queued` drops what was not sent."""
+        """Let the thread end when everything is done; `cancel_queued` drops calls that were not sent."""
         self.cancel_queued = self.cancel_queued or cancel_queued
         self.is_stopping = True
         self._session.wake()
 
     def terminate(self) -> None:
-        """Let the thread end now, and with it the workers and what they run; for any thread."""
+        """Let the thread end now, and with it the workers and their calls; for any thread."""
         self.is_terminated = True
         self._session.wake()
 

@@ -1,4 +1,4 @@
-"""What names and addresses of hosts mean, without asking anybody. Pure."""
+"""What names and addresses of hosts mean, without a look-up. Pure."""
 
 from __future__ import annotations
 

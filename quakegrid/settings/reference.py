@@ -49,7 +49,7 @@ _ENVIRONMENT = """\
 | `OQ_DISTRIBUTE` | `no` runs a calculation in one process |
 """
 
-# What a key means; the rest of its line is the code's.
+# The meaning of each key; the rest of its line in the table comes from the reader.
 MEANINGS = {
     (
         "agent",
@@ -106,7 +106,7 @@ class Key:
 
 
 class _Recorder(config._Reader):  # noqa: SLF001 - what the reader asks for is the truth to be shown
-    """Notes what is asked for, and answers with defaults."""
+    """Notes the keys that the reader asks for, and answers with defaults."""
 
     def __init__(self) -> None:
         super().__init__(Path("/"), [])

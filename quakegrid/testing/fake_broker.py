@@ -23,7 +23,7 @@ Request = sessions_pb2.OpenSessionRequest
 Response = sessions_pb2.OpenSessionResponse
 
 
-class BrokenStreamError(grpc.RpcError):
+class FakeStreamError(grpc.RpcError):
     """A stream in memory that broke, as gRPC tells it."""
 
     def code(self) -> grpc.StatusCode:
@@ -83,7 +83,7 @@ class FakeBroker(sessions_pb2_grpc.SessionsServicer):
         """What one stream says.
 
         Raises:
-            BrokenStreamError: the test breaks it.
+            FakeStreamError: the test breaks it.
         """
         while is_active():
             try:
@@ -91,7 +91,7 @@ class FakeBroker(sessions_pb2_grpc.SessionsServicer):
             except queue.Empty:
                 continue
             if answer is None:
-                raise BrokenStreamError
+                raise FakeStreamError
             yield Response.FromString(answer.SerializeToString())
 
     # --- the service
@@ -102,7 +102,7 @@ class FakeBroker(sessions_pb2_grpc.SessionsServicer):
         context.send_initial_metadata(())
         try:
             yield from self.stream(context.is_active)
-        except BrokenStreamError as exc:
+        except FakeStreamError as exc:
             context.abort(exc.code(), exc.details())
 
     def FlushSessionOutput(  # noqa: N802
@@ -150,7 +150,7 @@ class MemoryStream:
 
     def __iter__(self) -> Iterator[Response]:
         if not self._is_active:
-            raise BrokenStreamError
+            raise FakeStreamError
         yield from self._broker.stream(self.is_active)
 
 
@@ -190,4 +190,4 @@ class MemoryLink:
 
     def _check(self) -> None:
         if not self._broker.is_up:
-            raise BrokenStreamError
+            raise FakeStreamError

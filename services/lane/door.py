@@ -13,6 +13,7 @@ import time
 from google.protobuf.message import DecodeError
 
 from quakegrid.errors import PeerError
+from quakegrid.nodes import worker_end_messages
 from quakegrid.transport import credentials, lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.lane_names import DriverName, WorkerName, worker_name
@@ -102,13 +103,13 @@ class Door:
                     self._reports.tell_counts(session_id)  # the last ones
                 self._performer.handle(core.SessionClosed(session_id))
             case "worker_lost":
-                lost = codec.worker_lost(message.worker_lost)
+                end = worker_end_messages.decode(message.worker_lost)
                 session = self._sessions.get(session_id)
                 if session is not None:
-                    token = credentials.worker_token(self._settings.token_key, session_id, lost.worker_id)
-                    peer = Peer(worker_name(session_id, lost.worker_id, token))
-                    session.lose_worker(peer, lost, self._now_s)
-                self._performer.handle(lost)
+                    token = credentials.worker_token(self._settings.token_key, session_id, end.worker_id)
+                    peer = Peer(worker_name(session_id, end.worker_id, token))
+                    session.lose_worker(peer, end, self._now_s)
+                self._performer.handle(end)
             case "drain":
                 self._performer.handle(core.DrainAsked(session_id, WorkerId(message.drain.worker_id)))
             case other:

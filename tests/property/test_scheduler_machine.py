@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
+from quakegrid.nodes.worker_ends import WorkerEnd
 from services.lane.tasks import events as lane
 from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.lane.tasks.scheduler import Scheduler
@@ -97,7 +98,7 @@ class LaneMachine(RuleBasedStateMachine):
     @rule(name=consumes(workers))
     def lose(self, name: WorkerId) -> None:
         """The worker's process ends."""
-        self.take(self.scheduler.handle(lane.WorkerLost(S, name, "killed", is_clean=False), self.now_s))
+        self.take(self.scheduler.handle(WorkerEnd(S, name, "killed", is_clean=False), self.now_s))
 
     @rule(later_s=st.sampled_from((1.0, 10.0, 100.0)))
     def pass_time(self, later_s: float) -> None:
@@ -111,7 +112,7 @@ class LaneMachine(RuleBasedStateMachine):
         """The broker had a worker killed, or it ended by itself just before."""
         name = min(self.overdue)
         self.overdue.discard(name)
-        self.take(self.scheduler.handle(lane.WorkerLost(S, name, "too long", is_clean=is_clean), self.now_s))
+        self.take(self.scheduler.handle(WorkerEnd(S, name, "too long", is_clean=is_clean), self.now_s))
 
     @rule(name=workers)
     def drain(self, name: WorkerId) -> None:
@@ -177,7 +178,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.fill(is_full=False)
         healthy = lane.WorkerJoined(S, WorkerId("last"), "node", Peer(b"last"))
         for number in range(1, self.worker_count + 1):
-            lost = lane.WorkerLost(S, WorkerId(f"w{number}"), "end", is_clean=False)
+            lost = WorkerEnd(S, WorkerId(f"w{number}"), "end", is_clean=False)
             self.take(self.scheduler.handle(lost, self.now_s))
         self.take(self.scheduler.handle(healthy, self.now_s))
         number = 0

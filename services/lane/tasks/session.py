@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from quakegrid.errors import IllegalMoveError
 from quakegrid.jobs.task_durations import TaskDurations
+from quakegrid.nodes.worker_ends import WorkerEnd
 from services.lane.tasks.crew import Crew, Hold, Worker
 from services.lane.tasks.events import (
     Action,
@@ -25,7 +26,6 @@ from services.lane.tasks.events import (
     TaskId,
     TellDeath,
     WorkerId,
-    WorkerLost,
 )
 from services.lane.tasks.overdue import OverdueWatch
 from services.lane.tasks.queue import TaskQueue
@@ -126,21 +126,22 @@ class LaneSession:
         self.crew.drain(worker)
         return [StopWorker(worker.peer, self.session_id)]
 
-    def tell_death(self, event: WorkerLost) -> list[Action]:
+    def tell_death(self, end: WorkerEnd) -> list[Action]:
         """What the driver is to know of a worker that ended without request, or in the middle of a task."""
-        worker = self.crew.workers.get(event.worker_id)
+        worker = self.crew.workers.get(WorkerId(end.worker_id))
         held = worker.held if worker else {}
         # What a drained one seems to hold may be on its way back; one that was killed for people runs it.
-        is_drained = event.worker_id in self.draining and not event.is_blameless
-        is_expected = event.is_clean and (is_drained or not held)
-        if is_expected or self.driver is None or event.worker_id in self.gone:
+        is_drained = end.worker_id in self.draining and not end.is_blameless
+        is_expected = end.is_clean and (is_drained or not held)
+        if is_expected or self.driver is None or end.worker_id in self.gone:
             return []
         leases = tuple(Lease(self.session_id, task_id, hold.attempt) for task_id, hold in held.items())
         task = self.tasks.get(leases[0].task_id) if leases else None
-        return [TellDeath(self.driver, event, leases, task.operation if task else "")]
+        return [TellDeath(self.driver, end, leases, task.operation if task else "")]
 
-    def lose_worker(self, worker_id: WorkerId, reason: str, *, is_blameless: bool) -> list[Action]:
+    def lose_worker(self, end: WorkerEnd) -> list[Action]:
         """Try again what a worker held when it died."""
+        worker_id = WorkerId(end.worker_id)
         self.gone.add(worker_id)
         self.draining.discard(worker_id)
         worker = self.crew.remove(worker_id)
@@ -156,12 +157,12 @@ class LaneSession:
             if overdue_id is not None:  # what waited behind the task that ran too long is not to blame
                 is_suspect = is_blamed = task_id == overdue_id
             else:
-                is_excused = is_blameless and task.excused_count < MAX_EXCUSED
+                is_excused = end.is_blameless and task.excused_count < MAX_EXCUSED
                 task.excused_count += is_excused
                 is_suspect = not is_excused
                 is_blamed = is_suspect and is_alone
             if is_blamed:
-                task.reasons = (*task.reasons, f"attempt {task.attempt} on {worker.node}: {reason}")
+                task.reasons = (*task.reasons, f"attempt {task.attempt} on {worker.node}: {end.words}")
             if is_suspect:
                 task.expected_s = math.inf  # from now on alone with its worker: the next blame is right
             actions += self._retry(task)

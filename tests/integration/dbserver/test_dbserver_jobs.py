@@ -26,6 +26,7 @@ from quakegrid.clients.dbserver import DbClient, Job, JobFilter, JobOrder, JobSt
 from quakegrid.clients.job_watch import JobEvent, JobSnapshot, watch_jobs
 from quakegrid.clients.tags import Tag, TagsClient
 from quakegrid.transport import grpc_channels
+from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 
 
@@ -51,7 +52,7 @@ def ids(jobs: list[Job]) -> list[int]:
 
 
 @pytest.fixture
-def channel(dbserver: Service) -> Iterator[grpc.Channel]:
+def channel(dbserver: LocalDbServer) -> Iterator[grpc.Channel]:
     """A bare connection."""
     with grpc_channels.open_channel(dbserver.settings.dbserver_address, dbserver.settings.authkey) as channel:
         yield channel
@@ -204,7 +205,7 @@ def test_watch_jobs_tells_every_change(client: DbClient) -> None:
     ]
 
 
-def test_watch_jobs_misses_nothing_under_load(dbserver: Service, client: DbClient) -> None:
+def test_watch_jobs_misses_nothing_under_load(dbserver: LocalDbServer, client: DbClient) -> None:
     """Watchers that start in the middle know of every job exactly once."""
     count = 100
     known: list[list[int]] = [[], [], []]
@@ -230,15 +231,15 @@ def test_watch_jobs_misses_nothing_under_load(dbserver: Service, client: DbClien
     assert known == [list(range(1, count + 1))] * 3
 
 
-def test_watch_jobs_goes_on_after_a_restart(dbserver: Service) -> None:
+def test_watch_jobs_goes_on_after_a_restart(dbserver_process: Service) -> None:
     """After kill -9 the next event comes, and no second snapshot."""
-    with DbClient(dbserver.settings, retry_s=60) as client:
+    with DbClient(dbserver_process.settings, retry_s=60) as client:
         watcher = watch_jobs(client)
         assert next(watcher) == JobSnapshot(())
         first = new_job(client)
         assert moves([next(watcher)]) == [(first.id, None, JobState.CREATED)]  # type: ignore[list-item]
-        dbserver.stop(signal.SIGKILL)
-        dbserver.start()
+        dbserver_process.stop(signal.SIGKILL)
+        dbserver_process.start()
         second = new_job(client)
 
         event = next(watcher)

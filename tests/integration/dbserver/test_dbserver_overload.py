@@ -13,10 +13,10 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
+from quakegrid.api.v1 import jobs_pb2
 from quakegrid.clients.dbserver import DbClient, JobState
 from quakegrid.engine.database.hold_keeper import HoldKeeper
-from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2
+from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 from services.dbserver.rpc.call_streams import IsWanted
@@ -206,7 +206,7 @@ def test_query_whose_caller_has_left_is_stopped(
     assert client.call("SELECT 2")[0].values == (2,)  # gets a thread
 
 
-class Forgetful(jobs_pb2_grpc.JobsServicer):
+class Forgetful(holds_pb2_grpc.HoldsServicer):
     """A dbserver that never answers its first renewal."""
 
     def __init__(self) -> None:
@@ -227,7 +227,7 @@ def test_renewal_that_gets_no_answer_is_sent_again_while_the_lease_lasts(setting
     """The client waits a third of the lease time for an answer, not as long as for other calls."""
     forgetful = Forgetful()
     server = grpc.server(ThreadPoolExecutor(2))
-    jobs_pb2_grpc.add_JobsServicer_to_server(forgetful, server)
+    holds_pb2_grpc.add_HoldsServicer_to_server(forgetful, server)
     server.add_secure_port(settings.dbserver_address, credentials.server_credentials(settings.authkey))
     server.start()
     try:
