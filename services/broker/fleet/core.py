@@ -149,7 +149,7 @@ class Fleet:
             case ProgressMade():
                 if event.session_id in self.sessions:
                     self.sessions[event.session_id].forgive()
-            case TasksCounted():
+            case _:  # TasksCounted
                 return self._on_tasks_counted(event)
         return isinstance(event, WorkersRefused)
 
