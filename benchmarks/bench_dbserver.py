@@ -23,8 +23,10 @@ from statistics import median
 
 from benchmarks.support.figures import Figure, report
 from quakegrid import testing
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
-from quakegrid.clients.log_sender import LogStream
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.log_sender import LogStream
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.machine import service_records
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings

@@ -17,12 +17,14 @@ import click
 from quakegrid import errors
 from quakegrid.cli import exports, options
 from quakegrid.cli.views import render
-from quakegrid.clients import job_watch
-from quakegrid.clients.dbserver import DbClient, Job, JobFilter, JobOrder, LogLine
-from quakegrid.clients.own_jobs import own_job, own_job_id
-from quakegrid.clients.tags import TagsClient
+from quakegrid.clients.dbserver import job_watch
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.own_jobs import own_job, own_job_id
+from quakegrid.clients.dbserver.tags import TagsClient
 from quakegrid.jobs import terminal_text
+from quakegrid.jobs.filters import JobFilter, JobOrder
 from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job, LogLine
 
 STATES = [state.value for state in JobState]
 DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])

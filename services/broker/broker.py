@@ -16,8 +16,8 @@ from typing import Any, assert_never
 
 from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2
-from quakegrid.clients.dbserver import JobState
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
+from quakegrid.jobs.states import JobState
 from quakegrid.reports import task_history_files
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials

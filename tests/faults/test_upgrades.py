@@ -15,7 +15,9 @@ import pytest
 
 from quakegrid import Cluster, __version__, errors, testing
 from quakegrid.clients.broker import BrokerClient
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.session.session import Session
 from quakegrid.settings import config
 from quakegrid.transport import credentials as security

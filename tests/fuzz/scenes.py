@@ -13,7 +13,7 @@ from typing import Self
 
 from quakegrid.clients.agent import AgentClient
 from quakegrid.clients.broker import BrokerClient
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from tests.fuzz.neighbours import CALL_S, Neighbour
 from tests.support.nodes import Nodes, wait_until
 

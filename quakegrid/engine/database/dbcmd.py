@@ -21,14 +21,15 @@ from openquake.calculators.export import DISPLAY_NAME
 from openquake.commonlib import dbapi
 
 from quakegrid import errors
-from quakegrid.clients.dbserver import DbClient, LogLine
-from quakegrid.clients.log_sender import LogStream
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.log_sender import LogStream
 from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.engine.database.log_pages import LogText
 from quakegrid.engine.driver import stops
 from quakegrid.engine.driver.stops import End, StopReason
 from quakegrid.jobs.engine_values import RowValue, TableValue
 from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.session.worker_output import WorkerWords
 from quakegrid.settings.config import Settings
 

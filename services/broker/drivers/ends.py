@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from quakegrid.clients.dbserver import JobState
 from quakegrid.internal.v1 import sessions_pb2
+from quakegrid.jobs.states import JobState
 from quakegrid.settings.config import Settings
 from services.broker.drivers import absence
 from services.broker.drivers.job_ends import JobEnds

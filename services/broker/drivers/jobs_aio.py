@@ -5,10 +5,10 @@ from __future__ import annotations
 import grpc
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
-from quakegrid.clients import dbserver
-from quakegrid.clients.dbserver import Job
+from quakegrid.clients.dbserver import client as dbserver
 from quakegrid.jobs.row_ids import checked
 from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job
 from quakegrid.transport import grpc_channels
 
 

@@ -16,8 +16,9 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from quakegrid.clients.dbserver import DbClient, LogLine
-from quakegrid.clients.log_sender import LogStream
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.log_sender import LogStream
+from quakegrid.jobs.values import LogLine
 from tests.support.processes import Service, make_state
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

@@ -12,8 +12,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
-from quakegrid.clients.log_sender import LogStream
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.log_sender import LogStream
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from tests.support.processes import Service
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

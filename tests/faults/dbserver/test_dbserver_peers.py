@@ -17,7 +17,9 @@ import grpc
 import pytest
 
 from quakegrid.api.v1 import logs_pb2, logs_pb2_grpc
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials, grpc_channels
 from tests.support.processes import Service

@@ -13,7 +13,7 @@ import time
 
 from quakegrid import errors
 from quakegrid.clients.broker import BrokerClient
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.sdk import executor
 from quakegrid.sdk.cluster import Cluster
 from tests.faults.harness import tasks

@@ -19,7 +19,8 @@ import pytest
 
 from quakegrid import testing
 from quakegrid.clients.broker import BrokerClient, FleetStatus
-from quakegrid.clients.dbserver import DbClient, JobState
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.states import JobState
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from tests.support import clocks

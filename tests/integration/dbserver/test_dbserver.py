@@ -16,10 +16,13 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc, logs_pb2, logs_pb2_grpc
-from quakegrid.clients.dbserver import DbClient, Job, JobFilter, JobState, LogLine
-from quakegrid.clients.log_sender import LogStream
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.log_sender import LogStream
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
+from quakegrid.jobs.filters import JobFilter
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job, LogLine
 from quakegrid.transport import grpc_channels
 from services.broker.drivers.jobs_aio import transition_job
 from tests.support.processes import Service

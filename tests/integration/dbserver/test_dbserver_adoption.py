@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from quakegrid.clients.dbserver import DbClient, JobState
-from quakegrid.clients.tags import Tag, TagsClient
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.tags import Tag, TagsClient
+from quakegrid.jobs.states import JobState
 from quakegrid.settings.config import Settings
 from tests.support.processes import Service
 

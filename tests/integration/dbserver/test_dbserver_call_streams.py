@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from quakegrid.clients import engine_call_streams
-from quakegrid.clients.dbserver import DbClient
-from quakegrid.clients.private_grpc_streams import BrokenStreamError
+from quakegrid.clients.dbserver import engine_call_streams
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.private_grpc_streams import BrokenStreamError
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
 from tests.support.processes import Service

@@ -22,9 +22,12 @@ from quakegrid.api.v1 import (
     outputs_pb2,
     outputs_pb2_grpc,
 )
-from quakegrid.clients.dbserver import DbClient, Job, JobFilter, JobOrder, JobState
-from quakegrid.clients.job_watch import JobEvent, JobSnapshot, watch_jobs
-from quakegrid.clients.tags import Tag, TagsClient
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.job_watch import JobEvent, JobSnapshot, watch_jobs
+from quakegrid.clients.dbserver.tags import Tag, TagsClient
+from quakegrid.jobs.filters import JobFilter, JobOrder
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job
 from quakegrid.transport import grpc_channels
 from tests.support.processes import Service
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors
-from quakegrid.clients.dbserver import DbClient, JobState
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.engine.database.hold_keeper import HoldKeeper
+from quakegrid.jobs.states import JobState
 from tests.support.processes import Service
 
 LEASE_S = 1.0

@@ -14,9 +14,10 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
-from quakegrid.clients.dbserver import DbClient, JobState
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2
+from quakegrid.jobs.states import JobState
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 from services.dbserver.rpc.call_streams import IsWanted

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors
-from quakegrid.clients.dbserver import DbClient, LogLine
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.values import LogLine
 from quakegrid.machine import service_records
 from quakegrid.settings.config import Settings
 from tests.support.processes import Service, make_state

@@ -23,11 +23,14 @@ from quakegrid.api.v1 import (
     tags_pb2_grpc,
     values_pb2,
 )
-from quakegrid.clients.dbserver import DbClient, JobFilter, JobOrder, JobState, LogLine
-from quakegrid.clients.job_watch import JobSnapshot, watch_jobs
-from quakegrid.clients.tags import TagsClient
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.job_watch import JobSnapshot, watch_jobs
+from quakegrid.clients.dbserver.tags import TagsClient
 from quakegrid.internal.v1 import engine_calls_pb2
 from quakegrid.jobs import engine_values, row_ids
+from quakegrid.jobs.filters import JobFilter, JobOrder
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 from services.dbserver.jobs import columns, field_checks

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from services.dbserver.engine import job_actions
 from services.dbserver.jobs import rows as job_rows

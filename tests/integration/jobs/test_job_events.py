@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.settings.config import Settings
 from services.dbserver.server import DbServer
 from tests.support.dbservers import serving

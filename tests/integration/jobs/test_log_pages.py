@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from quakegrid import errors
-from quakegrid.clients import dbserver as jobs
-from quakegrid.clients.dbserver import DbClient, LogLine
+from quakegrid.clients.dbserver import client as client_module
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.engine.database.log_pages import LogText
+from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from services.dbserver.server import DbServer
 from services.dbserver.store import read_limits
@@ -43,7 +44,7 @@ def new_job_id(client: DbClient, messages: list[str]) -> int:
 
 def test_log_is_shown_as_upstream_shows_it(client: DbClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same lines as the action gives, over several pages, as often as one asks."""
-    monkeypatch.setattr(jobs, "PAGE_SIZE", 3)
+    monkeypatch.setattr(client_module, "PAGE_SIZE", 3)
     job_id = new_job_id(client, [f"line {number}\nsecond" for number in range(8)])
     expected = client.call("get_log", job_id)
     text = LogText(client, job_id)

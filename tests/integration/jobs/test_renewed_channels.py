@@ -10,7 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from quakegrid.clients import private_grpc_streams
+from quakegrid.clients.dbserver import private_grpc_streams
 from quakegrid.transport import credentials, grpc_channels
 from quakegrid.transport.renewed_channels import RenewedChannel, utc_now
 

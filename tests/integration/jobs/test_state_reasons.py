@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
-from quakegrid.clients.job_watch import JobSnapshot, watch_jobs
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.job_watch import JobSnapshot, watch_jobs
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from services.dbserver.jobs import state_reasons
 from services.dbserver.store import schema

@@ -12,8 +12,9 @@ import pytest
 
 from quakegrid import errors, testing
 from quakegrid.api.v1 import jobs_pb2
-from quakegrid.clients import dbserver
-from quakegrid.clients.dbserver import Job, JobState
+from quakegrid.clients.dbserver import client as dbserver
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from services.broker.drivers import job_ends

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from quakegrid import errors
 from quakegrid.cli import abort, options
-from quakegrid.clients.dbserver import Job, JobFilter
+from quakegrid.jobs.filters import JobFilter
+from quakegrid.jobs.values import Job
 from tests.unit.cli.test_cli_jobs import make_job
 
 
@@ -59,7 +60,7 @@ class FakeBroker:
 @pytest.fixture(autouse=True)
 def services(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command talks to the fakes, as Ann."""
-    monkeypatch.setattr(abort.dbserver, "DbClient", FakeDatabase)
+    monkeypatch.setattr(abort, "DbClient", FakeDatabase)
     monkeypatch.setattr(abort.fleet, "BrokerClient", FakeBroker)
     monkeypatch.setattr(options, "cluster_settings", SimpleNamespace)
     monkeypatch.setenv("LOGNAME", "ann")

@@ -16,9 +16,11 @@ from click.testing import CliRunner, Result
 from quakegrid import errors
 from quakegrid.cli import exports, jobs, options
 from quakegrid.clients import drivers
-from quakegrid.clients.dbserver import Job, JobFilter, JobOrder, JobState, LogLine, Output
-from quakegrid.clients.job_watch import JobEvent, JobSnapshot
-from quakegrid.clients.tags import Tag
+from quakegrid.clients.dbserver.job_watch import JobEvent, JobSnapshot
+from quakegrid.clients.dbserver.tags import Tag
+from quakegrid.jobs.filters import JobFilter, JobOrder
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job, LogLine, Output
 
 START = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 

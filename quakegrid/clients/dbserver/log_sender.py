@@ -19,9 +19,10 @@ import grpc
 
 from quakegrid import errors
 from quakegrid.api.v1 import logs_pb2
-from quakegrid.clients import dbserver, retries
+from quakegrid.clients import retries
 from quakegrid.clients.backoff import Backoff
-from quakegrid.clients.dbserver import DbClient, LogLine
+from quakegrid.clients.dbserver.client import MAX_BATCH_LINES, DbClient, encode_batch
+from quakegrid.jobs.values import LogLine
 
 # Some megabytes of lines as they usually are.
 MAX_BUFFERED_LINES = 20_000
@@ -82,7 +83,7 @@ class LogBuffer:
         job_id = self._lines[0][0]
         batch: list[LogLine] = []
         length = 0
-        while self._lines and self._lines[0][0] == job_id and len(batch) < dbserver.MAX_BATCH_LINES:
+        while self._lines and self._lines[0][0] == job_id and len(batch) < MAX_BATCH_LINES:
             length += len(self._lines[0][1].message)
             if batch and length > MAX_BATCH_LENGTH:
                 break
@@ -223,7 +224,7 @@ class LogStream:
                 if self._has_ended(attempt):
                     return
                 job_id, lines = self._buffer.take()
-                request = dbserver.encode_batch(job_id, lines)
+                request = encode_batch(job_id, lines)
                 self._on_the_way.append(request)
                 self._on_the_way_count += len(lines)
             yield request

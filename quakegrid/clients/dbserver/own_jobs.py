@@ -8,8 +8,9 @@ from __future__ import annotations
 import getpass
 
 from quakegrid import errors
-from quakegrid.clients.dbserver import DbClient, Job
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.filters import JobFilter
+from quakegrid.jobs.values import Job
 
 MAX_NUMBER = 2**63 - 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quakegrid.api.v1 import tags_pb2, tags_pb2_grpc
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.row_ids import checked
 
 

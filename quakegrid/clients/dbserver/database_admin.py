@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from quakegrid import errors
 from quakegrid.api.v1 import database_pb2, database_pb2_grpc, values_pb2
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs import engine_values
 from quakegrid.jobs.engine_values import TableValue
 

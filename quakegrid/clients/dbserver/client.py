@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc, logs_pb2, logs_pb2_grpc, outputs_pb2, outputs_pb2_grpc
-from quakegrid.clients.engine_call_streams import CallStreams
+from quakegrid.clients.dbserver.engine_call_streams import CallStreams
 from quakegrid.clients.retries import Retries, new_request_id
 from quakegrid.internal.v1 import engine_calls_pb2, holds_pb2, holds_pb2_grpc
 from quakegrid.jobs import engine_values
