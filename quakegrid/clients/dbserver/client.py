@@ -7,15 +7,14 @@ be sent again and take effect once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
-
-import grpc
+from typing import Any, Self
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc, logs_pb2, logs_pb2_grpc, outputs_pb2, outputs_pb2_grpc
+from quakegrid.clients.connection import Connection
 from quakegrid.clients.dbserver.engine_call_streams import CallStreams
-from quakegrid.clients.retries import Retries, new_request_id
+from quakegrid.clients.retries import new_request_id
 from quakegrid.internal.v1 import engine_calls_pb2, holds_pb2, holds_pb2_grpc
 from quakegrid.jobs import engine_values
 from quakegrid.jobs.filters import ALL_JOBS, JobFilter, JobOrder, encode_filter
@@ -23,7 +22,6 @@ from quakegrid.jobs.row_ids import checked
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job, LogLine, Output
 from quakegrid.settings.config import Settings
-from quakegrid.transport import grpc_channels
 
 __all__ = ["DbClient", "Job", "JobFilter", "JobOrder", "JobState", "LogLine", "Output"]
 
@@ -35,7 +33,6 @@ DELETION_TIMEOUT_S = 600.0
 PAGE_SIZE = 1000
 # The dbserver takes at most 2000 lines a batch.
 MAX_BATCH_LINES = 1000
-Response = TypeVar("Response")
 
 
 class DbClient:
@@ -49,14 +46,15 @@ class DbClient:
     """
 
     def __init__(self, settings: Settings, retry_s: float = 0.0) -> None:
-        self._address = settings.dbserver_address
-        self._retry_s = retry_s
-        self._channel = grpc_channels.open_channel(self._address, settings.authkey)
-        self._jobs = jobs_pb2_grpc.JobsStub(self._channel)
-        self._holds = holds_pb2_grpc.HoldsStub(self._channel)
-        self._logs = logs_pb2_grpc.LogsStub(self._channel)
-        self._outputs = outputs_pb2_grpc.OutputsStub(self._channel)
-        self._calls = CallStreams(self._channel)
+        self.connection = Connection(
+            SERVICE, settings.dbserver_address, settings.authkey, timeout_s=CALL_TIMEOUT_S, retry_s=retry_s
+        )
+        channel = self.connection.channel
+        self._jobs = jobs_pb2_grpc.JobsStub(channel)
+        self._holds = holds_pb2_grpc.HoldsStub(channel)
+        self._logs = logs_pb2_grpc.LogsStub(channel)
+        self._outputs = outputs_pb2_grpc.OutputsStub(channel)
+        self._calls = CallStreams(channel)
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +67,7 @@ class DbClient:
     def close(self) -> None:
         """Close the connection."""
         self._calls.close()
-        self._channel.close()
+        self.connection.close()
 
     def create_job(
         self,
@@ -91,12 +89,12 @@ class DbClient:
             data_dir=data_dir,
             host=host,
         )
-        return decode_job(self._call(self._jobs.CreateJob, request).job)
+        return decode_job(self.connection.call(self._jobs.CreateJob, request).job)
 
     def get_job(self, job_id: int, user_name: str = "") -> Job:
         """A job, or the nth last one (of this user) if the id is negative."""
         request = jobs_pb2.GetJobRequest(job_id=checked(job_id), user_name=user_name)
-        return decode_job(self._call(self._jobs.GetJob, request).job)
+        return decode_job(self.connection.call(self._jobs.GetJob, request).job)
 
     def list_jobs(
         self,
@@ -111,7 +109,7 @@ class DbClient:
         jobs: list[Job] = []
         while len(jobs) < limit:
             request.page_size = min(limit - len(jobs), PAGE_SIZE)
-            response = self._call(self._jobs.ListJobs, request)
+            response = self.connection.call(self._jobs.ListJobs, request)
             jobs.extend(map(decode_job, response.jobs))
             request.page_token = response.next_page_token
             if not response.next_page_token:
@@ -123,7 +121,7 @@ class DbClient:
         request = jobs_pb2.TransitionJobRequest(
             job_id=checked(job_id), state=encode_state(state), reason=reason
         )
-        return decode_job(self._call(self._jobs.TransitionJob, request).job)
+        return decode_job(self.connection.call(self._jobs.TransitionJob, request).job)
 
     def update_job(
         self, job_id: int, user_name: str, *, description: str | None = None, relevant: bool | None = None
@@ -132,17 +130,17 @@ class DbClient:
         request = jobs_pb2.UpdateJobRequest(
             job_id=checked(job_id), user_name=user_name, description=description, relevant=relevant
         )
-        return decode_job(self._call(self._jobs.UpdateJob, request).job)
+        return decode_job(self.connection.call(self._jobs.UpdateJob, request).job)
 
     def share_job(self, job_id: int, user_name: str) -> Job:
         """Make a complete job visible to all users."""
         request = jobs_pb2.ShareJobRequest(job_id=checked(job_id), user_name=user_name)
-        return decode_job(self._call(self._jobs.ShareJob, request).job)
+        return decode_job(self.connection.call(self._jobs.ShareJob, request).job)
 
     def unshare_job(self, job_id: int, user_name: str) -> Job:
         """Take that back."""
         request = jobs_pb2.UnshareJobRequest(job_id=checked(job_id), user_name=user_name)
-        return decode_job(self._call(self._jobs.UnshareJob, request).job)
+        return decode_job(self.connection.call(self._jobs.UnshareJob, request).job)
 
     def renew_lease(self, job_id: int, holder: str, lease_s: float) -> JobState:
         """Keep a job for another `lease_s`; the first call opens the lease. Returns the job's state.
@@ -152,7 +150,7 @@ class DbClient:
         request = holds_pb2.RenewHoldRequest(job_id=checked(job_id), holder=holder)
         request.hold_timeout.FromNanoseconds(round(lease_s * 1e9))
         timeout_s = min(max(lease_s / 3, 1.0), CALL_TIMEOUT_S)
-        return decode_state(self._call(self._holds.RenewHold, request, timeout_s).state)
+        return decode_state(self.connection.call(self._holds.RenewHold, request, timeout_s).state)
 
     def delete_job(self, job_id: int, user_name: str, *, delete_files: bool) -> list[str]:
         """Delete a job; returns the paths of its datastore files."""
@@ -162,14 +160,14 @@ class DbClient:
             delete_files=delete_files,
             request_id=new_request_id(),
         )
-        return list(self._call(self._jobs.DeleteJob, request, DELETION_TIMEOUT_S).paths)
+        return list(self.connection.call(self._jobs.DeleteJob, request, DELETION_TIMEOUT_S).paths)
 
     def append_log(self, job_id: int, lines: Iterable[LogLine]) -> int:
         """Store lines on the disk of the dbserver, whatever their ids; returns how many."""
         lines = list(lines)
         for start in range(0, len(lines), MAX_BATCH_LINES):
             request = encode_batch(job_id, lines[start : start + MAX_BATCH_LINES])
-            self._call(self._append_batch, request)
+            self.connection.call(self._append_batch, request)
         return len(lines)
 
     def stream_log(
@@ -179,13 +177,7 @@ class DbClient:
 
         Not tried again by itself. Ends when `batches` does; they are asked for in another thread.
         """
-        stream = self._logs.AppendLog(batches)
-        try:
-            yield from stream
-        except grpc.RpcError as exc:
-            raise grpc_channels.translate(exc, SERVICE, self._address) from exc
-        finally:
-            stream.cancel()  # type: ignore[no-untyped-call]
+        return self.connection.stream(self._logs.AppendLog, batches)
 
     def list_log(self, job_id: int, tail_count: int = 0) -> Iterator[LogLine]:
         """The lines of a job's log, or its last `tail_count` (up to 10000), in order."""
@@ -199,12 +191,12 @@ class DbClient:
     def get_log_size(self, job_id: int) -> int:
         """How many lines a job's log has."""
         request = logs_pb2.GetLogSizeRequest(job_id=checked(job_id))
-        return self._call(self._logs.GetLogSize, request).line_count
+        return self.connection.call(self._logs.GetLogSize, request).line_count
 
     def get_traceback(self, job_id: int) -> str:
         """The last traceback in a job's log; empty if there is none."""
         request = logs_pb2.GetTracebackRequest(job_id=checked(job_id))
-        return self._call(self._logs.GetTraceback, request).traceback
+        return self.connection.call(self._logs.GetTraceback, request).traceback
 
     def _list_log(self, job_id: int, **first: int) -> Iterator[LogLine]:
         token = ""
@@ -212,7 +204,7 @@ class DbClient:
             request = logs_pb2.ListLogRequest(
                 job_id=checked(job_id), page_size=PAGE_SIZE, page_token=token, **first
             )
-            response = self._call(self._logs.ListLog, request)
+            response = self.connection.call(self._logs.ListLog, request)
             yield from map(_decode_line, response.lines)
             token = response.next_page_token
             if not token:
@@ -224,22 +216,11 @@ class DbClient:
 
     def tail_log(self, job_id: int, after_id: int = 0) -> Iterator[LogLine]:
         """The lines after an id and each new one as it comes, until the job has ended."""
-        retries = Retries(self._retry_s)
-        while True:
-            stream = self._logs.TailLog(logs_pb2.TailLogRequest(job_id=checked(job_id), after_id=after_id))
-            try:
-                for response in stream:
-                    retries = Retries(self._retry_s)
-                    for line in response.lines:
-                        after_id = line.id
-                        yield _decode_line(line)
-            except grpc.RpcError as exc:
-                if not retries.may_go_on(exc):
-                    raise grpc_channels.translate(exc, SERVICE, self._address) from exc
-            else:
-                return
-            finally:
-                stream.cancel()  # type: ignore[no-untyped-call]
+        request = logs_pb2.TailLogRequest(job_id=checked(job_id), after_id=after_id)
+        for response in self.connection.follow(lambda: self._logs.TailLog(request)):
+            for line in response.lines:
+                request.after_id = line.id
+                yield _decode_line(line)
 
     def list_outputs(self, job_id: int) -> list[Output]:
         """The outputs of a job, by id."""
@@ -249,7 +230,7 @@ class DbClient:
             request = outputs_pb2.ListOutputsRequest(
                 job_id=checked(job_id), page_size=PAGE_SIZE, page_token=token
             )
-            response = self._call(self._outputs.ListOutputs, request)
+            response = self.connection.call(self._outputs.ListOutputs, request)
             outputs.extend(map(_decode_output, response.outputs))
             token = response.next_page_token
             if not token:
@@ -258,7 +239,7 @@ class DbClient:
     def get_output(self, output_id: int) -> Output:
         """One output."""
         request = outputs_pb2.GetOutputRequest(output_id=checked(output_id, "output"))
-        return _decode_output(self._call(self._outputs.GetOutput, request).output)
+        return _decode_output(self.connection.call(self._outputs.GetOutput, request).output)
 
     def call(self, action: str, *args: Any, user_name: str = "") -> Any:
         """Run one of upstream's named actions or SQL; rows come as `RowValue` and `TableValue`.
@@ -270,46 +251,7 @@ class DbClient:
             request_id=new_request_id(), action=action, user_name=user_name
         )
         engine_values.fill_all(request.args, args)
-        return engine_values.decode(self._call(self._calls.call, request))
-
-    @property
-    def channel(self) -> grpc.Channel:
-        """The connection, for stubs of the dbserver's other services."""
-        return self._channel
-
-    def invoke(
-        self, method: Callable[..., Response], request: Any, timeout_s: float = CALL_TIMEOUT_S
-    ) -> Response:
-        """Call a method of such a stub, with this connection's retries and errors."""
-        return self._call(method, request, timeout_s)
-
-    def follow(self, open_stream: Callable[[], Any]) -> Iterator[Any]:
-        """What a stream sends; opened again where it broke off, as long as this connection retries."""
-        retries = Retries(self._retry_s)
-        while True:
-            stream = open_stream()
-            try:
-                for response in stream:
-                    retries = Retries(self._retry_s)
-                    yield response
-            except grpc.RpcError as exc:
-                if not retries.may_go_on(exc):
-                    raise grpc_channels.translate(exc, SERVICE, self._address) from exc
-            else:
-                return
-            finally:
-                stream.cancel()
-
-    def _call(
-        self, method: Callable[..., Response], request: Any, timeout_s: float = CALL_TIMEOUT_S
-    ) -> Response:
-        retries = Retries(self._retry_s)
-        while True:
-            try:
-                return method(request, timeout=timeout_s)
-            except grpc.RpcError as exc:
-                if not retries.may_go_on(exc):
-                    raise grpc_channels.translate(exc, SERVICE, self._address) from exc
+        return engine_values.decode(self.connection.call(self._calls.call, request))
 
 
 def encode_state(state: JobState) -> jobs_pb2.JobState.ValueType:

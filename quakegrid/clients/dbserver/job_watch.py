@@ -42,7 +42,7 @@ def watch_jobs(database: DbClient, user_name: str = "") -> Iterator[JobSnapshot 
 
     After a break it goes on with the next event, or, after a very long one, with a new snapshot.
     """
-    stub = jobs_pb2_grpc.JobsStub(database.channel)
+    stub = jobs_pb2_grpc.JobsStub(database.connection.channel)
     request = jobs_pb2.WatchJobsRequest(user_name=user_name)
     parts: list[Job] = []
 
@@ -50,7 +50,7 @@ def watch_jobs(database: DbClient, user_name: str = "") -> Iterator[JobSnapshot 
         parts.clear()
         return stub.WatchJobs(request)
 
-    for response in database.follow(open_stream):
+    for response in database.connection.follow(open_stream):
         if response.HasField("event"):
             request.after_event_id = response.event.id
             yield _decode_event(response.event)

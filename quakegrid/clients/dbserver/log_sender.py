@@ -15,11 +15,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-import grpc
-
 from quakegrid import errors
 from quakegrid.api.v1 import logs_pb2
-from quakegrid.clients import retries
+from quakegrid.clients import connection, retries
 from quakegrid.clients.backoff import Backoff
 from quakegrid.clients.dbserver.client import MAX_BATCH_LINES, DbClient, encode_batch
 from quakegrid.jobs.values import LogLine
@@ -245,12 +243,10 @@ class LogStream:
 
     def _on_error(self, exc: errors.QuakeGridError, backoff: Backoff) -> None:
         """Pause before the next try, or leave out the batch that is refused for good."""
-        cause = exc.__cause__
-        is_transient = isinstance(cause, grpc.RpcError) and retries.is_transient(cause)
         with self._changed:
             self._attempt += 1
             self._changed.notify_all()
-            if not is_transient:
+            if not connection.is_transient(exc):
                 print(f"log lines were not stored: {exc}", file=sys.stderr)
                 self._refusal = exc
                 if self._on_the_way:

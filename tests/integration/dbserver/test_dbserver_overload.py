@@ -181,7 +181,7 @@ def test_call_whose_caller_has_left_is_not_begun(
             assert isinstance(failures[0], errors.QuakeGridError)
         else:
             request = engine_calls_pb2.CallRequest(request_id="1", action="SELECT 1")
-            call = engine_calls_pb2_grpc.EngineCallsStub(leaver.channel).Call.future(request)
+            call = engine_calls_pb2_grpc.EngineCallsStub(leaver.connection.channel).Call.future(request)
             wait_until(lambda: bool(waiting))
             call.cancel()
         wait_until(lambda: not waiting[0]())

@@ -58,7 +58,7 @@ def client(settings: Settings) -> Iterator[DbClient]:
 @pytest.fixture
 def channel(client: DbClient) -> grpc.Channel:
     """The client's connection, for messages that it would not send."""
-    return client.channel
+    return client.connection.channel
 
 
 def new_job_id(client: DbClient, description: str = "d") -> int:
@@ -389,7 +389,7 @@ def test_tags_with_many_jobs_come_in_more_pages(client: DbClient, monkeypatch: p
     sizes = []
     request = tags_pb2.ListTagsRequest()
     while not sizes or request.page_token:
-        response = tags_pb2_grpc.TagsStub(client.channel).ListTags(request)
+        response = tags_pb2_grpc.TagsStub(client.connection.channel).ListTags(request)
         sizes.append(len(response.tags))
         request.page_token = response.next_page_token
 

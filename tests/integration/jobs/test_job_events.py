@@ -36,7 +36,7 @@ def test_watcher_that_was_away_too_long_starts_again(
         if after_id == 10:
             client.create_job(data_dir="/d", calculation_mode="c", description="d", user_name="ada")
 
-        watch = jobs_pb2_grpc.JobsStub(client.channel).WatchJobs(
+        watch = jobs_pb2_grpc.JobsStub(client.connection.channel).WatchJobs(
             jobs_pb2.WatchJobsRequest(after_event_id=after_id)
         )
         first = next(watch)

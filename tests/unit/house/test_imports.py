@@ -30,7 +30,7 @@ LAYERS: dict[str, set[str]] = {
     "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"},
     "reports": {"api", "settings", "jobs", "clients"},
     "testing": {"settings", "transport"},
-    "health": {"settings", "machine", "transport"},
+    "health": {"settings", "machine", "clients"},
     "sdk": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "testing"},
     "install": {"settings", "machine"},
     "doctor": {"api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
