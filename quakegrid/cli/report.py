@@ -100,7 +100,7 @@ def _find_job(settings: Settings, number: int) -> Job | None:
     """A job as the database has it, if it does and answers."""
     with closing(DbClient(settings)) as database:
         try:
-            return database.get_job(number)
+            return database.jobs.get_job(number)
         except (errors.NotFoundError, errors.PeerUnreachableError):
             return None
 
@@ -117,7 +117,7 @@ def _missing(settings: Settings, number: int, missing: errors.NotFoundError) -> 
     """Why there are no records, as far as the database knows the job."""
     with closing(DbClient(settings)) as database:
         try:
-            state = database.get_job(number).state
+            state = database.jobs.get_job(number).state
         except errors.NotFoundError as exc:
             return exc
         except errors.PeerUnreachableError:

@@ -195,10 +195,11 @@ def _ask_for_ends(settings: Settings, report: RunReport) -> None:
 
     with DbClient(settings) as database:
         for job_id in report.open_job_ids():
-            job = database.get_job(job_id)
+            job = database.jobs.get_job(job_id)
             if job.state is JobState.COMPLETE:
                 outputs = [
-                    [each.id, each.display_name, each.ds_key] for each in database.list_outputs(job_id)
+                    [each.id, each.display_name, each.ds_key]
+                    for each in database.outputs.list_outputs(job_id)
                 ]
                 datastore = f"{job.ds_calc_dir}.hdf5"
                 ended = {"event": "end", "job_id": job_id, "state": "complete", "datastore": datastore}

@@ -93,7 +93,7 @@ class ClusterScene(Scene):
         match name:
             case "dbserver":
                 db = DbClient(self.settings)
-                return Neighbour(name, lambda: db.list_jobs(limit=5), db.close)
+                return Neighbour(name, lambda: db.jobs.list_jobs(limit=5), db.close)
             case "broker":
                 broker = BrokerClient(self.settings)
                 return Neighbour(name, broker.status, broker.close)

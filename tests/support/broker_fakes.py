@@ -10,7 +10,7 @@ import grpc
 
 from quakegrid import errors
 from quakegrid.api.v1 import jobs_pb2, nodes_pb2
-from quakegrid.clients.dbserver import client as dbserver
+from quakegrid.clients.dbserver import job_messages
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
@@ -158,7 +158,7 @@ class FakeDatabase:
         if job_id in self.ends:
             raise errors.StateError("it has ended")
         self.ends[job_id] = (state, reason)
-        return dbserver.decode_job(jobs_pb2.Job(id=job_id, state=dbserver.encode_state(state)))
+        return job_messages.decode_job(jobs_pb2.Job(id=job_id, state=job_messages.encode_state(state)))
 
 
 class Stage:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import grpc
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
-from quakegrid.clients.dbserver.client import DbClient, decode_job, decode_state
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.job_messages import decode_job, decode_state
 from quakegrid.jobs import engine_values
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job

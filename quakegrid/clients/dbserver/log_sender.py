@@ -19,7 +19,9 @@ from quakegrid import errors
 from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients import connection, retries
 from quakegrid.clients.backoff import Backoff
-from quakegrid.clients.dbserver.client import MAX_BATCH_LINES, DbClient, encode_batch
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.job_messages import encode_batch
+from quakegrid.clients.dbserver.logs import MAX_BATCH_LINES
 from quakegrid.jobs.values import LogLine
 
 # Some megabytes of lines as they usually are.
@@ -198,7 +200,7 @@ class LogStream:
         while self._wait_for_work():
             self._attempt += 1
             try:
-                for response in self._client.stream_log(self._batches(self._attempt)):
+                for response in self._client.logs.stream_log(self._batches(self._attempt)):
                     self._on_stored(response.request_id)
                     backoff.reset()
             except errors.QuakeGridError as exc:

@@ -107,7 +107,7 @@ class Database:
     @contextlib.contextmanager
     def hold_jobs(self, job_ids: Sequence[int]) -> Iterator[None]:
         """Hold jobs while they wait or run; a job that somebody else ends interrupts this driver."""
-        self._holds = HoldKeeper(job_ids, self._client.renew_lease, self._interrupt)
+        self._holds = HoldKeeper(job_ids, self._client.jobs.renew_hold, self._interrupt)
         try:
             yield
         finally:
@@ -166,7 +166,7 @@ class Database:
             return
         self._let_go(job_id)
         with contextlib.suppress(errors.NotFoundError, errors.StateError):  # it has ended, or was deleted
-            self._client.transition(job_id, JobState.ABORTED, end.reason)
+            self._client.jobs.transition(job_id, JobState.ABORTED, end.reason)
 
     def _finish(self, job_id: int, status: str) -> Any:
         """What upstream calls at the end of a job; while an exception passes, that says how it ended."""

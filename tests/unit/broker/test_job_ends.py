@@ -12,7 +12,7 @@ import pytest
 
 from quakegrid import errors, testing
 from quakegrid.api.v1 import jobs_pb2
-from quakegrid.clients.dbserver import client as dbserver
+from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
 from quakegrid.settings import config
@@ -52,7 +52,7 @@ class Database:
         if job_id in self.states:
             raise errors.StateError("it has ended")
         self.states[job_id] = (state, reason)
-        return dbserver.decode_job(jobs_pb2.Job(id=job_id, state=dbserver.encode_state(state)))
+        return job_messages.decode_job(jobs_pb2.Job(id=job_id, state=job_messages.encode_state(state)))
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ class FakeDatabase:
     """Job 3 is somebody else's; jobs 1 and 2 are Ann's."""
 
     def __init__(self, _settings: object) -> None:
-        self.jobs = {1: make_job(1), 2: make_job(2), 3: make_job(3, user_name="bob")}
+        self._found = {1: make_job(1), 2: make_job(2), 3: make_job(3, user_name="bob")}
+        self.jobs = self
 
     def __enter__(self) -> Self:
         return self
@@ -30,13 +31,13 @@ class FakeDatabase:
 
     def get_job(self, job_id: int) -> Job:
         """By id."""
-        if job_id not in self.jobs:
+        if job_id not in self._found:
             raise errors.NotFoundError(f"there is no job {job_id}")
-        return self.jobs[job_id]
+        return self._found[job_id]
 
     def list_jobs(self, limit: int, wanted: JobFilter) -> list[Job]:
         """Newest first."""
-        found = [job for job in self.jobs.values() if job.user_name == wanted.user_name]
+        found = [job for job in self._found.values() if job.user_name == wanted.user_name]
         return sorted(found, key=lambda job: -job.id)[:limit]
 
 
