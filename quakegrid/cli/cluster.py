@@ -18,7 +18,7 @@ from quakegrid.cli.views.render import say
 from quakegrid.clients import broker as fleet
 from quakegrid.machine import local_services, node_state, own_cluster, service_records
 from quakegrid.nodes import engine_version
-from quakegrid.settings import config, installation
+from quakegrid.settings import config, installation, sections
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 
@@ -64,7 +64,7 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
     """
     state_dir = (state_dir or config.default_state_dir()).absolute()
     installation.refuse_if_installed(state_dir, "quakegrid up", "start")
-    if config.ENGINE in config.load_settings(state_dir).preload:
+    if sections.ENGINE in config.load_settings(state_dir).preload:
         engine_version.check_engine()
     with own_cluster.locked(
         state_dir, lambda: say("another `quakegrid up` or `down` is at work; waiting for it")

@@ -1,8 +1,19 @@
-"""What names and addresses of hosts mean, without asking anybody. Pure."""
+"""Hosts: what their names and addresses mean, without asking anybody, and how many cores are ours. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class HostCores:
+    """One node of the cluster and how many of its cores are ours (-1: all)."""
+
+    host: str
+    cores: int
 
 
 def is_loopback(host: str) -> bool:

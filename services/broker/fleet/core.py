@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from quakegrid.errors import IllegalMoveError
-from quakegrid.settings.config import HostCores
+from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import deaths
 from services.broker.fleet.events import (
     Action,

@@ -11,7 +11,7 @@ import pytest
 from quakegrid import errors
 from quakegrid.machine import own_cluster
 from quakegrid.settings import config
-from quakegrid.settings.config import HostCores
+from quakegrid.settings.hosts import HostCores
 from quakegrid.transport import credentials
 
 SECRET = "a-secret-of-more-than-16-characters"
