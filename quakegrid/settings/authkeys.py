@@ -1,4 +1,4 @@
-"""Which authkeys are no secrets, however long they are.
+"""Authkeys: new ones, and which are no secrets, however long they are.
 
 Whoever reaches a port of a cluster can try keys without asking anybody, some thousand a second on each core.
 So a key that people think of is found. Reads no key itself; looks at the mode of the file that holds it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import secrets
 import stat
 from pathlib import Path
 
@@ -37,6 +38,11 @@ _MIN_BITS = 28
 _RUNS = (frozenset({0, 1}), frozenset({0, -1}))
 _MIN_RUN = 4
 _OPEN_TO_ALL = stat.S_IROTH | stat.S_IWOTH
+
+
+def new_authkey() -> str:
+    """A fresh random authkey of 256 bits, URL-safe text."""
+    return secrets.token_urlsafe(32)
 
 
 def is_guessable(key: str) -> bool:
