@@ -46,13 +46,22 @@ demo: install ## Run a first real calculation on this machine
 	@$(VENV)/bin/quakegrid demo
 
 .PHONY: protos
-protos: install ## Generate quakegrid/api, internal and wire from protos/
+protos: install ## Generate quakegrid/api, internal and wire from protos/, and lock what was added to the contracts
 	@$(PY) -m grpc_tools.protoc -I protos --python_out=. --grpc_python_out=. \
 		--mypy_out=quiet:. --mypy_grpc_out=quiet:. \
 		--plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy \
 		--plugin=protoc-gen-mypy_grpc=$(VENV)/bin/protoc-gen-mypy_grpc \
 		$$(find protos -name '*.proto' | sort)
 	@find quakegrid/wire -name '*_pb2_grpc.py*' -delete
+	@$(VENV)/bin/buf breaking protos --against protos/lock.json || \
+		{ echo "This breaks programs that know the locked contracts (protos/lock.json). Reserve the name and the number"; \
+		echo "of what you remove. If it must break: raise API_VERSION, or PROTOCOL_VERSION for lanes, and run"; \
+		echo "'make protos-lock'."; exit 1; }
+	@$(PY) protos/lock.py
+
+.PHONY: protos-lock
+protos-lock: install ## Lock the contracts as they are now, also what breaks those that were locked
+	@$(PY) protos/lock.py
 
 .PHONY: docs
 docs: install ## Build the manual into build/docs, strictly
@@ -61,17 +70,19 @@ docs: install ## Build the manual into build/docs, strictly
 	@echo "The manual is in build/docs/index.html"
 
 .PHONY: reference
-reference: install ## Write docs/configuration.md and deploy/systemd anew from the code
+reference: install ## Write docs/configuration.md, the tables of CONTRIBUTING.md and deploy/systemd anew from the code
 	@$(PY) -m quakegrid.settings.reference > docs/configuration.md
 	@$(PY) -m quakegrid.install.units deploy/systemd
+	@$(PY) -m tests.unit.house.where_things_are
 
 .PHONY: check
-check: install ## Format, lint, types, generated code
+check: install ## Format, lint, types, contracts, generated code
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/buf lint protos
 	@$(MAKE) --no-print-directory protos
-	@git diff --exit-code --stat -- quakegrid/api quakegrid/internal quakegrid/wire || \
+	@git diff --exit-code --stat -- quakegrid/api quakegrid/internal quakegrid/wire protos/lock.json || \
 		{ echo "generated code differs from protos/: run 'make protos' and commit"; exit 1; }
 
 # Tests over network namespaces skip where one of these is missing, or for other users than root.
@@ -80,13 +91,17 @@ test-tools: ## Install what the tests over network namespaces need (iproute2, nf
 	@PATH="$$PATH:/usr/sbin:/sbin"; command -v ip >/dev/null && command -v nft >/dev/null || \
 		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y iproute2 nftables >/dev/null; }
 
+.PHONY: test-unit
+test-unit: install ## Test what needs no service: unit and property tests, on two cores
+	@$(PY) -m pytest -n 2 tests/unit tests/property
+
 .PHONY: test
 test: check ## Check, then all tests that are quick
-	@$(PY) -m pytest
+	@$(PY) -m tests
 
 .PHONY: test-all
 test-all: check ## Check, then all tests, with every case of the engine
-	@$(PY) -m pytest --full
+	@$(PY) -m tests --full
 
 .PHONY: test-compose
 test-compose: install ## Test the cluster of docker-compose.yml (needs Docker; root starts it where it does not run)

@@ -28,7 +28,7 @@ class SettingsError(QuakeGridError):
 
 
 class UsageError(QuakeGridError):
-    """The command or request cannot mean anything: a bad argument, a missing file."""
+    """The command or request makes no sense: a bad argument, a missing file."""
 
     exit_code = EXIT_USAGE
     reason = "USAGE"
@@ -89,7 +89,7 @@ class TaskKilledError(TaskError):
     reason = "TASK_KILLED"
 
 
-# What a client makes of a reason; a reason of one service's own, such as "DISK_FULL", is not in it.
+# The class that a client raises for a reason; a service's own reason, such as "DISK_FULL", has none.
 BY_REASON: dict[str, type[QuakeGridError]] = {
     kind.reason: kind
     for kind in (

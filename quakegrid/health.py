@@ -1,7 +1,7 @@
-"""Whether a service of this machine serves: `python -m quakegrid.health dbserver|broker|agent`.
+"""Whether a service of this machine is available: `python -m quakegrid.health dbserver|broker|agent`.
 
-Asks over grpc.health.v1 and mutual TLS, as container engines and supervisors want to know it. Exit codes:
-0 serving, 1 not serving, 2 settings, 3 unreachable.
+Asks over grpc.health.v1 and mutual TLS; container engines and supervisors call it. Exit codes: 0 available,
+1 not available, 2 wrong settings, 3 unreachable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
 def is_serving(settings: Settings, service: str, port: int = 0) -> bool:
-    """Ask a service of this machine whether it serves.
+    """Ask a service of this machine whether it is available.
 
     Args:
         settings: of the cluster.
@@ -44,9 +44,9 @@ def is_serving(settings: Settings, service: str, port: int = 0) -> bool:
 
 
 def troubles(settings: Settings, records: Mapping[str, RunRecord]) -> dict[str, str]:
-    """What is wrong with services that run, by name; those that serve are left out.
+    """What is wrong with services that run, by name; services that are available are left out.
 
-    A process that lives is no proof: its port may be closed, or it may hang.
+    That its process lives proves nothing: its port may be closed, or it may hang.
 
     Args:
         settings: of the cluster.
@@ -69,7 +69,7 @@ def _trouble(settings: Settings, service: str, record: RunRecord) -> str:
 
 
 def main() -> int:
-    """Ask, and say what came of it."""
+    """Ask a service, and print the answer."""
     parser = argparse.ArgumentParser(prog="python -m quakegrid.health", description=__doc__)
     parser.add_argument("service", choices=service_records.SERVICES)
     service = parser.parse_args().service

@@ -1,8 +1,20 @@
-"""Options `--full`, `--compose`, `--slurm`, `--vm`: without them, tests that are marked so are left out."""
+"""Options that choose tests, and what lets two processes of pytest-xdist work side by side.
+
+`--full`, `--compose`, `--slurm`, `--vm`: without them, tests that are marked so are left out.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
+
+from quakegrid.machine import temporary_clusters
+
+OPTIONS = ("full", "compose", "slurm", "vm")
+# Tests that share a cluster of the whole session stay in one process; all others stay with their module.
+SHARED_CLUSTERS = ("tests/engine/", "tests/faults/")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -13,10 +25,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--vm", action="store_true", help="run the tests in virtual machines (make test-vm)")
 
 
+def pytest_configure() -> None:
+    """Undo what a shell does to background jobs, and share ports out among the processes of pytest-xdist."""
+    # Programs that tests interrupt would inherit that SIGINT is ignored.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    width = (temporary_clusters.LAST_PORT - temporary_clusters.FIRST_PORT) // count
+    temporary_clusters.FIRST_PORT += number * width
+    temporary_clusters.LAST_PORT = temporary_clusters.FIRST_PORT + width
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what is marked by the name of an option that is not given."""
-    for name in ("full", "compose", "slurm", "vm"):
+    """Deselect what is marked by the name of an option that is not given, and group the rest."""
+    for name in OPTIONS:
         if not config.getoption(f"--{name}"):
             marked = [item for item in items if item.get_closest_marker(name)]
             config.hook.pytest_deselected(items=marked)
             items[:] = [item for item in items if item not in marked]
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    """The tests that pytest-xdist runs in one process."""
+    path, _, _ = item.nodeid.partition("::")
+    uses_cluster = "cluster" in getattr(item, "fixturenames", ())
+    return "cluster" if uses_cluster and path.startswith(SHARED_CLUSTERS) else path

@@ -1,6 +1,6 @@
 """A driver's blobs in the shared memory of its own machine, whose workers map them without a message.
 
-There is a folder while workers of the session are on this machine; the agent makes and removes it.
+The folder exists while workers of the session are on this machine; the agent makes and removes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class LocalBlobs:
         self._byte_count = 0
 
     def has(self, blob_id: bytes) -> bool:
-        """Whether it is still there: the agent removes the folder with the session's last worker."""
+        """Whether a content is still there: the agent removes the folder with the session's last worker."""
         return self._path(blob_id).exists()
 
     def put(self, blob_id: bytes, content: bytes | memoryview) -> bool:
@@ -46,7 +46,7 @@ class LocalBlobs:
         return True
 
     def drop(self, blob_id: bytes) -> None:
-        """Free a content; tasks that map it keep it."""
+        """Free the memory of a content; tasks that map it keep it."""
         self._path(blob_id).unlink(missing_ok=True)
         self._forget(blob_id)
 

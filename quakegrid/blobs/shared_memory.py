@@ -1,7 +1,7 @@
 """Blobs in a machine's shared memory: where a cluster keeps them, and how a file gets there whole.
 
-Agent, workers, drivers and lanes of one user and one state directory meet in the same folder; whether two
-processes see the same one is told by `folder_id`. Knows files; refuses to know sessions.
+Agent, workers, drivers and lanes of one user and one state directory use the same folder. `folder_id` tells
+whether two processes see the same one. Does not depend on sessions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def folder(state_dir: Path) -> Path:
-    """The folder of a cluster on this machine, which may not be there yet."""
+    """The folder of a cluster on this machine; it may not exist yet."""
     name = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]
     shared = SHARED_MEMORY / f"{_prefix()}{name}"
     try:
@@ -57,7 +57,7 @@ def folder_id(state_dir: Path) -> str:
 
 
 def write_whole(path: Path, content: memoryview) -> None:
-    """Write a file that has its name only when it is complete; another's of the same name may win.
+    """Write a file that gets its name only when it is complete; another process may write it first.
 
     Raises:
         OSError: no room, one of `NO_ROOM`, or no folder; nothing is left.

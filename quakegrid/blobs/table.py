@@ -1,8 +1,8 @@
 """Which frames of a session's tasks travel once to each node instead of with each task.
 
-Knows contents by their hash; refuses to know sockets. A large frame is a blob, named by its tasks, when the
-driver's own node takes it in; else when it comes again: the first time it goes with its task, the second time
-it is put to the lane.
+Contents are known by their hash. A large frame becomes a blob, which tasks name, at once if the driver's own
+node has room for it. Otherwise it becomes one when it comes again: the first time it goes with its task, the
+second time it is put to the lane. Does not depend on sockets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from quakegrid.wire.v1 import lane_pb2
 BLOB_BYTES = 256 << 10
 # A blob is named by the xxh3_128 hash of its content.
 BLOB_ID_BYTES = 16
-# Contents remembered, to recognise one that comes again.
+# How many contents are remembered, to recognise one that comes again.
 MAX_SEEN = 10_000
 
 Content = bytes | memoryview
@@ -29,10 +29,10 @@ Digests = dict[int, bytes]
 
 
 class NodeStore(Protocol):
-    """Where contents are on the driver's own node; see `LocalBlobs`."""
+    """Keeps contents on the driver's own node; see `LocalBlobs`."""
 
     def has(self, blob_id: bytes) -> bool:
-        """Whether it is still there."""
+        """Whether a content is still there."""
 
     def put(self, blob_id: bytes, content: Content) -> bool:
         """Take in a content, if there is room."""
@@ -45,7 +45,7 @@ class NodeStore(Protocol):
 class _Blob:
     """A blob; its content stays here while a task that names it is not done.
 
-    It is on the driver's node if `is_local`, else with the lane. One that never came again is let go with
+    It is on the driver's node if `is_local`, else with the lane. A blob that never came again is let go with
     its task.
     """
 
@@ -77,7 +77,7 @@ class BlobTable:
         return blob_id in self._blobs
 
     def split(self, frames: Sequence[Content], digests: Digests) -> Split:
-        """Take the blobs out of a payload; `done` must follow for what it names."""
+        """Take the blobs out of a payload; `done` must follow for the blobs that it names."""
         kept: list[Content] = []
         refs: list[lane_pb2.BlobRef] = []
         to_put: list[tuple[bytes, Content]] = []
@@ -100,7 +100,7 @@ class BlobTable:
         return Split(kept, refs, to_put)
 
     def done(self, refs: Sequence[lane_pb2.BlobRef]) -> None:
-        """A task is done that names these; contents that no other names are let go."""
+        """A task that names these blobs is done; contents that no other task names are let go."""
         for ref in refs:
             blob = self._blobs[ref.blob_id]
             blob.task_count -= 1
@@ -110,12 +110,12 @@ class BlobTable:
                     self._drop(ref.blob_id)
 
     def content(self, blob_id: bytes) -> Content | None:
-        """What the lane asks for; None when no task that is not done names it."""
+        """The content of a blob that the lane asks for; None when no open task names it."""
         blob = self._blobs.get(blob_id)
         return blob.content if blob else None
 
     def start_again(self) -> list[tuple[bytes, Content]]:
-        """The lane may have forgotten all: what is to be put again for the tasks that are not done."""
+        """The lane may have forgotten all blobs: those to be put again for the tasks that are not done."""
         self._blobs = {
             blob_id: blob for blob_id, blob in self._blobs.items() if blob.task_count or blob.is_local
         }
@@ -128,7 +128,7 @@ class BlobTable:
     def _admit(
         self, blob_id: bytes, frame: Content, count: int, to_put: list[tuple[bytes, Content]]
     ) -> _Blob | None:
-        """The blob that a frame is, or becomes; None when it goes with its task."""
+        """The blob that a frame is, or becomes; None when the frame goes with its task."""
         has_come_again = self._see(blob_id) or count > 1
         blob = self._blobs.get(blob_id)
         if blob is None:

@@ -1,4 +1,4 @@
-"""Finds what would break or slow a calculation: facts of nodes in, findings out.
+"""Finds causes for calculations to fail or be slow: facts of nodes in, findings out.
 
     quakegrid doctor > visits.py > agents of all nodes > gathering.py > probes.py, control_groups.py, ...
                               > checks/ (pure: facts in, findings out)

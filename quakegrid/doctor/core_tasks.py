@@ -1,4 +1,4 @@
-"""A task that tells of the worker that runs it. Imported by workers: light."""
+"""A task that describes the worker that runs it. Workers import this module, so it is light."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quakegrid.doctor.nonces import read_nonce
 
 @dataclass(frozen=True, slots=True)
 class CoreAnswer:
-    """A worker: where it is, what it has and sees, and when the task began and ended by its clock."""
+    """A worker's answer: its node, cores and versions, and when the task began and ended by its clock."""
 
     node: str
     pid: int
@@ -27,7 +27,7 @@ class CoreAnswer:
 
 
 def describe_core(shared_dir: str, nonce_name: str, hold_s: float) -> CoreAnswer:
-    """Tell of this worker, after holding its core for a while, so that other tasks go to other workers."""
+    """Describe this worker, after holding its core for a while, so that other tasks go to other workers."""
     receive_time = datetime.datetime.now(datetime.UTC)
     time.sleep(hold_s)
     return CoreAnswer(

@@ -1,4 +1,4 @@
-"""Runs a task on every core of every node, through a session as any program's, and sums up by node."""
+"""Runs a task on every core of every node, through an ordinary session, and sums up by node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from quakegrid.settings.config import Settings
 HOLD_S = 0.1
 # The first round of a worker pays for its start and imports.
 MIN_ROUNDS = 3
-# Another session's tasks may hold cores for longer; then it is said which were not reached.
+# Another session's tasks may hold cores for longer; then the answer says which cores were not reached.
 PATIENCE_S = 10.0
 
 Progress = Callable[[str], None]
@@ -29,7 +29,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class NodeCores:
-    """What tasks on the cores of one node told; without any answer only names and counts.
+    """The answers of tasks on the cores of one node; without an answer only names and counts.
 
     Args:
         host: as in `host_cores`; several agents on one machine count as one node.
@@ -55,7 +55,7 @@ class NodeCores:
 
 @dataclass(slots=True)
 class CoreAnswers:
-    """What tasks on cores told so far, with the clock of each; the workers by node."""
+    """The answers so far, with the clock of each; the workers by node."""
 
     received: list[tuple[CoreAnswer, Clock]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -160,7 +160,7 @@ def sum_up(
     *,
     is_busy: bool = False,
 ) -> list[NodeCores]:
-    """What the answers say of each node of the fleet, in its order.
+    """The answers of each node of the fleet, in the fleet's order.
 
     Args:
         nodes: of the fleet.

@@ -10,7 +10,7 @@ NO_LIMIT = -1
 
 
 class PortState(enum.IntEnum):
-    """What came of connecting to a port; numbers as in the proto."""
+    """The result of connecting to a port; numbers as in the proto."""
 
     UNSPECIFIED = 0
     OPEN = 1
@@ -23,13 +23,13 @@ class PortState(enum.IntEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> PortState:  # noqa: ARG003
-        """A newer peer may know more."""
+        """A newer peer may send states that we do not have."""
         return cls.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Versions of what must agree; empty for what is not installed."""
+    """Versions of packages that must agree; empty for a package that is not installed."""
 
     python: str = ""
     quakegrid: str = ""
@@ -39,7 +39,7 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class AuthkeyFacts:
-    """What can be said of a key without telling it; `disk_fingerprint` is of the file as it is now."""
+    """Facts of a key that do not reveal it; `disk_fingerprint` is of the file as it is now."""
 
     length: int = 0
     is_guessable: bool = False
@@ -116,7 +116,7 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """A node's clock against ours: how far it is ahead, and the round trip that this was measured with."""
+    """A node's clock compared with ours: how far it is ahead, and the round trip of this measurement."""
 
     offset_s: float
     round_trip_s: float
@@ -139,7 +139,7 @@ def clock_of(
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What came of asking one node.
+    """The result of asking one node.
 
     Args:
         host: as in `host_cores`.

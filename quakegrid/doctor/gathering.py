@@ -1,6 +1,6 @@
 """Gathers the facts of this machine, as the process that asks sees it.
 
-Judges nothing. What does not answer in time is named in `silent_probes`.
+Does not judge. Looks that do not end in time are named in `silent_probes`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CPU_FOLDER = Path("/sys/devices/system/cpu")
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What the one who asks wants to be looked at.
+    """What the asking machine wants to know.
 
     Args:
         shared_dir: its own `shared_dir`; empty if it has none.
@@ -108,7 +108,7 @@ class Gatherer:
 
 
 def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
-    """What the machine tells at once."""
+    """The facts that are available at once."""
     limits = control_groups.read_limits()
     memory = _memory()
     key = settings.authkey
@@ -152,7 +152,7 @@ def _bound(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
 
 
 def _key_for(port: PortFacts, settings: Settings) -> str | None:
-    """Lanes speak ZeroMQ: whether something answers is all that a connection tells."""
+    """The key for looking at a port. A connection to a lane (ZeroMQ) only shows that something answers."""
     return None if port.service == "lane" or not settings.authkey else settings.authkey
 
 

@@ -1,4 +1,4 @@
-"""What is installed here, from metadata: light enough for a task to import."""
+"""Versions of installed packages, from metadata: light enough for a task to import."""
 
 from __future__ import annotations
 

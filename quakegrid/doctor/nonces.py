@@ -1,4 +1,4 @@
-"""Nonces: files in a shared directory that tell whether two machines see the same one."""
+"""Nonces: files in a shared directory that show whether two machines see the same directory."""
 
 from __future__ import annotations
 

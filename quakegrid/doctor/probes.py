@@ -1,6 +1,6 @@
 """Looks that may take long, each in a thread of its own: ports, folders, names.
 
-Whoever asks waits a bounded time, however dead the file server or the host behind a firewall is.
+The caller waits a limited time, even if a file server is dead or a firewall drops packets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from quakegrid.doctor.facts import DiskFacts, NameFacts, PortFacts, PortState
 from quakegrid.transport import credentials
 
 CONNECT_TIMEOUT_S = 2.0
-# Above the time to connect: what is slower than this is out of order.
+# Longer than the time to connect: a look that takes longer has a fault.
 PROBE_TIMEOUT_S = 3.0
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED of OpenSSL
 
@@ -28,7 +28,7 @@ _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIR
 class Probes:
     """Runs looks side by side and does not wait for those that hang.
 
-    One that still hangs from an earlier time is not begun again, so that they do not pile up.
+    A look that still hangs from an earlier time is not begun again, so that they do not pile up.
     """
 
     def __init__(self, timeout_s: float = PROBE_TIMEOUT_S) -> None:

@@ -1,6 +1,6 @@
-"""Asks every node of a cluster at once, and makes findings of what they tell.
+"""Asks every node of a cluster at once, and makes findings of the answers.
 
-A node that is dead costs some seconds, however many there are.
+Dead nodes cost some seconds, however many there are.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from quakegrid.internal.v1 import examination_pb2, examination_pb2_grpc
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 
-# The node's own looks, and some for a node that is busy.
+# Time for the node's own looks, and some more for a node that is busy.
 EXAMINE_TIMEOUT_S = probes.PROBE_TIMEOUT_S + 5.0
 MAX_THREADS = 64
 
@@ -42,7 +42,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class _Fleet:
-    """What the broker tells: nodes, and ports of lanes; nothing if it does not answer."""
+    """The broker's answer: nodes, and ports of lanes; empty if it does not answer."""
 
     hosts: tuple[str, ...] = ()
     lane_ports: tuple[int, ...] = ()
@@ -53,7 +53,7 @@ def examine_cluster(settings: Settings, on_progress: Progress) -> list[Finding]:
 
     Args:
         settings: of the cluster.
-        on_progress: told what is waited for.
+        on_progress: called with what the doctor waits for.
     """
     on_progress("looking at this machine")
     known = _ask_broker(settings)

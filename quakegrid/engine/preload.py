@@ -1,4 +1,4 @@
-"""What the template loads of the engine before it forks: modules and commands, with the seams in place."""
+"""Loads the engine in the template before it forks: modules and commands, with the seams in place."""
 
 from __future__ import annotations
 

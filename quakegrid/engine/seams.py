@@ -41,10 +41,10 @@ def _command(command: Callable[..., None]) -> Callable[[Any], Any]:
 
 
 def _do_nothing(*_args: object, **_options: object) -> None:
-    """Stands in for what the cluster does by itself."""
+    """Stands in for functions whose work the cluster does by itself."""
 
 
-# --- what stands in for attributes of `parallel`, `workerpool`, `logs` and `datastore`
+# --- functions that stand in for attributes of `parallel`, `workerpool`, `logs` and `datastore`
 
 
 def _submit(starmap: Any, func: Any, args: Any, monitor: Any) -> None:
@@ -65,7 +65,7 @@ def _dbcmd(action: str, *args: Any) -> Any:
 
 
 def _worker_master(zworkers: Any = None, receiver_ports: Any = None) -> Any:  # noqa: ARG001
-    """A job gives its number and controls its own workers; `oq workers` gives a section and means all."""
+    """A job gives its number, to control its own workers; `oq workers` gives a section, to control all."""
     if isinstance(zworkers, dict):
         return ClusterMaster(this_process.settings())
     return this_process.current().worker_master()
@@ -122,7 +122,7 @@ OF_COMMANDS = (
     Seam("openquake.commands.reset", "main", _command(commands.reset)),
     Seam("openquake.commands.dump", "smart_save", _instead(commands.save_backup)),
 )
-# What the engine has read when it was imported, in the template.
+# Values that the engine has read when it was imported, in the template.
 OF_ONE_DRIVER = (
     Seam("openquake.commands.purge", "datadir", lambda _: logs.get_datadir()),
     Seam("openquake.engine.engine", "_PID", lambda _: os.getpid()),

@@ -28,7 +28,7 @@ class EngineProcess(Protocol):
         """Run a database action."""
 
     def worker_master(self) -> Any:
-        """What stands in for upstream's WorkerMaster."""
+        """The object that stands in for upstream's WorkerMaster."""
 
 
 class _Own:

@@ -1,6 +1,7 @@
 """Whether services, and root, can rely on the environment that QuakeGrid is installed in.
 
-Root's commands and all services run what is in it: only root may change it, and everybody must get to it.
+Root's commands and all services run programs from it. So only root may change it, and every user must be able
+to read it.
 """
 
 from __future__ import annotations
@@ -49,6 +50,6 @@ def check(folders: Sequence[Folder]) -> None:
 
 
 def _is_open(folder: Folder) -> bool:
-    if folder.mode & stat.S_ISVTX:  # as /tmp: nobody removes what is another's
+    if folder.mode & stat.S_ISVTX:  # as /tmp: users cannot remove each other's files
         return False
     return bool(folder.mode & stat.S_IWOTH or (folder.gid and folder.mode & stat.S_IWGRP))

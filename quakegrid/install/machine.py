@@ -1,7 +1,7 @@
-"""The machine that QuakeGrid is installed on: what is there, and how a step changes it.
+"""The machine that QuakeGrid is installed on: its files and users, and how a step changes them.
 
-An installation notes what it makes in a file that only root can write; `removal` undoes that. Below another
-root than `/` files have no owners, and no command is run.
+An installation notes what it makes in a file that only root can write; `removal` undoes what is noted. Below
+another root than `/` owners of files are not changed, and no command is run.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Machine:
 
     def pending(self, steps: Sequence[Step]) -> list[Step]:
         """The steps that would change something, and the commands if there are any or not all ended well."""
-        # A file server has files of a group that is still to be made here.
+        # Files on a file server may belong to a group that is still to be made here.
         gids = {
             step.name: step.ids[1]
             for step in steps
@@ -110,7 +110,7 @@ class Machine:
         return is_ours and is_same and status.st_mode & 0o7777 == step.mode
 
     def apply(self, steps: Sequence[Step], say: Say) -> None:
-        """Do the steps and note what is new.
+        """Do the steps and note what they made.
 
         Raises:
             QuakeGridError: a command failed; what was done is noted.
@@ -139,7 +139,7 @@ class Machine:
             case MakeFolder(path, mode, owner):
                 self._make_missing(path, notes)
                 self._own(self.place(path), owner, owner)
-                self.place(path).chmod(mode)  # after the owner: a change of that clears set-group-id
+                self.place(path).chmod(mode)  # after the owner: a change of the owner clears set-group-id
             case WriteFile():
                 is_known = str(step.path) in notes.files
                 if is_known or not self.place(step.path).exists():

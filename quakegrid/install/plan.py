@@ -1,6 +1,6 @@
-"""What an installation consists of, as a list of steps: what, where, content, mode, owner.
+"""An installation as a list of steps: files and folders with path, content, mode and owner; commands.
 
-Pure: knows neither the disk nor the machine's users; `machine` tells what is there, and applies the steps.
+Pure: does not look at the disk or the machine's users; `machine` does, and applies the steps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ UNIT_FOLDER = Path("/etc/systemd/system")
 COMMAND_FOLDER = Path("/usr/local/bin")
 EXPORTS = Path("/etc/exports.d/quakegrid.exports")
 ROOT_USER = "root"
-# What goes into units, shell scripts and exports: nothing there needs quoting.
+# Paths and names go into units, shell scripts and exports, so they must not need quoting.
 _PLAIN_PATH = re.compile(r"/[\w./+-]+")
 _PLAIN_NAME = re.compile(r"[\w.:/*-]+")
 _COMMAND = """\
@@ -126,10 +126,10 @@ def steps(
     places = _places(choice, text)
     found: list[Step] = [MakeUser(choice.user, STATE_DIR, ids), MakeFolder(STATE_DIR, 0o750, choice.user)]
     if is_master:
-        # Set-group-id: what others of the group make there belongs to the group, too.
+        # Set-group-id: files that others of the group make there belong to the group, too.
         found.append(MakeFolder(places.writable[0], 0o2775, choice.user))
     if text:
-        # For this user alone: people may be members of its group, for the sake of shared folders.
+        # For this user alone: people may be members of its group, to use shared folders.
         found.append(WriteFile(choice.config, text, 0o400, choice.user, choice.user))
     for name in ("quakegrid", "agentctl"):
         command = _COMMAND.format(state_dir=STATE_DIR, venv=choice.venv, name=name)
@@ -229,7 +229,7 @@ def _check_key(choice: Choice, text: str) -> None:
 
 
 def _places(choice: Choice, text: str) -> units.Places:
-    """Where services are and what they write, `shared_dir` first, as the configuration says."""
+    """Where services are installed and where they write, `shared_dir` first, as the configuration says."""
     folders = [Path(_value(choice, text, "directory", "shared_dir") or choice.prefix / "shared")]
     if custom_tmp := _value(choice, text, "directory", "custom_tmp"):
         folders.append(Path(custom_tmp))

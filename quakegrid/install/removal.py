@@ -13,7 +13,7 @@ from quakegrid.install.machine import NOTES, Machine, Notes, Say
 
 
 def in_words(machine: Machine) -> tuple[list[str], list[str]]:
-    """What `remove` would do; and what it would leave, with the reason."""
+    """What `remove` would do, and which files it would leave, with the reason."""
     notes = machine.read_notes()
     units = _units(notes)
     removed = [f"stop and disable {', '.join(units)}"] * bool(units)
@@ -30,7 +30,7 @@ def in_words(machine: Machine) -> tuple[list[str], list[str]]:
 
 
 def remove(machine: Machine, say: Say) -> None:
-    """Undo what was noted; says what had to stay."""
+    """Undo what was noted; returns what had to stay, in words."""
     notes = machine.read_notes()
     _remove_services(machine, notes)
     left = [folder for folder in reversed(notes.folders) if not _remove_empty(machine.place(Path(folder)))]

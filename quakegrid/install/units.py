@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-# Every service does without these.
+# Rights that no service needs.
 _HARDENING = """\
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -23,7 +23,7 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictRealtime=yes
 LockPersonality=yes
 """
-# dbserver and broker run nobody's code.
+# Further limits for dbserver and broker, which run no code of users.
 _CLOSED = """\
 PrivateTmp=yes
 PrivateDevices=yes
@@ -82,7 +82,7 @@ WantedBy=multi-user.target
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where things are, and whose.
+    """Paths and users in the units.
 
     `writable` are folders that services write to, beside the state directory. `join` is the master that a
     node's agent joins; empty on the master.

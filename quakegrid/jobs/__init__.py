@@ -1,1 +1,1 @@
-"""Values of jobs and of what they say: states, ids, texts, the engine's values. No connection."""
+"""Values of jobs: states, ids, filters, texts, the engine's values. No connection."""

@@ -1,7 +1,7 @@
 """Codec between Python values and the typed protobuf `Value` that engine calls carry.
 
 Takes what upstream's dbcmd passes and returns: None, bool, int, float, str, bytes, datetime, list,
-tuple, dict with text keys, rows and tables. Knows neither the engine's classes nor the network.
+tuple, dict with text keys, rows and tables. Does not depend on the engine or the network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from quakegrid.api.v1 import values_pb2
 
 INT64_LIMIT = 1 << 63
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-# Of the years 1 to 9999, which are all that Python has.
+# Bounds of the years 1 to 9999: Python has no others.
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
 _NAIVE_EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001  of times that count as UTC
 
@@ -79,7 +79,7 @@ def _since_epoch(stamp: Timestamp) -> datetime.timedelta:
 
 
 def well_formed(text: str) -> str:
-    """Text as protobuf takes it: what is not UTF-8 in a file name (a lone surrogate here) becomes "?"."""
+    """Text as protobuf takes it: bytes of a file name that are not UTF-8 (lone surrogates) become "?"."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
@@ -96,7 +96,7 @@ def encode(value: Any) -> values_pb2.Value:
 
 
 def fill(target: values_pb2.Value, value: Any) -> None:
-    """Encode into a message where it belongs: built apart and put there, it would be copied."""
+    """Encode into the message where it belongs: a message that is built apart would be copied."""
     _filler(type(value))(target, value)  # type: ignore[arg-type]  # types are hashable
 
 

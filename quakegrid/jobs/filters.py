@@ -12,7 +12,7 @@ from quakegrid.jobs.states import JobState
 
 
 class JobOrder(Enum):
-    """What a list of jobs is sorted by; jobs that are equal in it by their ids."""
+    """What a list of jobs is sorted by; jobs that are equal in this are sorted by their ids."""
 
     ID = "id"
     START_TIME = "start_time"

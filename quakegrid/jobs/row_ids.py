@@ -1,4 +1,4 @@
-"""Ids of what the dbserver keeps, checked before they are sent: a message holds 64 bits."""
+"""Ids of rows in the database, checked before they are sent: a message holds 64 bits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def checked(number: int, what: str = "job") -> int:
 
     Args:
         number: what was asked for.
-        what: what it should be the id of, for the message.
+        what: the kind of row, such as "job", for the message.
     Raises:
         NotFoundError: no id is that large.
     """

@@ -1,6 +1,6 @@
 """The states of a job, by upstream's names.
 
-Knows the names only; the dbserver's `transitions` says which moves are legal.
+Has the names only; the dbserver's `transitions` says which moves are legal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Texts of others, made fit to travel: of a bounded size, and well-formed. Pure."""
+"""Makes foreign texts fit for messages: well-formed and of a bounded size. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from quakegrid.jobs import engine_values
 
 
 def bounded(text: str, most_bytes: int) -> str:
-    """A text as protobuf takes it; of a longer one its beginning and its end.
+    """A text as protobuf takes it; of a text that is too long its beginning and its end.
 
     Args:
-        text: anything that Python takes for one.
+        text: any str.
         most_bytes: size of the result in UTF-8 at most, 100 or more.
     """
     text = engine_values.well_formed(text)

@@ -1,6 +1,6 @@
-"""What the dbserver keeps, as values: jobs, lines of their logs, outputs.
+"""Value types of what the dbserver keeps: jobs, lines of their logs, outputs.
 
-Knows neither the network nor how they are stored.
+Does not depend on the network or on the tables.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""This computer: its services and their lives, its own cluster, run records, temporary folders."""
+"""This computer: its services, its own cluster, service files, node state, temporary folders."""

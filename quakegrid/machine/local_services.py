@@ -1,6 +1,6 @@
 """The services of this machine as processes: check their ports, start them, wait for them, stop them.
 
-Knows module names, run records, signals and logs; never imports a service and speaks no protocol.
+Works with module names, service files, signals and logs; never imports a service and speaks no protocol.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from quakegrid.machine import service_records
 from quakegrid.machine.pinned_processes import open_pin
 from quakegrid.settings.config import Settings
 
-# From slow disks and a first import without bytecode; a service that fails ends much earlier.
+# Enough for slow disks and a first import without bytecode; a service that fails ends much earlier.
 START_DEADLINE_S = 60.0
 # A service's own deadline for an orderly stop is shorter.
 STOP_DEADLINE_S = 20.0
@@ -78,7 +78,7 @@ def check_ports(settings: Settings, services: Sequence[str]) -> None:
 
 
 def port_holder(port: int) -> str:
-    """Who listens on a TCP port, in words, as far as this user may know."""
+    """Which process listens on a TCP port, in words, as far as this user may know."""
     import psutil  # noqa: PLC0415 - only wanted in this rare case
 
     try:
@@ -104,7 +104,7 @@ def running(settings: Settings) -> dict[str, service_records.RunRecord]:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who the services live for, if not for themselves: they stop when `lifeline_fd` is closed.
+    """The program that services belong to: they stop when `lifeline_fd` is closed.
 
     Args:
         lifeline_fd: reading end of a pipe whose other end only the owner has.

@@ -1,6 +1,6 @@
 """The embedded cluster's own folder: its configuration file, data folder and lock.
 
-Knows what `quakegrid up` must find or make before any service starts; starts nothing itself.
+Makes what `quakegrid up` needs before any service starts; starts nothing itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def prepare_state(state_dir: Path, new_authkey: Callable[[], str], cores: int | 
     Args:
         state_dir: absolute; gets mode 0700 when it is made.
         new_authkey: makes the secret of a new configuration.
-        cores: how many cores of this machine are the cluster's, -1 for all; None leaves what is there.
+        cores: how many cores of this machine the cluster may use, -1 for all; None: as before.
     Returns:
         The path of the configuration file, of mode 0600.
     Raises:

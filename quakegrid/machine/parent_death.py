@@ -1,4 +1,4 @@
-"""Processes that must not outlive the one that started them, however that ends."""
+"""Lets a process end with the process that started it, however that ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EXIT_ORPHANED = 70
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:
-    """Let the kernel send us a signal when our parent ends, also if it was killed, or if we are stopped.
+    """Let the kernel send us a signal when our parent ends, even if it is killed or we are stopped.
 
     Args:
         number: of the signal; 0 for none from now on.

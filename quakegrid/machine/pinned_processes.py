@@ -1,8 +1,8 @@
-"""Processes of this machine whose number cannot become somebody else's while we look and signal.
+"""Signals a process by a descriptor, so that its number cannot become another process's meanwhile.
 
-The kernel does that from 5.3 on, by a descriptor, and Python when it was built with headers of such a kernel.
-Elsewhere, and where there is no descriptor left, a signal goes to the number; who checks the process just
-before that can hardly meet another one.
+Kernels have this from 5.3 on, and Python if it was built with headers of such a kernel. Elsewhere, and when
+no descriptor is left, a signal goes to the number. A caller that checks the process just before that can
+hardly meet another one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def open_pin(pid: int) -> int | None:
 
 @contextlib.contextmanager
 def pinned(pid: int) -> Iterator[Callable[[int], None]]:
-    """Pin a process if the system can; yields what sends it a signal.
+    """Pin a process if the system can; yields a function that sends it a signal.
 
     Raises:
         ProcessLookupError: it is gone.

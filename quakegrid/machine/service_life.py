@@ -2,8 +2,8 @@
 
 A part is the gRPC port, an endless task, or a callback of the event loop. A service without one of its parts
 looks alive and does half of its work, so the failure of a part ends the service with exit code 1; systemd or
-`quakegrid up` starts it again. Failures of one call or one task do not count. Knows the event loop and gRPC's
-handlers; knows no service.
+`quakegrid up` starts it again. The failure of one call or one task does not count. Depends on the event loop
+and gRPC's handlers, not on a service.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from quakegrid import errors
 log = logging.getLogger("quakegrid.service")
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
-# Errors that only a bug of ours can cause: what the process knows can no longer be trusted.
+# Errors that only a bug of ours can cause: the state of the process can no longer be trusted.
 BUGS = (errors.IllegalMoveError, AssertionError)
 _IS_PART = "quakegrid_part"
 _ACCEPTING = "_server_main_loop"
@@ -167,6 +167,9 @@ class Port:
         self._make = make
         self._server = make()
         self._accepting: asyncio.Future[Any] | None = None
+        self._is_stopped = False
+        # Opening it again and stopping it take several steps each.
+        self._changing = asyncio.Lock()
 
     async def start(self) -> None:
         """Begin to serve."""
@@ -178,21 +181,26 @@ class Port:
         self._accepting = next((task for task in started if _name(task).endswith(_ACCEPTING)), None)
 
     async def stay_open(self) -> None:
-        """Wait until the port is stopped: a part to `keep`. Raises what closed it for good."""
+        """Wait until the port is stopped; for `keep`. Raises the error that closed the port for good."""
         while True:
             try:
                 await self._wait_until_closed()
             except UnicodeDecodeError as exc:
-                log.warning("port_reopened reason=%s", exc)
-                await self._server.stop(0)
-                self._server = self._make()
-                await self.start()
+                async with self._changing:
+                    if self._is_stopped:
+                        return
+                    log.warning("port_reopened reason=%s", exc)
+                    await self._server.stop(0)
+                    self._server = self._make()
+                    await self.start()
             else:
                 return
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new calls, and end running ones after the time."""
-        await self._server.stop(timeout_s)
+        self._is_stopped = True
+        async with self._changing:
+            await self._server.stop(timeout_s)
 
     async def _wait_until_closed(self) -> None:
         """Wait until no call is accepted any more; raises why if nobody has stopped the port."""
@@ -217,7 +225,7 @@ def _name(task: asyncio.Task[Any]) -> str:
 
 
 def tell_doubts(warnings: Iterable[str]) -> None:
-    """Log what is probably not as it was meant in the settings of this service."""
+    """Log the warnings about the settings of this service."""
     for warning in warnings:
         log.warning("settings_doubtful reason=%s", warning)
 

@@ -1,7 +1,7 @@
-"""The log of a service: lines on stderr, which fill no disk where that is a file.
+"""The log of a service: lines on stderr. If stderr is a file, its size is limited.
 
-systemd and container engines bound what they collect. `quakegrid up` gives each service a file that nobody
-else looks after, and a peer may cause lines without end.
+systemd and container engines limit the logs that they collect. `quakegrid up` gives each service a file that
+nobody else looks after, and a peer may cause lines without end.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ def start(log_format: str = FORMAT) -> None:
 
 
 def is_logged(count: int, first_count: int = 1) -> bool:
-    """Whether to log the `count`-th of many alike: the first ones, then each power of two."""
+    """Whether to log the `count`-th of many equal events: the first ones, then each power of two."""
     return count <= first_count or count & (count - 1) == 0
 
 
 class BoundedHandler(logging.StreamHandler[TextIO]):
-    """Writes lines; a file that they fill goes on empty, and what was in it beside it as `NAME.1`.
+    """Writes lines; a file that is full is copied to `NAME.1` beside it and goes on empty.
 
     Args:
-        stream: of the process; nothing but a file that is open for appending is ever emptied.
-        max_bytes: from which size on, about.
+        stream: of the process; it is emptied only if it is a file that is open for appending.
+        max_bytes: the size from which on it is full, about.
     """
 
     def __init__(self, stream: TextIO, max_bytes: int = MAX_BYTES) -> None:

@@ -1,9 +1,9 @@
-"""Folders for the temporary files of one process each, which go when it has ended, however it ended.
+"""A folder for the temporary files of each process, which is removed when the process has ended.
 
-A process makes its own where it would have put its files, and leaves a link to it in the state dir, under
-its host and process id. The agent, which sees each process end, removes what the links name; the next agent
-of the same state dir removes what one that was killed could not. What another host's processes made is left
-alone: on a disk that several machines share they may live. Knows files; does not know who lives.
+A process makes its folder where it would have put its files, and leaves a link to it in the state dir, under
+its host and process id. The agent sees each process end and removes the folder that its link names. If an
+agent was killed, the next agent of the same state dir does so. Folders of another host's processes are left
+alone: these may live, on a disk that several machines share. Does not know which processes live.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# What the process had started may still write there for a moment after its end.
+# Processes that it had started may still write there for a moment after its end.
 RETRY_PAUSES_S = (0.05, 0.2, 1.0, 3.0)
 
 
@@ -72,7 +72,7 @@ def _remove_tree(folder: Path) -> None:
 
 
 def pids(state_dir: Path) -> list[int]:
-    """The processes of this host that made folders that are not removed."""
+    """The processes of this host whose folders have not been removed."""
     names = [name.rpartition(".") for name in _names(state_dir)]
     return [int(pid) for host, _, pid in names if host == _host() and pid.isdecimal()]
 

@@ -30,9 +30,10 @@ def version_of(distribution: str) -> str:
 
 
 def of_node() -> dict[str, str]:
-    """All that sessions may ask for, as this process finds it.
+    """All values that sessions may ask for, as this process finds them.
 
-    Python counts with its series only: bug fix releases read each other's pickles and compute alike.
+    Of Python's version only the series is compared: its bug fix releases read each other's pickles and
+    compute alike.
     """
     return {
         PYTHON: f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -44,7 +45,7 @@ def of_node() -> dict[str, str]:
 
 
 def for_calculations(node: Fingerprint) -> dict[str, str]:
-    """What a driver of the engine asks of nodes, by the fingerprint of its own."""
+    """What a driver of the engine asks of nodes, from the fingerprint of its own node."""
     return {name: value for name, value in node.items() if name != CLOUDPICKLE} | {CLOCK: CLOCK_FITS}
 
 

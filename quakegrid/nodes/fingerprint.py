@@ -1,7 +1,7 @@
 """What must be equal on the nodes of a session, and how a node differs.
 
-Pure. A fingerprint gives values by name: versions, architecture, settings. A session names what it needs to
-be equal, and nothing else is compared; `environment` tells what this machine has.
+Pure. A fingerprint gives values by name: versions, architecture, settings. A session names the values that
+must be equal; nothing else is compared. `environment` gives the values of this machine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Fingerprint = Mapping[str, str]
 NONE = "none"
 CLOCK = "clock"
 CLOCK_FITS = "as the master's"
-# Far more than a network or a busy machine can fake; below it logs of several nodes read in order.
+# Far more than delays of a network or a busy machine; below it log lines of several nodes are in order.
 MAX_CLOCK_OFFSET_S = 60.0
 
 
@@ -36,7 +36,7 @@ def _is_setting(name: str) -> bool:
 
 
 def describe_clock(*, node_s: float, asked_s: float, answered_s: float) -> str:
-    """A node's clock against the master's, in words; the best that the times allow.
+    """How far a node's clock differs from the master's, in words, as exactly as the times allow.
 
     Args:
         node_s: the node's clock when it answered, seconds since the epoch.

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class TemplateKind(Enum):
-    """Whether workers can start on a node; the contract of the agent says what each means."""
+    """Whether workers can start on a node; protos/quakegrid/api/v1/nodes.proto says what each kind means."""
 
     LOADING = "loading"
     WARM = "warm"

@@ -1,1 +1,1 @@
-"""What came of a job: task history, report, explanations."""
+"""What happened in a job: task history, report, explanations."""

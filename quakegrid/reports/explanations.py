@@ -1,6 +1,6 @@
 """Plain sentences on why a job waits, is slow, or ran a task again.
 
-Pure: from what the broker tells of the fleet now, and the report of what was recorded.
+Pure: uses the broker's present status of the fleet, and the report of the recorded tasks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
 from quakegrid.reports.job_report import JobReport
 
-# Shares of a time from which it is worth a sentence.
+# A part of the time gets a sentence from this share on.
 NOTABLE_SHARE = 0.1
 NOTABLE_S = 1.0
 SHOWN = 5
@@ -22,11 +22,11 @@ SHOWN = 5
 def explain(
     number: int, fleet: FleetStatus | None, report: JobReport | None, job: Job | None = None
 ) -> list[str]:
-    """Say what there is to say of a job.
+    """Explain a job, in sentences.
 
     Args:
         number: of the job, or of a session.
-        fleet: what the broker says now; None if it does not answer.
+        fleet: the broker's status now; None if it does not answer.
         report: of its records; None if there are none.
         job: as the database has it; None if it is not known.
     """

@@ -1,7 +1,7 @@
-"""Where the cluster went while a session ran: computed from its task records.
+"""Where the cores' time went while a session ran, computed from its task records.
 
-Pure. Each worker has a core from when it joined until it left; of that time it runs tasks whose outcomes
-count (used), runs what is lost (lost), waits for a task or an outcome that travels (transfer), or idles.
+Pure. Each worker has a core from when it joined until it left. In that time it runs tasks whose outcomes
+count (used), runs tasks that are lost (lost), waits while a task or an outcome travels (transfer), or idles.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 from quakegrid.reports.task_history import Attempt, AttemptEnd, TaskHistory
 
-# A straggler takes so many times as long as the median of its operation, and so much longer.
+# A straggler takes at least this many times the median of its operation, and this many seconds more.
 STRAGGLER_FACTOR = 3.0
 STRAGGLER_EXCESS_S = 0.5
 SHOWN_STRAGGLERS = 10
 
-# Since when, and how many from then on.
+# Since when, and how many cores from then on.
 Step = tuple[float, int]
 
 
@@ -53,7 +53,7 @@ class Straggler:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """An attempt that was lost with its worker; `worker_reason` tells how that ended."""
+    """An attempt that was lost with its worker; `worker_reason` tells how the worker ended."""
 
     task_id: int
     attempt: int
@@ -122,7 +122,7 @@ def make_report(history: TaskHistory, now_s: float) -> JobReport:
 
     Args:
         history: of the session.
-        now_s: since 1970; where the lives of what still lives are cut off.
+        now_s: seconds since 1970; workers that still live are counted until then.
     """
     end_s = history.closed_s or now_s
     runs = _runs(history)
@@ -173,7 +173,7 @@ def held_cores(history: TaskHistory, now_s: float) -> list[Step]:
 
 
 def thin_out(steps: Sequence[Step], count: int) -> Sequence[tuple[float, float]]:
-    """Means over `count` equal times in place of more steps than that, for figures."""
+    """For figures: at most `count` steps, each the mean over an equal part of the time."""
     if len(steps) <= count:
         return steps
     times_s = [since_s for since_s, _ in steps]

@@ -1,6 +1,6 @@
-"""Files of task records: one a session, a row of length-prefixed blocks, appended to by its lane.
+"""Files of task records: one for each session, a row of length-prefixed blocks that its lane appends.
 
-Knows names, framing and how much is kept; knows nothing of what a block says but whose it is. A file that
+Has their names, their framing and the limit of their size. Of a block it reads only whose it is. A file that
 ends in the middle of a block is read up to there.
 """
 
@@ -14,10 +14,10 @@ from quakegrid import errors
 from quakegrid.api.v1.task_records_pb2 import TaskRecordBlock
 from quakegrid.settings.config import Settings
 
-# Of one machine; the oldest sessions make room. A record takes about 40 bytes.
+# Limit for one machine; files of the oldest sessions are removed. A record takes about 40 bytes.
 KEPT_BYTES = 256 << 20
 KEPT_FILES = 1000
-# Of one session; what comes later is counted only.
+# Limit for one session; further attempts are only counted.
 MAX_FILE_BYTES = 64 << 20
 _PARCEL_BYTES = 1 << 20
 _LENGTH = struct.Struct("<I")
@@ -46,7 +46,7 @@ def read(path: Path) -> Iterator[TaskRecordBlock]:
 
 
 def parcels(path: Path) -> Iterator[list[TaskRecordBlock]]:
-    """The same, so many at a time as travel well together."""
+    """The same in groups, each as large as suits a message."""
     parcel: list[TaskRecordBlock] = []
     byte_count = 0
     for block in read(path):

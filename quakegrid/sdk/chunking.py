@@ -1,20 +1,20 @@
 """How many calls travel together. Pure: durations in, sizes out.
 
-Tiny calls are worth sending only by the hundred; long ones only one by one. What a kind of call takes is
-learnt from the workers' measurements, and until then it is taken for long.
+Tiny calls travel by the hundred, long ones one by one. How long a kind of call takes is learnt from the
+workers' measurements; until then it counts as long.
 """
 
 from __future__ import annotations
 
 # Work in a chunk: long beside the cost of sending it (some 0.3 ms), short beside a tail of a second.
 TARGET_S = 0.025
-# A worker gives back what it has not begun by then: the estimate was wrong.
+# A worker gives back the calls that it has not begun by then: the estimate was wrong.
 BUDGET_S = 4 * TARGET_S
 # Pickling and bookkeeping of one call, which the workers do not measure.
 CALL_OVERHEAD_S = 5e-6
 MAX_CALLS = 2_000
 MAX_BYTES = 1 << 20
-# Running, waiting at the worker, waiting at the lane.
+# Chunks for each worker: one runs, one waits at the worker, one waits at the lane.
 CHUNKS_PER_WORKER = 3
 _FALL = 0.3
 
@@ -45,7 +45,7 @@ class Chunking:
         return max(1, min(MAX_CALLS, queued_count // (2 * self._worker_count)))
 
     def cost_s(self, operation: str) -> float:
-        """What a call is expected to take; as long as a whole chunk when nothing is known."""
+        """How long a call is expected to take; as long as a whole chunk when nothing is known."""
         return self._costs_s.get(operation, TARGET_S)
 
     def is_known(self, operation: str) -> bool:

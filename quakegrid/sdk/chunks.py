@@ -1,7 +1,7 @@
 """A chunk: calls that travel to a worker together, and their results on the way back.
 
-What both sides must agree on. Each call is pickled by itself, so that calls share no state and a bad one
-spoils no other; only functions without state are sent once for all calls of a chunk.
+Client and worker both use this module. Each call is pickled by itself, so that calls share no state and a
+bad one spoils no other. Only functions without state are sent once for all calls of a chunk.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from quakegrid.sdk import pickles
 from quakegrid.sdk.chunking import BUDGET_S
 from quakegrid.sdk.pickles import Buffer, Outbox
 
-# Immutable and of one piece: these need no pickle of their own among the results.
+# Types that are immutable and of one piece: they need no pickle of their own among the results.
 _ATOMS = frozenset({type(None), bool, int, float, str})
 _MAX_FUNCTIONS = 256
-# Of a frame, while ZeroMQ encrypts it: found by trying sizes around the bound.
+# Memory that ZeroMQ needs for a frame while it encrypts it; found by trying sizes around the limit.
 _COPIES = 2
 
 _functions: dict[bytes, Any] = {}
@@ -54,7 +54,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What became of the first calls of a chunk; the others were not begun.
+    """The results of the first calls of a chunk; the others were not begun.
 
     Args:
         values: bytes are pickles, anything else is the result itself; None where a call failed.

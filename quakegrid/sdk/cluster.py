@@ -82,7 +82,7 @@ class Cluster:
         return joblib_backend.activated(self, n_jobs, **config)
 
     def close(self) -> None:
-        """Shut down the executors that are still open, when what they run is done."""
+        """Shut down the executors that are still open, when their calls are done."""
         for executor in list(self._executors):
             executor.shutdown()
 
@@ -92,7 +92,7 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close; an interrupt that leaves the block ends what its executors run."""
+        """Close; an interrupt that leaves the block ends the calls that its executors run."""
         if is_interrupt(kind):
             for executor in list(self._executors):
                 executor.terminate_workers()

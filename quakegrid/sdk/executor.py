@@ -1,6 +1,6 @@
 """A `concurrent.futures.Executor` whose workers are the cluster's.
 
-Knows the contract of executors; what travels, and when, is the sender's business.
+Fulfils the contract of executors; `sender` decides which calls travel together, and when.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class ClusterExecutor(Executor):
         >>> executor.submit(pow, 2, 10).result()
         1024
 
-        What a generator yields is the call's result, as a list: all of it, from one attempt, or nothing.
+        The result of a generator is the list of the values that it yields, all from one attempt.
 
         >>> def divisors(number):
         ...     yield from (divisor for divisor in range(1, number + 1) if number % divisor == 0)
@@ -213,14 +213,14 @@ class ClusterExecutor(Executor):
             self._sender.thread.join()
 
     def terminate_workers(self) -> None:
-        """End the workers and what they run, now; what is not done fails with `BrokenClusterError`."""
+        """End the workers and their calls now; calls that are not done fail with `BrokenClusterError`."""
         self._is_shut = True
         self._sender.terminate()
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait for what was submitted, or end it now if an interrupt or a cancellation leaves the block."""
+        """Wait for the submitted calls; end them now if an interrupt or a cancellation leaves the block."""
         if is_interrupt(kind):
             self.terminate_workers()
         super().__exit__(kind, exc, traceback)
@@ -251,7 +251,7 @@ class ClusterExecutor(Executor):
 
 
 def is_interrupt(kind: type[BaseException] | None) -> bool:
-    """Whether what leaves a block is neither error nor orderly end: Ctrl-C, or asyncio's cancellation."""
+    """Whether a block is left neither by an error nor at its end: by Ctrl-C, or asyncio's cancellation."""
     return kind is not None and not issubclass(kind, Exception | SystemExit | GeneratorExit)
 
 
@@ -270,7 +270,7 @@ def _stop(sender: Sender, *, cancel_queued: bool = False) -> None:
 
 
 def _finish() -> None:
-    """At the end of the program: wait for what was submitted, as other executors do."""
+    """At the end of the program: wait for the submitted calls, as other executors do."""
     senders = list(_senders)
     for sender in senders:
         _stop(sender)

@@ -1,8 +1,8 @@
 """Pickles of functions without state, made again only when what they refer to has changed.
 
 A function of `__main__` travels by value, with the globals that it uses; pickling it takes longer than all
-else that is done for a small call. Knows which globals can be compared by identity; all others are pickled
-each time.
+else that is done for a small call. A pickle is used again if all globals in it can be compared by identity
+and are the same; otherwise it is made each time.
 """
 
 from __future__ import annotations

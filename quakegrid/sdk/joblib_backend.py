@@ -1,7 +1,7 @@
 """The cluster as a backend of joblib, and so of what is built on it, such as scikit-learn.
 
-Knows joblib's interface of backends and an executor's; joblib is optional, and only this module needs it.
-What tasks themselves run through joblib stays in their worker, which has one core.
+joblib is optional, and only this module needs it. Calls that tasks themselves make through joblib stay in
+their worker, which has one core.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class QuakeGridBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         return out.result()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Stop what runs, workers included: nobody will ask for it."""
+        """Stop all calls, workers included: nobody will ask for the results."""
         if self._executor is None:
             return
         self._executor.terminate_workers()

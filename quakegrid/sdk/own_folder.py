@@ -1,6 +1,7 @@
-"""The folder of a program's own cluster, which goes when the program and its services are gone.
+"""The folder of a program's own cluster, which is removed when the program and its services are gone.
 
-However they end: a small process of its own waits for that. Knows nothing of what is in the folder.
+A small process of its own waits for that, so it does not matter how they end. Does not depend on the files in
+the folder.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from quakegrid.machine import own_cluster
 from quakegrid.settings import config
 
-# Killed on purpose or with the whole machine only: it outlives the terminal and the program's process group.
+# This process outlives the terminal and the program's process group.
 _REMOVER = 'trap "" HUP INT TERM; read -r _; exec rm -rf -- "$1"'
 
 

@@ -1,8 +1,8 @@
 """Python objects to bytes and back, for client and worker.
 
-Plain pickle where it will do, cloudpickle for what the other side cannot import: lambdas, closures and
-everything of `__main__`. Large buffers, such as those of arrays, stay where they are and travel as frames
-of their own. Unpickles only what came over a lane, whose peers have proven the authkey.
+Uses plain pickle where possible, and cloudpickle for objects that the other side cannot import: lambdas,
+closures and everything of `__main__`. Large buffers, such as those of arrays, stay where they are and travel
+as frames of their own. Unpickles only bytes that came over a lane, whose peers have proven the authkey.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def dump(value: Any, outbox: Outbox, *, has_main: bool) -> bytes:
     Args:
         value: anything.
         outbox: keeps the frames.
-        has_main: what is defined in this process's `__main__` travels by value.
+        has_main: whether objects that are defined in this process's `__main__` travel by value.
     Raises:
         Exception: whatever the value's own methods raise; the outbox is as it was.
     """
@@ -114,5 +114,5 @@ def dump_function(function: Any) -> bytes:
 
 
 def load(data: bytes, buffers: list[Buffer] | None = None) -> Any:
-    """Unpickle what `dump` made; `buffers` are its frames, which the value goes on using."""
+    """Unpickle the bytes that `dump` made; `buffers` are the frames, which the value goes on using."""
     return _loads(data, buffers=buffers) if buffers else _loads(data)

@@ -82,7 +82,8 @@ class Sender:
         # Appended to by any thread, emptied by ours; both are atomic.
         self.queue: collections.deque[Call] = collections.deque()
         self.weighted: collections.deque[tuple[float, Call]] = collections.deque()
-        # Our thread's own: begun but given back, to be sent one by one, and the weighted, heaviest first.
+        # Used by our thread only: calls that were given back, to be sent one by one; weighted calls, the
+        # heaviest first.
         self._again: collections.deque[Call] = collections.deque()
         self._suspects: collections.deque[Call] = collections.deque()
         self._heap: list[tuple[float, int, Call]] = []
@@ -105,13 +106,13 @@ class Sender:
         self._session.wake()
 
     def stop(self, *, cancel_queued: bool = False) -> None:
-        """Let the thread end when everything is done; `cancel_queued` drops what was not sent."""
+        """Let the thread end when everything is done; `cancel_queued` drops calls that were not sent."""
         self.cancel_queued = self.cancel_queued or cancel_queued
         self.is_stopping = True
         self._session.wake()
 
     def terminate(self) -> None:
-        """Let the thread end now, and with it the workers and what they run; for any thread."""
+        """Let the thread end now, and with it the workers and their calls; for any thread."""
         self.is_terminated = True
         self._session.wake()
 

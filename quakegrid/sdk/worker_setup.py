@@ -1,4 +1,4 @@
-"""What a worker of an executor runs before its first call."""
+"""The setup that a worker of an executor runs before its first call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """Lets a worker import and open what its client can, as far as both see the same files.
+    """Lets a worker import and open the same files as its client, as far as both see them.
 
     Args:
         python_path: absolute folders of the client's `sys.path`.

@@ -259,8 +259,10 @@ class Session:
                 self._pass_on(worker_words.from_death(message.worker_died))
                 return None
             case "joined":
+                # What the lane refused just before, it is still to be told again: it may have heard of our
+                # session between a task and the join that follows it.
                 self._has_joined, self._retry_delay_s = True, REFUSED_RETRY_S
-                self._retry_s = self._refused_end_s = math.inf
+                self._refused_end_s = math.inf
                 return None
             case "refused":
                 self._on_refused(message.refused)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from quakegrid.internal.v1 import orders_pb2
+from quakegrid.nodes import worker_end_messages
 from quakegrid.wire.v1 import lane_pb2
 
 
@@ -35,25 +36,26 @@ def from_output(output: orders_pb2.WorkerOutput) -> Iterator[WorkerWords]:
 
 def from_death(died: lane_pb2.WorkerDied) -> WorkerWords:
     """What to say of a worker that died."""
-    return WorkerWords(died.node, died.worker_id, describe_death(died), is_warning=True)
+    return WorkerWords(died.end.node, died.end.worker_id, describe_death(died), is_warning=True)
 
 
 def describe_death(died: lane_pb2.WorkerDied) -> str:
     """How a worker ended, what it was doing, and what it last said."""
-    if died.reason.startswith(("killed by", "stopped ")):
-        end = f"was {died.reason}"
-    elif died.reason.startswith("exit code"):
-        end = f"ended with {died.reason}"
+    end = worker_end_messages.decode(died.end)
+    if end.reason.startswith(("killed by", "stopped ")):
+        how = f"was {end.words}"
+    elif end.reason.startswith("exit code"):
+        how = f"ended with {end.words}"
     else:
-        end = f"is lost: {died.reason}"
+        how = f"is lost: {end.words}"
     doing = "while it held no task"
     if died.HasField("lease"):
         operation = f", {died.operation}" if died.operation else ""
         doing = f"while it ran task {died.lease.task_id} (attempt {died.lease.attempt}{operation})"
     if died.waiting_count:
         doing += f"; {died.waiting_count} more waited there"
-    last = "; its last lines:\n" + "\n".join(died.last_output) if died.last_output else ""
-    return f"worker {died.worker_id} on node {died.node} {end}, {doing}{last}"
+    last = "; its last lines:\n" + "\n".join(end.last_output) if end.last_output else ""
+    return f"worker {end.worker_id} on node {end.node} {how}, {doing}{last}"
 
 
 def echo(words: WorkerWords) -> None:

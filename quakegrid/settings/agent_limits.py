@@ -18,10 +18,10 @@ MAX_TIMEOUT_S = 1_000_000_000
 class AgentLimits:
     """Limits of one node.
 
-    `soft_percent` and `hard_percent` are of the node's memory: from the one on the node gets no new tasks,
-    past the other the largest worker is stopped. `nice` is added to the workers' niceness: 0, so that a
-    node that is shared with other programs computes as fast as they do. A worker that stays stopped (SIGSTOP)
-    for `stopped_timeout_s` is killed; 0 lets it be.
+    `soft_percent` and `hard_percent` are of the node's memory: from the first on the node gets no new tasks,
+    beyond the second its largest worker is stopped. `nice` is added to the workers' niceness; the default 0
+    lets them compute as fast as other programs on the node. A worker that stays stopped (SIGSTOP) for
+    `stopped_timeout_s` is killed; 0: never.
     """
 
     soft_percent: int = 90
@@ -37,7 +37,7 @@ class Parse(Protocol):
     def __call__(
         self, section: str, key: str, default: int, convert: Callable[[str], int], allowed: str
     ) -> int:
-        """The value or the default; what cannot be converted is refused by naming what is `allowed`."""
+        """The value or the default. The error for a wrong value names what is `allowed`."""
 
 
 def read_agent_limits(parse: Parse) -> AgentLimits:

@@ -1,7 +1,7 @@
 """Authkeys: new ones, and which are no secrets, however long they are.
 
-Whoever reaches a port of a cluster can try keys without asking anybody, some thousand a second on each core.
-So a key that people think of is found. Reads no key itself; looks at the mode of the file that holds it.
+A stranger who reaches a port of a cluster can try some thousand keys a second on each core. So a key that
+people make up is found. Reads no key itself; looks at the mode of the file that holds it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 
 MIN_LENGTH = 16
-# What upstream ships, which is none.
+# The value that upstream ships; it is no key.
 NONE = frozenset({"", "changeme"})
 _WORDS = (
     "changeme",
@@ -30,8 +30,8 @@ _WORDS = (
     "administrator",
     "admin",
 )
-# With words and sequences taken out, a key of fewer different characters is found soon, unless what is left
-# is long: one in 300 random keys of 16 digits has no more than five.
+# A key that has fewer different characters, when words and sequences are taken out, is found soon unless the
+# rest is long: one in 300 random keys of 16 digits has no more than five.
 _MIN_CHARACTERS = 6
 _MIN_BITS = 28
 # Steps between the characters of a sequence; shorter ones may be chance.
@@ -46,7 +46,7 @@ def new_authkey() -> str:
 
 
 def is_guessable(key: str) -> bool:
-    """Whether somebody who tries would find the key: words of documents, sequences, repeated parts."""
+    """Whether a key is easy to find by trying: words of documents, sequences, repeated parts."""
     plain = key.lower()
     for word in _WORDS:
         plain = plain.replace(word, "")

@@ -18,14 +18,15 @@ from quakegrid.settings.agent_limits import AgentLimits
 from quakegrid.settings.hosts import HostCores, is_loopback
 from quakegrid.settings.reader import Reader
 
-# Set for the services of a program's own cluster, which the settings of its user do not concern.
+# Set for the services of a program's own cluster, so that they do not read the settings of its user.
 ONLY_CONFIG = "QUAKEGRID_ONLY_CONFIG"
 CONFIG_NAME = "openquake.cfg"
 MIN_AUTHKEY_LENGTH = authkeys.MIN_LENGTH
 WEAK_AUTHKEYS = authkeys.NONE
 LOOPBACK = hosts.LOOPBACK
 RUN_FOLDER = "run"
-# In the environment of all that an agent starts: its state directory; so the next one finds what is left.
+# An agent puts its state directory into the environment of all processes that it starts: the next agent
+# finds by it the processes that are left.
 AGENT_MARK = "QUAKEGRID_AGENT"
 
 
@@ -58,25 +59,26 @@ class Settings:
     preload: tuple[str, ...]
     serialize_jobs: int
     max_attempts: int
-    # What a lane keeps of payloads in memory; the rest waits in `custom_tmp`.
+    # Bytes of payloads that a lane keeps in memory; the rest waits in `custom_tmp`.
     lane_memory_bytes: int
     node_timeout_s: float
-    # How long a task may run before its worker is killed; 0 for ever, for nobody but its author knows.
+    # How long a task may run before its worker is killed. The default 0 is for ever: only the author of a
+    # task knows how long it takes.
     task_timeout_s: float
     shared_dir: str
     custom_tmp: str
     # Logs of jobs that ended so many days ago are dropped, and the oldest ones while the database is
-    # larger; 0 keeps them for ever, which is the default: nobody's log goes without being asked for.
+    # larger. The default 0 keeps them for ever: no log is dropped unless a setting asks for it.
     log_retention_days: int
     log_retention_bytes: int
     # The file that gives the authkey; None without one.
     authkey_path: Path | None = None
-    # What is probably not as it was meant, one sentence each, for people.
+    # Warnings about values that are probably not as they were meant, one sentence each.
     warnings: tuple[str, ...] = ()
 
     @property
     def run_dir(self) -> Path:
-        """Where services write their run records and the agent its unix socket."""
+        """Where services write their service files and the agent its unix socket."""
         return self.state_dir / RUN_FOLDER
 
     @property
@@ -151,7 +153,7 @@ def load_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os
 
 
 def check_listen(settings: Settings, listen: str, service: str) -> None:
-    """Refuse to serve without a usable authkey, and to leave loopback with a weak one.
+    """Refuse to start without a usable authkey, and to listen beyond loopback with a weak one.
 
     Raises:
         SettingsError: there is no key, or it is weak and `listen` is not a loopback address.

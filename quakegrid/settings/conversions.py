@@ -7,7 +7,7 @@ import math
 from quakegrid.settings.hosts import HostCores
 
 MAX_RETENTION_DAYS = 36_500
-# The tables need some room even without logs.
+# The smallest limit of the database: its tables need some room even without logs.
 MIN_RETENTION_MB = 10
 MAX_RETENTION_MB = 1 << 32
 MAX_PORT = 65535

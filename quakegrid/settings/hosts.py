@@ -1,4 +1,4 @@
-"""Hosts: what their names and addresses mean, without asking anybody, and how many cores are ours. Pure."""
+"""Hosts: what their names and addresses mean, without a look-up, and how many cores are ours. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class HostCores:
-    """One node of the cluster and how many of its cores are ours (-1: all)."""
+    """One node of the cluster and how many of its cores the cluster may use (-1: all)."""
 
     host: str
     cores: int

@@ -1,8 +1,8 @@
 """Whether systemd runs the services of this machine, and so which command starts them.
 
-`quakegrid install` leaves a note in /etc/quakegrid. Where it counts, `quakegrid up` and `down` must not touch
-anything: they would write files of the wrong owner, or make a second cluster with another key. Reads the note
-only; `quakegrid.install` writes it.
+`quakegrid install` leaves a note in /etc/quakegrid. Where there is one, `quakegrid up` and `down` must not
+change anything: they would write files of the wrong owner, or make a second cluster with another key. Only
+reads the note; `quakegrid.install` writes it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ALL_UNITS = ("quakegrid-dbserver", "quakegrid-broker", "quakegrid-agent")
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What `quakegrid install` has made on this machine: the paths of its units, and the services' user."""
+    """The installation on this machine: the paths of its units, and the services' user."""
 
     units: frozenset[Path]
     user: str = ""
@@ -33,7 +33,7 @@ class Installation:
     def runs(self, state_dir: Path, environ: Mapping[str, str]) -> bool:
         """Whether the services of a state directory are those that systemd runs.
 
-        They are if it is the installation's own state directory, or if its units run this very Python
+        This is so for the installation's own state directory, and if its units run this very Python
         environment, whose `openquake.cfg` is then theirs: a cluster made beside it would want the same ports.
         """
         if STATE_DIR in (state_dir, *state_dir.parents):
@@ -67,10 +67,10 @@ def _runs_this_environment(unit: Path) -> bool:
 
 
 def refuse_if_installed(state_dir: Path, command: str, verb: str) -> None:
-    """Refuse a command that would get in systemd's way.
+    """Refuse a command that would interfere with systemd.
 
     Args:
-        state_dir: whose services it means.
+        state_dir: of the services that the command is for.
         command: such as `quakegrid up`.
         verb: what systemctl calls it.
     Raises:

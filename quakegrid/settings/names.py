@@ -1,7 +1,7 @@
-"""Names in `openquake.cfg` that nobody reads: misspelled ones are refused or warned of. Pure.
+"""Finds misspelled names in `openquake.cfg`, which are refused or warned of. Pure.
 
-Sections of QuakeGrid's own have only its keys. The others are the engine's, too, which may add keys to them:
-of those only a name that is nearly one of ours is told.
+Sections of QuakeGrid's own have only its keys, so any other key is refused. The other sections are also the
+engine's, which may add keys: there only a name that is nearly one of ours leads to a warning.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator
 
 OWN_SECTIONS = ("agent", "broker")
-# How alike names are that may be meant for each other; where the engine has keys, it takes more than the
-# `receiver_host` that it had beside `receiver_ports`.
+# How alike two names must be so that one may be meant for the other. In sections that the engine shares more
+# is asked: its old `receiver_host` is not meant for `receiver_ports`.
 _NEAR_OWN, _NEAR_SHARED = 0.7, 0.85
 
 Key = tuple[str, str]

@@ -50,7 +50,7 @@ _ENVIRONMENT = """\
 | `OQ_DISTRIBUTE` | `no` runs a calculation in one process |
 """
 
-# What a key means; the rest of its line is the code's.
+# The meaning of each key; the rest of its line in the table comes from the reader.
 MEANINGS = {
     (
         "agent",

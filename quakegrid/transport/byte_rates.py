@@ -9,11 +9,11 @@ from __future__ import annotations
 class Allowance:
     """Bytes that may pass; when all is spent, nothing passes until half of it is there again.
 
-    So what is too much is left out in few long pieces, not in many short ones.
+    So the bytes beyond the rate are left out in few long pieces, not in many short ones.
 
     Args:
-        rate_bytes_s: what comes back each second.
-        burst_bytes: what there is at most, and at first.
+        rate_bytes_s: how many may pass each second in the long run.
+        burst_bytes: how many may pass at once at most, and at first.
     """
 
     def __init__(self, rate_bytes_s: float, burst_bytes: int) -> None:

@@ -3,7 +3,7 @@
 HKDF-SHA256 with a label of its own for each use gives the cluster's CA key (mutual TLS on every gRPC
 port) and the CURVE key pairs (every ZeroMQ port). Every process signs its own certificate, so there
 is no file to copy: two certificates of one CA key verify each other wherever they were made.
-Knows nothing of addresses or of what is said over the connections.
+Does not depend on addresses, or on the messages of the connections.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, x25519
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
 
-# Every certificate carries this name, and clients ask for it: who holds the key is who belongs.
+# Every certificate carries this name, and clients ask for it: whoever holds the key belongs to the cluster.
 PEER_NAME = "peer.quakegrid.internal"
 CA_NAME = "QuakeGrid cluster"
 CERTIFICATE_LIFE = datetime.timedelta(days=30)
@@ -32,7 +32,7 @@ _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?
 
 @dataclass(frozen=True, slots=True)
 class CurveKeys:
-    """CURVE keys of a cluster, z85-encoded as ZeroMQ takes them; secrets appear in no text of it."""
+    """CURVE keys of a cluster, z85-encoded as ZeroMQ takes them; its `repr` shows no secret."""
 
     server_public: bytes
     server_secret: bytes = field(repr=False)
@@ -50,7 +50,7 @@ class Identity:
     made_time: datetime.datetime
 
     def is_due(self, now_time: datetime.datetime) -> bool:
-        """Whether another is to be made: half its life is over, or the clock was set back."""
+        """Whether a new identity is needed: half its life is over, or the clock was set back."""
         return not self.made_time <= now_time < self.made_time + CERTIFICATE_LIFE / 2
 
 
@@ -108,7 +108,7 @@ def _certificate(
 
 
 def is_of_a_cluster(certificate: bytes) -> bool:
-    """Whether a certificate (DER) was made here for some authkey; proves nothing."""
+    """Whether a certificate (DER) looks like one of a QuakeGrid cluster; this proves nothing."""
     try:
         issuer = x509.load_der_x509_certificate(certificate).issuer
     except ValueError:  # whatever others send
@@ -149,7 +149,7 @@ def credentials_of(identity: Identity) -> grpc.ChannelCredentials:
 
 
 def curve_keys(authkey: str) -> CurveKeys:
-    """The CURVE key pairs of the cluster: one for whoever binds, one for whoever connects."""
+    """The CURVE key pairs of the cluster: one for processes that bind, one for those that connect."""
     server_public, server_secret = _curve_pair(_derive(authkey, "curve-server"))
     client_public, client_secret = _curve_pair(_derive(authkey, "curve-client"))
     return CurveKeys(server_public, server_secret, client_public, client_secret)
@@ -180,12 +180,12 @@ def token_key(authkey: str) -> bytes:
 
 
 def session_token(key: bytes, session_id: int) -> str:
-    """What proves that somebody is the driver of a session, which got it from the broker: 64 hex digits."""
+    """The token that the broker gives to the driver of a session, to prove itself with: 64 hex digits."""
     return hmac.digest(key, f"driver {session_id}".encode(), "sha256").hex()
 
 
 def worker_token(key: bytes, session_id: int, worker_id: str) -> str:
-    """What proves that somebody is a worker that the broker had started: 64 hex digits."""
+    """The token that the broker gives to a worker that it starts, to prove itself with: 64 hex digits."""
     return hmac.digest(key, f"worker {session_id} {worker_id}".encode(errors="replace"), "sha256").hex()
 
 

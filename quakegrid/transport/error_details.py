@@ -16,7 +16,7 @@ from quakegrid import errors
 DOMAIN = "quakegrid"
 # gRPC's own key for a serialized `google.rpc.Status`.
 METADATA_KEY = "grpc-status-details-bin"
-# gRPC takes 8 KiB of headers, and these travel beside our words and what gRPC itself sends.
+# gRPC takes 8 KiB of headers, among them our words and its own headers.
 ROOM_BYTES = 7 << 10
 
 Metadata = tuple[tuple[str, bytes], ...]

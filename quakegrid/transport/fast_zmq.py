@@ -1,9 +1,9 @@
-"""ZeroMQ with encryption at full speed: everybody here takes `zmq` from this module.
+"""ZeroMQ with encryption at full speed: all our code imports `zmq` from this module.
 
 The libsodium in pyzmq's wheels is compiled without optimisation: CURVE takes a core 10 ms a MiB with it.
-PyNaCl's wheels have the same library compiled with it, nearly ten times as fast. Loaded before pyzmq and for
-the whole process, its functions are found before those of pyzmq's own copy. Where it cannot be loaded, all
-works as without it. See docs/decisions/0012-fast-encryption.md.
+PyNaCl's wheels have the same library compiled with optimisation, nearly ten times as fast. It is loaded
+before pyzmq and for the whole process, so its functions are found before those of pyzmq's own copy. Where it
+cannot be loaded, everything works, slowly. See docs/decisions/0012-fast-encryption.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from quakegrid.transport import libsodium
 
 
 def _load_first() -> bool:
-    """Put the library in front of what `import zmq` loads; false if there is none, or zmq came before."""
+    """Put the library in front of pyzmq's own; false if there is none, or zmq was imported before."""
     path = libsodium.find_library()
     if path is None or "zmq" in sys.modules:
         return False

@@ -1,6 +1,6 @@
-"""gRPC channels of a cluster, who may call whom, and foreign errors turned into ours.
+"""gRPC channels of a cluster: credentials, versions of callers, and gRPC's errors turned into ours.
 
-Knows addresses, credentials, versions and status codes; knows no service.
+Does not depend on a service.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from quakegrid.transport.renewed_channels import RenewedChannel
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_MESSAGE_BYTES = 64 << 20
-# Of all services and clients; goes up when an older peer would misunderstand a newer one.
+# Version of all services and clients; raised when an older peer would misunderstand a newer one.
 API_VERSION = 1
 
 _OPTIONS = (
-    # Travels with each call anyway; tells a server who calls.
+    # Travels with each call anyway; tells a server the version of its caller.
     ("grpc.primary_user_agent", f"quakegrid/{__version__} api/{API_VERSION}"),
     ("grpc.ssl_target_name_override", credentials.PEER_NAME),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -68,7 +68,7 @@ _BY_CODE: dict[grpc.StatusCode, type[errors.QuakeGridError]] = {
 
 
 class SameVersion(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Refuses, in words, callers of ours that speak another version of the API; lets strangers in.
+    """Refuses callers with another API version, and says why; other programs pass.
 
     Args:
         what: the service's name, as in "dbserver".

@@ -1,8 +1,8 @@
-"""The names that peers have on a lane: who somebody is, with the proof.
+"""The names of peers on a lane: which driver or worker a peer is, with the proof.
 
 A name is the peer's ZeroMQ routing id. It travels encrypted, and a lane tells it to nobody. So a second
-connection under the same name is by somebody who has its token: the peer itself, whose first connection
-broke. Knows tokens; does not depend on sockets or messages.
+connection under the same name has its token: it is the peer itself, whose first connection broke. Does not
+depend on sockets or messages.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def worker_name(session_id: int, worker_id: str, token: str) -> bytes:
 
 
 def read_name(name: bytes, key: bytes) -> DriverName | WorkerName:
-    """Who a peer is.
+    """Which driver or worker a peer is.
 
     Args:
         name: its routing id.
-        key: of `security.token_key`.
+        key: of `credentials.token_key`.
     Raises:
         PeerError: the name proves nothing.
     """
@@ -66,7 +66,7 @@ def read_name(name: bytes, key: bytes) -> DriverName | WorkerName:
 
 
 def shown(name: bytes) -> str:
-    """A name for logs, without what it is proven by."""
+    """A name for logs, without its token."""
     parts = name.decode(errors="replace").split(" ", 3)
     kept = [*parts[:2], *parts[3:]] if parts[0] in (_DRIVER, _WORKER) else parts
     return ascii(" ".join(kept)[:_SHOWN_CHARACTERS])

@@ -1,7 +1,7 @@
-"""ZeroMQ sockets of the lanes: CURVE on both ends, and who may connect.
+"""ZeroMQ sockets of the lanes: CURVE on both ends, and which peers may connect.
 
-Knows keys and socket options; knows no message. Whoever binds lets in only peers that prove the
-cluster's client key (ZAP, RFC 27), whoever connects proves it and checks the server's.
+A lane, which binds, lets in only peers that prove the cluster's client key (ZAP, RFC 27). A peer, which
+connects, proves this key and checks the server's. Does not depend on messages.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from quakegrid.errors import PeerError
 from quakegrid.transport import credentials as security
 from quakegrid.transport.fast_zmq import zmq
 
-PROTOCOL_VERSION = 7
-# Outcomes that may be on their way to a driver, and how often it tells what it has taken.
+PROTOCOL_VERSION = 8
+# Bytes of outcomes that may be on their way to a driver, and after how many it tells that it has taken them.
 FLOW_BYTES = 64 << 20
 RECEIPT_BYTES = FLOW_BYTES // 4
 # Frames of payloads travel in pieces of this size, the last one shorter. ZeroMQ encrypts a frame as a whole,
@@ -27,17 +27,18 @@ LARGEST_FRAME_BYTES = 32 << 20
 # A packet between the broker and one of its lanes, over their socket pair.
 CONTROL_BYTES = 400_000
 _MESSAGE_BYTES = 256  # of a message beside its frames, about
-# Of one peer, before it is held back by TCP.
+# Messages of one peer that wait here before TCP holds it back.
 _RECEIVED_MESSAGES = 1000
-# For one peer that does not read, before the next is dropped: twice the small outcomes that a driver may get.
+# Messages for one peer that does not read, before the next is dropped: twice the small outcomes that a driver
+# may get.
 _UNREAD_MESSAGES = 2 * FLOW_BYTES // _MESSAGE_BYTES
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _HANDSHAKE_TIMEOUT_MS = 5_000
 _CONNECT_TIMEOUT_MS = 3_000
-# A peer that is not heard for so long after a question has gone, or its link has: both ends connect anew.
+# A peer that does not answer a heartbeat for so long is gone, or its link is: both ends connect anew.
 _HEARTBEAT_MS = 3_000
 _HEARTBEAT_TIMEOUT_MS = 9_000
-# What comes first on each connection, and what it is answered with.
+# The first message on each connection, and the answer to it.
 PROBE = b""
 # The size of a frame's content; pyzmq does not declare that a frame has one.
 frame_bytes: Callable[[zmq.Frame], int] = len  # type: ignore[assignment]
@@ -47,7 +48,7 @@ _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey: str) -> zmq.Socket[bytes]:
-    """The ROUTER of a lane; `serve_zap` must run in the same context.
+    """The ROUTER of a lane; `answer_zap` must run in the same context.
 
     Raises:
         zmq.ZMQError: the port is taken.
@@ -73,8 +74,9 @@ def connect_dealer(
 ) -> zmq.Socket[bytes]:
     """A DEALER that talks to a lane under a name that survives reconnections.
 
-    What comes first on each connection is a probe (see `is_probe`): what was on the way when the last one
-    broke is lost. What is sent without a connection goes out with the next one, before the probe is read.
+    The first message on each connection is a probe (see `is_probe`): messages that were on the way when the
+    last connection broke are lost. Messages that are sent without a connection go out with the next one,
+    before the probe is read.
     `zmq.IMMEDIATE` would drop it, but then ZeroMQ ends the process when a connection breaks while a message
     of many frames is read from it (decisions/0006).
 
@@ -126,7 +128,7 @@ def receive_frames(socket: zmq.Socket[bytes]) -> list[zmq.Frame] | None:
 
 
 def receive_announced(socket: zmq.Socket[bytes]) -> list[zmq.Frame] | None:
-    """The same after a poller has seen one, which spares a look."""
+    """The next message when a poller has just seen one; saves a system call."""
     with contextlib.suppress(zmq.Again):
         return wait_for_frames(socket, _NOBLOCK)
     return None
@@ -177,7 +179,7 @@ def cut_message(message: Sequence[bytes | memoryview]) -> Sequence[bytes | memor
 
 
 def join(frames: Sequence[zmq.Frame]) -> Sequence[zmq.Frame | JoinedFrame]:
-    """What was cut, whole again; who only passes it on needs not."""
+    """Frames that were cut, whole again; not needed to pass them on."""
     for frame in frames:
         if frame_bytes(frame) == PIECE_BYTES:
             return _joined(frames)
@@ -224,7 +226,7 @@ def _joined(frames: Sequence[zmq.Frame]) -> list[zmq.Frame | JoinedFrame]:
 
 
 def message_bytes(frames: Sequence[zmq.Frame]) -> int:
-    """What a message counts for in the flow of outcomes."""
+    """The size that a message counts for in the flow of outcomes."""
     return _MESSAGE_BYTES + sum(map(frame_bytes, frames))
 
 

@@ -1,4 +1,4 @@
-"""Where PyNaCl's libsodium is, the fast one; `curve` loads it. Loads nothing itself."""
+"""Finds PyNaCl's libsodium, the fast one; `fast_zmq` loads it. Loads nothing itself."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A certificate counts when a connection is made, so a connection goes on as long as it holds; after a break a
 certificate of 30 days would be refused for ever. The first call after half of that time gets a new channel
-with a new certificate. Calls that run stay where they are. Knows channels and identities; knows no service.
+with a new certificate. Calls that run stay on their channel. Does not depend on a service.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class RenewedChannel(grpc.Channel):
         return self._channels[-1]
 
     def make(self, make: Callable[[grpc.Channel], Any]) -> tuple[grpc.Channel, Any]:
-        """What `make` makes of the newest channel, and that channel.
+        """The result of `make` for the newest channel, and this channel.
 
         Raises:
             ValueError: we are closed; gRPC would crash.

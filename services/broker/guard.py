@@ -1,8 +1,8 @@
-"""The door to the broker's state: calls, timers and readers all enter through it, and a bug of ours shuts it.
+"""The guard of the broker's state: a bug in the middle of a change ends the broker.
 
-An exception in the middle of a list of actions leaves the state half changed. The door then stays shut:
-nothing goes on with such a state, and the process ends so that the next broker starts from what drivers and
-agents tell it.
+Calls, timers and readers all enter through the guard. An exception in the middle of a list of actions leaves
+the state half changed. From then on the guard lets nobody in, and the process ends, so that the next broker
+starts from what drivers and agents tell it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BrokerFailedError(errors.QuakeGridError):
     reason = "BROKER_FAILED"
 
 
-class Door:
+class StateGuard:
     """A context manager around whatever reads or changes the broker's state; it may be entered in itself.
 
     Raises:
@@ -58,21 +58,21 @@ class Door:
         raise BrokerFailedError("the broker has failed and starts again") from exc
 
 
-class _HasDoor(Protocol):
-    _door: Door
+class _HasGuard(Protocol):
+    _guard: StateGuard
 
 
-S = TypeVar("S", bound=_HasDoor)
+S = TypeVar("S", bound=_HasGuard)
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def guarded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Let a method of an object be entered through its `_door` only."""
+    """Let a method of an object be entered through its `_guard` only."""
 
     @functools.wraps(method)
     def enter(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._door:
+        with self._guard:
             return method(self, *args, **kwargs)
 
     return enter

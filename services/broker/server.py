@@ -43,7 +43,7 @@ class BrokerServer:
         server = grpc.aio.server(interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
         fleet = FleetServicer(self._broker, task_history_files.folder(settings))
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
-        membership = MembershipServicer(self._broker.members, settings)
+        membership = MembershipServicer(self._broker.nodes, settings)
         membership_pb2_grpc.add_MembershipServicer_to_server(membership, server)
         sessions_pb2_grpc.add_SessionsServicer_to_server(SessionsServicer(self._broker), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

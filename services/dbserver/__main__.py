@@ -23,7 +23,7 @@ from quakegrid.transport import grpc_environment
 grpc_environment.tell(os.environ)  # before the first import of gRPC, which reads it then
 
 from quakegrid.errors import QuakeGridError  # noqa: E402
-from quakegrid.machine import service_life, service_logs, service_records  # noqa: E402
+from quakegrid.machine import process_memory, service_life, service_logs, service_records  # noqa: E402
 from quakegrid.settings import config  # noqa: E402
 from quakegrid.settings.config import Settings  # noqa: E402
 from services.dbserver.housekeeping import Retention  # noqa: E402
@@ -45,6 +45,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, help="state of the embedded cluster")
     args = parser.parse_args()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    process_memory.limit_arenas()
     service_logs.start()
     try:
         settings = config.load_settings(args.state_dir)

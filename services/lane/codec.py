@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from quakegrid.blobs.table import BLOB_ID_BYTES
 from quakegrid.errors import PeerError
+from quakegrid.nodes import worker_end_messages
 from quakegrid.transport import lane_sockets
 from quakegrid.transport.lane_names import DriverName, WorkerName
 from quakegrid.wire.v1 import lane_pb2
@@ -129,27 +130,11 @@ def _check_worker(worker_id: str, who: WorkerName) -> None:
         )
 
 
-def worker_lost(lost: lane_pb2.WorkerLost) -> core.WorkerLost:
-    """What the broker tells of a worker that is gone."""
-    return core.WorkerLost(
-        SessionId(lost.session_id),
-        WorkerId(lost.worker_id),
-        lost.reason,
-        lost.is_clean,
-        lost.node,
-        tuple(lost.last_output),
-        lost.is_blameless,
-    )
-
-
 def worker_died(action: core.TellDeath) -> bytes:
     """The header that tells a driver of a dead worker."""
-    lost, leases = action.lost, action.leases
+    leases = action.leases
     died = lane_pb2.WorkerDied(
-        worker_id=lost.worker_id,
-        node=lost.node,
-        reason=lost.reason,
-        last_output=lost.last_output,
+        end=worker_end_messages.encode(action.end),
         lease=encode_lease(leases[0]) if leases else None,
         operation=action.operation,
         waiting_count=max(0, len(leases) - 1),

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from quakegrid.blobs import shared_memory
 from quakegrid.errors import PeerError
+from quakegrid.nodes import worker_end_messages
 from quakegrid.transport import credentials, lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.lane_names import DriverName, WorkerName, worker_name
@@ -127,7 +128,7 @@ class Door:
                 if session_id in self._sessions:
                     self._tell_counts(session_id)  # the last ones
             case "worker_lost":
-                event = codec.worker_lost(message.worker_lost)
+                event = worker_end_messages.decode(message.worker_lost)
                 session = self._sessions.get(session_id)
                 if session is not None:
                     token = credentials.worker_token(self._settings.token_key, session_id, event.worker_id)

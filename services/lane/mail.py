@@ -11,6 +11,7 @@ from pathlib import Path
 
 from quakegrid.blobs import shared_memory
 from quakegrid.errors import PeerError
+from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.transport import lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from services.lane import codec
@@ -166,14 +167,14 @@ class SessionMail:
             self._ask_driver(blob_id)
         waiters[peer] = None
 
-    def lose_worker(self, peer: Peer, lost: core.WorkerLost, now_s: float) -> None:
+    def lose_worker(self, peer: Peer, end: WorkerEnd, now_s: float) -> None:
         """A worker has ended."""
         self.outcome_counts.pop(peer, None)
         self.recorder.forget_worker(peer)
         self._unheard.discard(peer)
-        self.recorder.on_lost(lost.worker_id, lost.reason, now_s, is_clean=lost.is_clean)
+        self.recorder.on_lost(WorkerId(end.worker_id), end.words, now_s, is_clean=end.is_clean)
         if self.driver is None:
-            self.early_worker_ids.add(lost.worker_id)
+            self.early_worker_ids.add(WorkerId(end.worker_id))
 
     def close(self) -> None:
         """Drop everything."""

@@ -1,4 +1,4 @@
-"""A cluster for all tests of calculations, which leave it as they found it; a dbserver a test."""
+"""A cluster for all tests of calculations, which leave it as they found it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from quakegrid import testing
-from tests.integration.conftest import client, dbserver, settings
+from tests.integration.conftest import settings
 from tests.support.clusters import Cluster, running_cluster
 
-__all__ = ["client", "cluster", "dbserver", "quick", "settings", "slow"]
+__all__ = ["cluster", "quick", "settings", "slow"]
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,9 @@ GROWTH_BYTES = 128 << 20
 # A service that takes all memory fails, and leaves the machine to others.
 ADDRESS_SPACE_BYTES = 8 << 30
 SETTLE_S = 15.0
-# Connections of others come and go meanwhile. Each of the dbserver's 32 threads that read keeps a
-# connection to the database, with up to three files; the broker has one to the dbserver for each session that
-# is being opened.
-FILE_SLACK = {"dbserver": 100, "broker": 40}
+# Connections of others come and go meanwhile. The dbserver keeps up to 8 connections to the database open,
+# with up to three files each; the broker has one to the dbserver for each session that is being opened.
+FILE_SLACK = {"dbserver": 40, "broker": 40}
 USUAL_FILE_SLACK = 12
 # What services log by themselves in a run: starts and ends of the neighbours' sessions.
 LOG_SLACK_BYTES = 8 << 10

@@ -10,6 +10,8 @@ import pytest
 from tests.fuzz.doors.every import DOORS, SCENES
 from tests.fuzz.harness import Figures, Order, drive
 
+pytestmark = pytest.mark.alone  # holds the time that a neighbour waits to a bound
+
 SEED = 1
 
 

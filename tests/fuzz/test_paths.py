@@ -16,6 +16,8 @@ from tests.fuzz.scenes import ClusterScene
 from tests.fuzz.sockets import drain
 from tests.support import kernel
 
+pytestmark = pytest.mark.alone  # gRPC has one second to take a call
+
 END_S = 20.0
 NAMES = ("dbserver", "broker", "agent")
 # Until gRPC has taken the call; it keeps the connection.

@@ -1,4 +1,4 @@
-"""Fixtures with real processes in temporary directories."""
+"""A dbserver in the test's process or in its own, and a client of the first; all in temporary directories."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.settings.config import Settings
+from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service, make_state
 
 
@@ -19,8 +20,19 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def dbserver(settings: Settings) -> Iterator[Service]:
-    """A running dbserver."""
+def dbserver(settings: Settings) -> Iterator[LocalDbServer]:
+    """A running dbserver, in this process."""
+    server = LocalDbServer(settings)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def dbserver_process(settings: Settings) -> Iterator[Service]:
+    """A running dbserver in a process of its own, to signal and to kill."""
     service = Service(settings, "dbserver")
     try:
         service.start()
@@ -30,7 +42,7 @@ def dbserver(settings: Settings) -> Iterator[Service]:
 
 
 @pytest.fixture
-def client(dbserver: Service) -> Iterator[DbClient]:
+def client(dbserver: LocalDbServer) -> Iterator[DbClient]:
     """A client of the running dbserver."""
     with DbClient(dbserver.settings) as client:
         yield client

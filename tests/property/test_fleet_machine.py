@@ -11,8 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet import shares
-from services.broker.fleet.core import Fleet, Session
+from services.broker.fleet.core import Fleet, FleetSession
 from services.broker.fleet.state import count_cores
+from tests.support.fleets import ended
 
 CORES = {"n0": 1, "n1": 3, "n2": 4}
 SERIALIZE_JOBS = 2
@@ -25,6 +26,7 @@ class FleetMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.fleet = Fleet([HostCores(host, -1) for host in CORES], SERIALIZE_JOBS, "run")
+        self.burst_count = 0
         self.up: set[str] = set()
         self.given = dict(CORES)
         self.seats: dict[str, str] = {}
@@ -38,11 +40,27 @@ class FleetMachine(RuleBasedStateMachine):
             self.report(host)
 
     def play(self, event: fleet.Event) -> list[fleet.Action]:
-        """Hand over an event and obey."""
-        actions = self.fleet.handle(event)
+        """Hand over an event and obey; in a burst the cores are divided after the last event only."""
+        actions = self.fleet.handle(event, 0.0)
+        for action in actions:
+            self.obey(action)
+        if self.burst_count:
+            self.burst_count -= 1
+            return actions
+        return actions + self.place()
+
+    def place(self) -> list[fleet.Action]:
+        """End a turn of the loop."""
+        self.burst_count = 0
+        actions = self.fleet.place()
         for action in actions:
             self.obey(action)
         return actions
+
+    @rule(count=st.integers(1, 5))
+    def begin_burst(self, count: int) -> None:
+        """So many events come in one turn of the loop, and the next one ends it."""
+        self.burst_count = count
 
     def obey(self, action: fleet.Action) -> None:
         """What the edge and the agents do."""
@@ -65,8 +83,8 @@ class FleetMachine(RuleBasedStateMachine):
                     worker.worker_id for worker in self.fleet.workers_of(session_id=session_id, host=host)
                 ]
                 self.leaving |= set(mine)
-            case fleet.LoseWorker(_, worker_id, _, _):
-                self.forget(worker_id)
+            case fleet.LoseWorker(end):
+                self.forget(end.worker_id)
             case fleet.Admit(session_id):
                 assert session_id not in self.admitted
                 self.admitted.add(session_id)
@@ -191,7 +209,7 @@ class FleetMachine(RuleBasedStateMachine):
         if self.seats:
             worker_id = data.draw(st.sampled_from(sorted(self.seats)))
             self.forget(worker_id)
-            self.play(fleet.WorkerExited(worker_id, "end", is_clean))
+            self.play(ended(worker_id, "end", is_clean=is_clean))
 
     @rule(count=st.sampled_from([1, 3, 40]))
     def wait(self, count: int) -> None:
@@ -202,11 +220,12 @@ class FleetMachine(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         """With agents that do as they are told, cores come to rest where they belong."""
+        self.place()
         quiet_s = 0
         for _ in range(MAX_ROUNDS):
             for worker_id in list(self.leaving):
                 self.forget(worker_id)
-                self.play(fleet.WorkerExited(worker_id, "end", is_clean=True))
+                self.play(ended(worker_id, "end", is_clean=True))
             self.play(fleet.WorkersStarted(tuple(self.starting)))
             self.starting.clear()
             actions = self.play(fleet.SecondPassed())
@@ -220,7 +239,7 @@ class FleetMachine(RuleBasedStateMachine):
         for node in self.fleet.nodes.values():
             assert self.taken(node.host) <= node.core_count, "a core was not given back"
 
-    def placed(self) -> list[Session]:
+    def placed(self) -> list[FleetSession]:
         """Sessions that may have workers."""
         return [each for each in self.fleet.sessions.values() if each.is_admitted and not each.is_local]
 
@@ -241,7 +260,7 @@ class FleetMachine(RuleBasedStateMachine):
         if lacking:
             assert sum(have.values()) == core_count
         if len(wanting) < core_count:
-            exact = shares.exact_shares(core_count, [each.claim(core_count) for each in wanting])
+            exact = shares.exact_shares(core_count, [each.demand(core_count) for each in wanting])
             for session, share in zip(wanting, exact, strict=True):
                 assert have[session.session_id] > share - 1
 

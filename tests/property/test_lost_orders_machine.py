@@ -6,10 +6,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import Fleet
 from services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S
+from tests.support.fleets import ended, step
 
 CORES = {"n1": 2, "n2": 3}
 HOSTS = st.sampled_from(sorted(CORES))
@@ -35,7 +37,7 @@ class LostOrdersMachine(RuleBasedStateMachine):
 
     def play(self, event: fleet.Event) -> None:
         """Hand over an event and obey, as far as orders arrive."""
-        for action in self.fleet.handle(event):
+        for action in step(self.fleet, event):
             match action:
                 case fleet.StartWorkers(host, session_id, worker_ids):
                     self.start(host, session_id, worker_ids)
@@ -65,7 +67,7 @@ class LostOrdersMachine(RuleBasedStateMachine):
             if place == (host, session_id) and (not worker_ids or name in worker_ids)
         ]:
             del self.running[worker_id]
-            self.answers.append(fleet.WorkerExited(worker_id, "stopped", is_clean=True))
+            self.answers.append(ended(worker_id, "stopped", is_clean=True))
 
     def report(self, host: str, *, is_first: bool = True) -> None:
         """The agent tells what it has."""
@@ -106,7 +108,7 @@ class LostOrdersMachine(RuleBasedStateMachine):
 
     def deliver(self, answer: fleet.Event) -> None:
         """What an agent on a broken link tells of an exit is lost; calls end all the same."""
-        if isinstance(answer, fleet.WorkerExited):
+        if isinstance(answer, WorkerEnd):
             worker = self.fleet.workers.get(answer.worker_id)
             if worker and worker.host in self.cut:
                 return
@@ -135,7 +137,7 @@ class LostOrdersMachine(RuleBasedStateMachine):
         """A worker ends by itself."""
         worker_id = data.draw(st.sampled_from(sorted(self.running)))
         del self.running[worker_id]
-        self.answers.append(fleet.WorkerExited(worker_id, "end", is_clean=False))
+        self.answers.append(ended(worker_id, "end", is_clean=False))
 
     @rule(data=st.data(), host=HOSTS)
     def find_stranger(self, data: st.DataObject, host: str) -> None:

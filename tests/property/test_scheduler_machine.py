@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
+from quakegrid.nodes.worker_ends import WorkerEnd
 from services.lane.tasks import events as lane
 from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.lane.tasks.scheduler import Scheduler
@@ -91,7 +92,7 @@ class LaneMachine(RuleBasedStateMachine):
     @rule(name=consumes(workers))
     def lose(self, name: WorkerId) -> None:
         """The worker's process ends."""
-        self.take(self.scheduler.handle(lane.WorkerLost(S, name, "killed", is_clean=False)))
+        self.take(self.scheduler.handle(WorkerEnd(S, name, "killed", is_clean=False)))
 
     @rule(later_s=st.sampled_from((1.0, 10.0, 100.0)))
     def pass_time(self, later_s: float) -> None:
@@ -105,7 +106,7 @@ class LaneMachine(RuleBasedStateMachine):
         """The broker had a worker killed, or it ended by itself just before."""
         name = min(self.overdue)
         self.overdue.discard(name)
-        self.take(self.scheduler.handle(lane.WorkerLost(S, name, "too long", is_clean=is_clean)))
+        self.take(self.scheduler.handle(WorkerEnd(S, name, "too long", is_clean=is_clean)))
 
     @rule(name=workers)
     def drain(self, name: WorkerId) -> None:
@@ -167,7 +168,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.fill(is_full=False)
         healthy = lane.WorkerJoined(S, WorkerId("last"), "node", Peer(b"last"))
         for number in range(1, self.worker_count + 1):
-            lost = lane.WorkerLost(S, WorkerId(f"w{number}"), "end", is_clean=False)
+            lost = WorkerEnd(S, WorkerId(f"w{number}"), "end", is_clean=False)
             self.take(self.scheduler.handle(lost))
         self.take(self.scheduler.handle(healthy))
         number = 0

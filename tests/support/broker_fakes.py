@@ -19,7 +19,8 @@ from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.broker import Broker, Outside
-from services.broker.drivers.session import Session
+from services.broker.drivers.session import DriverSession
+from services.broker.nodes.link import AgentListener
 
 NODE = "127.0.0.1"
 
@@ -27,10 +28,9 @@ NODE = "127.0.0.1"
 class FakeLink:
     """An agent that does what it is told; while its link is cut it hears nothing and says nothing."""
 
-    def __init__(
-        self, _settings: Settings, host: str, address: str, **callbacks: Callable[..., None]
-    ) -> None:
-        self.host, self.address, self.callbacks = host, address, callbacks
+    def __init__(self, _settings: Settings, host: str, address: str, listener: AgentListener) -> None:
+        self.host, self.address, self.listener = host, address, listener
+        self.orders = self
         self.clock = CLOCK_FITS
         self.is_reached = True
         self.workers: dict[str, int] = {}
@@ -64,7 +64,7 @@ class FakeLink:
             }
             | fields
         )
-        self.callbacks["on_status"](
+        self.listener.on_status(
             self.host, nodes_pb2.AgentStatus.FromString(status.SerializeToString()), is_first
         )
 
@@ -85,7 +85,7 @@ class FakeLink:
         for name, owner in list(self.workers.items()):
             if owner == session_id and (not worker_ids or name in worker_ids):
                 del self.workers[name]
-                self.callbacks["on_exit"](orders_pb2.WorkerExited(worker_id=name, is_clean=True))
+                self.listener.on_worker_ended(self.host, orders_pb2.WorkerEnd(worker_id=name, is_clean=True))
         self.report()
 
     async def stop_driver(self, pid: int) -> None:
@@ -176,8 +176,8 @@ class Stage:
         self.link = self.links[NODE]
         self.link.report(is_first=True)
 
-    def _new_link(self, settings: Settings, host: str, address: str, **callbacks: Any) -> FakeLink:
-        link = self.links[host] = FakeLink(settings, host, address, **callbacks)
+    def _new_link(self, settings: Settings, host: str, address: str, listener: AgentListener) -> FakeLink:
+        link = self.links[host] = FakeLink(settings, host, address, listener)
         return link
 
     def _new_lane(self, settings: Settings) -> FakeLane:
@@ -188,7 +188,7 @@ class Stage:
         """What the driver of a session got from an earlier broker."""
         return credentials.session_token(self._token_key, session_id)
 
-    async def session(self, *job_ids: int, **fields: Any) -> Session:
+    async def session(self, *job_ids: int, **fields: Any) -> DriverSession:
         """A session of a driver on the node, with its workers started if it has its turn."""
         pid = 100 + len(self.link.drivers)
         self.link.drivers.add(pid)
@@ -206,7 +206,7 @@ class Stage:
         await self.broker.stop()
 
 
-def told(session: Session) -> list[str]:
+def told(session: DriverSession) -> list[str]:
     """What the driver is told from now on, by kind."""
     kinds = []
     while not session.events.empty():

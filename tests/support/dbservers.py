@@ -8,15 +8,45 @@ from contextlib import contextmanager
 from quakegrid.settings.config import Settings
 from services.dbserver.server import DbServer
 
+STOP_TIMEOUT_S = 10.0
+
+
+class LocalDbServer:
+    """A dbserver that starts and stops as often as a test wants; `processes.Service` has the same methods."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.server: DbServer | None = None
+        self._deaths: list[str] = []
+
+    def start(self) -> None:
+        """Serve on the address of the settings."""
+        server = DbServer(
+            self.settings.database, self.settings.authkey, lambda: self._deaths.append("a thread died")
+        )
+        self.server = server
+        server.listen(self.settings.dbserver_host, self.settings.dbserver_port)
+
+    def stop(self) -> int:
+        """End it; 0 if all of it ended in time and none of its threads died."""
+        assert self.server is not None
+        server, self.server = self.server, None
+        is_clean = server.close(STOP_TIMEOUT_S)
+        return 0 if is_clean and not self._deaths else 1
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self.server is not None:
+            assert self.stop() == 0, self._deaths
+
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[DbServer]:
     """A dbserver on the address of `settings`."""
-    deaths: list[str] = []
-    server = DbServer(settings.database, settings.authkey, lambda: deaths.append("a thread died"))
+    local = LocalDbServer(settings)
     try:
-        server.listen(settings.dbserver_host, settings.dbserver_port)
-        yield server
+        local.start()
+        assert local.server is not None
+        yield local.server
     finally:
-        is_clean = server.close(10)
-    assert (is_clean, deaths) == (True, [])
+        local.close()

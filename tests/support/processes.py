@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from quakegrid import testing
 from quakegrid.machine import service_records
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
@@ -21,11 +21,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that nobody uses, of those that this test process may give away."""
+    return testing.free_ports(1)[0]
 
 
 def make_state(directory: Path, **values: str) -> Settings:

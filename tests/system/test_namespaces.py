@@ -19,7 +19,8 @@ from tests.support.clusters import QUAKEGRID
 from tests.support.namespace_cluster import MASTER
 from tests.system.machines import Machines, cores_here, running_machines, wait_until
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+# Names and addresses of its namespaces are fixed.
+pytestmark = [pytest.mark.engine, pytest.mark.alone, pytest.mark.timeout(900)]
 
 SMALL, LARGE, GUEST = 1, 2, 3
 CORES = (1, 1, cores_here(2), 1)

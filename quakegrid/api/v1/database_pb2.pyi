@@ -157,6 +157,7 @@ class VacuumDatabaseResponse(_message.Message):
     AFTER_BYTES_FIELD_NUMBER: _builtins.int
     IS_DELAYED_FIELD_NUMBER: _builtins.int
     before_bytes: _builtins.int
+    """Size of the file when the call came."""
     after_bytes: _builtins.int
     """What the file has now, or will have."""
     is_delayed: _builtins.bool
@@ -224,6 +225,7 @@ class QueryRequest(_message.Message):
     MAX_ROW_COUNT_FIELD_NUMBER: _builtins.int
     QUERY_TIMEOUT_FIELD_NUMBER: _builtins.int
     sql: _builtins.str
+    """One SELECT, or a PRAGMA that informs."""
     max_row_count: _builtins.int
     """1 to 10000; 0 means 1000."""
     @_builtins.property
@@ -260,9 +262,13 @@ class QueryResponse(_message.Message):
     is_truncated: _builtins.bool
     """There are more rows than asked for."""
     @_builtins.property
-    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the columns, in order."""
+
     @_builtins.property
-    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_values_pb2.Values]: ...
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_values_pb2.Values]:
+        """Each has a value for each column."""
+
     def __init__(
         self,
         *,

@@ -180,6 +180,7 @@ class NodeAnswer(_message.Message):
     host: _builtins.str
     """As in `host_cores`."""
     node: _builtins.str
+    """Host name of the machine; empty if its agent did not answer."""
     is_reached: _builtins.bool
     """False: its agent did not answer, and has not heard of it."""
     was_serving: _builtins.bool
@@ -268,6 +269,7 @@ class GetStatusResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     TOTALS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """Version of QuakeGrid that the broker runs."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeStatus]: ...
     @_builtins.property
@@ -455,9 +457,13 @@ class NodeStatus(_message.Message):
     host: _builtins.str
     """As in `host_cores`."""
     node: _builtins.str
+    """Host name of the machine; empty until its agent has told it."""
     is_up: _builtins.bool
+    """Whether its agent reports to the broker."""
     core_count: _builtins.int
+    """Cores that the fleet may use, 0 while the node is not up. `cores_per_worker` of its cores count as one."""
     worker_count: _builtins.int
+    """Workers of all sessions, those that start or are to end too."""
     running_count: _builtins.int
     """Workers that hold a task now."""
     state: _builtins.str
@@ -544,26 +550,36 @@ class SessionStatus(_message.Message):
     state: _builtins.str
     """"queued" or "executing"."""
     host: _builtins.str
+    """Node and process id of the driver."""
     pid: _builtins.int
     lane_port: _builtins.int
+    """0 while it is queued."""
     worker_count: _builtins.int
     queued_count: _builtins.int
+    """Tasks that wait now, and tasks that a worker has now."""
     running_count: _builtins.int
     done_count: _builtins.int
+    """Tasks whose outcome went to the driver, and attempts that were lost and tried again, since the lane has the
+    session.
+    """
     requeued_count: _builtins.int
     failed_count: _builtins.int
     """Tasks that were given up."""
     done_rate_hz: _builtins.float
     """Tasks done in a second, over the last ten."""
     weight: _builtins.float
-    """Its part of the cores against the weights of other sessions."""
+    """Its part of the cores, in proportion to the weights of other sessions."""
     busy_worker_count: _builtins.int
     """Workers that hold a task now."""
     argument_bytes: _builtins.int
-    """What its lane sent to its workers, beside what they share with the driver's machine, and has from them."""
+    """Bytes that its lane sent to its workers and has from them. Blobs in memory that a worker's node shares with
+    the driver are not counted.
+    """
     result_bytes: _builtins.int
     @_builtins.property
-    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Empty for work without a job."""
+
     def __init__(
         self,
         *,
@@ -607,6 +623,7 @@ class LaneStatus(_message.Message):
     port: _builtins.int
     pid: _builtins.int
     session_count: _builtins.int
+    """Open sessions on it."""
     state: _builtins.str
     """"starting", "open", "pausing" (it died, and is started again in some seconds), or "refused": it could not start,
     or died too often.

@@ -117,6 +117,7 @@ class Job(_message.Message):
     state: Global___JobState.ValueType
     """Output only."""
     is_running: _builtins.bool
+    """False when the job has ended."""
     ds_calc_dir: _builtins.str
     """Path of the datastore without its ".hdf5"."""
     pid: _builtins.int
@@ -132,7 +133,9 @@ class Job(_message.Message):
     line of its last error; at most 1000 characters; empty if nobody said why.
     """
     @_builtins.property
-    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the job began to execute; before that, when it was made."""
+
     @_builtins.property
     def stop_time(self) -> _timestamp_pb2.Timestamp:
         """Absent until the job has ended."""
@@ -192,9 +195,11 @@ class CreateJobRequest(_message.Message):
     description: _builtins.str
     user_name: _builtins.str
     hazard_calculation_id: _builtins.int
+    """The job that this one starts from; absent if none."""
     data_dir: _builtins.str
     """Directory of the datastore; the job's ds_calc_dir becomes `<data_dir>/calc_<id>`."""
     host: _builtins.str
+    """Node of the driver."""
     def __init__(
         self,
         *,
@@ -491,6 +496,7 @@ class DeleteJobRequest(_message.Message):
     user_name: _builtins.str
     """Who asks; only the owner may delete."""
     delete_files: _builtins.bool
+    """Remove the datastore files that are on the dbserver's node, too."""
     request_id: _builtins.str
     """Unique text chosen by the caller, at most 64 characters."""
     def __init__(

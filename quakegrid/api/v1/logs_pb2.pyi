@@ -36,7 +36,9 @@ class LogLine(_message.Message):
     """Process that logged, such as "MainProcess/4711"."""
     message: _builtins.str
     @_builtins.property
-    def log_time(self) -> _timestamp_pb2.Timestamp: ...
+    def log_time(self) -> _timestamp_pb2.Timestamp:
+        """When the line was logged, by the clock of the process that logged it."""
+
     def __init__(
         self,
         *,
@@ -120,6 +122,7 @@ class ListLogRequest(_message.Message):
     page_size: _builtins.int
     """1 to 10000; 0 means 1000. A page ends earlier when its messages come to 1 MiB."""
     page_token: _builtins.str
+    """From the last response; empty for the first page."""
     tail_count: _builtins.int
     """The last `tail_count` lines, at most 10000 and 16 MiB, instead of the first page; 0 for none."""
     skip_count: _builtins.int
@@ -148,6 +151,7 @@ class ListLogResponse(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    """Empty on the last page."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogLine]: ...
     def __init__(

@@ -273,6 +273,7 @@ class LeaveResponse(_message.Message):
 
     MASTER_FIELD_NUMBER: _builtins.int
     master: _builtins.str
+    """`host:port` of the broker whose fleet the node left."""
     def __init__(
         self,
         *,
@@ -295,6 +296,7 @@ class TailNodeLogRequest(_message.Message):
     line_count: _builtins.int
     """How many of the last lines; the agent keeps 2000."""
     follow: _builtins.bool
+    """Go on with new lines until the call is cancelled."""
     def __init__(
         self,
         *,
@@ -413,11 +415,13 @@ class AgentStatus(_message.Message):
     IS_REFRESHING_FIELD_NUMBER: _builtins.int
     OLDER_TEMPLATES_FIELD_NUMBER: _builtins.int
     node: _builtins.str
+    """Host name of the machine."""
     core_count: _builtins.int
     """Cores that the node gives: what `SetCores` left of `all_core_count`."""
     template_state: _builtins.str
     """For people: "loading", "warm", "warm, without the engine: reason", "cold: reason", or "failed: reason"."""
     version: _builtins.str
+    """Version of QuakeGrid that the agent runs."""
     engine_version: _builtins.str
     """Version of openquake.engine; empty when not installed."""
     is_short_of_memory: _builtins.bool
@@ -441,7 +445,7 @@ class AgentStatus(_message.Message):
     is_leaving: _builtins.bool
     """Whether it is about to leave the fleet."""
     instance_id: _builtins.str
-    """Of this process of the agent: tells two agents apart, and one from itself under another address."""
+    """Identifies this process of the agent. It shows whether two addresses lead to the same agent."""
     template_kind: Global___TemplateKind.ValueType
     template_reason: _builtins.str
     """Why it is not simply warm; empty if it is."""
@@ -557,7 +561,9 @@ class WorkerStatus(_message.Message):
     worker_id: _builtins.str
     session_id: _builtins.int
     pid: _builtins.int
+    """0 until it has been forked."""
     core: _builtins.int
+    """The first of the cores that it is pinned to."""
     resident_bytes: _builtins.int
     """Resident memory of the worker and the processes that it started, bytes."""
     cpu_s: _builtins.float

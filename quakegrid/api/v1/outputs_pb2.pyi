@@ -30,6 +30,7 @@ class Output(_message.Message):
     id: _builtins.int
     job_id: _builtins.int
     display_name: _builtins.str
+    """For people, such as "Hazard Curves"."""
     ds_key: _builtins.str
     """Key of the dataset in the datastore."""
     size_mb: _builtins.float
@@ -64,6 +65,7 @@ class ListOutputsRequest(_message.Message):
     page_size: _builtins.int
     """1 to 1000; 0 means 1000."""
     page_token: _builtins.str
+    """From the last response; empty for the first page."""
     def __init__(
         self,
         *,
@@ -86,6 +88,7 @@ class ListOutputsResponse(_message.Message):
     OUTPUTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    """Empty on the last page."""
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Output]: ...
     def __init__(

@@ -62,6 +62,7 @@ class ListTagsRequest(_message.Message):
     page_size: _builtins.int
     """1 to 1000; 0 means 1000. A page may have fewer tags, so that their jobs are a million at most."""
     page_token: _builtins.str
+    """From the last response; empty for the first page."""
     def __init__(
         self,
         *,

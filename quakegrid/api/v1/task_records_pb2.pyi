@@ -120,7 +120,9 @@ class TaskRecordBlock(_message.Message):
         """The part of it that fetched shared arguments and unpickled the payload."""
 
     @_builtins.property
-    def in_bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def in_bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Bytes of the payload without blobs, and of the outcome (0 if the attempt was lost)."""
+
     @_builtins.property
     def out_bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -173,6 +175,7 @@ class RecordedSession(_message.Message):
     session_id: _builtins.int
     user_name: _builtins.str
     opened_time_s: _builtins.float
+    """When the lane heard of the session."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Empty for work without a job."""

@@ -12,14 +12,14 @@ from quakegrid.nodes.fingerprint import NONE, Fingerprint, differences
 from quakegrid.settings.config import LOOPBACK
 from quakegrid.transport import credentials
 
-# Log lines of different nodes are in order below this.
+# With smaller differences of clocks, log lines of different nodes are in order.
 CLOCK_TOLERANCE_S = 1.0
 AGENT_REMEDY = "see the agent's log there, and `agentctl status`"
 
 
 @dataclass(frozen=True, slots=True)
 class SharedFolder:
-    """The asking machine's `shared_dir` (empty: none), the nonce written there, and why it was not."""
+    """The asking machine's `shared_dir` (empty: none), the nonce in it, or why that could not be written."""
 
     path: str = ""
     nonce: str = ""
@@ -27,7 +27,7 @@ class SharedFolder:
 
 
 def check_cluster(master: NodeFacts, visits: Sequence[Visit], shared: SharedFolder) -> list[Finding]:
-    """All findings, the worst first; what two processes on one machine tell alike is told once."""
+    """All findings, the worst first; equal findings of two processes on one machine are told once."""
     is_alone = all(_is_on(master, visit) for visit in visits)
     found = [
         (master.machine, finding) for finding in _check_master(master, visits, shared, is_alone=is_alone)
@@ -49,7 +49,7 @@ def _is_on(master: NodeFacts, visit: Visit) -> bool:
 
 
 def check_here(facts: NodeFacts, label: str) -> list[Finding]:
-    """What a machine's facts say without the others."""
+    """Findings from the facts of one machine."""
     return [*node_checks.check_node(facts, label), *network_checks.check_network(facts, label)]
 
 
@@ -90,7 +90,7 @@ def _check_master(
 
 
 def check_visit(master: NodeFacts, visit: Visit, shared: SharedFolder) -> Iterator[Finding]:
-    """What one node's answer says, by itself and beside the master."""
+    """Findings from one node's answer, by itself and compared with the master."""
     label = label_of(visit)
     yield from check_agent(visit, label)
     if visit.facts is None:
@@ -117,7 +117,7 @@ def label_of(visit: Visit) -> str:
 
 
 def version_differences(ours: Versions, theirs: Versions) -> list[str]:
-    """How a node's versions differ from ours where calculations mind, as a session would be told."""
+    """The differences of a node's versions from ours that matter to calculations, as sessions are told."""
     return differences(_fingerprint(ours), _fingerprint(theirs))
 
 
@@ -131,7 +131,7 @@ def _fingerprint(versions: Versions) -> Fingerprint:
 
 
 def check_versions(ours: Versions, theirs: Versions, label: str) -> Finding:
-    """What runs on two sides of a pickle must be the same."""
+    """Programs that exchange pickles must have the same versions."""
     differences = version_differences(ours, theirs)
     if not differences:
         return fine("versions", label, f"QuakeGrid {theirs.quakegrid}, engine {theirs.engine or 'none'}")

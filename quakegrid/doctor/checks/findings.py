@@ -1,4 +1,4 @@
-"""What a doctor finds: a value that says what it is, what it breaks and how to mend it."""
+"""Findings of a doctor: values that say what is wrong, its effect and how to fix it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ORDER = list(Severity)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check came to on one node; what is fine breaks nothing and needs no remedy."""
+    """The result of one check on one node; `breaks` and `remedy` are empty if all is fine."""
 
     check: str
     severity: Severity

@@ -1,4 +1,4 @@
-"""Checks of what one machine reaches: host names and ports. Pure: facts in, findings out."""
+"""Checks whether one machine reaches others: host names and ports. Pure: facts in, findings out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from quakegrid.doctor.checks.findings import Finding, Severity, fine
 from quakegrid.doctor.facts import NameFacts, NodeFacts, PortFacts, PortState
 
-# What each service is needed for, and how its port is chosen.
+# Each service: what it is needed for, and the setting of its port.
 SERVICES = {
     "dbserver": ("jobs, logs and outputs cannot be stored, so no calculation starts", "[dbserver] port"),
     "broker": ("no calculation is admitted", "[broker] port"),
@@ -18,7 +18,7 @@ SERVICES = {
 
 
 def check_network(facts: NodeFacts, label: str) -> list[Finding]:
-    """What a machine's facts say of its way to the others."""
+    """Findings on a machine's connections to the others."""
     findings = [check_name(name, label, is_embedded=facts.is_embedded) for name in facts.names]
     return [*findings, *check_ports(facts.ports, label)]
 
@@ -91,7 +91,7 @@ def _check_group(group: list[PortFacts], label: str) -> Finding:
 
 
 def _trouble(port: PortFacts, setting: str) -> tuple[str, str]:
-    """What is wrong with a port, and how to mend it."""
+    """What is wrong with a port, and how to fix it."""
     match port.state:
         case PortState.REFUSED:
             starts = {

@@ -11,11 +11,11 @@ from quakegrid.settings import config
 
 GIB = 1 << 30
 MIB = 1 << 20
-# An agent and its template, and what a worker of the engine holds open and starts at most.
+# Open files and processes: of an agent with its template, and of each worker of the engine, at most.
 FILES_AT_REST, FILES_A_CORE = 64, 8
 TASKS_AT_REST, TASKS_A_CORE = 64, 8
 USUAL_FILE_LIMIT = 1024
-# What the loaded engine shares among a node's processes, and a worker's part beside it.
+# Memory of the loaded engine, which a node's processes share, and of each worker beside it.
 MEMORY_AT_REST = 1 * GIB
 MEMORY_A_CORE = 512 * MIB
 # Bytes by role of a folder: a calculation fails below the first, is at risk below the second.
@@ -26,7 +26,7 @@ ROOM = {
     "database": (256 * MIB, 5 * GIB),
     "shared memory": (64 * MIB, 1 * GIB),
 }
-# What each folder is for, and how it is chosen.
+# Each folder: its use, and the setting that chooses it.
 ROLES = {
     "state_dir": ("the services' logs and task records cannot be written", "choose another by --state-dir"),
     "temporary": ("payloads beyond [broker] lane_memory and the engine's temporary files find no room",
@@ -56,7 +56,7 @@ CHECK_OF_ROLE = {"shared_dir": "shared_dir", "shared memory": "shared_memory"}
 
 
 def check_node(facts: NodeFacts, label: str) -> list[Finding]:
-    """All that one machine's facts say by themselves.
+    """All findings from the facts of one machine.
 
     Args:
         facts: of the machine.
@@ -234,7 +234,7 @@ def check_processes(facts: NodeFacts, label: str) -> Iterator[Finding]:
 
 
 def check_settings(facts: NodeFacts, label: str) -> Iterator[Finding]:
-    """What is on the disk counts at the next start."""
+    """The settings on the disk count at the next start."""
     key = facts.authkey
     remedy = "mend openquake.cfg there, then restart its services"
     if facts.settings_error:
@@ -300,7 +300,7 @@ def check_disk(disk: DiskFacts, label: str) -> Finding:
 
 
 def check_network_disks(facts: NodeFacts, label: str) -> Iterator[Finding]:
-    """What one machine keeps for itself does not belong where others write."""
+    """Files that one machine keeps for itself must not lie where others write."""
     found = [
         disk
         for disk in facts.disks
@@ -322,7 +322,7 @@ def check_network_disks(facts: NodeFacts, label: str) -> Iterator[Finding]:
 
 
 def check_silence(facts: NodeFacts, label: str) -> Iterator[Finding]:
-    """A look that hangs, hangs whoever looks the same way."""
+    """A folder or port that lets a look hang also lets calculations hang."""
     for name in facts.silent_probes:
         kind = name.partition(" ")[0]
         remedy = "see its file server and mount (`df`, `mount`)"

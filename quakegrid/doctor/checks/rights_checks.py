@@ -1,4 +1,4 @@
-"""Checks of what others on a machine could do, and of what calculations may. Pure: facts in, findings out."""
+"""Checks of rights: of other users of a machine, and of calculations. Pure: facts in, findings out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from quakegrid.doctor.checks.findings import Finding, Severity, fine
 from quakegrid.doctor.facts import NodeFacts
 
-# The first without CVE-2025-6965: a query could make older ones write beyond their memory.
+# The first version without CVE-2025-6965: in older ones a query could make SQLite write beyond its memory.
 SAFE_SQLITE = (3, 50, 2)
 
 
@@ -45,7 +45,7 @@ def check_root(facts: NodeFacts, label: str) -> Iterator[Finding]:
 
 
 def check_sqlite(facts: NodeFacts, label: str) -> Iterator[Finding]:
-    """Users may send queries, so the library's mistakes count."""
+    """Users may send queries, so errors of the library can be exploited."""
     if not facts.sqlite_version:  # not the master, or an older peer
         return
     if _numbers(facts.sqlite_version) >= SAFE_SQLITE:

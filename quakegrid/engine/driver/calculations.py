@@ -1,4 +1,4 @@
-"""What stands around functions of the engine that run a calculation: its session, its hold, its signals."""
+"""Wraps functions of the engine that run a calculation: with its session, its hold, its signals."""
 
 from __future__ import annotations
 

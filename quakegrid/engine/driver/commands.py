@@ -1,8 +1,8 @@
 """Commands of the engine that would go around the cluster, replaced by ones that go through it.
 
-Upstream's `abort` looks for a local process, `reset` deletes the database file and `dump` copies it under its
-writer; here they do what they say, in upstream's words. The engine's own connection to the database file is
-replaced too: only the dbserver opens it.
+Upstream's `abort` looks for a local process, `reset` deletes the database file and `dump` copies it while it
+is written. Here they work through the cluster, and print upstream's words. The engine's own connection to the
+database file is replaced too: only the dbserver opens it.
 """
 
 from __future__ import annotations

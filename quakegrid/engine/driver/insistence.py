@@ -1,6 +1,6 @@
 """A signal that is repeated until the calculation that it should stop has stopped.
 
-Knows no engine: whether a calculation runs is told by its owner.
+Does not depend on the engine: the owner tells whether a calculation runs.
 """
 
 from __future__ import annotations

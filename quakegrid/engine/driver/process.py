@@ -97,7 +97,7 @@ class DriverProcess:
             self.end_session()
 
     def judge(self, exc: BaseException) -> End:
-        """How jobs end that this exception leaves unfinished."""
+        """The end of jobs that this exception leaves unfinished."""
         return stops.judge(exc, self.database.stop.text)
 
     def note_signal(self, number: int) -> None:

@@ -1,6 +1,6 @@
 """Mode "run" of a driver: runs calculations or exports outputs, and tells what happens in events.
 
-`driver.DriverProcess` holds the connections; the engine does the work.
+`process.DriverProcess` holds the connections; the engine does the work.
 """
 
 from __future__ import annotations

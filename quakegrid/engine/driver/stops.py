@@ -43,7 +43,7 @@ class StopReason:
 
 
 def judge(exc: BaseException, stop_reason: str) -> End:
-    """How a calculation ends that this exception leaves.
+    """The end of a calculation that this exception leaves.
 
     Args:
         exc: what the engine, or a signal, has raised.

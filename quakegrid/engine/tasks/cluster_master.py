@@ -1,8 +1,8 @@
-"""What `oq workers` controls: all nodes of the cluster, in upstream's words.
+"""The control behind `oq workers`: all nodes of the cluster, in upstream's words.
 
-A job's own control of its workers is another thing (`workers.JobWorkerMaster`): upstream has one for both, so
-that a job that ends stops the workers of all others. Lines that upstream prints of its ssh commands are
-not printed, since there are none.
+A job controls its own workers by another class (`job_workers.JobWorkerMaster`). Upstream has one class for
+both, so there a job that ends stops the workers of all others. Lines that upstream prints of its ssh commands
+are not printed, since there are none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What travels to workers: the engine's tasks and the setup that each worker runs first.
+"""The engine's tasks as they travel to workers, and the setup that each worker runs first.
 
 Both are pickled callables; unpickling them is what makes a worker import this package.
 """

@@ -15,7 +15,7 @@ MIN_FREE_BYTES = 1 << 20
 
 
 def disk_hint() -> str:
-    """What the engine's errors seldom say: HDF5 reports a full disk in many words, none of them clear."""
+    """A hint at a full disk: HDF5 reports it in many words, none of them clear."""
     datadir = logs.get_datadir()
     try:
         free_bytes = shutil.disk_usage(datadir).free

@@ -1,4 +1,4 @@
-"""What stands in for upstream's WorkerMaster: the cluster's nodes, through the broker.
+"""Stands in for upstream's WorkerMaster: the cluster's nodes, through the broker.
 
 Workers belong to a session and end with it, so start and stop touch nobody else's.
 """

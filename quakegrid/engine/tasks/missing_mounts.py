@@ -14,7 +14,7 @@ FILE_NAMES = re.compile(r"'(/[^']+)'|(?:: | in )(/.+)$")
 
 
 def describe(exc: OSError, shared_dir: str) -> str:
-    """What is not seen here, and what to mount; empty if the error is about something else.
+    """Which file this node does not see, and what to mount; empty if the error is about something else.
 
     Args:
         exc: what a task raised.

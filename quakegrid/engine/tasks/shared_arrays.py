@@ -46,7 +46,7 @@ class SharedArray:
         """Nothing to do: it goes with its Starmap."""
 
     def to_travel(self) -> _TravellingArray:
-        """What a task's payload has in its place."""
+        """The object that stands for the array in a task's payload."""
         return _TravellingArray(self._array)
 
 
@@ -62,7 +62,7 @@ class _TravellingArray:
 
 
 class ReceivedArray:
-    """What a worker has in its place; a context manager that gives the array, as upstream's.
+    """The array in a worker: a context manager that gives it, as upstream's.
 
     Args:
         content: of the array, or of its frame.

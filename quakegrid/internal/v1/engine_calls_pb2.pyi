@@ -28,12 +28,15 @@ class CallRequest(_message.Message):
     ARGS_FIELD_NUMBER: _builtins.int
     USER_NAME_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """Unique text chosen by the caller, at most 64 characters."""
     action: _builtins.str
     """Name of the action, or SQL."""
     user_name: _builtins.str
     """Who calls; for actions that ask whose a job is."""
     @_builtins.property
-    def args(self) -> _containers.RepeatedCompositeFieldContainer[_values_pb2.Value]: ...
+    def args(self) -> _containers.RepeatedCompositeFieldContainer[_values_pb2.Value]:
+        """In the order of the action's arguments, or for the question marks in the SQL."""
+
     def __init__(
         self,
         *,

@@ -64,7 +64,7 @@ class EngineCallsServicer:
 
     def CallStream(self, request_iterator, context):
         """Called by drivers. The same for many calls one after another, at a fraction of the cost: each is answered
-        before the next one is begun, so whoever calls from several threads opens as many streams. A call that
+        before the next one is begun, so a program that calls from several threads opens as many streams. A call that
         fails does not end the stream. A request whose stream broke off can be sent again with its request_id.
         UNAVAILABLE: the dbserver is stopping.
         """

@@ -42,7 +42,7 @@ class EngineCallsStub:
     """
     CallStream: _grpc.StreamStreamMultiCallable[_engine_calls_pb2.CallRequest, _engine_calls_pb2.CallStreamResponse]
     """Called by drivers. The same for many calls one after another, at a fraction of the cost: each is answered
-    before the next one is begun, so whoever calls from several threads opens as many streams. A call that
+    before the next one is begun, so a program that calls from several threads opens as many streams. A call that
     fails does not end the stream. A request whose stream broke off can be sent again with its request_id.
     UNAVAILABLE: the dbserver is stopping.
     """
@@ -61,7 +61,7 @@ class EngineCallsAsyncStub(EngineCallsStub):
     """
     CallStream: _aio.StreamStreamMultiCallable[_engine_calls_pb2.CallRequest, _engine_calls_pb2.CallStreamResponse]  # type: ignore[assignment]
     """Called by drivers. The same for many calls one after another, at a fraction of the cost: each is answered
-    before the next one is begun, so whoever calls from several threads opens as many streams. A call that
+    before the next one is begun, so a program that calls from several threads opens as many streams. A call that
     fails does not end the stream. A request whose stream broke off can be sent again with its request_id.
     UNAVAILABLE: the dbserver is stopping.
     """
@@ -89,7 +89,7 @@ class EngineCallsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_engine_calls_pb2.CallStreamResponse], _abc.AsyncIterator[_engine_calls_pb2.CallStreamResponse]]:
         """Called by drivers. The same for many calls one after another, at a fraction of the cost: each is answered
-        before the next one is begun, so whoever calls from several threads opens as many streams. A call that
+        before the next one is begun, so a program that calls from several threads opens as many streams. A call that
         fails does not end the stream. A request whose stream broke off can be sent again with its request_id.
         UNAVAILABLE: the dbserver is stopping.
         """

@@ -166,6 +166,7 @@ class NodeFacts(_message.Message):
     is_embedded: _builtins.bool
     """Whether its settings name a cluster of one machine, on loopback."""
     memory_bytes: _builtins.int
+    """Of the machine."""
     memory_limit_bytes: _builtins.int
     """Of the control groups that the process is in: memory, cores' time, processes."""
     cpu_limit: _builtins.float
@@ -175,10 +176,12 @@ class NodeFacts(_message.Message):
     overcommit_mode: _builtins.int
     """0 to 2, as in /proc/sys/vm/overcommit_memory."""
     open_file_limit: _builtins.int
+    """Limits of the process that looked: its open files, and processes and threads of its user."""
     process_limit: _builtins.int
     settings_error: _builtins.str
     """Why the settings on its disk cannot be read; empty if they can."""
     shared_dir: _builtins.str
+    """As the settings on its disk name it; empty if they name none."""
     nonce: _builtins.str
     """What it read from the nonce's file; empty if it could not."""
     has_slow_encryption: _builtins.bool

@@ -101,6 +101,7 @@ class StartWorkersRequest(_message.Message):
     WIDTH_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     lane_endpoint: _builtins.str
+    """Where the workers find their lane, such as "tcp://10.0.0.1:1912"."""
     worker_setup: _builtins.bytes
     """Pickled callable that each worker runs before its first task."""
     width: _builtins.int
@@ -109,8 +110,8 @@ class StartWorkersRequest(_message.Message):
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerRef]: ...
     @_builtins.property
     def fingerprint(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What the session asks of a template, as in its request; the newest template that has it forks the workers.
-        Where none has it none starts. Empty: any has.
+        """What the session asks of a template, as in its request. The newest template that has all of it forks the
+        workers; if no template has it, no worker starts. Empty: any template will do.
         """
 
     def __init__(
@@ -136,7 +137,9 @@ class StartWorkersResponse(_message.Message):
 
     STARTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def started(self) -> _containers.RepeatedCompositeFieldContainer[Global___StartedWorker]: ...
+    def started(self) -> _containers.RepeatedCompositeFieldContainer[Global___StartedWorker]:
+        """Fewer than asked for if the node has not so many free cores."""
+
     def __init__(
         self,
         *,
@@ -189,7 +192,9 @@ class StopWorkersRequest(_message.Message):
     force: _builtins.bool
     """Kill at once instead of asking first."""
     reason: _builtins.str
-    """Why, in words, if what they run is to blame: they are killed at once, and their exits are not clean."""
+    """Why, in words, if the tasks that they run are to blame: the workers are killed at once, and their exits are
+    not clean. Empty otherwise.
+    """
     @_builtins.property
     def worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -332,13 +337,13 @@ class WatchResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STATUS_FIELD_NUMBER: _builtins.int
-    WORKER_EXITED_FIELD_NUMBER: _builtins.int
+    WORKER_ENDED_FIELD_NUMBER: _builtins.int
     WORKER_OUTPUT_FIELD_NUMBER: _builtins.int
     OUTPUT_FLUSHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> _nodes_pb2.AgentStatus: ...
     @_builtins.property
-    def worker_exited(self) -> Global___WorkerExited: ...
+    def worker_ended(self) -> Global___WorkerEnd: ...
     @_builtins.property
     def worker_output(self) -> Global___WorkerOutput: ...
     @_builtins.property
@@ -347,15 +352,15 @@ class WatchResponse(_message.Message):
         self,
         *,
         status: _nodes_pb2.AgentStatus | None = ...,
-        worker_exited: Global___WorkerExited | None = ...,
+        worker_ended: Global___WorkerEnd | None = ...,
         worker_output: Global___WorkerOutput | None = ...,
         output_flushed: Global___OutputFlushed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output_flushed", b"output_flushed", "status", b"status", "worker_exited", b"worker_exited", "worker_output", b"worker_output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output_flushed", b"output_flushed", "status", b"status", "worker_ended", b"worker_ended", "worker_output", b"worker_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output_flushed", b"output_flushed", "status", b"status", "worker_exited", b"worker_exited", "worker_output", b"worker_output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output_flushed", b"output_flushed", "status", b"status", "worker_ended", b"worker_ended", "worker_output", b"worker_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["status", "worker_exited", "worker_output", "output_flushed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["status", "worker_ended", "worker_output", "output_flushed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -472,7 +477,9 @@ class OutputFlushed(_message.Message):
 Global___OutputFlushed: _TypeAlias = OutputFlushed  # noqa: Y015
 
 @_typing.final
-class WorkerExited(_message.Message):
+class WorkerEnd(_message.Message):
+    """How a worker ended. Agents tell brokers so, brokers lanes, and lanes drivers."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKER_ID_FIELD_NUMBER: _builtins.int
@@ -480,6 +487,7 @@ class WorkerExited(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     IS_CLEAN_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     LAST_OUTPUT_FIELD_NUMBER: _builtins.int
@@ -489,15 +497,19 @@ class WorkerExited(_message.Message):
     reason: _builtins.str
     """In words: "exit code 1", "killed by SIGKILL (perhaps out of memory)"."""
     peak_memory_bytes: _builtins.int
-    """Largest resident memory of its life, bytes."""
+    """Largest resident memory of its life, bytes; 0 if nobody knows."""
     is_clean: _builtins.bool
     """Whether it ended by request and in order."""
+    node: _builtins.str
+    """Where it ran, as the node's agent calls itself. The broker fills it in."""
     exit_code: _builtins.int
     """As a shell tells it: 128 + n after signal n."""
     signal: _builtins.int
     """0 if no signal ended it."""
     is_blameless: _builtins.bool
-    """Whether people ended it, so that what it ran has no part in that."""
+    """Whether people or the loss of its node ended it, so that what it ran has no part in that: its task is tried
+    again, and this does not count as one of the task's `max_attempts`.
+    """
     @_builtins.property
     def last_output(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The end of its stderr, at most 20 lines and 4 KiB; empty if it ended in order."""
@@ -510,6 +522,7 @@ class WorkerExited(_message.Message):
         reason: _builtins.str = ...,
         peak_memory_bytes: _builtins.int = ...,
         is_clean: _builtins.bool = ...,
+        node: _builtins.str = ...,
         exit_code: _builtins.int = ...,
         signal: _builtins.int = ...,
         last_output: _abc.Iterable[_builtins.str] | None = ...,
@@ -517,8 +530,8 @@ class WorkerExited(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exit_code", b"exit_code", "is_blameless", b"is_blameless", "is_clean", b"is_clean", "last_output", b"last_output", "peak_memory_bytes", b"peak_memory_bytes", "reason", b"reason", "session_id", b"session_id", "signal", b"signal", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exit_code", b"exit_code", "is_blameless", b"is_blameless", "is_clean", b"is_clean", "last_output", b"last_output", "node", b"node", "peak_memory_bytes", b"peak_memory_bytes", "reason", b"reason", "session_id", b"session_id", "signal", b"signal", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WorkerExited: _TypeAlias = WorkerExited  # noqa: Y015
+Global___WorkerEnd: _TypeAlias = WorkerEnd  # noqa: Y015

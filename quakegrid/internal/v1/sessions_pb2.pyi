@@ -294,6 +294,7 @@ class SessionAborted(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
+    """Who aborted which job, for people."""
     def __init__(
         self,
         *,
@@ -313,6 +314,7 @@ class SessionFailed(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
+    """Why the session cannot go on, for people."""
     def __init__(
         self,
         *,

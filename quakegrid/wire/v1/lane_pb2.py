@@ -22,75 +22,74 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from quakegrid.internal.v1 import orders_pb2 as quakegrid_dot_internal_dot_v1_dot_orders__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/wire/v1/lane.proto\x12\x11quakegrid.wire.v1\"=\n\x05Lease\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"\x85\x07\n\x0bLaneMessage\x12\'\n\x04join\x18\x01 \x01(\x0b\x32\x17.quakegrid.wire.v1.JoinH\x00\x12\x34\n\x0bsubmit_task\x18\x02 \x01(\x0b\x32\x1d.quakegrid.wire.v1.SubmitTaskH\x00\x12\x36\n\x0cworker_ready\x18\x03 \x01(\x0b\x32\x1e.quakegrid.wire.v1.WorkerReadyH\x00\x12-\n\x07outcome\x18\x04 \x01(\x0b\x32\x1a.quakegrid.wire.v1.OutcomeH\x00\x12.\n\x08run_task\x18\x05 \x01(\x0b\x32\x1a.quakegrid.wire.v1.RunTaskH\x00\x12\'\n\x04stop\x18\x06 \x01(\x0b\x32\x17.quakegrid.wire.v1.StopH\x00\x12\x34\n\x0btask_failed\x18\x07 \x01(\x0b\x32\x1d.quakegrid.wire.v1.TaskFailedH\x00\x12-\n\x07refused\x18\x08 \x01(\x0b\x32\x1a.quakegrid.wire.v1.RefusedH\x00\x12)\n\x05hello\x18\t \x01(\x0b\x32\x18.quakegrid.wire.v1.HelloH\x00\x12\x36\n\x0c\x63\x61ncel_tasks\x18\n \x01(\x0b\x32\x1e.quakegrid.wire.v1.CancelTasksH\x00\x12.\n\x08put_blob\x18\x0b \x01(\x0b\x32\x1a.quakegrid.wire.v1.PutBlobH\x00\x12/\n\x08received\x18\x0c \x01(\x0b\x32\x1b.quakegrid.wire.v1.ReceivedH\x00\x12.\n\x08get_blob\x18\r \x01(\x0b\x32\x1a.quakegrid.wire.v1.GetBlobH\x00\x12\x38\n\rtask_returned\x18\x0e \x01(\x0b\x32\x1f.quakegrid.wire.v1.TaskReturnedH\x00\x12\'\n\x04\x62lob\x18\x0f \x01(\x0b\x32\x17.quakegrid.wire.v1.BlobH\x00\x12\x30\n\ttake_back\x18\x10 \x01(\x0b\x32\x1b.quakegrid.wire.v1.TakeBackH\x00\x12\x34\n\x0bworker_died\x18< \x01(\x0b\x32\x1d.quakegrid.wire.v1.WorkerDiedH\x00\x12+\n\x06joined\x18\x64 \x01(\x0b\x32\x19.quakegrid.wire.v1.JoinedH\x00\x42\x06\n\x04\x62ody\"9\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x16\n\x0e\x62lob_folder_id\x18\x02 \x01(\t\"4\n\x04Join\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\"\x1c\n\x06Joined\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"=\n\x07\x42lobRef\x12\r\n\x05place\x18\x01 \x01(\r\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\x12\x12\n\nbyte_count\x18\x03 \x01(\x03\"\xa9\x01\n\nSubmitTask\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\x0e\n\x06weight\x18\x03 \x01(\x01\x12\x11\n\toperation\x18\x04 \x01(\t\x12\x12\n\nexpected_s\x18\x05 \x01(\x01\x12\x14\n\x0cmax_attempts\x18\x06 \x01(\r\x12)\n\x05\x62lobs\x18\x07 \x03(\x0b\x32\x1a.quakegrid.wire.v1.BlobRef\"3\n\x0b\x43\x61ncelTasks\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x10\n\x08task_ids\x18\x02 \x03(\x03\".\n\x07PutBlob\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\"2\n\x08Received\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nbyte_count\x18\x02 \x01(\x03\"\x8a\x01\n\x0bWorkerReady\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12&\n\x04held\x18\x06 \x03(\x0b\x32\x18.quakegrid.wire.v1.LeaseJ\x04\x08\x05\x10\x06\".\n\x07GetBlob\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\"\x17\n\x04\x42lob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\"3\n\x08TakeBack\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\"J\n\x0cTaskReturned\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\xa1\x01\n\x07Outcome\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x12\n\nduration_s\x18\x04 \x01(\x01\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x0e\n\x06load_s\x18\x06 \x01(\x01\x12\x19\n\x11peak_memory_bytes\x18\x07 \x01(\x03\"t\n\x07RunTask\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12)\n\x05\x62lobs\x18\x02 \x03(\x0b\x32\x1a.quakegrid.wire.v1.BlobRef\x12\x15\n\routcome_count\x18\x03 \x01(\x03\"/\n\x04Stop\x12\x10\n\x08is_drain\x18Z \x01(\x08\x12\x15\n\routcome_count\x18[ \x01(\x03\"Y\n\nTaskFailed\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\toperation\x18\x02 \x01(\t\x12\x0f\n\x07reasons\x18\x03 \x03(\t\"\xa5\x01\n\nWorkerDied\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0blast_output\x18\x04 \x03(\t\x12\'\n\x05lease\x18\x05 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\toperation\x18\x06 \x01(\t\x12\x15\n\rwaiting_count\x18\x07 \x01(\r\"5\n\x07Refused\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x1a\n\x12is_unknown_session\x18\x64 \x01(\x08\"\xdd\x03\n\x0e\x43ontrolMessage\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".quakegrid.wire.v1.OpenLaneSessionH\x00\x12\x34\n\x05\x63lose\x18\x02 \x01(\x0b\x32#.quakegrid.wire.v1.CloseLaneSessionH\x00\x12\x34\n\x0bworker_lost\x18\x03 \x01(\x0b\x32\x1d.quakegrid.wire.v1.WorkerLostH\x00\x12/\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1e.quakegrid.wire.v1.DrainWorkerH\x00\x12+\n\x06listen\x18\x07 \x01(\x0b\x32\x19.quakegrid.wire.v1.ListenH\x00\x12-\n\x05ready\x18\x05 \x01(\x0b\x32\x1c.quakegrid.wire.v1.LaneReadyH\x00\x12/\n\x06\x63ounts\x18\x06 \x01(\x0b\x32\x1d.quakegrid.wire.v1.LaneCountsH\x00\x12\x31\n\x07overdue\x18\x64 \x01(\x0b\x32\x1e.quakegrid.wire.v1.TaskOverdueH\x00\x12\x32\n\x06\x62roken\x18\x65 \x01(\x0b\x32 .quakegrid.wire.v1.SessionBrokenH\x00\x42\x06\n\x04\x62ody\"\x1a\n\x06Listen\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\"\x8d\x01\n\x0fOpenLaneSession\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cmax_attempts\x18\x02 \x01(\r\x12\x0f\n\x07job_ids\x18\x03 \x03(\x03\x12\x11\n\tuser_name\x18\x04 \x01(\t\x12\x14\n\x0cworker_count\x18\x05 \x01(\r\x12\x16\n\x0etask_timeout_s\x18\x64 \x01(\x01\"&\n\x10\x43loseLaneSession\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\x8e\x01\n\nWorkerLost\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08is_clean\x18\x04 \x01(\x08\x12\x0c\n\x04node\x18< \x01(\t\x12\x13\n\x0blast_output\x18= \x03(\t\x12\x14\n\x0cis_blameless\x18Z \x01(\x08\"4\n\x0b\x44rainWorker\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\x1a\n\tLaneReady\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\xd6\x01\n\nLaneCounts\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cqueued_count\x18\x02 \x01(\x03\x12\x15\n\rrunning_count\x18\x03 \x01(\x03\x12\x12\n\ndone_count\x18\x04 \x01(\x03\x12\x16\n\x0erequeued_count\x18\x05 \x01(\x03\x12\x17\n\x0f\x62usy_worker_ids\x18\x06 \x03(\t\x12\x14\n\x0c\x66\x61iled_count\x18\x07 \x01(\x03\x12\x16\n\x0e\x61rgument_bytes\x18\x08 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\t \x01(\x03\"4\n\x0bTaskOverdue\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"3\n\rSessionBroken\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/wire/v1/lane.proto\x12\x11quakegrid.wire.v1\x1a\"quakegrid/internal/v1/orders.proto\"=\n\x05Lease\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"\x85\x07\n\x0bLaneMessage\x12\'\n\x04join\x18\x01 \x01(\x0b\x32\x17.quakegrid.wire.v1.JoinH\x00\x12\x34\n\x0bsubmit_task\x18\x02 \x01(\x0b\x32\x1d.quakegrid.wire.v1.SubmitTaskH\x00\x12\x36\n\x0cworker_ready\x18\x03 \x01(\x0b\x32\x1e.quakegrid.wire.v1.WorkerReadyH\x00\x12-\n\x07outcome\x18\x04 \x01(\x0b\x32\x1a.quakegrid.wire.v1.OutcomeH\x00\x12.\n\x08run_task\x18\x05 \x01(\x0b\x32\x1a.quakegrid.wire.v1.RunTaskH\x00\x12\'\n\x04stop\x18\x06 \x01(\x0b\x32\x17.quakegrid.wire.v1.StopH\x00\x12\x34\n\x0btask_failed\x18\x07 \x01(\x0b\x32\x1d.quakegrid.wire.v1.TaskFailedH\x00\x12-\n\x07refused\x18\x08 \x01(\x0b\x32\x1a.quakegrid.wire.v1.RefusedH\x00\x12)\n\x05hello\x18\t \x01(\x0b\x32\x18.quakegrid.wire.v1.HelloH\x00\x12\x36\n\x0c\x63\x61ncel_tasks\x18\n \x01(\x0b\x32\x1e.quakegrid.wire.v1.CancelTasksH\x00\x12.\n\x08put_blob\x18\x0b \x01(\x0b\x32\x1a.quakegrid.wire.v1.PutBlobH\x00\x12/\n\x08received\x18\x0c \x01(\x0b\x32\x1b.quakegrid.wire.v1.ReceivedH\x00\x12.\n\x08get_blob\x18\r \x01(\x0b\x32\x1a.quakegrid.wire.v1.GetBlobH\x00\x12\x38\n\rtask_returned\x18\x0e \x01(\x0b\x32\x1f.quakegrid.wire.v1.TaskReturnedH\x00\x12\'\n\x04\x62lob\x18\x0f \x01(\x0b\x32\x17.quakegrid.wire.v1.BlobH\x00\x12\x30\n\ttake_back\x18\x10 \x01(\x0b\x32\x1b.quakegrid.wire.v1.TakeBackH\x00\x12\x34\n\x0bworker_died\x18< \x01(\x0b\x32\x1d.quakegrid.wire.v1.WorkerDiedH\x00\x12+\n\x06joined\x18\x64 \x01(\x0b\x32\x19.quakegrid.wire.v1.JoinedH\x00\x42\x06\n\x04\x62ody\"9\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x16\n\x0e\x62lob_folder_id\x18\x02 \x01(\t\"4\n\x04Join\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\"\x1c\n\x06Joined\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"=\n\x07\x42lobRef\x12\r\n\x05place\x18\x01 \x01(\r\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\x12\x12\n\nbyte_count\x18\x03 \x01(\x03\"\xa9\x01\n\nSubmitTask\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\x0e\n\x06weight\x18\x03 \x01(\x01\x12\x11\n\toperation\x18\x04 \x01(\t\x12\x12\n\nexpected_s\x18\x05 \x01(\x01\x12\x14\n\x0cmax_attempts\x18\x06 \x01(\r\x12)\n\x05\x62lobs\x18\x07 \x03(\x0b\x32\x1a.quakegrid.wire.v1.BlobRef\"3\n\x0b\x43\x61ncelTasks\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x10\n\x08task_ids\x18\x02 \x03(\x03\".\n\x07PutBlob\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\"2\n\x08Received\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nbyte_count\x18\x02 \x01(\x03\"\x8a\x01\n\x0bWorkerReady\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12&\n\x04held\x18\x06 \x03(\x0b\x32\x18.quakegrid.wire.v1.LeaseJ\x04\x08\x05\x10\x06\".\n\x07GetBlob\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\"\x17\n\x04\x42lob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\"3\n\x08TakeBack\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\"J\n\x0cTaskReturned\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\xa1\x01\n\x07Outcome\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x12\n\nduration_s\x18\x04 \x01(\x01\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x0e\n\x06load_s\x18\x06 \x01(\x01\x12\x19\n\x11peak_memory_bytes\x18\x07 \x01(\x03\"t\n\x07RunTask\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12)\n\x05\x62lobs\x18\x02 \x03(\x0b\x32\x1a.quakegrid.wire.v1.BlobRef\x12\x15\n\routcome_count\x18\x03 \x01(\x03\"/\n\x04Stop\x12\x10\n\x08is_drain\x18Z \x01(\x08\x12\x15\n\routcome_count\x18[ \x01(\x03\"Y\n\nTaskFailed\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\toperation\x18\x02 \x01(\t\x12\x0f\n\x07reasons\x18\x03 \x03(\t\"\x94\x01\n\nWorkerDied\x12-\n\x03\x65nd\x18\x08 \x01(\x0b\x32 .quakegrid.internal.v1.WorkerEnd\x12\'\n\x05lease\x18\x05 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\toperation\x18\x06 \x01(\t\x12\x15\n\rwaiting_count\x18\x07 \x01(\rJ\x04\x08\x01\x10\x05\"5\n\x07Refused\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x1a\n\x12is_unknown_session\x18\x64 \x01(\x08\"\xe0\x03\n\x0e\x43ontrolMessage\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".quakegrid.wire.v1.OpenLaneSessionH\x00\x12\x34\n\x05\x63lose\x18\x02 \x01(\x0b\x32#.quakegrid.wire.v1.CloseLaneSessionH\x00\x12\x37\n\x0bworker_lost\x18\x03 \x01(\x0b\x32 .quakegrid.internal.v1.WorkerEndH\x00\x12/\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1e.quakegrid.wire.v1.DrainWorkerH\x00\x12+\n\x06listen\x18\x07 \x01(\x0b\x32\x19.quakegrid.wire.v1.ListenH\x00\x12-\n\x05ready\x18\x05 \x01(\x0b\x32\x1c.quakegrid.wire.v1.LaneReadyH\x00\x12/\n\x06\x63ounts\x18\x06 \x01(\x0b\x32\x1d.quakegrid.wire.v1.LaneCountsH\x00\x12\x31\n\x07overdue\x18\x64 \x01(\x0b\x32\x1e.quakegrid.wire.v1.TaskOverdueH\x00\x12\x32\n\x06\x62roken\x18\x65 \x01(\x0b\x32 .quakegrid.wire.v1.SessionBrokenH\x00\x42\x06\n\x04\x62ody\"\x1a\n\x06Listen\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\"\x8d\x01\n\x0fOpenLaneSession\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cmax_attempts\x18\x02 \x01(\r\x12\x0f\n\x07job_ids\x18\x03 \x03(\x03\x12\x11\n\tuser_name\x18\x04 \x01(\t\x12\x14\n\x0cworker_count\x18\x05 \x01(\r\x12\x16\n\x0etask_timeout_s\x18\x64 \x01(\x01\"&\n\x10\x43loseLaneSession\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"4\n\x0b\x44rainWorker\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\x1a\n\tLaneReady\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\xd6\x01\n\nLaneCounts\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cqueued_count\x18\x02 \x01(\x03\x12\x15\n\rrunning_count\x18\x03 \x01(\x03\x12\x12\n\ndone_count\x18\x04 \x01(\x03\x12\x16\n\x0erequeued_count\x18\x05 \x01(\x03\x12\x17\n\x0f\x62usy_worker_ids\x18\x06 \x03(\t\x12\x14\n\x0c\x66\x61iled_count\x18\x07 \x01(\x03\x12\x16\n\x0e\x61rgument_bytes\x18\x08 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\t \x01(\x03\"4\n\x0bTaskOverdue\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"3\n\rSessionBroken\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.wire.v1.lane_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEASE']._serialized_start=51
-  _globals['_LEASE']._serialized_end=112
-  _globals['_LANEMESSAGE']._serialized_start=115
-  _globals['_LANEMESSAGE']._serialized_end=1016
-  _globals['_HELLO']._serialized_start=1018
-  _globals['_HELLO']._serialized_end=1075
-  _globals['_JOIN']._serialized_start=1077
-  _globals['_JOIN']._serialized_end=1129
-  _globals['_JOINED']._serialized_start=1131
-  _globals['_JOINED']._serialized_end=1159
-  _globals['_BLOBREF']._serialized_start=1161
-  _globals['_BLOBREF']._serialized_end=1222
-  _globals['_SUBMITTASK']._serialized_start=1225
-  _globals['_SUBMITTASK']._serialized_end=1394
-  _globals['_CANCELTASKS']._serialized_start=1396
-  _globals['_CANCELTASKS']._serialized_end=1447
-  _globals['_PUTBLOB']._serialized_start=1449
-  _globals['_PUTBLOB']._serialized_end=1495
-  _globals['_RECEIVED']._serialized_start=1497
-  _globals['_RECEIVED']._serialized_end=1547
-  _globals['_WORKERREADY']._serialized_start=1550
-  _globals['_WORKERREADY']._serialized_end=1688
-  _globals['_GETBLOB']._serialized_start=1690
-  _globals['_GETBLOB']._serialized_end=1736
-  _globals['_BLOB']._serialized_start=1738
-  _globals['_BLOB']._serialized_end=1761
-  _globals['_TAKEBACK']._serialized_start=1763
-  _globals['_TAKEBACK']._serialized_end=1814
-  _globals['_TASKRETURNED']._serialized_start=1816
-  _globals['_TASKRETURNED']._serialized_end=1890
-  _globals['_OUTCOME']._serialized_start=1893
-  _globals['_OUTCOME']._serialized_end=2054
-  _globals['_RUNTASK']._serialized_start=2056
-  _globals['_RUNTASK']._serialized_end=2172
-  _globals['_STOP']._serialized_start=2174
-  _globals['_STOP']._serialized_end=2221
-  _globals['_TASKFAILED']._serialized_start=2223
-  _globals['_TASKFAILED']._serialized_end=2312
-  _globals['_WORKERDIED']._serialized_start=2315
-  _globals['_WORKERDIED']._serialized_end=2480
-  _globals['_REFUSED']._serialized_start=2482
-  _globals['_REFUSED']._serialized_end=2535
-  _globals['_CONTROLMESSAGE']._serialized_start=2538
-  _globals['_CONTROLMESSAGE']._serialized_end=3015
-  _globals['_LISTEN']._serialized_start=3017
-  _globals['_LISTEN']._serialized_end=3043
-  _globals['_OPENLANESESSION']._serialized_start=3046
-  _globals['_OPENLANESESSION']._serialized_end=3187
-  _globals['_CLOSELANESESSION']._serialized_start=3189
-  _globals['_CLOSELANESESSION']._serialized_end=3227
-  _globals['_WORKERLOST']._serialized_start=3230
-  _globals['_WORKERLOST']._serialized_end=3372
-  _globals['_DRAINWORKER']._serialized_start=3374
-  _globals['_DRAINWORKER']._serialized_end=3426
-  _globals['_LANEREADY']._serialized_start=3428
-  _globals['_LANEREADY']._serialized_end=3454
-  _globals['_LANECOUNTS']._serialized_start=3457
-  _globals['_LANECOUNTS']._serialized_end=3671
-  _globals['_TASKOVERDUE']._serialized_start=3673
-  _globals['_TASKOVERDUE']._serialized_end=3725
-  _globals['_SESSIONBROKEN']._serialized_start=3727
-  _globals['_SESSIONBROKEN']._serialized_end=3778
+  _globals['_LEASE']._serialized_start=87
+  _globals['_LEASE']._serialized_end=148
+  _globals['_LANEMESSAGE']._serialized_start=151
+  _globals['_LANEMESSAGE']._serialized_end=1052
+  _globals['_HELLO']._serialized_start=1054
+  _globals['_HELLO']._serialized_end=1111
+  _globals['_JOIN']._serialized_start=1113
+  _globals['_JOIN']._serialized_end=1165
+  _globals['_JOINED']._serialized_start=1167
+  _globals['_JOINED']._serialized_end=1195
+  _globals['_BLOBREF']._serialized_start=1197
+  _globals['_BLOBREF']._serialized_end=1258
+  _globals['_SUBMITTASK']._serialized_start=1261
+  _globals['_SUBMITTASK']._serialized_end=1430
+  _globals['_CANCELTASKS']._serialized_start=1432
+  _globals['_CANCELTASKS']._serialized_end=1483
+  _globals['_PUTBLOB']._serialized_start=1485
+  _globals['_PUTBLOB']._serialized_end=1531
+  _globals['_RECEIVED']._serialized_start=1533
+  _globals['_RECEIVED']._serialized_end=1583
+  _globals['_WORKERREADY']._serialized_start=1586
+  _globals['_WORKERREADY']._serialized_end=1724
+  _globals['_GETBLOB']._serialized_start=1726
+  _globals['_GETBLOB']._serialized_end=1772
+  _globals['_BLOB']._serialized_start=1774
+  _globals['_BLOB']._serialized_end=1797
+  _globals['_TAKEBACK']._serialized_start=1799
+  _globals['_TAKEBACK']._serialized_end=1850
+  _globals['_TASKRETURNED']._serialized_start=1852
+  _globals['_TASKRETURNED']._serialized_end=1926
+  _globals['_OUTCOME']._serialized_start=1929
+  _globals['_OUTCOME']._serialized_end=2090
+  _globals['_RUNTASK']._serialized_start=2092
+  _globals['_RUNTASK']._serialized_end=2208
+  _globals['_STOP']._serialized_start=2210
+  _globals['_STOP']._serialized_end=2257
+  _globals['_TASKFAILED']._serialized_start=2259
+  _globals['_TASKFAILED']._serialized_end=2348
+  _globals['_WORKERDIED']._serialized_start=2351
+  _globals['_WORKERDIED']._serialized_end=2499
+  _globals['_REFUSED']._serialized_start=2501
+  _globals['_REFUSED']._serialized_end=2554
+  _globals['_CONTROLMESSAGE']._serialized_start=2557
+  _globals['_CONTROLMESSAGE']._serialized_end=3037
+  _globals['_LISTEN']._serialized_start=3039
+  _globals['_LISTEN']._serialized_end=3065
+  _globals['_OPENLANESESSION']._serialized_start=3068
+  _globals['_OPENLANESESSION']._serialized_end=3209
+  _globals['_CLOSELANESESSION']._serialized_start=3211
+  _globals['_CLOSELANESESSION']._serialized_end=3249
+  _globals['_DRAINWORKER']._serialized_start=3251
+  _globals['_DRAINWORKER']._serialized_end=3303
+  _globals['_LANEREADY']._serialized_start=3305
+  _globals['_LANEREADY']._serialized_end=3331
+  _globals['_LANECOUNTS']._serialized_start=3334
+  _globals['_LANECOUNTS']._serialized_end=3548
+  _globals['_TASKOVERDUE']._serialized_start=3550
+  _globals['_TASKOVERDUE']._serialized_end=3602
+  _globals['_SESSIONBROKEN']._serialized_start=3604
+  _globals['_SESSIONBROKEN']._serialized_end=3655
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from quakegrid.internal.v1 import orders_pb2 as _orders_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -30,7 +31,7 @@ class Lease(_message.Message):
     was on the way counts.
 
     Who a peer is, and that it may be that, is in its ZeroMQ routing id, which nobody but the lane sees: the driver
-    of a session or one of its workers, with a token of the broker's (`quakegrid/lane_names.py`). A lane refuses
+    of a session or one of its workers, with a token of the broker's (`quakegrid/transport/lane_names.py`). A lane refuses
     each message of others, and what a peer says of another session, worker or lease, in words.
 
     The right to deliver the outcome of a task, given to one worker.
@@ -170,7 +171,7 @@ Global___LaneMessage: _TypeAlias = LaneMessage  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
-    """Tell me what you have."""
+    """The lane asks its peer to tell what it has."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -242,7 +243,7 @@ Global___Joined: _TypeAlias = Joined  # noqa: Y015
 
 @_typing.final
 class BlobRef(_message.Message):
-    """A large frame of a payload that travels once to each node, whatever many tasks it belongs to."""
+    """A large frame of a payload. It travels once to each node, however many tasks it belongs to."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -292,7 +293,7 @@ class SubmitTask(_message.Message):
     expected_s: _builtins.float
     """What the driver expects it to take, s; 0 if it does not know, infinity if it shall be alone on its worker."""
     max_attempts: _builtins.int
-    """Workers that it may end before it fails; 0 takes the session's limit."""
+    """Number of workers that the task may end before it fails; 0: the session's limit."""
     @_builtins.property
     def blobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlobRef]:
         """Frames that are not among those that follow, in order of place; they were put before."""
@@ -405,6 +406,7 @@ class WorkerReady(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
+    """Version of this protocol that the worker speaks."""
     session_id: _builtins.int
     worker_id: _builtins.str
     node: _builtins.str
@@ -478,7 +480,7 @@ Global___Blob: _TypeAlias = Blob  # noqa: Y015
 
 @_typing.final
 class TakeBack(_message.Message):
-    """Give this back unless you have begun it."""
+    """The worker shall give this task back unless it has begun it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -603,7 +605,7 @@ Global___RunTask: _TypeAlias = RunTask  # noqa: Y015
 
 @_typing.final
 class Stop(_message.Message):
-    """Lane to worker: end after what you hold."""
+    """Lane to worker: end after the tasks that you hold."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -666,24 +668,15 @@ class WorkerDied(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    WORKER_ID_FIELD_NUMBER: _builtins.int
-    NODE_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    LAST_OUTPUT_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
     WAITING_COUNT_FIELD_NUMBER: _builtins.int
-    worker_id: _builtins.str
-    node: _builtins.str
-    reason: _builtins.str
-    """In words, with its peak memory."""
     operation: _builtins.str
     waiting_count: _builtins.int
     """Tasks that waited there behind that one."""
     @_builtins.property
-    def last_output(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The end of its stderr."""
-
+    def end(self) -> _orders_pb2.WorkerEnd: ...
     @_builtins.property
     def lease(self) -> Global___Lease:
         """What it ran; none if it held no task."""
@@ -691,17 +684,14 @@ class WorkerDied(_message.Message):
     def __init__(
         self,
         *,
-        worker_id: _builtins.str = ...,
-        node: _builtins.str = ...,
-        reason: _builtins.str = ...,
-        last_output: _abc.Iterable[_builtins.str] | None = ...,
+        end: _orders_pb2.WorkerEnd | None = ...,
         lease: Global___Lease | None = ...,
         operation: _builtins.str = ...,
         waiting_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_output", b"last_output", "lease", b"lease", "node", b"node", "operation", b"operation", "reason", b"reason", "waiting_count", b"waiting_count", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "lease", b"lease", "operation", b"operation", "waiting_count", b"waiting_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -754,7 +744,7 @@ class ControlMessage(_message.Message):
     @_builtins.property
     def close(self) -> Global___CloseLaneSession: ...
     @_builtins.property
-    def worker_lost(self) -> Global___WorkerLost: ...
+    def worker_lost(self) -> _orders_pb2.WorkerEnd: ...
     @_builtins.property
     def drain(self) -> Global___DrainWorker: ...
     @_builtins.property
@@ -774,7 +764,7 @@ class ControlMessage(_message.Message):
         *,
         open: Global___OpenLaneSession | None = ...,
         close: Global___CloseLaneSession | None = ...,
-        worker_lost: Global___WorkerLost | None = ...,
+        worker_lost: _orders_pb2.WorkerEnd | None = ...,
         drain: Global___DrainWorker | None = ...,
         listen: Global___Listen | None = ...,
         ready: Global___LaneReady | None = ...,
@@ -829,7 +819,7 @@ class OpenLaneSession(_message.Message):
     """Workers that one task may kill before it fails."""
     user_name: _builtins.str
     worker_count: _builtins.int
-    """That an earlier lane had, as far as the broker knows; 0 if it does not."""
+    """Workers that an earlier lane had; 0 if there was none, or the broker does not know."""
     task_timeout_s: _builtins.float
     """How long a task may run, s; 0 for ever."""
     @_builtins.property
@@ -874,47 +864,6 @@ class CloseLaneSession(_message.Message):
 Global___CloseLaneSession: _TypeAlias = CloseLaneSession  # noqa: Y015
 
 @_typing.final
-class WorkerLost(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SESSION_ID_FIELD_NUMBER: _builtins.int
-    WORKER_ID_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    IS_CLEAN_FIELD_NUMBER: _builtins.int
-    NODE_FIELD_NUMBER: _builtins.int
-    LAST_OUTPUT_FIELD_NUMBER: _builtins.int
-    IS_BLAMELESS_FIELD_NUMBER: _builtins.int
-    session_id: _builtins.int
-    worker_id: _builtins.str
-    reason: _builtins.str
-    is_clean: _builtins.bool
-    node: _builtins.str
-    is_blameless: _builtins.bool
-    """The task that it held is tried again, and this does not count as one of `max_attempts`."""
-    @_builtins.property
-    def last_output(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The end of its stderr."""
-
-    def __init__(
-        self,
-        *,
-        session_id: _builtins.int = ...,
-        worker_id: _builtins.str = ...,
-        reason: _builtins.str = ...,
-        is_clean: _builtins.bool = ...,
-        node: _builtins.str = ...,
-        last_output: _abc.Iterable[_builtins.str] | None = ...,
-        is_blameless: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_blameless", b"is_blameless", "is_clean", b"is_clean", "last_output", b"last_output", "node", b"node", "reason", b"reason", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___WorkerLost: _TypeAlias = WorkerLost  # noqa: Y015
-
-@_typing.final
 class DrainWorker(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -942,6 +891,7 @@ class LaneReady(_message.Message):
 
     ERROR_FIELD_NUMBER: _builtins.int
     error: _builtins.str
+    """Why the lane cannot listen, and ends; empty if it listens."""
     def __init__(
         self,
         *,
@@ -972,8 +922,10 @@ class LaneCounts(_message.Message):
     RESULT_BYTES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     queued_count: _builtins.int
+    """Tasks that wait for a worker, and those that a worker has."""
     running_count: _builtins.int
     done_count: _builtins.int
+    """Tasks whose outcome went to the driver, and attempts that were lost and tried again."""
     requeued_count: _builtins.int
     failed_count: _builtins.int
     """Tasks that were given up; reported at once."""
@@ -1040,6 +992,7 @@ class SessionBroken(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     reason: _builtins.str
+    """For people: it becomes the reason of the session's jobs."""
     def __init__(
         self,
         *,

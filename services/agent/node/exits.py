@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from quakegrid.internal.v1 import orders_pb2
+from quakegrid.nodes import worker_end_messages
 from services.agent.linux.exits import describe_exit, exit_code
 from services.agent.node import status as node_status
 from services.agent.node.children import AgentPhase, Children
@@ -20,7 +21,7 @@ from services.agent.node.leftovers import Leftovers
 from services.agent.node.shares import WorkerShares
 from services.agent.node.watchers import Watchers
 from services.agent.orders import ChildReport, Exited, Forked, NotForked
-from services.agent.rules.roster import Member, MemberForked, MemberGone, MemberState
+from services.agent.rules.roster import Member, MemberForked, MemberGone
 
 log = logging.getLogger("quakegrid.agent")
 FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
@@ -97,11 +98,9 @@ class Exits:
         if is_terminated and self._children.phase is not AgentPhase.WORKING:
             member.is_blameless = True
         last_output, limit_reason = self._shares.close(member)
-        reason = limit_reason or reason
-        is_clean = status == 0 or member.state is MemberState.STOPPING
-        if not is_clean:
+        end = node_status.describe_end(member, status, limit_reason or reason, last_output, peak_memory_bytes)
+        if not end.is_clean:
             words = "worker_exited worker=%s reason=%s peak_memory_bytes=%d"
-            log.warning(words, member.name, reason, peak_memory_bytes)
-        exited = node_status.describe_exit(member, status, reason, () if is_clean else last_output)
-        exited.is_clean, exited.peak_memory_bytes = is_clean, peak_memory_bytes
-        self._watchers.publish(orders_pb2.WatchResponse(worker_exited=exited))
+            log.warning(words, end.worker_id, end.reason, end.peak_memory_bytes)
+        message = worker_end_messages.encode(end)
+        self._watchers.publish(orders_pb2.WatchResponse(worker_ended=message))

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from quakegrid import __version__
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients import agent as agents
-from quakegrid.internal.v1 import orders_pb2
+from quakegrid.nodes.worker_ends import WorkerEnd
 from services.agent.linux.exits import exit_code
 from services.agent.node.serving import Serving
 from services.agent.node.templates.templates import Templates
-from services.agent.rules.roster import Member, Roster
+from services.agent.rules.roster import Member, MemberState, Roster
 
 
 def describe(
@@ -63,23 +63,27 @@ def describe(
     return status
 
 
-def describe_exit(
-    member: Member, status: int, reason: str, last_output: Sequence[str]
-) -> orders_pb2.WorkerExited:
-    """The end of a worker.
+def describe_end(
+    member: Member, status: int, reason: str, last_output: Sequence[str], peak_memory_bytes: int
+) -> WorkerEnd:
+    """How a worker ended.
 
     Args:
         member: the worker.
         status: its wait status.
         reason: in words.
-        last_output: the end of its stderr.
+        last_output: the end of its stderr, which is told only if the worker did not end in order.
+        peak_memory_bytes: largest resident memory of its life.
     """
-    return orders_pb2.WorkerExited(
-        worker_id=member.name,
-        session_id=member.session_id,
-        reason=reason,
+    is_clean = status == 0 or member.state is MemberState.STOPPING
+    return WorkerEnd(
+        member.session_id,
+        member.name,
+        reason,
+        is_clean,
+        last_output=() if is_clean else tuple(last_output),
+        is_blameless=member.is_blameless,
+        peak_memory_bytes=peak_memory_bytes,
         exit_code=exit_code(status),
         signal=os.WTERMSIG(status),
-        last_output=last_output,
-        is_blameless=member.is_blameless,
     )

@@ -1,6 +1,7 @@
-"""What becomes of a session whose driver's stream broke: the driver died, was stopped, or its link is cut.
+"""Drivers as processes of their nodes: whether one whose stream broke comes back, and how one is killed.
 
-Asks the agent of the driver's node; ends nothing itself.
+A stream breaks when the driver died or was stopped, or when its link is cut. The agent of the driver's node
+knows which.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from quakegrid.internal.v1 import orders_pb2
-from services.broker.drivers.session import Events, Session
+from services.broker.drivers.session import DriverSession, Events
+from services.broker.drivers.stops import DriverStops
 from services.broker.nodes.link import NodeLink
 
 # A process closes its connections a moment before it is gone.
@@ -18,12 +20,11 @@ ASK_LATER_S = 1.0
 ASK_OFTEN_S = 2.0
 # A driver that runs is back within its patience with us (`BROKER_PATIENCE_S` of its session), or never.
 RUNNING_S = 75.0
-# One that is stopped has lost its jobs' leases by then.
+# A driver that is stopped has lost the holds on its jobs by then.
 STOPPED_S = 30.0
 
-
-# Where several nodes go by the name of the driver's: one that has its process is right, and one that does
-# not answer may have it.
+# Where several nodes go by the name of the driver's node, the one that has its process is right, and one that
+# does not answer may have it.
 _BY_WEIGHT = (
     orders_pb2.PROCESS_STATE_RUNNING,
     orders_pb2.PROCESS_STATE_STOPPED,
@@ -33,12 +34,12 @@ _BY_WEIGHT = (
 
 
 def combine(states: Sequence[orders_pb2.ProcessState.ValueType]) -> orders_pb2.ProcessState.ValueType:
-    """What a driver does, by the answers of all nodes that could be its own; unspecified if nobody knows."""
+    """The state of a driver by the answers of all nodes that could be its own."""
     return min(states, key=_BY_WEIGHT.index, default=orders_pb2.PROCESS_STATE_UNSPECIFIED)
 
 
 async def await_end(
-    session: Session, events: Events, links: Callable[[], Sequence[NodeLink]], node_timeout_s: float
+    session: DriverSession, events: Events, links: Callable[[], Sequence[NodeLink]], node_timeout_s: float
 ) -> str:
     """Wait until the driver is back or will not come; returns why not, or "" when it is back.
 
@@ -51,7 +52,9 @@ async def await_end(
     now_s = asyncio.get_running_loop().time
     start_s = known_s = now_s()
     while session.events is events and not session.ended.is_set():
-        state = combine(await asyncio.gather(*(link.find_process(session.request.pid) for link in links())))
+        state = combine(
+            await asyncio.gather(*(link.orders.find_process(session.request.pid) for link in links()))
+        )
         if state == orders_pb2.PROCESS_STATE_GONE:
             return f"the driver on {session.where} ended before its calculation did"
         is_stopped = state == orders_pb2.PROCESS_STATE_STOPPED
@@ -66,3 +69,29 @@ async def await_end(
             return f"the driver on {session.where} did not come back within {limit_s:g} s"
         await asyncio.sleep(ASK_EVERY_S if now_s() - start_s < ASK_OFTEN_S else ASK_LATER_S)
     return ""
+
+
+class DriverProcesses:
+    """The drivers of sessions, as their nodes' agents see them.
+
+    Args:
+        links_of: the links to the nodes that could be that of a session's driver.
+        driver_stops: kills drivers.
+        node_timeout_s: how long no node may know of a driver.
+    """
+
+    def __init__(
+        self,
+        links_of: Callable[[DriverSession], Sequence[NodeLink]],
+        driver_stops: DriverStops,
+        node_timeout_s: float,
+    ) -> None:
+        self._links_of, self._driver_stops, self._node_timeout_s = links_of, driver_stops, node_timeout_s
+
+    async def await_end(self, session: DriverSession, events: Events) -> str:
+        """Wait until a driver whose stream broke is back or will not come; see `await_end`."""
+        return await await_end(session, events, lambda: self._links_of(session), self._node_timeout_s)
+
+    def kill(self, session: DriverSession) -> None:
+        """Kill the driver of a session, until its agent reports it no more."""
+        self._driver_stops.stop(self._links_of(session), session.request.pid)

@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.jobs.states import JobState
-from quakegrid.settings.config import Settings
-from services.broker.drivers import absence
+from services.broker.drivers.absence import DriverProcesses
 from services.broker.drivers.job_ends import JobEnds
-from services.broker.drivers.session import Events, Session
-from services.broker.drivers.stops import DriverStops
-from services.broker.nodes.link import NodeLink
+from services.broker.drivers.session import DriverSession, Events
 
 log = logging.getLogger("quakegrid.broker")
 ABORT_GRACE_S = 2.0
-# A driver that is told of an abort ends its jobs, too, but does not know who aborted them: the database
-# hears it from us before, if the dbserver answers in this time.
+# A driver that is told of an abort ends its jobs, too, but does not know who aborted them. So we tell the
+# database before, if the dbserver answers in this time.
 HEAD_START_S = 0.5
 # How long the answer to an abort waits for the state of the jobs; it is set later all the same.
 STATE_PATIENCE_S = 5.0
-# That many ended sessions are remembered, so that a driver that did not hear of the end is refused with its
-# reason.
+# So many ended sessions are remembered: a driver that did not hear of the end is refused with its reason.
 REMEMBERED_SESSIONS = 1000
 
 
@@ -37,29 +33,24 @@ class SessionEnds:
     """Ends the sessions of one broker.
 
     Args:
-        settings: of the cluster.
         sessions: that are open; those that end are taken out.
+        processes: of drivers: waits for them, and kills those that do not react.
         job_ends: ends jobs in the database.
-        driver_stops: ends drivers that do not react.
-        links_of: the links to the node of a session's driver.
         on_ended: called with each session that has ended, and whether its workers are to be killed at once.
         spawn: keeps a task running.
     """
 
     def __init__(
         self,
-        settings: Settings,
-        sessions: dict[int, Session],
+        sessions: dict[int, DriverSession],
+        processes: DriverProcesses,
         *,
         job_ends: JobEnds,
-        driver_stops: DriverStops,
-        links_of: Callable[[Session], Sequence[NodeLink]],
-        on_ended: Callable[[Session, bool], None],
+        on_ended: Callable[[DriverSession, bool], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
-        self._settings, self._sessions = settings, sessions
-        self._job_ends, self._driver_stops = job_ends, driver_stops
-        self._links_of, self._on_ended, self._spawn = links_of, on_ended, spawn
+        self._sessions, self._processes, self._job_ends = sessions, processes, job_ends
+        self._on_ended, self._spawn = on_ended, spawn
         self.stopping = asyncio.Event()
         # Why sessions ended, by their ids.
         self.reasons: dict[int, str] = {}
@@ -70,7 +61,7 @@ class SessionEnds:
         if session:
             self._end(session, is_wanted=True)
 
-    def on_stream_ended(self, session: Session, events: Events) -> None:
+    def on_stream_ended(self, session: DriverSession, events: Events) -> None:
         """A stream of a session's driver is gone: the driver, too, or it comes back."""
         if session.events is not events or session.session_id not in self._sessions:
             return  # it has another one, or was closed
@@ -89,13 +80,13 @@ class SessionEnds:
         session.tell(sessions_pb2.OpenSessionResponse(failed=failed))
         self._spawn(self._await_end(session))
 
-    def abort(self, session: Session, reason: str) -> None:
+    def abort(self, session: DriverSession, reason: str) -> None:
         """Begin to end a session whose jobs are aborted; nothing stops that any more."""
         if session.end_as(JobState.ABORTED, reason):
             self._job_ends.end(session.request.job_ids, JobState.ABORTED, reason)
             self._spawn(self._abort(session))
 
-    async def wait(self, session: Session) -> None:
+    async def wait(self, session: DriverSession) -> None:
         """Wait until a session that is about to end has ended, and for its jobs' states for a while."""
         await session.ended.wait()  # `_await_end` sees to it
         await self._job_ends.wait(session.request.job_ids, STATE_PATIENCE_S)
@@ -112,31 +103,30 @@ class SessionEnds:
             for each in pending:
                 each.cancel()
 
-    async def _abort(self, session: Session) -> None:
+    async def _abort(self, session: DriverSession) -> None:
         await self._job_ends.wait(session.request.job_ids, HEAD_START_S)
         aborted = sessions_pb2.SessionAborted(reason=session.end_reason)
         session.tell(sessions_pb2.OpenSessionResponse(aborted=aborted))
         await self._await_end(session)
 
-    async def _await_end(self, session: Session) -> None:
+    async def _await_end(self, session: DriverSession) -> None:
         """Give the driver time to end by itself; then its node's agent ends it."""
         try:
             async with asyncio.timeout(ABORT_GRACE_S):
                 await session.ended.wait()
         except TimeoutError:
             self._end(session)
-            self._driver_stops.stop(self._links_of(session), session.request.pid)
+            self._processes.kill(session)
 
-    async def _await_driver(self, session: Session, events: Events) -> None:
+    async def _await_driver(self, session: DriverSession, events: Events) -> None:
         """Keep a session until its driver comes back; end it when it will not."""
-        timeout_s = self._settings.node_timeout_s
-        reason = await absence.await_end(session, events, lambda: self._links_of(session), timeout_s)
+        reason = await self._processes.await_end(session, events)
         if reason and session.events is events:
             session.end_as(JobState.FAILED, reason)
             self._end(session)
-            self._driver_stops.stop(self._links_of(session), session.request.pid)
+            self._processes.kill(session)
 
-    def _end(self, session: Session, *, is_wanted: bool = False) -> None:
+    def _end(self, session: DriverSession, *, is_wanted: bool = False) -> None:
         """Stop the workers of a session, and end the jobs that its driver did not end."""
         if self._sessions.pop(session.session_id, None) is None:
             return

@@ -46,7 +46,7 @@ class Rate:
 
 
 @dataclass(slots=True)
-class Session:
+class DriverSession:
     """A driver's session: what it asked for, what it is told, and what its lane counts.
 
     `placed` is set when it has a lane, and when it will get none any more. `events` are for the stream that

@@ -1,4 +1,4 @@
-"""Drivers that are to be gone: an order to stop one is given again until its agent reports it no more.
+"""Drivers that are to end: the order is given again until the agent does not report the driver any more.
 
 Knows links and process ids; an agent stops drivers only that it started itself. Runs in the broker's event
 loop.
@@ -6,15 +6,16 @@ loop.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never
 
 from quakegrid.api.v1 import nodes_pb2
 from services.broker.nodes.link import NodeLink
 
 STOP_AGAIN_S = 5
-# Drivers that somebody waits to see gone; the oldest are given up.
+# Orders that are remembered; of more the oldest are given up.
 MAX_STOPS = 1000
 
 
@@ -44,7 +45,7 @@ class DriverStops:
         for link in links:
             instance_id, _ = self._reported.get(link.host, ("", frozenset()))
             self._stops[link.host, pid] = _Stop(instance_id, self._now_s)
-            self._spawn(link.stop_driver(pid))
+            self._spawn(link.orders.stop_driver(pid))
         while len(self._stops) > MAX_STOPS:
             del self._stops[next(iter(self._stops))]
 
@@ -66,6 +67,12 @@ class DriverStops:
         for key in [key for key in self._stops if key[0] == host]:
             del self._stops[key]
 
+    async def count_seconds(self, link_of: Callable[[str], NodeLink | None]) -> Never:
+        """Give orders again as seconds pass; cancel to stop."""
+        while True:
+            await asyncio.sleep(1.0)
+            self.pass_second(link_of)
+
     def pass_second(self, link_of: Callable[[str], NodeLink | None]) -> None:
         """About a second went by: stop again what is still there."""
         self._now_s += 1
@@ -77,4 +84,4 @@ class DriverStops:
 
     def _order(self, link: NodeLink, pid: int, stop: _Stop) -> None:
         stop.told_s = self._now_s
-        self._spawn(link.stop_driver(pid))
+        self._spawn(link.orders.stop_driver(pid))

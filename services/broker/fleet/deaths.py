@@ -1,13 +1,16 @@
 """How many workers of a session may die before a node, and then the session, is given up.
 
-Pure. A session fails when its workers die all over the fleet and no task is done. What dies at one node
-counts only up to a share of that limit, so that one broken node ends nothing: the session avoids it until its
-next task is done.
+Pure. A session fails when its workers die all over the fleet and no task is done. Deaths at one node count
+only up to a share of that limit, so that one broken node ends no session: the session avoids the node until
+its next task is done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+
+from services.broker.fleet.events import Action, FailSession
+from services.broker.fleet.state import FleetSession, SessionPhase
 
 # Each core is tried three times, and a small fleet a few times more. A large one has tried enough with this
 # many: as many may die together, in the middle of long tasks, when somebody kills all of a node of 256 cores.
@@ -46,3 +49,22 @@ def is_too_many(deaths: Mapping[str, int], avoided: Container[str], core_counts:
     if sum(min(count, most) for count in deaths.values()) > limit(core_counts):
         return True
     return bool(core_counts) and all(host in avoided for host in core_counts)
+
+
+def note(session: FleetSession, host: str, reason: str, core_counts: Mapping[str, int]) -> list[Action]:
+    """A worker of the session died at a host, and its task may be to blame."""
+    session.deaths[host] += 1
+    session.last_death = reason
+    if session.deaths[host] >= patience(host, core_counts):
+        session.avoided.add(host)
+    return check_session(session, core_counts)
+
+
+def check_session(session: FleetSession, core_counts: Mapping[str, int]) -> list[Action]:
+    """Give up a session whose workers die wherever they are."""
+    if session.is_failed or not is_too_many(session.deaths, session.avoided, core_counts):
+        return []
+    session.move_to(SessionPhase.FAILED)
+    count = session.deaths.total()
+    reason = f"{count} workers died and no task was done; the last: {session.last_death}"
+    return [FailSession(session.session_id, reason)]

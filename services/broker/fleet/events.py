@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from quakegrid.nodes.fingerprint import Fingerprint
+from quakegrid.nodes.worker_ends import WorkerEnd
 
 # --- events
 
@@ -103,20 +104,6 @@ class WorkersRefused:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerExited:
-    """A worker's process ended; `last_output` is the end of its stderr.
-
-    Blameless: people ended it, and what it ran has no part in that.
-    """
-
-    worker_id: str
-    reason: str
-    is_clean: bool
-    last_output: tuple[str, ...] = ()
-    is_blameless: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class ProgressMade:
     """A task of the session was done, or given up: its workers can work, if not on that one."""
 
@@ -137,20 +124,11 @@ class SecondPassed:
     """About a second went by since the last of these."""
 
 
-Event = (
-    NodeReported
-    | NodeLost
-    | NodeJoined
-    | NodeLeaving
-    | SessionRequested
-    | SessionEnded
-    | WorkersStarted
-    | WorkersRefused
-    | WorkerExited
-    | ProgressMade
-    | TasksCounted
-    | SecondPassed
-)
+NodeEvent = NodeReported | NodeLost | NodeJoined | NodeLeaving
+SessionEvent = SessionRequested | SessionEnded | ProgressMade | TasksCounted
+# `WorkerEnd`: a worker's process has ended, as its agent tells.
+WorkerEvent = WorkersStarted | WorkersRefused | WorkerEnd
+Event = NodeEvent | SessionEvent | WorkerEvent | SecondPassed
 
 # --- actions
 
@@ -200,15 +178,9 @@ class StopWorkers:
 
 @dataclass(frozen=True, slots=True)
 class LoseWorker:
-    """Tell the session's lane that a worker is gone, on which node, and what it last said on stderr."""
+    """Tell the session's lane that a worker has ended."""
 
-    session_id: int
-    worker_id: str
-    reason: str
-    is_clean: bool
-    node: str = ""
-    last_output: tuple[str, ...] = ()
-    is_blameless: bool = False
+    end: WorkerEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,14 +207,7 @@ class ForgetNode:
     host: str
 
 
-Action = (
-    Admit
-    | Queue
-    | StartWorkers
-    | DrainWorker
-    | StopWorkers
-    | LoseWorker
-    | LeaveOut
-    | FailSession
-    | ForgetNode
-)
+DriverAction = Admit | Queue | LeaveOut | FailSession
+LaneAction = DrainWorker | LoseWorker
+NodeAction = StartWorkers | StopWorkers | ForgetNode
+Action = DriverAction | LaneAction | NodeAction

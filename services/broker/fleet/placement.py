@@ -1,22 +1,31 @@
 """Who gets which cores: workers to start and to drain, so that every session has its share.
 
 Pure. Looks at the fleet's nodes, sessions and workers, enters the workers that it starts and marks those
-that it drains; the fleet core tells it when something has changed.
+that it drains. The fleet core asks for a placement when something has changed.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from services.broker.fleet import aimed_drains, targets
-from services.broker.fleet.aimed_drains import Stake
+from services.broker.fleet import drains, targets
 from services.broker.fleet.events import Action, DrainWorker, FailSession, StartWorkers
-from services.broker.fleet.state import Node, Session, Worker, count_cores
-from services.broker.fleet.surplus import surplus_workers
+from services.broker.fleet.state import FleetNode, FleetSession, FleetWorker, SessionPhase
 from services.broker.fleet.targets import Wish
-from services.broker.fleet.widths import Demand, find_openings
+from services.broker.fleet.widths import Lack, Opening, find_openings
+from services.broker.fleet.workers import WorkerTable
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What a session may have, and how many cores it should have by that."""
+
+    session: FleetSession
+    fitting_count: int
+    wish: Wish
+    target: int
 
 
 class Placement:
@@ -25,193 +34,200 @@ class Placement:
     Args:
         nodes: by host.
         sessions: by id, in order of request.
-        workers: by id; those that start are entered here.
+        workers: of the fleet; those that start are entered here.
         run_name: how names of workers begin, unique for each run of a broker.
     """
 
     def __init__(
         self,
-        nodes: Mapping[str, Node],
-        sessions: Mapping[int, Session],
-        workers: dict[str, Worker],
+        nodes: Mapping[str, FleetNode],
+        sessions: Mapping[int, FleetSession],
+        workers: WorkerTable,
         run_name: str,
     ) -> None:
         self._nodes, self._sessions, self._workers = nodes, sessions, workers
         self._run_name = run_name
         self._worker_number = 0
         # Whether a session that wants cores has none to expect, so that sessions take turns.
-        self.is_crowded = False
+        self._is_crowded = False
 
-    def sessions(self) -> list[Session]:
+    def place(self) -> list[Action]:
+        """Start workers where shares and free cores allow; drain as many as are missing for that."""
+        # Of equals the session with most workers comes first, so that no worker moves for nothing.
+        sessions = sorted(
+            self._placeable(),
+            key=lambda each: (each.was_served, -self._workers.staying_count(each.session_id)),
+        )
+        self._is_crowded = False
+        if not sessions:
+            return []
+        actions = self._fail_unfit(sessions)
+        shares = self._share(sessions)
+        actions += self._drain_surplus(shares)
+        lacks = [(share.session, self._lack(share)) for share in shares]
+        missing = sum(lack.core_count for _, lack in lacks)
+        if any(session.unfit_count for session in sessions):
+            return [*actions, *self._place_aimed(shares, lacks)]
+        if not missing:
+            return actions
+        lacking = missing - sum(self._rooms().values())
+        if lacking > 0:
+            actions += self._drain(drains.anywhere(lacking, [self._spares(share) for share in shares]))
+        return [*actions, *self._start(lacks)]
+
+    def end_turn(self) -> None:
+        """Let sessions that had a core go behind those that waited; one that wanted none saves up nothing."""
+        core_count = sum(node.core_count for node in self._nodes.values())
+        asking = [session for session in self._placeable() if session.demand(core_count).limit]
+        wanting = [session for session in asking if not session.is_idle] or asking
+        for session in wanting:
+            session.was_served = self._is_crowded and session.session_id in self._workers.counts
+            session.served += session.was_served / session.weight
+        least = min((session.served for session in wanting), default=0.0)
+        for session in self._sessions.values():
+            session.served = max(session.served, least) if self._is_crowded else 0.0
+
+    def least_served(self) -> float:
+        """What a new session begins with, so that it comes neither before nor behind all others."""
+        return min((session.served for session in self._placeable()), default=0.0)
+
+    def _placeable(self) -> list[FleetSession]:
         """The sessions that may have workers."""
         return [each for each in self._sessions.values() if each.may_have_workers]
 
-    def is_leaving(self, worker: Worker) -> bool:
-        """Whether its cores will soon be free."""
-        return worker.is_draining or worker.session_id not in self._sessions
-
-    def place(self, actions: list[Action]) -> None:
-        """Start workers where shares and free cores allow; drain as many as are missing for that."""
-        staying: dict[int, list[Worker]] = {session.session_id: [] for session in self.sessions()}
-        self.is_crowded = False
-        if not staying:
-            return
-        for worker in self._workers.values():
-            if worker.session_id in staying and not worker.is_draining:
-                staying[worker.session_id].append(worker)
-        # Of equals who has most comes first, so that no worker moves for nothing.
-        sessions = sorted(
-            self.sessions(), key=lambda session: (session.was_served, -len(staying[session.session_id]))
-        )
-        self._check_fits(sessions, actions)
+    def _share(self, sessions: Sequence[FleetSession]) -> list[_Share]:
+        """Divide the cores among the sessions."""
+        stuck = self._workers.stuck_cores()
+        total = sum(node.core_count for node in self._nodes.values())
+        fitting, wishes = [], []
         for session in sessions:
-            workers = staying[session.session_id]
-            is_complete = 0 < session.max_workers <= len(workers)
-            session.core_cap = count_cores(workers) if is_complete else None
-        fitting = [self._fitting_count(session) for session in sessions]
-        stuck_workers = [worker for worker in self._workers.values() if worker.is_stuck]
-        stuck = self._owned_cores(stuck_workers)
-        wishes = [
-            Wish(session.claim(count), stuck[session.session_id], session.is_idle)
-            for session, count in zip(sessions, fitting, strict=True)
-        ]
-        # What a session that has ended still holds can be nobody's.
-        core_count = sum(node.core_count for node in self._nodes.values()) - stuck[None]
-        shared = targets.divide(core_count, wishes)
-        self.is_crowded = targets.is_crowded(wishes, shared)
-        self._drain_surplus(sessions, shared, staying, actions)
-        lacks: list[tuple[Session, Demand]] = []
-        spares: list[list[Worker]] = []
-        for session, wish, target, count in zip(sessions, wishes, shared, fitting, strict=True):
-            workers = staying[session.session_id]
-            wanted = min(target, session.wanted_count(count)) - wish.stuck_count
-            lacks.append((session, _demand(session, wanted, workers)))
-            spares.append(_spare_workers(workers, target - wish.stuck_count, session.busy_worker_ids))
-        rooms = self._rooms(stuck_workers, staying)
-        if any(session.left_out or session.avoided for session in sessions):
-            stakes = [
-                Stake(session, staying[session.session_id], demand, len(spare))
-                for (session, demand), spare in zip(lacks, spares, strict=True)
-            ]
-            self._place_aimed(stakes, rooms, actions)
-            return
-        _drain(sum(demand.core_count for _, demand in lacks) - sum(rooms.values()), spares, actions)
-        self._start(lacks, actions)
+            is_complete = 0 < session.max_workers <= self._workers.staying_count(session.session_id)
+            session.core_cap = self._workers.held[session.session_id] if is_complete else None
+            fitting.append(self._fitting_count(session))
+            wishes.append(Wish(session.demand(fitting[-1]), stuck[session.session_id], session.is_idle))
+        # Nobody can have what workers of sessions that have ended still hold.
+        found = targets.divide(total - stuck[None], wishes)
+        self._is_crowded = targets.is_crowded(wishes, found)
+        return [_Share(*each) for each in zip(sessions, fitting, wishes, found, strict=True)]
 
-    def _owned_cores(self, workers: Iterable[Worker]) -> Counter[int | None]:
-        """Cores of workers by session; those of ended sessions under None."""
-        owned = Counter[int | None]()
-        for worker in workers:
-            owned[worker.session_id if worker.session_id in self._sessions else None] += worker.core_count
-        return owned
-
-    def _rooms(self, stuck: Iterable[Worker], staying: Mapping[int, Sequence[Worker]]) -> dict[str, int]:
-        """Cores of each node that are free, or will be soon."""
-        kept = Counter[str]()
-        for worker in itertools.chain(stuck, *staying.values()):
-            kept[worker.host] += worker.core_count
-        return {node.host: max(0, node.core_count - kept[node.host]) for node in self._nodes.values()}
-
-    def _place_aimed(self, stakes: list[Stake], rooms: dict[str, int], actions: list[Action]) -> None:
-        """Drain and start where not every node fits every session; what is left goes to who can use it."""
-        for worker in aimed_drains.choose(stakes, rooms):
-            worker.is_draining = True
-            actions.append(DrainWorker(worker.session_id, worker.worker_id))
-        stakes.sort(key=lambda stake: -stake.session.unfit_count)
-        self._start([(stake.session, stake.demand) for stake in stakes], actions)
-        if any(worker.is_draining for worker in self._workers.values()):
-            return
-        for session in (stake.session for stake in stakes):
-            workers = [each for each in self._workers.values() if each.session_id == session.session_id]
-            wanted = session.wanted_count(self._fitting_count(session))
-            self._start([(session, _demand(session, wanted, workers))], actions)
-
-    def _fitting_count(self, session: Session) -> int:
+    def _fitting_count(self, session: FleetSession) -> int:
         """Cores of the nodes that a session does not leave out."""
-        return sum(node.core_count for node in self._nodes.values() if session.fits(node))
+        return sum(node.core_count for node in self._nodes.values() if session.fits_host(node.host))
 
-    def _drain_surplus(
-        self,
-        sessions: Sequence[Session],
-        targets: Sequence[int],
-        staying: dict[int, list[Worker]],
-        actions: list[Action],
-    ) -> None:
-        """Drain what nodes have above the cores that they give, and take it out of `staying`."""
-        by_id = {session.session_id: target for session, target in zip(sessions, targets, strict=True)}
-        busy = {worker_id for session in sessions for worker_id in session.busy_worker_ids}
-        for worker in surplus_workers(self._nodes.values(), staying, by_id, busy):
-            staying[worker.session_id].remove(worker)
-            worker.is_draining = True
-            actions.append(DrainWorker(worker.session_id, worker.worker_id))
+    def _lack(self, share: _Share) -> Lack:
+        """What a session lacks by its share."""
+        wanted = min(share.target, share.session.wanted_count(share.fitting_count)) - share.wish.stuck_count
+        return self._lack_of(share.session, wanted)
 
-    def _check_fits(self, sessions: Sequence[Session], actions: list[Action]) -> None:
+    def _lack_of(self, session: FleetSession, wanted: int) -> Lack:
+        """What a session lacks that should have so many cores."""
+        count = self._workers.staying_count(session.session_id)
+        missing = max(0, wanted - self._workers.held[session.session_id])
+        most = max(0, session.max_workers - count) if session.max_workers else missing
+        return Lack(missing, most, session.width, count > 0)
+
+    def _spares(self, share: _Share) -> list[FleetWorker]:
+        """The workers of a session above its share."""
+        target = share.target - share.wish.stuck_count
+        if self._workers.held[share.session.session_id] <= target:
+            return []
+        staying = self._workers.staying(share.session.session_id)
+        return drains.spare(staying, target, share.session.busy_worker_ids)
+
+    def _rooms(self) -> dict[str, int]:
+        """Cores of each node that are free, or will be soon."""
+        firm = self._workers.firm_cores()
+        return {node.host: max(0, node.core_count - firm[node.host]) for node in self._nodes.values()}
+
+    def _place_aimed(
+        self, shares: Sequence[_Share], lacks: Sequence[tuple[FleetSession, Lack]]
+    ) -> list[Action]:
+        """Drain and start where not every node fits every session; what is left goes to who can use it."""
+        actions: list[Action] = []
+        if any(lack.core_count for _, lack in lacks):
+            stakes = [
+                drains.Stake(
+                    share.session, self._workers.staying(share.session.session_id), lack, self._spares(share)
+                )
+                for share, (_, lack) in zip(shares, lacks, strict=True)
+            ]
+            actions += self._drain(drains.where_they_fit(stakes, self._rooms()))
+        # The session that leaves out most nodes chooses first.
+        choosy_first = sorted(lacks, key=lambda each: -each[0].unfit_count)
+        actions += self._start(choosy_first)
+        if not self._workers.is_any_draining:
+            for session, _ in choosy_first:
+                wanted = session.wanted_count(self._fitting_count(session))
+                actions += self._start([(session, self._lack_of(session, wanted))])
+        return actions
+
+    def _drain_surplus(self, shares: Sequence[_Share]) -> list[Action]:
+        """Drain what nodes have above the cores that they give, where that is known."""
+        kept = self._workers.kept
+        above = [node for node in self._nodes.values() if kept[node.host] > node.core_count]
+        above = [node for node in above if node.tells_cores]
+        if not above:
+            return []
+        staying, excess, busy = {}, {}, set[str]()
+        # Of equals the older session gives a worker: ids grow with the requests.
+        for share in sorted(shares, key=lambda share: share.session.session_id):
+            session_id = share.session.session_id
+            staying[session_id] = self._workers.staying(session_id)
+            excess[session_id] = self._workers.held[session_id] - share.target
+            busy |= share.session.busy_worker_ids
+        return self._drain(drains.surplus(above, staying, excess, busy))
+
+    def _drain(self, workers: Iterable[FleetWorker]) -> list[Action]:
+        found: list[Action] = []
+        for worker in workers:
+            self._workers.drain(worker)
+            found.append(DrainWorker(worker.session_id, worker.worker_id))
+        return found
+
+    def _fail_unfit(self, sessions: Iterable[FleetSession]) -> list[Action]:
         """Fail sessions that have no worker and no node that could work for them, when all nodes are up.
 
         A fleet without nodes, all of which join, gets some when a scheduler starts their agents.
         """
-        if not self._nodes or not all(node.is_ready for node in self._nodes.values()):
-            return
-        having = {worker.session_id for worker in self._workers.values()}
-        for session in sessions:
-            if session.is_failed or session.session_id in having:
-                continue
-            if all(node.host in session.left_out for node in self._nodes.values()):
-                session.is_failed = True
-                lines = [
-                    f"{node.title}: {', '.join(session.left_out[node.host])}" for node in self._nodes.values()
-                ]
-                reason = f"every node is left out: {'; '.join(lines)}"
-                actions.append(FailSession(session.session_id, reason))
+        unfit = [
+            session
+            for session in sessions
+            if len(session.left_out) >= len(self._nodes) > 0
+            and not session.is_failed
+            and session.session_id not in self._workers.counts
+            and all(host in session.left_out for host in self._nodes)
+        ]
+        if not unfit or not all(node.tells_cores for node in self._nodes.values()):
+            return []
+        failed: list[Action] = []
+        for session in unfit:
+            session.move_to(SessionPhase.FAILED)
+            lines = [
+                f"{each.title}: {', '.join(session.left_out[each.host])}" for each in self._nodes.values()
+            ]
+            failed.append(FailSession(session.session_id, f"every node is left out: {'; '.join(lines)}"))
+        return failed
 
-    def _start(self, lacks: Sequence[tuple[Session, Demand]], actions: list[Action]) -> None:
-        room = Counter({node.host: node.core_count for node in self._nodes.values()})
-        leaving = Counter[str]()
-        for worker in self._workers.values():
-            room[worker.host] -= worker.core_count
-            is_soon = self.is_leaving(worker) and not worker.is_stuck
-            leaving[worker.host] += worker.core_count * is_soon
+    def _start(self, lacks: Sequence[tuple[FleetSession, Lack]]) -> list[Action]:
+        lacking = [(session, lack) for session, lack in lacks if lack.core_count]
+        if not lacking:
+            return []
+        used, firm = self._workers.used, self._workers.firm_cores()
         nodes = [node for node in self._nodes.values() if not node.is_refusing]
-        for session, demand in lacks:
-            fitting = [node for node in nodes if session.fits(node)] if demand.core_count else []
-            for found in find_openings(demand, fitting, room, leaving):
-                names = tuple(
-                    self._new_worker(session.session_id, found.host, found.width) for _ in range(found.count)
-                )
-                actions.append(StartWorkers(found.host, session.session_id, names, found.width))
+        room = Counter({node.host: node.core_count - used[node.host] for node in nodes})
+        leaving = Counter({node.host: used[node.host] - firm[node.host] for node in nodes})
+        started: list[Action] = []
+        for session, lack in lacking:
+            fitting = [node for node in nodes if session.fits_host(node.host)]
+            openings = find_openings(lack, fitting, room, leaving)
+            started += [self._start_at(opening, session.session_id) for opening in openings]
+        return started
 
-    def _new_worker(self, session_id: int, host: str, core_count: int) -> str:
-        self._worker_number += 1
-        worker_id = f"{self._run_name}-{self._worker_number}"
-        self._workers[worker_id] = Worker(worker_id, session_id, host, core_count=core_count)
-        return worker_id
-
-
-def _demand(session: Session, wanted: int, workers: Sequence[Worker]) -> Demand:
-    """What a session lacks that should have so many cores."""
-    missing = max(0, wanted - count_cores(workers))
-    most = max(0, session.max_workers - len(workers)) if session.max_workers else missing
-    return Demand(missing, most, session.width, bool(workers))
-
-
-def _spare_workers(workers: list[Worker], target: int, busy: frozenset[str]) -> list[Worker]:
-    """What a session has above its target: the idle ones last, as the first to go."""
-    spare = []
-    for worker in sorted(workers, key=lambda worker: worker.worker_id not in busy):
-        target -= worker.core_count
-        if target < 0:
-            target += worker.core_count
-            spare.append(worker)
-    return spare
-
-
-def _drain(count: int, spares: list[list[Worker]], actions: list[Action]) -> None:
-    """Drain workers of so many cores, each from who has the most to spare."""
-    while count > 0:
-        most = max(spares, key=len)
-        if not most:
-            return
-        worker = most.pop()
-        count -= worker.core_count
-        worker.is_draining = True
-        actions.append(DrainWorker(worker.session_id, worker.worker_id))
+    def _start_at(self, opening: Opening, session_id: int) -> StartWorkers:
+        """Enter the workers for an opening."""
+        first = self._worker_number + 1
+        self._worker_number += opening.count
+        names = tuple(f"{self._run_name}-{number}" for number in range(first, first + opening.count))
+        for name in names:
+            self._workers.add(FleetWorker(name, session_id, opening.host, core_count=opening.width))
+        return StartWorkers(opening.host, session_id, names, opening.width)

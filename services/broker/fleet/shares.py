@@ -1,7 +1,7 @@
 """Dividing cores: max-min fair, by weight, in whole cores.
 
-Pure arithmetic. Everybody with a claim gets a core if there are enough; above that, cores go by
-weight, and what one cannot use goes to the others. With fewer cores than claims, those who were
+Pure arithmetic. Everybody with a demand gets a core if there are enough; above that, cores go by
+weight, and what one cannot use goes to the others. With fewer cores than demands, those who were
 served least get one each.
 """
 
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Demand:
     """Who wants cores.
 
     `limit` is how many at most, 0 for none; `weight` counts against those of others; `served` orders
-    claims when there are fewer cores than claims, the smallest first.
+    demands when there are fewer cores than demands, the smallest first.
     """
 
     limit: int
@@ -25,43 +25,43 @@ class Claim:
     served: float = 0.0
 
 
-def divide(core_count: int, claims: Sequence[Claim]) -> list[int]:
-    """Whole cores for each claim: each within one core of its exact share, never above its limit."""
-    shares = [0] * len(claims)
-    numbers = [number for number, claim in enumerate(claims) if claim.limit > 0]
+def divide(core_count: int, demands: Sequence[Demand]) -> list[int]:
+    """Whole cores for each demand: each within one core of its exact share, never above its limit."""
+    shares = [0] * len(demands)
+    numbers = [number for number, demand in enumerate(demands) if demand.limit > 0]
     if core_count <= len(numbers):
-        for number in sorted(numbers, key=lambda number: claims[number].served)[:core_count]:
+        for number in sorted(numbers, key=lambda number: demands[number].served)[:core_count]:
             shares[number] = 1
         return shares
-    wanting = [claims[number] for number in numbers]
+    wanting = [demands[number] for number in numbers]
     exact = exact_shares(core_count, wanting)
     for number, share in zip(numbers, exact, strict=True):
         shares[number] = int(share)
-    left_count = min(core_count, sum(claim.limit for claim in wanting)) - sum(shares)
+    left_count = min(core_count, sum(demand.limit for demand in wanting)) - sum(shares)
     by_remainder = sorted(zip(exact, numbers, strict=True), key=lambda pair: int(pair[0]) - pair[0])
     for _, number in by_remainder[:left_count]:
         shares[number] += 1
     return shares
 
 
-def exact_shares(core_count: int, claims: Sequence[Claim]) -> list[float]:
+def exact_shares(core_count: int, demands: Sequence[Demand]) -> list[float]:
     """Shares before rounding: `level * weight`, at least 1 and at most the limit, the same level for all.
 
     Args:
-        core_count: more than there are claims.
-        claims: with limits of 1 or more.
+        core_count: more than there are demands.
+        demands: with limits of 1 or more.
     """
 
     def at(level: float) -> list[float]:
-        return [min(max(level * claim.weight, 1.0), claim.limit) for claim in claims]
+        return [min(max(level * demand.weight, 1.0), demand.limit) for demand in demands]
 
     def total(level: float) -> float:
         return sum(at(level))
 
-    if sum(claim.limit for claim in claims) <= core_count:
-        return [float(claim.limit) for claim in claims]
+    if sum(demand.limit for demand in demands) <= core_count:
+        return [float(demand.limit) for demand in demands]
     # Between these levels the sum of all shares grows in a straight line.
-    levels = sorted({limit / claim.weight for claim in claims for limit in (1, claim.limit)})
+    levels = sorted({limit / demand.weight for demand in demands for limit in (1, demand.limit)})
     place = bisect.bisect_left(levels, float(core_count), key=total)
     low, high = levels[place - 1], levels[place]
     below, above = total(low), total(high)

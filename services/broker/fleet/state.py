@@ -1,4 +1,4 @@
-"""What the fleet core keeps of a node, a session and a worker.
+"""What the fleet core keeps of a node, a session and a worker, and which states follow which.
 
 Pure values that change with the core's events; nobody else changes them.
 """
@@ -6,9 +6,11 @@ Pure values that change with the core's events; nobody else changes them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
+from quakegrid.errors import IllegalMoveError
 from quakegrid.nodes.fingerprint import Fingerprint, differences
 from services.broker.fleet import shares
 
@@ -18,13 +20,65 @@ UNUSED_S = 30
 DRAIN_PATIENCE_S = 30
 
 
-@dataclass(slots=True)
-class Node:
-    """A machine of the fleet; `core_count` is what we may use of it now, 0 while it is not up.
+class NodePhase(Enum):
+    """Where a node is in its life with the fleet."""
 
-    Where the node's own `cores_per_worker` is more than 1, so many of its cores count as one. `is_lost` after
-    its workers were given up, until it is heard of again, for `lost_s` seconds so far. A guest joined: the
-    configuration does not name it.
+    # Its agent has not reported since the node was named, or since it joined again.
+    AWAITED = "awaited"
+    # Its template cannot fork, so nobody knows how many cores the node gives.
+    LOADING = "loading"
+    # People stopped it: it gives no cores.
+    STOPPED = "stopped"
+    UP = "up"
+    # Its agent does not answer; its workers were given up.
+    LOST = "lost"
+    # It is forgotten when it has no workers any more.
+    LEAVING = "leaving"
+
+
+class SessionPhase(Enum):
+    """Where a session is in its life."""
+
+    # It waits for its turn to execute.
+    QUEUED = "queued"
+    EXECUTING = "executing"
+    # Its driver was told so; it gets no further worker.
+    FAILED = "failed"
+
+
+Phase = NodePhase | SessionPhase
+
+_REPORTED = frozenset({NodePhase.LOADING, NodePhase.STOPPED, NodePhase.UP})
+_ANYWHERE = _REPORTED | {NodePhase.LOST, NodePhase.LEAVING}
+# The legal moves. A phase may always stay as it is.
+MOVES: Mapping[Phase, frozenset[Phase]] = {
+    NodePhase.AWAITED: _ANYWHERE,
+    NodePhase.LOADING: _ANYWHERE,
+    NodePhase.STOPPED: _ANYWHERE,
+    NodePhase.UP: _ANYWHERE,
+    NodePhase.LOST: _REPORTED | {NodePhase.LEAVING},
+    NodePhase.LEAVING: frozenset({NodePhase.AWAITED}),
+    SessionPhase.QUEUED: frozenset({SessionPhase.EXECUTING}),
+    SessionPhase.EXECUTING: frozenset({SessionPhase.FAILED}),
+    SessionPhase.FAILED: frozenset(),
+}
+
+
+def check_move(who: str, before: Phase, after: Phase) -> None:
+    """Raise `IllegalMoveError` unless the table has this move."""
+    if after is not before and after not in MOVES[before]:
+        raise IllegalMoveError(f"{who} cannot become {after.value}: it is {before.value}")
+
+
+@dataclass(slots=True)
+class FleetNode:
+    """A machine of the fleet.
+
+    `limit` is the configuration's number of cores, -1 for all. `core_count` is what the fleet may use of the
+    node now, 0 while the node is not up; where the node's own `cores_per_worker` is more than 1, so many of
+    its cores count as one. `state` is for people. A refusing node did not start workers when asked, and is
+    asked again at its next report or in the next second. `lost_s` counts seconds since the node was lost. A
+    guest joined: the configuration does not name it.
     """
 
     host: str
@@ -32,26 +86,42 @@ class Node:
     name: str = ""
     core_count: int = 0
     state: str = "not reached yet"
+    phase: NodePhase = NodePhase.AWAITED
     is_refusing: bool = False
-    is_lost: bool = False
     lost_s: int = 0
     is_guest: bool = False
-    is_leaving: bool = False
-    is_ready: bool = False
-    is_serving: bool = True
     cores_per_worker: int = 1
     fingerprint: Fingerprint = field(default_factory=dict)
     older_fingerprints: tuple[Fingerprint, ...] = ()
+
+    def move_to(self, phase: NodePhase) -> None:
+        """Change the phase.
+
+        Raises:
+            IllegalMoveError: a node cannot go from its phase to this one.
+        """
+        check_move(f"node {self.host}", self.phase, phase)
+        self.phase = phase
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its template can fork workers, as far as the node was heard last."""
+        return self.phase in (NodePhase.UP, NodePhase.STOPPED)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the node is to be forgotten."""
+        return self.phase is NodePhase.LEAVING
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it can start workers, if it gives cores."""
+        return self.phase is NodePhase.UP
 
     @property
     def tells_cores(self) -> bool:
         """Whether `core_count` is what somebody wants it to be, also if that is 0; else it is not known."""
         return self.is_ready or self.is_leaving
-
-    @property
-    def is_up(self) -> bool:
-        """Whether it can start workers, if it gives cores."""
-        return self.is_ready and self.is_serving and not self.is_leaving
 
     @property
     def title(self) -> str:
@@ -60,18 +130,32 @@ class Node:
 
 
 @dataclass(slots=True)
-class Session:
-    """One driver's jobs; `deaths` counts those of its workers since the last task was done, by host.
+class FleetSession:
+    """One driver's jobs.
 
-    It gets no workers at hosts that are `avoided`: too many died there, the last one of `last_death`.
-
-    `task_count` is None until the session has had a task: it may want every core. `peak_counts` are the
-    largest counts of the second before and of this one: a session that has none for a moment keeps its
-    cores. `served` grows with each turn on a core, less for a heavy session; `was_served` tells of the last.
-    `width` is how many cores a worker of it should have; `core_cap` what it has, when it may have no more.
-    `left_out` tells how nodes differ from `fingerprint`. `unused_s` counts the seconds since its admission
-    until its first task. Once it is `is_failed`, which its driver was told, it gets no further worker.
-    `ahead` are the jobs that it was told to wait for.
+    Args:
+        session_id: unique in the life of a fleet.
+        job_ids: the jobs that the driver runs; a session without jobs has no turn to wait for.
+        is_local: it wants no workers.
+        max_workers: how many workers it may have; 0 is no limit.
+        weight: its part of the cores against the weights of others.
+        phase: where it is in its life.
+        deaths: of its workers since its last task was done, by host.
+        last_death: the reason of the last of these.
+        avoided: hosts where it gets no workers, since too many died there.
+        task_count: queued and running tasks; None until the session has had a task: it may want every core.
+        peak_counts: the largest task counts of the second before and of this one. A session that has no task
+            for a moment keeps its cores.
+        busy_worker_ids: its workers that hold a task.
+        served: grows with each turn on a core, less for a heavy session.
+        was_served: whether it had a core in the last turn.
+        is_resumed: an earlier broker had admitted it.
+        unused_s: seconds since its admission without a first task.
+        ahead: the jobs that it was told to wait for.
+        width: how many cores a worker of it should have.
+        core_cap: the cores that it has, when it may have no more; None for no cap.
+        fingerprint: what its nodes must have.
+        left_out: how nodes differ from that, by host.
     """
 
     session_id: int
@@ -79,7 +163,7 @@ class Session:
     is_local: bool
     max_workers: int = 0
     weight: float = 1.0
-    is_admitted: bool = False
+    phase: SessionPhase = SessionPhase.QUEUED
     deaths: Counter[str] = field(default_factory=Counter)
     last_death: str = ""
     avoided: set[str] = field(default_factory=set)
@@ -89,7 +173,6 @@ class Session:
     served: float = 0.0
     was_served: bool = False
     is_resumed: bool = False
-    is_failed: bool = False
     unused_s: int = 0
     ahead: tuple[int, ...] = ()
     width: int = 1
@@ -97,9 +180,28 @@ class Session:
     fingerprint: Fingerprint = field(default_factory=dict)
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def move_to(self, phase: SessionPhase) -> None:
+        """Change the phase.
+
+        Raises:
+            IllegalMoveError: a session cannot go from its phase to this one.
+        """
+        check_move(f"session {self.session_id}", self.phase, phase)
+        self.phase = phase
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether its turn has come, also if it has failed since."""
+        return self.phase is not SessionPhase.QUEUED
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether it gets no further worker."""
+        return self.phase is SessionPhase.FAILED
+
     @property
     def is_idle(self) -> bool:
-        """Whether it has held its claim for long and has never had a task: others come first."""
+        """Whether it has waited long for its first task: sessions with tasks get cores before it."""
         return self.task_count is None and self.unused_s >= UNUSED_S
 
     @property
@@ -107,7 +209,7 @@ class Session:
         """Whether workers of it should be anywhere."""
         return self.is_admitted and not self.is_local
 
-    def fits(self, node: Node) -> bool:
+    def fits(self, node: FleetNode) -> bool:
         """Whether its workers find on the node what they need, and live there."""
         return self.fits_host(node.host)
 
@@ -121,14 +223,17 @@ class Session:
         return len(self.left_out) + len(self.avoided)
 
     def forgive(self) -> None:
-        """A task of it was done: what died before counts no more."""
+        """Forget deaths of workers, since a task of the session was done."""
         self.deaths.clear()
         self.avoided.clear()
 
-    def compare(self, node: Node) -> tuple[str, ...]:
-        """Take in what a node that is up has; how it differs, if that is news.
+    def compare(self, node: FleetNode) -> tuple[str, ...]:
+        """Compare the session's fingerprint with a node that is up.
 
-        One that was upgraded fits while it has a template with the code that the session began with.
+        A node that was upgraded fits while it has a template with the code that the session began with.
+
+        Returns:
+            How the node differs, if that is news; else nothing.
         """
         found = tuple(differences(self.fingerprint, node.fingerprint))
         if any(not differences(self.fingerprint, older) for older in node.older_fingerprints):
@@ -142,10 +247,10 @@ class Session:
         """Cores that it has tasks for now."""
         return self._bounded(core_count, self.task_count)
 
-    def claim(self, core_count: int) -> shares.Claim:
+    def demand(self, core_count: int) -> shares.Demand:
         """What it may have, judged by its last two seconds."""
         task_count = None if self.task_count is None else max(self.peak_counts)
-        return shares.Claim(self._bounded(core_count, task_count), self.weight, self.served)
+        return shares.Demand(self._bounded(core_count, task_count), self.weight, self.served)
 
     def _bounded(self, core_count: int, task_count: int | None) -> int:
         if self.is_failed:
@@ -161,7 +266,7 @@ class Session:
 
 
 @dataclass(slots=True)
-class Worker:
+class FleetWorker:
     """Cores in use: whose they are and where; `leaving_s` counts the seconds since it was to end."""
 
     worker_id: str
@@ -178,6 +283,6 @@ class Worker:
         return self.leaving_s >= DRAIN_PATIENCE_S
 
 
-def count_cores(workers: Iterable[Worker]) -> int:
+def count_cores(workers: Iterable[FleetWorker]) -> int:
     """Cores of these workers."""
     return sum(worker.core_count for worker in workers)

@@ -1,7 +1,7 @@
 """How many cores each session should have, with what it cannot help having and what it has not asked for yet.
 
 Pure arithmetic on top of `shares`. Two things keep the plain division from being fair: a worker in a long
-call keeps its core after its turn, and a session that has never had a task claims every core.
+call keeps its core after its turn, and a session that has never had a task demands every core.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.broker.fleet import shares
-from services.broker.fleet.shares import Claim
+from services.broker.fleet.shares import Demand
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Wish:
     session has not had a task for so long that others come first.
     """
 
-    claim: Claim
+    demand: Demand
     stuck_count: int = 0
     is_idle: bool = False
 
@@ -48,7 +48,7 @@ def divide(core_count: int, wishes: Sequence[Wish]) -> list[int]:
 
 def is_crowded(wishes: Sequence[Wish], targets: Sequence[int]) -> bool:
     """Whether somebody who wants cores gets none, idle sessions aside."""
-    wanting = [(wish, target) for wish, target in zip(wishes, targets, strict=True) if wish.claim.limit > 0]
+    wanting = [(wish, target) for wish, target in zip(wishes, targets, strict=True) if wish.demand.limit > 0]
     active = [(wish, target) for wish, target in wanting if not wish.is_idle]
     return any(target == 0 for _, target in active or wanting)
 
@@ -60,7 +60,7 @@ def _divide_rest(core_count: int, wishes: Sequence[Wish], kept: Mapping[int, int
         numbers = [
             number for number, wish in enumerate(wishes) if number not in kept and wish.is_idle is is_idle
         ]
-        found = shares.divide(max(0, core_count), [wishes[number].claim for number in numbers])
+        found = shares.divide(max(0, core_count), [wishes[number].demand for number in numbers])
         for number, share in zip(numbers, found, strict=True):
             targets[number] = share
         core_count -= sum(found)

@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from services.broker.fleet.state import Node
+from services.broker.fleet.state import FleetNode
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class Lack:
     """What a session lacks: cores, in so many workers at most, each `width` cores wide.
 
-    One that is patient has workers and lets cores be while others leave their node.
+    A patient session has workers already. It does not take single free cores of a node while other workers
+    are leaving the node, so that its next worker is as wide as it should be.
     """
 
     core_count: int
@@ -37,24 +38,24 @@ class Opening:
 
 
 def find_openings(
-    demand: Demand, nodes: Sequence[Node], room: Counter[str], leaving: Counter[str]
+    lack: Lack, nodes: Sequence[FleetNode], room: Counter[str], leaving: Counter[str]
 ) -> Iterator[Opening]:
     """Yield openings, at first those of full width, and take them out of `room`.
 
     Args:
-        demand: of one session.
+        lack: of one session.
         nodes: where it may have workers.
         room: free cores of each node.
         leaving: cores of each node whose workers are about to end.
     """
-    missing, worker_count = demand.core_count, demand.worker_count
+    missing, worker_count = lack.core_count, lack.worker_count
     for may_be_narrower in (False, True):
         for node in nodes:
-            full = -(-demand.width // node.cores_per_worker)
+            full = -(-lack.width // node.cores_per_worker)
             while missing > 0 and worker_count > 0:
                 free, width = room[node.host], min(full, missing)
                 if free < width:
-                    is_waiting = demand.is_patient and width <= free + leaving[node.host]
+                    is_waiting = lack.is_patient and width <= free + leaving[node.host]
                     if free <= 0 or is_waiting or not may_be_narrower:
                         break
                     width = free

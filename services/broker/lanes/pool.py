@@ -17,7 +17,7 @@ from quakegrid.api.v1 import fleet_pb2
 from quakegrid.errors import QuakeGridError
 from quakegrid.settings.config import Settings
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.guard import Door, guarded
+from services.broker.guard import StateGuard, guarded
 from services.broker.lanes import ports as core
 from services.broker.lanes.process import LaneProcess
 
@@ -32,14 +32,14 @@ class Listener:
         opening: what a lane is told of a session.
         on_counts: called with each report of a session's counters.
         on_overdue: called with each worker whose task has run for too long.
-        on_placed: called with a session when it has a lane that listens.
+        on_placed: called with a session and the endpoint of its lane when it has one.
         on_failed: called with a session that has no lane, or lost it, and the reason.
     """
 
     opening: Callable[[int], Sequence[lane_pb2.ControlMessage]]
     on_counts: Callable[[lane_pb2.LaneCounts], None]
     on_overdue: Callable[[lane_pb2.TaskOverdue], None]
-    on_placed: Callable[[int], None]
+    on_placed: Callable[[int, str], None]
     on_failed: Callable[[int, str], None]
 
 
@@ -48,7 +48,7 @@ class LanePool:
 
     Args:
         settings: of the cluster.
-        door: through which readers and timers enter.
+        guard: through which readers and timers enter.
         spawn: runs a coroutine in the background until the broker stops.
         listener: the broker's sessions.
         new_process: starts a process that becomes a lane.
@@ -57,13 +57,13 @@ class LanePool:
     def __init__(
         self,
         settings: Settings,
-        door: Door,
+        guard: StateGuard,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         listener: Listener,
         *,
         new_process: Callable[[Settings], LaneProcess] = LaneProcess,
     ) -> None:
-        self._settings, self._door, self._spawn = settings, door, spawn
+        self._settings, self._guard, self._spawn = settings, guard, spawn
         self._listener, self._new_process = listener, new_process
         cpu_count = len(os.sched_getaffinity(0))
         limit = max(1, min(len(settings.lane_ports), cpu_count))
@@ -111,6 +111,12 @@ class LanePool:
         """Where drivers and workers of a session connect to, or will once its lane is started again."""
         lane = self._places.lane_of(session_id)
         return f"tcp://{self._settings.broker_host}:{lane.port}" if lane else None
+
+    def tell_place(self, session_id: int) -> None:
+        """Tell the listener where the lane of a session is, if the session has one."""
+        endpoint = self.endpoint_of(session_id)
+        if endpoint is not None:
+            self._listener.on_placed(session_id, endpoint)
 
     def send(self, session_id: int, message: lane_pb2.ControlMessage) -> None:
         """Tell a session's lane something; nobody is told if it has none."""
@@ -165,8 +171,8 @@ class LanePool:
                 self._spawn(process.stop())
             case core.PlaceSession(session_id, lane_id):
                 self._introduce(session_id, self._processes[lane_id])
-                self._listener.on_placed(session_id)
-            case core.FailSession(session_id, reason):
+                self.tell_place(session_id)
+            case core.GiveUpSession(session_id, reason):
                 self._listener.on_failed(session_id, reason)
             case _ as unreachable:
                 assert_never(unreachable)
@@ -224,5 +230,5 @@ class LanePool:
                 raise ValueError(f"a lane sent {other!r} to its broker")
 
     def _on_counts(self, counts: lane_pb2.LaneCounts) -> None:
-        self._handle(core.TasksCounted(counts.session_id, counts.queued_count + counts.running_count))
+        self._handle(core.LoadCounted(counts.session_id, counts.queued_count + counts.running_count))
         self._listener.on_counts(counts)

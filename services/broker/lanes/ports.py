@@ -51,7 +51,7 @@ class SessionLeft:
 
 
 @dataclass(frozen=True, slots=True)
-class TasksCounted:
+class LoadCounted:
     """How many tasks a session has, queued and running."""
 
     session_id: int
@@ -90,7 +90,7 @@ Event = (
     SessionArrived
     | SessionResumed
     | SessionLeft
-    | TasksCounted
+    | LoadCounted
     | LaneOpened
     | LaneRefused
     | LaneDied
@@ -125,14 +125,14 @@ class PlaceSession:
 
 
 @dataclass(frozen=True, slots=True)
-class FailSession:
+class GiveUpSession:
     """The session has no lane, or lost it for good."""
 
     session_id: int
     reason: str
 
 
-Action = OpenLane | CloseLane | PlaceSession | FailSession
+Action = OpenLane | CloseLane | PlaceSession | GiveUpSession
 
 
 class LaneState(Enum):
@@ -192,7 +192,7 @@ class LanePlaces:
                 self._on_session_resumed(session_id, port, actions)
             case SessionLeft(session_id):
                 self._on_session_left(session_id, now_s)
-            case TasksCounted(session_id, task_count):
+            case LoadCounted(session_id, task_count):
                 self._on_tasks_counted(session_id, task_count)
             case LaneOpened(lane_id):
                 self.lanes[lane_id].state = LaneState.OPEN
@@ -236,7 +236,7 @@ class LanePlaces:
     def _on_session_resumed(self, session_id: int, port: int, actions: list[Action]) -> None:
         if port not in self.ports:
             reason = f"its lane was on port {port}, which [dbserver] receiver_ports no longer names"
-            actions.append(FailSession(session_id, reason))
+            actions.append(GiveUpSession(session_id, reason))
             return
         lane = next((lane for lane in self.lanes.values() if lane.port == port), None)
         if lane and lane.state is LaneState.PAUSING:
@@ -283,7 +283,7 @@ class LanePlaces:
 
     def _give_port_up(self, gone: Lane, reason: str, actions: list[Action]) -> None:
         self.refusals[gone.port] = reason
-        actions += [FailSession(session_id, reason) for session_id in gone.task_counts]
+        actions += [GiveUpSession(session_id, reason) for session_id in gone.task_counts]
 
     def _on_session_left(self, session_id: int, now_s: float) -> None:
         self._waiting.pop(session_id, None)
@@ -341,7 +341,7 @@ class LanePlaces:
         """No port can be had: who waits fails."""
         reasons = "; ".join(dict.fromkeys(self.refusals.values()))
         actions += [
-            FailSession(session_id, f"no lane can be started: {reasons}") for session_id in self._waiting
+            GiveUpSession(session_id, f"no lane can be started: {reasons}") for session_id in self._waiting
         ]
         self._waiting.clear()
 

@@ -1,4 +1,4 @@
-"""The nodes: `link.py` is the connection to one agent, `registry.py` knows them all, `reports.py` reads them.
+"""The nodes: `link.py` is the connection to one agent, `registry.py` has all links and hears the agents.
 
-Read `link.py` first.
+Read `registry.py` first.
 """

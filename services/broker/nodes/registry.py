@@ -1,63 +1,91 @@
-"""The nodes of the fleet as links to their agents: those of `host_cores`, and those that joined.
+"""The nodes of the fleet: a link to each agent, and what agents tell as events of the fleet core.
 
-Knows who came, who is about to leave and who waits for that; the fleet core decides when a node may go.
-Runs in the broker's event loop.
+Knows which nodes the configuration names, which joined, which leave, and which process each agent is. The
+fleet core decides which cores are used and when a node may go. Runs in the broker's event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from quakegrid import errors
+from quakegrid.api.v1 import nodes_pb2
+from quakegrid.clients import agent
+from quakegrid.internal.v1 import orders_pb2
+from quakegrid.nodes.fingerprint import CLOCK
 from quakegrid.settings.config import Settings
+from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
-from services.broker.nodes.link import NodeLink
+from services.broker.fleet_loop import FleetLoop
+from services.broker.nodes.link import SERVICE_STATES, NodeLink, describe_state
+from services.broker.rpc import peer_input
 
 log = logging.getLogger("quakegrid.broker")
-# A link to each is kept, and those that joined and do not answer are forgotten after ten minutes.
+# A link to each node is kept. A node that joined and does not answer is forgotten after ten minutes.
 MAX_NODES = 5000
 
 
-class Members:
-    """Links by the node's name in the fleet.
+class NodeRegistry:
+    """The links by the node's name in the fleet.
 
     Args:
         settings: of the cluster.
-        new_link: makes a link to a node, by its name and its agent's address.
+        loop: of the fleet core that the events are for.
+        driver_stops: is told which drivers each node has.
+        tell_output: called with what workers print.
         spawn: keeps a task running.
-        handle: hands an event to the fleet core.
+        new_link: makes a link to a node.
     """
 
     def __init__(
         self,
         settings: Settings,
-        new_link: Callable[[str, str], NodeLink],
+        loop: FleetLoop,
+        driver_stops: DriverStops,
+        *,
+        tell_output: Callable[[orders_pb2.WorkerOutput], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
-        handle: Callable[[core.Event], None],
+        new_link: Callable[..., NodeLink] = NodeLink,
     ) -> None:
+        self._settings, self._loop, self._driver_stops = settings, loop, driver_stops
+        self._tell_output, self._spawn = tell_output, spawn
+        self._link_class = new_link
         self.configured = {
             item.host: f"{item.host}:{settings.agent_port}" for item in settings.agent_host_cores
         }
-        self.links = {host: new_link(host, address) for host, address in self.configured.items()}
-        self._new_link, self._spawn, self._handle = new_link, spawn, handle
+        self._links = {host: self._new_link(host, address) for host, address in self.configured.items()}
+        # The process that is the agent of each node that is up.
         self._instances: dict[str, str] = {}
         self._departures: dict[str, asyncio.Event] = {}
+        # Set while any node gives cores.
+        self.has_cores = asyncio.Event()
+
+    @property
+    def links(self) -> Mapping[str, NodeLink]:
+        """All links, by host."""
+        return self._links
 
     def start(self) -> None:
         """Watch the nodes of the configuration."""
-        for link in self.links.values():
+        for link in self._links.values():
             self._spawn(link.run())
 
-    def note_instance(self, host: str, instance_id: str) -> None:
-        """Remember which process serves a node, empty if none does; one that serves two leaves as joined."""
-        self._instances[host] = instance_id
-        twins = [each for each in self.links if instance_id and self._instances.get(each) == instance_id]
-        for twin in sorted(twins, key=lambda each: each not in self.configured)[1:]:
-            log.info("node_left host=%s reason=it is %s", twin, twins[0])
-            self._handle(core.NodeLeaving(twin))
+    def links_to(self, hosts: Iterable[str]) -> list[NodeLink]:
+        """The links to those of these hosts that have not left."""
+        return [self._links[host] for host in hosts if host in self._links]
+
+    def links_by_name(self, name: str) -> list[NodeLink]:
+        """The links to the nodes that go by a name, as the fleet or their agents call them."""
+        return [
+            self._links[node.host]
+            for node in self._loop.fleet.nodes.values()
+            if name in (node.name, node.host)
+        ]
+
+    # --- nodes that come and go
 
     def host_of(self, instance_id: str) -> str | None:
         """The node whose agent this process is, if we know it and it is up."""
@@ -70,33 +98,110 @@ class Members:
         Raises:
             StateError: there are too many nodes already.
         """
-        if host not in self.links and len(self.links) >= MAX_NODES:
+        if host not in self._links and len(self._links) >= MAX_NODES:
             raise errors.StateError(f"the fleet has {MAX_NODES} nodes, no further one may join")
-        self._handle(core.NodeJoined(host))
+        self._loop.handle(core.NodeJoined(host))
         self._end_departure(host)
-        if host not in self.links:
+        if host not in self._links:
             log.info("node_joined host=%s address=%s", host, address)
-            self.links[host] = self._new_link(host, address)
-            self._spawn(self.links[host].run())
+            link = self._links[host] = self._new_link(host, address)
+            self._spawn(link.run())
 
     async def leave(self, host: str) -> bool:
         """Drain a node and forget it; False if it joined again meanwhile."""
-        if host not in self.links:
+        if host not in self._links:
             return True
         departure = self._departures.setdefault(host, asyncio.Event())
-        self._handle(core.NodeLeaving(host))
+        self._loop.handle(core.NodeLeaving(host))
         await departure.wait()
-        return host not in self.links
+        return host not in self._links
 
     def forget(self, host: str) -> None:
         """Let go of a node that has left."""
         log.info("node_left host=%s", host)
-        self.links.pop(host).stop()
+        self._links.pop(host).stop()
         self._instances.pop(host, None)
+        self._driver_stops.forget(host)
         self._end_departure(host)
 
     def _end_departure(self, host: str) -> None:
-        """Tell who waits for the node to leave that it has, or will not."""
+        """Tell the calls that wait for the node to leave that it has left, or that it stays."""
         departure = self._departures.pop(host, None)
         if departure:
             departure.set()
+
+    def _new_link(self, host: str, address: str) -> NodeLink:
+        return self._link_class(self._settings, host, address, self)
+
+    # --- what agents tell
+
+    def on_status(self, host: str, status: nodes_pb2.AgentStatus, is_first: bool) -> None:
+        """An agent said what its node has, for the first time or again.
+
+        Raises:
+            PeerError: the report cannot be true.
+        """
+        peer_input.check_report(status)
+        self._note_instance(host, status.instance_id)
+        if host not in self._links:
+            return  # its agent is that of another node
+        link = self._links[host]
+        self._driver_stops.report(link, status, is_first=is_first)
+        self._loop.handle(_report_event(host, status, link.clock, is_first=is_first))
+        self._note_cores()
+
+    def _note_instance(self, host: str, instance_id: str) -> None:
+        """Remember which process is the agent of a node, "" for none.
+
+        A second node with the same agent leaves the fleet.
+        """
+        self._instances[host] = instance_id
+        twins = [each for each in self._links if instance_id and self._instances.get(each) == instance_id]
+        for twin in sorted(twins, key=lambda each: each not in self.configured)[1:]:
+            log.info("node_left host=%s reason=it is %s", twin, twins[0])
+            self._loop.handle(core.NodeLeaving(twin))
+
+    def on_worker_ended(self, host: str, ended: orders_pb2.WorkerEnd) -> None:
+        """A worker has ended; an agent can tell of those on its own node only."""
+        worker = self._loop.fleet.workers.get(ended.worker_id)
+        if worker is not None and worker.host == host:
+            self._loop.handle(peer_input.cut_end(ended))
+
+    def on_output(self, output: orders_pb2.WorkerOutput) -> None:
+        """A worker has printed something."""
+        self._tell_output(output)
+
+    def on_lost(self, host: str, reason: str) -> None:
+        """A node was given up."""
+        if host not in self._links:
+            return  # it has left
+        log.warning("node_lost host=%s reason=%s", host, reason)
+        self._note_instance(host, "")
+        self._loop.handle(core.NodeLost(host, reason))
+        self._note_cores()
+
+    def _note_cores(self) -> None:
+        if self._loop.fleet.core_count:
+            self.has_cores.set()
+        else:
+            self.has_cores.clear()  # `wait_for_nodes` waits until a node gives cores
+
+
+def _report_event(
+    host: str, status: nodes_pb2.AgentStatus, clock: str, *, is_first: bool
+) -> core.NodeReported:
+    """What an agent said, for the fleet core; `clock` is the node's against ours."""
+    return core.NodeReported(
+        host,
+        status.node,
+        status.core_count,
+        describe_state(status),
+        present=frozenset(worker.worker_id for worker in status.workers) if is_first else None,
+        workers=tuple((worker.worker_id, worker.session_id) for worker in status.workers),
+        fingerprint={**status.fingerprint, CLOCK: clock},
+        older_fingerprints=tuple({**each.fingerprint, CLOCK: clock} for each in status.older_templates),
+        cores_per_worker=status.cores_per_worker or 1,
+        is_short_of_memory=status.is_short_of_memory,
+        is_ready=agent.template_state(status).is_ready,
+        is_serving=status.service_state not in SERVICE_STATES,
+    )

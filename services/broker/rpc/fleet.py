@@ -14,7 +14,8 @@ from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc, nodes_pb2, nodes_pb2_grpc
 from quakegrid.reports import task_history_files
 from services.broker.broker import Broker
-from services.broker.nodes.link import ORDER_TIMEOUT_S, NodeLink
+from services.broker.nodes.link import NodeLink
+from services.broker.nodes.orders import ORDER_TIMEOUT_S
 from services.broker.rpc.answers import Context, answering
 from services.broker.rpc.membership import let_go
 from services.broker.status import metrics
@@ -96,15 +97,15 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         self, request: fleet_pb2.ForgetNodeRequest, context: Context
     ) -> fleet_pb2.ForgetNodeResponse:
         """ForgetNode, see the contract."""
-        link = self._broker.members.links.get(request.host)
+        link = self._broker.nodes.links.get(request.host)
         async with answering(context):
             if link is None:
                 raise errors.NotFoundError(f"the fleet has no node {request.host}")
-            if link.is_reached and request.host not in self._broker.members.configured:
+            if link.is_reached and request.host not in self._broker.nodes.configured:
                 raise errors.StateError(
                     f"{request.host} is not gone, its agent answers: `agentctl leave` on that node"
                 )
-        await let_go(self._broker.members, request.host, context)
+        await let_go(self._broker.nodes, request.host, context)
         return fleet_pb2.ForgetNodeResponse()
 
     async def StartNodes(  # noqa: N802
@@ -139,11 +140,11 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
 
     async def _ask_all(self, call: Call) -> list[fleet_pb2.NodeAnswer]:
         """Ask every node at once; who does not answer has not heard."""
-        return await asyncio.gather(*(_ask(link, call) for link in self._broker.members.links.values()))
+        return await asyncio.gather(*(_ask(link, call) for link in self._broker.nodes.links.values()))
 
 
 async def _ask(link: NodeLink, call: Call) -> fleet_pb2.NodeAnswer:
-    answer = await link.control(call)
+    answer = await link.orders.control(call)
     if answer is None:
         return fleet_pb2.NodeAnswer(host=link.host)
     return fleet_pb2.NodeAnswer(

@@ -5,6 +5,7 @@ Pure. A value is refused where it enters, so that nothing behind has to distrust
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from quakegrid import errors
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.internal.v1 import membership_pb2, orders_pb2, sessions_pb2
+from quakegrid.nodes import worker_end_messages
+from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.settings.agent_limits import MAX_CORES_PER_WORKER
 from quakegrid.wire.v1 import lane_pb2
 
@@ -142,10 +145,15 @@ def check_report(status: nodes_pb2.AgentStatus) -> None:
         raise errors.PeerError("what its templates have is too long")
 
 
-def cut_exit(exited: orders_pb2.WorkerExited) -> tuple[str, tuple[str, ...]]:
-    """Why a worker ended and what it printed last, as much of it as its driver is told."""
-    lines = exited.last_output[-MAX_OUTPUT_LINES:]
-    return exited.reason[:MAX_REASON_CHARS], tuple(line[:MAX_REASON_CHARS] for line in lines)
+def cut_end(message: orders_pb2.WorkerEnd) -> WorkerEnd:
+    """How a worker ended, with as much of its reason and its last output as its driver is told."""
+    end = worker_end_messages.decode(message)
+    lines = end.last_output[-MAX_OUTPUT_LINES:]
+    return dataclasses.replace(
+        end,
+        reason=end.reason[:MAX_REASON_CHARS],
+        last_output=tuple(line[:MAX_REASON_CHARS] for line in lines),
+    )
 
 
 def check_counts(counts: lane_pb2.LaneCounts) -> None:

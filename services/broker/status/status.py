@@ -10,51 +10,29 @@ from collections.abc import Mapping
 
 from quakegrid import __version__
 from quakegrid.api.v1 import fleet_pb2
-from quakegrid.wire.v1 import lane_pb2
-from services.broker.drivers.session import Session
+from services.broker.drivers.session import DriverSession
 from services.broker.fleet.core import Fleet
 from services.broker.lanes.pool import LanePool
-
-# Sessions that ended and whose lanes have not told their last counts; a lane that died never does.
-MAX_ENDING = 1000
+from services.broker.status.totals import TaskTotals
 
 
 class StatusWriter:
-    """Writes statuses of a broker, and remembers what sessions that ended did.
+    """Writes statuses of a broker.
 
     Args:
         fleet: its nodes and workers.
         sessions: its open sessions.
         lanes: its lanes.
+        totals: of its sessions that have ended.
     """
 
-    def __init__(self, fleet: Fleet, sessions: Mapping[int, Session], lanes: LanePool) -> None:
-        self._fleet, self._sessions, self._lanes = fleet, sessions, lanes
-        self._ended = fleet_pb2.TaskTotals()
-        self._last_counts: dict[int, lane_pb2.LaneCounts] = {}  # as added to the totals
-
-    def on_session_ended(self, session: Session) -> None:
-        """Keep the totals of a session that is about to be forgotten; its lane will tell its last counts."""
-        self._ended.session_count += 1
-        _add(self._ended, session.counts)
-        if len(self._last_counts) >= MAX_ENDING:
-            del self._last_counts[next(iter(self._last_counts))]
-        self._last_counts[session.session_id] = session.counts
-
-    def on_last_counts(self, counts: lane_pb2.LaneCounts) -> None:
-        """What a lane counted of a session that has ended."""
-        before = self._last_counts.pop(counts.session_id, None)
-        if before is not None:
-            _add(self._ended, counts)
-            _add(self._ended, before, -1)
+    def __init__(
+        self, fleet: Fleet, sessions: Mapping[int, DriverSession], lanes: LanePool, totals: TaskTotals
+    ) -> None:
+        self._fleet, self._sessions, self._lanes, self._totals = fleet, sessions, lanes, totals
 
     def status(self, now_s: float) -> fleet_pb2.GetStatusResponse:
         """Everything, as it is now."""
-        totals = fleet_pb2.TaskTotals()
-        totals.CopyFrom(self._ended)
-        for session in self._sessions.values():
-            totals.session_count += 1
-            _add(totals, session.counts)
         worker_counts = Counter(worker.session_id for worker in self._fleet.workers.values())
         return fleet_pb2.GetStatusResponse(
             nodes=self.nodes(),
@@ -64,7 +42,7 @@ class StatusWriter:
             ],
             lanes=self._lanes.statuses(),
             version=__version__,
-            totals=totals,
+            totals=self._totals.with_open(self._sessions.values()),
         )
 
     def nodes(self) -> list[fleet_pb2.NodeStatus]:
@@ -97,7 +75,7 @@ class StatusWriter:
             if host in session.left_out
         ]
 
-    def _session(self, session: Session, worker_count: int, now_s: float) -> fleet_pb2.SessionStatus:
+    def _session(self, session: DriverSession, worker_count: int, now_s: float) -> fleet_pb2.SessionStatus:
         request, counts = session.request, session.counts
         lane = self._lanes.lane_of(session.session_id)
         return fleet_pb2.SessionStatus(
@@ -120,11 +98,3 @@ class StatusWriter:
             argument_bytes=counts.argument_bytes,
             result_bytes=counts.result_bytes,
         )
-
-
-def _add(totals: fleet_pb2.TaskTotals, counts: lane_pb2.LaneCounts, sign: int = 1) -> None:
-    totals.done_count += sign * counts.done_count
-    totals.requeued_count += sign * counts.requeued_count
-    totals.failed_count += sign * counts.failed_count
-    totals.argument_bytes += sign * counts.argument_bytes
-    totals.result_bytes += sign * counts.result_bytes

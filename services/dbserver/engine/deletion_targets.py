@@ -1,7 +1,7 @@
 """The jobs that an engine call is about to delete, found before it is done.
 
-Only finds them, so that their long logs can go first (`log_deletion`): what an action then does is decided
-by the action itself, in its transaction. A call that will be refused has no doomed jobs.
+Only finds them, so that their long logs can go first (`logs/deletion.py`). The action itself decides what it
+does, in its transaction. A call that will be refused deletes no jobs.
 """
 
 from __future__ import annotations

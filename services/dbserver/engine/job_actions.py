@@ -101,8 +101,16 @@ def get_calcs(
     user_acl_on: bool = False,
     id: int | None = None,  # noqa: A002  upstream's name
 ) -> list[tuple[Any, ...]]:
-    """Jobs as the web interface lists them: (id, user_name, status, …, relevant, tags)."""
+    """Jobs as the web interface lists them: (id, user_name, status, …, relevant, tags).
+
+    Raises:
+        UsageError: the conditions are no dictionary, or the users no list.
+    """
     wanted = request_get_dict
+    if not isinstance(wanted, dict):
+        raise UsageError(f"get_calcs needs a dictionary of conditions, which may be empty, not {wanted!r}")
+    if user_acl_on and not isinstance(allowed_users, list | tuple):
+        raise UsageError(f"get_calcs needs a list of the users whose jobs are shown, not {allowed_users!r}")
     where, params = _calcs_condition(wanted, allowed_users, user_acl_on, id)
     order_by = wanted.get("order_by", "id")
     direction = str(wanted.get("order_dir", "DESC")).upper()

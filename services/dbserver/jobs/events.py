@@ -5,7 +5,6 @@ The database's own triggers write the changes down, whatever statement made them
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import zlib
 
@@ -75,12 +74,9 @@ class Snapshot:
         self.event_id = int(session.query(_LAST_EVENT).rows[0][0])
         self._parts: list[bytes] = []
         condition = {"user_name": user_name} if user_name else {}
-        with contextlib.closing(session.execute(_JOBS, condition)) as cursor:
-            fields = tuple(column[0] for column in cursor.description)
-            while rows := cursor.fetchmany(BATCH_COUNT):
-                jobs = [RowValue(fields, row) for row in rows]
-                self.event_id = jobs[-1]["event_id"]
-                self._add(jobs)
+        for jobs in session.read_in_parts(_JOBS, condition, row_count=BATCH_COUNT):
+            self.event_id = jobs[-1]["event_id"]
+            self._add(jobs)
         if not self._parts:
             self._add([])
         self._parts.reverse()

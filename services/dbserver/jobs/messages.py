@@ -12,7 +12,7 @@ from services.dbserver.jobs import transitions
 
 
 def encode_job(row: RowValue) -> jobs_pb2.Job:
-    """A row of the job table, read with `job_columns`, as a message.
+    """A row of the job table, read with `columns`, as a message.
 
     Never fails: a row of an older database may hold anything, and one such row must spoil no list.
     """

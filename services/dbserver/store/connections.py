@@ -24,8 +24,12 @@ MAX_VALUE_BYTES = 32 << 20
 MAX_SQL_BYTES = 256 << 10
 # A pattern of LIKE is matched in one step, which nothing can stop.
 MAX_PATTERN_BYTES = 1000
-# Pages that a reading connection keeps: there are about a hundred of them, and the system keeps pages, too.
+# Pages that a reading connection keeps; the system keeps pages, too.
 READER_CACHE_KB = 512
+# Prepared statements that a connection keeps, of some 10 KB each or more when clients choose the SQL. The
+# writer runs only SQL of ours, with columns in many combinations; Python's default.
+READER_STATEMENTS = 32
+WRITER_STATEMENTS = 128
 # The write-ahead log is cut to this size when SQLite starts it anew; it would stay as large as it ever was.
 WAL_LIMIT_BYTES = 64 << 20
 _READING = frozenset(
@@ -67,7 +71,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     Raises:
         QuakeGridError: the file's disk cannot do WAL.
     """
-    connection = _connect(str(path), uri=False)
+    connection = _connect(str(path), WRITER_STATEMENTS, uri=False)
     try:
         _set_journal(connection, path)
         connection.execute("PRAGMA synchronous = FULL")
@@ -81,7 +85,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
 def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection:
     """A connection that can only read; `is_immutable` leaves no file behind, but sees no changes."""
     mode = "immutable=1" if is_immutable else "mode=ro"
-    connection = _connect(f"file:{quote(str(path))}?{mode}", uri=True)
+    connection = _connect(f"file:{quote(str(path))}?{mode}", READER_STATEMENTS, uri=True)
     connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KB}")
     connection.execute("PRAGMA foreign_keys = ON")  # for those who ask
     connection.execute("PRAGMA query_only = ON")
@@ -111,7 +115,7 @@ def short_wait(execute: Callable[[str], object], timeout_s: float) -> Iterator[N
         execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
 
 
-def _connect(name: str, *, uri: bool) -> sqlite3.Connection:
+def _connect(name: str, kept_statements: int, *, uri: bool) -> sqlite3.Connection:
     sqlite3.register_converter("timestamp", sql_templates.from_sql_time)
     connection = sqlite3.connect(
         name,
@@ -119,7 +123,8 @@ def _connect(name: str, *, uri: bool) -> sqlite3.Connection:
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,
         detect_types=sqlite3.PARSE_DECLTYPES,
-        check_same_thread=False,  # each is used by one thread, and closed by the main one
+        cached_statements=kept_statements,
+        check_same_thread=False,  # each is used by one thread at a time
     )
     connection.create_function("quakegrid_fold", 1, fold, deterministic=True)
     return connection

@@ -1,4 +1,4 @@
-"""One request's view of the database file through one connection, and the connections that read.
+"""One request's view of the database file, and the connections that read.
 
 Knows how rows become values and what a query may cost; knows no table.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from quakegrid.errors import NotFoundError, QuakeGridError, UsageError
 from quakegrid.jobs.engine_values import RowValue, TableValue
@@ -19,11 +19,37 @@ from services.dbserver.store.read_limits import ReadLimits, Room, Watch
 
 # Stands among the touched jobs for "jobs were created, moved or deleted".
 JOB_EVENTS = 0
-# A longer text is not worth its memory: Python keeps the last statements of each connection.
+# Each connection keeps the statements that it ran last. A longer text is not worth its memory.
 LONGEST_KEPT_SQL = 10_000
+# Reading connections that stay open while nobody reads, which is also how many read at once on a usual day.
+KEPT_READERS = 8
 _DEFAULT_LIMITS = ReadLimits()
 # What SQLite and its module raise: also for two statements, more than 64 bits, a NUL.
 _REFUSALS = (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError)
+
+
+class ConnectionSource(Protocol):
+    """Where a session gets a connection for each of its statements."""
+
+    def take(self) -> sqlite3.Connection:
+        """A connection that nobody else uses until it is given back."""
+
+    def give_back(self, connection: sqlite3.Connection, *, is_spent: bool) -> None:
+        """Let others use a connection, or close it if it is spent."""
+
+
+class OneConnection:
+    """The source of sessions that share one connection and take turns, as those of the writer do."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def take(self) -> sqlite3.Connection:
+        """The connection."""
+        return self._connection
+
+    def give_back(self, connection: sqlite3.Connection, *, is_spent: bool) -> None:
+        """Keep it."""
 
 
 class Session:
@@ -31,13 +57,13 @@ class Session:
 
     `touched_jobs` are the jobs whose state or log changed, `doomed_files` the files that nobody
     needs any more once the changes are committed. `is_retried` if a transaction with the same work
-    failed just before. `is_spent` if the connection should be closed after this session, because a
-    query failed in an unforeseen way or left much behind in the memory.
+    failed just before. `is_spent` if the last statement failed in an unforeseen way or left much
+    behind in the memory, so that its connection is closed.
     """
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        source: ConnectionSource,
         path: Path,
         user_name: str = "",
         *,
@@ -51,7 +77,7 @@ class Session:
         self.is_spent = False
         self.touched_jobs: set[int] = set()
         self.doomed_files: list[str] = []
-        self._connection = connection
+        self._source = source
         self._largest_bytes = largest_bytes
         self._watch = watch
 
@@ -62,19 +88,15 @@ class Session:
             QuakeGridError: as `sqlite_errors.from_sqlite` says.
         """
         sql, parameters = sql_templates.expand(template, *args)
-        try:
-            return self._execute(sql, parameters)
-        except _REFUSALS as exc:
-            raise self._translate(exc) from exc
+        with _Loan(self, self._source) as connection:
+            return self._execute(connection, sql, parameters)
 
     def insert_all(self, table: str, fields: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
         """Insert many rows."""
         names = list(fields)
         sql, _ = sql_templates.expand("INSERT INTO ?s (?S) VALUES (?X)", table, names, names)
-        try:
-            self._connection.executemany(sql, [tuple(map(sql_templates.to_sql, row)) for row in rows])
-        except _REFUSALS as exc:
-            raise self._translate(exc) from exc
+        with _Loan(self, self._source) as connection:
+            connection.executemany(sql, [tuple(map(sql_templates.to_sql, row)) for row in rows])
 
     def query(self, template: str, *args: Any) -> TableValue:
         """All rows of a SELECT or PRAGMA.
@@ -105,10 +127,19 @@ class Session:
 
     def backup(self, target: sqlite3.Connection) -> None:
         """Copy the database, as it is at one instant, while others go on writing."""
-        try:
-            self._connection.backup(target)
-        except _REFUSALS as exc:
-            raise self._translate(exc) from exc
+        with _Loan(self, self._source) as connection:
+            connection.backup(target)
+
+    def read_in_parts(self, template: str, *args: Any, row_count: int) -> Iterator[list[RowValue]]:
+        """All rows of a SELECT as they were at one instant, some at a time; read on at once."""
+        sql, parameters = sql_templates.expand(template, *args)
+        with (
+            _Loan(self, self._source) as connection,
+            contextlib.closing(self._execute(connection, sql, parameters)) as cursor,
+        ):
+            fields = tuple(column[0] for column in cursor.description)
+            while rows := cursor.fetchmany(row_count):
+                yield [RowValue(fields, row) for row in rows]
 
     def first(self, template: str, *args: Any) -> RowValue | None:
         """The first row, or None."""
@@ -126,34 +157,8 @@ class Session:
             raise NotFoundError(missing)
         return row
 
-    def _execute(self, sql: str, parameters: tuple[Any, ...]) -> sqlite3.Cursor:
-        if self._watch:
-            self._watch.attach(self._connection)
-        if len(sql) > LONGEST_KEPT_SQL:
-            self.is_spent = True
-        return self._connection.execute(sql, parameters)
-
-    def _read(
-        self, sql: str, parameters: tuple[Any, ...], max_row_count: int | None, largest_bytes: int | None
-    ) -> tuple[TableValue, bool]:
-        """Rows up to a number and a size; true if these are all."""
-        try:
-            # An open cursor keeps the connection at the instant of its first row, so it is always closed.
-            with contextlib.closing(self._execute(sql, parameters)) as cursor:
-                if max_row_count is None and largest_bytes is None:
-                    rows, is_whole = cursor.fetchall(), True
-                else:
-                    rows, is_whole = _fetch(cursor, max_row_count, largest_bytes)
-                fields = tuple(column[0] for column in cursor.description or ())
-        except _REFUSALS as exc:
-            raise self._translate(exc) from exc
-        except BaseException:  # no memory, or a bug of ours
-            self.is_spent = True
-            raise
-        return TableValue(fields, tuple(rows)), is_whole
-
-    def _translate(self, exc: Exception) -> QuakeGridError:
-        """Our error for one of SQLite's."""
+    def translate(self, exc: Exception) -> QuakeGridError:
+        """Our error for one of SQLite's; finds out whether the connection is spent."""
         if not isinstance(exc, sqlite3.Error):
             self.is_spent = True
             return UsageError(f"SQLite refuses the SQL or its arguments: {exc}")
@@ -162,6 +167,56 @@ class Session:
             return reason
         self.is_spent = code & 0xFF not in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT}
         return sqlite_errors.from_sqlite(exc, self.path)
+
+    def _execute(
+        self, connection: sqlite3.Connection, sql: str, parameters: tuple[Any, ...]
+    ) -> sqlite3.Cursor:
+        if self._watch:
+            self._watch.attach(connection)
+        if len(sql) > LONGEST_KEPT_SQL:
+            self.is_spent = True
+        return connection.execute(sql, parameters)
+
+    def _read(
+        self, sql: str, parameters: tuple[Any, ...], max_row_count: int | None, largest_bytes: int | None
+    ) -> tuple[TableValue, bool]:
+        """Rows up to a number and a size; true if these are all."""
+        # An open cursor keeps the connection at the instant of its first row, so it is always closed.
+        with (
+            _Loan(self, self._source) as connection,
+            contextlib.closing(self._execute(connection, sql, parameters)) as cursor,
+        ):
+            if max_row_count is None and largest_bytes is None:
+                rows, is_whole = cursor.fetchall(), True
+            else:
+                rows, is_whole = _fetch(cursor, max_row_count, largest_bytes)
+            fields = tuple(column[0] for column in cursor.description or ())
+        return TableValue(fields, tuple(rows)), is_whole
+
+
+class _Loan:
+    """A connection for one statement of a session; turns SQLite's errors into ours."""
+
+    __slots__ = ("_connection", "_session", "_source")
+
+    def __init__(self, session: Session, source: ConnectionSource) -> None:
+        self._session = session
+        self._source = source
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._session.is_spent = False
+        self._connection = self._source.take()
+        return self._connection
+
+    def __exit__(self, _kind: object, exc: BaseException | None, _traceback: object) -> None:
+        error: QuakeGridError | None = None
+        if isinstance(exc, _REFUSALS):
+            error = self._session.translate(exc)
+        elif exc is not None:  # no memory, or a bug of ours
+            self._session.is_spent = True
+        self._source.give_back(self._connection, is_spent=self._session.is_spent)
+        if error is not None:
+            raise error from exc
 
 
 def _fetch(
@@ -177,33 +232,49 @@ def _fetch(
 
 
 class Readers:
-    """Reading connections, one a thread, opened when first needed."""
+    """Reading connections, opened when all others are in use; few stay open when they are given back.
+
+    There is one for each statement that runs, not for each thread: most threads wait for the writer or do
+    not read at all, and every connection keeps pages and statements in the memory.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._local = threading.local()
         self._lock = threading.Lock()
         self._all: list[sqlite3.Connection] = []
+        # The last one that was given back is used first, since it has the pages that are asked for.
+        self._free: list[sqlite3.Connection] = []
         self._is_closing = False
 
     def session(self, user_name: str = "", limits: ReadLimits = _DEFAULT_LIMITS) -> Session:
-        """A session for the calling thread; it ends the thread's last one.
+        """A session for one request.
 
         Args:
             user_name: who asks.
             limits: of all its queries.
         """
-        last: Session | None = getattr(self._local, "session", None)
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is not None and last is not None and last.is_spent:
-            self._drop(connection)
-            connection = None
-        if connection is None:
-            connection = self._local.connection = self._open()
         watch = Watch(limits, lambda: self._is_closing)
-        session = Session(connection, self.path, user_name, largest_bytes=limits.largest_bytes, watch=watch)
-        self._local.session = session
-        return session
+        return Session(self, self.path, user_name, largest_bytes=limits.largest_bytes, watch=watch)
+
+    def take(self) -> sqlite3.Connection:
+        """A connection that nobody else uses until it is given back.
+
+        Raises:
+            QuakeGridError: the file cannot be opened.
+        """
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+        return self._open()
+
+    def give_back(self, connection: sqlite3.Connection, *, is_spent: bool) -> None:
+        """Let others use a connection, or close it if it is spent or one of too many."""
+        with self._lock:
+            if not is_spent and len(self._free) < KEPT_READERS:
+                self._free.append(connection)
+                return
+            self._all.remove(connection)
+        connection.close()
 
     def interrupt(self) -> None:
         """Stop all queries that are running, and those to come."""
@@ -214,6 +285,7 @@ class Readers:
         """Close all connections; their threads must have ended."""
         self._each(sqlite3.Connection.close)
         self._all.clear()
+        self._free.clear()
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -223,11 +295,6 @@ class Readers:
         with self._lock:
             self._all.append(connection)
         return connection
-
-    def _drop(self, connection: sqlite3.Connection) -> None:
-        with self._lock:
-            self._all.remove(connection)
-        connection.close()
 
     def _each(self, act: Callable[[sqlite3.Connection], None]) -> None:
         with self._lock:

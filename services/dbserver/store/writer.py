@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from quakegrid.errors import PeerUnreachableError, QuakeGridError
 from services.dbserver.store import connections, sqlite_errors
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import OneConnection, Session
 
 T = TypeVar("T")
 Work = Callable[[Session], T]
@@ -60,6 +60,7 @@ class Writer:
     ) -> None:
         self._path = path
         self._connection = connections.connect_writer(path)
+        self._source = OneConnection(self._connection)
         self._queue: queue.Queue[_Request | None] = queue.Queue(QUEUE_LENGTH)
         self._on_commit = on_commit
         self._on_death = on_death
@@ -230,7 +231,7 @@ class Writer:
             return set()
 
     def _do(self, request: _Request, *, is_retried: bool) -> set[int]:
-        session = Session(self._connection, self._path, request.user_name, is_retried=is_retried)
+        session = Session(self._source, self._path, request.user_name, is_retried=is_retried)
         request.result = request.work(session)
         return session.touched_jobs
 

@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple, NewType
 
+from quakegrid.nodes.worker_ends import WorkerEnd
+
 SessionId = NewType("SessionId", int)
 TaskId = NewType("TaskId", int)
 WorkerId = NewType("WorkerId", str)
@@ -119,22 +121,6 @@ class TaskReturned:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerLost:
-    """A worker's process ended; `reason` and `last_output` (of its stderr) are for people.
-
-    Blameless: what it ran has no part in that.
-    """
-
-    session_id: SessionId
-    worker_id: WorkerId
-    reason: str
-    is_clean: bool
-    node: str = ""
-    last_output: tuple[str, ...] = ()
-    is_blameless: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class DrainAsked:
     """The broker wants the worker to end after what it holds."""
 
@@ -159,7 +145,7 @@ Event = (
     | WorkerJoined
     | OutcomeArrived
     | TaskReturned
-    | WorkerLost
+    | WorkerEnd
     | DrainAsked
     | TimePassed
 )
@@ -212,7 +198,7 @@ class TellDeath:
     """Tell the driver, for its log, that a worker died with these tasks, of which it ran the first."""
 
     peer: Peer
-    lost: WorkerLost
+    end: WorkerEnd
     leases: tuple[Lease, ...]
     operation: str
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from quakegrid.errors import IllegalMoveError
+from quakegrid.nodes.worker_ends import WorkerEnd
 from services.lane.tasks.crew import Worker
 from services.lane.tasks.events import (
     Action,
@@ -41,7 +42,6 @@ from services.lane.tasks.events import (
     TimePassed,
     WorkerId,
     WorkerJoined,
-    WorkerLost,
 )
 from services.lane.tasks.overdue import OverdueWatch
 from services.lane.tasks.session import LaneSession, Task
@@ -114,8 +114,8 @@ class Scheduler:
                 return self._on_worker_joined(event)
             case TaskReturned():
                 return self._on_task_returned(event)
-            case WorkerLost():
-                return self._on_worker_lost(event)
+            case WorkerEnd():
+                return self._on_worker_ended(event)
             case DrainAsked():
                 return self._on_drain_asked(event)
             case TimePassed(now_s):
@@ -244,13 +244,14 @@ class Scheduler:
             session.requeue(task)
         return []
 
-    def _on_worker_lost(self, event: WorkerLost) -> list[Action]:
-        session = self._sessions.get(event.session_id)
+    def _on_worker_ended(self, end: WorkerEnd) -> list[Action]:
+        session = self._sessions.get(SessionId(end.session_id))
         if session is None:
             return []
-        self._waiting.add(event.session_id)
-        told = session.tell_death(event)
-        return [*told, *session.lose_worker(event.worker_id, event.reason, is_blameless=event.is_blameless)]
+        self._waiting.add(session.session_id)
+        told = session.tell_death(end)
+        worker_id = WorkerId(end.worker_id)
+        return [*told, *session.lose_worker(worker_id, end.words, is_blameless=end.is_blameless)]
 
     def _on_drain_asked(self, event: DrainAsked) -> list[Action]:
         session = self._sessions.get(event.session_id)

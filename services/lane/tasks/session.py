@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 
 from quakegrid.errors import IllegalMoveError
+from quakegrid.nodes.worker_ends import WorkerEnd
 from services.lane.tasks.crew import Crew, Hold, Worker
 from services.lane.tasks.events import (
     Action,
@@ -23,7 +24,6 @@ from services.lane.tasks.events import (
     TaskId,
     TellDeath,
     WorkerId,
-    WorkerLost,
 )
 from services.lane.tasks.overdue import OverdueWatch
 from services.lane.tasks.queue import TaskQueue
@@ -107,18 +107,18 @@ class LaneSession:
         task.holder = None
         self.queue.push(task.task_id, task.weight, is_first=True)
 
-    def tell_death(self, event: WorkerLost) -> list[Action]:
+    def tell_death(self, end: WorkerEnd) -> list[Action]:
         """What the driver is to know of a worker that ended without request, or in the middle of a task."""
-        worker = self.crew.workers.get(event.worker_id)
+        worker = self.crew.workers.get(WorkerId(end.worker_id))
         held = worker.held if worker else {}
         # What a drained one seems to hold may be on its way back; one that was killed for people runs it.
-        is_drained = event.worker_id in self.draining and not event.is_blameless
-        is_expected = event.is_clean and (is_drained or not held)
-        if is_expected or self.driver is None or event.worker_id in self.gone:
+        is_drained = end.worker_id in self.draining and not end.is_blameless
+        is_expected = end.is_clean and (is_drained or not held)
+        if is_expected or self.driver is None or end.worker_id in self.gone:
             return []
         leases = tuple(Lease(self.session_id, task_id, hold.attempt) for task_id, hold in held.items())
         task = self.tasks.get(leases[0].task_id) if leases else None
-        return [TellDeath(self.driver, event, leases, task.operation if task else "")]
+        return [TellDeath(self.driver, end, leases, task.operation if task else "")]
 
     def lose_worker(self, worker_id: WorkerId, reason: str, *, is_blameless: bool) -> list[Action]:
         """Try again what a worker held when it died."""

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from quakegrid.settings.config import Settings
-from tests.support.processes import REPOSITORY, Service, environment
+from tests.support.dbservers import LocalDbServer
+from tests.support.processes import REPOSITORY, environment
 
 
 def ask(settings: Settings, service: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +25,7 @@ def ask(settings: Settings, service: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_service_that_serves_is_healthy(dbserver: Service) -> None:
+def test_service_that_serves_is_healthy(dbserver: LocalDbServer) -> None:
     """It answers behind mutual TLS."""
     asked = ask(dbserver.settings, "dbserver")
 
@@ -32,7 +33,7 @@ def test_service_that_serves_is_healthy(dbserver: Service) -> None:
 
 
 @pytest.mark.parametrize("service", ["broker", "agent"])
-def test_service_that_does_not_run_is_named(dbserver: Service, service: str) -> None:
+def test_service_that_does_not_run_is_named(dbserver: LocalDbServer, service: str) -> None:
     """Exit code 3, and its address."""
     asked = ask(dbserver.settings, service)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 import pytest
 
-from quakegrid.api.v1 import nodes_pb2
+from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.nodes.fingerprint import CLOCK_FITS
 from quakegrid.settings.config import LOOPBACK, Settings
@@ -19,6 +19,20 @@ from quakegrid.transport import credentials, grpc_channels
 from services.broker.nodes import link as nodes
 from services.broker.nodes.link import NodeLink
 from services.broker.rpc import peer_input
+
+
+def deaf(*_told: object) -> None:
+    """Hear nothing."""
+
+
+@dataclasses.dataclass
+class Ear:
+    """Hears of what a test is about."""
+
+    on_status: Callable[[str, nodes_pb2.AgentStatus, bool], Any]
+    on_lost: Callable[[str, str], Any]
+    on_worker_ended: Callable[..., None] = deaf
+    on_output: Callable[..., None] = deaf
 
 
 class SilentAgent(orders_pb2_grpc.OrdersServicer):
@@ -50,14 +64,14 @@ async def lose_agent(settings: Settings) -> tuple[list[str], str]:
         dataclasses.replace(settings, node_timeout_s=1.0),
         LOOPBACK,
         f"{LOOPBACK}:{port}",
-        on_status=lambda _host, _status, _is_first: reached.set(),
-        on_exit=lambda _exited: None,
-        on_output=lambda _output: None,
-        on_lost=lambda _host, reason: lost.done() or lost.set_result(reason),
+        Ear(
+            lambda _host, _status, _is_first: reached.set(),
+            lambda _host, reason: lost.done() or lost.set_result(reason),
+        ),
     )
     running = asyncio.ensure_future(link.run())
     await reached.wait()
-    started = await link.start_workers(1, ["w-1"], "tcp://127.0.0.1:1", b"")
+    started = await link.orders.start_workers(1, ["w-1"], "tcp://127.0.0.1:1", b"")
     reason = await lost
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -73,7 +87,7 @@ def test_silent_agent_is_lost_and_its_orders_are_refused(settings: Settings) -> 
     assert "has said nothing for" in reason
 
 
-class LateAgent(orders_pb2_grpc.OrdersServicer):
+class LateAgent(orders_pb2_grpc.OrdersServicer, nodes_pb2_grpc.NodesServicer):
     """Its clock is an hour behind when it is reached, and then set right."""
 
     def __init__(self) -> None:
@@ -104,7 +118,9 @@ class LateAgent(orders_pb2_grpc.OrdersServicer):
 async def watch_clock(settings: Settings) -> list[tuple[str, bool, str]]:
     """What is told of the agent, with its clock, until that fits."""
     server = grpc.aio.server(options=grpc_channels.SERVER_OPTIONS)
-    orders_pb2_grpc.add_OrdersServicer_to_server(LateAgent(), server)
+    agent = LateAgent()
+    orders_pb2_grpc.add_OrdersServicer_to_server(agent, server)
+    nodes_pb2_grpc.add_NodesServicer_to_server(agent, server)
     port = server.add_secure_port(f"{LOOPBACK}:0", credentials.server_credentials(settings.authkey))
     await server.start()
     told: list[tuple[str, bool, str]] = []
@@ -119,10 +135,7 @@ async def watch_clock(settings: Settings) -> list[tuple[str, bool, str]]:
         settings,
         LOOPBACK,
         f"{LOOPBACK}:{port}",
-        on_status=on_status,
-        on_exit=lambda _exited: None,
-        on_output=lambda _output: None,
-        on_lost=lambda _host, _reason: None,
+        Ear(on_status, lambda _host, _reason: None),
     )
     running = asyncio.ensure_future(link.run())
     await fits.wait()
@@ -167,10 +180,10 @@ async def hear_lies(settings: Settings) -> str:
         dataclasses.replace(settings, node_timeout_s=0.5),
         LOOPBACK,
         f"{LOOPBACK}:{port}",
-        on_status=lambda _host, status, _is_first: peer_input.check_report(status),
-        on_exit=lambda _exited: None,
-        on_output=lambda _output: None,
-        on_lost=lambda _host, reason: lost.done() or lost.set_result(reason),
+        Ear(
+            lambda _host, status, _is_first: peer_input.check_report(status),
+            lambda _host, reason: lost.done() or lost.set_result(reason),
+        ),
     )
     running = asyncio.ensure_future(link.run())
     reason: str = await lost

@@ -25,6 +25,7 @@ from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job, LogLine
 from quakegrid.transport import grpc_channels
 from services.broker.drivers.jobs_aio import transition_job
+from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 
 TIME = dt.datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=dt.UTC)
@@ -89,7 +90,7 @@ def test_list_jobs_pages_newest_first(client: DbClient) -> None:
     assert [job.id for job in client.jobs.list_jobs(wanted=JobFilter(states=[JobState.DELETED]))] == [4]
 
 
-def test_list_jobs_pages_join_without_gap(dbserver: Service, client: DbClient) -> None:
+def test_list_jobs_pages_join_without_gap(dbserver: LocalDbServer, client: DbClient) -> None:
     """The pages of a list are the list."""
     for _ in range(5):
         new_job(client)
@@ -153,7 +154,7 @@ async def _abort(settings: Any, job_id: int) -> JobState:
     return job.state
 
 
-def test_transition_from_an_event_loop(dbserver: Service, client: DbClient) -> None:
+def test_transition_from_an_event_loop(dbserver: LocalDbServer, client: DbClient) -> None:
     """The function for event loops moves jobs and raises our errors."""
     import asyncio
 
@@ -226,7 +227,7 @@ def test_list_log_keeps_order_and_time(client: DbClient) -> None:
         client.logs.append_log(99, lines[:1])
 
 
-def test_tail_log_sends_each_line_once_until_the_end(dbserver: Service, client: DbClient) -> None:
+def test_tail_log_sends_each_line_once_until_the_end(dbserver: LocalDbServer, client: DbClient) -> None:
     """Followers get what is there and what comes, in order, none twice, and end with the job."""
     job = new_job(client)
     client.logs.append_log(job.id, [line("0")])
@@ -301,22 +302,23 @@ def test_log_stream_leaves_out_what_is_refused(client: DbClient, capsys: pytest.
     assert "log lines were not stored" in capsys.readouterr().err
 
 
-def test_log_stream_closes_at_once_when_nobody_answers(dbserver: Service, client: DbClient) -> None:
+def test_log_stream_closes_at_once_when_nobody_answers(dbserver_process: Service) -> None:
     """A calculation that ends is not held up beyond the time it gives."""
-    job = new_job(client)
-    dbserver.stop(signal.SIGKILL)
-    stream = LogStream(client)
-    stream.append(job.id, line("lost"))
+    with DbClient(dbserver_process.settings) as client:
+        job = new_job(client)
+        dbserver_process.stop(signal.SIGKILL)
+        stream = LogStream(client)
+        stream.append(job.id, line("lost"))
 
-    with pytest.raises(errors.PeerUnreachableError, match="did not take the log"):
-        stream.flush(0.2)
-    stream.close(0.2)
-    stream._thread.join(60)
+        with pytest.raises(errors.PeerUnreachableError, match="did not take the log"):
+            stream.flush(0.2)
+        stream.close(0.2)
+        stream._thread.join(60)
 
-    assert not stream._thread.is_alive()
+        assert not stream._thread.is_alive()
 
 
-def test_batch_too_large_is_refused(dbserver: Service, client: DbClient) -> None:
+def test_batch_too_large_is_refused(dbserver: LocalDbServer, client: DbClient) -> None:
     """The answer says what is allowed, after those to the batches before."""
     job = new_job(client)
     one = logs_pb2.LogLine(level="INFO", message="m")
@@ -349,7 +351,7 @@ def test_tail_log_of_an_ended_job_ends(client: DbClient) -> None:
         list(client.logs.tail_log(99))
 
 
-def test_followers_leave_room_for_calls(dbserver: Service, client: DbClient) -> None:
+def test_followers_leave_room_for_calls(dbserver: LocalDbServer, client: DbClient) -> None:
     """Followers have a bounded number of places, which calls do not share and leaving gives back."""
     job = new_job(client)
     client.logs.append_log(job.id, [line("a")])
@@ -389,7 +391,7 @@ def test_list_outputs_gives_what_was_registered(client: DbClient) -> None:
         client.outputs.list_outputs(99)
 
 
-def test_repeated_request_takes_effect_once(dbserver: Service, client: DbClient) -> None:
+def test_repeated_request_takes_effect_once(dbserver: LocalDbServer, client: DbClient) -> None:
     """A request id that comes again gets the first answer and changes nothing."""
     with grpc_channels.open_channel(dbserver.settings.dbserver_address, dbserver.settings.authkey) as channel:
         calls = engine_calls_pb2_grpc.EngineCallsStub(channel)
@@ -461,14 +463,14 @@ def test_log_of_a_missing_job_is_dropped(client: DbClient) -> None:
     assert client.call("log", 99, TIME, "INFO", "p", "m") is None
 
 
-def test_vacuum_and_pid_are_served(dbserver: Service, client: DbClient) -> None:
+def test_vacuum_and_pid_are_served(dbserver_process: Service) -> None:
     """Calls beside the tables work."""
-    assert dbserver.process is not None
+    assert dbserver_process.process is not None
+    with DbClient(dbserver_process.settings) as client:
+        client.call("VACUUM")
 
-    client.call("VACUUM")
-
-    assert client.call("getpid") == dbserver.process.pid
-    assert client.call("get_dbpath") == str(dbserver.settings.database)
+        assert client.call("getpid") == dbserver_process.process.pid
+        assert client.call("get_dbpath") == str(dbserver_process.settings.database)
 
 
 def test_one_bad_write_among_many_spoils_none(client: DbClient) -> None:

@@ -31,6 +31,7 @@ from services.dbserver.rpc import database
 from services.dbserver.store import schema, sql_templates
 from services.dbserver.store.database import Readers
 from services.dbserver.store.writer import Writer
+from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 
 TIME = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
@@ -94,7 +95,7 @@ def test_backup_under_load_is_a_whole_database(
 
 
 def test_backup_can_be_served(
-    dbserver: Service, client: DbClient, care: DatabaseCare, tmp_path: Path
+    dbserver: LocalDbServer, client: DbClient, care: DatabaseCare, tmp_path: Path
 ) -> None:
     """A backup put in the database's place is the database."""
     job_id = new_job_id(client, 1)
@@ -111,7 +112,7 @@ def test_backup_can_be_served(
 
 
 def test_backup_that_breaks_off_leaves_no_file(
-    dbserver: Service, client: DbClient, care: DatabaseCare, tmp_path: Path
+    dbserver: LocalDbServer, client: DbClient, care: DatabaseCare, tmp_path: Path
 ) -> None:
     """Without a dbserver there is no backup, not half of one."""
     dbserver.stop()
@@ -122,7 +123,7 @@ def test_backup_that_breaks_off_leaves_no_file(
     assert not list(tmp_path.glob("copy*"))
 
 
-def test_check_finds_rows_without_parents(dbserver: Service) -> None:
+def test_check_finds_rows_without_parents(dbserver: LocalDbServer) -> None:
     """A sound file has no problems; what the plain engine or a person broke is named."""
     with DbClient(dbserver.settings) as client:
         new_job_id(client, database.MAX_ORPHANS + 1)
@@ -153,7 +154,7 @@ def test_vacuum_gives_room_back(client: DbClient, care: DatabaseCare) -> None:
     assert care.info().free_bytes == 0
 
 
-def test_info_counts(dbserver: Service, client: DbClient, care: DatabaseCare) -> None:
+def test_info_counts(dbserver: LocalDbServer, client: DbClient, care: DatabaseCare) -> None:
     """What is in the file, and which versions its tables have."""
     job_id = new_job_id(client, 7)
     client.jobs.renew_hold(job_id, "node1/1", 3600)
@@ -348,21 +349,21 @@ def test_old_answers_are_forgotten(ended_jobs: tuple[Readers, Writer]) -> None:
 
 
 @pytest.mark.parametrize("line_count", [0, 3000])
-def test_damaged_file_is_refused_with_the_remedy(dbserver: Service, line_count: int) -> None:
+def test_damaged_file_is_refused_with_the_remedy(dbserver_process: Service, line_count: int) -> None:
     """Garbage in the middle of the file is found at the start, and the file stays as it is."""
-    with DbClient(dbserver.settings) as client:
+    with DbClient(dbserver_process.settings) as client:
         for _ in range(200):
             new_job_id(client)
         if line_count:
             new_job_id(client, line_count)
-    dbserver.stop()
-    path = dbserver.settings.database
+    dbserver_process.stop()
+    path = dbserver_process.settings.database
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
     data[middle : middle + 8192] = b"\xa5" * 8192
     path.write_bytes(data)
 
-    code, text = dbserver.fail_to_start()
+    code, text = dbserver_process.fail_to_start()
 
     assert (code, text.count("\n")) == (1, 1)
     assert f"{path} is damaged" in text
@@ -371,9 +372,9 @@ def test_damaged_file_is_refused_with_the_remedy(dbserver: Service, line_count: 
     assert path.read_bytes() == data
 
 
-def test_health_and_reflection_are_served(dbserver: Service) -> None:
+def test_health_and_reflection_are_served(dbserver_process: Service) -> None:
     """Standard tools see what is here and whether it serves."""
-    settings = dbserver.settings
+    settings = dbserver_process.settings
     with grpc_channels.open_channel(settings.dbserver_address, settings.authkey) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         serving = health_pb2.HealthCheckResponse.SERVING
@@ -389,12 +390,12 @@ def test_health_and_reflection_are_served(dbserver: Service) -> None:
         names = {service.name for service in answer.list_services_response.service}
         assert {"quakegrid.api.v1.Jobs", "quakegrid.api.v1.Logs", "grpc.health.v1.Health"} <= names
 
-        threading.Thread(target=dbserver.stop).start()
+        threading.Thread(target=dbserver_process.stop).start()
 
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         with contextlib.suppress(grpc.RpcError):
             next(watch)
     end_s = time.monotonic() + 60
-    while dbserver.process is not None:
+    while dbserver_process.process is not None:
         assert time.monotonic() < end_s
         time.sleep(0.01)

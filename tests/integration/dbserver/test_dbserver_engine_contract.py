@@ -15,7 +15,7 @@ import pytest
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.errors import NotFoundError
 from quakegrid.jobs.engine_values import RowValue, TableValue
-from tests.support.processes import Service
+from tests.support.dbservers import LocalDbServer
 
 # Upstream leaves its schema scripts open.
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -264,7 +264,7 @@ def test_tables_are_upstreams(upstream: Call, ours: Call) -> None:
     assert plain(ours(versions)) == plain(upstream(versions))
 
 
-def test_plain_engine_opens_our_file(ours: Call, dbserver: Service, upstream_modules: Any) -> None:
+def test_plain_engine_opens_our_file(ours: Call, dbserver: LocalDbServer, upstream_modules: Any) -> None:
     """Once the dbserver has stopped, upstream finds nothing to upgrade and reads the jobs."""
     actions, dbapi, _ = upstream_modules
     for call in SETUP:

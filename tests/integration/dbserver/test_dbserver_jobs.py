@@ -29,6 +29,7 @@ from quakegrid.jobs.filters import JobFilter, JobOrder
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
 from quakegrid.transport import grpc_channels
+from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 
 
@@ -54,7 +55,7 @@ def ids(jobs: list[Job]) -> list[int]:
 
 
 @pytest.fixture
-def channel(dbserver: Service) -> Iterator[grpc.Channel]:
+def channel(dbserver: LocalDbServer) -> Iterator[grpc.Channel]:
     """A bare connection."""
     with grpc_channels.open_channel(dbserver.settings.dbserver_address, dbserver.settings.authkey) as channel:
         yield channel
@@ -207,7 +208,7 @@ def test_watch_jobs_tells_every_change(client: DbClient) -> None:
     ]
 
 
-def test_watch_jobs_misses_nothing_under_load(dbserver: Service, client: DbClient) -> None:
+def test_watch_jobs_misses_nothing_under_load(dbserver: LocalDbServer, client: DbClient) -> None:
     """Watchers that start in the middle know of every job exactly once."""
     count = 100
     known: list[list[int]] = [[], [], []]
@@ -233,15 +234,15 @@ def test_watch_jobs_misses_nothing_under_load(dbserver: Service, client: DbClien
     assert known == [list(range(1, count + 1))] * 3
 
 
-def test_watch_jobs_goes_on_after_a_restart(dbserver: Service) -> None:
+def test_watch_jobs_goes_on_after_a_restart(dbserver_process: Service) -> None:
     """After kill -9 the next event comes, and no second snapshot."""
-    with DbClient(dbserver.settings, retry_s=60) as client:
+    with DbClient(dbserver_process.settings, retry_s=60) as client:
         watcher = watch_jobs(client)
         assert next(watcher) == JobSnapshot(())
         first = new_job(client)
         assert moves([next(watcher)]) == [(first.id, None, JobState.CREATED)]  # type: ignore[list-item]
-        dbserver.stop(signal.SIGKILL)
-        dbserver.start()
+        dbserver_process.stop(signal.SIGKILL)
+        dbserver_process.start()
         second = new_job(client)
 
         event = next(watcher)

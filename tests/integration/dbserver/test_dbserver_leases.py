@@ -11,6 +11,7 @@ from quakegrid import errors
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.jobs.states import JobState
+from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 
 LEASE_S = 1.0
@@ -63,14 +64,14 @@ def test_keeper_holds_a_job_longer_than_its_lease(client: DbClient) -> None:
     assert not lost
 
 
-def test_restart_gives_every_driver_a_full_lease_time(dbserver: Service) -> None:
+def test_restart_gives_every_driver_a_full_lease_time(dbserver_process: Service) -> None:
     """Leases survive kill -9; time in which the dbserver was away does not count."""
-    with DbClient(dbserver.settings, retry_s=60) as client:
+    with DbClient(dbserver_process.settings, retry_s=60) as client:
         long_id, short_id = new_job_id(client), new_job_id(client)
         client.jobs.renew_hold(long_id, "node1/77", 3600)
         client.jobs.renew_hold(short_id, "node1/78", 5 * LEASE_S)
-        dbserver.stop(signal.SIGKILL)
-        dbserver.start()
+        dbserver_process.stop(signal.SIGKILL)
+        dbserver_process.start()
 
         assert client.jobs.renew_hold(short_id, "node1/78", 5 * LEASE_S) is JobState.EXECUTING
         assert "node1/78" in next(client.logs.tail_log(short_id)).message
@@ -109,7 +110,7 @@ def test_renewal_is_refused_with_reason(client: DbClient) -> None:
             client.jobs.renew_hold(job_id, "node1/77", lease_s)
 
 
-def test_renewals_are_not_written(dbserver: Service, client: DbClient) -> None:
+def test_renewals_are_not_written(dbserver: LocalDbServer, client: DbClient) -> None:
     """Only the first renewal costs a commit."""
     job_id = new_job_id(client)
     client.jobs.renew_hold(job_id, "node1/77", 3600)

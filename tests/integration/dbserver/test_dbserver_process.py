@@ -32,34 +32,34 @@ def new_job_id(client: DbClient) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_stops_and_removes_the_record(dbserver: Service, number: int) -> None:
+def test_signal_stops_and_removes_the_record(dbserver_process: Service, number: int) -> None:
     """A stop is clean and leaves no run record, even with a follower waiting."""
-    with DbClient(dbserver.settings) as client:
+    with DbClient(dbserver_process.settings) as client:
         job_id = new_job_id(client)
         client.logs.append_log(job_id, [LogLine(TIME, "INFO", "p", "m")])
         follower = client.logs.tail_log(job_id)
         next(follower)
 
-        assert dbserver.stop(number) == 0
+        assert dbserver_process.stop(number) == 0
 
         with pytest.raises(errors.PeerUnreachableError):
             next(follower)
-    assert service_records.read_record(dbserver.settings, "dbserver") is None
-    assert not (dbserver.settings.run_dir / "dbserver.json").exists()
+    assert service_records.read_record(dbserver_process.settings, "dbserver") is None
+    assert not (dbserver_process.settings.run_dir / "dbserver_process.json").exists()
 
 
-def test_wrong_authkey_is_refused(dbserver: Service) -> None:
+def test_wrong_authkey_is_refused(dbserver_process: Service) -> None:
     """Who has another key gets nothing, and is told what may be wrong."""
-    stranger = dataclasses.replace(dbserver.settings, authkey="another key of some length")
+    stranger = dataclasses.replace(dbserver_process.settings, authkey="another key of some length")
 
     with DbClient(stranger) as client, pytest.raises(errors.PeerUnreachableError, match="authkey differs"):
         client.jobs.list_jobs()
 
 
-def test_kill_keeps_acknowledged_writes(dbserver: Service) -> None:
+def test_kill_keeps_acknowledged_writes(dbserver_process: Service) -> None:
     """What was answered is there after kill -9 and a restart; a client with retries goes on by itself."""
     acknowledged: list[int] = []
-    with DbClient(dbserver.settings, retry_s=60) as client:
+    with DbClient(dbserver_process.settings, retry_s=60) as client:
         job_id = new_job_id(client)
         enough = threading.Event()
 
@@ -73,9 +73,9 @@ def test_kill_keeps_acknowledged_writes(dbserver: Service) -> None:
         writer = threading.Thread(target=write)
         writer.start()
         assert enough.wait(60)
-        dbserver.stop(signal.SIGKILL)
+        dbserver_process.stop(signal.SIGKILL)
         before = list(acknowledged)
-        dbserver.start()
+        dbserver_process.start()
         writer.join(90)
 
         stored = [int(line.message) for line in client.logs.list_log(job_id)]
@@ -83,16 +83,16 @@ def test_kill_keeps_acknowledged_writes(dbserver: Service) -> None:
     assert stored == list(range(600))
 
 
-def test_second_server_of_a_file_is_refused(dbserver: Service, tmp_path: Path) -> None:
+def test_second_server_of_a_file_is_refused(dbserver_process: Service, tmp_path: Path) -> None:
     """One process serves a file, whatever its port; the message names the file and the other process."""
-    other = make_state(tmp_path / "other", file=str(dbserver.settings.database))
+    other = make_state(tmp_path / "other", file=str(dbserver_process.settings.database))
 
     code, text = Service(other, "dbserver").fail_to_start()
 
-    assert dbserver.process is not None
+    assert dbserver_process.process is not None
     assert (code, text.count("\n")) == (1, 1)
-    assert str(dbserver.settings.database) in text
-    assert f"process {dbserver.process.pid}" in text
+    assert str(dbserver_process.settings.database) in text
+    assert f"process {dbserver_process.process.pid}" in text
 
 
 def test_port_in_use_is_one_line(settings: Settings) -> None:
@@ -132,14 +132,14 @@ def test_file_that_is_no_database_is_left_alone(settings: Settings) -> None:
     assert f"{settings.database} is damaged or no SQLite database" in text
 
 
-def test_newer_file_is_refused(dbserver: Service) -> None:
+def test_newer_file_is_refused(dbserver_process: Service) -> None:
     """A migration that we do not know means a newer QuakeGrid."""
-    dbserver.stop()
-    with sqlite3.connect(dbserver.settings.database) as connection:
+    dbserver_process.stop()
+    with sqlite3.connect(dbserver_process.settings.database) as connection:
         connection.execute("UPDATE _sqlite_migrations SET name='0099_later' WHERE name='0002_request'")
     connection.close()
 
-    code, text = dbserver.fail_to_start()
+    code, text = dbserver_process.fail_to_start()
 
     assert (code, text.count("\n")) == (1, 1)
     assert "made by a newer QuakeGrid" in text
@@ -153,12 +153,12 @@ def test_missing_authkey_is_a_settings_error(tmp_path: Path) -> None:
     assert "authkey" in text
 
 
-def test_full_disk_fails_the_write_and_no_more(dbserver: Service) -> None:
+def test_full_disk_fails_the_write_and_no_more(dbserver_process: Service) -> None:
     """A write that does not fit is refused by the file's name; the dbserver goes on."""
-    assert dbserver.process is not None
-    pid = dbserver.process.pid
+    assert dbserver_process.process is not None
+    pid = dbserver_process.process.pid
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    with DbClient(dbserver.settings) as client:
+    with DbClient(dbserver_process.settings) as client:
         job_id = new_job_id(client)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
 

@@ -18,10 +18,10 @@ from quakegrid.settings.config import Settings
 from services.dbserver.engine import job_actions
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.logs import deletion
-from services.dbserver.server import DbServer
 from services.dbserver.store import schema
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import OneConnection, Session
 from services.dbserver.store.writer import Writer
+from tests.support.dbservers import serving
 
 TIME = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 # Of SQLite's machine; a look at each of the jobs below would take ten times as many.
@@ -134,7 +134,7 @@ def test_long_logs_go_in_pieces(writer: Writer, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(deletion, "drop_log", drop_watched)
 
     with contextlib.closing(schema.connections.connect_reader(writer._path)) as connection:
-        deletion.drop_long_logs(writer, Session(connection, writer._path), [1])
+        deletion.drop_long_logs(writer, Session(OneConnection(connection), writer._path), [1])
 
     assert deleted == [250, 150, 50] * 3
     query = "SELECT job_id, count(*) FROM log GROUP BY job_id"
@@ -154,7 +154,7 @@ def test_many_short_logs_go_before_their_jobs(writer: Writer, monkeypatch: pytes
 
     job_ids = writer.run(fill)
     with contextlib.closing(schema.connections.connect_reader(writer._path)) as connection:
-        deletion.drop_long_logs(writer, Session(connection, writer._path), job_ids)
+        deletion.drop_long_logs(writer, Session(OneConnection(connection), writer._path), job_ids)
 
     assert writer.run(lambda session: session.query("SELECT count(*) FROM log").rows) == ((80,),)
 
@@ -163,13 +163,8 @@ def test_many_short_logs_go_before_their_jobs(writer: Writer, monkeypatch: pytes
 def client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[DbClient]:
     """A client of a dbserver in this process that deletes logs in pieces of two lines."""
     monkeypatch.setattr(deletion, "BATCH_COUNT", 2)
-    server = DbServer(settings.database, settings.authkey, lambda: None)
-    try:
-        server.listen(settings.dbserver_listen, settings.dbserver_port)
-        with DbClient(settings) as client:
-            yield client
-    finally:
-        server.close(30)
+    with serving(settings), DbClient(settings) as client:
+        yield client
 
 
 def new_job_id(client: DbClient, user_name: str = "ada", state: JobState = JobState.COMPLETE) -> int:

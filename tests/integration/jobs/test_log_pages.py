@@ -15,8 +15,8 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.engine.database.log_pages import LogText
 from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
-from services.dbserver.server import DbServer
 from services.dbserver.store import read_limits
+from tests.support.dbservers import serving
 
 TIME = dt.datetime(2026, 1, 1, 12, 30, 45, 678901, tzinfo=dt.UTC)
 
@@ -24,13 +24,8 @@ TIME = dt.datetime(2026, 1, 1, 12, 30, 45, 678901, tzinfo=dt.UTC)
 @pytest.fixture
 def client(settings: Settings) -> Iterator[DbClient]:
     """A client of a dbserver in this process."""
-    server = DbServer(settings.database, settings.authkey, lambda: None)
-    try:
-        server.listen(settings.dbserver_listen, settings.dbserver_port)
-        with DbClient(settings) as client:
-            yield client
-    finally:
-        server.close(30)
+    with serving(settings), DbClient(settings) as client:
+        yield client
 
 
 def new_job_id(client: DbClient, messages: list[str]) -> int:

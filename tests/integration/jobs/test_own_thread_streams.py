@@ -174,7 +174,7 @@ def test_foreign_grpc_gets_the_public_client(channel: grpc.Channel) -> None:
     stream.cancel()
 
 
-def test_interrupted_call_leaves_the_client_usable(dbserver: Service) -> None:
+def test_interrupted_call_leaves_the_client_usable(dbserver_process: Service) -> None:
     """A signal's handler that raises ends its call; the next one works, and does not get its answer."""
 
     class HandlerError(Exception):
@@ -185,14 +185,14 @@ def test_interrupted_call_leaves_the_client_usable(dbserver: Service) -> None:
 
     old = signal.signal(signal.SIGALRM, raise_error)
     try:
-        with DbClient(dbserver.settings) as client:
-            assert dbserver.process is not None
-            assert client.call("getpid") == dbserver.process.pid
+        with DbClient(dbserver_process.settings) as client:
+            assert dbserver_process.process is not None
+            assert client.call("getpid") == dbserver_process.process.pid
             signal.setitimer(signal.ITIMER_REAL, 0.3)
             with pytest.raises(HandlerError):
                 client.call(SLOW_QUERY)
 
-            assert client.call("getpid") == dbserver.process.pid
+            assert client.call("getpid") == dbserver_process.process.pid
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sqlite3
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +20,7 @@ from services.dbserver.housekeeping import Retention
 from services.dbserver.rpc.database import DatabaseServicer
 from services.dbserver.rpc.interceptor import UnaryCall
 from services.dbserver.store import database, schema
+from services.dbserver.store.connections import READER_STATEMENTS
 from services.dbserver.store.database import Readers
 from services.dbserver.store.read_limits import ReadLimits, ReadTooLargeError
 from services.dbserver.store.writer import Writer
@@ -160,17 +162,64 @@ def test_long_texts_are_refused_or_not_kept(readers: Readers) -> None:
     assert not readers.session().is_spent
 
 
-def test_readers_are_closed_with_the_last_one(readers: Readers) -> None:
+def test_spent_connection_is_closed(readers: Readers) -> None:
     """A connection that was given up is closed and not counted any more."""
     connections = readers._all
     readers.session().query("SELECT 1")
     (first,) = connections
     session = readers.session()
-    session.is_spent = True
 
+    session.query(f"SELECT '{'x' * database.LONGEST_KEPT_SQL}'")
     readers.session().query("SELECT 1")
 
+    assert session.is_spent
     assert len(connections) == 1
     assert connections[0] is not first
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         first.execute("SELECT 1")
+
+
+def test_threads_share_connections(readers: Readers) -> None:
+    """A connection for each thread would keep its pages and statements while the thread does not read."""
+    with ThreadPoolExecutor(20) as threads:
+        meeting = threading.Barrier(20)
+
+        def read() -> None:
+            meeting.wait(60)
+            with one_at_a_time:
+                readers.session().query("SELECT 1")
+            meeting.wait(60)
+
+        one_at_a_time = threading.Lock()
+        for done in [threads.submit(read) for _ in range(20)]:
+            done.result()
+
+    assert len(readers._all) == 1
+
+
+def test_few_connections_stay_open(readers: Readers) -> None:
+    """What a crowd of readers needed is closed when they are done."""
+    connections = [readers.take() for _ in range(3 * database.KEPT_READERS)]
+
+    for connection in connections:
+        readers.give_back(connection, is_spent=False)
+
+    assert len(readers._all) == database.KEPT_READERS
+    assert readers.session().query("SELECT 1").rows == ((1,),)
+
+
+def test_connection_keeps_few_statements(readers: Readers) -> None:
+    """Clients choose the SQL, and a prepared statement takes some ten kilobytes."""
+    readers.session().query("SELECT 1")
+    before_count = statement_count()
+
+    for number in range(300):
+        readers.session().query(f"SELECT {number}")
+
+    assert statement_count() - before_count <= READER_STATEMENTS
+
+
+def statement_count() -> int:
+    """Prepared statements in the memory."""
+    gc.collect()
+    return sum(type(each).__name__ == "Statement" for each in gc.get_objects())

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid import testing
+from quakegrid.internal.v1 import orders_pb2
 from quakegrid.settings import config
 from quakegrid.transport import credentials, lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
@@ -194,7 +195,7 @@ def test_task_of_a_lost_worker_runs_elsewhere_and_the_late_outcome_is_dropped(ru
     submit(driver, 1, b"payload")
     order, _ = receive(first)
 
-    lost = lane_pb2.WorkerLost(
+    lost = orders_pb2.WorkerEnd(
         session_id=SESSION, worker_id="w1", reason="node lost", node="n1", last_output=["help", "me"]
     )
     running.tell(lane_pb2.ControlMessage(worker_lost=lost))
@@ -206,9 +207,9 @@ def test_task_of_a_lost_worker_runs_elsewhere_and_the_late_outcome_is_dropped(ru
     _, frames = receive(driver)
 
     assert (again.run_task.lease.attempt, payload) == (2, [b"payload"])
-    assert (died.worker_died.worker_id, died.worker_died.node) == ("w1", "n1")
+    assert (died.worker_died.end.worker_id, died.worker_died.end.node) == ("w1", "n1")
     assert died.worker_died.lease == order.run_task.lease
-    assert list(died.worker_died.last_output) == ["help", "me"]
+    assert list(died.worker_died.end.last_output) == ["help", "me"]
     assert frames == [b"right"]
     assert driver.poll(0) == 0
 

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from quakegrid import testing
+from quakegrid.internal.v1 import orders_pb2
 from quakegrid.settings.config import Settings
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.lanes import process as lanes
@@ -26,7 +27,7 @@ async def stop_reading(settings: Settings) -> tuple[str, list[lane_pb2.ControlMe
         for packet in (b"\xff\xff", lane_pb2.ControlMessage(counts={"queued_count": -1}).SerializeToString()):
             process._take(packet)
         os.kill(process.pid, signal.SIGSTOP)
-        lost = lane_pb2.WorkerLost(session_id=1, worker_id="w", reason="r" * 100_000)
+        lost = orders_pb2.WorkerEnd(session_id=1, worker_id="w", reason="r" * 100_000)
         while process.is_alive:
             process.send(lane_pb2.ControlMessage(worker_lost=lost))
             await asyncio.sleep(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -15,8 +16,7 @@ import grpc
 import pytest
 
 from quakegrid import errors, testing
-from quakegrid.api.v1 import fleet_pb2_grpc
-from quakegrid.internal.v1 import sessions_pb2
+from quakegrid.internal.v1 import sessions_pb2, sessions_pb2_grpc
 from quakegrid.sdk.futures import CallFuture
 from quakegrid.sdk.sender import BrokenClusterError, Sender
 from quakegrid.session import session
@@ -33,7 +33,7 @@ Response = sessions_pb2.OpenSessionResponse
 
 
 @dataclass
-class PlayedBroker(fleet_pb2_grpc.FleetServicer):
+class PlayedBroker(sessions_pb2_grpc.SessionsServicer):
     """Tells each stream what the test wants; None ends it."""
 
     requests: queue.SimpleQueue[sessions_pb2.OpenSessionRequest] = field(default_factory=queue.SimpleQueue)
@@ -181,7 +181,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
     settings = config.load_settings(tmp_path, testing.isolated_environ(tmp_path))
     broker = PlayedBroker()
     server = grpc.server(futures.ThreadPoolExecutor(4))
-    fleet_pb2_grpc.add_FleetServicer_to_server(broker, server)
+    sessions_pb2_grpc.add_SessionsServicer_to_server(broker, server)
     server.add_secure_port(settings.broker_address, credentials.server_credentials(settings.authkey))
     server.start()
     played_lane = PlayedLane(settings)
@@ -229,6 +229,37 @@ def test_driver_tells_a_lane_again_that_does_not_know_its_session_yet(played: Pl
     told = [played.lane.hear("submit_task").submit_task.task_id for _ in range(5)]
     assert outcome.error == "told"
     assert told == [1] * 5  # as it was submitted, and before each join
+
+
+def knows_from_join(number: int) -> Callable[[str], list[lane_pb2.LaneMessage]]:
+    """A lane that hears of a session between a task and the join behind it, and runs what it takes in."""
+    joins = 0
+
+    def answer(body: str) -> list[lane_pb2.LaneMessage]:
+        nonlocal joins
+        joins += body == "join"
+        if joins < number:
+            return refuse(body)
+        lease = lane_pb2.Lease(session_id=SESSION, task_id=1, attempt=1)
+        outcome = lane_pb2.LaneMessage(outcome=lane_pb2.Outcome(lease=lease, error="told"))
+        return [outcome] if body == "submit_task" else answer_join(body)
+
+    return answer
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_task_that_was_refused_before_the_join_behind_it_is_told_again(played: Played, number: int) -> None:
+    """The join is confirmed, the task is not: a driver that forgot the refusal would wait for ever."""
+    with played.session() as found:
+        played.lane.hear("join")
+        played.lane.answer = knows_from_join(number)
+        found.submit([b"payload"], LaneTask("op"))
+        end_s = time.monotonic() + WAIT_S
+        while (outcome := found.receive_ready()) is None:
+            assert time.monotonic() < end_s, "the driver has forgotten the task"
+            time.sleep(0.01)
+
+    assert outcome.error == "told"
 
 
 def test_driver_that_is_refused_while_it_joins_tries_again(played: Played) -> None:

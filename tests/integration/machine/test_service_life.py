@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import socket
 from collections.abc import Iterator
@@ -103,6 +104,43 @@ def test_port_is_opened_again_while_a_stream_is_open() -> None:
     asyncio.run(asyncio.wait_for(scene(), 60))
 
 
+def test_port_that_is_stopped_while_it_is_opened_again_stays_closed(caplog: pytest.LogCaptureFixture) -> None:
+    """Else the service would wait for the end of a port that nobody stops any more."""
+    authkey = secrets.token_hex(32)
+
+    async def scene() -> None:
+        (number,) = testing.free_ports(1)
+        address = f"127.0.0.1:{number}"
+
+        def make() -> grpc.aio.Server:
+            server = grpc.aio.server(options=grpc_channels.SERVER_OPTIONS)
+            server.add_secure_port(address, credentials.server_credentials(authkey))
+            return server
+
+        class StopAtWarning(logging.Handler):
+            stopping: asyncio.Task[None] | None = None
+
+            def emit(self, _record: logging.LogRecord) -> None:
+                self.stopping = asyncio.create_task(port.stop(0))
+
+        port = service_life.Port(make)
+        handler = StopAtWarning()
+        service_life.log.addHandler(handler)
+        try:
+            await port.start()
+            staying = asyncio.create_task(port.stay_open())
+            await asyncio.to_thread(strangers.call_path, address, authkey, BAD_PATH)
+            await staying
+        finally:
+            service_life.log.removeHandler(handler)
+        assert handler.stopping is not None
+        await handler.stopping
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
+
+    assert "port_reopened" in caplog.text
+
+
 def answers(service: NodeService) -> bool:
     """Whether a service says that it serves."""
     try:
@@ -132,14 +170,14 @@ def test_stranger_without_the_key_writes_no_log(service: NodeService) -> None:
     assert [line for line in log.read_bytes()[len(before) :].splitlines() if b"example" in line] == []
 
 
-def test_silent_connections_are_closed_and_hold_up_nobody(dbserver: Service) -> None:
+def test_silent_connections_are_closed_and_hold_up_nobody(dbserver_process: Service) -> None:
     """They would hold an open file each; gRPC's own limit is two minutes."""
-    address = dbserver.settings.dbserver_address
+    address = dbserver_process.settings.dbserver_address
     host, _, port = address.rpartition(":")
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection((host, int(port)), 60)) for _ in range(300)]
 
-        is_serving = health.is_serving(dbserver.settings, "dbserver")
+        is_serving = health.is_serving(dbserver_process.settings, "dbserver")
 
         assert is_serving
         assert [connection.recv(1) for connection in silent] == [b""] * len(silent)

@@ -15,7 +15,7 @@ from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers import ends as session_ends
-from services.broker.drivers.session import Session
+from services.broker.drivers.session import DriverSession
 from services.broker.guard import BrokerFailedError
 from services.broker.lanes import ports
 from tests.support.broker_fakes import NODE, FakeLane, Stage, settle, told
@@ -225,7 +225,7 @@ def test_bug_in_the_middle_of_the_actions_ends_the_broker(play: Play) -> None:
     async def scene(stage: Stage) -> None:
         session = await stage.session(7)
         lane = next(each for each in stage.lanes if each.port and each.told)
-        stage.broker._statuses.on_last_counts = broken  # type: ignore[method-assign]
+        stage.broker._totals.on_last_counts = broken  # type: ignore[method-assign]
         assert not stage.broker.failed.is_set()
 
         with pytest.raises(BrokerFailedError):
@@ -274,7 +274,7 @@ def test_driver_that_comes_back_as_its_lane_was_given_up_is_no_bug(
     play(scene)
 
 
-def lane_of(stage: Stage, session: Session) -> FakeLane:
+def lane_of(stage: Stage, session: DriverSession) -> FakeLane:
     """The lane that a driver was told."""
     event = session.events.get_nowait()
     assert event is not None
@@ -294,7 +294,7 @@ def test_lane_that_pauses_gets_its_sessions_back(play: Play, monkeypatch: pytest
         states = [each.state for each in stage.broker.status().lanes if each.port == lane.port]
         stage.broker.open_session(session.request)
         name = next(iter(stage.link.workers))
-        stage.link.callbacks["on_exit"](orders_pb2.WorkerExited(worker_id=name, reason="exit code 1"))
+        stage.link.listener.on_worker_ended(NODE, orders_pb2.WorkerEnd(worker_id=name, reason="exit code 1"))
         await stage.listening.wait()
         await settle()
 
@@ -318,7 +318,7 @@ def test_workers_start_while_their_lane_pauses(play: Play, monkeypatch: pytest.M
         lane_of(stage, session).on_death("it died")
         name = before.copy().pop()
         del stage.link.workers[name]
-        stage.link.callbacks["on_exit"](orders_pb2.WorkerExited(worker_id=name, reason="exit code 1"))
+        stage.link.listener.on_worker_ended(NODE, orders_pb2.WorkerEnd(worker_id=name, reason="exit code 1"))
         await settle()
 
         assert len(set(stage.link.workers) - before) == 1
@@ -407,11 +407,11 @@ def test_agent_tells_only_of_the_ends_of_its_own_workers(play: Play) -> None:
 
     async def scene(stage: Stage) -> None:
         await stage.session(7)
-        stage.broker.members.join("other", "127.0.0.9:1")
+        stage.broker.nodes.join("other", "127.0.0.9:1")
         name = next(iter(stage.link.workers))
 
-        stage.links["other"].callbacks["on_exit"](
-            orders_pb2.WorkerExited(worker_id=name, reason="it says so")
+        stage.links["other"].listener.on_worker_ended(
+            "other", orders_pb2.WorkerEnd(worker_id=name, reason="it says so")
         )
 
         assert stage.broker.status().nodes[0].worker_count == 2

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.jobs.states import JobState
-from services.broker.drivers.session import MAX_WAITING, Rate, Session
+from services.broker.drivers.session import MAX_WAITING, DriverSession, Rate
 
 
-def session(**request: object) -> Session:
+def session(**request: object) -> DriverSession:
     """Session 5 of process 100 on node1."""
     fields = {"host": "node1", "pid": 100} | request
-    return Session(5, sessions_pb2.OpenSessionRequest(**fields), Rate(0.0))  # type: ignore[arg-type]
+    return DriverSession(5, sessions_pb2.OpenSessionRequest(**fields), Rate(0.0))  # type: ignore[arg-type]
 
 
 def test_driver_that_names_its_session_goes_on_with_it() -> None:

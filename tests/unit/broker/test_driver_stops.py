@@ -15,6 +15,7 @@ class Node:
 
     def __init__(self) -> None:
         self.host, self.stopped = "n0", list[int]()
+        self.orders = self
         self.stops = DriverStops(self._run)
 
     async def stop_driver(self, pid: int) -> None:

@@ -43,8 +43,8 @@ def test_sessions_share_the_least_loaded_lane_when_there_can_be_no_more() -> Non
     places.handle(core.SessionArrived(7), 0.0)
     places.handle(core.LaneOpened(2), 0.0)
     places.handle(core.SessionArrived(8), 0.0)
-    places.handle(core.TasksCounted(7, 10), 0.0)
-    places.handle(core.TasksCounted(8, 5), 0.0)
+    places.handle(core.LoadCounted(7, 10), 0.0)
+    places.handle(core.LoadCounted(8, 5), 0.0)
 
     third = places.handle(core.SessionArrived(9), 0.0)
     fourth = places.handle(core.SessionArrived(10), 0.0)
@@ -93,7 +93,7 @@ def test_without_any_port_sessions_fail_and_the_next_one_tries_again() -> None:
     failed = places.handle(core.LaneRefused(1, "port 1 is taken"), 0.0)
     again = places.handle(core.SessionArrived(8), 0.0)
 
-    assert failed == [core.FailSession(7, "no lane can be started: port 1 is taken")]
+    assert failed == [core.GiveUpSession(7, "no lane can be started: port 1 is taken")]
     assert again == [core.OpenLane(2, 1)]
 
 
@@ -128,7 +128,7 @@ def test_lane_that_dies_again_and_again_fails_its_sessions() -> None:
 
     actions = places.handle(core.LaneDied(lane.lane_id, "it died"), 10.0)
 
-    assert actions[0] == core.FailSession(7, "it died, for the 11th time in a minute")
+    assert actions[0] == core.GiveUpSession(7, "it died, for the 11th time in a minute")
     assert port in places.refusals
 
 
@@ -203,7 +203,7 @@ def test_session_of_an_earlier_broker_gets_its_port_back() -> None:
     assert core.OpenLane(lane.lane_id, port) in actions
     assert core.PlaceSession(7, lane.lane_id) in actions
     assert core.PlaceSession(8, lane.lane_id) in again
-    assert isinstance(wrong[0], core.FailSession)
+    assert isinstance(wrong[0], core.GiveUpSession)
 
 
 class PlacesMachine(RuleBasedStateMachine):
@@ -233,7 +233,7 @@ class PlacesMachine(RuleBasedStateMachine):
                     assert self.sessions[session_id] is None
                     assert self.lanes[lane_id] is LaneState.OPEN
                     self.sessions[session_id] = lane_id
-                case core.FailSession(session_id, reason):
+                case core.GiveUpSession(session_id, reason):
                     assert reason
                     del self.sessions[session_id]
 
@@ -278,7 +278,7 @@ class PlacesMachine(RuleBasedStateMachine):
     def wait(self, seconds: float, task_count: int) -> None:
         """Time goes by, and somebody has tasks."""
         self.now_s += seconds
-        self.play(core.TasksCounted(max(self.sessions, default=0), task_count))
+        self.play(core.LoadCounted(max(self.sessions, default=0), task_count))
         self.play(core.TimePassed())
 
     @invariant()

@@ -10,7 +10,7 @@ import pytest
 from quakegrid import testing
 from quakegrid.settings import config
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.guard import BrokerFailedError, Door
+from services.broker.guard import BrokerFailedError, StateGuard
 from services.broker.lanes.pool import LanePool, Listener
 
 
@@ -19,16 +19,16 @@ def test_words_of_a_lane_reach_whom_they_are_for(tmp_path: Path) -> None:
     testing.write_cluster_config(tmp_path)
     settings = config.load_settings(tmp_path, testing.isolated_environ(tmp_path))
     heard: list[Any] = []
-    door = Door()
+    guard = StateGuard()
     pool = LanePool(
         settings,
-        door,
+        guard,
         heard.append,
         Listener(
             opening=lambda _session_id: [],
             on_counts=heard.append,
             on_overdue=heard.append,
-            on_placed=heard.append,
+            on_placed=lambda session_id, endpoint: heard.append((session_id, endpoint)),
             on_failed=lambda session_id, reason: heard.append((session_id, reason)),
         ),
     )
@@ -41,4 +41,4 @@ def test_words_of_a_lane_reach_whom_they_are_for(tmp_path: Path) -> None:
     with pytest.raises(BrokerFailedError) as failure:
         pool._on_message(lane_pb2.ControlMessage(ready=lane_pb2.LaneReady()))
     assert "ready" in str(failure.value.__cause__)
-    assert door.failed.is_set()
+    assert guard.failed.is_set()

@@ -106,12 +106,12 @@ def test_counts_of_a_lane_that_cannot_be_are_refused() -> None:
 
 def test_words_about_the_end_of_a_worker_are_cut() -> None:
     """They go on to its lane and its driver."""
-    exited = orders_pb2.WorkerExited(reason="r" * 10**6, last_output=["line " * 10**5] * 1000)
+    ended = orders_pb2.WorkerEnd(reason="r" * 10**6, last_output=["line " * 10**5] * 1000)
 
-    reason, last_output = peer_input.cut_exit(exited)
+    end = peer_input.cut_end(ended)
 
-    assert len(reason) == 2000
-    assert [len(line) for line in last_output] == [2000] * 20
+    assert len(end.reason) == 2000
+    assert [len(line) for line in end.last_output] == [2000] * 20
 
 
 def test_session_ids_grow_after_a_clock_was_set_back() -> None:

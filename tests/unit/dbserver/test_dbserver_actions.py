@@ -11,13 +11,13 @@ import pytest
 from quakegrid import errors
 from services.dbserver.engine import actions
 from services.dbserver.store import connections
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import OneConnection, Session
 
 
 @pytest.fixture
 def session() -> Session:
     """A session of a database without tables."""
-    return Session(sqlite3.connect(":memory:"), Path("db.sqlite3"))
+    return Session(OneConnection(sqlite3.connect(":memory:")), Path("db.sqlite3"))
 
 
 def test_arguments_of_a_wrong_kind_are_refused_and_logged(
@@ -49,3 +49,17 @@ def test_deletion_with_arguments_of_a_wrong_kind_is_refused(session: Session, ar
         action.find_deleted(session)
     with pytest.raises(errors.UsageError):
         action.run(session)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([None, []], "needs a dictionary of conditions"),
+        ([["id"], []], "needs a dictionary of conditions"),
+        ([{}, None, True], "needs a list of the users"),
+    ],
+)
+def test_list_of_jobs_says_what_it_needs(session: Session, args: list[object], words: str) -> None:
+    """Conditions that are none are refused in words, not with an error of Python."""
+    with pytest.raises(errors.UsageError, match=words):
+        actions.resolve("get_calcs", args).run(session)

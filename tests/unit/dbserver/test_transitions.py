@@ -22,7 +22,7 @@ def test_judge_repeated_state_is_no_move(state: JobState) -> None:
 
 
 @pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("state", UNFINISHED)
+@pytest.mark.parametrize("state", sorted(UNFINISHED))
 def test_judge_unfinished_job_may_end_in_any_way(state: JobState, end: JobState) -> None:
     """What has not ended may end."""
     assert judge(state, end) is Move.MADE

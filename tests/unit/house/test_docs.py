@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid.settings import reference
+from tests.unit.house import where_things_are
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
@@ -39,6 +40,13 @@ def test_configuration_page_is_what_the_code_says() -> None:
     page = (DOCS / "configuration.md").read_text(encoding="utf-8")
 
     assert page == reference.markdown()
+
+
+def test_contributing_shows_the_layers_that_tests_hold() -> None:
+    """`make reference` was run after the last change of a layer, a folder or what it holds."""
+    page = where_things_are.PAGE.read_text(encoding="utf-8")
+
+    assert page == where_things_are.with_tables(page)
 
 
 def test_every_setting_has_a_meaning_and_every_meaning_a_setting() -> None:

@@ -18,14 +18,14 @@ MODULES = sorted(
 # Folders of `quakegrid` from the ground up, and those that each may import. All may import `errors`.
 LAYERS: dict[str, set[str]] = {
     "api": set(),
-    "wire": set(),
     "internal": {"api"},
+    "wire": {"internal"},
     "settings": set(),
     "jobs": {"api"},
     "blobs": {"wire"},
     "machine": {"settings"},
     "transport": {"settings", "machine"},
-    "nodes": {"transport"},
+    "nodes": {"internal", "transport"},
     "clients": {"api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
     "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"},
     "reports": {"api", "settings", "jobs", "clients"},
@@ -48,8 +48,7 @@ PURE = (
 )
 IMPURE = (
     "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire",
-    "socket", "subprocess",
-    "threading", "time", "zmq",
+    "socket", "subprocess", "threading", "time", "zmq",
 )  # fmt: skip
 # Only the template loads the seams: importing them means importing the engine.
 ENGINE_GATE = "services.agent.template.preload"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from quakegrid.internal.v1 import orders_pb2
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
 from services.lane import codec, control
@@ -323,7 +324,7 @@ def test_task_beyond_its_time_is_told_to_the_broker(tmp_path: Path) -> None:
             told += [message.overdue.worker_id for message in played.told() if message.HasField("overdue")]
         assert told == ["w1", "w1"]
 
-        lost = lane_pb2.WorkerLost(
+        lost = orders_pb2.WorkerEnd(
             session_id=SESSION, worker_id="w1", reason="its task ran longer", node="n1"
         )
         played.order(worker_lost=lost)
@@ -331,7 +332,7 @@ def test_task_beyond_its_time_is_told_to_the_broker(tmp_path: Path) -> None:
         played.turn()
         assert [message.run_task.lease.attempt for message in played.heard(worker("w2"))] == [2]
         played.order(
-            worker_lost=lane_pb2.WorkerLost(session_id=SESSION, worker_id="w2", reason="its task ran longer")
+            worker_lost=orders_pb2.WorkerEnd(session_id=SESSION, worker_id="w2", reason="its task ran longer")
         )
         failed = [
             message.task_failed for message in played.heard(driver()) if message.HasField("task_failed")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from quakegrid.internal.v1 import orders_pb2
+from quakegrid.nodes import worker_end_messages
 from quakegrid.wire.v1 import lane_pb2
 from services.lane import codec
 from services.lane.payloads import Frame, Payload, Payloads
@@ -133,8 +135,8 @@ def test_order_that_meets_a_fault_ends_the_session_that_it_names(
     played: PlayedDoor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Also while that session is opened; the broker hears of each."""
-    monkeypatch.setattr(codec, "worker_lost", failing(IndexError("ours")))
-    played.order(worker_lost=lane_pb2.WorkerLost(session_id=SESSION, worker_id="w1", reason="lost"))
+    monkeypatch.setattr(worker_end_messages, "decode", failing(IndexError("ours")))
+    played.order(worker_lost=orders_pb2.WorkerEnd(session_id=SESSION, worker_id="w1", reason="lost"))
     with monkeypatch.context() as patch:
         patch.setattr("services.lane.door.TaskRecorder", failing(OSError(errno.EIO, str(tmp_path))))
         played.open(7)

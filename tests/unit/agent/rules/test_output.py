@@ -158,7 +158,9 @@ def test_death_is_told_in_a_sentence(reason: str, words: str) -> None:
     """With what the worker ran and last said."""
     lease = lane_pb2.Lease(session_id=1, task_id=7, attempt=2)
     died = lane_pb2.WorkerDied(
-        worker_id="w", node="n", reason=reason, lease=lease, operation="sum", last_output=["a", "b"]
+        end=orders_pb2.WorkerEnd(worker_id="w", node="n", reason=reason, last_output=["a", "b"]),
+        lease=lease,
+        operation="sum",
     )
 
     said = worker_words.from_death(died)
@@ -170,7 +172,7 @@ def test_death_is_told_in_a_sentence(reason: str, words: str) -> None:
 
 def test_death_of_an_idle_worker_names_no_task() -> None:
     """There is none."""
-    died = lane_pb2.WorkerDied(worker_id="w", node="n", reason="exit code 1")
+    died = lane_pb2.WorkerDied(end=orders_pb2.WorkerEnd(worker_id="w", node="n", reason="exit code 1"))
 
     assert worker_words.describe_death(died) == (
         "worker w on node n ended with exit code 1, while it held no task"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
-from services.broker.fleet.core import FORGET_AFTER_S, TURN_S, Fleet
+from services.broker.fleet.core import TURN_S, Fleet
 from services.broker.fleet.deaths import MAX_DEATHS
+from services.broker.fleet.nodes import FORGET_AFTER_S
+from tests.support.fleets import ended, step
 
 
 def warm(*cores: int, serialize_jobs: int = 1) -> Fleet:
     """A fleet of nodes that are up."""
     core = Fleet([HostCores(f"n{i}", -1) for i in range(len(cores))], serialize_jobs, "run")
     for number, count in enumerate(cores):
-        core.handle(fleet.NodeReported(f"n{number}", f"node{number}", count, "warm"))
+        step(core, fleet.NodeReported(f"n{number}", f"node{number}", count, "warm"))
     return core
 
 
@@ -30,14 +33,14 @@ def drains(actions: list[fleet.Action]) -> list[tuple[int, str]]:
 
 def pass_seconds(core: Fleet, count: int) -> list[fleet.Action]:
     """Let time go by."""
-    return [action for _ in range(count) for action in core.handle(fleet.SecondPassed())]
+    return [action for _ in range(count) for action in step(core, fleet.SecondPassed())]
 
 
 def test_first_session_is_admitted_and_gets_every_core() -> None:
     """A job alone has the cluster to itself."""
     core = warm(2, 4)
 
-    actions = core.handle(fleet.SessionRequested(1, (10,)))
+    actions = step(core, fleet.SessionRequested(1, (10,)))
 
     assert fleet.Admit(1) in actions
     assert starts(actions) == {"n0": 2, "n1": 4}
@@ -47,10 +50,10 @@ def test_first_session_is_admitted_and_gets_every_core() -> None:
 def test_second_session_waits_for_its_turn_and_is_told_for_whom() -> None:
     """`serialize_jobs = 1`: one after the other."""
     core = warm(2)
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(1, (10,)))
 
-    queued = core.handle(fleet.SessionRequested(2, (11,)))
-    admitted = core.handle(fleet.SessionEnded(1, is_forced=False))
+    queued = step(core, fleet.SessionRequested(2, (11,)))
+    admitted = step(core, fleet.SessionEnded(1, is_forced=False))
 
     assert queued == [fleet.Queue(2, (10,))]
     assert fleet.StopWorkers("n0", 1, is_forced=False) in admitted
@@ -60,22 +63,22 @@ def test_second_session_waits_for_its_turn_and_is_told_for_whom() -> None:
 def test_cores_of_an_ended_session_are_free_when_its_workers_exited() -> None:
     """A core is not given out twice."""
     core = warm(1)
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.SessionRequested(2, (11,)))
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(2, (11,)))
 
-    ended = core.handle(fleet.SessionEnded(1, is_forced=False))
-    exited = core.handle(fleet.WorkerExited("run-1", "exit code 0", is_clean=True))
+    stopped = step(core, fleet.SessionEnded(1, is_forced=False))
+    exited = step(core, ended("run-1", "exit code 0", is_clean=True))
 
-    assert starts(ended) == {}
+    assert starts(stopped) == {}
     assert starts(exited) == {"n0": 1}
 
 
 def test_two_sessions_share_the_cores_evenly() -> None:
     """The first gives back what is more than its share, by draining."""
     core = warm(4, serialize_jobs=0)
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(1, (10,)))
 
-    actions = core.handle(fleet.SessionRequested(2, (11,)))
+    actions = step(core, fleet.SessionRequested(2, (11,)))
 
     drained = [action for action in actions if isinstance(action, fleet.DrainWorker)]
     assert [action.session_id for action in drained] == [1, 1]
@@ -84,9 +87,9 @@ def test_two_sessions_share_the_cores_evenly() -> None:
 def test_node_limit_of_host_cores_holds() -> None:
     """`host_cores = n0 3` uses three cores of a larger node."""
     core = Fleet([HostCores("n0", 3)], 1, "run")
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(1, (10,)))
 
-    actions = core.handle(fleet.NodeReported("n0", "big", 64, "warm"))
+    actions = step(core, fleet.NodeReported("n0", "big", 64, "warm"))
 
     assert starts(actions) == {"n0": 3}
 
@@ -94,10 +97,10 @@ def test_node_limit_of_host_cores_holds() -> None:
 def test_node_that_warms_up_later_gets_work_at_once() -> None:
     """A node may join in the middle of a calculation."""
     core = warm(2)
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.NodeReported("n0", "node0", 0, "loading"))
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.NodeReported("n0", "node0", 0, "loading"))
 
-    actions = core.handle(fleet.NodeReported("n0", "node0", 4, "warm"))
+    actions = step(core, fleet.NodeReported("n0", "node0", 4, "warm"))
 
     assert starts(actions) == {"n0": 2}
 
@@ -105,12 +108,12 @@ def test_node_that_warms_up_later_gets_work_at_once() -> None:
 def test_lost_node_loses_its_workers_with_a_reason() -> None:
     """What a vanished node held is given up."""
     core = warm(1, 1)
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(1, (10,)))
 
-    actions = core.handle(fleet.NodeLost("n0", "its agent stopped"))
+    actions = step(core, fleet.NodeLost("n0", "its agent stopped"))
 
     reason = "node node0: its agent stopped"
-    lost = fleet.LoseWorker(1, "run-1", reason, is_clean=False, node="node0", is_blameless=True)
+    lost = fleet.LoseWorker(WorkerEnd(1, "run-1", reason, is_clean=False, node="node0", is_blameless=True))
     assert actions == [lost]
     assert core.core_count == 1
 
@@ -118,12 +121,12 @@ def test_lost_node_loses_its_workers_with_a_reason() -> None:
 def test_session_whose_workers_all_die_fails() -> None:
     """Workers that cannot start are not started for ever."""
     core = warm(1)
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(1, (10,)))
     number = 1
 
     actions: list[fleet.Action] = []
     while not any(isinstance(action, fleet.FailSession) for action in actions):
-        actions = core.handle(fleet.WorkerExited(f"run-{number}", "exit code 1", is_clean=False))
+        actions = step(core, ended(f"run-{number}", "exit code 1", is_clean=False))
         number += 1
 
     assert number < 20
@@ -133,16 +136,16 @@ def test_session_whose_workers_all_die_fails() -> None:
 def test_failed_session_is_told_once_and_gets_no_more_workers() -> None:
     """Its driver has heard why; what dies later is no news."""
     core = warm(2)
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(1, (10,)))
     actions: list[fleet.Action] = []
     while not any(isinstance(action, fleet.FailSession) for action in actions):
         worker_id = next(iter(core.workers))
-        actions = core.handle(fleet.WorkerExited(worker_id, "exit code 1", is_clean=False))
+        actions = step(core, ended(worker_id, "exit code 1", is_clean=False))
 
     later = [
         action
         for worker_id in list(core.workers)
-        for action in core.handle(fleet.WorkerExited(worker_id, "exit code 1", is_clean=False))
+        for action in step(core, ended(worker_id, "exit code 1", is_clean=False))
     ]
 
     assert len(later) == 1
@@ -153,13 +156,13 @@ def test_failed_session_is_told_once_and_gets_no_more_workers() -> None:
 def test_workers_that_people_end_do_not_fail_their_session() -> None:
     """However many they end, and however long the tasks are."""
     core = warm(1)
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(1, (10,)))
 
     told = [
         action
         for number in range(1, 50)
-        for action in core.handle(
-            fleet.WorkerExited(f"run-{number}", "stopped by request", is_clean=False, is_blameless=True)
+        for action in step(
+            core, ended(f"run-{number}", "stopped by request", is_clean=False, is_blameless=True)
         )
     ]
 
@@ -169,13 +172,13 @@ def test_workers_that_people_end_do_not_fail_their_session() -> None:
 def test_large_fleet_gives_up_before_each_core_was_tried_thrice() -> None:
     """6,400 cores would fork 19,203 workers for a setup that crashes."""
     core = warm(*[64] * 100)
-    core.handle(fleet.SessionRequested(1, (10,), max_workers=8))
+    step(core, fleet.SessionRequested(1, (10,), max_workers=8))
     count = 0
 
     actions: list[fleet.Action] = []
     while not any(isinstance(action, fleet.FailSession) for action in actions):
         worker_id = next(iter(core.workers))
-        actions = core.handle(fleet.WorkerExited(worker_id, "exit code 1", is_clean=False))
+        actions = step(core, ended(worker_id, "exit code 1", is_clean=False))
         count += 1
 
     assert MAX_DEATHS < count < MAX_DEATHS * 2
@@ -185,11 +188,11 @@ def test_queued_session_is_told_again_as_the_queue_moves() -> None:
     """For whom it waits changes with each job that ends before it, and with nothing else."""
     core = warm(1)
     for session_id in (1, 2, 3):
-        core.handle(fleet.SessionRequested(session_id, (session_id * 10,)))
+        step(core, fleet.SessionRequested(session_id, (session_id * 10,)))
 
-    ended = core.handle(fleet.SessionEnded(1, is_forced=False))
-    other = core.handle(fleet.SessionRequested(4, (40,)))
-    gave_up = core.handle(fleet.SessionEnded(3, is_forced=False))
+    ended = step(core, fleet.SessionEnded(1, is_forced=False))
+    other = step(core, fleet.SessionRequested(4, (40,)))
+    gave_up = step(core, fleet.SessionEnded(3, is_forced=False))
 
     def told(actions: list[fleet.Action]) -> list[fleet.Queue]:
         return [action for action in actions if isinstance(action, fleet.Queue)]
@@ -203,7 +206,7 @@ def test_local_session_gets_no_workers() -> None:
     """`--nd` needs a turn and no cores."""
     core = warm(2)
 
-    actions = core.handle(fleet.SessionRequested(1, (10,), is_local=True))
+    actions = step(core, fleet.SessionRequested(1, (10,), is_local=True))
 
     assert actions == [fleet.Admit(1)]
 
@@ -211,10 +214,10 @@ def test_local_session_gets_no_workers() -> None:
 def test_refused_workers_free_their_cores() -> None:
     """An agent that says no is not asked again before it reports."""
     core = warm(2)
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(1, (10,)))
 
-    refused = core.handle(fleet.WorkersRefused(("run-1", "run-2")))
-    reported = core.handle(fleet.NodeReported("n0", "node0", 2, "warm"))
+    refused = step(core, fleet.WorkersRefused(("run-1", "run-2")))
+    reported = step(core, fleet.NodeReported("n0", "node0", 2, "warm"))
 
     assert refused == []
     assert starts(reported) == {"n0": 2}
@@ -223,12 +226,12 @@ def test_refused_workers_free_their_cores() -> None:
 def test_worker_that_ended_while_its_agent_was_out_of_reach_is_lost() -> None:
     """An agent that was restarted, or cut off, reports who is there when it is reached again."""
     core = warm(2)
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.WorkersStarted(("run-1", "run-2")))
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.WorkersStarted(("run-1", "run-2")))
 
-    actions = core.handle(fleet.NodeReported("n0", "node0", 2, "warm", frozenset({"run-2"})))
+    actions = step(core, fleet.NodeReported("n0", "node0", 2, "warm", frozenset({"run-2"})))
 
-    lost = [action.worker_id for action in actions if isinstance(action, fleet.LoseWorker)]
+    lost = [action.end.worker_id for action in actions if isinstance(action, fleet.LoseWorker)]
     assert lost == ["run-1"]
     assert starts(actions) == {"n0": 1}
     core.check()
@@ -237,9 +240,9 @@ def test_worker_that_ended_while_its_agent_was_out_of_reach_is_lost() -> None:
 def test_worker_that_is_being_started_is_not_missed() -> None:
     """The order may be under way when the agent reports."""
     core = warm(2)
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(1, (10,)))
 
-    actions = core.handle(fleet.NodeReported("n0", "node0", 2, "warm", frozenset()))
+    actions = step(core, fleet.NodeReported("n0", "node0", 2, "warm", frozenset()))
 
     assert actions == []
 
@@ -247,11 +250,11 @@ def test_worker_that_is_being_started_is_not_missed() -> None:
 def test_session_without_a_job_waits_for_no_turn() -> None:
     """`serialize_jobs` counts jobs: somebody's executor neither waits for them nor holds them up."""
     core = warm(4)
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(1, (10,)))
 
-    actions = core.handle(fleet.SessionRequested(2, ()))
-    core.handle(fleet.SessionEnded(1, is_forced=False))
-    next_job = core.handle(fleet.SessionRequested(3, (11,)))
+    actions = step(core, fleet.SessionRequested(2, ()))
+    step(core, fleet.SessionEnded(1, is_forced=False))
+    next_job = step(core, fleet.SessionRequested(3, (11,)))
 
     assert fleet.Admit(2) in actions
     assert fleet.Admit(3) in next_job
@@ -262,8 +265,8 @@ def test_what_a_session_may_not_use_goes_to_the_others() -> None:
     """A session with one worker at most leaves the other cores alone."""
     core = warm(4, serialize_jobs=0)
 
-    first = core.handle(fleet.SessionRequested(1, (), max_workers=1))
-    second = core.handle(fleet.SessionRequested(2, (10,)))
+    first = step(core, fleet.SessionRequested(1, (), max_workers=1))
+    second = step(core, fleet.SessionRequested(2, (10,)))
 
     assert starts(first) == {"n0": 1}
     assert starts(second) == {"n0": 3}
@@ -272,11 +275,11 @@ def test_what_a_session_may_not_use_goes_to_the_others() -> None:
 def test_tail_gives_idle_workers_to_who_has_tasks() -> None:
     """A session with one task left keeps the worker that runs it."""
     core = warm(4, serialize_jobs=0)
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.TasksCounted(1, 100, frozenset({"run-1", "run-2", "run-3", "run-4"})))
-    core.handle(fleet.SessionRequested(2, (11,)))
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.TasksCounted(1, 100, frozenset({"run-1", "run-2", "run-3", "run-4"})))
+    step(core, fleet.SessionRequested(2, (11,)))
 
-    core.handle(fleet.TasksCounted(1, 1, frozenset({"run-1"})))
+    step(core, fleet.TasksCounted(1, 1, frozenset({"run-1"})))
     actions = pass_seconds(core, 3)
 
     assert drains(actions) == [(1, "run-2")]  # two were drained for the fair share, idle or not
@@ -286,9 +289,9 @@ def test_tail_gives_idle_workers_to_who_has_tasks() -> None:
 def test_idle_workers_stay_while_nobody_wants_their_cores() -> None:
     """The next stage of the calculation finds them."""
     core = warm(4)
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.TasksCounted(1, 100))
-    core.handle(fleet.TasksCounted(1, 0))
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.TasksCounted(1, 100))
+    step(core, fleet.TasksCounted(1, 0))
 
     actions = pass_seconds(core, 5)
 
@@ -299,14 +302,14 @@ def test_idle_workers_stay_while_nobody_wants_their_cores() -> None:
 def test_session_between_two_stages_keeps_its_cores_for_a_moment() -> None:
     """Cores do not change hands because a queue was empty when it was counted."""
     core = warm(4, serialize_jobs=0)
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.TasksCounted(1, 100))
-    core.handle(fleet.SessionRequested(2, (11,)))
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.TasksCounted(1, 100))
+    step(core, fleet.SessionRequested(2, (11,)))
     kept = [each.worker_id for each in core.workers_of(session_id=1) if not each.is_draining]
 
-    paused = core.handle(fleet.TasksCounted(1, 0))
+    paused = step(core, fleet.TasksCounted(1, 0))
     second = pass_seconds(core, 1)
-    back = core.handle(fleet.TasksCounted(1, 100))
+    back = step(core, fleet.TasksCounted(1, 100))
     later = pass_seconds(core, 5)
 
     assert len(kept) == 2
@@ -316,14 +319,14 @@ def test_session_between_two_stages_keeps_its_cores_for_a_moment() -> None:
 def test_no_more_workers_start_than_there_are_tasks() -> None:
     """Once a session has shown what it has to do."""
     core = warm(4)
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.TasksCounted(1, 1))
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.TasksCounted(1, 1))
 
     for number in (1, 2):
-        assert starts(core.handle(fleet.WorkerExited(f"run-{number}", "exit code 0", is_clean=True))) == {}
-    core.handle(fleet.WorkerExited("run-3", "exit code 0", is_clean=True))
-    last = core.handle(fleet.WorkerExited("run-4", "signal 9", is_clean=False))
-    more = core.handle(fleet.TasksCounted(1, 3))
+        assert starts(step(core, ended(f"run-{number}", "exit code 0", is_clean=True))) == {}
+    step(core, ended("run-3", "exit code 0", is_clean=True))
+    last = step(core, ended("run-4", "signal 9", is_clean=False))
+    more = step(core, fleet.TasksCounted(1, 3))
 
     assert starts(last) == {"n0": 1}
     assert starts(more) == {"n0": 2}
@@ -333,8 +336,8 @@ def test_heavier_session_gets_more_cores() -> None:
     """In proportion to the weights."""
     core = warm(9, serialize_jobs=0)
 
-    core.handle(fleet.SessionRequested(1, (10,), weight=2.0))
-    actions = core.handle(fleet.SessionRequested(2, (11,)))
+    step(core, fleet.SessionRequested(1, (10,), weight=2.0))
+    actions = step(core, fleet.SessionRequested(2, (11,)))
 
     assert len(drains(actions)) == 3
 
@@ -343,14 +346,14 @@ def test_too_few_cores_go_in_turns() -> None:
     """Each of three sessions has the one core for a turn; nobody waits for ever."""
     core = warm(1, serialize_jobs=0)
     for session_id in (1, 2, 3):
-        core.handle(fleet.SessionRequested(session_id, (session_id,)))
+        step(core, fleet.SessionRequested(session_id, (session_id,)))
     holders = []
 
     for _ in range(4):
         (worker,) = core.workers.values()
         holders.append(worker.session_id)
         assert drains(pass_seconds(core, TURN_S)) == [(worker.session_id, worker.worker_id)]
-        core.handle(fleet.WorkerExited(worker.worker_id, "exit code 0", is_clean=True))
+        step(core, ended(worker.worker_id, "exit code 0", is_clean=True))
 
     assert holders == [1, 2, 3, 1]
 
@@ -359,12 +362,12 @@ def test_session_that_wants_nothing_again_and_again_saves_up_no_turns() -> None:
     """Its turn is one turn, whatever it did not take before."""
     core = warm(1, serialize_jobs=0)
     for session_id in (1, 2, 3):
-        core.handle(fleet.SessionRequested(session_id, (session_id,)))
-    core.handle(fleet.TasksCounted(3, 0))
+        step(core, fleet.SessionRequested(session_id, (session_id,)))
+    step(core, fleet.TasksCounted(3, 0))
     for _ in range(10):
         pass_seconds(core, TURN_S)
         for worker in [each for each in core.workers.values() if each.is_draining]:
-            core.handle(fleet.WorkerExited(worker.worker_id, "exit code 0", is_clean=True))
+            step(core, ended(worker.worker_id, "exit code 0", is_clean=True))
 
     assert core.sessions[3].served >= max(session.served for session in core.sessions.values()) - 1
 
@@ -372,11 +375,11 @@ def test_session_that_wants_nothing_again_and_again_saves_up_no_turns() -> None:
 def test_refusing_node_is_asked_again_after_a_second() -> None:
     """And others are asked in the meantime."""
     core = warm(2, 2)
-    core.handle(fleet.SessionRequested(1, (10,), max_workers=2))
+    step(core, fleet.SessionRequested(1, (10,), max_workers=2))
 
-    elsewhere = core.handle(fleet.WorkersRefused(("run-1", "run-2")))
-    lost = core.handle(fleet.NodeLost("n1", "gone"))
-    again = core.handle(fleet.SecondPassed())
+    elsewhere = step(core, fleet.WorkersRefused(("run-1", "run-2")))
+    lost = step(core, fleet.NodeLost("n1", "gone"))
+    again = step(core, fleet.SecondPassed())
 
     assert starts(elsewhere) == {"n1": 2}
     assert starts(lost) == {}
@@ -387,11 +390,11 @@ def test_counts_of_a_session_that_is_gone_are_ignored() -> None:
     """Its lane may report once more."""
     core = warm(1)
 
-    assert core.handle(fleet.TasksCounted(9, 5)) == []
-    assert core.handle(fleet.ProgressMade(9)) == []
-    assert core.handle(fleet.WorkersStarted(("nobody",))) == []
-    assert core.handle(fleet.WorkersRefused(("nobody",))) == []
-    assert core.handle(fleet.SessionEnded(9, is_forced=True)) == []
+    assert step(core, fleet.TasksCounted(9, 5)) == []
+    assert step(core, fleet.ProgressMade(9)) == []
+    assert step(core, fleet.WorkersStarted(("nobody",))) == []
+    assert step(core, fleet.WorkersRefused(("nobody",))) == []
+    assert step(core, fleet.SessionEnded(9, is_forced=True)) == []
 
 
 def test_workers_of_an_earlier_broker_are_taken_over() -> None:
@@ -400,9 +403,9 @@ def test_workers_of_an_earlier_broker_are_taken_over() -> None:
     node = fleet.NodeReported("a", "a", 2, "warm", frozenset({"old-1"}), (("old-1", 7),))
     late = fleet.NodeReported("a", "a", 2, "warm", None, (("old-1", 7), ("old-2", 7)))
 
-    core.handle(node)
-    resumed = core.handle(fleet.SessionRequested(7, (1,), max_workers=1, resumed=(("old-1", "a"),)))
-    core.handle(late)
+    step(core, node)
+    resumed = step(core, fleet.SessionRequested(7, (1,), max_workers=1, resumed=(("old-1", "a"),)))
+    step(core, late)
 
     assert resumed == []
     assert {worker.worker_id for worker in core.workers_of(session_id=7)} == {"old-1", "old-2"}
@@ -413,9 +416,9 @@ def test_resumed_session_needs_no_turn() -> None:
     """It had one; new ones wait for it."""
     core = Fleet([HostCores("a", -1)], 1, "run")
 
-    core.handle(fleet.SessionRequested(7, (1,), resumed=()))
-    core.handle(fleet.SessionRequested(8, (2,), resumed=()))
-    queued = core.handle(fleet.SessionRequested(9, (3,)))
+    step(core, fleet.SessionRequested(7, (1,), resumed=()))
+    step(core, fleet.SessionRequested(8, (2,), resumed=()))
+    queued = step(core, fleet.SessionRequested(9, (3,)))
 
     assert core.sessions[7].is_admitted
     assert core.sessions[8].is_admitted
@@ -432,10 +435,10 @@ def test_workers_of_a_calculation_start_where_its_engine_is() -> None:
     """A node without the engine, or with another one, is left out by name; other sessions may use it."""
     core = Fleet([HostCores(name, -1) for name in "abc"], 0, "run")
     for name, version in (("a", "3.26.2"), ("b", "none"), ("c", "3.25.0")):
-        core.handle(fleet.NodeReported(name, f"n{name}", 2, "warm", fingerprint=engine(version)))
+        step(core, fleet.NodeReported(name, f"n{name}", 2, "warm", fingerprint=engine(version)))
 
-    calculation = core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
-    functions = core.handle(fleet.SessionRequested(2, ()))
+    calculation = step(core, fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+    functions = step(core, fleet.SessionRequested(2, ()))
 
     assert starts(calculation) == {"a": 2}
     assert fleet.LeaveOut("b", 1, ("openquake.engine none there, 3.26.2 here",)) in calculation
@@ -448,12 +451,12 @@ def test_workers_of_a_calculation_start_where_its_engine_is() -> None:
 def test_node_that_comes_to_fit_is_used_and_told_of_once() -> None:
     """An upgraded node joins a calculation in its middle; what did not change is not said again."""
     core = Fleet([HostCores("a", -1), HostCores("b", -1)], 0, "run")
-    core.handle(fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.2")))
-    core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+    step(core, fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.2")))
+    step(core, fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
 
-    first = core.handle(fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("3.25.0")))
-    again = core.handle(fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("3.25.0")))
-    upgraded = core.handle(fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("3.26.2")))
+    first = step(core, fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("3.25.0")))
+    again = step(core, fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("3.25.0")))
+    upgraded = step(core, fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("3.26.2")))
 
     assert [type(action) for action in first] == [fleet.LeaveOut]
     assert again == []
@@ -464,11 +467,11 @@ def test_node_that_comes_to_fit_is_used_and_told_of_once() -> None:
 def test_running_calculation_survives_that_every_node_was_upgraded() -> None:
     """Its workers have the code that they started with; it fails when it has none left."""
     core = Fleet([HostCores("a", -1)], 0, "run")
-    core.handle(fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.2")))
-    core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+    step(core, fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.2")))
+    step(core, fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
 
-    upgraded = core.handle(fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.3")))
-    left = core.handle(fleet.WorkerExited("run-1", "exit code 1", is_clean=False))
+    upgraded = step(core, fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.3")))
+    left = step(core, ended("run-1", "exit code 1", is_clean=False))
 
     reason = "every node is left out: a: openquake.engine 3.26.3 there, 3.26.2 here"
     assert [type(action) for action in upgraded] == [fleet.LeaveOut]
@@ -478,15 +481,15 @@ def test_running_calculation_survives_that_every_node_was_upgraded() -> None:
 def test_running_calculation_gets_workers_where_the_code_it_began_with_lives_on() -> None:
     """A node that was upgraded still has a template with it; a new calculation gets the new code."""
     core = Fleet([HostCores("a", -1)], 0, "run")
-    core.handle(fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.2")))
-    core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+    step(core, fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.2")))
+    step(core, fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
     older = (engine("3.26.1"), engine("3.26.2"))
     new = engine("3.26.3")
 
-    upgraded = core.handle(fleet.NodeReported("a", "a", 1, "warm", fingerprint=new, older_fingerprints=older))
-    again = core.handle(fleet.WorkerExited("run-1", "exit code 1", is_clean=False))
-    gone = core.handle(fleet.NodeReported("a", "a", 1, "warm", fingerprint=new))
-    core.handle(fleet.SessionRequested(2, (11,), fingerprint=new))
+    upgraded = step(core, fleet.NodeReported("a", "a", 1, "warm", fingerprint=new, older_fingerprints=older))
+    again = step(core, ended("run-1", "exit code 1", is_clean=False))
+    gone = step(core, fleet.NodeReported("a", "a", 1, "warm", fingerprint=new))
+    step(core, fleet.SessionRequested(2, (11,), fingerprint=new))
 
     assert upgraded == []
     assert starts(again) == {"a": 1}
@@ -497,11 +500,11 @@ def test_running_calculation_gets_workers_where_the_code_it_began_with_lives_on(
 def test_calculation_without_a_node_that_has_its_engine_fails_with_all_differences() -> None:
     """Once every node is up, and once only."""
     core = Fleet([HostCores("a", -1), HostCores("b", -1)], 0, "run")
-    core.handle(fleet.NodeReported("a", "a", 2, "warm", fingerprint=engine("3.25.0")))
-    waiting = core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+    step(core, fleet.NodeReported("a", "a", 2, "warm", fingerprint=engine("3.25.0")))
+    waiting = step(core, fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
 
-    failed = core.handle(fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("none")))
-    again = core.handle(fleet.SecondPassed())
+    failed = step(core, fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("none")))
+    again = step(core, fleet.SecondPassed())
 
     reason = (
         "every node is left out: a: openquake.engine 3.25.0 there, 3.26.2 here; "
@@ -516,10 +519,10 @@ def test_session_waits_for_the_first_node_to_join() -> None:
     """Where every node joins there may be none yet, and none is left out."""
     core = Fleet([], 0, "run")
 
-    waiting = core.handle(fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+    waiting = step(core, fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
     waiting += pass_seconds(core, 3)
-    core.handle(fleet.NodeJoined("a"))
-    joined = core.handle(fleet.NodeReported("a", "a", 2, "warm", fingerprint=engine("3.26.2")))
+    step(core, fleet.NodeJoined("a"))
+    joined = step(core, fleet.NodeReported("a", "a", 2, "warm", fingerprint=engine("3.26.2")))
 
     assert [action for action in waiting if isinstance(action, fleet.FailSession)] == []
     assert starts(joined) == {"a": 2}
@@ -528,11 +531,11 @@ def test_session_waits_for_the_first_node_to_join() -> None:
 def test_node_that_serves_fewer_cores_drains_idle_workers_first() -> None:
     """What runs goes on; cores that are free again stay free."""
     core = warm(3)
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.TasksCounted(1, 3, frozenset({"run-1", "run-2"})))
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.TasksCounted(1, 3, frozenset({"run-1", "run-2"})))
 
-    actions = core.handle(fleet.NodeReported("n0", "node0", 2, "warm"))
-    exited = core.handle(fleet.WorkerExited("run-3", "exit code 0", is_clean=True))
+    actions = step(core, fleet.NodeReported("n0", "node0", 2, "warm"))
+    exited = step(core, ended("run-3", "exit code 0", is_clean=True))
 
     assert drains(actions) == [(1, "run-3")]
     assert starts(exited) == {}
@@ -540,15 +543,15 @@ def test_node_that_serves_fewer_cores_drains_idle_workers_first() -> None:
 
 
 def test_stopped_node_drains_all_and_gets_workers_when_it_serves_again() -> None:
-    """Its session keeps its claim meanwhile."""
+    """Its session keeps its demand meanwhile."""
     core = warm(2)
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(1, (10,)))
 
-    stopped = core.handle(fleet.NodeReported("n0", "node0", 0, "stopped"))
-    again = core.handle(fleet.NodeReported("n0", "node0", 0, "stopped"))
+    stopped = step(core, fleet.NodeReported("n0", "node0", 0, "stopped"))
+    again = step(core, fleet.NodeReported("n0", "node0", 0, "stopped"))
     for name in ("run-1", "run-2"):
-        core.handle(fleet.WorkerExited(name, "exit code 0", is_clean=True))
-    started = core.handle(fleet.NodeReported("n0", "node0", 2, "warm"))
+        step(core, ended(name, "exit code 0", is_clean=True))
+    started = step(core, fleet.NodeReported("n0", "node0", 2, "warm"))
 
     assert len(drains(stopped)) == 2
     assert drains(again) == []
@@ -558,47 +561,47 @@ def test_stopped_node_drains_all_and_gets_workers_when_it_serves_again() -> None
 def test_joined_node_takes_part_and_is_forgotten_when_its_workers_ended() -> None:
     """Not before; and what it says meanwhile brings no new workers."""
     core = warm(1)
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionRequested(1, (10,)))
 
-    core.handle(fleet.NodeJoined("n9"))
-    joined = core.handle(fleet.NodeReported("n9", "node9", 1, "warm"))
-    leaving = core.handle(fleet.NodeLeaving("n9"))
-    reported = core.handle(fleet.NodeReported("n9", "node9", 1, "warm"))
-    exited = core.handle(fleet.WorkerExited("run-2", "exit code 0", is_clean=True))
+    step(core, fleet.NodeJoined("n9"))
+    joined = step(core, fleet.NodeReported("n9", "node9", 1, "warm"))
+    leaving = step(core, fleet.NodeLeaving("n9"))
+    reported = step(core, fleet.NodeReported("n9", "node9", 1, "warm"))
+    exited = step(core, ended("run-2", "exit code 0", is_clean=True))
 
     assert starts(joined) == {"n9": 1}
     assert drains(leaving) == [(1, "run-2")]
     assert fleet.ForgetNode("n9") not in [*leaving, *reported]
     assert starts(reported) == {}
     assert exited[1] == fleet.ForgetNode("n9")
-    assert core.handle(fleet.NodeLeaving("n9")) == []
+    assert step(core, fleet.NodeLeaving("n9")) == []
 
 
 def test_node_that_joins_again_while_it_leaves_stays() -> None:
     """The last word counts."""
     core = warm(1)
-    core.handle(fleet.NodeJoined("n9"))
-    core.handle(fleet.NodeReported("n9", "node9", 1, "warm"))
-    core.handle(fleet.SessionRequested(1, (10,)))
+    step(core, fleet.NodeJoined("n9"))
+    step(core, fleet.NodeReported("n9", "node9", 1, "warm"))
+    step(core, fleet.SessionRequested(1, (10,)))
 
-    core.handle(fleet.NodeLeaving("n9"))
-    core.handle(fleet.NodeJoined("n9"))
-    core.handle(fleet.NodeReported("n9", "node9", 1, "warm"))
-    core.handle(fleet.WorkerExited("run-2", "exit code 0", is_clean=True))
+    step(core, fleet.NodeLeaving("n9"))
+    step(core, fleet.NodeJoined("n9"))
+    step(core, fleet.NodeReported("n9", "node9", 1, "warm"))
+    step(core, ended("run-2", "exit code 0", is_clean=True))
 
-    assert starts(core.handle(fleet.SecondPassed())) == {}
+    assert starts(step(core, fleet.SecondPassed())) == {}
     assert {worker.host for worker in core.workers.values()} == {"n0", "n9"}
 
 
 def test_lost_node_that_leaves_is_forgotten_with_its_workers() -> None:
     """Their tasks are run elsewhere."""
     core = warm(1)
-    core.handle(fleet.NodeJoined("n9"))
-    core.handle(fleet.NodeReported("n9", "node9", 1, "warm"))
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.NodeLeaving("n9"))
+    step(core, fleet.NodeJoined("n9"))
+    step(core, fleet.NodeReported("n9", "node9", 1, "warm"))
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.NodeLeaving("n9"))
 
-    actions = core.handle(fleet.NodeLost("n9", "gone"))
+    actions = step(core, fleet.NodeLost("n9", "gone"))
 
     assert [type(action) for action in actions] == [fleet.LoseWorker, fleet.ForgetNode]
 
@@ -607,13 +610,13 @@ def test_joined_node_that_vanished_is_forgotten_after_a_while() -> None:
     """One that the configuration names is not, nor one that was heard of again."""
     core = warm(1)
     for host in ("n8", "n9"):
-        core.handle(fleet.NodeJoined(host))
-        core.handle(fleet.NodeReported(host, host, 1, "warm"))
+        step(core, fleet.NodeJoined(host))
+        step(core, fleet.NodeReported(host, host, 1, "warm"))
     for host in ("n0", "n8", "n9"):
-        core.handle(fleet.NodeLost(host, "gone"))
+        step(core, fleet.NodeLost(host, "gone"))
 
     early = pass_seconds(core, FORGET_AFTER_S)
-    core.handle(fleet.NodeReported("n8", "n8", 1, "warm"))
+    step(core, fleet.NodeReported("n8", "n8", 1, "warm"))
     late = pass_seconds(core, FORGET_AFTER_S)
 
     assert early == []
@@ -625,10 +628,10 @@ def test_cores_that_a_session_cannot_use_cost_nobody_a_worker() -> None:
     """Another session keeps the node that does not fit."""
     core = Fleet([HostCores("a", -1), HostCores("b", -1)], 0, "run")
     for name, version in (("a", "3.26.2"), ("b", "none")):
-        core.handle(fleet.NodeReported(name, name, 2, "warm", fingerprint=engine(version)))
-    core.handle(fleet.SessionRequested(1, (), max_workers=0))
+        step(core, fleet.NodeReported(name, name, 2, "warm", fingerprint=engine(version)))
+    step(core, fleet.SessionRequested(1, (), max_workers=0))
 
-    actions = core.handle(fleet.SessionRequested(2, (10,), fingerprint=engine("3.26.2")))
+    actions = step(core, fleet.SessionRequested(2, (10,), fingerprint=engine("3.26.2")))
 
     assert len(drains(actions)) == 2
     core.check()

@@ -8,21 +8,22 @@ from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import deaths
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import Fleet
+from tests.support.fleets import ended, step
 
 
 def warm(node_count: int, cores: int) -> Fleet:
     """A fleet of equal nodes that are up, with one session."""
     core = Fleet([HostCores(f"n{number}", -1) for number in range(node_count)], 1, "run")
     for number in range(node_count):
-        core.handle(fleet.NodeReported(f"n{number}", f"node{number}", cores, "warm"))
-    core.handle(fleet.SessionRequested(1, (10,)))
+        step(core, fleet.NodeReported(f"n{number}", f"node{number}", cores, "warm"))
+    step(core, fleet.SessionRequested(1, (10,)))
     return core
 
 
 def kill(core: Fleet, host: str) -> list[fleet.Action]:
     """One worker at a host dies."""
     worker = core.workers_of(host=host)[0]
-    return core.handle(fleet.WorkerExited(worker.worker_id, "exit code 1", is_clean=False))
+    return step(core, ended(worker.worker_id, "exit code 1", is_clean=False))
 
 
 def is_failed(actions: list[fleet.Action]) -> bool:
@@ -42,7 +43,7 @@ def test_one_broken_node_does_not_fail_a_job(node_count: int, cores: int) -> Non
 
     assert count <= deaths.MAX_DEATHS + cores
     assert len(core.workers) == (node_count - 1) * cores
-    assert not any(isinstance(each, fleet.StartWorkers) for each in core.handle(fleet.SecondPassed()))
+    assert not any(isinstance(each, fleet.StartWorkers) for each in step(core, fleet.SecondPassed()))
     core.check()
 
 
@@ -52,8 +53,8 @@ def test_node_gets_workers_again_when_a_task_was_done() -> None:
     while core.workers_of(host="n0"):
         kill(core, "n0")
 
-    core.handle(fleet.ProgressMade(1))
-    again = core.handle(fleet.SecondPassed())
+    step(core, fleet.ProgressMade(1))
+    again = step(core, fleet.SecondPassed())
 
     assert [each.host for each in again if isinstance(each, fleet.StartWorkers)] == ["n0"]
 
@@ -64,7 +65,7 @@ def test_node_gets_workers_again_when_its_agent_is_back() -> None:
     while core.workers_of(host="n0"):
         kill(core, "n0")
 
-    again = core.handle(fleet.NodeReported("n0", "node0", 1, "warm", frozenset()))
+    again = step(core, fleet.NodeReported("n0", "node0", 1, "warm", frozenset()))
 
     assert [each.host for each in again if isinstance(each, fleet.StartWorkers)] == ["n0"]
 
@@ -92,9 +93,9 @@ def test_job_fails_when_the_last_node_without_deaths_is_gone() -> None:
     while core.workers_of(host="n0"):
         kill(core, "n0")
 
-    core.handle(fleet.NodeLost("n1", "gone"))
+    step(core, fleet.NodeLost("n1", "gone"))
 
-    assert is_failed(core.handle(fleet.SecondPassed()))
+    assert is_failed(step(core, fleet.SecondPassed()))
 
 
 def test_whole_node_may_be_killed_in_long_tasks() -> None:
@@ -104,7 +105,7 @@ def test_whole_node_may_be_killed_in_long_tasks() -> None:
     told = [
         action
         for worker_id in list(core.workers)
-        for action in core.handle(fleet.WorkerExited(worker_id, "killed by SIGKILL", is_clean=False))
+        for action in step(core, ended(worker_id, "killed by SIGKILL", is_clean=False))
     ]
 
     assert not is_failed(told)

@@ -6,25 +6,26 @@ from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import Fleet
 from services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S
+from tests.support.fleets import ended, step
 
 
 def test_lost_node_that_is_back_ends_what_it_still_runs() -> None:
     """Its workers' tasks run elsewhere, their lane refuses them: cores are free when they have ended."""
     core = Fleet([HostCores("n0", -1), HostCores("n1", -1)], 0, "run")
-    core.handle(fleet.NodeReported("n0", "node0", 1, "warm"))
-    core.handle(fleet.NodeReported("n1", "node1", 1, "warm"))
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.WorkersStarted(("run-1", "run-2")))
-    core.handle(fleet.NodeLost("n0", "gone"))
+    step(core, fleet.NodeReported("n0", "node0", 1, "warm"))
+    step(core, fleet.NodeReported("n1", "node1", 1, "warm"))
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.WorkersStarted(("run-1", "run-2")))
+    step(core, fleet.NodeLost("n0", "gone"))
 
     still = (("run-1", 1),)
-    back = core.handle(fleet.NodeReported("n0", "node0", 1, "warm", frozenset(["run-1"]), still))
-    told_again = core.handle(fleet.NodeReported("n0", "node0", 1, "warm", None, still))
-    ended = core.handle(fleet.WorkerExited("run-1", "killed by SIGKILL", is_clean=True))
+    back = step(core, fleet.NodeReported("n0", "node0", 1, "warm", frozenset(["run-1"]), still))
+    told_again = step(core, fleet.NodeReported("n0", "node0", 1, "warm", None, still))
+    last = step(core, ended("run-1", "killed by SIGKILL", is_clean=True))
 
     assert back == [fleet.StopWorkers("n0", 1, is_forced=True, worker_ids=("run-1",))]
     assert told_again == []
-    assert [action for action in ended if isinstance(action, fleet.StartWorkers)] == [
+    assert [action for action in last if isinstance(action, fleet.StartWorkers)] == [
         fleet.StartWorkers("n0", 1, ("run-3",))
     ]
     core.check()
@@ -33,10 +34,10 @@ def test_lost_node_that_is_back_ends_what_it_still_runs() -> None:
 def test_lost_node_that_is_back_ends_workers_of_sessions_that_are_gone() -> None:
     """Nobody told it while it was out of reach."""
     core = Fleet([HostCores("n0", -1)], 0, "run")
-    core.handle(fleet.NodeReported("n0", "node0", 1, "warm"))
-    core.handle(fleet.NodeLost("n0", "gone"))
+    step(core, fleet.NodeReported("n0", "node0", 1, "warm"))
+    step(core, fleet.NodeLost("n0", "gone"))
 
-    back = core.handle(fleet.NodeReported("n0", "node0", 1, "warm", frozenset(["old-1"]), (("old-1", 7),)))
+    back = step(core, fleet.NodeReported("n0", "node0", 1, "warm", frozenset(["old-1"]), (("old-1", 7),)))
 
     assert back == [fleet.StopWorkers("n0", 7, is_forced=True, worker_ids=("old-1",))]
     core.check()
@@ -55,19 +56,19 @@ def reported(*workers: tuple[str, int], present: frozenset[str] | None = None) -
 def busy_node() -> Fleet:
     """A node whose two workers are session 1's."""
     core = Fleet([HostCores("n0", -1)], 0, "run")
-    core.handle(reported())
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.WorkersStarted(("run-1", "run-2")))
-    core.handle(reported(("run-1", 1), ("run-2", 1)))
+    step(core, reported())
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.WorkersStarted(("run-1", "run-2")))
+    step(core, reported(("run-1", 1), ("run-2", 1)))
     return core
 
 
 def test_lost_order_to_stop_is_given_again_when_the_agent_is_back() -> None:
     """Its link was cut around the end of the session, for less time than makes the node lost."""
     core = busy_node()
-    first = stops(core.handle(fleet.SessionEnded(1, is_forced=True)))
+    first = stops(step(core, fleet.SessionEnded(1, is_forced=True)))
 
-    back = core.handle(reported(("run-1", 1), ("run-2", 1), present=frozenset(["run-1", "run-2"])))
+    back = step(core, reported(("run-1", 1), ("run-2", 1), present=frozenset(["run-1", "run-2"])))
 
     assert first == [fleet.StopWorkers("n0", 1, is_forced=True)]
     assert stops(back) == [fleet.StopWorkers("n0", 1, is_forced=True, worker_ids=("run-1", "run-2"))]
@@ -76,15 +77,15 @@ def test_lost_order_to_stop_is_given_again_when_the_agent_is_back() -> None:
 def test_order_to_stop_that_had_no_effect_is_given_again_after_a_while() -> None:
     """The agent may have failed to obey, and nothing changes that it would report."""
     core = busy_node()
-    core.handle(fleet.SessionEnded(1, is_forced=False))
+    step(core, fleet.SessionEnded(1, is_forced=False))
 
-    early = [action for _ in range(STOP_AGAIN_S - 1) for action in core.handle(fleet.SecondPassed())]
-    due = core.handle(fleet.SecondPassed())
-    core.handle(fleet.WorkerExited("run-1", "killed by SIGKILL", is_clean=True))
-    core.handle(reported(("run-2", 1)))
-    later = [action for _ in range(STOP_AGAIN_S) for action in core.handle(fleet.SecondPassed())]
-    core.handle(reported())
-    silent = [action for _ in range(100) for action in core.handle(fleet.SecondPassed())]
+    early = [action for _ in range(STOP_AGAIN_S - 1) for action in step(core, fleet.SecondPassed())]
+    due = step(core, fleet.SecondPassed())
+    step(core, ended("run-1", "killed by SIGKILL", is_clean=True))
+    step(core, reported(("run-2", 1)))
+    later = [action for _ in range(STOP_AGAIN_S) for action in step(core, fleet.SecondPassed())]
+    step(core, reported())
+    silent = [action for _ in range(100) for action in step(core, fleet.SecondPassed())]
 
     assert early == []
     assert due == [fleet.StopWorkers("n0", 1, is_forced=True, worker_ids=("run-1", "run-2"))]
@@ -96,9 +97,9 @@ def test_workers_that_nobody_ordered_are_stopped_once_their_driver_could_be_back
     """They may be an earlier broker's."""
     core = Fleet([HostCores("n0", -1)], 0, "run")
 
-    first = core.handle(reported(("old-1", 7), ("old-2", 8), present=frozenset(["old-1", "old-2"])))
-    core.handle(fleet.SessionRequested(7, (1,), resumed=core.leftovers.workers_of(7)))
-    waited = [action for _ in range(RESUME_GRACE_S) for action in core.handle(fleet.SecondPassed())]
+    first = step(core, reported(("old-1", 7), ("old-2", 8), present=frozenset(["old-1", "old-2"])))
+    step(core, fleet.SessionRequested(7, (1,), resumed=core.leftovers.workers_of(7)))
+    waited = [action for _ in range(RESUME_GRACE_S) for action in step(core, fleet.SecondPassed())]
 
     assert stops(first) == []
     assert stops(waited) == [fleet.StopWorkers("n0", 8, is_forced=True, worker_ids=("old-2",))]
@@ -108,13 +109,13 @@ def test_workers_that_nobody_ordered_are_stopped_once_their_driver_could_be_back
 def test_worker_that_started_after_its_session_ended_is_stopped() -> None:
     """The order to start it was under way."""
     core = Fleet([HostCores("n0", -1)], 0, "run")
-    core.handle(reported())
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.SessionEnded(1, is_forced=True))
+    step(core, reported())
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.SessionEnded(1, is_forced=True))
     for _ in range(RESUME_GRACE_S):
-        core.handle(fleet.SecondPassed())
+        step(core, fleet.SecondPassed())
 
-    late = core.handle(reported(("run-1", 1)))
+    late = step(core, reported(("run-1", 1)))
 
     assert stops(late) == [fleet.StopWorkers("n0", 1, is_forced=True, worker_ids=("run-1",))]
 
@@ -122,10 +123,10 @@ def test_worker_that_started_after_its_session_ended_is_stopped() -> None:
 def test_order_to_stop_what_a_lost_node_still_runs_is_given_until_it_does_not() -> None:
     """Its session lives on, and its lane knows these workers no more."""
     core = busy_node()
-    core.handle(fleet.NodeLost("n0", "gone"))
+    step(core, fleet.NodeLost("n0", "gone"))
 
-    core.handle(reported(("run-1", 1), present=frozenset(["run-1"])))
-    again = core.handle(reported(("run-1", 1), present=frozenset(["run-1"])))
+    step(core, reported(("run-1", 1), present=frozenset(["run-1"])))
+    again = step(core, reported(("run-1", 1), present=frozenset(["run-1"])))
 
     assert stops(again) == [fleet.StopWorkers("n0", 1, is_forced=True, worker_ids=("run-1",))]
     assert core.workers["run-1"].is_draining

@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import TURN_S, Fleet
 from services.broker.fleet.state import DRAIN_PATIENCE_S, UNUSED_S
+from tests.support.fleets import ended, step
 from tests.unit.broker.fleet.test_fleet import drains, warm
 
 
@@ -21,11 +22,11 @@ def play(core: Fleet, long_calls: set[int], seconds: int, task_counts: dict[int,
     for _ in range(seconds):
         for session_id, task_count in task_counts.items():
             busy = frozenset(worker.worker_id for worker in core.workers_of(session_id=session_id))
-            core.handle(fleet.TasksCounted(session_id, task_count, busy))
-        core.handle(fleet.SecondPassed())
+            step(core, fleet.TasksCounted(session_id, task_count, busy))
+        step(core, fleet.SecondPassed())
         for worker in list(core.workers.values()):
             if worker.is_draining and worker.session_id not in long_calls:
-                core.handle(fleet.WorkerExited(worker.worker_id, "exit code 0", is_clean=True))
+                step(core, ended(worker.worker_id, "exit code 0", is_clean=True))
         core.check()
         having.append({worker.session_id for worker in core.workers.values()})
     return having
@@ -46,7 +47,7 @@ def test_session_whose_turn_has_come_gets_a_core_though_a_long_call_holds_anothe
         core = warm(2, serialize_jobs=0)
         for session_id in (1, 2, 3):
             most = 1 if session_id == hog else 0
-            core.handle(fleet.SessionRequested(session_id, (session_id,), max_workers=most))
+            step(core, fleet.SessionRequested(session_id, (session_id,), max_workers=most))
 
         having = play(core, {hog}, 20 * TURN_S, {1: 100, 2: 100, 3: 100})
 
@@ -57,16 +58,16 @@ def test_session_whose_turn_has_come_gets_a_core_though_a_long_call_holds_anothe
 def test_cores_that_do_not_drain_are_looked_for_elsewhere() -> None:
     """Two workers of four were asked to end and do not: the other two go in their place."""
     core = warm(4, serialize_jobs=0)
-    core.handle(fleet.SessionRequested(1, (10,)))
-    core.handle(fleet.TasksCounted(1, 100, frozenset({"run-1", "run-2", "run-3", "run-4"})))
-    first = drains(core.handle(fleet.SessionRequested(2, (11,))))
+    step(core, fleet.SessionRequested(1, (10,)))
+    step(core, fleet.TasksCounted(1, 100, frozenset({"run-1", "run-2", "run-3", "run-4"})))
+    first = drains(step(core, fleet.SessionRequested(2, (11,))))
 
-    core.handle(fleet.TasksCounted(2, 100))
-    waited = [action for _ in range(DRAIN_PATIENCE_S - 1) for action in core.handle(fleet.SecondPassed())]
-    second = drains(core.handle(fleet.SecondPassed()))
+    step(core, fleet.TasksCounted(2, 100))
+    waited = [action for _ in range(DRAIN_PATIENCE_S - 1) for action in step(core, fleet.SecondPassed())]
+    second = drains(step(core, fleet.SecondPassed()))
     for _, worker_id in second:
-        core.handle(fleet.WorkerExited(worker_id, "exit code 0", is_clean=True))
-    settled = [action for _ in range(100) for action in core.handle(fleet.SecondPassed())]
+        step(core, ended(worker_id, "exit code 0", is_clean=True))
+    settled = [action for _ in range(100) for action in step(core, fleet.SecondPassed())]
 
     assert len(first) == len(second) == 2
     assert drains(waited) == []
@@ -78,10 +79,10 @@ def test_cores_that_do_not_drain_are_looked_for_elsewhere() -> None:
 def test_core_that_an_ended_session_still_holds_is_promised_to_nobody() -> None:
     """Its process cannot be killed: who has its turn gets another core."""
     core = warm(2, serialize_jobs=0)
-    core.handle(fleet.SessionRequested(1, (10,), max_workers=1))
-    core.handle(fleet.SessionEnded(1, is_forced=True))
+    step(core, fleet.SessionRequested(1, (10,), max_workers=1))
+    step(core, fleet.SessionEnded(1, is_forced=True))
     for session_id in (2, 3):
-        core.handle(fleet.SessionRequested(session_id, (session_id,)))
+        step(core, fleet.SessionRequested(session_id, (session_id,)))
 
     having = play(core, {1}, 10 * TURN_S, {2: 100, 3: 100})
 
@@ -90,10 +91,10 @@ def test_core_that_an_ended_session_still_holds_is_promised_to_nobody() -> None:
 
 
 def test_session_that_never_had_a_task_gives_its_cores_to_one_that_has() -> None:
-    """An executor that somebody forgot holds nobody up; its first task brings its claim back."""
+    """An executor that somebody forgot holds nobody up; its first task brings its demand back."""
     core = warm(4, serialize_jobs=0)
-    core.handle(fleet.SessionRequested(1, ()))
-    core.handle(fleet.SessionRequested(2, (11,)))
+    step(core, fleet.SessionRequested(1, ()))
+    step(core, fleet.SessionRequested(2, (11,)))
 
     play(core, set(), UNUSED_S + 2, {2: 1000})
     used = {session_id: len(core.workers_of(session_id=session_id)) for session_id in (1, 2)}
@@ -107,9 +108,9 @@ def test_session_that_never_had_a_task_gives_its_cores_to_one_that_has() -> None
 def test_session_that_never_had_a_task_keeps_its_cores_while_nobody_wants_them() -> None:
     """Its first task finds them warm."""
     core = warm(2, serialize_jobs=0)
-    core.handle(fleet.SessionRequested(1, ()))
+    step(core, fleet.SessionRequested(1, ()))
 
-    actions = [action for _ in range(10 * UNUSED_S) for action in core.handle(fleet.SecondPassed())]
+    actions = [action for _ in range(10 * UNUSED_S) for action in step(core, fleet.SecondPassed())]
 
     assert actions == []
     assert len(core.workers) == 2

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.broker.fleet import targets
-from services.broker.fleet.shares import Claim
+from services.broker.fleet.shares import Demand
 from services.broker.fleet.targets import Wish
 
 WISHES = st.builds(
     Wish,
-    st.builds(Claim, st.integers(0, 20), st.floats(0.1, 10), st.floats(0, 5)),
+    st.builds(Demand, st.integers(0, 20), st.floats(0.1, 10), st.floats(0, 5)),
     st.integers(0, 6),
     st.booleans(),
 )
@@ -22,19 +22,19 @@ WISHES = st.builds(
     ("core_count", "wishes", "expected"),
     [
         # What is stuck counts as part of its session's share.
-        (4, [Wish(Claim(4), stuck_count=2), Wish(Claim(4))], [2, 2]),
+        (4, [Wish(Demand(4), stuck_count=2), Wish(Demand(4))], [2, 2]),
         # More than a share cannot be taken away; the others divide the rest.
-        (4, [Wish(Claim(4), stuck_count=3), Wish(Claim(4))], [3, 1]),
+        (4, [Wish(Demand(4), stuck_count=3), Wish(Demand(4))], [3, 1]),
         (
             2,
-            [Wish(Claim(2, served=3.0), stuck_count=1), Wish(Claim(2, served=1.0)), Wish(Claim(2))],
+            [Wish(Demand(2, served=3.0), stuck_count=1), Wish(Demand(2, served=1.0)), Wish(Demand(2))],
             [1, 0, 1],
         ),
         # A session that has never had a task gets what is left.
-        (8, [Wish(Claim(8), is_idle=True), Wish(Claim(8))], [0, 8]),
-        (8, [Wish(Claim(8), is_idle=True), Wish(Claim(3))], [5, 3]),
-        (8, [Wish(Claim(8), is_idle=True), Wish(Claim(8), is_idle=True)], [4, 4]),
-        (1, [Wish(Claim(2), stuck_count=2), Wish(Claim(2))], [2, 0]),
+        (8, [Wish(Demand(8), is_idle=True), Wish(Demand(8))], [0, 8]),
+        (8, [Wish(Demand(8), is_idle=True), Wish(Demand(3))], [5, 3]),
+        (8, [Wish(Demand(8), is_idle=True), Wish(Demand(8), is_idle=True)], [4, 4]),
+        (1, [Wish(Demand(2), stuck_count=2), Wish(Demand(2))], [2, 0]),
         (0, [], []),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from quakegrid.nodes.worker_ends import WorkerEnd
 from services.lane.tasks import events as lane
 from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.lane.tasks.scheduler import Scheduler
@@ -115,7 +116,7 @@ def test_lost_worker_gives_its_task_to_another_under_a_new_lease() -> None:
     submit(scheduler, 1)
     scheduler.place()
 
-    scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False))
+    scheduler.handle(WorkerEnd(S, WorkerId("w0"), "killed", is_clean=False))
 
     assert scheduler.place() == [sent(1, 1, 2)]
 
@@ -125,7 +126,7 @@ def test_outcome_of_an_old_lease_is_dropped_and_counted() -> None:
     scheduler = opened(workers=2)
     submit(scheduler, 1)
     scheduler.place()
-    scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "node lost", is_clean=False))
+    scheduler.handle(WorkerEnd(S, WorkerId("w0"), "node lost", is_clean=False))
     scheduler.place()
 
     late = scheduler.handle(lane.OutcomeArrived(lease(1), WorkerId("w0")))
@@ -141,10 +142,10 @@ def test_task_that_kills_its_workers_fails_with_every_reason() -> None:
     scheduler = opened(max_attempts=2, workers=2)
     submit(scheduler, 1)
     scheduler.place()
-    scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "SIGSEGV", is_clean=False))
+    scheduler.handle(WorkerEnd(S, WorkerId("w0"), "SIGSEGV", is_clean=False))
     scheduler.place()
 
-    lost = lane.WorkerLost(S, WorkerId("w1"), "SIGKILL", is_clean=False)
+    lost = WorkerEnd(S, WorkerId("w1"), "SIGKILL", is_clean=False)
     told, *actions = scheduler.handle(lost)
 
     reasons = ("attempt 1 on node: SIGSEGV", "attempt 2 on node: SIGKILL")
@@ -156,10 +157,10 @@ def test_death_is_told_once_and_only_if_it_was_one() -> None:
     """Also that of a worker that never joined; who ended by request is no news."""
     scheduler = opened(workers=2)
     lost = [
-        lane.WorkerLost(S, WorkerId("w0"), "SIGKILL", is_clean=False),
-        lane.WorkerLost(S, WorkerId("w0"), "its agent is gone", is_clean=False),
-        lane.WorkerLost(S, WorkerId("w1"), "exit code 0", is_clean=True),
-        lane.WorkerLost(S, WorkerId("w9"), "exit code 1", is_clean=False, node="n9"),
+        WorkerEnd(S, WorkerId("w0"), "SIGKILL", is_clean=False),
+        WorkerEnd(S, WorkerId("w0"), "its agent is gone", is_clean=False),
+        WorkerEnd(S, WorkerId("w1"), "exit code 0", is_clean=True),
+        WorkerEnd(S, WorkerId("w9"), "exit code 1", is_clean=False, node="n9"),
     ]
 
     told = [action for event in lost for action in scheduler.handle(event)]
@@ -173,7 +174,7 @@ def test_worker_that_ends_in_order_but_for_its_task_is_told(is_blameless: bool) 
     scheduler = opened(workers=2)
     submit(scheduler, 1)
     scheduler.place()
-    lost = lane.WorkerLost(S, WorkerId("w0"), "exit code 0", is_clean=True, is_blameless=is_blameless)
+    lost = WorkerEnd(S, WorkerId("w0"), "exit code 0", is_clean=True, is_blameless=is_blameless)
 
     told = scheduler.handle(lost)
 
@@ -187,7 +188,7 @@ def test_drained_worker_that_ends_before_the_lane_knows_is_no_news() -> None:
     scheduler.place()
     scheduler.handle(lane.DrainAsked(S, WorkerId("w0")))
 
-    assert scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "exit code 0", is_clean=True)) == []
+    assert scheduler.handle(WorkerEnd(S, WorkerId("w0"), "exit code 0", is_clean=True)) == []
 
 
 def test_worker_that_people_ended_costs_its_task_no_attempt() -> None:
@@ -197,7 +198,7 @@ def test_worker_that_people_ended_costs_its_task_no_attempt() -> None:
     scheduler.place()
 
     for attempt, name in enumerate(("w0", "w1"), 1):
-        lost = lane.WorkerLost(S, WorkerId(name), "killed", is_clean=True, is_blameless=True)
+        lost = WorkerEnd(S, WorkerId(name), "killed", is_clean=True, is_blameless=True)
         assert scheduler.handle(lost) == [lane.TellDeath(DRIVER, lost, (lease(1, attempt),), "op")]
         scheduler.place()
 
@@ -214,7 +215,7 @@ def test_task_that_takes_node_after_node_with_it_is_given_up() -> None:
 
     for number in range(worker_count):
         scheduler.place()
-        lost = lane.WorkerLost(S, WorkerId(f"w{number}"), "gone", is_clean=False, is_blameless=True)
+        lost = WorkerEnd(S, WorkerId(f"w{number}"), "gone", is_clean=False, is_blameless=True)
         told.append([type(action) for action in scheduler.handle(lost)])
 
     assert all(lane.FailTask not in each for each in told[:-1])
@@ -251,7 +252,7 @@ def test_draining_worker_keeps_its_task_and_gets_no_other() -> None:
 def test_worker_that_was_reported_dead_is_refused() -> None:
     """The agent's word about an exit can overtake the worker's own first message."""
     scheduler = opened(workers=0)
-    scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "exit code 1", is_clean=False))
+    scheduler.handle(WorkerEnd(S, WorkerId("w0"), "exit code 1", is_clean=False))
 
     actions = join(scheduler, 0)
 
@@ -418,7 +419,7 @@ def test_death_with_two_tasks_blames_none_and_tries_each_alone() -> None:
     scheduler.place()
     join(scheduler, 1)
 
-    lost = lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False)
+    lost = WorkerEnd(S, WorkerId("w0"), "killed", is_clean=False)
     actions = scheduler.handle(lost)
     placed = scheduler.place()
 
@@ -432,7 +433,7 @@ def test_task_may_ask_for_fewer_attempts() -> None:
     submit(scheduler, 1, max_attempts=1)
     scheduler.place()
 
-    _told, *actions = scheduler.handle(lane.WorkerLost(S, WorkerId("w0"), "killed", is_clean=False))
+    _told, *actions = scheduler.handle(WorkerEnd(S, WorkerId("w0"), "killed", is_clean=False))
 
     assert actions == [lane.FailTask(DRIVER, lease(1), payload_of(1), "op", ("attempt 1 on node: killed",))]
 
@@ -453,7 +454,7 @@ def test_task_that_runs_too_long_is_to_blame_and_what_waited_behind_it_is_not() 
         [lane.KillWorker(S, WorkerId("w1"))],
         [],
     ]
-    lost = scheduler.handle(lane.WorkerLost(S, WorkerId("w1"), "too long", is_clean=False, node="n1"))
+    lost = scheduler.handle(WorkerEnd(S, WorkerId("w1"), "too long", is_clean=False, node="n1"))
     failed = [action for action in lost if isinstance(action, lane.FailTask)]
     scheduler.handle(lane.WorkerJoined(S, WorkerId("w2"), "n1", Peer(b"w2")))
     again = scheduler.place()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import Fleet
+from tests.support.fleets import ended, step
 
 
 def mixed_fleet(cores_a: int, cores_b: int) -> Fleet:
     """Two nodes of which only `a` has what demanding sessions ask for."""
     core = Fleet([HostCores("a", -1), HostCores("b", -1)], 0, "run")
-    core.handle(fleet.NodeReported("a", "a", cores_a, "warm", fingerprint={"x": "1"}))
-    core.handle(fleet.NodeReported("b", "b", cores_b, "warm", fingerprint={"x": "none"}))
+    step(core, fleet.NodeReported("a", "a", cores_a, "warm", fingerprint={"x": "1"}))
+    step(core, fleet.NodeReported("b", "b", cores_b, "warm", fingerprint={"x": "none"}))
     return core
 
 
@@ -29,15 +30,15 @@ def hosts(core: Fleet, session_id: int) -> list[str]:
 def end_drained(core: Fleet) -> None:
     """What is drained ends."""
     for worker in [worker for worker in core.workers.values() if worker.is_draining]:
-        core.handle(fleet.WorkerExited(worker.worker_id, "end", is_clean=True))
+        step(core, ended(worker.worker_id, "end", is_clean=True))
 
 
 def test_spare_worker_makes_way_where_its_core_helps() -> None:
     """Not on the node that is left out, though that has more of them."""
     core = mixed_fleet(1, 3)
-    core.handle(fleet.SessionRequested(1, ()))
+    step(core, fleet.SessionRequested(1, ()))
 
-    core.handle(demanding(2))
+    step(core, demanding(2))
     end_drained(core)
 
     assert hosts(core, 1) == ["b", "b", "b"]
@@ -48,25 +49,25 @@ def test_spare_worker_makes_way_where_its_core_helps() -> None:
 def test_worker_moves_to_a_free_core_of_another_node() -> None:
     """Its session loses nothing, and does not take the core back before it is used."""
     core = mixed_fleet(1, 2)
-    core.handle(fleet.SessionRequested(1, (), max_workers=2))
+    step(core, fleet.SessionRequested(1, (), max_workers=2))
     assert hosts(core, 1) == ["a", "b"]
 
-    core.handle(demanding(2))
+    step(core, demanding(2))
     end_drained(core)
 
     assert hosts(core, 1) == ["b", "b"]
     assert hosts(core, 2) == ["a"]
-    assert core.handle(fleet.SecondPassed()) == []
+    assert step(core, fleet.SecondPassed()) == []
 
 
 def test_idle_worker_moves_rather_than_a_busy_one() -> None:
     """The busy one would be waited for."""
     core = mixed_fleet(2, 2)
-    core.handle(fleet.SessionRequested(1, ()))
-    core.handle(fleet.TasksCounted(1, 100, frozenset({"run-1", "run-3", "run-4"})))
-    core.handle(fleet.TasksCounted(1, 100, frozenset({"run-1", "run-3", "run-4"})))
+    step(core, fleet.SessionRequested(1, ()))
+    step(core, fleet.TasksCounted(1, 100, frozenset({"run-1", "run-3", "run-4"})))
+    step(core, fleet.TasksCounted(1, 100, frozenset({"run-1", "run-3", "run-4"})))
 
-    actions = core.handle(demanding(2))
+    actions = step(core, demanding(2))
 
     assert fleet.DrainWorker(1, "run-2") in actions
 
@@ -74,11 +75,11 @@ def test_idle_worker_moves_rather_than_a_busy_one() -> None:
 def test_cores_that_only_one_session_can_use_are_all_its_own() -> None:
     """Beyond its equal share, if nobody else fits."""
     core = mixed_fleet(1, 5)
-    core.handle(demanding(1))
-    core.handle(demanding(2))
+    step(core, demanding(1))
+    step(core, demanding(2))
 
-    core.handle(fleet.SessionRequested(3, ()))
+    step(core, fleet.SessionRequested(3, ()))
 
     assert hosts(core, 3) == ["b"] * 5
     assert hosts(core, 1) == ["a"]
-    assert core.handle(fleet.SecondPassed()) == []
+    assert step(core, fleet.SecondPassed()) == []

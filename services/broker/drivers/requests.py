@@ -1,0 +1,133 @@
+"""Drivers that ask for a session: for the first time, again on a new stream, or again from a new broker.
+
+Runs in the broker's event loop. Refuses what no session can have; the fleet core decides when a session
+executes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from quakegrid import errors
+from quakegrid.internal.v1 import sessions_pb2
+from quakegrid.reports import task_history_files
+from quakegrid.settings.config import Settings
+from quakegrid.transport import credentials
+from services.broker.drivers import session_ids
+from services.broker.drivers.ends import SessionEnds
+from services.broker.drivers.session import DriverSession, Rate
+from services.broker.fleet import events as core
+from services.broker.fleet_loop import FleetLoop
+from services.broker.lanes.pool import LanePool
+from services.broker.rpc import peer_input
+
+log = logging.getLogger("quakegrid.broker")
+# Far more than people open; a program that opens one after the other ends there.
+MAX_SESSIONS = 10_000
+# The log names at most so many of the jobs of a session.
+MAX_LOGGED_JOBS = 10
+
+
+class SessionRequests:
+    """Opens the sessions of one broker.
+
+    Args:
+        settings: of the cluster.
+        loop: of the fleet core.
+        sessions: that are open; those that open are entered.
+        ends: knows why earlier sessions have ended.
+        lanes: of the broker.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        loop: FleetLoop,
+        sessions: dict[int, DriverSession],
+        ends: SessionEnds,
+        lanes: LanePool,
+    ) -> None:
+        self._loop, self._sessions, self._ends, self._lanes = loop, sessions, ends, lanes
+        self._token_key = credentials.token_key(settings.authkey)
+        self._next_session_id = session_ids.first_id(
+            time.time_ns() // 1_000_000, task_history_files.session_ids(task_history_files.folder(settings))
+        )
+
+    def open(self, request: sessions_pb2.OpenSessionRequest) -> DriverSession:
+        """Take in a driver; the events of its session tell when it may start.
+
+        A driver whose stream broke goes on with the session that it has.
+
+        Raises:
+            StateError: one of its jobs is in another session, or its session has ended.
+            UsageError: it asks for what no session can have.
+        """
+        peer_input.check_session(request)
+        self._check_token(request)
+        known = next((each for each in self._sessions.values() if each.goes_on_with(request)), None)
+        if known:
+            log.info("session_went_on session=%d", known.session_id)
+            if known.placed.is_set() and not request.resumed_session_id:
+                self._lanes.tell_place(known.session_id)  # it was told on the stream that broke
+            return known
+        if request.resumed_session_id in self._ends.reasons:
+            raise errors.StateError(self._ends.reasons[request.resumed_session_id])
+        self._check_jobs(request)
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise errors.StateError(f"the broker has {MAX_SESSIONS} sessions, no further one can be opened")
+        session_id = request.resumed_session_id or self._new_id()
+        if session_id in self._sessions:
+            raise errors.StateError(f"session {session_id} is open already")
+        return self._enter(session_id, request)
+
+    def _enter(self, session_id: int, request: sessions_pb2.OpenSessionRequest) -> DriverSession:
+        is_resumed = bool(request.resumed_session_id)
+        session = self._sessions[session_id] = DriverSession(session_id, request, Rate(time.monotonic()))
+        log.info(
+            "session_opened session=%d jobs=%s job_count=%d resumed=%s",
+            session_id,
+            request.job_ids[:MAX_LOGGED_JOBS],
+            len(request.job_ids),
+            is_resumed,
+        )
+        self._loop.handle(
+            core.SessionRequested(
+                session_id,
+                tuple(request.job_ids),
+                request.is_local,
+                request.max_workers,
+                session.weight,
+                self._loop.fleet.leftovers.workers_of(session_id) if is_resumed else None,
+                dict(request.fingerprint),
+                request.cores_per_worker or 1,
+            )
+        )
+        if is_resumed:
+            session.is_admitted = True
+            self._lanes.resume(session_id, request.lane_port)
+        return session
+
+    def _new_id(self) -> int:
+        """An id that no session has had; never one whose workers an earlier broker left."""
+        left = self._loop.fleet.leftovers.session_ids()
+        taken = self._sessions.keys() | self._ends.reasons.keys() | left
+        while self._next_session_id in taken:
+            self._next_session_id += 1
+        self._next_session_id += 1
+        return self._next_session_id - 1
+
+    def _check_jobs(self, request: sessions_pb2.OpenSessionRequest) -> None:
+        """Refuse jobs of other sessions; looks at each job of each session once."""
+        wanted = set(request.job_ids)
+        for other in self._sessions.values() if wanted else ():
+            job_id = next((each for each in other.request.job_ids if each in wanted), None)
+            if job_id is not None:
+                raise errors.StateError(f"job {job_id} is executed by process {other.request.pid} already")
+
+    def _check_token(self, request: sessions_pb2.OpenSessionRequest) -> None:
+        if not request.resumed_session_id:
+            return
+        token = credentials.session_token(self._token_key, request.resumed_session_id)
+        if not credentials.is_token(request.resumed_token, token):
+            raise errors.StateError(f"session {request.resumed_session_id} is not this driver's")

@@ -1,0 +1,144 @@
+"""The broker's orders to the agent of one node.
+
+An order that cannot be given answers None: the link notices the broken connection by itself, and what the
+agent reports is compared with what should be there. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import grpc
+
+from quakegrid.api.v1 import nodes_pb2_grpc
+from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
+from quakegrid.nodes.fingerprint import Fingerprint
+from quakegrid.transport import credentials
+
+T = TypeVar("T")
+
+log = logging.getLogger("quakegrid.broker")
+ORDER_TIMEOUT_S = 30.0
+FLUSH_TIMEOUT_S = 1.0
+
+
+class AgentOrders:
+    """Gives orders while there is a channel to the agent.
+
+    Args:
+        host: the node's name in the fleet.
+        authkey: of the cluster; tokens of workers are derived from it.
+        ask_timeout_s: how long a question to the agent may take.
+    """
+
+    def __init__(self, host: str, authkey: str, ask_timeout_s: float) -> None:
+        self._host, self._authkey, self._ask_timeout_s = host, authkey, ask_timeout_s
+        # None while the agent does not answer.
+        self.channel: grpc.aio.Channel | None = None
+        # Flushes that the agent has not answered in its stream, by session.
+        self._flushes: dict[int, asyncio.Event] = {}
+
+    async def start_workers(
+        self,
+        session_id: int,
+        worker_ids: Sequence[str],
+        lane_endpoint: str,
+        worker_setup: bytes,
+        *,
+        width: int = 1,
+        fingerprint: Fingerprint | None = None,
+    ) -> list[str]:
+        """Ask for workers with what a session needs.
+
+        Args:
+            session_id: of the session.
+            worker_ids: the fleet's names of the workers.
+            lane_endpoint: where the workers connect to.
+            worker_setup: a pickled callable that each worker runs at first.
+            width: cores of each worker.
+            fingerprint: what the template that forks them must have.
+        Returns:
+            The names of those that started.
+        """
+        key = credentials.token_key(self._authkey)
+        refs = [
+            orders_pb2.WorkerRef(
+                session_id=session_id,
+                worker_id=worker_id,
+                token=credentials.worker_token(key, session_id, worker_id),
+            )
+            for worker_id in worker_ids
+        ]
+        request = orders_pb2.StartWorkersRequest(
+            workers=refs,
+            lane_endpoint=lane_endpoint,
+            worker_setup=worker_setup,
+            width=width,
+            fingerprint=fingerprint or {},
+        )
+        response = await self._order(lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S))
+        return [started.worker_id for started in response.started] if response else []
+
+    async def stop_workers(self, session_id: int, *, is_forced: bool, worker_ids: Sequence[str] = ()) -> None:
+        """Stop workers of a session, all if none are named; the agent reports their ends."""
+        request = orders_pb2.StopWorkersRequest(session_id=session_id, force=is_forced, worker_ids=worker_ids)
+        await self._order(lambda stub: stub.StopWorkers(request, timeout=ORDER_TIMEOUT_S))
+
+    async def kill_worker(self, session_id: int, worker_id: str, reason: str) -> None:
+        """Kill a worker because of the task that it runs; the agent reports its end with this reason."""
+        request = orders_pb2.StopWorkersRequest(session_id=session_id, worker_ids=[worker_id], reason=reason)
+        await self._order(lambda stub: stub.StopWorkers(request, timeout=ORDER_TIMEOUT_S))
+
+    async def flush_output(self, session_id: int) -> None:
+        """Wait until the agent has told all that workers of a session have printed, if the agent answers."""
+        flushed = self._flushes.setdefault(session_id, asyncio.Event())
+        request = orders_pb2.FlushOutputRequest(session_id=session_id)
+        if await self._order(lambda stub: stub.FlushOutput(request, timeout=FLUSH_TIMEOUT_S)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(flushed.wait(), FLUSH_TIMEOUT_S)
+        self._flushes.pop(session_id, None)
+
+    def on_flushed(self, session_id: int) -> None:
+        """The agent has told in its stream all that workers of a session had printed."""
+        if session_id in self._flushes:
+            self._flushes[session_id].set()
+
+    async def stop_driver(self, pid: int) -> None:
+        """Kill a driver on the node."""
+        request = orders_pb2.StopDriverRequest(pid=pid)
+        await self._order(lambda stub: stub.StopDriver(request, timeout=ORDER_TIMEOUT_S))
+
+    async def find_process(self, pid: int) -> orders_pb2.ProcessState.ValueType:
+        """The state of a process of the node; unspecified while the agent does not answer."""
+        request = orders_pb2.GetProcessRequest(pid=pid)
+        response = await self._order(lambda stub: stub.GetProcess(request, timeout=self._ask_timeout_s))
+        # A later agent may know more states than we do.
+        is_known = response is not None and response.state in orders_pb2.ProcessState.values()
+        return response.state if response and is_known else orders_pb2.PROCESS_STATE_UNSPECIFIED
+
+    async def control(self, call: Callable[[nodes_pb2_grpc.NodesAsyncStub], Awaitable[T]]) -> T | None:
+        """Ask the node itself for something; None if its agent does not answer."""
+        return await self._order(
+            lambda _stub: call(nodes_pb2_grpc.NodesStub(self.channel))  # type: ignore[arg-type]
+        )
+
+    async def _order(self, call: Callable[[orders_pb2_grpc.OrdersAsyncStub], Awaitable[T]]) -> T | None:
+        """Give an order; None if the agent is not there, which the link notices too."""
+        if self.channel is None:
+            return None
+        try:
+            return await call(orders_pb2_grpc.OrdersStub(self.channel))
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError) as exc:  # the latter: closed meanwhile
+            log.warning("order_failed host=%s reason=%s", self._host, str(exc).partition("\n")[0])
+            return None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # The link closed the channel under the call.
+            log.warning("order_failed host=%s reason=the connection broke", self._host)
+            return None
