@@ -19,6 +19,6 @@ class HostCores:
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine for this machine only: an address of the loopback, or `localhost`."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback  # `%` begins an interface
     except ValueError:
         return host == "localhost"
