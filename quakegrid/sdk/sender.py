@@ -82,8 +82,7 @@ class Sender:
         # Appended to by any thread, emptied by ours; both are atomic.
         self.queue: collections.deque[Call] = collections.deque()
         self.weighted: collections.deque[tuple[float, Call]] = collections.deque()
-        # Used by our thread only: calls that were given back, to be sent one by one; weighted calls, the
-        # heaviest first.
+        # For our thread only: calls that were given back, sent one by one; weighted ones, heaviest first.
         self._again: collections.deque[Call] = collections.deque()
         self._suspects: collections.deque[Call] = collections.deque()
         self._heap: list[tuple[float, int, Call]] = []

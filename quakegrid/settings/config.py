@@ -25,8 +25,7 @@ MIN_AUTHKEY_LENGTH = authkeys.MIN_LENGTH
 WEAK_AUTHKEYS = authkeys.NONE
 LOOPBACK = hosts.LOOPBACK
 RUN_FOLDER = "run"
-# An agent puts its state directory into the environment of all processes that it starts: the next agent
-# finds by it the processes that are left.
+# In the environment of all processes that an agent starts: its state directory, to find those that are left.
 AGENT_MARK = "QUAKEGRID_AGENT"
 
 
@@ -62,8 +61,7 @@ class Settings:
     # Bytes of payloads that a lane keeps in memory; the rest waits in `custom_tmp`.
     lane_memory_bytes: int
     node_timeout_s: float
-    # How long a task may run before its worker is killed. The default 0 is for ever: only the author of a
-    # task knows how long it takes.
+    # How long a task may run before its worker is killed; 0 for ever: only its author knows how long.
     task_timeout_s: float
     shared_dir: str
     custom_tmp: str
