@@ -132,7 +132,6 @@ async def watch_clock(settings: Settings) -> list[tuple[str, bool, str]]:
     return told
 
 
-@pytest.mark.alone  # waited for ever beside others
 def test_node_whose_clock_is_set_right_is_reported_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
