@@ -120,6 +120,7 @@ def test_stop_leaves_a_reused_pid_alone(settings: Settings) -> None:
     assert "agent" in local_services.running(settings)
 
 
+@pytest.mark.alone  # the holder of the port must be called pytest
 def test_port_in_use_names_port_holder_and_setting(settings: Settings) -> None:
     """One line: which port, who has it, what to change."""
     listener = socket.create_server(("127.0.0.1", settings.broker_port))
