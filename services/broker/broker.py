@@ -35,7 +35,7 @@ from services.broker.nodes.link import NodeLink
 from services.broker.nodes.registry import NodeRegistry
 from services.broker.rpc import peer_input
 from services.broker.status.status import StatusWriter
-from services.broker.status.totals import TaskTotals
+from services.broker.status.totals import SessionTotals
 from services.broker.tasks import BackgroundTasks
 from services.broker.worker_orders import WorkerOrders
 
@@ -67,7 +67,7 @@ class Broker:
         spawn = self._tasks.spawn
         fleet = Fleet(settings.agent_host_cores, settings.serialize_jobs, secrets.token_hex(3))
         self._sessions: dict[int, DriverSession] = {}
-        self._totals = TaskTotals()
+        self._totals = SessionTotals()
         self._loop = FleetLoop(fleet, self._guard, self._perform)
         self._driver_stops = DriverStops(spawn)
         self.nodes = NodeRegistry(

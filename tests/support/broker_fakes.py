@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -19,7 +19,8 @@ from quakegrid.transport import credentials
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.broker import Broker, Outside
 from services.broker.drivers.session import DriverSession
-from services.broker.nodes.link import AgentListener
+from services.broker.nodes.link import AgentListener, NodeLink
+from tests.support.fake_agent import FakeAgent
 
 NODE = "127.0.0.1"
 
@@ -160,6 +161,46 @@ class FakeDatabase:
         return dbserver.decode_job(jobs_pb2.Job(id=job_id, state=dbserver.encode_state(state)))
 
 
+class AgentStage:
+    """A broker whose links are real and lead to fake agents; lanes and database are fakes, too.
+
+    Make it in a running event loop.
+
+    Args:
+        settings: of the cluster.
+        agents: by the address that the broker knows them by.
+    """
+
+    def __init__(self, settings: Settings, agents: Mapping[str, FakeAgent]) -> None:
+        self.settings = settings
+        self.lanes: list[FakeLane] = []
+        self.listening = asyncio.Event()
+        self.database = FakeDatabase()
+
+        def new_link(settings: Settings, host: str, address: str, listener: AgentListener) -> NodeLink:
+            agent: Any = agents[address]
+            return NodeLink(settings, host, address, listener, open_channel=agent.open_channel)
+
+        def new_lane(settings: Settings) -> Any:
+            self.lanes.append(FakeLane(settings, self.listening))
+            return self.lanes[-1]
+
+        self.broker = Broker(settings, Outside(new_link, new_lane, self.database.transition))
+        self.broker.start()
+
+    def open_session(self, *job_ids: int, **fields: Any) -> DriverSession:
+        """A driver comes, from a host that has no agent."""
+        request = sessions_pb2.OpenSessionRequest(**{"job_ids": job_ids, "host": "elsewhere"} | fields)
+        session = self.broker.open_session(request)
+        session.attach()
+        return session
+
+    def lane_told(self, kind: str) -> list[Any]:
+        """What lanes were told of a kind."""
+        messages = [message for lane in self.lanes for message in lane.told]
+        return [getattr(message, kind) for message in messages if message.HasField(kind)]  # type: ignore[arg-type]
+
+
 class Stage:
     """A broker with one node, and what is around it. Make it in a running event loop."""
 
@@ -218,3 +259,12 @@ async def settle() -> None:
     """Let everything run that can."""
     for _ in range(30):
         await asyncio.sleep(0)
+
+
+async def until(is_true: Callable[[], bool], what: str) -> None:
+    """Let everything run until something is true."""
+    for _ in range(20_000):
+        if is_true():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError(f"it never came true: {what}")

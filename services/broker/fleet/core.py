@@ -145,19 +145,11 @@ class Fleet:
                 raise IllegalMoveError(f"session {session.session_id} has more workers than it may")
 
     def _on_node(self, event: NodeEvent) -> list[Action]:
-        before = self._look_of(event.host)
+        before = self._nodes.look_of(event.host)
         actions = self._nodes.handle(event)
         is_first = isinstance(event, NodeReported) and event.present is not None
-        self.is_placement_due |= is_first or bool(actions) or before != self._look_of(event.host)
+        self.is_placement_due |= is_first or bool(actions) or before != self._nodes.look_of(event.host)
         return actions
-
-    def _look_of(self, host: str) -> object:
-        """All of a node that matters for placement."""
-        node = self.nodes.get(host)
-        if node is None:
-            return None
-        had = node.core_count, node.phase, node.cores_per_worker, node.is_refusing
-        return had, node.fingerprint, node.older_fingerprints, self.workers.used[host]
 
     def _note(self, event: WorkersStarted | ProgressMade | TasksCounted) -> None:
         """Take an event that seldom matters for placement."""
@@ -172,28 +164,17 @@ class Fleet:
             case TasksCounted():
                 session = self.sessions.get(event.session_id)
                 if session is not None:
-                    self._count_tasks(session, event)
-
-    def _count_tasks(self, session: FleetSession, event: TasksCounted) -> None:
-        """Take the counts; they seldom change who has which cores."""
-        core_count = self.core_count
-        before = session.wanted_count(core_count), session.demand(core_count)
-        last, peak = session.peak_counts
-        if session.task_count is None:  # more may follow the first
-            peak = core_count
-        session.task_count, session.busy_worker_ids = event.task_count, event.busy_worker_ids
-        session.peak_counts = last, max(peak, event.task_count)
-        self.is_placement_due |= before != (session.wanted_count(core_count), session.demand(core_count))
+                    is_news = session.count_tasks(event.task_count, event.busy_worker_ids, self.core_count)
+                    self.is_placement_due |= is_news
 
     def _on_second_passed(self, now_s: float) -> list[Action]:
         self._second_s = now_s
         self.is_placement_due = True
         actions = self._nodes.pass_second()
         for session in self.sessions.values():
-            session.peak_counts = session.peak_counts[1], session.task_count or 0
-            session.unused_s += session.is_admitted and session.task_count is None
+            session.pass_second()
             if session.deaths:
-                actions += deaths.check_session(session, self._usable(session))
+                actions += deaths.check_session(session, self._nodes.usable_by(session))
         self.workers.pass_second()
         self._turn_s += 1
         if self._turn_s >= TURN_S:
@@ -257,12 +238,4 @@ class Fleet:
         if end.is_clean or end.is_blameless or session.is_failed:
             return [lost]
         reason = end.words + (f" ({end.last_output[-1]})" if end.last_output else "")
-        return [lost, *deaths.note(session, worker.host, reason, self._usable(session))]
-
-    def _usable(self, session: FleetSession) -> dict[str, int]:
-        """Cores of the nodes that are up and have what a session needs, by host."""
-        return {
-            node.host: node.core_count
-            for node in self.nodes.values()
-            if node.core_count and node.host not in session.left_out
-        }
+        return [lost, *deaths.note(session, worker.host, reason, self._nodes.usable_by(session))]

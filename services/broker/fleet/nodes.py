@@ -98,6 +98,22 @@ class FleetNodes:
         worker.is_draining = self._leftovers.is_condemned(host, worker_id)
         self._workers.add(worker)
 
+    def look_of(self, host: str) -> object:
+        """All of a node that matters for placement."""
+        node = self._nodes.get(host)
+        if node is None:
+            return None
+        had = node.core_count, node.phase, node.cores_per_worker, node.is_refusing
+        return had, node.fingerprint, node.older_fingerprints, self._workers.used[host]
+
+    def usable_by(self, session: FleetSession) -> dict[str, int]:
+        """Cores of the nodes that are up and have what a session needs, by host."""
+        return {
+            node.host: node.core_count
+            for node in self._nodes.values()
+            if node.core_count and node.host not in session.left_out
+        }
+
     def title(self, host: str) -> str:
         """How a node's agent calls itself, or else its host."""
         return self._nodes[host].name or host

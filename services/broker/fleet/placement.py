@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.broker.fleet import drains, targets
-from services.broker.fleet.events import Action, DrainWorker, FailSession, StartWorkers
-from services.broker.fleet.state import FleetNode, FleetSession, FleetWorker, SessionPhase
+from services.broker.fleet import drains, targets, unfit
+from services.broker.fleet.events import Action, DrainWorker, StartWorkers
+from services.broker.fleet.state import FleetNode, FleetSession, FleetWorker
 from services.broker.fleet.targets import Wish
 from services.broker.fleet.widths import Lack, Opening, find_openings
 from services.broker.fleet.workers import WorkerTable
@@ -61,7 +61,7 @@ class Placement:
         self._is_crowded = False
         if not sessions:
             return []
-        actions = self._fail_unfit(sessions)
+        actions = unfit.fail(sessions, self._nodes, self._workers.counts)
         shares = self._share(sessions)
         actions += self._drain_surplus(shares)
         lacks = [(share.session, self._lack(share)) for share in shares]
@@ -183,30 +183,6 @@ class Placement:
             self._workers.drain(worker)
             found.append(DrainWorker(worker.session_id, worker.worker_id))
         return found
-
-    def _fail_unfit(self, sessions: Iterable[FleetSession]) -> list[Action]:
-        """Fail sessions that have no worker and no node that could work for them, when all nodes are up.
-
-        A fleet without nodes, all of which join, gets some when a scheduler starts their agents.
-        """
-        unfit = [
-            session
-            for session in sessions
-            if len(session.left_out) >= len(self._nodes) > 0
-            and not session.is_failed
-            and session.session_id not in self._workers.counts
-            and all(host in session.left_out for host in self._nodes)
-        ]
-        if not unfit or not all(node.tells_cores for node in self._nodes.values()):
-            return []
-        failed: list[Action] = []
-        for session in unfit:
-            session.move_to(SessionPhase.FAILED)
-            lines = [
-                f"{each.title}: {', '.join(session.left_out[each.host])}" for each in self._nodes.values()
-            ]
-            failed.append(FailSession(session.session_id, f"every node is left out: {'; '.join(lines)}"))
-        return failed
 
     def _start(self, lacks: Sequence[tuple[FleetSession, Lack]]) -> list[Action]:
         lacking = [(session, lack) for session, lack in lacks if lack.core_count]

@@ -243,6 +243,27 @@ class FleetSession:
             self.left_out[node.host] = found
         return found if found != known else ()
 
+    def count_tasks(self, task_count: int, busy_worker_ids: frozenset[str], core_count: int) -> bool:
+        """Take in how many tasks it has; returns whether that changes what it wants.
+
+        Args:
+            task_count: queued and running.
+            busy_worker_ids: its workers that hold a task.
+            core_count: of the fleet.
+        """
+        before = self.wanted_count(core_count), self.demand(core_count)
+        last, peak = self.peak_counts
+        if self.task_count is None:  # more may follow the first
+            peak = core_count
+        self.task_count, self.busy_worker_ids = task_count, busy_worker_ids
+        self.peak_counts = last, max(peak, task_count)
+        return before != (self.wanted_count(core_count), self.demand(core_count))
+
+    def pass_second(self) -> None:
+        """About a second went by."""
+        self.peak_counts = self.peak_counts[1], self.task_count or 0
+        self.unused_s += self.is_admitted and self.task_count is None
+
     def wanted_count(self, core_count: int) -> int:
         """Cores that it has tasks for now."""
         return self._bounded(core_count, self.task_count)

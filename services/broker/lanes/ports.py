@@ -86,16 +86,9 @@ class TimePassed:
     """The time of `next_deadline_s` has come; at the beginning: open the first lane."""
 
 
-Event = (
-    SessionArrived
-    | SessionResumed
-    | SessionLeft
-    | LoadCounted
-    | LaneOpened
-    | LaneRefused
-    | LaneDied
-    | TimePassed
-)
+SessionEvent = SessionArrived | SessionResumed | SessionLeft | LoadCounted
+LaneEvent = LaneOpened | LaneRefused | LaneDied
+Event = SessionEvent | LaneEvent | TimePassed
 
 # --- actions
 
@@ -184,23 +177,10 @@ class LanePlaces:
         """Take one event and say what is to be done, in order."""
         actions: list[Action] = []
         match event:
-            case SessionArrived(session_id):
-                self._waiting[session_id] = None
-                if self._free_port() is None:  # perhaps what was refused can be had by now
-                    self.refusals.clear()
-            case SessionResumed(session_id, port):
-                self._on_session_resumed(session_id, port, actions)
-            case SessionLeft(session_id):
-                self._on_session_left(session_id, now_s)
-            case LoadCounted(session_id, task_count):
-                self._on_tasks_counted(session_id, task_count)
-            case LaneOpened(lane_id):
-                self.lanes[lane_id].state = LaneState.OPEN
-                self.lanes[lane_id].empty_s = now_s
-            case LaneRefused(lane_id, reason):
-                self._on_lane_refused(self.lanes.pop(lane_id), reason, now_s, actions)
-            case LaneDied(lane_id, reason):
-                self._on_lane_died(self.lanes.pop(lane_id), reason, now_s, actions)
+            case SessionArrived() | SessionResumed() | SessionLeft() | LoadCounted():
+                self._on_session(event, now_s, actions)
+            case LaneOpened() | LaneRefused() | LaneDied():
+                self._on_lane(event, now_s, actions)
             case TimePassed():
                 pass
             case _ as unreachable:
@@ -232,6 +212,33 @@ class LanePlaces:
             raise IllegalMoveError(f"a session is in two places: {placed}, waiting {list(self._waiting)}")
         if self._waiting and all(lane.state is LaneState.OPEN for lane in self.lanes.values()):
             raise IllegalMoveError(f"sessions {list(self._waiting)} wait for no lane")
+
+    def _on_session(self, event: SessionEvent, now_s: float, actions: list[Action]) -> None:
+        match event:
+            case SessionArrived(session_id):
+                self._waiting[session_id] = None
+                if self._free_port() is None:  # perhaps what was refused can be had by now
+                    self.refusals.clear()
+            case SessionResumed(session_id, port):
+                self._on_session_resumed(session_id, port, actions)
+            case SessionLeft(session_id):
+                self._on_session_left(session_id, now_s)
+            case LoadCounted(session_id, task_count):
+                self._on_tasks_counted(session_id, task_count)
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    def _on_lane(self, event: LaneEvent, now_s: float, actions: list[Action]) -> None:
+        match event:
+            case LaneOpened(lane_id):
+                self.lanes[lane_id].state = LaneState.OPEN
+                self.lanes[lane_id].empty_s = now_s
+            case LaneRefused(lane_id, reason):
+                self._on_lane_refused(self.lanes.pop(lane_id), reason, now_s, actions)
+            case LaneDied(lane_id, reason):
+                self._on_lane_died(self.lanes.pop(lane_id), reason, now_s, actions)
+            case _ as unreachable:
+                assert_never(unreachable)
 
     def _on_session_resumed(self, session_id: int, port: int, actions: list[Action]) -> None:
         if port not in self.ports:

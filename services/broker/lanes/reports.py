@@ -18,7 +18,7 @@ from services.broker.drivers.session import DriverSession
 from services.broker.fleet import events as core
 from services.broker.fleet_loop import FleetLoop
 from services.broker.nodes.registry import NodeRegistry
-from services.broker.status.totals import TaskTotals
+from services.broker.status.totals import SessionTotals
 
 
 class LaneReports:
@@ -39,7 +39,7 @@ class LaneReports:
         loop: FleetLoop,
         sessions: Mapping[int, DriverSession],
         nodes: NodeRegistry,
-        totals: TaskTotals,
+        totals: SessionTotals,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._settings, self._loop, self._sessions, self._nodes = settings, loop, sessions, nodes

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import grpc
@@ -85,11 +86,20 @@ class NodeLink:
         host: the node's name in the fleet.
         address: `host:port` of its agent.
         listener: hears what the agent tells.
+        open_channel: opens a connection to an address with the cluster's key.
     """
 
-    def __init__(self, settings: Settings, host: str, address: str, listener: AgentListener) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        host: str,
+        address: str,
+        listener: AgentListener,
+        *,
+        open_channel: Callable[[str, str], grpc.aio.Channel] = grpc_channels.open_aio_channel,
+    ) -> None:
         self.host, self.address = host, address
-        self._settings, self._listener = settings, listener
+        self._settings, self._listener, self._open_channel = settings, listener, open_channel
         self._silent_s = max(2 * agent.BEAT_S, settings.node_timeout_s * SILENT_PART)
         self.orders = AgentOrders(host, settings.authkey, self._silent_s)
         self._is_first = True
@@ -138,7 +148,7 @@ class NodeLink:
             Whether the agent was there, and why the stream broke.
         """
         # A channel of its own for each try: its certificate is fresh.
-        channel = grpc_channels.open_aio_channel(self.address, self._settings.authkey)
+        channel = self._open_channel(self.address, self._settings.authkey)
         self._is_first, self._status = True, None
         watching_clock = asyncio.ensure_future(self._watch_clock())
         try:

@@ -132,17 +132,21 @@ def check_report(status: nodes_pb2.AgentStatus) -> None:
         raise errors.PeerError(f"it has {status.core_count} of {status.all_core_count} cores")
     if not 0 <= status.cores_per_worker <= MAX_CORES_PER_WORKER:
         raise errors.PeerError(f"its workers have {status.cores_per_worker} cores each")
+    _check_workers(status)
+    if len(status.template_state) > MAX_STATE_CHARS:
+        raise errors.PeerError("the state of its template is too long")
+    fingerprints = [status.fingerprint, *(each.fingerprint for each in status.older_templates)]
+    if len(fingerprints) > 1 + MAX_OLDER_TEMPLATES or not all(map(_is_fingerprint, fingerprints)):
+        raise errors.PeerError("what its templates have is too long")
+
+
+def _check_workers(status: nodes_pb2.AgentStatus) -> None:
     names = {each.worker_id for each in status.workers}
     if len(status.workers) > MAX_CORES or len(names) < len(status.workers):
         raise errors.PeerError(f"it has {len(status.workers)} workers, or one of them twice")
     for worker in status.workers:
         if not worker.worker_id or not _is_name(worker.worker_id) or not 0 < worker.session_id < MAX_ID:
             raise errors.PeerError(f"a worker of it has the session {worker.session_id} and no proper name")
-    if len(status.template_state) > MAX_STATE_CHARS:
-        raise errors.PeerError("the state of its template is too long")
-    fingerprints = [status.fingerprint, *(each.fingerprint for each in status.older_templates)]
-    if len(fingerprints) > 1 + MAX_OLDER_TEMPLATES or not all(map(_is_fingerprint, fingerprints)):
-        raise errors.PeerError("what its templates have is too long")
 
 
 def cut_end(message: orders_pb2.WorkerEnd) -> WorkerEnd:

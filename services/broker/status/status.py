@@ -13,7 +13,7 @@ from quakegrid.api.v1 import fleet_pb2
 from services.broker.drivers.session import DriverSession
 from services.broker.fleet.core import Fleet
 from services.broker.lanes.pool import LanePool
-from services.broker.status.totals import TaskTotals
+from services.broker.status.totals import SessionTotals
 
 
 class StatusWriter:
@@ -27,7 +27,7 @@ class StatusWriter:
     """
 
     def __init__(
-        self, fleet: Fleet, sessions: Mapping[int, DriverSession], lanes: LanePool, totals: TaskTotals
+        self, fleet: Fleet, sessions: Mapping[int, DriverSession], lanes: LanePool, totals: SessionTotals
     ) -> None:
         self._fleet, self._sessions, self._lanes, self._totals = fleet, sessions, lanes, totals
 

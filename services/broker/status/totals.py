@@ -12,7 +12,7 @@ from services.broker.drivers.session import DriverSession
 MAX_ENDING = 1000
 
 
-class TaskTotals:
+class SessionTotals:
     """Adds up the counters of sessions."""
 
     def __init__(self) -> None:

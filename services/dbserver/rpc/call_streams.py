@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from quakegrid.internal.v1 import engine_calls_pb2
+from quakegrid.transport.request_reads import RequestReads
 from services.dbserver.rpc import status_codes
 from services.dbserver.store.idempotence import Answer
 from services.dbserver.store.writer import Tell
@@ -47,11 +48,12 @@ class CallStreams:
 
     async def serve(self, context: Any) -> None:
         """Serve one stream to its end."""
-        calls = asyncio.create_task(self._serve_calls(context))
+        requests: RequestReads[engine_calls_pb2.CallRequest] = RequestReads(context.read)
+        calls = requests.start(self._serve_calls(requests, context))
         try:
             await asyncio.wait([calls])
         finally:
-            calls.cancel()
+            requests.end()
         if self._is_closed:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the dbserver is stopping")
         calls.result()
@@ -62,13 +64,13 @@ class CallStreams:
         for calls in self._idle:
             calls.cancel()
 
-    async def _serve_calls(self, context: Any) -> None:
+    async def _serve_calls(self, requests: RequestReads[engine_calls_pb2.CallRequest], context: Any) -> None:
         task = asyncio.current_task()
         assert task is not None
         while not self._is_closed:
             self._idle.add(task)
             try:
-                request = await context.read()
+                request = await requests.next()
             finally:
                 self._idle.discard(task)
             if request is grpc.aio.EOF:  # type: ignore[attr-defined]

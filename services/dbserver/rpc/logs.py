@@ -14,6 +14,7 @@ import grpc
 
 from quakegrid.api.v1 import logs_pb2, logs_pb2_grpc
 from quakegrid.errors import PeerUnreachableError
+from quakegrid.transport.request_reads import RequestReads
 from services.dbserver.jobs import pages
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.state_reasons import LAST_ERROR
@@ -48,7 +49,9 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
         """Store batches, each once for its request id, and answer each when it is on the disk."""
         batches: asyncio.Queue[_Batch | None] = asyncio.Queue()
         places = asyncio.Semaphore(STREAM_BATCHES)
-        acceptor = asyncio.create_task(self._accept(request_iterator, batches, places))
+        iterator = aiter(request_iterator)
+        requests = RequestReads(lambda: anext(iterator, grpc.aio.EOF))  # type: ignore[attr-defined]
+        acceptor = requests.start(self._accept(requests, batches, places))
         self._acceptors.add(acceptor)
         try:
             while (batch := await batches.get()) is not None:
@@ -60,7 +63,7 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
             if self._is_closed:
                 raise PeerUnreachableError("the dbserver is stopping")
         finally:
-            acceptor.cancel()
+            requests.end()
             self._acceptors.discard(acceptor)
 
     def close(self) -> None:
@@ -71,14 +74,14 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
 
     async def _accept(
         self,
-        requests: AsyncIterator[logs_pb2.AppendLogRequest],
+        requests: RequestReads[logs_pb2.AppendLogRequest],
         batches: asyncio.Queue[_Batch | None],
         places: asyncio.Semaphore,
     ) -> None:
         """Hand the batches of one stream to the writer; None ends them."""
         loop = asyncio.get_running_loop()
         try:
-            async for request in requests:
+            while (request := await requests.next()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
                 await places.acquire()
                 await self._slots.acquire()
                 future = self._submit(request)
