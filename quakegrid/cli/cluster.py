@@ -1,6 +1,6 @@
 """Commands `up`, `down` and `authkey`: the cluster of this machine.
 
-Knows the order of things and what to say; `quakegrid.machine.local_services` does the work with processes.
+Keeps the order of the steps and tells the person; `quakegrid.machine.local_services` works with processes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from quakegrid.settings import config, installation
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 
-# Who needs whom: the agent serves the broker, and the broker writes to the dbserver.
+# Each needs the one before: the broker writes to the dbserver, the agent works for the broker.
 STOP_ORDER = ("agent", "broker", "dbserver")
 
 
@@ -77,13 +77,13 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
         missing = tuple(name for name in service_records.SERVICES if name not in before)
         local_services.check_ports(settings, missing)
         if "agent" in missing and node_state.read_record(state_dir).is_stopped:
-            node_state.change_record(state_dir, is_stopped=False)  # who wants it up wants it to serve
+            node_state.change_record(state_dir, is_stopped=False)  # `up` lets a node serve that was stopped
         local_services.start(settings, missing)
     return settings, missing
 
 
 def _check_serving(settings: Settings) -> None:
-    """Raise `PeerUnreachableError` unless every service that runs also serves."""
+    """Raise `PeerUnreachableError` unless every service that runs also answers."""
     troubles = health.troubles(settings, local_services.running(settings))
     if troubles:
         raise errors.PeerUnreachableError(
@@ -122,7 +122,7 @@ def down(force: bool) -> None:
 
 
 def _end_jobs(settings: Settings, *, force: bool) -> None:
-    """Abort what executes, if the user agrees."""
+    """Abort the jobs that execute, if the user agrees."""
     with closing(fleet.BrokerClient(settings)) as broker:
         try:
             sessions = broker.status().sessions
