@@ -22,7 +22,7 @@ from quakegrid.settings import config, installation
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 
-# Each needs the one before: the broker writes to the dbserver, the agent works for the broker.
+# A service stops before those that it needs: the agent works for the broker, which writes to the dbserver.
 STOP_ORDER = ("agent", "broker", "dbserver")
 
 

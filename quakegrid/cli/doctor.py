@@ -90,7 +90,7 @@ def _print_finding(finding: Finding) -> None:
 
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """Prints on stderr what the doctor waits for: in one line of a terminal that goes away, else not at all."""
+    """Prints on stderr what the doctor waits for, in one line that goes away; nothing without a terminal."""
     if not sys.stderr.isatty():
         yield lambda _text: None
         return
