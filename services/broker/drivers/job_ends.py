@@ -1,7 +1,7 @@
 """How the broker ends jobs in the database, through the dbserver.
 
 Knows the dbserver's address and job states; knows no session. The dbserver may be away for long: what it is
-to be told waits here. It also ends, by itself, each job whose driver renews no lease.
+to be told waits here. It also ends, by itself, each job whose driver does not renew its hold.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RETRY_S = (0.2, 0.5, 1.0, 2.0)
 LAST_RETRY_S = 5.0
 # Calls to the dbserver at a time: a session may have a thousand jobs.
 MAX_CALLS = 16
-# Jobs that wait for the dbserver. It fails the others itself when their leases run out.
+# Jobs that wait for the dbserver. It fails the others itself when the holds on them run out.
 MAX_WAITING = 100_000
 log = logging.getLogger("quakegrid.broker")
 

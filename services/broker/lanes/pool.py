@@ -1,4 +1,4 @@
-"""The broker's lanes: starts and stops their processes as `lane_places` decides, and talks to them.
+"""The broker's lanes: starts and stops their processes as `ports.py` decides, and talks to them.
 
 Runs in the broker's event loop. Knows which process serves which session; decides nothing.
 """
