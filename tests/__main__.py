@@ -41,10 +41,11 @@ STEPS = (
 )
 FLOOR = (
     *(f"--cov={name}" for name in PURE),
+    "--cov-branch",
     "--cov-fail-under=100",
     "--cov-report=term-missing:skip-covered",
 )
-MEASURE = ("--cov=quakegrid", "--cov=services", "--cov-append", "--cov-report=")
+MEASURE = ("--cov=quakegrid", "--cov-branch", "--cov=services", "--cov-append", "--cov-report=")
 
 
 @dataclass(frozen=True)

@@ -113,15 +113,14 @@ class Simulation:
     def _submit(self) -> None:
         """The driver has submitted everything when the first worker comes."""
         job, handle = self._job, self._scheduler.handle
-        handle(core.SessionOpened(SESSION, 3))
-        handle(core.DriverJoined(SESSION, DRIVER))
+        handle(core.SessionOpened(SESSION, 3), 0.0)
+        handle(core.DriverJoined(SESSION, DRIVER), 0.0)
         for number in range(len(job.durations_s)):
             weight = job.weights[number] if job.weights else 1.0
-            handle(
-                core.TaskSubmitted(
-                    SESSION, TaskId(number), DRIVER, "task", weight=weight, expected_s=job.expected_s
-                )
+            task = core.TaskSubmitted(
+                SESSION, TaskId(number), DRIVER, "task", weight=weight, expected_s=job.expected_s
             )
+            handle(task, 0.0)
 
     def _join(self, name: str, node: str) -> None:
         peer = Peer(name.encode())
@@ -141,7 +140,7 @@ class Simulation:
             if isinstance(event, core.TaskReturned):
                 self._queued_count += 1
                 self._recall_count += 1
-            self._perform(self._scheduler.handle(event))
+            self._perform(self._scheduler.handle(event, now_s))
         self._lane_s = now_s
         self._perform(self._scheduler.place())
 

@@ -6,6 +6,11 @@ workers' measurements; until then it counts as long.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
+from quakegrid.jobs.task_durations import TaskDurations
+
 # Work in a chunk: long beside the cost of sending it (some 0.3 ms), short beside a tail of a second.
 TARGET_S = 0.025
 # A worker gives back the calls that it has not begun by then: the estimate was wrong.
@@ -16,7 +21,6 @@ MAX_CALLS = 2_000
 MAX_BYTES = 1 << 20
 # Chunks for each worker: one runs, one waits at the worker, one waits at the lane.
 CHUNKS_PER_WORKER = 3
-_FALL = 0.3
 
 
 class Chunking:
@@ -29,7 +33,7 @@ class Chunking:
     def __init__(self, worker_count: int) -> None:
         self._worker_count = max(1, worker_count)
         self._worker_ids: set[str] = set()
-        self._costs_s: dict[str, float] = {}
+        self._costs = TaskDurations()
 
     @property
     def window(self) -> int:
@@ -46,25 +50,37 @@ class Chunking:
 
     def cost_s(self, operation: str) -> float:
         """How long a call is expected to take; as long as a whole chunk when nothing is known."""
-        return self._costs_s.get(operation, TARGET_S)
+        return self._costs.known_s.get(operation, TARGET_S)
 
     def is_known(self, operation: str) -> bool:
         """Whether a call of this kind was measured."""
-        return operation in self._costs_s
+        return operation in self._costs.known_s
 
     def learn(self, operation: str, duration_s: float, call_count: int) -> None:
-        """Take a measurement: estimates rise at once and fall slowly.
+        """Take a measurement.
 
         Args:
             operation: kind of the calls.
             duration_s: of all of them together.
             call_count: how many there were, >= 1.
         """
-        cost_s = duration_s / call_count + CALL_OVERHEAD_S
-        known_s = self._costs_s.get(operation)
-        if known_s is not None and cost_s < known_s:
-            cost_s = known_s + _FALL * (cost_s - known_s)
-        self._costs_s[operation] = cost_s
+        self._costs.learn(operation, duration_s / call_count + CALL_OVERHEAD_S)
+
+    def learn_chunk(
+        self, operations: Sequence[str], numbers: Sequence[int], spent_s: Sequence[float]
+    ) -> None:
+        """Take the measurements of a chunk.
+
+        Args:
+            operations: kinds of its calls.
+            numbers: the place in `operations` of each call that was measured.
+            spent_s: of all calls of each kind together.
+        """
+        if len(spent_s) == 1:
+            self.learn(operations[0], spent_s[0], len(numbers))
+            return
+        for number, call_count in Counter(numbers).items():
+            self.learn(operations[number], spent_s[number], call_count)
 
     def see_worker(self, worker_id: str) -> None:
         """Count the workers that answer: there may be more than there were at the start."""

@@ -24,11 +24,13 @@ from quakegrid.clients.broker import BrokerClient
 from quakegrid.nodes import environment
 from quakegrid.sdk import chunks
 from quakegrid.sdk.futures import CallFuture
-from quakegrid.sdk.sender import OnProgress, Sender
+from quakegrid.sdk.progress import OnProgress
+from quakegrid.sdk.sender import Sender
 from quakegrid.sdk.worker_setup import WorkerSetup
 from quakegrid.session import worker_output
-from quakegrid.session.lane_tasks import Needs
+from quakegrid.session.options import Needs, SessionOptions
 from quakegrid.session.session import Session
+from quakegrid.session.worker_output import OnWords
 from quakegrid.settings.config import Settings
 
 P = ParamSpec("P")
@@ -70,23 +72,15 @@ class ClusterExecutor(Executor):
             raise ValueError("cores_per_worker must be greater than 0")
         with BrokerClient(settings) as broker:
             broker.wait_for_nodes(node_timeout_s)
-        path = tuple(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 - "" is the directory
-        session = Session(
-            settings,
-            (),
+        options = SessionOptions(
             user_name=getpass.getuser(),
-            worker_setup=pickle.dumps(WorkerSetup(path, os.getcwd())),  # noqa: PTH109 - a string travels
+            worker_setup=_worker_setup(),
             max_workers=max_workers or 0,
             weight=weight,
             cores_per_worker=cores_per_worker,
             needs=Needs(environment.for_functions()),
         )
-        on_words = worker_output.echo if shows_output else None
-        try:
-            session.wait_for_turn(lambda _ahead: None, on_words)
-        except BaseException:
-            session.close()
-            raise
+        session = _open_session(settings, options, worker_output.echo if shows_output else None)
         most = max(1, session.core_count // cores_per_worker)
         self.worker_count = min(max_workers or most, most)
         self._is_shut = False
@@ -141,13 +135,9 @@ class ClusterExecutor(Executor):
         if not weight > 0:
             raise ValueError(f"a weight must be greater than 0, not {weight!r}")
         self._check()
-        sender = self._sender
-        future = CallFuture(sender.shared, fn, args, kwargs or None)
-        sender.weighted.append((weight, future))
-        if sender.is_ended:  # after `_check`, just now
-            sender.fail_leftovers()
-        elif sender.is_idle:
-            sender.wake()
+        future = CallFuture(self._sender.shared, fn, args, kwargs or None)
+        self._sender.weighted.append((weight, future))
+        self._sender.note_call()
         return future
 
     def map(
@@ -248,6 +238,23 @@ class ClusterExecutor(Executor):
                     future.cancel()
 
         return take()
+
+
+def _worker_setup() -> bytes:
+    """What each worker calls first, so that it finds modules and files as this program does."""
+    path = tuple(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 - "" is the directory
+    return pickle.dumps(WorkerSetup(path, os.getcwd()))  # noqa: PTH109 - a string travels
+
+
+def _open_session(settings: Settings, options: SessionOptions, on_words: OnWords | None) -> Session:
+    """A session that has its turn."""
+    session = Session(settings, options)
+    try:
+        session.wait_for_turn(lambda _ahead: None, on_words)
+    except BaseException:
+        session.close()
+        raise
+    return session
 
 
 def is_interrupt(kind: type[BaseException] | None) -> bool:

@@ -1,4 +1,9 @@
-"""A driver's side of its session: the stream to the broker, tasks on the lane, what workers print.
+"""A driver's side of its session with the cluster.
 
-Read `session.py` first.
+    driver's thread --> session.py --> lane_client.py --> driver_socket.py <--tasks, outcomes--> lane
+                             |
+                             +-------> stream.py (its thread) --> broker_link.py <--admission, abort--> broker
+
+`options.py` says what a session asks for and how long it waits, `lane_tasks.py` what travels, `retelling.py`
+when a lane is told again, `worker_output.py` what workers print. Read `session.py` first.
 """

@@ -1,17 +1,13 @@
-"""What a driver and its session say to each other of tasks, and what a session needs of its nodes. Values."""
+"""What a driver and its session say to each other of tasks. Values."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quakegrid.nodes.fingerprint import Fingerprint
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.lane_sockets import JoinedFrame
 from quakegrid.wire.v1 import lane_pb2
-
-log = logging.getLogger("quakegrid.session.session")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +33,6 @@ class LaneTask:
     weight: float = 1.0
     expected_s: float = 0.0
     max_attempts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What nodes must have to get workers of a session.
-
-    `warn` is called, in a thread of the session, with a sentence on each node that has something else, and
-    when a broker is waited for.
-    """
-
-    fingerprint: Fingerprint
-    warn: Callable[[str], None] = log.warning
-
-
-NO_NEEDS = Needs({})
 
 
 def failed_outcome(failed: lane_pb2.TaskFailed) -> LaneOutcome:

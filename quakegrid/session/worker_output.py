@@ -1,11 +1,12 @@
 """What workers say, and what is said of them: lines for a job's log, or for a program's own output.
 
-Knows no log and no connection.
+Knows no connection.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.nodes import worker_end_messages
 from quakegrid.wire.v1 import lane_pb2
+
+log = logging.getLogger("quakegrid.session.worker_output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,25 @@ class WorkerWords:
 
 
 OnWords = Callable[[WorkerWords], None]
+
+
+class WordsRelay:
+    """Hands what workers say to a function of the driver; for any thread."""
+
+    def __init__(self) -> None:
+        self.on_words: OnWords = lambda _words: None
+
+    def pass_on(self, words: WorkerWords) -> None:
+        """Show what a worker said. A failure to show it, such as a closed terminal, ends no calculation."""
+        try:
+            self.on_words(words)
+        except Exception:
+            log.exception("words_lost")
+
+    def pass_output(self, output: orders_pb2.WorkerOutput) -> None:
+        """Show the lines of a worker."""
+        for words in from_output(output):
+            self.pass_on(words)
 
 
 def from_output(output: orders_pb2.WorkerOutput) -> Iterator[WorkerWords]:

@@ -37,7 +37,7 @@ class StateGuard:
     """A context manager around whatever reads or changes the broker's state; it may be entered in itself.
 
     Raises:
-        BrokerFailedError: it is shut, or what was done inside has failed and has shut it.
+        BrokerFailedError: the broker has failed before, or a bug inside has ended it now.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,8 @@
 """A lane process: takes tasks from drivers, hands them to workers, returns outcomes.
 
-    driver --SubmitTask--> loop.py --> door.py (checks) --> tasks/ (pure) --> door.py --RunTask--> worker
-    worker --Outcome-----> loop.py --> door.py --> tasks/ --> mail.py --> driver
+    driver --SubmitTask--> loop.py --> door.py --> tasks/ (pure) --> performer.py --RunTask--> worker
+    worker --Outcome-----> loop.py --> door.py --> tasks/ --> performer.py --> mail.py --> driver
 
-The broker starts it and talks to it over a socket pair (`control.py`). Read `loop.py`, then `door.py`.
+`door.py` checks what comes, `performer.py` does what the scheduler in `tasks/` decides. The broker starts the
+lane and talks to it over a socket pair (`control.py`, `reports.py`). Read `loop.py`, then `door.py`.
 """

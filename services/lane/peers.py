@@ -1,4 +1,4 @@
-"""Who the peers of a lane are, and what is refused to them.
+"""Who the peers of a lane are, what is sent to them and what is refused.
 
 Knows names and their proofs (`transport/lane_names.py`), and counts refusals; decides nothing about tasks.
 """
@@ -6,11 +6,14 @@ Knows names and their proofs (`transport/lane_names.py`), and counts refusals; d
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from quakegrid.machine import service_logs
-from quakegrid.transport import lane_names
+from quakegrid.transport import lane_names, lane_sockets
+from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.lane_names import DriverName, WorkerName
+from services.lane import codec
+from services.lane.payloads import Frame
 from services.lane.tasks.events import Peer, SessionId
 
 log = logging.getLogger("quakegrid.transport.lane_sockets")
@@ -22,11 +25,12 @@ class Peers:
     """The peers of one lane.
 
     Args:
-        token_key: of `security.token_key`.
+        token_key: of `credentials.token_key`.
+        router: bound ROUTER of the lane, for sending.
     """
 
-    def __init__(self, token_key: bytes) -> None:
-        self._token_key = token_key
+    def __init__(self, token_key: bytes, router: zmq.Socket[bytes]) -> None:
+        self._token_key, self._router = token_key, router
         # Those of open sessions; read for each message.
         self.known: dict[Peer, DriverName | WorkerName] = {}
         self.refused_count = 0
@@ -47,16 +51,23 @@ class Peers:
         """A session was closed."""
         self.known = {peer: who for peer, who in self.known.items() if who.session_id != session_id}
 
-    def count_refusal(self, peer: Peer, reason: str) -> None:
-        """A message was refused."""
+    def send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
+        """Send a message; returns whether the peer is there."""
+        try:
+            lane_sockets.send_frames(self._router, [peer, *frames])
+        except zmq.ZMQError as exc:
+            # The peer is gone, or will say hello again; a worker's tasks come back with its agent's report.
+            self.unsent_count += 1
+            if service_logs.is_logged(self.unsent_count, _LOGGED_COUNT):
+                name = lane_names.shown(peer)
+                log.warning("peer_unreachable count=%d peer=%s reason=%s", self.unsent_count, name, exc)
+            return False
+        return True
+
+    def refuse(self, peer: Peer, reason: str, *, is_unknown_session: bool = False) -> None:
+        """Tell a peer that its message was not taken, and why."""
         self.refused_count += 1
         if service_logs.is_logged(self.refused_count, _LOGGED_COUNT):
             name = lane_names.shown(peer)
             log.warning("message_refused count=%d peer=%s reason=%.300s", self.refused_count, name, reason)
-
-    def count_unsent(self, peer: Peer, reason: object) -> None:
-        """A message was not sent: its peer is gone, or does not read."""
-        self.unsent_count += 1
-        if service_logs.is_logged(self.unsent_count, _LOGGED_COUNT):
-            name = lane_names.shown(peer)
-            log.warning("peer_unreachable count=%d peer=%s reason=%s", self.unsent_count, name, reason)
+        self.send(peer, [codec.refused(reason, is_unknown_session=is_unknown_session)])

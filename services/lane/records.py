@@ -58,6 +58,7 @@ class Usage(NamedTuple):
 class _Sent(NamedTuple):
     """A task at a worker."""
 
+    task_id: TaskId
     attempt: int
     worker_id: WorkerId
     sent_s: float
@@ -135,7 +136,9 @@ class TaskRecorder:
 
     def on_sent(self, peer: Peer, lease: Lease, submitted: Submitted, in_bytes: int, now_s: float) -> None:
         """A task goes to a worker."""
-        self._sent[lease.task_id] = _Sent(lease.attempt, self._names[peer], now_s, submitted, in_bytes)
+        self._sent[lease.task_id] = _Sent(
+            lease.task_id, lease.attempt, self._names[peer], now_s, submitted, in_bytes
+        )
 
     def on_outcome(self, event: OutcomeArrived, out_bytes: int, now_s: float, *, is_delivered: bool) -> None:
         """An attempt came to its end."""
@@ -143,12 +146,12 @@ class TaskRecorder:
         sent = self._sent.get(lease.task_id)
         if sent is None or sent.attempt != lease.attempt or sent.worker_id != event.worker_id:
             # Sent by a lane before us, or it was lost for us.
-            sent = _Sent(lease.attempt, event.worker_id, now_s - event.duration_s, _UNKNOWN, 0)
+            sent = _Sent(lease.task_id, lease.attempt, event.worker_id, now_s - event.duration_s, _UNKNOWN, 0)
         else:
             del self._sent[lease.task_id]
         usage = event.usage if isinstance(event.usage, Usage) else _NO_USAGE
         end = DONE if is_delivered else DROPPED
-        self._add(lease.task_id, sent, end, now_s, event.duration_s, usage, out_bytes)
+        self._add(sent, end, now_s, event.duration_s, usage, out_bytes)
 
     def on_returned(self, lease: Lease) -> None:
         """A worker had not begun a task and gave it back."""
@@ -159,7 +162,7 @@ class TaskRecorder:
     def on_lost(self, worker_id: WorkerId, reason: str, now_s: float, *, is_clean: bool) -> None:
         """A worker ended, with all that it had."""
         for task_id in [task_id for task_id, sent in self._sent.items() if sent.worker_id == worker_id]:
-            self._add(task_id, self._sent.pop(task_id), LOST, now_s, 0.0, _NO_USAGE, 0)
+            self._add(self._sent.pop(task_id), LOST, now_s, 0.0, _NO_USAGE, 0)
         record = task_records_pb2.WorkerRecord(
             worker_id=worker_id, left_time_s=self._epoch_s + now_s, reason=reason, is_clean=is_clean
         )
@@ -173,8 +176,8 @@ class TaskRecorder:
     def close(self) -> None:
         """Write the rest: what workers still have is lost. A session without anything leaves no file."""
         now_s = time.monotonic()
-        for task_id, sent in self._sent.items():
-            self._add(task_id, sent, LOST, now_s, 0.0, _NO_USAGE, 0)
+        for sent in self._sent.values():
+            self._add(sent, LOST, now_s, 0.0, _NO_USAGE, 0)
         block = self._take_block()
         if self._fd >= 0 or block.task_ids or block.workers:
             block.closed_time_s = self._epoch_s + now_s
@@ -185,7 +188,6 @@ class TaskRecorder:
 
     def _add(
         self,
-        task_id: int,
         sent: _Sent,
         end: task_records_pb2.AttemptEnd.ValueType,
         now_s: float,
@@ -196,7 +198,7 @@ class TaskRecorder:
         if self._has_failed or self._byte_count >= task_history_files.MAX_FILE_BYTES:
             self._omitted_count += 1
             return
-        attempt, worker_id, sent_s, submitted, in_bytes = sent
+        task_id, attempt, worker_id, sent_s, submitted, in_bytes = sent
         self._entries.append(
             (
                 task_id,

@@ -20,8 +20,9 @@ from quakegrid import testing
 from quakegrid.machine import local_services
 from quakegrid.sdk.cluster import LocalCluster
 from quakegrid.sdk.executor import ClusterExecutor
-from quakegrid.session import session
-from quakegrid.session.session import LaneOutcome, Session
+from quakegrid.session import options
+from quakegrid.session.lane_client import LaneClient
+from quakegrid.session.lane_tasks import LaneOutcome
 from quakegrid.settings import config
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
@@ -113,7 +114,7 @@ def test_driver_is_patient_with_each_break_anew(
     cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A break that was overcome long ago does not count, though the broker had nothing to say since."""
-    monkeypatch.setattr(session, "BROKER_PATIENCE_S", 3.0)
+    monkeypatch.setattr(options, "PATIENCE", options.Patience(broker_s=3.0))
     log = Path(cluster.settings.log_dir, "broker.log")
     with Link(cluster.settings.broker_port) as link:
         settings = dataclasses.replace(cluster.settings, broker_port=link.port)
@@ -141,14 +142,14 @@ def test_driver_that_finds_the_new_lane_before_the_new_broker(
 ) -> None:
     """Its lane refuses it until the broker knows its session again; the job goes on then."""
     refused = threading.Event()
-    take = Session._take
+    take = LaneClient._take
 
-    def spy(driver: Session, received: list[zmq.Frame]) -> LaneOutcome | None:
+    def spy(driver: LaneClient, received: list[zmq.Frame]) -> LaneOutcome | None:
         if lane_pb2.LaneMessage.FromString(received[0].bytes).HasField("refused"):
             refused.set()
         return take(driver, received)
 
-    monkeypatch.setattr(Session, "_take", spy)
+    monkeypatch.setattr(LaneClient, "_take", spy)
     testing.write_cluster_config(tmp_path / "state", {"agent": {"preload": "none"}})
     settings = config.load_settings(tmp_path / "state", {})
     try:

@@ -16,6 +16,7 @@ import pytest
 from quakegrid import Cluster, __version__, errors, testing
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.dbserver import DbClient, JobState, LogLine
+from quakegrid.session.options import SessionOptions
 from quakegrid.session.session import Session
 from quakegrid.settings import config
 from quakegrid.transport import credentials as security
@@ -142,7 +143,7 @@ def test_broker_of_another_api_is_refused(settings: config.Settings, newer_api: 
     with running(ReleasedService(settings, "broker", newer_api)):
         with BrokerClient(settings) as client, pytest.raises(errors.StateError) as by_command_line:
             client.status()
-        session = Session(settings, (), user_name="ann", worker_setup=b"")
+        session = Session(settings, SessionOptions("ann", b""))
         with pytest.raises(errors.StateError) as by_driver:
             session.wait_for_turn(lambda _ahead: None)
         session.close()
@@ -191,7 +192,7 @@ def test_lane_of_another_protocol_is_refused_by_drivers(settings: config.Setting
     """Though the broker speaks their API."""
     release = make_release(tmp_path / "newer", protocol_version=PROTOCOL)
     with running(ReleasedService(settings, "broker", release)):
-        session = Session(settings, (), user_name="ann", worker_setup=b"")
+        session = Session(settings, SessionOptions("ann", b""))
         with pytest.raises(errors.PeerError) as refusal:
             session.wait_for_turn(lambda _ahead: None)
         session.close()

@@ -28,10 +28,10 @@ class LaneMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.scheduler = Scheduler()
-        self.scheduler.handle(lane.SessionOpened(S, MAX_ATTEMPTS, TIMEOUT_S))
         self.now_s = 0.0
+        self.scheduler.handle(lane.SessionOpened(S, MAX_ATTEMPTS, TIMEOUT_S), self.now_s)
         self.overdue: set[WorkerId] = set()
-        self.scheduler.handle(lane.DriverJoined(S, DRIVER))
+        self.scheduler.handle(lane.DriverJoined(S, DRIVER), self.now_s)
         self.submitted: set[int] = set()
         self.told: dict[int, str] = {}
         self.leases: list[tuple[Lease, WorkerId]] = []
@@ -63,7 +63,7 @@ class LaneMachine(RuleBasedStateMachine):
         task_id = len(self.submitted) + 1
         self.submitted.add(task_id)
         task = lane.TaskSubmitted(S, TaskId(task_id), DRIVER, "op", task_id, weight, expected_s)
-        self.take(self.scheduler.handle(task))
+        self.take(self.scheduler.handle(task, self.now_s))
 
     @rule(data=st.data())
     def submit_again(self, data: st.DataObject) -> None:
@@ -71,7 +71,9 @@ class LaneMachine(RuleBasedStateMachine):
         waiting = sorted(self.submitted - self.told.keys())
         if waiting:
             task_id = TaskId(data.draw(st.sampled_from(waiting)))
-            self.take(self.scheduler.handle(lane.TaskSubmitted(S, task_id, DRIVER, "op", task_id)))
+            self.take(
+                self.scheduler.handle(lane.TaskSubmitted(S, task_id, DRIVER, "op", task_id), self.now_s)
+            )
 
     @rule(target=workers)
     def join(self) -> WorkerId:
@@ -79,7 +81,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.worker_count += 1
         name = WorkerId(f"w{self.worker_count}")
         joined = lane.WorkerJoined(S, name, "node", Peer(name.encode()))
-        self.take(self.scheduler.handle(joined))
+        self.take(self.scheduler.handle(joined, self.now_s))
         return name
 
     @rule(name=workers, data=st.data())
@@ -87,18 +89,22 @@ class LaneMachine(RuleBasedStateMachine):
         """A worker whose connection broke names some of the leases that it ever had."""
         mine = [lease for lease, worker in self.leases if worker == name]
         held = data.draw(st.lists(st.sampled_from(mine), unique=True)) if mine else []
-        self.take(self.scheduler.handle(lane.WorkerJoined(S, name, "node", Peer(name.encode()), tuple(held))))
+        self.take(
+            self.scheduler.handle(
+                lane.WorkerJoined(S, name, "node", Peer(name.encode()), tuple(held)), self.now_s
+            )
+        )
 
     @rule(name=consumes(workers))
     def lose(self, name: WorkerId) -> None:
         """The worker's process ends."""
-        self.take(self.scheduler.handle(WorkerEnd(S, name, "killed", is_clean=False)))
+        self.take(self.scheduler.handle(WorkerEnd(S, name, "killed", is_clean=False), self.now_s))
 
     @rule(later_s=st.sampled_from((1.0, 10.0, 100.0)))
     def pass_time(self, later_s: float) -> None:
         """A look at what has run for too long."""
         self.now_s += later_s
-        self.take(self.scheduler.handle(lane.TimePassed(self.now_s)))
+        self.take(self.scheduler.handle(lane.TimePassed(), self.now_s))
 
     @precondition(lambda self: self.overdue)
     @rule(is_clean=st.booleans())
@@ -106,12 +112,12 @@ class LaneMachine(RuleBasedStateMachine):
         """The broker had a worker killed, or it ended by itself just before."""
         name = min(self.overdue)
         self.overdue.discard(name)
-        self.take(self.scheduler.handle(WorkerEnd(S, name, "too long", is_clean=is_clean)))
+        self.take(self.scheduler.handle(WorkerEnd(S, name, "too long", is_clean=is_clean), self.now_s))
 
     @rule(name=workers)
     def drain(self, name: WorkerId) -> None:
         """The broker wants the core back."""
-        self.take(self.scheduler.handle(lane.DrainAsked(S, name)))
+        self.take(self.scheduler.handle(lane.DrainAsked(S, name), self.now_s))
 
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
@@ -119,21 +125,21 @@ class LaneMachine(RuleBasedStateMachine):
         if self.leases:
             lease, name = data.draw(st.sampled_from(self.leases))
             duration_s = data.draw(st.sampled_from((0.0, 0.001, 2.0)))
-            self.take(self.scheduler.handle(lane.OutcomeArrived(lease, name, duration_s)))
+            self.take(self.scheduler.handle(lane.OutcomeArrived(lease, name, duration_s), self.now_s))
 
     @rule(data=st.data())
     def give_back(self, data: st.DataObject) -> None:
         """Any attempt that was ever leased is given back, asked for or not."""
         if self.leases:
             lease, name = data.draw(st.sampled_from(self.leases))
-            self.take(self.scheduler.handle(lane.TaskReturned(lease, name)))
+            self.take(self.scheduler.handle(lane.TaskReturned(lease, name), self.now_s))
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         """The driver does without some tasks."""
         if self.submitted:
             task_id = data.draw(st.sampled_from(sorted(self.submitted)))
-            self.take(self.scheduler.handle(lane.TasksCancelled(S, (TaskId(task_id),))))
+            self.take(self.scheduler.handle(lane.TasksCancelled(S, (TaskId(task_id),)), self.now_s))
             self.told.setdefault(task_id, "cancelled")
 
     @rule(data=st.data(), weight=st.sampled_from((0.5, 1.0, 7.0)))
@@ -142,19 +148,23 @@ class LaneMachine(RuleBasedStateMachine):
         waiting = sorted(self.submitted - self.told.keys())
         if waiting:
             task_id = TaskId(data.draw(st.sampled_from(waiting)))
-            self.take(self.scheduler.handle(lane.TasksCancelled(S, (task_id,))))
-            self.take(self.scheduler.handle(lane.TaskSubmitted(S, task_id, DRIVER, "op", task_id, weight)))
+            self.take(self.scheduler.handle(lane.TasksCancelled(S, (task_id,)), self.now_s))
+            self.take(
+                self.scheduler.handle(
+                    lane.TaskSubmitted(S, task_id, DRIVER, "op", task_id, weight), self.now_s
+                )
+            )
 
     @rule(is_full=st.booleans())
     def fill(self, is_full: bool) -> None:
         """The driver is slow, or not any more."""
-        self.take(self.scheduler.handle(lane.DriverFilled(S, is_full)))
+        self.take(self.scheduler.handle(lane.DriverFilled(S, is_full), self.now_s))
 
     @rule(attempt=st.integers(0, 5), task_id=st.integers(0, 20))
     def invent(self, attempt: int, task_id: int) -> None:
         """A peer sends the outcome of a lease that it never had."""
         outcome = lane.OutcomeArrived(Lease(S, TaskId(task_id), attempt), WorkerId("stranger"))
-        self.take(self.scheduler.handle(outcome))
+        self.take(self.scheduler.handle(outcome, self.now_s))
 
     @invariant()
     def is_consistent(self) -> None:
@@ -169,13 +179,13 @@ class LaneMachine(RuleBasedStateMachine):
         healthy = lane.WorkerJoined(S, WorkerId("last"), "node", Peer(b"last"))
         for number in range(1, self.worker_count + 1):
             lost = WorkerEnd(S, WorkerId(f"w{number}"), "end", is_clean=False)
-            self.take(self.scheduler.handle(lost))
-        self.take(self.scheduler.handle(healthy))
+            self.take(self.scheduler.handle(lost, self.now_s))
+        self.take(self.scheduler.handle(healthy, self.now_s))
         number = 0
         while self.told.keys() != self.submitted:
             lease, name = self.leases[-1 - number]
             number = 0 if lease.task_id not in self.told and name == "last" else number + 1
-            self.take(self.scheduler.handle(lane.OutcomeArrived(lease, name)))
+            self.take(self.scheduler.handle(lane.OutcomeArrived(lease, name), self.now_s))
 
 
 TestLaneMachine = LaneMachine.TestCase

@@ -32,7 +32,7 @@ from quakegrid.engine.tasks.job_workers import JobWorkerMaster
 from quakegrid.engine.tasks.starmaps import Starmaps
 from quakegrid.nodes.fingerprint import Fingerprint
 from quakegrid.session import worker_output
-from quakegrid.session.lane_tasks import Needs
+from quakegrid.session.options import Needs, SessionOptions
 from quakegrid.session.session import Session
 
 
@@ -163,16 +163,16 @@ class DriverProcess:
         environ = {key: value for key, value in os.environ.items() if key.startswith("OQ_")}
         python_path = os.environ.get("PYTHONPATH", "")
         setup = EngineSetup(configuration.exported(), environ, python_path, socket.gethostname())
-        return Session(
-            self.settings,
-            job_ids,
+        options = SessionOptions(
             user_name=getpass.getuser(),
             worker_setup=pickle.dumps(setup),
+            job_ids=job_ids,
             is_local=parallel.oq_distribute() != "zmq",
             weight=self.weight,
             cores_per_worker=self.cores_per_worker,
             needs=Needs(self._fingerprint, partial(self.database.warn, job_ids)),
         )
+        return Session(self.settings, options)
 
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
         for job_id in job_ids:

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from quakegrid import errors
 from quakegrid.clients.broker import BrokerClient, NodeStatus
-from quakegrid.session.session import OPEN_PATIENCE_S, waiting_words
+from quakegrid.session.options import OPEN_PATIENCE_S
+from quakegrid.session.stream import waiting_words
 from quakegrid.settings.config import Settings
 
 T = TypeVar("T")

@@ -229,10 +229,8 @@ class Roster:
             case LimitBroken(_, reason):
                 member.stop_reason = reason
                 return [SignalMember(member.pid, signal.SIGKILL)] if member.pid else []
-            case StopAsked():
+            case _:  # StopAsked
                 return self._on_stop_asked(member, event, now_s)
-            case _ as unreachable:
-                assert_never(unreachable)
 
     def _on_stop_asked(self, member: Member, event: StopAsked, now_s: float) -> list[SignalMember]:
         member.stop_reason = event.reason or member.stop_reason

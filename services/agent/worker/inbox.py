@@ -25,7 +25,7 @@ from quakegrid.wire.v1 import lane_pb2
 LOOK_S = 0.05
 LOOK_IDLE_S = 0.25
 # A lane that does not know our session may be a new broker's, which its driver has not reached yet. It is
-# told again after so long, for as long as a driver looks for its broker (`BROKER_PATIENCE_S` of its session).
+# told again after so long, for as long as a driver looks for its broker (`Patience.broker_s` of its session).
 REFUSED_RETRY_S = 1.0
 REFUSED_PATIENCE_S = 60.0
 # A lane that has refused nothing for so long has taken what it was told last: it answers a refusal at once.

@@ -1,4 +1,4 @@
 """Sessions as their drivers see them: streams, ends, absences, printed lines, final states of jobs.
 
-Read `session.py` first, then `ends.py`.
+Read `requests.py` first, which opens sessions, then `session.py` and `ends.py`.
 """

@@ -18,7 +18,7 @@ from services.broker.nodes.link import NodeLink
 ASK_EVERY_S = 0.05
 ASK_LATER_S = 1.0
 ASK_OFTEN_S = 2.0
-# A driver that runs is back within its patience with us (`BROKER_PATIENCE_S` of its session), or never.
+# A driver that runs is back within its patience with us (`Patience.broker_s` of its session), or never.
 RUNNING_S = 75.0
 # A driver that is stopped has lost the holds on its jobs by then.
 STOPPED_S = 30.0

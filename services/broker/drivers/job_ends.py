@@ -1,13 +1,12 @@
 """How the broker ends jobs in the database, through the dbserver.
 
-Knows the dbserver's address and job states; knows no session. The dbserver may be away for long: what it is
-to be told waits here. It also ends, by itself, each job whose driver does not renew its hold.
+Knows the dbserver's address and job states; knows no session. The dbserver may be away for long: the ends
+that it has not heard of wait here. By itself it ends each job whose driver does not renew its hold.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,16 +15,17 @@ from typing import Any, Protocol
 import grpc
 
 from quakegrid import errors
+from quakegrid.clients.backoff import Backoff
 from quakegrid.clients.dbserver import Job, JobState
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 from services.broker.drivers import jobs_aio
 
-RETRY_S = (0.2, 0.5, 1.0, 2.0)
+FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
-# Calls to the dbserver at a time: a session may have a thousand jobs.
+# Most calls to the dbserver at a time: a session may have a thousand jobs.
 MAX_CALLS = 16
-# Jobs that wait for the dbserver. It fails the others itself when the holds on them run out.
+# Most jobs that wait for the dbserver. It fails the others itself when the holds on them run out.
 MAX_WAITING = 100_000
 log = logging.getLogger("quakegrid.broker")
 
@@ -101,14 +101,14 @@ class JobEnds:
         return True
 
     async def _run(self) -> None:
-        delays_s = itertools.chain(RETRY_S, itertools.repeat(LAST_RETRY_S))
+        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         try:
             while self._wishes:
                 before = len(self._wishes)
                 async with self._channel() as channel:
                     await self._try_all(channel, list(self._wishes))
                 if self._wishes and len(self._wishes) >= before:
-                    await asyncio.sleep(next(delays_s))
+                    await asyncio.sleep(backoff.next_s())
         finally:
             self._is_running = False
 

@@ -1,6 +1,6 @@
 """What workers print, on its way to their driver: how much may pass, and wait.
 
-Pure. A session's output never grows the broker: what is too much is left out, and a line says so where it
+Output never makes the broker grow: lines that are too many are left out, and a line says so where the gap
 begins.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.transport.byte_rates import Allowance
 
-# Of one session: it goes to a log that is kept.
+# Limits of one session: its output goes to a log that is kept.
 RATE_BYTES_S = 256 << 10
 BURST_BYTES = 8 << 20
-# For a driver that does not read.
+# Most that waits for a driver that does not read.
 MAX_WAITING_BYTES = 4 << 20
 LEFT_OUT = (
     "… from here on some of what workers print is left out: it is too much, or the driver does not take it"
@@ -28,7 +28,7 @@ class SessionOutput:
         self._is_leaving_out = False
 
     def admit(self, output: orders_pb2.WorkerOutput, now_s: float) -> sessions_pb2.OpenSessionResponse | None:
-        """What the driver is to be told of this; None if nothing."""
+        """The message for the driver; None if this output is left out."""
         byte_count = output.ByteSize()
         is_full = self._waiting_bytes + byte_count > MAX_WAITING_BYTES
         was_leaving_out = self._is_leaving_out

@@ -1,6 +1,6 @@
 """What the broker keeps of a driver's connection.
 
-Knows what the driver asked for and is told, and what its lane counts; decides nothing.
+Knows what the driver asked for and what it is told, and the counts of its lane; decides nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from quakegrid.jobs.states import JobState
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers.printed import SessionOutput
 
-# Messages that wait for a driver, without those that tell of its turn or its end.
+# Most messages that wait for a driver, apart from those that tell of its turn or its end.
 MAX_WAITING = 10_000
 AWAITED = ("admitted", "aborted", "failed")
 RATE_WINDOW_S = 10.0
@@ -47,11 +47,12 @@ class Rate:
 
 @dataclass(slots=True)
 class DriverSession:
-    """A driver's session: what it asked for, what it is told, and what its lane counts.
+    """A driver's session: what the driver asked for, what it is told, and the counts of its lane.
 
-    `placed` is set when it has a lane, and when it will get none any more. `events` are for the stream that
-    was attached last; None ends that. `hosts` have had workers of it. `end_reason` says why it is about to
-    end, or has ended, in another way than by its driver's wish; its jobs get `end_state` then.
+    `placed` is set when the session has a lane, and when it will get none any more. `events` are for the
+    stream that was attached last; None ends that stream. `hosts` have had workers of the session.
+    `end_reason` says why the session ends in another way than by its driver's wish; its jobs get `end_state`
+    then.
     """
 
     session_id: int
@@ -68,14 +69,17 @@ class DriverSession:
     hosts: set[str] = field(default_factory=set)
 
     def end_as(self, state: JobState, reason: str) -> bool:
-        """Note why the session is to end; False if something else has decided that before."""
+        """Note why the session is to end; False if an earlier reason stays."""
         if self.end_reason or self.ended.is_set():
             return False
         self.end_reason, self.end_state = reason, state
         return True
 
     def tell(self, response: sessions_pb2.OpenSessionResponse) -> None:
-        """Tell the driver something; one that takes nothing for long misses news, not what it waits for."""
+        """Tell the driver something.
+
+        A driver that reads nothing for long misses news, but neither its turn nor its end.
+        """
         if self.events.qsize() < MAX_WAITING or response.WhichOneof("event") in AWAITED:
             self.events.put_nowait(response)
 

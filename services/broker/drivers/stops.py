@@ -21,7 +21,7 @@ MAX_STOPS = 1000
 
 @dataclass(slots=True)
 class _Stop:
-    """An agent ends its drivers with itself: another process of it has other ones."""
+    """An order to stop. An agent ends its drivers when it ends: its next process has other drivers."""
 
     instance_id: str
     told_s: int
@@ -50,7 +50,7 @@ class DriverStops:
             del self._stops[next(iter(self._stops))]
 
     def report(self, link: NodeLink, status: nodes_pb2.AgentStatus, *, is_first: bool) -> None:
-        """Take in which drivers a node has; orders from before it was reached may have been lost."""
+        """Take in which drivers a node has; orders may have been lost before its agent was reached."""
         pids = frozenset(driver.pid for driver in status.drivers)
         self._reported[link.host] = status.instance_id, pids
         for (host, pid), stop in list(self._stops.items()):
@@ -74,7 +74,7 @@ class DriverStops:
             self.pass_second(link_of)
 
     def pass_second(self, link_of: Callable[[str], NodeLink | None]) -> None:
-        """About a second went by: stop again what is still there."""
+        """About a second went by: order again to stop the drivers that their agents still report."""
         self._now_s += 1
         for (host, pid), stop in self._stops.items():
             link = link_of(host)

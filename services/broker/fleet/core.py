@@ -161,7 +161,7 @@ class Fleet:
             case ProgressMade():
                 if event.session_id in self.sessions:
                     self.sessions[event.session_id].forgive()
-            case TasksCounted():
+            case _:  # TasksCounted
                 session = self.sessions.get(event.session_id)
                 if session is not None:
                     is_news = session.count_tasks(event.task_count, event.busy_worker_ids, self.core_count)

@@ -15,9 +15,9 @@ from services.broker.fleet.state import FleetSession, SessionPhase
 # Each core is tried three times, and a small fleet a few times more. A large one has tried enough with this
 # many: as many may die together, in the middle of long tasks, when somebody kills all of a node of 256 cores.
 MAX_DEATHS = 300
-# A broken node that is one of many counts for so much of the limit.
+# The deaths at one node of many count up to this part of the limit.
 NODE_PART = 10
-# Each node may have so many, however few cores it has.
+# A session bears so many deaths at each node, however few cores the node has.
 MIN_PATIENCE = 10
 
 

@@ -1,4 +1,4 @@
-"""What the fleet core hears and what it answers.
+"""The events of the fleet core and its answers, which are actions.
 
 Frozen values; they know nodes, sessions and workers by name and nothing else.
 """
@@ -15,13 +15,13 @@ from quakegrid.nodes.worker_ends import WorkerEnd
 
 @dataclass(frozen=True, slots=True)
 class NodeReported:
-    """A node's agent said what it has; `state` is for people.
+    """A node's agent reported; `state` is for people.
 
-    While it is not ready, since its template cannot fork, nobody knows how many cores it gives. While it is
-    not serving, since people stopped it, it gives none.
+    While the node is not ready, since its template cannot fork, nobody knows how many cores it gives. While
+    it is not serving, since people stopped it, it gives none.
 
-    `present` names its workers when we reached the agent (again): what ended meanwhile was not reported.
-    `workers` are all of them with their sessions; those that we do not know are an earlier broker's.
+    `present` names its workers in the first report after we reached the agent: ends of workers before that
+    were not reported. `workers` are all workers with their sessions; unknown ones are an earlier broker's.
     A node that is short of memory has one worker, whatever its cores, so that no job stands still.
     `older_fingerprints` are those of templates with older code, which can fork workers, too.
     """
@@ -42,7 +42,7 @@ class NodeReported:
 
 @dataclass(frozen=True, slots=True)
 class NodeLost:
-    """A node's agent does not answer; what it ran counts as lost."""
+    """A node's agent does not answer; the workers that it had count as lost."""
 
     host: str
     reason: str

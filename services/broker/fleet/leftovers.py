@@ -1,8 +1,8 @@
 """Workers that agents report and that nobody wants any more: which ones to stop, and when to say so again.
 
-Pure. An order to stop a worker may be lost with a connection, so no single order has to arrive: what each
-agent reports is compared with what should be there. Knows hosts, workers and sessions by name; counts
-seconds as it is told.
+Pure. An order to stop a worker may be lost with a connection, so no single order has to arrive: the workers
+that an agent reports are compared with those that should be there. Knows hosts, workers and sessions by name;
+counts seconds as it is told.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from services.broker.fleet.events import StopWorkers
 
-# An agent kills what it was asked to stop after 2 s and reports the end at once.
+# An agent kills a worker 2 s after it was asked to stop it, and reports the end at once.
 STOP_AGAIN_S = 5
 # Drivers of an earlier broker come back to a new one within this time, and their workers are wanted again.
 RESUME_GRACE_S = 10
@@ -20,7 +20,7 @@ RESUME_GRACE_S = 10
 
 @dataclass(slots=True)
 class Leftovers:
-    """What agents last reported, and which of it was ordered to stop, and when.
+    """The workers that agents last reported, and when those that nobody wants were ordered to stop.
 
     A worker that was once ordered to stop stays unwanted until its agent does not report it any more.
     """
@@ -86,7 +86,7 @@ class Leftovers:
     def due(
         self, is_wanted: Callable[[int], bool], hosts: Sequence[str] | None = None
     ) -> Iterator[StopWorkers]:
-        """Orders to stop what is not wanted and was not ordered to stop within the last seconds.
+        """Orders to stop unwanted workers that were not ordered to stop within the last seconds.
 
         Args:
             is_wanted: whether workers of a session should be there.

@@ -120,7 +120,7 @@ class Placement:
         return self._lack_of(share.session, wanted)
 
     def _lack_of(self, session: FleetSession, wanted: int) -> Lack:
-        """What a session lacks that should have so many cores."""
+        """What a session lacks until it has the wanted cores."""
         count = self._workers.staying_count(session.session_id)
         missing = max(0, wanted - self._workers.held[session.session_id])
         most = max(0, session.max_workers - count) if session.max_workers else missing
@@ -142,7 +142,10 @@ class Placement:
     def _place_aimed(
         self, shares: Sequence[_Share], lacks: Sequence[tuple[FleetSession, Lack]]
     ) -> list[Action]:
-        """Drain and start where not every node fits every session; what is left goes to who can use it."""
+        """Drain and start where not every node fits every session.
+
+        Cores that are left go to any session that fits their nodes.
+        """
         actions: list[Action] = []
         if any(lack.core_count for _, lack in lacks):
             stakes = [

@@ -1,8 +1,8 @@
 """Dividing cores: max-min fair, by weight, in whole cores.
 
-Pure arithmetic. Everybody with a demand gets a core if there are enough; above that, cores go by
-weight, and what one cannot use goes to the others. With fewer cores than demands, those who were
-served least get one each.
+Pure arithmetic. Each session with a demand gets a core if there are enough. Further cores go by weight, and
+those that a session cannot use go to the others. With fewer cores than demands, the sessions that were served
+least get one each.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Who wants cores.
+    """How many cores a session asks for.
 
     `limit` is how many at most, 0 for none; `weight` counts against those of others; `served` orders
     demands when there are fewer cores than demands, the smallest first.

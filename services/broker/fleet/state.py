@@ -210,7 +210,7 @@ class FleetSession:
         return self.is_admitted and not self.is_local
 
     def fits(self, node: FleetNode) -> bool:
-        """Whether its workers find on the node what they need, and live there."""
+        """Whether its workers find on the node what they need, and did not die there again and again."""
         return self.fits_host(node.host)
 
     def fits_host(self, host: str) -> bool:

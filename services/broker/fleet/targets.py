@@ -1,4 +1,4 @@
-"""How many cores each session should have, with what it cannot help having and what it has not asked for yet.
+"""How many cores each session should have, where some sessions cannot give cores back or have no task yet.
 
 Pure arithmetic on top of `shares`. Two things keep the plain division from being fair: a worker in a long
 call keeps its core after its turn, and a session that has never had a task demands every core.
@@ -18,7 +18,7 @@ class Wish:
     """What a session may have.
 
     `stuck_count` are cores of workers that were asked to end long ago and still run their task. An idle
-    session has not had a task for so long that others come first.
+    session has waited long for its first task: sessions with tasks get cores before it.
     """
 
     demand: Demand
@@ -27,7 +27,7 @@ class Wish:
 
 
 def divide(core_count: int, wishes: Sequence[Wish]) -> list[int]:
-    """Cores for each session; what is stuck in a session counts as its own, and may be more than its share.
+    """Cores for each session. Its stuck cores count as its own, also where they are more than its share.
 
     Args:
         core_count: all cores that sessions can have, those that are stuck in open sessions included.
@@ -47,7 +47,7 @@ def divide(core_count: int, wishes: Sequence[Wish]) -> list[int]:
 
 
 def is_crowded(wishes: Sequence[Wish], targets: Sequence[int]) -> bool:
-    """Whether somebody who wants cores gets none, idle sessions aside."""
+    """Whether a session that wants cores gets none, idle sessions aside."""
     wanting = [(wish, target) for wish, target in zip(wishes, targets, strict=True) if wish.demand.limit > 0]
     active = [(wish, target) for wish, target in wanting if not wish.is_idle]
     return any(target == 0 for _, target in active or wanting)

@@ -1,6 +1,6 @@
 """The broker's lanes: starts and stops their processes as `ports.py` decides, and talks to them.
 
-Runs in the broker's event loop. Knows which process serves which session; decides nothing.
+Runs in the broker's event loop. Knows which process has which session; decides nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger("quakegrid.broker")
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who asks for lanes, and is told of them.
+    """The part of the broker that asks for lanes and is told of them.
 
     Args:
         opening: what a lane is told of a session.
@@ -204,7 +204,7 @@ class LanePool:
         else:
             log.info("lane_opened port=%d pid=%d", process.port, process.pid)
             self._handle(core.LaneOpened(lane_id))
-            if self._spare is None:  # only now: what is waited for comes first
+            if self._spare is None:  # only now: the lane that sessions wait for comes first
                 self._spare = self._new_process(self._settings)
 
     @guarded

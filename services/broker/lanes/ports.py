@@ -1,11 +1,11 @@
 """Which lanes are open on which ports, and on which one each session lives.
 
-Pure: events in, actions out. Knows lanes, ports and sessions by number and their tasks by count;
-refuses to know processes, sockets and clocks. A session gets an empty lane, else a new one, else the
-least loaded. One empty lane is kept ready, so that nobody waits for a start; others that stay empty
-are closed. A lane that died is started again on its port, where its sessions' peers look for it; a port
-that cannot be had, or where lanes die again and again, is left alone while there is another. From the second
-death in a minute on it is started again after a pause, since whoever is in the way of its port may leave.
+Pure: events in, actions out. Knows lanes, ports and sessions by number and their tasks by count; does not
+depend on processes, sockets and clocks. A session gets an empty lane, else a new one, else the least loaded.
+One empty lane is kept ready, so that no session waits for a start; further lanes that stay empty are closed.
+A lane that died is started again on its port, where drivers and workers look for it. From its second death
+in a minute on it is started after a pause, since another program may use its port for a while. A port that
+is not available, or where lanes die again and again, is not used while there is another.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import assert_never
 
 from quakegrid.errors import IllegalMoveError
 
-# An empty lane beyond the one that is kept is closed after this time.
+# An empty lane is closed after this time, unless it is the one that is kept ready.
 IDLE_S = 300.0
-# A lane that died so often in so short a time would die again.
+# A lane that died so often within `DEATHS_S` would die again.
 MAX_DEATHS = 10
 DEATHS_S = 60.0
-# Before it is started again, by how often it died before; together about half a minute.
+# The pause before a lane is started again, by how often it died before; together about half a minute.
 PAUSES_S = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 # --- events
@@ -37,7 +37,7 @@ class SessionArrived:
 
 @dataclass(frozen=True, slots=True)
 class SessionResumed:
-    """A session that an earlier broker had placed needs its lane again, where its peers look for it."""
+    """A session that an earlier broker had placed needs a lane on its old port, where its peers look."""
 
     session_id: int
     port: int
@@ -153,7 +153,7 @@ class Lane:
 
     @property
     def load(self) -> tuple[int, int]:
-        """What a further session would share it with."""
+        """Its sessions and their tasks: a further session shares the lane with these."""
         return len(self.task_counts), sum(self.task_counts.values())
 
 
@@ -217,7 +217,7 @@ class LanePlaces:
         match event:
             case SessionArrived(session_id):
                 self._waiting[session_id] = None
-                if self._free_port() is None:  # perhaps what was refused can be had by now
+                if self._free_port() is None:  # a port that was refused may be available by now
                     self.refusals.clear()
             case SessionResumed(session_id, port):
                 self._on_session_resumed(session_id, port, actions)
@@ -345,7 +345,7 @@ class LanePlaces:
             self._give_up(actions)
 
     def _give_up(self, actions: list[Action]) -> None:
-        """No port can be had: who waits fails."""
+        """No port is available: the sessions that wait fail."""
         reasons = "; ".join(dict.fromkeys(self.refusals.values()))
         actions += [
             GiveUpSession(session_id, f"no lane can be started: {reasons}") for session_id in self._waiting

@@ -24,9 +24,9 @@ from services.broker.rpc import peer_input
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 2.0
-# What a lane has not read. It reads at once, so one that leaves so much does not run any more.
+# Most bytes that a lane may leave unread. A lane reads at once: one that leaves more does not run any more.
 MAX_OUTGOING_BYTES = 64 << 20
-# Reports that are taken before anything else has its turn.
+# Most reports that are taken before other events of the loop have their turn.
 MAX_READS = 64
 log = logging.getLogger("quakegrid.broker")
 

@@ -1,4 +1,6 @@
-"""The nodes: `link.py` is the connection to one agent, `registry.py` has all links and hears the agents.
+"""The nodes: `registry.py` has all links and turns what agents tell into events of the fleet core.
 
+`link.py` is the connection to one agent, `orders.py` the orders to it; `silence.py` says when its node is
+lost.
 Read `registry.py` first.
 """

@@ -1,6 +1,6 @@
 """What drivers, people and agents may tell the broker: the bounds of each field.
 
-Pure. A value is refused where it enters, so that nothing behind has to distrust it.
+A value is refused where it enters, so that no other module has to check it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The broker's status as Prometheus metrics.
 
-Everything is computed when it is asked for; nothing is counted for monitoring alone. Only so many
-sessions have series of their own; totals count them all.
+Metrics are computed when somebody asks for them; nothing is counted for monitoring alone. At most
+`MAX_SESSIONS` sessions have series of their own; totals count them all.
 """
 
 from __future__ import annotations

@@ -61,13 +61,12 @@ class Crew:
         self._change_count = 0
 
     def add(self, worker: Worker) -> None:
-        """Take in a worker."""
+        """Take in a worker that holds nothing yet."""
         self.workers[worker.worker_id] = worker
         self._changed(worker)
         # Those that have not been busy yet come last, in their order.
-        if not worker.held and not worker.is_draining:
-            worker.rank = self._change_count
-            heapq.heappush(self._least, (_IDLE, worker.rank, worker.worker_id))
+        worker.rank = self._change_count
+        heapq.heappush(self._least, (_IDLE, worker.rank, worker.worker_id))
 
     def remove(self, worker_id: WorkerId) -> Worker | None:
         """Let go of a worker, if it is there."""

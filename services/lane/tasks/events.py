@@ -132,8 +132,6 @@ class DrainAsked:
 class TimePassed:
     """Some time has passed: tasks may have run for too long."""
 
-    now_s: float
-
 
 Event = (
     SessionOpened
@@ -150,6 +148,8 @@ Event = (
     | TimePassed
 )
 
+# What concerns a session as a whole.
+SessionEvent = SessionOpened | SessionClosed | DriverJoined | TasksCancelled | DriverFilled | TimePassed
 # What a worker says of its tasks.
 WorkerEvent = OutcomeArrived | TaskReturned | WorkerJoined
 

@@ -11,7 +11,6 @@ at all. Long tasks go to idle workers only; short ones ahead of time, to be aske
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import assert_never
 
 from quakegrid.errors import IllegalMoveError
@@ -33,6 +32,7 @@ from services.lane.tasks.events import (
     Peer,
     Refuse,
     SessionClosed,
+    SessionEvent,
     SessionId,
     SessionOpened,
     StopWorker,
@@ -40,28 +40,14 @@ from services.lane.tasks.events import (
     TasksCancelled,
     TaskSubmitted,
     TimePassed,
-    WorkerId,
     WorkerJoined,
 )
 from services.lane.tasks.overdue import OverdueWatch
-from services.lane.tasks.session import LaneSession, Task
+from services.lane.tasks.session import Counts, LaneSession, Task
 
 # Of a session at once. A task costs a lane some 500 bytes beside its payload.
 MAX_TASKS = 10_000_000
 _TOO_MANY = f"a session has {MAX_TASKS} tasks at once at most"
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What a session looks like now, for status and progress."""
-
-    queued_count: int
-    running_count: int
-    done_count: int
-    requeued_count: int
-    dropped_count: int
-    busy_worker_ids: tuple[WorkerId, ...]
-    failed_count: int = 0
 
 
 class Scheduler:
@@ -69,7 +55,8 @@ class Scheduler:
 
     def __init__(self) -> None:
         self._sessions: dict[SessionId, LaneSession] = {}
-        self._waiting: set[SessionId] = set()
+        self._waiting: set[SessionId] = set()  # those for which there may be something to place
+        self._look_s = math.inf  # when to look for tasks that run for too long
 
     @property
     def session_ids(self) -> list[SessionId]:
@@ -80,36 +67,17 @@ class Scheduler:
         """Whether an open session has a task that its driver waits for."""
         return bool(self._sessions[session_id].tasks)
 
-    @property
-    def look_interval_s(self) -> float:
-        """How often `TimePassed` is wanted; infinity if no task has a time-out."""
-        return min((each.overdue.look_interval_s for each in self._sessions.values()), default=math.inf)
-
     def counts(self, session_id: SessionId) -> Counts:
         """Counters of an open session."""
-        session = self._sessions[session_id]
-        busy = tuple(worker.worker_id for worker in session.crew.workers.values() if worker.held)
-        queued, running = len(session.queue), len(session.tasks) - len(session.queue)
-        done, requeued, dropped = session.done_count, session.requeued_count, session.dropped_count
-        return Counts(queued, running, done, requeued, dropped, busy, session.failed_count)
+        return self._sessions[session_id].counts()
 
-    def handle(self, event: Event) -> list[Action]:  # noqa: C901, PLR0912 - one case an event
+    def handle(self, event: Event, now_s: float) -> list[Action]:
         """Take one event; `place` must follow when the turn's events are in."""
         match event:
             case TaskSubmitted():
                 return self._on_task_submitted(event)
             case OutcomeArrived():
                 return self._on_outcome_arrived(event)
-            case SessionOpened():
-                return self._on_session_opened(event)
-            case SessionClosed():
-                return self._on_session_closed(event)
-            case DriverJoined():
-                return self._on_driver_joined(event)
-            case TasksCancelled():
-                return self._on_tasks_cancelled(event)
-            case DriverFilled():
-                return self._on_driver_filled(event)
             case WorkerJoined():
                 return self._on_worker_joined(event)
             case TaskReturned():
@@ -118,8 +86,24 @@ class Scheduler:
                 return self._on_worker_ended(event)
             case DrainAsked():
                 return self._on_drain_asked(event)
-            case TimePassed(now_s):
-                return [kill for each in self._sessions.values() for kill in each.kill_overdue(now_s)]
+            case _:
+                return self._handle_rare(event, now_s)
+
+    def _handle_rare(self, event: SessionEvent, now_s: float) -> list[Action]:
+        """Take an event of a session as a whole."""
+        match event:
+            case SessionOpened():
+                return self._on_session_opened(event, now_s)
+            case SessionClosed():
+                return self._on_session_closed(event)
+            case DriverJoined():
+                return self._on_driver_joined(event)
+            case TasksCancelled():
+                return self._on_tasks_cancelled(event)
+            case DriverFilled():
+                return self._on_driver_filled(event)
+            case TimePassed():
+                return self._on_time_passed(now_s)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -133,17 +117,28 @@ class Scheduler:
         self._waiting.clear()
         return actions
 
+    def next_deadline_s(self) -> float | None:
+        """When `TimePassed` is wanted; None if no task has a time-out."""
+        return self._look_s if self._look_s < math.inf else None
+
     def check(self) -> None:
         """Raise `IllegalMoveError` unless every invariant holds."""
         for session in self._sessions.values():
             session.check()
 
-    def _on_session_opened(self, event: SessionOpened) -> list[Action]:
+    def _on_session_opened(self, event: SessionOpened, now_s: float) -> list[Action]:
         if event.session_id in self._sessions:
             raise IllegalMoveError(f"session {event.session_id} is open on this lane already: {event}")
         watch = OverdueWatch(event.task_timeout_s)
         self._sessions[event.session_id] = LaneSession(event.session_id, event.max_attempts, overdue=watch)
+        if event.task_timeout_s < math.inf:
+            self._look_s = now_s
         return []
+
+    def _on_time_passed(self, now_s: float) -> list[Action]:
+        sessions = self._sessions.values()
+        self._look_s = now_s + min((each.overdue.look_interval_s for each in sessions), default=math.inf)
+        return [kill for each in sessions for kill in each.kill_overdue(now_s)]
 
     def _on_session_closed(self, event: SessionClosed) -> list[Action]:
         session = self._sessions.pop(event.session_id, None)
@@ -231,7 +226,7 @@ class Scheduler:
             return actions
         del session.tasks[lease.task_id]
         session.done_count += 1
-        session.learn(task.operation, event.duration_s)
+        session.durations.learn(task.operation, event.duration_s)
         return [DeliverOutcome(session.driver, lease, task.payload), *actions]
 
     def _on_task_returned(self, event: TaskReturned) -> list[Action]:
@@ -249,20 +244,11 @@ class Scheduler:
         if session is None:
             return []
         self._waiting.add(session.session_id)
-        told = session.tell_death(end)
-        worker_id = WorkerId(end.worker_id)
-        return [*told, *session.lose_worker(worker_id, end.words, is_blameless=end.is_blameless)]
+        return [*session.tell_death(end), *session.lose_worker(end)]
 
     def _on_drain_asked(self, event: DrainAsked) -> list[Action]:
         session = self._sessions.get(event.session_id)
-        if session is None:
-            return []
-        session.draining.add(event.worker_id)
-        worker = session.crew.workers.get(event.worker_id)
-        if worker is None or worker.is_draining:
-            return []
-        session.crew.drain(worker)
-        return [StopWorker(worker.peer, event.session_id)]
+        return session.drain(event.worker_id) if session is not None else []
 
 
 def _refuse_session(peer: Peer, session_id: SessionId) -> Refuse:

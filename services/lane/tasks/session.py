@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 
 from quakegrid.errors import IllegalMoveError
+from quakegrid.jobs.task_durations import TaskDurations
 from quakegrid.nodes.worker_ends import WorkerEnd
 from services.lane.tasks.crew import Crew, Hold, Worker
 from services.lane.tasks.events import (
@@ -20,6 +21,7 @@ from services.lane.tasks.events import (
     Peer,
     SendTask,
     SessionId,
+    StopWorker,
     TakeBack,
     TaskId,
     TellDeath,
@@ -28,13 +30,9 @@ from services.lane.tasks.events import (
 from services.lane.tasks.overdue import OverdueWatch
 from services.lane.tasks.queue import TaskQueue
 
-# Estimates rise at once and fall slowly: handing out too much costs more than handing out too little.
-_FALL = 0.3
 # Workers that a task may lose through no fault of its own, such as with their node. One that brings nodes
 # down is given up after so many, and its attempts.
 MAX_EXCUSED = 10
-# Kinds of tasks whose durations are remembered; a driver that invents more of them is not estimated better.
-_MAX_KINDS = 10_000
 
 
 @dataclass(slots=True)
@@ -57,6 +55,19 @@ class Task:
         return self.holder == worker_id and self.attempt == attempt
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a session looks like now, for status and progress."""
+
+    queued_count: int
+    running_count: int
+    done_count: int
+    requeued_count: int
+    dropped_count: int
+    busy_worker_ids: tuple[WorkerId, ...]
+    failed_count: int = 0
+
+
 @dataclass(slots=True)
 class LaneSession:
     """The state of one session; `gone` and `draining` remember workers that may still greet."""
@@ -68,7 +79,7 @@ class LaneSession:
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     queue: TaskQueue = field(default_factory=TaskQueue)
     crew: Crew = field(default_factory=Crew)
-    durations_s: dict[str, float] = field(default_factory=dict)
+    durations: TaskDurations = field(default_factory=TaskDurations)
     overdue: OverdueWatch = field(default_factory=OverdueWatch)
     gone: set[WorkerId] = field(default_factory=set)
     draining: set[WorkerId] = field(default_factory=set)
@@ -77,21 +88,20 @@ class LaneSession:
     requeued_count: int = 0
     dropped_count: int = 0
 
+    def counts(self) -> Counts:
+        """The counters."""
+        busy = tuple(worker.worker_id for worker in self.crew.workers.values() if worker.held)
+        queued, running = len(self.queue), len(self.tasks) - len(self.queue)
+        done, requeued, dropped = self.done_count, self.requeued_count, self.dropped_count
+        return Counts(queued, running, done, requeued, dropped, busy, self.failed_count)
+
     def lease(self, task: Task) -> Lease:
         """The current lease of a task."""
         return Lease(self.session_id, task.task_id, task.attempt)
 
     def expected_s(self, task: Task) -> float:
         """What a task should take: as its driver says, else as others of its kind took, else long."""
-        return task.expected_s or self.durations_s.get(task.operation, math.inf)
-
-    def learn(self, operation: str, duration_s: float) -> None:
-        """Take a measurement."""
-        known_s = self.durations_s.get(operation, 0.0)
-        if duration_s < known_s:
-            duration_s = known_s + _FALL * (duration_s - known_s)
-        if known_s or len(self.durations_s) < _MAX_KINDS:
-            self.durations_s[operation] = duration_s
+        return task.expected_s or self.durations.known_s.get(task.operation, math.inf)
 
     def release(self, worker_id: WorkerId, lease: Lease) -> Task | None:
         """Free the place of a lease at its worker; gives its task if the lease is the current one."""
@@ -107,6 +117,15 @@ class LaneSession:
         task.holder = None
         self.queue.push(task.task_id, task.weight, is_first=True)
 
+    def drain(self, worker_id: WorkerId) -> list[Action]:
+        """Let a worker end after what it holds, also one that has not joined yet."""
+        self.draining.add(worker_id)
+        worker = self.crew.workers.get(worker_id)
+        if worker is None or worker.is_draining:
+            return []
+        self.crew.drain(worker)
+        return [StopWorker(worker.peer, self.session_id)]
+
     def tell_death(self, end: WorkerEnd) -> list[Action]:
         """What the driver is to know of a worker that ended without request, or in the middle of a task."""
         worker = self.crew.workers.get(WorkerId(end.worker_id))
@@ -120,8 +139,9 @@ class LaneSession:
         task = self.tasks.get(leases[0].task_id) if leases else None
         return [TellDeath(self.driver, end, leases, task.operation if task else "")]
 
-    def lose_worker(self, worker_id: WorkerId, reason: str, *, is_blameless: bool) -> list[Action]:
+    def lose_worker(self, end: WorkerEnd) -> list[Action]:
         """Try again what a worker held when it died."""
+        worker_id = WorkerId(end.worker_id)
         self.gone.add(worker_id)
         self.draining.discard(worker_id)
         worker = self.crew.remove(worker_id)
@@ -137,12 +157,12 @@ class LaneSession:
             if overdue_id is not None:  # what waited behind the task that ran too long is not to blame
                 is_suspect = is_blamed = task_id == overdue_id
             else:
-                is_excused = is_blameless and task.excused_count < MAX_EXCUSED
+                is_excused = end.is_blameless and task.excused_count < MAX_EXCUSED
                 task.excused_count += is_excused
                 is_suspect = not is_excused
                 is_blamed = is_suspect and is_alone
             if is_blamed:
-                task.reasons = (*task.reasons, f"attempt {task.attempt} on {worker.node}: {reason}")
+                task.reasons = (*task.reasons, f"attempt {task.attempt} on {worker.node}: {end.words}")
             if is_suspect:
                 task.expected_s = math.inf  # from now on alone with its worker: the next blame is right
             actions += self._retry(task)
@@ -187,7 +207,7 @@ class LaneSession:
             if task is not None and task.holder is None and lease.attempt >= task.attempt:
                 self.queue.discard(lease.task_id, task.weight)  # leased by the lane that was here before us
                 task.attempt = lease.attempt
-                self._hand_to(worker, task)
+                self._hand_to(worker, task, self.expected_s(task))
             elif task is None or not task.is_leased_to(worker.worker_id, lease.attempt):
                 actions.append(TakeBack(worker.peer, lease))
         return actions
@@ -197,12 +217,13 @@ class LaneSession:
         queue, crew = self.queue, self.crew
         while queue and not self.is_full:
             task = self.tasks[queue.peek()]
-            worker = crew.find_room(self.expected_s(task))
+            expected_s = self.expected_s(task)
+            worker = crew.find_room(expected_s)
             if worker is None:
                 return
             queue.pop()
             task.attempt += 1
-            self._hand_to(worker, task)
+            self._hand_to(worker, task, expected_s)
             actions.append(SendTask(worker.peer, self.lease(task), task.payload))
         while not queue and (recall := crew.find_recall()):
             worker, task_id = recall
@@ -219,9 +240,9 @@ class LaneSession:
         leases = ((worker_id, task_id, hold.attempt) for worker_id, task_id, hold in running)
         return [KillWorker(self.session_id, worker_id) for worker_id in self.overdue.find(leases, now_s)]
 
-    def _hand_to(self, worker: Worker, task: Task) -> None:
+    def _hand_to(self, worker: Worker, task: Task, expected_s: float) -> None:
         task.holder = worker.worker_id
-        self.crew.hold(worker, task.task_id, Hold(task.attempt, self.expected_s(task)))
+        self.crew.hold(worker, task.task_id, Hold(task.attempt, expected_s))
 
     def check(self) -> None:
         """Raise `IllegalMoveError` unless every invariant holds."""

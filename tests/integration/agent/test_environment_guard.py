@@ -15,7 +15,7 @@ from quakegrid import errors, testing
 from quakegrid.clients import broker as fleet
 from quakegrid.nodes import environment
 from quakegrid.reports.explanations import explain
-from quakegrid.session.lane_tasks import Needs
+from quakegrid.session.options import Needs, SessionOptions
 from quakegrid.session.session import Session
 from quakegrid.settings import config
 from tests.support.clusters import Cluster, running_cluster
@@ -112,7 +112,8 @@ def open_session(
     settings: config.Settings, fingerprint: dict[str, str], told: list[str]
 ) -> Iterator[Session]:
     """A session that asks for something."""
-    session = Session(settings, (), user_name="ann", worker_setup=b"", needs=Needs(fingerprint, told.append))
+    needs = Needs(fingerprint, told.append)
+    session = Session(settings, SessionOptions("ann", b"", needs=needs))
     try:
         yield session
     finally:

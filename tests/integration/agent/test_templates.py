@@ -22,7 +22,8 @@ from quakegrid.clients import drivers
 from quakegrid.clients.agent import AgentStatus
 from quakegrid.nodes import environment
 from quakegrid.nodes.template_state import TemplateKind
-from quakegrid.session.lane_tasks import LaneTask, Needs
+from quakegrid.session.lane_tasks import LaneTask
+from quakegrid.session.options import Needs, SessionOptions
 from quakegrid.session.session import Session
 from tests.support.clusters import processes, wait_for_end
 
@@ -149,14 +150,9 @@ def test_session_gets_workers_with_its_code_while_its_node_is_upgraded(folder: P
     write_probe(folder, "old")
     numpy = environment.version_of("numpy")
     told: list[str] = []
+    needs = Needs({"numpy": numpy}, told.append)
     with LocalCluster(cores=2, preload="gridprobe") as cluster:
-        session = Session(
-            cluster.settings,
-            (),
-            user_name="ann",
-            worker_setup=b"",
-            needs=Needs({"numpy": numpy}, told.append),
-        )
+        session = Session(cluster.settings, SessionOptions("ann", b"", needs=needs))
         try:
             session.wait_for_turn(lambda _ahead: None)
             number = session.session_id
@@ -182,13 +178,7 @@ def test_session_gets_workers_with_its_code_while_its_node_is_upgraded(folder: P
         finally:
             session.close()
         wait_for_end(old_template)
-        late = Session(
-            cluster.settings,
-            (),
-            user_name="bob",
-            worker_setup=b"",
-            needs=Needs({"numpy": numpy}, told.append),
-        )
+        late = Session(cluster.settings, SessionOptions("bob", b"", needs=needs))
         try:
             with pytest.raises(errors.QuakeGridError, match=f"numpy 1.0.9 there, {numpy} here"):
                 receive(late)
@@ -242,7 +232,7 @@ def test_node_that_cannot_load_the_engine_runs_functions_and_says_why(folder: Pa
             result = executor.submit(pow, 2, 10).result()
         with pytest.raises(errors.EngineMissingError, match="no h5py for you"):
             drivers.run_driver(cluster.settings, ["info"], mode="oq")
-        session = Session(cluster.settings, (), user_name="ann", worker_setup=ENGINE_SETUP)
+        session = Session(cluster.settings, SessionOptions("ann", ENGINE_SETUP))
         try:
             session.wait_for_turn(lambda _ahead: None)
             session.submit([b"not looked at"], LaneTask("probe"))

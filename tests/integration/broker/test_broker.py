@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from quakegrid import LocalCluster, errors, testing
 from quakegrid.clients import broker as fleet
 from quakegrid.internal.v1 import sessions_pb2, sessions_pb2_grpc
-from quakegrid.session.lane_tasks import Needs
+from quakegrid.session.options import Needs, SessionOptions
 from quakegrid.session.session import Session
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
@@ -63,7 +63,7 @@ def client(broker: Service) -> Iterator[fleet.BrokerClient]:
 @contextlib.contextmanager
 def open_session(settings: Settings, weight: float = 1.0) -> Iterator[Session]:
     """A session that has its turn."""
-    session = Session(settings, (), user_name="ann", worker_setup=b"", weight=weight)
+    session = Session(settings, SessionOptions("ann", b"", weight=weight))
     try:
         session.wait_for_turn(lambda _ahead: None)
         yield session
@@ -180,7 +180,7 @@ def test_calculation_that_begins_without_a_broker_says_so_and_waits(
     """Then it gets its turn."""
     broker.stop()
     said: queue.SimpleQueue[str] = queue.SimpleQueue()
-    session = Session(settings, (7,), user_name="ann", worker_setup=b"", needs=Needs({}, said.put))
+    session = Session(settings, SessionOptions("ann", b"", (7,), needs=Needs({}, said.put)))
     try:
         sentence = said.get(timeout=60)
         broker.start()

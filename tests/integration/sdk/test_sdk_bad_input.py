@@ -19,7 +19,7 @@ import pytest
 from quakegrid import ClusterExecutor, LocalCluster, errors
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.machine import local_services
-from quakegrid.session import session
+from quakegrid.session import options
 from quakegrid.settings import config
 from tests.support.calls import sdk_calls
 from tests.support.nodes import wait_until
@@ -283,7 +283,7 @@ def test_client_that_submits_and_never_reads(cluster: LocalCluster, executor: Cl
 
 def test_executor_breaks_when_the_broker_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When no other comes, what waits fails with the reason, and nothing more is taken."""
-    monkeypatch.setattr(session, "BROKER_PATIENCE_S", 0.1)
+    monkeypatch.setattr(options, "PATIENCE", options.Patience(broker_s=0.1))
     with LocalCluster(cores=1) as cluster:
         executor = cluster.executor()
         held = executor.submit(sdk_calls.wait_for, str(tmp_path / "never"))

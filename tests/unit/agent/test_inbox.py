@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from quakegrid.session import session
+from quakegrid.session import options
 from quakegrid.transport import lane_sockets as lanes
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
@@ -222,7 +222,7 @@ def test_other_refusals_end_a_worker_at_once(lane: PlayedLane) -> None:
 def test_patience_with_a_lane_ends_and_begins_anew_when_it_knew_us() -> None:
     """Workers wait for as long as drivers look for a broker, whatever went before."""
     end_s = inboxes.REFUSED_PATIENCE_S
-    assert end_s == session.BROKER_PATIENCE_S
+    assert end_s == options.PATIENCE.broker_s
     unknown = lane_pb2.Refused(reason="not open", is_unknown_session=True)
     patience = inboxes._Patience()
     for now_s in range(int(end_s)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.internal.v1 import orders_pb2
-from quakegrid.session import session
+from quakegrid.session import options
 from services.broker.drivers import absence
 
 UNKNOWN, GONE, RUNNING, STOPPED = (
@@ -38,4 +38,4 @@ def test_node_that_has_the_process_is_right(
 
 def test_driver_that_runs_is_waited_for_longer_than_it_looks_for_a_broker() -> None:
     """Two processes, two constants."""
-    assert session.BROKER_PATIENCE_S + 10 <= absence.RUNNING_S
+    assert options.PATIENCE.broker_s + 10 <= absence.RUNNING_S

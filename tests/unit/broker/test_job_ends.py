@@ -57,8 +57,8 @@ class Database:
 @pytest.fixture
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Runs what is done with the ends of jobs until nothing of it is left; nobody waits between two tries."""
-    monkeypatch.setattr(job_ends, "RETRY_S", (0.0,))
-    monkeypatch.setattr(job_ends, "LAST_RETRY_S", 0.0)
+    monkeypatch.setattr(job_ends, "FIRST_RETRY_S", 1e-6)
+    monkeypatch.setattr(job_ends, "LAST_RETRY_S", 1e-6)
 
     def run(database: Database, use: Callable[[JobEnds], Coroutine[Any, Any, None]]) -> None:
         async def play() -> None:

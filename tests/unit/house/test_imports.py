@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "clients": {"api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
     "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"},
     "reports": {"api", "settings", "jobs", "clients"},
-    "testing": {"settings", "transport"},
+    "testing": {"internal", "wire", "settings", "transport"},
     "health": {"settings", "machine", "transport"},
     "sdk": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "testing"},
     "install": {"settings", "machine"},

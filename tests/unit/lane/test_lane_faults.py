@@ -119,10 +119,10 @@ def test_early_message_that_meets_a_fault_when_a_lane_has_settled_ends_one_sessi
     played.turn(2.0)
     handle = Scheduler.handle
 
-    def handle_badly(core: Scheduler, event: Event) -> list[Action]:
+    def handle_badly(core: Scheduler, event: Event, now_s: float) -> list[Action]:
         if isinstance(event, WorkerJoined) and event.session_id == SESSION:
             raise IndexError("ours, not the peer's")
-        return handle(core, event)
+        return handle(core, event, now_s)
 
     monkeypatch.setattr(Scheduler, "handle", handle_badly)
     played.turn()
@@ -138,10 +138,10 @@ def test_order_that_meets_a_fault_ends_the_session_that_it_names(
     monkeypatch.setattr(worker_end_messages, "decode", failing(IndexError("ours")))
     played.order(worker_lost=orders_pb2.WorkerEnd(session_id=SESSION, worker_id="w1", reason="lost"))
     with monkeypatch.context() as patch:
-        patch.setattr("services.lane.door.TaskRecorder", failing(OSError(errno.EIO, str(tmp_path))))
+        patch.setattr("services.lane.performer.TaskRecorder", failing(OSError(errno.EIO, str(tmp_path))))
         played.open(7)
     with monkeypatch.context() as patch:
-        patch.setattr("services.lane.door.SessionMail", failing(OSError(errno.EIO, str(tmp_path))))
+        patch.setattr("services.lane.performer.SessionMail", failing(OSError(errno.EIO, str(tmp_path))))
         played.open(8)
     played.turn()
 

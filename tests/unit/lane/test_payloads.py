@@ -90,14 +90,14 @@ def test_queued_tasks_cost_little_beside_their_payloads() -> None:
     """A million small tasks may wait: less than 300 bytes each, whatever the queue's length."""
     count, size = 20_000, 40
     scheduler, store = Scheduler(), Payloads(1 << 30)
-    scheduler.handle(events.SessionOpened(SessionId(7), 3))
+    scheduler.handle(events.SessionOpened(SessionId(7), 3), 0.0)
     annex = object()
     tracemalloc.start()
     try:
         for number in range(count):
             task = lane_pb2.SubmitTask(session_id=7, task_id=number + 1, weight=1.0, operation="op")
             payload = store.keep(frames(b"x" * size), annex)
-            scheduler.handle(codec.submission(task, Peer(b"driver"), payload))
+            scheduler.handle(codec.submission(task, Peer(b"driver"), payload), 0.0)
         cost_bytes = tracemalloc.get_traced_memory()[0] / count - size
     finally:
         tracemalloc.stop()

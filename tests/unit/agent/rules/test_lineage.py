@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from quakegrid.errors import StateError
+from quakegrid.errors import IllegalMoveError, StateError
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 from services.agent.rules.lineage import Lineage
 from services.agent.rules.lineage_events import (
@@ -26,7 +28,7 @@ from services.agent.rules.lineage_events import (
     TemplateReady,
 )
 from services.agent.rules.load_failures import LOAD_PAUSE_S, MAX_LOAD_FAILURES
-from services.agent.rules.template_life import MAX_LOADING_LOOKS, MAX_UNANSWERED_PINGS
+from services.agent.rules.template_life import MAX_LOADING_LOOKS, MAX_UNANSWERED_PINGS, TemplateLife
 
 WARM = TemplateState(TemplateKind.WARM)
 COLD = TemplateState(TemplateKind.COLD, "no module named x")
@@ -423,3 +425,62 @@ def test_report_of_a_child_that_nobody_ordered_is_recognised() -> None:
     assert 2 not in lineage.templates
     lineage.handle(ChildForked(1, "a", 10))
     assert not lineage.templates[1].is_awaited("a")
+
+
+# --- check, and events that should not come
+
+
+def test_sign_of_life_of_a_template_that_is_gone_changes_nothing() -> None:
+    """It crossed the news of its end."""
+    lineage = warm_lineage()
+
+    assert lineage.handle(TemplateAnswered(7)) == []
+    assert lineage.templates.keys() == {1}
+
+
+def test_unknown_event_is_a_mistake_of_ours() -> None:
+    """It is not passed over."""
+    event: Any = "no event"
+
+    with pytest.raises(AssertionError, match="no event"):
+        warm_lineage().handle(event)
+
+
+def test_check_finds_orders_that_a_template_which_is_not_there_takes() -> None:
+    """Nobody would fork."""
+    lineage = warm_lineage()
+
+    lineage.current = 7
+
+    with pytest.raises(IllegalMoveError, match=r"template 7 takes orders and the node is"):
+        lineage.check()
+
+
+def test_check_finds_a_successor_that_is_not_there() -> None:
+    """Nothing would ever take over."""
+    lineage = warm_lineage()
+
+    lineage.successor = 7
+
+    with pytest.raises(IllegalMoveError, match="template 7 follows 1"):
+        lineage.check()
+
+
+def test_check_finds_a_retired_template_without_children() -> None:
+    """It should have been stopped."""
+    lineage = warm_lineage()
+
+    lineage.templates[2] = TemplateLife(2, state=WARM)
+
+    with pytest.raises(IllegalMoveError, match="template 2 lives on without children"):
+        lineage.check()
+
+
+def test_check_finds_a_child_that_nobody_ordered() -> None:
+    """It would hold no core."""
+    lineage = warm_lineage()
+
+    lineage.templates[1].pids[100] = "unknown"
+
+    with pytest.raises(IllegalMoveError, match="template 1 has children that nobody ordered"):
+        lineage.check()

@@ -177,3 +177,12 @@ def test_death_of_an_idle_worker_names_no_task() -> None:
     assert worker_words.describe_death(died) == (
         "worker w on node n ended with exit code 1, while it held no task"
     )
+
+
+@pytest.mark.parametrize(
+    ("byte_count", "words"),
+    [(9_999, "9999 bytes"), (10_000, "10 kB"), (9_999_999, "10000 kB"), (10_000_000, "10 MB")],
+)
+def test_size_of_what_was_dropped_is_told_in_words(byte_count: int, words: str) -> None:
+    """Exact while it is small."""
+    assert output_lines._note(byte_count) == f"… {words} more of its output were dropped"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import pytest
 
@@ -223,3 +224,25 @@ def test_moves_that_the_table_does_not_have_are_our_bugs() -> None:
         roster.members["a"].state, roster.members["a"].pid = state, pid
         with pytest.raises(IllegalMoveError, match="has pid"):
             roster.check()
+
+
+@pytest.mark.parametrize("state", [MemberState.RUNNING, MemberState.STOPPING])
+def test_member_is_forked_once(state: MemberState) -> None:
+    """A second fork would leave a process that nobody knows."""
+    roster = Roster([0])
+    roster.take_cores(1, ["a"])
+    if state is MemberState.STOPPING:
+        roster.handle(StopAsked("a", is_forced=False), 0.0)
+    roster.handle(MemberForked("a", 100), 0.0)
+
+    with pytest.raises(IllegalMoveError):
+        roster.handle(MemberForked("a", 101), 0.0)
+    assert roster.members["a"].pid == 100
+
+
+def test_unknown_event_is_a_mistake_of_ours() -> None:
+    """It is not passed over."""
+    event: Any = "no event"
+
+    with pytest.raises(AssertionError, match="no event"):
+        Roster([0]).handle(event, 0.0)

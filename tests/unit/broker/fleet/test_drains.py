@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from quakegrid.settings.config import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import Fleet
+from services.broker.fleet.state import FleetSession
 from tests.support.fleets import ended, step
 
 
@@ -83,3 +86,27 @@ def test_cores_that_only_one_session_can_use_are_all_its_own() -> None:
     assert hosts(core, 3) == ["b"] * 5
     assert hosts(core, 1) == ["a"]
     assert step(core, fleet.SecondPassed()) == []
+
+
+def test_sessions_share_6400_cores_beside_a_node_that_one_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker is looked at a few times, not once for each other worker."""
+    hosts = [f"n{number}" for number in range(100)]
+    core = Fleet([HostCores(host, -1) for host in hosts], 0, "run")
+    for host in hosts:
+        has = {"x": "none" if host == "n0" else "1"}
+        core.handle(fleet.NodeReported(host, host, 64, "warm", fingerprint=has), 0.0)
+    step(core, fleet.SessionRequested(1, ()))
+    look_count = 0
+    real = FleetSession.fits_host
+
+    def counted(self: FleetSession, host: str) -> bool:
+        nonlocal look_count
+        look_count += 1
+        return real(self, host)
+
+    monkeypatch.setattr(FleetSession, "fits_host", counted)
+    actions = step(core, demanding(2))
+
+    assert sum(isinstance(action, fleet.DrainWorker) for action in actions) == 3200
+    assert look_count < 2 * 6400
+    core.check()

@@ -102,3 +102,45 @@ def test_sums_of_workers_are_checked() -> None:
 
     with pytest.raises(IllegalMoveError, match="the sums of 2 workers are wrong"):
         core.check()
+
+
+def test_session_that_is_requested_twice_is_a_bug() -> None:
+    """Its id is its own for the life of a fleet."""
+    core = warm(1)
+    core.handle(fleet.SessionRequested(1, (10,)), 0.0)
+
+    with pytest.raises(IllegalMoveError, match="session 1 was requested twice"):
+        core.handle(fleet.SessionRequested(1, (10,)), 0.0)
+
+
+def test_check_finds_sessions_with_what_they_may_not_have() -> None:
+    """Workers of a local session, more workers than its limit, a turn that it does not have."""
+    core = warm(2)
+    core.handle(fleet.SessionRequested(1, (10,)), 0.0)
+    core.handle(fleet.SessionRequested(2, (11,)), 0.0)
+    core.place()
+    core.check()
+    first, second = core.sessions.values()
+
+    first.is_local = True
+    with pytest.raises(IllegalMoveError, match="session 1 has 2 workers and may have none"):
+        core.check()
+    first.is_local, first.max_workers = False, 1
+    with pytest.raises(IllegalMoveError, match="session 1 has more workers than it may"):
+        core.check()
+    first.max_workers = 0
+    second.move_to(SessionPhase.EXECUTING)
+    with pytest.raises(IllegalMoveError, match="2 sessions execute, 1 may"):
+        core.check()
+
+
+def test_node_that_is_stopped_and_one_that_loads_give_no_cores() -> None:
+    """What a stopped node gives is known, what a loading one gives is not."""
+    core = warm(2, 2)
+
+    core.handle(fleet.NodeReported("n0", "node0", 2, "stopped", is_serving=False), 0.0)
+    core.handle(fleet.NodeReported("n1", "node1", 2, "loading", is_ready=False), 0.0)
+
+    assert [node.phase for node in core.nodes.values()] == [NodePhase.STOPPED, NodePhase.LOADING]
+    assert [node.tells_cores for node in core.nodes.values()] == [True, False]
+    assert core.core_count == 0

@@ -17,8 +17,8 @@ DRIVER = Peer(b"driver")
 def opened(*, max_attempts: int = 3, workers: int = 1) -> Scheduler:
     """A scheduler with one joined session and some workers."""
     scheduler = Scheduler()
-    scheduler.handle(lane.SessionOpened(S, max_attempts))
-    scheduler.handle(lane.DriverJoined(S, DRIVER))
+    scheduler.handle(lane.SessionOpened(S, max_attempts), 0.0)
+    scheduler.handle(lane.DriverJoined(S, DRIVER), 0.0)
     for number in range(workers):
         join(scheduler, number)
     return scheduler
@@ -27,7 +27,7 @@ def opened(*, max_attempts: int = 3, workers: int = 1) -> Scheduler:
 def join(scheduler: Scheduler, number: int, held: tuple[Lease, ...] = ()) -> list[lane.Action]:
     """Let worker `number` join, perhaps again with the leases that it still has."""
     worker_id, peer = WorkerId(f"w{number}"), Peer(b"w%d" % number)
-    return scheduler.handle(lane.WorkerJoined(S, worker_id, "node", peer, held))
+    return scheduler.handle(lane.WorkerJoined(S, worker_id, "node", peer, held), 0.0)
 
 
 def submit(
@@ -42,7 +42,7 @@ def submit(
     task = lane.TaskSubmitted(
         S, TaskId(task_id), DRIVER, "op", payload_of(task_id), weight, expected_s, max_attempts
     )
-    return scheduler.handle(task)
+    return scheduler.handle(task, 0.0)
 
 
 def payload_of(task_id: int) -> str:
@@ -55,7 +55,7 @@ def finish(
 ) -> list[lane.Action]:
     """Let worker `worker` send the outcome of a task."""
     outcome = lane.OutcomeArrived(lease(task_id, attempt), WorkerId(f"w{worker}"), duration_s)
-    return scheduler.handle(outcome)
+    return scheduler.handle(outcome, 0.0)
 
 
 def sent(task_id: int, worker: int = 0, attempt: int = 1) -> lane.Action:
@@ -116,7 +116,7 @@ def test_lost_worker_gives_its_task_to_another_under_a_new_lease() -> None:
     submit(scheduler, 1)
     scheduler.place()
 
-    scheduler.handle(WorkerEnd(S, WorkerId("w0"), "killed", is_clean=False))
+    scheduler.handle(WorkerEnd(S, WorkerId("w0"), "killed", is_clean=False), 0.0)
 
     assert scheduler.place() == [sent(1, 1, 2)]
 
@@ -126,12 +126,12 @@ def test_outcome_of_an_old_lease_is_dropped_and_counted() -> None:
     scheduler = opened(workers=2)
     submit(scheduler, 1)
     scheduler.place()
-    scheduler.handle(WorkerEnd(S, WorkerId("w0"), "node lost", is_clean=False))
+    scheduler.handle(WorkerEnd(S, WorkerId("w0"), "node lost", is_clean=False), 0.0)
     scheduler.place()
 
-    late = scheduler.handle(lane.OutcomeArrived(lease(1), WorkerId("w0")))
-    real = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=2), WorkerId("w1")))
-    again = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=2), WorkerId("w1")))
+    late = scheduler.handle(lane.OutcomeArrived(lease(1), WorkerId("w0")), 0.0)
+    real = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=2), WorkerId("w1")), 0.0)
+    again = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=2), WorkerId("w1")), 0.0)
 
     assert (late, real, again) == ([], [delivered(1, 2)], [])
     assert scheduler.counts(S).dropped_count == 2
@@ -142,11 +142,11 @@ def test_task_that_kills_its_workers_fails_with_every_reason() -> None:
     scheduler = opened(max_attempts=2, workers=2)
     submit(scheduler, 1)
     scheduler.place()
-    scheduler.handle(WorkerEnd(S, WorkerId("w0"), "SIGSEGV", is_clean=False))
+    scheduler.handle(WorkerEnd(S, WorkerId("w0"), "SIGSEGV", is_clean=False), 0.0)
     scheduler.place()
 
     lost = WorkerEnd(S, WorkerId("w1"), "SIGKILL", is_clean=False)
-    told, *actions = scheduler.handle(lost)
+    told, *actions = scheduler.handle(lost, 0.0)
 
     reasons = ("attempt 1 on node: SIGSEGV", "attempt 2 on node: SIGKILL")
     assert told == lane.TellDeath(DRIVER, lost, (lease(1, attempt=2),), "op")
@@ -163,7 +163,7 @@ def test_death_is_told_once_and_only_if_it_was_one() -> None:
         WorkerEnd(S, WorkerId("w9"), "exit code 1", is_clean=False, node="n9"),
     ]
 
-    told = [action for event in lost for action in scheduler.handle(event)]
+    told = [action for event in lost for action in scheduler.handle(event, 0.0)]
 
     assert told == [lane.TellDeath(DRIVER, each, (), "") for each in (lost[0], lost[3])]
 
@@ -176,7 +176,7 @@ def test_worker_that_ends_in_order_but_for_its_task_is_told(is_blameless: bool) 
     scheduler.place()
     lost = WorkerEnd(S, WorkerId("w0"), "exit code 0", is_clean=True, is_blameless=is_blameless)
 
-    told = scheduler.handle(lost)
+    told = scheduler.handle(lost, 0.0)
 
     assert told == [lane.TellDeath(DRIVER, lost, (lease(1),), "op")]
 
@@ -186,9 +186,9 @@ def test_drained_worker_that_ends_before_the_lane_knows_is_no_news() -> None:
     scheduler = opened(workers=2)
     submit(scheduler, 1)
     scheduler.place()
-    scheduler.handle(lane.DrainAsked(S, WorkerId("w0")))
+    scheduler.handle(lane.DrainAsked(S, WorkerId("w0")), 0.0)
 
-    assert scheduler.handle(WorkerEnd(S, WorkerId("w0"), "exit code 0", is_clean=True)) == []
+    assert scheduler.handle(WorkerEnd(S, WorkerId("w0"), "exit code 0", is_clean=True), 0.0) == []
 
 
 def test_worker_that_people_ended_costs_its_task_no_attempt() -> None:
@@ -199,10 +199,10 @@ def test_worker_that_people_ended_costs_its_task_no_attempt() -> None:
 
     for attempt, name in enumerate(("w0", "w1"), 1):
         lost = WorkerEnd(S, WorkerId(name), "killed", is_clean=True, is_blameless=True)
-        assert scheduler.handle(lost) == [lane.TellDeath(DRIVER, lost, (lease(1, attempt),), "op")]
+        assert scheduler.handle(lost, 0.0) == [lane.TellDeath(DRIVER, lost, (lease(1, attempt),), "op")]
         scheduler.place()
 
-    done = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=3), WorkerId("w2")))
+    done = scheduler.handle(lane.OutcomeArrived(lease(1, attempt=3), WorkerId("w2")), 0.0)
     assert done == [delivered(1, 3)]
 
 
@@ -216,7 +216,7 @@ def test_task_that_takes_node_after_node_with_it_is_given_up() -> None:
     for number in range(worker_count):
         scheduler.place()
         lost = WorkerEnd(S, WorkerId(f"w{number}"), "gone", is_clean=False, is_blameless=True)
-        told.append([type(action) for action in scheduler.handle(lost)])
+        told.append([type(action) for action in scheduler.handle(lost, 0.0)])
 
     assert all(lane.FailTask not in each for each in told[:-1])
     assert lane.FailTask in told[-1]
@@ -241,8 +241,8 @@ def test_draining_worker_keeps_its_task_and_gets_no_other() -> None:
     submit(scheduler, 2)
     scheduler.place()
 
-    stop = scheduler.handle(lane.DrainAsked(S, WorkerId("w0")))
-    actions = scheduler.handle(lane.OutcomeArrived(lease(1), WorkerId("w0")))
+    stop = scheduler.handle(lane.DrainAsked(S, WorkerId("w0")), 0.0)
+    actions = scheduler.handle(lane.OutcomeArrived(lease(1), WorkerId("w0")), 0.0)
 
     assert stop == [lane.StopWorker(Peer(b"w0"), S)]
     assert actions == [delivered(1), lane.StopWorker(Peer(b"w0"), S)]
@@ -252,7 +252,7 @@ def test_draining_worker_keeps_its_task_and_gets_no_other() -> None:
 def test_worker_that_was_reported_dead_is_refused() -> None:
     """The agent's word about an exit can overtake the worker's own first message."""
     scheduler = opened(workers=0)
-    scheduler.handle(WorkerEnd(S, WorkerId("w0"), "exit code 1", is_clean=False))
+    scheduler.handle(WorkerEnd(S, WorkerId("w0"), "exit code 1", is_clean=False), 0.0)
 
     actions = join(scheduler, 0)
 
@@ -264,7 +264,7 @@ def test_closed_session_stops_its_workers_and_forgets_payloads() -> None:
     scheduler = opened(workers=1)
     submit(scheduler, 1)
 
-    actions = scheduler.handle(lane.SessionClosed(S))
+    actions = scheduler.handle(lane.SessionClosed(S), 0.0)
 
     assert actions == [
         lane.StopWorker(Peer(b"w0")),
@@ -278,7 +278,11 @@ def test_peers_of_a_session_that_is_not_open_are_refused() -> None:
     """A worker or driver of another time gets a word, not silence."""
     scheduler = Scheduler()
 
-    refused = [*submit(scheduler, 1), *join(scheduler, 0), *scheduler.handle(lane.DriverJoined(S, DRIVER))]
+    refused = [
+        *submit(scheduler, 1),
+        *join(scheduler, 0),
+        *scheduler.handle(lane.DriverJoined(S, DRIVER), 0.0),
+    ]
 
     assert refused[0] == lane.DropPayloads((payload_of(1),))
     assert len(refused) == 4
@@ -325,7 +329,7 @@ def test_waiting_task_is_asked_back_when_another_worker_idles() -> None:
 
     asked = scheduler.place()
     again = scheduler.place()
-    scheduler.handle(lane.TaskReturned(lease(2), WorkerId("w0")))
+    scheduler.handle(lane.TaskReturned(lease(2), WorkerId("w0")), 0.0)
     moved = scheduler.place()
 
     assert asked == [lane.TakeBack(Peer(b"w0"), lease(2))]
@@ -356,7 +360,7 @@ def test_cancelled_tasks_are_not_run_and_not_delivered() -> None:
     submit(scheduler, 2)
     scheduler.place()
 
-    actions = scheduler.handle(lane.TasksCancelled(S, (TaskId(1), TaskId(2), TaskId(3))))
+    actions = scheduler.handle(lane.TasksCancelled(S, (TaskId(1), TaskId(2), TaskId(3))), 0.0)
     late = finish(scheduler, 1, 0)
 
     assert actions == [
@@ -372,10 +376,10 @@ def test_driver_that_is_full_gets_no_more_tasks_done() -> None:
     """Who does not take outcomes makes no new ones, until it has caught up."""
     scheduler = opened()
     submit(scheduler, 1)
-    scheduler.handle(lane.DriverFilled(S, is_full=True))
+    scheduler.handle(lane.DriverFilled(S, is_full=True), 0.0)
 
     held_back = scheduler.place()
-    scheduler.handle(lane.DriverFilled(S, is_full=False))
+    scheduler.handle(lane.DriverFilled(S, is_full=False), 0.0)
 
     assert (held_back, scheduler.place()) == ([], [sent(1)])
 
@@ -383,13 +387,13 @@ def test_driver_that_is_full_gets_no_more_tasks_done() -> None:
 def test_nothing_is_placed_before_the_driver_has_joined() -> None:
     """After a restart of the lane the driver tells all its tasks, then joins."""
     scheduler = Scheduler()
-    scheduler.handle(lane.SessionOpened(S, 3))
+    scheduler.handle(lane.SessionOpened(S, 3), 0.0)
     submit(scheduler, 1)
     submit(scheduler, 2)
     join(scheduler, 0, held=(lease(1, 4),))
 
     before = scheduler.place()
-    scheduler.handle(lane.DriverJoined(S, DRIVER))
+    scheduler.handle(lane.DriverJoined(S, DRIVER), 0.0)
     after = scheduler.place()
     join(scheduler, 1)
 
@@ -420,7 +424,7 @@ def test_death_with_two_tasks_blames_none_and_tries_each_alone() -> None:
     join(scheduler, 1)
 
     lost = WorkerEnd(S, WorkerId("w0"), "killed", is_clean=False)
-    actions = scheduler.handle(lost)
+    actions = scheduler.handle(lost, 0.0)
     placed = scheduler.place()
 
     assert actions == [lane.TellDeath(DRIVER, lost, (lease(1), lease(2)), "op")]
@@ -433,7 +437,7 @@ def test_task_may_ask_for_fewer_attempts() -> None:
     submit(scheduler, 1, max_attempts=1)
     scheduler.place()
 
-    _told, *actions = scheduler.handle(WorkerEnd(S, WorkerId("w0"), "killed", is_clean=False))
+    _told, *actions = scheduler.handle(WorkerEnd(S, WorkerId("w0"), "killed", is_clean=False), 0.0)
 
     assert actions == [lane.FailTask(DRIVER, lease(1), payload_of(1), "op", ("attempt 1 on node: killed",))]
 
@@ -441,29 +445,29 @@ def test_task_may_ask_for_fewer_attempts() -> None:
 def test_task_that_runs_too_long_is_to_blame_and_what_waited_behind_it_is_not() -> None:
     """Its worker is to be killed; the first of what it held has an attempt less, no other has."""
     scheduler = Scheduler()
-    scheduler.handle(lane.SessionOpened(S, 1, 10.0))
-    scheduler.handle(lane.DriverJoined(S, DRIVER))
-    scheduler.handle(lane.WorkerJoined(S, WorkerId("w1"), "n1", Peer(b"w1")))
+    scheduler.handle(lane.SessionOpened(S, 1, 10.0), 0.0)
+    scheduler.handle(lane.DriverJoined(S, DRIVER), 0.0)
+    scheduler.handle(lane.WorkerJoined(S, WorkerId("w1"), "n1", Peer(b"w1")), 0.0)
     for number in (1, 2):
-        scheduler.handle(lane.TaskSubmitted(S, TaskId(number), DRIVER, "op", expected_s=0.01))
+        scheduler.handle(lane.TaskSubmitted(S, TaskId(number), DRIVER, "op", expected_s=0.01), 0.0)
     scheduler.place()
 
-    assert [scheduler.handle(lane.TimePassed(now_s)) for now_s in (0.0, 9.0, 10.0, 11.0)] == [
+    assert [scheduler.handle(lane.TimePassed(), now_s) for now_s in (0.0, 9.0, 10.0, 11.0)] == [
         [],
         [],
         [lane.KillWorker(S, WorkerId("w1"))],
         [],
     ]
-    lost = scheduler.handle(WorkerEnd(S, WorkerId("w1"), "too long", is_clean=False, node="n1"))
+    lost = scheduler.handle(WorkerEnd(S, WorkerId("w1"), "too long", is_clean=False, node="n1"), 0.0)
     failed = [action for action in lost if isinstance(action, lane.FailTask)]
-    scheduler.handle(lane.WorkerJoined(S, WorkerId("w2"), "n1", Peer(b"w2")))
+    scheduler.handle(lane.WorkerJoined(S, WorkerId("w2"), "n1", Peer(b"w2")), 0.0)
     again = scheduler.place()
 
     assert [(action.lease.task_id, action.reasons) for action in failed] == [
         (1, ("attempt 1 on n1: too long",))
     ]
     assert [action.lease.task_id for action in again if isinstance(action, lane.SendTask)] == [2]
-    assert scheduler.look_interval_s == 1.0
+    assert scheduler.next_deadline_s() == 12.0
     scheduler.check()
 
 
@@ -471,9 +475,11 @@ def test_session_takes_no_more_tasks_than_it_may(monkeypatch: pytest.MonkeyPatch
     """The driver hears of each that is not taken: attempt 0, with the reason."""
     monkeypatch.setattr("services.lane.tasks.scheduler.MAX_TASKS", 2)
     scheduler = Scheduler()
-    scheduler.handle(lane.SessionOpened(S, 3))
+    scheduler.handle(lane.SessionOpened(S, 3), 0.0)
 
-    found = [scheduler.handle(lane.TaskSubmitted(S, TaskId(number), DRIVER, "op")) for number in (1, 2, 3)]
+    found = [
+        scheduler.handle(lane.TaskSubmitted(S, TaskId(number), DRIVER, "op"), 0.0) for number in (1, 2, 3)
+    ]
 
     assert found[:2] == [[], []]
     assert isinstance(found[2][0], lane.FailTask)

@@ -2,7 +2,8 @@
 
 Free ports away from the standard ones, an `openquake.cfg` that puts everything of a cluster under one
 directory, an environment that no user's settings reach, and calculations that come with the engine.
-Starts nothing, imports nothing of a service and not the engine.
+Starts nothing, imports nothing of a service and not the engine. `fake_broker.py` and `fake_lane.py` stand in
+for what a driver talks to.
 """
 
 from __future__ import annotations

@@ -1,0 +1,37 @@
+"""How an executor tells its user how many calls are done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+log = logging.getLogger("quakegrid.sdk")
+# Called with the counts of done and submitted calls.
+OnProgress = Callable[[int, int], object]
+
+
+class Progress:
+    """The counts of one executor.
+
+    Args:
+        on_progress: the user's function, if there is one.
+    """
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self._on_progress = on_progress
+        self.done_count = 0
+        self._told_count = 0
+
+    def tell(self, open_count: int) -> None:
+        """Call the user's function if calls were done since the last time.
+
+        Args:
+            open_count: calls that are not done.
+        """
+        if self._on_progress is None or self._told_count == self.done_count:
+            return
+        self._told_count = self.done_count
+        try:
+            self._on_progress(self.done_count, self.done_count + open_count)
+        except Exception:  # as futures treat the callbacks of theirs
+            log.exception("progress_callback_failed")

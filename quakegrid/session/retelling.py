@@ -1,0 +1,47 @@
+"""When a driver tells a lane again that does not know its session, and when it gives up. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from quakegrid import errors
+
+
+class Retelling:
+    """The refusals of one lane.
+
+    A lane that does not know the session is a new broker's, which will tell it, or the session is over, which
+    the broker's stream tells. So the lane is told again for a while. Any other refusal is an error.
+
+    Args:
+        first_s: before the lane is told again for the first time; twice as long each time.
+        patience_s: from the first refusal until the driver gives up.
+    """
+
+    def __init__(self, first_s: float, patience_s: float) -> None:
+        self._first_s, self._patience_s = first_s, patience_s
+        self._delay_s = first_s
+        self._give_up_s = math.inf
+        self.due_s = math.inf  # when to tell the lane again; infinity if it has refused nothing since
+
+    def refuse(self, reason: str, now_s: float, *, is_unknown_session: bool) -> None:
+        """The lane did not take a message.
+
+        Raises:
+            QuakeGridError: it knows the session, or did not know it for too long.
+        """
+        self._give_up_s = min(self._give_up_s, now_s + self._patience_s)
+        if not is_unknown_session or now_s >= self._give_up_s:
+            raise errors.QuakeGridError(f"the lane refused this session: {reason}")
+        if self.due_s == math.inf:  # the other messages that were told with that one
+            self.due_s = now_s + self._delay_s
+            self._delay_s *= 2
+
+    def begin(self) -> None:
+        """The lane is being told again."""
+        self.due_s = math.inf
+
+    def end(self) -> None:
+        """The lane knows the session. What it refused just before, it is still to be told again."""
+        self._give_up_s = math.inf
+        self._delay_s = self._first_s

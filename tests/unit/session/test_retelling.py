@@ -1,0 +1,56 @@
+"""When a lane that does not know a session is told again."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from quakegrid import errors
+from quakegrid.session.retelling import Retelling
+
+
+def test_lane_that_refuses_is_told_again_after_a_delay_that_doubles() -> None:
+    """Several messages are refused at once: they count once."""
+    retelling = Retelling(1.0, 60.0)
+    due_s = []
+
+    for now_s in (100.0, 102.0, 105.0):
+        retelling.refuse("no", now_s, is_unknown_session=True)
+        retelling.refuse("no", now_s + 0.1, is_unknown_session=True)
+        due_s.append(retelling.due_s)
+        retelling.begin()
+
+    assert due_s == [101.0, 104.0, 109.0]
+    assert retelling.due_s == math.inf
+
+
+def test_patience_with_a_lane_begins_anew_when_it_knew_the_session() -> None:
+    """So does the delay."""
+    retelling = Retelling(1.0, 60.0)
+    retelling.refuse("no", 0.0, is_unknown_session=True)
+    retelling.begin()
+    retelling.end()
+
+    retelling.refuse("no", 59.0, is_unknown_session=True)
+
+    assert retelling.due_s == 60.0
+    retelling.refuse("no", 118.9, is_unknown_session=True)
+    with pytest.raises(errors.QuakeGridError, match="the lane refused this session: no"):
+        retelling.refuse("no", 119.0, is_unknown_session=True)
+
+
+def test_refusal_of_a_session_that_the_lane_knows_is_an_error_at_once() -> None:
+    """Whatever was wrong with the message, its outcome will not come."""
+    with pytest.raises(errors.QuakeGridError, match="a task has a name"):
+        Retelling(1.0, 60.0).refuse("a task has a name", 0.0, is_unknown_session=False)
+
+
+def test_message_that_was_refused_before_the_lane_knew_the_session_is_told_again() -> None:
+    """The lane may hear of the session between a task and the join that follows it."""
+    retelling = Retelling(1.0, 60.0)
+    retelling.refuse("no", 0.0, is_unknown_session=True)
+
+    retelling.end()
+
+    assert retelling.due_s == 1.0
