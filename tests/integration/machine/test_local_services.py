@@ -7,6 +7,7 @@ path.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
