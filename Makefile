@@ -99,6 +99,10 @@ test-unit: install ## Test what needs no service: unit and property tests, on tw
 test: check ## Check, then all tests that are quick
 	@$(PY) -m tests
 
+.PHONY: coverage
+coverage: install ## Run the tests of `make test`, and measure which lines and branches they cover
+	@$(PY) -m tests --measure
+
 .PHONY: test-all
 test-all: check ## Check, then all tests, with every case of the engine
 	@$(PY) -m tests --full

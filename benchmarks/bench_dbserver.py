@@ -23,8 +23,10 @@ from statistics import median
 
 from benchmarks.support.figures import Figure, report
 from quakegrid import testing
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
-from quakegrid.clients.log_sender import LogStream
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.log_sender import LogStream
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.machine import service_records
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
@@ -117,7 +119,7 @@ class Ours(Server):
     def new_job(self) -> int:
         """The id of a new job."""
         with DbClient(self.settings) as client:
-            return client.create_job(
+            return client.jobs.create_job(
                 data_dir="/tmp", calculation_mode="classical", description="logs", user_name="bench"
             ).id
 
@@ -223,7 +225,7 @@ def follow(ours: Ours, job_id: int, count: int) -> tuple[float, float]:
     """Log at the wanted rate while `count` followers follow; returns latencies p50 and p99, in seconds."""
     print(f"followers: {count}", file=sys.stderr, flush=True)
     with DbClient(ours.settings) as client, LogStream(client, 1_000_000) as stream:
-        client.append_log(job_id, [line("the first")])
+        client.logs.append_log(job_id, [line("the first")])
         followers = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.support.log_followers", str(count), str(job_id)],
             env=ours.environ,
@@ -240,7 +242,7 @@ def follow(ours: Ours, job_id: int, count: int) -> tuple[float, float]:
                 stream.append(job_id, line(f"line {tick * per_tick + number} of a calculation's log"))
             time.sleep(max(0.0, start_s + (tick + 1) * TICK_S - time.monotonic()))
         stream.flush(60)
-        client.transition(job_id, JobState.COMPLETE)
+        client.jobs.transition(job_id, JobState.COMPLETE)
         result = json.loads(followers.stdout.readline())
         followers.wait(60)
     expected = 1 + int(TAIL_S / TICK_S) * per_tick
@@ -262,11 +264,11 @@ def measure_big(root: Path) -> list[Figure]:
     print(f"filling a database with {BIG_LINES} lines", file=sys.stderr, flush=True)
     fill(ours.settings.database)
     with ours.running() as pid, DbClient(ours.settings) as client:
-        client.get_job(1)
-        last = timed(lambda: len(list(client.list_log(1, tail_count=100))) == 100)
-        other = timed(lambda: len(list(client.list_log(BIG_JOBS, tail_count=100))) == 100)
-        listing = timed(lambda: len(client.list_jobs(limit=50)) == 50)
-        count = sum(1 for _ in client.slice_log(1, 0, 200_000))
+        client.jobs.get_job(1)
+        last = timed(lambda: len(list(client.logs.list_log(1, tail_count=100))) == 100)
+        other = timed(lambda: len(list(client.logs.list_log(BIG_JOBS, tail_count=100))) == 100)
+        listing = timed(lambda: len(client.jobs.list_jobs(limit=50)) == 50)
+        count = sum(1 for _ in client.logs.slice_log(1, 0, 200_000))
         assert count == 200_000
         memory = peak_bytes(pid)
     size = ours.settings.database.stat().st_size

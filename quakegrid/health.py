@@ -11,15 +11,14 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from quakegrid import errors
+from quakegrid.clients.connection import Connection
 from quakegrid.machine import local_services, service_records
 from quakegrid.machine.service_records import RunRecord
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
-from quakegrid.transport import grpc_channels
 
 TIMEOUT_S = 5.0
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
@@ -38,12 +37,9 @@ def is_serving(settings: Settings, service: str, port: int = 0) -> bool:
     configured = local_services.ports_of(settings, [service])[0]
     host = config.LOOPBACK if configured.host in EVERYWHERE else configured.host
     address = f"{host}:{port or configured.number}"
-    with grpc_channels.open_channel(address, settings.authkey) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        try:
-            response = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
-        except grpc.RpcError as exc:
-            raise grpc_channels.translate(exc, service, address) from None
+    with Connection(service, address, settings.authkey, timeout_s=TIMEOUT_S) as connection:
+        stub = health_pb2_grpc.HealthStub(connection.channel)
+        response = connection.call(stub.Check, health_pb2.HealthCheckRequest())
     return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
 

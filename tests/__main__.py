@@ -2,7 +2,7 @@
 
 The first step holds the coverage of the pure folders at 100 %. The second runs what starts services, in two
 processes; the third runs what is marked `alone`, one test after the other. With `--measure`, lines and
-branches of all code are measured in all steps, also in the processes that tests start.
+branches of all code are measured in all steps, as far as it runs in the tests' own processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RESULTS = ROOT / "build" / "tests"
 REPORT = ROOT / "build" / "coverage"
 GROUPED = ("--dist=loadgroup", "--no-loadscope-reorder")  # see tests/conftest.py
 QUICK = ("tests/unit", "tests/property")
-# What no test is in, and what a process that was killed has written of its figures.
+# How pytest ends where no test is chosen, and what coverage.py writes.
 NO_TESTS = 5
 DATA_FILES = ".coverage*"
 

@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from quakegrid import testing
+from quakegrid.machine import temporary_clusters
 
 OPTIONS = ("full", "compose", "slurm", "vm")
 # Tests that share a cluster of the whole session stay in one process; all others stay with their module.
@@ -32,9 +32,9 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    width = (testing.LAST_TEST_PORT - testing.FIRST_TEST_PORT) // count
-    testing.FIRST_TEST_PORT += number * width
-    testing.LAST_TEST_PORT = testing.FIRST_TEST_PORT + width
+    width = (temporary_clusters.LAST_PORT - temporary_clusters.FIRST_PORT) // count
+    temporary_clusters.FIRST_PORT += number * width
+    temporary_clusters.LAST_PORT = temporary_clusters.FIRST_PORT + width
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook

@@ -45,8 +45,9 @@ def run_upstream(task: str, job_id: int, seconds: float) -> Work:
 
 def run_ours(task: str, job_id: int, seconds: float, share: float) -> Work:
     """What one client of our dbserver does; its log lines are a fixed number, sent without waiting."""
-    from quakegrid.clients.dbserver import DbClient, LogLine
-    from quakegrid.clients.log_sender import LogStream
+    from quakegrid.clients.dbserver.client import DbClient
+    from quakegrid.clients.dbserver.log_sender import LogStream
+    from quakegrid.jobs.values import LogLine
     from quakegrid.settings import config
 
     client = DbClient(config.load_settings())
@@ -101,7 +102,7 @@ def main() -> int:
             return run_upstream(task, job_id, seconds)
 
     else:
-        from quakegrid.clients import log_sender  # noqa: F401
+        from quakegrid.clients.dbserver import log_sender  # noqa: F401
 
         def prepare() -> Work:
             return run_ours(task, job_id, seconds, 1 / count)

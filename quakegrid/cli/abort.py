@@ -12,8 +12,10 @@ from quakegrid import errors
 from quakegrid.cli import options
 from quakegrid.cli.views import render
 from quakegrid.clients import broker as fleet
-from quakegrid.clients import dbserver, own_jobs
+from quakegrid.clients.dbserver import own_jobs
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs import terminal_text
+from quakegrid.jobs.values import Job
 
 
 @click.command(context_settings=options.NEGATIVE_IDS)
@@ -27,7 +29,7 @@ def abort(numbers: tuple[int, ...], yes: bool) -> None:
     """
     settings = options.cluster_settings()
     failed = 0
-    with closing(fleet.BrokerClient(settings)) as broker, dbserver.DbClient(settings) as database:
+    with closing(fleet.BrokerClient(settings)) as broker, DbClient(settings) as database:
         for job in _find(database, numbers, is_sure=yes):
             try:
                 if isinstance(job, errors.QuakeGridError):
@@ -42,11 +44,9 @@ def abort(numbers: tuple[int, ...], yes: bool) -> None:
         click.get_current_context().exit(1)
 
 
-def _find(
-    database: dbserver.DbClient, numbers: Sequence[int], *, is_sure: bool
-) -> list[dbserver.Job | errors.QuakeGridError]:
+def _find(database: DbClient, numbers: Sequence[int], *, is_sure: bool) -> list[Job | errors.QuakeGridError]:
     """The jobs to abort, or why there is none; asks first if one is somebody else's."""
-    found: list[dbserver.Job | errors.QuakeGridError] = []
+    found: list[Job | errors.QuakeGridError] = []
     for number in numbers:
         try:
             job = own_jobs.own_job(database, number)
@@ -59,7 +59,7 @@ def _find(
     return found
 
 
-def _confirm(job: dbserver.Job) -> None:
+def _confirm(job: Job) -> None:
     """Ask before a job of somebody else is aborted.
 
     Raises:

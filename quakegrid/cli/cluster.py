@@ -18,9 +18,8 @@ from quakegrid.cli.views.render import say
 from quakegrid.clients import broker as fleet
 from quakegrid.machine import local_services, node_state, own_cluster, service_records
 from quakegrid.nodes import engine_version
-from quakegrid.settings import config, installation
+from quakegrid.settings import authkeys, config, installation, sections
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials
 
 # A service stops before those that it needs: the agent works for the broker, which writes to the dbserver.
 STOP_ORDER = ("agent", "broker", "dbserver")
@@ -64,7 +63,7 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
     """
     state_dir = (state_dir or config.default_state_dir()).absolute()
     installation.refuse_if_installed(state_dir, "quakegrid up", "start")
-    if config.ENGINE in config.load_settings(state_dir).preload:
+    if sections.ENGINE in config.load_settings(state_dir).preload:
         engine_version.check_engine()
     with own_cluster.locked(
         state_dir, lambda: say("another `quakegrid up` or `down` is at work; waiting for it")
@@ -72,7 +71,7 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
         before = local_services.running(config.load_settings(state_dir))
         if "agent" in before and cores is not None:
             raise errors.StateError("the cluster runs already; `quakegrid down`, then `up --cores` again")
-        own_cluster.prepare_state(state_dir, credentials.new_authkey, cores)
+        own_cluster.prepare_state(state_dir, authkeys.new_authkey, cores)
         settings = config.load_settings(state_dir)
         missing = tuple(name for name in service_records.SERVICES if name not in before)
         local_services.check_ports(settings, missing)
@@ -155,7 +154,7 @@ def authkey() -> None:
 
     The cluster of one machine has its own already. Prints a new random key and changes nothing.
     """
-    click.echo(credentials.new_authkey())
+    click.echo(authkeys.new_authkey())
     say("Put it into openquake.cfg on every node, readable by the cluster's user only (chmod 600), as")
     say("  [dbserver]")
     say("  authkey = <this key>")

@@ -13,8 +13,8 @@ import click
 from quakegrid import errors
 from quakegrid.cli import options
 from quakegrid.cli.views import render
-from quakegrid.clients.database_admin import DatabaseCare
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.database_admin import DatabaseCare
 from quakegrid.machine import own_addresses
 
 if TYPE_CHECKING:

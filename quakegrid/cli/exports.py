@@ -11,8 +11,8 @@ from quakegrid import errors
 from quakegrid.cli import options
 from quakegrid.cli.views import run_report
 from quakegrid.clients import drivers
-from quakegrid.clients.dbserver import DbClient
-from quakegrid.clients.own_jobs import own_job
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.own_jobs import own_job
 
 
 @click.command(context_settings=options.NEGATIVE_IDS)

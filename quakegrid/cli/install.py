@@ -15,6 +15,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli.views.render import say
+from quakegrid.settings import authkeys
 
 if TYPE_CHECKING:
     from quakegrid.install.machine import Machine
@@ -69,7 +70,6 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     """
     from quakegrid.install import environments, plan  # noqa: PLC0415 - as above
     from quakegrid.install.machine import Machine  # noqa: PLC0415 - as above
-    from quakegrid.transport import credentials  # noqa: PLC0415 - `quakegrid --help` needs neither
 
     if sys.prefix == sys.base_prefix:
         raise errors.UsageError(
@@ -81,7 +81,7 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
         environments.check(environments.look(Path(sys.prefix)))
     choice, text = _choice(machine, **wanted)
     ids = machine.owner_ids(choice.prefix / "shared") if choice.role is plan.Role.NODE else None
-    steps = machine.pending(plan.steps(choice, text, credentials.new_authkey(), ids))
+    steps = machine.pending(plan.steps(choice, text, authkeys.new_authkey(), ids))
     role = choice.role.value
     if not steps:
         say(f"Nothing to do: this machine is a {role} already.")

@@ -17,12 +17,14 @@ import click
 from quakegrid import errors
 from quakegrid.cli import exports, options
 from quakegrid.cli.views import render
-from quakegrid.clients import job_watch
-from quakegrid.clients.dbserver import DbClient, Job, JobFilter, JobOrder, LogLine
-from quakegrid.clients.own_jobs import own_job, own_job_id
-from quakegrid.clients.tags import TagsClient
+from quakegrid.clients.dbserver import job_watch
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.own_jobs import own_job, own_job_id
+from quakegrid.clients.dbserver.tags import TagsClient
 from quakegrid.jobs import terminal_text
+from quakegrid.jobs.filters import JobFilter, JobOrder
 from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job, LogLine
 
 STATES = [state.value for state in JobState]
 DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
@@ -92,7 +94,7 @@ def list_jobs(limit: int, sort: str, ascending: bool, output: str, **fields: Any
     """List calculations, newest first."""
     wanted = JobFilter(**fields)
     with closing(_client()) as database:
-        found = database.list_jobs(limit, wanted, JobOrder(sort), is_ascending=ascending)
+        found = database.jobs.list_jobs(limit, wanted, JobOrder(sort), is_ascending=ascending)
     columns = {
         "id": "id",
         "state": "state",
@@ -148,7 +150,7 @@ def _print_change(time: datetime.datetime, job_id: int, what: str, job: Job | No
 def share(job_id: int) -> None:
     """Let all users see a complete calculation."""
     with closing(_client()) as database:
-        job = database.share_job(own_job_id(database, job_id), getpass.getuser())
+        job = database.jobs.share_job(own_job_id(database, job_id), getpass.getuser())
     click.echo(f"job {job.id} is shared", err=True)
 
 
@@ -157,7 +159,7 @@ def share(job_id: int) -> None:
 def unshare(job_id: int) -> None:
     """Take back what `share` did."""
     with closing(_client()) as database:
-        job = database.unshare_job(own_job_id(database, job_id), getpass.getuser())
+        job = database.jobs.unshare_job(own_job_id(database, job_id), getpass.getuser())
     click.echo(f"job {job.id} is not shared", err=True)
 
 
@@ -206,14 +208,14 @@ def logs(job_id: int, follow: bool, tail_count: int, output: str) -> None:
     with closing(_client()) as database:
         job_id = own_job(database, job_id).id
         if not follow:
-            _print_log(database.list_log(job_id, tail_count), output)
+            _print_log(database.logs.list_log(job_id, tail_count), output)
             return
         after_id = 0
         if tail_count:
-            lines = list(database.list_log(job_id, tail_count))
+            lines = list(database.logs.list_log(job_id, tail_count))
             _print_log(lines, output, is_stream=True)
             after_id = lines[-1].id if lines else 0
-        _print_log(database.tail_log(job_id, after_id), output, is_stream=True)
+        _print_log(database.logs.tail_log(job_id, after_id), output, is_stream=True)
 
 
 def _print_log(lines: Iterable[LogLine], output: str, *, is_stream: bool = False) -> None:
@@ -236,7 +238,7 @@ def _print_log(lines: Iterable[LogLine], output: str, *, is_stream: bool = False
 def outputs(job_id: int, output: str) -> None:
     """List what a calculation has for export."""
     with closing(_client()) as database:
-        found = database.list_outputs(own_job(database, job_id).id)
+        found = database.outputs.list_outputs(own_job(database, job_id).id)
     columns = {"id": "id", "display_name": "output", "ds_key": "key", "size_mb": "MB"}
     render.print_listing(output, found, columns)
 
@@ -256,7 +258,7 @@ def delete(job_id: int, yes: bool) -> None:
                 raise errors.UsageError(f"deleting job {job.id} wants a confirmation; give --yes")
             about = terminal_text.one_line(job.description)
             click.confirm(f"Delete job {job.id} ({about}) and its files?", abort=True, err=True)
-        paths = database.delete_job(job.id, getpass.getuser(), delete_files=True)
+        paths = database.jobs.delete_job(job.id, getpass.getuser(), delete_files=True)
     click.echo(f"job {job.id} deleted", err=True)
     for path in paths:
         click.echo(f"removed: {path}", err=True)

@@ -16,7 +16,9 @@ from quakegrid.cli import options
 from quakegrid.cli.views import render
 from quakegrid.cli.views.render import say
 from quakegrid.clients import broker as fleet
-from quakegrid.clients import dbserver, own_jobs
+from quakegrid.clients.dbserver import own_jobs
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.values import Job
 from quakegrid.reports import explanations, job_report, task_history, task_history_files
 from quakegrid.reports.job_report import JobReport
 from quakegrid.reports.task_history import TaskHistory
@@ -94,11 +96,11 @@ def explain(number: int) -> None:
         click.echo(sentence)
 
 
-def _find_job(settings: Settings, number: int) -> dbserver.Job | None:
+def _find_job(settings: Settings, number: int) -> Job | None:
     """A job as the database has it, if it does and answers."""
-    with closing(dbserver.DbClient(settings)) as database:
+    with closing(DbClient(settings)) as database:
         try:
-            return database.get_job(number)
+            return database.jobs.get_job(number)
         except (errors.NotFoundError, errors.PeerUnreachableError):
             return None
 
@@ -107,15 +109,15 @@ def _job_id(settings: Settings, number: int) -> int:
     """The id that a negative number means; only the dbserver knows."""
     if number > 0:
         return number
-    with closing(dbserver.DbClient(settings)) as database:
+    with closing(DbClient(settings)) as database:
         return own_jobs.own_job_id(database, number)
 
 
 def _missing(settings: Settings, number: int, missing: errors.NotFoundError) -> errors.QuakeGridError:
     """Why there are no records, as far as the database knows the job."""
-    with closing(dbserver.DbClient(settings)) as database:
+    with closing(DbClient(settings)) as database:
         try:
-            state = database.get_job(number).state
+            state = database.jobs.get_job(number).state
         except errors.NotFoundError as exc:
             return exc
         except errors.PeerUnreachableError:

@@ -98,9 +98,10 @@ def _earlier_job(settings: Settings, hc: str | None) -> str | None:
     options.JOB_ID.convert(number, None, None)
     if number > 0:
         return hc
-    from quakegrid.clients import dbserver, own_jobs  # noqa: PLC0415 - seldom needed
+    from quakegrid.clients.dbserver import own_jobs  # noqa: PLC0415 - seldom needed
+    from quakegrid.clients.dbserver.client import DbClient  # noqa: PLC0415
 
-    with dbserver.DbClient(settings) as database:
+    with DbClient(settings) as database:
         return str(own_jobs.own_job_id(database, number))
 
 
@@ -189,14 +190,16 @@ def _ask_for_ends(settings: Settings, report: RunReport) -> None:
     """Ask the dbserver for the ends of jobs whose driver died before it told them."""
     if not report.open_job_ids():
         return
-    from quakegrid.clients.dbserver import DbClient, JobState  # noqa: PLC0415 - seldom needed
+    from quakegrid.clients.dbserver.client import DbClient  # noqa: PLC0415 - seldom needed
+    from quakegrid.jobs.states import JobState  # noqa: PLC0415 - seldom needed
 
     with DbClient(settings) as database:
         for job_id in report.open_job_ids():
-            job = database.get_job(job_id)
+            job = database.jobs.get_job(job_id)
             if job.state is JobState.COMPLETE:
                 outputs = [
-                    [each.id, each.display_name, each.ds_key] for each in database.list_outputs(job_id)
+                    [each.id, each.display_name, each.ds_key]
+                    for each in database.outputs.list_outputs(job_id)
                 ]
                 datastore = f"{job.ds_calc_dir}.hdf5"
                 ended = {"event": "end", "job_id": job_id, "state": "complete", "datastore": datastore}

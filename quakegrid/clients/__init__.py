@@ -1,4 +1,5 @@
-"""Clients of the services, one module a service; `retries.py` is their patience.
+"""Clients of the services, one module or folder a service; each is typed calls over one connection.
 
-`dbserver.py` (jobs, logs), `broker.py` (fleet), `agent.py` (nodes), `drivers.py` (a driver on this machine).
+`dbserver/` (jobs, logs), `broker.py` and `fleet_control.py` (the fleet), `agent.py` and `node_control.py`
+(one node), `drivers.py` (a driver on this machine). `retries.py` says which calls are tried again.
 """

@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-import grpc
-
 from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
+from quakegrid.clients import connection
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.machine import service_records
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 from quakegrid.settings.config import LOOPBACK, Settings
-from quakegrid.transport import grpc_channels
 
 CALL_TIMEOUT_S = 10.0
 TEMPLATE_KINDS = {
@@ -80,17 +78,16 @@ class AgentStatus:
 
 
 class AgentClient:
-    """Asks one agent; every failure is one of our errors."""
+    """Asks one agent, with the errors of a `Connection`."""
 
     def __init__(self, settings: Settings, host: str = LOOPBACK) -> None:
-        self._address = f"{host}:{settings.agent_port}"
-        self._channel = grpc_channels.open_channel(self._address, settings.authkey)
-        self._stub = nodes_pb2_grpc.NodesStub(self._channel)
-        self._orders = orders_pb2_grpc.OrdersStub(self._channel)
+        self._connection = connection.to_agent(settings, host, CALL_TIMEOUT_S)
+        self._stub = nodes_pb2_grpc.NodesStub(self._connection.channel)
+        self._orders = orders_pb2_grpc.OrdersStub(self._connection.channel)
 
     def close(self) -> None:
         """Close the connection."""
-        self._channel.close()
+        self._connection.close()
 
     def status(self) -> AgentStatus:
         """Ask for the template's state, the workers and the drivers.
@@ -98,11 +95,8 @@ class AgentClient:
         Raises:
             PeerUnreachableError: the agent does not answer.
         """
-        try:
-            response = self._stub.GetStatus(nodes_pb2.GetAgentStatusRequest(), timeout=CALL_TIMEOUT_S)
-        except grpc.RpcError as exc:
-            raise grpc_channels.translate(exc, "agent", self._address) from None
-        return read_status(response.status)
+        request = nodes_pb2.GetAgentStatusRequest()
+        return read_status(self._connection.call(self._stub.GetStatus, request).status)
 
     def set_cores(self, core_count: int) -> tuple[int, int]:
         """Let the node give so many cores, -1 for all; returns how many it gives, and has, now.
@@ -112,10 +106,7 @@ class AgentClient:
             UsageError: the node has not so many.
         """
         request = nodes_pb2.SetCoresRequest(core_count=core_count)
-        try:
-            response = self._stub.SetCores(request, timeout=CALL_TIMEOUT_S)
-        except grpc.RpcError as exc:
-            raise grpc_channels.translate(exc, "agent", self._address) from None
+        response = self._connection.call(self._stub.SetCores, request)
         return response.core_count, response.all_core_count
 
     def watch_status(self) -> Iterator[AgentStatus]:
@@ -124,15 +115,10 @@ class AgentClient:
         Raises:
             PeerUnreachableError: the agent does not answer, or is gone.
         """
-        stream = self._orders.Watch(orders_pb2.WatchRequest(with_samples=True))
-        try:
-            for response in stream:
-                if response.HasField("status"):
-                    yield read_status(response.status)
-        except grpc.RpcError as exc:
-            raise grpc_channels.translate(exc, "agent", self._address) from None
-        finally:
-            stream.cancel()  # type: ignore[no-untyped-call]
+        request = orders_pb2.WatchRequest(with_samples=True)
+        for response in self._connection.stream(self._orders.Watch, request):
+            if response.HasField("status"):
+                yield read_status(response.status)
 
 
 def local_client(settings: Settings) -> AgentClient:

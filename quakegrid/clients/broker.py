@@ -6,19 +6,15 @@ Knows the broker's gRPC service; the fleet's decisions are the broker's own.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self, TypeVar
-
-import grpc
+from typing import Self
 
 from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.api.v1.task_records_pb2 import TaskRecordBlock
+from quakegrid.clients import connection
 from quakegrid.settings.config import Settings
-from quakegrid.transport import grpc_channels
-
-T = TypeVar("T")
 
 CALL_TIMEOUT_S = 10.0
 # An abort answers when the job's processes are gone, which may take a kill.
@@ -114,16 +110,15 @@ class FleetStatus:
 
 
 class BrokerClient:
-    """Calls of the broker that command lines make; every failure is one of our errors."""
+    """Calls of the broker that command lines make, with the errors of a `Connection`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._address = settings.broker_address
-        self._channel = grpc_channels.open_channel(self._address, settings.authkey)
-        self._stub = fleet_pb2_grpc.FleetStub(self._channel)
+        self.connection = connection.to_broker(settings, CALL_TIMEOUT_S)
+        self._stub = fleet_pb2_grpc.FleetStub(self.connection.channel)
 
     def close(self) -> None:
         """Close the connection."""
-        self._channel.close()
+        self.connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -131,20 +126,13 @@ class BrokerClient:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    @property
-    def channel(self) -> grpc.Channel:
-        """The connection, for stubs of the broker's other services."""
-        return self._channel
-
     def status(self) -> FleetStatus:
         """Ask for nodes, sessions and lanes.
 
         Raises:
             PeerUnreachableError: the broker does not answer.
         """
-        request = fleet_pb2.GetStatusRequest()
-        response = self._call(lambda: self._stub.GetStatus(request, timeout=CALL_TIMEOUT_S))
-        return _fleet(response)
+        return _fleet(self.connection.call(self._stub.GetStatus, fleet_pb2.GetStatusRequest()))
 
     def watch_status(self) -> Iterator[FleetStatus]:
         """The status now and whenever it changed, until the broker stops.
@@ -152,14 +140,8 @@ class BrokerClient:
         Raises:
             PeerUnreachableError: the broker does not answer, or is gone.
         """
-        stream = self._stub.WatchStatus(fleet_pb2.WatchStatusRequest())
-        try:
-            for response in stream:
-                yield _fleet(response.status)
-        except grpc.RpcError as exc:
-            raise grpc_channels.translate(exc, "broker", self._address) from None
-        finally:
-            stream.cancel()  # type: ignore[no-untyped-call]
+        for response in self.connection.stream(self._stub.WatchStatus, fleet_pb2.WatchStatusRequest()):
+            yield _fleet(response.status)
 
     def metrics(self) -> str:
         """The broker's metrics in Prometheus' text format.
@@ -167,8 +149,7 @@ class BrokerClient:
         Raises:
             PeerUnreachableError: the broker does not answer.
         """
-        request = fleet_pb2.GetMetricsRequest()
-        return self._call(lambda: self._stub.GetMetrics(request, timeout=CALL_TIMEOUT_S)).text
+        return self.connection.call(self._stub.GetMetrics, fleet_pb2.GetMetricsRequest()).text
 
     def wait_for_nodes(self, timeout_s: float) -> tuple[NodeStatus, ...]:
         """Wait until at least one node can start workers, and return all nodes.
@@ -178,17 +159,15 @@ class BrokerClient:
         """
         request = fleet_pb2.WaitForNodesRequest()
         try:
-            response = self._stub.WaitForNodes(request, timeout=timeout_s)
-        except grpc.RpcError as exc:
-            if exc.code() in grpc_channels.OUT_OF_TIME:
-                states = "; ".join(
-                    f"{node.host}: {node.state or 'not reached'}" for node in self.status().nodes
-                )
-                raise errors.PeerUnreachableError(
-                    f"no node came up in {timeout_s:.0f} s ({states or 'the fleet has none'}); "
-                    "`quakegrid workers start` lets stopped ones serve"
-                ) from None
-            raise grpc_channels.translate(exc, "broker", self._address) from None
+            response = self.connection.call(self._stub.WaitForNodes, request, timeout_s)
+        except errors.PeerUnreachableError as exc:
+            if not connection.is_out_of_time(exc):
+                raise
+            states = "; ".join(f"{node.host}: {node.state or 'not reached'}" for node in self.status().nodes)
+            raise errors.PeerUnreachableError(
+                f"no node came up in {timeout_s:.0f} s ({states or 'the fleet has none'}); "
+                "`quakegrid workers start` lets stopped ones serve"
+            ) from None
         return tuple(_node(node) for node in response.nodes)
 
     def abort_job(self, job_id: int) -> bool:
@@ -199,7 +178,7 @@ class BrokerClient:
             NotFoundError: there is no such job.
         """
         request = fleet_pb2.AbortJobRequest(job_id=job_id, user_name=getpass.getuser())
-        return self._call(lambda: self._stub.AbortJob(request, timeout=ABORT_TIMEOUT_S)).was_running
+        return self.connection.call(self._stub.AbortJob, request, ABORT_TIMEOUT_S).was_running
 
     def task_records(self, number: int) -> Iterator[TaskRecordBlock]:
         """What became of the tasks of a job, or of a session.
@@ -209,17 +188,8 @@ class BrokerClient:
             NotFoundError: it has no records.
         """
         request = fleet_pb2.GetTaskRecordsRequest(id=number)
-        try:
-            for response in self._stub.GetTaskRecords(request, timeout=RECORDS_TIMEOUT_S):
-                yield from response.blocks
-        except grpc.RpcError as exc:
-            raise grpc_channels.translate(exc, "broker", self._address) from None
-
-    def _call(self, call: Callable[[], T]) -> T:
-        try:
-            return call()
-        except grpc.RpcError as exc:
-            raise grpc_channels.translate(exc, "broker", self._address) from None
+        for response in self.connection.stream(self._stub.GetTaskRecords, request, RECORDS_TIMEOUT_S):
+            yield from response.blocks
 
 
 def _fleet(status: fleet_pb2.GetStatusResponse) -> FleetStatus:

@@ -8,17 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Self, TypeVar
-
-import grpc
+from typing import Self
 
 from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.clients.broker import BrokerClient, FleetStatus, NodeStatus
 from quakegrid.settings.config import Settings
-from quakegrid.transport import grpc_channels
-
-T = TypeVar("T")
 
 # The broker waits up to 30 s for agents that hang.
 CALL_TIMEOUT_S = 45.0
@@ -47,9 +42,9 @@ class FleetControl:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._address = settings.broker_address
         self._broker = BrokerClient(settings)
-        self._stub = fleet_pb2_grpc.FleetStub(self._broker.channel)
+        self._connection = self._broker.connection
+        self._stub = fleet_pb2_grpc.FleetStub(self._connection.channel)
 
     def close(self) -> None:
         """Close the connection."""
@@ -68,19 +63,19 @@ class FleetControl:
     def start(self) -> list[NodeAnswer]:
         """Let every node serve, as many cores as before it was stopped."""
         request = fleet_pb2.StartNodesRequest()
-        response = self._call(lambda: self._stub.StartNodes(request, timeout=CALL_TIMEOUT_S))
+        response = self._connection.call(self._stub.StartNodes, request, CALL_TIMEOUT_S)
         return self._heard(response.nodes, is_stopped=False)
 
     def stop(self, *, is_forced: bool) -> list[NodeAnswer]:
         """Let no node start workers; those that run end after their task, or at once if forced."""
         request = fleet_pb2.StopNodesRequest(force=is_forced)
-        response = self._call(lambda: self._stub.StopNodes(request, timeout=CALL_TIMEOUT_S))
+        response = self._connection.call(self._stub.StopNodes, request, CALL_TIMEOUT_S)
         return self._heard(response.nodes, is_stopped=True)
 
     def restart(self, *, is_forced: bool) -> list[NodeAnswer]:
         """Let every node end its workers, start a new template and serve."""
         request = fleet_pb2.RestartNodesRequest(force=is_forced)
-        response = self._call(lambda: self._stub.RestartNodes(request, timeout=CALL_TIMEOUT_S))
+        response = self._connection.call(self._stub.RestartNodes, request, CALL_TIMEOUT_S)
         return self._heard(response.nodes, is_stopped=False)
 
     def forget(self, name: str) -> str:
@@ -101,7 +96,8 @@ class FleetControl:
             how = "no node" if not named else "more than one node named"
             raise errors.NotFoundError(f"the fleet has {how} {name}; its nodes are {known}")
         request = fleet_pb2.ForgetNodeRequest(host=named[0])
-        self._call(lambda: self._stub.ForgetNode(request))  # its workers are given up after `node_timeout`
+        # Its workers are given up after `node_timeout`.
+        self._connection.call_while(self._stub.ForgetNode, request, lambda: None)
         return named[0]
 
     def wait_until_drained(self, answers: Iterable[NodeAnswer], on_count: Callable[[int], None]) -> None:
@@ -153,9 +149,3 @@ class FleetControl:
                 break
             time.sleep(POLL_S / 10)
         return answers
-
-    def _call(self, call: Callable[[], T]) -> T:
-        try:
-            return call()
-        except grpc.RpcError as exc:
-            raise grpc_channels.translate(exc, "broker", self._address) from None

@@ -21,8 +21,6 @@ import grpc
 from quakegrid import errors
 
 log = logging.getLogger("quakegrid.service")
-EXIT_CLEAN = 0
-EXIT_FAILED = 1
 # Errors that only a bug of ours can cause: the state of the process can no longer be trusted.
 BUGS = (errors.IllegalMoveError, AssertionError)
 _IS_PART = "quakegrid_part"
@@ -45,7 +43,7 @@ class Life:
     @property
     def exit_code(self) -> int:
         """What the process should end with."""
-        return EXIT_FAILED if self.has_failed else EXIT_CLEAN
+        return errors.EXIT_FAILED if self.has_failed else errors.EXIT_CLEAN
 
     def guard(self, loop: asyncio.AbstractEventLoop) -> None:
         """Count exceptions in callbacks of this loop (signals, timers, readers) as failures."""

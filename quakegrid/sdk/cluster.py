@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from quakegrid import errors, testing
+from quakegrid import errors
 from quakegrid.clients.broker import BrokerClient
-from quakegrid.machine import local_services
+from quakegrid.machine import local_services, temporary_clusters
 from quakegrid.sdk.executor import ClusterExecutor, is_interrupt
 from quakegrid.sdk.own_folder import OwnFolder
 from quakegrid.settings import config
@@ -176,6 +176,6 @@ def _configure(folder: Path, cores: int, node: dict[str, str]) -> tuple[Settings
     }
     with contextlib.suppress(FileNotFoundError):
         (folder / config.CONFIG_NAME).unlink()
-    path = testing.write_cluster_config(folder, extra)
+    path = temporary_clusters.write_cluster_config(folder, extra)
     environ = dict(os.environ) | {"OQ_CONFIG_FILE": str(path), config.ONLY_CONFIG: "1"}
     return config.load_settings(folder, environ), environ

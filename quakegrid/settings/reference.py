@@ -1,7 +1,7 @@
 """The reference of all settings, as Markdown: `python -m quakegrid.settings.reference`.
 
-Sections, keys, defaults and what is allowed are those that the reader in `config.py` asks for while it
-reads; only the sentence on what a key means stands here. `make reference` writes docs/configuration.md.
+Sections, keys, defaults and what is allowed are those that the functions of `sections.py` ask the
+reader for; only the sentence on what a key means stands here. `make reference` writes docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from quakegrid.settings import config
-from quakegrid.settings.config import HostCores
+from quakegrid.settings import sections
+from quakegrid.settings.hosts import HostCores
+from quakegrid.settings.reader import Reader
 
 T = TypeVar("T")
 
@@ -105,8 +106,8 @@ class Key:
     allowed: str
 
 
-class _Recorder(config._Reader):  # noqa: SLF001 - what the reader asks for is the truth to be shown
-    """Notes the keys that the reader asks for, and answers with defaults."""
+class _Recorder(Reader):
+    """Notes what is asked for, and answers with defaults: what is asked for is the truth to be shown."""
 
     def __init__(self) -> None:
         super().__init__(Path("/"), [])
@@ -125,7 +126,7 @@ class _Recorder(config._Reader):  # noqa: SLF001 - what the reader asks for is t
 def known_keys() -> list[Key]:
     """All settings, by section and key."""
     recorder = _Recorder()
-    recorder.settings()
+    sections.read_all(recorder)
     return sorted(recorder.keys, key=lambda key: (key.section, key.name))
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import datetime
 import hmac
-import secrets
 from dataclasses import dataclass, field
 
 import grpc
@@ -53,11 +52,6 @@ class Identity:
     def is_due(self, now_time: datetime.datetime) -> bool:
         """Whether a new identity is needed: half its life is over, or the clock was set back."""
         return not self.made_time <= now_time < self.made_time + CERTIFICATE_LIFE / 2
-
-
-def new_authkey() -> str:
-    """A fresh random authkey of 256 bits, URL-safe text."""
-    return secrets.token_urlsafe(32)
 
 
 def _derive(authkey: str, label: str, length: int = 32) -> bytes:

@@ -18,6 +18,7 @@ from quakegrid.transport import grpc_environment
 
 grpc_environment.tell(os.environ)  # before the first import of gRPC, which reads it then
 
+from quakegrid import errors  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import service_life, service_logs, service_records  # noqa: E402
 from quakegrid.settings.config import Settings, check_listen, load_settings  # noqa: E402
@@ -72,7 +73,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
 
 
 def _exit_code(broker: Broker) -> int:
-    return service_life.EXIT_FAILED if broker.failed.is_set() else service_life.EXIT_CLEAN
+    return errors.EXIT_FAILED if broker.failed.is_set() else errors.EXIT_CLEAN
 
 
 def _leave(exit_code: int) -> Never:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from quakegrid.api.v1 import fleet_pb2
-from quakegrid.clients.dbserver import JobState
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
+from quakegrid.jobs.states import JobState
 from quakegrid.settings.config import Settings
 from services.broker.drivers import jobs_aio
 from services.broker.drivers.absence import DriverProcesses

@@ -22,6 +22,7 @@ from quakegrid.transport import grpc_environment
 
 grpc_environment.tell(os.environ)  # before the first import of gRPC, which reads it then
 
+from quakegrid import errors  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import process_memory, service_life, service_logs, service_records  # noqa: E402
 from quakegrid.settings import config  # noqa: E402
@@ -35,7 +36,6 @@ STOP_TIMEOUT_S = 5.0
 SWITCH_INTERVAL_S = 0.0005
 # Objects more than were freed that make Python look for garbage, and how often it looks further.
 GARBAGE_THRESHOLDS = (10_000, 20, 10)
-EXIT_FORCED = 4
 logger = logging.getLogger("dbserver")
 
 
@@ -68,7 +68,7 @@ def serve(settings: Settings) -> int:
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         nonlocal is_stopping
         if is_stopping:
-            _exit_now(EXIT_FORCED)
+            _exit_now(errors.EXIT_STOPPED)
         is_stopping = True
 
     def on_death() -> None:
@@ -96,9 +96,9 @@ def serve(settings: Settings) -> int:
         if record:
             record.unlink(missing_ok=True)
     logger.info("dbserver_stopped clean=%s", is_clean)
-    code = service_life.EXIT_FAILED if has_died.is_set() else service_life.EXIT_CLEAN
+    code = errors.EXIT_FAILED if has_died.is_set() else errors.EXIT_CLEAN
     if not is_clean:
-        _exit_now(code or EXIT_FORCED)  # a thread that hangs would keep the interpreter
+        _exit_now(code or errors.EXIT_STOPPED)  # a thread that hangs would keep the interpreter
     return code
 
 

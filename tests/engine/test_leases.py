@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.settings import config
 from tests.engine.cases import Case, prepare
 from tests.engine.conftest import run_job

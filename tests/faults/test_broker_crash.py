@@ -24,7 +24,7 @@ def start_and_listen(self):
     async def fail():
         raise RuntimeError("a bug")
     start(self)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: self._spawn(fail()))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: self._tasks.spawn(fail()))
 
 Broker.start = start_and_listen
 sys.exit(process.main())

@@ -15,7 +15,9 @@ import pytest
 
 from quakegrid import Cluster, __version__, errors, testing
 from quakegrid.clients.broker import BrokerClient
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.session.options import SessionOptions
 from quakegrid.session.session import Session
 from quakegrid.settings import config
@@ -78,8 +80,10 @@ def test_newer_broker_and_dbserver_take_over_what_runs(
     with running(*old), ExitStack() as stack:
         cluster = stack.enter_context(Cluster(settings.state_dir))
         database = stack.enter_context(DbClient(settings, retry_s=30))
-        job_id = database.create_job(data_dir="/tmp", calculation_mode="c", description="d", user_name="a").id
-        database.transition(job_id, JobState.EXECUTING)
+        job_id = database.jobs.create_job(
+            data_dir="/tmp", calculation_mode="c", description="d", user_name="a"
+        ).id
+        database.jobs.transition(job_id, JobState.EXECUTING)
         executor = stack.enter_context(cluster.executor())
         futures = [executor.submit(sdk_calls.wait_for, str(go)) for _ in range(6)]
         wait_until(lambda: sum(future.running() for future in futures) >= 2)
@@ -92,12 +96,12 @@ def test_newer_broker_and_dbserver_take_over_what_runs(
             version = broker.status().version
         go.touch()
         found = {future.result() for future in futures}
-        database.append_log(job_id, [LogLine(TIME, "INFO", "p", "m")])
-        database.transition(job_id, JobState.COMPLETE)
+        database.logs.append_log(job_id, [LogLine(TIME, "INFO", "p", "m")])
+        database.jobs.transition(job_id, JobState.COMPLETE)
 
         assert version == NEWER
         assert found == {str(go)}
-        assert database.get_job(job_id).state is JobState.COMPLETE
+        assert database.jobs.get_job(job_id).state is JobState.COMPLETE
 
 
 @pytest.mark.engine
@@ -131,7 +135,7 @@ def test_dbserver_of_another_api_is_refused(settings: config.Settings, newer_api
         DbClient(settings) as client,
         pytest.raises(errors.StateError) as refusal,
     ):
-        client.get_job(1)
+        client.jobs.get_job(1)
 
     assert says_both_versions(str(refusal.value), grpc_channels.API_VERSION, API)
     assert __version__ in str(refusal.value)

@@ -13,7 +13,7 @@ from typing import Self
 
 from quakegrid.clients.agent import AgentClient
 from quakegrid.clients.broker import BrokerClient
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from tests.fuzz.neighbours import CALL_S, Neighbour
 from tests.support.nodes import Nodes, wait_until
 
@@ -93,7 +93,7 @@ class ClusterScene(Scene):
         match name:
             case "dbserver":
                 db = DbClient(self.settings)
-                return Neighbour(name, lambda: db.list_jobs(limit=5), db.close)
+                return Neighbour(name, lambda: db.jobs.list_jobs(limit=5), db.close)
             case "broker":
                 broker = BrokerClient(self.settings)
                 return Neighbour(name, broker.status, broker.close)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.settings.config import Settings
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service, make_state

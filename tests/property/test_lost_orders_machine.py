@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from quakegrid.nodes.worker_ends import WorkerEnd
-from quakegrid.settings.config import HostCores
+from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import Fleet
 from services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S

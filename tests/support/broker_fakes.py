@@ -10,9 +10,10 @@ import grpc
 
 from quakegrid import errors
 from quakegrid.api.v1 import jobs_pb2, nodes_pb2
-from quakegrid.clients import dbserver
-from quakegrid.clients.dbserver import Job, JobState
+from quakegrid.clients.dbserver import job_messages
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job
 from quakegrid.nodes.fingerprint import CLOCK_FITS
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
@@ -158,7 +159,7 @@ class FakeDatabase:
         if job_id in self.ends:
             raise errors.StateError("it has ended")
         self.ends[job_id] = (state, reason)
-        return dbserver.decode_job(jobs_pb2.Job(id=job_id, state=dbserver.encode_state(state)))
+        return job_messages.decode_job(jobs_pb2.Job(id=job_id, state=job_messages.encode_state(state)))
 
 
 class AgentStage:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from quakegrid.transport import credentials
+from quakegrid.settings import authkeys
 
 ROOT = Path(__file__).parents[2]
 PROJECT = f"quakegrid-test-{os.getpid()}"
@@ -46,7 +46,7 @@ class Project:
     def __init__(self, directory: Path) -> None:
         self.command = find_command()
         secret = directory / "authkey"
-        secret.write_text(f"[dbserver]\nauthkey = {credentials.new_authkey()}\n", encoding="utf-8")
+        secret.write_text(f"[dbserver]\nauthkey = {authkeys.new_authkey()}\n", encoding="utf-8")
         secret.chmod(0o644)
         self.environ = dict(os.environ) | {
             "COMPOSE_PROJECT_NAME": PROJECT,

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from quakegrid.transport import credentials
+from quakegrid.settings import authkeys
 from tests.support.clusters import QUAKEGRID
 from tests.support.namespace_cluster import MASTER, NamespaceCluster
 from tests.support.namespaces import NamespaceError, Network, wait_for_no_process
@@ -55,7 +55,7 @@ class Machines:
         self.shared_dir = self.cluster.shared_dir
         self.shared_dir.mkdir(parents=True)
         self.host_cores = ", ".join(f"{network.address(node)} -1" for node in configured) or "none"
-        self._preload, self._authkey = preload, credentials.new_authkey()
+        self._preload, self._authkey = preload, authkeys.new_authkey()
         for node in network.nodes:
             self.configure(node)
 

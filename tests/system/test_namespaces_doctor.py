@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from quakegrid.nodes import engine_version
-from quakegrid.transport import credentials
+from quakegrid.settings import authkeys
 from tests.support.namespace_cluster import MASTER
 from tests.system.machines import Machines, running_machines
 
@@ -85,7 +85,7 @@ def closed(
 
 def other_key(machines: Machines) -> contextlib.AbstractContextManager[None]:
     """Another authkey."""
-    return restarted(machines, {"dbserver": {"authkey": credentials.new_authkey()}})
+    return restarted(machines, {"dbserver": {"authkey": authkeys.new_authkey()}})
 
 
 def loopback_master(machines: Machines) -> contextlib.AbstractContextManager[None]:

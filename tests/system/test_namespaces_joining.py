@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from quakegrid.transport import credentials
+from quakegrid.settings import authkeys
 from tests.support.clusters import Running
 from tests.support.namespace_cluster import MASTER, REPOSITORY
 from tests.system.machines import Machines, cores_here, running_machines
@@ -71,7 +71,7 @@ def test_serve_join_makes_a_node_with_one_command(machines: Machines) -> None:
 
 def test_node_with_another_authkey_is_refused_by_name_of_the_mistake(machines: Machines) -> None:
     """It is told what differs and what to do; the others are up all the time."""
-    machines.configure(GUEST, {"dbserver": {"authkey": credentials.new_authkey()}})
+    machines.configure(GUEST, {"dbserver": {"authkey": authkeys.new_authkey()}})
     machines.start_agent(GUEST)
 
     joined = machines.agentctl(GUEST, "join")

@@ -10,6 +10,7 @@ from quakegrid.doctor.checks.findings import Finding, Severity, fine, in_order
 from quakegrid.doctor.facts import Clock, NodeFacts, Versions, Visit
 from quakegrid.nodes.fingerprint import NONE, Fingerprint, differences
 from quakegrid.settings.config import LOOPBACK
+from quakegrid.settings.hosts import is_loopback
 from quakegrid.transport import credentials
 
 # With smaller differences of clocks, log lines of different nodes are in order.
@@ -45,7 +46,7 @@ def check_cluster(master: NodeFacts, visits: Sequence[Visit], shared: SharedFold
 def _is_on(master: NodeFacts, visit: Visit) -> bool:
     if visit.facts:
         return visit.facts.machine == master.machine
-    return visit.host in (master.node, "localhost") or network_checks.is_loopback(visit.host)
+    return visit.host in (master.node, "localhost") or is_loopback(visit.host)
 
 
 def check_here(facts: NodeFacts, label: str) -> list[Finding]:
@@ -78,7 +79,7 @@ def _check_master(
             "mount one folder at the same path on all nodes (NFSv4) and name it in openquake.cfg on each",
         )
     if master.is_embedded:
-        hosts = ", ".join(visit.host for visit in visits if not network_checks.is_loopback(visit.host))
+        hosts = ", ".join(visit.host for visit in visits if not is_loopback(visit.host))
         yield Finding(
             "settings",
             Severity.BREAKS,

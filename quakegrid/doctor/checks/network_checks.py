@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 
 from quakegrid.doctor.checks.findings import Finding, Severity, fine
 from quakegrid.doctor.facts import NameFacts, NodeFacts, PortFacts, PortState
+from quakegrid.settings.hosts import is_loopback
 
 # Each service: what it is needed for, and the setting of its port.
 SERVICES = {
@@ -37,7 +37,7 @@ def check_name(name: NameFacts, label: str, *, is_embedded: bool) -> Finding:
             "add it to DNS or to /etc/hosts, or use an address in openquake.cfg",
         )
     loopback = [address for address in name.addresses if is_loopback(address)]
-    if not loopback or is_embedded or is_loopback(name.name) or name.name == "localhost":
+    if not loopback or is_embedded or is_loopback(name.name):
         return fine("host_name", label, f"{name.name} is {', '.join(name.addresses)}")
     if name.setting:
         breaks = "services listen, or are looked for, where no other machine reaches them"
@@ -52,14 +52,6 @@ def check_name(name: NameFacts, label: str, *, is_embedded: bool) -> Finding:
         f"give {name.name} its real address in /etc/hosts instead of {loopback[0]}, "
         "or use the address in openquake.cfg",
     )
-
-
-def is_loopback(address: str) -> bool:
-    """Whether a text is a loopback address; a name is none."""
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 def check_ports(ports: Iterable[PortFacts], label: str) -> Iterator[Finding]:

@@ -21,14 +21,15 @@ from openquake.calculators.export import DISPLAY_NAME
 from openquake.commonlib import dbapi
 
 from quakegrid import errors
-from quakegrid.clients.dbserver import DbClient, LogLine
-from quakegrid.clients.log_sender import LogStream
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.log_sender import LogStream
 from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.engine.database.log_pages import LogText
 from quakegrid.engine.driver import stops
 from quakegrid.engine.driver.stops import End, StopReason
 from quakegrid.jobs.engine_values import RowValue, TableValue
 from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.session.worker_output import WorkerWords
 from quakegrid.settings.config import Settings
 
@@ -106,7 +107,7 @@ class Database:
     @contextlib.contextmanager
     def hold_jobs(self, job_ids: Sequence[int]) -> Iterator[None]:
         """Hold jobs while they wait or run; a job that somebody else ends interrupts this driver."""
-        self._holds = HoldKeeper(job_ids, self._client.renew_lease, self._interrupt)
+        self._holds = HoldKeeper(job_ids, self._client.jobs.renew_hold, self._interrupt)
         try:
             yield
         finally:
@@ -165,7 +166,7 @@ class Database:
             return
         self._let_go(job_id)
         with contextlib.suppress(errors.NotFoundError, errors.StateError):  # it has ended, or was deleted
-            self._client.transition(job_id, JobState.ABORTED, end.reason)
+            self._client.jobs.transition(job_id, JobState.ABORTED, end.reason)
 
     def _finish(self, job_id: int, status: str) -> Any:
         """What upstream calls at the end of a job; while an exception passes, that says how it ended."""

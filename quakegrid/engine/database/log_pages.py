@@ -9,14 +9,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 
-from quakegrid.clients.dbserver import DbClient, LogLine
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.values import LogLine
 
 
 class LogText:
     """The lines of a job's log as text, in order; each pass reads them again from the dbserver.
 
     Raises:
-        QuakeGridError: while it is read, what `DbClient.list_log` raises.
+        QuakeGridError: while it is read, what `DbClient.logs.list_log` raises.
     """
 
     def __init__(self, client: DbClient, job_id: int) -> None:
@@ -25,11 +26,11 @@ class LogText:
 
     def __iter__(self) -> Iterator[str]:
         """Read the lines, some thousand at a time."""
-        return (format_line(self._job_id, line) for line in self._client.list_log(self._job_id))
+        return (format_line(self._job_id, line) for line in self._client.logs.list_log(self._job_id))
 
     def __len__(self) -> int:
         """How many lines there are now."""
-        return self._client.get_log_size(self._job_id)
+        return self._client.logs.get_log_size(self._job_id)
 
     def __repr__(self) -> str:
         """All lines as a list, as `oq db get_log` prints it."""

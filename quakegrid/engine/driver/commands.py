@@ -19,12 +19,13 @@ from typing import Any
 from openquake.commonlib import logs
 
 from quakegrid import errors
-from quakegrid.clients import own_jobs
 from quakegrid.clients.broker import BrokerClient
-from quakegrid.clients.database_admin import DatabaseCare
-from quakegrid.clients.dbserver import DbClient, Job
+from quakegrid.clients.dbserver import own_jobs
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.database_admin import DatabaseCare
 from quakegrid.engine import this_process
 from quakegrid.jobs import terminal_text
+from quakegrid.jobs.values import Job
 
 FINAL_STATES = ("complete", "failed", "aborted", "deleted")
 NO_FILE = "quakegrid: the database file is the dbserver's; this use of it is not served: "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quakegrid import __version__
+from quakegrid import __version__, errors
 from quakegrid.cli import options
 from quakegrid.cli.views import live, render
 from quakegrid.errors import QuakeGridError
@@ -191,7 +191,7 @@ def main() -> None:
         exc.show()
         code = exc.exit_code
     except click.Abort:
-        code = 4
+        code = errors.EXIT_STOPPED
     except QuakeGridError as exc:
         click.echo(f"agentctl: {exc}", err=True)
         code = exc.exit_code

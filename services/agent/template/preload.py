@@ -17,7 +17,8 @@ from quakegrid.errors import EngineMissingError
 from quakegrid.jobs import texts
 from quakegrid.nodes import engine_version, environment
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
-from quakegrid.settings.config import ENGINE, Settings
+from quakegrid.settings.config import Settings
+from quakegrid.settings.sections import ENGINE
 from services.agent.orders import LoadedCode, Ready
 from services.agent.template.children import DriverMain
 from services.agent.worker.threads import THREAD_VARIABLES

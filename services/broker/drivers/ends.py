@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from quakegrid.clients.dbserver import JobState
 from quakegrid.internal.v1 import sessions_pb2
+from quakegrid.jobs.states import JobState
 from services.broker.drivers.absence import DriverProcesses
 from services.broker.drivers.job_ends import JobEnds
 from services.broker.drivers.session import DriverSession, Events

@@ -16,7 +16,8 @@ import grpc
 
 from quakegrid import errors
 from quakegrid.clients.backoff import Backoff
-from quakegrid.clients.dbserver import Job, JobState
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 from services.broker.drivers import jobs_aio

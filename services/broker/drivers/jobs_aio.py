@@ -5,10 +5,11 @@ from __future__ import annotations
 import grpc
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
-from quakegrid.clients import dbserver
-from quakegrid.clients.dbserver import Job
+from quakegrid.clients.dbserver import client as dbserver
+from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.row_ids import checked
 from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job
 from quakegrid.transport import grpc_channels
 
 
@@ -29,11 +30,11 @@ async def transition_job(
         PeerUnreachableError: the dbserver does not answer.
     """
     request = jobs_pb2.TransitionJobRequest(
-        job_id=checked(job_id), state=dbserver.encode_state(state), reason=reason
+        job_id=checked(job_id), state=job_messages.encode_state(state), reason=reason
     )
     stub = jobs_pb2_grpc.JobsStub(channel)
     try:
         response = await stub.TransitionJob(request, timeout=dbserver.CALL_TIMEOUT_S)
     except grpc.RpcError as exc:
         raise grpc_channels.translate(exc, dbserver.SERVICE, address) from exc
-    return dbserver.decode_job(response.job)
+    return job_messages.decode_job(response.job)

@@ -17,7 +17,7 @@ from typing import assert_never
 
 from quakegrid.errors import IllegalMoveError
 from quakegrid.nodes.worker_ends import WorkerEnd
-from quakegrid.settings.config import HostCores
+from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import deaths
 from services.broker.fleet.events import (
     Action,

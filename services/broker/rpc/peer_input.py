@@ -13,21 +13,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from quakegrid import errors
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.internal.v1 import membership_pb2, orders_pb2, sessions_pb2
+from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.nodes import worker_end_messages
 from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.settings.agent_limits import MAX_CORES_PER_WORKER
+from quakegrid.settings.conversions import MAX_PORT
 from quakegrid.wire.v1 import lane_pb2
 
 MIN_WEIGHT = 0.01
 MAX_WEIGHT = 100.0
-MAX_ID = 1 << 53
 # Those of one `oq engine --run`. A lane is told all of them at once, in `lane_sockets.CONTROL_BYTES`.
 MAX_JOBS = 40_000
 MAX_PID = 1 << 31
 MAX_SETUP_BYTES = 32 << 20
 MAX_NAME_CHARS = 255
 MAX_NONCE_BYTES = 64
-MAX_PORT = 65535
 # Of a fingerprint: names and values of settings and versions.
 MAX_FINGERPRINT_ENTRIES = 256
 MAX_VALUE_CHARS = 4096
@@ -79,7 +79,7 @@ def _check_jobs(job_ids: Sequence[int]) -> None:
 
 
 def _check_numbers(request: sessions_pb2.OpenSessionRequest) -> None:
-    if not 0 <= request.resumed_session_id < MAX_ID:
+    if not 0 <= request.resumed_session_id <= LARGEST_ID:
         raise errors.UsageError(f"there is no session {request.resumed_session_id}")
     if not 0 <= request.lane_port <= MAX_PORT:
         raise errors.UsageError(f"a port is 1 to {MAX_PORT}, not {request.lane_port}")
@@ -93,7 +93,7 @@ def check_job_id(job_id: int) -> None:
     Raises:
         UsageError: it is out of range.
     """
-    if not 0 < job_id < MAX_ID:
+    if not 0 < job_id <= LARGEST_ID:
         raise errors.UsageError(f"there is no job {job_id}")
 
 
@@ -145,7 +145,7 @@ def _check_workers(status: nodes_pb2.AgentStatus) -> None:
     if len(status.workers) > MAX_CORES or len(names) < len(status.workers):
         raise errors.PeerError(f"it has {len(status.workers)} workers, or one of them twice")
     for worker in status.workers:
-        if not worker.worker_id or not _is_name(worker.worker_id) or not 0 < worker.session_id < MAX_ID:
+        if not worker.worker_id or not _is_name(worker.worker_id) or not 0 < worker.session_id <= LARGEST_ID:
             raise errors.PeerError(f"a worker of it has the session {worker.session_id} and no proper name")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from tests.integration.conftest import dbserver_process
 from tests.support.processes import Service
 

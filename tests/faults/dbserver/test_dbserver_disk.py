@@ -16,8 +16,9 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from quakegrid.clients.dbserver import DbClient, LogLine
-from quakegrid.clients.log_sender import LogStream
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.log_sender import LogStream
+from quakegrid.jobs.values import LogLine
 from tests.support.processes import Service, make_state
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -63,7 +64,7 @@ def fill_disk(ballast: Path) -> None:
 def fill_log(client: DbClient, job_id: int) -> None:
     """Append numbered lines until it fails."""
     for number in itertools.count():
-        client.append_log(job_id, [line(f"{number} {TEXT}")])
+        client.logs.append_log(job_id, [line(f"{number} {TEXT}")])
 
 
 def line(message: str) -> LogLine:
@@ -74,7 +75,7 @@ def line(message: str) -> LogLine:
 def test_full_disk_refuses_writes_and_recovers(full_disk_server: Service, small_disk: Path) -> None:
     """Writes are refused in clear words, reads go on, nothing half-written stays, room is used at once."""
     with DbClient(full_disk_server.settings) as client:
-        job = client.create_job(data_dir="/tmp", calculation_mode="c", description="d", user_name="ada")
+        job = client.jobs.create_job(data_dir="/tmp", calculation_mode="c", description="d", user_name="ada")
         ballast = small_disk / "ballast"
         ballast.write_bytes(bytes(1 << 20))
 
@@ -84,12 +85,12 @@ def test_full_disk_refuses_writes_and_recovers(full_disk_server: Service, small_
         cause = refusal.value.__cause__
         assert isinstance(cause, grpc.RpcError)
         assert cause.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert client.get_job(job.id) == job
-        stored = client.get_log_size(job.id)
-        assert [one.message for one in client.list_log(job.id)] == [f"{n} {TEXT}" for n in range(stored)]
+        assert client.jobs.get_job(job.id) == job
+        stored = client.logs.get_log_size(job.id)
+        assert [one.message for one in client.logs.list_log(job.id)] == [f"{n} {TEXT}" for n in range(stored)]
         ballast.unlink()
-        client.append_log(job.id, [line("after")])
-        messages = [one.message for one in client.list_log(job.id)]
+        client.logs.append_log(job.id, [line("after")])
+        messages = [one.message for one in client.logs.list_log(job.id)]
         assert messages == [*(f"{number} {TEXT}" for number in range(stored)), "after"]
     assert full_disk_server.stop() == 0
 
@@ -97,7 +98,7 @@ def test_full_disk_refuses_writes_and_recovers(full_disk_server: Service, small_
 def test_log_stream_waits_for_room(full_disk_server: Service, small_disk: Path) -> None:
     """A producer keeps its lines while the disk is full, and stores them when there is room."""
     with DbClient(full_disk_server.settings) as client, LogStream(client) as stream:
-        job = client.create_job(data_dir="/tmp", calculation_mode="c", description="d", user_name="ada")
+        job = client.jobs.create_job(data_dir="/tmp", calculation_mode="c", description="d", user_name="ada")
         ballast = small_disk / "ballast"
         fill_disk(ballast)
         for number in range(300):
@@ -108,7 +109,7 @@ def test_log_stream_waits_for_room(full_disk_server: Service, small_disk: Path) 
         ballast.unlink()
         stream.flush(60)
 
-        assert [one.message for one in client.list_log(job.id)] == [f"{n} {TEXT}" for n in range(300)]
+        assert [one.message for one in client.logs.list_log(job.id)] == [f"{n} {TEXT}" for n in range(300)]
 
 
 def test_client_that_retries_waits_for_room(full_disk_server: Service, small_disk: Path) -> None:
@@ -118,7 +119,7 @@ def test_client_that_retries_waits_for_room(full_disk_server: Service, small_dis
         fill_disk(ballast)
         log = full_disk_server.settings.state_dir / "dbserver.log"
         creating = thread.submit(
-            client.create_job, data_dir="/tmp", calculation_mode="c", description=TEXT, user_name="ada"
+            client.jobs.create_job, data_dir="/tmp", calculation_mode="c", description=TEXT, user_name="ada"
         )
         while "write_failed" not in log.read_text() and not creating.done():
             time.sleep(0.01)
@@ -126,5 +127,5 @@ def test_client_that_retries_waits_for_room(full_disk_server: Service, small_dis
         ballast.unlink()
         job = creating.result(60)
 
-        assert [each.id for each in client.list_jobs()] == [job.id]  # a list cuts long texts
-        assert client.get_job(job.id) == job
+        assert [each.id for each in client.jobs.list_jobs()] == [job.id]  # a list cuts long texts
+        assert client.jobs.get_job(job.id) == job

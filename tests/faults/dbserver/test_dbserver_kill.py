@@ -12,8 +12,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
-from quakegrid.clients.log_sender import LogStream
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.log_sender import LogStream
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from tests.support.processes import Service
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -51,7 +53,7 @@ class Load:
             if thread is not self._threads[2]:
                 thread.join(RETRY_S)
         with DbClient(self.settings, retry_s=RETRY_S) as client:
-            client.transition(self.job_id, JobState.COMPLETE)
+            client.jobs.transition(self.job_id, JobState.COMPLETE)
         self._threads[2].join(RETRY_S)
         assert not self.errors
 
@@ -79,7 +81,7 @@ class Load:
             while not self.stopping.is_set():
                 messages = [f"append-{number}-{index}" for index in range(3)]
                 self.sent.extend(messages)
-                client.append_log(self.job_id, [LogLine(TIME, "INFO", "p", text) for text in messages])
+                client.logs.append_log(self.job_id, [LogLine(TIME, "INFO", "p", text) for text in messages])
                 self._acknowledge(messages)
                 number += 1
 
@@ -99,15 +101,15 @@ class Load:
     def _create(self) -> None:
         with DbClient(self.settings, retry_s=RETRY_S) as client:
             while not self.stopping.is_set():
-                job = client.create_job(
+                job = client.jobs.create_job(
                     data_dir="/tmp", calculation_mode="classical", description="d", user_name="ada"
                 )
-                client.transition(job.id, JobState.FAILED)
+                client.jobs.transition(job.id, JobState.FAILED)
                 self.created.append(job.id)
 
     def _follow(self) -> None:
         with DbClient(self.settings, retry_s=RETRY_S) as client:
-            self.followed.extend(line.message for line in client.tail_log(self.job_id))
+            self.followed.extend(line.message for line in client.logs.tail_log(self.job_id))
 
 
 @pytest.mark.timeout(900)
@@ -118,7 +120,7 @@ def test_kill_under_load_loses_and_repeats_nothing(dbserver: Service, round_coun
     print(f"seed {seed}")
     chance = random.Random(seed)
     with DbClient(dbserver.settings) as client:
-        job_id = client.create_job(
+        job_id = client.jobs.create_job(
             data_dir="/tmp", calculation_mode="classical", description="d", user_name="ada"
         ).id
     load = Load(dbserver, job_id)
@@ -134,8 +136,8 @@ def test_kill_under_load_loses_and_repeats_nothing(dbserver: Service, round_coun
         load.stop()
 
         with DbClient(dbserver.settings) as client:
-            stored = [line.message for line in client.list_log(job_id)]
-            jobs = client.list_jobs(limit=100_000)
+            stored = [line.message for line in client.logs.list_log(job_id)]
+            jobs = client.jobs.list_jobs(limit=100_000)
     assert dbserver.stop() == 0
     assert check(dbserver) == "ok"
     assert Counter(stored) == Counter(load.sent)

@@ -17,7 +17,9 @@ import grpc
 import pytest
 
 from quakegrid.api.v1 import logs_pb2, logs_pb2_grpc
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials, grpc_channels
 from tests.support.processes import Service
@@ -30,7 +32,7 @@ HTTP2_START = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 
 
 def new_job_id(client: DbClient) -> int:
     """The id of a new job."""
-    return client.create_job(data_dir="/tmp", calculation_mode="c", description="d", user_name="ada").id
+    return client.jobs.create_job(data_dir="/tmp", calculation_mode="c", description="d", user_name="ada").id
 
 
 def memory(service: Service, field: str) -> int:
@@ -69,7 +71,7 @@ def test_garbage_on_the_port_disturbs_nobody(dbserver: Service, client: DbClient
                 if exc.errno not in {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN}:
                     raise
 
-    assert client.get_job(job_id).id == job_id
+    assert client.jobs.get_job(job_id).id == job_id
     assert dbserver.stop() == 0
 
 
@@ -94,7 +96,7 @@ def test_message_of_a_gigabyte_is_refused_unread(dbserver: Service, client: DbCl
     assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "larger than max" in (refusal.value.details() or "")
     assert memory(dbserver, "VmHWM") - before < 100 * MB
-    assert client.get_job(job_id).id == job_id
+    assert client.jobs.get_job(job_id).id == job_id
 
 
 def test_idle_connections_leave_room_for_others(dbserver: Service, client: DbClient, tmp_path: Path) -> None:
@@ -112,10 +114,10 @@ def test_idle_connections_leave_room_for_others(dbserver: Service, client: DbCli
             connection.sendall(HTTP2_START)
 
         with DbClient(dbserver.settings) as other:
-            other.append_log(job_id, [LogLine(TIME, "INFO", "p", "m")])
-            assert other.get_log_size(job_id) == 1
+            other.logs.append_log(job_id, [LogLine(TIME, "INFO", "p", "m")])
+            assert other.logs.get_log_size(job_id) == 1
         assert memory(dbserver, "VmRSS") - before < 150 * MB
-    assert client.get_job(job_id).id == job_id
+    assert client.jobs.get_job(job_id).id == job_id
 
 
 def tls_context(settings: Settings, directory: Path) -> ssl.SSLContext:
@@ -136,17 +138,17 @@ def test_follower_that_stops_reading_costs_bounded_memory(dbserver: Service, cli
     lines = [LogLine(TIME, "INFO", "p", "x" * 10_000)] * 100
     with grpc_channels.open_channel(dbserver.settings.dbserver_address, dbserver.settings.authkey) as channel:
         for _ in range(20):  # what storing takes by itself
-            client.append_log(job_id, lines)
+            client.logs.append_log(job_id, lines)
         stub = logs_pb2_grpc.LogsStub(channel)
         pages = iter(stub.TailLog(logs_pb2.TailLogRequest(job_id=job_id)))
         ids = [line.id for line in next(pages).lines]
         before = memory(dbserver, "VmRSS")
 
         for _ in range(180):
-            client.append_log(job_id, lines)
+            client.logs.append_log(job_id, lines)
 
         assert memory(dbserver, "VmRSS") - before < 80 * MB
-        client.transition(job_id, JobState.COMPLETE)
+        client.jobs.transition(job_id, JobState.COMPLETE)
         ids += [line.id for page in pages for line in page.lines]
     assert ids == sorted(set(ids))
     assert len(ids) == 20_000
@@ -155,18 +157,18 @@ def test_follower_that_stops_reading_costs_bounded_memory(dbserver: Service, cli
 def test_two_hundred_followers_see_every_line_once(dbserver: Service, client: DbClient) -> None:
     """Followers hold no thread, get the same lines, and leave calls their place."""
     job_id = new_job_id(client)
-    client.append_log(job_id, [LogLine(TIME, "INFO", "p", "0")])
+    client.logs.append_log(job_id, [LogLine(TIME, "INFO", "p", "0")])
     seen: list[list[str]] = [[] for _ in range(200)]
 
     def follow(messages: list[str]) -> None:
-        messages.extend(line.message for line in client.tail_log(job_id))
+        messages.extend(line.message for line in client.logs.tail_log(job_id))
 
     threads = [threading.Thread(target=follow, args=(messages,)) for messages in seen]
     for thread in threads:
         thread.start()
     for number in range(1, 100):
-        client.append_log(job_id, [LogLine(TIME, "INFO", "p", str(number))])
-    client.transition(job_id, JobState.COMPLETE)
+        client.logs.append_log(job_id, [LogLine(TIME, "INFO", "p", str(number))])
+    client.jobs.transition(job_id, JobState.COMPLETE)
     for thread in threads:
         thread.join(60)
 
@@ -188,5 +190,5 @@ def test_log_producer_that_reads_no_answer_is_held_back(dbserver: Service, clien
         counts = [answer.stored_count for answer in answers]
 
     assert counts == [100] * 100 + [0] * 100
-    assert client.get_log_size(job_id) == 10_000
+    assert client.logs.get_log_size(job_id) == 10_000
     assert memory(dbserver, "VmRSS") - before < 150 * MB

@@ -13,7 +13,7 @@ import time
 
 from quakegrid import errors
 from quakegrid.clients.broker import BrokerClient
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.sdk import executor
 from quakegrid.sdk.cluster import Cluster
 from tests.faults.harness import tasks
@@ -28,7 +28,7 @@ def new_job(cluster: Cluster) -> int:
     """A job, as a driver asks for one."""
     with DbClient(cluster.settings) as database:
         mode = {"calculation_mode": "classical", "description": "ends while a link is cut"}
-        return int(database.create_job(data_dir=os.getcwd(), user_name="chaos", **mode).id)  # noqa: PTH109
+        return int(database.jobs.create_job(data_dir=os.getcwd(), user_name="chaos", **mode).id)  # noqa: PTH109
 
 
 def abort(cluster: Cluster, job_id: int) -> None:

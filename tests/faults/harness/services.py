@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from quakegrid.transport import credentials
+from quakegrid.settings import authkeys
 from tests.support.namespace_cluster import MASTER, NamespaceCluster
 from tests.support.namespaces import Network
 
@@ -69,7 +69,7 @@ def fault_cluster(directory: Path, options: Options) -> Iterator[NamespaceCluste
         _mount(cluster.state_dir(MASTER))
         stack.callback(subprocess.run, ["umount", "--lazy", cluster.state_dir(MASTER)], check=False)
         cluster.shared_dir.mkdir(parents=True)
-        authkey = credentials.new_authkey()
+        authkey = authkeys.new_authkey()
         for node in cluster.nodes:
             cluster.write(node, _settings(cluster, options, node, authkey))
         cluster.start_service("dbserver", MASTER)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import threading
 
+from quakegrid.settings import authkeys
 from quakegrid.transport import credentials, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from tests.support.processes import free_port
 
-KEY = credentials.new_authkey()
+KEY = authkeys.new_authkey()
 # libzmq looks after its connections at each 100th frame that is read.
 FRAMES = [f"frame {number}".encode() for number in range(300)]
 READ_COUNT = 10

@@ -19,7 +19,8 @@ import pytest
 
 from quakegrid import testing
 from quakegrid.clients.broker import BrokerClient, FleetStatus
-from quakegrid.clients.dbserver import DbClient, JobState
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.states import JobState
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from tests.support import clocks
@@ -201,21 +202,21 @@ def test_lease_ends_by_the_time_that_went_by(tmp_path: Path) -> None:
         assert dbserver.process is not None
         pid = dbserver.process.pid
         with DbClient(settings) as client:
-            job = client.create_job(
+            job = client.jobs.create_job(
                 data_dir="/tmp", calculation_mode="classical", description="d", user_name="ada"
             )
-            client.transition(job.id, JobState.EXECUTING)
-            client.renew_lease(job.id, "n/1", LEASE_S)
+            client.jobs.transition(job.id, JobState.EXECUTING)
+            client.jobs.renew_hold(job.id, "n/1", LEASE_S)
             clock.set(HOUR_S)
             end_s = time.monotonic() + 2 * LEASE_S
             while time.monotonic() < end_s:
-                assert client.renew_lease(job.id, "n/1", LEASE_S) is JobState.EXECUTING
+                assert client.jobs.renew_hold(job.id, "n/1", LEASE_S) is JobState.EXECUTING
                 time.sleep(LEASE_S / 10)
 
             clock.set(-HOUR_S)
-            client.renew_lease(job.id, "n/1", LEASE_S)
+            client.jobs.renew_hold(job.id, "n/1", LEASE_S)
             start_s = time.monotonic()
-            lines = [line.message for line in client.tail_log(job.id)]  # ends with the job
+            lines = [line.message for line in client.logs.tail_log(job.id)]  # ends with the job
 
         assert LEASE_S / 2 < time.monotonic() - start_s < SOON_S
         assert "has not renewed its hold" in lines[-1]

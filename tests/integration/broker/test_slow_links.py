@@ -12,10 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from quakegrid.settings import authkeys
 from quakegrid.transport import credentials, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 
-KEY = credentials.new_authkey()
+KEY = authkeys.new_authkey()
 # Two seconds for the message, and a third of one for a heartbeat.
 RATE_HZ = 20e6
 PAYLOAD = os.urandom(1 << 20) * 40

@@ -16,10 +16,13 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc, logs_pb2, logs_pb2_grpc
-from quakegrid.clients.dbserver import DbClient, Job, JobFilter, JobState, LogLine
-from quakegrid.clients.log_sender import LogStream
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.log_sender import LogStream
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
+from quakegrid.jobs.filters import JobFilter
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job, LogLine
 from quakegrid.transport import grpc_channels
 from services.broker.drivers.jobs_aio import transition_job
 from tests.support.dbservers import LocalDbServer
@@ -36,7 +39,7 @@ def new_job(client: DbClient, data_dir: Path | str = "/nonexistent", **fields: A
         "description": "demo",
         "user_name": "ada",
     }
-    return client.create_job(**(wanted | fields))
+    return client.jobs.create_job(**(wanted | fields))
 
 
 def line(message: str) -> LogLine:
@@ -46,7 +49,7 @@ def line(message: str) -> LogLine:
 
 def messages(client: DbClient, job_id: int) -> list[str]:
     """What is in a job's log."""
-    return [stored.message for stored in client.list_log(job_id)]
+    return [stored.message for stored in client.logs.list_log(job_id)]
 
 
 def test_create_job_returns_the_stored_row(client: DbClient) -> None:
@@ -58,7 +61,7 @@ def test_create_job_returns_the_stored_row(client: DbClient) -> None:
     assert (job.state, job.ds_calc_dir, job.host) == (JobState.CREATED, f"/data/calc_{job.id}", "node1")
     assert (job.hazard_calculation_id, job.stop_time, job.pid, job.size_mb) == (parent.id, None, None, None)
     assert job.start_time.tzinfo is dt.UTC
-    assert client.get_job(job.id) == job
+    assert client.jobs.get_job(job.id) == job
 
 
 def test_create_job_with_unknown_hazard_is_not_found(client: DbClient) -> None:
@@ -71,20 +74,20 @@ def test_get_job_takes_negative_ids(client: DbClient) -> None:
     """-1 is the last job, or the last one of a user."""
     first, second = new_job(client), new_job(client, user_name="bob")
 
-    assert client.get_job(-1) == second
-    assert client.get_job(-1, "ada") == first
+    assert client.jobs.get_job(-1) == second
+    assert client.jobs.get_job(-1, "ada") == first
     with pytest.raises(errors.NotFoundError, match="no job -1 of eve"):
-        client.get_job(-1, "eve")
+        client.jobs.get_job(-1, "eve")
 
 
 def test_list_jobs_pages_newest_first(client: DbClient) -> None:
     """Limits, users and states are kept; deleted jobs are left out unless asked for."""
     jobs = [new_job(client, user_name=user) for user in ("ada", "bob", "ada", "ada")]
-    client.transition(jobs[3].id, JobState.DELETED)
+    client.jobs.transition(jobs[3].id, JobState.DELETED)
 
-    assert [job.id for job in client.list_jobs()] == [3, 2, 1]
-    assert [job.id for job in client.list_jobs(1, JobFilter(user_name="ada"))] == [3]
-    assert [job.id for job in client.list_jobs(wanted=JobFilter(states=[JobState.DELETED]))] == [4]
+    assert [job.id for job in client.jobs.list_jobs()] == [3, 2, 1]
+    assert [job.id for job in client.jobs.list_jobs(1, JobFilter(user_name="ada"))] == [3]
+    assert [job.id for job in client.jobs.list_jobs(wanted=JobFilter(states=[JobState.DELETED]))] == [4]
 
 
 def test_list_jobs_pages_join_without_gap(dbserver: LocalDbServer, client: DbClient) -> None:
@@ -108,38 +111,38 @@ def test_transition_to_the_end_stores_time_and_reason(client: DbClient) -> None:
     """A failed job has a stop time and says why in its log."""
     job = new_job(client)
 
-    executing = client.transition(job.id, JobState.EXECUTING)
-    failed = client.transition(job.id, JobState.FAILED, "the driver was killed")
+    executing = client.jobs.transition(job.id, JobState.EXECUTING)
+    failed = client.jobs.transition(job.id, JobState.FAILED, "the driver was killed")
 
     assert (executing.is_running, executing.stop_time) == (True, None)
     assert (failed.state, failed.is_running) == (JobState.FAILED, False)
     assert failed.stop_time is not None
-    [reason] = client.list_log(job.id)
+    [reason] = client.logs.list_log(job.id)
     assert (reason.level, reason.message) == ("ERROR", "the driver was killed")
 
 
 def test_transition_of_an_ended_job_is_refused(client: DbClient) -> None:
     """An end is final; repeating it changes nothing."""
     job = new_job(client)
-    aborted = client.transition(job.id, JobState.ABORTED, "by ada")
+    aborted = client.jobs.transition(job.id, JobState.ABORTED, "by ada")
 
-    assert client.transition(job.id, JobState.ABORTED, "again") == aborted
+    assert client.jobs.transition(job.id, JobState.ABORTED, "again") == aborted
     assert messages(client, job.id) == ["by ada"]
     with pytest.raises(errors.StateError, match="is aborted and cannot become failed"):
-        client.transition(job.id, JobState.FAILED)
+        client.jobs.transition(job.id, JobState.FAILED)
     with pytest.raises(errors.NotFoundError, match="no job 99"):
-        client.transition(99, JobState.FAILED)
+        client.jobs.transition(99, JobState.FAILED)
 
 
 def test_finish_after_abort_keeps_aborted(client: DbClient) -> None:
     """The engine's late `finish` and `update_job` are ignored without an error."""
     job = new_job(client)
-    aborted = client.transition(job.id, JobState.ABORTED)
+    aborted = client.jobs.transition(job.id, JobState.ABORTED)
 
     client.call("finish", job.id, "failed")
     client.call("update_job", job.id, {"status": "executing", "start_time": TIME, "is_running": 1})
 
-    assert client.get_job(job.id) == aborted
+    assert client.jobs.get_job(job.id) == aborted
     assert client.call("set_status", job.id, "failed") == 0
 
 
@@ -163,25 +166,25 @@ def test_transition_from_an_event_loop(dbserver: LocalDbServer, client: DbClient
 def test_delete_job_removes_rows_and_files(client: DbClient, tmp_path: Path) -> None:
     """A deleted job leaves neither rows nor datastore."""
     job = new_job(client, tmp_path)
-    client.append_log(job.id, [line("one")])
-    client.transition(job.id, JobState.COMPLETE)
+    client.logs.append_log(job.id, [line("one")])
+    client.jobs.transition(job.id, JobState.COMPLETE)
     datastore = Path(f"{job.ds_calc_dir}.hdf5")
     datastore.touch()
 
-    paths = client.delete_job(job.id, "ada", delete_files=True)
+    paths = client.jobs.delete_job(job.id, "ada", delete_files=True)
 
     assert paths[0] == str(datastore)
     assert not datastore.exists()
     assert not len(client.call("SELECT * FROM log"))
     with pytest.raises(errors.NotFoundError):
-        client.get_job(job.id)
+        client.jobs.get_job(job.id)
 
 
 def test_delete_job_is_refused_with_reason(client: DbClient) -> None:
     """Running jobs, parents and other people's jobs stay."""
     parent = new_job(client)
     child = new_job(client, hazard_calculation_id=parent.id)
-    client.transition(child.id, JobState.EXECUTING)
+    client.jobs.transition(child.id, JobState.EXECUTING)
 
     for job_id, user_name, reason in (
         (child.id, "ada", "abort it first"),
@@ -189,10 +192,10 @@ def test_delete_job_is_refused_with_reason(client: DbClient) -> None:
         (parent.id, "bob", "dependent"),
     ):
         with pytest.raises(errors.StateError, match=reason):
-            client.delete_job(job_id, user_name, delete_files=True)
-    client.transition(child.id, JobState.ABORTED)
+            client.jobs.delete_job(job_id, user_name, delete_files=True)
+    client.jobs.transition(child.id, JobState.ABORTED)
     with pytest.raises(errors.StateError, match="belongs to ada and you are bob"):
-        client.delete_job(child.id, "bob", delete_files=True)
+        client.jobs.delete_job(child.id, "bob", delete_files=True)
 
 
 def test_del_calc_removes_files_after_the_commit(client: DbClient, tmp_path: Path) -> None:
@@ -213,33 +216,33 @@ def test_list_log_keeps_order_and_time(client: DbClient) -> None:
     job = new_job(client)
     lines = [line(f"line {number}") for number in range(2500)]
 
-    assert client.append_log(job.id, lines) == 2500
+    assert client.logs.append_log(job.id, lines) == 2500
 
-    stored = list(client.list_log(job.id))
+    stored = list(client.logs.list_log(job.id))
     assert [dataclasses.replace(one, id=0) for one in stored] == lines
-    assert [one.message for one in client.list_log(job.id, tail_count=2)] == ["line 2498", "line 2499"]
+    assert [one.message for one in client.logs.list_log(job.id, tail_count=2)] == ["line 2498", "line 2499"]
     with pytest.raises(errors.NotFoundError):
-        list(client.list_log(99))
+        list(client.logs.list_log(99))
     with pytest.raises(errors.NotFoundError):
-        client.append_log(99, lines[:1])
+        client.logs.append_log(99, lines[:1])
 
 
 def test_tail_log_sends_each_line_once_until_the_end(dbserver: LocalDbServer, client: DbClient) -> None:
     """Followers get what is there and what comes, in order, none twice, and end with the job."""
     job = new_job(client)
-    client.append_log(job.id, [line("0")])
+    client.logs.append_log(job.id, [line("0")])
     followed: list[list[str]] = [[], []]
 
     def follow(index: int) -> None:
         with DbClient(dbserver.settings) as own:
-            followed[index] = [one.message for one in own.tail_log(job.id)]
+            followed[index] = [one.message for one in own.logs.tail_log(job.id)]
 
     threads = [threading.Thread(target=follow, args=(index,)) for index in range(2)]
     for thread in threads:
         thread.start()
     for number in range(1, 200):
-        client.append_log(job.id, [line(str(number))])
-    client.transition(job.id, JobState.FAILED, "the end")
+        client.logs.append_log(job.id, [line(str(number))])
+    client.jobs.transition(job.id, JobState.FAILED, "the end")
     for thread in threads:
         thread.join(60)
 
@@ -250,22 +253,22 @@ def test_tail_log_sends_each_line_once_until_the_end(dbserver: LocalDbServer, cl
 def test_slices_size_and_traceback(client: DbClient) -> None:
     """Slices are Python's, over pages too; the traceback is the last message of an error."""
     job = new_job(client)
-    client.append_log(job.id, [line(str(number)) for number in range(2500)])
-    assert client.get_traceback(job.id) == ""
-    client.append_log(
+    client.logs.append_log(job.id, [line(str(number)) for number in range(2500)])
+    assert client.logs.get_traceback(job.id) == ""
+    client.logs.append_log(
         job.id,
         [LogLine(TIME, "CRITICAL", "p", "first"), LogLine(TIME, "ERROR", "p", "Traceback\nlast")],
     )
 
-    assert [one.message for one in client.slice_log(job.id, 1, 3)] == ["1", "2"]
-    assert [one.message for one in client.slice_log(job.id, 500, 2499)] == [*map(str, range(500, 2499))]
-    assert [one.message for one in client.slice_log(job.id, 2501)] == ["Traceback\nlast"]
-    assert list(client.slice_log(job.id, 3, 1)) == []
-    assert client.get_log_size(job.id) == 2502
-    assert client.get_traceback(job.id) == "Traceback\nlast"
+    assert [one.message for one in client.logs.slice_log(job.id, 1, 3)] == ["1", "2"]
+    assert [one.message for one in client.logs.slice_log(job.id, 500, 2499)] == [*map(str, range(500, 2499))]
+    assert [one.message for one in client.logs.slice_log(job.id, 2501)] == ["Traceback\nlast"]
+    assert list(client.logs.slice_log(job.id, 3, 1)) == []
+    assert client.logs.get_log_size(job.id) == 2502
+    assert client.logs.get_traceback(job.id) == "Traceback\nlast"
     with pytest.raises(errors.UsageError, match="skip_count is -1"):
-        list(client.slice_log(job.id, -1))
-    for call in (client.get_log_size, client.get_traceback):
+        list(client.logs.slice_log(job.id, -1))
+    for call in (client.logs.get_log_size, client.logs.get_traceback):
         with pytest.raises(errors.NotFoundError):
             call(99)
 
@@ -337,21 +340,21 @@ def test_batch_too_large_is_refused(dbserver: LocalDbServer, client: DbClient) -
 def test_tail_log_of_an_ended_job_ends(client: DbClient) -> None:
     """There is nothing to wait for; `after_id` leaves out what is known."""
     job = new_job(client)
-    client.append_log(job.id, [line("a"), line("b")])
-    client.transition(job.id, JobState.COMPLETE)
+    client.logs.append_log(job.id, [line("a"), line("b")])
+    client.jobs.transition(job.id, JobState.COMPLETE)
 
-    first, second = client.tail_log(job.id)
+    first, second = client.logs.tail_log(job.id)
 
     assert (first.message, second.message) == ("a", "b")
-    assert list(client.tail_log(job.id, after_id=first.id)) == [second]
+    assert list(client.logs.tail_log(job.id, after_id=first.id)) == [second]
     with pytest.raises(errors.NotFoundError):
-        list(client.tail_log(99))
+        list(client.logs.tail_log(99))
 
 
 def test_followers_leave_room_for_calls(dbserver: LocalDbServer, client: DbClient) -> None:
     """Followers have a bounded number of places, which calls do not share and leaving gives back."""
     job = new_job(client)
-    client.append_log(job.id, [line("a")])
+    client.logs.append_log(job.id, [line("a")])
     with grpc_channels.open_channel(dbserver.settings.dbserver_address, dbserver.settings.authkey) as channel:
         stub = logs_pb2_grpc.LogsStub(channel)
         streams = [stub.TailLog(logs_pb2.TailLogRequest(job_id=job.id)) for _ in range(500)]
@@ -359,19 +362,19 @@ def test_followers_leave_room_for_calls(dbserver: LocalDbServer, client: DbClien
             next(stream)
 
         with pytest.raises(errors.QuakeGridError, match="500 others follow"):
-            list(client.tail_log(job.id))
-        assert client.get_job(job.id) == job
+            list(client.logs.tail_log(job.id))
+        assert client.jobs.get_job(job.id) == job
 
         for stream in streams:
             stream.cancel()
-        client.transition(job.id, JobState.COMPLETE)
+        client.jobs.transition(job.id, JobState.COMPLETE)
         assert len(_follow_when_free(client, job.id)) == 1
 
 
 def _follow_when_free(client: DbClient, job_id: int) -> list[LogLine]:
     while True:  # a cancelled stream gives its place back a moment later
         with contextlib.suppress(errors.QuakeGridError):
-            return list(client.tail_log(job_id))
+            return list(client.logs.tail_log(job_id))
 
 
 def test_list_outputs_gives_what_was_registered(client: DbClient) -> None:
@@ -379,13 +382,13 @@ def test_list_outputs_gives_what_was_registered(client: DbClient) -> None:
     job = new_job(client)
     client.call("create_outputs", job.id, [["hcurves", "Hazard Curves", 0.5], ["hmaps", "Maps", None]], 3)
 
-    curves, maps = client.list_outputs(job.id)
+    curves, maps = client.outputs.list_outputs(job.id)
 
     assert (curves.display_name, curves.ds_key, curves.size_mb) == ("Hazard Curves", "hcurves", 0.5)
     assert (maps.job_id, maps.size_mb) == (job.id, None)
-    assert client.get_job(job.id).size_mb == 3
+    assert client.jobs.get_job(job.id).size_mb == 3
     with pytest.raises(errors.NotFoundError):
-        client.list_outputs(99)
+        client.outputs.list_outputs(99)
 
 
 def test_repeated_request_takes_effect_once(dbserver: LocalDbServer, client: DbClient) -> None:
@@ -407,7 +410,7 @@ def test_repeated_request_takes_effect_once(dbserver: LocalDbServer, client: DbC
         assert answers[0] == answers[1]
         assert jobs[0] == jobs[1]
         assert [each.stored_count for each in acknowledged] == [1, 0]
-        assert [job.id for job in client.list_jobs()] == [2, 1]
+        assert [job.id for job in client.jobs.list_jobs()] == [2, 1]
         request.request_id = "two"
         with pytest.raises(grpc.RpcError, match="used for CreateJob before"):
             calls.Call(request)
@@ -445,14 +448,14 @@ def test_call_refuses_in_one_line(
         client.call(action, *args)
 
     assert "\n" not in str(refusal.value)
-    assert len(client.list_jobs()) == 1
+    assert len(client.jobs.list_jobs()) == 1
 
 
 def test_call_knows_the_caller(client: DbClient) -> None:
     """A job without a user name belongs to who calls."""
     job_id = client.call("create_job", "/tmp", "classical", "d", None, user_name="eve")
 
-    assert client.get_job(job_id).user_name == "eve"
+    assert client.jobs.get_job(job_id).user_name == "eve"
 
 
 def test_log_of_a_missing_job_is_dropped(client: DbClient) -> None:
@@ -476,7 +479,7 @@ def test_one_bad_write_among_many_spoils_none(client: DbClient) -> None:
 
     def write(number: int) -> bool:
         try:
-            client.append_log(job.id if number % 3 else 99, [line(str(number))])
+            client.logs.append_log(job.id if number % 3 else 99, [line(str(number))])
         except errors.NotFoundError:
             return False
         return True

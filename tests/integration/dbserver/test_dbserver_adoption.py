@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from quakegrid.clients.dbserver import DbClient, JobState
-from quakegrid.clients.tags import Tag, TagsClient
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.tags import Tag, TagsClient
+from quakegrid.jobs.states import JobState
 from quakegrid.settings.config import Settings
 from tests.support.processes import Service
 
@@ -98,12 +99,12 @@ def test_adopted_database_has_all_that_was_in_it(
     dbserver_later.start()
 
     with DbClient(dbserver_later.settings) as client:
-        cut_off, old = client.list_jobs()
+        cut_off, old = client.jobs.list_jobs()
         assert (old.description, old.state, old.ds_calc_dir) == ("old", JobState.COMPLETE, "/data/calc_1")
-        assert [(line.message, line.log_time) for line in client.list_log(1)] == [
+        assert [(line.message, line.log_time) for line in client.logs.list_log(1)] == [
             ("an old line", dt.datetime(2024, 5, 6, 7, 8, 9, 123456, dt.UTC))
         ]
-        assert [output.ds_key for output in client.list_outputs(1)] == ["hmaps"]
+        assert [output.ds_key for output in client.outputs.list_outputs(1)] == ["hmaps"]
         assert client.call("get_result", 1) == (1, "complete", "ada", "/data", "hmaps")
         assert client.call("get_job_from_checksum", 4_000_000_000)["id"] == 1
         assert TagsClient(client).list_tags() == ([Tag("paper", (1,), 1)] if version >= "0008" else [])

@@ -12,9 +12,9 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from quakegrid.clients import engine_call_streams
-from quakegrid.clients.dbserver import DbClient
-from quakegrid.clients.private_grpc_streams import BrokenStreamError
+from quakegrid.clients.dbserver import engine_call_streams
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.private_grpc_streams import BrokenStreamError
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
 from tests.support.dbservers import LocalDbServer
@@ -65,7 +65,7 @@ def test_concurrent_calls_get_their_own_answers(client: DbClient) -> None:
 )
 def test_errors_are_those_of_single_calls(client: DbClient, action: str, args: list[Any]) -> None:
     """A call that fails has the code and the words of the unary call, and the stream goes on."""
-    stub = engine_calls_pb2_grpc.EngineCallsStub(client.channel)
+    stub = engine_calls_pb2_grpc.EngineCallsStub(client.connection.channel)
     request = engine_calls_pb2.CallRequest(
         request_id="single", action=action, args=map(engine_values.encode, args)
     )
@@ -94,7 +94,7 @@ def test_client_raises_the_errors_and_goes_on(client: DbClient) -> None:
 
 def test_repeated_request_gets_the_first_answer(client: DbClient) -> None:
     """The same request id on another stream, or alone, changes nothing and is answered alike."""
-    stub = engine_calls_pb2_grpc.EngineCallsStub(client.channel)
+    stub = engine_calls_pb2_grpc.EngineCallsStub(client.connection.channel)
     args = [engine_values.encode("/tmp"), engine_values.encode("classical")]
     request = engine_calls_pb2.CallRequest(request_id="once", action="create_job", args=args, user_name="ada")
 
@@ -153,7 +153,7 @@ def test_answer_that_takes_too_long_breaks_the_stream(
 ) -> None:
     """Whoever waits is told so, and the next call has a new stream."""
     monkeypatch.setattr(engine_call_streams, "LOOK_EVERY_S", 0.05)
-    calls = engine_call_streams.CallStreams(client.channel)
+    calls = engine_call_streams.CallStreams(client.connection.channel)
     request = engine_calls_pb2.CallRequest(request_id="slow", action=SLOW_QUERY)
 
     with pytest.raises(BrokenStreamError) as broken:

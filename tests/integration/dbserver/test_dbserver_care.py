@@ -16,8 +16,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from quakegrid import errors
-from quakegrid.clients.database_admin import DatabaseCare
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.database_admin import DatabaseCare
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 from services.dbserver import housekeeping
@@ -43,9 +45,11 @@ def care(client: DbClient) -> DatabaseCare:
 
 def new_job_id(client: DbClient, line_count: int = 0) -> int:
     """A new job with a log."""
-    job = client.create_job(data_dir="/tmp", calculation_mode="classical", description="d", user_name="ada")
+    job = client.jobs.create_job(
+        data_dir="/tmp", calculation_mode="classical", description="d", user_name="ada"
+    )
     if line_count:
-        client.append_log(job.id, [LogLine(TIME, "INFO", "p", "x" * 1000)] * line_count)
+        client.logs.append_log(job.id, [LogLine(TIME, "INFO", "p", "x" * 1000)] * line_count)
     return job.id
 
 
@@ -70,7 +74,7 @@ def test_backup_under_load_is_a_whole_database(
     def write() -> None:
         with DbClient(settings) as own:
             while not is_done.is_set():
-                own.append_log(job_id, [LogLine(TIME, "INFO", "p", "more")])
+                own.logs.append_log(job_id, [LogLine(TIME, "INFO", "p", "more")])
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -96,7 +100,7 @@ def test_backup_can_be_served(
     """A backup put in the database's place is the database."""
     job_id = new_job_id(client, 1)
     care.backup(tmp_path / "copy")
-    client.transition(job_id, JobState.FAILED)
+    client.jobs.transition(job_id, JobState.FAILED)
     dbserver.stop()
     assert not list(dbserver.settings.database.parent.glob("*-wal"))
 
@@ -104,7 +108,7 @@ def test_backup_can_be_served(
     dbserver.start()
 
     with DbClient(dbserver.settings) as own:
-        assert own.get_job(job_id).state is JobState.CREATED
+        assert own.jobs.get_job(job_id).state is JobState.CREATED
 
 
 def test_backup_that_breaks_off_leaves_no_file(
@@ -139,8 +143,8 @@ def test_check_finds_rows_without_parents(dbserver: LocalDbServer) -> None:
 def test_vacuum_gives_room_back(client: DbClient, care: DatabaseCare) -> None:
     """The file shrinks by what was deleted."""
     job_id = new_job_id(client, 3000)
-    client.transition(job_id, JobState.COMPLETE)
-    client.delete_job(job_id, "ada", delete_files=False)
+    client.jobs.transition(job_id, JobState.COMPLETE)
+    client.jobs.delete_job(job_id, "ada", delete_files=False)
 
     before_bytes, after_bytes, is_delayed = care.vacuum()
 
@@ -153,7 +157,7 @@ def test_vacuum_gives_room_back(client: DbClient, care: DatabaseCare) -> None:
 def test_info_counts(dbserver: LocalDbServer, client: DbClient, care: DatabaseCare) -> None:
     """What is in the file, and which versions its tables have."""
     job_id = new_job_id(client, 7)
-    client.renew_lease(job_id, "node1/1", 3600)
+    client.jobs.renew_hold(job_id, "node1/1", 3600)
     client.call("create_outputs", job_id, [["hmaps", "Maps", 1.0]], 1.0)
 
     info = care.info()
@@ -173,7 +177,7 @@ def test_vacuum_says_when_the_file_shrinks_later(
     with contextlib.closing(sqlite3.connect(settings.database, isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT count(*) FROM log").fetchone()
-        client.delete_job(job_id, "ada", delete_files=False)
+        client.jobs.delete_job(job_id, "ada", delete_files=False)
 
         before_bytes, after_bytes, is_delayed = care.vacuum()
 
@@ -196,7 +200,7 @@ def test_query_gives_typed_rows(client: DbClient, care: DatabaseCare) -> None:
 
     assert table.fields == ("id", "real", "text", "none", "data", "start_time")
     assert table.rows[0][:5] == (job_id, 1.5, "a", None, b"\x00\xff")
-    assert table.rows[0][5] == client.get_job(job_id).start_time
+    assert table.rows[0][5] == client.jobs.get_job(job_id).start_time
     assert not is_truncated
 
 
@@ -241,7 +245,7 @@ def test_query_refuses_what_is_no_query(
         care.query(sql)
 
     assert "\n" not in str(refusal.value)
-    assert len(client.list_jobs()) == 1
+    assert len(client.jobs.list_jobs()) == 1
 
 
 @pytest.fixture

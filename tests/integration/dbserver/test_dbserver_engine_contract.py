@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.errors import NotFoundError
 from quakegrid.jobs.engine_values import RowValue, TableValue
 from tests.support.dbservers import LocalDbServer

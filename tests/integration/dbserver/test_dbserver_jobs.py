@@ -22,9 +22,12 @@ from quakegrid.api.v1 import (
     outputs_pb2,
     outputs_pb2_grpc,
 )
-from quakegrid.clients.dbserver import DbClient, Job, JobFilter, JobOrder, JobState
-from quakegrid.clients.job_watch import JobEvent, JobSnapshot, watch_jobs
-from quakegrid.clients.tags import Tag, TagsClient
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.job_watch import JobEvent, JobSnapshot, watch_jobs
+from quakegrid.clients.dbserver.tags import Tag, TagsClient
+from quakegrid.jobs.filters import JobFilter, JobOrder
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job
 from quakegrid.transport import grpc_channels
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
@@ -38,12 +41,12 @@ def new_job(client: DbClient, **fields: Any) -> Job:
         "description": "demo",
         "user_name": "ada",
     }
-    return client.create_job(**(wanted | fields))
+    return client.jobs.create_job(**(wanted | fields))
 
 
 def complete_job(client: DbClient, **fields: Any) -> Job:
     """A complete one."""
-    return client.transition(new_job(client, **fields).id, JobState.COMPLETE)
+    return client.jobs.transition(new_job(client, **fields).id, JobState.COMPLETE)
 
 
 def ids(jobs: list[Job]) -> list[int]:
@@ -68,7 +71,7 @@ def test_list_jobs_filters(client: DbClient) -> None:
     TagsClient(client).add(3, "paper")
 
     def found(**wanted: Any) -> list[int]:
-        return ids(client.list_jobs(wanted=JobFilter(**wanted)))
+        return ids(client.jobs.list_jobs(wanted=JobFilter(**wanted)))
 
     assert found(calculation_mode="event_based") == [3, 2]
     assert found(calculation_mode="event_based", user_name="ada") == [3]
@@ -91,8 +94,8 @@ def test_list_jobs_orders_join_without_gap(
         if number % 3:
             client.call("create_outputs", job.id, [], float(number % 4))
         if number % 2:
-            client.transition(job.id, JobState.COMPLETE)
-    whole = client.list_jobs(50, order=order, is_ascending=is_ascending)
+            client.jobs.transition(job.id, JobState.COMPLETE)
+    whole = client.jobs.list_jobs(50, order=order, is_ascending=is_ascending)
 
     paged: list[int] = []
     request = jobs_pb2.ListJobsRequest(
@@ -128,15 +131,15 @@ def test_update_job_changes_what_is_given(client: DbClient) -> None:
     """Only the owner changes a job, and only what was given changes."""
     job = new_job(client)
 
-    assert client.update_job(job.id, "ada", description="better") == dataclasses.replace(
+    assert client.jobs.update_job(job.id, "ada", description="better") == dataclasses.replace(
         job, description="better"
     )
-    assert client.update_job(job.id, "ada", relevant=False).relevant is False
-    assert client.update_job(job.id, "ada").description == "better"
+    assert client.jobs.update_job(job.id, "ada", relevant=False).relevant is False
+    assert client.jobs.update_job(job.id, "ada").description == "better"
     with pytest.raises(errors.StateError, match="belongs to ada and you are bob"):
-        client.update_job(job.id, "bob", description="mine")
+        client.jobs.update_job(job.id, "bob", description="mine")
     with pytest.raises(errors.NotFoundError):
-        client.update_job(99, "ada", description="d")
+        client.jobs.update_job(99, "ada", description="d")
 
 
 def test_share_job_is_for_complete_jobs_of_one_s_own(client: DbClient) -> None:
@@ -144,19 +147,19 @@ def test_share_job_is_for_complete_jobs_of_one_s_own(client: DbClient) -> None:
     job, running = complete_job(client), new_job(client)
 
     for _ in range(2):
-        assert client.share_job(job.id, "ada").state is JobState.SHARED
+        assert client.jobs.share_job(job.id, "ada").state is JobState.SHARED
     for _ in range(2):
-        assert client.unshare_job(job.id, "ada") == job
-    for act in (client.share_job, client.unshare_job):
+        assert client.jobs.unshare_job(job.id, "ada") == job
+    for act in (client.jobs.share_job, client.jobs.unshare_job):
         with pytest.raises(errors.StateError, match="only a complete job"):
             act(running.id, "ada")
         with pytest.raises(errors.StateError, match="belongs to ada"):
             act(job.id, "bob")
         with pytest.raises(errors.NotFoundError):
             act(99, "ada")
-    client.transition(running.id, JobState.FAILED)
+    client.jobs.transition(running.id, JobState.FAILED)
     with pytest.raises(errors.StateError, match="is failed and cannot become shared"):
-        client.share_job(running.id, "ada")
+        client.jobs.share_job(running.id, "ada")
 
 
 def test_delete_job_takes_effect_once(client: DbClient, channel: grpc.Channel, tmp_path: Path) -> None:
@@ -171,7 +174,7 @@ def test_delete_job_takes_effect_once(client: DbClient, channel: grpc.Channel, t
     assert answers[0] == answers[1]
     assert answers[0].paths[0] == str(datastore)
     assert datastore.exists()
-    assert client.list_jobs() == []
+    assert client.jobs.list_jobs() == []
 
 
 def moves(events: list[JobEvent]) -> list[tuple[int, JobState | None, JobState | None]]:
@@ -187,11 +190,11 @@ def test_watch_jobs_tells_every_change(client: DbClient) -> None:
     snapshot = next(watcher)
     job = new_job(client)
     client.call("update_job", job.id, {"status": "executing"})
-    client.update_job(job.id, "ada", description="no event")
+    client.jobs.update_job(job.id, "ada", description="no event")
     client.call("finish", job.id, "failed")
     client.call("DELETE FROM job WHERE id in (?X)", [job.id])
     client.call("delete_uncompleted_calculations", "nobody")
-    client.delete_job(old.id, "ada", delete_files=False)
+    client.jobs.delete_job(old.id, "ada", delete_files=False)
     events = [next(watcher) for _ in range(5)]
 
     assert snapshot == JobSnapshot((old,))
@@ -254,7 +257,7 @@ def test_watch_jobs_of_a_user(client: DbClient) -> None:
     watcher = watch_jobs(client, "bob")
 
     assert next(watcher) == JobSnapshot(())
-    client.delete_job(1, "ada", delete_files=False)
+    client.jobs.delete_job(1, "ada", delete_files=False)
     job = new_job(client, user_name="bob")
     event = next(watcher)
 
@@ -281,7 +284,7 @@ def test_watchers_leave_room_for_calls(client: DbClient, channel: grpc.Channel) 
 
     with pytest.raises(errors.QuakeGridError, match="32 others watch"):
         next(watch_jobs(client))
-    assert client.list_jobs() == []
+    assert client.jobs.list_jobs() == []
     for stream in streams:
         stream.cancel()
 
@@ -332,7 +335,7 @@ def test_checksums_name_the_job_that_holds_a_hazard(client: DbClient, channel: g
         stub.SetChecksum(checksums_pb2.SetChecksumRequest(job_id=job.id, checksum=4_000_000_000))
     with pytest.raises(grpc.RpcError, match="no complete job holds"):
         stub.FindHazard(find)
-    client.transition(second.id, JobState.COMPLETE)
+    client.jobs.transition(second.id, JobState.COMPLETE)
     assert stub.FindHazard(find).job_id == second.id
     request = checksums_pb2.GetChecksumRequest(job_id=second.id)
     assert stub.GetChecksum(request).checksum == 4_000_000_000
@@ -359,10 +362,12 @@ def test_outputs_are_registered_once(client: DbClient, channel: grpc.Channel) ->
     answers = [stub.RegisterOutputs(request) for _ in range(2)]
 
     assert answers[0] == answers[1]
-    assert client.list_outputs(job.id) == [client.get_output(output.id) for output in answers[0].outputs]
-    assert [output.size_mb for output in client.list_outputs(job.id)] == [2.5, None]
-    assert client.get_job(job.id).size_mb == 7
+    assert client.outputs.list_outputs(job.id) == [
+        client.outputs.get_output(output.id) for output in answers[0].outputs
+    ]
+    assert [output.size_mb for output in client.outputs.list_outputs(job.id)] == [2.5, None]
+    assert client.jobs.get_job(job.id).size_mb == 7
     with pytest.raises(errors.NotFoundError, match="no output 99"):
-        client.get_output(99)
+        client.outputs.get_output(99)
     with pytest.raises(grpc.RpcError, match="no job 99"):
         stub.RegisterOutputs(outputs_pb2.RegisterOutputsRequest(request_id="two", job_id=99))

@@ -14,9 +14,10 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.api.v1 import jobs_pb2
-from quakegrid.clients.dbserver import DbClient, JobState
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
+from quakegrid.jobs.states import JobState
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 from services.dbserver.rpc.call_streams import IsWanted
@@ -46,8 +47,8 @@ def client(server: DbServer, settings: Settings) -> Iterator[DbClient]:
 
 def new_job_id(client: DbClient) -> int:
     """The id of a job that runs."""
-    job = client.create_job(data_dir="/d", calculation_mode="c", description="d", user_name="ada")
-    return client.transition(job.id, JobState.EXECUTING).id
+    job = client.jobs.create_job(data_dir="/d", calculation_mode="c", description="d", user_name="ada")
+    return client.jobs.transition(job.id, JobState.EXECUTING).id
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -90,7 +91,7 @@ def test_lease_is_kept_while_all_threads_are_busy(server: DbServer, client: DbCl
     renewals = threading.Semaphore(0)
 
     def renew(renewed_id: int, holder: str, lease_s: float) -> JobState:
-        state = client.renew_lease(renewed_id, holder, lease_s)
+        state = client.jobs.renew_hold(renewed_id, holder, lease_s)
         renewals.release()
         return state
 
@@ -105,10 +106,10 @@ def test_lease_is_kept_while_all_threads_are_busy(server: DbServer, client: DbCl
             assert renewals.acquire(timeout=30)
         keeper.release(job_id)
         keeper.close()
-        last = client.renew_lease(job_id, keeper._holder, 3600)
+        last = client.jobs.renew_hold(job_id, keeper._holder, 3600)
 
     assert (last, lost) == (JobState.EXECUTING, [])
-    assert client.get_job(job_id).state is JobState.EXECUTING
+    assert client.jobs.get_job(job_id).state is JobState.EXECUTING
 
 
 def test_endless_queries_leave_the_others_their_threads(
@@ -133,11 +134,11 @@ def test_endless_queries_leave_the_others_their_threads(
         asker.start()
     wait_until(lambda: queue_of(server._slow_calls).qsize() == 2)
 
-    assert client.get_job(job_id).id == job_id
+    assert client.jobs.get_job(job_id).id == job_id
     assert client.call("get_job", -1, "ada")["id"] == job_id
-    assert client.renew_lease(job_id, "node1/1", 3600) is JobState.EXECUTING
-    assert client.transition(new_job_id(client), JobState.COMPLETE).state is JobState.COMPLETE
-    assert len(client.list_jobs()) == 2
+    assert client.jobs.renew_hold(job_id, "node1/1", 3600) is JobState.EXECUTING
+    assert client.jobs.transition(new_job_id(client), JobState.COMPLETE).state is JobState.COMPLETE
+    assert len(client.jobs.list_jobs()) == 2
 
     def have_ended() -> bool:
         server._readers._each(lambda connection: connection.interrupt())
@@ -180,7 +181,7 @@ def test_call_whose_caller_has_left_is_not_begun(
             assert isinstance(failures[0], errors.QuakeGridError)
         else:
             request = engine_calls_pb2.CallRequest(request_id="1", action="SELECT 1")
-            call = engine_calls_pb2_grpc.EngineCallsStub(leaver.channel).Call.future(request)
+            call = engine_calls_pb2_grpc.EngineCallsStub(leaver.connection.channel).Call.future(request)
             wait_until(lambda: bool(waiting))
             call.cancel()
         wait_until(lambda: not waiting[0]())
@@ -232,7 +233,7 @@ def test_renewal_that_gets_no_answer_is_sent_again_while_the_lease_lasts(setting
     server.start()
     try:
         with DbClient(settings, retry_s=30) as client:
-            state = client.renew_lease(1, "node1/1", 3.0)
+            state = client.jobs.renew_hold(1, "node1/1", 3.0)
     finally:
         forgetful.is_over.set()
         server.stop(None).wait()

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors
-from quakegrid.clients.dbserver import DbClient, LogLine
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.values import LogLine
 from quakegrid.machine import service_records
 from quakegrid.settings.config import Settings
 from tests.support.processes import Service, make_state
@@ -24,7 +25,9 @@ TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 def new_job_id(client: DbClient) -> int:
     """The id of a new job."""
-    job = client.create_job(data_dir="/tmp", calculation_mode="classical", description="d", user_name="ada")
+    job = client.jobs.create_job(
+        data_dir="/tmp", calculation_mode="classical", description="d", user_name="ada"
+    )
     return job.id
 
 
@@ -33,8 +36,8 @@ def test_signal_stops_and_removes_the_record(dbserver_process: Service, number: 
     """A stop is clean and leaves no run record, even with a follower waiting."""
     with DbClient(dbserver_process.settings) as client:
         job_id = new_job_id(client)
-        client.append_log(job_id, [LogLine(TIME, "INFO", "p", "m")])
-        follower = client.tail_log(job_id)
+        client.logs.append_log(job_id, [LogLine(TIME, "INFO", "p", "m")])
+        follower = client.logs.tail_log(job_id)
         next(follower)
 
         assert dbserver_process.stop(number) == 0
@@ -50,7 +53,7 @@ def test_wrong_authkey_is_refused(dbserver_process: Service) -> None:
     stranger = dataclasses.replace(dbserver_process.settings, authkey="another key of some length")
 
     with DbClient(stranger) as client, pytest.raises(errors.PeerUnreachableError, match="authkey differs"):
-        client.list_jobs()
+        client.jobs.list_jobs()
 
 
 def test_kill_keeps_acknowledged_writes(dbserver_process: Service) -> None:
@@ -62,7 +65,7 @@ def test_kill_keeps_acknowledged_writes(dbserver_process: Service) -> None:
 
         def write() -> None:
             for number in range(600):
-                client.append_log(job_id, [LogLine(TIME, "INFO", "p", str(number))])
+                client.logs.append_log(job_id, [LogLine(TIME, "INFO", "p", str(number))])
                 acknowledged.append(number)
                 if number == 200:
                     enough.set()
@@ -75,7 +78,7 @@ def test_kill_keeps_acknowledged_writes(dbserver_process: Service) -> None:
         dbserver_process.start()
         writer.join(90)
 
-        stored = [int(line.message) for line in client.list_log(job_id)]
+        stored = [int(line.message) for line in client.logs.list_log(job_id)]
     assert stored[: len(before)] == before
     assert stored == list(range(600))
 
@@ -160,9 +163,9 @@ def test_full_disk_fails_the_write_and_no_more(dbserver_process: Service) -> Non
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
 
         with pytest.raises(errors.QuakeGridError, match=r"cannot write to .*db\.sqlite3.*free space"):
-            client.append_log(job_id, [LogLine(TIME, "INFO", "p", "lost")])
-        assert client.get_job(job_id).id == job_id
+            client.logs.append_log(job_id, [LogLine(TIME, "INFO", "p", "lost")])
+        assert client.jobs.get_job(job_id).id == job_id
         resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
-        client.append_log(job_id, [LogLine(TIME, "INFO", "p", "kept")])
+        client.logs.append_log(job_id, [LogLine(TIME, "INFO", "p", "kept")])
 
-        assert [line.message for line in client.list_log(job_id)] == ["kept"]
+        assert [line.message for line in client.logs.list_log(job_id)] == ["kept"]

@@ -23,11 +23,14 @@ from quakegrid.api.v1 import (
     tags_pb2_grpc,
     values_pb2,
 )
-from quakegrid.clients.dbserver import DbClient, JobFilter, JobOrder, JobState, LogLine
-from quakegrid.clients.job_watch import JobSnapshot, watch_jobs
-from quakegrid.clients.tags import TagsClient
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.job_watch import JobSnapshot, watch_jobs
+from quakegrid.clients.dbserver.tags import TagsClient
 from quakegrid.internal.v1 import engine_calls_pb2
 from quakegrid.jobs import engine_values, row_ids
+from quakegrid.jobs.filters import JobFilter, JobOrder
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 from services.dbserver.jobs import columns, field_checks
@@ -55,12 +58,14 @@ def client(settings: Settings) -> Iterator[DbClient]:
 @pytest.fixture
 def channel(client: DbClient) -> grpc.Channel:
     """The client's connection, for messages that it would not send."""
-    return client.channel
+    return client.connection.channel
 
 
 def new_job_id(client: DbClient, description: str = "d") -> int:
     """The id of a new job."""
-    return client.create_job(data_dir="/d", calculation_mode="c", description=description, user_name="ada").id
+    return client.jobs.create_job(
+        data_dir="/d", calculation_mode="c", description=description, user_name="ada"
+    ).id
 
 
 def prepare(settings: Settings, rows: list[tuple[Any, ...]]) -> None:
@@ -112,14 +117,14 @@ def test_engine_call_with_a_value_of_a_wrong_kind_is_refused(
     client: DbClient, action: str, args: tuple[Any, ...]
 ) -> None:
     """Nothing is stored, whatever the action; a list shows the job as it was."""
-    before = client.get_job(new_job_id(client))
+    before = client.jobs.get_job(new_job_id(client))
 
     with pytest.raises(errors.UsageError):
         client.call(action, *args)
 
-    assert client.list_jobs() == [before]
-    assert client.get_log_size(1) == 0
-    assert client.list_outputs(1) == []
+    assert client.jobs.list_jobs() == [before]
+    assert client.logs.get_log_size(1) == 0
+    assert client.outputs.list_outputs(1) == []
 
 
 def test_calls_with_texts_that_are_too_long_are_refused(client: DbClient) -> None:
@@ -129,22 +134,24 @@ def test_calls_with_texts_that_are_too_long_are_refused(client: DbClient) -> Non
     with pytest.raises(errors.UsageError, match="description has 1048577 characters; at most 1048576"):
         new_job_id(client, LONG)
     with pytest.raises(errors.UsageError, match="at most 1048576"):
-        client.update_job(1, "ada", description=LONG)
+        client.jobs.update_job(1, "ada", description=LONG)
     with pytest.raises(errors.UsageError, match="at most 1000"):
         TagsClient(client).add(1, "t" * 1001)
     with pytest.raises(errors.UsageError, match="at most 1000"):
-        client.renew_lease(1, "h" * 1001, 30)
-    assert [job.description for job in client.list_jobs()] == ["d"]
+        client.jobs.renew_hold(1, "h" * 1001, 30)
+    assert [job.description for job in client.jobs.list_jobs()] == ["d"]
 
 
 def test_log_line_that_is_too_long_is_cut(client: DbClient) -> None:
     """A line is worth more than an error about its length; its end says what is missing."""
     job_id = new_job_id(client)
 
-    client.append_log(job_id, [LogLine(TIME, "INFO", "p", 2 * LONG), LogLine(TIME, "L" * 2000, "p", "m")])
+    client.logs.append_log(
+        job_id, [LogLine(TIME, "INFO", "p", 2 * LONG), LogLine(TIME, "L" * 2000, "p", "m")]
+    )
     client.call("log", job_id, TIME, "INFO", "p", 2 * LONG)
 
-    first, second, third = client.list_log(job_id)
+    first, second, third = client.logs.list_log(job_id)
     assert len(first.message) < 1.1 * len(LONG)
     assert first.message.endswith("more characters were left out)")
     assert third.message == first.message
@@ -182,7 +189,7 @@ def test_times_out_of_range_are_refused(
         codes.append(refusal.value.code())
 
     assert codes == [grpc.StatusCode.INVALID_ARGUMENT] * len(calls)
-    assert client.get_log_size(job_id) == 0
+    assert client.logs.get_log_size(job_id) == 0
 
 
 def test_uneven_dictionary_is_refused(channel: grpc.Channel) -> None:
@@ -211,24 +218,24 @@ def test_rows_of_older_databases_spoil_no_list(settings: Settings) -> None:
     prepare(settings, [GOOD, *odd.values(), *[odd["huge"]] * 2])
 
     with serving(settings), DbClient(settings) as client:
-        jobs = client.list_jobs()
+        jobs = client.jobs.list_jobs()
         snapshot = next(watch_jobs(client))
         for order in JobOrder:
-            assert len(client.list_jobs(order=order)) == len(jobs)
+            assert len(client.jobs.list_jobs(order=order)) == len(jobs)
 
         assert isinstance(snapshot, JobSnapshot)
         assert list(snapshot.jobs) == jobs
-        good = client.get_job(1)
+        good = client.jobs.get_job(1)
         assert (jobs[-1], good.description, good.state, good.size_mb) == (good, "good", "complete", 1.5)
         assert [len(job.description) for job in jobs[:3]] == [columns.LONGEST_LISTED] * 3
         assert jobs[0].description.endswith("h…")
-        assert len(client.get_job(8).description) == field_checks.LONGEST_TEXT
-        pre = client.get_job(5)
+        assert len(client.jobs.get_job(8).description) == field_checks.LONGEST_TEXT
+        pre = client.jobs.get_job(5)
         assert (pre.state, "pre_executing" in pre.state_reason) == (JobState.FAILED, True)
-        assert pre in client.list_jobs(wanted=JobFilter(states=[JobState.FAILED]))
-        assert pre not in client.list_jobs(wanted=JobFilter(states=[JobState.COMPLETE]))
+        assert pre in client.jobs.list_jobs(wanted=JobFilter(states=[JobState.FAILED]))
+        assert pre not in client.jobs.list_jobs(wanted=JobFilter(states=[JobState.COMPLETE]))
         with pytest.raises(errors.StateError, match="is failed and cannot become executing"):
-            client.transition(5, JobState.EXECUTING)
+            client.jobs.transition(5, JobState.EXECUTING)
 
 
 def test_outputs_and_tags_of_older_databases_spoil_no_list(settings: Settings) -> None:
@@ -242,7 +249,7 @@ def test_outputs_and_tags_of_older_databases_spoil_no_list(settings: Settings) -
         connection.commit()
 
     with serving(settings), DbClient(settings) as client:
-        first, second = client.list_outputs(1)
+        first, second = client.outputs.list_outputs(1)
         tags = TagsClient(client).list_tags()
 
     assert (first.display_name, first.ds_key, first.size_mb) == ("name\N{REPLACEMENT CHARACTER}", "key", None)
@@ -259,7 +266,7 @@ def test_log_lines_of_older_databases_spoil_no_log(settings: Settings) -> None:
         connection.commit()
 
     with serving(settings), DbClient(settings) as client:
-        lines = list(client.list_log(1))
+        lines = list(client.logs.list_log(1))
 
     assert [(line.level, line.message) for line in lines] == [
         ("INFO", b"\xff".hex().upper()),
@@ -273,10 +280,10 @@ def test_search_finds_any_case_of_letters(client: DbClient, wanted: str) -> None
     new_job_id(client, "Hazard of Bern")
     job_id = new_job_id(client, "HAZARD of Zürich, Straße 5")
 
-    found = client.list_jobs(wanted=JobFilter(description_text=wanted))
+    found = client.jobs.list_jobs(wanted=JobFilter(description_text=wanted))
 
     assert job_id in [job.id for job in found]
-    assert client.list_jobs(wanted=JobFilter(description_text="GENÈVE")) == []
+    assert client.jobs.list_jobs(wanted=JobFilter(description_text="GENÈVE")) == []
 
 
 def test_id_beyond_the_oldest_job_is_refused(client: DbClient) -> None:
@@ -284,19 +291,19 @@ def test_id_beyond_the_oldest_job_is_refused(client: DbClient) -> None:
     for _ in range(3):
         new_job_id(client)
 
-    assert client.get_job(-3).id == 1
+    assert client.jobs.get_job(-3).id == 1
     with pytest.raises(errors.NotFoundError, match=r"there are 3 jobs; -3 is the oldest"):
-        client.get_job(-4)
+        client.jobs.get_job(-4)
     with pytest.raises(errors.NotFoundError, match=r"there are 3 jobs of ada; -3 is the oldest"):
-        client.get_job(-(10**6), "ada")
+        client.jobs.get_job(-(10**6), "ada")
     with pytest.raises(errors.NotFoundError, match="there is no job -1 of bob"):
-        client.get_job(-1, "bob")
+        client.jobs.get_job(-1, "bob")
     assert client.call("get_job", -4) is None
     assert client.call("set_status", -4, "failed") == 0
     for call in (
-        lambda: client.delete_job(-1, "ada", delete_files=False),
-        lambda: client.transition(-1, JobState.ABORTED),
-        lambda: client.share_job(-1, "ada"),
+        lambda: client.jobs.delete_job(-1, "ada", delete_files=False),
+        lambda: client.jobs.transition(-1, JobState.ABORTED),
+        lambda: client.jobs.share_job(-1, "ada"),
         lambda: TagsClient(client).add(-1, "tag"),
     ):
         with pytest.raises(errors.NotFoundError):
@@ -307,19 +314,19 @@ def test_id_beyond_the_oldest_job_is_refused(client: DbClient) -> None:
 def test_huge_id_is_refused_in_words(client: DbClient, job_id: int) -> None:
     """Whatever is asked for, no number ends in an error of protobuf or SQLite."""
     calls: list[Any] = [
-        lambda: client.get_job(job_id),
-        lambda: client.transition(job_id, JobState.ABORTED),
-        lambda: client.delete_job(job_id, "ada", delete_files=False),
-        lambda: client.share_job(job_id, "ada"),
-        lambda: client.renew_lease(job_id, "h", 30),
-        lambda: client.append_log(job_id, [LogLine(TIME, "INFO", "p", "m")]),
-        lambda: list(client.list_log(job_id)),
-        lambda: list(client.tail_log(job_id)),
-        lambda: client.get_log_size(job_id),
-        lambda: client.get_traceback(job_id),
-        lambda: client.list_outputs(job_id),
-        lambda: client.get_output(job_id),
-        lambda: client.create_job(
+        lambda: client.jobs.get_job(job_id),
+        lambda: client.jobs.transition(job_id, JobState.ABORTED),
+        lambda: client.jobs.delete_job(job_id, "ada", delete_files=False),
+        lambda: client.jobs.share_job(job_id, "ada"),
+        lambda: client.jobs.renew_hold(job_id, "h", 30),
+        lambda: client.logs.append_log(job_id, [LogLine(TIME, "INFO", "p", "m")]),
+        lambda: list(client.logs.list_log(job_id)),
+        lambda: list(client.logs.tail_log(job_id)),
+        lambda: client.logs.get_log_size(job_id),
+        lambda: client.logs.get_traceback(job_id),
+        lambda: client.outputs.list_outputs(job_id),
+        lambda: client.outputs.get_output(job_id),
+        lambda: client.jobs.create_job(
             data_dir="/d",
             calculation_mode="c",
             description="d",
@@ -386,7 +393,7 @@ def test_tags_with_many_jobs_come_in_more_pages(client: DbClient, monkeypatch: p
     sizes = []
     request = tags_pb2.ListTagsRequest()
     while not sizes or request.page_token:
-        response = tags_pb2_grpc.TagsStub(client.channel).ListTags(request)
+        response = tags_pb2_grpc.TagsStub(client.connection.channel).ListTags(request)
         sizes.append(len(response.tags))
         request.page_token = response.next_page_token
 
@@ -407,4 +414,4 @@ def test_refusal_that_quotes_a_long_text_arrives(client: DbClient, letter: str) 
     words = f"^there is no job -1 of {letter}.* shows those there are$"
     for count in (500, 1900, 70_000):
         with pytest.raises(errors.NotFoundError, match=words):
-            client.get_job(-1, letter * count)
+            client.jobs.get_job(-1, letter * count)

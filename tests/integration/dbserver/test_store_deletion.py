@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from services.dbserver.engine import job_actions
 from services.dbserver.jobs import rows as job_rows
@@ -167,9 +169,9 @@ def client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[DbCl
 
 def new_job_id(client: DbClient, user_name: str = "ada", state: JobState = JobState.COMPLETE) -> int:
     """A job with a log of seven lines."""
-    job = client.create_job(data_dir="/t", calculation_mode="c", description="d", user_name=user_name)
-    client.append_log(job.id, [LogLine(TIME, "INFO", "p", "m")] * 7)
-    client.transition(job.id, state)
+    job = client.jobs.create_job(data_dir="/t", calculation_mode="c", description="d", user_name=user_name)
+    client.logs.append_log(job.id, [LogLine(TIME, "INFO", "p", "m")] * 7)
+    client.jobs.transition(job.id, state)
     return job.id
 
 
@@ -177,7 +179,7 @@ def test_all_ways_to_delete_a_job_delete_its_long_log(client: DbClient) -> None:
     """RPC, action and SQL."""
     ids = [new_job_id(client) for _ in range(3)]
 
-    assert client.delete_job(ids[0], "ada", delete_files=False) == [
+    assert client.jobs.delete_job(ids[0], "ada", delete_files=False) == [
         "/t/calc_1.hdf5",
         "/t/calc_1_tmp.hdf5",
     ]
@@ -192,15 +194,15 @@ def test_refused_deletion_leaves_the_log(client: DbClient) -> None:
     job_id, running_id = new_job_id(client), new_job_id(client, state=JobState.EXECUTING)
 
     with pytest.raises(errors.StateError, match="belongs to ada"):
-        client.delete_job(job_id, "bob", delete_files=True)
+        client.jobs.delete_job(job_id, "bob", delete_files=True)
     with pytest.raises(errors.StateError, match="abort it first"):
-        client.delete_job(running_id, "ada", delete_files=True)
+        client.jobs.delete_job(running_id, "ada", delete_files=True)
     with pytest.raises(errors.NotFoundError):
-        client.delete_job(999, "ada", delete_files=True)
+        client.jobs.delete_job(999, "ada", delete_files=True)
     assert "belongs to ada" in client.call("del_calc", job_id, "bob")["error"]
     assert client.call("del_calc", 999, "bob")["error"]
 
-    assert [client.get_log_size(each) for each in (job_id, running_id)] == [7, 7]
+    assert [client.logs.get_log_size(each) for each in (job_id, running_id)] == [7, 7]
 
 
 def test_only_files_of_the_job_are_removed(client: DbClient, tmp_path: Path) -> None:
@@ -213,8 +215,8 @@ def test_only_files_of_the_job_are_removed(client: DbClient, tmp_path: Path) -> 
     (tmp_path / "calc_2.hdf5").symlink_to(victim)
     (tmp_path / "calc_3.hdf5").write_text("own")
 
-    assert client.delete_job(job_ids[0], "ada", delete_files=True) == []
-    client.delete_job(job_ids[1], "ada", delete_files=True)
+    assert client.jobs.delete_job(job_ids[0], "ada", delete_files=True) == []
+    client.jobs.delete_job(job_ids[1], "ada", delete_files=True)
     client.call("del_calc", job_ids[2], "ada")
     assert client.call("del_calc", job_ids[3], "ada")["hdf5paths"] == []
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.settings.config import Settings
 from services.dbserver.server import DbServer
 from tests.support.dbservers import serving
@@ -29,14 +29,14 @@ def test_watcher_that_was_away_too_long_starts_again(
     """It gets all jobs if an event that it has not seen is forgotten, else the events that follow."""
     with DbClient(settings) as client:
         for _ in range(10):
-            client.create_job(data_dir="/d", calculation_mode="c", description="d", user_name="ada")
+            client.jobs.create_job(data_dir="/d", calculation_mode="c", description="d", user_name="ada")
         server._writer.run(
             lambda session: session.execute("DELETE FROM quakegrid_job_event WHERE id <= ?x", FORGOTTEN)
         )
         if after_id == 10:
-            client.create_job(data_dir="/d", calculation_mode="c", description="d", user_name="ada")
+            client.jobs.create_job(data_dir="/d", calculation_mode="c", description="d", user_name="ada")
 
-        watch = jobs_pb2_grpc.JobsStub(client.channel).WatchJobs(
+        watch = jobs_pb2_grpc.JobsStub(client.connection.channel).WatchJobs(
             jobs_pb2.WatchJobsRequest(after_event_id=after_id)
         )
         first = next(watch)

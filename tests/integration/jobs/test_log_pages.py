@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from quakegrid import errors
-from quakegrid.clients import dbserver as jobs
-from quakegrid.clients.dbserver import DbClient, LogLine
+from quakegrid.clients.dbserver import logs
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.engine.database.log_pages import LogText
+from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from services.dbserver.store import read_limits
 from tests.support.dbservers import serving
@@ -29,16 +30,16 @@ def client(settings: Settings) -> Iterator[DbClient]:
 
 def new_job_id(client: DbClient, messages: list[str]) -> int:
     """A job with a log."""
-    job = client.create_job(data_dir="/t", calculation_mode="c", description="d", user_name="ada")
+    job = client.jobs.create_job(data_dir="/t", calculation_mode="c", description="d", user_name="ada")
     lines = [LogLine(TIME + dt.timedelta(seconds=n), "INFO", "p/1", text) for n, text in enumerate(messages)]
     for start in range(0, len(lines), 10):  # a batch has a largest size
-        client.append_log(job.id, lines[start : start + 10])
+        client.logs.append_log(job.id, lines[start : start + 10])
     return job.id
 
 
 def test_log_is_shown_as_upstream_shows_it(client: DbClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same lines as the action gives, over several pages, as often as one asks."""
-    monkeypatch.setattr(jobs, "PAGE_SIZE", 3)
+    monkeypatch.setattr(logs, "PAGE_SIZE", 3)
     job_id = new_job_id(client, [f"line {number}\nsecond" for number in range(8)])
     expected = client.call("get_log", job_id)
     text = LogText(client, job_id)

@@ -13,9 +13,9 @@ from typing import Any
 import grpc
 import pytest
 
-from quakegrid.clients import private_grpc_streams
-from quakegrid.clients.dbserver import DbClient
-from quakegrid.clients.private_grpc_streams import (
+from quakegrid.clients.dbserver import private_grpc_streams
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.private_grpc_streams import (
     BrokenStreamError,
     MessageStream,
     OwnThreadStream,

@@ -10,11 +10,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from quakegrid.clients import private_grpc_streams
+from quakegrid.clients.dbserver import private_grpc_streams
+from quakegrid.settings import authkeys
 from quakegrid.transport import credentials, grpc_channels
 from quakegrid.transport.renewed_channels import RenewedChannel, utc_now
 
-AUTHKEY = credentials.new_authkey()
+AUTHKEY = authkeys.new_authkey()
 LONG_AGO = datetime.timedelta(days=40)
 OPTIONS = (("grpc.ssl_target_name_override", credentials.PEER_NAME),)
 

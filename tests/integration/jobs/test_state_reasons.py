@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from quakegrid.clients.dbserver import DbClient, JobState, LogLine
-from quakegrid.clients.job_watch import JobSnapshot, watch_jobs
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.job_watch import JobSnapshot, watch_jobs
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from services.dbserver.jobs import state_reasons
 from services.dbserver.store import schema
@@ -28,7 +30,7 @@ def client(settings: Settings) -> Iterator[DbClient]:
 
 def new_job_id(client: DbClient) -> int:
     """The id of a new job."""
-    return client.create_job(data_dir="/d", calculation_mode="c", description="d", user_name="ada").id
+    return client.jobs.create_job(data_dir="/d", calculation_mode="c", description="d", user_name="ada").id
 
 
 @pytest.mark.parametrize("state", [JobState.FAILED, JobState.ABORTED])
@@ -36,25 +38,25 @@ def test_reason_of_a_transition_comes_back_everywhere(client: DbClient, state: J
     """The answer, GetJob, ListJobs and WatchJobs have it; a job that goes on has none."""
     job_id, other_id = new_job_id(client), new_job_id(client)
 
-    moved = client.transition(job_id, state, "aborted by bob")
+    moved = client.jobs.transition(job_id, state, "aborted by bob")
 
     assert moved.state_reason == "aborted by bob"
-    assert client.get_job(job_id).state_reason == "aborted by bob"
-    assert [job.state_reason for job in client.list_jobs()] == ["", "aborted by bob"]
+    assert client.jobs.get_job(job_id).state_reason == "aborted by bob"
+    assert [job.state_reason for job in client.jobs.list_jobs()] == ["", "aborted by bob"]
     snapshot = next(watch_jobs(client))
     assert isinstance(snapshot, JobSnapshot)
     assert [job.state_reason for job in snapshot.jobs] == ["", "aborted by bob"]
-    assert client.get_job(other_id).state_reason == ""
+    assert client.jobs.get_job(other_id).state_reason == ""
 
 
 def test_first_end_keeps_its_reason(client: DbClient) -> None:
     """What ends a job again changes neither its state nor its reason; deleting it keeps both known."""
     job_id = new_job_id(client)
-    client.transition(job_id, JobState.ABORTED, "aborted by bob")
+    client.jobs.transition(job_id, JobState.ABORTED, "aborted by bob")
     client.call("finish", job_id, "failed", "killed")
-    client.transition(job_id, JobState.ABORTED, "aborted by eve")
+    client.jobs.transition(job_id, JobState.ABORTED, "aborted by eve")
 
-    assert client.get_job(job_id).state_reason == "aborted by bob"
+    assert client.jobs.get_job(job_id).state_reason == "aborted by bob"
 
 
 @pytest.mark.parametrize("action", ["finish", "set_status", "update_job"])
@@ -62,21 +64,21 @@ def test_job_that_the_engine_fails_takes_the_reason_from_its_log(client: DbClien
     """The last line of the last error counts, however the engine says that the job failed."""
     job_id = new_job_id(client)
     lines = [("ERROR", "first"), ("CRITICAL", TRACEBACK), ("INFO", "last")]
-    client.append_log(job_id, [LogLine(TIME, level, "p", text) for level, text in lines])
+    client.logs.append_log(job_id, [LogLine(TIME, level, "p", text) for level, text in lines])
 
     client.call(action, job_id, {"status": "failed"} if action == "update_job" else "failed")
 
-    assert client.get_job(job_id).state_reason == "ValueError: the site is outside"
+    assert client.jobs.get_job(job_id).state_reason == "ValueError: the site is outside"
 
 
 def test_engine_may_say_why_it_ends_a_job(client: DbClient) -> None:
     """A reason given with `finish` counts before the log's."""
     job_id = new_job_id(client)
-    client.append_log(job_id, [LogLine(TIME, "ERROR", "p", TRACEBACK)])
+    client.logs.append_log(job_id, [LogLine(TIME, "ERROR", "p", TRACEBACK)])
 
     client.call("finish", job_id, "aborted", "interrupted with Ctrl-C by ada")
 
-    assert client.get_job(job_id).state_reason == "interrupted with Ctrl-C by ada"
+    assert client.jobs.get_job(job_id).state_reason == "interrupted with Ctrl-C by ada"
 
 
 def test_engine_s_rows_have_no_reason(client: DbClient) -> None:
@@ -92,19 +94,19 @@ def test_long_reason_is_cut(client: DbClient) -> None:
     """A list of jobs stays small whatever the reasons are."""
     job_id = new_job_id(client)
 
-    client.transition(job_id, JobState.FAILED, "x" * 5_000_000)
+    client.jobs.transition(job_id, JobState.FAILED, "x" * 5_000_000)
 
-    assert len(client.get_job(job_id).state_reason) == state_reasons.MAX_LENGTH
-    [line] = client.list_log(job_id)
+    assert len(client.jobs.get_job(job_id).state_reason) == state_reasons.MAX_LENGTH
+    [line] = client.logs.list_log(job_id)
     assert line.message.endswith("more characters were left out)")
 
 
 def test_deleted_job_leaves_no_reason(client: DbClient) -> None:
     """The reason goes with the job's row."""
     job_id = new_job_id(client)
-    client.transition(job_id, JobState.FAILED, "why")
+    client.jobs.transition(job_id, JobState.FAILED, "why")
 
-    client.delete_job(job_id, "ada", delete_files=False)
+    client.jobs.delete_job(job_id, "ada", delete_files=False)
 
     assert client.call("SELECT count(*) FROM quakegrid_state_reason").rows[0][0] == 0
 

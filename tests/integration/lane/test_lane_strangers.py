@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from quakegrid.transport import credentials
+from quakegrid.settings import authkeys
 from quakegrid.transport import lane_sockets as lanes
 from quakegrid.transport.fast_zmq import zmq
 
@@ -25,7 +25,7 @@ def port() -> Iterator[int]:
     """Of a router as lanes have it."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     zap = lanes.open_zap(context)
-    router = lanes.bind_router(context, "tcp://127.0.0.1:0", credentials.new_authkey())
+    router = lanes.bind_router(context, "tcp://127.0.0.1:0", authkeys.new_authkey())
     endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
     yield int(endpoint.rpartition(":")[2])
     router.close()

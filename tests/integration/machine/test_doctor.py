@@ -27,7 +27,7 @@ from quakegrid.doctor.facts import NameFacts, NodeFacts, PortFacts, PortState, V
 from quakegrid.doctor.gathering import Errand, Gatherer
 from quakegrid.internal.v1 import examination_pb2_grpc
 from quakegrid.machine import local_services
-from quakegrid.settings import config
+from quakegrid.settings import authkeys, config
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials, grpc_channels
 from services.agent.node.doors.examination import ExaminationServicer
@@ -223,7 +223,7 @@ def test_planted_mistakes_are_found_each_by_name(tmp_path: Path) -> None:
     hosts = (SECOND, THIRD, FOURTH, FIFTH)
     with doctored(tmp_path, *hosts) as cluster, contextlib.ExitStack() as stack:
         cluster.start("broker", "agent")
-        cluster.start_agent(SECOND, credentials.new_authkey())
+        cluster.start_agent(SECOND, authkeys.new_authkey())
         settings = cluster.settings
         stack.enter_context(socket.create_server((FOURTH, settings.agent_port)))  # accepts, never answers
         own = Gatherer(settings).gather(1, Errand())
@@ -307,7 +307,7 @@ def test_debug_runs_a_task_on_every_core(sound: Doctored, tmp_path: Path) -> Non
     assert "cannot be written to" in broken.stderr
 
 
-KEY = credentials.new_authkey()
+KEY = authkeys.new_authkey()
 
 
 def test_port_of_our_cluster_is_open() -> None:
@@ -321,7 +321,7 @@ def test_port_with_another_authkey_is_told_apart_from_a_wrong_clock() -> None:
     later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=3)
     earlier = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=60)
 
-    with tls_server(credentials.new_authkey()) as port:
+    with tls_server(authkeys.new_authkey()) as port:
         assert probes.look_at_port(port, KEY) is PortState.OTHER_KEY
     for time in (later, earlier):
         with tls_server(KEY, time) as port:
@@ -333,7 +333,7 @@ def test_certificate_of_another_authority_is_foreign(monkeypatch: pytest.MonkeyP
     with contextlib.ExitStack() as stack:
         with monkeypatch.context() as patch:
             patch.setattr(credentials, "CA_NAME", "Some institute")
-            port = stack.enter_context(tls_server(credentials.new_authkey()))
+            port = stack.enter_context(tls_server(authkeys.new_authkey()))
 
         found = probes.look_at_port(port, KEY)
 

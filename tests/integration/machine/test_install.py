@@ -11,6 +11,7 @@ import pytest
 
 from quakegrid.install import machine, plan, units
 from quakegrid.settings import config
+from quakegrid.settings.hosts import HostCores
 
 SITE = Path(sys.prefix, config.CONFIG_NAME)
 
@@ -79,7 +80,7 @@ def test_written_settings_are_those_that_services_read(root: Path) -> None:
     settings = config.load_settings(root / "state", {"OQ_CONFIG_FILE": str(written)})
     assert settings.dbserver_host == "10.0.0.1"
     assert settings.database == plan.STATE_DIR / "db.sqlite3"
-    assert settings.agent_host_cores == (config.HostCores("10.0.0.1", -1),)
+    assert settings.agent_host_cores == (HostCores("10.0.0.1", -1),)
     assert settings.shared_dir == "/opt/quakegrid/shared"
     config.check_listen(settings, settings.agent_listen, "the agent")
     assert settings.authkey not in done.stdout + done.stderr

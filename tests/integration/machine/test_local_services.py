@@ -20,9 +20,8 @@ import pytest
 from quakegrid import errors
 from quakegrid.cli import cluster
 from quakegrid.machine import local_services, own_cluster, service_records
-from quakegrid.settings import config
+from quakegrid.settings import authkeys, config
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials
 
 SERVICE = """\
 import os, signal, sys
@@ -55,7 +54,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     monkeypatch.delenv("OQ_CONFIG_FILE", raising=False)
     state_dir = tmp_path / "state"
     monkeypatch.setenv("PYTHONPATH", str(state_dir))
-    path = own_cluster.prepare_state(state_dir, credentials.new_authkey)
+    path = own_cluster.prepare_state(state_dir, authkeys.new_authkey)
     ports = [f"port = {free_port()}", f"receiver_ports = {free_port()}"]
     text = path.read_text().replace("[dbserver]", "\n".join(["[dbserver]", *ports]))
     text = text.replace("[zworkers]", f"[zworkers]\nctrl_port = {free_port()}")
@@ -121,6 +120,7 @@ def test_stop_leaves_a_reused_pid_alone(settings: Settings) -> None:
     assert "agent" in local_services.running(settings)
 
 
+@pytest.mark.alone  # the holder of the port must be called pytest
 def test_port_in_use_names_port_holder_and_setting(settings: Settings) -> None:
     """One line: which port, who has it, what to change."""
     listener = socket.create_server(("127.0.0.1", settings.broker_port))

@@ -214,6 +214,7 @@ def test_shutdown_finishes_or_cancels_what_waits(cluster: LocalCluster, tmp_path
         executor.submit(sdk_calls.square, 1)
 
 
+@pytest.mark.alone  # select() takes no descriptor from 1024 on
 def test_terminated_workers_end_at_once(cluster: LocalCluster, tmp_path: Path) -> None:
     """What runs, what was sent and what waits fails; nothing is accepted afterwards."""
     with cluster.executor(max_workers=1) as executor:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors, testing
-from quakegrid.clients.dbserver import JobState
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
+from quakegrid.jobs.states import JobState
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.wire.v1 import lane_pb2

@@ -12,8 +12,9 @@ import pytest
 
 from quakegrid import errors, testing
 from quakegrid.api.v1 import jobs_pb2
-from quakegrid.clients import dbserver
-from quakegrid.clients.dbserver import Job, JobState
+from quakegrid.clients.dbserver import job_messages
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from services.broker.drivers import job_ends
@@ -51,7 +52,7 @@ class Database:
         if job_id in self.states:
             raise errors.StateError("it has ended")
         self.states[job_id] = (state, reason)
-        return dbserver.decode_job(jobs_pb2.Job(id=job_id, state=dbserver.encode_state(state)))
+        return job_messages.decode_job(jobs_pb2.Job(id=job_id, state=job_messages.encode_state(state)))
 
 
 @pytest.fixture

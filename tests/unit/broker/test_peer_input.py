@@ -124,8 +124,8 @@ def test_session_ids_grow_after_a_clock_was_set_back() -> None:
 def test_lane_is_told_the_jobs_of_the_largest_session_in_one_packet() -> None:
     """A packet that is too long for its socket never arrives."""
     opening = lane_pb2.OpenLaneSession(
-        session_id=peer_input.MAX_ID - 1,
-        job_ids=[peer_input.MAX_ID - 1] * peer_input.MAX_JOBS,
+        session_id=peer_input.LARGEST_ID,
+        job_ids=[peer_input.LARGEST_ID] * peer_input.MAX_JOBS,
         user_name="\U0001f30d" * peer_input.MAX_NAME_CHARS,
     )
     message = lane_pb2.ControlMessage(open=opening)

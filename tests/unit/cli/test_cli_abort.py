@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from quakegrid import errors
 from quakegrid.cli import abort, options
-from quakegrid.clients.dbserver import Job, JobFilter
+from quakegrid.jobs.filters import JobFilter
+from quakegrid.jobs.values import Job
 from tests.unit.cli.test_cli_jobs import make_job
 
 
@@ -19,7 +20,8 @@ class FakeDatabase:
     """Job 3 is somebody else's; jobs 1 and 2 are Ann's."""
 
     def __init__(self, _settings: object) -> None:
-        self.jobs = {1: make_job(1), 2: make_job(2), 3: make_job(3, user_name="bob")}
+        self._found = {1: make_job(1), 2: make_job(2), 3: make_job(3, user_name="bob")}
+        self.jobs = self
 
     def __enter__(self) -> Self:
         return self
@@ -29,13 +31,13 @@ class FakeDatabase:
 
     def get_job(self, job_id: int) -> Job:
         """By id."""
-        if job_id not in self.jobs:
+        if job_id not in self._found:
             raise errors.NotFoundError(f"there is no job {job_id}")
-        return self.jobs[job_id]
+        return self._found[job_id]
 
     def list_jobs(self, limit: int, wanted: JobFilter) -> list[Job]:
         """Newest first."""
-        found = [job for job in self.jobs.values() if job.user_name == wanted.user_name]
+        found = [job for job in self._found.values() if job.user_name == wanted.user_name]
         return sorted(found, key=lambda job: -job.id)[:limit]
 
 
@@ -59,7 +61,7 @@ class FakeBroker:
 @pytest.fixture(autouse=True)
 def services(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command talks to the fakes, as Ann."""
-    monkeypatch.setattr(abort.dbserver, "DbClient", FakeDatabase)
+    monkeypatch.setattr(abort, "DbClient", FakeDatabase)
     monkeypatch.setattr(abort.fleet, "BrokerClient", FakeBroker)
     monkeypatch.setattr(options, "cluster_settings", SimpleNamespace)
     monkeypatch.setenv("LOGNAME", "ann")

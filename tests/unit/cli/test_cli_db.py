@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from quakegrid import errors
 from quakegrid.cli import db, options
-from quakegrid.clients.database_admin import DatabaseInfo, Vacuumed
+from quakegrid.clients.dbserver.database_admin import DatabaseInfo, Vacuumed
 from quakegrid.jobs.engine_values import TableValue
 
 NOON = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.UTC)

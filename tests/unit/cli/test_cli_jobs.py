@@ -16,9 +16,11 @@ from click.testing import CliRunner, Result
 from quakegrid import errors
 from quakegrid.cli import exports, jobs, options
 from quakegrid.clients import drivers
-from quakegrid.clients.dbserver import Job, JobFilter, JobOrder, JobState, LogLine, Output
-from quakegrid.clients.job_watch import JobEvent, JobSnapshot
-from quakegrid.clients.tags import Tag
+from quakegrid.clients.dbserver.job_watch import JobEvent, JobSnapshot
+from quakegrid.clients.dbserver.tags import Tag
+from quakegrid.jobs.filters import JobFilter, JobOrder
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job, LogLine, Output
 
 START = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
@@ -47,7 +49,8 @@ class FakeDatabase:
 
     def __init__(self, _settings: object, retry_s: float = 0.0) -> None:
         assert retry_s >= 0
-        self.jobs = {job.id: job for job in (make_job(2), make_job(1, JobState.FAILED))}
+        self._found = {job.id: job for job in (make_job(2), make_job(1, JobState.FAILED))}
+        self.jobs = self.logs = self.outputs = self
 
     def close(self) -> None:
         """Nothing is open."""
@@ -55,28 +58,28 @@ class FakeDatabase:
     def get_job(self, job_id: int, user_name: str = "") -> Job:
         """By id; the client counts from the end by itself."""
         assert (job_id > 0, user_name) == (True, "")
-        if job_id not in self.jobs:
+        if job_id not in self._found:
             raise errors.NotFoundError(f"there is no job {job_id}")
-        return self.jobs[job_id]
+        return self._found[job_id]
 
     def list_jobs(
         self, limit: int, wanted: JobFilter, order: JobOrder = JobOrder.ID, *, is_ascending: bool = False
     ) -> list[Job]:
         """Newest first."""
         assert (order, is_ascending) == (JobOrder.ID, False)
-        found = [job for job in self.jobs.values() if not wanted.states or job.state in wanted.states]
+        found = [job for job in self._found.values() if not wanted.states or job.state in wanted.states]
         found = [job for job in found if wanted.calculation_mode in {"", job.calculation_mode}]
         return [job for job in found if wanted.user_name in {"", job.user_name}][:limit]
 
     def share_job(self, job_id: int, user_name: str) -> Job:
         """Only one's own."""
         assert user_name
-        return dataclasses.replace(self.jobs[job_id], state=JobState.SHARED)
+        return dataclasses.replace(self._found[job_id], state=JobState.SHARED)
 
     def unshare_job(self, job_id: int, user_name: str) -> Job:
         """Take it back."""
         assert user_name
-        return self.jobs[job_id]
+        return self._found[job_id]
 
     def list_log(self, job_id: int, tail_count: int = 0) -> Iterator[LogLine]:
         """Two lines, or the last ones."""

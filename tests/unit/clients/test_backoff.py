@@ -9,7 +9,7 @@ import pytest
 
 from quakegrid.clients import retries
 from quakegrid.clients.backoff import Backoff
-from quakegrid.clients.private_grpc_streams import BrokenStreamError
+from quakegrid.clients.dbserver.private_grpc_streams import BrokenStreamError
 from quakegrid.clients.retries import Retries
 
 

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from quakegrid.clients.private_grpc_streams import BrokenStreamError
+from quakegrid.clients.dbserver.private_grpc_streams import BrokenStreamError
 from quakegrid.transport import error_details, grpc_channels
 from services.broker.guard import BrokerFailedError
 from services.dbserver.store import sqlite_errors

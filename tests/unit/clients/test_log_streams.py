@@ -6,9 +6,9 @@ import datetime as dt
 
 import pytest
 
-from quakegrid.clients import log_sender
-from quakegrid.clients.dbserver import LogLine
-from quakegrid.clients.log_sender import LogBuffer
+from quakegrid.clients.dbserver import log_sender
+from quakegrid.clients.dbserver.log_sender import LogBuffer
+from quakegrid.jobs.values import LogLine
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 

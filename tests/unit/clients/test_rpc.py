@@ -7,7 +7,7 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.clients import retries
-from quakegrid.clients.private_grpc_streams import BrokenStreamError
+from quakegrid.clients.dbserver.private_grpc_streams import BrokenStreamError
 from quakegrid.transport import grpc_channels
 from services.dbserver.rpc import status_codes
 from services.dbserver.store import sqlite_errors

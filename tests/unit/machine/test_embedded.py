@@ -10,9 +10,8 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.machine import own_cluster
-from quakegrid.settings import config
-from quakegrid.settings.config import HostCores
-from quakegrid.transport import credentials
+from quakegrid.settings import authkeys, config
+from quakegrid.settings.hosts import HostCores
 
 SECRET = "a-secret-of-more-than-16-characters"
 
@@ -34,7 +33,7 @@ def test_first_start_makes_a_private_folder_and_key(tmp_path: Path) -> None:
     state_dir = tmp_path / "state"
     before = os.umask(0)
     try:
-        path = own_cluster.prepare_state(state_dir, credentials.new_authkey)
+        path = own_cluster.prepare_state(state_dir, authkeys.new_authkey)
     finally:
         os.umask(before)
 
@@ -83,6 +82,6 @@ def test_too_long_a_path_is_refused(tmp_path: Path) -> None:
     state_dir = tmp_path / ("long" * 30)
 
     with pytest.raises(errors.UsageError, match="--state-dir"):
-        own_cluster.prepare_state(state_dir, credentials.new_authkey)
+        own_cluster.prepare_state(state_dir, authkeys.new_authkey)
 
     assert not state_dir.exists()

@@ -10,7 +10,6 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.settings import authkeys, config
-from quakegrid.transport import credentials
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_key_with_enough_in_it_is_not_guessable(key: str) -> None:
 
 def test_random_keys_are_never_guessable() -> None:
     """Those that we make, and those that others make of digits only in base 16."""
-    assert not any(authkeys.is_weak(credentials.new_authkey()) for _ in range(1000))
+    assert not any(authkeys.is_weak(authkeys.new_authkey()) for _ in range(1000))
     assert not any(authkeys.is_weak(os.urandom(16).hex()) for _ in range(1000))
 
 
@@ -63,7 +62,7 @@ def test_key_that_all_may_read_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     """The group may: an installation gives it to the services' group."""
     monkeypatch.setattr(authkeys, "_is_reachable", lambda _path: True)
     path = tmp_path / "openquake.cfg"
-    path.write_text(f"[dbserver]\nauthkey = {credentials.new_authkey()}\n")
+    path.write_text(f"[dbserver]\nauthkey = {authkeys.new_authkey()}\n")
     said = {}
     for mode in (0o600, 0o640, 0o644):
         path.chmod(mode)
@@ -82,7 +81,7 @@ def test_key_in_a_private_folder_is_closed(tmp_path: Path) -> None:
     path.touch()
     path.chmod(0o666)
 
-    assert authkeys.doubts(credentials.new_authkey(), path) == []
+    assert authkeys.doubts(authkeys.new_authkey(), path) == []
 
 
 def test_guessable_key_is_told_and_never_leaves_loopback(tmp_path: Path) -> None:

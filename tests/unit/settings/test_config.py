@@ -10,7 +10,8 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.settings import config
-from quakegrid.settings.config import HostCores, Settings
+from quakegrid.settings.config import Settings
+from quakegrid.settings.hosts import HostCores
 
 Load = Callable[[str], Settings]
 

@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from quakegrid import errors
-from quakegrid.settings import config
+from quakegrid.settings import authkeys, config
 from quakegrid.transport import credentials
 from quakegrid.transport.fast_zmq import zmq
 
@@ -109,7 +109,7 @@ def test_certificate_is_renewed_when_the_clock_was_set_back() -> None:
 
 def test_new_authkey_is_long_and_random() -> None:
     """A made key is always strong enough to leave loopback."""
-    first, second = credentials.new_authkey(), credentials.new_authkey()
+    first, second = authkeys.new_authkey(), authkeys.new_authkey()
 
     assert first != second
     assert len(first) >= config.MIN_AUTHKEY_LENGTH
@@ -149,7 +149,7 @@ def test_weak_key_never_leaves_loopback(
 
 def test_secrets_are_in_no_text_of_what_holds_them(tmp_path: Path) -> None:
     """A log line or a traceback may show any object."""
-    authkey = credentials.new_authkey()
+    authkey = authkeys.new_authkey()
     (tmp_path / "openquake.cfg").write_text(f"[dbserver]\nauthkey = {authkey}\n")
     settings = config.load_settings(tmp_path, {"HOME": str(tmp_path)})
     keys, identity = credentials.curve_keys(authkey), credentials.new_identity(authkey)

@@ -14,6 +14,7 @@ from typing import Any
 
 from quakegrid.errors import UsageError
 from quakegrid.internal.v1 import examination_pb2, orders_pb2
+from quakegrid.settings.conversions import MAX_PORT
 
 # More than any node has of each.
 MAX_WORKERS = 4096
@@ -25,7 +26,6 @@ MAX_ENDPOINT_CHARS = 300
 MAX_PORTS = 1000
 MAX_PATH_BYTES = 4096
 MAX_HOST_CHARS = 253
-MAX_PORT = 65535
 # Of a driver: the kernel would not start a program with more.
 MAX_ARGUMENTS = 10_000
 MAX_VARIABLES = 10_000

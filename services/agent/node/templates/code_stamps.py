@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from quakegrid.settings.config import ENGINE
+from quakegrid.settings.sections import ENGINE
 
 # Distributions that a template loads code of, with their packages.
 SOURCES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quakegrid.settings.config import HostCores
+from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import Fleet
 from services.broker.fleet.state import FleetSession

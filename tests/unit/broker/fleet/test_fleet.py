@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quakegrid.nodes.worker_ends import WorkerEnd
-from quakegrid.settings.config import HostCores
+from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import TURN_S, Fleet
 from services.broker.fleet.deaths import MAX_DEATHS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.errors import IllegalMoveError
-from quakegrid.settings.config import HostCores
+from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import Fleet
 from tests.support.fleets import ended, step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quakegrid.settings.config import HostCores
+from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import Fleet
 from services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S

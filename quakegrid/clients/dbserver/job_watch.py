@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import grpc
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
-from quakegrid.clients.dbserver import DbClient, Job, JobState, decode_job, decode_state
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.job_messages import decode_job, decode_state
 from quakegrid.jobs import engine_values
+from quakegrid.jobs.states import JobState
+from quakegrid.jobs.values import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def watch_jobs(database: DbClient, user_name: str = "") -> Iterator[JobSnapshot 
 
     After a break it goes on with the next event, or, after a very long one, with a new snapshot.
     """
-    stub = jobs_pb2_grpc.JobsStub(database.channel)
+    stub = jobs_pb2_grpc.JobsStub(database.connection.channel)
     request = jobs_pb2.WatchJobsRequest(user_name=user_name)
     parts: list[Job] = []
 
@@ -48,7 +51,7 @@ def watch_jobs(database: DbClient, user_name: str = "") -> Iterator[JobSnapshot 
         parts.clear()
         return stub.WatchJobs(request)
 
-    for response in database.follow(open_stream):
+    for response in database.connection.follow(open_stream):
         if response.HasField("event"):
             request.after_event_id = response.event.id
             yield _decode_event(response.event)

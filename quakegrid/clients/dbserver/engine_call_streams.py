@@ -12,8 +12,8 @@ import time
 import grpc
 
 from quakegrid.api.v1 import values_pb2
-from quakegrid.clients import private_grpc_streams
-from quakegrid.clients.private_grpc_streams import BrokenStreamError, MessageStream
+from quakegrid.clients.dbserver import private_grpc_streams
+from quakegrid.clients.dbserver.private_grpc_streams import BrokenStreamError, MessageStream
 from quakegrid.internal.v1 import engine_calls_pb2
 
 METHOD = "/quakegrid.internal.v1.EngineCalls/CallStream"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import getpass
 
 from quakegrid import errors
-from quakegrid.clients.dbserver import DbClient, Job
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.filters import JobFilter
+from quakegrid.jobs.values import Job
 
 MAX_NUMBER = 2**63 - 1
 
@@ -26,7 +27,7 @@ def own_job_id(database: DbClient, number: int) -> int:
     if number > 0:
         return number
     user = getpass.getuser()
-    found = database.list_jobs(-number, JobFilter(user_name=user))
+    found = database.jobs.list_jobs(-number, JobFilter(user_name=user))
     if -number > len(found):
         have = f"you ({user}) have {_count(len(found))}"
         oldest = f"; -{len(found)} is the oldest" if found else ""
@@ -36,7 +37,7 @@ def own_job_id(database: DbClient, number: int) -> int:
 
 def own_job(database: DbClient, number: int) -> Job:
     """The job that a number means; the errors of `own_job_id`, and NotFoundError if there is none."""
-    return database.get_job(own_job_id(database, number))
+    return database.jobs.get_job(own_job_id(database, number))
 
 
 def is_own(job: Job) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quakegrid.api.v1 import tags_pb2, tags_pb2_grpc
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.row_ids import checked
 
 
@@ -22,15 +22,15 @@ class TagsClient:
     """Tags over a connection to the dbserver, with its errors; all calls can be repeated."""
 
     def __init__(self, database: DbClient) -> None:
-        self._database = database
-        self._stub = tags_pb2_grpc.TagsStub(database.channel)
+        self._connection = database.connection
+        self._stub = tags_pb2_grpc.TagsStub(database.connection.channel)
 
     def list_tags(self, job_id: int = 0) -> list[Tag]:
         """All tags (of a job), by name."""
         tags: list[Tag] = []
         request = tags_pb2.ListTagsRequest(job_id=checked(job_id))
         while True:
-            response = self._database.invoke(self._stub.ListTags, request)
+            response = self._connection.call(self._stub.ListTags, request)
             tags.extend(map(_decode, response.tags))
             request.page_token = response.next_page_token
             if not response.next_page_token:
@@ -38,25 +38,25 @@ class TagsClient:
 
     def create(self, name: str) -> None:
         """Create a tag that no job has yet."""
-        self._database.invoke(self._stub.CreateTag, tags_pb2.CreateTagRequest(name=name))
+        self._connection.call(self._stub.CreateTag, tags_pb2.CreateTagRequest(name=name))
 
     def delete(self, name: str) -> None:
         """Take a tag from all jobs and remove it."""
-        self._database.invoke(self._stub.DeleteTag, tags_pb2.DeleteTagRequest(name=name))
+        self._connection.call(self._stub.DeleteTag, tags_pb2.DeleteTagRequest(name=name))
 
     def add(self, job_id: int, name: str) -> None:
         """Give a job a tag, which is created if need be."""
-        self._database.invoke(self._stub.AddTag, tags_pb2.AddTagRequest(job_id=checked(job_id), name=name))
+        self._connection.call(self._stub.AddTag, tags_pb2.AddTagRequest(job_id=checked(job_id), name=name))
 
     def remove(self, job_id: int, name: str) -> None:
         """Take a tag from a job."""
-        self._database.invoke(
+        self._connection.call(
             self._stub.RemoveTag, tags_pb2.RemoveTagRequest(job_id=checked(job_id), name=name)
         )
 
     def prefer(self, job_id: int, name: str) -> None:
         """Make a job the preferred one of a tag; 0: none."""
-        self._database.invoke(
+        self._connection.call(
             self._stub.PreferJob, tags_pb2.PreferJobRequest(job_id=checked(job_id), name=name)
         )
 

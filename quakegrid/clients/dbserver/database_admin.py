@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from quakegrid import errors
 from quakegrid.api.v1 import database_pb2, database_pb2_grpc, values_pb2
-from quakegrid.clients.dbserver import DbClient
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs import engine_values
 from quakegrid.jobs.engine_values import TableValue
 
@@ -50,12 +50,12 @@ class DatabaseCare:
     """Care of the file over a connection to the dbserver, with its errors."""
 
     def __init__(self, database: DbClient) -> None:
-        self._database = database
-        self._stub = database_pb2_grpc.DatabaseStub(database.channel)
+        self._connection = database.connection
+        self._stub = database_pb2_grpc.DatabaseStub(database.connection.channel)
 
     def info(self) -> DatabaseInfo:
         """Facts on the file."""
-        response = self._database.invoke(
+        response = self._connection.call(
             self._stub.GetDatabaseInfo, database_pb2.GetDatabaseInfoRequest(), CARE_TIMEOUT_S
         )
         return DatabaseInfo(**{name: getattr(response, name) for name in DatabaseInfo.__slots__})
@@ -63,12 +63,12 @@ class DatabaseCare:
     def check(self) -> list[str]:
         """What is damaged; empty if all is well."""
         request = database_pb2.CheckDatabaseRequest()
-        return list(self._database.invoke(self._stub.CheckDatabase, request, CARE_TIMEOUT_S).problems)
+        return list(self._connection.call(self._stub.CheckDatabase, request, CARE_TIMEOUT_S).problems)
 
     def vacuum(self) -> Vacuumed:
         """Give free room back to the disk."""
         request = database_pb2.VacuumDatabaseRequest()
-        response = self._database.invoke(self._stub.VacuumDatabase, request, CARE_TIMEOUT_S)
+        response = self._connection.call(self._stub.VacuumDatabase, request, CARE_TIMEOUT_S)
         return Vacuumed(response.before_bytes, response.after_bytes, response.is_delayed)
 
     def backup(self, path: Path) -> int:
@@ -95,7 +95,7 @@ class DatabaseCare:
         request = database_pb2.QueryRequest(sql=sql, max_row_count=limit)
         engine_values.fill_all(request.parameters, parameters)
         request.query_timeout.FromNanoseconds(round(timeout_s * 1e9))
-        response = self._database.invoke(self._stub.Query, request)
+        response = self._connection.call(self._stub.Query, request)
         rows = (tuple(map(_decode, row.items)) for row in response.rows)
         return TableValue(tuple(response.columns), tuple(rows)), response.is_truncated
 
@@ -109,7 +109,7 @@ class DatabaseCare:
                 file.truncate()
                 return self._stub.BackupDatabase(database_pb2.BackupDatabaseRequest(), timeout=CARE_TIMEOUT_S)
 
-            for response in self._database.follow(open_stream):
+            for response in self._connection.follow(open_stream):
                 file.write(response.chunk)
                 total_bytes = response.total_bytes
             stored_bytes = file.tell()

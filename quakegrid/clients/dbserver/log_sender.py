@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-import grpc
-
 from quakegrid import errors
 from quakegrid.api.v1 import logs_pb2
-from quakegrid.clients import dbserver, retries
+from quakegrid.clients import connection, retries
 from quakegrid.clients.backoff import Backoff
-from quakegrid.clients.dbserver import DbClient, LogLine
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.job_messages import encode_batch
+from quakegrid.clients.dbserver.logs import MAX_BATCH_LINES
+from quakegrid.jobs.values import LogLine
 
 # Some megabytes of lines as they usually are.
 MAX_BUFFERED_LINES = 20_000
@@ -82,7 +83,7 @@ class LogBuffer:
         job_id = self._lines[0][0]
         batch: list[LogLine] = []
         length = 0
-        while self._lines and self._lines[0][0] == job_id and len(batch) < dbserver.MAX_BATCH_LINES:
+        while self._lines and self._lines[0][0] == job_id and len(batch) < MAX_BATCH_LINES:
             length += len(self._lines[0][1].message)
             if batch and length > MAX_BATCH_LENGTH:
                 break
@@ -199,7 +200,7 @@ class LogStream:
         while self._wait_for_work():
             self._attempt += 1
             try:
-                for response in self._client.stream_log(self._batches(self._attempt)):
+                for response in self._client.logs.stream_log(self._batches(self._attempt)):
                     self._on_stored(response.request_id)
                     backoff.reset()
             except errors.QuakeGridError as exc:
@@ -223,7 +224,7 @@ class LogStream:
                 if self._has_ended(attempt):
                     return
                 job_id, lines = self._buffer.take()
-                request = dbserver.encode_batch(job_id, lines)
+                request = encode_batch(job_id, lines)
                 self._on_the_way.append(request)
                 self._on_the_way_count += len(lines)
             yield request
@@ -244,12 +245,10 @@ class LogStream:
 
     def _on_error(self, exc: errors.QuakeGridError, backoff: Backoff) -> None:
         """Pause before the next try, or leave out the batch that is refused for good."""
-        cause = exc.__cause__
-        is_transient = isinstance(cause, grpc.RpcError) and retries.is_transient(cause)
         with self._changed:
             self._attempt += 1
             self._changed.notify_all()
-            if not is_transient:
+            if not connection.is_transient(exc):
                 print(f"log lines were not stored: {exc}", file=sys.stderr)
                 self._refusal = exc
                 if self._on_the_way:

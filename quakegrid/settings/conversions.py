@@ -1,0 +1,121 @@
+"""Texts of `openquake.cfg` as values; each function raises ValueError for one that is not allowed. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from quakegrid.settings.hosts import HostCores
+
+MAX_RETENTION_DAYS = 36_500
+# The smallest limit of the database: its tables need some room even without logs.
+MIN_RETENTION_MB = 10
+MAX_RETENTION_MB = 1 << 32
+MAX_PORT = 65535
+
+
+def whole_path(text: str) -> str:
+    """A path that means the same file in each working directory."""
+    if not text.startswith(("/", "~")):  # it would be another file in each working directory
+        raise ValueError(text)
+    return text
+
+
+def port(text: str) -> int:
+    """A TCP port."""
+    port = int(text)
+    if not 1 <= port <= MAX_PORT:
+        raise ValueError(text)
+    return port
+
+
+def port_or_none(text: str) -> int:
+    """A TCP port; 0 for none."""
+    return int(text) and port(text)
+
+
+def port_range(text: str) -> tuple[int, ...]:
+    """TCP ports, such as 1912-1920."""
+    first, _, last = text.partition("-")
+    ports = tuple(range(port(first), port(last or first) + 1))
+    if not ports:
+        raise ValueError(text)
+    return ports
+
+
+def host_cores(text: str) -> tuple[HostCores, ...]:
+    """Nodes and their numbers of cores; `none` where all nodes join."""
+    nodes = []
+    if text == "none":  # all nodes join
+        return ()
+    for item in text.split(","):
+        host, cores = item.split()
+        if int(cores) == 0 or int(cores) < -1:
+            raise ValueError(text)
+        nodes.append(HostCores(host, int(cores)))
+    return tuple(nodes)
+
+
+def preload(text: str) -> tuple[str, ...]:
+    """Names of modules; `none` for no module."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if names == ("none",):
+        return ()
+    if "none" in names or not all(part.isidentifier() for name in names for part in name.split(".")):
+        raise ValueError(text)
+    return names
+
+
+def byte_count(text: str) -> int:
+    """Bytes, with K, M, G or T for units of 1024."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+    unit = units.get(text[-1].upper(), 1)
+    number = float(text[:-1] if unit > 1 else text)
+    if number < 0:
+        raise ValueError(text)
+    return int(number * unit)
+
+
+def count(text: str) -> int:
+    """A number of 0 or more; also yes and no, as the engine has them."""
+    flags = {"yes": 1, "true": 1, "no": 0, "false": 0}
+    count = flags[text.lower()] if text.lower() in flags else int(text)
+    if count < 0:
+        raise ValueError(text)
+    return count
+
+
+def days(text: str) -> int:
+    """Days to keep something; 0 for ever."""
+    days = int(text)
+    if not 0 <= days <= MAX_RETENTION_DAYS:
+        raise ValueError(text)
+    return days
+
+
+def megabytes(text: str) -> int:
+    """Megabytes as bytes; 0 for no limit."""
+    megabytes = int(text)
+    if megabytes != 0 and not MIN_RETENTION_MB <= megabytes <= MAX_RETENTION_MB:
+        raise ValueError(text)
+    return megabytes << 20
+
+
+def positive(text: str) -> int:
+    """A number of 1 or more."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def timeout(text: str) -> float:
+    """Seconds; 0 for no limit."""
+    if not 0 <= float(text) < math.inf:
+        raise ValueError(text)
+    return float(text)
+
+
+def seconds(text: str) -> float:
+    """Seconds, more than 0."""
+    if not float(text) > 0:
+        raise ValueError(text)
+    return float(text)

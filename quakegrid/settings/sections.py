@@ -1,0 +1,208 @@
+"""The keys of `openquake.cfg` that QuakeGrid reads, section by section: defaults and what is allowed.
+
+The sections and keys are upstream's where upstream has them. Each function asks the reader, which knows the
+files; `reference.py` makes the page of all settings from the same questions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+from quakegrid.settings import conversions
+from quakegrid.settings.agent_limits import AgentLimits, read_agent_limits
+from quakegrid.settings.hosts import LOOPBACK, HostCores, is_loopback
+from quakegrid.settings.reader import Reader
+
+# In `[agent] preload`: the engine's calculators and commands.
+ENGINE = "openquake"
+
+
+class DbserverKeys(TypedDict):
+    """Where the dbserver is, its key, its file, and how long it keeps logs."""
+
+    authkey: str
+    authkey_path: Path | None
+    dbserver_host: str
+    dbserver_port: int
+    dbserver_listen: str
+    database: Path
+    log_retention_days: int
+    log_retention_bytes: int
+
+
+class BrokerKeys(TypedDict):
+    """Where the broker and its lanes are, and how they treat tasks and nodes."""
+
+    broker_host: str
+    broker_port: int
+    broker_listen: str
+    broker_metrics_port: int
+    lane_ports: tuple[int, ...]
+    max_attempts: int
+    lane_memory_bytes: int
+    node_timeout_s: float
+    task_timeout_s: float
+
+
+class AgentKeys(TypedDict):
+    """Which nodes there are, and what an agent does on its own."""
+
+    agent_port: int
+    agent_listen: str
+    agent_host_cores: tuple[HostCores, ...]
+    agent_memory_bytes: int
+    agent_limits: AgentLimits
+    preload: tuple[str, ...]
+
+
+class JobKeys(TypedDict):
+    """How jobs run, and where their files are."""
+
+    serialize_jobs: int
+    shared_dir: str
+    custom_tmp: str
+
+
+class AllKeys(DbserverKeys, BrokerKeys, AgentKeys, JobKeys):
+    """All that is read."""
+
+
+def read_all(reader: Reader) -> AllKeys:
+    """All settings of the files.
+
+    Raises:
+        SettingsError: a value is not allowed.
+    """
+    dbserver = read_dbserver(reader)
+    return {
+        **dbserver,
+        **read_broker(reader, dbserver["dbserver_host"], dbserver["dbserver_listen"]),
+        **read_agent(reader, dbserver["dbserver_host"]),
+        **read_jobs(reader),
+    }
+
+
+def read_dbserver(reader: Reader) -> DbserverKeys:
+    """`[dbserver]`, but for the lanes' ports."""
+    host = reader.get("dbserver", "host", LOOPBACK) or LOOPBACK
+    database = reader.parse(
+        "dbserver",
+        "file",
+        "~/oqdata/db.sqlite3",
+        conversions.whole_path,
+        "a whole path, or one that begins with ~",
+    )
+    return {
+        "authkey": reader.get("dbserver", "authkey", ""),
+        "authkey_path": reader.path_of("dbserver", "authkey"),
+        "dbserver_host": host,
+        "dbserver_port": reader.port("dbserver", "port", 1908),
+        "dbserver_listen": reader.get("dbserver", "listen", "") or host,
+        "database": Path(database).expanduser(),
+        "log_retention_days": reader.parse(
+            "dbserver",
+            "log_retention_days",
+            0,
+            conversions.days,
+            "days to keep logs of ended jobs, 0 for ever",
+        ),
+        "log_retention_bytes": reader.parse(
+            "dbserver",
+            "log_retention_mb",
+            0,
+            conversions.megabytes,
+            "MB of database above which the oldest logs of ended jobs are dropped, 10 or more (0: never)",
+        ),
+    }
+
+
+def read_broker(reader: Reader, dbserver_host: str, dbserver_listen: str) -> BrokerKeys:
+    """`[broker]` and the lanes' ports; where nothing else is said, the broker is beside the dbserver."""
+    host = reader.get("broker", "host", "") or dbserver_host
+    listen = dbserver_listen if host == dbserver_host else host
+    return {
+        "broker_host": host,
+        "broker_port": reader.port("broker", "port", 1911),
+        "broker_listen": reader.get("broker", "listen", "") or listen,
+        "broker_metrics_port": reader.parse(
+            "broker",
+            "metrics_port",
+            0,
+            conversions.port_or_none,
+            "a TCP port for Prometheus, 0 for none",
+        ),
+        "lane_ports": reader.parse(
+            "dbserver",
+            "receiver_ports",
+            tuple(range(1912, 1921)),
+            conversions.port_range,
+            "ports such as 1912-1920",
+        ),
+        "max_attempts": reader.parse(
+            "broker", "max_attempts", 3, conversions.positive, "how often a task may be tried, 1 or more"
+        ),
+        "lane_memory_bytes": reader.parse(
+            "broker",
+            "lane_memory",
+            1 << 30,
+            conversions.byte_count,
+            "bytes that a lane keeps in memory, such as 1G",
+        ),
+        "node_timeout_s": reader.parse(
+            "broker", "node_timeout", 15.0, conversions.seconds, "seconds, more than 0"
+        ),
+        "task_timeout_s": reader.parse(
+            "broker",
+            "task_timeout",
+            0.0,
+            conversions.timeout,
+            "seconds that a task may run, 0 for no limit",
+        ),
+    }
+
+
+def read_agent(reader: Reader, dbserver_host: str) -> AgentKeys:
+    """`[agent]`, `[zworkers]` and `[memory]`; an agent of a cluster listens on all addresses."""
+    listen = LOOPBACK if is_loopback(dbserver_host) else "0.0.0.0"  # noqa: S104 - needs a strong authkey
+    return {
+        "agent_port": reader.port("zworkers", "ctrl_port", 1909),
+        "agent_listen": reader.get("agent", "listen", "") or listen,
+        "agent_host_cores": reader.parse(
+            "zworkers",
+            "host_cores",
+            (HostCores(LOOPBACK, -1),),
+            conversions.host_cores,
+            "a list such as '10.0.0.1 -1, 10.0.0.2 32' (host and cores, -1 for all), or none",
+        ),
+        "agent_memory_bytes": reader.parse(
+            "agent",
+            "worker_memory",
+            0,
+            conversions.byte_count,
+            "bytes a worker may use, such as 4G (0: no limit)",
+        ),
+        "agent_limits": read_agent_limits(reader.parse),
+        "preload": reader.parse(
+            "agent",
+            "preload",
+            (ENGINE,),
+            conversions.preload,
+            "openquake (drivers and workers have the engine), names of modules, both, or none",
+        ),
+    }
+
+
+def read_jobs(reader: Reader) -> JobKeys:
+    """`[distribution]` and `[directory]`."""
+    return {
+        "serialize_jobs": reader.parse(
+            "distribution",
+            "serialize_jobs",
+            1,
+            conversions.count,
+            "how many jobs execute at once, 0 for no limit",
+        ),
+        "shared_dir": reader.get("directory", "shared_dir", ""),
+        "custom_tmp": reader.get("directory", "custom_tmp", ""),
+    }
