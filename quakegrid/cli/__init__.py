@@ -1,1 +1,1 @@
-"""The command line `quakegrid`: a module a command group, and one that renders."""
+"""The command line `quakegrid`: a module for each group of commands, and `views/` for what they print."""

@@ -111,7 +111,7 @@ def run_command_line() -> int:
     except errors.QuakeGridError as exc:
         return _fail(str(exc), exc.exit_code)
     except BrokenPipeError:
-        # Whoever read our output has left; nothing may be written at exit either.
+        # The reader of our output has gone; nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return errors.EXIT_FAILED
     except OSError as exc:

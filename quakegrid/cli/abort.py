@@ -45,7 +45,7 @@ def abort(numbers: tuple[int, ...], yes: bool) -> None:
 
 
 def _find(database: DbClient, numbers: Sequence[int], *, is_sure: bool) -> list[Job | errors.QuakeGridError]:
-    """The jobs that are meant, or why there is none; asks first where one is somebody else's."""
+    """The jobs to abort, or why there is none; asks first if one is somebody else's."""
     found: list[Job | errors.QuakeGridError] = []
     for number in numbers:
         try:

@@ -1,6 +1,6 @@
 """Commands `up`, `down` and `authkey`: the cluster of this machine.
 
-Knows the order of things and what to say; `quakegrid.machine.local_services` does the work with processes.
+Keeps the order of the steps and tells the person; `quakegrid.machine.local_services` works with processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from quakegrid.nodes import engine_version
 from quakegrid.settings import authkeys, config, installation, sections
 from quakegrid.settings.config import Settings
 
-# Who needs whom: the agent serves the broker, and the broker writes to the dbserver.
+# A service stops before those that it needs: the agent works for the broker, which writes to the dbserver.
 STOP_ORDER = ("agent", "broker", "dbserver")
 
 
@@ -76,13 +76,13 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
         missing = tuple(name for name in service_records.SERVICES if name not in before)
         local_services.check_ports(settings, missing)
         if "agent" in missing and node_state.read_record(state_dir).is_stopped:
-            node_state.change_record(state_dir, is_stopped=False)  # who wants it up wants it to serve
+            node_state.change_record(state_dir, is_stopped=False)  # `up` lets a node serve that was stopped
         local_services.start(settings, missing)
     return settings, missing
 
 
 def _check_serving(settings: Settings) -> None:
-    """Raise `PeerUnreachableError` unless every service that runs also serves."""
+    """Raise `PeerUnreachableError` unless every service that runs also answers."""
     troubles = health.troubles(settings, local_services.running(settings))
     if troubles:
         raise errors.PeerUnreachableError(
@@ -121,7 +121,7 @@ def down(force: bool) -> None:
 
 
 def _end_jobs(settings: Settings, *, force: bool) -> None:
-    """Abort what executes, if the user agrees."""
+    """Abort the jobs that execute, if the user agrees."""
     with closing(fleet.BrokerClient(settings)) as broker:
         try:
             sessions = broker.status().sessions

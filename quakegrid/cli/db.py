@@ -1,4 +1,4 @@
-"""Commands `db ...`: care of the job database, through the dbserver that owns it."""
+"""Commands `db ...`: copies, checks and queries of the job database, through the dbserver that owns it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def restore(file: Path) -> None:
 
 
 def _refuse_elsewhere(settings: Settings) -> None:
-    """Refuse to make a database that no dbserver would serve.
+    """Refuse to make a database that no dbserver would use.
 
     Raises:
         UsageError: there is none here, and the dbserver's host is another machine.

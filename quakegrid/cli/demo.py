@@ -1,6 +1,6 @@
 """Command `demo`: from nothing to a figure of hazard curves, with one of the engine's own test cases.
 
-Brings the cluster up, waits for the engine, runs the case, shows what came of it. The engine is not
+Brings the cluster up, waits for the engine, runs the case, shows the result. The engine is not
 imported here: its files are found in the environment and its curves read from the exported CSV.
 """
 

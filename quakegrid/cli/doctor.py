@@ -1,6 +1,6 @@
-"""Command `doctor`: what would break or slow a calculation, on all nodes.
+"""Command `doctor`: finds causes for calculations to fail or be slow, on all nodes.
 
-Knows how to print findings; `quakegrid.doctor` finds them.
+Prints the findings; `quakegrid.doctor` finds them.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _print_finding(finding: Finding) -> None:
 
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """Tells on stderr what is waited for: on a terminal in one line that goes away, else not at all."""
+    """Prints on stderr what the doctor waits for, in one line that goes away; nothing without a terminal."""
     if not sys.stderr.isatty():
         yield lambda _text: None
         return

@@ -1,4 +1,4 @@
-"""Command `jobs export`: a driver writes the outputs of a job; here it is told what came of them."""
+"""Command `jobs export`: a driver writes the outputs of a job; this module prints what it wrote."""
 
 from __future__ import annotations
 

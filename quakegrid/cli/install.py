@@ -1,6 +1,6 @@
 """Commands `install` and `uninstall`: QuakeGrid as services of a machine.
 
-Says what will be done, asks, does it; `quakegrid.install` knows what there is to do.
+Says what will be done, asks, does it; `quakegrid.install` has the steps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from quakegrid.install.plan import Choice
 
 ROOT = Path("/")
-# Any address will do: nothing is sent.
+# Any address of another machine will do: nothing is sent.
 _FAR_AWAY = ("192.0.2.1", 9)
 _root_option = click.option(
     "--root",
@@ -97,7 +97,7 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
 
 
 def _choice(machine: Machine, *, role: str, master: str, **wanted: Any) -> tuple[Choice, str | None]:
-    """What the administrator chose; and the text of `openquake.cfg`, None if it cannot be read."""
+    """The administrator's choice, and the text of `openquake.cfg`, None if it cannot be read."""
     from quakegrid.install import plan  # noqa: PLC0415 - as above
     from quakegrid.settings import config  # noqa: PLC0415 - `quakegrid --help` needs no settings
 

@@ -1,6 +1,6 @@
-"""Commands `jobs ...`: what the database knows of calculations, and export.
+"""Commands `jobs ...`: lists, logs and outputs of calculations, and export.
 
-Knows the dbserver's client and how to print its answers.
+Asks the dbserver and prints its answers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from quakegrid.jobs.values import Job, LogLine
 
 STATES = [state.value for state in JobState]
 DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
-# Watching goes on for so long while the dbserver is away.
+# How long watching waits for a dbserver that is away.
 WATCH_RETRY_S = 300.0
 
 

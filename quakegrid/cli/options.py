@@ -51,7 +51,7 @@ def _remember_state_dir(ctx: click.Context, _param: click.Parameter, value: Path
 
 
 def state_dir_option(command: F) -> F:
-    """Add `--state-dir`, which `settings` then takes into account."""
+    """Add `--state-dir`, which `settings` then reads."""
     option = click.option(
         "--state-dir",
         type=click.Path(path_type=Path, file_okay=False),

@@ -1,6 +1,6 @@
 """Command `oq`: hands its arguments, untouched, to the engine's own command line in a warm driver.
 
-Knows nothing of the arguments, not even `--help`.
+Does not read the arguments, not even `--help`.
 """
 
 from __future__ import annotations

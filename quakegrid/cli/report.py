@@ -1,6 +1,6 @@
 """Commands `report` and `explain`: where the cluster's time went, and why a job is as slow as it is.
 
-Knows who to ask and how to print it; `quakegrid.reports` does the thinking.
+Gets the records and prints the result; `quakegrid.reports` computes it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Command `run`: runs calculations in a warm driver, follows them and says what came of them.
+"""Command `run`: runs calculations in a warm driver, follows them and prints their results.
 
 Nothing heavy is imported before the driver is at work: rich comes with its first event, and only on a
 terminal; grpc never.
@@ -187,7 +187,7 @@ def execute(settings: Settings, argv: Sequence[str], *, verbose: bool = False) -
 
 
 def _ask_for_ends(settings: Settings, report: RunReport) -> None:
-    """Ask the dbserver how jobs ended whose driver did not live to tell."""
+    """Ask the dbserver for the ends of jobs whose driver died before it told them."""
     if not report.open_job_ids():
         return
     from quakegrid.clients.dbserver.client import DbClient  # noqa: PLC0415 - seldom needed
@@ -210,7 +210,7 @@ def _ask_for_ends(settings: Settings, report: RunReport) -> None:
 
 
 def print_report(report: RunReport, output: str) -> None:
-    """Say what came of each job: results to stdout, failures and hints to stderr."""
+    """Print the result of each job: outputs to stdout, failures and hints to stderr."""
     from quakegrid.cli.views import render  # noqa: PLC0415 - after the run
 
     if output == "json":

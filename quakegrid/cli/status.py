@@ -1,6 +1,6 @@
-"""Commands `status` and `metrics`: what services, nodes, sessions and lanes do, once or live.
+"""Commands `status` and `metrics`: the state of services, nodes, sessions and lanes, once or live.
 
-Knows the run records of this machine and the broker's client, and how to print what they tell.
+Reads the service files of this machine, asks the broker, and prints the answers.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ LANE_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """One service of this machine: its run record, and whether it answers that it serves."""
+    """One service of this machine: its service file, and whether it answers."""
 
     service: str
     is_up: bool
@@ -77,7 +77,7 @@ class ServiceStatus:
     address: str
     version: str
     since_time: datetime.datetime | None
-    # Why it is not up although its process runs.
+    # Why the service is not up although its process runs.
     trouble: str = ""
 
 
@@ -122,7 +122,7 @@ def metrics() -> None:
 
 
 def service_statuses(settings: Settings) -> list[ServiceStatus]:
-    """What this machine knows of its services, which are asked."""
+    """The services of this machine, by their service files and their answers."""
     records = local_services.running(settings)
     troubles = health.troubles(settings, records)
     return [
@@ -180,7 +180,7 @@ def _watch(settings: Settings, output: str) -> None:
 
 
 def _statuses(settings: Settings) -> Iterator[fleet.FleetStatus | None]:
-    """What the broker tells for ever; None once whenever it is gone."""
+    """The broker's statuses, for ever; None once whenever it is gone."""
     is_gone = False
     while True:
         with (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from quakegrid.nodes.fingerprint import Fingerprint
 
-log = logging.getLogger("quakegrid.session.session")
+log = logging.getLogger("quakegrid.session")
 # How long a calculation waits for a first answer of the broker. Other programs hear at once that there is no
 # broker.
 OPEN_PATIENCE_S = 30.0

@@ -15,7 +15,7 @@ from quakegrid.internal.v1 import orders_pb2
 from quakegrid.nodes import worker_end_messages
 from quakegrid.wire.v1 import lane_pb2
 
-log = logging.getLogger("quakegrid.session.worker_output")
+log = logging.getLogger("quakegrid.session")
 
 
 @dataclass(frozen=True, slots=True)

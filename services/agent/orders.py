@@ -1,4 +1,4 @@
-"""What an agent tells its template, the orders, and what it hears from it, the reports.
+"""The messages between an agent and its template: orders to the template, reports from it.
 
 Both are closed unions of values, matched to their ends with `assert_never`. `packets.py` turns them into
 bytes and back, and checks what comes in. Pure.
@@ -14,7 +14,7 @@ from quakegrid.nodes.template_state import TemplateState
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a worker is to be.
+    """The worker that a fork is to become.
 
     Args:
         worker_id: its name.
@@ -79,7 +79,7 @@ Order = ForkWorker | ForkDriver | SignalChild | Ping | EndTemplate
 
 @dataclass(frozen=True, slots=True)
 class LoadedCode:
-    """What a template found and loaded; `engine_missing` says why there is no engine for drivers."""
+    """The code that a template found and loaded; `engine_missing` says why there is no engine for drivers."""
 
     engine_version: str = ""
     engine_missing: str = ""

@@ -1,7 +1,7 @@
 """The dbserver process: `python -m services.dbserver [--state-dir DIR]`.
 
 Concurrency: one event loop owns the port and all streams; calls run in threads that read through
-connections of their own; one writer thread owns the connection that writes, one judges leases, one
+connections of their own; one writer thread owns the connection that writes, one judges holds, one
 drops old logs. The main thread waits for a signal.
 """
 

@@ -1,4 +1,4 @@
-"""What keeps the file from growing for ever: logs of ended jobs, old events and old answers are dropped.
+"""Keeps the file from growing for ever: drops logs of ended jobs, old events and old answers.
 
 Everything is found on a reading connection and deleted in small batches, so that other writes go
 through in between. Whole logs are dropped, of the jobs that ended first.

@@ -11,7 +11,7 @@ import logging
 import socket
 from collections.abc import Hashable
 
-log = logging.getLogger("quakegrid.transport.lane_sockets")
+log = logging.getLogger("quakegrid.lane")
 # How soon to try again when the broker did not read.
 RETRY_S = 0.2
 

@@ -28,7 +28,7 @@ from services.lane.settings import DoorSettings
 from services.lane.tasks import events as core
 from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
 
-log = logging.getLogger("quakegrid.transport.lane_sockets")
+log = logging.getLogger("quakegrid.lane")
 _decode = lane_pb2.LaneMessage.FromString
 # A lane that stands in for one that died waits so long for workers to tell what they run; the wait ends
 # when all have told, and is short where the broker knows of none.

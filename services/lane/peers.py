@@ -16,7 +16,7 @@ from services.lane import codec
 from services.lane.payloads import Frame
 from services.lane.tasks.events import Peer, SessionId
 
-log = logging.getLogger("quakegrid.transport.lane_sockets")
+log = logging.getLogger("quakegrid.lane")
 # The first are logged each; of later ones each whose number is a power of two.
 _LOGGED_COUNT = 100
 

@@ -26,7 +26,7 @@ from services.lane.tasks import events as core
 from services.lane.tasks.events import Peer, SessionId
 from services.lane.tasks.scheduler import Scheduler
 
-log = logging.getLogger("quakegrid.transport.lane_sockets")
+log = logging.getLogger("quakegrid.lane")
 
 
 class Performer:

@@ -31,7 +31,7 @@ from services.lane.tasks.events import (
     WorkerJoined,
 )
 
-log = logging.getLogger("quakegrid.transport.lane_sockets")
+log = logging.getLogger("quakegrid.lane")
 DONE, LOST = task_records_pb2.ATTEMPT_END_DONE, task_records_pb2.ATTEMPT_END_LOST
 DROPPED = task_records_pb2.ATTEMPT_END_DROPPED
 

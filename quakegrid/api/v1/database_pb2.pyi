@@ -67,7 +67,7 @@ class GetDatabaseInfoResponse(_message.Message):
     log_line_count: _builtins.int
     output_count: _builtins.int
     lease_count: _builtins.int
-    """Jobs that a driver holds a lease of."""
+    """Jobs that a driver holds, see Holds.RenewHold."""
     log_retention_days: _builtins.int
     """Logs of ended jobs are dropped when they are older; 0: never."""
     log_retention_bytes: _builtins.int

@@ -1,1 +1,1 @@
-"""What the command line prints and draws: tables, progress, reports."""
+"""Prints and draws for the command line: tables, progress, reports."""

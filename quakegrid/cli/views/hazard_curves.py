@@ -1,7 +1,7 @@
 """The engine's hazard curve CSVs: read them, draw them.
 
-Knows the file's layout (a `#` line of metadata, then lon, lat, depth and a `poe-<level>` column a
-level) and imports matplotlib only to draw.
+The file has a `#` line of metadata, then columns lon, lat, depth and a `poe-<level>` column for each level.
+Imports matplotlib only to draw.
 """
 
 from __future__ import annotations

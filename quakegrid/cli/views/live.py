@@ -1,6 +1,6 @@
 """A listing that follows what changes: in place on a terminal, one after the other elsewhere.
 
-Knows how to redraw; what is shown comes from who calls.
+Only redraws; the caller gives the items.
 """
 
 from __future__ import annotations

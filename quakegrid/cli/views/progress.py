@@ -1,4 +1,4 @@
-"""What a user sees while a run goes on: a bar an operation on a terminal, a few lines elsewhere.
+"""Shows a run while it goes on: a bar for each operation on a terminal, a few lines elsewhere.
 
 Takes the driver's events; writes to stderr, since stdout is for results.
 """

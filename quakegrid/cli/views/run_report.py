@@ -1,6 +1,6 @@
-"""What is known of a run, gathered from the driver's events; pure.
+"""The report of a run, gathered from the driver's events; pure.
 
-Knows the events' meaning and the exit code that follows; prints nothing.
+Interprets the events and computes the exit code; prints nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class JobResult:
 
 @dataclass(slots=True)
 class RunReport:
-    """All jobs of one run; `error` is what kept a job from being made.
+    """All jobs of one run; `error` says why a job could not be made.
 
     `not_exported` has a line for each output that could not be exported.
     """

@@ -1,6 +1,6 @@
 """A figure of the cores that a session had and of those that were busy, over time.
 
-Knows matplotlib, which comes with the engine; imports it only when a figure is drawn.
+Uses matplotlib, which comes with the engine; imports it only when a figure is drawn.
 """
 
 from __future__ import annotations

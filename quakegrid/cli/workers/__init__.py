@@ -1,1 +1,1 @@
-"""The commands `quakegrid workers`: `commands.py` has the group, `debug.py` its longest member."""
+"""The commands `quakegrid workers`: `commands.py` has the group, `debug.py` its longest command."""

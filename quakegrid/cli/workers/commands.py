@@ -1,7 +1,7 @@
 """Commands `workers ...`: show the nodes of the cluster, and tell all of them what to do.
 
-Upstream's words, for workers that are forked on request: a node that serves gives them to whoever needs
-them, one that is stopped gives none.
+The commands have upstream's names, but workers are forked on request: a node that serves gives workers to any
+session that needs them, a node that is stopped gives none.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _report(control: FleetControl, answers: Sequence[NodeAnswer], output: str) -
     """Print the nodes as they are now.
 
     Raises:
-        PeerUnreachableError: some have not heard the order.
+        PeerUnreachableError: some nodes did not get the order.
     """
     status.print_nodes(output, control.status())
     missing = [answer.host for answer in answers if not answer.is_reached]

@@ -1,6 +1,6 @@
-"""Command `workers debug`: a real task on every core of every node, and what they tell.
+"""Command `workers debug`: runs a real task on every core of every node, and prints their answers.
 
-Knows how to print it; `quakegrid.doctor.core_visits` runs the tasks.
+`quakegrid.doctor.core_visits` runs the tasks.
 """
 
 from __future__ import annotations

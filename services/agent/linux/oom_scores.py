@@ -1,4 +1,4 @@
-"""Whom the kernel kills without memory: workers first, then drivers, last the agent and its template."""
+"""Which processes the kernel kills when memory is out: workers, then drivers, last agent and template."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What processes of a node leave behind: children of their own, which nobody would end.
+"""Ends processes that workers, drivers and templates have started and left behind.
 
 A process that calls `adopt_orphans` becomes the parent of every process below it whose own parent ended, also
 of one with a session of its own. What an agent left that was killed together with its template is known by a
 variable of its environment, the mark (see `state_lock`). Process 1 of a container gets children that others
 started there; it kills those with its mark only. Processes of other users cannot be killed and are left.
-Knows processes by number and start; does not know workers, drivers and tasks.
+Does not depend on workers, drivers and tasks.
 """
 
 from __future__ import annotations

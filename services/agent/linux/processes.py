@@ -1,4 +1,4 @@
-"""What a process of this node does, for those who cannot tell a dead peer from a broken link."""
+"""The state of a process of this node, for peers that cannot tell a dead process from a broken link."""
 
 from __future__ import annotations
 

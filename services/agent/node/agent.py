@@ -1,6 +1,6 @@
 """The agent: builds the parts of a node, connects them, and lets them start and end together.
 
-Runs in one event loop. What each part does stands in its module; `__init__` of this folder shows them.
+Runs in one event loop. Each part has a module of its own; `__init__` of this folder shows them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STOP_DEADLINE_S = STOP_GRACE_S + 1.0
 
 
 class Agent:
-    """One node: its workers and drivers, what it serves, whose fleet it is in, and who watches it.
+    """One node: its workers and drivers, the cores that it serves, its fleet, and its watchers.
 
     Args:
         settings: of the cluster.
@@ -132,11 +132,11 @@ class Agent:
         return self.watchers.add(orders_pb2.WatchResponse(status=self.status()))
 
     def end_watches(self) -> None:
-        """Tell those who watch that nothing more will come."""
+        """Tell the watchers that nothing more will come."""
         self.watchers.publish(LAST_WORD)
 
     def publish_status(self) -> None:
-        """Tell those who watch how the node is now."""
+        """Tell the watchers the node's present status."""
         self.watchers.publish(orders_pb2.WatchResponse(status=self.status()))
 
     def status(self, *, with_samples: bool = False) -> nodes_pb2.AgentStatus:

@@ -1,4 +1,4 @@
-"""What workers and drivers leave on this node, blobs and temporary files, and when it is removed.
+"""Removes what workers and drivers leave on this node: blobs and temporary files.
 
 Blobs are in shared memory, in a folder for each session, which is removed when the last worker of the
 session has ended. When an agent is killed, its template, which outlives it by a moment, removes its blobs. If

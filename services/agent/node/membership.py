@@ -1,4 +1,4 @@
-"""Whose fleet the node joined: asks that master's broker to watch it, again whenever nobody does.
+"""Which fleet the node joined. Asks this master's broker to watch it, again whenever no broker does.
 
 So a broker that was started again has its nodes back within seconds, and needs no memory of its own. The
 node remembers its master in its state directory until it leaves. Runs in the agent's event loop.

@@ -1,7 +1,7 @@
 """Whether and with how many cores the node serves the fleet, and how it gets from one to the other.
 
 A node that is stopped or restarts offers no cores: the broker drains its workers, each ends after the
-task that it holds. What was said holds after a restart of the agent too. Runs in the agent's event loop.
+task that it holds. The agent remembers this over its restarts. Runs in the agent's event loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What workers have of this node besides cores: limits, a folder for blobs, and pipes for their output.
+"""Each worker's share of this node besides cores: limits, a folder for blobs, and pipes for its output.
 
 Runs in the agent's event loop.
 """

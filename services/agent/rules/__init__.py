@@ -1,4 +1,4 @@
-"""What an agent decides, without a process, a clock or a file. Pure.
+"""The decisions of an agent, without a process, a clock or a file. Pure.
 
 `roster.py`: which worker has which core, and who is signalled. `lineage.py`: which template takes orders;
 with it go `lineage_events.py`, `template_life.py`, `load_failures.py`, `template_reports.py`. `memory.py` and

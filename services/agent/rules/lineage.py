@@ -1,13 +1,13 @@
 """The core that decides which template takes orders, and when another one is to start.
 
-Pure. Knows templates by number, their children by name and pid, and the code on disk as a stamp; it does
-not know processes, clocks and files. When the code changes, a successor loads beside the template that takes
+Pure. Templates have numbers, their children names and pids, and the code on disk is a stamp. Does not depend
+on processes, clocks and files. When the code changes, a successor loads beside the template that takes
 orders, and takes over when it can fork. A retired template lives until its last child has ended, and may get
 more children for sessions that need its code. A template that does not answer is killed. One that has drivers
 is retired instead, since its drivers would die with it, and is killed when none of them lives.
 
-The core counts looks, not seconds: while the agent itself is stopped nobody's patience ends. So `handle`
-takes no time, and there is no deadline.
+The core counts looks, not seconds, so no time-out runs while the agent itself is stopped. So `handle` takes
+no time, and there is no deadline.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happens to templates, and what the lineage asks for. Pure values."""
+"""Events of templates, and the actions that the lineage asks for. Pure values."""
 
 from __future__ import annotations
 

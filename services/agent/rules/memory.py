@@ -1,7 +1,6 @@
 """The memory rules: when a node gets no new tasks, and which worker is stopped.
 
-Pure: samples in, stops out. Knows workers by name, sessions by id and sizes in bytes; refuses to know
-where they come from. `is_short` is what the broker is to know.
+Pure: samples in, stops out. Does not depend on how memory is measured. The broker is told `is_short`.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ from dataclasses import dataclass, field
 
 # Below the soft limit by so much the node counts as having memory again, so that it does not flap.
 MARGIN_PERCENT = 5.0
-# Stopping a worker that has less of its own would not help: somebody else has the memory.
+# Stopping a worker that has less memory of its own would not help: other processes have the memory.
 LEAST_STOP_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerMemory:
-    """What a worker, with the processes that it started, has in memory.
+    """The memory of a worker and the processes that it started.
 
     `own_bytes` leaves out what it shares with files, other workers and the template.
     """
@@ -52,7 +51,7 @@ class StopWorker:
 
 @dataclass(slots=True)
 class MemoryRules:
-    """What is done about one node's memory.
+    """The rules for one node's memory.
 
     Args:
         node: its name, for reasons.

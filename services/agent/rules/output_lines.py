@@ -1,6 +1,6 @@
 """What one worker prints: cut into lines, bounded, and its end kept.
 
-Pure. Knows bytes that came and when; refuses to know pipes and who reads the lines.
+Pure: bytes and times in, lines out. Does not depend on pipes and readers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from quakegrid.transport.byte_rates import Allowance
 # Of one worker, in the long run and at once; what is more is left out.
 RATE_BYTES_S = 64 << 10
 BURST_BYTES = 1 << 20
-# What waits while nobody takes it; the oldest goes first.
+# Bytes of lines that wait while no reader takes them; the oldest are dropped first.
 MAX_WAITING_BYTES = 256 << 10
 MAX_LINE_BYTES = 8 << 10
 # What is told of stderr when a worker dies.

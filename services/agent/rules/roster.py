@@ -1,6 +1,6 @@
 """The roster core: which worker has which cores of this node, and where each child is in its life.
 
-Pure. Knows core numbers, workers and drivers by name and pid; does not depend on processes, clocks and
+Pure. Cores have numbers, workers and drivers names and pids. Does not depend on processes, clocks and
 sockets. A core is taken from the order to fork until the report of the exit. Members are entered by calls,
 which answer at once; everything that happens to them afterwards is an event.
 """

@@ -1,7 +1,7 @@
 """The rule for workers that are stopped (SIGSTOP): one that stays so holds its task for ever, and is killed.
 
-Pure: looks in, stops out. Counts looks instead of seconds: while the agent itself is stopped, such as with
-its whole process group, nobody's patience ends.
+Pure: looks in, stops out. Counts looks instead of seconds, so no time-out runs while the agent itself is
+stopped, such as with its whole process group.
 """
 
 from __future__ import annotations

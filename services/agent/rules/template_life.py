@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from quakegrid.errors import IllegalMoveError
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 
-# In looks, not in seconds: while the agent itself is stopped nobody's patience ends.
+# In looks, not in seconds: no time-out runs while the agent itself is stopped.
 MAX_UNANSWERED_PINGS = 5
 MAX_LOADING_LOOKS = 300
 LOADING = TemplateState(TemplateKind.LOADING)

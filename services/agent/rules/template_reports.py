@@ -1,7 +1,7 @@
-"""Which event for the lineage a template's report is. Pure.
+"""Turns a template's report into an event for the lineage. Pure.
 
-A template may run code of others, so a report that nothing can have led to is no event: a child that nobody
-ordered, or that has ended before, or a state that the template cannot come to.
+A template may run code of others, so an impossible report is no event: of a child that was not ordered, or
+that has ended before, or of a state that the template cannot reach.
 """
 
 from __future__ import annotations

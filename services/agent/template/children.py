@@ -1,4 +1,4 @@
-"""What a forked process does before it is a worker or a driver, and how it ends.
+"""The first steps of a forked process before it is a worker or a driver, and its end.
 
 Runs in the child only. Nothing here returns to the template's loop.
 """

@@ -1,4 +1,4 @@
-"""What the template imports before it forks: the engine, and the modules that `[agent] preload` names.
+"""Imports of the template before it forks: the engine, and the modules that `[agent] preload` names.
 
 When something cannot be loaded the template's state says so. Workers then start all the same, cold.
 """

@@ -1,7 +1,7 @@
 """A worker: runs the tasks of one session, one at a time, and sends back outcomes.
 
-Knows nothing of the engine: a payload is a pickled callable that returns the outcome's frames, and is
-called with the payload's further frames. Unpickles only what came over the lane, whose peers have proven
+Does not depend on the engine: a payload is a pickled callable, which is called with the payload's further
+frames and returns the outcome's frames. Unpickles only bytes that came over the lane, whose peers have proven
 the authkey.
 """
 

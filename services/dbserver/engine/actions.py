@@ -1,4 +1,4 @@
-"""What an engine call may do: upstream's named actions, and the SQL that the engine itself sends.
+"""The calls that an engine may make: upstream's named actions, and the SQL that the engine itself sends.
 
 SQL that writes is matched word by word with the texts of upstream's commands; all other SQL is a
 SELECT or a PRAGMA and runs on a connection that cannot write.

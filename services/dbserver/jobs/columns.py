@@ -1,4 +1,4 @@
-"""What is read of a job's row for a message, in SQL: every text cut, so that no row is too large to send.
+"""The columns of a job's row for a message, in SQL: every text is cut, so that no row is too large to send.
 
 Rows that came with an older database may hold texts of any length. `SELECT *` is for the engine, which
 gets what it stored.

@@ -1,6 +1,6 @@
 """Connections to the database file: one that writes, and those that only read.
 
-Knows SQLite's settings and knows no table. Reading connections are read-only twice over: by how the file
+Does not depend on the tables. Reading connections are read-only twice over: by how the file
 is opened and by what SQLite lets them run.
 """
 

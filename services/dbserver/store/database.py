@@ -1,6 +1,6 @@
 """One request's view of the database file, and the connections that read.
 
-Knows how rows become values and what a query may cost; knows no table.
+Turns rows into values and limits the cost of queries. Does not depend on the tables.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Limits of a read: how many bytes it may return, how long it may take, and whether anybody still waits.
 
-Depends on SQLite's progress handler, which SQLite calls every few thousand steps of a statement; knows no
-table. A session has one set of limits for all its queries together.
+Uses SQLite's progress handler, which SQLite calls every few thousand steps of a statement. Does not depend on
+the tables. A session has one set of limits for all its queries together.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def upgrade(db: Any) -> None:
 
 
 def end_unfinished_jobs(db: Any) -> None:
-    """Fail what upstream's processes ran: nobody runs it any more, and no driver holds a lease of it.
+    """Fail the jobs that upstream's processes ran: no process runs them any more, and no driver holds them.
 
     Statuses of old engines, such as "pre_executing", count as unfinished.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,10 @@ DBSERVER_LAYERS: dict[str, set[str]] = {
 # Answers what upstream's `dbcmd` expects; nothing else depends on the folder for it.
 ENGINE_CALLS = "services.dbserver.rpc.engine_calls"
 MOST_MODULES = 15
+# All names of logs, as they are written; none is the root.
+LOGS = {"", '"dbserver"'} | {
+    f'"quakegrid.{part}"' for part in ("agent", "broker", "lane", "sdk", "service", "session")
+}
 
 
 def module_name(path: Path) -> str:
@@ -167,3 +172,11 @@ def test_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or not path.read_text(
         encoding="utf-8"
     )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_log_has_a_name_that_people_know(path: Path) -> None:
+    """Settings of logs name processes, not modules: a module that moves keeps the name of its log."""
+    found = re.findall(r"getLogger\(([^)]*)\)", path.read_text(encoding="utf-8"))
+
+    assert set(found) <= LOGS

@@ -1,4 +1,4 @@
-"""Whoever may ask an agent: the broker, people, doctors (gRPC), command lines (unix socket).
+"""The entrances of an agent: a gRPC port for the broker, people and doctors; a unix socket for command lines.
 
-`request_checks.py` checks all of it where it comes in. Read `port.py` first.
+`request_checks.py` checks each request where it comes in. Read `port.py` first.
 """

@@ -1,6 +1,6 @@
-"""What the agent takes from others, checked where it comes in: calls on its port, lines on its unix socket.
+"""Checks requests to the agent where they come in: calls on its port, lines on its unix socket.
 
-Pure. Each check raises `UsageError` with words for whoever asked. A request that passed can be obeyed or
+Pure. Each check raises `UsageError` with words for the caller. A request that passed can be obeyed or
 refused, but cannot harm the agent or its template.
 """
 

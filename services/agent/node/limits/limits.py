@@ -1,4 +1,4 @@
-"""What workers may use of the node: memory, niceness; and what is measured of that.
+"""The limits of workers on this node, memory and niceness, and the measurements that they depend on.
 
 Applies the rules for memory and for stopped workers to samples, once a second; tells workers their limits.
 Runs in the agent's event loop. Workers are killed by the agent, not here.

@@ -1,4 +1,4 @@
-"""What this node and its workers have in memory, read from /proc and the cgroup that bounds us.
+"""The memory in use of this node and its workers, read from /proc and the cgroup that limits us.
 
 Reads files and decides nothing. A worker counts with the processes that it started.
 """

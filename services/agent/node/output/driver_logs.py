@@ -1,7 +1,7 @@
 """The log of the drivers that have no terminal: what they print goes to one file of the agent's user.
 
-The agent opens it, not the command line: that may be root's, who must neither follow what others put there
-nor leave files that the agent's user cannot write.
+The agent opens the file, not the command line. A command line may be root's, and root must neither follow
+links that others put there nor leave files that the agent's user cannot write.
 """
 
 from __future__ import annotations

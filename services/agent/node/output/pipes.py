@@ -1,7 +1,7 @@
 """The pipes that workers print into, and the messages that tell of it.
 
-Reads whatever comes, so that no worker waits for us, and tells it in batches. While nobody watches, or
-nobody reads what we tell, only the newest is kept. Runs in the agent's event loop.
+Reads as fast as workers print, so that no worker waits for us, and sends lines in batches. While no stream
+watches the node, or its reader is slow, only the newest lines are kept. Runs in the agent's event loop.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a template would load from disk, as a stamp that changes when the code does.
+"""A stamp of the code that a template would load from disk; it changes when the code does.
 
-Looks at files and imports nothing. An installed distribution changes with its RECORD; what is installed for
-editing, and the modules that `[agent] preload` names, with any of their source files.
+Looks at files and imports nothing. The stamp of an installed distribution is that of its RECORD. For packages
+that are installed for editing, and the modules of `[agent] preload`, any source file counts.
 """
 
 from __future__ import annotations
