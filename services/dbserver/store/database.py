@@ -216,7 +216,10 @@ class _Loan:
             self._session.is_spent = True
         self._source.give_back(self._connection, is_spent=self._session.is_spent)
         if error is not None:
-            raise error from exc
+            try:
+                raise error from exc
+            finally:
+                del error  # its traceback has this frame: a cycle, which would keep what was to be stored
 
 
 def _fetch(

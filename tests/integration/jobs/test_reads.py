@@ -6,6 +6,7 @@ import contextlib
 import gc
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -223,3 +224,18 @@ def statement_count() -> int:
     """Prepared statements in the memory."""
     gc.collect()
     return sum(type(each).__name__ == "Statement" for each in gc.get_objects())
+
+
+def test_refused_statement_leaves_no_cycle_behind(readers: Readers) -> None:
+    """What was to be stored, perhaps megabytes, would stay in memory until the next search for garbage."""
+    session = readers.session()
+    gc.disable()
+    try:
+        try:
+            session.query("SELECT nothing FROM nowhere")
+        except errors.QuakeGridError as exc:
+            refusal = weakref.ref(exc)
+
+        assert refusal() is None
+    finally:
+        gc.enable()
