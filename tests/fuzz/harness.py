@@ -22,8 +22,9 @@ GROWTH_BYTES = 128 << 20
 ADDRESS_SPACE_BYTES = 8 << 30
 SETTLE_S = 15.0
 # Connections of others come and go meanwhile. The dbserver keeps up to 8 connections to the database open,
-# with up to three files each; the broker has one to the dbserver for each session that is being opened.
-FILE_SLACK = {"dbserver": 40, "broker": 40}
+# with up to three files each. SQLite closes the files of others late: not while a connection holds a lock.
+# The broker has a connection to the dbserver for each session that is being opened.
+FILE_SLACK = {"dbserver": 60, "broker": 40}
 USUAL_FILE_SLACK = 12
 # What services log by themselves in a run: starts and ends of the neighbours' sessions.
 LOG_SLACK_BYTES = 8 << 10

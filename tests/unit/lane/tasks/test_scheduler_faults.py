@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from quakegrid.errors import IllegalMoveError
+from quakegrid.nodes.worker_ends import WorkerEnd
 from services.lane.tasks import events as lane
-from services.lane.tasks import session as lane_session
 from services.lane.tasks.crew import Hold
 from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.lane.tasks.scheduler import Scheduler
@@ -24,7 +24,7 @@ OF_NO_SESSION = [
     lane.DriverFilled(ELSEWHERE, is_full=True),
     lane.OutcomeArrived(Lease(ELSEWHERE, TaskId(1), 1), W0),
     lane.TaskReturned(Lease(ELSEWHERE, TaskId(1), 1), W0),
-    lane.WorkerLost(ELSEWHERE, W0, "exit code 1", is_clean=False),
+    WorkerEnd(ELSEWHERE, W0, "exit code 1", is_clean=False),
     lane.DrainAsked(ELSEWHERE, W0),
 ]
 
@@ -32,7 +32,7 @@ OF_NO_SESSION = [
 def without_driver(max_attempts: int = 3) -> Scheduler:
     """A lane that was started again: its driver has told its task, has not joined, and a worker runs it."""
     scheduler = Scheduler()
-    scheduler.handle(lane.SessionOpened(S, max_attempts))
+    scheduler.handle(lane.SessionOpened(S, max_attempts), 0.0)
     submit(scheduler, 1)
     join(scheduler, 0, (lease(1),))
     scheduler.check()
@@ -44,7 +44,7 @@ def test_event_of_a_session_that_is_not_here_changes_nothing(event: lane.Event) 
     """It crossed the end of its session."""
     scheduler = opened()
 
-    assert scheduler.handle(event) == []
+    assert scheduler.handle(event, 0.0) == []
     assert scheduler.session_ids == [S]
     assert scheduler.place() == []
 
@@ -54,7 +54,7 @@ def test_session_is_opened_once() -> None:
     scheduler = opened()
 
     with pytest.raises(IllegalMoveError, match="session 1 is open on this lane already"):
-        scheduler.handle(lane.SessionOpened(S, 3))
+        scheduler.handle(lane.SessionOpened(S, 3), 0.0)
 
 
 def test_unknown_event_is_a_mistake_of_ours() -> None:
@@ -62,14 +62,14 @@ def test_unknown_event_is_a_mistake_of_ours() -> None:
     event: Any = "no event"
 
     with pytest.raises(AssertionError, match="no event"):
-        opened().handle(event)
+        opened().handle(event, 0.0)
 
 
 def test_worker_that_was_drained_before_it_joined_gets_no_task() -> None:
     """It is told to stop as it comes."""
     scheduler = opened(workers=0)
     submit(scheduler, 1)
-    scheduler.handle(lane.DrainAsked(S, W0))
+    scheduler.handle(lane.DrainAsked(S, W0), 0.0)
 
     joined = join(scheduler, 0)
 
@@ -84,7 +84,7 @@ def test_outcome_without_a_driver_is_dropped_and_its_task_waits() -> None:
 
     assert finish(scheduler, 1, 0) == []
     assert (scheduler.counts(S).queued_count, scheduler.counts(S).dropped_count) == (1, 1)
-    scheduler.handle(lane.DriverJoined(S, DRIVER))
+    scheduler.handle(lane.DriverJoined(S, DRIVER), 0.0)
     assert scheduler.place() == [lane.SendTask(Peer(b"w0"), lease(1, 2), payload_of(1))]
     scheduler.check()
 
@@ -93,7 +93,7 @@ def test_task_that_fails_without_a_driver_gives_its_payload_back() -> None:
     """There is nobody to be told."""
     scheduler = without_driver(max_attempts=1)
 
-    actions = scheduler.handle(lane.WorkerLost(S, W0, "exit code 1", is_clean=False))
+    actions = scheduler.handle(WorkerEnd(S, W0, "exit code 1", is_clean=False), 0.0)
 
     assert actions == [lane.DropPayloads((payload_of(1),))]
     assert scheduler.counts(S).failed_count == 1
@@ -105,23 +105,12 @@ def test_worker_that_joins_again_without_a_cancelled_task_is_free() -> None:
     scheduler = opened()
     submit(scheduler, 1)
     scheduler.place()
-    scheduler.handle(lane.TasksCancelled(S, (TaskId(1),)))
+    scheduler.handle(lane.TasksCancelled(S, (TaskId(1),)), 0.0)
 
     assert join(scheduler, 0) == []
     assert scheduler.counts(S).busy_worker_ids == ()
     assert scheduler.counts(S).requeued_count == 0
     scheduler.check()
-
-
-def test_kinds_of_tasks_beyond_the_limit_are_not_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver that invents kinds does not fill the memory; those that are known are learned anew."""
-    monkeypatch.setattr(lane_session, "_MAX_KINDS", 1)
-    session = LaneSession(S, 3)
-
-    for operation, duration_s in (("known", 1.0), ("other", 1.0), ("known", 2.0)):
-        session.learn(operation, duration_s)
-
-    assert session.durations_s == {"known": 2.0}
 
 
 # --- check
