@@ -30,7 +30,7 @@ from benchmarks.support.figures import Figure, report
 from quakegrid import LocalCluster, testing
 from quakegrid.clients import agent as agents
 from quakegrid.clients.broker import BrokerClient
-from quakegrid.machine import service_records
+from quakegrid.machine import service_files
 from quakegrid.sdk.executor import ClusterExecutor
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
@@ -117,7 +117,7 @@ def roomy_cluster(core_count: int, preload: str) -> Iterator[tuple[Settings, psu
             for command in commands
         ]
         try:
-            wait_until(lambda: bool(service_records.read_record(settings, "broker")))
+            wait_until(lambda: bool(service_files.read(settings, "broker")))
             with contextlib.closing(BrokerClient(settings)) as broker:
                 broker.wait_for_nodes(WAIT_S)
             yield settings, psutil.Process(services[1].pid)

@@ -27,7 +27,7 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.log_sender import LogStream
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import LogLine
-from quakegrid.machine import service_records
+from quakegrid.machine import service_files
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 
@@ -113,7 +113,7 @@ class Ours(Server):
     @contextmanager
     def running(self) -> Iterator[int]:
         """As `up`."""
-        with self.up(lambda: service_records.read_record(self.settings, "dbserver") is not None) as pid:
+        with self.up(lambda: service_files.read(self.settings, "dbserver") is not None) as pid:
             yield pid
 
     def new_job(self) -> int:

@@ -15,8 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from quakegrid import errors
 from quakegrid.clients.connection import Connection
-from quakegrid.machine import local_services, service_records
-from quakegrid.machine.service_records import RunRecord
+from quakegrid.machine import local_services, service_files
+from quakegrid.machine.service_files import ServiceFile
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 
@@ -43,7 +43,7 @@ def is_serving(settings: Settings, service: str, port: int = 0) -> bool:
     return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def troubles(settings: Settings, records: Mapping[str, RunRecord]) -> dict[str, str]:
+def troubles(settings: Settings, records: Mapping[str, ServiceFile]) -> dict[str, str]:
     """What is wrong with services that run, by name; services that are available are left out.
 
     That its process lives proves nothing: its port may be closed, or it may hang.
@@ -57,7 +57,7 @@ def troubles(settings: Settings, records: Mapping[str, RunRecord]) -> dict[str, 
         return {name: trouble for name, trouble in zip(records, found, strict=True) if trouble}
 
 
-def _trouble(settings: Settings, service: str, record: RunRecord) -> str:
+def _trouble(settings: Settings, service: str, record: ServiceFile) -> str:
     process = f"the {service} runs (process {record.pid})"
     try:
         port = int(record.address.rpartition(":")[2])
@@ -71,7 +71,7 @@ def _trouble(settings: Settings, service: str, record: RunRecord) -> str:
 def main() -> int:
     """Ask a service, and print the answer."""
     parser = argparse.ArgumentParser(prog="python -m quakegrid.health", description=__doc__)
-    parser.add_argument("service", choices=service_records.SERVICES)
+    parser.add_argument("service", choices=service_files.SERVICES)
     service = parser.parse_args().service
     try:
         found = is_serving(config.load_settings(), service)

@@ -16,7 +16,7 @@ from quakegrid import __version__, errors, health
 from quakegrid.cli import options
 from quakegrid.cli.views.render import say
 from quakegrid.clients import broker as fleet
-from quakegrid.machine import local_services, node_state, own_cluster, service_records
+from quakegrid.machine import local_services, node_state, own_cluster, service_files
 from quakegrid.nodes import engine_version
 from quakegrid.settings import authkeys, config, installation, sections
 from quakegrid.settings.config import Settings
@@ -73,10 +73,10 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
             raise errors.StateError("the cluster runs already; `quakegrid down`, then `up --cores` again")
         own_cluster.prepare_state(state_dir, authkeys.new_authkey, cores)
         settings = config.load_settings(state_dir)
-        missing = tuple(name for name in service_records.SERVICES if name not in before)
+        missing = tuple(name for name in service_files.SERVICES if name not in before)
         local_services.check_ports(settings, missing)
-        if "agent" in missing and node_state.read_record(state_dir).is_stopped:
-            node_state.change_record(state_dir, is_stopped=False)  # `up` lets a node serve that was stopped
+        if "agent" in missing and node_state.read(state_dir).is_stopped:
+            node_state.change(state_dir, is_stopped=False)  # `up` lets a node serve that was stopped
         local_services.start(settings, missing)
     return settings, missing
 

@@ -109,12 +109,12 @@ def cluster_settings() -> Settings:
         PeerUnreachableError: the cluster is this machine's own and is not running.
     """
     from quakegrid import errors  # noqa: PLC0415 - as above
-    from quakegrid.machine import service_records  # noqa: PLC0415 - as above
+    from quakegrid.machine import service_files  # noqa: PLC0415 - as above
     from quakegrid.settings import installation  # noqa: PLC0415 - as above
 
     found = settings()
     is_down = found.is_embedded and not any(
-        service_records.read_record(found, name) for name in service_records.SERVICES
+        service_files.read(found, name) for name in service_files.SERVICES
     )
     if is_down or not found.authkey:
         raise errors.PeerUnreachableError(

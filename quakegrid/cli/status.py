@@ -21,7 +21,7 @@ from quakegrid import errors, health
 from quakegrid.cli import options
 from quakegrid.cli.views import live, render
 from quakegrid.clients import broker as fleet
-from quakegrid.machine import local_services, service_records
+from quakegrid.machine import local_services, service_files
 from quakegrid.settings import installation
 from quakegrid.settings.config import Settings
 
@@ -126,11 +126,11 @@ def service_statuses(settings: Settings) -> list[ServiceStatus]:
     records = local_services.running(settings)
     troubles = health.troubles(settings, records)
     return [
-        _service_status(name, records.get(name), troubles.get(name, "")) for name in service_records.SERVICES
+        _service_status(name, records.get(name), troubles.get(name, "")) for name in service_files.SERVICES
     ]
 
 
-def _service_status(service: str, record: service_records.RunRecord | None, trouble: str) -> ServiceStatus:
+def _service_status(service: str, record: service_files.ServiceFile | None, trouble: str) -> ServiceStatus:
     if record is None:
         return ServiceStatus(service, is_up=False, pid=None, address="", version="", since_time=None)
     return ServiceStatus(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.clients import connection
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
-from quakegrid.machine import service_records
+from quakegrid.machine import service_files
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 from quakegrid.settings.config import LOOPBACK, Settings
 
@@ -128,7 +128,7 @@ def local_client(settings: Settings) -> AgentClient:
 
 def local_settings(settings: Settings) -> Settings:
     """The settings with the port that this machine's agent really has, if it runs."""
-    record = service_records.read_record(settings, "agent")
+    record = service_files.read(settings, "agent")
     return replace(settings, agent_port=int(record.address.rpartition(":")[2])) if record else settings
 
 

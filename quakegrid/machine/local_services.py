@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quakegrid import errors
-from quakegrid.machine import service_records
+from quakegrid.machine import service_files
 from quakegrid.machine.pinned_processes import open_pin
 from quakegrid.settings.config import Settings
 
@@ -31,7 +31,7 @@ _POLL_MS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class ServicePort:
     """A port that a service will listen on, and the setting that changes it."""
 
     service: str
@@ -40,13 +40,13 @@ class Port:
     setting: str
 
 
-def ports_of(settings: Settings, services: Sequence[str]) -> list[Port]:
+def ports_of(settings: Settings, services: Sequence[str]) -> list[ServicePort]:
     """The ports that these services need from their start."""
     ports = [
-        Port("dbserver", settings.dbserver_listen, settings.dbserver_port, "[dbserver] port"),
-        Port("broker", settings.broker_listen, settings.broker_port, "[broker] port"),
-        Port("broker", settings.broker_listen, settings.lane_ports[0], "[dbserver] receiver_ports"),
-        Port("agent", settings.agent_listen, settings.agent_port, "[zworkers] ctrl_port"),
+        ServicePort("dbserver", settings.dbserver_listen, settings.dbserver_port, "[dbserver] port"),
+        ServicePort("broker", settings.broker_listen, settings.broker_port, "[broker] port"),
+        ServicePort("broker", settings.broker_listen, settings.lane_ports[0], "[dbserver] receiver_ports"),
+        ServicePort("agent", settings.agent_listen, settings.agent_port, "[zworkers] ctrl_port"),
     ]
     return [port for port in ports if port.service in services]
 
@@ -96,9 +96,9 @@ def port_holder(port: int) -> str:
     return "another process"
 
 
-def running(settings: Settings) -> dict[str, service_records.RunRecord]:
+def running(settings: Settings) -> dict[str, service_files.ServiceFile]:
     """The live services of this machine by name."""
-    records = {name: service_records.read_record(settings, name) for name in service_records.SERVICES}
+    records = {name: service_files.read(settings, name) for name in service_files.SERVICES}
     return {name: record for name, record in records.items() if record is not None}
 
 
@@ -189,9 +189,7 @@ def _wait_until_ready(
                 if child.poll() is not None:
                     raise _failed_start(settings, name, child.returncode, log_sizes[name])
             waiting = {
-                name: child
-                for name, child in waiting.items()
-                if not service_records.read_record(settings, name)
+                name: child for name, child in waiting.items() if not service_files.read(settings, name)
             }
             if waiting and time.monotonic() > deadline_s:
                 names = " and ".join(waiting)
@@ -224,7 +222,7 @@ def _end_child(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def stop(record: service_records.RunRecord, deadline_s: float = STOP_DEADLINE_S) -> bool:
+def stop(record: service_files.ServiceFile, deadline_s: float = STOP_DEADLINE_S) -> bool:
     """Ask a service to stop and wait until its process is gone; kill it after the deadline.
 
     Args:
@@ -259,7 +257,7 @@ def stop(record: service_records.RunRecord, deadline_s: float = STOP_DEADLINE_S)
 
 
 def _signal_and_wait(
-    record: service_records.RunRecord, descriptor: int | None, number: signal.Signals, timeout_s: float
+    record: service_files.ServiceFile, descriptor: int | None, number: signal.Signals, timeout_s: float
 ) -> bool:
     if descriptor is not None:
         signal.pidfd_send_signal(descriptor, number)
@@ -275,5 +273,5 @@ def _signal_and_wait(
     return not is_there
 
 
-def _lives(record: service_records.RunRecord) -> bool:
-    return service_records.process_start_ticks(record.pid) == record.start_ticks
+def _lives(record: service_files.ServiceFile) -> bool:
+    return service_files.process_start_ticks(record.pid) == record.start_ticks

@@ -15,7 +15,7 @@ FILE_NAME = "node.json"
 
 
 @dataclass(frozen=True, slots=True)
-class NodeRecord:
+class NodeState:
     """`core_limit` cores are served, -1 for all, unless the node is stopped.
 
     `master` is the address of a broker, empty for a node that joined no fleet.
@@ -26,18 +26,18 @@ class NodeRecord:
     master: str = ""
 
 
-def read_record(state_dir: Path) -> NodeRecord:
+def read(state_dir: Path) -> NodeState:
     """The node's record; that of a new node when there is none, or none that can be read."""
     try:
         found = json.loads((state_dir / FILE_NAME).read_text(encoding="utf-8"))
-        return NodeRecord(int(found["core_limit"]), bool(found["is_stopped"]), str(found["master"]))
+        return NodeState(int(found["core_limit"]), bool(found["is_stopped"]), str(found["master"]))
     except (OSError, ValueError, TypeError, KeyError):
-        return NodeRecord()
+        return NodeState()
 
 
-def change_record(state_dir: Path, **changes: int | str) -> NodeRecord:
+def change(state_dir: Path, **changes: int | str) -> NodeState:
     """Write the record with some of its fields changed; returns it."""
-    record = dataclasses.replace(read_record(state_dir), **changes)  # type: ignore[arg-type]
+    record = dataclasses.replace(read(state_dir), **changes)  # type: ignore[arg-type]
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = state_dir / f"{FILE_NAME}.tmp"
     temporary.write_text(json.dumps(dataclasses.asdict(record)), encoding="utf-8")

@@ -19,7 +19,7 @@ SERVICES = ("dbserver", "broker", "agent")
 
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
+class ServiceFile:
     """A service that runs on this machine: its process and where it listens."""
 
     service: str
@@ -31,7 +31,7 @@ class RunRecord:
     boot_id: str = ""
 
 
-def write_record(settings: Settings, service: str, address: str) -> Path:
+def write(settings: Settings, service: str, address: str) -> Path:
     """Announce this process as the service, atomically.
 
     Raises:
@@ -39,7 +39,7 @@ def write_record(settings: Settings, service: str, address: str) -> Path:
     """
     path = settings.run_dir / f"{service}.json"
     ticks = process_start_ticks(os.getpid())
-    record = RunRecord(service, os.getpid(), ticks, address, __version__, boot_id())
+    record = ServiceFile(service, os.getpid(), ticks, address, __version__, boot_id())
     temporary = path.with_suffix(".tmp")
     try:
         settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -52,7 +52,7 @@ def write_record(settings: Settings, service: str, address: str) -> Path:
     return path
 
 
-def read_record(settings: Settings, service: str) -> RunRecord | None:
+def read(settings: Settings, service: str) -> ServiceFile | None:
     """The live record of a service, or None when it is absent, damaged, stale or not the service's own.
 
     Whoever believes it may signal its process, root too. So the file must belong to the user of the process
@@ -62,7 +62,7 @@ def read_record(settings: Settings, service: str) -> RunRecord | None:
         descriptor = os.open(settings.run_dir / f"{service}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, encoding="utf-8") as file:
             owner = os.fstat(descriptor).st_uid
-            record = RunRecord(**json.load(file))
+            record = ServiceFile(**json.load(file))
         is_live = process_start_ticks(int(record.pid)) == record.start_ticks
         is_own = _process_user(int(record.pid)) == owner
     except (OSError, ValueError, TypeError):

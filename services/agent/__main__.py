@@ -20,7 +20,7 @@ from quakegrid.transport import grpc_environment
 grpc_environment.tell(os.environ)  # before the first import of gRPC, which reads it then
 
 from quakegrid.errors import QuakeGridError  # noqa: E402
-from quakegrid.machine import service_life, service_logs, service_records  # noqa: E402
+from quakegrid.machine import service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
 from services.agent.linux import orphans  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
@@ -99,7 +99,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     local.start()
     await server.start()
     life.keep(server.wait_until_closed(), "port")
-    record = service_records.write_record(settings, "agent", f"{LOOPBACK}:{server.port}")
+    record = service_files.write(settings, "agent", f"{LOOPBACK}:{server.port}")
     joining = life.keep(agent.membership.run(), "membership")
     await stopped.wait()
     life.end()

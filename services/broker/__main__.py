@@ -20,7 +20,7 @@ grpc_environment.tell(os.environ)  # before the first import of gRPC, which read
 
 from quakegrid import errors  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
-from quakegrid.machine import service_life, service_logs, service_records  # noqa: E402
+from quakegrid.machine import service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings.config import Settings, check_listen, load_settings  # noqa: E402
 from services.broker.broker import Broker  # noqa: E402
 from services.broker.server import BrokerServer  # noqa: E402
@@ -55,7 +55,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     broker.start()
     await server.start()
     life.keep(server.wait_until_closed(), "port")
-    record = service_records.write_record(settings, "broker", settings.broker_address)
+    record = service_files.write(settings, "broker", settings.broker_address)
     waits = [asyncio.ensure_future(event.wait()) for event in (is_over, is_replaced, broker.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     if not is_over.is_set():

@@ -24,7 +24,7 @@ grpc_environment.tell(os.environ)  # before the first import of gRPC, which read
 
 from quakegrid import errors  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
-from quakegrid.machine import process_memory, service_life, service_logs, service_records  # noqa: E402
+from quakegrid.machine import process_memory, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings import config  # noqa: E402
 from quakegrid.settings.config import Settings  # noqa: E402
 from services.dbserver.housekeeping import Retention  # noqa: E402
@@ -87,7 +87,7 @@ def serve(settings: Settings) -> int:
     try:
         server.listen(settings.dbserver_listen, settings.dbserver_port)
         address = f"{settings.dbserver_listen}:{settings.dbserver_port}"
-        record = service_records.write_record(settings, "dbserver", address)
+        record = service_files.write(settings, "dbserver", address)
         _shorten_collections()
         logger.info("dbserver_started address=%s file=%s", address, settings.database)
         os.read(stop, 1)

@@ -16,7 +16,7 @@ from quakegrid.jobs.states import UNFINISHED
 from services.dbserver.jobs import events
 from services.dbserver.logs import deletion
 from services.dbserver.store import idempotence
-from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.read_limits import UNLIMITED
 from services.dbserver.store.writer import Writer
 
@@ -92,7 +92,7 @@ def clean_up(readers: Readers, writer: Writer, retention: Retention, is_closing:
     return count
 
 
-def used_bytes(session: Session) -> int:
+def used_bytes(session: SqlSession) -> int:
     """Bytes of the database that hold something."""
     pages, free, size = (
         session.query(f"PRAGMA {name}").rows[0][0] for name in ("page_count", "freelist_count", "page_size")
@@ -100,7 +100,7 @@ def used_bytes(session: Session) -> int:
     return int((pages - free) * size)
 
 
-def _ended_jobs(session: Session, modifier: str) -> list[int]:
+def _ended_jobs(session: SqlSession, modifier: str) -> list[int]:
     return [row["id"] for row in session.query(_ENDED, list(UNFINISHED), modifier)]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from quakegrid import testing
 from quakegrid.clients.broker import BrokerClient
-from quakegrid.machine import service_records
+from quakegrid.machine import service_files
 from quakegrid.settings import config
 from tests.support.clusters import Cluster, Running, running_cluster, wait_for_end
 
@@ -147,7 +147,7 @@ def test_abort_of_a_job_whose_driver_is_gone(cluster: Cluster, slow: Path) -> No
     running.wait_for(PHASES["calculates"])
     (session,) = cluster.json("status")["sessions"]
     job_id = cluster.job()["id"]
-    record = service_records.read_record(settings_of(cluster), "broker")
+    record = service_files.read(settings_of(cluster), "broker")
     assert record is not None
     os.kill(record.pid, signal.SIGKILL)
     wait_for_end(record.pid)

@@ -16,7 +16,7 @@ from quakegrid.jobs.states import JobState
 from services.dbserver.jobs import rows
 from services.dbserver.jobs.transitions import LEGAL, Move, judge
 from services.dbserver.store import migrations, sql_templates
-from services.dbserver.store.database import OneConnection, Session
+from services.dbserver.store.database import OneConnection, SqlSession
 
 ENDED = {JobState.COMPLETE, JobState.FAILED, JobState.ABORTED}
 STATES = st.sampled_from(JobState)
@@ -33,7 +33,7 @@ class JobMachine(RuleBasedStateMachine):
             ":memory:", isolation_level=None, detect_types=sqlite3.PARSE_DECLTYPES
         )
         migrations.MIGRATIONS.apply(sqlite_utils.Database(self.connection))
-        self.session = Session(OneConnection(self.connection), Path("memory"))
+        self.session = SqlSession(OneConnection(self.connection), Path("memory"))
         self.job_id = rows.create(self.session, rows.NewJob("/tmp", "classical", "d", "ada"))
         self.history = [JobState.CREATED]
 

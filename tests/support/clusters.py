@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid import testing
-from quakegrid.machine import service_records
+from quakegrid.machine import service_files
 from quakegrid.settings import config
 
 QUAKEGRID = Path(sys.executable).with_name("quakegrid")
@@ -93,7 +93,7 @@ class Cluster:
 
     def kill_service(self, name: str) -> None:
         """Kill a service and wait until it is gone."""
-        record = service_records.read_record(config.load_settings(self.state_dir, self.environ), name)
+        record = service_files.read(config.load_settings(self.state_dir, self.environ), name)
         assert record is not None
         os.kill(record.pid, signal.SIGKILL)
         wait_for_end(record.pid)

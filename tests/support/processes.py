@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from quakegrid import testing
-from quakegrid.machine import service_records
+from quakegrid.machine import service_files
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 
@@ -63,7 +63,7 @@ class Service:
         with log_path.open("ab") as log:
             self.process = subprocess.Popen(self.command, env=self.environment, cwd=REPOSITORY, stderr=log)
         end_s = time.monotonic() + START_TIMEOUT_S
-        while service_records.read_record(self.settings, self.name) is None:
+        while service_files.read(self.settings, self.name) is None:
             assert self.process.poll() is None, log_path.read_text()
             assert time.monotonic() < end_s, log_path.read_text()
             time.sleep(0.01)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from quakegrid.clients.connection import Connection
-from quakegrid.clients.dbserver.engine_call_streams import CallStreams
+from quakegrid.clients.dbserver.engine_call_streams import EngineCallStreams
 from quakegrid.clients.dbserver.jobs import JobsClient
 from quakegrid.clients.dbserver.logs import LogsClient
 from quakegrid.clients.dbserver.outputs import OutputsClient
@@ -41,7 +41,7 @@ class DbClient:
         self.jobs = JobsClient(self.connection)
         self.logs = LogsClient(self.connection)
         self.outputs = OutputsClient(self.connection)
-        self._calls = CallStreams(self.connection.channel)
+        self._calls = EngineCallStreams(self.connection.channel)
 
     def __enter__(self) -> Self:
         return self

@@ -21,7 +21,7 @@ METHOD = "/quakegrid.internal.v1.EngineCalls/CallStream"
 LOOK_EVERY_S = 5.0
 
 
-class CallStreams:
+class EngineCallStreams:
     """Streams of one connection, usable from several threads."""
 
     def __init__(self, channel: grpc.Channel) -> None:

@@ -175,7 +175,7 @@ def leave(force: bool, output: str) -> None:
     waiting, not the leaving. The agent goes on, and may join again.
     """
     with _node() as (control, agent):
-        counts = Counts()
+        counts = CountTeller()
         master = control.leave(lambda: counts.tell(agent.status()), is_forced=force)
         _say(f"the node has left {master}")
         _print(output, agent.status())
@@ -206,7 +206,7 @@ def logs(follow: bool, line_count: int, output: str) -> None:
 COMMANDS = (start, stop, kill, restart, join, leave, logs)
 
 
-class Counts:
+class CountTeller:
     """Says how many workers have to end, whenever that changes."""
 
     def __init__(self) -> None:
@@ -232,7 +232,7 @@ def _finish(agent: AgentClient, output: str, *, is_waiting: bool) -> None:
 
 
 def _wait_until_ended(agent: AgentClient) -> AgentStatus:
-    counts = Counts()
+    counts = CountTeller()
     while (found := agent.status()).workers and found.service != "serving":
         counts.tell(found)
         time.sleep(POLL_S)

@@ -18,7 +18,7 @@ from services.agent.node import status as node_status
 from services.agent.node.children import AgentPhase, Children
 from services.agent.node.drivers import Drivers
 from services.agent.node.exits import Exits
-from services.agent.node.leftovers import BlobFolders, Leftovers, remove_abandoned
+from services.agent.node.leftovers import BlobFolders, FolderLeftovers, remove_abandoned
 from services.agent.node.limits.limits import NodeLimits
 from services.agent.node.membership import Membership
 from services.agent.node.output.pipes import OutputPipes
@@ -45,7 +45,7 @@ class Agent:
 
     def __init__(self, settings: Settings, instance_id: str, mark: str) -> None:
         self.instance_id, self.node = instance_id, socket.gethostname()
-        self.leftovers = Leftovers(settings.state_dir)
+        self.leftovers = FolderLeftovers(settings.state_dir)
         self.watchers = Watchers()
         self.fleet_watch_count = 0  # streams of brokers
         self.serving = Serving(settings, len(os.sched_getaffinity(0)), self)

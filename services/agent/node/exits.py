@@ -17,7 +17,7 @@ from services.agent.linux.exits import describe_exit, exit_code
 from services.agent.node import status as node_status
 from services.agent.node.children import AgentPhase, Children
 from services.agent.node.drivers import Drivers
-from services.agent.node.leftovers import Leftovers
+from services.agent.node.leftovers import FolderLeftovers
 from services.agent.node.shares import WorkerShares
 from services.agent.node.watchers import Watchers
 from services.agent.orders import ChildReport, Exited, Forked, NotForked
@@ -47,7 +47,7 @@ class Exits:
         drivers: Drivers,
         *,
         shares: WorkerShares,
-        leftovers: Leftovers,
+        leftovers: FolderLeftovers,
         watchers: Watchers,
         on_change: Callable[[], None],
     ) -> None:

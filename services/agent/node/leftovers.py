@@ -82,7 +82,7 @@ class BlobFolders:
         fcntl.flock(self._lock_fd, fcntl.LOCK_SH)
 
 
-class Leftovers:
+class FolderLeftovers:
     """What the processes of one agent leave in folders.
 
     Args:

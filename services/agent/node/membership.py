@@ -64,7 +64,7 @@ class Membership:
 
     def __init__(self, settings: Settings, agent: Watched) -> None:
         self._settings, self._agent = settings, agent
-        self.master = node_state.read_record(settings.state_dir).master
+        self.master = node_state.read(settings.state_dir).master
         self.port = settings.agent_port
         self.is_leaving = False
         self._leaving: asyncio.Task[str] | None = None
@@ -153,7 +153,7 @@ class Membership:
         self.master = master
         log.info("member_of master=%s", master or "none")
         try:
-            node_state.change_record(self._settings.state_dir, master=master)
+            node_state.change(self._settings.state_dir, master=master)
         except OSError as exc:
             log.warning("not_remembered master=%s reason=%s", master, exc)
         self._agent.publish_status()

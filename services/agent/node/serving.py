@@ -54,7 +54,7 @@ class Serving:
     def __init__(self, settings: Settings, core_count: int, node: Node) -> None:
         self._state_dir, self._node = settings.state_dir, node
         self.all_core_count = core_count
-        record = node_state.read_record(settings.state_dir)
+        record = node_state.read(settings.state_dir)
         self._limit, self._is_stopped = record.core_limit, record.is_stopped
         self._restart: asyncio.Task[None] | None = None
         self._is_draining = False
@@ -145,7 +145,7 @@ class Serving:
     def _keep(self, limit: int, *, is_stopped: bool) -> None:
         self._limit, self._is_stopped = limit, is_stopped
         try:
-            node_state.change_record(self._state_dir, core_limit=limit, is_stopped=is_stopped)
+            node_state.change(self._state_dir, core_limit=limit, is_stopped=is_stopped)
         except OSError as exc:
             log.warning("not_remembered core_limit=%d is_stopped=%s reason=%s", limit, is_stopped, exc)
         log.info("serving state=%s cores=%d", nodes_pb2.ServiceState.Name(self.state), self.core_count)

@@ -42,7 +42,7 @@ class NodeMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class StopWorker:
+class WorkerToStop:
     """Kill a worker, for this reason."""
 
     name: str
@@ -67,13 +67,13 @@ class MemoryRules:
     is_short: bool = False
     _stopped: set[str] = field(init=False, default_factory=set)
 
-    def handle(self, memory: NodeMemory) -> list[StopWorker]:
+    def handle(self, memory: NodeMemory) -> list[WorkerToStop]:
         """Take a sample; say whom to stop."""
         threshold = self.soft_percent - (MARGIN_PERCENT if self.is_short else 0.0)
         self.is_short = memory.percent >= threshold
         self._stopped &= {worker.name for worker in memory.workers}
         stops = [
-            StopWorker(
+            WorkerToStop(
                 worker.name,
                 f"stopped at {in_words(worker.own_bytes)} of its own, more than [agent] worker_memory allows "
                 f"({in_words(self.worker_bytes)})",
@@ -90,7 +90,7 @@ class MemoryRules:
                 f"stopped at {in_words(largest.resident_bytes)} resident because {self.node}'s memory was at "
                 f"{memory.percent:.0f} % (hard_mem_limit {self.hard_percent:.0f})"
             )
-            stops.append(StopWorker(largest.name, reason))
+            stops.append(WorkerToStop(largest.name, reason))
         return stops
 
 

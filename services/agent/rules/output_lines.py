@@ -29,7 +29,7 @@ class Line:
     is_error: bool
 
 
-class Output:
+class PrintedOutput:
     """The output of one worker that waits to be taken; empty lines are left out."""
 
     def __init__(self) -> None:

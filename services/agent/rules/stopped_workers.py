@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from services.agent.rules.memory import StopWorker
+from services.agent.rules.memory import WorkerToStop
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class StoppedWorkers:
     look_s: float
     _look_counts: dict[str, int] = field(init=False, default_factory=dict)
 
-    def handle(self, stopped: Iterable[str]) -> list[StopWorker]:
+    def handle(self, stopped: Iterable[str]) -> list[WorkerToStop]:
         """Take a look; say whom to kill.
 
         Args:
@@ -34,7 +34,7 @@ class StoppedWorkers:
         counts = self._look_counts
         self._look_counts = {name: counts.get(name, -1) + 1 for name in stopped}
         return [
-            StopWorker(name, f"it was stopped (SIGSTOP) for {count * self.look_s:.0f} s")
+            WorkerToStop(name, f"it was stopped (SIGSTOP) for {count * self.look_s:.0f} s")
             for name, count in self._look_counts.items()
             if 0 < self.timeout_s <= count * self.look_s
         ]

@@ -44,7 +44,7 @@ class BlobGoneError(PeerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ReceivedTask:
     """A task to run: its lease, where its blobs belong, and its other frames."""
 
     run: lane_pb2.RunTask
@@ -52,7 +52,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
+class _SentOutcome:
     """An outcome that may have to be sent again."""
 
     lease: lane_pb2.Lease
@@ -72,9 +72,9 @@ class Inbox:
     def __init__(self, dealer: zmq.Socket[bytes], session_id: int, worker_id: str, node: str) -> None:
         self._dealer = dealer
         self._session_id, self._worker_id, self._node = session_id, worker_id, node
-        self._waiting: collections.deque[Task] = collections.deque()
+        self._waiting: collections.deque[ReceivedTask] = collections.deque()
         self._running: lane_pb2.Lease | None = None
-        self._sent: collections.deque[_Sent] = collections.deque()
+        self._sent: collections.deque[_SentOutcome] = collections.deque()
         self._is_greeted = False  # on this connection: only then the lane counts from where we do
         self._acknowledged_count = 0  # of those sent since the last hello
         self._is_stopping = False
@@ -84,7 +84,7 @@ class Inbox:
         self._patience = _Patience()
         self._guard = _Guard(self, dealer)
 
-    def next_task(self) -> Task | None:
+    def next_task(self) -> ReceivedTask | None:
         """Wait for a task; None when we are to end, and the lane has our outcomes unless the session is over.
 
         Raises:
@@ -112,7 +112,7 @@ class Inbox:
         """Send the outcome of the task that runs; it is kept until the lane has it for sure."""
         message = [lane_pb2.LaneMessage(outcome=outcome).SerializeToString(), *frames]
         self._running = None
-        self._sent.append(_Sent(outcome.lease, message))
+        self._sent.append(_SentOutcome(outcome.lease, message))
         self._send(message)
 
     def fetch_blob(self, blob_id: bytes) -> Frame:
@@ -165,7 +165,7 @@ class Inbox:
             case "run_task":
                 self._patience.end()
                 self._acknowledge(message.run_task.outcome_count)
-                self._waiting.append(Task(message.run_task, lane_sockets.join(frames[1:])))
+                self._waiting.append(ReceivedTask(message.run_task, lane_sockets.join(frames[1:])))
             case "take_back":
                 self._patience.end()
                 self._give_back(message.take_back.lease)

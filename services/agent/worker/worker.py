@@ -26,7 +26,7 @@ from services.agent.linux import cgroups
 from services.agent.linux.oom_scores import WORKER_SCORE, set_oom_score
 from services.agent.orders import WorkerSpec
 from services.agent.worker.blobs import MappedFrame, NodeBlobs
-from services.agent.worker.inbox import BlobGoneError, Frame, Inbox, RefusedError, Task
+from services.agent.worker.inbox import BlobGoneError, Frame, Inbox, ReceivedTask, RefusedError
 from services.agent.worker.threads import set_thread_count
 
 # A lane says hello at once; one that starts, or is started again, takes some seconds.
@@ -107,7 +107,7 @@ def _set_up(spec: WorkerSpec, setup: bytes) -> str:
     return ""
 
 
-def _run_task(inbox: Inbox, blobs: NodeBlobs, spec: WorkerSpec, task: Task, failure: str) -> None:
+def _run_task(inbox: Inbox, blobs: NodeBlobs, spec: WorkerSpec, task: ReceivedTask, failure: str) -> None:
     outcome = lane_pb2.Outcome(lease=task.run.lease, worker_id=spec.worker_id, node=spec.node)
     frames: Sequence[bytes | memoryview] = ()
     payload: list[Frame | MappedFrame] = list(task.frames)

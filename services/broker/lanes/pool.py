@@ -75,7 +75,7 @@ class LanePool:
 
     def start(self) -> None:
         """Open the first lane."""
-        self._handle(core.TimePassed())
+        self._handle(core.RetryDue())
 
     async def stop(self) -> None:
         """End every lane; the tasks of `spawn` were cancelled before."""
@@ -153,7 +153,7 @@ class LanePool:
         deadline_s = self._places.next_deadline_s()
         if deadline_s is not None:
             delay_s = max(0.0, deadline_s - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._handle, core.TimePassed())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._handle, core.RetryDue())
 
     def _perform(self, action: core.Action) -> None:
         match action:

@@ -82,13 +82,13 @@ class LaneDied:
 
 
 @dataclass(frozen=True, slots=True)
-class TimePassed:
+class RetryDue:
     """The time of `next_deadline_s` has come; at the beginning: open the first lane."""
 
 
 SessionEvent = SessionArrived | SessionResumed | SessionLeft | LoadCounted
 LaneEvent = LaneOpened | LaneRefused | LaneDied
-Event = SessionEvent | LaneEvent | TimePassed
+Event = SessionEvent | LaneEvent | RetryDue
 
 # --- actions
 
@@ -137,7 +137,7 @@ class LaneState(Enum):
 
 
 @dataclass(slots=True)
-class Lane:
+class LanePlace:
     """One lane, the tasks of its sessions by session, and since when it has none.
 
     A pausing one has no process; it is to be started at `retry_s`.
@@ -168,7 +168,7 @@ class LanePlaces:
 
     ports: Sequence[int]
     limit: int
-    lanes: dict[int, Lane] = field(init=False, default_factory=dict)
+    lanes: dict[int, LanePlace] = field(init=False, default_factory=dict)
     refusals: dict[int, str] = field(init=False, default_factory=dict)
     _waiting: dict[int, None] = field(init=False, default_factory=dict)
     _last_id: int = field(init=False, default=0)
@@ -181,7 +181,7 @@ class LanePlaces:
                 self._on_session(event, now_s, actions)
             case LaneOpened() | LaneRefused() | LaneDied():
                 self._on_lane(event, now_s, actions)
-            case TimePassed():
+            case RetryDue():
                 pass
             case _ as unreachable:
                 assert_never(unreachable)
@@ -196,7 +196,7 @@ class LanePlaces:
         retries_s = [lane.retry_s for lane in self.lanes.values() if lane.state is LaneState.PAUSING]
         return min([*retries_s, *(lane.empty_s + IDLE_S for lane in self._empty()[1:])], default=None)
 
-    def lane_of(self, session_id: int) -> Lane | None:
+    def lane_of(self, session_id: int) -> LanePlace | None:
         """Where a session lives."""
         return next((lane for lane in self.lanes.values() if session_id in lane.task_counts), None)
 
@@ -251,25 +251,25 @@ class LanePlaces:
         if lane is None:
             self.refusals.pop(port, None)
             self._last_id += 1
-            lane = self.lanes[self._last_id] = Lane(self._last_id, port)
+            lane = self.lanes[self._last_id] = LanePlace(self._last_id, port)
             actions.append(OpenLane(lane.lane_id, port))
         lane.task_counts[session_id] = 0
         actions.append(PlaceSession(session_id, lane.lane_id))
 
-    def _on_lane_refused(self, gone: Lane, reason: str, now_s: float, actions: list[Action]) -> None:
+    def _on_lane_refused(self, gone: LanePlace, reason: str, now_s: float, actions: list[Action]) -> None:
         if gone.task_counts:  # its sessions' peers look for it there: whoever was in the way may leave
             self._on_lane_died(gone, reason, now_s, actions)
         else:
             self._give_port_up(gone, reason, actions)
 
-    def _on_lane_died(self, gone: Lane, reason: str, now_s: float, actions: list[Action]) -> None:
+    def _on_lane_died(self, gone: LanePlace, reason: str, now_s: float, actions: list[Action]) -> None:
         deaths_s = (*(death_s for death_s in gone.deaths_s if now_s - death_s < DEATHS_S), now_s)
         if len(deaths_s) > MAX_DEATHS:
             self._give_port_up(gone, f"{reason}, for the {len(deaths_s)}th time in a minute", actions)
             return
         self._last_id += 1
         pause_s = PAUSES_S[min(len(deaths_s), len(PAUSES_S)) - 1]
-        self.lanes[self._last_id] = Lane(
+        self.lanes[self._last_id] = LanePlace(
             self._last_id,
             gone.port,
             LaneState.PAUSING,
@@ -284,11 +284,11 @@ class LanePlaces:
             if lane.state is LaneState.PAUSING and lane.retry_s <= now_s:
                 self._start(lane, actions)
 
-    def _start(self, lane: Lane, actions: list[Action]) -> None:
+    def _start(self, lane: LanePlace, actions: list[Action]) -> None:
         lane.state = LaneState.STARTING
         actions.append(OpenLane(lane.lane_id, lane.port, tuple(lane.task_counts)))
 
-    def _give_port_up(self, gone: Lane, reason: str, actions: list[Action]) -> None:
+    def _give_port_up(self, gone: LanePlace, reason: str, actions: list[Action]) -> None:
         self.refusals[gone.port] = reason
         actions += [GiveUpSession(session_id, reason) for session_id in gone.task_counts]
 
@@ -304,7 +304,7 @@ class LanePlaces:
         if lane is not None:
             lane.task_counts[session_id] = task_count
 
-    def _empty(self) -> list[Lane]:
+    def _empty(self) -> list[LanePlace]:
         """Open lanes without a session, the oldest first."""
         return [lane for lane in self.lanes.values() if lane.state is LaneState.OPEN and not lane.task_counts]
 
@@ -339,7 +339,7 @@ class LanePlaces:
                 break
             self._last_id += 1
             fresh += 1
-            self.lanes[self._last_id] = Lane(self._last_id, port)
+            self.lanes[self._last_id] = LanePlace(self._last_id, port)
             actions.append(OpenLane(self._last_id, port))
         if self._waiting and not self.lanes:
             self._give_up(actions)

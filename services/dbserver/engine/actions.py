@@ -20,7 +20,7 @@ from quakegrid.errors import UsageError
 from services.dbserver.engine import deletion_targets, job_actions, output_actions, tag_actions
 from services.dbserver.jobs import field_checks
 from services.dbserver.store import connections, sql_templates, sqlite_errors, upstream_tables
-from services.dbserver.store.database import JOB_EVENTS, Session
+from services.dbserver.store.database import JOB_EVENTS, SqlSession
 
 T = TypeVar("T")
 logger = logging.getLogger("dbserver")
@@ -43,54 +43,54 @@ _DELETING: dict[str, Callable[..., list[int]]] = {
 class Action:
     """Something an engine call does: `run(session)` returns its result."""
 
-    run: Callable[[Session], Any]
+    run: Callable[[SqlSession], Any]
     is_writing: bool = False
     # Must not be part of a transaction.
     is_alone: bool = False
     # Reading: takes less time than another thread would to begin. Writing: all is done with the commit.
     is_quick: bool = False
     # The jobs that it is about to delete; only reads.
-    find_deleted: Callable[[Session], list[int]] | None = None
+    find_deleted: Callable[[SqlSession], list[int]] | None = None
 
 
 # ---- actions on the database as such
 
 
-def fetch(session: Session, templ: str, *args: Any) -> Any:
+def fetch(session: SqlSession, templ: str, *args: Any) -> Any:
     """Rows of a query."""
     return _read(session, templ, *args)
 
 
-def getpid(_session: Session) -> int:
+def getpid(_session: SqlSession) -> int:
     """Process id of the dbserver."""
     return os.getpid()
 
 
-def get_path(_session: Session) -> str:
+def get_path(_session: SqlSession) -> str:
     """Where the dbserver's code is; the engine's own path only the driver knows."""
     return str(Path(__file__).parent)
 
 
-def get_dbpath(session: Session) -> str:
+def get_dbpath(session: SqlSession) -> str:
     """The database file."""
     return str(session.path)
 
 
-def db_version(session: Session) -> str:
+def db_version(session: SqlSession) -> str:
     """Version of upstream's schema."""
     return upstream_tables.version(session)
 
 
-def check_outdated(_session: Session) -> None:
+def check_outdated(_session: SqlSession) -> None:
     """None: our own migrations run when the dbserver starts."""
 
 
-def upgrade_db(_session: Session) -> list[str]:
+def upgrade_db(_session: SqlSession) -> list[str]:
     """The upgrades that this call made: none."""
     return []
 
 
-def what_if_I_upgrade(session: Session, _extract_scripts: str) -> str:  # noqa: N802  upstream's name
+def what_if_I_upgrade(session: SqlSession, _extract_scripts: str) -> str:  # noqa: N802  upstream's name
     """What an upgrade would do: nothing."""
     return f"Your database is already updated at version {db_version(session)}."
 
@@ -145,7 +145,7 @@ def _misfit(function: Callable[..., Any], arg_count: int) -> str:
     return ""
 
 
-def _run(function: Callable[..., T], name: str, session: Session, args: list[Any]) -> T:
+def _run(function: Callable[..., T], name: str, session: SqlSession, args: list[Any]) -> T:
     try:
         return function(session, *args)
     except (TypeError, ValueError, AttributeError, KeyError) as exc:
@@ -171,18 +171,18 @@ def _resolve_sql(sql: str, args: list[Any]) -> Action:
     )
 
 
-def _read(session: Session, sql: str, *args: Any) -> Any:
+def _read(session: SqlSession, sql: str, *args: Any) -> Any:
     table = session.query(sql, *args)
     return table if table.fields else None
 
 
 def _deletion(
     find: Callable[..., list[int]] | None, name: str, args: list[Any]
-) -> Callable[[Session], list[int]] | None:
+) -> Callable[[SqlSession], list[int]] | None:
     return (lambda session: _run(find, name, session, args)) if find else None
 
 
-def _write(session: Session, sql: str, args: list[Any]) -> Any:
+def _write(session: SqlSession, sql: str, args: list[Any]) -> Any:
     if (column := _UPDATE.match(_normalise(sql))) and args:
         field_checks.check_job({column[1]: args[0]})
     session.touched_jobs.add(JOB_EVENTS)

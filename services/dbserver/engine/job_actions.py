@@ -17,7 +17,7 @@ from quakegrid.jobs.states import JobState
 from services.dbserver.jobs import checksums, field_checks, state_reasons, transitions
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.transitions import Move
-from services.dbserver.store.database import JOB_EVENTS, Session
+from services.dbserver.store.database import JOB_EVENTS, SqlSession
 
 _JOB_TYPE = """CASE
 WHEN calculation_mode LIKE '%risk'
@@ -57,17 +57,17 @@ _CALC_FIELDS = (
 # ---- reading
 
 
-def get_job(session: Session, job_id: int | str, username: str | None = None) -> RowValue | None:
+def get_job(session: SqlSession, job_id: int | str, username: str | None = None) -> RowValue | None:
     """The row of a job, of the nth last one if the id is negative, or None."""
     return job_rows.find_row(session, int(job_id), username or "", columns="*")
 
 
-def get_calc_ids(session: Session, user: str) -> list[int]:
+def get_calc_ids(session: SqlSession, user: str) -> list[int]:
     """Ids of a user's jobs."""
     return [row["id"] for row in session.query("SELECT id FROM job WHERE user_name=?x", user)]
 
 
-def calc_info(session: Session, calc_id: int) -> dict[str, Any]:
+def calc_info(session: SqlSession, calc_id: int) -> dict[str, Any]:
     """A job as a dictionary, without what only the machine needs to know."""
     row = job_rows.get_row(session, calc_id, columns="*")
     info = dict(zip(row.fields, row.values, strict=True))
@@ -75,7 +75,7 @@ def calc_info(session: Session, calc_id: int) -> dict[str, Any]:
     return {key: value for key, value in info.items() if key not in ("ds_calc_dir", "pid")}
 
 
-def list_calculations(session: Session, job_type: str, user_name: str) -> list[str]:
+def list_calculations(session: SqlSession, job_type: str, user_name: str) -> list[str]:
     """Lines of a table of a user's hazard or risk calculations."""
     jobs = session.query(
         f"SELECT *, {_JOB_TYPE} FROM job WHERE user_name=?x "  # noqa: S608  a constant
@@ -95,7 +95,7 @@ def list_calculations(session: Session, job_type: str, user_name: str) -> list[s
 
 
 def get_calcs(
-    session: Session,
+    session: SqlSession,
     request_get_dict: dict[str, Any],
     allowed_users: list[str],
     user_acl_on: bool = False,
@@ -164,17 +164,17 @@ def _boolean(value: Any) -> bool:
         raise UsageError(f"Not a boolean: {value}") from None
 
 
-def get_job_from_checksum(session: Session, checksum: int) -> RowValue | None:
+def get_job_from_checksum(session: SqlSession, checksum: int) -> RowValue | None:
     """The complete job with this hazard checksum, or None."""
     return checksums.find_job(session, checksum)
 
 
-def get_checksum_from_job(session: Session, job_id: int) -> int:
+def get_checksum_from_job(session: SqlSession, job_id: int) -> int:
     """The hazard checksum of a job."""
     return checksums.of_job(session, job_id)
 
 
-def get_executing_jobs(session: Session) -> TableValue:
+def get_executing_jobs(session: SqlSession) -> TableValue:
     """(id, pid, user_name, start_time) of the jobs that run."""
     return session.query(
         "SELECT id,pid,user_name,start_time FROM job WHERE is_running=1 "
@@ -182,7 +182,7 @@ def get_executing_jobs(session: Session) -> TableValue:
     )
 
 
-def get_longest_jobs(session: Session) -> TableValue:
+def get_longest_jobs(session: SqlSession) -> TableValue:
     """(id, user_name, days) of the complete jobs that took more than an hour."""
     return session.query(
         "SELECT id, user_name, julianday(stop_time) - julianday(start_time) AS days "
@@ -190,7 +190,7 @@ def get_longest_jobs(session: Session) -> TableValue:
     )
 
 
-def find(session: Session, description: str) -> TableValue:
+def find(session: SqlSession, description: str) -> TableValue:
     """Complete jobs whose description is like a pattern."""
     return session.query(
         "SELECT id, description, user_name, (julianday(stop_time) - julianday(start_time)) * 24 AS hours "
@@ -204,7 +204,7 @@ def find(session: Session, description: str) -> TableValue:
 
 
 def create_job(
-    session: Session,
+    session: SqlSession,
     datadir: str,
     calculation_mode: str = "to be set",
     description: str = "just created",
@@ -220,7 +220,7 @@ def create_job(
 
 
 def import_job(
-    session: Session,
+    session: SqlSession,
     calc_id: int,
     calc_mode: str,
     description: str,
@@ -246,12 +246,12 @@ def import_job(
     session.touched_jobs.add(JOB_EVENTS)
 
 
-def update_job(session: Session, job_id: int, dic: dict[str, Any]) -> None:
+def update_job(session: SqlSession, job_id: int, dic: dict[str, Any]) -> None:
     """Set columns of a job; a status that would be an illegal move is left out."""
     job_rows.update(session, job_id, dic)
 
 
-def finish(session: Session, job_id: int, status: str, reason: str = "") -> None:
+def finish(session: SqlSession, job_id: int, status: str, reason: str = "") -> None:
     """End a job, unless it has ended; `reason`, which upstream does not have, says why it did not succeed."""
     state = job_rows.parse_state(status)
     field_checks.check_text("reason", reason)
@@ -264,7 +264,7 @@ def finish(session: Session, job_id: int, status: str, reason: str = "") -> None
     session.touched_jobs |= {job_id, JOB_EVENTS}
 
 
-def set_status(session: Session, job_id: int, status: str) -> int:
+def set_status(session: SqlSession, job_id: int, status: str) -> int:
     """Set the state of a job, or of the nth last one; returns how many jobs are now in it."""
     state = job_rows.parse_state(status)
     if job_id < 0:
@@ -279,7 +279,7 @@ def set_status(session: Session, job_id: int, status: str) -> int:
     return int(move is not Move.ILLEGAL)
 
 
-def delete_uncompleted_calculations(session: Session, user: str) -> None:
+def delete_uncompleted_calculations(session: SqlSession, user: str) -> None:
     """Mark a user's calculations that are not complete as deleted."""
     rows = session.query(
         "SELECT id FROM job WHERE user_name=?x AND status NOT IN ('complete', 'deleted')", user
@@ -291,7 +291,7 @@ def delete_uncompleted_calculations(session: Session, user: str) -> None:
 
 
 def del_calc(
-    session: Session, job_id: int | str, user: str, delete_file: bool = True, force: bool = False
+    session: SqlSession, job_id: int | str, user: str, delete_file: bool = True, force: bool = False
 ) -> dict[str, Any]:
     """Delete a calculation; its files go when the deletion is on the disk. Says "success" or "error"."""
     job_id = int(job_id)
@@ -310,7 +310,7 @@ def del_calc(
     return {"success": str(job_id), "hdf5paths": paths}
 
 
-def share_job(session: Session, job_id: int, share: bool) -> dict[str, str]:
+def share_job(session: SqlSession, job_id: int, share: bool) -> dict[str, str]:
     """Make a complete job visible to all users, or take that back."""
     new = "shared" if share else "complete"
     old = job_rows.get_row(session, job_id)["status"]
@@ -326,19 +326,19 @@ def share_job(session: Session, job_id: int, share: bool) -> dict[str, str]:
     return {"success": f'The status of calculation {job_id} was changed from "{old}" to "{new}"'}
 
 
-def update_job_checksum(session: Session, job_id: int, checksum: int) -> None:
+def update_job_checksum(session: SqlSession, job_id: int, checksum: int) -> None:
     """Say that this job holds the hazard with this checksum."""
     checksums.store(session, job_id, checksum)
 
 
-def update_parent_child(session: Session, parent_child: tuple[int, int]) -> None:
+def update_parent_child(session: SqlSession, parent_child: tuple[int, int]) -> None:
     """Set the job (second) that starts from another one (first)."""
     parent_id, child_id = parent_child
     field_checks.check_job({"hazard_calculation_id": parent_id})
     session.execute("UPDATE job SET hazard_calculation_id=?x WHERE id=?x", parent_id, child_id)
 
 
-def keep(session: Session, workflow_id: int) -> int:
+def keep(session: SqlSession, workflow_id: int) -> int:
     """Keep a workflow and drop all that are not kept; returns how many rows changed last."""
     update = "UPDATE job SET relevant=true WHERE calculation_mode='workflow' AND id=?x"
     count = session.execute(update, workflow_id).rowcount

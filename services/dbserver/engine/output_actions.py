@@ -17,7 +17,7 @@ from services.dbserver.jobs import field_checks
 from services.dbserver.jobs import outputs as job_outputs
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.logs import lines as log_lines
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 from services.dbserver.store.read_limits import ReadTooLargeError
 
 SHORT_LISTING_COUNT = 10
@@ -29,12 +29,12 @@ LAST_ERROR = (
 logger = logging.getLogger("dbserver")
 
 
-def get_outputs(session: Session, job_id: int) -> TableValue:
+def get_outputs(session: SqlSession, job_id: int) -> TableValue:
     """Rows of the outputs of a job."""
     return session.query("SELECT * FROM output WHERE oq_job_id=?x", job_id)
 
 
-def list_outputs(session: Session, job_id: int, full: bool = True) -> list[str]:
+def list_outputs(session: SqlSession, job_id: int, full: bool = True) -> list[str]:
     """Lines of a table of a job's outputs, at most ten if not `full`."""
     outputs = sorted(get_outputs(session, job_id), key=lambda output: str(output["display_name"]))
     if not outputs:
@@ -51,14 +51,14 @@ def list_outputs(session: Session, job_id: int, full: bool = True) -> list[str]:
     return lines
 
 
-def get_output(session: Session, output_id: int) -> tuple[str, int, str]:
+def get_output(session: SqlSession, output_id: int) -> tuple[str, int, str]:
     """(ds_key, job id, directory of the datastore) of an output."""
     query = "SELECT output.*, ds_calc_dir FROM output, job WHERE oq_job_id=job.id AND output.id=?x"
     row = session.one(f"there is no output {output_id}", query, output_id)
     return row["ds_key"], row["oq_job_id"], posixpath.dirname(row["ds_calc_dir"])
 
 
-def get_result(session: Session, result_id: int) -> tuple[int, str, str, str, str]:
+def get_result(session: SqlSession, result_id: int) -> tuple[int, str, str, str, str]:
     """(job id, status, user, directory of the datastore, ds_key) of an output."""
     query = "SELECT job.*, ds_key FROM job, output WHERE oq_job_id=job.id AND output.id=?x"
     row = session.one(f"there is no output {result_id}", query, result_id)
@@ -66,7 +66,7 @@ def get_result(session: Session, result_id: int) -> tuple[int, str, str, str, st
     return row["id"], row["status"], row["user_name"], directory, row["ds_key"]
 
 
-def get_results(session: Session, job_id: int) -> tuple[str, list[str]]:
+def get_results(session: SqlSession, job_id: int) -> tuple[str, list[str]]:
     """(directory of the datastore, ds_keys of all outputs) of a job."""
     row = job_rows.get_row(session, job_id)
     return posixpath.dirname(row["ds_calc_dir"]), [
@@ -74,13 +74,13 @@ def get_results(session: Session, job_id: int) -> tuple[str, list[str]]:
     ]
 
 
-def create_outputs(session: Session, job_id: int, outputs: list[list[Any]], ds_size: float) -> None:
+def create_outputs(session: SqlSession, job_id: int, outputs: list[list[Any]], ds_size: float) -> None:
     """Register outputs, given as [key, display name, size in MB], and the datastore's size in MB."""
     job_outputs.register(session, job_id, outputs, ds_size)
 
 
 def log(
-    session: Session, job_id: int, timestamp: datetime.datetime, level: str, process: str, message: str
+    session: SqlSession, job_id: int, timestamp: datetime.datetime, level: str, process: str, message: str
 ) -> None:
     """Store a log line; one of a job that is not there is dropped, as a calculation goes on without it.
 
@@ -95,7 +95,7 @@ def log(
         logger.warning("log_line_dropped job=%s reason=%s", job_id, exc)
 
 
-def get_log(session: Session, job_id: int) -> list[str]:
+def get_log(session: SqlSession, job_id: int) -> list[str]:
     """The log of a job as lines of text.
 
     Raises:
@@ -114,7 +114,7 @@ def get_log(session: Session, job_id: int) -> list[str]:
     ]
 
 
-def get_log_slice(session: Session, job_id: int, start: int | str, stop: int | str) -> list[list[str]]:
+def get_log_slice(session: SqlSession, job_id: int, start: int | str, stop: int | str) -> list[list[str]]:
     """Lines `start` to `stop` (0: all) of a job's log as [time, level, process, message]."""
     start, stop = int(start), int(stop)
     limit = -1 if stop == 0 else stop - start
@@ -131,18 +131,18 @@ def _text(time: datetime.datetime | str) -> str:
     return time if isinstance(time, str) else time.isoformat(" ", "microseconds")
 
 
-def get_log_size(session: Session, job_id: int) -> int:
+def get_log_size(session: SqlSession, job_id: int) -> int:
     """How many lines the log of a job has."""
     return int(session.query("SELECT count(id) FROM log WHERE job_id=?x", job_id).rows[0][0])
 
 
-def get_traceback(session: Session, job_id: int) -> list[str]:
+def get_traceback(session: SqlSession, job_id: int) -> list[str]:
     """Lines of the last error of a job; empty if there was none."""
     row = session.first(LAST_ERROR, job_id)
     return row["message"].splitlines() if row else []
 
 
-def get_weight(session: Session, job_id: int) -> RowValue | str:
+def get_weight(session: SqlSession, job_id: int) -> RowValue | str:
     """(description, message) of the line that tells the weight of a job's source model."""
     query = (
         "SELECT description, message FROM log, job WHERE job_id=job.id and job.id = ?x "

@@ -6,10 +6,10 @@ from typing import Any
 
 from quakegrid.errors import StateError
 from services.dbserver.jobs import field_checks, tags
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 
 
-def list_tags(session: Session) -> dict[str, Any]:
+def list_tags(session: SqlSession) -> dict[str, Any]:
     """All tags by name."""
     return {
         "success": "ok",
@@ -17,7 +17,7 @@ def list_tags(session: Session) -> dict[str, Any]:
     }
 
 
-def get_preferred_job_for_tag(session: Session, tag_name: str) -> dict[str, Any]:
+def get_preferred_job_for_tag(session: SqlSession, tag_name: str) -> dict[str, Any]:
     """The id of the job that is preferred for a tag, or None."""
     query = (
         "SELECT j.id FROM job AS j JOIN job_tag jt ON j.id = jt.job_id JOIN tag t ON t.id = jt.tag_id "
@@ -27,7 +27,7 @@ def get_preferred_job_for_tag(session: Session, tag_name: str) -> dict[str, Any]
     return {"success": "ok", "job_id": row["id"] if row else None}
 
 
-def create_tag(session: Session, name: str) -> dict[str, str]:
+def create_tag(session: SqlSession, name: str) -> dict[str, str]:
     """Create a tag."""
     field_checks.check_name("the name of a tag", name)
     if tags.find_id(session, name) is not None:
@@ -39,7 +39,7 @@ def create_tag(session: Session, name: str) -> dict[str, str]:
     return {"success": f"Tag {name} was created"}
 
 
-def delete_tag(session: Session, name: str) -> dict[str, str]:
+def delete_tag(session: SqlSession, name: str) -> dict[str, str]:
     """Delete a tag and take it from all jobs."""
     if tags.find_id(session, name) is None:
         return {"success": f"Tag {name} does not exist"}
@@ -47,7 +47,7 @@ def delete_tag(session: Session, name: str) -> dict[str, str]:
     return {"success": f"Tag {name} was deleted"}
 
 
-def add_tag_to_job(session: Session, job_id: int, tag_name: str) -> dict[str, str]:
+def add_tag_to_job(session: SqlSession, job_id: int, tag_name: str) -> dict[str, str]:
     """Give a job a tag, which is created if need be."""
     try:
         tag_id = tags.find_or_create(session, tag_name)
@@ -58,7 +58,7 @@ def add_tag_to_job(session: Session, job_id: int, tag_name: str) -> dict[str, st
     return {"success": f"The tag {tag_name} was added to job {job_id}"}
 
 
-def remove_tag_from_job(session: Session, job_id: int, tag_name: str) -> dict[str, str]:
+def remove_tag_from_job(session: SqlSession, job_id: int, tag_name: str) -> dict[str, str]:
     """Take a tag from a job."""
     tag_id = tags.find_id(session, tag_name)
     if tag_id is None:
@@ -67,7 +67,7 @@ def remove_tag_from_job(session: Session, job_id: int, tag_name: str) -> dict[st
     return {"success": f"Tag {tag_name} was removed from job {job_id}"}
 
 
-def set_preferred_job_for_tag(session: Session, job_id: int, tag_name: str) -> dict[str, str]:
+def set_preferred_job_for_tag(session: SqlSession, job_id: int, tag_name: str) -> dict[str, str]:
     """Make a job the preferred one of a tag; both get connected if need be."""
     try:
         tag_id = tags.find_or_create(session, tag_name)
@@ -77,7 +77,7 @@ def set_preferred_job_for_tag(session: Session, job_id: int, tag_name: str) -> d
     return {"success": f"Job {job_id} was set as preferred for tag {tag_name}"}
 
 
-def unset_preferred_job_for_tag(session: Session, tag_name: str) -> dict[str, str]:
+def unset_preferred_job_for_tag(session: SqlSession, tag_name: str) -> dict[str, str]:
     """Leave a tag without a preferred job."""
     tag_id = tags.find_id(session, tag_name)
     if tag_id is not None:

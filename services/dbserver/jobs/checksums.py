@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from quakegrid.jobs.engine_values import RowValue
 from services.dbserver.jobs import field_checks
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 
 
-def find_job(session: Session, checksum: int) -> RowValue | None:
+def find_job(session: SqlSession, checksum: int) -> RowValue | None:
     """The row of the complete job that holds the hazard with this checksum, or None."""
     query = (
         "SELECT job.* FROM job, checksum WHERE hazard_checksum=?x AND job.id=job_id AND status = 'complete'"
@@ -15,7 +15,7 @@ def find_job(session: Session, checksum: int) -> RowValue | None:
     return session.first(query, checksum)
 
 
-def of_job(session: Session, job_id: int) -> int:
+def of_job(session: SqlSession, job_id: int) -> int:
     """The checksum of the hazard that a job holds.
 
     Raises:
@@ -26,7 +26,7 @@ def of_job(session: Session, job_id: int) -> int:
     return int(row.values[0])
 
 
-def store(session: Session, job_id: int, checksum: int) -> None:
+def store(session: SqlSession, job_id: int, checksum: int) -> None:
     """Say that this job holds the hazard with this checksum, and no other job does.
 
     Raises:

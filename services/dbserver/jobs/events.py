@@ -11,7 +11,7 @@ import zlib
 from quakegrid.api.v1 import jobs_pb2
 from quakegrid.jobs.engine_values import RowValue, to_timestamp
 from services.dbserver.jobs import columns, messages
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 
 # A watcher that was away for more events than this starts again with the jobs that there are.
 KEPT_COUNT = 10_000
@@ -24,7 +24,7 @@ _JOBS = (
 )
 
 
-def read(session: Session, after_id: int, user_name: str) -> tuple[list[bytes], int]:
+def read(session: SqlSession, after_id: int, user_name: str) -> tuple[list[bytes], int]:
     """The next events as serialized `WatchJobsResponse`s, and the id of the last one that was looked at.
 
     Args:
@@ -43,7 +43,7 @@ def read(session: Session, after_id: int, user_name: str) -> tuple[list[bytes], 
     return events, rows[-1]["id"] if len(rows) else after_id
 
 
-def forget_old(session: Session, count: int) -> int:
+def forget_old(session: SqlSession, count: int) -> int:
     """Delete at most `count` of the events that are too many; returns how many."""
     return session.execute(
         "DELETE FROM quakegrid_job_event WHERE id IN (SELECT id FROM quakegrid_job_event "
@@ -53,7 +53,7 @@ def forget_old(session: Session, count: int) -> int:
     ).rowcount
 
 
-def is_known(session: Session, event_id: int) -> bool:
+def is_known(session: SqlSession, event_id: int) -> bool:
     """Whether all events after this one are there."""
     first, last = session.query("SELECT min(id), max(id) FROM quakegrid_job_event").rows[0]
     return first is not None and first - 1 <= event_id <= last
@@ -69,7 +69,7 @@ class Snapshot:
         event_id: the last event that the snapshot contains.
     """
 
-    def __init__(self, session: Session, user_name: str) -> None:
+    def __init__(self, session: SqlSession, user_name: str) -> None:
         # If there are no jobs, one that was created since comes as an event.
         self.event_id = int(session.query(_LAST_EVENT).rows[0][0])
         self._parts: list[bytes] = []
@@ -94,7 +94,7 @@ class Snapshot:
         return jobs_pb2.WatchJobsResponse(snapshot=part).SerializeToString()
 
 
-def _encode(session: Session, row: RowValue) -> jobs_pb2.JobEvent:
+def _encode(session: SqlSession, row: RowValue) -> jobs_pb2.JobEvent:
     event = jobs_pb2.JobEvent(
         id=row["id"],
         job_id=row["job_id"],

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from quakegrid.errors import QuakeGridError, StateError, UsageError
 from quakegrid.jobs.states import JobState
 from services.dbserver.jobs import rows as job_rows
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 from services.dbserver.store.writer import Writer
 
 SHORTEST_HOLD_S = 1.0
@@ -150,7 +150,7 @@ class HoldMonitor:
     def _judge(self, job_id: int) -> None:
         judged: set[int] = set()
 
-        def judge(session: Session) -> None:
+        def judge(session: SqlSession) -> None:
             with self._changed:  # a renewal that came in the meantime counts
                 now_s = self._clock()
                 is_late = now_s - self._beat_s > LATE_BEAT_S
@@ -181,7 +181,7 @@ def check_hold_s(hold_s: float) -> None:
         raise UsageError(f"hold_timeout is {hold_s:g} s; give {SHORTEST_HOLD_S:g} s to {LONGEST_HOLD_S:g} s")
 
 
-def is_held(session: Session, job_id: int, holder: str, hold_s: float) -> bool:
+def is_held(session: SqlSession, job_id: int, holder: str, hold_s: float) -> bool:
     """Whether this very hold is on the disk.
 
     Raises:
@@ -193,7 +193,7 @@ def is_held(session: Session, job_id: int, holder: str, hold_s: float) -> bool:
     return row is not None and row["lease_s"] == hold_s
 
 
-def open_hold(session: Session, job_id: int, holder: str, hold_s: float) -> JobState:
+def open_hold(session: SqlSession, job_id: int, holder: str, hold_s: float) -> JobState:
     """Write a hold down, unless the job has ended; returns the job's state.
 
     Raises:
@@ -212,7 +212,7 @@ def open_hold(session: Session, job_id: int, holder: str, hold_s: float) -> JobS
     return state
 
 
-def end_job(session: Session, job_id: int) -> None:
+def end_job(session: SqlSession, job_id: int) -> None:
     """Fail a job whose hold is over; nothing happens if it has ended. The move removes the hold."""
     row = session.first(
         "SELECT holder, lease_s FROM quakegrid_lease WHERE job_id=?x",
@@ -228,7 +228,7 @@ def end_job(session: Session, job_id: int) -> None:
     logger.warning("hold_lost job=%s holder=%s", job_id, row["holder"])
 
 
-def held_jobs(session: Session) -> list[tuple[int, float]]:
+def held_jobs(session: SqlSession) -> list[tuple[int, float]]:
     """(job id, hold time in seconds) of all holds."""
     rows = session.query("SELECT job_id, lease_s FROM quakegrid_lease").rows
     return [(int(job_id), float(hold_s)) for job_id, hold_s in rows]

@@ -21,7 +21,7 @@ from quakegrid.jobs.states import JobState
 from services.dbserver.jobs import columns, pages
 from services.dbserver.jobs.messages import decode_state
 from services.dbserver.store import connections
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 
 JOBS_PAGE = pages.PageSize(default=50, largest=1000)
 # Characters of a text that a list is sorted by.
@@ -51,7 +51,7 @@ _KEYS = {
 }
 
 
-def read_page(session: Session, request: jobs_pb2.ListJobsRequest) -> tuple[list[RowValue], str]:
+def read_page(session: SqlSession, request: jobs_pb2.ListJobsRequest) -> tuple[list[RowValue], str]:
     """Rows of one page, and the token of the next one.
 
     Raises:

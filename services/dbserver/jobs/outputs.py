@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.dbserver.jobs import field_checks
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 
 
-def register(session: Session, job_id: int, outputs: Sequence[Sequence[Any]], store_size_mb: float) -> None:
+def register(
+    session: SqlSession, job_id: int, outputs: Sequence[Sequence[Any]], store_size_mb: float
+) -> None:
     """Add outputs to a job, each a key, a display name and a size in MB, and set its datastore's size in MB.
 
     Raises:

@@ -18,7 +18,7 @@ from quakegrid.jobs.states import JobState
 from services.dbserver.jobs import columns as job_columns
 from services.dbserver.jobs import field_checks, state_reasons, transitions
 from services.dbserver.jobs.transitions import Move
-from services.dbserver.store.database import JOB_EVENTS, Session
+from services.dbserver.store.database import JOB_EVENTS, SqlSession
 
 _CREATE = """INSERT INTO job (is_running, description, user_name, calculation_mode, ds_calc_dir,
  hazard_calculation_id, host, relevant, workflow_id) VALUES (1, ?x, ?x, ?x, ?x, ?x, ?x, ?x, ?x)"""
@@ -55,7 +55,7 @@ def parse_state(text: Any) -> JobState:
     return JobState(text)
 
 
-def get_row(session: Session, job_id: int, *, columns: str = job_columns.WHOLE) -> RowValue:
+def get_row(session: SqlSession, job_id: int, *, columns: str = job_columns.WHOLE) -> RowValue:
     """The row of a job.
 
     Raises:
@@ -67,7 +67,7 @@ def get_row(session: Session, job_id: int, *, columns: str = job_columns.WHOLE) 
     return row
 
 
-def get_state(session: Session, job_id: int) -> JobState:
+def get_state(session: SqlSession, job_id: int) -> JobState:
     """The state of a job.
 
     Raises:
@@ -95,7 +95,7 @@ def missing(job_id: int, user_name: str = "", job_count: int | None = None) -> N
 
 
 def find_row(
-    session: Session, job_id: int, user_name: str = "", *, columns: str = job_columns.WHOLE
+    session: SqlSession, job_id: int, user_name: str = "", *, columns: str = job_columns.WHOLE
 ) -> RowValue | None:
     """The row of a job, or None; a negative id is the nth last one of those that are not deleted.
 
@@ -118,14 +118,14 @@ def find_row(
     )
 
 
-def count(session: Session, user_name: str = "") -> int:
+def count(session: SqlSession, user_name: str = "") -> int:
     """How many jobs there are (of a user), the deleted ones left out."""
     condition = {"user_name": user_name} if user_name else {}
     query = "SELECT count(*) FROM job WHERE ?A AND status != 'deleted'"
     return int(session.query(query, condition).rows[0][0])
 
 
-def create(session: Session, job: NewJob) -> int:
+def create(session: SqlSession, job: NewJob) -> int:
     """Insert a job in state created; its datastore is `<data_dir>/calc_<id>`.
 
     Raises:
@@ -160,7 +160,7 @@ def create(session: Session, job: NewJob) -> int:
     return job_id
 
 
-def update(session: Session, job_id: int, fields: dict[str, Any]) -> Move:
+def update(session: SqlSession, job_id: int, fields: dict[str, Any]) -> Move:
     """Set columns of a job; a new `status` only if the move is legal, the other columns in any case.
 
     Raises:
@@ -182,7 +182,7 @@ def update(session: Session, job_id: int, fields: dict[str, Any]) -> Move:
     return move
 
 
-def transition(session: Session, job_id: int, state: JobState, reason: str = "") -> bool:
+def transition(session: SqlSession, job_id: int, state: JobState, reason: str = "") -> bool:
     """Move a job to another state; False if it was there already.
 
     Raises:
@@ -211,7 +211,7 @@ def transition(session: Session, job_id: int, state: JobState, reason: str = "")
     return True
 
 
-def check_owner(session: Session, job_id: int, user_name: str) -> None:
+def check_owner(session: SqlSession, job_id: int, user_name: str) -> None:
     """Refuse who does not own a job.
 
     Raises:
@@ -223,7 +223,7 @@ def check_owner(session: Session, job_id: int, user_name: str) -> None:
         raise StateError(f"job {job_id} belongs to {owner} and you are {user_name or 'nobody'}")
 
 
-def check_idle(session: Session, job_id: int) -> None:
+def check_idle(session: SqlSession, job_id: int) -> None:
     """Refuse what cannot be done to a job that runs or waits for its turn.
 
     Raises:
@@ -235,7 +235,7 @@ def check_idle(session: Session, job_id: int) -> None:
         raise StateError(f"job {job_id} is {state}; abort it first with `quakegrid abort {job_id}`")
 
 
-def check_ended(session: Session, job_id: int) -> None:
+def check_ended(session: SqlSession, job_id: int) -> None:
     """Refuse what can only be done to a job that has ended.
 
     Raises:
@@ -247,14 +247,16 @@ def check_ended(session: Session, job_id: int) -> None:
         raise StateError(f"job {job_id} is {state}; only a complete job can be shared")
 
 
-def append_log(session: Session, job_id: int, lines: list[tuple[datetime.datetime, str, str, str]]) -> None:
+def append_log(
+    session: SqlSession, job_id: int, lines: list[tuple[datetime.datetime, str, str, str]]
+) -> None:
     """Store log lines: time, level, process, message."""
     fields = ("job_id", "timestamp", "level", "process", "message")
     session.insert_all("log", fields, [(job_id, *line) for line in lines])
     session.touched_jobs.add(job_id)
 
 
-def check_deletable(session: Session, job_id: int, user_name: str, *, is_forced: bool = False) -> str:
+def check_deletable(session: SqlSession, job_id: int, user_name: str, *, is_forced: bool = False) -> str:
     """Refuse what cannot be deleted; returns the job's datastore, without its extension.
 
     Raises:
@@ -278,7 +280,7 @@ def check_deletable(session: Session, job_id: int, user_name: str, *, is_forced:
     return str(row["ds_calc_dir"])
 
 
-def delete(session: Session, job_id: int, user_name: str, *, is_forced: bool = False) -> list[str]:
+def delete(session: SqlSession, job_id: int, user_name: str, *, is_forced: bool = False) -> list[str]:
     """Delete a job with all that hangs on it; returns the paths of its datastore files.
 
     A path that somebody gave the job and that is not `.../calc_<id>` is left out: its files may be another
@@ -299,7 +301,7 @@ def delete(session: Session, job_id: int, user_name: str, *, is_forced: bool = F
     return [f"{store}.hdf5", f"{store}_tmp.hdf5"]
 
 
-def _judge(session: Session, job_id: int, wanted: JobState) -> Move:
+def _judge(session: SqlSession, job_id: int, wanted: JobState) -> Move:
     """As `transitions.judge`; a job that does not exist makes every move, to no effect."""
     row = session.first("SELECT status FROM job WHERE id=?x", job_id)
     return Move.MADE if row is None else transitions.judge(transitions.stored_state(row["status"]), wanted)

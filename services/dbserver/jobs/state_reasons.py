@@ -7,7 +7,7 @@ last error counts, such as "ValueError: the site is outside the model".
 from __future__ import annotations
 
 from quakegrid.jobs.states import JobState
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 
 MAX_LENGTH = 1000  # characters
 # As the index `quakegrid_log_error` has it.
@@ -20,7 +20,7 @@ _STORE = (
 )
 
 
-def store(session: Session, job_id: int, state: JobState, reason: str) -> None:
+def store(session: SqlSession, job_id: int, state: JobState, reason: str) -> None:
     """Write down why a job is in `state`; only failed and aborted jobs have a reason.
 
     Args:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from services.dbserver.jobs import field_checks
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 
 
-def find_id(session: Session, name: str) -> int | None:
+def find_id(session: SqlSession, name: str) -> int | None:
     """The id of a tag, or None."""
     row = session.first("SELECT id FROM tag WHERE name = ?x", name)
     return row["id"] if row else None
 
 
-def find_or_create(session: Session, name: str) -> int:
+def find_or_create(session: SqlSession, name: str) -> int:
     """The id of a tag, which is created if there is none.
 
     Raises:
@@ -26,17 +26,17 @@ def find_or_create(session: Session, name: str) -> int:
     return tag_id
 
 
-def delete(session: Session, name: str) -> None:
+def delete(session: SqlSession, name: str) -> None:
     """Delete a tag and take it from all jobs; nothing happens if there is none."""
     session.execute("DELETE FROM tag WHERE name = ?x", name)
 
 
-def remove(session: Session, job_id: int, tag_id: int) -> None:
+def remove(session: SqlSession, job_id: int, tag_id: int) -> None:
     """Take a tag from a job; nothing happens if the job does not have it."""
     session.execute("DELETE FROM job_tag WHERE job_id = ?x AND tag_id = ?x", job_id, tag_id)
 
 
-def prefer(session: Session, job_id: int, tag_id: int) -> None:
+def prefer(session: SqlSession, job_id: int, tag_id: int) -> None:
     """Make a job the preferred one of a tag; the job gets the tag if it does not have it."""
     unset_preferred(session, tag_id)
     session.execute(
@@ -47,6 +47,6 @@ def prefer(session: Session, job_id: int, tag_id: int) -> None:
     )
 
 
-def unset_preferred(session: Session, tag_id: int) -> None:
+def unset_preferred(session: SqlSession, tag_id: int) -> None:
     """Leave a tag without a preferred job."""
     session.execute("UPDATE job_tag SET is_preferred = 0 WHERE tag_id = ?x AND is_preferred = 1", tag_id)

@@ -13,7 +13,7 @@ from typing import TypeVar
 from quakegrid.api.v1 import jobs_pb2
 from services.dbserver.jobs import events
 from services.dbserver.store.bells import Bells
-from services.dbserver.store.database import JOB_EVENTS, Readers, Session
+from services.dbserver.store.database import JOB_EVENTS, Readers, SqlSession
 
 # Each keeps a snapshot of some megabytes until it is sent, and reads after each change of a job.
 MAX_WATCHERS = 32
@@ -68,14 +68,14 @@ class JobWatches:
     async def _read_events(self, after_id: int, user_name: str) -> tuple[list[bytes], int]:
         return await self._read(lambda session: events.read(session, after_id, user_name))
 
-    async def _read(self, read: Callable[[Session], T]) -> T:
+    async def _read(self, read: Callable[[SqlSession], T]) -> T:
         return await self._in_thread(lambda: read(self._readers.session()))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._threads, work)
 
 
-def _begin(session: Session, request: jobs_pb2.WatchJobsRequest) -> events.Snapshot | None:
+def _begin(session: SqlSession, request: jobs_pb2.WatchJobsRequest) -> events.Snapshot | None:
     """A snapshot for a watcher that cannot go on behind the last event that it knows."""
     if request.HasField("after_event_id") and events.is_known(session, request.after_event_id):
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 from services.dbserver.store.writer import Writer
 
 # Deleting so many rows takes some ten milliseconds.
@@ -22,7 +22,7 @@ SELECT id FROM doomed"""
 
 
 def delete_in_batches(
-    writer: Writer, delete: Callable[[Session, int], int], is_closing: Callable[[], bool]
+    writer: Writer, delete: Callable[[SqlSession, int], int], is_closing: Callable[[], bool]
 ) -> int:
     """Delete rows until there are none left; returns how many.
 
@@ -47,7 +47,7 @@ def drop_log(writer: Writer, job_id: int, is_closing: Callable[[], bool]) -> int
     )
 
 
-def drop_long_logs(writer: Writer, session: Session, job_ids: Iterable[int]) -> None:
+def drop_long_logs(writer: Writer, session: SqlSession, job_ids: Iterable[int]) -> None:
     """Delete logs of jobs that are about to be deleted, until no more than a batch is left of them all.
 
     Args:

@@ -20,7 +20,7 @@ from quakegrid.jobs.engine_values import to_timestamp
 from services.dbserver.jobs import field_checks
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.store import sql_templates
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 
 MAX_BATCH_LINES = 2000
 MAX_BATCH_BYTES = 16 << 20
@@ -91,7 +91,7 @@ def shorten_texts(level: str, process: str, message: str) -> tuple[str, str, str
     )
 
 
-def insert(session: Session, job_id: int, rows: str) -> None:
+def insert(session: SqlSession, job_id: int, rows: str) -> None:
     """Store a batch.
 
     Raises:
@@ -103,24 +103,24 @@ def insert(session: Session, job_id: int, rows: str) -> None:
 
 
 def read_page(
-    session: Session, job_id: int, after_id: int, count: int, *, skip_count: int = 0
+    session: SqlSession, job_id: int, after_id: int, count: int, *, skip_count: int = 0
 ) -> list[logs_pb2.LogLine]:
     """At most `count` lines after an id, in order; fewer if they are long."""
     return _decode(session, _PAGE, job_id, after_id, count, skip_count, PAGE_LENGTH)
 
 
-def has_more(session: Session, job_id: int, after_id: int) -> bool:
+def has_more(session: SqlSession, job_id: int, after_id: int) -> bool:
     """Whether there are lines after an id."""
     query = "SELECT 1 FROM log WHERE job_id=?x AND id > ?x LIMIT 1"
     return session.first(query, job_id, after_id) is not None
 
 
-def read_last(session: Session, job_id: int, count: int) -> list[logs_pb2.LogLine]:
+def read_last(session: SqlSession, job_id: int, count: int) -> list[logs_pb2.LogLine]:
     """The last `count` lines, in order; fewer if they are long."""
     return _decode(session, _LAST, job_id, count, TAIL_LENGTH)
 
 
-def _decode(session: Session, query: str, *args: int) -> list[logs_pb2.LogLine]:
+def _decode(session: SqlSession, query: str, *args: int) -> list[logs_pb2.LogLine]:
     rows: Iterable[tuple[int, str, str, str, str]] = json.loads(session.query(query, *args).rows[0][0])
     return [
         logs_pb2.LogLine(id=id_, log_time=_from_text(time), level=level, process=process, message=message)

@@ -7,7 +7,7 @@ import grpc
 from quakegrid.api.v1 import checksums_pb2, checksums_pb2_grpc
 from quakegrid.errors import NotFoundError
 from services.dbserver.jobs import checksums, rows
-from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.writer import Writer
 
 
@@ -39,7 +39,7 @@ class ChecksumsServicer(checksums_pb2_grpc.ChecksumsServicer):
     ) -> checksums_pb2.SetChecksumResponse:
         """Say that a job holds a hazard."""
 
-        def write(session: Session) -> None:
+        def write(session: SqlSession) -> None:
             rows.get_state(session, request.job_id)
             checksums.store(session, request.job_id, request.checksum)
 

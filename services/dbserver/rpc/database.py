@@ -19,7 +19,7 @@ from quakegrid.jobs import engine_values
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import pages
 from services.dbserver.store import connections, files, migrations, sqlite_errors, upstream_tables
-from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.read_limits import ReadLimits
 from services.dbserver.store.writer import Writer
 
@@ -89,7 +89,7 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
     ) -> database_pb2.VacuumDatabaseResponse:
         """Give free room back to the disk."""
 
-        def vacuum(session: Session) -> database_pb2.VacuumDatabaseResponse:
+        def vacuum(session: SqlSession) -> database_pb2.VacuumDatabaseResponse:
             before_bytes = _size(session.path)
             session.execute("VACUUM")
             # The file shrinks only now, and not while somebody reads pages that it will lose.
@@ -177,5 +177,5 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _number(session: Session, query: str) -> int:
+def _number(session: SqlSession, query: str) -> int:
     return int(session.query(query).rows[0][0])

@@ -16,7 +16,7 @@ from services.dbserver.logs import deletion
 from services.dbserver.rpc import jobs, status_codes
 from services.dbserver.rpc.call_streams import CallStreams, IsWanted
 from services.dbserver.rpc.interceptor import CallThreads
-from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.idempotence import Answer, Requests
 from services.dbserver.store.read_limits import UNLIMITED, ReadLimits
 from services.dbserver.store.writer import Tell, Writer
@@ -120,10 +120,10 @@ def _kind(request: engine_calls_pb2.CallRequest) -> str:
     return f"Call {request.action}"
 
 
-def _writing(action: actions.Action, doomed_files: list[str]) -> Callable[[Session], bytes]:
+def _writing(action: actions.Action, doomed_files: list[str]) -> Callable[[SqlSession], bytes]:
     """A call as work for the writer; `doomed_files` is filled when it is done."""
 
-    def run(session: Session) -> bytes:
+    def run(session: SqlSession) -> bytes:
         response = _respond(action.run(session))
         doomed_files[:] = session.doomed_files  # run again if another request fails
         return response

@@ -17,7 +17,7 @@ from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.jobs.messages import decode_state, encode_job
 from services.dbserver.jobs.watches import JobWatches
 from services.dbserver.logs import deletion
-from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.idempotence import Requests
 from services.dbserver.store.read_limits import UNLIMITED
 from services.dbserver.store.writer import Writer
@@ -46,7 +46,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
     ) -> jobs_pb2.CreateJobResponse:
         """Create a job, once for each request id."""
 
-        def create(session: Session) -> bytes:
+        def create(session: SqlSession) -> bytes:
             hazard_id = request.hazard_calculation_id if request.HasField("hazard_calculation_id") else None
             if hazard_id is not None:
                 job_rows.get_state(session, hazard_id)
@@ -88,7 +88,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         """Move a job to another state."""
         state = decode_state(request.state)
 
-        def move(session: Session) -> jobs_pb2.TransitionJobResponse:
+        def move(session: SqlSession) -> jobs_pb2.TransitionJobResponse:
             moved = job_rows.transition(session, request.job_id, state, request.reason)
             return jobs_pb2.TransitionJobResponse(
                 job=encode_job(job_rows.get_row(session, request.job_id)), moved=moved
@@ -107,7 +107,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
             name: getattr(request, name) for name in ("description", "relevant") if request.HasField(name)
         }
 
-        def update(session: Session) -> jobs_pb2.Job:
+        def update(session: SqlSession) -> jobs_pb2.Job:
             job_rows.check_owner(session, request.job_id, request.user_name)
             if fields:
                 job_rows.update(session, request.job_id, fields)
@@ -125,7 +125,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
             job_rows.check_deletable(session, request.job_id, request.user_name)
             deletion.drop_long_logs(self._writer, session, [request.job_id])
 
-        def delete(session: Session) -> bytes:
+        def delete(session: SqlSession) -> bytes:
             job_rows.check_idle(session, request.job_id)
             paths = job_rows.delete(session, request.job_id, request.user_name)
             return jobs_pb2.DeleteJobResponse(paths=paths).SerializeToString()
@@ -160,7 +160,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
                 await context.write(message)
 
     def _move_own(self, job_id: int, user_name: str, state: JobState) -> jobs_pb2.Job:
-        def move(session: Session) -> jobs_pb2.Job:
+        def move(session: SqlSession) -> jobs_pb2.Job:
             job_rows.check_owner(session, job_id, user_name)
             job_rows.check_ended(session, job_id)
             job_rows.transition(session, job_id, state)

@@ -20,7 +20,7 @@ from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.state_reasons import LAST_ERROR
 from services.dbserver.logs import lines as log_lines
 from services.dbserver.logs.tails import LogTails
-from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.idempotence import Answer, Requests
 
 LOG_PAGE = pages.PageSize(default=1000, largest=10_000)
@@ -93,7 +93,7 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
     def _submit(self, request: logs_pb2.AppendLogRequest) -> Future[Answer]:
         """Hand a batch to the writer; what is wrong with it becomes the future's error."""
 
-        def append(session: Session) -> bytes:
+        def append(session: SqlSession) -> bytes:
             log_lines.insert(session, request.job_id, rows)
             return b""
 

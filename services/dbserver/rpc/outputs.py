@@ -11,7 +11,7 @@ from services.dbserver.jobs import pages
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.columns import LONGEST_LISTED, cut
 from services.dbserver.jobs.messages import encode_real, encode_text
-from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.idempotence import Requests
 
 OUTPUTS_PAGE = pages.PageSize(default=1000, largest=1000)
@@ -57,7 +57,7 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
     ) -> outputs_pb2.RegisterOutputsResponse:
         """Add outputs to a job, once for each request id."""
 
-        def register(session: Session) -> bytes:
+        def register(session: SqlSession) -> bytes:
             job_rows.get_state(session, request.job_id)
             last_id = session.query("SELECT coalesce(max(id), 0) FROM output").rows[0][0]
             rows = [

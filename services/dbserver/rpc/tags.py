@@ -11,7 +11,7 @@ from services.dbserver.jobs import field_checks, pages
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs import tags as job_tags
 from services.dbserver.jobs.messages import encode_text
-from services.dbserver.store.database import Readers, Session
+from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.writer import Writer
 
 TAGS_PAGE = pages.PageSize(default=1000, largest=1000)
@@ -67,7 +67,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         """Give a job a tag."""
         field_checks.check_tag(request.name)
 
-        def add(session: Session) -> None:
+        def add(session: SqlSession) -> None:
             job_rows.get_state(session, request.job_id)
             tag_id = job_tags.find_or_create(session, request.name)
             insert = "INSERT OR IGNORE INTO job_tag (job_id, tag_id) VALUES (?x, ?x)"
@@ -81,7 +81,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
     ) -> tags_pb2.RemoveTagResponse:
         """Take a tag from a job."""
 
-        def remove(session: Session) -> None:
+        def remove(session: SqlSession) -> None:
             tag_id = job_tags.find_id(session, request.name)
             if tag_id is not None:
                 job_tags.remove(session, request.job_id, tag_id)
@@ -95,7 +95,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         """Make a job the preferred one of a tag, or none."""
         field_checks.check_tag(request.name)
 
-        def prefer(session: Session) -> None:
+        def prefer(session: SqlSession) -> None:
             if not request.job_id:
                 tag_id = job_tags.find_id(session, request.name)
                 if tag_id is not None:
@@ -108,7 +108,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         return tags_pb2.PreferJobResponse()
 
 
-def _fitting(session: Session, tags: tuple[tuple[int, str], ...]) -> tuple[tuple[int, str], ...]:
+def _fitting(session: SqlSession, tags: tuple[tuple[int, str], ...]) -> tuple[tuple[int, str], ...]:
     """The first tags, at least one, that have not too many jobs together."""
     query = "SELECT tag_id, count(*) FROM job_tag WHERE tag_id IN (?X) GROUP BY tag_id"
     counts: dict[int, int] = dict(session.query(query, [tag_id for tag_id, _ in tags]).rows)
@@ -117,7 +117,7 @@ def _fitting(session: Session, tags: tuple[tuple[int, str], ...]) -> tuple[tuple
     return tags[: max(fitting_count, 1)]
 
 
-def _encode(session: Session, tags: tuple[tuple[int, str], ...]) -> list[tags_pb2.Tag]:
+def _encode(session: SqlSession, tags: tuple[tuple[int, str], ...]) -> list[tags_pb2.Tag]:
     """The tags with the jobs of all of them, read at once."""
     found = {tag_id: tags_pb2.Tag(name=encode_text(name)) for tag_id, name in tags}
     query = "SELECT tag_id, job_id, is_preferred FROM job_tag WHERE tag_id IN (?X) ORDER BY job_id"

@@ -52,7 +52,7 @@ class OneConnection:
         """Keep it."""
 
 
-class Session:
+class SqlSession:
     """One request's view of the database; what it did that others must know is in its attributes.
 
     `touched_jobs` are the jobs whose state or log changed, `doomed_files` the files that nobody
@@ -199,7 +199,7 @@ class _Loan:
 
     __slots__ = ("_connection", "_session", "_source")
 
-    def __init__(self, session: Session, source: ConnectionSource) -> None:
+    def __init__(self, session: SqlSession, source: ConnectionSource) -> None:
         self._session = session
         self._source = source
 
@@ -249,7 +249,7 @@ class Readers:
         self._free: list[sqlite3.Connection] = []
         self._is_closing = False
 
-    def session(self, user_name: str = "", limits: ReadLimits = _DEFAULT_LIMITS) -> Session:
+    def session(self, user_name: str = "", limits: ReadLimits = _DEFAULT_LIMITS) -> SqlSession:
         """A session for one request.
 
         Args:
@@ -257,7 +257,7 @@ class Readers:
             limits: of all its queries.
         """
         watch = Watch(limits, lambda: self._is_closing)
-        return Session(self, self.path, user_name, largest_bytes=limits.largest_bytes, watch=watch)
+        return SqlSession(self, self.path, user_name, largest_bytes=limits.largest_bytes, watch=watch)
 
     def take(self) -> sqlite3.Connection:
         """A connection that nobody else uses until it is given back.

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from quakegrid.errors import UsageError
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 from services.dbserver.store.writer import Tell, Writer, settle
 
 MAX_ID_LENGTH = 64
@@ -33,7 +33,7 @@ class Requests:
         self._writer = writer
 
     def run_once(
-        self, request_id: str, kind: str, work: Callable[[Session], bytes], *, user_name: str = ""
+        self, request_id: str, kind: str, work: Callable[[SqlSession], bytes], *, user_name: str = ""
     ) -> Answer:
         """Do `work` unless this request id was answered before, and wait until it is on the disk.
 
@@ -42,7 +42,7 @@ class Requests:
         return self.submit_once(request_id, kind, work, user_name=user_name).result()
 
     def submit_once(
-        self, request_id: str, kind: str, work: Callable[[Session], bytes], *, user_name: str = ""
+        self, request_id: str, kind: str, work: Callable[[SqlSession], bytes], *, user_name: str = ""
     ) -> Future[Answer]:
         """The same without waiting."""
         future: Future[Answer] = Future()
@@ -50,7 +50,13 @@ class Requests:
         return future
 
     def enqueue_once(
-        self, request_id: str, kind: str, work: Callable[[Session], bytes], tell: Tell, *, user_name: str = ""
+        self,
+        request_id: str,
+        kind: str,
+        work: Callable[[SqlSession], bytes],
+        tell: Tell,
+        *,
+        user_name: str = "",
     ) -> None:
         """The same; the answer is told.
 
@@ -66,13 +72,13 @@ class Requests:
         if not 0 < len(request_id) <= MAX_ID_LENGTH:
             raise UsageError(f"a request needs a request_id of 1 to 64 characters, not {request_id!r}")
 
-        def once(session: Session) -> Answer:
+        def once(session: SqlSession) -> Answer:
             return _once(session, request_id, kind, work)
 
         self._writer.enqueue(once, tell, user_name)
 
 
-def _once(session: Session, request_id: str, kind: str, work: Callable[[Session], bytes]) -> Answer:
+def _once(session: SqlSession, request_id: str, kind: str, work: Callable[[SqlSession], bytes]) -> Answer:
     """Do the work and store its answer; only if that fails is it looked whether it was done before."""
     row = None
     if session.is_retried:
@@ -91,7 +97,7 @@ def _once(session: Session, request_id: str, kind: str, work: Callable[[Session]
     return Answer(row["result"], is_repeated=True)
 
 
-def forget_old(session: Session, count: int) -> int:
+def forget_old(session: SqlSession, count: int) -> int:
     """Delete at most `count` answers that nobody asks for any more; returns how many."""
     return session.execute(
         "DELETE FROM quakegrid_request WHERE request_id IN "

@@ -12,7 +12,7 @@ import sqlite3
 from typing import Any
 
 from services.dbserver.store import adoption, upstream_tables
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 from services.dbserver.store.lean_sqlite_utils import Migrations, sqlite_utils
 
 MIGRATIONS = Migrations("quakegrid-dbserver")
@@ -136,7 +136,7 @@ def known() -> adoption.Migrations:
     return adoption.Migrations(MIGRATIONS.name, MIGRATIONS.migrations_table, names)
 
 
-def version(session: Session) -> str:
+def version(session: SqlSession) -> str:
     """The number of the last migration that a file has, such as "0006"."""
     query = f"SELECT substr(max(name), 1, 4) FROM {MIGRATIONS.migrations_table} WHERE migration_set=?x"  # noqa: S608
     return str(session.query(query, MIGRATIONS.name).rows[0][0])

@@ -10,7 +10,7 @@ import sqlite3
 from typing import Any
 
 from quakegrid.errors import QuakeGridError
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 
 SCRIPTS = (
     ("0000", "base_schema"),
@@ -206,7 +206,7 @@ def check_not_newer(connection: sqlite3.Connection, path: str) -> None:
         )
 
 
-def version(session: Session) -> str:
+def version(session: SqlSession) -> str:
     """The version of upstream's schema that a file has."""
     return str(session.query("SELECT max(version) FROM revision_info").rows[0][0])
 

@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 
 from quakegrid.errors import PeerUnreachableError, QuakeGridError
 from services.dbserver.store import connections, sqlite_errors
-from services.dbserver.store.database import OneConnection, Session
+from services.dbserver.store.database import OneConnection, SqlSession
 
 T = TypeVar("T")
-Work = Callable[[Session], T]
+Work = Callable[[SqlSession], T]
 # Called in the writer's thread with the result, or None and the error; must be quick and must not raise.
 Tell = Callable[[Any, Exception | None], None]
 
@@ -231,7 +231,7 @@ class Writer:
             return set()
 
     def _do(self, request: _Request, *, is_retried: bool) -> set[int]:
-        session = Session(self._source, self._path, request.user_name, is_retried=is_retried)
+        session = SqlSession(self._source, self._path, request.user_name, is_retried=is_retried)
         request.result = request.work(session)
         return session.touched_jobs
 

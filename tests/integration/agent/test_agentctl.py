@@ -93,7 +93,7 @@ def test_stopped_node_stays_stopped_when_its_agent_is_started_again(two: Nodes) 
     """Also after kill -9; what it serves at most is remembered too."""
     assert two.agentctl(2, "start", 1).returncode == 0
     assert two.agentctl(2, "stop").returncode == 0
-    assert node_state.read_record(two.settings_of(2).state_dir) == node_state.NodeRecord(1, is_stopped=True)
+    assert node_state.read(two.settings_of(2).state_dir) == node_state.NodeState(1, is_stopped=True)
 
     record = two.settings_of(2).run_dir / "agent.json"
     os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
@@ -329,7 +329,7 @@ def test_node_that_is_configured_by_another_name_is_not_joined_twice(tmp_path: P
 def test_agent_that_joins_before_its_configured_name_is_tried_counts_once(tmp_path: Path) -> None:
     """As with `serve --join` on a node of `host_cores`."""
     with running_nodes(tmp_path, "localhost 1") as nodes:
-        node_state.change_record(nodes.master.state_dir, master=nodes.master.broker_address)
+        node_state.change(nodes.master.state_dir, master=nodes.master.broker_address)
         nodes.agent(1)
 
         wait_until(lambda: nodes.up() == ["localhost"])

@@ -153,7 +153,7 @@ def test_answer_that_takes_too_long_breaks_the_stream(
 ) -> None:
     """Whoever waits is told so, and the next call has a new stream."""
     monkeypatch.setattr(engine_call_streams, "LOOK_EVERY_S", 0.05)
-    calls = engine_call_streams.CallStreams(client.connection.channel)
+    calls = engine_call_streams.EngineCallStreams(client.connection.channel)
     request = engine_calls_pb2.CallRequest(request_id="slow", action=SLOW_QUERY)
 
     with pytest.raises(BrokenStreamError) as broken:

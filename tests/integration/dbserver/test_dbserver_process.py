@@ -16,7 +16,7 @@ import pytest
 from quakegrid import errors
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.values import LogLine
-from quakegrid.machine import service_records
+from quakegrid.machine import service_files
 from quakegrid.settings.config import Settings
 from tests.support.processes import Service, make_state
 
@@ -44,7 +44,7 @@ def test_signal_stops_and_removes_the_record(dbserver_process: Service, number: 
 
         with pytest.raises(errors.PeerUnreachableError):
             next(follower)
-    assert service_records.read_record(dbserver_process.settings, "dbserver") is None
+    assert service_files.read(dbserver_process.settings, "dbserver") is None
     assert not (dbserver_process.settings.run_dir / "dbserver_process.json").exists()
 
 

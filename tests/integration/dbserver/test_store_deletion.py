@@ -19,7 +19,7 @@ from services.dbserver.engine import job_actions
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.logs import deletion
 from services.dbserver.store import schema
-from services.dbserver.store.database import OneConnection, Session
+from services.dbserver.store.database import OneConnection, SqlSession
 from services.dbserver.store.writer import Writer
 from tests.support.dbservers import serving
 
@@ -38,7 +38,7 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
     writer.close(30)
 
 
-def add_job(session: Session, status: str = "complete", user_name: str = "ada") -> int:
+def add_job(session: SqlSession, status: str = "complete", user_name: str = "ada") -> int:
     """A job in a state."""
     job_id = session.execute(
         "INSERT INTO job (description, user_name, calculation_mode, status, ds_calc_dir, is_running) "
@@ -54,7 +54,7 @@ def add_job(session: Session, status: str = "complete", user_name: str = "ada") 
 def test_uncompleted_calculations_do_not_run_any_more(writer: Writer) -> None:
     """Jobs that are marked as deleted are told to their followers and count as running no more."""
 
-    def act(session: Session) -> set[int]:
+    def act(session: SqlSession) -> set[int]:
         for status in ("executing", "failed", "complete", "deleted"):
             add_job(session, status)
         add_job(session, "executing", "bob")
@@ -98,7 +98,7 @@ def test_deleting_a_job_reads_no_whole_table(writer: Writer) -> None:
     connection = writer._connection
     steps: list[int] = []
 
-    def delete(session: Session) -> None:
+    def delete(session: SqlSession) -> None:
         connection.set_progress_handler(lambda: steps.append(1), 1)
         session.execute("DELETE FROM job WHERE id=1500")
         connection.set_progress_handler(None, 0)
@@ -113,7 +113,7 @@ def test_long_logs_go_in_pieces(writer: Writer, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(deletion, "BATCH_COUNT", 100)
     lines = [(TIME, "INFO", "p", "m")] * 250
 
-    def fill(session: Session) -> None:
+    def fill(session: SqlSession) -> None:
         for _ in range(4):
             job_rows.append_log(session, add_job(session), lines)
         session.execute("UPDATE job SET hazard_calculation_id=1 WHERE id=2")
@@ -134,7 +134,7 @@ def test_long_logs_go_in_pieces(writer: Writer, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(deletion, "drop_log", drop_watched)
 
     with contextlib.closing(schema.connections.connect_reader(writer._path)) as connection:
-        deletion.drop_long_logs(writer, Session(OneConnection(connection), writer._path), [1])
+        deletion.drop_long_logs(writer, SqlSession(OneConnection(connection), writer._path), [1])
 
     assert deleted == [250, 150, 50] * 3
     query = "SELECT job_id, count(*) FROM log GROUP BY job_id"
@@ -146,7 +146,7 @@ def test_many_short_logs_go_before_their_jobs(writer: Writer, monkeypatch: pytes
     monkeypatch.setattr(deletion, "BATCH_COUNT", 100)
     lines = [(TIME, "INFO", "p", "m")] * 40
 
-    def fill(session: Session) -> list[int]:
+    def fill(session: SqlSession) -> list[int]:
         job_ids = [add_job(session) for _ in range(50)]
         for job_id in job_ids:
             job_rows.append_log(session, job_id, lines)
@@ -154,7 +154,7 @@ def test_many_short_logs_go_before_their_jobs(writer: Writer, monkeypatch: pytes
 
     job_ids = writer.run(fill)
     with contextlib.closing(schema.connections.connect_reader(writer._path)) as connection:
-        deletion.drop_long_logs(writer, Session(OneConnection(connection), writer._path), job_ids)
+        deletion.drop_long_logs(writer, SqlSession(OneConnection(connection), writer._path), job_ids)
 
     assert writer.run(lambda session: session.query("SELECT count(*) FROM log").rows) == ((80,),)
 

@@ -13,7 +13,7 @@ import pytest
 
 from quakegrid import errors
 from services.dbserver.store import connections, schema, sqlite_errors
-from services.dbserver.store.database import Session
+from services.dbserver.store.database import SqlSession
 from services.dbserver.store.idempotence import Answer, Requests
 from services.dbserver.store.writer import Tell, Writer
 
@@ -30,12 +30,12 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
     assert not deaths
 
 
-def count_jobs(session: Session) -> int:
+def count_jobs(session: SqlSession) -> int:
     """Jobs in the file."""
     return int(session.query("SELECT count(*) FROM job").rows[0][0])
 
 
-def create_job(session: Session) -> bytes:
+def create_job(session: SqlSession) -> bytes:
     """One job more."""
     session.execute(
         "INSERT INTO job (description, user_name, calculation_mode, ds_calc_dir) VALUES ('d', 'a', 'c', '/')"
@@ -85,12 +85,12 @@ def test_error_of_the_second_pass_takes_the_result_of_the_first_along(writer: Wr
     told: list[tuple[object, Exception | None]] = []
     full = errors.QuakeGridError("the disk is full now")
 
-    def succeed_once(session: Session) -> bytes:
+    def succeed_once(session: SqlSession) -> bytes:
         if session.is_retried:
             raise full
         return create_job(session)
 
-    def fail(_session: Session) -> None:
+    def fail(_session: SqlSession) -> None:
         raise errors.StateError("refused")
 
     may_go_on = threading.Event()
@@ -111,7 +111,7 @@ def test_waiting_requests_are_committed_together(writer: Writer) -> None:
     blocking = writer.submit(lambda _: may_go_on.wait())
     begun: list[bool] = []
 
-    def see_others(session: Session) -> int:
+    def see_others(session: SqlSession) -> int:
         begun.append(any(future.done() for future in futures))
         create_job(session)
         return count_jobs(session)

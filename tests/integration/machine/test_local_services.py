@@ -19,18 +19,18 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.cli import cluster
-from quakegrid.machine import local_services, own_cluster, service_records
+from quakegrid.machine import local_services, own_cluster, service_files
 from quakegrid.settings import authkeys, config
 from quakegrid.settings.config import Settings
 
 SERVICE = """\
 import os, signal, sys
 from pathlib import Path
-from quakegrid.machine import service_records
+from quakegrid.machine import service_files
 from quakegrid.settings import config
 settings = config.load_settings(Path(sys.argv[2]))
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-path = service_records.write_record(settings, {name!r}, "127.0.0.1:0")
+path = service_files.write(settings, {name!r}, "127.0.0.1:0")
 signal.sigwait([signal.SIGINT])
 path.unlink()
 """
@@ -59,7 +59,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     text = path.read_text().replace("[dbserver]", "\n".join(["[dbserver]", *ports]))
     text = text.replace("[zworkers]", f"[zworkers]\nctrl_port = {free_port()}")
     path.write_text(f"{text}\n[broker]\nport = {free_port()}\n")
-    for name in service_records.SERVICES:
+    for name in service_files.SERVICES:
         write_service(state_dir, name, SERVICE)
     settings = config.load_settings(state_dir, {})
     yield settings
@@ -76,12 +76,12 @@ def free_port() -> int:
 
 def test_services_start_detached_and_stop(settings: Settings) -> None:
     """All three run in sessions of their own, and end on request."""
-    local_services.start(settings, service_records.SERVICES)
+    local_services.start(settings, service_files.SERVICES)
 
     records = local_services.running(settings)
     stopped = [local_services.stop(record) for record in records.values()]
 
-    assert tuple(records) == service_records.SERVICES
+    assert tuple(records) == service_files.SERVICES
     assert stopped == [True, True, True]
     assert local_services.running(settings) == {}
 
@@ -93,7 +93,7 @@ def test_service_that_fails_takes_the_others_down(settings: Settings) -> None:
     (settings.log_dir / "broker.log").write_text("words of an earlier life\n")
 
     with pytest.raises(errors.QuakeGridError, match="the broker did not start") as caught:
-        local_services.start(settings, service_records.SERVICES)
+        local_services.start(settings, service_files.SERVICES)
 
     assert "(exit code 2): the disk is full (log: " in str(caught.value)
     assert caught.value.exit_code == 2
@@ -125,7 +125,7 @@ def test_port_in_use_names_port_holder_and_setting(settings: Settings) -> None:
     """One line: which port, who has it, what to change."""
     listener = socket.create_server(("127.0.0.1", settings.broker_port))
     with listener, pytest.raises(errors.QuakeGridError) as caught:
-        local_services.check_ports(settings, service_records.SERVICES)
+        local_services.check_ports(settings, service_files.SERVICES)
 
     assert str(settings.broker_port) in str(caught.value)
     assert "[broker] port" in str(caught.value)
@@ -149,7 +149,7 @@ def test_bring_up_starts_only_what_is_missing(settings: Settings) -> None:
     local_services.stop(local_services.running(settings)["agent"])
     _, third = cluster.bring_up(state_dir, 1)
 
-    assert (first, second, third) == (service_records.SERVICES, (), ("agent",))
+    assert (first, second, third) == (service_files.SERVICES, (), ("agent",))
     assert config.load_settings(state_dir, {}).agent_host_cores[0].cores == 1
 
 
@@ -207,7 +207,7 @@ def test_process_that_lives_but_does_not_serve_is_not_up(settings: Settings) -> 
     assert (up.returncode, status.returncode) == (3, 3)
     assert found["is_up"] is False
     assert [(service["service"], service["is_up"]) for service in found["services"]] == [
-        (name, False) for name in service_records.SERVICES
+        (name, False) for name in service_files.SERVICES
     ]
     for name, record in local_services.running(settings).items():
         assert f"the {name} runs (process {record.pid}) but does not answer" in up.stderr
@@ -224,6 +224,6 @@ def test_down_refuses_where_nobody_can_say_whether_jobs_run(settings: Settings) 
     before = set(local_services.running(settings))
     forced = subprocess.run([*program, "down", "--force"], capture_output=True, text=True, check=False)
 
-    assert (down.returncode, before) == (3, set(service_records.SERVICES))
+    assert (down.returncode, before) == (3, set(service_files.SERVICES))
     assert "down --force` stops the cluster" in down.stderr
     assert (forced.returncode, local_services.running(settings)) == (0, {})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid.machine import temporary_folders
-from services.agent.node.leftovers import Leftovers
+from services.agent.node.leftovers import FolderLeftovers
 
 
 def test_file_server_that_does_not_answer_does_not_hold_up_the_end(
@@ -23,7 +23,7 @@ def test_file_server_that_does_not_answer_does_not_hold_up_the_end(
 
     monkeypatch.setattr(temporary_folders, "remove", remove)
     monkeypatch.setattr(temporary_folders, "pids", lambda _state_dir: [12])
-    folders = Leftovers(tmp_path)
+    folders = FolderLeftovers(tmp_path)
     folders.remove_of(11)
     assert has_begun.wait(60)
 

@@ -9,7 +9,7 @@ import pytest
 
 from quakegrid import testing
 from quakegrid.clients import agent
-from quakegrid.machine import service_records
+from quakegrid.machine import service_files
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 
@@ -31,6 +31,6 @@ def test_port_is_that_of_the_agent_that_runs(settings: Settings) -> None:
     """It may have been started with another one than is configured; without it, that one counts."""
     assert agent.local_settings(settings).agent_port == settings.agent_port
 
-    service_records.write_record(settings, "agent", "127.0.0.5:4321")
+    service_files.write(settings, "agent", "127.0.0.5:4321")
 
     assert agent.local_settings(settings).agent_port == 4321

@@ -150,7 +150,7 @@ def test_damaged_record_is_that_of_a_new_node(tmp_path: Path, text: str) -> None
     """It serves, and belongs to nobody."""
     (tmp_path / node_state.FILE_NAME).write_text(text)
 
-    assert node_state.read_record(tmp_path) == node_state.NodeRecord()
+    assert node_state.read(tmp_path) == node_state.NodeState()
 
 
 def test_own_address_is_where_the_agent_listens(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from services.broker.lanes.ports import LanePlaces, LaneState
 def opened(ports: int = 4, limit: int = 3) -> LanePlaces:
     """Places with one open lane."""
     places = LanePlaces(range(1, ports + 1), limit)
-    assert places.handle(core.TimePassed(), 0.0) == [core.OpenLane(1, 1)]
+    assert places.handle(core.RetryDue(), 0.0) == [core.OpenLane(1, 1)]
     assert places.handle(core.LaneOpened(1), 0.0) == []
     return places
 
@@ -61,8 +61,8 @@ def test_lane_that_stays_empty_is_closed_but_one_is_kept() -> None:
 
     left = places.handle(core.SessionLeft(7), 20.0)
     deadline_s = places.next_deadline_s()
-    early = places.handle(core.TimePassed(), 100.0)
-    late = places.handle(core.TimePassed(), 10.0 + core.IDLE_S)
+    early = places.handle(core.RetryDue(), 100.0)
+    late = places.handle(core.RetryDue(), 10.0 + core.IDLE_S)
 
     assert (left, early) == ([], [])
     assert deadline_s == 10.0 + core.IDLE_S
@@ -73,7 +73,7 @@ def test_lane_that_stays_empty_is_closed_but_one_is_kept() -> None:
 def test_port_that_is_taken_is_passed_over_and_told() -> None:
     """The session gets a lane on the next one."""
     places = LanePlaces(range(1, 4), 3)
-    places.handle(core.TimePassed(), 0.0)
+    places.handle(core.RetryDue(), 0.0)
     places.handle(core.SessionArrived(7), 0.0)
 
     refused = places.handle(core.LaneRefused(1, "port 1 is taken"), 0.0)
@@ -87,7 +87,7 @@ def test_port_that_is_taken_is_passed_over_and_told() -> None:
 def test_without_any_port_sessions_fail_and_the_next_one_tries_again() -> None:
     """The ports may be free by then."""
     places = LanePlaces([1], 3)
-    places.handle(core.TimePassed(), 0.0)
+    places.handle(core.RetryDue(), 0.0)
     places.handle(core.SessionArrived(7), 0.0)
 
     failed = places.handle(core.LaneRefused(1, "port 1 is taken"), 0.0)
@@ -143,7 +143,7 @@ def test_lane_that_cannot_start_in_place_of_a_dead_one_is_tried_again() -> None:
     refused = places.handle(core.LaneRefused(second.lane_id, "its process ended at once"), 1.0)
     retry_s = places.next_deadline_s()
     assert retry_s is not None
-    actions = places.handle(core.TimePassed(), retry_s)
+    actions = places.handle(core.RetryDue(), retry_s)
 
     lane = places.lane_of(7)
     assert lane is not None
@@ -162,7 +162,7 @@ def test_port_that_is_taken_for_some_seconds_costs_its_sessions_nothing() -> Non
         deadline_s = places.next_deadline_s()
         if lane.state is LaneState.PAUSING and deadline_s is not None:
             now_s = deadline_s
-            places.handle(core.TimePassed(), now_s)
+            places.handle(core.RetryDue(), now_s)
         else:
             places.handle(core.LaneRefused(lane.lane_id, "taken"), now_s)
         places.check()
@@ -216,7 +216,7 @@ class PlacesMachine(RuleBasedStateMachine):
         self.lanes: dict[int, LaneState] = {}
         self.sessions: dict[int, int | None] = {}
         self.last_id = 0
-        self.play(core.TimePassed())
+        self.play(core.RetryDue())
 
     def play(self, event: core.Event) -> None:
         """Hand over an event and obey."""
@@ -279,7 +279,7 @@ class PlacesMachine(RuleBasedStateMachine):
         """Time goes by, and somebody has tasks."""
         self.now_s += seconds
         self.play(core.LoadCounted(max(self.sessions, default=0), task_count))
-        self.play(core.TimePassed())
+        self.play(core.RetryDue())
 
     @invariant()
     def is_consistent(self) -> None:

@@ -44,7 +44,7 @@ def test_check_finds_more_lanes_than_there_may_be() -> None:
     places = placed()
 
     places.limit = 1
-    places.lanes[3] = core.Lane(3, 3)
+    places.lanes[3] = core.LanePlace(3, 3)
 
     with pytest.raises(IllegalMoveError, match="3 lanes, 1 may be"):
         places.check()

@@ -31,7 +31,7 @@ def test_start_imports_nothing_heavy(option: str) -> None:
 def test_run_imports_neither_grpc_nor_rich_before_the_driver() -> None:
     """The module of `run` is as light as the start."""
     code = (
-        "import sys, quakegrid.cli.run, quakegrid.settings.config, quakegrid.machine.service_records;"
+        "import sys, quakegrid.cli.run, quakegrid.settings.config, quakegrid.machine.service_files;"
         "print([name for name in ('grpc', 'rich', 'numpy', 'zmq', 'cryptography') if name in sys.modules])"
     )
 

@@ -11,17 +11,17 @@ import pytest
 from quakegrid import errors
 from services.dbserver.engine import actions
 from services.dbserver.store import connections
-from services.dbserver.store.database import OneConnection, Session
+from services.dbserver.store.database import OneConnection, SqlSession
 
 
 @pytest.fixture
-def session() -> Session:
+def session() -> SqlSession:
     """A session of a database without tables."""
-    return Session(OneConnection(sqlite3.connect(":memory:")), Path("db.sqlite3"))
+    return SqlSession(OneConnection(sqlite3.connect(":memory:")), Path("db.sqlite3"))
 
 
 def test_arguments_of_a_wrong_kind_are_refused_and_logged(
-    session: Session, caplog: pytest.LogCaptureFixture
+    session: SqlSession, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The caller is told in one line; the log shows where, in case that it is a bug of ours."""
     action = actions.resolve("get_log_slice", [1, "x", "y"])
@@ -40,7 +40,7 @@ def test_sql_has_a_largest_length() -> None:
 
 
 @pytest.mark.parametrize("args", [[5], [None], []])
-def test_deletion_with_arguments_of_a_wrong_kind_is_refused(session: Session, args: list[object]) -> None:
+def test_deletion_with_arguments_of_a_wrong_kind_is_refused(session: SqlSession, args: list[object]) -> None:
     """What finds the jobs that will be deleted refuses them as the deletion itself would."""
     action = actions.resolve("DELETE FROM job WHERE id in (?X)", args)
     assert action.find_deleted
@@ -59,7 +59,7 @@ def test_deletion_with_arguments_of_a_wrong_kind_is_refused(session: Session, ar
         ([{}, None, True], "needs a list of the users"),
     ],
 )
-def test_list_of_jobs_says_what_it_needs(session: Session, args: list[object], words: str) -> None:
+def test_list_of_jobs_says_what_it_needs(session: SqlSession, args: list[object], words: str) -> None:
     """Conditions that are none are refused in words, not with an error of Python."""
     with pytest.raises(errors.UsageError, match=words):
         actions.resolve("get_calcs", args).run(session)

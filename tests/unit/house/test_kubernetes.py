@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from quakegrid.machine import service_records
+from quakegrid.machine import service_files
 from quakegrid.settings import config
 from services.agent.agentctl import __main__
 from services.agent.node.agent import STOP_DEADLINE_S
@@ -110,7 +110,7 @@ def test_command_and_probes_are_ours(container: dict[str, Any]) -> None:
         assert (program, args[0]) == ("python", "-m")
         assert importlib.util.find_spec(f"{args[1]}.__main__")
     service = "agent" if program == "agentctl" else args[1].removeprefix("services.")
-    assert service in service_records.SERVICES
+    assert service in service_files.SERVICES
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["exec"]["command"] == ["python", "-m", "quakegrid.health", service]
 

@@ -36,17 +36,6 @@ NOT_YET: dict[str, int] = {
     "parameters of services/dbserver/engine/job_actions.py:create_job": 8,
     "parameters of services/dbserver/engine/job_actions.py:import_job": 8,
     "branches of services/dbserver/store/sqlite_errors.py:from_sqlite": 9,
-    "classes named CallStreams": 2,
-    "classes named Counts": 2,
-    "classes named Lane": 2,
-    "classes named Leftovers": 2,
-    "classes named Output": 2,
-    "classes named Port": 2,
-    "classes named Session": 2,
-    "classes named StopWorker": 2,
-    "classes named Task": 2,
-    "classes named TimePassed": 2,
-    "classes named _Sent": 2,
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid.machine import service_records
+from quakegrid.machine import service_files
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 
@@ -18,7 +18,7 @@ from quakegrid.settings.config import Settings
 def settings(tmp_path: Path) -> Settings:
     """With a record of this process as the agent."""
     settings = config.load_settings(tmp_path / "state", {})
-    service_records.write_record(settings, "agent", "127.0.0.1:1909")
+    service_files.write(settings, "agent", "127.0.0.1:1909")
     return settings
 
 
@@ -29,11 +29,11 @@ def change(path: Path, **fields: object) -> None:
 
 def test_own_record_is_believed(settings: Settings) -> None:
     """What a living service wrote."""
-    record = service_records.read_record(settings, "agent")
+    record = service_files.read(settings, "agent")
 
     assert record is not None
     assert (record.pid, record.address) == (os.getpid(), "127.0.0.1:1909")
-    assert record.boot_id == service_records.boot_id() != ""
+    assert record.boot_id == service_files.boot_id() != ""
 
 
 def test_record_of_an_older_version_is_believed(settings: Settings) -> None:
@@ -43,7 +43,7 @@ def test_record_of_an_older_version_is_believed(settings: Settings) -> None:
     del fields["boot_id"]
     path.write_text(json.dumps(fields))
 
-    assert service_records.read_record(settings, "agent") is not None
+    assert service_files.read(settings, "agent") is not None
 
 
 def link_elsewhere(path: Path) -> None:
@@ -57,7 +57,7 @@ def name_another_users_process(path: Path) -> None:
     if os.getuid() == 0:
         os.chown(path, 65534, 65534)
     else:
-        change(path, pid=1, start_ticks=service_records.process_start_ticks(1))
+        change(path, pid=1, start_ticks=service_files.process_start_ticks(1))
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,4 @@ def test_record_that_is_not_the_services_own_counts_as_none(
     """Whoever stops services signals what it names, and may be root."""
     spoil(settings.run_dir / "agent.json")
 
-    assert service_records.read_record(settings, "agent") is None
+    assert service_files.read(settings, "agent") is None

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from quakegrid.internal.v1 import orders_pb2
-from services.agent.rules.output_lines import Output
+from services.agent.rules.output_lines import PrintedOutput
 
 log = logging.getLogger("quakegrid.agent")
 READ_BYTES = 1 << 16
@@ -32,7 +32,7 @@ class _Pipes:
 
     session_id: int
     fds: dict[bool, int] = field(default_factory=dict)
-    output: Output = field(default_factory=Output)
+    output: PrintedOutput = field(default_factory=PrintedOutput)
 
 
 class OutputPipes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.agent.rules.memory import MemoryRules, NodeMemory, StopWorker, WorkerMemory, in_words
+from services.agent.rules.memory import MemoryRules, NodeMemory, WorkerMemory, WorkerToStop, in_words
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -44,7 +44,7 @@ def test_largest_worker_of_the_greediest_session_is_stopped_past_the_hard_limit(
     stops = rules().handle(memory(96, *workers))
 
     reason = "stopped at 14.2 GiB resident because n1's memory was at 96 % (hard_mem_limit 95)"
-    assert stops == [StopWorker("b", reason)]
+    assert stops == [WorkerToStop("b", reason)]
 
 
 def test_nobody_is_stopped_at_the_hard_limit() -> None:
@@ -84,7 +84,7 @@ def test_worker_above_its_own_limit_is_stopped_once() -> None:
     stops = core.handle(memory(99, *workers))
 
     reason = "stopped at 512 MiB of its own, more than [agent] worker_memory allows (300 MiB)"
-    assert stops == [StopWorker("a", reason)]
+    assert stops == [WorkerToStop("a", reason)]
     assert core.handle(memory(99, *workers)) == []
 
 

@@ -9,20 +9,20 @@ from quakegrid.session import worker_output as worker_words
 from quakegrid.transport.byte_rates import Allowance
 from quakegrid.wire.v1 import lane_pb2
 from services.agent.rules import output_lines
-from services.agent.rules.output_lines import Line, Output
+from services.agent.rules.output_lines import Line, PrintedOutput
 from services.broker.drivers import printed as session_output
 from services.broker.drivers.printed import LEFT_OUT, SessionOutput
 
 
-def fed(*pieces: bytes, is_error: bool = False) -> Output:
+def fed(*pieces: bytes, is_error: bool = False) -> PrintedOutput:
     """A worker that printed these at once."""
-    worker = Output()
+    worker = PrintedOutput()
     for piece in pieces:
         worker.feed(piece, is_error=is_error, now_s=0.0)
     return worker
 
 
-def texts(worker: Output, *, is_last: bool = False) -> list[str]:
+def texts(worker: PrintedOutput, *, is_last: bool = False) -> list[str]:
     """What there is to take."""
     return [line.text for line in worker.take(is_last=is_last)]
 
@@ -68,7 +68,7 @@ def test_progress_bar_is_told_as_it_ended() -> None:
 def test_flood_is_cut_and_counted() -> None:
     """What is past the burst is dropped, which is said once, when the worker is quiet."""
     line = b"x" * 99 + b"\n"
-    worker = Output()
+    worker = PrintedOutput()
     kept = []
     for _ in range(3000):
         worker.feed(line * 1000, is_error=False, now_s=0.0)
@@ -92,7 +92,7 @@ def test_after_a_flood_whole_lines_come_again() -> None:
 
 def test_newest_is_kept_while_nobody_takes_it() -> None:
     """In bounded memory."""
-    worker = Output()
+    worker = PrintedOutput()
     for number in range(100):
         worker.feed(b"%d " % number + b"x" * 9_000 + b"\n", is_error=False, now_s=0.0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.agent.rules.memory import StopWorker
+from services.agent.rules.memory import WorkerToStop
 from services.agent.rules.stopped_workers import StoppedWorkers
 
 
@@ -12,7 +12,7 @@ def test_worker_that_stays_stopped_is_killed_at_the_limit() -> None:
 
     looks = [rule.handle(["a"]) for _ in range(4)]
 
-    assert looks == [[], [], [], [StopWorker("a", "it was stopped (SIGSTOP) for 3 s")]]
+    assert looks == [[], [], [], [WorkerToStop("a", "it was stopped (SIGSTOP) for 3 s")]]
 
 
 def test_worker_that_goes_on_in_time_is_let_be() -> None:
