@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tiny_tasks import spin
-
+from benchmarks.support.tiny_tasks import spin
 from quakegrid import LocalCluster
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.reports import task_history

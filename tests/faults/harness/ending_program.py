@@ -6,6 +6,7 @@ where they run (see `tasks.hold`). A line on stdin tells it to end its session, 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import sys
@@ -16,6 +17,7 @@ from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.sdk import executor
 from quakegrid.sdk.cluster import Cluster
+from quakegrid.session.options import SessionOptions
 from tests.faults.harness import tasks
 from tests.faults.harness.program import open_executor
 
@@ -64,8 +66,8 @@ def main() -> int:
     return 0
 
 
-def _session_of(plain: type, job_id: int, settings: object, _job_ids: object, **options: object) -> object:
-    return plain(settings, [job_id], **options)
+def _session_of(plain: type, job_id: int, settings: object, options: SessionOptions) -> object:
+    return plain(settings, dataclasses.replace(options, job_ids=[job_id]))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -214,6 +215,13 @@ def test_joined_node_that_is_gone_for_good_can_be_forgotten(one: Nodes, tmp_path
     assert [node["host"] for node in json.loads(forgotten.stdout)] == ["127.0.0.1"]
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder with a short path: an agent's socket lies far below it, and Linux allows 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="qg") as folder:
+        yield Path(folder)
+
+
 def serve_as_guest(nodes: Nodes, temporary: Path) -> subprocess.Popen[bytes]:
     """An agent as a scheduler starts it: any port, no state directory of its own, leaves when stopped."""
     temporary.mkdir()
@@ -225,9 +233,11 @@ def serve_as_guest(nodes: Nodes, temporary: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_guest_that_is_stopped_finishes_its_task_and_leaves(one: Nodes, tmp_path: Path) -> None:
+def test_guest_that_is_stopped_finishes_its_task_and_leaves(
+    one: Nodes, tmp_path: Path, short_path: Path
+) -> None:
     """Nothing is run twice, the master forgets it, and its state directory is gone."""
-    gate, temporary = tmp_path / "gate", tmp_path / "temporary"
+    gate, temporary = tmp_path / "gate", short_path / "temporary"
     guest = serve_as_guest(one, temporary)
     with one.cluster() as cluster, cluster.executor() as executor:
         held = [executor.submit_weighted(1.0, sdk_calls.wait_for, str(gate)) for _ in range(2)]
@@ -247,13 +257,13 @@ def test_guest_that_is_stopped_finishes_its_task_and_leaves(one: Nodes, tmp_path
 
 
 def test_guest_leaves_at_once_when_told_twice_and_its_task_is_not_to_blame(
-    one: Nodes, tmp_path: Path
+    one: Nodes, tmp_path: Path, short_path: Path
 ) -> None:
     """Also where the scheduler terminates workers and template itself; what ran is run elsewhere."""
     gate = tmp_path / "gate"
     with one.cluster() as cluster, cluster.executor() as executor:
         for number in range(MORE_THAN_MAX_ATTEMPTS):
-            guest = serve_as_guest(one, tmp_path / f"temporary{number}")
+            guest = serve_as_guest(one, short_path / f"temporary{number}")
             if number == 0:
                 held = [executor.submit_weighted(1.0, sdk_calls.wait_for, str(gate)) for _ in range(2)]
             wait_until(lambda: [node.running_count for node in one.status().nodes] == [1, 1])
