@@ -19,7 +19,7 @@ from quakegrid.transport.renewed_channels import RenewedChannel
 CONNECT_TIMEOUT_S = 5.0
 MAX_MESSAGE_BYTES = 64 << 20
 # Version of all services and clients; raised when an older peer would misunderstand a newer one.
-API_VERSION = 1
+API_VERSION = 2
 
 _OPTIONS = (
     # Travels with each call anyway; tells a server the version of its caller.

@@ -45,7 +45,7 @@ def test_signal_stops_and_removes_the_record(dbserver_process: Service, number: 
         with pytest.raises(errors.PeerUnreachableError):
             next(follower)
     assert service_files.read(dbserver_process.settings, "dbserver") is None
-    assert not (dbserver_process.settings.run_dir / "dbserver_process.json").exists()
+    assert not (dbserver_process.settings.run_dir / "dbserver.json").exists()
 
 
 def test_wrong_authkey_is_refused(dbserver_process: Service) -> None:
