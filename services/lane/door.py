@@ -33,7 +33,9 @@ _decode = lane_pb2.LaneMessage.FromString
 # A lane that stands in for one that died waits so long for workers to tell what they run; the wait ends
 # when all have told, and is short where the broker knows of none.
 SETTLE_S = 10.0
-SETTLE_ALONE_S = 1.0
+# More than a worker needs that came before the session was opened here: it tells again what it runs after
+# `REFUSED_RETRY_S` of its inbox, and looks every `LOOK_IDLE_S`.
+SETTLE_ALONE_S = 2.0
 
 
 class Door:
