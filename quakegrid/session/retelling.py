@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from quakegrid import errors
+from quakegrid.clients.backoff import Backoff
 
 
 class Retelling:
@@ -19,8 +20,8 @@ class Retelling:
     """
 
     def __init__(self, first_s: float, patience_s: float) -> None:
-        self._first_s, self._patience_s = first_s, patience_s
-        self._delay_s = first_s
+        self._patience_s = patience_s
+        self._pauses = Backoff(first_s, math.inf, jitter=0.0)  # the patience ends them
         self._give_up_s = math.inf
         self.due_s = math.inf  # when to tell the lane again; infinity if it has refused nothing since
 
@@ -34,8 +35,7 @@ class Retelling:
         if not is_unknown_session or now_s >= self._give_up_s:
             raise errors.QuakeGridError(f"the lane refused this session: {reason}")
         if self.due_s == math.inf:  # the other messages that were told with that one
-            self.due_s = now_s + self._delay_s
-            self._delay_s *= 2
+            self.due_s = now_s + self._pauses.next_s()
 
     def begin(self) -> None:
         """The lane is being told again."""
@@ -44,4 +44,4 @@ class Retelling:
     def end(self) -> None:
         """The lane knows the session. What it refused just before, it is still to be told again."""
         self._give_up_s = math.inf
-        self._delay_s = self._first_s
+        self._pauses.reset()
