@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+import psutil
 import pytest
 
 from quakegrid import testing
@@ -74,6 +75,14 @@ class Link:
                 self._ends += [near, far]
                 for source, sink in ((near, far), (far, near)):  # each closes its source
                     threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+
+
+def _kill_with_lanes(pid: int) -> None:
+    """Kill a broker, and wait until its lanes have left their ports to the next one."""
+    lanes = psutil.Process(pid).children(recursive=True)
+    os.kill(pid, signal.SIGKILL)
+    _, left = psutil.wait_procs(lanes, 30)
+    assert left == []
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:
@@ -160,10 +169,10 @@ def test_driver_that_finds_the_new_lane_before_the_new_broker(
                 executor.submit(sdk_calls.square, 1).result()
                 held = executor.submit(sdk_calls.wait_for, str(tmp_path / "go"))
                 link.is_open = False
-                os.kill(local_services.running(settings)["broker"].pid, signal.SIGKILL)
+                _kill_with_lanes(local_services.running(settings)["broker"].pid)
                 link.break_connections()
                 local_services.start(settings, ["broker"])
-                assert refused.wait(30)
+                assert refused.wait(30), Path(settings.log_dir, "broker.log").read_text()
                 link.is_open = True
                 (tmp_path / "go").touch()
 
