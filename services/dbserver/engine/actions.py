@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quakegrid.errors import UsageError
-from services.dbserver.engine import deletion_targets, job_actions, output_actions, tag_actions
+from services.dbserver.engine import deletion_targets, job_actions, new_jobs, output_actions, tag_actions
 from services.dbserver.jobs import field_checks
 from services.dbserver.store import connections, sql_templates, sqlite_errors, upstream_tables
 from services.dbserver.store.database import JOB_EVENTS, SqlSession
@@ -102,7 +102,7 @@ _READING: dict[str, Callable[..., Any]] = {
 }
 _WRITING: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (*job_actions.WRITING, *output_actions.WRITING, *tag_actions.WRITING)
+    for function in (*new_jobs.WRITING, *job_actions.WRITING, *output_actions.WRITING, *tag_actions.WRITING)
 }
 NAMES = frozenset(_READING | _WRITING)
 _QUICK_READING = {"getpid", "get_path", "get_dbpath", "check_outdated", "upgrade_db"}

@@ -7,8 +7,6 @@ no job (upstream takes the oldest one, which may then be deleted); values of a w
 
 from __future__ import annotations
 
-import getpass
-import posixpath
 from typing import Any
 
 from quakegrid.errors import NotFoundError, StateError, UsageError
@@ -146,15 +144,21 @@ def _calcs_condition(
     if "start_time" in wanted:
         times = "j.start_time >= ?x"
         params.append(wanted["start_time"])
-    where = f"?A AND ({users} AND {names}{shared}) AND {times} AND j.status != 'deleted'"
+    tags, tag_params = _tags_condition(wanted)
+    where = f"?A AND ({users} AND {names}{shared}) AND {times} AND j.status != 'deleted'{tags}"
+    return where, params + tag_params
+
+
+def _tags_condition(wanted: dict[str, Any]) -> tuple[str, list[Any]]:
+    """What `preferred_only` and `filter_by_tag` add to a condition, and its parameters."""
+    where = ""
     if int(wanted.get("preferred_only", 0)):
         where += " AND j.id IN (SELECT job_id FROM job_tag WHERE is_preferred = 1)"
     tag = wanted.get("filter_by_tag", 0)
-    if tag and tag != "0":
-        tagged = "SELECT jt.job_id FROM job_tag jt JOIN tag tg ON tg.id = jt.tag_id WHERE tg.name = ?x"
-        where += f" AND j.id IN ({tagged})"
-        params.append(tag)
-    return where, params
+    if not tag or tag == "0":
+        return where, []
+    tagged = "SELECT jt.job_id FROM job_tag jt JOIN tag tg ON tg.id = jt.tag_id WHERE tg.name = ?x"
+    return f"{where} AND j.id IN ({tagged})", [tag]
 
 
 def _boolean(value: Any) -> bool:
@@ -201,49 +205,6 @@ def find(session: SqlSession, description: str) -> TableValue:
 
 
 # ---- writing
-
-
-def create_job(
-    session: SqlSession,
-    datadir: str,
-    calculation_mode: str = "to be set",
-    description: str = "just created",
-    user_name: str | None = None,
-    hc_id: int | None = None,
-    host: str | None = None,
-    workflow_id: int | None = None,
-) -> int:
-    """Create a job and return its id."""
-    owner = user_name or session.user_name or getpass.getuser()
-    job = job_rows.NewJob(datadir, calculation_mode, description, owner, hc_id, host, workflow_id)
-    return job_rows.create(session, job)
-
-
-def import_job(
-    session: SqlSession,
-    calc_id: int,
-    calc_mode: str,
-    description: str,
-    user_name: str,
-    status: str,
-    hc_id: int | None,
-    datadir: str,
-) -> None:
-    """Insert a calculation that was made elsewhere, under its own id."""
-    field_checks.check_id("calc_id", calc_id)
-    job: dict[str, Any] = {
-        "calculation_mode": calc_mode,
-        "description": description,
-        "user_name": user_name,
-        "hazard_calculation_id": hc_id,
-        "is_running": 0,
-        "status": job_rows.parse_state(status),
-        "ds_calc_dir": posixpath.join(datadir, f"calc_{calc_id}"),
-    }
-    field_checks.check_job(job)
-    job["id"] = calc_id
-    session.execute("INSERT INTO job (?S) VALUES (?X)", list(job), list(job.values()))
-    session.touched_jobs.add(JOB_EVENTS)
 
 
 def update_job(session: SqlSession, job_id: int, dic: dict[str, Any]) -> None:
@@ -362,8 +323,6 @@ READING = (
     find,
 )
 WRITING = (
-    create_job,
-    import_job,
     update_job,
     finish,
     set_status,
