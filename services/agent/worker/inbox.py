@@ -169,13 +169,16 @@ class Inbox:
             case "take_back":
                 self._patience.end()
                 self._give_back(message.take_back.lease)
+            case "blob":
+                self._take_blob(message.blob.blob_id, frames[1:])
+            case _:
+                self._take_word(message)
+
+    def _take_word(self, message: lane_pb2.LaneMessage) -> None:
+        """Take a message about this worker itself: whether the lane has a place for it."""
+        match message.WhichOneof("body"):
             case "hello":
                 self._greet(message.hello)
-            case "blob" if message.blob.blob_id == self._awaited_blob_id:
-                content = lane_sockets.join(frames[1:])
-                self._blob, self._awaited_blob_id = content[0] if content else None, b""
-            case "blob":
-                return  # asked for once more when the connection was new
             case "stop":
                 self._is_stopping, self._is_drained = True, message.stop.is_drain
                 if self._is_drained:
@@ -184,6 +187,13 @@ class Inbox:
                 self._patience.refuse(message.refused, time.monotonic())
             case other:
                 raise PeerError(f"the lane sent {other!r} to a worker")
+
+    def _take_blob(self, blob_id: bytes, frames: list[zmq.Frame]) -> None:
+        """Take the blob that `fetch_blob` waits for."""
+        if blob_id != self._awaited_blob_id:
+            return  # asked for once more when the connection was new
+        content = lane_sockets.join(frames)
+        self._blob, self._awaited_blob_id = content[0] if content else None, b""
 
     def _acknowledge(self, count: int) -> None:
         if not self._is_greeted:
