@@ -26,6 +26,7 @@ from services.agent.node.serving import Serving
 from services.agent.node.shares import WorkerShares
 from services.agent.node.templates.templates import Templates
 from services.agent.node.watchers import LAST_WORD, Changes, Watchers
+from services.agent.node.worker_ends import WorkerEnds
 from services.agent.node.workers import Workers
 from services.agent.rules.roster import STOP_GRACE_S, Roster, StopAsked
 
@@ -68,9 +69,8 @@ class Agent:
             self.node,
             self._children,
             self.drivers,
-            shares=shares,
+            worker_ends=WorkerEnds(self._children, shares, self.watchers),
             leftovers=self.leftovers,
-            watchers=self.watchers,
             on_change=self.publish_status,
         )
 
