@@ -13,13 +13,14 @@ from typing import assert_never
 
 from quakegrid.errors import PeerError
 from quakegrid.machine import service_life
-from quakegrid.nodes.fingerprint import CLOCK, Fingerprint, differences
+from quakegrid.nodes.fingerprint import Fingerprint
 from quakegrid.nodes.template_state import TemplateState
 from quakegrid.settings.config import Settings
 from services.agent.linux.exits import describe_exit
 from services.agent.node.templates import code_stamps
 from services.agent.node.templates import silent as silent_templates
 from services.agent.node.templates.links import TemplateLinks
+from services.agent.node.templates.loaded_codes import LoadedCodes
 from services.agent.orders import (
     ChildReport,
     Exited,
@@ -73,7 +74,7 @@ class Templates:
     def _begin(self) -> None:
         """Have no template yet."""
         self._lineage = Lineage()
-        self._loaded: dict[int, LoadedCode] = {}
+        self._codes = LoadedCodes()
         self._links = TemplateLinks(
             self._settings.state_dir,
             self._mark,
@@ -90,7 +91,7 @@ class Templates:
     @property
     def loaded(self) -> LoadedCode:
         """What the template that takes orders has loaded."""
-        return self._loaded.get(self._lineage.current, LoadedCode())
+        return self._codes.of(self._lineage.current)
 
     @property
     def is_refreshing(self) -> bool:
@@ -105,7 +106,7 @@ class Templates:
     @property
     def older(self) -> list[LoadedCode]:
         """What older templates that live on have loaded, the newest first."""
-        return [self._loaded[number] for number in self._lineage.older]
+        return [self._codes.of(number) for number in self._lineage.older]
 
     def start(self) -> None:
         """Start a template, and watch it and the code on disk from now on."""
@@ -129,11 +130,7 @@ class Templates:
 
     def find(self, needed: Fingerprint) -> int:
         """The number of the newest template that has what a session needs; 0 if none has."""
-        # The clock is the node's, and the broker's to compare.
-        asked = {name: value for name, value in needed.items() if name != CLOCK}
-        numbers = (self._lineage.current, *self._lineage.older)
-        codes = {number: self._loaded.get(number, LoadedCode()) for number in numbers}
-        return next((each for each, code in codes.items() if not differences(asked, code.fingerprint)), 0)
+        return self._codes.find(needed, (self._lineage.current, *self._lineage.older))
 
     def fork(self, order: ForkWorker | ForkDriver, fds: Sequence[int] = (), *, number: int = 0) -> None:
         """Order a child, with copies of descriptors; the order waits for a template that is loading.
@@ -193,7 +190,7 @@ class Templates:
             self._drop(number, report)
             return
         if isinstance(report, Ready):
-            self._loaded[number] = report.code
+            self._codes.store(number, report.code)
             words = "template_ready template=%d state=%r after_s=%.1f"
             log.info(words, number, str(report.state), report.duration_s)
         elif isinstance(report, LoadingFailed):
@@ -218,7 +215,7 @@ class Templates:
         how = describe_exit(-code if code < 0 else code << 8)
         log.error("template_exited template=%d how=%s", number, how)
         self._links.forget(number)
-        self._loaded.pop(number, None)
+        self._codes.forget(number)
         self._handle(events.TemplateGone(number, how))
         self._on_state()
 
@@ -232,7 +229,7 @@ class Templates:
                     self._links.open(number, bare_reason, delay_s)
                 case events.StopTemplate(number):
                     log.info("template_stopped template=%d", number)
-                    self._loaded.pop(number, None)
+                    self._codes.forget(number)
                     self._links.close(number)
                     self._on_state()
                 case events.KillTemplate(number):
