@@ -67,26 +67,14 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     """
     if join.port is not None:
         settings = replace(settings, agent_port=join.port)
-    check_listen(settings, settings.agent_listen, "the agent")
-    service_life.tell_doubts(settings.warnings)
-    service_life.allow_many_files()  # every waiting command line holds some
-    set_oom_score(AGENT_SCORE)
-    log_tail = _keep_log()
+    log_tail = _prepare_process(settings)
     instance_id = secrets.token_hex(8)
     lock = StateLock(settings.state_dir, instance_id)
     agent = Agent(settings, instance_id, lock.mark)
     stopped, hurried = asyncio.Event(), asyncio.Event()
     life = service_life.Life(stopped.set)
     life.guard(asyncio.get_running_loop())
-
-    def on_signal() -> None:
-        agent.begin_ending()
-        (hurried if stopped.is_set() else stopped).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    if lifeline_fd >= 0:
-        asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
+    _end_on_signals(agent, stopped, hurried, lifeline_fd)
     server = AgentServer(agent, log_tail, settings)
     _end_orphans(agent, lock)
     agent.membership.port = server.port
@@ -120,13 +108,32 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     return life.exit_code
 
 
-def _keep_log() -> LogTail:
+def _prepare_process(settings: Settings) -> LogTail:
+    """Check what the settings ask of this process, and set it up; returns what keeps the end of its log."""
+    check_listen(settings, settings.agent_listen, "the agent")
+    service_life.tell_doubts(settings.warnings)
+    service_life.allow_many_files()  # every waiting command line holds some
+    set_oom_score(AGENT_SCORE)
     log_tail = LogTail()
     log_tail.setFormatter(logging.Formatter(service_logs.FORMAT))
     logging.getLogger().addHandler(log_tail)
     if os.getuid() == 0:
         log.warning("runs_as_root every job of this node runs as root; give the agent a user of its own")
     return log_tail
+
+
+def _end_on_signals(agent: Agent, stopped: asyncio.Event, hurried: asyncio.Event, lifeline_fd: int) -> None:
+    """Set `stopped` at the first signal or when the lifeline closes, and `hurried` at the second signal."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        agent.begin_ending()
+        (hurried if stopped.is_set() else stopped).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    if lifeline_fd >= 0:
+        loop.add_reader(lifeline_fd, stopped.set)
 
 
 def _end_orphans(agent: Agent, lock: StateLock) -> None:
