@@ -28,7 +28,8 @@ from services.agent.node.templates.templates import Templates
 from services.agent.node.watchers import LAST_WORD, Changes, Watchers
 from services.agent.node.worker_ends import WorkerEnds
 from services.agent.node.workers import Workers
-from services.agent.rules.roster import STOP_GRACE_S, Roster, StopAsked
+from services.agent.rules.roster import STOP_GRACE_S, Roster
+from services.agent.rules.roster_events import StopAsked
 
 log = logging.getLogger("quakegrid.agent")
 # Seconds for a whole stop: the grace, then time for killed processes and the template.
@@ -99,7 +100,7 @@ class Agent:
         deadline = loop.time() + STOP_DEADLINE_S
         self._children.phase = AgentPhase.STOPPING
         for name in list(self._roster.members):
-            self._children.handle(StopAsked(name, False, "stopped with its agent", is_blameless=True))
+            self._children.handle(StopAsked(name, "stopped with its agent", is_blameless=True))
         while self._roster.members and loop.time() < deadline:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.wait_for_change(), deadline - loop.time())

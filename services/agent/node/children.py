@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
+from typing import assert_never
 
 from services.agent.node.templates.templates import Templates
-from services.agent.rules.roster import GraceElapsed, Roster, RosterEvent
+from services.agent.rules.roster import Member, Roster
+from services.agent.rules.roster_events import GraceElapsed, OrderMember, RosterEvent, SignalMember
 
 
 class AgentPhase(Enum):
@@ -40,12 +42,24 @@ class Children:
         """Whether no more children are taken."""
         return self.phase is AgentPhase.STOPPING
 
-    def handle(self, event: RosterEvent) -> None:
-        """Let the roster take an event, and do what it asks for."""
+    def handle(self, event: RosterEvent) -> list[Member]:
+        """Let the roster take an event, and send the signals that it asks for.
+
+        Returns:
+            The members that the roster has entered; the caller orders them, as it knows what they are to do.
+        """
         loop = asyncio.get_running_loop()
+        entered = []
         for action in self.roster.handle(event, loop.time()):
-            self.templates.signal(action.pid, action.number)
+            match action:
+                case OrderMember(name):
+                    entered.append(self.roster.members[name])
+                case SignalMember(pid, number):
+                    self.templates.signal(pid, number)
+                case _ as unreachable:
+                    assert_never(unreachable)
         if self._timer is not None:
             self._timer.cancel()
         due_s = self.roster.next_deadline_s()
         self._timer = None if due_s is None else loop.call_at(due_s, self.handle, GraceElapsed())
+        return entered

@@ -17,7 +17,7 @@ from services.agent.node.children import Children
 from services.agent.node.output import driver_logs
 from services.agent.orders import ForkDriver
 from services.agent.packets import close_all, write_memfd
-from services.agent.rules.roster import MemberGone, StopAsked
+from services.agent.rules.roster_events import DriverAsked, KillAsked, MemberGone, StopAsked
 
 # What a status tells of a driver's command line.
 MAX_COMMAND_CHARS = 1000
@@ -96,7 +96,7 @@ class Drivers:
         if member and member.pid:
             self._children.templates.signal(member.pid, number)
         elif member and number in STOP_SIGNALS:
-            self._children.handle(StopAsked(name, is_forced=True))
+            self._children.handle(KillAsked(name))
             on_end = self._ends.pop(name, None)  # with a second signal it was told before
             if on_end:
                 on_end(128 + number, "")
@@ -105,14 +105,14 @@ class Drivers:
         """Kill a driver; returns whether there was one. One that is not forked yet has no pid."""
         for member in self._children.roster.drivers:
             if member.pid == pid > 0:
-                self._children.handle(StopAsked(member.name, is_forced=True))
+                self._children.handle(KillAsked(member.name))
                 return True
         return False
 
     def terminate(self, name: str) -> None:
         """Terminate a driver whose command line is gone."""
         if name in self._children.roster.members:
-            self._children.handle(StopAsked(name, is_forced=False))
+            self._children.handle(StopAsked(name))
 
     def on_end(self, name: str, code: int, reason: str) -> None:
         """Tell who started a driver how it ended; `reason` says why it never ran, if it did not."""
@@ -124,7 +124,7 @@ class Drivers:
     def _order(self, name: str, request: bytes, fds: Sequence[int]) -> None:
         """Enter a driver and order it; it is not entered if it cannot be ordered."""
         request_fd = write_memfd("driver_request", request)
-        self._children.roster.add_driver(name)
+        self._children.handle(DriverAsked(name))
         try:
             self._children.templates.fork(ForkDriver(name), [request_fd, *fds])
         except (OSError, QuakeGridError):

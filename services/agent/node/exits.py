@@ -16,7 +16,8 @@ from services.agent.node.drivers import Drivers
 from services.agent.node.leftovers import FolderLeftovers
 from services.agent.node.worker_ends import WorkerEnds
 from services.agent.orders import ChildReport, Exited, Forked, NotForked
-from services.agent.rules.roster import Member, MemberForked, MemberGone
+from services.agent.rules.roster import Member
+from services.agent.rules.roster_events import MemberForked, MemberGone
 
 log = logging.getLogger("quakegrid.agent")
 FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1

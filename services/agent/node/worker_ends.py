@@ -42,10 +42,16 @@ class WorkerEnds:
             peak_memory_bytes: largest resident memory of its life.
         """
         is_terminated = os.WTERMSIG(status) == signal.SIGTERM
-        if is_terminated and self._children.phase is not AgentPhase.WORKING:
-            member.is_blameless = True
+        is_of_agent = is_terminated and self._children.phase is not AgentPhase.WORKING
         last_output, limit_reason = self._shares.close(member)
-        end = node_status.describe_end(member, status, limit_reason or reason, last_output, peak_memory_bytes)
+        end = node_status.describe_end(
+            member,
+            status,
+            limit_reason or reason,
+            is_blameless=member.is_blameless or is_of_agent,
+            last_output=last_output,
+            peak_memory_bytes=peak_memory_bytes,
+        )
         if not end.is_clean:
             words = "worker_exited worker=%s reason=%s peak_memory_bytes=%d"
             log.warning(words, end.worker_id, end.reason, end.peak_memory_bytes)

@@ -14,7 +14,15 @@ from services.agent.node.serving import Serving
 from services.agent.node.shares import WorkerShares
 from services.agent.orders import ForkWorker, WorkerSpec
 from services.agent.packets import close_all, write_memfd
-from services.agent.rules.roster import LimitBroken, Member, MemberGone, MemberState, StopAsked
+from services.agent.rules.roster import Member
+from services.agent.rules.roster_events import (
+    CoresServed,
+    KillAsked,
+    LimitBroken,
+    MemberGone,
+    StopAsked,
+    WorkersAsked,
+)
 
 log = logging.getLogger("quakegrid.agent")
 
@@ -56,10 +64,10 @@ class Workers:
             raise QuakeGridError(f"the template of {self._node} is not ready: {state}")
         template = templates.find(request.fingerprint)  # if none has it, the status tells the broker
         started: list[Member] = []
-        self._roster.most_count = self._serving.core_count
+        self._children.handle(CoresServed(self._serving.core_count))
         for ref in request.workers if template else ():
             width = self._shares.cores_per_worker * (request.width or 1)
-            started += self._roster.take_cores(ref.session_id, [ref.worker_id], width)
+            started += self._children.handle(WorkersAsked(ref.session_id, (ref.worker_id,), width))
         if not started:
             return []
         ordered: list[Member] = []
@@ -79,13 +87,13 @@ class Workers:
         """Terminate workers, then kill what is left; returns how many there were."""
         members = self._roster.of_session(session_id, names)
         for member in members:
-            self._children.handle(StopAsked(member.name, is_forced))
+            self._children.handle(KillAsked(member.name) if is_forced else StopAsked(member.name))
         return len(members)
 
     def kill_overdue(self, session_id: int, names: Sequence[str], reason: str) -> int:
         """Kill workers for what they run; returns how many there were."""
         found = self._roster.of_session(session_id, names)
-        members = [each for each in found if each.state is not MemberState.STOPPING]
+        members = [each for each in found if not each.is_ending]
         for member in members:
             self.kill_for_limit(member.name, reason)
         return len(members)
@@ -98,7 +106,7 @@ class Workers:
     def kill_all(self) -> None:
         """Kill every worker, whoever's it is."""
         for member in self._roster.workers:
-            self._children.handle(StopAsked(member.name, True, "stopped by request", is_blameless=True))
+            self._children.handle(KillAsked(member.name, "stopped by request", is_blameless=True))
 
     def _order(
         self,
