@@ -15,20 +15,21 @@ from services.agent.rules.roster_events import GraceElapsed, OrderMember, Roster
 
 
 class AgentPhase(Enum):
-    """How far the agent is in its own life."""
+    """Whether the agent works or ends."""
 
     WORKING = "working"
-    # Told to end: a worker that others terminate meanwhile, as some schedulers do, is not to blame.
+    # The agent was told to end. Some schedulers terminate its workers meanwhile; their tasks are not to
+    # blame.
     ENDING = "ending"
-    # Ends its children, and takes no more.
+    # The agent ends its children, and starts no more.
     STOPPING = "stopping"
 
 
 class Children:
-    """Workers and drivers.
+    """The workers and drivers of the node.
 
     Args:
-        roster: decides.
+        roster: decides who is signalled.
         templates: pass the signals on.
     """
 
@@ -39,7 +40,7 @@ class Children:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether no more children are taken."""
+        """Whether no more children are started."""
         return self.phase is AgentPhase.STOPPING
 
     def handle(self, event: RosterEvent) -> list[Member]:

@@ -1,4 +1,4 @@
-"""The ends of workers and drivers: what templates report of their children, and who is told.
+"""The ends of workers and drivers: takes the reports of templates, and tells who waits for them.
 
 Runs in the agent's event loop.
 """
@@ -20,11 +20,11 @@ from services.agent.rules.roster import Member
 from services.agent.rules.roster_events import MemberForked, MemberGone
 
 log = logging.getLogger("quakegrid.agent")
-FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
+FORK_FAILED_STATUS = 1 << 8  # the wait status of a process that ended with exit code 1
 
 
 class Exits:
-    """Takes reports of children, and tells of their ends.
+    """Takes the reports of templates on their children.
 
     Args:
         node: name of this node.
@@ -68,7 +68,7 @@ class Exits:
             self._on_change()
 
     def on_lost(self, names: Sequence[str], reason: str) -> None:
-        """Children died with their template, or it never forked them."""
+        """Take the loss of children that died with their template, or that it never forked."""
         for name in names:
             self._end(self._children.roster.members.get(name), signal.SIGKILL, reason)
         self._on_change()

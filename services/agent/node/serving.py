@@ -40,18 +40,18 @@ STATES = {
 
 
 class Node(Protocol):
-    """The children of this node, as serving needs them."""
+    """The rest of the node, as serving needs it."""
 
     @property
     def worker_count(self) -> int:
-        """Workers that live, or are about to."""
+        """Workers that run, start or end."""
 
     @property
     def driver_count(self) -> int:
-        """Drivers that live, or are about to."""
+        """Drivers that run, start or end."""
 
     def publish_status(self) -> None:
-        """Tell who watches that something changed."""
+        """Tell the watchers the node's present status."""
 
     def kill_workers(self) -> None:
         """Kill every worker."""
@@ -97,37 +97,41 @@ class Serving:
 
     @property
     def state(self) -> nodes_pb2.ServiceState.ValueType:
-        """In the words of the status."""
+        """The state, in the words of the status."""
         return STATES[self._service.phase]
 
     def start(self, core_limit: int) -> bool:
-        """Serve so many cores, -1 for all, 0 for as many as before; whether the node served already.
+        """Serve so many cores, -1 for all, 0 for as many as before; returns whether the node served already.
 
         Raises:
-            UsageError: there are not so many.
+            UsageError: the node has fewer cores.
         """
         self._check(core_limit)
         return self._handle(ServeAsked(core_limit))
 
     def set_cores(self, core_limit: int) -> None:
-        """Serve so many cores from now on, -1 for all; the broker drains what is above.
+        """Serve so many cores from now on, -1 for all; the broker drains surplus workers.
 
         Raises:
-            UsageError: there are not so many.
+            UsageError: the node has fewer cores.
         """
         self._check(core_limit)
         self._handle(CoresDialled(core_limit))
 
     def stop(self, *, is_forced: bool) -> bool:
-        """Serve no core; the workers end after their tasks, or at once. Whether the node served."""
+        """Serve no core; workers end after their tasks, or now if forced. Returns whether the node served."""
         return self._handle(ServiceStopAsked(is_forced))
 
     def restart(self, *, is_forced: bool) -> bool:
-        """Let the workers end, replace the template when it has no children, and serve; whether it served."""
+        """Let the workers end, replace the template when it has no children, and serve again.
+
+        Returns:
+            Whether the node served before.
+        """
         return self._handle(RestartAsked(is_forced))
 
     def _handle(self, event: ServiceEvent) -> bool:
-        """Let the core take an event, and do what it asks for; whether the node served before."""
+        """Let the core take an event, and do what it asks for; returns whether the node served before."""
         was_serving = self._service.is_serving
         for action in self._service.handle(event):
             self._perform(action)

@@ -1,6 +1,6 @@
-"""The status of a node and the end of a worker as the agent tells them: what others hold, encoded.
+"""Encodes the status of a node and the end of a worker, as the agent tells them.
 
-Decides nothing.
+Decides nothing, and keeps nothing.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def describe_end(
         status: its wait status.
         reason: in words.
         is_blameless: whether what it ran has no part in its end.
-        last_output: the end of its stderr, which is told only if the worker did not end in order.
+        last_output: the end of its stderr; left out if the worker ended as asked, or with exit code 0.
         peak_memory_bytes: largest resident memory of its life.
     """
     is_clean = status == 0 or member.is_ending

@@ -1,4 +1,4 @@
-"""The ends of workers: frees what a worker had of this node, and tells the watchers how it ended.
+"""The ends of workers: frees the share of a worker that has ended, and tells the watchers how it ended.
 
 Runs in the agent's event loop.
 """
@@ -21,10 +21,10 @@ log = logging.getLogger("quakegrid.agent")
 
 
 class WorkerEnds:
-    """Closes the books of workers that have ended.
+    """Frees the shares of workers, and tells of their ends.
 
     Args:
-        children: say how far the agent is in its own life.
+        children: say whether the agent works or ends.
         shares: freed when a worker ended.
         watchers: told of the end.
     """
@@ -33,7 +33,7 @@ class WorkerEnds:
         self._children, self._shares, self._watchers = children, shares, watchers
 
     def tell(self, member: Member, status: int, reason: str, peak_memory_bytes: int) -> None:
-        """Free what a worker had, and tell of its end.
+        """Free a worker's share, and tell of its end.
 
         Args:
             member: the worker, which is off the roster.

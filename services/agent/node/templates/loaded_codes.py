@@ -15,11 +15,11 @@ class LoadedCodes:
         self._codes: dict[int, LoadedCode] = {}
 
     def store(self, number: int, code: LoadedCode) -> None:
-        """A template has loaded this."""
+        """Note what a template has loaded."""
         self._codes[number] = code
 
     def forget(self, number: int) -> None:
-        """A template is gone."""
+        """Drop the code of a template that is gone."""
         self._codes.pop(number, None)
 
     def of(self, number: int) -> LoadedCode:
@@ -28,6 +28,6 @@ class LoadedCodes:
 
     def find(self, needed: Fingerprint, numbers: Sequence[int]) -> int:
         """The first of these templates that has what a session needs; 0 if none has."""
-        # The clock is the node's, and the broker's to compare.
+        # The clock belongs to the node, not to a template; the broker compares it.
         asked = {name: value for name, value in needed.items() if name != CLOCK}
         return next((each for each in numbers if not differences(asked, self.of(each).fingerprint)), 0)
