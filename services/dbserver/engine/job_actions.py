@@ -1,8 +1,8 @@
 """Upstream's named actions on jobs, with upstream's arguments, return shapes and texts.
 
-The differences: a job that has ended keeps its state, so a late `finish(failed)` after an abort
-(upstream's LogContext sends one) changes nothing and is no error; a negative id beyond the oldest job is
-no job (upstream takes the oldest one, which may then be deleted); values of a wrong kind are refused.
+There are three differences. A job that has ended keeps its state: a late `finish(failed)` after an abort,
+which upstream's LogContext sends, changes nothing and is no error. A negative id beyond the oldest job is no
+job, where upstream takes the oldest one, which may then be deleted. Values of a wrong kind are refused.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def get_calc_ids(session: SqlSession, user: str) -> list[int]:
 
 
 def calc_info(session: SqlSession, calc_id: int) -> dict[str, Any]:
-    """A job as a dictionary, without what only the machine needs to know."""
+    """A job as a dictionary, without its pid and folder."""
     row = job_rows.get_row(session, calc_id, columns="*")
     info = dict(zip(row.fields, row.values, strict=True))
     info |= {"start_time": str(info["start_time"]), "stop_time": str(info["stop_time"])}
@@ -254,7 +254,7 @@ def delete_uncompleted_calculations(session: SqlSession, user: str) -> None:
 def del_calc(
     session: SqlSession, job_id: int | str, user: str, delete_file: bool = True, force: bool = False
 ) -> dict[str, Any]:
-    """Delete a calculation; its files go when the deletion is on the disk. Says "success" or "error"."""
+    """Delete a calculation; returns "success" or "error". Its files are removed after the commit."""
     job_id = int(job_id)
     query = "SELECT id FROM job WHERE hazard_calculation_id=?x AND status != 'deleted'"
     dependents = [row["id"] for row in session.query(query, job_id)]
@@ -288,12 +288,12 @@ def share_job(session: SqlSession, job_id: int, share: bool) -> dict[str, str]:
 
 
 def update_job_checksum(session: SqlSession, job_id: int, checksum: int) -> None:
-    """Say that this job holds the hazard with this checksum."""
+    """Store that this job holds the hazard with this checksum."""
     checksums.store(session, job_id, checksum)
 
 
 def update_parent_child(session: SqlSession, parent_child: tuple[int, int]) -> None:
-    """Set the job (second) that starts from another one (first)."""
+    """Store that a job (second) starts from another one (first)."""
     parent_id, child_id = parent_child
     field_checks.check_job({"hazard_calculation_id": parent_id})
     session.execute("UPDATE job SET hazard_calculation_id=?x WHERE id=?x", parent_id, child_id)

@@ -1,6 +1,6 @@
-"""Actions of upstream with many arguments: called as upstream calls them, written as functions of one value.
+"""Lets actions with many arguments be functions of one value, though callers pass upstream's arguments.
 
-Decides nothing and knows no action.
+Does not depend on the actions.
 """
 
 from __future__ import annotations
