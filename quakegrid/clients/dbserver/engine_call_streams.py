@@ -67,7 +67,7 @@ class EngineCallStreams:
         except BrokenStreamError:
             if self._is_closed.is_set() or time.monotonic() > deadline_s:
                 raise
-        # No thread reads an idle stream, so only now it shows that the server is gone, which all streams share.
+        # No thread reads an idle stream, so only now it shows that the server is gone, for all streams.
         # If the server has done the request already, it does not do it again, as the request has an id.
         with contextlib.suppress(IndexError):
             while True:
