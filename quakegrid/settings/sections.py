@@ -219,6 +219,8 @@ def read_jobs(reader: Reader) -> JobKeys:
 def read_web(reader: Reader) -> WebKeys:
     """`[web]`."""
     return {
-        "web_port": reader.port("web", "port", 8800),
+        "web_port": reader.parse(
+            "web", "port", 8800, conversions.port_or_none, "a TCP port, 0 for no web service"
+        ),
         "web_listen": reader.get("web", "listen", "") or LOOPBACK,
     }

@@ -27,7 +27,7 @@ from quakegrid.machine import service_files, service_life, service_logs  # noqa:
 from quakegrid.settings.config import Settings, load_settings  # noqa: E402
 from quakegrid.settings.hosts import is_loopback  # noqa: E402
 from services.web import app  # noqa: E402
-from services.web.peers import Peers  # noqa: E402
+from services.web.backends import Backends  # noqa: E402
 
 # Pages that follow the cluster hold their connections: they are closed after this time.
 STOP_GRACE_S = 1
@@ -82,9 +82,9 @@ async def serve(settings: Settings) -> int:
         loop.add_signal_handler(number, is_over.set)
     life = service_life.Life(is_over.set)
     life.guard(loop)
-    async with Peers(settings, life) as peers:
+    async with Backends(settings, life) as backends:
         config = uvicorn.Config(
-            app.make(settings, peers),
+            app.make(settings, backends),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -108,7 +108,7 @@ async def serve(settings: Settings) -> int:
         finally:
             record.unlink(missing_ok=True)
             life.end()
-            peers.end_streams()
+            backends.end_streams()
             server.should_exit = True
             await asyncio.wait([serving], timeout=STOP_GRACE_S + 2)
     log.info("web_stopped")

@@ -20,9 +20,9 @@ from quakegrid import errors
 from quakegrid.settings.config import Settings
 from services.web import callers, guard
 from services.web.api import calculations, server_facts, tags
+from services.web.backends import Backends
 from services.web.live import streams
 from services.web.pages import pages
-from services.web.peers import Peers
 
 log = logging.getLogger("quakegrid.web")
 # Of a request without files.
@@ -44,21 +44,21 @@ _STATUS: dict[type[errors.QuakeGridError], int] = {
 }
 
 
-def make(settings: Settings, peers: Peers) -> Starlette:
+def make(settings: Settings, backends: Backends) -> Starlette:
     """The application.
 
     Args:
         settings: of the cluster.
-        peers: what routes ask; `request.app.state.peers`.
+        backends: what routes ask; `request.app.state.backends`.
     """
     routes: list[BaseRoute] = [*calculations.ROUTES, *tags.ROUTES, *server_facts.ROUTES]
     routes += [*streams.ROUTES, *pages.ROUTES]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Door, hosts=guard.known_hosts(settings.web_listen, settings.web_port))],
+        middleware=[Middleware(Gate, hosts=guard.known_hosts(settings.web_listen, settings.web_port))],
         exception_handlers={errors.QuakeGridError: _tell_error, 404: _not_found, 405: _wrong_method},
     )
-    app.state.peers, app.state.settings = peers, settings
+    app.state.backends, app.state.settings = backends, settings
     return app
 
 
@@ -83,7 +83,7 @@ def bind(settings: Settings) -> socket.socket:
     return port
 
 
-class Door:
+class Gate:
     """Lets in whom the kernel knows as a user of this cluster, and no page of another site.
 
     Args:

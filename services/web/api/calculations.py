@@ -16,8 +16,8 @@ from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.row_ids import checked
 from services.web.api import answers
+from services.web.backends import Backends
 from services.web.callers import Caller
-from services.web.peers import Peers
 
 # Of upstream's list, what its texts may be; others are left out, as upstream does.
 LIST_FILTERS = (
@@ -31,10 +31,10 @@ _SLICE = re.compile(r"([0-9]{0,18}):([0-9]{0,18})")
 RUNNING = ("submitted", "executing")
 
 
-def peers_of(request: Request) -> Peers:
+def backends_of(request: Request) -> Backends:
     """What routes ask."""
-    peers: Peers = request.app.state.peers
-    return peers
+    backends: Backends = request.app.state.backends
+    return backends
 
 
 def caller_of(request: Request) -> Caller:
@@ -54,7 +54,7 @@ def job_id_of(request: Request) -> int:
 
 async def listed(request: Request) -> Response:
     """`GET /v1/calc/list`: the newest calculations, or those that the query asks for."""
-    rows = await peers_of(request).engine_call("get_calcs", list_filters(request), [], False, None)
+    rows = await backends_of(request).engine_call("get_calcs", list_filters(request), [], False, None)
     base_url = str(request.base_url)
     return JSONResponse([answers.calculation(row, base_url) for row in rows])
 
@@ -78,7 +78,7 @@ def list_filters(request: Request) -> dict[str, str]:
 async def status(request: Request) -> Response:
     """`GET /v1/calc/N/status`: the line of one calculation."""
     job_id = job_id_of(request)
-    rows = await peers_of(request).engine_call("get_calcs", {}, [], False, job_id)
+    rows = await backends_of(request).engine_call("get_calcs", {}, [], False, job_id)
     if not rows:
         raise errors.NotFoundError(f"there is no calculation {job_id}")
     return JSONResponse(answers.calculation(rows[0], str(request.base_url)))
@@ -86,7 +86,7 @@ async def status(request: Request) -> Response:
 
 async def info(request: Request) -> Response:
     """`GET /v1/calc/N`: the row of one calculation."""
-    row = await peers_of(request).engine_call("calc_info", job_id_of(request))
+    row = await backends_of(request).engine_call("calc_info", job_id_of(request))
     return JSONResponse(answers.row_dict(row))
 
 
@@ -95,27 +95,27 @@ async def log_slice(request: Request) -> Response:
 
     The lines are sent as they are read, so a long log takes no memory.
     """
-    peers, job_id = peers_of(request), job_id_of(request)
+    backends, job_id = backends_of(request), job_id_of(request)
     found = _SLICE.fullmatch(request.path_params["lines"])
     if found is None:
         raise errors.NotFoundError("the lines of a log are named as in log/0:100")
     start, stop = (int(text or 0) for text in found.groups())
     count = stop - start if stop else None
-    first = await _page(peers, job_id, start, "", count)  # refuses here, before anything is sent
-    return StreamingResponse(_json_lines(peers, job_id, count, first), media_type="application/json")
+    first = await _page(backends, job_id, start, "", count)  # refuses here, before anything is sent
+    return StreamingResponse(_json_lines(backends, job_id, count, first), media_type="application/json")
 
 
 async def _page(
-    peers: Peers, job_id: int, skip_count: int, token: str, count: int | None
+    backends: Backends, job_id: int, skip_count: int, token: str, count: int | None
 ) -> logs_pb2.ListLogResponse:
     size = PAGE_LINES if count is None else max(1, min(count, PAGE_LINES))
     request = logs_pb2.ListLogRequest(job_id=job_id, page_size=size, page_token=token, skip_count=skip_count)
-    page: logs_pb2.ListLogResponse = await peers.dbserver.call(peers.logs_stub.ListLog, request)
+    page: logs_pb2.ListLogResponse = await backends.dbserver.call(backends.logs_stub.ListLog, request)
     return page
 
 
 async def _json_lines(
-    peers: Peers, job_id: int, count: int | None, page: logs_pb2.ListLogResponse
+    backends: Backends, job_id: int, count: int | None, page: logs_pb2.ListLogResponse
 ) -> AsyncIterator[str]:
     yield "["
     sent = 0
@@ -127,44 +127,44 @@ async def _json_lines(
         sent += len(lines)
         if not page.next_page_token or not lines or (count is not None and sent >= count):
             break
-        page = await _page(peers, job_id, 0, page.next_page_token, None)
+        page = await _page(backends, job_id, 0, page.next_page_token, None)
     yield "]"
 
 
 async def log_size(request: Request) -> Response:
     """`GET /v1/calc/N/log/size`: how many lines the log has."""
-    peers = peers_of(request)
+    backends = backends_of(request)
     asked = logs_pb2.GetLogSizeRequest(job_id=job_id_of(request))
-    return JSONResponse((await peers.dbserver.call(peers.logs_stub.GetLogSize, asked)).line_count)
+    return JSONResponse((await backends.dbserver.call(backends.logs_stub.GetLogSize, asked)).line_count)
 
 
 async def traceback(request: Request) -> Response:
     """`GET /v1/calc/N/traceback`: the last error, line by line; empty without one."""
-    return JSONResponse(await peers_of(request).engine_call("get_traceback", job_id_of(request)))
+    return JSONResponse(await backends_of(request).engine_call("get_traceback", job_id_of(request)))
 
 
 async def abort(request: Request) -> Response:
     """`POST /v1/calc/N/abort`: end a calculation, wherever it runs."""
-    peers, job_id = peers_of(request), request.path_params["job_id"]
-    rows = await peers.engine_call("get_calcs", {}, [], False, checked(job_id))
+    backends, job_id = backends_of(request), request.path_params["job_id"]
+    rows = await backends.engine_call("get_calcs", {}, [], False, checked(job_id))
     if not rows:
         return JSONResponse({"error": f"Unknown job {job_id}"})
     if rows[0][2] not in RUNNING:
         return JSONResponse({"error": f"Job {job_id} is not running"})
-    await peers.abort_job(checked(job_id), caller_of(request).name)
+    await backends.abort_job(checked(job_id), caller_of(request).name)
     return JSONResponse({"success": f"Killing job {job_id}"})
 
 
 async def remove(request: Request) -> Response:
     """`POST /v1/calc/N/remove`: delete a calculation of the caller's, with its datastore."""
-    answer = await peers_of(request).engine_call("del_calc", job_id_of(request), caller_of(request).name)
+    answer = await backends_of(request).engine_call("del_calc", job_id_of(request), caller_of(request).name)
     return said(answer)
 
 
 async def share(request: Request) -> Response:
     """`POST /v1/calc/N/share` and `unshare`: let others see a complete calculation, or take that back."""
     is_shared = not request.url.path.endswith("/unshare")
-    return said(await peers_of(request).engine_call("share_job", job_id_of(request), is_shared))
+    return said(await backends_of(request).engine_call("share_job", job_id_of(request), is_shared))
 
 
 def said(answer: Any) -> Response:

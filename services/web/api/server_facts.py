@@ -26,6 +26,11 @@ async def engine_version(_request: Request) -> Response:
         return PlainTextResponse("the engine is not installed on this machine\n", 503)
 
 
+async def health(_request: Request) -> Response:
+    """`GET /health`: that this service answers."""
+    return PlainTextResponse("ok")
+
+
 async def engine_latest_version(_request: Request) -> Response:
     """`GET /v1/engine_latest_version`: always `None`; this service asks nobody on the internet."""
     return PlainTextResponse("None")
@@ -56,6 +61,7 @@ def _checksum(name: str, shared_dir: str) -> int | None:
 
 
 ROUTES = [
+    Route("/health", health),
     Route("/v1/engine_version", engine_version),
     Route("/v1/engine_latest_version", engine_latest_version),
     Route("/v1/on_same_fs", on_same_fs, methods=["POST"]),

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.web.api.calculations import job_id_of, peers_of, said
+from services.web.api.calculations import backends_of, job_id_of, said
 
 # Last part of the address but the tag, to upstream's action.
 _OF_JOBS = {
@@ -33,18 +33,18 @@ async def of_job(request: Request) -> Response:
     """`GET /v1/calc/N/add_tag/T` and its like."""
     action = _OF_JOBS[request.url.path.split("/")[4]]
     tag = request.path_params["tag"]
-    return said(await peers_of(request).engine_call(action, job_id_of(request), tag))
+    return said(await backends_of(request).engine_call(action, job_id_of(request), tag))
 
 
 async def of_tag(request: Request) -> Response:
     """`GET /v1/calc/create_tag/T` and its like."""
     action = _OF_TAGS[request.url.path.split("/")[3]]
-    return said(await peers_of(request).engine_call(action, request.path_params["tag"]))
+    return said(await backends_of(request).engine_call(action, request.path_params["tag"]))
 
 
 async def listed(request: Request) -> Response:
     """`GET /v1/calc/list_tags`: all tags."""
-    return said(await peers_of(request).engine_call("list_tags"))
+    return said(await backends_of(request).engine_call("list_tags"))
 
 
 ROUTES = [

@@ -1,7 +1,6 @@
 """One source, many readers: each gets what has happened since it last looked, or all anew.
 
-Readers that are slow hold up nobody: they find the last events in a ring, and begin anew when theirs have
-it.
+A slow reader holds up nobody: it finds the last events in a ring, and begins anew when its own have left it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.transport import grpc_channels
 from services.web.api import answers
-from services.web.api.calculations import job_id_of, peers_of
+from services.web.api.calculations import backends_of, job_id_of
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
 
@@ -74,12 +74,12 @@ def last_number(request: Request) -> int | None:
 
 async def jobs(request: Request) -> Response:
     """`GET /live/jobs`: the newest jobs, then each change."""
-    return streamed(_feed(peers_of(request).jobs, "jobs", last_number(request)))
+    return streamed(_feed(backends_of(request).jobs, "jobs", last_number(request)))
 
 
 async def fleet(request: Request) -> Response:
     """`GET /live/fleet`: nodes and sessions, now and after each change."""
-    return streamed(_feed(peers_of(request).fleet, "fleet", last_number(request)))
+    return streamed(_feed(backends_of(request).fleet, "fleet", last_number(request)))
 
 
 async def _feed(feed: JobFeed | FleetFeed, whole: str, number: int | None) -> AsyncIterator[str]:
@@ -93,16 +93,16 @@ async def _feed(feed: JobFeed | FleetFeed, whole: str, number: int | None) -> As
 
 async def log(request: Request) -> Response:
     """`GET /live/log/N`: all lines of a job's log, then each new one; `end` with the job's last state."""
-    peers, job_id = peers_of(request), job_id_of(request)
+    backends, job_id = backends_of(request), job_id_of(request)
     seen = request.headers.get("last-event-id", request.query_params.get("after", "0"))
     after_id = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 19 else 0
     asked = logs_pb2.TailLogRequest(job_id=job_id, after_id=after_id)
-    stream = peers.logs_stub.TailLog(asked)
+    stream = backends.logs_stub.TailLog(asked)
     try:
         await stream.initial_metadata()
         code = await stream.code() if stream.done() else grpc.StatusCode.OK
     except grpc.RpcError as exc:
-        raise grpc_channels.translate(exc, "dbserver", peers.dbserver.address) from exc
+        raise grpc_channels.translate(exc, "dbserver", backends.dbserver.address) from exc
     if code is not grpc.StatusCode.OK:
         raise errors.NotFoundError(await stream.details())
     return streamed(_log_events(stream))
@@ -129,12 +129,12 @@ async def _log_events(
 
 async def newest_jobs(request: Request) -> Response:
     """`GET /live/jobs.json`."""
-    return Response(peers_of(request).jobs.snapshot(), media_type="application/json")
+    return Response(backends_of(request).jobs.snapshot(), media_type="application/json")
 
 
 async def newest_fleet(request: Request) -> Response:
     """`GET /live/fleet.json`."""
-    return Response(peers_of(request).fleet.snapshot(), media_type="application/json")
+    return Response(backends_of(request).fleet.snapshot(), media_type="application/json")
 
 
 ROUTES = [

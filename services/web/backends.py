@@ -32,7 +32,7 @@ CHANNEL_AGE_S = 24 * 3600.0
 OLD_CHANNEL_GRACE_S = 120.0
 
 
-class Channel:
+class ServiceLink:
     """A connection to one service, opened anew each day.
 
     Args:
@@ -77,7 +77,7 @@ class Channel:
             raise grpc_channels.translate(exc, self.service, self.address) from exc
 
 
-class Peers:
+class Backends:
     """The services of one cluster, and what is followed of them for all pages at once.
 
     Args:
@@ -86,8 +86,8 @@ class Peers:
     """
 
     def __init__(self, settings: Settings, life: Life) -> None:
-        self.dbserver = Channel("dbserver", settings.dbserver_address, settings.authkey)
-        self.broker = Channel("broker", settings.broker_address, settings.authkey)
+        self.dbserver = ServiceLink("dbserver", settings.dbserver_address, settings.authkey)
+        self.broker = ServiceLink("broker", settings.broker_address, settings.authkey)
         self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
         self._life = life
 
