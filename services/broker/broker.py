@@ -177,6 +177,10 @@ class Broker:
         """Everything that `quakegrid status` shows of the fleet."""
         return self._statuses.status(time.monotonic())
 
+    def recent_status(self) -> fleet_pb2.GetStatusResponse:
+        """The same for those who watch, a moment old at most."""
+        return self._statuses.recent(time.monotonic())
+
     # --- what the parts tell each other
 
     def _perform(self, action: core.Action) -> None:

@@ -58,7 +58,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         """WatchStatus, see the contract."""
         told: fleet_pb2.GetStatusResponse | None = None
         while not self._broker.stopping.is_set():
-            status = self._broker.status()
+            status = self._broker.recent_status()
             if status != told:
                 yield fleet_pb2.WatchStatusResponse(status=status)
                 told = status
