@@ -65,7 +65,12 @@ class Broker:
         self.failed = self._guard.failed
         self._tasks = BackgroundTasks(self._guard)
         spawn = self._tasks.spawn
-        fleet = Fleet(settings.agent_host_cores, settings.serialize_jobs, secrets.token_hex(3))
+        fleet = Fleet(
+            settings.agent_host_cores,
+            settings.serialize_jobs,
+            secrets.token_hex(3),
+            is_packed=settings.placement == "pack",
+        )
         self._sessions: dict[int, DriverSession] = {}
         self._totals = SessionTotals()
         self._loop = FleetLoop(fleet, self._guard, self._perform)
