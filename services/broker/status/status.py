@@ -35,24 +35,27 @@ class StatusWriter:
         self._last: fleet_pb2.GetStatusResponse | None = None
         self._last_s = 0.0
 
-    def recent(self, now_s: float) -> fleet_pb2.GetStatusResponse:
-        """Everything as it is now, or was a moment ago when somebody else asked; not to be changed."""
-        if self._last is None or now_s - self._last_s >= RECENT_S:
-            self._last, self._last_s = self.status(now_s), now_s
-        return self._last
-
     def status(self, now_s: float) -> fleet_pb2.GetStatusResponse:
-        """Everything, as it is now."""
-        return fleet_pb2.GetStatusResponse(
+        """Everything, as it is now; not to be changed, since others get it from `recent`."""
+        workers = self._fleet.workers
+        self._last_s = now_s
+        self._last = fleet_pb2.GetStatusResponse(
             nodes=self.nodes(),
             sessions=[
-                self._session(session, self._fleet.workers.count_of_session(session.session_id), now_s)
+                self._session(session, workers.count_of_session(session.session_id), now_s)
                 for session in self._sessions.values()
             ],
             lanes=self._lanes.statuses(),
             version=__version__,
             totals=self._totals.with_open(self._sessions.values()),
         )
+        return self._last
+
+    def recent(self, now_s: float) -> fleet_pb2.GetStatusResponse:
+        """Everything as it is now, or was a moment ago when somebody else asked."""
+        if self._last is None or now_s - self._last_s >= RECENT_S:
+            return self.status(now_s)
+        return self._last
 
     def nodes(self) -> list[fleet_pb2.NodeStatus]:
         """The nodes of the configuration."""

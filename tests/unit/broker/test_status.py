@@ -41,6 +41,8 @@ def test_those_who_watch_share_a_status_for_a_moment() -> None:
     first = writer.recent(10.0)
     shared = [writer.recent(10.0 + RECENT_S * number / 101) for number in range(100)]
     later = writer.recent(10.0 + RECENT_S)
+    asked = writer.status(10.1 + RECENT_S)
 
     assert all(each is first for each in shared)
     assert later is not first
+    assert writer.recent(10.2 + RECENT_S) is asked
