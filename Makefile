@@ -141,6 +141,10 @@ bench-broker: install ## Measure tasks through the lanes against others (some mi
 	@$(PY) benchmarks/bench_broker.py
 	@$(PY) -m benchmarks.simulate_lane
 
+.PHONY: bench-fleet
+bench-fleet: install ## Measure the broker's fleet core with 100 and with 1,000 nodes (two minutes)
+	@$(PY) -m benchmarks.bench_fleet
+
 .PHONY: bench-agent
 bench-agent: install ## Measure the agent: workers that start and are killed, and what it costs (two minutes)
 	@$(PY) benchmarks/bench_agent.py

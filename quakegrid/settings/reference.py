@@ -77,6 +77,10 @@ MEANINGS = {
         "task_timeout",
     ): "time after which a task's worker is killed; counts as an attempt",
     ("broker", "node_timeout"): "time without an answer after which a node is lost",
+    (
+        "broker",
+        "placement",
+    ): "`spread`: workers start on the node with fewest used cores; `pack`: with most, others stay empty",
     ("broker", "port"): "the broker's port",
     ("dbserver", "authkey"): "the cluster's one secret, the same on all nodes; `quakegrid authkey` makes one",
     ("dbserver", "file"): "the job database, on a local disk of the master",

@@ -65,7 +65,12 @@ class Broker:
         self.failed = self._guard.failed
         self._tasks = BackgroundTasks(self._guard)
         spawn = self._tasks.spawn
-        fleet = Fleet(settings.agent_host_cores, settings.serialize_jobs, secrets.token_hex(3))
+        fleet = Fleet(
+            settings.agent_host_cores,
+            settings.serialize_jobs,
+            secrets.token_hex(3),
+            is_packed=settings.placement == "pack",
+        )
         self._sessions: dict[int, DriverSession] = {}
         self._totals = SessionTotals()
         self._loop = FleetLoop(fleet, self._guard, self._perform)
@@ -176,6 +181,10 @@ class Broker:
     def status(self) -> fleet_pb2.GetStatusResponse:
         """Everything that `quakegrid status` shows of the fleet."""
         return self._statuses.status(time.monotonic())
+
+    def recent_status(self) -> fleet_pb2.GetStatusResponse:
+        """The same for those who watch, a moment old at most."""
+        return self._statuses.recent(time.monotonic())
 
     # --- what the parts tell each other
 

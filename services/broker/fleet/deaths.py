@@ -56,7 +56,7 @@ def note(session: FleetSession, host: str, reason: str, core_counts: Mapping[str
     session.deaths[host] += 1
     session.last_death = reason
     if session.deaths[host] >= patience(host, core_counts):
-        session.avoided.add(host)
+        session.avoid(host)
     return check_session(session, core_counts)
 
 

@@ -59,6 +59,7 @@ class NodeRegistry:
         self._links = {host: self._new_link(host, address) for host, address in self.configured.items()}
         # The instance id of the agent of each node that is up.
         self._instances: dict[str, str] = {}
+        self._hosts_of: dict[str, set[str]] = {}  # the same by process
         self._departures: dict[str, asyncio.Event] = {}
         # Set while at least one node gives cores.
         self.has_cores = asyncio.Event()
@@ -89,8 +90,7 @@ class NodeRegistry:
 
     def host_of(self, instance_id: str) -> str | None:
         """The host of the node with this agent, if the node is up."""
-        hosts = (host for host, each in self._instances.items() if each == instance_id)
-        return next(hosts, None) if instance_id else None
+        return next(iter(self._hosts_of.get(instance_id, ())), None)
 
     def join(self, host: str, address: str) -> None:
         """Add a node to the fleet. A node that is about to leave stays.
@@ -120,7 +120,7 @@ class NodeRegistry:
         """Close the link to a node that has left."""
         log.info("node_left host=%s", host)
         self._links.pop(host).stop()
-        self._instances.pop(host, None)
+        self._set_instance(host, "")
         self._driver_stops.forget(host)
         self._end_departure(host)
 
@@ -155,11 +155,25 @@ class NodeRegistry:
 
         A second node with the same agent leaves the fleet.
         """
-        self._instances[host] = instance_id
-        twins = [each for each in self._links if instance_id and self._instances.get(each) == instance_id]
+        if self._instances.get(host, "") != instance_id:
+            self._set_instance(host, instance_id)
+        hosts = self._hosts_of.get(instance_id, ())
+        if len(hosts) <= 1:
+            return
+        twins = [each for each in self._links if each in hosts]
         for twin in sorted(twins, key=lambda each: each not in self.configured)[1:]:
             log.info("node_left host=%s reason=it is %s", twin, twins[0])
             self._loop.handle(core.NodeLeaving(twin))
+
+    def _set_instance(self, host: str, instance_id: str) -> None:
+        before = self._instances.pop(host, "")
+        if before:
+            self._hosts_of[before].remove(host)
+            if not self._hosts_of[before]:
+                del self._hosts_of[before]
+        if instance_id:
+            self._instances[host] = instance_id
+            self._hosts_of.setdefault(instance_id, set()).add(host)
 
     def on_worker_ended(self, host: str, ended: orders_pb2.WorkerEnd) -> None:
         """Take the end of a worker. An agent can only tell of workers on its own node."""
