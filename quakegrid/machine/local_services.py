@@ -5,6 +5,7 @@ Works with module names, service files, signals and logs; never imports a servic
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -117,9 +118,11 @@ class Owner:
     environ: Mapping[str, str]
 
 
-def start(settings: Settings, services: Sequence[str], owner: Owner | None = None) -> None:
+def start(settings: Settings, services: Sequence[str], owner: Owner | None = None) -> list[int]:
     """Start services side by side, detached from this terminal, and wait until all are ready.
 
+    Returns:
+        Their process ids, for `reap`.
     Raises:
         QuakeGridError: one ended before it was ready, or took too long; all of them are stopped again.
     """
@@ -137,6 +140,14 @@ def start(settings: Settings, services: Sequence[str], owner: Owner | None = Non
         raise
     for child in children.values():
         child.returncode = 0  # services outlive us: this handle must not complain about that
+    return [child.pid for child in children.values()]
+
+
+def reap(pids: Sequence[int]) -> None:
+    """Take the exit codes of services that this process started and that have ended: no zombie stays."""
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError):  # somebody else of this program waited for all children
+            os.waitpid(pid, os.WNOHANG)
 
 
 def log_path(settings: Settings, service: str) -> Path:
