@@ -80,7 +80,6 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     life.guard(asyncio.get_running_loop())
 
     def on_signal() -> None:
-        agent.begin_ending()
         (hurried if stopped.is_set() else stopped).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

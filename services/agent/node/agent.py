@@ -15,7 +15,7 @@ from quakegrid.api.v1 import nodes_pb2
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.settings.config import Settings
 from services.agent.node import status as node_status
-from services.agent.node.children import AgentPhase, Children
+from services.agent.node.children import Children
 from services.agent.node.drivers import Drivers
 from services.agent.node.exits import Exits
 from services.agent.node.leftovers import BlobFolders, FolderLeftovers, remove_abandoned
@@ -88,16 +88,11 @@ class Agent:
         """Kill workers that take too much, and tell of a node that is short of memory, for ever."""
         await self.limits.watch(self.workers.kill_for_limit, self.publish_status)
 
-    def begin_ending(self) -> None:
-        """The agent was told to end. It tells its children in a moment; others may tell them before."""
-        if self._children.phase is AgentPhase.WORKING:
-            self._children.phase = AgentPhase.ENDING
-
     async def stop(self) -> None:
         """End every child, gently first, and the template."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STOP_DEADLINE_S
-        self._children.phase = AgentPhase.STOPPING
+        self._children.is_stopping = True
         for name in list(self._roster.members):
             self._children.handle(StopAsked(name, False, "stopped with its agent", is_blameless=True))
         while self._roster.members and loop.time() < deadline:

@@ -6,20 +6,9 @@ Runs in the agent's event loop.
 from __future__ import annotations
 
 import asyncio
-from enum import Enum
 
 from services.agent.node.templates.templates import Templates
 from services.agent.rules.roster import GraceElapsed, Roster, RosterEvent
-
-
-class AgentPhase(Enum):
-    """How far the agent is in its own life."""
-
-    WORKING = "working"
-    # Told to end: a worker that others terminate meanwhile, as some schedulers do, is not to blame.
-    ENDING = "ending"
-    # Ends its children, and takes no more.
-    STOPPING = "stopping"
 
 
 class Children:
@@ -32,13 +21,8 @@ class Children:
 
     def __init__(self, roster: Roster, templates: Templates) -> None:
         self.roster, self.templates = roster, templates
-        self.phase = AgentPhase.WORKING
+        self.is_stopping = False  # the agent ends its children, and takes no more
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether no more children are taken."""
-        return self.phase is AgentPhase.STOPPING
 
     def handle(self, event: RosterEvent) -> None:
         """Let the roster take an event, and do what it asks for."""

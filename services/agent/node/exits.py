@@ -15,13 +15,13 @@ from quakegrid.internal.v1 import orders_pb2
 from quakegrid.nodes import worker_end_messages
 from services.agent.linux.exits import describe_exit, exit_code
 from services.agent.node import status as node_status
-from services.agent.node.children import AgentPhase, Children
+from services.agent.node.children import Children
 from services.agent.node.drivers import Drivers
 from services.agent.node.leftovers import FolderLeftovers
 from services.agent.node.shares import WorkerShares
 from services.agent.node.watchers import Watchers
 from services.agent.orders import ChildReport, Exited, Forked, NotForked
-from services.agent.rules.roster import Member, MemberForked, MemberGone
+from services.agent.rules.roster import Member, MemberForked, MemberGone, MemberState
 
 log = logging.getLogger("quakegrid.agent")
 FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
@@ -77,7 +77,10 @@ class Exits:
     def on_lost(self, names: Sequence[str], reason: str) -> None:
         """Children died with their template, or it never forked them."""
         for name in names:
-            self._end(self._children.roster.members.get(name), signal.SIGKILL, reason)
+            member = self._children.roster.members.get(name)
+            if member is not None and member.pid:
+                member.is_blameless = True  # it had begun, and its siblings died in the same moment
+            self._end(member, signal.SIGKILL, reason)
         self._on_change()
 
     def _end(self, member: Member | None, status: int, reason: str, peak_memory_bytes: int = 0) -> bool:
@@ -94,8 +97,9 @@ class Exits:
         return True
 
     def _tell_worker_end(self, member: Member, status: int, reason: str, peak_memory_bytes: int) -> None:
-        is_terminated = os.WTERMSIG(status) == signal.SIGTERM
-        if is_terminated and self._children.phase is not AgentPhase.WORKING:
+        # A program that breaks ends by another signal, and so does one that the kernel ends. This one comes
+        # from people, or from a scheduler that ends all processes of the node at once.
+        if os.WTERMSIG(status) == signal.SIGTERM and member.state is not MemberState.STOPPING:
             member.is_blameless = True
         last_output, limit_reason = self._shares.close(member)
         end = node_status.describe_end(member, status, limit_reason or reason, last_output, peak_memory_bytes)
