@@ -28,6 +28,7 @@ MOST_COMPLEX = 8
 NOT_YET: dict[str, int] = {
     "branches of quakegrid/reports/explanations.py:_now": 9,
     "parameters of quakegrid/sdk/executor.py:ClusterExecutor.__init__": 7,
+    "function services/agent/__main__.py:serve": 64,
     "parameters of services/agent/node/exits.py:Exits.__init__": 7,
     "class services/agent/node/templates/templates.py:Templates": 201,
     "branches of services/agent/worker/inbox.py:Inbox._take": 10,
