@@ -120,7 +120,7 @@ test-vm: install ## Test services of a Debian with systemd in emulated machines 
 	@$(PY) -m pytest --vm -rs -s tests/system/test_vm.py
 
 .PHONY: chaos
-chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, JOBS, MINUTES, RATE; root only)
+chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, JOBS, SESSIONS, MINUTES, RATE; root only)
 	@$(PY) -m tests.faults.harness
 
 .PHONY: fuzz
