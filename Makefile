@@ -137,8 +137,7 @@ bench-dbserver: install ## Measure the dbserver against upstream's DbServer (som
 
 .PHONY: bench-broker
 bench-broker: install ## Measure tasks through the lanes against others (some minutes)
-	@$(PY) benchmarks/bench_broker.py
-	@$(PY) -m benchmarks.simulate_lane
+	@$(PY) benchmarks/bench_broker.py; code=$$?; $(PY) -m benchmarks.simulate_lane && exit $$code
 
 .PHONY: bench-agent
 bench-agent: install ## Measure the agent: workers that start and are killed, and what it costs (two minutes)
