@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quakegrid import errors
-from quakegrid.machine import service_files
+from quakegrid.machine import process_stats, service_files
 from quakegrid.machine.pinned_processes import open_pin
 from quakegrid.settings.config import Settings
 
@@ -285,4 +285,4 @@ def _signal_and_wait(
 
 
 def _lives(record: service_files.ServiceFile) -> bool:
-    return service_files.process_start_ticks(record.pid) == record.start_ticks
+    return process_stats.start_ticks(record.pid) == record.start_ticks
