@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.support import kernel
 from tests.support.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
 
-# A turn of the cores and a half: where more sessions want them than there are, each gets one in its turn.
+# Longer than a turn of the cores: where more sessions want one than there are, each gets it in its turn.
 WORKERS_S = 45.0
 # Once all links are whole: what was cut off is put right so soon.
 STRAY_S = 30.0
