@@ -16,7 +16,9 @@ from quakegrid.errors import QuakeGridError
 from quakegrid.machine import process_stats
 from quakegrid.settings.config import Settings
 
+# What a cluster needs, and what people may want beside it.
 SERVICES = ("dbserver", "broker", "agent")
+ALL_SERVICES = (*SERVICES, "web")
 
 
 @dataclass(frozen=True, slots=True)
