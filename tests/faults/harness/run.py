@@ -114,7 +114,8 @@ def carry_out(order: Order, directory: Path, say: Callable[[str], None] = print)
             work.finish()
             _judge_runs(report, work.runs)
             if order.calm_s:
-                report.throughput = measure([run.span() for run in work.runs], start_s, end_s)
+                spans = [run.span() for run in work.runs]
+                report.throughput = measure(spans, start_s, end_s, SIMPLE_KINDS)
             _judge_rest(report, cluster)
         report.stalls = [(fault, _pause_s(looks, at_s)) for at_s, fault in injector.times]
         report.violations += cluster.stop()

@@ -61,6 +61,17 @@ def test_row_that_comes_less_far_than_the_others_is_told() -> None:
     served = measure([*calm, *fast, *late], 10, 30)
 
     assert starved.row_ratios == pytest.approx({0: 1.0, 1: 1.0, 2: 0.2})
-    assert "3 sessions at once, 20% to 100%, SHORT for one of them" in str(starved)
+    assert "3 sessions alike, 20% to 100%, SHORT for one of them" in str(starved)
     assert served.row_ratios[2] == pytest.approx(0.6)
     assert "SHORT" not in str(served)
+
+
+def test_row_of_other_work_is_not_compared() -> None:
+    """What one calculation took undisturbed says too little of its row."""
+    calm = [*(Span("sums", row, 0, 4) for row in range(2)), Span("case", 2, 0, 10)]
+    after = [*(Span("sums", row, 10, 14) for row in range(2)), Span("case", 2, 10, 40)]
+
+    found = measure([*calm, *after], 10, 14, ["sums"])
+
+    assert found.row_ratios == pytest.approx({0: 1.0, 1: 1.0})
+    assert "SHORT for one" not in str(found)
