@@ -1,4 +1,4 @@
-"""The state of a process of this node, for peers that cannot tell a dead process from a broken link."""
+"""The state of a process of this node. Peers ask for it when a link breaks, as the process may live."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STATES = {
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal; one that somebody debugs is not."""
+    """Whether a process is stopped by a signal. One that stands in a debugger does not count."""
     return process_stats.fields(pid)[:1] == [b"T"]
 
 
