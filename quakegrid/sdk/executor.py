@@ -16,7 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from functools import partial
+from functools import cache, partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
 
@@ -265,6 +265,7 @@ def _worker_setup() -> bytes:
 
 def _open_session(settings: Settings, options: SessionOptions, on_words: OnWords | None) -> Session:
     """A session that has its turn."""
+    _follow_process()
     session = Session(settings, options)
     try:
         session.wait_for_turn(lambda _ahead: None, on_words)
@@ -308,5 +309,8 @@ def _leave_to_parent() -> None:
         sender.disown()
 
 
-atexit.register(_finish)
-os.register_at_fork(after_in_child=_leave_to_parent)
+@cache
+def _follow_process() -> None:
+    """Take part in the end and in the forks of this program; once, with its first executor."""
+    atexit.register(_finish)
+    os.register_at_fork(after_in_child=_leave_to_parent)

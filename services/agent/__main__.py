@@ -75,7 +75,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     stopped, hurried = asyncio.Event(), asyncio.Event()
     life = service_life.Life(stopped.set)
     life.guard(asyncio.get_running_loop())
-    _end_on_signals(agent, stopped, hurried, lifeline_fd)
+    _end_on_signals(stopped, hurried, lifeline_fd)
     server = AgentServer(agent, log_tail, settings)
     _end_orphans(agent, lock)
     agent.membership.port = server.port
@@ -123,12 +123,11 @@ def _prepare_process(settings: Settings) -> LogTail:
     return log_tail
 
 
-def _end_on_signals(agent: Agent, stopped: asyncio.Event, hurried: asyncio.Event, lifeline_fd: int) -> None:
+def _end_on_signals(stopped: asyncio.Event, hurried: asyncio.Event, lifeline_fd: int) -> None:
     """Set `stopped` at the first signal or when the lifeline closes, and `hurried` at the second signal."""
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
-        agent.begin_ending()
         (hurried if stopped.is_set() else stopped).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

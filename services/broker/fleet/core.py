@@ -243,7 +243,7 @@ class Fleet:
         # An agent tells of its own nodes' workers, but not whose these are.
         end = replace(end, session_id=worker.session_id, node=self._nodes.title(worker.host))
         lost = LoseWorker(end)
-        if end.is_clean or end.is_blameless or session.is_failed:
+        if session.is_failed or deaths.is_excused(session, end):
             return [lost]
         reason = end.words + (f" ({end.last_output[-1]})" if end.last_output else "")
         return [lost, *deaths.note(session, worker.host, reason, self._nodes.usable_by(session))]

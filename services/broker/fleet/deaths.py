@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 
+from quakegrid.nodes.worker_ends import WorkerEnd
 from services.broker.fleet.events import Action, FailSession
 from services.broker.fleet.state import FleetSession, SessionPhase
 
@@ -19,6 +20,9 @@ MAX_DEATHS = 300
 NODE_PART = 10
 # A session bears so many deaths at each node, however few cores the node has.
 MIN_PATIENCE = 10
+# So many of its workers may end by orders of people, or with their template, before a task is done. With a
+# template that dies whenever a worker begins, workers would otherwise be started for ever.
+MAX_EXCUSED_ENDS = 300
 
 
 def limit(core_counts: Mapping[str, int]) -> int:
@@ -49,6 +53,12 @@ def is_too_many(deaths: Mapping[str, int], avoided: Container[str], core_counts:
     if sum(min(count, most) for count in deaths.values()) > limit(core_counts):
         return True
     return bool(core_counts) and all(host in avoided for host in core_counts)
+
+
+def is_excused(session: FleetSession, end: WorkerEnd) -> bool:
+    """Whether the end of a worker is nobody's death; counts the ends that have an excuse."""
+    session.excused_count += end.is_blameless
+    return end.is_clean or (end.is_blameless and session.excused_count <= MAX_EXCUSED_ENDS)
 
 
 def note(session: FleetSession, host: str, reason: str, core_counts: Mapping[str, int]) -> list[Action]:

@@ -145,6 +145,7 @@ class FleetSession:
         deaths: of its workers since its last task was done, by host.
         last_death: the reason of the last of these.
         avoided: hosts where it gets no workers, since too many died there.
+        excused_count: of its workers that ended for no fault of its tasks, since its last task was done.
         task_count: queued and running tasks; None until the session has had a task: it may want every core.
         peak_counts: the largest task counts of the second before and of this one. A session that has no task
             for a moment keeps its cores.
@@ -168,6 +169,7 @@ class FleetSession:
     weight: float = 1.0
     phase: SessionPhase = SessionPhase.QUEUED
     deaths: Counter[str] = field(default_factory=Counter)
+    excused_count: int = 0
     last_death: str = ""
     avoided: set[str] = field(default_factory=set)
     task_count: int | None = None
@@ -225,6 +227,7 @@ class FleetSession:
     def forgive(self) -> None:
         """Forget deaths of workers, since a task of the session was done."""
         self.deaths.clear()
+        self.excused_count = 0
         if self.avoided:
             self.avoided.clear()
             self.fit_version += 1

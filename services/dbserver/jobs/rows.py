@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quakegrid.errors import NotFoundError, StateError
+from quakegrid.jobs import texts
 from quakegrid.jobs.engine_values import RowValue
 from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.jobs.states import JobState
@@ -204,7 +205,7 @@ def transition(session: SqlSession, job_id: int, state: JobState, reason: str = 
     state_reasons.store(session, job_id, state, reason)
     level = {JobState.FAILED: "ERROR", JobState.ABORTED: "WARNING"}.get(state)
     if reason and level:
-        message = field_checks.shorten(reason, field_checks.LONGEST_TEXT)
+        message = texts.shorten(reason, field_checks.LONGEST_TEXT)
         append_log(session, job_id, [(now_utc(), level, "quakegrid", message)])
     session.touched_jobs.add(job_id)
     session.touched_jobs.add(JOB_EVENTS)

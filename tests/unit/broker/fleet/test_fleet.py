@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import TURN_S, Fleet
-from services.broker.fleet.deaths import MAX_DEATHS
+from services.broker.fleet.deaths import MAX_DEATHS, MAX_EXCUSED_ENDS
 from services.broker.fleet.nodes import FORGET_AFTER_S
 from services.broker.fleet.placing.unfit import MAX_TOLD
 from tests.support.fleets import ended, step
@@ -169,6 +171,26 @@ def test_workers_that_people_end_do_not_fail_their_session() -> None:
     ]
 
     assert not any(isinstance(action, fleet.FailSession) for action in told)
+
+
+def test_excuses_end_where_no_task_is_ever_done() -> None:
+    """A template that dies whenever a worker begins; a task that is done in between starts the count anew."""
+    core = warm(1)
+    step(core, fleet.SessionRequested(1, (10,)))
+    numbers = itertools.count(1)
+
+    def end_workers(count: int) -> list[fleet.Action]:
+        ends = (
+            ended(f"run-{next(numbers)}", "its template ended", is_clean=False, is_blameless=True)
+            for _ in range(count)
+        )
+        return [action for end in ends for action in step(core, end) if isinstance(action, fleet.FailSession)]
+
+    assert end_workers(MAX_EXCUSED_ENDS) == []
+    step(core, fleet.ProgressMade(1))
+    assert end_workers(MAX_EXCUSED_ENDS) == []
+    (failed,) = end_workers(20)
+    assert failed.reason.endswith("its template ended")
 
 
 def test_large_fleet_gives_up_before_each_core_was_tried_thrice() -> None:
