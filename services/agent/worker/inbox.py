@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import math
 import os
+import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,8 @@ from quakegrid.transport import lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
 
-# The guard looks so often whether a task has run since it last looked.
+# The guard looks so often whether the task that it saw last still runs; the longer time is for a look between
+# two tasks. If none began since its last look, it sleeps until the next one begins.
 LOOK_S = 0.05
 LOOK_IDLE_S = 0.25
 # A lane that does not know our session may be a new broker's, which its driver has not reached yet. It is
@@ -255,7 +257,11 @@ class _Patience:
 
 
 class _Guard:
-    """The thread that answers while a task runs for long; otherwise it costs two locks a task."""
+    """The thread that answers while a task runs for long; otherwise it costs two locks a task.
+
+    It looks now and then while tasks come. When none came it sleeps until one does, so a thousand workers that
+    wait for tasks leave the machine alone.
+    """
 
     def __init__(self, inbox: Inbox, dealer: zmq.Socket[bytes]) -> None:
         self._inbox, self._dealer = inbox, dealer
@@ -264,6 +270,8 @@ class _Guard:
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._task_count = 0
         self._is_running = False
+        self._is_resting = False
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()  # that end a rest
         self._failure: BaseException | None = None
         threading.Thread(target=self._run, name="guard", daemon=True).start()
 
@@ -272,6 +280,9 @@ class _Guard:
         self._task_count += 1
         self._is_running = True
         self._owns_socket.release()
+        if self._is_resting:
+            self._is_resting = False
+            self._calls.put(None)
 
     def take_over(self) -> None:
         """The task has ended; the socket is the main thread's again.
@@ -296,7 +307,18 @@ class _Guard:
             if self._is_running and self._task_count == seen:
                 with self._owns_socket:
                     self._answer(poller, seen)
+            elif self._task_count == seen:
+                self._rest(seen)
             seen = self._task_count
+
+    def _rest(self, seen: int) -> None:
+        """Sleep until the next task begins."""
+        self._is_resting = True
+        # A task that began just before may not have seen that. One that began just after has called as well:
+        # then the next rest is over at once, and the one after it is not.
+        if self._task_count == seen:
+            self._calls.get()
+        self._is_resting = False
 
     def _answer(self, poller: zmq.Poller, number: int) -> None:
         try:
