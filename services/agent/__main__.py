@@ -20,7 +20,7 @@ from quakegrid.transport import grpc_environment
 grpc_environment.tell(os.environ)  # before the first import of gRPC, which reads it then
 
 from quakegrid.errors import QuakeGridError  # noqa: E402
-from quakegrid.machine import service_files, service_life, service_logs  # noqa: E402
+from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
 from services.agent.linux import orphans  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
@@ -69,7 +69,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
         settings = replace(settings, agent_port=join.port)
     check_listen(settings, settings.agent_listen, "the agent")
     service_life.tell_doubts(settings.warnings)
-    service_life.allow_many_files()  # every waiting command line holds some
+    open_files.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
     log_tail = _keep_log()
     instance_id = secrets.token_hex(8)

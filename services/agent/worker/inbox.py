@@ -259,8 +259,8 @@ class _Patience:
 class _Guard:
     """The thread that answers while a task runs for long; otherwise it costs two locks a task.
 
-    It looks now and then while tasks come. When none came it sleeps until one does, so a thousand workers that
-    wait for tasks leave the machine alone.
+    It looks now and then while tasks come. When none came it sleeps until one does, so a thousand workers
+    that wait for tasks leave the machine alone.
     """
 
     def __init__(self, inbox: Inbox, dealer: zmq.Socket[bytes]) -> None:

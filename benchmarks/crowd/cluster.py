@@ -21,7 +21,7 @@ import psutil
 
 from quakegrid import testing
 from quakegrid.clients.broker import BrokerClient, FleetStatus
-from quakegrid.machine import service_files
+from quakegrid.machine import service_files, temporary_clusters
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 
@@ -55,7 +55,7 @@ class Crowd:
         self.agent_count, self.core_count = agent_count, core_count
         self._folder = folder
         (folder / "home").mkdir()
-        extra = {
+        extra: temporary_clusters.Sections = {
             "agent": {"preload": "none"},
             "zworkers": {"host_cores": ",".join(f"127.0.0.{n} -1" for n in range(1, agent_count + 1))},
             # The agents share one machine, which others use as well.
@@ -82,11 +82,12 @@ class Crowd:
             return broker.status()
 
     def pids(self) -> dict[str, list[int]]:
-        """Process ids by what they are."""
+        """Process ids by what they are; the driver is this process."""
         children = _children()
         agents = [agent.pid for agent in self._agents]
         templates = [pid for agent in agents for pid in children.get(agent, ())]
         return {
+            "driver": [os.getpid()],
             "broker": [self._broker.pid],
             "lanes": children.get(self._broker.pid, []),
             "agents": agents,
@@ -173,7 +174,7 @@ def wait_until(is_so: Callable[[], bool], timeout_s: float = WAIT_S) -> None:
 
 
 def usage(pids: list[int]) -> Usage:
-    """What processes have used, as the kernel counts it for each of their threads; those that ended count 0."""
+    """What processes have used, as the kernel counts it for each of their threads; none if they ended."""
     cpu_ns = sleep_count = 0
     for pid in pids:
         with contextlib.suppress(OSError):

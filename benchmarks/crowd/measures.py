@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import psutil
 
-from benchmarks.support.crowd import Crowd, Usage, usages, wait_until
-from benchmarks.support.crowd_work import Feeder, Pause, Window, last_sent_s, pause, window
+from benchmarks.crowd.cluster import Crowd, Usage, usages, wait_until
+from benchmarks.crowd.work import Feeder, Pause, last_sent_s, pause, window
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.reports import task_history
 from quakegrid.reports.task_history import TaskHistory
@@ -25,6 +25,7 @@ Usages = dict[str, Usage]
 class Working:
     """A crowd at work for some seconds."""
 
+    begin_s: float  # monotonic
     utilisation: float
     used: Usages
     task_count: int
@@ -79,7 +80,8 @@ def work(crowd: Crowd, executor: ClusterExecutor, seconds: float) -> Working:
     """Let all workers nap; it counts from when each has had a task until the queue is empty."""
     with Feeder(executor, crowd.worker_count) as feeder:
         feeder.wait_for_workers(crowd.worker_count)
-        pids, begin_s, begin_cpu = crowd.pids(), time.time(), psutil.cpu_times()
+        at_work_s, begin_s = time.monotonic(), time.time()
+        pids, begin_cpu = crowd.pids(), psutil.cpu_times()
         before, count = usages(pids), len(feeder.deliveries)
         time.sleep(seconds)
         count = len(feeder.deliveries) - count
@@ -88,11 +90,13 @@ def work(crowd: Crowd, executor: ClusterExecutor, seconds: float) -> Working:
     history = _history(crowd, session_id, lambda found: len(found.attempts) >= feeder.submitted_count)
     found = window(history, begin_s, last_sent_s(history))
     used = {name: after[name] - before[name] for name in after}
-    return Working(found.utilisation, used, count, seconds, idle_part)
+    return Working(at_work_s, found.utilisation, used, count, seconds, idle_part)
 
 
-def rest(crowd: Crowd, seconds: float) -> Resting:
-    """Let all wait."""
+def rest(crowd: Crowd, executor: ClusterExecutor, seconds: float) -> Resting:
+    """Let all wait for tasks after each has had one."""
+    with Feeder(executor, crowd.worker_count) as feeder:
+        feeder.wait_for_workers(crowd.worker_count)
     pids = crowd.pids()
     begin_s, before = time.monotonic(), usages(pids)
     time.sleep(seconds)
@@ -118,9 +122,7 @@ def share(crowd: Crowd, first: ClusterExecutor, seconds: float) -> Shared:
     def is_later(history: TaskHistory) -> bool:
         return max(each.end_s for each in history.attempts) > end_s
 
-    windows: list[Window] = []
-    for session_id in ids:
-        windows.append(window(_history(crowd, session_id, is_later), begin_s, end_s))
+    windows = [window(_history(crowd, session_id, is_later), begin_s, end_s) for session_id in ids]
     return Shared(
         windows[1].worker_s / sum(each.worker_s for each in windows),
         windows[1].task_s / sum(each.task_s for each in windows),
@@ -133,14 +135,15 @@ def survive(crowd: Crowd, executor: ClusterExecutor) -> Survived:
     """Kill the lane of a session that has all workers, then the broker."""
     with Feeder(executor, crowd.worker_count) as feeder:
         pids = feeder.wait_for_workers(crowd.worker_count)
-        pauses = []
+        pauses: list[Pause] = []
         for kill in (crowd.kill_lane, crowd.kill_broker):
             fault_s = time.monotonic()
             kill()
             for _ in range(2):  # the first may have been on its way
                 feeder.wait_for_workers(crowd.worker_count)
             pauses.append(pause(feeder.deliveries, fault_s, pids))
-    return Survived(*pauses, feeder, len(pids.difference(crowd.pids()["workers"])))
+    lost = pids.difference(crowd.pids()["workers"])
+    return Survived(pauses[0], pauses[1], feeder, len(lost))
 
 
 def _history(crowd: Crowd, session_id: int, is_whole: Callable[[TaskHistory], bool]) -> TaskHistory:

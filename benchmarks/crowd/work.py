@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from benchmarks.support.crowd import WAIT_S, wait_until
-from benchmarks.support.crowd_tasks import nap
+from benchmarks.crowd.cluster import WAIT_S, wait_until
+from benchmarks.crowd.tasks import nap
 from quakegrid.reports.task_history import TaskHistory
 from quakegrid.sdk.executor import ClusterExecutor
 
