@@ -144,6 +144,10 @@ bench-broker: install ## Measure tasks through the lanes against others (some mi
 bench-agent: install ## Measure the agent: workers that start and are killed, and what it costs (two minutes)
 	@$(PY) benchmarks/bench_agent.py
 
+.PHONY: bench-crowd
+bench-crowd: install ## Measure a thousand real workers on this machine (some minutes, 8 GB of memory)
+	@$(PY) -m benchmarks.bench_crowd
+
 .PHONY: bench-neighbours
 bench-neighbours: install ## Install what bench-broker can compare with, apart from .venv's own packages
 	@$(UV) venv --quiet --allow-existing --python $(PY) $(VENV)/neighbours

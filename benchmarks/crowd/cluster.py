@@ -58,7 +58,9 @@ class Crowd:
         extra: temporary_clusters.Sections = {
             "agent": {"preload": "none"},
             "zworkers": {"host_cores": ",".join(f"127.0.0.{n} -1" for n in range(1, agent_count + 1))},
-            # The agents share one machine, which others use as well.
+            # The agents share one machine, which others use as well. As a thousand processes start there, an
+            # agent may wait long for the CPU.
+            "broker": {"node_timeout": 60},
             "memory": {"soft_mem_limit": 98, "hard_mem_limit": 99},
         }
         self._config = testing.write_cluster_config(folder / "state", extra)

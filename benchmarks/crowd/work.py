@@ -78,6 +78,8 @@ class Feeder:
             fresh = self.deliveries[begin:]
             begin += len(fresh)
             pids.update(delivery.pid for delivery in fresh)
+            if self.errors:
+                raise self.errors[0]
             return len(pids) >= count
 
         wait_until(is_enough, timeout_s)

@@ -65,8 +65,7 @@ class Lineage:
             case TemplateNotStarted(number):
                 return self._on_not_started(number)
             case TemplateAnswered(number):
-                if number in self.templates:
-                    self.templates[number].look_count = 0
+                self._on_answered(number)
             case TemplateReady(number, state):
                 return self._on_ready(number, state)
             case TemplateFailed(number, reason):
@@ -77,10 +76,12 @@ class Lineage:
                 self.templates[number].names.add(name)
                 self.templates[number].drivers |= {name} if is_driver else set()
             case ChildForked(number, name, pid):
+                self._on_answered(number)
                 self.templates[number].pids[pid] = name
             case ChildNotForked(number, name):
+                self._on_answered(number)
                 return self._on_child_gone(self.templates[number], name)
-            case ChildExited(number, pid):
+            case ChildExited(number, pid):  # no sign of life: the agent may have seen it itself
                 template = self.templates[number]
                 return self._on_child_gone(template, template.pids.pop(pid, ""))
             case _ as unreachable:
@@ -152,6 +153,12 @@ class Lineage:
             elif not template.is_loading:
                 actions.append(PingTemplate(template.number))
         return actions
+
+    def _on_answered(self, number: int) -> None:
+        """A template works, perhaps slowly: our ping may wait behind many orders to fork."""
+        template = self.templates.get(number)
+        if template is not None:
+            template.look_count = 0
 
     def _on_not_started(self, number: int) -> list[Action]:
         """Try it again, for ever."""
