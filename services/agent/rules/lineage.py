@@ -40,6 +40,9 @@ from services.agent.rules.lineage_events import (
 from services.agent.rules.load_failures import LoadFailures
 from services.agent.rules.template_life import LOADING, TemplateLife
 
+# Our ping may wait behind many orders to fork. A child's end is no sign: the agent may have seen it itself.
+_SIGNS_OF_LIFE = TemplateAnswered | ChildForked | ChildNotForked
+
 
 @dataclass(slots=True)
 class Lineage:
@@ -59,13 +62,15 @@ class Lineage:
 
     def handle(self, event: Event) -> list[Action]:  # noqa: C901 - one case an event
         """Take one event and say what is to be done, in order."""
+        if isinstance(event, _SIGNS_OF_LIFE) and event.number in self.templates:
+            self.templates[event.number].look_count = 0
         match event:
             case CodeSeen(stamp):
                 return self._on_code_seen(stamp)
             case TemplateNotStarted(number):
                 return self._on_not_started(number)
-            case TemplateAnswered(number):
-                self._on_answered(number)
+            case TemplateAnswered():
+                pass
             case TemplateReady(number, state):
                 return self._on_ready(number, state)
             case TemplateFailed(number, reason):
@@ -76,12 +81,10 @@ class Lineage:
                 self.templates[number].names.add(name)
                 self.templates[number].drivers |= {name} if is_driver else set()
             case ChildForked(number, name, pid):
-                self._on_answered(number)
                 self.templates[number].pids[pid] = name
             case ChildNotForked(number, name):
-                self._on_answered(number)
                 return self._on_child_gone(self.templates[number], name)
-            case ChildExited(number, pid):  # no sign of life: the agent may have seen it itself
+            case ChildExited(number, pid):
                 template = self.templates[number]
                 return self._on_child_gone(template, template.pids.pop(pid, ""))
             case _ as unreachable:
@@ -154,12 +157,6 @@ class Lineage:
                 actions.append(PingTemplate(template.number))
         return actions
 
-    def _on_answered(self, number: int) -> None:
-        """A template works, perhaps slowly: our ping may wait behind many orders to fork."""
-        template = self.templates.get(number)
-        if template is not None:
-            template.look_count = 0
-
     def _on_not_started(self, number: int) -> list[Action]:
         """Try it again, for ever."""
         template = self.templates.get(number)
@@ -224,12 +221,11 @@ class Lineage:
         # What it was to fork would hold its cores for ever.
         lost = template.lose_unforked()
         actions: list[Action] = [ReportLost(lost, "its template does not answer")] if lost else []
-        if template.number != self.current:
-            return actions
-        if self.successor:
+        if template.number == self.current and self.successor:
             self._promote_successor()
-            return actions
-        return actions + self._start()
+        elif template.number == self.current:
+            actions += self._start()
+        return actions
 
     def _replace(self, dead: TemplateLife, how: str) -> list[Action]:
         """Start another template in the place of a dead one, unless not even a bare one works."""
