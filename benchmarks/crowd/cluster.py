@@ -56,7 +56,8 @@ class Crowd:
         self._folder = folder
         (folder / "home").mkdir()
         extra: temporary_clusters.Sections = {
-            "agent": {"preload": "none"},
+            # On machines of their own, drivers, lanes and agents would not wait behind a thousand workers.
+            "agent": {"preload": "none", "nice": 19},
             "zworkers": {"host_cores": ",".join(f"127.0.0.{n} -1" for n in range(1, agent_count + 1))},
             # The agents share one machine, which others use as well. As a thousand processes start there, an
             # agent may wait long for the CPU.

@@ -111,7 +111,7 @@ def share(crowd: Crowd, first: ClusterExecutor, seconds: float) -> Shared:
     with Feeder(first, crowd.worker_count) as one:
         one.wait_for_workers(crowd.worker_count)
         came_s = time.monotonic()
-        with ClusterExecutor(crowd.settings) as second, Feeder(second, half) as two:
+        with ClusterExecutor(crowd.settings, shows_output=False) as second, Feeder(second, half) as two:
             two.wait_for_workers(half)
             moved_s = time.monotonic() - came_s
             begin_s, begin_cpu = time.time(), psutil.cpu_times()
