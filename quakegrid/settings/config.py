@@ -49,6 +49,8 @@ class Settings:
     broker_listen: str
     broker_metrics_port: int
     lane_ports: tuple[int, ...]
+    web_port: int
+    web_listen: str
     agent_port: int
     agent_listen: str
     agent_host_cores: tuple[HostCores, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Iterator
 
-OWN_SECTIONS = ("agent", "broker")
+OWN_SECTIONS = ("agent", "broker", "web")
 # How alike two names must be so that one may be meant for the other. In sections that the engine shares more
 # is asked: its old `receiver_host` is not meant for `receiver_ports`.
 _NEAR_OWN, _NEAR_SHARED = 0.7, 0.85
