@@ -76,17 +76,17 @@ class Survived:
     lost_worker_count: int
 
 
-def work(crowd: Crowd, executor: ClusterExecutor, seconds: float) -> Working:
-    """Let all workers nap; it counts from when each has had a task until the queue is empty."""
-    with Feeder(executor, crowd.worker_count) as feeder:
-        feeder.wait_for_workers(crowd.worker_count)
+def work(crowd: Crowd, executor: ClusterExecutor, worker_count: int, seconds: float) -> Working:
+    """Let the workers of the newest session nap, from when each has had a task until the queue is empty."""
+    with Feeder(executor, worker_count) as feeder:
+        feeder.wait_for_workers(worker_count)
         at_work_s, begin_s = time.monotonic(), time.time()
         pids, begin_cpu = crowd.pids(), psutil.cpu_times()
         before, count = usages(pids), len(feeder.deliveries)
         time.sleep(seconds)
         count = len(feeder.deliveries) - count
         after, idle_part = usages(pids), _idle_part(begin_cpu)
-    (session_id,) = (session.session_id for session in crowd.status().sessions)
+    session_id = max(session.session_id for session in crowd.status().sessions)
     history = _history(crowd, session_id, lambda found: len(found.attempts) >= feeder.submitted_count)
     found = window(history, begin_s, last_sent_s(history))
     used = {name: after[name] - before[name] for name in after}

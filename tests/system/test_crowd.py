@@ -54,14 +54,27 @@ def hold(is_so: bool, told: str, idle_part: float) -> None:
     assert is_so, told
 
 
-def test_thousand_workers_connect_and_are_used(crowd: Crowd, executor: ClusterExecutor) -> None:
+def keep_at_work(crowd: Crowd, executor: ClusterExecutor, worker_count: int) -> None:
     """Between two tasks a worker loses less than a twentieth of its time."""
-    working = measures.work(crowd, executor, 10.0)
+    working = measures.work(crowd, executor, worker_count, 10.0)
 
     told = f"{working.utilisation:.1%} of the workers' time, {working.idle_part:.0%} of the CPU left"
     print(told, *(f"{name} {working.cpu_us(name):.0f} us a task" for name in working.used), sep=", ")
-    assert working.task_count >= crowd.worker_count
+    assert working.task_count >= worker_count
     hold(working.utilisation >= 0.95, told, working.idle_part)
+
+
+def test_thousand_workers_connect_and_are_used(crowd: Crowd, executor: ClusterExecutor) -> None:
+    """Two thousand tasks a second take two to three cores for all that is around the naps."""
+    keep_at_work(crowd, executor, crowd.worker_count)
+
+
+def test_some_of_the_workers_are_used(crowd: Crowd, executor: ClusterExecutor) -> None:
+    """A quarter of them, which a machine of two cores carries, while the first session has no tasks."""
+    executor.submit(int).result()
+    few = crowd.worker_count // 4
+    with ClusterExecutor(crowd.settings, few, shows_output=False) as small:
+        keep_at_work(crowd, small, few)
 
 
 def test_worker_that_waits_does_not_wake(crowd: Crowd, executor: ClusterExecutor) -> None:
