@@ -149,6 +149,10 @@ bench-agent: install ## Measure the agent: workers that start and are killed, an
 bench-crowd: install ## Measure a thousand real workers on this machine (some minutes, 8 GB of memory)
 	@$(PY) -m benchmarks.bench_crowd
 
+.PHONY: bench-web
+bench-web: install ## Measure the web service with many open pages (a minute)
+	@$(PY) -m benchmarks.bench_web
+
 .PHONY: bench-neighbours
 bench-neighbours: install ## Install what bench-broker can compare with, apart from .venv's own packages
 	@$(UV) venv --quiet --allow-existing --python $(PY) $(VENV)/neighbours

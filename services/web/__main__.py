@@ -26,7 +26,7 @@ from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings.config import Settings, load_settings  # noqa: E402
 from quakegrid.settings.hosts import is_loopback  # noqa: E402
-from services.web import app  # noqa: E402
+from services.web import app, engine_views  # noqa: E402
 from services.web.backends import Backends  # noqa: E402
 
 # Pages that follow the cluster hold their connections: they are closed after this time.
@@ -82,6 +82,7 @@ async def serve(settings: Settings) -> int:
         loop.add_signal_handler(number, is_over.set)
     life = service_life.Life(is_over.set)
     life.guard(loop)
+    engine_views.remove_leftovers(settings.custom_tmp)
     async with Backends(settings, life) as backends:
         config = uvicorn.Config(
             app.make(settings, backends),

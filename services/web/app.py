@@ -19,8 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from quakegrid import errors
 from quakegrid.settings.config import Settings
 from services.web import callers, guard
-from services.web.api import calculations, server_facts, tags
+from services.web.api import calculations, results, server_facts, tags
 from services.web.backends import Backends
+from services.web.engine_views import EngineViews
 from services.web.live import streams
 from services.web.pages import pages
 
@@ -41,6 +42,7 @@ _STATUS: dict[type[errors.QuakeGridError], int] = {
     errors.UsageError: 400,
     errors.StateError: 409,
     errors.PeerUnreachableError: 503,
+    errors.EngineMissingError: 503,
 }
 
 
@@ -51,7 +53,7 @@ def make(settings: Settings, backends: Backends) -> Starlette:
         settings: of the cluster.
         backends: what routes ask; `request.app.state.backends`.
     """
-    routes: list[BaseRoute] = [*calculations.ROUTES, *tags.ROUTES, *server_facts.ROUTES]
+    routes: list[BaseRoute] = [*calculations.ROUTES, *results.ROUTES, *tags.ROUTES, *server_facts.ROUTES]
     routes += [*streams.ROUTES, *pages.ROUTES]
     app = Starlette(
         routes=routes,
@@ -59,6 +61,7 @@ def make(settings: Settings, backends: Backends) -> Starlette:
         exception_handlers={errors.QuakeGridError: _tell_error, 404: _not_found, 405: _wrong_method},
     )
     app.state.backends, app.state.settings = backends, settings
+    app.state.views = EngineViews(settings)
     return app
 
 

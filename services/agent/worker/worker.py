@@ -29,7 +29,7 @@ from services.agent.worker.inbox import BlobGoneError, Frame, Inbox, ReceivedTas
 from services.agent.worker.silence import warn_of_silence
 from services.agent.worker.threads import set_thread_count
 
-# Of the text that says why a payload could not be run: its beginning and its end.
+# How much is kept of a text that says why a payload could not be run, from its beginning and its end.
 ERROR_BYTES = 64 << 10
 
 
@@ -60,7 +60,7 @@ def run_worker(spec: WorkerSpec, setup: bytes, authkey: str) -> int:
 
 
 def _limit(spec: WorkerSpec) -> None:
-    """Pin to the cores that the agent named, bound the memory, leave Ctrl-C to the driver."""
+    """Pin this worker to its cores, limit its memory, and ignore Ctrl-C, which is for the driver."""
     os.sched_setaffinity(0, spec.cores)
     if len(spec.cores) > 1:
         set_thread_count(len(spec.cores))
@@ -74,7 +74,7 @@ def _limit(spec: WorkerSpec) -> None:
 
 
 def _set_up(spec: WorkerSpec, setup: bytes) -> str:
-    """Run what the driver wants to run first; returns why it failed, which its tasks will say.
+    """Run the driver's setup; returns why it failed, which the outcomes of all tasks will tell.
 
     The pickle is an `EngineSetup` (quakegrid.engine.tasks.engine_task) or a `WorkerSetup`
     (quakegrid.sdk.worker_setup).

@@ -11,6 +11,8 @@ from quakegrid.jobs.values import LogLine
 TIME_ZONE = "UTC"
 # Upstream shows hundredths of a second.
 LOG_TIME_CHARACTERS = 22
+# Columns that SQLite has as numbers, and upstream as booleans.
+BOOLEANS = ("is_running", "relevant")
 
 
 def calculation(row: Sequence[Any], base_url: str) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def calculation(row: Sequence[Any], base_url: str) -> dict[str, Any]:
         "abortable": bool(is_running),
         "size_mb": size_mb,
         "start_time": f"{_time(start_time)} {TIME_ZONE}",
-        "relevant": relevant,
+        "relevant": bool(relevant),
         "tags": tags,
     }
 
@@ -44,10 +46,14 @@ def _time(value: Any) -> str:
 
 
 def row_dict(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A dict of values that JSON has."""
-    return {
-        name: str(value) if isinstance(value, datetime.datetime) else value for name, value in row.items()
-    }
+    """A row of upstream's `calc_info` as JSON has it."""
+    return {name: _json_value(name, value) for name, value in row.items()}
+
+
+def _json_value(name: str, value: Any) -> Any:
+    if name in BOOLEANS:
+        return bool(value)
+    return str(value) if isinstance(value, datetime.datetime) else value
 
 
 def log_line(line: LogLine) -> list[str]:

@@ -65,13 +65,41 @@ async function findJob() {
     start_s: Date.parse(row.start_time.replace(", ", "T").replace(" UTC", "Z")) / 1000, stop_s: null,
     size_mb: row.size_mb, host: "",
   };
-  drawFacts();
+  take(job);
 }
 
 function take(found) {
   if (found.id !== jobId) return;
   job = found;
   drawFacts();
+  if (["complete", "shared"].includes(job.state)) drawOutputs();
+}
+
+function outputRow(output) {
+  const links = output.outtypes.map((kind) =>
+    element("a", { text: kind, href: `/v1/calc/result/${output.id}?export_type=${kind}`, download: "" }));
+  return element(
+    "tr", {},
+    element("td", { text: output.name }),
+    element("td", { text: megabytes(output.size_mb), className: "number" }),
+    element("td", {}, ...links),
+  );
+}
+
+async function drawOutputs() {
+  if (!byId("results").hidden) return;
+  byId("results").hidden = false;
+  const response = await fetch(`/v1/calc/${jobId}/results`);
+  const answer = await response.json().catch(() => ({ error: `the service answered ${response.status}` }));
+  if (!response.ok) {
+    tell("outputs", response.status === 404 ? "" : `The outputs cannot be listed: ${answer.error}`);
+    byId("results").hidden = true;
+    return;
+  }
+  tell("outputs", "");
+  const whole = element("tr", {}, element("td", { text: "Datastore" }), element("td", { text: megabytes(job.size_mb), className: "number" }),
+    element("td", {}, element("a", { text: "hdf5", href: `/v1/calc/${jobId}/datastore`, download: "" })));
+  byId("outputs").replaceChildren(...answer.map(outputRow), whole);
 }
 
 follow("/live/jobs", {

@@ -23,7 +23,7 @@ export const seconds = (value) => {
 export const moment = (value) => (value ? new Date(value * 1000).toLocaleString() : "");
 
 export const megabytes = (value) =>
-  value === null ? "" : value < 1 ? `${Math.round(value * 1024)} kB` : value < 1024 ? `${value.toFixed(1)} MB` : `${(value / 1024).toFixed(1)} GB`;
+  value === null || value < 0 ? "" : value < 1 ? `${Math.round(value * 1024)} kB` : value < 1024 ? `${value.toFixed(1)} MB` : `${(value / 1024).toFixed(1)} GB`;
 
 const troubles = new Map();
 
