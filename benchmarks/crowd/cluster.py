@@ -66,6 +66,8 @@ class Crowd:
         }
         self._config = testing.write_cluster_config(folder / "state", extra)
         self.settings = self._load(folder / "state")
+        # Closes with this process, however it ends, and ends the services.
+        self._lifeline, self._our_end = os.pipe()
         self._broker = self._start_broker()
         self._agents = [self._start_agent(number) for number in range(1, agent_count + 1)]
 
@@ -118,6 +120,8 @@ class Crowd:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 service.wait(STOP_S)
             service.kill()
+        os.close(self._our_end)
+        os.close(self._lifeline)
 
     def log(self) -> str:
         """What the services have said."""
@@ -125,7 +129,15 @@ class Crowd:
 
     def _start_broker(self) -> subprocess.Popen[bytes]:
         state_dir = self.settings.state_dir
-        return self._start("broker", state_dir, "services.broker", "--state-dir", str(state_dir))
+        return self._start(
+            "broker",
+            state_dir,
+            "services.broker",
+            "--state-dir",
+            str(state_dir),
+            "--lifeline-fd",
+            str(self._lifeline),
+        )
 
     def _start_agent(self, number: int) -> subprocess.Popen[bytes]:
         state_dir = self.settings.state_dir if number == 1 else self._folder / f"node{number}"
@@ -135,7 +147,12 @@ class Crowd:
             path.touch(mode=0o600)
             listen = f"[agent]\nlisten = 127.0.0.{number}\n"
             path.write_text(self._config.read_text().replace("[agent]\n", listen))
-        arguments = "benchmarks.support.roomy_agent", str(self.core_count), str(state_dir)
+        arguments = (
+            "benchmarks.support.roomy_agent",
+            str(self.core_count),
+            str(state_dir),
+            str(self._lifeline),
+        )
         return self._start(f"agent{number}", state_dir, *arguments)
 
     def _start(self, name: str, state_dir: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -143,7 +160,12 @@ class Crowd:
         environ["OQ_CONFIG_FILE"] = str(state_dir / config.CONFIG_NAME)
         with (self._folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", *arguments], env=environ, cwd=REPOSITORY, stdout=log, stderr=log
+                [sys.executable, "-m", *arguments],
+                env=environ,
+                cwd=REPOSITORY,
+                stdout=log,
+                stderr=log,
+                pass_fds=[self._lifeline],
             )
 
     @staticmethod
