@@ -17,8 +17,8 @@ FILES_AT_REST = 128
 def allow_many_files() -> None:
     """Allow this process and its children as many open files as the machine allows.
 
-    The usual limit of 1024 is for programs that call select(); strangers who connect and say nothing would
-    use it up.
+    The usual limit of 1024 exists for programs that call select(). Strangers who connect and send nothing
+    could reach it.
     """
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
