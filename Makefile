@@ -148,6 +148,10 @@ bench-fleet: install ## Measure the broker's fleet core with 100 and with 1,000 
 bench-agent: install ## Measure the agent: workers that start and are killed, and what it costs (two minutes)
 	@$(PY) benchmarks/bench_agent.py
 
+.PHONY: bench-crowd
+bench-crowd: install ## Measure a thousand real workers on this machine (some minutes, 8 GB of memory)
+	@$(PY) -m benchmarks.bench_crowd
+
 .PHONY: bench-web
 bench-web: install ## Measure the web service with many open pages (a minute)
 	@$(PY) -m benchmarks.bench_web

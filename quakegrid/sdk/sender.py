@@ -45,6 +45,7 @@ class Sender:
         self._unsent = UnsentCalls()
         self.queue, self.weighted = self._unsent.queue, self._unsent.weighted  # for any thread
         self._out: dict[int, Parcel] = {}
+        self._out_call_count = 0  # counted, not summed: a thousand workers have thousands of parcels
         self._packing = self._new_parcel()
         self.is_idle = False
         self.is_stopping = False
@@ -111,7 +112,7 @@ class Sender:
         if self.cancel_queued:
             self._unsent.drop_new()
         self._send_all()
-        self._progress.tell(len(self._unsent) + sum(len(parcel.calls) for parcel in self._out.values()))
+        self._progress.tell(len(self._unsent) + self._out_call_count)
         if self.is_stopping and not self._out and not self._unsent:
             return False
         if len(self._out) >= self._chunking.window:
@@ -179,13 +180,14 @@ class Sender:
         task_id = self._session.submit(parcel.frames(), task, parcel.digests)
         parcel.forget_arguments()
         self._out[task_id] = parcel
+        self._out_call_count += len(parcel.calls)
         self._new_parcel()
 
     def _on_outcome(self, outcome: LaneOutcome) -> None:
         parcel = self._out[outcome.task_id]
         if outcome.error:
             self._on_trouble(parcel, outcome)
-            del self._out[outcome.task_id]
+            self._forget(outcome.task_id)
             return
         self._chunking.see_worker(outcome.worker_id)
         results, buffers = chunks.unpack(outcome.frames)
@@ -195,7 +197,10 @@ class Sender:
         settle(self.shared, parcels.opened(parcel, results, buffers))
         if count < len(parcel.calls):
             self._unsent.again.extendleft(reversed(parcel.calls[count:]))
-        del self._out[outcome.task_id]  # last: whatever happened until now, its futures end with the session
+        self._forget(outcome.task_id)  # last: whatever happened until now, its futures end with the session
+
+    def _forget(self, task_id: int) -> None:
+        self._out_call_count -= len(self._out.pop(task_id).calls)
 
     def _on_trouble(self, parcel: Parcel, outcome: LaneOutcome) -> None:
         """A chunk that ended its worker, or could not run: its calls are tried one by one."""

@@ -15,6 +15,7 @@ from quakegrid import errors
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients import agent
 from quakegrid.internal.v1 import orders_pb2
+from quakegrid.machine.open_files import FileNeeds
 from quakegrid.nodes.fingerprint import CLOCK
 from quakegrid.settings.config import Settings
 from services.broker.drivers.stops import DriverStops
@@ -26,6 +27,8 @@ from services.broker.rpc import peer_input
 log = logging.getLogger("quakegrid.broker")
 # A link to each node is kept. A node that joined and does not answer is forgotten after ten minutes.
 MAX_NODES = 5000
+# A lane may have the workers of all cores, and for a moment, when they connect again, each of them twice.
+LANE_FILES_A_CORE = 2
 
 
 class NodeRegistry:
@@ -61,6 +64,7 @@ class NodeRegistry:
         self._instances: dict[str, str] = {}
         self._hosts_of: dict[str, set[str]] = {}  # the same by process
         self._departures: dict[str, asyncio.Event] = {}
+        self._lane_needs = FileNeeds("a lane's connections to the workers", LANE_FILES_A_CORE)
         # Set while at least one node gives cores.
         self.has_cores = asyncio.Event()
 
@@ -195,6 +199,7 @@ class NodeRegistry:
         self._note_cores()
 
     def _note_cores(self) -> None:
+        self._lane_needs.look(self._loop.fleet.core_count)
         if self._loop.fleet.core_count:
             self.has_cores.set()
         else:

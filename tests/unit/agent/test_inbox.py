@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
 
@@ -235,3 +236,33 @@ def test_patience_with_a_lane_ends_and_begins_anew_when_it_knew_us() -> None:
     patience.refuse(unknown, end_s + 1.0)
     # It refused nothing for long while a task ran: this lane is another broker's.
     patience.refuse(unknown, end_s * 3)
+
+
+def test_guard_sleeps_between_tasks_and_answers_for_each_long_one(
+    lane: PlayedLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that waits does not wake, and a lane that is new hears of its next task all the same."""
+    rests: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    class Calls(queue.SimpleQueue[None]):
+        """Tells when the guard goes to sleep."""
+
+        def get(self, block: bool = True, timeout: float | None = None) -> None:
+            """Sleep until a task begins."""
+            rests.put(None)
+            super().get(block, timeout)
+
+    monkeypatch.setattr(inboxes.queue, "SimpleQueue", Calls)
+    inbox = Inbox(lane.dealer, 1, "w0", "node")
+    for task_id in (1, 2, 3):
+        rests.get(timeout=WAIT_MS / 1000)
+        lane.give(task_id, 0)
+        task = inbox.next_task()
+        assert task is not None
+        with inbox.guarded():
+            lane.say(HELLO)
+            while (message := lane.hear()).WhichOneof("body") != "worker_ready":
+                pass  # the outcome before
+        assert message.worker_ready.held[0].task_id == task_id
+        assert rests.empty()  # one sleep for each pause
+        inbox.send_outcome(lane_pb2.Outcome(lease=task.run.lease, worker_id="w0"), [])
