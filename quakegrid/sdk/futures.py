@@ -18,15 +18,28 @@ T = TypeVar("T")
 log = logging.getLogger("quakegrid.sdk")
 
 # The base class's states, which are not public.
-_PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
+_PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED", "FINISHED"
 
 
 class Shared(threading.Condition):
-    """The lock of all futures of an executor, and the condition of those that are done."""
+    """The lock of all futures of an executor, and the condition of those that are done.
 
-    def __init__(self) -> None:
+    Args:
+        wake: wakes the executor's thread.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
         self.lock = threading.RLock()
         super().__init__(self.lock)
+        self._wake = wake
+        self.waiter_count = 0  # threads that wait for room to submit
+        self.cancelled_count = 0  # calls that still take up room in the queue, about
+
+    def note_cancelled(self, count: int) -> None:
+        """So many calls were cancelled. If a thread waits for room it gets theirs."""
+        self.cancelled_count += count
+        if self.cancelled_count and self.waiter_count:
+            self._wake()
 
 
 class CallFuture(Future[T]):
@@ -85,6 +98,18 @@ class CallFuture(Future[T]):
             return value
         return super().result(timeout)
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the call was cancelled and nobody was told yet."""
+        return self._state == _CANCELLED
+
+    def cancel(self) -> bool:
+        """Cancel the call if it was not sent."""
+        is_cancelled = super().cancel()
+        if is_cancelled:
+            self._shared.note_cancelled(1)
+        return is_cancelled
+
     def begin(self) -> bool:
         """Mark the call as sent, after which it cannot be cancelled; False if it was cancelled before."""
         with self._shared.lock:
@@ -92,6 +117,8 @@ class CallFuture(Future[T]):
                 self._state = _RUNNING
                 return True
             self.set_running_or_notify_cancel()
+            self.function = self.kwargs = None
+            self.args = ()
             return False
 
     def drop(self) -> None:
