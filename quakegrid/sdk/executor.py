@@ -25,7 +25,7 @@ from typing import Any, ParamSpec, TypeVar
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.nodes import environment
 from quakegrid.sdk import chunks
-from quakegrid.sdk.futures import CallFuture
+from quakegrid.sdk.futures import LARGE_BYTES, SMALL_TYPES, CallFuture, visible_bytes
 from quakegrid.sdk.progress import OnProgress
 from quakegrid.sdk.sender import Sender, SenderState
 from quakegrid.sdk.unsent import MAX_PENDING
@@ -123,6 +123,13 @@ class ClusterExecutor(Executor):
         if sender.state is not _OPEN or sender.unsent.is_full:
             self._wait_for_room()
         future = CallFuture(sender.shared, fn, args, kwargs or None)
+        for arg in args:
+            if type(arg) not in SMALL_TYPES and visible_bytes(arg) >= LARGE_BYTES:
+                sender.look_at(future)
+                break
+        else:
+            if kwargs:
+                sender.look_at(future)
         sender.queue.append(future)
         if sender.state is _ENDED:  # just now
             sender.fail_leftovers()
@@ -150,6 +157,7 @@ class ClusterExecutor(Executor):
         if self._sender.state is not _OPEN or self._sender.unsent.is_full:
             self._wait_for_room()
         future = CallFuture(self._sender.shared, fn, args, kwargs or None)
+        self._sender.look_at(future)
         self._sender.weighted.append((weight, future))
         self._sender.note_call()
         return future
@@ -207,12 +215,11 @@ class ClusterExecutor(Executor):
             raise ValueError("buffersize must be None or > 0")
         end_s = math.inf if timeout is None else time.monotonic() + timeout
         if chunksize == 1:
-            return self._results(iter(iterable), fn, buffersize, end_s)
-        batches = _batched(iter(iterable), chunksize)
+            return _results(partial(self._submit_until, end_s, fn), iter(iterable), buffersize, end_s)
+        batches = ((batch,) for batch in _batched(iter(iterable), chunksize))
+        submit = partial(self._submit_until, end_s, partial(chunks.run_batch, fn))
         ahead = buffersize and -(-buffersize // chunksize)
-        return itertools.chain.from_iterable(
-            self._results(((batch,) for batch in batches), partial(chunks.run_batch, fn), ahead, end_s)
-        )
+        return itertools.chain.from_iterable(_results(submit, batches, ahead, end_s))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls and end the session when all are done; `cancel_futures` drops the unsent."""
@@ -243,39 +250,46 @@ class ClusterExecutor(Executor):
             raise self._sender.failure or RuntimeError("cannot schedule new futures after shutdown")
         return is_room
 
-    def _results(
-        self, items: Iterator[Iterable[Any]], fn: Callable[..., Any], ahead: int | None, end_s: float
-    ) -> Iterator[Any]:
-        """Submit the first items now, the others as results are taken."""
-        futures: collections.deque[Future[Any]] = collections.deque()
-
-        def submit_some(count: int | None) -> None:
-            for args in itertools.islice(items, count):
-                if end_s < math.inf and self._sender.unsent.is_full and not self._wait_for_room(end_s):
-                    futures.append(_late())
-                    return
-                futures.append(self.submit(fn, *args))
-
-        def take() -> Iterator[Any]:
-            try:
-                while futures:
-                    value = futures[0].result(None if end_s == math.inf else end_s - time.monotonic())
-                    del futures[0]
-                    submit_some(1)
-                    yield value
-            finally:
-                for future in futures:
-                    future.cancel()
-
-        submit_some(ahead)
-        return take()
+    def _submit_until(self, end_s: float, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Submit a call of a `map`; gives a `_LateFuture` if there is no room at `end_s`."""
+        if end_s < math.inf and self._sender.unsent.is_full and not self._wait_for_room(end_s):
+            return _LateFuture()
+        return self.submit(fn, *args)
 
 
-def _late() -> Future[Any]:
+class _LateFuture(Future[Any]):
     """Stands for the calls of a `map` that found no room before its timeout."""
-    future: Future[Any] = Future()
-    future.set_exception(TimeoutError())
-    return future
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_exception(TimeoutError())
+
+
+def _results(
+    submit: Callable[..., Future[Any]], items: Iterator[Iterable[Any]], ahead: int | None, end_s: float
+) -> Iterator[Any]:
+    """Submit the first items now, the others as results are taken."""
+
+    def submitted(count: int | None) -> Iterator[Future[Any]]:
+        for args in itertools.islice(items, count):
+            future = submit(*args)
+            yield future
+            if isinstance(future, _LateFuture):
+                return
+
+    def take() -> Iterator[Any]:
+        try:
+            while futures:
+                value = futures[0].result(None if end_s == math.inf else end_s - time.monotonic())
+                del futures[0]
+                futures.extend(submitted(1))
+                yield value
+        finally:
+            for future in futures:
+                future.cancel()
+
+    futures = collections.deque(submitted(ahead))
+    return take()
 
 
 def _worker_setup() -> bytes:

@@ -16,7 +16,7 @@ from quakegrid import errors
 from quakegrid.sdk.chunk_traffic import ChunkTraffic
 from quakegrid.sdk.futures import Shared
 from quakegrid.sdk.progress import OnProgress, Progress
-from quakegrid.sdk.unsent import PendingLimit, UnsentCalls, WaitingRoom
+from quakegrid.sdk.unsent import Call, PendingLimit, UnsentCalls, WaitingRoom
 from quakegrid.session.session import Session
 
 log = logging.getLogger("quakegrid.sdk")
@@ -103,6 +103,13 @@ class Sender:
         if isinstance(threading.current_thread(), SenderThread):
             return True
         return self._room.wait(lambda: self.state is not SenderState.OPEN, end_s)
+
+    def look_at(self, call: Call) -> None:
+        """Count the arguments of a call that are large; for any thread, before it is appended."""
+        with self.shared.lock:
+            call.large = self.shared.large.add((*call.args, *(call.kwargs or {}).values()))
+            if call.large:
+                self.unsent.note_large(self.shared.large.byte_count)
 
     def stop(self, *, cancel_queued: bool = False) -> None:
         """Let the thread end when everything is done; `cancel_queued` drops calls that were not sent."""

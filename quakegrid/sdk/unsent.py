@@ -21,7 +21,7 @@ T = TypeVar("T")
 Call = CallFuture[Any]
 # Calls without a result: some ten MB of a program with small arguments, and 0.3 s of the smallest calls.
 MAX_PENDING = 100_000
-# Pickled arguments of calls without a result.
+# Arguments of calls without a result: strings, bytes and arrays, and whatever was pickled.
 MAX_PENDING_BYTES = 1 << 30
 # What is remembered of earlier calls' sizes with each chunk that is sent.
 _KEPT = 0.9
@@ -43,6 +43,7 @@ class UnsentCalls:
         # too large rather than too small, so that other threads never see fewer calls than there are.
         self.taken_count = 0
         self.room = math.inf  # how many calls the first two may have
+        self.least = math.inf  # calls without a result that there may be, however large
 
     def __len__(self) -> int:
         begun_count = len(self.again) + len(self.suspects)
@@ -71,6 +72,11 @@ class UnsentCalls:
     def done(self, count: int) -> None:
         """So many of the calls that were taken out have results, or were not there. `room` is told later."""
         self.taken_count -= count
+
+    def note_large(self, byte_count: int) -> None:
+        """Large arguments have so many bytes: too many leave room for few calls; for any thread."""
+        if byte_count >= MAX_PENDING_BYTES:
+            self.room = min(self.room, self.least - self.taken_count)
 
     def sweep(self) -> None:
         """Take out of the queue what was cancelled."""
@@ -117,8 +123,9 @@ class UnsentCalls:
 class PendingLimit:
     """How many calls may wait to be sent.
 
-    Bytes are known of calls that were pickled. Calls that wait are expected to be as large as the last ones
-    that were sent. An argument that many calls share counts once.
+    Of calls that were sent it is known how large they are. Those that wait are expected to be as large as the
+    last ones that were sent, unless their arguments are large by themselves (`LargeArguments`). What many
+    calls share counts once.
 
     Args:
         most_calls: without a result; 0 for no limit, of bytes neither.
@@ -148,6 +155,10 @@ class PendingLimit:
             return by_count
         by_bytes = (MAX_PENDING_BYTES - taken_bytes) * self._calls / self._bytes
         return min(by_count, max(by_bytes, least - taken_count))
+
+    def least(self, least: int) -> float:
+        """How many calls may be without a result, however large they are."""
+        return min(self._most_calls, least) if self._most_calls else math.inf
 
     def slack(self, least: int) -> int:
         """How many calls there must be room for before those who wait are woken."""
@@ -192,7 +203,9 @@ class WaitingRoom:
             least: as of `PendingLimit.room`.
         """
         unsent = self._unsent
+        unsent.least = self._limit.least(least)
         unsent.room = self._limit.room(unsent.taken_count, taken_bytes, least)
+        unsent.note_large(self._shared.large.byte_count)
         if self._shared.waiter_count and unsent.free_count >= self._limit.slack(least):
             self.wake()
 

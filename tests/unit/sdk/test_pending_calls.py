@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
+import numpy as np
 import pytest
 
 from quakegrid import ClusterExecutor
+from quakegrid.sdk import futures
 from quakegrid.sdk import sender as sender_module
 from quakegrid.sdk import unsent as subject
 from quakegrid.sdk.executor import ExecutorOptions
@@ -137,6 +139,7 @@ def test_each_result_makes_room_for_as_many_calls(executor: ClusterExecutor, ses
     until_waiting(executor)
     for _ in range(20):
         before = len(program.futures)
+        until(lambda: bool(session._held))
         session.let_go(1)
         until(lambda before=before: len(program.futures) > before)  # type: ignore[misc]
         until(lambda: executor.pending_count == LIMIT)
@@ -191,11 +194,11 @@ def test_without_a_limit_nobody_waits(session: HeldSession) -> None:
     """As other executors."""
     executor = executor_on(session, 0)
 
-    futures = [executor.submit(pow, number, 2) for number in range(10_000)]
+    called = [executor.submit(pow, number, 2) for number in range(10_000)]
 
     assert executor.pending_count == 10_000
     session.let_go()
-    assert sum(future.result(WAIT_S) for future in futures) == sum(n * n for n in range(10_000))
+    assert sum(future.result(WAIT_S) for future in called) == sum(n * n for n in range(10_000))
     executor.shutdown()
 
 
@@ -408,29 +411,117 @@ def test_those_who_wait_are_not_woken_for_each_call() -> None:
 def test_program_with_large_arguments_waits_before_the_limit_of_calls(
     session: HeldSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By what was pickled; a buffer that all share counts once."""
+    """By what was pickled, whatever it is in: here a list."""
     monkeypatch.setattr(subject, "MAX_PENDING_BYTES", 4 * MIB)
     executor = executor_on(session, 10_000)
-    sizes = iter([0] * 12 + [256 * 1024] * 10_000)
-    program = Submitter(
-        executor,
-        400,
-        lambda _function, number, _two: (
-            until(lambda: number > 12 or not executor._sender.queue),
-            executor.submit(len, bytes(next(sizes)) + number.to_bytes(4, "big")),
-        )[1],
-    )
 
-    session.let_go(0)
+    def slowly(_function: object, number: int, _two: int) -> Future[int]:
+        until(lambda: not executor._sender.queue or number > 6)  # the first ones are sent
+        return executor.submit(sum, [256, *bytes(256 * 1024)])
+
+    program = Submitter(executor, 200, slowly)
     until_waiting(executor)
     stood_at = executor.pending_count
     session.let_go()
     program.join()
 
-    assert 12 <= stood_at < 100
-    assert len(program.futures) == 400
-    assert [future.result(WAIT_S) for future in program.futures][-1] == 256 * 1024 + 4
+    assert 6 <= stood_at < 60
+    assert {future.result(WAIT_S) for future in program.futures} == {256}
     executor.shutdown()
+
+
+@pytest.mark.parametrize("way", ["args", "kwargs", "weighted"])
+def test_large_arguments_behind_small_calls_that_run_count_at_once(
+    session: HeldSession, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """None of them was pickled when it is submitted."""
+    monkeypatch.setattr(subject, "MAX_PENDING_BYTES", 4 * MIB)
+    executor = executor_on(session, 10_000)
+    small = [executor.submit(pow, number, 2) for number in range(100)]
+    until(lambda: not executor._sender._traffic.has_room)
+
+    def submit(_function: object, number: int, _two: int) -> Future[Any]:
+        large = bytes(256 * 1024) + number.to_bytes(4, "big")
+        if way == "args":
+            return executor.submit(len, large)
+        if way == "kwargs":
+            return executor.submit(dict, content=large)
+        return executor.submit_weighted(2.0, len, large)
+
+    program = Submitter(executor, 200, submit)
+    until_waiting(executor)
+    stood_at, held_bytes = executor.pending_count - 100, executor._sender.shared.large.byte_count
+    session.let_go()
+    program.join()
+
+    assert stood_at <= 16
+    assert held_bytes <= 4 * MIB + 256 * 1024 + 4
+    results = [future.result(WAIT_S) for future in program.futures]
+    assert results[-1] == (
+        256 * 1024 + 4 if way != "kwargs" else {"content": bytes(256 * 1024 + 3) + b"\xc7"}
+    )
+    assert len(small) == 100
+    executor.shutdown()
+    assert executor._sender.shared.large.byte_count == 0
+
+
+def test_argument_that_calls_share_counts_once(session: HeldSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is let go with the last of them, cancelled ones, too."""
+    monkeypatch.setattr(subject, "MAX_PENDING_BYTES", 4 * MIB)
+    executor = executor_on(session, 10_000)
+    grid, other = np.zeros(MIB // 8), "x" * MIB
+
+    futures = [executor.submit(pickles_small, number, grid, text=other) for number in range(2000)]
+    held_bytes = executor._sender.shared.large.byte_count
+    dropped = sum(future.cancel() for future in futures)
+    session.let_go()
+
+    assert held_bytes == 2 * MIB
+    assert dropped > 1000
+    assert {future.result(WAIT_S) for future in futures if not future.cancelled()} == {1}
+    executor.shutdown()
+    assert executor._sender.shared.large.byte_count == 0
+
+
+def pickles_small(_number: int, array: Any, text: str) -> int:
+    """Whether the arguments have come."""
+    return int(array.nbytes == len(text) == MIB)
+
+
+class Odd:
+    """What an object has of a size is its own business."""
+
+    def __init__(self, size: object) -> None:
+        self.size = size
+
+    @property
+    def nbytes(self) -> object:
+        """As of an array, or not."""
+        if isinstance(self.size, Exception):
+            raise self.size
+        return self.size
+
+
+def test_size_is_seen_of_what_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strings, bytes and arrays. Types without a size are remembered, but not without end."""
+    monkeypatch.setattr(futures, "SMALL_TYPES", {int})
+    monkeypatch.setattr(futures, "_MANY_TYPES", 3)
+    sizes = {
+        "text": 4,
+        b"bytes": 5,
+        Odd(7): 7,
+        Odd("x"): 0,
+        Odd(ValueError()): 0,
+        memoryview(bytes(9)): 9,
+        None: 0,
+        (1, 2): 0,
+        1.5: 0,
+        2: 0,
+    }
+
+    assert [futures.visible_bytes(argument) for argument in sizes] == list(sizes.values())
+    assert futures.visible_bytes(bytearray(8)) == 8
+    assert len(futures.SMALL_TYPES) <= 3
 
 
 # --- the states of a sender
