@@ -20,7 +20,7 @@ from benchmarks.support.tiny_tasks import empty_of
 from quakegrid import LocalCluster
 from quakegrid.sdk import function_pickles
 from quakegrid.sdk.chunks import Chunk
-from quakegrid.sdk.executor import ExecutorOptions, _open_session
+from quakegrid.sdk.executor import DEFAULTS, _open_session
 from quakegrid.sdk.unsent import MAX_PENDING
 from quakegrid.session import task_window
 from quakegrid.session.lane_tasks import LaneTask
@@ -75,7 +75,7 @@ def submit_calls(cluster: LocalCluster, limit: int) -> dict[str, float]:
 def submit_tasks(cluster: LocalCluster) -> dict[str, float]:
     """Tasks of their own, as the engine's are: all submitted, then all results taken."""
     state_dir = cluster.settings.state_dir
-    session = _open_session(cluster.settings, WORKERS, ExecutorOptions())
+    session = _open_session(cluster.settings, WORKERS, DEFAULTS)
     try:
         arguments = pickle.dumps(((0,), {}), 5)
         payload = [pickle.dumps(Chunk([function_pickles.dump(empty_of)], [0], [arguments], {}), 5)]

@@ -17,10 +17,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
 
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.nodes import environment
@@ -42,31 +41,34 @@ _OPEN, _ENDED = SenderState.OPEN, SenderState.ENDED  # looked up for each call: 
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorOptions:
-    """What an executor may be asked for.
+class ExecutorOptions(TypedDict, total=False):
+    """The options of an executor; each has a default.
 
     Args:
-        shows_output: whether what its workers print is printed here, with node and worker.
-        cores_per_worker: cores that each worker should have, and threads of its numerical libraries.
-        on_progress: called with the counts of done and submitted calls, in a thread of the executor.
-        weight: its part of the cores against those of other executors and jobs, 0.01 to 100.
-        node_timeout_s: how long to wait for a node that is up.
-        max_pending: calls without a result, beyond which `submit` waits; 0 or None for no limit.
+        shows_output: whether what its workers print is printed here, with node and worker; True.
+        cores_per_worker: cores that each worker should have, and threads of its numerical libraries; 1.
+        on_progress: called with the counts of done and submitted calls, in a thread of the executor; None.
+        weight: its part of the cores against those of other executors and jobs, 0.01 to 100; 1.
+        node_timeout_s: how long to wait for a node that is up; 60.
+        max_pending: calls without a result, beyond which `submit` waits; 0 or None for no limit; 100,000.
     """
 
-    shows_output: bool = True
-    cores_per_worker: int = 1
-    on_progress: OnProgress | None = None
-    weight: float = 1.0
-    node_timeout_s: float = 60.0
-    max_pending: int | None = MAX_PENDING
+    shows_output: bool
+    cores_per_worker: int
+    on_progress: OnProgress | None
+    weight: float
+    node_timeout_s: float
+    max_pending: int | None
 
-    def __post_init__(self) -> None:
-        if self.cores_per_worker <= 0:
-            raise ValueError("cores_per_worker must be greater than 0")
-        if self.max_pending is not None and self.max_pending < 0:
-            raise ValueError("max_pending must be None, 0 or greater than 0")
+
+DEFAULTS = ExecutorOptions(
+    shows_output=True,
+    cores_per_worker=1,
+    on_progress=None,
+    weight=1.0,
+    node_timeout_s=60.0,
+    max_pending=MAX_PENDING,
+)
 
 
 class ClusterExecutor(Executor):
@@ -75,22 +77,25 @@ class ClusterExecutor(Executor):
     Args:
         settings: of the cluster.
         max_workers: workers at most; None for as many as the cluster gives.
-        **options: as of `ExecutorOptions`.
+        **options: see `ExecutorOptions`.
     Raises:
         PeerUnreachableError: the broker does not answer, or no node came up.
         UsageError: the weight is out of range.
+        TypeError: there is no such option.
     """
 
-    def __init__(self, settings: Settings, max_workers: int | None = None, **options: Any) -> None:
+    def __init__(
+        self, settings: Settings, max_workers: int | None = None, **options: Unpack[ExecutorOptions]
+    ) -> None:
+        chosen = _chosen(options)
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
-        chosen = ExecutorOptions(**options)
         with BrokerClient(settings) as broker:
-            broker.wait_for_nodes(chosen.node_timeout_s)
+            broker.wait_for_nodes(chosen["node_timeout_s"])
         session = _open_session(settings, max_workers or 0, chosen)
-        most = max(1, session.core_count // chosen.cores_per_worker)
+        most = max(1, session.core_count // chosen["cores_per_worker"])
         self.worker_count = min(max_workers or most, most)
-        self._sender = Sender(session, self.worker_count, chosen.on_progress, chosen.max_pending or 0)
+        self._sender = Sender(session, self.worker_count, chosen["on_progress"], chosen["max_pending"] or 0)
         _senders.add(self._sender)
         weakref.finalize(self, self._sender.stop).atexit = False  # `_finish` waits, too
 
@@ -292,6 +297,23 @@ def _results(
     return take()
 
 
+def _chosen(options: ExecutorOptions) -> ExecutorOptions:
+    """All options, with those that are given.
+
+    Raises:
+        TypeError: there is no such option.
+        ValueError: one is out of range.
+    """
+    if unknown := options.keys() - DEFAULTS.keys():
+        raise TypeError(f"an executor has no option {', '.join(sorted(unknown))}")
+    chosen = DEFAULTS | options
+    if chosen["cores_per_worker"] <= 0:
+        raise ValueError("cores_per_worker must be greater than 0")
+    if (chosen["max_pending"] or 0) < 0:
+        raise ValueError("max_pending must be None, 0 or greater than 0")
+    return chosen
+
+
 def _worker_setup() -> bytes:
     """What each worker calls first, so that it finds modules and files as this program does."""
     path = tuple(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 - "" is the directory
@@ -304,13 +326,13 @@ def _open_session(settings: Settings, max_workers: int, chosen: ExecutorOptions)
         user_name=getpass.getuser(),
         worker_setup=_worker_setup(),
         max_workers=max_workers,
-        weight=chosen.weight,
-        cores_per_worker=chosen.cores_per_worker,
+        weight=chosen["weight"],
+        cores_per_worker=chosen["cores_per_worker"],
         needs=Needs(environment.for_functions()),
     )
     session = Session(settings, options)
     try:
-        session.wait_for_turn(lambda _ahead: None, worker_output.echo if chosen.shows_output else None)
+        session.wait_for_turn(lambda _ahead: None, worker_output.echo if chosen["shows_output"] else None)
     except BaseException:
         session.close()
         raise

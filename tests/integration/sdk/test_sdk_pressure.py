@@ -16,7 +16,7 @@ import pytest
 from quakegrid import LocalCluster
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.sdk.chunks import Chunk
-from quakegrid.sdk.executor import ExecutorOptions, _open_session
+from quakegrid.sdk.executor import DEFAULTS, _open_session
 from quakegrid.session import task_window
 from quakegrid.session.lane_tasks import LaneTask
 from quakegrid.session.session import Session
@@ -111,7 +111,7 @@ def chunk_of(function: Callable[..., Any], *args: Any) -> list[bytes]:
 @pytest.fixture
 def session(cluster: LocalCluster) -> Iterator[Session]:
     """A session of one worker."""
-    found = _open_session(cluster.settings, 1, ExecutorOptions())
+    found = _open_session(cluster.settings, 1, DEFAULTS)
     yield found
     found.close()
 

@@ -17,7 +17,6 @@ from quakegrid import ClusterExecutor
 from quakegrid.sdk import futures
 from quakegrid.sdk import sender as sender_module
 from quakegrid.sdk import unsent as subject
-from quakegrid.sdk.executor import ExecutorOptions
 from quakegrid.sdk.sender import MOVES, BrokenClusterError, Sender, SenderState
 from quakegrid.sdk.unsent import PendingLimit
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
@@ -365,11 +364,11 @@ def test_sizes_that_mean_nothing_are_refused(executor: ClusterExecutor) -> None:
     with pytest.raises(TypeError, match="buffersize must be an integer or None"):
         executor.map(pow, [1], [2], buffersize=1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_pending"):
-        ExecutorOptions(max_pending=-1)
+        ClusterExecutor(None, max_pending=-1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="cores_per_worker"):
-        ExecutorOptions(cores_per_worker=0)
+        ClusterExecutor(None, cores_per_worker=0)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="colour"):
-        ClusterExecutor(None, colour="red")  # type: ignore[arg-type]
+        ClusterExecutor(None, colour="red")  # type: ignore[arg-type,call-arg]
 
 
 # --- the limit by itself
