@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from quakegrid.session.lane_tasks import LaneTask
 COUNT = 1_000_000
 TASK_COUNT = 200_000
 WORKERS = 2
+ROUNDS = 3
 
 
 def own_mib() -> float:
@@ -103,20 +105,20 @@ def run(session: Any, payload: list[bytes], task: LaneTask, count: int) -> None:
 
 
 def figures() -> list[Figure]:
-    """With the bounds and without them, in turns."""
-    ways = [(what, bound) for what in ("executor", "session") for bound in ("unbounded", "bounded")]
-    found = {way: _apart(*way) for way in ways}
+    """With the bounds and without, in turns: most memory, and the median ratio of their throughputs."""
     made = []
     for what, subject, memory, at_most in (
         ("executor", f"{COUNT} calls", "driver_mib", 60),
         ("session", f"{TASK_COUNT} tasks", "lane_mib", 30),
     ):
-        without, within = found[what, "unbounded"], found[what, "bounded"]
+        rounds = [(_apart(what, "unbounded"), _apart(what, "bounded")) for _ in range(ROUNDS)]
+        without_mib, within_mib = (max(each[memory] for each in way) for way in zip(*rounds, strict=True))
+        ratio = statistics.median(within["per_s"] / without["per_s"] for without, within in rounds)
         owner = memory.removesuffix("_mib")
         made += [
-            Figure(f"memory of the {owner}, {subject}, no bound", without[memory], "MiB"),
-            Figure(f"memory of the {owner}, {subject}", within[memory], "MiB", at_most=at_most),
-            Figure(f"{subject} a second, by those without", within["per_s"] / without["per_s"], "x", 0.9),
+            Figure(f"memory of the {owner}, {subject}, no bound", without_mib, "MiB"),
+            Figure(f"memory of the {owner}, {subject}", within_mib, "MiB", at_most=at_most),
+            Figure(f"{subject} a second, by those without", ratio, "x", at_least=0.9),
         ]
     return made
 
