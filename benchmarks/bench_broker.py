@@ -27,6 +27,7 @@ from benchmarks.support.figures import Figure, report
 from benchmarks.support.neighbours import ARGUMENT_BYTES, ARGUMENT_COUNT, MEASURES
 from benchmarks.support.tiny_tasks import empty, first, large
 from benchmarks.support.two_jobs import tiny_share
+from benchmarks.support.without_end import figures as figures_without_end
 from quakegrid import ClusterExecutor, LocalCluster, testing
 from quakegrid.transport import credentials, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
@@ -285,6 +286,8 @@ def main() -> int:
         argument = argument_us(executor)
     say("two jobs at once ...")
     share = tiny_share(WORKERS)
+    say("programs that submit without end ...")
+    without_end = figures_without_end()
     figures = [
         Figure("empty task, QuakeGrid", few, "us"),
         Figure("empty task, Pool.apply_async", pool, "us"),
@@ -310,6 +313,7 @@ def main() -> int:
         ),
         Figure("two jobs, core time of the tiny one's", share.cores, "", at_least=0.475, at_most=0.525),
         Figure("two jobs, task time of the tiny one's", share.tasks, ""),
+        *without_end,
     ]
     return report(figures)
 

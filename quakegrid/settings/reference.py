@@ -68,7 +68,10 @@ MEANINGS = {
     ): "how long a worker may stay stopped (SIGSTOP) before it is killed and its task is tried again",
     ("agent", "worker_memory"): "what a worker may use",
     ("broker", "host"): "where the broker is; default: as `[dbserver] host`",
-    ("broker", "lane_memory"): "payloads that a lane keeps in memory; more waits in `custom_tmp`",
+    (
+        "broker",
+        "lane_memory",
+    ): "what a lane keeps in memory: payloads, and 500 bytes for each; more waits in `custom_tmp`",
     ("broker", "listen"): "address on which broker and lanes listen; default: as the dbserver's",
     ("broker", "max_attempts"): "workers that a task may end before its job fails",
     ("broker", "metrics_port"): "metrics over HTTP, on `listen`, without a key",

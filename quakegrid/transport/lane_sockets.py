@@ -165,7 +165,7 @@ def is_probe(frames: Sequence[zmq.Frame]) -> bool:
 def cut(frames: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
     """Cut the frames of a message into pieces, without a copy; small frames stay as they are."""
     for frame in frames:
-        if _size(frame) >= PIECE_BYTES:
+        if content_bytes(frame) >= PIECE_BYTES:
             return [piece for each in frames for piece in _pieces(each)]
     return frames
 
@@ -173,7 +173,7 @@ def cut(frames: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
 def cut_message(message: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
     """A message with the frames of its payload in pieces; its first frame, the header, stays whole."""
     for place in range(1, len(message)):
-        if _size(message[place]) >= PIECE_BYTES:
+        if content_bytes(message[place]) >= PIECE_BYTES:
             return [message[0], *(piece for each in message[1:] for piece in _pieces(each))]
     return message
 
@@ -199,12 +199,13 @@ class JoinedFrame:
             self.buffer[start : start + frame_bytes(piece)] = piece.buffer
 
 
-def _size(frame: bytes | memoryview) -> int:
-    return frame.nbytes if isinstance(frame, memoryview) else len(frame)
+def content_bytes(content: bytes | memoryview) -> int:
+    """The size of a frame that is to be sent."""
+    return content.nbytes if isinstance(content, memoryview) else len(content)
 
 
 def _pieces(frame: bytes | memoryview) -> Iterator[bytes | memoryview]:
-    if _size(frame) < PIECE_BYTES:
+    if content_bytes(frame) < PIECE_BYTES:
         yield frame
         return
     view = memoryview(frame).cast("B")

@@ -57,7 +57,7 @@ class PlayedDoor:
 
     def __init__(self, folder: Path, control: socket.socket, ours: socket.socket) -> None:
         self.router, self.ours = FakeRouter(), ours
-        self.payloads = Payloads(1 << 20, str(folder))
+        self.payloads = Payloads(16 << 20, str(folder))
         settings = DoorSettings(TOKEN_KEY, folder / "records", folder)
         self.door = Door(self.router, control, self.payloads, settings)  # type: ignore[arg-type]
         self.now_s = time.monotonic()

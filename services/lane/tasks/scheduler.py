@@ -45,9 +45,10 @@ from services.lane.tasks.events import (
 from services.lane.tasks.overdue import OverdueWatch
 from services.lane.tasks.session import Counts, LaneSession, Task
 
-# Of a session at once. A task costs a lane some 500 bytes beside its payload.
-MAX_TASKS = 10_000_000
-_TOO_MANY = f"a session has {MAX_TASKS} tasks at once at most"
+# Of a session at once: twice what any driver of ours sends (`task_window.py` of `quakegrid/session`). So many
+# tasks cost a lane some 250 MB beside their payloads.
+MAX_TASKS = 500_000
+_TOO_MANY = f"the lane keeps {MAX_TASKS} tasks of a session at once at most, and this driver sent more"
 
 
 class Scheduler:

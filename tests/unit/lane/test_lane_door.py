@@ -78,6 +78,28 @@ def test_peer_whose_name_proves_nothing_is_refused_whatever_it_says(played: Play
     assert_serves(played)
 
 
+def test_driver_that_submits_without_end_is_refused_in_words(
+    played: PlayedDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each task beyond the bound fails with the reason, nothing of it is kept, and the others run."""
+    monkeypatch.setattr("services.lane.tasks.scheduler.MAX_TASKS", 50)
+    peer = played.join()
+
+    for number in range(1, 1001):
+        played.submit(number)
+    played.turn()
+
+    failed = [message.task_failed for message in played.heard(peer) if message.HasField("task_failed")]
+    assert [each.lease.task_id for each in failed] == list(range(51, 1001))
+    assert {(each.lease.attempt, "tasks of a session" in each.reasons[0]) for each in failed} == {(0, True)}
+    assert (played.payloads.kept_count, played.payloads.memory_bytes) == (50, 50 * len(b"payload"))
+    played.ready("w1")
+    played.turn()
+    played.finish("w1", 1)
+    played.submit(2000)
+    assert bodies(played.heard(peer)) == ["outcome"]
+
+
 def test_probe_is_answered_whoever_asks(played: PlayedDoor) -> None:
     """So a peer of another version learns which versions there are."""
     played.take(b"old", lane_sockets.PROBE)
