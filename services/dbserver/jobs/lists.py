@@ -18,6 +18,7 @@ from quakegrid.api.v1 import jobs_pb2
 from quakegrid.errors import UsageError
 from quakegrid.jobs.engine_values import RowValue, from_timestamp
 from quakegrid.jobs.states import JobState
+from services.dbserver.deletions import marks
 from services.dbserver.jobs import columns, pages
 from services.dbserver.jobs.messages import decode_state
 from services.dbserver.store import connections
@@ -82,7 +83,7 @@ def _filters(request: jobs_pb2.ListJobsRequest) -> tuple[list[str], list[Any]]:
     exact = {
         name: getattr(request, name) for name in ("user_name", "calculation_mode") if getattr(request, name)
     }
-    conditions = ["?A", "status IN (?X)"]
+    conditions = [marks.IS_PRESENT, "?A", "status IN (?X)"]
     args: list[Any] = [exact, sorted(states)]
     if JobState.FAILED in states:  # as `transitions.stored_state` has it
         conditions[-1] = "(status IN (?X) OR status NOT IN (?X))"

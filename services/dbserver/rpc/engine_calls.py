@@ -6,19 +6,20 @@ A stream's calls and single ones do the same: what is quick without a thread, th
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any
 
 from quakegrid.errors import PeerUnreachableError, QuakeGridError, UsageError
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
+from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.engine import actions
-from services.dbserver.logs import deletion
 from services.dbserver.rpc import jobs, status_codes
 from services.dbserver.rpc.call_streams import CallStreams, IsWanted
 from services.dbserver.rpc.interceptor import CallThreads
 from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.idempotence import Answer, Requests
-from services.dbserver.store.read_limits import UNLIMITED, ReadLimits
+from services.dbserver.store.read_limits import ReadLimits
 from services.dbserver.store.writer import Tell, Writer
 
 # Actions that read all jobs or all lines of a log.
@@ -33,11 +34,13 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         readers: Readers,
         writer: Writer,
         requests: Requests,
+        reaper: Reaper,
         threads: CallThreads,
     ) -> None:
         self._readers = readers
         self._writer = writer
         self._requests = requests
+        self._reaper = reaper
         self._threads = threads
         self._streams = CallStreams(self._begin)
 
@@ -64,16 +67,26 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         """Answer what is quick, enqueue what is only to be written, and do the rest in a thread."""
         action = _resolve(request)
         if not action.is_quick:
-            is_slow = not action.is_writing and _is_slow(request.action)
-            threads = self._threads.slow_calls if is_slow else self._threads.calls
+            threads = self._threads_of(action, request.action)
             threads.submit(self._finish_for, action, request, tell, is_wanted)
         elif action.is_writing:
             self._requests.enqueue_once(
-                request.request_id, _kind(request), _writing(action, []), tell, user_name=request.user_name
+                request.request_id,
+                _kind(request),
+                _writing(action, _Left()),
+                tell,
+                user_name=request.user_name,
             )
         else:
             return _respond(action.run(self._readers.session(request.user_name)))
         return None
+
+    def _threads_of(self, action: actions.Action, name: str) -> Executor:
+        if action.is_deleting:
+            return self._threads.deletions
+        if action.is_writing:
+            return self._threads.calls
+        return self._threads.slow_calls if _is_slow(name) else self._threads.reads
 
     def _finish_for(
         self, action: actions.Action, request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted
@@ -97,17 +110,15 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         if not action.is_writing:
             limits = ReadLimits(is_cancelled=lambda: not is_wanted())
             return _respond(action.run(self._readers.session(request.user_name, limits)))
-        if action.find_deleted:
-            session = self._readers.session(request.user_name, UNLIMITED)
-            deletion.drop_long_logs(self._writer, session, action.find_deleted(session))
-        doomed_files: list[str] = []
+        left = _Left()
         answer = self._requests.run_once(
-            request.request_id, _kind(request), _writing(action, doomed_files), user_name=request.user_name
+            request.request_id, _kind(request), _writing(action, left), user_name=request.user_name
         )
         try:
-            jobs.remove_files(doomed_files)
+            jobs.remove_files(left.files)
         except QuakeGridError as exc:  # upstream's del_calc says it so
             return _respond({"error": str(exc)})
+        self._reaper.wait_until_gone(left.jobs)
         return answer.result
 
 
@@ -120,12 +131,21 @@ def _kind(request: engine_calls_pb2.CallRequest) -> str:
     return f"Call {request.action}"
 
 
-def _writing(action: actions.Action, doomed_files: list[str]) -> Callable[[SqlSession], bytes]:
-    """A call as work for the writer; `doomed_files` is filled when it is done."""
+class _Left:
+    """What a call leaves to be removed when it is on the disk: files, and rows of jobs."""
+
+    def __init__(self) -> None:
+        self.files: list[str] = []
+        self.jobs: set[int] = set()
+
+
+def _writing(action: actions.Action, left: _Left) -> Callable[[SqlSession], bytes]:
+    """A call as work for the writer; `left` is filled when it is done."""
 
     def run(session: SqlSession) -> bytes:
         response = _respond(action.run(session))
-        doomed_files[:] = session.doomed_files  # run again if another request fails
+        left.files = session.doomed_files  # run again if another request fails
+        left.jobs = session.marked_jobs
         return response
 
     return run

@@ -23,25 +23,36 @@ import grpc
 from services.dbserver.rpc import status_codes
 
 T = TypeVar("T")
+# How the names of methods begin that only read.
+_READING = ("Find", "Get", "List")
 
 
 @dataclass(frozen=True, slots=True)
 class CallThreads:
     """Where methods of servicers run that are not coroutines.
 
+    Each kind has threads of its own, so that no call waits for a thread that waits for something else.
+
     Args:
-        calls: for most calls, which take milliseconds.
-        slow_calls: for calls that may take minutes, so that the others always find a thread.
-        slow_methods: how the full names of slow methods begin, such as "/quakegrid.api.v1.Database/".
+        calls: for calls that write, and wait for the writer.
+        reads: for reads of some milliseconds, which never wait for the writer.
+        slow_calls: for calls that may take minutes: SQL of others, checks and copies.
+        deletions: for deletions of jobs, which wait until all rows are gone.
     """
 
     calls: Executor
+    reads: Executor
     slow_calls: Executor
-    slow_methods: tuple[str, ...]
+    deletions: Executor
 
     def of_calls(self, method: str) -> Executor:
-        """Where a method's calls run."""
-        return self.slow_calls if method.startswith(self.slow_methods) else self.calls
+        """Where a method's calls run, by its full name, such as "/quakegrid.api.v1.Jobs/GetJob"."""
+        service, _, name = method.rpartition("/")
+        if service.endswith(".Database"):
+            return self.slow_calls
+        if name == "DeleteJob":
+            return self.deletions
+        return self.reads if name.startswith(_READING) else self.calls
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]

@@ -76,6 +76,8 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         _set_journal(connection, path)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        # Some builds of SQLite overwrite what is deleted, and so write each page of a long log once more.
+        connection.execute("PRAGMA secure_delete = OFF")
     except BaseException:
         connection.close()
         raise

@@ -19,6 +19,8 @@ from services.dbserver.store.read_limits import ReadLimits, Room, Watch
 
 # Stands among the touched jobs for "jobs were created, moved or deleted".
 JOB_EVENTS = 0
+# Stands among them for "jobs were marked as deleted, and their rows are to be removed".
+DELETIONS = -1
 # Each connection keeps the statements that it ran last. A longer text is not worth its memory.
 LONGEST_KEPT_SQL = 10_000
 # Reading connections that stay open while nobody reads, which is also how many read at once on a usual day.
@@ -56,7 +58,8 @@ class SqlSession:
     """One request's view of the database; what it did that others must know is in its attributes.
 
     `touched_jobs` are the jobs whose state or log changed, `doomed_files` the files that nobody
-    needs any more once the changes are committed. `is_retried` if a transaction with the same work
+    needs any more once the changes are committed, `marked_jobs` the jobs that are deleted and whose rows
+    are to be removed. `is_retried` if a transaction with the same work
     failed just before. `is_spent` if the last statement failed in an unforeseen way or left much
     behind in the memory, so that its connection is closed.
     """
@@ -77,6 +80,7 @@ class SqlSession:
         self.is_spent = False
         self.touched_jobs: set[int] = set()
         self.doomed_files: list[str] = []
+        self.marked_jobs: set[int] = set()
         self._source = source
         self._largest_bytes = largest_bytes
         self._watch = watch

@@ -23,10 +23,10 @@ from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 from services.dbserver import housekeeping
+from services.dbserver.deletions import batches
 from services.dbserver.engine import output_actions
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import state_reasons
-from services.dbserver.logs import deletion
 from services.dbserver.rpc import database
 from services.dbserver.store import schema, sql_templates
 from services.dbserver.store.database import Readers
@@ -164,7 +164,7 @@ def test_info_counts(dbserver: LocalDbServer, client: DbClient, care: DatabaseCa
 
     assert info.path == str(dbserver.settings.database)
     assert (info.job_count, info.log_line_count, info.output_count, info.lease_count) == (1, 7, 1, 1)
-    assert (info.upstream_version, info.quakegrid_version) == ("0010", "0007")
+    assert (info.upstream_version, info.quakegrid_version) == ("0010", "0008")
     assert (info.log_retention_days, info.log_retention_bytes) == (0, 0)
     assert info.file_bytes > 0
 
@@ -308,7 +308,8 @@ def test_retention_lets_others_write_in_between(
 ) -> None:
     """A log goes in batches, between which others write; stopping takes effect after one of them."""
     readers, writer = ended_jobs
-    monkeypatch.setattr(deletion, "BATCH_COUNT", 1000)
+    for name in ("FIRST_COUNT", "FEWEST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(batches, name, 1000)
     left: list[int] = []
 
     def write_in_between() -> bool:
