@@ -32,9 +32,9 @@ from services.dbserver.store.writer import Writer
 
 CALL_THREADS = 32
 # For reads that take milliseconds: they never wait for the writer, as the calls may all do.
-READ_THREADS = 16
+READ_THREADS = 8
 # For calls that may take minutes: SQL of others, checks and copies. All other calls keep their threads.
-SLOW_CALL_THREADS = 8
+SLOW_CALL_THREADS = 4
 # For deletions of jobs, which wait for the removal of their rows.
 DELETION_CALL_THREADS = 8
 T = TypeVar("T")

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from quakegrid.errors import UsageError
 from services.dbserver.deletions import marks
 from services.dbserver.engine import job_actions, output_actions, tag_actions
+from services.dbserver.engine.parts import Parts
 from services.dbserver.jobs import field_checks
 from services.dbserver.store import connections, sql_templates, sqlite_errors, upstream_tables
 from services.dbserver.store.database import JOB_EVENTS, SqlSession
@@ -54,7 +55,7 @@ class Action:
 # ---- actions on the database as such
 
 
-def fetch(session: SqlSession, templ: str, *args: Any) -> Any:
+def fetch(session: SqlSession, templ: str, *args: Any) -> Parts:
     """Rows of a query."""
     return _read(session, templ, *args)
 
@@ -168,9 +169,8 @@ def _resolve_sql(sql: str, args: list[Any]) -> Action:
     )
 
 
-def _read(session: SqlSession, sql: str, *args: Any) -> Any:
-    table = session.query(sql, *args)
-    return table if table.fields else None
+def _read(session: SqlSession, sql: str, *args: Any) -> Parts:
+    return Parts(table if table.fields else None for table in session.read_limited(sql, *args))
 
 
 def _resolve_writing(sql: str, args: list[Any], delete: Callable[..., int] | None) -> Action:

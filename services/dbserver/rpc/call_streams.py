@@ -27,7 +27,9 @@ ALL_CALLS = 128
 IsWanted = Callable[[], bool]
 # Starts a call: its serialized `CallResponse` if it is quick; None if a thread will tell the answer.
 Begin = Callable[[engine_calls_pb2.CallRequest, Tell, IsWanted], bytes | None]
-_Outcome = bytes | Exception
+_Outcome = Answer | Exception
+# The longest that a client may take to receive an answer; it keeps others from theirs.
+SEND_TIMEOUT_S = 20.0
 
 
 class CallStreams:
@@ -75,10 +77,18 @@ class CallStreams:
                 self._idle.discard(task)
             if request is grpc.aio.EOF:  # type: ignore[attr-defined]
                 return
-            await context.write(_encode(request.request_id, await self.answer(request)))
+            outcome = await self.answer(request)
+            try:
+                message = _encode(request.request_id, outcome)
+                await asyncio.wait_for(context.write(message), SEND_TIMEOUT_S)
+            finally:
+                give_back(outcome)
 
-    async def answer(self, request: engine_calls_pb2.CallRequest) -> bytes | Exception:
-        """A serialized `CallResponse`, or why there is none."""
+    async def answer(self, request: engine_calls_pb2.CallRequest) -> Answer | Exception:
+        """An answer with a serialized `CallResponse`, or why there is none.
+
+        The caller gives the place of the answer back when it is sent (`give_back`).
+        """
         await self._slots.acquire()
         future: asyncio.Future[_Outcome] = self._loop.create_future()
 
@@ -88,7 +98,7 @@ class CallStreams:
                 outcome = error
             else:
                 assert answer is not None
-                outcome = answer.result
+                outcome = answer
             self._mailbox.put((future, outcome))
 
         try:
@@ -97,15 +107,30 @@ class CallStreams:
             self._slots.release()
             return exc
         if response is None:
-            return await future  # its slot is free when it is told, also if the client leaves before
+            return await self._wait(future)
         self._slots.release()
-        return response
+        return Answer(response, is_repeated=False)
+
+    async def _wait(self, future: asyncio.Future[_Outcome]) -> _Outcome:
+        """Wait for an answer; its slot is free when it is told, also if the client leaves before."""
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                give_back(future.result())
+            raise
+
+
+def give_back(outcome: _Outcome) -> None:
+    """Give the place of an answer back."""
+    if isinstance(outcome, Answer) and outcome.place is not None:
+        outcome.place.give_back()
 
 
 def _encode(request_id: str, outcome: _Outcome) -> bytes:
     """A `CallStreamResponse`: a `CallResponse` has its result in the same field."""
-    if isinstance(outcome, bytes):
-        return outcome + engine_calls_pb2.CallStreamResponse(request_id=request_id).SerializeToString()
+    if isinstance(outcome, Answer):
+        return outcome.result + engine_calls_pb2.CallStreamResponse(request_id=request_id).SerializeToString()
     code, reason = status_codes.judge(outcome)
     error = engine_calls_pb2.CallError(code=code.value[0], reason=reason)
     return engine_calls_pb2.CallStreamResponse(request_id=request_id, error=error).SerializeToString()
@@ -132,5 +157,7 @@ class _Mailbox:
         while self._letters:
             future, outcome = self._letters.popleft()
             self._slots.release()
-            if not future.done():
+            if future.done():  # the client has left
+                give_back(outcome)
+            else:
                 future.set_result(outcome)

@@ -17,6 +17,7 @@ from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.jobs.messages import decode_state, encode_job
 from services.dbserver.jobs.watches import JobWatches
+from services.dbserver.rpc import call_limits
 from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.idempotence import Requests
 from services.dbserver.store.writer import Writer
@@ -66,10 +67,10 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         return jobs_pb2.CreateJobResponse.FromString(answer.result)
 
     def GetJob(  # noqa: N802  named in the proto
-        self, request: jobs_pb2.GetJobRequest, _context: grpc.ServicerContext
+        self, request: jobs_pb2.GetJobRequest, context: grpc.ServicerContext
     ) -> jobs_pb2.GetJobResponse:
         """One job."""
-        session = self._readers.session()
+        session = self._readers.session(limits=call_limits.of_call(context))
         row = job_rows.find_row(session, request.job_id, request.user_name)
         if row is None:
             count = job_rows.count(session, request.user_name) if request.job_id < 0 else None
@@ -77,10 +78,12 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         return jobs_pb2.GetJobResponse(job=encode_job(row))
 
     def ListJobs(  # noqa: N802  named in the proto
-        self, request: jobs_pb2.ListJobsRequest, _context: grpc.ServicerContext
+        self, request: jobs_pb2.ListJobsRequest, context: grpc.ServicerContext
     ) -> jobs_pb2.ListJobsResponse:
         """A page of jobs."""
-        rows, next_page_token = lists.read_page(self._readers.session(), request)
+        rows, next_page_token = lists.read_page(
+            self._readers.session(limits=call_limits.of_call(context)), request
+        )
         return jobs_pb2.ListJobsResponse(jobs=map(encode_job, rows), next_page_token=next_page_token)
 
     def TransitionJob(  # noqa: N802  named in the proto

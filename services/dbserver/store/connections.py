@@ -18,8 +18,10 @@ from services.dbserver.store import sql_templates
 
 # How long SQLite waits for a lock that a process other than ours holds.
 BUSY_TIMEOUT_S = 20.0
-# Of one value of a row, which is in the memory before anybody can count it.
+# Of one value of a row, which is in the memory before anybody can count it; also of one that is cut.
 MAX_VALUE_BYTES = 32 << 20
+# In somebody's SQL, which may make values of any size.
+MAX_MADE_VALUE_BYTES = 4 << 20
 # Of somebody's SQL; the engine's longest have some thousand ids.
 MAX_SQL_BYTES = 256 << 10
 # A pattern of LIKE is matched in one step, which nothing can stop.

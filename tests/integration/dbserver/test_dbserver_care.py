@@ -28,7 +28,7 @@ from services.dbserver.engine import output_actions
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import state_reasons
 from services.dbserver.rpc import database
-from services.dbserver.store import schema, sql_templates
+from services.dbserver.store import read_limits, schema, sql_templates
 from services.dbserver.store.database import Readers
 from services.dbserver.store.writer import Writer
 from tests.support.dbservers import LocalDbServer
@@ -213,7 +213,7 @@ def test_query_is_bounded(care: DatabaseCare) -> None:
     table, is_truncated = care.query(numbers.format(11, "i"), limit=10)
     assert (len(table), is_truncated) == (10, True)
     table, is_truncated = care.query(numbers.format(100, "zeroblob(1000000)"))
-    assert (len(table), is_truncated) == (33, True)
+    assert (len(table), is_truncated) == (read_limits.MAX_TABLE_BYTES // 1_000_050, True)
     with pytest.raises(errors.UsageError, match=r"took more than 0\.05 s"):
         care.query(numbers.format(10**12, "max(i)"), timeout_s=0.05)
     with pytest.raises(errors.UsageError, match="too big"):
