@@ -46,7 +46,7 @@ def part_of_log(client: DbClient, job_id: int) -> object:
 
 def rows(client: DbClient, _job_id: int) -> object:
     """As many rows as fit into an answer."""
-    return client.call("SELECT * FROM log LIMIT 100000")
+    return client.call("SELECT * FROM log LIMIT 120000")
 
 
 def jobs_backwards(client: DbClient, _job_id: int) -> object:

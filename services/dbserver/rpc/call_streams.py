@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from quakegrid.errors import PeerUnreachableError
 from quakegrid.internal.v1 import engine_calls_pb2
 from quakegrid.transport.request_reads import RequestReads
 from services.dbserver.rpc import status_codes
@@ -77,12 +78,24 @@ class CallStreams:
                 self._idle.discard(task)
             if request is grpc.aio.EOF:  # type: ignore[attr-defined]
                 return
-            outcome = await self.answer(request)
-            try:
-                message = _encode(request.request_id, outcome)
-                await asyncio.wait_for(context.write(message), SEND_TIMEOUT_S)
-            finally:
-                give_back(outcome)
+            await self._answer_one(request, context)
+            del request
+
+    async def _answer_one(self, request: engine_calls_pb2.CallRequest, context: Any) -> None:
+        """Answer a call; nothing of it stays in the memory while its client makes up its mind."""
+        outcome = await self.answer(request)
+        place = outcome.place if isinstance(outcome, Answer) else None
+        message = _encode(request.request_id, outcome)
+        del outcome  # it may be as large as the message
+        try:
+            await asyncio.wait_for(context.write(message), SEND_TIMEOUT_S)
+        except TimeoutError:
+            raise PeerUnreachableError(
+                f"the client has not received its answer of {len(message) >> 20} MB in {SEND_TIMEOUT_S:g} s"
+            ) from None
+        finally:
+            if place is not None:
+                place.give_back()
 
     async def answer(self, request: engine_calls_pb2.CallRequest) -> Answer | Exception:
         """An answer with a serialized `CallResponse`, or why there is none.

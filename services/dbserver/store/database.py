@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from quakegrid.errors import NotFoundError, QuakeGridError, UsageError
 from quakegrid.jobs.engine_values import RowValue, TableValue
 from services.dbserver.store import connections, sql_templates, sqlite_errors
-from services.dbserver.store.read_limits import OBJECT_BYTES, ReadLimits, Room, Watch
+from services.dbserver.store.read_limits import MESSAGE_BYTES, OBJECT_BYTES, ReadLimits, Room, Watch
 
 # Stands among the touched jobs for "jobs were created, moved or deleted".
 JOB_EVENTS = 0
@@ -131,6 +131,11 @@ class SqlSession:
         table, is_whole = self._read(sql, values, max_row_count, self._largest_bytes)
         return table, not is_whole
 
+    def query_fitting(self, template: str, *args: Any, largest_bytes: int) -> tuple[TableValue, bool]:
+        """The first rows of a SELECT that fit into so many bytes; true if these are all."""
+        sql, parameters = sql_templates.expand(template, *args)
+        return self._read(sql, parameters, None, largest_bytes)
+
     def backup(self, target: sqlite3.Connection) -> None:
         """Copy the database, as it is at one instant, while others go on writing."""
         with _Loan(self, self._source) as connection:
@@ -157,7 +162,7 @@ class SqlSession:
         """
         sql, parameters = sql_templates.expand(template, *args)
         assert self._largest_bytes is not None
-        room = Room(self._largest_bytes, watch=self._watch)
+        room = Room(self._largest_bytes, MESSAGE_BYTES, self._watch)
         with (
             _Loan(self, self._source) as connection,
             contextlib.closing(self._execute(connection, sql, parameters)) as cursor,

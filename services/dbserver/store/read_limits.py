@@ -34,6 +34,8 @@ DEFAULT_TIMEOUT_S = 60.0
 _STEPS_PER_LOOK = 20_000
 # What a value costs that has no length, such as a number, when it is sent.
 _VALUE_BYTES = 8
+# What a value costs beside its text in a message.
+MESSAGE_BYTES = 5
 # What a value costs beside its text as an object of Python.
 OBJECT_BYTES = 50
 _SIZED = (str, bytes)
