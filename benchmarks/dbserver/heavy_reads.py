@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import grpc
+
 from quakegrid.api.v1 import logs_pb2, logs_pb2_grpc
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.errors import QuakeGridError
@@ -73,7 +75,7 @@ def ask(question: Question, job_id: int, end_s: float, asked: Any, counts: colle
             asked.release()
             try:
                 question(client, job_id)
-            except QuakeGridError as exc:
+            except (QuakeGridError, grpc.RpcError) as exc:
                 counts[f"{question.__name__} refused: {str(exc)[:60]}"] += 1
                 time.sleep(PAUSE_S)
             else:

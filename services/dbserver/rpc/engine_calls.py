@@ -1,6 +1,6 @@
 """The EngineCalls service: decode, call, encode.
 
-A stream's calls and single ones do the same: what is quick without a thread, the rest in one.
+Calls of a stream and single calls are treated alike: quick ones need no thread, the others run in one.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         self._streams.close()
 
     def _begin(self, request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted) -> bytes | None:
-        """Answer what is quick, enqueue what is only to be written, and do the rest in a thread."""
+        """Answer a quick read, enqueue a quick write, and do any other call in a thread."""
         action = _resolve(request)
         if not action.is_quick:
             threads = self._threads_of(action, request.action)
@@ -138,14 +138,14 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         )
         try:
             jobs.remove_files(left.files)
-        except QuakeGridError as exc:  # upstream's del_calc says it so
+        except QuakeGridError as exc:  # the answer of upstream's del_calc
             return _respond({"error": str(exc)})
         self._reaper.wait_until_gone(left.jobs)
         return answer.result
 
 
 def _is_slow(action: str) -> bool:
-    """Whether a read may take long: SQL of others, or an action over all jobs or lines."""
+    """Whether a read may take long: SQL from outside, or an action over all jobs or lines."""
     return action in _SLOW_ACTIONS or _is_sql(action)
 
 
@@ -170,7 +170,7 @@ def _writing(action: actions.Action, left: _Left) -> Callable[[SqlSession], byte
 
     def run(session: SqlSession) -> bytes:
         response = _respond(action.run(session))
-        left.files = session.doomed_files  # run again if another request fails
+        left.files = session.doomed_files  # the work is run again if another request fails
         left.jobs = session.marked_jobs
         return response
 

@@ -147,7 +147,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
     def UnshareJob(  # noqa: N802  named in the proto
         self, request: jobs_pb2.UnshareJobRequest, _context: grpc.ServicerContext
     ) -> jobs_pb2.UnshareJobResponse:
-        """Take that back."""
+        """Undo `ShareJob`."""
         job = self._move_own(request.job_id, request.user_name, JobState.COMPLETE)
         return jobs_pb2.UnshareJobResponse(job=job)
 

@@ -20,7 +20,7 @@ from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from services.dbserver.deletions import batches, marks
-from services.dbserver.engine import job_actions
+from services.dbserver.engine import job_actions, new_jobs
 from services.dbserver.jobs import holds
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.logs import lines as log_lines
@@ -226,6 +226,8 @@ def test_jobs_that_are_being_deleted_do_not_exist(writer: Writer) -> None:
     writer.run(lambda session: session.execute("INSERT INTO checksum VALUES (1, 4711)"))
     writer.run(lambda session: marks.delete(session, job_ids[:1]))
 
+    imported = (1, "c", "d", "ada", "complete", None, "/d")
+
     def refuses(act: Callable[[SqlSession], object], kind: type[Exception]) -> None:
         with pytest.raises(kind):
             writer.run(act)
@@ -237,10 +239,10 @@ def test_jobs_that_are_being_deleted_do_not_exist(writer: Writer) -> None:
     refuses(lambda session: log_lines.insert(session, 1, '[["t", "INFO", "p", "m"]]'), errors.NotFoundError)
     refuses(lambda session: holds.open_hold(session, 1, "h", 30.0), errors.NotFoundError)
     refuses(lambda session: job_rows.transition(session, 1, JobState.SHARED), errors.NotFoundError)
-    refuses(lambda session: job_actions.create_job(session, "/d", hc_id=1), errors.StateError)
+    refuses(lambda session: new_jobs.create_job(session, "/d", "c", "d", "ada", 1), errors.StateError)
     refuses(lambda session: job_actions.update_parent_child(session, (1, 2)), errors.StateError)
     refuses(
-        lambda session: job_actions.import_job(session, 1, "c", "d", "ada", "complete", None, "/d"),
+        lambda session: new_jobs.import_job(session, *imported),
         errors.StateError,
     )
     writer.run(lambda session: job_actions.update_job_checksum(session, 2, 4711))
