@@ -1,4 +1,4 @@
-"""Limits of a read: how many bytes it may return, how long it may take, and whether anybody still waits.
+"""Limits of a read: how many bytes it may return, how long it may take, and whether its caller still waits.
 
 A result is in the memory until its caller has it, however slow that caller is. So only few results may be
 large at the same time (`LargeResults`), and the others wait for a place.
@@ -32,7 +32,7 @@ _PLACE_LOOK_S = 0.05
 DEFAULT_TIMEOUT_S = 60.0
 # SQLite's steps between two looks at the clock: some milliseconds.
 _STEPS_PER_LOOK = 20_000
-# What a value costs that has no length, such as a number, when it is sent.
+# How many bytes count for a value without a length, such as a number.
 _VALUE_BYTES = 8
 # What a value costs beside its text in a message.
 MESSAGE_BYTES = 5
@@ -117,12 +117,12 @@ class ReadLimits:
     largest_value_bytes: int = MAX_VALUE_BYTES
 
 
-# For our own work on the whole file, such as a check, which takes as long as the file is large.
+# No limits, for our own work on the whole file, such as a check, whose time depends on the file's size.
 UNLIMITED = ReadLimits(timeout_s=None, largest_bytes=None)
 
 
 class Watch:
-    """Ends the queries of one session when its time is over or nobody waits any more.
+    """Ends the queries of one session when its time is over or its caller has left.
 
     Args:
         limits: of the session, which starts now.
@@ -135,7 +135,7 @@ class Watch:
         self._end_s = None if limits.timeout_s is None else time.monotonic() + limits.timeout_s
 
     def attach(self, connection: sqlite3.Connection) -> None:
-        """Have SQLite ask this watch from now on, and no other one."""
+        """Let SQLite ask this watch from now on, in place of any other."""
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self._limits.largest_value_bytes)
         connection.set_progress_handler(self._must_stop, _STEPS_PER_LOOK)
 
