@@ -47,6 +47,7 @@ def main() -> int:
     args = parser.parse_args()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     process_memory.limit_arenas()
+    process_memory.give_large_blocks_back()
     service_logs.start()
     try:
         settings = config.load_settings(args.state_dir)

@@ -21,6 +21,7 @@ from quakegrid.api.v1 import (
     tags_pb2_grpc,
 )
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
+from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.jobs.watches import JobWatches
@@ -38,7 +39,6 @@ from services.dbserver.store.database import Readers
 from services.dbserver.store.idempotence import Requests
 from services.dbserver.store.writer import Writer
 
-SLOW_METHODS = (f"/{database_pb2.DESCRIPTOR.services_by_name['Database'].full_name}/",)
 SERVICES = tuple(
     service.full_name
     for module in (
@@ -62,6 +62,7 @@ class Servicers:
         readers: connections that read.
         writer: the thread that writes.
         monitor: judges the holds of drivers.
+        reaper: removes the rows of deleted jobs.
         retention: how long logs are kept, for the answer to clients that ask.
         threads: where calls run that are not coroutines.
     """
@@ -71,20 +72,21 @@ class Servicers:
         readers: Readers,
         writer: Writer,
         monitor: HoldMonitor,
+        reaper: Reaper,
         retention: Retention,
         threads: CallThreads,
     ) -> None:
         requests = Requests(writer)
-        self._watches = JobWatches(readers, threads.calls)
+        self._watches = JobWatches(readers)
         self._tails = LogTails(readers)
-        self._jobs = JobsServicer(readers, writer, requests, watches=self._watches, monitor=monitor)
+        self._jobs = JobsServicer(readers, writer, requests, reaper, watches=self._watches, monitor=monitor)
         self._holds = HoldsServicer(readers, writer, monitor)
         self._logs = LogsServicer(readers, requests, self._tails)
         self._outputs = OutputsServicer(readers, requests)
         self._tags = TagsServicer(readers, writer)
         self._checksums = ChecksumsServicer(readers, writer)
         self._database = DatabaseServicer(readers, writer, retention, slow_threads=threads.slow_calls)
-        self._calls = EngineCallsServicer(readers, writer, requests, threads)
+        self._calls = EngineCallsServicer(readers, writer, requests, reaper, threads)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Put all services into a server."""

@@ -58,10 +58,11 @@ FAST_ZMQ = "quakegrid.transport.fast_zmq"
 # Folders of the dbserver, from the ground up, and those that each may import.
 DBSERVER_LAYERS: dict[str, set[str]] = {
     "store": set(),
-    "jobs": {"store"},
+    "deletions": {"store"},
+    "jobs": {"store", "deletions"},
     "logs": {"store", "jobs"},
-    "engine": {"store", "jobs", "logs"},
-    "rpc": {"store", "jobs", "logs"},
+    "engine": {"store", "deletions", "jobs", "logs"},
+    "rpc": {"store", "deletions", "jobs", "logs"},
 }
 # Answers what upstream's `dbcmd` expects; nothing else depends on the folder for it.
 ENGINE_CALLS = "services.dbserver.rpc.engine_calls"
