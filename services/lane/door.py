@@ -20,6 +20,7 @@ from quakegrid.transport.lane_names import DriverName, WorkerName, worker_name
 from quakegrid.wire.v1 import lane_pb2
 from services.lane import codec
 from services.lane.codec import UnknownSessionError
+from services.lane.joining import Joining
 from services.lane.mail import Message, SessionMail
 from services.lane.payloads import Payloads, SpillError
 from services.lane.peers import Peers
@@ -30,12 +31,6 @@ from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
 
 log = logging.getLogger("quakegrid.lane")
 _decode = lane_pb2.LaneMessage.FromString
-# A lane that stands in for one that died waits so long for workers to tell what they run; the wait ends
-# when all have told, and is short where the broker knows of none.
-SETTLE_S = 10.0
-# More than a worker needs that came before the session was opened here: it tells again what it runs after
-# `REFUSED_RETRY_S` of its inbox, and looks every `LOOK_IDLE_S`.
-SETTLE_ALONE_S = 2.0
 
 
 class Door:
@@ -60,8 +55,7 @@ class Door:
         self._performer = Performer(self._peers, control, payloads, settings)
         self._scheduler, self._sessions = self._performer.scheduler, self._performer.sessions
         self._reports = self._performer.reports
-        # Drivers that brought tasks along, and when they join.
-        self._settling: dict[SessionId, tuple[float, Peer]] = {}
+        self._joining = Joining(self._performer)
         self.begin_turn(time.monotonic())
 
     def begin_turn(self, now_s: float) -> None:
@@ -70,8 +64,7 @@ class Door:
 
     def finish_turn(self) -> None:
         """All messages of a turn were taken: place tasks, tell the broker."""
-        if self._settling:
-            self._end_settling()
+        self._joining.end_settling()
         look_s = self._scheduler.next_deadline_s()
         if look_s is not None and self._now_s >= look_s:
             self._performer.handle(core.TimePassed())
@@ -80,7 +73,7 @@ class Door:
 
     def timeout_ms(self) -> int | None:
         """How long the next turn may wait for messages; None for ever."""
-        ends_s = [end_s for end_s, _ in self._settling.values()]
+        ends_s = self._joining.deadlines_s
         deadlines_s = self._reports.next_deadline_s(), self._scheduler.next_deadline_s()
         ends_s += [deadline_s for deadline_s in deadlines_s if deadline_s is not None]
         return max(0, int((min(ends_s) - time.monotonic()) * 1000) + 1) if ends_s else None
@@ -98,7 +91,7 @@ class Door:
     def _obey(self, session_id: SessionId, message: lane_pb2.ControlMessage) -> None:
         match message.WhichOneof("body"):
             case "open":
-                self._settling.pop(session_id, None)
+                self._joining.open(session_id)
                 self._performer.open(message.open)
             case "close":
                 if session_id in self._sessions:
@@ -167,7 +160,7 @@ class Door:
                 self._reports.changed.add(session_id)
             case "join":
                 codec.check_version(message.join.protocol_version, "the driver")
-                self._join(peer, codec.check_session(message.join.session_id, who))
+                self._joining.join(peer, codec.check_session(message.join.session_id, who))
             case other:
                 raise PeerError(f"{other!r} is nothing that a driver says to a lane")
 
@@ -194,9 +187,7 @@ class Door:
     def _submit(self, peer: Peer, who: DriverName, task: lane_pb2.SubmitTask, frames: Message) -> None:
         task_id = codec.check_submission(task, who)
         session_id = SessionId(task.session_id)
-        session = self._sessions.get(session_id)
-        if session is None:  # before anything of it is kept
-            raise UnknownSessionError(session_id)
+        session = self._joining.find_submitted(session_id, task_id)  # before anything of the task is kept
         if task_id in session.parked:
             return  # done; its driver was away
         submitted = session.recorder.submitted(task.operation, task.blobs, self._now_s)
@@ -211,26 +202,3 @@ class Door:
         actions = self._scheduler.handle(codec.submission(task, peer, payload), self._now_s)
         if actions:
             self._performer.perform(actions, [])
-
-    # --- drivers that join a lane which stands in for one that died
-
-    def _join(self, peer: Peer, session_id: SessionId) -> None:
-        session = self._sessions.get(session_id)
-        if session is None or session.driver is not None or not self._scheduler.has_tasks(session_id):
-            self._settling.pop(session_id, None)
-            self._performer.let_join(session_id, peer)
-            return
-        settle_s = SETTLE_S if session.worker_count else SETTLE_ALONE_S
-        end_s, _ = self._settling.get(session_id, (self._now_s + settle_s, peer))
-        self._settling[session_id] = end_s, peer
-
-    def _end_settling(self) -> None:
-        """Let drivers join whose workers have told what they run, or had their time."""
-        for session_id, (end_s, peer) in list(self._settling.items()):
-            session = self._sessions.get(session_id)
-            if session is None:
-                del self._settling[session_id]
-            elif self._now_s >= end_s or session.has_all_workers:
-                del self._settling[session_id]
-                with self._performer.contained(session_id):
-                    self._performer.let_join(session_id, peer)

@@ -12,8 +12,7 @@ import pytest
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
-from services.agent.worker import inbox
-from services.lane import codec, control, door
+from services.lane import codec, control
 from tests.support.doors import (
     BLOB_ID,
     OTHER,
@@ -374,8 +373,3 @@ def test_worker_waits_once_for_a_blob_however_often_it_asks(played: PlayedDoor) 
 
     assert bodies(played.heard(driver())) == ["joined", "get_blob"]
     assert bodies(played.heard(peer)) == ["blob"]
-
-
-def test_lane_waits_for_workers_that_it_refused_before_its_session_was_opened() -> None:
-    """Else the driver joins first, and what they run is run again."""
-    assert door.SETTLE_ALONE_S > inbox.REFUSED_RETRY_S + inbox.LOOK_IDLE_S
