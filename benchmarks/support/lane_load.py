@@ -263,7 +263,9 @@ def measure(load: Load) -> Used:
     """Run a load on a lane of its own."""
     session_ids = [FIRST_SESSION + number for number in range(load.driver_count)]
     with running_lane(session_ids) as lane:
-        parts = [(target, _start(target, lane, each, load)) for target in (work, drive) for each in session_ids]
+        parts = [
+            (target, _start(target, lane, each, load)) for target in (work, drive) for each in session_ids
+        ]
         pipes = {target: [pipe for each, (pipe, _) in parts if each is target] for target in (work, drive)}
         for _, (pipe, _process) in parts:
             assert pipe.recv() == "ready"

@@ -13,7 +13,6 @@ from quakegrid.blobs.table import BLOB_ID_BYTES
 from quakegrid.errors import PeerError
 from quakegrid.nodes import worker_end_messages
 from quakegrid.transport import lane_sockets
-from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.lane_names import DriverName, WorkerName
 from quakegrid.wire.v1 import lane_pb2
 from services.lane.records import Usage
@@ -46,11 +45,6 @@ def hello(blob_folder_id: str) -> bytes:
     """The header that greets a peer."""
     greeting = lane_pb2.Hello(protocol_version=lane_sockets.PROTOCOL_VERSION, blob_folder_id=blob_folder_id)
     return lane_pb2.LaneMessage(hello=greeting).SerializeToString()
-
-
-def payload_bytes(frames: Sequence[zmq.Frame]) -> int:
-    """The size of a message's payload."""
-    return sum(map(lane_sockets.frame_bytes, frames[1:]))
 
 
 def check_blob_id(blob_id: bytes) -> None:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from quakegrid.errors import PeerError
 from quakegrid.nodes import worker_end_messages
-from quakegrid.transport import credentials, lane_names, lane_sockets
+from quakegrid.transport import credentials, lane_names
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.lane_names import DriverName, WorkerName, worker_name
 from quakegrid.wire.v1 import lane_pb2
@@ -23,7 +23,7 @@ from services.lane.codec import UnknownSessionError
 from services.lane.joining import Joining
 from services.lane.mail import Message, SessionMail
 from services.lane.payloads import Payloads, SpillError
-from services.lane.peers import Peers
+from services.lane.peers import Peers, SendFrames
 from services.lane.performer import Performer
 from services.lane.settings import DoorSettings
 from services.lane.tasks import events as core
@@ -37,7 +37,7 @@ class Door:
     """Takes each message of a turn of the loop, and has tasks placed at its end.
 
     Args:
-        router: bound ROUTER of the lane, for sending.
+        send: sends the frames of a message by the lane's ROUTER; the first one names the peer.
         control: our end of the broker's control socket, for sending.
         payloads: where they are kept.
         settings: of the cluster.
@@ -45,13 +45,13 @@ class Door:
 
     def __init__(
         self,
-        router: zmq.Socket[bytes],
+        send: SendFrames,
         control: socket.socket,
         payloads: Payloads,
         settings: DoorSettings,
     ) -> None:
         self._payloads, self._settings = payloads, settings
-        self._peers = Peers(settings.token_key, router)
+        self._peers = Peers(settings.token_key, send)
         self._performer = Performer(self._peers, control, payloads, settings)
         self._scheduler, self._sessions = self._performer.scheduler, self._performer.sessions
         self._reports = self._performer.reports
@@ -68,7 +68,7 @@ class Door:
         look_s = self._scheduler.next_deadline_s()
         if look_s is not None and self._now_s >= look_s:
             self._performer.handle(core.TimePassed())
-        self._performer.perform(self._scheduler.place(), [])
+        self._performer.perform(self._scheduler.place())
         self._reports.send_due(self._now_s)
 
     def timeout_ms(self) -> int | None:
@@ -112,7 +112,7 @@ class Door:
 
     # --- what drivers and workers say
 
-    def take(self, peer: Peer, frames: Message) -> None:
+    def take(self, peer: Peer, header: bytes, payload: list[zmq.Frame]) -> None:
         """Take one message of a peer, whatever it is.
 
         One that is wrong is refused in words. A fault of ours ends the session of the peer that provoked it,
@@ -120,18 +120,17 @@ class Door:
         """
         who: DriverName | WorkerName | None = None
         try:
-            if lane_sockets.is_probe(frames):
+            if not header and not payload:  # a probe
                 self._performer.greet(peer)
                 return
-            header = frames[0].bytes
             who = self._peers.known.get(peer) or self._peers.recognise(peer, self._sessions)
             if len(header) > codec.MAX_HEADER_BYTES:
                 raise PeerError(f"a header has {len(header)} bytes")  # noqa: TRY301
             message = _decode(header)
             if isinstance(who, WorkerName):
-                self._take_from_worker(peer, who, message, frames)
+                self._take_from_worker(peer, who, message, (header, payload))
             else:
-                self._take_from_driver(peer, who, message, frames)
+                self._take_from_driver(peer, who, message, payload)
         except (DecodeError, PeerError) as exc:
             self._peers.refuse(peer, str(exc), is_unknown_session=isinstance(exc, UnknownSessionError))
         except Exception as exc:
@@ -141,18 +140,18 @@ class Door:
                 self._performer.give_up(SessionId(who.session_id), repr(exc))
 
     def _take_from_driver(
-        self, peer: Peer, who: DriverName, message: lane_pb2.LaneMessage, frames: Message
+        self, peer: Peer, who: DriverName, message: lane_pb2.LaneMessage, payload: list[zmq.Frame]
     ) -> None:
         match message.WhichOneof("body"):
             case "submit_task":
-                self._submit(peer, who, message.submit_task, frames[1:])
+                self._submit(peer, who, message.submit_task, payload)
             case "received":
                 received = message.received
                 self._performer.on_received(self._session(who, received.session_id), received.byte_count)
             case "put_blob":
                 blob_id = message.put_blob.blob_id
                 codec.check_blob_id(blob_id)
-                self._session(who, message.put_blob.session_id).blobs.put(blob_id, frames[1:])
+                self._session(who, message.put_blob.session_id).blobs.put(blob_id, payload)
             case "cancel_tasks":
                 session_id = self._session(who, message.cancel_tasks.session_id).session_id
                 task_ids = tuple(map(TaskId, message.cancel_tasks.task_ids))
@@ -165,11 +164,11 @@ class Door:
                 raise PeerError(f"{other!r} is nothing that a driver says to a lane")
 
     def _take_from_worker(
-        self, peer: Peer, who: WorkerName, message: lane_pb2.LaneMessage, frames: Message
+        self, peer: Peer, who: WorkerName, message: lane_pb2.LaneMessage, arrived: Message
     ) -> None:
         event = codec.from_worker(message, who, peer)
         if event is not None:
-            self._performer.on_worker_event(peer, SessionId(who.session_id), event, frames)
+            self._performer.on_worker_event(peer, SessionId(who.session_id), event, arrived)
         elif message.WhichOneof("body") == "get_blob":
             codec.check_blob_id(message.get_blob.blob_id)
             self._session(who, message.get_blob.session_id).blobs.get(peer, message.get_blob.blob_id)
@@ -184,7 +183,9 @@ class Door:
             raise UnknownSessionError(session_id)
         return session
 
-    def _submit(self, peer: Peer, who: DriverName, task: lane_pb2.SubmitTask, frames: Message) -> None:
+    def _submit(
+        self, peer: Peer, who: DriverName, task: lane_pb2.SubmitTask, frames: list[zmq.Frame]
+    ) -> None:
         task_id = codec.check_submission(task, who)
         session_id = SessionId(task.session_id)
         session = self._joining.find_submitted(session_id, task_id)  # before anything of the task is kept
@@ -201,4 +202,4 @@ class Door:
         self._reports.changed.add(session_id)
         actions = self._scheduler.handle(codec.submission(task, peer, payload), self._now_s)
         if actions:
-            self._performer.perform(actions, [])
+            self._performer.perform(actions)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import signal
 import socket
 import time
@@ -80,14 +81,14 @@ class Lane:
 
     def _read_router(self) -> None:
         for number in range(MESSAGES_PER_TURN):
-            frames = (
-                lane_sockets.receive_frames(self._router)
-                if number
-                else lane_sockets.receive_announced(self._router)
-            )
-            if frames is None:
+            # Most often one has come, or many.
+            if number == 1 and not lane_sockets.has_message(self._router):
                 return
-            self._door.take(Peer(frames[0].bytes), frames[1:])
+            received = lane_sockets.receive_routed(self._router)
+            if received is None:
+                return
+            peer, header, payload = received
+            self._door.take(Peer(peer), header, payload)
 
 
 def main() -> int:
@@ -117,8 +118,9 @@ def main() -> int:
     payloads = Payloads(settings.lane_memory_bytes, settings.custom_tmp or None)
     client_public = credentials.curve_keys(settings.authkey).client_public
     token_key = credentials.token_key(settings.authkey)
+    send = functools.partial(lane_sockets.send_frames, router)
     known = DoorSettings(token_key, task_history_files.folder(settings), settings.state_dir)
-    Lane(router, zap, control, client_public, Door(router, control, payloads, known)).run()
+    Lane(router, zap, control, client_public, Door(send, control, payloads, known)).run()
     context.destroy(linger=0)
     return 0
 

@@ -6,6 +6,7 @@ memory. The rest is parked; past a bound of its own no new tasks are placed. Dec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from quakegrid.errors import PeerError
@@ -20,7 +21,9 @@ from services.lane.records import Submitted, TaskRecorder
 from services.lane.tasks import events as core
 from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
 
-Message = list[zmq.Frame]
+# A header, and the frames of its payload.
+Message = tuple[bytes, Sequence[zmq.Frame]]
+NOTHING: Message = (b"", ())
 # Outcomes are sent until so much is on its way: then the rest fits that the driver takes before it says so.
 _OPEN_BYTES = FLOW_BYTES - RECEIPT_BYTES
 # Parked outcomes of one driver, beyond which its tasks are placed no more.
@@ -106,15 +109,16 @@ class SessionMail:
         header = codec.run_task(lease, submitted.blobs, self.outcome_counts.get(peer, 0))
         self.send(peer, [header, *self.payloads.read(payload)])
 
-    def deliver(self, peer: Peer, lease: Lease, frames: Message) -> None:
+    def deliver(self, peer: Peer, lease: Lease, message: Message) -> None:
         """Pass an outcome to the driver, now or when it has taken earlier ones."""
-        byte_count = lane_sockets.message_bytes(frames[1:])
+        header, frames = message
+        byte_count = lane_sockets.message_bytes(frames)
         self.result_bytes += byte_count
-        if not self.parked and self._sent_bytes < _OPEN_BYTES and self.send(peer, frames):
+        if not self.parked and self._sent_bytes < _OPEN_BYTES and self.send(peer, [header, *frames]):
             self._sent_bytes += byte_count
             return
-        payload = self.payloads.keep(frames[1:], is_forced=True)
-        self.parked[lease.task_id] = _Parked(frames[0].bytes, payload, byte_count)
+        payload = self.payloads.keep(frames, is_forced=True)
+        self.parked[lease.task_id] = _Parked(header, payload, byte_count)
         self._parked_bytes += byte_count
 
     def on_received(self, byte_count: int) -> None:
@@ -131,18 +135,18 @@ class SessionMail:
             self._sent_bytes = max(0, self._sent_bytes - byte_count)
             self._send_parked(self.driver)
 
-    def keep_early(self, peer: Peer, event: core.WorkerEvent, frames: Message) -> None:
+    def keep_early(self, peer: Peer, event: core.WorkerEvent, message: Message) -> None:
         """Keep what a worker says until the driver is there."""
         if type(event) is core.WorkerJoined:
             self._early_worker_ids.add(event.worker_id)
         elif peer not in self.outcome_counts:
             return  # sent to the lane before us; the worker is going to tell us
-        byte_count = lane_sockets.message_bytes(frames)
+        byte_count = lane_sockets.message_bytes(message[1]) + len(message[0])
         if self._early_bytes + byte_count > MAX_EARLY_BYTES:
             self._unheard.add(peer)
             return
         self._early_bytes += byte_count
-        self._early.append((peer, event, frames))
+        self._early.append((peer, event, message))
 
     def take_early(self) -> tuple[list[tuple[Peer, core.WorkerEvent, Message]], set[Peer]]:
         """What was kept until the driver is there, and which workers said more than we keep."""

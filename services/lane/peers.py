@@ -6,10 +6,10 @@ Knows names and their proofs (`transport/lane_names.py`), and counts refusals; d
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from quakegrid.machine import service_logs
-from quakegrid.transport import lane_names, lane_sockets
+from quakegrid.transport import lane_names
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.lane_names import DriverName, WorkerName
 from services.lane import codec
@@ -19,6 +19,8 @@ from services.lane.tasks.events import Peer, SessionId
 log = logging.getLogger("quakegrid.lane")
 # The first are logged each; of later ones each whose number is a power of two.
 _LOGGED_COUNT = 100
+# As `lane_sockets.send_frames`, by the lane's ROUTER.
+SendFrames = Callable[[Sequence[Frame]], None]
 
 
 class Peers:
@@ -26,11 +28,11 @@ class Peers:
 
     Args:
         token_key: of `credentials.token_key`.
-        router: bound ROUTER of the lane, for sending.
+        send_frames: sends the frames of a message; the first one names the peer.
     """
 
-    def __init__(self, token_key: bytes, router: zmq.Socket[bytes]) -> None:
-        self._token_key, self._router = token_key, router
+    def __init__(self, token_key: bytes, send_frames: SendFrames) -> None:
+        self._token_key, self._send_frames = token_key, send_frames
         # Those of open sessions; read for each message.
         self.known: dict[Peer, DriverName | WorkerName] = {}
         self.refused_count = 0
@@ -54,7 +56,7 @@ class Peers:
     def send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
         """Send a message; returns whether the peer is there."""
         try:
-            lane_sockets.send_frames(self._router, [peer, *frames])
+            self._send_frames([peer, *frames])
         except zmq.ZMQError as exc:
             # The peer is gone, or will say hello again; a worker's tasks come back with its agent's report.
             self.unsent_count += 1

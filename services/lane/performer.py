@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 from quakegrid.blobs import shared_memory
+from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
 from services.lane import codec
 from services.lane.blobs import SessionBlobs
-from services.lane.mail import Message, SessionMail
+from services.lane.mail import NOTHING, Message, SessionMail
 from services.lane.payloads import Payload, Payloads
 from services.lane.peers import Peers
 from services.lane.records import TaskRecorder
@@ -50,26 +51,28 @@ class Performer:
         self._changed = self.reports.changed
         self.now_s = 0.0  # when the turn of the loop began, which is near enough for records
 
-    def handle(self, event: core.Event, arrived: Message | None = None) -> None:
+    def handle(self, event: core.Event, arrived: Message = NOTHING) -> None:
         """Give an event to the scheduler, and do what it decides; `arrived` is the message that tells it."""
-        self.perform(self.scheduler.handle(event, self.now_s), arrived or [])
+        self.perform(self.scheduler.handle(event, self.now_s), arrived)
 
     def on_worker_event(
-        self, peer: Peer, session_id: SessionId, event: core.WorkerEvent, frames: Message
+        self, peer: Peer, session_id: SessionId, event: core.WorkerEvent, arrived: Message
     ) -> None:
         """A worker told something of its tasks; it is kept until the driver has told what they are."""
         session = self.sessions.get(session_id)
         if session is None:
-            self.handle(event, frames)
+            self.handle(event, arrived)
             return
         self._changed.add(session_id)
         session.count_outcomes(peer, event)
         if session.driver is None:
-            session.keep_early(peer, event, frames)
+            session.keep_early(peer, event, arrived)
             return
         actions = self.scheduler.handle(event, self.now_s)
-        session.recorder.on_worker_event(event, actions, peer, codec.payload_bytes(frames), self.now_s)
-        self.perform(actions, frames)
+        session.recorder.on_worker_event(
+            event, actions, peer, lane_sockets.payload_bytes(arrived[1]), self.now_s
+        )
+        self.perform(actions, arrived)
 
     def open(self, order: lane_pb2.OpenLaneSession) -> None:
         """The broker admitted a session on this lane."""
@@ -96,8 +99,8 @@ class Performer:
             return
         session.join(driver)
         early, unheard = session.take_early()
-        for peer, event, frames in early:
-            self.on_worker_event(peer, session_id, event, frames)
+        for peer, event, arrived in early:
+            self.on_worker_event(peer, session_id, event, arrived)
         for peer in unheard:
             self.greet(peer)
 
@@ -122,8 +125,8 @@ class Performer:
         if was_full and not session.is_full:
             self.handle(core.DriverFilled(session.session_id, is_full=False))
 
-    def perform(self, actions: Iterable[core.Action], arrived: Message) -> None:
-        """Do what the scheduler decided; `arrived` are the frames of the message that made it decide."""
+    def perform(self, actions: Iterable[core.Action], arrived: Message = NOTHING) -> None:
+        """Do what the scheduler decided; `arrived` is the message that made it decide."""
         for action in actions:
             match action:
                 case core.SendTask():

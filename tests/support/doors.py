@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,17 +39,13 @@ class FakeRouter:
     def __init__(self) -> None:
         self.sent: list[list[bytes]] = []
         self.gone: set[bytes] = set()
-        self._frames: list[bytes] = []
 
-    def send(self, frame: bytes | memoryview | zmq.Frame, flags: int, *, copy: bool) -> None:  # noqa: ARG002
-        """Take a frame."""
-        content = frame.bytes if isinstance(frame, zmq.Frame) else bytes(frame)
-        if not self._frames and content in self.gone:
+    def send_frames(self, frames: Sequence[bytes | memoryview | zmq.Frame]) -> None:
+        """Take a message."""
+        contents = [frame.bytes if isinstance(frame, zmq.Frame) else bytes(frame) for frame in frames]
+        if contents[0] in self.gone:
             raise zmq.ZMQError(zmq.EHOSTUNREACH)
-        self._frames.append(content)
-        if not flags & zmq.SNDMORE:
-            self.sent.append(self._frames)
-            self._frames = []
+        self.sent.append(contents)
 
 
 class PlayedDoor:
@@ -59,7 +55,7 @@ class PlayedDoor:
         self.router, self.ours = FakeRouter(), ours
         self.payloads = Payloads(1 << 20, str(folder))
         settings = DoorSettings(TOKEN_KEY, folder / "records", folder)
-        self.door = Door(self.router, control, self.payloads, settings)  # type: ignore[arg-type]
+        self.door = Door(self.router.send_frames, control, self.payloads, settings)
         self.now_s = time.monotonic()
         self.door.begin_turn(self.now_s)
 
@@ -74,7 +70,7 @@ class PlayedDoor:
 
     def take(self, peer: bytes, *frames: bytes) -> None:
         """Give any message of a peer to the door."""
-        self.door.take(Peer(peer), [zmq.Frame(frame) for frame in frames])
+        self.door.take(Peer(peer), frames[0], [zmq.Frame(frame) for frame in frames[1:]])
 
     def say(self, peer: bytes, *payload: bytes, **body: object) -> None:
         """Give a well-formed message of a peer to the door."""
