@@ -60,20 +60,34 @@ def check_session(session_id: int, who: DriverName | WorkerName) -> SessionId:
     return SessionId(session_id)
 
 
-def from_worker(message: lane_pb2.LaneMessage, who: WorkerName, peer: Peer) -> core.WorkerEvent | None:
-    """What a worker tells of its tasks; None if it is about something else."""
-    match message.WhichOneof("body"):
+def outcome_arrived(outcome: lane_pb2.Outcome, who: WorkerName) -> core.OutcomeArrived:
+    """An outcome that a worker tells; a duration that cannot be one is 0."""
+    worker_id = outcome.worker_id
+    if worker_id != who.worker_id:
+        _check_worker(worker_id, who)
+    load_s, duration_s, memory_bytes = outcome.load_s, outcome.duration_s, outcome.peak_memory_bytes
+    return core.OutcomeArrived(
+        decode_lease(outcome.lease, who),
+        WorkerId(who.worker_id),
+        duration_s if 0.0 <= duration_s <= MAX_DURATION_S else 0.0,
+        Usage(load_s if 0.0 <= load_s <= MAX_DURATION_S else 0.0, max(0, memory_bytes)),
+    )
+
+
+def from_worker(
+    kind: str | None, message: lane_pb2.LaneMessage, who: WorkerName, peer: Peer
+) -> core.WorkerEvent | None:
+    """What a worker tells of its tasks; None if it is about something else.
+
+    Args:
+        kind: of the message: the name of its body.
+        message: of the worker.
+        who: the worker.
+        peer: its name.
+    """
+    match kind:
         case "outcome":
-            outcome = message.outcome
-            if outcome.worker_id != who.worker_id:
-                _check_worker(outcome.worker_id, who)
-            load_s, duration_s = outcome.load_s, outcome.duration_s
-            return core.OutcomeArrived(
-                decode_lease(outcome.lease, who),
-                WorkerId(who.worker_id),
-                duration_s if 0.0 <= duration_s <= MAX_DURATION_S else 0.0,
-                Usage(load_s if 0.0 <= load_s <= MAX_DURATION_S else 0.0, max(0, outcome.peak_memory_bytes)),
-            )
+            return outcome_arrived(message.outcome, who)
         case "task_returned":
             returned = message.task_returned
             _check_worker(returned.worker_id, who)
@@ -99,14 +113,15 @@ def submission(task: lane_pb2.SubmitTask, peer: Peer, payload: object) -> core.T
 
     A weight that cannot be one is 1, an expectation that cannot be one is none.
     """
+    weight, expected_s = task.weight, task.expected_s
     return core.TaskSubmitted(
         SessionId(task.session_id),
         TaskId(task.task_id),
         peer,
         sys.intern(task.operation[:NAME_CHARACTERS]),
         payload,
-        task.weight if 0 < task.weight < math.inf and task.weight != 1.0 else 1.0,
-        task.expected_s if task.expected_s > 0 else 0.0,
+        weight if 0 < weight < math.inf and weight != 1.0 else 1.0,
+        expected_s if expected_s > 0 else 0.0,
         min(task.max_attempts, MAX_ATTEMPTS),
     )
 
@@ -167,10 +182,30 @@ def encode_lease(lease: Lease) -> lane_pb2.Lease:
     return lane_pb2.Lease(session_id=lease.session_id, task_id=lease.task_id, attempt=lease.attempt)
 
 
-def run_task(lease: Lease, blobs: Blobs, outcome_count: int) -> bytes:
-    """The header that gives a task to a worker."""
-    run = lane_pb2.RunTask(lease=encode_lease(lease), blobs=blobs, outcome_count=outcome_count)
-    return lane_pb2.LaneMessage(run_task=run).SerializeToString()
+class RunTaskEncoder:
+    """Writes the headers that give the tasks of one session to its workers.
+
+    One message is filled in again and again: to make a new one for each task takes five times as long.
+    """
+
+    def __init__(self, session_id: SessionId) -> None:
+        self._message = lane_pb2.LaneMessage()
+        self._run = self._message.run_task
+        self._lease = self._run.lease
+        self._lease.session_id = session_id
+
+    def encode(self, lease: Lease, blobs: Blobs, outcome_count: int) -> bytes:
+        """The header that gives a task to a worker."""
+        run, written = self._run, self._lease
+        _session_id, written.task_id, written.attempt = lease
+        run.outcome_count = outcome_count
+        if not blobs:
+            return self._message.SerializeToString()
+        run.blobs.extend(blobs)
+        try:
+            return self._message.SerializeToString()
+        finally:
+            del run.blobs[:]
 
 
 def take_back(lease: Lease) -> bytes:

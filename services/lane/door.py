@@ -166,14 +166,15 @@ class Door:
     def _take_from_worker(
         self, peer: Peer, who: WorkerName, message: lane_pb2.LaneMessage, arrived: Message
     ) -> None:
-        event = codec.from_worker(message, who, peer)
+        kind = message.WhichOneof("body")
+        event = codec.from_worker(kind, message, who, peer)
         if event is not None:
             self._performer.on_worker_event(peer, SessionId(who.session_id), event, arrived)
-        elif message.WhichOneof("body") == "get_blob":
+        elif kind == "get_blob":
             codec.check_blob_id(message.get_blob.blob_id)
             self._session(who, message.get_blob.session_id).blobs.get(peer, message.get_blob.blob_id)
         else:
-            raise PeerError(f"{message.WhichOneof('body')!r} is nothing that a worker says to a lane")
+            raise PeerError(f"{kind!r} is nothing that a worker says to a lane")
 
     def _session(self, who: DriverName | WorkerName, named_id: int) -> SessionMail:
         """The session that a message names, which must be its sender's, and open."""

@@ -60,6 +60,7 @@ class SessionMail:
     recorder: TaskRecorder
     blobs: SessionBlobs
     worker_count: int = 0
+    _encoder: codec.RunTaskEncoder = field(init=False)
     driver: Peer | None = None
     task_bytes: int = 0  # sent to workers
     result_bytes: int = 0
@@ -77,6 +78,9 @@ class SessionMail:
     _early_worker_ids: set[WorkerId] = field(default_factory=set)
     # Workers that told more than we keep: they are asked to tell again when the driver is there.
     _unheard: set[Peer] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._encoder = codec.RunTaskEncoder(self.session_id)
 
     @property
     def has_all_workers(self) -> bool:
@@ -106,7 +110,7 @@ class SessionMail:
         byte_count = payload.byte_count
         self.task_bytes += byte_count
         self.recorder.on_sent(peer, lease, submitted, byte_count, now_s)
-        header = codec.run_task(lease, submitted.blobs, self.outcome_counts.get(peer, 0))
+        header = self._encoder.encode(lease, submitted.blobs, self.outcome_counts.get(peer, 0))
         self.send(peer, [header, *self.payloads.read(payload)])
 
     def deliver(self, peer: Peer, lease: Lease, message: Message) -> None:
