@@ -35,6 +35,8 @@ _UNREAD_MESSAGES = 2 * FLOW_BYTES // _MESSAGE_BYTES
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _HANDSHAKE_TIMEOUT_MS = 5_000
 _CONNECT_TIMEOUT_MS = 3_000
+# Questions of new connections, before messages have their turn: some 10 ms.
+_ANSWERS_AT_ONCE = 200
 # A peer that does not answer a heartbeat for so long is gone, or its link is: both ends connect anew.
 _HEARTBEAT_MS = 3_000
 _HEARTBEAT_TIMEOUT_MS = 9_000
@@ -121,6 +123,14 @@ def answer_zap(zap: zmq.Socket[bytes], client_public: bytes) -> bool:
     code, text = (b"200", b"OK") if is_ours else (b"400", b"unknown key")
     zap.send_multipart([version, request_id, code, text, b"", b""])
     return is_ours
+
+
+def answer_all_zap(zap: zmq.Socket[bytes], client_public: bytes) -> None:
+    """Answer the questions that wait, several at a time: thousands of peers may connect at once."""
+    for _ in range(_ANSWERS_AT_ONCE):
+        answer_zap(zap, client_public)
+        if not has_message(zap):
+            return
 
 
 def has_message(socket: zmq.Socket[bytes]) -> bool:

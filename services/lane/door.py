@@ -58,6 +58,16 @@ class Door:
         self._joining = Joining(self._performer)
         self.begin_turn(time.monotonic())
 
+    @property
+    def session_count(self) -> int:
+        """Open sessions."""
+        return len(self._sessions)
+
+    @property
+    def task_count(self) -> int:
+        """Tasks of open sessions, queued or at workers."""
+        return self._scheduler.all_task_count
+
     def begin_turn(self, now_s: float) -> None:
         """A turn begins; messages follow."""
         self._now_s = self._performer.now_s = now_s

@@ -63,9 +63,14 @@ class Scheduler:
         """The open sessions."""
         return list(self._sessions)
 
-    def has_tasks(self, session_id: SessionId) -> bool:
-        """Whether an open session has a task that its driver waits for."""
-        return bool(self._sessions[session_id].tasks)
+    @property
+    def all_task_count(self) -> int:
+        """Tasks of all open sessions."""
+        return sum(len(session.tasks) for session in self._sessions.values())
+
+    def task_count(self, session_id: SessionId) -> int:
+        """Tasks of an open session that its driver waits for."""
+        return len(self._sessions[session_id].tasks)
 
     def counts(self, session_id: SessionId) -> Counts:
         """Counters of an open session."""
