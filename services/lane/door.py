@@ -66,7 +66,7 @@ class Door:
     @property
     def task_count(self) -> int:
         """Tasks of open sessions, queued or at workers."""
-        return self._scheduler.all_task_count
+        return self._scheduler.task_count(self._scheduler.session_ids)
 
     def begin_turn(self, now_s: float) -> None:
         """A turn begins; messages follow."""

@@ -71,7 +71,7 @@ class Joining:
         if self._refused.pop(session_id, None) is not None:
             raise UnknownSessionError(session_id)
         session, scheduler = self._sessions.get(session_id), self._performer.scheduler
-        if session is None or session.driver is not None or not scheduler.task_count(session_id):
+        if session is None or session.driver is not None or not scheduler.task_count([session_id]):
             self._settling.pop(session_id, None)
             self._performer.let_join(session_id, peer)
             return

@@ -27,8 +27,8 @@ from services.lane.settings import DoorSettings
 from services.lane.tasks.events import Peer
 
 MESSAGES_PER_TURN = 1000
-# Threads that encrypt and decrypt. If each has a core, results of one driver pass at 760 MiB/s with two and at
-# 580 with one. A third changes little: all of a driver's connection is one thread's work.
+# Threads that encrypt and decrypt. If each has a core, results of one driver pass at 760 MiB/s with two and
+# at 580 with one. A third changes little: all of a driver's connection is one thread's work.
 IO_THREADS = 2
 # Objects more than were freed that make Python look for garbage, and how often it looks among those that
 # outlived such looks, too. Those that outlived both are left alone: with a million tasks that took 0.7 s.

@@ -11,6 +11,7 @@ at all. Long tasks go to idle workers only; short ones ahead of time, to be aske
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import assert_never
 
 from quakegrid.errors import IllegalMoveError
@@ -63,14 +64,9 @@ class Scheduler:
         """The open sessions."""
         return list(self._sessions)
 
-    @property
-    def all_task_count(self) -> int:
-        """Tasks of all open sessions."""
-        return sum(len(session.tasks) for session in self._sessions.values())
-
-    def task_count(self, session_id: SessionId) -> int:
-        """Tasks of an open session that its driver waits for."""
-        return len(self._sessions[session_id].tasks)
+    def task_count(self, session_ids: Iterable[SessionId]) -> int:
+        """Tasks of open sessions that their drivers wait for."""
+        return sum([len(self._sessions[session_id].tasks) for session_id in session_ids])
 
     def counts(self, session_id: SessionId) -> Counts:
         """Counters of an open session."""
