@@ -78,6 +78,7 @@ class Door:
         look_s = self._scheduler.next_deadline_s()
         if look_s is not None and self._now_s >= look_s:
             self._performer.handle(core.TimePassed())
+        self._performer.flush()
         self._performer.perform(self._scheduler.place())
         self._reports.send_due(self._now_s)
 

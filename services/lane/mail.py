@@ -28,6 +28,9 @@ NOTHING: Message = (b"", ())
 _OPEN_BYTES = FLOW_BYTES - RECEIPT_BYTES
 # Parked outcomes of one driver, beyond which its tasks are placed no more.
 PARKED_BYTES = 4 * FLOW_BYTES
+# Outcomes of a turn are sent together, but larger ones at once, and not more than so many.
+_AT_ONCE_BYTES = 64 << 10
+_AT_ONCE_COUNT = 200
 # What workers say before the driver is there, beyond which they are asked again.
 MAX_EARLY_BYTES = 4 * FLOW_BYTES
 
@@ -67,6 +70,8 @@ class SessionMail:
     # Outcomes of each worker since it last told what it has. There is none of a worker that we have greeted
     # and that is to tell again.
     outcome_counts: dict[Peer, int] = field(default_factory=dict)
+    # Outcomes that are sent at the end of this turn.
+    _outbox: list[tuple[Peer, TaskId, Message, int]] = field(default_factory=list)
     # Outcomes that wait, in the order in which they came.
     parked: dict[TaskId, _Parked] = field(default_factory=dict)
     _parked_bytes: int = 0
@@ -99,6 +104,7 @@ class SessionMail:
 
     def join(self, peer: Peer) -> None:
         """The driver is there, perhaps again: what was on its way to it is lost or taken."""
+        self.flush()
         self.driver = peer
         self._sent_bytes = 0
         self._send_parked(peer)
@@ -114,16 +120,25 @@ class SessionMail:
         self.send(peer, [header, *self.payloads.read(payload)])
 
     def deliver(self, peer: Peer, lease: Lease, message: Message) -> None:
-        """Pass an outcome to the driver, now or when it has taken earlier ones."""
-        header, frames = message
-        byte_count = lane_sockets.message_bytes(frames)
+        """Pass an outcome to the driver with the next `flush`, or when it has taken earlier ones."""
+        byte_count = lane_sockets.message_bytes(message[1])
         self.result_bytes += byte_count
-        if not self.parked and self._sent_bytes < _OPEN_BYTES and self.send(peer, [header, *frames]):
-            self._sent_bytes += byte_count
+        if self.parked or self._sent_bytes >= _OPEN_BYTES:
+            self._park(lease.task_id, message, byte_count)
             return
-        payload = self.payloads.keep(frames, is_forced=True)
-        self.parked[lease.task_id] = _Parked(header, payload, byte_count)
-        self._parked_bytes += byte_count
+        self._sent_bytes += byte_count
+        self._outbox.append((peer, lease.task_id, message, byte_count))
+        if byte_count >= _AT_ONCE_BYTES or len(self._outbox) >= _AT_ONCE_COUNT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the outcomes that `deliver` gathered; each that is sent alone wakes a thread and a driver."""
+        outbox, self._outbox = self._outbox, []
+        for peer, task_id, message, byte_count in outbox:
+            header, frames = message
+            if not self.send(peer, [header, *frames]):
+                self._sent_bytes -= byte_count
+                self._park(task_id, message, byte_count)
 
     def on_received(self, byte_count: int) -> None:
         """The driver has taken so many bytes of outcomes.
@@ -184,6 +199,11 @@ class SessionMail:
         self.blobs.close()
         for parked in self.parked.values():
             self.payloads.drop(parked.payload)
+
+    def _park(self, task_id: TaskId, message: Message, byte_count: int) -> None:
+        header, frames = message
+        self.parked[task_id] = _Parked(header, self.payloads.keep(frames, is_forced=True), byte_count)
+        self._parked_bytes += byte_count
 
     def _send_parked(self, driver: Peer) -> None:
         while self.parked and self._sent_bytes < _OPEN_BYTES:

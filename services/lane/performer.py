@@ -49,6 +49,7 @@ class Performer:
         self.sessions: dict[SessionId, SessionMail] = {}  # others only read it
         self.reports = Reports(control, self.scheduler, self.sessions)
         self._changed = self.reports.changed
+        self._delivering: set[SessionId] = set()  # sessions with outcomes that are sent by `flush`
         self.now_s = 0.0  # when the turn of the loop began, which is near enough for records
 
     def handle(self, event: core.Event, arrived: Message = NOTHING) -> None:
@@ -125,6 +126,16 @@ class Performer:
         if was_full and not session.is_full:
             self.handle(core.DriverFilled(session.session_id, is_full=False))
 
+    def flush(self) -> None:
+        """Send the outcomes of this turn to their drivers."""
+        delivering, self._delivering = self._delivering, set()
+        for session_id in delivering & self.sessions.keys():
+            with self.contained(session_id):
+                session = self.sessions[session_id]
+                session.flush()
+                if session.is_full:
+                    self.handle(core.DriverFilled(session_id, is_full=True))
+
     def perform(self, actions: Iterable[core.Action], arrived: Message = NOTHING) -> None:
         """Do what the scheduler decided; `arrived` is the message that made it decide."""
         for action in actions:
@@ -189,8 +200,7 @@ class Performer:
         lease = action.lease
         session = self.sessions[lease.session_id]
         session.deliver(action.peer, lease, arrived)
-        if session.is_full:
-            self.handle(core.DriverFilled(lease.session_id, is_full=True))
+        self._delivering.add(lease.session_id)
         self._changed.add(lease.session_id)
 
     def _fail_task(self, action: core.FailTask) -> None:

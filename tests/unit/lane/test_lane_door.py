@@ -105,6 +105,7 @@ def test_worker_cannot_answer_for_another(played: PlayedDoor) -> None:
 
     assert bodies(played.heard(victim)) == ["joined"]
     played.finish("w1", 1)
+    played.turn()
     assert bodies(played.heard(victim)) == ["outcome"]
 
 
@@ -126,6 +127,7 @@ def test_driver_cannot_speak_for_another_session(played: PlayedDoor) -> None:
     assert len(refusals(played, liar)) == 5
     assert [message.run_task.lease.task_id for message in played.heard(worker("w1"))] == [1]
     played.finish("w1", 1)
+    played.turn()
     assert bodies(played.heard(victim)) == ["joined", "outcome"]
 
 
@@ -357,6 +359,7 @@ def test_outcomes_before_the_driver_are_bounded_and_asked_for_again(
     assert bodies(played.heard(peer)) == ["hello"]
     played.ready("w1", SESSION, lease)
     played.say(peer, bytes(3000), outcome=outcome)
+    played.turn()
 
     assert bodies(played.heard(driver())) == ["joined", "outcome"]
 
@@ -373,3 +376,37 @@ def test_worker_waits_once_for_a_blob_however_often_it_asks(played: PlayedDoor) 
 
     assert bodies(played.heard(driver())) == ["joined", "get_blob"]
     assert bodies(played.heard(peer)) == ["blob"]
+
+
+def test_outcomes_of_a_turn_that_do_not_reach_their_driver_wait_for_it(played: PlayedDoor) -> None:
+    """The driver's link broke in this turn: nothing is lost, and it has them when it joins again."""
+    peer = played.join()
+    for number in (1, 2):
+        played.ready(f"w{number}")
+        played.submit(number)
+    played.turn()
+    played.heard(peer)
+
+    played.router.gone.add(peer)
+    for number in (1, 2):
+        played.finish(f"w{number}", number)
+    played.turn()
+    played.router.gone.clear()
+    played.join()
+
+    assert bodies(played.heard(peer)) == ["joined", "outcome", "outcome"]
+
+
+def test_large_outcome_is_not_kept_until_the_end_of_the_turn(played: PlayedDoor) -> None:
+    """Its driver decrypts it while the lane takes the next one."""
+    peer = played.join()
+    played.ready("w1")
+    played.submit(1)
+    played.turn()
+    played.heard(peer)
+
+    lease = lane_pb2.Lease(session_id=SESSION, task_id=1, attempt=1)
+    outcome = lane_pb2.Outcome(lease=lease, worker_id="w1", node="node")
+    played.say(worker("w1"), bytes(100_000), outcome=outcome)
+
+    assert bodies(played.heard(peer)) == ["outcome"]

@@ -1,7 +1,7 @@
 """Prints, as JSON, what COUNT queued tasks cost a lane.
 
-`python -m benchmarks.support.lane_queue COUNT own|default`: `own` looks for garbage as a lane does, `default`
-as Python does by itself. The door is real; it has no sockets, and no worker.
+`python -m benchmarks.support.lane.queued COUNT own|default`: `own` looks for garbage as a lane does,
+`default` as Python does by itself. The door is real; it has no sockets, and no worker.
 """
 
 from __future__ import annotations

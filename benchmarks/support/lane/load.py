@@ -55,12 +55,16 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a load took: wall time, and the CPU time of each part, s."""
+    """What a load took: wall time, and the CPU time of each part, s.
+
+    `lane_io_s` is that of the busiest thread that encrypts, `lane_io_all_s` that of all.
+    """
 
     task_count: int
     wall_s: float
     lane_loop_s: float
     lane_io_s: float
+    lane_io_all_s: float
     drivers_s: float
     workers_s: float
 
@@ -289,6 +293,7 @@ def measure(load: Load) -> Used:
         wall_s,
         loop_s,
         max(used.values(), default=0.0),
+        sum(used.values()),
         drivers_s,
         workers_s,
     )
