@@ -102,8 +102,10 @@ class Door:
     def _obey(self, session_id: SessionId, message: lane_pb2.ControlMessage) -> None:
         match message.WhichOneof("body"):
             case "open":
-                self._joining.open(session_id)
                 self._performer.open(message.open)
+                self._joining.open(session_id, self._peers.take_turned_away(session_id))
+            case "workers":
+                self._joining.know_workers(session_id, message.workers.worker_count)
             case "close":
                 if session_id in self._sessions:
                     self._reports.tell_counts(session_id)  # the last ones

@@ -6,17 +6,16 @@ as soon as they are connected again. Knows no message and sends nothing but thro
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from services.lane.codec import UnknownSessionError
 from services.lane.mail import SessionMail
 from services.lane.performer import Performer
 from services.lane.tasks.events import Peer, SessionId, TaskId
 
-# A lane that stands in for one that died waits so long for workers to tell what they run; the wait ends
-# when all have told, and is short where the broker knows of none.
+# A lane that stands in for one that died waits until all workers have told what they run that the session has
+# by the broker's word, but no longer than so long. A new broker tells it some seconds after its start.
 SETTLE_S = 10.0
-# More than a worker needs that came before the session was opened here: it tells again what it runs after
-# `REFUSED_RETRY_S` of its inbox, and looks every `LOOK_IDLE_S`.
-SETTLE_ALONE_S = 2.0
 # Sessions of which a task was refused, far more than a lane has. Of those beyond, the oldest is forgotten.
 MAX_REFUSED_SESSIONS = 10_000
 
@@ -40,9 +39,17 @@ class Joining:
         """When to call `end_settling`, for each driver that settles."""
         return [end_s for end_s, _ in self._settling.values()]
 
-    def open(self, session_id: SessionId) -> None:
-        """The broker named a session."""
+    def open(self, session_id: SessionId, turned_away: Iterable[Peer]) -> None:
+        """The broker named a session; workers that were turned away before are to tell what they have."""
         self._settling.pop(session_id, None)
+        for peer in turned_away:
+            self._performer.greet(peer)
+
+    def know_workers(self, session_id: SessionId, worker_count: int) -> None:
+        """The broker has heard of all workers of a session, which may be over."""
+        session = self._sessions.get(session_id)
+        if session is not None:
+            session.worker_count = worker_count
 
     def find_submitted(self, session_id: SessionId, task_id: TaskId) -> SessionMail:
         """The session for which a task was submitted.
@@ -76,8 +83,7 @@ class Joining:
             self._performer.let_join(session_id, peer)
             return
         now_s = self._performer.now_s
-        settle_s = SETTLE_S if session.worker_count else SETTLE_ALONE_S
-        end_s, _ = self._settling.get(session_id, (now_s + settle_s, peer))
+        end_s, _ = self._settling.get(session_id, (now_s + SETTLE_S, peer))
         self._settling[session_id] = end_s, peer
 
     def end_settling(self) -> None:

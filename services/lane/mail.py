@@ -54,7 +54,7 @@ class SessionMail:
         send: to a peer of the lane.
         recorder: of the session's task records.
         blobs: of the session.
-        worker_count: workers that an earlier lane had; 0 if nobody knows.
+        worker_count: workers that an earlier lane had; None while the broker does not know.
     """
 
     session_id: SessionId
@@ -62,7 +62,7 @@ class SessionMail:
     send: Send
     recorder: TaskRecorder
     blobs: SessionBlobs
-    worker_count: int = 0
+    worker_count: int | None = None
     _encoder: codec.RunTaskEncoder = field(init=False)
     driver: Peer | None = None
     task_bytes: int = 0  # sent to workers
@@ -89,8 +89,8 @@ class SessionMail:
 
     @property
     def has_all_workers(self) -> bool:
-        """Whether all workers that an earlier lane had are heard of; false if nobody knows."""
-        return 0 < self.worker_count <= len(self._early_worker_ids)
+        """Whether all workers that an earlier lane had are heard of; false while nobody knows."""
+        return self.worker_count is not None and self.worker_count <= len(self._early_worker_ids)
 
     @property
     def is_full(self) -> bool:

@@ -19,6 +19,8 @@ from services.lane.tasks.events import Peer, SessionId
 log = logging.getLogger("quakegrid.lane")
 # The first are logged each; of later ones each whose number is a power of two.
 _LOGGED_COUNT = 100
+# Workers that tell what they have before their session is open here.
+MAX_TURNED_AWAY = 100_000
 # As `lane_sockets.send_frames`, by the lane's ROUTER.
 SendFrames = Callable[[Sequence[Frame]], None]
 
@@ -35,6 +37,9 @@ class Peers:
         self._token_key, self._send_frames = token_key, send_frames
         # Those of open sessions; read for each message.
         self.known: dict[Peer, DriverName | WorkerName] = {}
+        # Workers whose session was not open when they told what they have.
+        self._turned_away: dict[int, set[Peer]] = {}
+        self._turned_away_count = 0
         self.refused_count = 0
         self.unsent_count = 0
 
@@ -67,9 +72,32 @@ class Peers:
         return True
 
     def refuse(self, peer: Peer, reason: str, *, is_unknown_session: bool = False) -> None:
-        """Tell a peer that its message was not taken, and why."""
+        """Tell a peer that its message was not taken, and why.
+
+        Args:
+            peer: that is refused; it has proven its name if its session is unknown.
+            reason: for people.
+            is_unknown_session: the peer may be right, and the broker has not named its session yet.
+        """
+        if is_unknown_session and peer.startswith(lane_names.WORKER_PREFIX):
+            self._turn_away(peer)
         self.refused_count += 1
         if service_logs.is_logged(self.refused_count, _LOGGED_COUNT):
             name = lane_names.shown(peer)
             log.warning("message_refused count=%d peer=%s reason=%.300s", self.refused_count, name, reason)
         self.send(peer, [codec.refused(reason, is_unknown_session=is_unknown_session)])
+
+    def take_turned_away(self, session_id: SessionId) -> set[Peer]:
+        """The workers of a session that were refused as it was not open here; they are told nothing."""
+        found = self._turned_away.pop(session_id, set())
+        self._turned_away_count -= len(found)
+        return found
+
+    def _turn_away(self, peer: Peer) -> None:
+        session_id = lane_names.read_name(peer, self._token_key).session_id
+        found = self._turned_away.setdefault(session_id, set())
+        self._turned_away_count += peer not in found
+        found.add(peer)
+        if self._turned_away_count > MAX_TURNED_AWAY:  # of sessions that are over, no doubt
+            self._turned_away.clear()
+            self._turned_away_count = 0

@@ -82,7 +82,7 @@ class Performer:
         recorder = TaskRecorder(order, self._settings.records)
         blobs = SessionBlobs(session_id, folder, self._payloads, self._peers.send)
         self.sessions[session_id] = SessionMail(
-            session_id, self._payloads, self._peers.send, recorder, blobs, order.worker_count
+            session_id, self._payloads, self._peers.send, recorder, blobs, codec.known_worker_count(order)
         )
         self.handle(codec.opened(order))
 

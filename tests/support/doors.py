@@ -11,6 +11,7 @@ from pathlib import Path
 from quakegrid.transport import credentials, lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
+from services.lane import joining
 from services.lane.door import Door
 from services.lane.payloads import Payloads
 from services.lane.settings import DoorSettings
@@ -151,7 +152,7 @@ def assert_serves(played: PlayedDoor) -> None:
         played.join(session_id)
         played.submit(900_001, session_id, weight=1.7e308)
         played.ready(name, session_id)
-        played.turn(2.0)  # a lane in place of another one settles
+        played.turn(joining.SETTLE_S)  # a lane in place of another one settles
         played.turn()
         played.finish(name, 900_001, 1, session_id)
         played.turn()

@@ -733,6 +733,7 @@ class ControlMessage(_message.Message):
     WORKER_LOST_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     LISTEN_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     OVERDUE_FIELD_NUMBER: _builtins.int
@@ -749,6 +750,8 @@ class ControlMessage(_message.Message):
     def drain(self) -> Global___DrainWorker: ...
     @_builtins.property
     def listen(self) -> Global___Listen: ...
+    @_builtins.property
+    def workers(self) -> Global___SessionWorkers: ...
     @_builtins.property
     def ready(self) -> Global___LaneReady:
         """lane to broker"""
@@ -767,16 +770,17 @@ class ControlMessage(_message.Message):
         worker_lost: _orders_pb2.WorkerEnd | None = ...,
         drain: Global___DrainWorker | None = ...,
         listen: Global___Listen | None = ...,
+        workers: Global___SessionWorkers | None = ...,
         ready: Global___LaneReady | None = ...,
         counts: Global___LaneCounts | None = ...,
         overdue: Global___TaskOverdue | None = ...,
         broken: Global___SessionBroken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broken", b"broken", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "overdue", b"overdue", "ready", b"ready", "worker_lost", b"worker_lost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broken", b"broken", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "overdue", b"overdue", "ready", b"ready", "worker_lost", b"worker_lost", "workers", b"workers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broken", b"broken", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "overdue", b"overdue", "ready", b"ready", "worker_lost", b"worker_lost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broken", b"broken", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "overdue", b"overdue", "ready", b"ready", "worker_lost", b"worker_lost", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["open", "close", "worker_lost", "drain", "listen", "ready", "counts", "overdue", "broken"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["open", "close", "worker_lost", "drain", "listen", "workers", "ready", "counts", "overdue", "broken"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -813,13 +817,16 @@ class OpenLaneSession(_message.Message):
     JOB_IDS_FIELD_NUMBER: _builtins.int
     USER_NAME_FIELD_NUMBER: _builtins.int
     WORKER_COUNT_FIELD_NUMBER: _builtins.int
+    ARE_WORKERS_KNOWN_FIELD_NUMBER: _builtins.int
     TASK_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     max_attempts: _builtins.int
     """Workers that one task may kill before it fails."""
     user_name: _builtins.str
     worker_count: _builtins.int
-    """Workers that an earlier lane had; 0 if there was none, or the broker does not know."""
+    """Workers that an earlier lane had, as far as the broker knows."""
+    are_workers_known: _builtins.bool
+    """These are all: no node of the fleet is still to tell what it has. Else `SessionWorkers` follows."""
     task_timeout_s: _builtins.float
     """How long a task may run, s; 0 for ever."""
     @_builtins.property
@@ -834,15 +841,42 @@ class OpenLaneSession(_message.Message):
         job_ids: _abc.Iterable[_builtins.int] | None = ...,
         user_name: _builtins.str = ...,
         worker_count: _builtins.int = ...,
+        are_workers_known: _builtins.bool = ...,
         task_timeout_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids", "max_attempts", b"max_attempts", "session_id", b"session_id", "task_timeout_s", b"task_timeout_s", "user_name", b"user_name", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["are_workers_known", b"are_workers_known", "job_ids", b"job_ids", "max_attempts", b"max_attempts", "session_id", b"session_id", "task_timeout_s", b"task_timeout_s", "user_name", b"user_name", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OpenLaneSession: _TypeAlias = OpenLaneSession  # noqa: Y015
+
+@_typing.final
+class SessionWorkers(_message.Message):
+    """All nodes have told a new broker what they have, or do not answer: the session has these workers, each of which
+    will tell the lane what it runs.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    WORKER_COUNT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    worker_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        worker_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "worker_count", b"worker_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionWorkers: _TypeAlias = SessionWorkers  # noqa: Y015
 
 @_typing.final
 class CloseLaneSession(_message.Message):

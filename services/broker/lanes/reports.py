@@ -56,6 +56,7 @@ class LaneReports:
             job_ids=request.job_ids,
             user_name=request.user_name,
             worker_count=sum(worker.is_started for worker in workers),
+            are_workers_known=self._nodes.are_known,
             task_timeout_s=self._settings.task_timeout_s,
         )
         # A new lane has not heard of earlier drains.
@@ -68,6 +69,13 @@ class LaneReports:
             lane_pb2.ControlMessage(open=opening),
             *(lane_pb2.ControlMessage(drain=drain) for drain in drains),
         ]
+
+    def workers(self, session_id: int) -> lane_pb2.ControlMessage:
+        """What a lane is told of a session when all nodes have told what they have."""
+        workers = self._loop.fleet.workers_of(session_id=session_id)
+        count = sum(worker.is_started for worker in workers)
+        told = lane_pb2.SessionWorkers(session_id=session_id, worker_count=count)
+        return lane_pb2.ControlMessage(workers=told)
 
     def on_placed(self, session_id: int, endpoint: str) -> None:
         """Tell a driver where its lane is; its workers may start."""

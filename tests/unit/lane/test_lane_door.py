@@ -12,7 +12,7 @@ import pytest
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
-from services.lane import codec, control
+from services.lane import codec, control, joining
 from tests.support.doors import (
     BLOB_ID,
     OTHER,
@@ -354,7 +354,7 @@ def test_outcomes_before_the_driver_are_bounded_and_asked_for_again(
 
     played.say(peer, bytes(3000), outcome=outcome)
     played.join()
-    played.turn(2.0)
+    played.turn(joining.SETTLE_S)
     played.turn()
     assert bodies(played.heard(peer)) == ["hello"]
     played.ready("w1", SESSION, lease)

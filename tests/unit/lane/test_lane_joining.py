@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from quakegrid.internal.v1 import orders_pb2
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
-from services.agent.worker import inbox
-from services.lane import joining
+from services.lane import joining, peers
 from tests.support.doors import SESSION, PlayedDoor, bodies, driver, played_door
 
 JOIN = lane_pb2.Join(protocol_version=lane_sockets.PROTOCOL_VERSION, session_id=SESSION)
@@ -34,9 +34,67 @@ def heard_kinds(played: PlayedDoor) -> list[str | None]:
     return bodies(played.heard(driver()))
 
 
-def test_lane_waits_for_workers_that_it_refused_before_its_session_was_opened() -> None:
-    """Else the driver joins first, and what they run is run again."""
-    assert joining.SETTLE_ALONE_S > inbox.REFUSED_RETRY_S + inbox.LOOK_IDLE_S
+def test_lane_waits_for_workers_that_it_refused_before_its_session_was_opened(played: PlayedDoor) -> None:
+    """It asks them at once; else the driver joins first, and what they run is run again."""
+    lease = lane_pb2.Lease(session_id=SESSION, task_id=1, attempt=1)
+    peer = played.ready("w1", SESSION, lease)
+    assert bodies(played.heard(peer)) == ["refused"]
+
+    played.open(SESSION)
+    assert bodies(played.heard(peer)) == ["hello"]
+    tell(played, 1)
+    played.say(driver(), join=JOIN)
+    played.turn()
+    assert heard_kinds(played) == []
+    played.order(workers=lane_pb2.SessionWorkers(session_id=SESSION, worker_count=1))
+    played.turn()
+    assert heard_kinds(played) == []
+    played.ready("w1", SESSION, lease)
+    played.turn()
+    assert heard_kinds(played) == ["joined"]
+
+    played.finish("w1", 1)
+    played.turn()
+    assert heard_kinds(played) == ["outcome"]
+
+
+def test_worker_that_is_lost_is_not_waited_for(played: PlayedDoor) -> None:
+    """Its agent tells of its end, in place of its own word."""
+    played.open(SESSION, worker_count=1, are_workers_known=True)
+    tell(played, 1)
+    played.say(driver(), join=JOIN)
+    played.turn()
+    assert heard_kinds(played) == []
+
+    played.order(worker_lost=orders_pb2.WorkerEnd(session_id=SESSION, worker_id="w1", reason="killed"))
+    played.turn()
+
+    assert "joined" in heard_kinds(played)
+
+
+def test_driver_joins_at_once_when_there_are_no_workers(played: PlayedDoor) -> None:
+    """The broker says so, when all nodes have told it what they have; nobody is waited for."""
+    played.open(SESSION)
+    played.order(workers=lane_pb2.SessionWorkers(session_id=SESSION, worker_count=0))
+    played.order(workers=lane_pb2.SessionWorkers(session_id=7, worker_count=1))  # it is over
+
+    tell(played, 1)
+    played.say(driver(), join=JOIN)
+    played.turn()
+
+    assert heard_kinds(played) == ["joined"]
+
+
+def test_workers_that_are_turned_away_are_bounded(
+    played: PlayedDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of sessions that are over never come back; they tell again by themselves if theirs is opened."""
+    monkeypatch.setattr(peers, "MAX_TURNED_AWAY", 2)
+    told = [played.ready(f"w{number}") for number in range(4)]
+
+    played.open(SESSION)
+
+    assert [bodies(played.heard(peer)) for peer in told] == [["refused"]] * 3 + [["refused", "hello"]]
 
 
 def test_join_behind_a_refused_task_is_refused_too(played: PlayedDoor) -> None:
@@ -48,7 +106,7 @@ def test_join_behind_a_refused_task_is_refused_too(played: PlayedDoor) -> None:
     first = played.heard(driver())
     tell(played, 1, 2)
     played.say(driver(), join=JOIN)
-    played.turn(joining.SETTLE_ALONE_S)
+    played.turn(joining.SETTLE_S)
     played.turn()
 
     assert bodies(first) == ["refused", "refused"]
@@ -64,7 +122,7 @@ def test_driver_joins_at_once_when_it_told_the_refused_tasks_again(played: Playe
 
     tell(played, 1, 2, 3)
     played.say(driver(), join=JOIN)
-    played.turn(joining.SETTLE_ALONE_S)
+    played.turn(joining.SETTLE_S)
     played.turn()
 
     assert heard_kinds(played) == ["joined"]
