@@ -198,7 +198,8 @@ class Broker:
         await self.nodes.wait_until_known()
         with self._guard:
             for session_id in self._sessions:
-                self._lanes.send(session_id, self._reports.workers(session_id))
+                for message in self._reports.workers(session_id):
+                    self._lanes.send(session_id, message)
 
     def _links_of(self, session: DriverSession) -> list[NodeLink]:
         """The links to the nodes that could be that of a session's driver."""

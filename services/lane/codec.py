@@ -243,11 +243,6 @@ def opened(order: lane_pb2.OpenLaneSession) -> core.SessionOpened:
     )
 
 
-def known_worker_count(order: lane_pb2.OpenLaneSession) -> int | None:
-    """How many workers a session has that comes to a lane; None while the broker does not know."""
-    return order.worker_count if order.are_workers_known else None
-
-
 def overdue(session_id: SessionId, worker_id: WorkerId) -> bytes:
     """The packet that asks the broker to have a worker killed."""
     told = lane_pb2.TaskOverdue(session_id=session_id, worker_id=worker_id)

@@ -105,7 +105,7 @@ class Door:
                 self._performer.open(message.open)
                 self._joining.open(session_id, self._peers.take_turned_away(session_id))
             case "workers":
-                self._joining.know_workers(session_id, message.workers.worker_count)
+                self._joining.await_workers(session_id, message.workers)
             case "close":
                 if session_id in self._sessions:
                     self._reports.tell_counts(session_id)  # the last ones

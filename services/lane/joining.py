@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from quakegrid.wire.v1 import lane_pb2
 from services.lane.codec import UnknownSessionError
 from services.lane.mail import SessionMail
 from services.lane.performer import Performer
-from services.lane.tasks.events import Peer, SessionId, TaskId
+from services.lane.tasks.events import Peer, SessionId, TaskId, WorkerId
 
 # A lane that stands in for one that died waits until all workers have told what they run that the session has
 # by the broker's word, but no longer than so long. A new broker tells it some seconds after its start.
@@ -45,11 +46,11 @@ class Joining:
         for peer in turned_away:
             self._performer.greet(peer)
 
-    def know_workers(self, session_id: SessionId, worker_count: int) -> None:
-        """The broker has heard of all workers of a session, which may be over."""
+    def await_workers(self, session_id: SessionId, told: lane_pb2.SessionWorkers) -> None:
+        """The broker knows workers of a session, which may be over."""
         session = self._sessions.get(session_id)
         if session is not None:
-            session.worker_count = worker_count
+            session.await_workers(map(WorkerId, told.worker_ids), is_last=told.is_last)
 
     def find_submitted(self, session_id: SessionId, task_id: TaskId) -> SessionMail:
         """The session for which a task was submitted.

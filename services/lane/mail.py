@@ -6,7 +6,7 @@ memory. The rest is parked; past a bound of its own no new tasks are placed. Dec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from quakegrid.errors import PeerError
@@ -54,7 +54,6 @@ class SessionMail:
         send: to a peer of the lane.
         recorder: of the session's task records.
         blobs: of the session.
-        worker_count: workers that an earlier lane had; None while the broker does not know.
     """
 
     session_id: SessionId
@@ -62,7 +61,6 @@ class SessionMail:
     send: Send
     recorder: TaskRecorder
     blobs: SessionBlobs
-    worker_count: int | None = None
     _encoder: codec.RunTaskEncoder = field(init=False)
     driver: Peer | None = None
     task_bytes: int = 0  # sent to workers
@@ -79,8 +77,10 @@ class SessionMail:
     # What workers said before the driver had told its tasks.
     _early: list[tuple[Peer, core.WorkerEvent, Message]] = field(default_factory=list)
     _early_bytes: int = 0
-    # Workers that joined before the driver, or were lost.
+    # Workers that joined before the driver, or were lost, and those that are to do so.
     _early_worker_ids: set[WorkerId] = field(default_factory=set)
+    _awaited_worker_ids: set[WorkerId] = field(default_factory=set)
+    _are_workers_known: bool = False
     # Workers that told more than we keep: they are asked to tell again when the driver is there.
     _unheard: set[Peer] = field(default_factory=set)
 
@@ -89,8 +89,8 @@ class SessionMail:
 
     @property
     def has_all_workers(self) -> bool:
-        """Whether all workers that an earlier lane had are heard of; false while nobody knows."""
-        return self.worker_count is not None and self.worker_count <= len(self._early_worker_ids)
+        """Whether all workers that an earlier lane had are heard of; false while nobody knows them."""
+        return self._are_workers_known and not self._awaited_worker_ids
 
     @property
     def is_full(self) -> bool:
@@ -154,10 +154,19 @@ class SessionMail:
             self._sent_bytes = max(0, self._sent_bytes - byte_count)
             self._send_parked(self.driver)
 
+    def await_workers(self, worker_ids: Iterable[WorkerId], *, is_last: bool) -> None:
+        """An earlier lane had these workers; `is_last` says that no further ones follow."""
+        self._awaited_worker_ids |= set(worker_ids) - self._early_worker_ids
+        self._are_workers_known |= is_last
+
+    def _note_early(self, worker_id: WorkerId) -> None:
+        self._early_worker_ids.add(worker_id)
+        self._awaited_worker_ids.discard(worker_id)
+
     def keep_early(self, peer: Peer, event: core.WorkerEvent, message: Message) -> None:
         """Keep what a worker says until the driver is there."""
         if type(event) is core.WorkerJoined:
-            self._early_worker_ids.add(event.worker_id)
+            self._note_early(event.worker_id)
         elif peer not in self.outcome_counts:
             return  # sent to the lane before us; the worker is going to tell us
         byte_count = lane_sockets.message_bytes(message[1]) + len(message[0])
@@ -191,7 +200,7 @@ class SessionMail:
         self._unheard.discard(peer)
         self.recorder.on_lost(WorkerId(end.worker_id), end.words, now_s, is_clean=end.is_clean)
         if self.driver is None:
-            self._early_worker_ids.add(WorkerId(end.worker_id))
+            self._note_early(WorkerId(end.worker_id))
 
     def close(self) -> None:
         """Drop everything."""

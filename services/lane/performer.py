@@ -81,9 +81,7 @@ class Performer:
         folder = shared_memory.folder(self._settings.state_dir) / str(session_id)
         recorder = TaskRecorder(order, self._settings.records)
         blobs = SessionBlobs(session_id, folder, self._payloads, self._peers.send)
-        self.sessions[session_id] = SessionMail(
-            session_id, self._payloads, self._peers.send, recorder, blobs, codec.known_worker_count(order)
-        )
+        self.sessions[session_id] = SessionMail(session_id, self._payloads, self._peers.send, recorder, blobs)
         self.handle(codec.opened(order))
 
     def greet(self, peer: Peer) -> None:

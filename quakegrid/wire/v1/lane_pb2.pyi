@@ -810,23 +810,19 @@ Global___Listen: _TypeAlias = Listen  # noqa: Y015
 
 @_typing.final
 class OpenLaneSession(_message.Message):
+    """`SessionWorkers` follow."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     JOB_IDS_FIELD_NUMBER: _builtins.int
     USER_NAME_FIELD_NUMBER: _builtins.int
-    WORKER_COUNT_FIELD_NUMBER: _builtins.int
-    ARE_WORKERS_KNOWN_FIELD_NUMBER: _builtins.int
     TASK_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     max_attempts: _builtins.int
     """Workers that one task may kill before it fails."""
     user_name: _builtins.str
-    worker_count: _builtins.int
-    """Workers that an earlier lane had, as far as the broker knows."""
-    are_workers_known: _builtins.bool
-    """These are all: no node of the fleet is still to tell what it has. Else `SessionWorkers` follows."""
     task_timeout_s: _builtins.float
     """How long a task may run, s; 0 for ever."""
     @_builtins.property
@@ -840,13 +836,11 @@ class OpenLaneSession(_message.Message):
         max_attempts: _builtins.int = ...,
         job_ids: _abc.Iterable[_builtins.int] | None = ...,
         user_name: _builtins.str = ...,
-        worker_count: _builtins.int = ...,
-        are_workers_known: _builtins.bool = ...,
         task_timeout_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["are_workers_known", b"are_workers_known", "job_ids", b"job_ids", "max_attempts", b"max_attempts", "session_id", b"session_id", "task_timeout_s", b"task_timeout_s", "user_name", b"user_name", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids", "max_attempts", b"max_attempts", "session_id", b"session_id", "task_timeout_s", b"task_timeout_s", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -854,25 +848,30 @@ Global___OpenLaneSession: _TypeAlias = OpenLaneSession  # noqa: Y015
 
 @_typing.final
 class SessionWorkers(_message.Message):
-    """All nodes have told a new broker what they have, or do not answer: the session has these workers, each of which
-    will tell the lane what it runs.
+    """The workers that an earlier lane may have had, each of which will tell this lane what it runs. A new broker knows
+    them when all nodes have told it what they have, or do not answer.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
-    WORKER_COUNT_FIELD_NUMBER: _builtins.int
+    WORKER_IDS_FIELD_NUMBER: _builtins.int
+    IS_LAST_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
-    worker_count: _builtins.int
+    is_last: _builtins.bool
+    """No further ones follow."""
+    @_builtins.property
+    def worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         session_id: _builtins.int = ...,
-        worker_count: _builtins.int = ...,
+        worker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        is_last: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_last", b"is_last", "session_id", b"session_id", "worker_ids", b"worker_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,6 +23,13 @@ def played(tmp_path: Path) -> Iterator[PlayedDoor]:
         yield found
 
 
+def order_workers(played: PlayedDoor, *worker_ids: str, session_id: int = SESSION) -> None:
+    """The broker knows all workers of a session."""
+    for part in worker_ids:
+        played.order(workers=lane_pb2.SessionWorkers(session_id=session_id, worker_ids=[part]))
+    played.order(workers=lane_pb2.SessionWorkers(session_id=session_id, is_last=True))
+
+
 def tell(played: PlayedDoor, *task_ids: int) -> None:
     """The driver tells tasks."""
     for task_id in task_ids:
@@ -46,7 +53,8 @@ def test_lane_waits_for_workers_that_it_refused_before_its_session_was_opened(pl
     played.say(driver(), join=JOIN)
     played.turn()
     assert heard_kinds(played) == []
-    played.order(workers=lane_pb2.SessionWorkers(session_id=SESSION, worker_count=1))
+    played.ready("w2")  # a new one; it is not the one that is awaited
+    order_workers(played, "w1")
     played.turn()
     assert heard_kinds(played) == []
     played.ready("w1", SESSION, lease)
@@ -60,7 +68,8 @@ def test_lane_waits_for_workers_that_it_refused_before_its_session_was_opened(pl
 
 def test_worker_that_is_lost_is_not_waited_for(played: PlayedDoor) -> None:
     """Its agent tells of its end, in place of its own word."""
-    played.open(SESSION, worker_count=1, are_workers_known=True)
+    played.open(SESSION)
+    order_workers(played, "w1")
     tell(played, 1)
     played.say(driver(), join=JOIN)
     played.turn()
@@ -75,8 +84,8 @@ def test_worker_that_is_lost_is_not_waited_for(played: PlayedDoor) -> None:
 def test_driver_joins_at_once_when_there_are_no_workers(played: PlayedDoor) -> None:
     """The broker says so, when all nodes have told it what they have; nobody is waited for."""
     played.open(SESSION)
-    played.order(workers=lane_pb2.SessionWorkers(session_id=SESSION, worker_count=0))
-    played.order(workers=lane_pb2.SessionWorkers(session_id=7, worker_count=1))  # it is over
+    order_workers(played)
+    order_workers(played, "w1", session_id=7)  # it is over
 
     tell(played, 1)
     played.say(driver(), join=JOIN)
