@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from quakegrid.blobs.table import BLOB_ID_BYTES
 from quakegrid.errors import PeerError
@@ -29,8 +29,8 @@ MAX_DURATION_S = 1e9
 # Leases that a worker names: what it runs, what waits there, and outcomes that are not acknowledged yet.
 MAX_HELD = 10_000
 STOP = lane_pb2.LaneMessage(stop=lane_pb2.Stop()).SerializeToString()
-# What the names of busy workers may take of a packet to the broker: those of some 15,000.
-BUSY_BYTES = 200_000
+# Of a worker's name in a packet to the broker, beside its characters.
+NAME_OVERHEAD_BYTES = 4
 Blobs = Sequence[lane_pb2.BlobRef]
 
 
@@ -255,9 +255,9 @@ def broken(session_id: int, reason: str) -> bytes:
     return lane_pb2.ControlMessage(broken=told).SerializeToString()
 
 
-def counts(session_id: SessionId, now: Counts, argument_bytes: int, result_bytes: int) -> bytes:
-    """The packet that tells the broker a session's counters, and of its busy workers those that fit."""
-    told = lane_pb2.LaneCounts(
+def counts(session_id: SessionId, now: Counts, argument_bytes: int, result_bytes: int) -> lane_pb2.LaneCounts:
+    """A session's counters, without its workers."""
+    return lane_pb2.LaneCounts(
         session_id=session_id,
         queued_count=now.queued_count,
         running_count=now.running_count,
@@ -267,13 +267,38 @@ def counts(session_id: SessionId, now: Counts, argument_bytes: int, result_bytes
         argument_bytes=argument_bytes,
         result_bytes=result_bytes,
     )
-    room = BUSY_BYTES
-    for worker_id in now.busy_worker_ids:
-        room -= len(worker_id) + 3
-        if room < 0:
-            break
-        told.busy_worker_ids.append(worker_id)
+
+
+def counts_packet(told: lane_pb2.LaneCounts) -> bytes:
+    """The packet that tells the broker a session's counters."""
     return lane_pb2.ControlMessage(counts=told).SerializeToString()
+
+
+def names_packets(
+    told: lane_pb2.LaneCounts, busy: Iterable[WorkerId], idle: Iterable[WorkerId], room_bytes: int
+) -> Iterator[bytes]:
+    """The packets that tell the broker a session's counters, and which workers are busy or idle now.
+
+    Args:
+        told: the counters; names are added to them.
+        busy: those that hold a task.
+        idle: those that hold none any more.
+        room_bytes: of names in one packet.
+    """
+    room = room_bytes
+    names = [
+        *((told.busy_worker_ids, each) for each in busy),
+        *((told.idle_worker_ids, each) for each in idle),
+    ]
+    for target, worker_id in names:
+        room -= len(worker_id) + NAME_OVERHEAD_BYTES
+        if room < 0:
+            yield counts_packet(told)
+            told.are_names_anew = False
+            del told.busy_worker_ids[:], told.idle_worker_ids[:]
+            room = room_bytes - len(worker_id) - NAME_OVERHEAD_BYTES
+        target.append(worker_id)
+    yield counts_packet(told)
 
 
 def get_blob(session_id: SessionId, blob_id: bytes) -> bytes:

@@ -108,7 +108,7 @@ class Door:
                 self._joining.await_workers(session_id, message.workers)
             case "close":
                 if session_id in self._sessions:
-                    self._reports.tell_counts(session_id)  # the last ones
+                    self._reports.tell_last(session_id)
                 self._performer.handle(core.SessionClosed(session_id))
             case "worker_lost":
                 end = worker_end_messages.decode(message.worker_lost)

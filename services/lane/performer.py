@@ -212,7 +212,7 @@ class Performer:
         self._payloads.drop(payload)
 
     def _forget(self, session_id: SessionId) -> None:
-        self._changed.discard(session_id)
+        self.reports.forget(session_id)
         self._peers.forget_session(session_id)
         if (session := self.sessions.pop(session_id, None)) is not None:  # else it broke on opening
             session.close()

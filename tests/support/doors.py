@@ -17,6 +17,7 @@ from services.lane.payloads import Payloads
 from services.lane.settings import DoorSettings
 from services.lane.tasks.events import Peer
 
+CONTROL_BYTES = lane_sockets.CONTROL_BYTES
 SESSION = 5
 OTHER = 6
 TOKEN_KEY = credentials.token_key("a key of this test")
@@ -163,5 +164,6 @@ def assert_serves(played: PlayedDoor) -> None:
 def played_door(folder: Path) -> Iterator[PlayedDoor]:
     """A door without sessions."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CONTROL_BYTES)
     with ours, theirs:
         yield PlayedDoor(folder, theirs, ours)

@@ -950,6 +950,8 @@ class LaneCounts(_message.Message):
     DONE_COUNT_FIELD_NUMBER: _builtins.int
     REQUEUED_COUNT_FIELD_NUMBER: _builtins.int
     BUSY_WORKER_IDS_FIELD_NUMBER: _builtins.int
+    IDLE_WORKER_IDS_FIELD_NUMBER: _builtins.int
+    ARE_NAMES_ANEW_FIELD_NUMBER: _builtins.int
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
     ARGUMENT_BYTES_FIELD_NUMBER: _builtins.int
     RESULT_BYTES_FIELD_NUMBER: _builtins.int
@@ -960,6 +962,8 @@ class LaneCounts(_message.Message):
     done_count: _builtins.int
     """Tasks whose outcome went to the driver, and attempts that were lost and tried again."""
     requeued_count: _builtins.int
+    are_names_anew: _builtins.bool
+    """Names begin anew: all workers that are not named here or in what follows hold no task."""
     failed_count: _builtins.int
     """Tasks that were given up; reported at once."""
     argument_bytes: _builtins.int
@@ -968,7 +972,11 @@ class LaneCounts(_message.Message):
     """Outcomes that the lane has from workers."""
     @_builtins.property
     def busy_worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Workers that hold a task now; some are left out where they do not fit into a packet."""
+        """Workers that hold a task now, and held none when last told of. Where there are many, several messages name them."""
+
+    @_builtins.property
+    def idle_worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Workers that hold no task any more."""
 
     def __init__(
         self,
@@ -979,13 +987,15 @@ class LaneCounts(_message.Message):
         done_count: _builtins.int = ...,
         requeued_count: _builtins.int = ...,
         busy_worker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        idle_worker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        are_names_anew: _builtins.bool = ...,
         failed_count: _builtins.int = ...,
         argument_bytes: _builtins.int = ...,
         result_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument_bytes", b"argument_bytes", "busy_worker_ids", b"busy_worker_ids", "done_count", b"done_count", "failed_count", b"failed_count", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["are_names_anew", b"are_names_anew", "argument_bytes", b"argument_bytes", "busy_worker_ids", b"busy_worker_ids", "done_count", b"done_count", "failed_count", b"failed_count", "idle_worker_ids", b"idle_worker_ids", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -104,10 +104,10 @@ class LaneReports:
         ended_before = session.counts.done_count + session.counts.failed_count
         if counts.done_count + counts.failed_count > ended_before:
             self._loop.handle(core.ProgressMade(session.session_id))
-        session.counts = counts
+        session.note_counts(counts)
         session.done_rate.add(time.monotonic(), counts.done_count)
         if session.task_count is not None:
-            busy = frozenset(counts.busy_worker_ids)
+            busy = frozenset(session.busy_worker_ids)
             self._loop.handle(core.TasksCounted(session.session_id, session.task_count, busy))
 
     def on_overdue(self, overdue: lane_pb2.TaskOverdue) -> None:

@@ -47,7 +47,7 @@ class StatusWriter:
 
     def nodes(self) -> list[fleet_pb2.NodeStatus]:
         """The nodes of the configuration."""
-        busy = {name for session in self._sessions.values() for name in session.counts.busy_worker_ids}
+        busy = {name for session in self._sessions.values() for name in session.busy_worker_ids}
         workers = self._fleet.workers.values()
         worker_counts = Counter(worker.host for worker in workers)
         busy_counts = Counter(worker.host for worker in workers if worker.worker_id in busy)
@@ -94,7 +94,7 @@ class StatusWriter:
             failed_count=counts.failed_count,
             done_rate_hz=session.done_rate.hz(now_s, counts.done_count),
             weight=session.weight,
-            busy_worker_count=len(counts.busy_worker_ids),
+            busy_worker_count=len(session.busy_worker_ids),
             argument_bytes=counts.argument_bytes,
             result_bytes=counts.result_bytes,
         )

@@ -12,7 +12,8 @@ import pytest
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
-from services.lane import codec, control, joining
+from services.lane import codec, control, joining, reports
+from tests.support import doors
 from tests.support.doors import (
     BLOB_ID,
     OTHER,
@@ -298,19 +299,77 @@ def test_broker_that_does_not_read_costs_no_time_and_one_packet_a_session(played
     assert last[-1].counts.running_count == 1
 
 
-def test_packet_to_the_broker_fits_whatever_the_number_of_workers(played: PlayedDoor) -> None:
-    """The counters are whole; the names are as many as there is room for."""
-    played.join()
-    for number in range(4000):
-        played.ready(f"{number:0128d}")
-        played.submit(number + 1)
+def told_counts(played: PlayedDoor) -> list[lane_pb2.LaneCounts]:
+    """What the broker is told of the session in two turns."""
     played.turn(1.0)
     played.turn(1.0)
-    told = [message.counts for message in played.told() if message.counts.session_id == SESSION]
+    return [message.counts for message in played.told() if message.counts.session_id == SESSION]
 
-    assert told[-1].running_count == 4000
-    assert 1000 < len(told[-1].busy_worker_ids) < 4000
-    assert told[-1].ByteSize() < lane_sockets.CONTROL_BYTES
+
+def test_packet_to_the_broker_fits_whatever_the_number_of_workers(played: PlayedDoor) -> None:
+    """The counters are whole, and so are the names, in as many packets as they need."""
+    played.join()
+    names = [f"{number:0128d}" for number in range(4000)]
+    for number, name in enumerate(names):
+        played.ready(name)
+        played.submit(number + 1)
+    told = told_counts(played)
+
+    assert {counts.running_count for counts in told[1:]} == {4000}
+    assert sorted(name for counts in told for name in counts.busy_worker_ids) == names
+    assert [counts.are_names_anew for counts in told] == [True] + [False] * (len(told) - 1)
+    assert max(counts.ByteSize() for counts in told) < lane_sockets.CONTROL_BYTES // 3
+
+
+def test_names_fit_a_socket_to_which_the_kernel_gives_little_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A packet that is too large for it would never arrive, and the broker would not know who is idle."""
+    monkeypatch.setattr(doors, "CONTROL_BYTES", 2000)
+    with played_door(tmp_path) as played:
+        played.open()
+        played.join()
+        names = [f"{number:0100d}" for number in range(30)]
+        for number, name in enumerate(names):
+            played.ready(name)
+            played.submit(number + 1)
+        told = []
+        for _ in range(100):  # it takes few at a time
+            played.turn(1.0)
+            told += [message.counts for message in played.told()]
+
+    assert sorted({name for counts in told for name in counts.busy_worker_ids}) == names
+    assert max(counts.ByteSize() for counts in told) < 2304
+
+
+def test_only_workers_that_became_busy_or_idle_are_named(played: PlayedDoor) -> None:
+    """With thousands at long tasks all names, five times a second, would be most of what a broker reads."""
+    played.join()
+    for number in range(1, 4):
+        played.ready(f"w{number}")
+        played.submit(number)
+    first = told_counts(played)
+    played.finish("w2", 2)
+    second = told_counts(played)
+    played.submit(4)
+    third = told_counts(played)
+    played.turn(reports.ANEW_S)
+    played.finish("w1", 1)
+    last = told_counts(played)
+
+    assert names_of(first) == [(True, ["w1", "w2", "w3"], [])]
+    assert names_of(second) == [(False, [], ["w2"])]
+    assert names_of(third) == [(False, ["w2"], [])]
+    assert names_of(last) == [(True, ["w2", "w3"], [])]
+
+
+def names_of(told: list[lane_pb2.LaneCounts]) -> list[tuple[bool, list[str], list[str]]]:
+    """The names in some reports, without those that have none."""
+    found = [
+        (counts.are_names_anew, sorted(counts.busy_worker_ids), sorted(counts.idle_worker_ids))
+        for counts in told
+    ]
+    return [each for each in found if each != (False, [], [])]
 
 
 def test_task_beyond_its_time_is_told_to_the_broker(tmp_path: Path) -> None:
