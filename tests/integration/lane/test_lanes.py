@@ -52,7 +52,7 @@ SNDBUF_BYTES = 50_000
 
 
 async def send_too_much(settings: Settings) -> int:
-    """How many tasks a lane counts that was told something too large for its socket before it had a session."""
+    """How many tasks a lane counts that was told something too large for its socket, and then a session."""
     counts: asyncio.Queue[lane_pb2.ControlMessage] = asyncio.Queue()
     process = LaneProcess(settings)
     try:
