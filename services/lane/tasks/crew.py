@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from quakegrid.errors import IllegalMoveError
 from services.lane.tasks.events import Peer, TaskId, WorkerId
 
 # Short tasks are handed out ahead until a worker has so much to do: enough to be busy while the next
@@ -127,6 +128,15 @@ class Crew:
         if not worker.has_waiting:
             del self._waiting[worker.worker_id]
         return worker, task_id
+
+    def check(self) -> None:
+        """Raise `IllegalMoveError` unless every invariant holds."""
+        for worker in self.workers.values():
+            if worker.recalled - worker.held.keys():
+                raise IllegalMoveError(f"{worker} was asked for what it does not hold")
+            load_s = sum(hold.expected_s for hold in worker.held.values())
+            if not math.isclose(worker.load_s, load_s, abs_tol=1e-6):
+                raise IllegalMoveError(f"{worker} holds tasks of {load_s} s")
 
     def _changed(self, worker: Worker) -> None:
         worker_id, held = worker.worker_id, worker.held
