@@ -145,6 +145,10 @@ bench-broker: install ## Measure tasks through the lanes against others (some mi
 bench-agent: install ## Measure the agent: workers that start and are killed, and what it costs (two minutes)
 	@$(PY) benchmarks/bench_agent.py
 
+.PHONY: bench-web
+bench-web: install ## Measure the web service with many open pages (a minute)
+	@$(PY) -m benchmarks.bench_web
+
 .PHONY: bench-neighbours
 bench-neighbours: install ## Install what bench-broker can compare with, apart from .venv's own packages
 	@$(UV) venv --quiet --allow-existing --python $(PY) $(VENV)/neighbours
