@@ -28,8 +28,8 @@ from services.broker.rpc import peer_input
 log = logging.getLogger("quakegrid.broker")
 # A link to each node is kept. A node that joined and does not answer is forgotten after ten minutes.
 MAX_NODES = 5000
-# A node that is up is heard of within a second of a start, or within several on an overloaded machine. To wait
-# costs seconds; not to wait costs what its workers run, which may be hours.
+# A node that is up is heard of within a second of a start, or within several on an overloaded machine. To
+# wait costs seconds; not to wait costs what its workers run, which may be hours.
 KNOWN_S = 10.0
 
 
