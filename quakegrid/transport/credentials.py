@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, x25519
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
 
-# Every certificate carries this name, and clients ask for it: whoever holds the key belongs to the cluster.
+# Every certificate has this name, and clients check it: each holder of the key belongs to the cluster.
 PEER_NAME = "peer.quakegrid.internal"
 CA_NAME = "QuakeGrid cluster"
 CERTIFICATE_LIFE = datetime.timedelta(days=30)
@@ -108,10 +108,10 @@ def _certificate(
 
 
 def is_of_a_cluster(certificate: bytes) -> bool:
-    """Whether a certificate (DER) looks like one of a QuakeGrid cluster; this proves nothing."""
+    """Whether a certificate (DER) looks like one of a QuakeGrid cluster. This is no proof."""
     try:
         issuer = x509.load_der_x509_certificate(certificate).issuer
-    except ValueError:  # whatever others send
+    except ValueError:  # strangers may send anything
         return False
     return [name.value for name in issuer.get_attributes_for_oid(NameOID.COMMON_NAME)] == [CA_NAME]
 
@@ -144,7 +144,7 @@ def channel_credentials(authkey: str) -> grpc.ChannelCredentials:
 
 
 def credentials_of(identity: Identity) -> grpc.ChannelCredentials:
-    """Mutual TLS for a gRPC channel, as long as this identity counts."""
+    """Mutual TLS for a gRPC channel, for as long as this identity is valid."""
     return grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
 
 
