@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.support.figures import Figure, report
+from benchmarks.support.lane import limits
 from benchmarks.support.neighbours import ARGUMENT_BYTES, ARGUMENT_COUNT, MEASURES
 from benchmarks.support.tiny_tasks import empty, first, large
 from benchmarks.support.two_jobs import tiny_share
@@ -284,6 +285,8 @@ def main() -> int:
         bandwidth = executor_mib_s(executor)
     with LocalCluster(WORKERS) as cluster, cluster.executor() as executor:
         argument = argument_us(executor)
+    say("one lane under load ...")
+    one_lane = list(limits.figures())
     say("two jobs at once ...")
     share = tiny_share(WORKERS)
     say("programs that submit without end ...")
@@ -311,6 +314,7 @@ def main() -> int:
             for name, value in arguments
             for at_least in (ARGUMENT_AT_LEAST.get(name),)
         ),
+        *one_lane,
         Figure("two jobs, core time of the tiny one's", share.cores, "", at_least=0.475, at_most=0.525),
         Figure("two jobs, task time of the tiny one's", share.tasks, ""),
         *without_end,

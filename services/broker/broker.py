@@ -91,7 +91,9 @@ class Broker:
             on_ended=self._on_session_ended,
             spawn=spawn,
         )
-        reports = LaneReports(settings, self._loop, self._sessions, self.nodes, self._totals, spawn)
+        self._reports = reports = LaneReports(
+            settings, self._loop, self._sessions, self.nodes, self._totals, spawn
+        )
         listener = Listener(
             opening=reports.opening,
             on_counts=reports.on_counts,
@@ -111,6 +113,7 @@ class Broker:
         self._lanes.start()
         self.nodes.start()
         self._tasks.spawn(self._loop.count_seconds())
+        self._tasks.spawn(self._tell_workers())
         self._tasks.spawn(self._driver_stops.count_seconds(self.nodes.links.get))
 
     def leave(self) -> None:
@@ -198,6 +201,14 @@ class Broker:
         response = session.output.admit(output, time.monotonic()) if session else None
         if session and response:
             session.events.put_nowait(response)
+
+    async def _tell_workers(self) -> None:
+        """Tell the lanes of sessions that came back early which workers these have."""
+        await self.nodes.wait_until_known()
+        with self._guard:
+            for session_id in self._sessions:
+                for message in self._reports.workers(session_id):
+                    self._lanes.send(session_id, message)
 
     def _links_of(self, session: DriverSession) -> list[NodeLink]:
         """The links to the nodes that could be that of a session's driver."""

@@ -96,6 +96,11 @@ class Payloads:
         Raises:
             SpillError: memory is full, and the disk too.
         """
+        if len(frames) == 1:  # most often
+            size = lane_sockets.frame_bytes(frames[0])
+            if size < SMALL_BYTES and self.memory_bytes + size <= self.limit_bytes:
+                self.memory_bytes += size
+                return Payload(frames[0].bytes, annex)
         sizes = list(map(lane_sockets.frame_bytes, frames))
         byte_count = sum(sizes)
         used_bytes = self.memory_bytes + KEPT_BYTES * self.kept_count

@@ -7,6 +7,7 @@ fleet core decides which cores are used and when a node may go. Runs in the brok
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from quakegrid.settings.config import Settings
 from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
 from services.broker.fleet_loop import FleetLoop
+from services.broker.nodes import joined
 from services.broker.nodes.link import SERVICE_STATES, NodeLink, describe_state
 from services.broker.rpc import peer_input
 
@@ -29,6 +31,9 @@ log = logging.getLogger("quakegrid.broker")
 MAX_NODES = 5000
 # A lane may have the workers of all cores, and for a moment, when they connect again, each of them twice.
 LANE_FILES_A_CORE = 2
+# A node that is up is heard of within a second of a start, or within several on an overloaded machine. To
+# wait costs seconds; not to wait costs what its workers run, which may be hours.
+KNOWN_S = 10.0
 
 
 class NodeRegistry:
@@ -65,6 +70,11 @@ class NodeRegistry:
         self._hosts_of: dict[str, set[str]] = {}  # the same by process
         self._departures: dict[str, asyncio.Event] = {}
         self._lane_needs = FileNeeds("a lane's connections to the workers", LANE_FILES_A_CORE)
+        # Those that joined, as an earlier broker knew them, too.
+        self._joined = joined.read(settings.state_dir)
+        # Nodes that have not told what they have since this broker's start.
+        self._silent = {*self._links, *self._joined}
+        self._has_heard_all = asyncio.Event()
         # Set while at least one node gives cores.
         self.has_cores = asyncio.Event()
 
@@ -74,9 +84,24 @@ class NodeRegistry:
         return self._links
 
     def start(self) -> None:
-        """Watch the nodes of the configuration."""
+        """Watch the nodes of the configuration, and those that joined an earlier broker's fleet."""
         for link in self._links.values():
             self._spawn(link.run())
+        for host, address in list(self._joined.items()):
+            self.join(host, address)
+        if not self._silent:
+            self._has_heard_all.set()
+
+    @property
+    def are_known(self) -> bool:
+        """Whether it is known which workers the nodes had at the start: `wait_until_known` is over."""
+        return self._has_heard_all.is_set()
+
+    async def wait_until_known(self) -> None:
+        """Wait until all nodes have told what they have; for those that do not answer, not for long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._has_heard_all.wait(), KNOWN_S)
+        self._has_heard_all.set()
 
     def links_to(self, hosts: Iterable[str]) -> list[NodeLink]:
         """The links to these hosts, without those that have left."""
@@ -110,6 +135,9 @@ class NodeRegistry:
             log.info("node_joined host=%s address=%s", host, address)
             link = self._links[host] = self._new_link(host, address)
             self._spawn(link.run())
+            if self._joined.get(host) != address:
+                self._joined[host] = address
+                joined.write(self._settings.state_dir, self._joined)
 
     async def leave(self, host: str) -> bool:
         """Drain a node and forget it; returns False if the node has joined again meanwhile."""
@@ -127,6 +155,9 @@ class NodeRegistry:
         self._set_instance(host, "")
         self._driver_stops.forget(host)
         self._end_departure(host)
+        self._note_heard(host)
+        if self._joined.pop(host, None) is not None:
+            joined.write(self._settings.state_dir, self._joined)
 
     def _end_departure(self, host: str) -> None:
         """Tell the calls that wait for the node to leave that it has left, or that it stays."""
@@ -152,7 +183,14 @@ class NodeRegistry:
         link = self._links[host]
         self._driver_stops.report(link, status, is_first=is_first)
         self._loop.handle(_report_event(host, status, link.clock, is_first=is_first))
+        self._note_heard(host)
         self._note_cores()
+
+    def _note_heard(self, host: str) -> None:
+        """A node told what it has, is lost, or has left."""
+        self._silent.discard(host)
+        if not self._silent:
+            self._has_heard_all.set()
 
     def _note_instance(self, host: str, instance_id: str) -> None:
         """Remember the instance id of a node's agent, "" for none.
@@ -196,6 +234,7 @@ class NodeRegistry:
         log.warning("node_lost host=%s reason=%s", host, reason)
         self._note_instance(host, "")
         self._loop.handle(core.NodeLost(host, reason))
+        self._note_heard(host)
         self._note_cores()
 
     def _note_cores(self) -> None:

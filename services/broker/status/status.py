@@ -107,7 +107,7 @@ class StatusWriter:
             failed_count=counts.failed_count,
             done_rate_hz=session.done_rate.hz(now_s, counts.done_count),
             weight=session.weight,
-            busy_worker_count=len(counts.busy_worker_ids),
+            busy_worker_count=len(session.busy_worker_ids),
             argument_bytes=counts.argument_bytes,
             result_bytes=counts.result_bytes,
         )

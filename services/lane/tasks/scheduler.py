@@ -11,6 +11,7 @@ at all. Long tasks go to idle workers only; short ones ahead of time, to be aske
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import assert_never
 
 from quakegrid.errors import IllegalMoveError
@@ -64,9 +65,9 @@ class Scheduler:
         """The open sessions."""
         return list(self._sessions)
 
-    def has_tasks(self, session_id: SessionId) -> bool:
-        """Whether an open session has a task that its driver waits for."""
-        return bool(self._sessions[session_id].tasks)
+    def task_count(self, session_ids: Iterable[SessionId]) -> int:
+        """Tasks of open sessions that their drivers wait for."""
+        return sum([len(self._sessions[session_id].tasks) for session_id in session_ids])
 
     def counts(self, session_id: SessionId) -> Counts:
         """Counters of an open session."""

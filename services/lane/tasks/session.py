@@ -262,6 +262,4 @@ class LaneSession:
                 raise IllegalMoveError(f"{worker} holds another attempt of {task}")
             if len(task.reasons) >= task.max_attempts:
                 raise IllegalMoveError(f"{task} has had too many attempts")
-        for worker in self.crew.workers.values():
-            if worker.recalled - worker.held.keys():
-                raise IllegalMoveError(f"{worker} was asked for what it does not hold")
+        self.crew.check()

@@ -22,6 +22,11 @@ HELLO = codec.hello("")
 WAIT_MS = 20_000
 
 
+def run_task(lease: Lease, outcome_count: int) -> bytes:
+    """The header that gives a task."""
+    return codec.RunTaskEncoder(lease.session_id).encode(lease, (), outcome_count)
+
+
 class PlayedLane:
     """The other end of a worker's socket."""
 
@@ -43,7 +48,7 @@ class PlayedLane:
     def give(self, task_id: int, outcome_count: int) -> None:
         """Give a task."""
         lease = Lease(SessionId(1), TaskId(task_id), 1)
-        self.say(codec.run_task(lease, (), outcome_count), b"payload")
+        self.say(run_task(lease, outcome_count), b"payload")
 
 
 @pytest.fixture
@@ -60,7 +65,7 @@ def test_drained_worker_ends_when_the_lane_has_its_outcome(lane: PlayedLane) -> 
     """Its exit must not be known before what it did; else that is done again elsewhere."""
     inbox = Inbox(lane.dealer, 1, "w0", "node")
     lane.say(HELLO)
-    lane.say(codec.run_task(LEASE, (), 0), b"payload")
+    lane.say(run_task(LEASE, 0), b"payload")
     lane.say(codec.drain(0))
     assert inbox.next_task() is not None
     lease = codec.encode_lease(LEASE)
@@ -78,7 +83,7 @@ def test_drained_worker_ends_when_the_lane_has_its_outcome(lane: PlayedLane) -> 
 def test_worker_whose_session_is_over_ends_at_once(lane: PlayedLane) -> None:
     """Nobody wants its outcome."""
     inbox = Inbox(lane.dealer, 1, "w0", "node")
-    lane.say(codec.run_task(LEASE, (), 0), b"payload")
+    lane.say(run_task(LEASE, 0), b"payload")
     assert inbox.next_task() is not None
     inbox.send_outcome(lane_pb2.Outcome(lease=codec.encode_lease(LEASE), worker_id="w0"), [])
 
