@@ -98,8 +98,10 @@ class Payloads:
         """
         if len(frames) == 1:  # most often
             size = lane_sockets.frame_bytes(frames[0])
-            if size < SMALL_BYTES and self.memory_bytes + size <= self.limit_bytes:
+            used_bytes = self.memory_bytes + KEPT_BYTES * self.kept_count
+            if size < SMALL_BYTES and used_bytes + size <= self.limit_bytes:
                 self.memory_bytes += size
+                self.kept_count += 1
                 return Payload(frames[0].bytes, annex)
         sizes = list(map(lane_sockets.frame_bytes, frames))
         byte_count = sum(sizes)

@@ -23,6 +23,7 @@ from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
 from services.broker.fleet_loop import FleetLoop
 from services.broker.nodes import joined
+from services.broker.nodes.instances import Instances
 from services.broker.nodes.link import SERVICE_STATES, NodeLink, describe_state
 from services.broker.rpc import peer_input
 
@@ -65,9 +66,7 @@ class NodeRegistry:
             item.host: f"{item.host}:{settings.agent_port}" for item in settings.agent_host_cores
         }
         self._links = {host: self._new_link(host, address) for host, address in self.configured.items()}
-        # The instance id of the agent of each node that is up.
-        self._instances: dict[str, str] = {}
-        self._hosts_of: dict[str, set[str]] = {}  # the same by process
+        self._instances = Instances()
         self._departures: dict[str, asyncio.Event] = {}
         self._lane_needs = FileNeeds("a lane's connections to the workers", LANE_FILES_A_CORE)
         # Those that joined, as an earlier broker knew them, too.
@@ -119,7 +118,7 @@ class NodeRegistry:
 
     def host_of(self, instance_id: str) -> str | None:
         """The host of the node with this agent, if the node is up."""
-        return next(iter(self._hosts_of.get(instance_id, ())), None)
+        return self._instances.host_of(instance_id)
 
     def join(self, host: str, address: str) -> None:
         """Add a node to the fleet. A node that is about to leave stays.
@@ -152,7 +151,7 @@ class NodeRegistry:
         """Close the link to a node that has left."""
         log.info("node_left host=%s", host)
         self._links.pop(host).stop()
-        self._set_instance(host, "")
+        self._instances.note(host, "")
         self._driver_stops.forget(host)
         self._end_departure(host)
         self._note_heard(host)
@@ -197,25 +196,13 @@ class NodeRegistry:
 
         A second node with the same agent leaves the fleet.
         """
-        if self._instances.get(host, "") != instance_id:
-            self._set_instance(host, instance_id)
-        hosts = self._hosts_of.get(instance_id, ())
+        hosts = self._instances.note(host, instance_id)
         if len(hosts) <= 1:
             return
         twins = [each for each in self._links if each in hosts]
         for twin in sorted(twins, key=lambda each: each not in self.configured)[1:]:
             log.info("node_left host=%s reason=it is %s", twin, twins[0])
             self._loop.handle(core.NodeLeaving(twin))
-
-    def _set_instance(self, host: str, instance_id: str) -> None:
-        before = self._instances.pop(host, "")
-        if before:
-            self._hosts_of[before].remove(host)
-            if not self._hosts_of[before]:
-                del self._hosts_of[before]
-        if instance_id:
-            self._instances[host] = instance_id
-            self._hosts_of.setdefault(instance_id, set()).add(host)
 
     def on_worker_ended(self, host: str, ended: orders_pb2.WorkerEnd) -> None:
         """Take the end of a worker. An agent can only tell of workers on its own node."""
