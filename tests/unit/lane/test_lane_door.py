@@ -97,6 +97,7 @@ def test_driver_that_submits_without_end_is_refused_in_words(
     played.turn()
     played.finish("w1", 1)
     played.submit(2000)
+    played.turn()
     assert bodies(played.heard(peer)) == ["outcome"]
 
 
