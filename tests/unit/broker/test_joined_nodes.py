@@ -11,6 +11,7 @@ from quakegrid import testing
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from services.broker.nodes import joined, registry
+from services.broker.nodes.instances import Instances
 from tests.support.broker_fakes import NODE, Stage, settle, until
 
 OTHER = "10.9.8.7"
@@ -110,3 +111,18 @@ def test_node_that_does_not_answer_is_not_waited_for_for_ever(
         await stage.close()
 
     asyncio.run(run())
+
+
+def test_hosts_of_one_agent_are_known_together() -> None:
+    """Until one of them has another agent, or none."""
+    instances = Instances()
+
+    assert instances.note("a", "x") == {"a"}
+    assert instances.note("b", "x") == {"a", "b"}
+    assert instances.note("b", "x") == {"a", "b"}
+    assert instances.note("a", "y") == {"a"}
+    assert instances.host_of("x") == "b"
+    assert instances.note("b", "") == ()
+    assert instances.host_of("x") is None
+    assert instances.note("b", "") == ()
+    assert instances.host_of("y") == "a"
