@@ -56,6 +56,7 @@ def measure_side_by_side(root: Path) -> list[Figure]:
         print(
             f"durability: upstream {durability(upstream.database)}, one commit a statement, "
             f"answered after it; ours {durability(ours.settings.database)}, answered after the commit",
+            file=sys.stderr,
             flush=True,
         )
         jobs = {"upstream": upstream.new_job(), "ours": ours.new_job()}
