@@ -2,7 +2,8 @@
 
 A certificate counts when a connection is made, so a connection goes on as long as it holds; after a break a
 certificate of 30 days would be refused for ever. The first call after half of that time gets a new channel
-with a new certificate. Calls that run stay on their channel. Does not depend on a service.
+with a new certificate. Calls that run stay on their channel. A certificate that a person was given cannot be
+renewed here, and ends when it ends. Does not depend on a service.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class RenewedChannel(grpc.Channel):
 
     Args:
         address: `host:port`.
-        authkey: the cluster's secret.
+        proof: the authkey, or a certificate, which is used as long as it counts.
         options: of gRPC.
         now: the clock that certificates are made by.
     """
@@ -35,11 +36,11 @@ class RenewedChannel(grpc.Channel):
     def __init__(
         self,
         address: str,
-        authkey: str,
+        proof: security.Proof,
         options: Sequence[tuple[str, Any]],
         now: Callable[[], datetime.datetime] = utc_now,
     ) -> None:
-        self._address, self._authkey, self._options, self._now = address, authkey, options, now
+        self._address, self._proof, self._options, self._now = address, proof, options, now
         self._lock = threading.Lock()
         # Older ones stay open for the calls that they carry: at most two more a month.
         self._channels: list[grpc.Channel] = []
@@ -104,7 +105,7 @@ class RenewedChannel(grpc.Channel):
         return _Method(self, lambda channel: channel.stream_stream(*args, **kwargs))
 
     def _renew(self) -> None:
-        self._identity = security.new_identity(self._authkey, self._now())
+        self._identity = security.identity_of(self._proof, self._now())
         credentials = security.credentials_of(self._identity)
         self._channels.append(grpc.secure_channel(self._address, credentials, options=self._options))
 

@@ -12,7 +12,7 @@ from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc, sessions_
 from quakegrid.machine import service_life
 from quakegrid.reports import task_history_files
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials, grpc_channels
+from quakegrid.transport import callers, credentials, grpc_channels
 from services.broker.broker import Broker
 from services.broker.rpc.fleet import FleetServicer
 from services.broker.rpc.membership import MembershipServicer
@@ -39,7 +39,11 @@ class BrokerServer:
 
     def _make(self) -> grpc.aio.Server:
         settings = self._settings
-        interceptors = [grpc_channels.SameVersion("broker"), service_life.BugWatch()]
+        interceptors = [
+            grpc_channels.SameVersion("broker"),
+            callers.CallerCheck(self._broker.owner_of_job),
+            service_life.BugWatch(),
+        ]
         server = grpc.aio.server(interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
         fleet = FleetServicer(self._broker, task_history_files.folder(settings))
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)

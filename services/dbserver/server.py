@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from quakegrid.errors import QuakeGridError
 from quakegrid.machine import service_life
-from quakegrid.transport import credentials, grpc_channels
+from quakegrid.transport import callers, credentials, grpc_channels
 from services.dbserver.housekeeping import Housekeeper, Retention
 from services.dbserver.jobs import holds
 from services.dbserver.jobs.holds import HoldMonitor
@@ -120,7 +120,11 @@ class DbServer:
 
     def _make_server(self, host: str, port: int) -> grpc.aio.Server:
         assert self._servicers is not None
-        interceptors = [grpc_channels.SameVersion("dbserver"), CallInterceptor(self._threads)]
+        interceptors = [
+            grpc_channels.SameVersion("dbserver"),
+            callers.CallerCheck(self._servicers.owner_of_job),
+            CallInterceptor(self._threads),
+        ]
         server = grpc.aio.server(self._calls, interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
         self._servicers.register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

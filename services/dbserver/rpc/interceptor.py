@@ -11,6 +11,7 @@ aborted outside of `except`, in a frame that holds nothing.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -125,7 +126,8 @@ def _unary(behaviour: Callable[[Any, Any], Any], threads: Executor) -> Callable[
     async def answer(request: Any, _context: Any) -> Any:
         call = UnaryCall()
         try:
-            return await asyncio.get_running_loop().run_in_executor(threads, respond, request, call)
+            run = contextvars.copy_context().run  # the thread can ask who calls
+            return await asyncio.get_running_loop().run_in_executor(threads, run, respond, request, call)
         finally:
             call.end()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
@@ -22,6 +24,7 @@ from quakegrid.api.v1 import (
 )
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
 from services.dbserver.housekeeping import Retention
+from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.jobs.watches import JobWatches
 from services.dbserver.logs.tails import LogTails
@@ -74,6 +77,7 @@ class Servicers:
         retention: Retention,
         threads: CallThreads,
     ) -> None:
+        self._readers, self._threads = readers, threads
         requests = Requests(writer)
         self._watches = JobWatches(readers, threads.calls)
         self._tails = LogTails(readers)
@@ -102,6 +106,15 @@ class Servicers:
         """Wake those who follow what a commit has changed; for any thread."""
         self._tails.ring(touched_jobs)
         self._watches.ring(touched_jobs)
+
+    async def owner_of_job(self, job_id: int) -> str | None:
+        """The user whose job this is; None if there is no such job."""
+
+        def read() -> str | None:
+            row = job_rows.find_row(self._readers.session(), job_id, columns="user_name")
+            return str(row["user_name"]) if row else None
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads.calls, read)
 
     def close(self) -> None:
         """Event loop: send followers away and take nothing more; what was taken is still answered."""

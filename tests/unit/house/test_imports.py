@@ -21,11 +21,12 @@ LAYERS: dict[str, set[str]] = {
     "api": set(),
     "internal": {"api"},
     "wire": {"internal"},
+    "access": set(),
     "settings": set(),
     "jobs": {"api"},
     "blobs": {"wire"},
     "machine": {"settings"},
-    "transport": {"settings", "machine"},
+    "transport": {"access", "settings", "machine"},
     "nodes": {"internal", "transport"},
     "clients": {"api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
     "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"},
@@ -34,7 +35,7 @@ LAYERS: dict[str, set[str]] = {
     "health": {"settings", "machine", "clients"},
     "sdk": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session"},
     "install": {"settings", "machine"},
-    "doctor": {"api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
+    "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"},
     "cli": {"settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
     | {"install", "doctor"},
@@ -46,6 +47,7 @@ PURE = (
     "services.broker.lanes.ports",
     "services.agent.rules",
     "quakegrid.doctor.checks",
+    "quakegrid.access",
 )
 IMPURE = (
     "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire",

@@ -12,7 +12,7 @@ from quakegrid.doctor.gathering import Gatherer
 from quakegrid.internal.v1 import examination_pb2, examination_pb2_grpc, orders_pb2, orders_pb2_grpc
 from quakegrid.machine import service_life
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials, grpc_channels
+from quakegrid.transport import callers, credentials, grpc_channels
 from services.agent.node.agent import Agent
 from services.agent.node.doors.examination import ExaminationServicer
 from services.agent.node.doors.node_control import NodesServicer
@@ -26,6 +26,10 @@ SERVICES = tuple(
 )
 # A broker whose machine vanished must not count as one that watches.
 _KEEPALIVE = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
+
+
+async def _no_jobs(_job_id: int) -> None:
+    """No call of an agent is about a job."""
 
 
 class AgentServer:
@@ -43,7 +47,11 @@ class AgentServer:
 
     def _make(self) -> grpc.aio.Server:
         agent, settings = self._agent, self._settings
-        interceptors = [grpc_channels.SameVersion("agent"), service_life.BugWatch()]
+        interceptors = [
+            grpc_channels.SameVersion("agent"),
+            callers.CallerCheck(_no_jobs),
+            service_life.BugWatch(),
+        ]
         server = grpc.aio.server(
             interceptors=interceptors, options=(*grpc_channels.SERVER_OPTIONS, *_KEEPALIVE)
         )
