@@ -97,6 +97,13 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "RemoveTag": Permission("take tags from jobs", _STAFF, _OWNERS, Subject.JOB),
         "PreferJob": Permission("prefer jobs for a tag", _STAFF, _OWNERS, Subject.JOB),
     },
+    "api.v1.People": {
+        "WhoAmI": Permission("ask who they are", _ALL_ROLES - {PrincipalRole.WORKER}),
+        "IssueCredential": Permission("issue credentials", _ADMINS),
+        "ListCredentials": Permission("list credentials", _ADMINS),
+        "RevokeCredentials": Permission("revoke credentials", _ADMINS),
+        "WatchCredentials": Permission("watch which credentials count"),
+    },
     "api.v1.Checksums": {
         "FindHazard": Permission("find hazard calculations", _READERS),
         "GetChecksum": Permission("see checksums of jobs", _READERS),

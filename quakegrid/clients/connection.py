@@ -12,11 +12,11 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from quakegrid import errors
+from quakegrid.access.proofs import Proof
 from quakegrid.clients import retries
 from quakegrid.clients.retries import Retries
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
-from quakegrid.transport.credentials import Proof
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

@@ -13,14 +13,14 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from quakegrid import errors
 from quakegrid.access import permissions, principals
 from quakegrid.access.permissions import Permission, Subject, Verdict
-from quakegrid.access.principals import Principal, PrincipalRole
+from quakegrid.access.principals import PEOPLE, Principal, PrincipalRole
 from quakegrid.transport import certificates, error_details
 
 # The user whose job this is; None if there is no such job.
@@ -47,16 +47,26 @@ def current() -> Principal:
     return _caller.get()
 
 
+class Standing(Protocol):
+    """Knows which credentials of people were revoked."""
+
+    async def doubt(self, principal: Principal) -> errors.QuakeGridError | None:
+        """Why the credential of a person does not count; None if it does."""
+
+
 class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Refuses calls that the table does not allow; must come before interceptors that run servicers.
 
     Args:
         owner_of_job: asks whose a job is.
+        standing: asks which credentials were revoked.
         clock: seconds since 1970.
     """
 
-    def __init__(self, owner_of_job: OwnerOfJob, clock: Callable[[], float] = time.time) -> None:
-        self._owner_of_job, self._clock = owner_of_job, clock
+    def __init__(
+        self, owner_of_job: OwnerOfJob, standing: Standing, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._owner_of_job, self._standing, self._clock = owner_of_job, standing, clock
         self._handlers: dict[str, Any] = {}
         self._known: dict[bytes, Principal] = {}
 
@@ -154,6 +164,8 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             return errors.CredentialError("the certificate of the connection names nobody of this cluster")
         if principal.until_s <= self._clock():
             return _has_ended(principal)
+        if principal.role in PEOPLE and (doubt := await self._standing.doubt(principal)):
+            return doubt
         verdict = permissions.judge(principal, permission)
         if verdict is Verdict.IF_OWN:
             return await self._refusal_of_others(principal, permission, request)
@@ -184,10 +196,19 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return errors.NotAllowedError(permissions.refusal(principal, permission, what, owner))
 
 
+def revoked(principal: Principal) -> errors.CredentialError:
+    """The error for a credential that the cluster does not count."""
+    return errors.CredentialError(
+        f"the credential of {principal} was revoked, or the cluster's database does not know it; "
+        f"an admin makes a new one: `quakegrid user renew {principal.name}`"
+    )
+
+
 def _has_ended(principal: Principal) -> errors.CredentialError:
     ended = datetime.datetime.fromtimestamp(principal.until_s, datetime.UTC)
     return errors.CredentialError(
-        f"the credential of {principal} ended on {ended:%Y-%m-%d %H:%M} UTC; an admin makes a new one"
+        f"the credential of {principal} ended on {ended:%Y-%m-%d %H:%M} UTC; an admin makes a new one: "
+        f"`quakegrid user renew {principal.name}`"
     )
 
 

@@ -8,15 +8,17 @@ Only clients can show a certificate of another principal, which has no name of a
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from quakegrid.access import principals
 from quakegrid.access.principals import PEER_NAME, Principal
+from quakegrid.access.proofs import Certified
 
 CA_NAME = "QuakeGrid cluster"
 # Certificates count from so long before they are made: clocks differ.
@@ -25,15 +27,6 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _PEM = serialization.Encoding.PEM
 _FOR_SERVERS = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 _FOR_CLIENTS = (ExtendedKeyUsageOID.CLIENT_AUTH,)
-
-
-@dataclass(frozen=True, slots=True)
-class Certified:
-    """A key with its certificate, and the CA certificate to know others by, PEM; its `repr` has no key."""
-
-    ca_pem: bytes
-    key_pem: bytes = field(repr=False)
-    certificate_pem: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,47 +56,55 @@ class Authority:
     def certify_service(self, now_time: datetime.datetime, until_time: datetime.datetime) -> Certified:
         """A new key and certificate for a process that holds the authkey."""
         term = _Term(now_time - CLOCK_SKEW, until_time)
-        return self._certify(PEER_NAME, x509.DNSName(PEER_NAME), _FOR_SERVERS, term)
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = self._leaf(PEER_NAME, key.public_key(), term)
+        leaf = leaf.add_extension(x509.SubjectAlternativeName([x509.DNSName(PEER_NAME)]), critical=False)
+        leaf = leaf.add_extension(x509.ExtendedKeyUsage(_FOR_SERVERS), critical=False)
+        return Certified(self._ca_pem(term), _key_pem(key), self._sign(leaf))
 
     def certify(
-        self, principal: Principal, now_time: datetime.datetime, until_time: datetime.datetime
-    ) -> Certified:
-        """A new key and certificate for a principal that does not hold the authkey.
+        self,
+        principal: Principal,
+        public_key_pem: bytes,
+        now_time: datetime.datetime,
+        until_time: datetime.datetime,
+    ) -> tuple[bytes, bytes]:
+        """A certificate for a principal that does not hold the authkey.
 
+        Args:
+            principal: who has the key.
+            public_key_pem: of `new_key`, or another one on the curve P-256.
+            now_time: when it is made.
+            until_time: when it ends.
+        Returns:
+            The CA certificate and the certificate, PEM.
         Raises:
-            ValueError: its name cannot be in a certificate.
+            ValueError: its name cannot be in a certificate, or the key is none.
         """
         uri = principals.to_uri(principal, self._cluster)
         term = _Term(now_time - CLOCK_SKEW, until_time)
         # Not the bare name, which may look like the name of a host.
-        return self._certify(
-            f"QuakeGrid {principal}", x509.UniformResourceIdentifier(uri), _FOR_CLIENTS, term
-        )
+        leaf = self._leaf(f"QuakeGrid {principal}", _public_key(public_key_pem), term)
+        names = [x509.UniformResourceIdentifier(uri)]
+        leaf = leaf.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        leaf = leaf.add_extension(x509.ExtendedKeyUsage(_FOR_CLIENTS), critical=False)
+        return self._ca_pem(term), self._sign(leaf)
 
-    def _certify(
-        self,
-        subject: str,
-        alternative: x509.GeneralName,
-        uses: tuple[x509.ObjectIdentifier, ...],
-        term: _Term,
-    ) -> Certified:
-        key = ec.generate_private_key(ec.SECP256R1())
+    def _ca_pem(self, term: _Term) -> bytes:
+        builder = self._builder(self._name, self._key.public_key(), term)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        return self._sign(builder.add_extension(_key_usage(is_ca=True), critical=True))
+
+    def _leaf(
+        self, subject: str, public_key: ec.EllipticCurvePublicKey, term: _Term
+    ) -> x509.CertificateBuilder:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject[:64])])
-        leaf = (
-            self._builder(name, key.public_key(), term)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(is_ca=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
-            .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-        )
-        ca = (
-            self._builder(self._name, self._key.public_key(), term)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_key_usage(is_ca=True), critical=True)
-        )
-        key_pem = key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        signed = [each.sign(self._key, hashes.SHA256()).public_bytes(_PEM) for each in (ca, leaf)]
-        return Certified(signed[0], key_pem, signed[1])
+        builder = self._builder(name, public_key, term)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        return builder.add_extension(_key_usage(is_ca=False), critical=True)
+
+    def _sign(self, builder: x509.CertificateBuilder) -> bytes:
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM)
 
     def _builder(
         self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey, term: _Term
@@ -122,6 +123,32 @@ class Authority:
                 x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), critical=False
             )
         )
+
+
+def new_key() -> tuple[bytes, bytes]:
+    """A new private key, and its public key, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return _key_pem(key), public
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def _public_key(pem: bytes) -> ec.EllipticCurvePublicKey:
+    """Read a public key.
+
+    Raises:
+        ValueError: it is none, or is not on the curve P-256.
+    """
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except UnsupportedAlgorithm as exc:
+        raise ValueError(str(exc)) from exc
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("the key is not on the curve P-256")  # noqa: TRY004  as for any other bad key
+    return key
 
 
 def _key_usage(*, is_ca: bool) -> x509.KeyUsage:

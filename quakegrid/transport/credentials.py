@@ -12,20 +12,17 @@ import base64
 import datetime
 import hmac
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import grpc
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import x25519
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from quakegrid.transport.certificates import Authority, Certified
+from quakegrid.access.proofs import Proof
+from quakegrid.transport.certificates import Authority
 
 # Of a service; it makes itself another one when half of it is over.
 CERTIFICATE_LIFE = datetime.timedelta(days=30)
-
-# What a process proves with that it belongs to the cluster: the authkey, or a certificate that it was given.
-Proof: TypeAlias = str | Certified
 
 _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 

@@ -13,6 +13,7 @@ import grpc
 
 from quakegrid import __version__, errors
 from quakegrid.access import principals
+from quakegrid.access.proofs import Proof
 from quakegrid.settings import installation
 from quakegrid.transport import credentials, error_details
 from quakegrid.transport.renewed_channels import RenewedChannel
@@ -100,7 +101,7 @@ class SameVersion(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return grpc.stream_stream_rpc_method_handler(refuse)  # waits for no request, whatever the method
 
 
-def open_channel(address: str, proof: credentials.Proof) -> RenewedChannel:
+def open_channel(address: str, proof: Proof) -> RenewedChannel:
     """A channel to a service of our cluster; it connects when first used, and may live for ever.
 
     Args:

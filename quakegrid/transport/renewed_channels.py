@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import grpc
 
+from quakegrid.access.proofs import Proof
 from quakegrid.transport import credentials as security
 
 
@@ -36,7 +37,7 @@ class RenewedChannel(grpc.Channel):
     def __init__(
         self,
         address: str,
-        proof: security.Proof,
+        proof: Proof,
         options: Sequence[tuple[str, Any]],
         now: Callable[[], datetime.datetime] = utc_now,
     ) -> None:

@@ -122,7 +122,7 @@ class DbServer:
         assert self._servicers is not None
         interceptors = [
             grpc_channels.SameVersion("dbserver"),
-            callers.CallerCheck(self._servicers.owner_of_job),
+            callers.CallerCheck(self._servicers.owner_of_job, self._servicers.valid),
             CallInterceptor(self._threads),
         ]
         server = grpc.aio.server(self._calls, interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
@@ -154,7 +154,14 @@ class DbServer:
 
     async def _make_servicers(self) -> Servicers:
         self._beat()
-        return Servicers(self._readers, self._writer, self._monitor, self._retention, self._threads)
+        return Servicers(
+            self._readers,
+            self._writer,
+            self._monitor,
+            self._retention,
+            self._threads,
+            credentials.authority(self._authkey),
+        )
 
     def _beat(self) -> None:
         """Event loop: say that it works, again and again."""

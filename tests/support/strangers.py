@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Iterator
 
 from quakegrid.access.principals import Principal, PrincipalRole
-from quakegrid.transport import credentials
-from quakegrid.transport.certificates import Certified
+from quakegrid.access.proofs import Certified
+from quakegrid.transport import certificates, credentials
 
 TIMEOUT_S = 20.0
 DAY = datetime.timedelta(days=1)
@@ -26,7 +26,9 @@ def certify(authkey: str, role: PrincipalRole, name: str, life: datetime.timedel
     """A new certificate of a cluster, for somebody who does not hold its key."""
     now_time = datetime.datetime.now(datetime.UTC)
     principal = Principal(role, name, secrets.token_hex(16))
-    return credentials.authority(authkey).certify(principal, now_time, now_time + life)
+    key_pem, public_pem = certificates.new_key()
+    signed = credentials.authority(authkey).certify(principal, public_pem, now_time, now_time + life)
+    return Certified(ca_pem=signed[0], key_pem=key_pem, certificate_pem=signed[1])
 
 
 @contextlib.contextmanager

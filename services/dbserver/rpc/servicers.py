@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import grpc
 from grpc_health.v1 import health
@@ -19,15 +20,20 @@ from quakegrid.api.v1 import (
     logs_pb2_grpc,
     outputs_pb2,
     outputs_pb2_grpc,
+    people_pb2,
+    people_pb2_grpc,
     tags_pb2,
     tags_pb2_grpc,
 )
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
+from quakegrid.transport.certificates import Authority
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.jobs.watches import JobWatches
 from services.dbserver.logs.tails import LogTails
+from services.dbserver.people import credentials
+from services.dbserver.people.valid import ValidCredentials
 from services.dbserver.rpc.checksums import ChecksumsServicer
 from services.dbserver.rpc.database import DatabaseServicer
 from services.dbserver.rpc.engine_calls import EngineCallsServicer
@@ -36,6 +42,7 @@ from services.dbserver.rpc.interceptor import CallThreads
 from services.dbserver.rpc.jobs import JobsServicer
 from services.dbserver.rpc.logs import LogsServicer
 from services.dbserver.rpc.outputs import OutputsServicer
+from services.dbserver.rpc.people import PeopleServicer
 from services.dbserver.rpc.tags import TagsServicer
 from services.dbserver.store.database import Readers
 from services.dbserver.store.idempotence import Requests
@@ -52,6 +59,7 @@ SERVICES = tuple(
         jobs_pb2,
         logs_pb2,
         outputs_pb2,
+        people_pb2,
         tags_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()
@@ -67,6 +75,7 @@ class Servicers:
         monitor: judges the holds of drivers.
         retention: how long logs are kept, for those who ask.
         threads: where calls run that are not coroutines.
+        authority: signs the certificates of people.
     """
 
     def __init__(
@@ -76,6 +85,7 @@ class Servicers:
         monitor: HoldMonitor,
         retention: Retention,
         threads: CallThreads,
+        authority: Authority,
     ) -> None:
         self._readers, self._threads = readers, threads
         requests = Requests(writer)
@@ -88,6 +98,8 @@ class Servicers:
         self._tags = TagsServicer(readers, writer)
         self._checksums = ChecksumsServicer(readers, writer)
         self._database = DatabaseServicer(readers, writer, retention, slow_threads=threads.slow_calls)
+        self.valid = ValidCredentials(credentials.valid_ids(readers.session(), time.time()))
+        self._people = PeopleServicer(readers, writer, authority, self.valid)
         self._calls = EngineCallsServicer(readers, writer, requests, threads)
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -100,6 +112,7 @@ class Servicers:
         checksums_pb2_grpc.add_ChecksumsServicer_to_server(self._checksums, server)
         database_pb2_grpc.add_DatabaseServicer_to_server(self._database, server)
         engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(self._calls, server)
+        people_pb2_grpc.add_PeopleServicer_to_server(self._people, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
 
     def ring(self, touched_jobs: set[int]) -> None:
@@ -118,6 +131,7 @@ class Servicers:
 
     def close(self) -> None:
         """Event loop: send followers away and take nothing more; what was taken is still answered."""
+        self.valid.close()
         self._watches.close()
         self._tails.close()
         self._logs.close()

@@ -22,13 +22,13 @@ LAYERS: dict[str, set[str]] = {
     "internal": {"api"},
     "wire": {"internal"},
     "access": set(),
-    "settings": set(),
+    "settings": {"access"},
     "jobs": {"api"},
     "blobs": {"wire"},
     "machine": {"settings"},
     "transport": {"access", "settings", "machine"},
     "nodes": {"internal", "transport"},
-    "clients": {"api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
+    "clients": {"access", "api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
     "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"},
     "reports": {"api", "settings", "jobs", "clients"},
     "testing": {"internal", "wire", "settings", "machine", "transport"},
@@ -37,7 +37,7 @@ LAYERS: dict[str, set[str]] = {
     "install": {"settings", "machine"},
     "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"},
-    "cli": {"settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
+    "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
     | {"install", "doctor"},
 }
 # Deciding code: events in, actions out. No socket, message, clock, thread or log.
@@ -60,10 +60,11 @@ FAST_ZMQ = "quakegrid.transport.fast_zmq"
 # Folders of the dbserver, from the ground up, and those that each may import.
 DBSERVER_LAYERS: dict[str, set[str]] = {
     "store": set(),
+    "people": {"store"},
     "jobs": {"store"},
     "logs": {"store", "jobs"},
     "engine": {"store", "jobs", "logs"},
-    "rpc": {"store", "jobs", "logs"},
+    "rpc": {"store", "people", "jobs", "logs"},
 }
 # Answers what upstream's `dbcmd` expects; nothing else depends on the folder for it.
 ENGINE_CALLS = "services.dbserver.rpc.engine_calls"

@@ -8,6 +8,7 @@ from grpc_reflection.v1alpha import reflection
 
 from quakegrid import errors
 from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
+from quakegrid.clients.dbserver.credential_watch import CredentialWatch
 from quakegrid.doctor.gathering import Gatherer
 from quakegrid.internal.v1 import examination_pb2, examination_pb2_grpc, orders_pb2, orders_pb2_grpc
 from quakegrid.machine import service_life
@@ -43,13 +44,14 @@ class AgentServer:
         self._agent, self._log_tail, self._settings = agent, log_tail, settings
         self.port = settings.agent_port
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._standing = CredentialWatch(settings)
         self._port = service_life.Port(self._make)
 
     def _make(self) -> grpc.aio.Server:
         agent, settings = self._agent, self._settings
         interceptors = [
             grpc_channels.SameVersion("agent"),
-            callers.CallerCheck(_no_jobs),
+            callers.CallerCheck(_no_jobs, self._standing),
             service_life.BugWatch(),
         ]
         server = grpc.aio.server(
@@ -86,6 +88,7 @@ class AgentServer:
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new calls, and end running ones after the time."""
+        self._standing.close()
         await self._port.stop(timeout_s)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

@@ -16,10 +16,12 @@ import pytest
 from quakegrid import errors, testing
 from quakegrid.access import permissions
 from quakegrid.access.permissions import Permission, Subject, Verdict
-from quakegrid.access.principals import Principal, PrincipalRole
+from quakegrid.access.principals import PEOPLE, Principal, PrincipalRole
+from quakegrid.access.proofs import Proof
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc, jobs_pb2, jobs_pb2_grpc
 from quakegrid.clients.connection import Connection
 from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc
 from quakegrid.jobs.values import Job
 from quakegrid.settings import config
@@ -36,6 +38,7 @@ from tests.support.processes import Service
 AUTHKEY = "a-key-of-a-cluster-that-nobody-guesses"
 TIMEOUT_S = 30.0
 JOB_OF_ANNA, NO_JOB = 7, 8
+REVOKED = "rudi"
 
 
 class Probe:
@@ -48,7 +51,8 @@ class Probe:
     async def start(self) -> tuple[grpc.aio.Server, str]:
         """The running server, and its address."""
         server = grpc.aio.server(
-            interceptors=[CallerCheck(self._owner_of_job, self._clock)], options=grpc_channels.SERVER_OPTIONS
+            interceptors=[CallerCheck(self._owner_of_job, self, self._clock)],
+            options=grpc_channels.SERVER_OPTIONS,
         )
         for method in permissions.TABLE:
             service, name = method.strip("/").split("/")
@@ -62,6 +66,10 @@ class Probe:
         self.asked.append(job_id)
         return "anna" if job_id == JOB_OF_ANNA else None
 
+    async def doubt(self, principal: Principal) -> errors.QuakeGridError | None:
+        """Whether a credential was revoked."""
+        return callers.revoked(principal) if principal.name == REVOKED else None
+
     async def _answer(self, _request: Any, _context: Any) -> bytes:
         return str(callers.current()).encode()
 
@@ -74,7 +82,7 @@ class _About:
         self.job_id = int(number)
 
 
-def ask(address: str, proof: credentials.Proof, method: str, about: str = "7 n1") -> str | grpc.RpcError:
+def ask(address: str, proof: Proof, method: str, about: str = "7 n1") -> str | grpc.RpcError:
     """The answer to one call, or its failure."""
     with closing(grpc_channels.open_channel(address, proof)) as channel:
         try:
@@ -84,9 +92,7 @@ def ask(address: str, proof: credentials.Proof, method: str, about: str = "7 n1"
     return answer.decode()
 
 
-def probe(
-    *calls: tuple[credentials.Proof, str, str], clock_s: float | None = None
-) -> list[str | grpc.RpcError]:
+def probe(*calls: tuple[Proof, str, str], clock_s: float | None = None) -> list[str | grpc.RpcError]:
     """The answers of the probe to these calls, each with a proof, a method and what it is about."""
 
     async def run() -> list[str | grpc.RpcError]:
@@ -172,6 +178,17 @@ def test_credential_ends_on_a_connection_that_goes_on() -> None:
     assert isinstance(grpc_channels.translate(answer, "broker", "there"), errors.CredentialError)
 
 
+def test_revoked_credential_is_refused() -> None:
+    """With the command that helps, for whoever may give it."""
+    rudi = strangers.certify(AUTHKEY, PrincipalRole.USER, REVOKED)
+
+    (answer,) = probe((rudi, "/quakegrid.api.v1.Jobs/ListJobs", "7 n1"))
+
+    assert isinstance(answer, grpc.RpcError)
+    assert answer.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert "`quakegrid user renew rudi`" in (answer.details() or "")
+
+
 @pytest.mark.parametrize("life", [datetime.timedelta(days=-1, minutes=1), datetime.timedelta(minutes=-1)])
 def test_ended_or_foreign_certificate_is_refused_by_tls(life: datetime.timedelta) -> None:
     """Before any call is heard."""
@@ -229,13 +246,16 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 def connect(settings: Settings, service: str, role: PrincipalRole, name: str) -> Connection:
-    """A connection of a principal."""
+    """A connection of a principal; a person is one whom the dbserver knows."""
     address = {
         "dbserver": settings.dbserver_address,
         "broker": settings.broker_address,
         "agent": f"127.0.0.1:{settings.agent_port}",
     }[service]
     proof = strangers.certify(settings.authkey, role, name)
+    if role in PEOPLE:
+        with DbClient(settings) as database:
+            _, proof = PeopleClient(database).issue(name, role, strangers.DAY, is_only=True)
     return Connection(service, address, proof, timeout_s=TIMEOUT_S)
 
 
