@@ -146,12 +146,12 @@ class Connection:
 
 def to_broker(settings: Settings, timeout_s: float) -> Connection:
     """A connection to the broker, whose calls are tried once."""
-    return Connection("broker", settings.broker_address, settings.authkey, timeout_s=timeout_s)
+    return Connection("broker", settings.broker_address, settings.proof, timeout_s=timeout_s)
 
 
 def to_agent(settings: Settings, host: str, timeout_s: float) -> Connection:
     """A connection to the agent of a host, whose calls are tried once."""
-    return Connection("agent", f"{host}:{settings.agent_port}", settings.authkey, timeout_s=timeout_s)
+    return Connection("agent", f"{host}:{settings.agent_port}", settings.proof, timeout_s=timeout_s)
 
 
 def is_out_of_time(error: errors.QuakeGridError) -> bool:
