@@ -65,7 +65,8 @@ _REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 
 _BY_SERVICE: dict[str, dict[str, Permission]] = {
     "api.v1.Jobs": {
-        "CreateJob": Permission("create jobs", _READERS),
+        # Its files would be looked for where the request says.
+        "CreateJob": Permission("create jobs", _DRIVERS),
         "GetJob": Permission("see jobs", _READERS),
         "ListJobs": Permission("list jobs", _READERS),
         "WatchJobs": Permission("watch jobs", _READERS),

@@ -97,17 +97,6 @@ def refuse_existing(path: Path) -> None:
         raise errors.UsageError(f"{path} is there already; give another name with --file")
 
 
-def checked_cluster(name: str) -> str:
-    """A name that a cluster can have.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if not principals.is_name(name):
-        raise errors.UsageError(f"{name!r} cannot be a cluster's name: {principals.ALLOWED_NAMES}")
-    return name
-
-
 def read(path: Path) -> CredentialFile:
     """Read a file.
 
@@ -118,10 +107,11 @@ def read(path: Path) -> CredentialFile:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise errors.CredentialError(f"there is no file {path}") from None
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(file)
+        raise errors.CredentialError(f"{path} is no file")
     with os.fdopen(file, "rb") as stream:
-        found = os.fstat(stream.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise errors.CredentialError(f"{path} is no file")
         if found.st_mode & _OTHERS:
             raise errors.CredentialError(
                 f"other users of this machine can read or change {path}, which holds a private key; "

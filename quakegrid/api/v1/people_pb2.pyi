@@ -60,12 +60,15 @@ class Credential(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     REVOCATION_TIME_FIELD_NUMBER: _builtins.int
     ISSUER_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """32 hexadecimal digits."""
     name: _builtins.str
     role: Global___PersonRole.ValueType
     issuer: _builtins.str
     """Who issued it."""
+    cluster: _builtins.str
+    """What people call the cluster."""
     @_builtins.property
     def issue_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -86,10 +89,11 @@ class Credential(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         revocation_time: _timestamp_pb2.Timestamp | None = ...,
         issuer: _builtins.str = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "issue_time", b"issue_time", "revocation_time", b"revocation_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "name", b"name", "revocation_time", b"revocation_time", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "end_time", b"end_time", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "name", b"name", "revocation_time", b"revocation_time", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -143,6 +147,7 @@ class IssueCredentialRequest(_message.Message):
     LIFE_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_PEM_FIELD_NUMBER: _builtins.int
     IS_ONLY_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Letters, digits, '.', '_' and '-', at most 64; the first is no '.' or '-'."""
     role: Global___PersonRole.ValueType
@@ -150,6 +155,10 @@ class IssueCredentialRequest(_message.Message):
     """PEM, of an elliptic key (P-256)."""
     is_only: _builtins.bool
     """Whether all earlier credentials of the person are revoked in the same step; then its role may change."""
+    cluster: _builtins.str
+    """What people call the cluster, of the letters of a name; empty: as in the last credential that was issued,
+    or, for the first one, as the dbserver's machine.
+    """
     @_builtins.property
     def life(self) -> _duration_pb2.Duration:
         """From now on: an hour to ten years."""
@@ -162,10 +171,11 @@ class IssueCredentialRequest(_message.Message):
         life: _duration_pb2.Duration | None = ...,
         public_key_pem: _builtins.bytes = ...,
         is_only: _builtins.bool = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["life", b"life"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_only", b"is_only", "life", b"life", "name", b"name", "public_key_pem", b"public_key_pem", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "is_only", b"is_only", "life", b"life", "name", b"name", "public_key_pem", b"public_key_pem", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

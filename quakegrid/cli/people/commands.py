@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
-import socket
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -70,7 +68,9 @@ def _credential_options(command: F) -> F:
             help="How people reach the master (default: [dbserver] host).",
         ),
         click.option(
-            "--cluster-name", default="", help="What people call this cluster (default: the master's name)."
+            "--cluster-name",
+            default="",
+            help="What people call this cluster (default: as before, else the master's name).",
         ),
     ):
         command = option(command)
@@ -179,17 +179,16 @@ def _issue(
     """Have a credential issued, and write it into a file."""
     settings = options.cluster_settings()
     path = wanted.file.expanduser() if wanted.file else Path(f"{name}.credential")
-    cluster = _cluster_name(settings, wanted.cluster_name)
     dbserver, broker = _addresses(settings, wanted.address)
     with closing(DbClient(settings)) as database:
         people = PeopleClient(database)
         role = find_role(people)
         credential_files.refuse_existing(path)
         life = datetime.timedelta(days=wanted.days)
-        issued, proof = people.issue(name, role, life, is_only=is_only)
+        issued, proof = people.issue(name, role, life, is_only=is_only, cluster=wanted.cluster_name)
         try:
             credential = CredentialFile(
-                cluster=cluster,
+                cluster=issued.cluster,
                 name=issued.name,
                 role=issued.role,
                 id=issued.id,
@@ -216,12 +215,3 @@ def _addresses(settings: Settings, host: str) -> tuple[str, str]:
         f"{host or settings.dbserver_host}:{settings.dbserver_port}",
         f"{host or settings.broker_host}:{settings.broker_port}",
     )
-
-
-def _cluster_name(settings: Settings, name: str) -> str:
-    """What people call the cluster."""
-    if name:
-        return credential_files.checked_cluster(name)
-    if settings.credential is not None:
-        return settings.credential.cluster
-    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().partition(".")[0]).lstrip("-") or "cluster"

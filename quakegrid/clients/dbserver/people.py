@@ -26,6 +26,8 @@ class IssuedCredential:
     end_time: datetime.datetime
     revocation_time: datetime.datetime | None
     issuer: str
+    # What people call the cluster.
+    cluster: str
 
     def state(self, now_time: datetime.datetime) -> str:
         """Whether it counts: "valid", "ended" or "revoked"."""
@@ -47,7 +49,13 @@ class PeopleClient:
         return response.role, response.name
 
     def issue(
-        self, name: str, role: PrincipalRole, life: datetime.timedelta, *, is_only: bool = False
+        self,
+        name: str,
+        role: PrincipalRole,
+        life: datetime.timedelta,
+        *,
+        is_only: bool = False,
+        cluster: str = "",
     ) -> tuple[IssuedCredential, Certified]:
         """A new credential; its key is made here and stays here.
 
@@ -56,6 +64,7 @@ class PeopleClient:
             role: what the person may do.
             life: how long it counts.
             is_only: whether all earlier ones of the person are revoked.
+            cluster: what people call the cluster; empty: as in the last credential.
         Raises:
             UsageError: a value is not allowed.
             StateError: the person has a valid credential of another role.
@@ -66,6 +75,7 @@ class PeopleClient:
             role=people_pb2.PersonRole.Value(f"{_PREFIX}{role.name}"),
             public_key_pem=public_pem,
             is_only=is_only,
+            cluster=cluster,
         )
         request.life.FromTimedelta(life)
         response = self._connection.call(self._stub.IssueCredential, request)
@@ -112,6 +122,7 @@ def _decode(found: people_pb2.Credential) -> IssuedCredential:
         end_time=found.end_time.ToDatetime(datetime.UTC),
         revocation_time=revocation_time if found.HasField("revocation_time") else None,
         issuer=found.issuer,
+        cluster=found.cluster,
     )
 
 

@@ -9,7 +9,7 @@ from services.dbserver.store.database import SqlSession
 
 # All services keep the ids of all that count in memory, and are told of them in one message.
 MOST_VALID = 10_000
-_COLUMNS = "id, name, role, issue_s, end_s, issuer, revocation_s"
+_COLUMNS = "id, name, role, issue_s, end_s, issuer, cluster, revocation_s"
 _VALID = "revocation_s IS NULL AND end_s > ?x"
 
 
@@ -23,6 +23,7 @@ class CredentialRow:
     issue_s: float
     end_s: float
     issuer: str
+    cluster: str
     revocation_s: float | None = None
 
 
@@ -47,8 +48,8 @@ def issue(session: SqlSession, new: CredentialRow, *, is_only: bool) -> None:
     if len(valid_ids(session, new.issue_s)) >= MOST_VALID:
         raise StateError(f"{MOST_VALID} credentials are valid, which is the most; revoke some")
     session.execute(
-        "INSERT INTO quakegrid_credential (id, name, role, issue_s, end_s, issuer) VALUES (?X)",
-        [new.id, new.name, new.role, new.issue_s, new.end_s, new.issuer],
+        "INSERT INTO quakegrid_credential (id, name, role, issue_s, end_s, issuer, cluster) VALUES (?X)",
+        [new.id, new.name, new.role, new.issue_s, new.end_s, new.issuer, new.cluster],
     )
 
 
@@ -85,6 +86,12 @@ def find_all(session: SqlSession) -> list[CredentialRow]:
 def find_valid(session: SqlSession, name: str, now_s: float) -> list[CredentialRow]:
     """The credentials of a person that count."""
     return _find(session, f"name=?x AND {_VALID}", name, now_s)
+
+
+def last_cluster(session: SqlSession) -> str:
+    """What the last credential calls the cluster; empty if there is none."""
+    row = session.first("SELECT cluster FROM quakegrid_credential ORDER BY issue_s DESC LIMIT 1")
+    return str(row["cluster"]) if row else ""
 
 
 def valid_ids(session: SqlSession, now_s: float) -> frozenset[str]:

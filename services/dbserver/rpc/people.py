@@ -7,7 +7,9 @@ import contextlib
 import datetime
 import itertools
 import logging
+import re
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -64,7 +66,8 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
         role, life_s = _check(request)
         now_s = time.time()
         issuer = str(callers.current())
-        new = CredentialRow(secrets.token_hex(16), request.name, role, now_s, now_s + life_s, issuer)
+        cluster = request.cluster or credentials.last_cluster(self._readers.session()) or _own_name()
+        new = CredentialRow(secrets.token_hex(16), request.name, role, now_s, now_s + life_s, issuer, cluster)
         try:
             ca_pem, certificate_pem = self._authority.certify(
                 Principal(role, new.name, new.id), request.public_key_pem, _time(now_s), _time(new.end_s)
@@ -131,6 +134,8 @@ def _check(request: people_pb2.IssueCredentialRequest) -> tuple[PrincipalRole, f
     """
     if not principals.is_name(request.name):
         raise UsageError(f"{request.name[:100]!r} cannot be a person's name: {principals.ALLOWED_NAMES}")
+    if request.cluster and not principals.is_name(request.cluster):
+        raise UsageError(f"{request.cluster[:100]!r} cannot be a cluster's name: {principals.ALLOWED_NAMES}")
     role = _ROLES.get(request.role)
     if role is None:
         raise UsageError(f"the role is none that a person may have: {', '.join(PEOPLE)}")
@@ -140,6 +145,12 @@ def _check(request: people_pb2.IssueCredentialRequest) -> tuple[PrincipalRole, f
     if len(request.public_key_pem) > LONGEST_KEY_BYTES:
         raise UsageError(f"a public key has at most {LONGEST_KEY_BYTES} bytes")
     return role, life_s
+
+
+def _own_name() -> str:
+    """The name of this machine, as far as a cluster can be called so."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().partition(".")[0]).lstrip("-")
+    return name[: principals.LONGEST_NAME] or "cluster"
 
 
 def _time(seconds: float) -> datetime.datetime:
@@ -152,6 +163,7 @@ def _encode(row: CredentialRow) -> people_pb2.Credential:
         name=row.name,
         role=_NUMBERS[row.role],
         issuer=row.issuer,
+        cluster=row.cluster,
     )
     found.issue_time.FromDatetime(_time(row.issue_s))
     found.end_time.FromDatetime(_time(row.end_s))

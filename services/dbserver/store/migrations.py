@@ -129,6 +129,7 @@ def _credential(db: Any) -> None:
      issue_s REAL NOT NULL,
      end_s REAL NOT NULL,
      issuer TEXT NOT NULL,
+     cluster TEXT NOT NULL,
      revocation_s REAL,
      revoker TEXT) WITHOUT ROWID"""
     )

@@ -270,7 +270,7 @@ def job(settings: Settings) -> Job:
 
 def test_job_belongs_to_the_principal_that_made_it(settings: Settings) -> None:
     """Whatever name the request has."""
-    with connect(settings, "dbserver", PrincipalRole.USER, "ben") as connection:
+    with connect(settings, "dbserver", PrincipalRole.DRIVER, "ben") as connection:
         stub = jobs_pb2_grpc.JobsStub(connection.channel)
         request = jobs_pb2.CreateJobRequest(request_id="of ben", user_name="anna", data_dir="/nowhere")
 

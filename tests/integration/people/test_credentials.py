@@ -141,6 +141,7 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
         ({"name": "-rf"}, 86_400, "cannot be a person's name"),
         ({"name": "a\x1b[2J"}, 86_400, "cannot be a person's name"),
         ({"name": "x" * 100_000}, 86_400, "cannot be a person's name"),
+        ({"cluster": "a/b"}, 86_400, "cannot be a cluster's name"),
         ({"role": 0}, 86_400, "user, operator, admin"),
         ({"role": 77}, 86_400, "user, operator, admin"),
         ({}, 60, "an hour to ten years"),
@@ -163,6 +164,16 @@ def test_bad_request_for_a_credential_is_refused(
         client.connection.call(stub.IssueCredential, request)
 
     assert PeopleClient(client).list_all() == []
+
+
+def test_credentials_call_the_cluster_as_the_last_one_did(people: PeopleClient) -> None:
+    """The first one as the machine, if nobody says how."""
+    first, _ = people.issue("anna", USER, DAY)
+    people.issue("anna", USER, DAY, cluster="lab")
+    last, _ = people.issue("ben", USER, DAY)
+
+    assert first.cluster
+    assert last.cluster == "lab"
 
 
 def test_unknown_person_or_credential_is_not_revoked(people: PeopleClient) -> None:
