@@ -46,8 +46,8 @@ def run_driver(
         UsageError: the current folder cannot be entered.
         StateError: the cluster is reached by a credential, so its agents are elsewhere.
     """
-    _refuse_elsewhere(settings)
     folder = _current_folder()
+    _refuse_elsewhere(settings)
     connection = _connect(settings)
     with connection:
         stdio = [0, 1, 2] if mode == "oq" else []
