@@ -1,11 +1,13 @@
 """Who calls: the principal of each call, checked against the table of permissions before a servicer runs.
 
 `CallerCheck` is the one interceptor that decides this, in every service. What it costs a call of a service is
-a look-up by the names in the peer's certificate, which is read once. A stream is checked when it begins.
+a look-up by the names in the peer's certificate, which is read once. A stream is checked when it begins; that
+of a person also while it runs, since their credential may be revoked.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import inspect
@@ -27,6 +29,9 @@ from quakegrid.transport import certificates, error_details
 OwnerOfJob = Callable[[int], Awaitable[str | None]]
 # The principals whose certificates are remembered; more are read again.
 MOST_KNOWN = 10_000
+# How often a stream of a person is checked again.
+STREAM_CHECK_S = 5.0
+_END = object()
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 _CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
     (errors.NotAllowedError, grpc.StatusCode.PERMISSION_DENIED),
@@ -97,11 +102,12 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 guarded[kind] = self._guarded_stream(behaviour, checked)
             else:
                 assert inspect.iscoroutinefunction(behaviour), "it is answered in the event loop"
-                guarded[kind] = self._guarded_call(behaviour, checked)
+                is_stream = kind.endswith("stream")
+                guarded[kind] = self._guarded_call(behaviour, checked, is_stream=is_stream)
         return handler._replace(**guarded)
 
     def _guarded_call(
-        self, behaviour: Callable[[Any, Any], Awaitable[Any]], permission: Permission
+        self, behaviour: Callable[[Any, Any], Awaitable[Any]], permission: Permission, *, is_stream: bool
     ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def call(request: Any, context: Any) -> Any:
             principal = self._principal_of(context)
@@ -109,8 +115,14 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             if principal is None or principal.role is not PrincipalRole.SERVICE:
                 refused = await self._refusal(principal, permission, request)
             if refused is None:
-                _caller.set(principal)  # type: ignore[arg-type]
-                return await behaviour(request, context)
+                assert principal is not None, "nobody is refused"
+                _caller.set(principal)
+                if not is_stream or principal.role not in PEOPLE:
+                    return await behaviour(request, context)
+                running = asyncio.ensure_future(behaviour(request, context))
+                refused = await _Recheck(self._doubt, principal).wait(running)
+                if refused is None:
+                    return running.result()
             aborting = _abort(context, refused)
             del request, context, refused  # see services/dbserver/rpc/interceptor.py
             await aborting
@@ -127,11 +139,17 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             if principal is None or principal.role is not PrincipalRole.SERVICE:
                 refused = await self._refusal(principal, permission, request)
             if refused is None:
-                _caller.set(principal)  # type: ignore[arg-type]
+                assert principal is not None, "nobody is refused"
+                _caller.set(principal)
+                recheck = _Recheck(self._doubt, principal) if principal.role in PEOPLE else None
                 async with contextlib.aclosing(behaviour(request, context)) as responses:
-                    async for response in responses:
-                        yield response
-                return
+                    passed = responses if recheck is None else recheck.pass_on(responses)
+                    async with contextlib.aclosing(passed):
+                        async for response in passed:
+                            yield response
+                if recheck is None or recheck.doubt is None:
+                    return
+                refused = recheck.doubt
             aborting = _abort(context, refused)
             del request, context, refused
             await aborting
@@ -162,9 +180,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         """Why a call is refused; None if it is not."""
         if principal is None:
             return errors.CredentialError("the certificate of the connection names nobody of this cluster")
-        if principal.until_s <= self._clock():
-            return _has_ended(principal)
-        if principal.role in PEOPLE and (doubt := await self._standing.doubt(principal)):
+        if doubt := await self._doubt(principal):
             return doubt
         verdict = permissions.judge(principal, permission)
         if verdict is Verdict.IF_OWN:
@@ -172,6 +188,12 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if verdict is Verdict.NO:
             return errors.NotAllowedError(permissions.refusal(principal, permission))
         return None
+
+    async def _doubt(self, principal: Principal) -> errors.QuakeGridError | None:
+        """Why the credential of a principal does not count; None if it does."""
+        if principal.until_s <= self._clock():
+            return _has_ended(principal)
+        return await self._standing.doubt(principal) if principal.role in PEOPLE else None
 
     async def _refusal_of_others(
         self, principal: Principal, permission: Permission, request: Any
@@ -194,6 +216,49 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if permission.subject is Subject.NODE:
             owner = ""
         return errors.NotAllowedError(permissions.refusal(principal, permission, what, owner))
+
+
+class _Recheck:
+    """Looks again and again whether the credential behind a stream still counts.
+
+    Args:
+        ask: why it does not count.
+        principal: whose stream it is.
+    """
+
+    def __init__(
+        self, ask: Callable[[Principal], Awaitable[errors.QuakeGridError | None]], principal: Principal
+    ) -> None:
+        self._ask, self._principal = ask, principal
+        self._loop = asyncio.get_running_loop()
+        self._due_s = self._loop.time() + STREAM_CHECK_S
+        self.doubt: errors.QuakeGridError | None = None
+
+    async def wait(self, step: asyncio.Future[Any]) -> errors.QuakeGridError | None:
+        """Wait for a step of the stream; cancel it, and tell why, if the credential counts no more."""
+        try:
+            while not step.done():
+                left_s = self._due_s - self._loop.time()
+                if left_s > 0:
+                    await asyncio.wait({step}, timeout=left_s)
+                elif doubt := await self._ask(self._principal):
+                    self.doubt = doubt
+                    return doubt
+                else:
+                    self._due_s = self._loop.time() + STREAM_CHECK_S
+        finally:  # also when the client leaves
+            if not step.done():
+                step.cancel()
+                await asyncio.wait({step})
+        return None
+
+    async def pass_on(self, responses: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        """The responses, until there are no more or the credential does not count any more."""
+        while True:
+            step = asyncio.ensure_future(anext(responses, _END))
+            if await self.wait(step) is not None or step.result() is _END:
+                return
+            yield step.result()
 
 
 def revoked(principal: Principal) -> errors.CredentialError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
-from collections.abc import Iterator
+import itertools
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +16,7 @@ import grpc
 import pytest
 
 from quakegrid import errors, testing
-from quakegrid.access import permissions
+from quakegrid.access import permissions, principals
 from quakegrid.access.permissions import Permission, Subject, Verdict
 from quakegrid.access.principals import PEOPLE, Principal, PrincipalRole
 from quakegrid.access.proofs import Proof
@@ -221,6 +223,69 @@ def test_person_cannot_pose_as_a_service(name: str) -> None:
 
     assert isinstance(answer, grpc.RpcError)
     assert answer.code() is grpc.StatusCode.UNAVAILABLE
+
+
+class Endless:
+    """A stream that counts until its client leaves; it tells when it has ended."""
+
+    def __init__(self) -> None:
+        self.has_ended = asyncio.Event()
+        self.is_revoked = False
+
+    async def count(self, _request: bytes, _context: Any) -> AsyncIterator[bytes]:
+        """The numbers from 0 on."""
+        try:
+            for number in itertools.count():
+                yield str(number).encode()
+                await asyncio.sleep(0)
+        finally:
+            self.has_ended.set()
+
+    async def doubt(self, principal: Principal) -> errors.QuakeGridError | None:
+        """Whether the credential was revoked."""
+        return callers.revoked(principal) if self.is_revoked else None
+
+
+async def no_owner(_job_id: int) -> None:
+    """There are no jobs."""
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_stream_ends_with_its_client_or_credential(leaves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy it is; the servicer is closed, too."""
+    monkeypatch.setattr(callers, "STREAM_CHECK_S", 0.02)
+
+    async def run() -> grpc.StatusCode:
+        endless = Endless()
+        server = grpc.aio.server(interceptors=[CallerCheck(no_owner, endless)])
+        handlers = {"WatchJobs": grpc.unary_stream_rpc_method_handler(endless.count)}
+        service = grpc.method_handlers_generic_handler("quakegrid.api.v1.Jobs", handlers)
+        server.add_generic_rpc_handlers((service,))
+        port = server.add_secure_port("127.0.0.1:0", credentials.server_credentials(AUTHKEY))
+        await server.start()
+        proof = strangers.certify(AUTHKEY, PrincipalRole.USER, "anna")
+        shown = grpc.ssl_channel_credentials(proof.ca_pem, proof.key_pem, proof.certificate_pem)
+        options = (("grpc.ssl_target_name_override", principals.PEER_NAME),)
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            grpc.aio.secure_channel(f"127.0.0.1:{port}", shown, options=options) as channel,
+        ):
+            call = channel.unary_stream("/quakegrid.api.v1.Jobs/WatchJobs")(b"")
+            assert [await call.read() for _ in range(3)] == [b"0", b"1", b"2"]
+            if leaves:
+                call.cancel()
+            else:
+                endless.is_revoked = True
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
+                        pass
+            code = await call.code()
+            await endless.has_ended.wait()
+        await server.stop(None)
+        return code
+
+    expected_code = grpc.StatusCode.CANCELLED if leaves else grpc.StatusCode.UNAUTHENTICATED
+    assert asyncio.run(run()) is expected_code
 
 
 # ---- the services themselves

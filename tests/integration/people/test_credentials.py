@@ -13,14 +13,14 @@ from cryptography import x509
 from quakegrid import errors
 from quakegrid.access.principals import Principal, PrincipalRole
 from quakegrid.access.proofs import Certified
-from quakegrid.api.v1 import people_pb2, people_pb2_grpc
+from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc, people_pb2, people_pb2_grpc
 from quakegrid.clients.connection import Connection
 from quakegrid.clients.dbserver import credential_watch
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.credential_watch import CredentialWatch
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.settings.config import Settings
-from quakegrid.transport import certificates
+from quakegrid.transport import callers, certificates
 from tests.support.dbservers import LocalDbServer, serving
 
 DAY = datetime.timedelta(days=1)
@@ -79,6 +79,22 @@ def test_revoked_credential_is_refused_at_once(dbserver: LocalDbServer, people: 
     assert who_am_i(dbserver.settings, other) == "anna"
     assert people.find_valid("anna") == two
     assert people.revoke("anna", one.id) == []
+
+
+def test_stream_of_a_revoked_person_ends(
+    dbserver: LocalDbServer, people: PeopleClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on as long as the credential counts."""
+    monkeypatch.setattr(callers, "STREAM_CHECK_S", 0.02)
+    _, proof = people.issue("anna", USER, DAY)
+    with connect(dbserver.settings, proof) as connection:
+        stub = jobs_pb2_grpc.JobsStub(connection.channel)
+        messages = connection.stream(stub.WatchJobs, jobs_pb2.WatchJobsRequest(), TIMEOUT_S)
+        next(messages)
+        people.revoke("anna")
+
+        with pytest.raises(errors.CredentialError, match="was revoked"):
+            list(messages)
 
 
 def test_revocation_survives_a_restart(settings: Settings) -> None:
