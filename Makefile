@@ -85,11 +85,12 @@ check: install ## Format, lint, types, contracts, generated code
 	@git diff --exit-code --stat -- quakegrid/api quakegrid/internal quakegrid/wire protos/lock.json || \
 		{ echo "generated code differs from protos/: run 'make protos' and commit"; exit 1; }
 
-# Tests over network namespaces skip where one of these is missing, or for other users than root.
+# Tests over network namespaces, and of pages in a browser, skip where one of these is missing.
 .PHONY: test-tools
-test-tools: ## Install what the tests over network namespaces need (iproute2, nftables), as root on Debian
-	@PATH="$$PATH:/usr/sbin:/sbin"; command -v ip >/dev/null && command -v nft >/dev/null || \
-		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y iproute2 nftables >/dev/null; }
+test-tools: ## Install what tests of networks and pages need (iproute2, nftables, chromium), as root on Debian
+	@PATH="$$PATH:/usr/sbin:/sbin"; command -v ip >/dev/null && command -v nft >/dev/null && command -v chromium >/dev/null || \
+		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+			iproute2 nftables chromium fonts-dejavu-core >/dev/null; }
 
 .PHONY: test-unit
 test-unit: install ## Test what needs no service: unit and property tests, on two cores
@@ -143,6 +144,10 @@ bench-broker: install ## Measure tasks through the lanes against others (some mi
 .PHONY: bench-agent
 bench-agent: install ## Measure the agent: workers that start and are killed, and what it costs (two minutes)
 	@$(PY) benchmarks/bench_agent.py
+
+.PHONY: bench-web
+bench-web: install ## Measure the web service with many open pages (a minute)
+	@$(PY) -m benchmarks.bench_web
 
 .PHONY: bench-neighbours
 bench-neighbours: install ## Install what bench-broker can compare with, apart from .venv's own packages

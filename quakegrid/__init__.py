@@ -1,8 +1,11 @@
 """QuakeGrid: OpenQuake calculations on many machines, without ssh and without a scheduler."""
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # `typing` itself takes as long to import as all the rest; type checkers know the name
 if TYPE_CHECKING:
+    from typing import Any
+
     from quakegrid.sdk.cluster import Cluster, LocalCluster
     from quakegrid.sdk.executor import ClusterExecutor
 

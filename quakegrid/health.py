@@ -1,7 +1,7 @@
-"""Whether a service of this machine is available: `python -m quakegrid.health dbserver|broker|agent`.
+"""Whether a service of this machine is available: `python -m quakegrid.health dbserver|broker|agent|web`.
 
-Asks over grpc.health.v1 and mutual TLS; container engines and supervisors call it. Exit codes: 0 available,
-1 not available, 2 wrong settings, 3 unreachable.
+Asks over grpc.health.v1 and mutual TLS, the web service over HTTP; container engines and supervisors call it.
+Exit codes: 0 available, 1 not available, 2 wrong settings, 3 unreachable.
 """
 
 from __future__ import annotations
@@ -29,18 +29,33 @@ def is_serving(settings: Settings, service: str, port: int = 0) -> bool:
 
     Args:
         settings: of the cluster.
-        service: "dbserver", "broker" or "agent".
+        service: "dbserver", "broker", "agent" or "web".
         port: where it listens; 0 for the port of the settings.
     Raises:
         PeerUnreachableError: it does not answer.
     """
     configured = local_services.ports_of(settings, [service])[0]
     host = config.LOOPBACK if configured.host in EVERYWHERE else configured.host
+    if service == "web":
+        return _is_web_serving(host, port or configured.number)
     address = f"{host}:{port or configured.number}"
     with Connection(service, address, settings.authkey, timeout_s=TIMEOUT_S) as connection:
         stub = health_pb2_grpc.HealthStub(connection.channel)
         response = connection.call(stub.Check, health_pb2.HealthCheckRequest())
     return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _is_web_serving(host: str, port: int) -> bool:
+    from http.client import OK, HTTPConnection  # noqa: PLC0415 - most commands ask no web service
+
+    connection = HTTPConnection(host, port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == OK
+    except OSError as exc:
+        raise errors.PeerUnreachableError(f"the web service at {host}:{port} does not answer: {exc}") from exc
+    finally:
+        connection.close()
 
 
 def troubles(settings: Settings, records: Mapping[str, ServiceFile]) -> dict[str, str]:
@@ -71,7 +86,7 @@ def _trouble(settings: Settings, service: str, record: ServiceFile) -> str:
 def main() -> int:
     """Ask a service, and print the answer."""
     parser = argparse.ArgumentParser(prog="python -m quakegrid.health", description=__doc__)
-    parser.add_argument("service", choices=service_files.SERVICES)
+    parser.add_argument("service", choices=service_files.ALL_SERVICES)
     service = parser.parse_args().service
     try:
         found = is_serving(config.load_settings(), service)

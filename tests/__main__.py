@@ -3,6 +3,10 @@
 The first step holds the coverage of the pure folders at 100 %. The second runs what starts services, in two
 processes; the third runs what is marked `alone`, one test after the other. With `--measure`, lines and
 branches of all code are measured in all steps, as far as it runs in the tests' own processes.
+
+Tests that start services share the machine with each other and with whatever else runs there. A few that fail
+in such a step are run once more, with nothing beside them. Those that pass then are named as UNSTABLE in the
+table: somebody has to mend them, but they say nothing about the change that is tested.
 """
 
 from __future__ import annotations
@@ -21,8 +25,11 @@ RESULTS = ROOT / "build" / "tests"
 REPORT = ROOT / "build" / "coverage"
 GROUPED = ("--dist=loadgroup", "--no-loadscope-reorder")  # see tests/conftest.py
 QUICK = ("tests/unit", "tests/property")
-# How pytest ends where no test is chosen, and what coverage.py writes.
+# How pytest ends where no test is chosen, and where tests failed; and what coverage.py writes.
 NO_TESTS = 5
+TESTS_FAILED = 1
+# More failures than this are no accident, and are not tried again.
+MOST_UNSTABLE = 3
 DATA_FILES = ".coverage*"
 
 
@@ -56,7 +63,8 @@ class Outcome:
     exit_code: int
     duration_s: float
     counts: tuple[int, int, int]  # tests, those that failed, those that were skipped
-    failed: tuple[str, ...]
+    failed: tuple[str, ...]  # as pytest's arguments
+    unstable: tuple[str, ...] = ()  # failed at first, and passed alone
 
     @property
     def is_good(self) -> bool:
@@ -73,7 +81,10 @@ def main(argv: list[str]) -> int:
     if asked.measure:
         for path in ROOT.glob(DATA_FILES):
             path.unlink()
-    outcomes = [run(step, coverage_args(step, asked.measure), pytest_args) for step in STEPS]
+    outcomes = []
+    for step in STEPS:
+        outcome = run(step, coverage_args(step, asked.measure), pytest_args)
+        outcomes.append(try_again(outcome, pytest_args) if may_try_again(step, outcome) else outcome)
     print("\n".join(summary(outcomes)))
     if asked.measure:
         coverage("html", "--quiet", f"--directory={REPORT}")
@@ -101,6 +112,30 @@ def run(step: Step, extra: tuple[str, ...], pytest_args: list[str]) -> Outcome:
     return Outcome(step.name, exit_code, duration_s, *read_results(results))
 
 
+def may_try_again(step: Step, outcome: Outcome) -> bool:
+    """Whether what failed may be an accident: few tests with services, and nothing but them."""
+    return (
+        step.name != "unit"
+        and outcome.exit_code == TESTS_FAILED
+        and 0 < len(outcome.failed) <= MOST_UNSTABLE
+        and all((ROOT / name.partition("::")[0]).is_file() for name in outcome.failed)
+    )
+
+
+def try_again(first: Outcome, pytest_args: list[str]) -> Outcome:
+    """Run what failed once more, with nothing beside it."""
+    again = run(Step(f"{first.name} again", first.failed), (), pytest_args)
+    tests, _, skipped = first.counts
+    return Outcome(
+        first.name,
+        again.exit_code,
+        first.duration_s + again.duration_s,
+        (tests, len(again.failed), skipped),
+        again.failed,
+        tuple(sorted(set(first.failed) - set(again.failed))),
+    )
+
+
 def read_results(path: Path) -> tuple[tuple[int, int, int], tuple[str, ...]]:
     """Counts of a step, and the names of the tests that failed."""
     if not path.exists():
@@ -108,7 +143,7 @@ def read_results(path: Path) -> tuple[tuple[int, int, int], tuple[str, ...]]:
     (suite,) = ET.parse(path).getroot()
     cases = suite.findall("testcase")
     failed = {
-        f"{case.get('classname')}::{case.get('name')}"
+        f"{(case.get('classname') or '').replace('.', '/')}.py::{case.get('name')}"
         for case in cases
         if case.find("failure") is not None or case.find("error") is not None
     }
@@ -125,6 +160,7 @@ def summary(outcomes: list[Outcome]) -> list[str]:
         note = "" if outcome.is_good else f"  pytest ended with code {outcome.exit_code}"
         lines.append(f"{outcome.name:10}{tests:8}{failed:8}{skipped:9}{minutes:5}:{seconds:02}{note}")
     lines += [f"FAILED {name}" for outcome in outcomes for name in outcome.failed]
+    lines += [f"UNSTABLE {name}" for outcome in outcomes for name in outcome.unstable]
     return [*lines, ""]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from quakegrid.settings import authkeys, config, installation, sections
 from quakegrid.settings.config import Settings
 
 # A service stops before those that it needs: the agent works for the broker, which writes to the dbserver.
-STOP_ORDER = ("agent", "broker", "dbserver")
+STOP_ORDER = ("web", "agent", "broker", "dbserver")
 
 
 @click.command()
@@ -33,8 +34,8 @@ STOP_ORDER = ("agent", "broker", "dbserver")
 def up(cores: int | None) -> None:
     """Start the cluster of this machine.
 
-    Starts dbserver, broker and agent in the background. The first time, it makes the state folder with
-    a configuration file, which holds a random key that only you can read.
+    Starts dbserver, broker, agent and web pages in the background. The first time, it makes the state folder
+    with a configuration file, which holds a random key that only you can read.
     """
     settings, started = bring_up(options.state_dir(), cores)
     _check_serving(settings)
@@ -43,7 +44,8 @@ def up(cores: int | None) -> None:
     else:
         say(f"QuakeGrid is up on this machine ({_cores_text(settings)}):")
     for name, record in local_services.running(settings).items():
-        say(f"  {name:<9} pid {record.pid:<8} {record.address}")
+        address = f"http://{record.address}/" if name == "web" else record.address
+        say(f"  {name:<9} pid {record.pid:<8} {address}")
     say(f"  state and logs in {settings.state_dir}")
     for warning in settings.warnings:
         say(f"warning: {warning}")
@@ -75,10 +77,26 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
         settings = config.load_settings(state_dir)
         missing = tuple(name for name in service_files.SERVICES if name not in before)
         local_services.check_ports(settings, missing)
+        missing += _web_if_possible(settings, before)
         if "agent" in missing and node_state.read(state_dir).is_stopped:
             node_state.change(state_dir, is_stopped=False)  # `up` lets a node serve that was stopped
         local_services.start(settings, missing)
     return settings, missing
+
+
+def _web_if_possible(settings: Settings, running: Collection[str]) -> tuple[str, ...]:
+    """The web service, if it is wanted and does not run.
+
+    Calculations do not need it, so a port that is taken is no error.
+    """
+    if not settings.web_port or "web" in running:
+        return ()
+    try:
+        local_services.check_ports(settings, ["web"])
+    except errors.QuakeGridError as exc:
+        say(f"warning: there will be no web pages: {exc}")
+        return ()
+    return ("web",)
 
 
 def _check_serving(settings: Settings) -> None:

@@ -20,7 +20,6 @@ import click
 from quakegrid import errors
 from quakegrid.cli import options
 from quakegrid.cli.views.run_report import JobResult, RunReport
-from quakegrid.clients import drivers
 from quakegrid.settings.agent_limits import MAX_CORES_PER_WORKER
 
 if TYPE_CHECKING:
@@ -146,6 +145,8 @@ def _check_job_file(job_ini: str) -> None:
     except PermissionError:
         is_file, what = False, ""
     if not what or (is_file and not os.access(path, os.R_OK)):
+        from quakegrid.clients import drivers  # noqa: PLC0415 - seldom needed here
+
         raise errors.UsageError(
             f"user {drivers.own_name()} may not read {job_ini}; put the model into a folder that "
             "this user may read"
@@ -160,6 +161,8 @@ def execute(settings: Settings, argv: Sequence[str], *, verbose: bool = False) -
     Raises:
         PeerUnreachableError: the agent is not running.
     """
+    from quakegrid.clients import drivers  # noqa: PLC0415 - not for --help and wrong options
+
     report = RunReport()
     display: Display | None = None
 

@@ -128,9 +128,8 @@ def service_statuses(settings: Settings) -> list[ServiceStatus]:
         return []
     records = local_services.running(settings)
     troubles = health.troubles(settings, records)
-    return [
-        _service_status(name, records.get(name), troubles.get(name, "")) for name in service_files.SERVICES
-    ]
+    names = (name for name in service_files.ALL_SERVICES if name != "web" or settings.web_port)
+    return [_service_status(name, records.get(name), troubles.get(name, "")) for name in names]
 
 
 def _service_status(service: str, record: service_files.ServiceFile | None, trouble: str) -> ServiceStatus:
@@ -166,7 +165,9 @@ def _ask_broker(settings: Settings, services: list[ServiceStatus]) -> tuple[flee
 
 
 def _is_up(settings: Settings, services: list[ServiceStatus], found: fleet.FleetStatus | None) -> bool:
-    is_whole = not settings.is_embedded or all(service.is_up for service in services)
+    is_whole = not settings.is_embedded or all(
+        service.is_up for service in services if service.service in service_files.SERVICES
+    )
     return found is not None and is_whole and not any(service.trouble for service in services)
 
 

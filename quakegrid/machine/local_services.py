@@ -47,6 +47,7 @@ def ports_of(settings: Settings, services: Sequence[str]) -> list[ServicePort]:
         ServicePort("broker", settings.broker_listen, settings.broker_port, "[broker] port"),
         ServicePort("broker", settings.broker_listen, settings.lane_ports[0], "[dbserver] receiver_ports"),
         ServicePort("agent", settings.agent_listen, settings.agent_port, "[zworkers] ctrl_port"),
+        ServicePort("web", settings.web_listen, settings.web_port, "[web] port"),
     ]
     return [port for port in ports if port.service in services]
 
@@ -98,7 +99,7 @@ def port_holder(port: int) -> str:
 
 def running(settings: Settings) -> dict[str, service_files.ServiceFile]:
     """The live services of this machine by name."""
-    records = {name: service_files.read(settings, name) for name in service_files.SERVICES}
+    records = {name: service_files.read(settings, name) for name in service_files.ALL_SERVICES}
     return {name: record for name, record in records.items() if record is not None}
 
 

@@ -15,7 +15,9 @@ from quakegrid import __version__
 from quakegrid.errors import QuakeGridError
 from quakegrid.settings.config import Settings
 
+# What a cluster needs, and what people may want beside it.
 SERVICES = ("dbserver", "broker", "agent")
+ALL_SERVICES = (*SERVICES, "web")
 
 
 @dataclass(frozen=True, slots=True)

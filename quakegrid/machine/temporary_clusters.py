@@ -87,6 +87,7 @@ def write_cluster_config(state_dir: Path, extra: Sections | None = None, *, lane
                 "receiver_ports": f"{lane_ports[0]}-{lane_ports[-1]}",
             },
             "broker": {"port": broker_port},
+            "web": {"port": 0},
             "zworkers": {"ctrl_port": agent_port, "host_cores": f"{config.LOOPBACK} -1"},
             "directory": {"shared_dir": shared_dir},
             "distribution": {"oq_distribute": "zmq"},

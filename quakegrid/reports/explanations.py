@@ -58,26 +58,15 @@ def find_session(fleet: FleetStatus, number: int) -> SessionStatus | None:
 
 
 def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
+    """What the session does now, or what it waits for."""
     core_count = sum(node.core_count for node in fleet.nodes)
     if not core_count:
-        states = "; ".join(f"{node.host}: {node.state or 'not reached'}" for node in fleet.nodes)
-        lack = "gives cores" if any(node.is_up for node in fleet.nodes) else "is up"
-        yield f"It waits: no node {lack} ({states or 'host_cores names none'})."
-        if any(node.state == "stopped" for node in fleet.nodes):
-            yield "Stopped nodes serve again after `quakegrid workers start`."
+        yield from _no_cores(fleet)
     yield from _left_out(fleet, session)
     if session.state == "queued":
         yield _queued(fleet, session)
     elif session.running_count:
-        yield (
-            f"It runs: {_count(session.running_count, 'task')} on {_count(session.worker_count, 'worker')}, "
-            f"{session.queued_count} queued, {session.done_count} done."
-        )
-        if session.queued_count == 0 and session.running_count < session.worker_count:
-            yield (
-                f"Fewer tasks than workers are left: {session.worker_count - session.running_count} of "
-                f"{session.worker_count} workers have nothing to do."
-            )
+        yield from _running(session)
     elif session.queued_count and not session.worker_count and _has_no_node(fleet, session):
         return  # said already
     elif session.queued_count and core_count and not session.worker_count:
@@ -96,6 +85,28 @@ def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
         yield (
             f"It waits for its driver (process {session.pid} on {session.host}), which has submitted no "
             f"task that is not done; {session.done_count} are."
+        )
+
+
+def _no_cores(fleet: FleetStatus) -> Iterator[str]:
+    """Why no node of the fleet gives a core."""
+    states = "; ".join(f"{node.host}: {node.state or 'not reached'}" for node in fleet.nodes)
+    lack = "gives cores" if any(node.is_up for node in fleet.nodes) else "is up"
+    yield f"It waits: no node {lack} ({states or 'host_cores names none'})."
+    if any(node.state == "stopped" for node in fleet.nodes):
+        yield "Stopped nodes serve again after `quakegrid workers start`."
+
+
+def _running(session: SessionStatus) -> Iterator[str]:
+    """How far a session with running tasks is."""
+    yield (
+        f"It runs: {_count(session.running_count, 'task')} on {_count(session.worker_count, 'worker')}, "
+        f"{session.queued_count} queued, {session.done_count} done."
+    )
+    if session.queued_count == 0 and session.running_count < session.worker_count:
+        yield (
+            f"Fewer tasks than workers are left: {session.worker_count - session.running_count} of "
+            f"{session.worker_count} workers have nothing to do."
         )
 
 

@@ -13,12 +13,12 @@ import os
 import weakref
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from quakegrid import errors
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.machine import local_services, temporary_clusters
-from quakegrid.sdk.executor import ClusterExecutor, is_interrupt
+from quakegrid.sdk.executor import ClusterExecutor, ExecutorOptions, is_interrupt
 from quakegrid.sdk.own_folder import OwnFolder
 from quakegrid.settings import config
 from quakegrid.settings.config import LOOPBACK, Settings
@@ -48,8 +48,8 @@ class Cluster:
         self.settings = settings
         self._executors: weakref.WeakSet[ClusterExecutor] = weakref.WeakSet()
 
-    def executor(self, max_workers: int | None = None, **options: Any) -> ClusterExecutor:
-        """A new executor with workers of its own; see `ClusterExecutor` for its options.
+    def executor(self, max_workers: int | None = None, **options: Unpack[ExecutorOptions]) -> ClusterExecutor:
+        """A new executor with workers of its own; see `ExecutorOptions` for its options.
 
         Raises:
             PeerUnreachableError: the cluster is not running.

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from functools import partial
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
 
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.nodes import environment
@@ -39,52 +39,69 @@ T = TypeVar("T")
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()
 
 
+class ExecutorOptions(TypedDict, total=False):
+    """The options of an executor; each has a default.
+
+    Args:
+        shows_output: whether what its workers print is printed here, with node and worker; True.
+        cores_per_worker: cores that each worker should have, and threads of its numerical libraries; 1.
+        on_progress: called with the counts of done and submitted calls, in a thread of the executor; None.
+        weight: its part of the cores against those of other executors and jobs, 0.01 to 100; 1.
+        node_timeout_s: how long to wait for a node that is up; 60.
+    """
+
+    shows_output: bool
+    cores_per_worker: int
+    on_progress: OnProgress | None
+    weight: float
+    node_timeout_s: float
+
+
+_DEFAULTS = ExecutorOptions(
+    shows_output=True, cores_per_worker=1, on_progress=None, weight=1.0, node_timeout_s=60.0
+)
+
+
 class ClusterExecutor(Executor):
     """Runs functions on the cluster; made by `Cluster.executor`.
 
     Args:
         settings: of the cluster.
         max_workers: workers at most; None for as many as the cluster gives.
-        shows_output: whether what its workers print is printed here, with node and worker.
-        cores_per_worker: cores that each worker should have, and threads of its numerical libraries.
-        on_progress: called with the counts of done and submitted calls, in a thread of the executor.
-        weight: its part of the cores against those of other executors and jobs, 0.01 to 100.
-        node_timeout_s: how long to wait for a node that is up.
+        **options: see `ExecutorOptions`.
     Raises:
         PeerUnreachableError: the broker does not answer, or no node came up.
         UsageError: the weight is out of range.
+        TypeError: there is no such option.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        max_workers: int | None = None,
-        *,
-        shows_output: bool = True,
-        cores_per_worker: int = 1,
-        on_progress: OnProgress | None = None,
-        weight: float = 1.0,
-        node_timeout_s: float = 60.0,
+        self, settings: Settings, max_workers: int | None = None, **options: Unpack[ExecutorOptions]
     ) -> None:
+        if unknown := options.keys() - _DEFAULTS.keys():
+            raise TypeError(f"an executor has no option {', '.join(sorted(unknown))}")
+        chosen = _DEFAULTS | options
+        cores_per_worker = chosen["cores_per_worker"]
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if cores_per_worker <= 0:
             raise ValueError("cores_per_worker must be greater than 0")
         with BrokerClient(settings) as broker:
-            broker.wait_for_nodes(node_timeout_s)
-        options = SessionOptions(
+            broker.wait_for_nodes(chosen["node_timeout_s"])
+        session_options = SessionOptions(
             user_name=getpass.getuser(),
             worker_setup=_worker_setup(),
             max_workers=max_workers or 0,
-            weight=weight,
+            weight=chosen["weight"],
             cores_per_worker=cores_per_worker,
             needs=Needs(environment.for_functions()),
         )
-        session = _open_session(settings, options, worker_output.echo if shows_output else None)
+        on_words = worker_output.echo if chosen["shows_output"] else None
+        session = _open_session(settings, session_options, on_words)
         most = max(1, session.core_count // cores_per_worker)
         self.worker_count = min(max_workers or most, most)
         self._is_shut = False
-        self._sender = Sender(session, self.worker_count, on_progress)
+        self._sender = Sender(session, self.worker_count, chosen["on_progress"])
         _senders.add(self._sender)
         weakref.finalize(self, self._sender.stop).atexit = False  # `_finish` waits, too
 

@@ -52,6 +52,8 @@ class Settings:
     broker_listen: str
     broker_metrics_port: int
     lane_ports: tuple[int, ...]
+    web_port: int
+    web_listen: str
     agent_port: int
     agent_listen: str
     agent_host_cores: tuple[HostCores, ...]
@@ -156,9 +158,10 @@ def load_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os
         state_dir: directory of the embedded cluster; None takes `default_state_dir`.
         environ: where `OQ_CONFIG_FILE`, `QUAKEGRID_STATE_DIR` and `XDG_STATE_HOME` are looked up.
     Raises:
-        SettingsError: a file cannot be read, or a value is not allowed.
+        SettingsError: a file cannot be read, a value is not allowed, or the directory's path is not UTF-8.
     """
     state_dir = (state_dir or default_state_dir(environ)).absolute()
+    _check_is_text(state_dir)
     reader = Reader(state_dir, config_paths(state_dir, environ))
     read = sections.read_all(reader)
     doubts = [*reader.check_names(), *authkeys.doubts(read["authkey"], read["authkey_path"])]
@@ -187,6 +190,18 @@ def settings_of(credential: CredentialFile, state_dir: Path | None = None) -> Se
         broker_port=broker_port,
         credential=credential,
     )
+
+
+def _check_is_text(state_dir: Path) -> None:
+    """Refuse a path that messages, logs and files of services cannot hold."""
+    try:
+        str(state_dir).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(state_dir).decode(errors="backslashreplace")
+        raise SettingsError(
+            f"the path of the state directory, {shown}, is not UTF-8; give another directory with "
+            "--state-dir or QUAKEGRID_STATE_DIR, or rename the folder"
+        ) from None
 
 
 def check_listen(settings: Settings, listen: str, service: str) -> None:

@@ -6,10 +6,9 @@ engine's, which may add keys: there only a name that is nearly one of ours leads
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Iterator
 
-OWN_SECTIONS = ("agent", "broker")
+OWN_SECTIONS = ("agent", "broker", "web")
 # How alike two names must be so that one may be meant for the other. In sections that the engine shares more
 # is asked: its old `receiver_host` is not meant for `receiver_ports`.
 _NEAR_OWN, _NEAR_SHARED = 0.7, 0.85
@@ -42,4 +41,6 @@ def doubtful_names(found: Iterable[Key], known: Collection[Key]) -> Iterator[str
 
 
 def _nearest(name: str, choices: Iterable[str], alike: float) -> str:
+    import difflib  # noqa: PLC0415 - every command line reads settings, and few names are wrong
+
     return next(iter(difflib.get_close_matches(name, sorted(choices), 1, alike)), "")

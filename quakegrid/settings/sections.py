@@ -64,7 +64,14 @@ class JobKeys(TypedDict):
     custom_tmp: str
 
 
-class AllKeys(DbserverKeys, BrokerKeys, AgentKeys, JobKeys):
+class WebKeys(TypedDict):
+    """Where the web service listens."""
+
+    web_port: int
+    web_listen: str
+
+
+class AllKeys(DbserverKeys, BrokerKeys, AgentKeys, JobKeys, WebKeys):
     """All that is read."""
 
 
@@ -80,6 +87,7 @@ def read_all(reader: Reader) -> AllKeys:
         **read_broker(reader, dbserver["dbserver_host"], dbserver["dbserver_listen"]),
         **read_agent(reader, dbserver["dbserver_host"]),
         **read_jobs(reader),
+        **read_web(reader),
     }
 
 
@@ -205,4 +213,14 @@ def read_jobs(reader: Reader) -> JobKeys:
         ),
         "shared_dir": reader.get("directory", "shared_dir", ""),
         "custom_tmp": reader.get("directory", "custom_tmp", ""),
+    }
+
+
+def read_web(reader: Reader) -> WebKeys:
+    """`[web]`."""
+    return {
+        "web_port": reader.parse(
+            "web", "port", 8800, conversions.port_or_none, "a TCP port, 0 for no web service"
+        ),
+        "web_listen": reader.get("web", "listen", "") or LOOPBACK,
     }

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from quakegrid.transport import grpc_environment
 
-grpc_environment.tell(os.environ)  # before the first import of gRPC, which reads it then
+grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first imported
 
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import service_files, service_life, service_logs  # noqa: E402
@@ -32,9 +32,9 @@ from services.agent.node.state_lock import StateLock, in_environment  # noqa: E4
 
 log = logging.getLogger("quakegrid.agent")
 STOP_GRACE_S = 1.0
-# How long what was killed may take to be gone.
+# How long processes that were killed may take to be gone.
 ORPHANS_TIMEOUT_S = 1.0
-# How long the removal of what workers and drivers left may hold up the end.
+# How long the removal of temporary files may delay the end of the agent.
 FOLDERS_TIMEOUT_S = 5.0
 
 
@@ -45,7 +45,8 @@ class JoinOptions:
     Args:
         master: host of the master; empty joins none.
         port: where the agent listens, 0 for any free port; None for `[zworkers] ctrl_port`.
-        leave_s: how long the agent may take to leave the fleet when it is told to stop; with 0 it just stops.
+        leave_s: how long the agent may take to leave the fleet when it is told to stop. With 0 it stops
+            without leaving.
     """
 
     master: str = ""
@@ -54,12 +55,12 @@ class JoinOptions:
 
 
 async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = JoinOptions()) -> int:
-    """Serve until a signal, or the end of the process that holds our lifeline.
+    """Serve until a signal comes, or until the process that holds the lifeline ends.
 
     Args:
         settings: of the cluster.
         lifeline_fd: reading end of the lifeline, -1 for none.
-        join: in the fleet of a master.
+        join: which fleet the node joins, and how.
     Returns:
         The exit code.
     Raises:
@@ -67,26 +68,14 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     """
     if join.port is not None:
         settings = replace(settings, agent_port=join.port)
-    check_listen(settings, settings.agent_listen, "the agent")
-    service_life.tell_doubts(settings.warnings)
-    service_life.allow_many_files()  # every waiting command line holds some
-    set_oom_score(AGENT_SCORE)
-    log_tail = _keep_log()
+    log_tail = _prepare_process(settings)
     instance_id = secrets.token_hex(8)
     lock = StateLock(settings.state_dir, instance_id)
     agent = Agent(settings, instance_id, lock.mark)
     stopped, hurried = asyncio.Event(), asyncio.Event()
     life = service_life.Life(stopped.set)
     life.guard(asyncio.get_running_loop())
-
-    def on_signal() -> None:
-        agent.begin_ending()
-        (hurried if stopped.is_set() else stopped).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    if lifeline_fd >= 0:
-        asyncio.get_running_loop().add_reader(lifeline_fd, stopped.set)
+    _end_on_signals(agent, stopped, hurried, lifeline_fd)
     server = AgentServer(agent, log_tail, settings)
     _end_orphans(agent, lock)
     agent.membership.port = server.port
@@ -115,12 +104,17 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.leftovers.clear_within(FOLDERS_TIMEOUT_S)
     local.stop()
     await server.stop(STOP_GRACE_S)
-    lock.close()  # before those who wait for the end of the record start another agent
+    lock.close()  # first: whoever waits for the end of the service file may start another agent
     record.unlink(missing_ok=True)
     return life.exit_code
 
 
-def _keep_log() -> LogTail:
+def _prepare_process(settings: Settings) -> LogTail:
+    """Check what the settings ask of this process, and set it up; returns what keeps the end of its log."""
+    check_listen(settings, settings.agent_listen, "the agent")
+    service_life.tell_doubts(settings.warnings)
+    service_life.allow_many_files()  # every waiting command line holds some
+    set_oom_score(AGENT_SCORE)
     log_tail = LogTail()
     log_tail.setFormatter(logging.Formatter(service_logs.FORMAT))
     logging.getLogger().addHandler(log_tail)
@@ -129,8 +123,22 @@ def _keep_log() -> LogTail:
     return log_tail
 
 
+def _end_on_signals(agent: Agent, stopped: asyncio.Event, hurried: asyncio.Event, lifeline_fd: int) -> None:
+    """Set `stopped` at the first signal or when the lifeline closes, and `hurried` at the second signal."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        agent.begin_ending()
+        (hurried if stopped.is_set() else stopped).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    if lifeline_fd >= 0:
+        loop.add_reader(lifeline_fd, stopped.set)
+
+
 def _end_orphans(agent: Agent, lock: StateLock) -> None:
-    """End what earlier agents left, now, and what a template will leave that is killed, then."""
+    """Kill the processes that earlier agents left, and from now on those that a killed template leaves."""
     count = orphans.end_marked(in_environment(lock.family), ORPHANS_TIMEOUT_S)
     if count:
         log.warning("orphans_ended count=%d", count)
@@ -140,7 +148,10 @@ def _end_orphans(agent: Agent, lock: StateLock) -> None:
 
 
 def _own_mark(lock: StateLock) -> bytes:
-    """What tells our orphans from others: only process 1 of a container becomes the parent of others'."""
+    """The mark of this agent's orphans; empty if all adopted processes are its own.
+
+    Only process 1 of a container also becomes the parent of processes that others started.
+    """
     return in_environment(lock.mark) if os.getpid() == 1 else b""
 
 

@@ -23,8 +23,8 @@ class WorkerSpec:
         node: name of its node.
         token: proves to the lane that the broker had this worker started.
         cores: numbers of the cores that it is pinned to.
-        memory_bytes: what it may have of its own, 0 for no limit.
-        nice: by how much it steps back behind other processes.
+        memory_bytes: the memory that it may have of its own, 0 for no limit.
+        nice: added to its niceness.
         cgroup: folder of its cgroup; empty if it has none.
         blob_dir: folder of its session's blobs.
     """
@@ -58,7 +58,7 @@ class ForkDriver:
 
 @dataclass(frozen=True, slots=True)
 class SignalChild:
-    """Send a signal to a child; to one that has ended nothing is sent."""
+    """Send a signal to a child, unless it has ended."""
 
     pid: int
     number: int
@@ -134,11 +134,11 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class OrderRefused:
-    """An order to do anything but fork could not be obeyed, or was none."""
+    """An order other than to fork could not be obeyed, or a packet was no order."""
 
     reason: str
 
 
 Report = Ready | LoadingFailed | Pong | Forked | NotForked | Exited | OrderRefused
-# Those that tell of a child.
+# The reports that tell of a child.
 ChildReport = Forked | NotForked | Exited

@@ -1,7 +1,8 @@
 """Orders and reports as packets: a JSON object and file descriptors on the socket pair of agent and template.
 
-A packet is small. What may be large (an environment, a pickled setup) travels in a memfd beside it. Whatever
-comes in is checked here, so that a value behind this module is what its class says.
+A packet is small. Large data, such as an environment or a pickled setup, travels in a memfd beside it. All
+input is checked here, so every order and report that this module returns has fields of the right types and
+ranges.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from services.agent.orders import (
 
 PACKET_BYTES = 1 << 16
 MAX_FDS = 8
-# What the kernel lacks for the moment, such as room for descriptors on their way: whoever sends tries again.
+# Errors for want of room in the kernel, for example for descriptors on their way; the sender tries again.
 BUSY_ERRORS = (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
 MAX_PID = (1 << 31) - 1
 MAX_SIGNAL = 64

@@ -20,7 +20,7 @@ from typing import Never
 
 from quakegrid.transport import grpc_environment
 
-grpc_environment.tell(os.environ)  # before the first import of gRPC, which reads it then
+grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first imported
 
 from quakegrid import errors  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
@@ -31,10 +31,11 @@ from services.dbserver.housekeeping import Retention  # noqa: E402
 from services.dbserver.server import DbServer  # noqa: E402
 
 STOP_TIMEOUT_S = 5.0
-# Threads that give up Python's lock for each step of SQLite get it back from a busy one after so long;
-# the default of 5 ms would be most of the time of a small write.
+# A thread gives up Python's lock for each step of SQLite, and gets it back from a busy thread after so long.
+# With the default of 5 ms a small write would spend most of its time waiting for the lock.
 SWITCH_INTERVAL_S = 0.0005
-# Objects more than were freed that make Python look for garbage, and how often it looks further.
+# Thresholds of Python's garbage collector: how many new objects start a search, and how often it looks
+# deeper.
 GARBAGE_THRESHOLDS = (10_000, 20, 10)
 logger = logging.getLogger("dbserver")
 
@@ -98,12 +99,12 @@ def serve(settings: Settings) -> int:
     logger.info("dbserver_stopped clean=%s", is_clean)
     code = errors.EXIT_FAILED if has_died.is_set() else errors.EXIT_CLEAN
     if not is_clean:
-        _exit_now(code or errors.EXIT_STOPPED)  # a thread that hangs would keep the interpreter
+        _exit_now(code or errors.EXIT_STOPPED)  # the interpreter would wait for a thread that hangs
     return code
 
 
 def _shorten_collections() -> None:
-    """Have garbage looked for in what came after the start only: the whole takes 30 ms, in which all wait."""
+    """Exclude the objects of the start from garbage collections: with them one takes 30 ms, and all wait."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)

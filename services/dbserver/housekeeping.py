@@ -1,7 +1,7 @@
-"""Keeps the file from growing for ever: drops logs of ended jobs, old events and old answers.
+"""Keeps the file from growing without end: deletes logs of ended jobs, old events and old answers.
 
-Everything is found on a reading connection and deleted in small batches, so that other writes go
-through in between. Whole logs are dropped, of the jobs that ended first.
+The rows are found on a reading connection and deleted in small batches, so that other writes are made in
+between. Whole logs are deleted; those of the jobs that ended first go first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ logger = logging.getLogger("dbserver")
 class Retention:
     """How long logs of ended jobs are kept; 0 means for ever.
 
-    `days` counts from the end of the job; above `largest_bytes` of the database the oldest logs go.
+    `days` counts from the end of the job. While the database is larger than `largest_bytes`, the oldest logs
+    go.
     """
 
     days: int = 0
@@ -40,7 +41,7 @@ class Retention:
 
 
 class Housekeeper:
-    """A thread that cleans up at the start and every hour; `on_death` is called if it dies."""
+    """A thread that cleans up at the start and every hour; `on_death` is called if the thread fails."""
 
     def __init__(
         self, readers: Readers, writer: Writer, retention: Retention, on_death: Callable[[], None]
@@ -71,12 +72,12 @@ class Housekeeper:
     def _clean_up(self) -> None:
         try:
             clean_up(self._readers, self._writer, self._retention, self._closing.is_set)
-        except QuakeGridError as exc:  # a full disk, a busy file: the next time may do
+        except QuakeGridError as exc:  # the disk is full or the file busy: the next time may succeed
             logger.warning("housekeeping_failed reason=%s", exc)
 
 
 def clean_up(readers: Readers, writer: Writer, retention: Retention, is_closing: Callable[[], bool]) -> int:
-    """Drop what is old; returns how many log lines."""
+    """Delete what is old; returns how many log lines were deleted."""
     for forget_old in (events.forget_old, idempotence.forget_old):
         deletion.delete_in_batches(writer, forget_old, is_closing)
     session = readers.session(limits=UNLIMITED)

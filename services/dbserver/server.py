@@ -30,7 +30,7 @@ from services.dbserver.store.database import Readers
 from services.dbserver.store.writer import Writer
 
 CALL_THREADS = 32
-# For calls that may take minutes: SQL of others, checks and copies. All other calls keep their threads.
+# For calls that may take minutes: SQL from outside, checks and copies. Other calls have threads of their own.
 SLOW_CALL_THREADS = 8
 T = TypeVar("T")
 logger = logging.getLogger("dbserver")
@@ -66,7 +66,7 @@ class DbServer:
         self._calls = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call")
         self._slow_calls = ThreadPoolExecutor(SLOW_CALL_THREADS, thread_name_prefix="slow-call")
         self._threads = CallThreads(self._calls, self._slow_calls, servicers.SLOW_METHODS)
-        self._loop = uvloop.new_event_loop()  # a tenth less of the server's time than asyncio's own
+        self._loop = uvloop.new_event_loop()  # it takes a tenth less time than asyncio's own loop
         self._life = service_life.Life(on_death)
         self._life.guard(self._loop)
         self._loop_thread = threading.Thread(target=self._run_loop, name="loop", daemon=True)
@@ -78,14 +78,14 @@ class DbServer:
         """Serve on a port.
 
         Raises:
-            QuakeGridError: the address is not ours to take.
+            QuakeGridError: the address cannot be used.
         """
         _check_free(host, port)
         self._in_loop(self._serve(host, port))
         self._in_loop(self._set_health(health_pb2.HealthCheckResponse.SERVING))
 
     def close(self, timeout_s: float) -> bool:
-        """Refuse new calls, finish running ones, close the file; False if some did not end in time."""
+        """Refuse new calls, finish running ones, close the file; False if some calls did not end in time."""
         is_clean = True
         self._loop.call_soon_threadsafe(self._life.end)
         self._monitor.close()
@@ -100,7 +100,7 @@ class DbServer:
             self._calls.shutdown()
             self._slow_calls.shutdown()
             self._readers.close()
-        self._writer.close(timeout_s * 0.3)  # the last to close writes the log back into the file
+        self._writer.close(timeout_s * 0.3)  # the last connection to close writes the log back into the file
         self._lock.close()
         return is_clean
 
@@ -164,13 +164,13 @@ class DbServer:
         )
 
     def _beat(self) -> None:
-        """Event loop: say that it works, again and again."""
+        """In the event loop: report again and again that the loop works."""
         self._monitor.beat()
         self._loop.call_later(holds.BEAT_EVERY_S, self._beat)
 
 
 def _check_free(host: str, port: int) -> None:
-    """Try the address with a plain socket first: gRPC would print pages on a failure."""
+    """Try the address with a plain socket first, since gRPC prints many lines when it fails."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:

@@ -13,6 +13,7 @@ import pytest
 from tests.engine.cases import PARAMS, Case, Job
 from tests.engine.plain_runs import PlainEngine, running_plain_engine
 from tests.support.clusters import Cluster, running_cluster
+from tests.support.processes import free_port
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +39,9 @@ def cluster(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Cluster]:
     """A cluster of this session's own, taken down at its end."""
-    with running_cluster(tmp_path_factory.mktemp("cluster"), tmp_path_factory.mktemp("home")) as cluster:
+    extra = {"web": {"port": str(free_port())}}
+    root, home = tmp_path_factory.mktemp("cluster"), tmp_path_factory.mktemp("home")
+    with running_cluster(root, home, extra) as cluster:
         yield cluster
 
 

@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 def make_state(directory: Path, **values: str) -> Settings:
-    """A state directory with an openquake.cfg for a dbserver; `values` override its [dbserver] keys."""
+    """A state directory with an openquake.cfg of free ports; `values` override its [dbserver] keys."""
     state_dir = directory / "state"
     (directory / "home").mkdir(parents=True)
     state_dir.mkdir()
@@ -34,11 +34,14 @@ def make_state(directory: Path, **values: str) -> Settings:
         "file": str(directory / "oqdata" / "db.sqlite3"),
         "host": "127.0.0.1",
         "port": str(free_port()),
+        "receiver_ports": str(free_port()),
         "authkey": secrets.token_urlsafe(24),
     } | values
     path = state_dir / "openquake.cfg"
     path.touch(mode=0o600)
-    path.write_text("[dbserver]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items()))
+    broker, agent = testing.free_ports(2)
+    others = f"[broker]\nport = {broker}\n[zworkers]\nctrl_port = {agent}\n"
+    path.write_text("[dbserver]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items()) + others)
     return config.load_settings(state_dir, {"OQ_CONFIG_FILE": str(path)})
 
 

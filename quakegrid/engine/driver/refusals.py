@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 REFUSED = {
     "webui": "`oq webui` would start the engine's own web server beside this cluster: it would not know its "
-    "calculations and could mark those that run as failed. QuakeGrid has no web pages yet; "
-    "`quakegrid jobs list` and `quakegrid jobs watch` show what there is",
+    "calculations and could mark those that run as failed. QuakeGrid has web pages of its own: "
+    "`quakegrid status` shows their address, `quakegrid up` starts them",
     "dbserver": "the dbserver of this cluster is a service of QuakeGrid, which `oq dbserver` can neither "
     "start nor stop; `quakegrid status` shows how it is",
 }

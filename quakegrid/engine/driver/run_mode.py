@@ -1,4 +1,4 @@
-"""Mode "run" of a driver: runs calculations or exports outputs, and tells what happens in events.
+"""Mode "run" of a driver: runs calculations, exports outputs, or answers the web service; tells it in events.
 
 `process.DriverProcess` holds the connections; the engine does the work.
 """
@@ -16,7 +16,7 @@ from openquake.commonlib import logs
 from openquake.commonlib.oqvalidation import OqParam
 
 from quakegrid import errors
-from quakegrid.engine.driver import earlier_jobs, exports, parameters, stops
+from quakegrid.engine.driver import earlier_jobs, exports, parameters, stops, web_views
 from quakegrid.engine.driver.exports import WholeExports
 from quakegrid.engine.tasks import failures
 
@@ -28,12 +28,14 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
     """Do what a command line asked for, and tell how it ended; the exit code.
 
     Args:
-        argv: `engine --run JOB.ini... OPTIONS`, or `export ID DIR FORMATS`.
+        argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, or `view NAME ARGUMENTS`.
         driver: this process.
     """
-    is_export = argv[0] == "export"
+    is_export = argv[0] in {"export", "view"}
     try:
-        if is_export:
+        if argv[0] == "view":
+            web_views.main(argv[1:], driver)
+        elif is_export:
             _export(int(argv[1]), Path(argv[2]), argv[3], driver)
         else:
             _calculate(_parse_run(argv), driver)

@@ -94,7 +94,7 @@ def serve(
     state_dir = options.state_dir()
     if temporary and state_dir:
         raise click.UsageError("give --temporary or --state-dir, not both")
-    _claims = core_claims.limit_cores(cores, claims)  # they live as long as we do
+    _claims = core_claims.limit_cores(cores, claims)  # the claims last as long as this process
     with tempfile.TemporaryDirectory(prefix="quakegrid-") if temporary else nullcontext() as folder:
         code = run(Path(folder) if folder else state_dir, join=JoinOptions(join, port, leave_s))
     click.get_current_context().exit(code)
@@ -144,9 +144,9 @@ def _print_status(output: str, found: AgentStatus, *, is_long: bool) -> None:
 def cores(count: str, output: str) -> None:
     """Let this node give COUNT cores to the cluster, or "all", from now on and after restarts.
 
-    With fewer cores, workers end after the tasks that they run, and nothing is lost; with 0 the node stays
-    in the cluster and gives none. More cores have workers at once. [zworkers] host_cores stays the upper
-    bound.
+    With fewer cores, workers end after the tasks that they run, and nothing is lost. With 0 the node stays
+    in the cluster and gives no cores. With more cores, workers start at once. [zworkers] host_cores stays the
+    upper bound.
     """
     from quakegrid.clients.agent import local_client  # noqa: PLC0415 - as above
 
@@ -162,8 +162,8 @@ def cores(count: str, output: str) -> None:
 def warm() -> None:
     """Wait until this node's template has loaded what [agent] preload names.
 
-    Also when a template with newer code is loading. Ends with exit code 1, and says why, if something could
-    not be loaded.
+    This includes a template with newer code that is loading. The exit code is 1 if something could not be
+    loaded; a message says why.
     """
     from quakegrid.clients.agent import AgentClient, local_host  # noqa: PLC0415 - as above
 

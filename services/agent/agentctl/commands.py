@@ -1,6 +1,7 @@
 """Commands of `agentctl` that change what the node does, and the one that shows the agent's log.
 
-They ask the agent and wait until it is done. Imports click and little else; clients are loaded when wanted.
+The commands ask the agent and wait until it has done what they ask. The module imports little besides click;
+a command loads the client that it needs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from quakegrid.settings.config import Settings
 
 POLL_S = 0.1
-# A broker connects at once; firewalls that drop what they do not know take longer to notice.
+# A broker that can reach the node connects at once. One behind a firewall that drops packets takes longer.
 WATCH_TIMEOUT_S = 15.0
 
 
@@ -91,10 +92,10 @@ def start(cores: int, output: str) -> None:
 @options.state_dir_option
 @options.output_option
 def stop(no_wait: bool, output: str) -> None:
-    """Serve no more: workers end after their tasks.
+    """Stop serving cores: workers end after their tasks.
 
-    Nothing is lost: other nodes take what has not begun. Drivers on this node go on. The node stays stopped,
-    also when the agent is started again, until `agentctl start`.
+    Nothing is lost: other nodes run the tasks that have not begun. Drivers on this node go on. The node stays
+    stopped until `agentctl start`, also when the agent is started again.
     """
     with _node() as (control, agent):
         control.stop(is_forced=False)
@@ -105,9 +106,9 @@ def stop(no_wait: bool, output: str) -> None:
 @options.state_dir_option
 @options.output_option
 def kill(output: str) -> None:
-    """Serve no more, and kill every worker at once.
+    """Stop serving cores, and kill every worker at once.
 
-    What they ran is run again on other nodes, or here after `agentctl start`. Drivers on this node go on.
+    Their tasks are run again on other nodes, or here after `agentctl start`. Drivers on this node go on.
     """
     with _node() as (control, agent):
         control.stop(is_forced=True)
@@ -119,9 +120,9 @@ def kill(output: str) -> None:
 @options.state_dir_option
 @options.output_option
 def restart(force: bool, output: str) -> None:
-    """Let the workers end, load the template anew, serve.
+    """Let the workers end, load a new template, and serve again.
 
-    A template with drivers is kept until they end, since they would end with it; workers are fresh anyway.
+    A template that has drivers is kept until they end, since they would end with it.
     """
     with _node() as (control, agent):
         driver_count = control.restart(is_forced=force)
@@ -144,8 +145,8 @@ def join(master: str | None, output: str) -> None:
     """Join the fleet of a master that does not name this node.
 
     MASTER is a host, with `:port` if its broker is not on the usual one; the default is [broker] host of
-    openquake.cfg. The authkey must be the same. The node belongs to it, through restarts of both, until
-    `agentctl leave`.
+    openquake.cfg. The authkey must be the same. The node stays in this fleet until `agentctl leave`, also
+    when the agent or the master is started again.
     """
     with _node() as (control, agent):
         joined = control.join(master or node_settings().broker_host)
@@ -169,10 +170,10 @@ def join(master: str | None, output: str) -> None:
 @options.state_dir_option
 @options.output_option
 def leave(force: bool, output: str) -> None:
-    """Leave the fleet, when the workers have ended.
+    """Leave the fleet when the workers have ended.
 
-    Every worker ends after the task that it holds, then the master forgets the node. Ctrl-C stops the
-    waiting, not the leaving. The agent goes on, and may join again.
+    Every worker ends after the task that it holds; then the master forgets the node. Ctrl-C ends this
+    command, and the node still leaves. The agent goes on, and may join again.
     """
     with _node() as (control, agent):
         counts = CountTeller()
@@ -189,7 +190,8 @@ def leave(force: bool, output: str) -> None:
 def logs(follow: bool, line_count: int, output: str) -> None:
     """Show the last lines of the agent's own log.
 
-    Wherever the log goes; the agent keeps 2000 lines in memory. With --follow, json is one line each.
+    The agent keeps the last 2000 lines in memory, wherever its log goes. With --follow, json is one document
+    a line.
     """
     with _node() as (control, _agent):
         lines = control.tail_log(line_count, follow=follow)
@@ -207,13 +209,13 @@ COMMANDS = (start, stop, kill, restart, join, leave, logs)
 
 
 class CountTeller:
-    """Says how many workers have to end, whenever that changes."""
+    """Prints how many workers still have to end, whenever that number changes."""
 
     def __init__(self) -> None:
         self._told: tuple[int, bool] | None = None
 
     def tell(self, found: AgentStatus) -> None:
-        """Say it, if it is news."""
+        """Print the number if it has changed."""
         count = len(found.workers)
         told = count, found.is_watched
         if told == self._told or not count:

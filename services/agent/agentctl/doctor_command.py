@@ -1,4 +1,4 @@
-"""Command `agentctl doctor`: what would break or slow calculations on this node."""
+"""Command `agentctl doctor`: causes for calculations on this node to fail or be slow."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from quakegrid.cli import options
 @printing.all_option
 @options.output_option
 def doctor(shows_all: bool, output: str) -> None:
-    """Find what would break or slow calculations on this node.
+    """Find causes for calculations on this node to fail or be slow.
 
-    The agent looks, since its limits count; if it does not answer this command does. Each finding says what
-    it breaks and how to mend it. Exit code 1 if anything would make a calculation fail, or keep this node
-    out of it. `quakegrid doctor`, on the master node, asks all nodes and compares them.
+    The agent examines the node, since its limits apply to workers. If the agent does not answer, this command
+    examines the node itself. Each finding tells its effect and how to fix it. The exit code is 1 if a
+    calculation would fail, or this node would be left out of it. `quakegrid doctor`, on the master node, asks
+    all nodes and compares them.
     """
     from quakegrid.doctor import visits  # noqa: PLC0415 - `--help` needs no gRPC
 

@@ -8,7 +8,7 @@ from typing import Any
 from quakegrid.clients.agent import AgentStatus, WorkerStatus
 from services.agent.rules.memory import in_words
 
-# As many workers have a line each without being asked for.
+# Up to this many workers have a line each; with more, each session has a line.
 MAX_LINES = 16
 
 
@@ -41,12 +41,12 @@ def summary(status: AgentStatus) -> dict[str, Any]:
 
 
 def _master(status: AgentStatus) -> str:
-    """The master whose fleet the node joined, and whether that knows."""
+    """The master whose fleet the node joined, and whether the master watches the node."""
     return status.master if status.is_watched else f"{status.master} (not joined yet: agentctl doctor)"
 
 
 def workers(status: AgentStatus, *, is_long: bool) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Rows and columns of the workers; of their sessions if they are many and the list is not to be long."""
+    """Rows and columns of the workers; of their sessions if there are many and no long list is wanted."""
     if is_long or len(status.workers) <= MAX_LINES:
         rows = [_row(worker) for worker in sorted(status.workers, key=lambda worker: worker.cores)]
     else:

@@ -1,7 +1,8 @@
 """A cgroup (version 2) for each worker, with its memory limit, where the agent's own cgroup is delegated.
 
-Delegated means: ours to write, with the memory controller, and with no process in it but the agent (as with
-`Delegate=yes` in a systemd unit). Elsewhere nothing is done: RLIMIT_DATA and the memory watch bound workers.
+A cgroup is delegated if the agent may write to it, it has the memory controller, and the agent is the only
+process in it, as with `Delegate=yes` in a systemd unit. Elsewhere this module does nothing, and RLIMIT_DATA
+and the memory watch limit the workers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class WorkerCgroups:
     """The workers' cgroups.
 
     Args:
-        parent: the agent's cgroup, prepared; None where there is none for us.
+        parent: the agent's cgroup as `prepare` gave it; None if it is not delegated.
         memory_bytes: what each worker may have.
     """
 
@@ -32,7 +33,7 @@ class WorkerCgroups:
     memory_bytes: int
 
     def open(self, name: str) -> str:
-        """Make a worker's cgroup; its folder, for the worker to enter, or "" if it has none."""
+        """Make a worker's cgroup; returns its folder, which the worker enters, or "" if it has none."""
         if self.parent is None:
             return ""
         folder = self.parent / (PREFIX + name)
@@ -46,7 +47,7 @@ class WorkerCgroups:
         return str(folder)
 
     def close(self, name: str) -> str:
-        """Remove a dead worker's cgroup; why the kernel killed in it, or ""."""
+        """Remove a dead worker's cgroup; returns why the kernel killed a process in it, or ""."""
         if self.parent is None:
             return ""
         folder = self.parent / (PREFIX + name)
@@ -61,7 +62,7 @@ class WorkerCgroups:
 
 
 def prepare(memory_bytes: int, own: Path | None = None) -> WorkerCgroups:
-    """Make the agent's own cgroup ready to hold those of workers, if it is delegated and there is a limit."""
+    """Prepare the agent's cgroup to hold those of workers, if it is delegated and workers have a limit."""
     own = own or own_cgroup()
     if memory_bytes == 0 or own is None or not _is_delegated(own):
         return WorkerCgroups(None, memory_bytes)
@@ -89,14 +90,14 @@ def enter(folder: str) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove the cgroup of a dead worker; what the worker started there and lives on is killed at once."""
+    """Remove the cgroup of a dead worker, and kill the processes in it that the worker started."""
     kill = folder / "cgroup.kill"
     with contextlib.suppress(OSError):
         if kill.exists():  # since Linux 5.14
             kill.write_text("1", encoding="ascii")
     try:
         folder.rmdir()
-    except OSError as exc:  # they are not gone yet: the next agent removes it
+    except OSError as exc:  # its processes are not gone yet: the next agent removes it
         log.warning("cgroup_left folder=%s reason=%s", folder, exc)
 
 

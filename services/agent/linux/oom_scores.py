@@ -1,4 +1,4 @@
-"""Which processes the kernel kills when memory is out: workers, then drivers, last agent and template."""
+"""In which order the kernel kills processes when there is no memory: workers, drivers, agent and template."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ WORKER_SCORE = 500
 
 
 def set_oom_score(score: int) -> None:
-    """Set it for this process and those that it starts; a negative one stays 0 where it is not permitted."""
+    """Set the score of this process and its children; without the right to a negative score it is 0."""
     with contextlib.suppress(PermissionError):
         Path("/proc/self/oom_score_adj").write_text(str(score), encoding="ascii")

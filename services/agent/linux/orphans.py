@@ -1,10 +1,11 @@
 """Ends processes that workers, drivers and templates have started and left behind.
 
-A process that calls `adopt_orphans` becomes the parent of every process below it whose own parent ended, also
-of one with a session of its own. What an agent left that was killed together with its template is known by a
-variable of its environment, the mark (see `state_lock`). Process 1 of a container gets children that others
-started there; it kills those with its mark only. Processes of other users cannot be killed and are left.
-Does not depend on workers, drivers and tasks.
+A process that calls `adopt_orphans` becomes the parent of every process below it whose own parent has ended,
+even if it has a session of its own. When an agent is killed together with its template, nobody adopts the
+processes that they leave. The next agent knows these by a variable in their environment, the mark (see
+`state_lock`). Process 1 of a container also gets children that others started there; it kills only those with
+its mark. Processes of other users cannot be killed and are left. The module does not depend on workers,
+drivers and tasks.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _STAT_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of this machine, as it was when we looked."""
+    """A process of this machine, as `/proc` showed it."""
 
     pid: int
     parent: int
@@ -38,17 +39,17 @@ class Process:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every process below us whose parent ends; children do not inherit this."""
+    """Become the parent of every process below this one whose parent ends. Children do not inherit this."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def end_orphans(is_own: Callable[[Process], bool]) -> list[int]:
-    """Kill every child that is not our own, with all below it; returns these children.
+    """Kill every adopted child, with all processes below it; returns these children.
 
-    To be called again when they have ended: what one of them left is a child of ours only then. It finds none
-    while there is no descriptor left to look with.
+    Call it again when they have ended, since only then their own children become children of this process. It
+    finds none while this process has no free descriptor.
     """
     try:
         table = list(_processes())
@@ -62,18 +63,19 @@ def end_orphans(is_own: Callable[[Process], bool]) -> list[int]:
 
 
 def kill_group(pid: int) -> None:
-    """Kill the process group of this number, if there is one; nothing in it can fork away."""
+    """Kill the process group of this number, if there is one. No process escapes from it by a fork."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 def end_adopted(mark: bytes = b"") -> bool:
-    """Kill and reap orphans of a process whose own children stay in its session.
+    """Kill and reap the orphans that this process has adopted; its own children stay in its session.
 
     Args:
-        mark: what the environment of ours begins with; empty if all that we adopt is ours.
+        mark: how the variable in the environment of our orphans begins; empty if all adopted processes are
+            ours.
     Returns:
-        Whether there were any.
+        Whether there were orphans.
     """
     session = os.getsid(0)
     strangers: list[int] = []
@@ -93,20 +95,20 @@ def end_adopted(mark: bytes = b"") -> bool:
 
 
 def end_all_adopted(timeout_s: float, mark: bytes = b"") -> None:
-    """The same until none is left, or the time is over."""
+    """Call `end_adopted` until no orphan is left, or the time is over."""
     end_s = time.monotonic() + timeout_s
     while end_adopted(mark) and time.monotonic() < end_s:
         time.sleep(_POLL_S)
 
 
 def end_marked(mark: bytes, timeout_s: float) -> int:
-    """Kill what earlier agents left; returns how many processes were found.
+    """Kill the processes that earlier agents left; returns how many were found.
 
-    They are known by their environment, never by name. Call it before there is a template.
+    The processes are found by their environment, never by name. Call it before there is a template.
 
     Args:
-        mark: what the mark of these agents begins with, and of no other.
-        timeout_s: how long they may take to be gone.
+        mark: how the marks of these agents begin, and those of no other agents.
+        timeout_s: how long the killed processes may take to be gone.
     """
     spared = _ancestors()
     end_s = time.monotonic() + timeout_s
@@ -122,7 +124,7 @@ def end_marked(mark: bytes, timeout_s: float) -> int:
 
 
 def _kill(process: Process) -> None:
-    """Kill a process and its group, unless its number is somebody else's by now, or it is another user's."""
+    """Kill a process and its group, unless another process has its number now, or another user owns it."""
     with contextlib.suppress(OSError), pinned(process.pid) as send:
         now = look_at(process.pid)
         if now is None or now.start_ticks != process.start_ticks:
@@ -147,7 +149,7 @@ def _marked(mark: bytes) -> Iterator[int]:
 
 
 def _has_mark(pid: int, mark: bytes) -> bool:
-    """Whether a process started with the mark; one that has ended and is not reaped has none."""
+    """Whether a process was started with the mark. A process that has ended and is not reaped has no mark."""
     try:
         environ = (_PROC / str(pid) / "environ").read_bytes()
     except OSError:
@@ -156,7 +158,7 @@ def _has_mark(pid: int, mark: bytes) -> bool:
 
 
 def _processes() -> Iterator[Process]:
-    """All processes; 8 us each, for the template looks whenever one of its children has ended."""
+    """All processes, in 8 us each: the template calls this whenever one of its children has ended."""
     for name in os.listdir("/proc"):  # noqa: PTH208 - a Path each takes longer than all the rest
         if name.isdigit():
             process = look_at(int(name))
@@ -169,7 +171,7 @@ def look_at(pid: int) -> Process | None:
     try:
         fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
         return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
-    except (OSError, IndexError):  # gone, or about to be
+    except (OSError, IndexError):  # the process is gone, or about to end
         return None
 
 
@@ -187,13 +189,13 @@ def _with_descendants(table: list[Process], roots: set[int]) -> list[Process]:
     for process in table:
         children.setdefault(process.parent, []).append(process)
     found = [each for each in table if each.pid in roots]
-    for process in found:  # which grows
+    for process in found:  # the loop visits those that it adds, too
         found += children.get(process.pid, ())
     return found
 
 
 def _ancestors() -> set[int]:
-    """We, our parent and so on: whoever started an agent is none of its orphans."""
+    """This process, its parent and so on; the processes that started an agent are not its orphans."""
     parents = {each.pid: each.parent for each in _processes()}
     pid, found = os.getpid(), set()
     while pid and pid not in found:

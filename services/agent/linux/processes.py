@@ -1,4 +1,4 @@
-"""The state of a process of this node, for peers that cannot tell a dead process from a broken link."""
+"""The state of a process of this node. Peers ask for it when a link breaks, as the process may live."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STATES = {
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal; one that somebody debugs is not."""
+    """Whether a process is stopped by a signal. One that stands in a debugger does not count."""
     return _state(pid) == "T"
 
 
@@ -31,7 +31,7 @@ def process_state(pid: int) -> orders_pb2.ProcessState.ValueType:
 
 
 def _state(pid: int) -> str:
-    """The letter of its state; empty if it is gone."""
+    """The letter of a process's state; empty if the process is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

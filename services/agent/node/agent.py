@@ -26,11 +26,14 @@ from services.agent.node.serving import Serving
 from services.agent.node.shares import WorkerShares
 from services.agent.node.templates.templates import Templates
 from services.agent.node.watchers import LAST_WORD, Changes, Watchers
+from services.agent.node.worker_ends import WorkerEnds
 from services.agent.node.workers import Workers
-from services.agent.rules.roster import STOP_GRACE_S, Roster, StopAsked
+from services.agent.rules.roster import STOP_GRACE_S, Roster
+from services.agent.rules.roster_events import StopAsked
 
 log = logging.getLogger("quakegrid.agent")
-# Seconds for a whole stop: the grace, then time for killed processes and the template.
+# Seconds for a whole stop: the grace for workers, then a second for the end of killed processes and the
+# template.
 STOP_DEADLINE_S = STOP_GRACE_S + 1.0
 
 
@@ -40,7 +43,7 @@ class Agent:
     Args:
         settings: of the cluster.
         instance_id: of this agent's process.
-        mark: in the environment of all that it starts.
+        mark: is in the environment of all processes that it starts.
     """
 
     def __init__(self, settings: Settings, instance_id: str, mark: str) -> None:
@@ -68,38 +71,40 @@ class Agent:
             self.node,
             self._children,
             self.drivers,
-            shares=shares,
+            worker_ends=WorkerEnds(self._children, shares, self.watchers),
             leftovers=self.leftovers,
-            watchers=self.watchers,
             on_change=self.publish_status,
         )
 
     def start_template(self) -> None:
-        """Start the first template; its state is told to the watchers as it changes."""
-        remove_abandoned()  # blobs of this user's agents that were killed together with their templates
+        """Start the first template; watchers are told whenever its state changes."""
+        remove_abandoned()  # agents of this user that were killed together with their templates left blobs
         self.templates.start()
 
     def restart_template(self) -> None:
-        """Start a template in place of the one that there is, which has no children."""
+        """Start a template in place of the present one, which has no children."""
         self.templates.restart()
         self.publish_status()
 
     async def watch_memory(self) -> None:
-        """Kill workers that take too much, and tell of a node that is short of memory, for ever."""
+        """Kill workers that use too much memory, and tell when the node is short of it; does not return."""
         await self.limits.watch(self.workers.kill_for_limit, self.publish_status)
 
     def begin_ending(self) -> None:
-        """The agent was told to end. It tells its children in a moment; others may tell them before."""
+        """Note that the agent was told to end.
+
+        It ends its children in a moment. Others, such as a scheduler, may end them before.
+        """
         if self._children.phase is AgentPhase.WORKING:
             self._children.phase = AgentPhase.ENDING
 
     async def stop(self) -> None:
-        """End every child, gently first, and the template."""
+        """Ask every child to end, kill those that do not, and end the template."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STOP_DEADLINE_S
         self._children.phase = AgentPhase.STOPPING
         for name in list(self._roster.members):
-            self._children.handle(StopAsked(name, False, "stopped with its agent", is_blameless=True))
+            self._children.handle(StopAsked(name, "stopped with its agent", is_blameless=True))
         while self._roster.members and loop.time() < deadline:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.wait_for_change(), deadline - loop.time())
@@ -108,7 +113,7 @@ class Agent:
     # --- for `Serving`
 
     def kill_workers(self) -> None:
-        """Kill every worker, whoever's it is."""
+        """Kill every worker of every session."""
         self.workers.kill_all()
 
     @property
@@ -125,10 +130,10 @@ class Agent:
         """Wait until the status changes, or a worker ended."""
         await self.watchers.next_change()
 
-    # --- what is told to others
+    # --- for watchers of the node
 
     def watch(self) -> Changes:
-        """A queue that starts with the status and gets every change."""
+        """Returns a queue that starts with the status and gets every change."""
         return self.watchers.add(orders_pb2.WatchResponse(status=self.status()))
 
     def end_watches(self) -> None:
@@ -140,7 +145,7 @@ class Agent:
         self.watchers.publish(orders_pb2.WatchResponse(status=self.status()))
 
     def status(self, *, with_samples: bool = False) -> nodes_pb2.AgentStatus:
-        """The node as it is now; `with_samples` also what it uses, which costs some milliseconds."""
+        """The node as it is now. `with_samples` adds what it uses, which takes some milliseconds."""
         status = node_status.describe(self._roster, self.drivers.commands, self.templates, self.serving)
         status.node, status.instance_id = self.node, self.instance_id
         status.is_watched = self.fleet_watch_count > 0

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
+from typing import assert_never
 
 from services.agent.node.templates.templates import Templates
-from services.agent.rules.roster import GraceElapsed, Roster, RosterEvent
+from services.agent.rules.roster import Member, Roster
+from services.agent.rules.roster_events import GraceElapsed, OrderMember, RosterEvent, SignalMember
 
 
 class AgentPhase(Enum):
-    """How far the agent is in its own life."""
+    """Whether the agent works or ends."""
 
     WORKING = "working"
-    # Told to end: a worker that others terminate meanwhile, as some schedulers do, is not to blame.
+    # The agent was told to end. Some schedulers terminate its workers meanwhile; their tasks are not to
+    # blame.
     ENDING = "ending"
-    # Ends its children, and takes no more.
+    # The agent ends its children, and starts no more.
     STOPPING = "stopping"
 
 
 class Children:
-    """Workers and drivers.
+    """The workers and drivers of the node.
 
     Args:
-        roster: decides.
+        roster: decides who is signalled.
         templates: pass the signals on.
     """
 
@@ -37,15 +40,27 @@ class Children:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether no more children are taken."""
+        """Whether no more children are started."""
         return self.phase is AgentPhase.STOPPING
 
-    def handle(self, event: RosterEvent) -> None:
-        """Let the roster take an event, and do what it asks for."""
+    def handle(self, event: RosterEvent) -> list[Member]:
+        """Let the roster take an event, and send the signals that it asks for.
+
+        Returns:
+            The members that the roster has entered; the caller orders them, as it knows what they are to do.
+        """
         loop = asyncio.get_running_loop()
+        entered = []
         for action in self.roster.handle(event, loop.time()):
-            self.templates.signal(action.pid, action.number)
+            match action:
+                case OrderMember(name):
+                    entered.append(self.roster.members[name])
+                case SignalMember(pid, number):
+                    self.templates.signal(pid, number)
+                case _ as unreachable:
+                    assert_never(unreachable)
         if self._timer is not None:
             self._timer.cancel()
         due_s = self.roster.next_deadline_s()
         self._timer = None if due_s is None else loop.call_at(due_s, self.handle, GraceElapsed())
+        return entered

@@ -1,7 +1,7 @@
-"""Which cores are this agent's when several, such as containers, share one machine.
+"""Which cores an agent uses when several agents, for example in containers, share one machine.
 
 Agents that see the same folder claim cores by locks on files there; the kernel frees the locks of an agent
-that ends, however it ends. Where there are fewer cores than claims, these are stacked evenly.
+that ends, however it ends. If there are more claims than cores, each core gets about as many claims.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class CoreClaims:
     """The cores that this object claims, for as long as it lives.
 
     Args:
-        folder: the same for all agents of the machine; made, for this user alone, if it is not there. It must
-            be this user's or root's: in another user's folder anything may be a link to anywhere.
+        folder: the same for all agents of the machine. If it does not exist, it is made, for this user alone.
+            This user or root must own it: another user could put links there.
     Raises:
-        SettingsError: it cannot be made, or is somebody else's.
+        SettingsError: the folder cannot be made, or another user owns it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,7 +44,7 @@ class CoreClaims:
         """Claim `count` of the cores, those with the fewest claims.
 
         Raises:
-            SettingsError: the folder is none, or not ours to write.
+            SettingsError: the folder does not exist, or cannot be written.
         """
         taken: set[int] = set()
         for layer in itertools.count():
@@ -53,7 +53,7 @@ class CoreClaims:
                     taken.add(core)
                 if len(taken) == count:
                     return taken
-        raise AssertionError  # unreachable: a layer above all other agents is free
+        raise AssertionError  # not reached: above the claims of all other agents there is always a free layer
 
     def release(self) -> None:
         """Give all claims back; nothing can be claimed any more."""
@@ -84,11 +84,12 @@ def limit_cores(count: int, folder: Path | None) -> CoreClaims | None:
 
     Args:
         count: 0 for all.
-        folder: where the agents of this machine claim cores; None takes the first ones.
+        folder: where the agents of this machine claim cores. With None the first cores are used, without
+            claims.
     Returns:
         The claims, which the caller keeps while it uses the cores.
     Raises:
-        UsageError: there are not so many.
+        UsageError: the machine has fewer cores.
         SettingsError: the folder cannot be used.
     """
     cores = sorted(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""The drivers of this node, as command lines want them. Runs in the agent's event loop."""
+"""Starts and ends the drivers that command lines ask for. Runs in the agent's event loop."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from services.agent.node.children import Children
 from services.agent.node.output import driver_logs
 from services.agent.orders import ForkDriver
 from services.agent.packets import close_all, write_memfd
-from services.agent.rules.roster import MemberGone, StopAsked
+from services.agent.rules.roster_events import DriverAsked, KillAsked, MemberGone, StopAsked
 
-# What a status tells of a driver's command line.
+# A status has this much of a driver's command line.
 MAX_COMMAND_CHARS = 1000
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 DriverEnd = Callable[[int, str], None]
 
 
 class Drivers:
-    """Starts drivers, passes signals on to them, and tells who started them how they ended.
+    """Starts drivers, passes signals on to them, and tells command lines how their drivers ended.
 
     Args:
         settings: of the cluster.
@@ -47,7 +47,7 @@ class Drivers:
 
     @property
     def refusal(self) -> str:
-        """Why no driver can be started here; empty if one can, now or when the template has loaded."""
+        """Why no driver can be started here; empty if one can be, now or when the template has loaded."""
         templates = self._children.templates
         if self._children.is_stopping:
             return "the agent is about to stop"
@@ -61,15 +61,15 @@ class Drivers:
         return not self.refusal and not self._children.templates.state.is_ready
 
     def start(self, request: dict[str, Any], events_fd: int, stdio: Sequence[int], on_end: DriverEnd) -> str:
-        """Fork a driver; `on_end` is called with its exit code, and why if it never ran. Returns its name.
+        """Fork a driver; returns its name.
 
         Args:
             request: `argv`, `cwd`, `environ`, `mode` of the command line, checked.
             events_fd: where the driver writes its events.
-            stdio: descriptors for 0, 1 and 2; in mode "run" they are not used, but the drivers' log is.
-            on_end: called once.
+            stdio: descriptors for 0, 1 and 2. In mode "run" the drivers' log takes their place.
+            on_end: called once, with the driver's exit code, and the reason if the driver never ran.
         Raises:
-            QuakeGridError: no driver can be started; nothing is left of it.
+            QuakeGridError: no driver can be started. The caller has nothing to clean up.
         """
         if self.refusal:
             raise QuakeGridError(self.refusal)
@@ -91,40 +91,41 @@ class Drivers:
         return name
 
     def signal(self, name: str, number: int) -> None:
-        """Pass a signal on to a driver; one that would stop it stops it also before it is forked."""
+        """Pass a signal on to a driver. A signal that ends drivers also ends one that is not forked yet."""
         member = self._children.roster.members.get(name)
         if member and member.pid:
             self._children.templates.signal(member.pid, number)
         elif member and number in STOP_SIGNALS:
-            self._children.handle(StopAsked(name, is_forced=True))
-            on_end = self._ends.pop(name, None)  # with a second signal it was told before
+            self._children.handle(KillAsked(name))
+            on_end = self._ends.pop(name, None)  # with a second signal there is nobody to tell any more
             if on_end:
                 on_end(128 + number, "")
 
     def kill(self, pid: int) -> bool:
-        """Kill a driver; returns whether there was one. One that is not forked yet has no pid."""
+        """Kill the driver with this pid; returns whether there was one."""
         for member in self._children.roster.drivers:
             if member.pid == pid > 0:
-                self._children.handle(StopAsked(member.name, is_forced=True))
+                self._children.handle(KillAsked(member.name))
                 return True
         return False
 
     def terminate(self, name: str) -> None:
         """Terminate a driver whose command line is gone."""
         if name in self._children.roster.members:
-            self._children.handle(StopAsked(name, is_forced=False))
+            self._children.handle(StopAsked(name))
 
     def on_end(self, name: str, code: int, reason: str) -> None:
-        """Tell who started a driver how it ended; `reason` says why it never ran, if it did not."""
+        """Tell the command line how its driver ended; `reason` says why the driver never ran, or is empty."""
         self.commands.pop(name, None)
-        on_end = self._ends.pop(name, None)  # none if it was stopped before it was forked
+        # `signal` told it already if the driver was stopped before it was forked.
+        on_end = self._ends.pop(name, None)
         if on_end:
             on_end(code, reason)
 
     def _order(self, name: str, request: bytes, fds: Sequence[int]) -> None:
-        """Enter a driver and order it; it is not entered if it cannot be ordered."""
+        """Enter a driver on the roster and order it; if it cannot be ordered, take it off again."""
         request_fd = write_memfd("driver_request", request)
-        self._children.roster.add_driver(name)
+        self._children.handle(DriverAsked(name))
         try:
             self._children.templates.fork(ForkDriver(name), [request_fd, *fds])
         except (OSError, QuakeGridError):

@@ -1,4 +1,4 @@
-"""The ends of workers and drivers: what templates report of their children, and who is told.
+"""The ends of workers and drivers: takes the reports of templates, and tells who waits for them.
 
 Runs in the agent's event loop.
 """
@@ -6,37 +6,32 @@ Runs in the agent's event loop.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from quakegrid.internal.v1 import orders_pb2
-from quakegrid.nodes import worker_end_messages
 from services.agent.linux.exits import describe_exit, exit_code
-from services.agent.node import status as node_status
-from services.agent.node.children import AgentPhase, Children
+from services.agent.node.children import Children
 from services.agent.node.drivers import Drivers
 from services.agent.node.leftovers import FolderLeftovers
-from services.agent.node.shares import WorkerShares
-from services.agent.node.watchers import Watchers
+from services.agent.node.worker_ends import WorkerEnds
 from services.agent.orders import ChildReport, Exited, Forked, NotForked
-from services.agent.rules.roster import Member, MemberForked, MemberGone
+from services.agent.rules.roster import Member
+from services.agent.rules.roster_events import MemberForked, MemberGone
 
 log = logging.getLogger("quakegrid.agent")
-FORK_FAILED_STATUS = 1 << 8  # as if it had ended with exit code 1
+FORK_FAILED_STATUS = 1 << 8  # the wait status of a process that ended with exit code 1
 
 
 class Exits:
-    """Takes reports of children, and tells of their ends.
+    """Takes the reports of templates on their children.
 
     Args:
         node: name of this node.
         children: has their roster.
         drivers: told of the ends of drivers.
-        shares: freed when a worker ended.
+        worker_ends: told of the ends of workers.
         leftovers: temporary files, freed when a process ended.
-        watchers: told of the ends of workers.
         on_change: called when the status changes.
     """
 
@@ -46,14 +41,12 @@ class Exits:
         children: Children,
         drivers: Drivers,
         *,
-        shares: WorkerShares,
+        worker_ends: WorkerEnds,
         leftovers: FolderLeftovers,
-        watchers: Watchers,
         on_change: Callable[[], None],
     ) -> None:
         self._node, self._children, self._drivers = node, children, drivers
-        self._shares, self._leftovers, self._watchers = shares, leftovers, watchers
-        self._on_change = on_change
+        self._worker_ends, self._leftovers, self._on_change = worker_ends, leftovers, on_change
 
     def on_report(self, report: ChildReport) -> None:
         """Take a report of a template."""
@@ -75,7 +68,7 @@ class Exits:
             self._on_change()
 
     def on_lost(self, names: Sequence[str], reason: str) -> None:
-        """Children died with their template, or it never forked them."""
+        """Take the loss of children that died with their template, or that it never forked."""
         for name in names:
             self._end(self._children.roster.members.get(name), signal.SIGKILL, reason)
         self._on_change()
@@ -90,17 +83,5 @@ class Exits:
         if member.core < 0:
             self._drivers.on_end(member.name, exit_code(status), reason if member.pid == 0 else "")
         else:
-            self._tell_worker_end(member, status, reason, peak_memory_bytes)
+            self._worker_ends.tell(member, status, reason, peak_memory_bytes)
         return True
-
-    def _tell_worker_end(self, member: Member, status: int, reason: str, peak_memory_bytes: int) -> None:
-        is_terminated = os.WTERMSIG(status) == signal.SIGTERM
-        if is_terminated and self._children.phase is not AgentPhase.WORKING:
-            member.is_blameless = True
-        last_output, limit_reason = self._shares.close(member)
-        end = node_status.describe_end(member, status, limit_reason or reason, last_output, peak_memory_bytes)
-        if not end.is_clean:
-            words = "worker_exited worker=%s reason=%s peak_memory_bytes=%d"
-            log.warning(words, end.worker_id, end.reason, end.peak_memory_bytes)
-        message = worker_end_messages.encode(end)
-        self._watchers.publish(orders_pb2.WatchResponse(worker_ended=message))

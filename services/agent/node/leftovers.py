@@ -1,10 +1,11 @@
 """Removes what workers and drivers leave on this node: blobs and temporary files.
 
 Blobs are in shared memory, in a folder for each session, which is removed when the last worker of the
-session has ended. When an agent is killed, its template, which outlives it by a moment, removes its blobs. If
-the template was killed, too, the next agent of this user on the machine does, whatever its state directory: a
-lock on the folder tells whether its agent lives. Temporary files of processes whose agent was killed are
-removed by the next agent of the same state directory, before it starts any.
+session has ended. When an agent is killed, its template, which outlives it by a moment, removes the blobs. If
+the template was killed, too, the next agent of this user on the machine removes them, whatever its state
+directory: a lock on the folder tells whether the agent of the folder lives. Temporary files of processes
+    whose
+agent was killed are removed by the next agent of the same state directory, before it starts processes.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class BlobFolders:
-    """The folders of one agent.
+    """The folders of one agent for blobs.
 
     Args:
-        state_dir: of the cluster on this machine; it names the folder, so that agents do not meet.
+        state_dir: of the cluster on this machine; each state directory has a folder of its own.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -37,15 +38,15 @@ class BlobFolders:
         self._lock_fd = -1
 
     def open(self, session_id: int) -> Path:
-        """The folder of a session, made if need be."""
+        """The folder of a session; made if it does not exist."""
         folder = self._hold() / str(session_id)
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
     def remove(self, session_id: int) -> None:
-        """Free a session's blobs; workers that still map them keep their pages."""
+        """Remove a session's blobs. Workers that still map them keep the memory until they end."""
         folder = shared_memory.folder(self._state_dir) / str(session_id)
-        # Renamed first: its driver may be writing there.
+        # Renamed first, since the session's driver may be writing there.
         leaving = folder.with_suffix(f".{os.getpid()}")
         try:
             folder.rename(leaving)
@@ -54,24 +55,24 @@ class BlobFolders:
         _remove(leaving)
 
     def clear(self) -> None:
-        """Free all blobs."""
+        """Remove all blobs."""
         _remove(shared_memory.folder(self._state_dir))
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
 
     def _hold(self) -> Path:
-        """The folder of all sessions, made and locked unless it is."""
+        """The folder of all sessions; made and locked if that is not done yet."""
         while True:
             shared_memory.folder(self._state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
-            root = shared_memory.folder(self._state_dir)  # another, if somebody took the name meanwhile
+            root = shared_memory.folder(self._state_dir)  # another name if somebody has taken this one
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._lock_fd >= 0 and _is_open(self._lock_fd, root):
                 return root
             self._lock(root)
 
     def _lock(self, root: Path) -> None:
-        """Lock the folder; somebody who found it without a lock may have removed it meanwhile."""
+        """Lock the folder. Another agent that found it without a lock may have removed it meanwhile."""
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -83,7 +84,7 @@ class BlobFolders:
 
 
 class FolderLeftovers:
-    """What the processes of one agent leave in folders.
+    """Removes the temporary files of one agent's processes.
 
     Args:
         state_dir: of the cluster on this machine.
@@ -93,10 +94,10 @@ class FolderLeftovers:
         self._state_dir = state_dir
         self._waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._removing = threading.Lock()  # two that remove the same would trip over each other
+        self._removing = threading.Lock()  # two threads that remove the same files would hinder each other
 
     def clear(self) -> None:
-        """Remove all; no worker and no driver of this state dir runs."""
+        """Remove all temporary files; call it while no worker and no driver of this state directory runs."""
         BlobFolders(self._state_dir).clear()
         for pid in temporary_folders.pids(self._state_dir):
             self._remove(pid)
@@ -104,7 +105,7 @@ class FolderLeftovers:
             log.warning("temporary_files_of_other_hosts_left links=%s", ",".join(others))
 
     def clear_within(self, timeout_s: float) -> None:
-        """The same, but wait only so long; the next agent removes what is left."""
+        """Do as `clear`, but wait only so long. The next agent removes what is left."""
         thread = threading.Thread(target=self.clear, name="last folders", daemon=True)
         thread.start()
         thread.join(timeout_s)
@@ -112,10 +113,10 @@ class FolderLeftovers:
             log.warning("folders_left reason=%s", f"not removed within {timeout_s:g} s")
 
     def remove_of(self, pid: int) -> None:
-        """Remove the temporary files of a process that has ended, in a thread: there may be many gigabytes.
+        """Remove the temporary files of a process that has ended.
 
-        The thread is its own, so that a file server that does not answer holds up nothing else, not even the
-        end of the agent.
+        This runs in a thread, since there may be many gigabytes. The thread is no other's, so that a file
+        server that does not answer delays nothing else, not even the end of the agent.
         """
         self._waiting.put(pid)
         if self._thread is None:
@@ -135,9 +136,9 @@ class FolderLeftovers:
 
 
 def remove_abandoned() -> None:
-    """Free the blobs of this user's agents that live no more."""
+    """Remove the blobs of those agents of this user that have ended."""
     for folder in shared_memory.folders():
-        with contextlib.suppress(FileNotFoundError):  # its agent was quicker
+        with contextlib.suppress(FileNotFoundError):  # the agent of this folder has removed it meanwhile
             _remove_abandoned(folder)
 
 
@@ -147,14 +148,14 @@ def _remove_abandoned(folder: Path) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         log.warning("abandoned_blobs_removed folder=%s", folder)
         _remove(folder)
-    except BlockingIOError:  # its agent lives
+    except BlockingIOError:  # the agent of this folder lives
         return
     finally:
         os.close(fd)
 
 
 def _is_open(fd: int, path: Path) -> bool:
-    """Whether the descriptor is that of what has this name now."""
+    """Whether the descriptor is that of the folder that has this name now."""
     try:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:

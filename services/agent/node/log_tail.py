@@ -1,7 +1,7 @@
-"""The agent's own last log lines, for those who ask from elsewhere.
+"""The last lines of the agent's own log, for people on other machines.
 
-Wherever the log itself goes: a file, a container's output, the journal. Runs in the agent's event loop;
-lines may come from any thread.
+The lines are kept in memory, so it does not matter where the log goes: a file, a container's output, the
+journal. Runs in the agent's event loop; lines may come from any thread.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncIterator
 
 KEPT_LINES = 2000
-# A follower who is so far behind gets no more, until it has caught up.
+# A follower that is so far behind gets no lines until it has caught up.
 MAX_WAITING_LINES = 1000
 
 
@@ -28,7 +28,7 @@ class LogTail(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
-        with contextlib.suppress(RuntimeError):  # the loop has ended
+        with contextlib.suppress(RuntimeError):  # the event loop has ended
             self._loop.call_soon_threadsafe(self._keep, self.format(record))
 
     def _keep(self, line: str) -> None:
@@ -38,7 +38,7 @@ class LogTail(logging.Handler):
                 queue.put_nowait(line)
 
     async def tail(self, line_count: int, *, follow: bool) -> AsyncIterator[list[str]]:
-        """The last lines, then, if asked, new ones for ever."""
+        """Yield the last lines and, if asked to follow, new ones for ever."""
         queue: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING_LINES)
         self._followers.add(queue)
         try:

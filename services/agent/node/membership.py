@@ -1,6 +1,6 @@
-"""Which fleet the node joined. Asks this master's broker to watch it, again whenever no broker does.
+"""Which fleet the node joined. It asks the broker of its master to watch it whenever no broker does.
 
-So a broker that was started again has its nodes back within seconds, and needs no memory of its own. The
+So a broker that was started again has its nodes back within seconds, and does not have to remember them. The
 node remembers its master in its state directory until it leaves. Runs in the agent's event loop.
 """
 
@@ -32,7 +32,7 @@ log = logging.getLogger("quakegrid.agent")
 # Longer than a broker takes to find the nodes of its configuration.
 ASK_AFTER_S = 4
 ASK_TIMEOUT_S = 10.0
-# For the master's last word to an agent that ends.
+# How long an agent that ends waits for the master's answer.
 LAST_LEAVE_TIMEOUT_S = 2.0
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
@@ -42,14 +42,14 @@ class Watched(Protocol):
 
     @property
     def instance_id(self) -> str:
-        """Of this process."""
+        """The id of this agent's process."""
 
     @property
     def fleet_watch_count(self) -> int:
         """Brokers that watch the node."""
 
     def publish_status(self) -> None:
-        """Tell who watches that something changed."""
+        """Tell the watchers the node's present status."""
 
 
 class Membership:
@@ -71,7 +71,7 @@ class Membership:
         self._trouble = ""
 
     async def run(self) -> None:
-        """Ask the master to watch us whenever nobody does; for ever."""
+        """Ask the master to watch this node whenever no broker does; does not return."""
         unwatched_s = ASK_AFTER_S
         while True:
             is_alone = self.master and not self.is_leaving and not self._agent.fleet_watch_count
@@ -87,7 +87,7 @@ class Membership:
         Args:
             master: host of its broker, with `:port` if that is not the configured one.
         Raises:
-            UsageError: that is no name of a host.
+            UsageError: `master` is no name of a host.
             StateError: the node is a member of another fleet, or the master cannot reach it.
             PeerUnreachableError: the broker does not answer.
         """
@@ -104,7 +104,7 @@ class Membership:
         """Leave the fleet when the workers have ended; returns the master's address.
 
         Args:
-            is_forced: do not even ask the master.
+            is_forced: leave without asking the master.
         Raises:
             StateError: the node joined no fleet, or is configured there.
             PeerUnreachableError: the broker does not answer; the node stays a member.
@@ -130,7 +130,10 @@ class Membership:
         return master
 
     async def start_leaving(self, within_s: float, hurried: asyncio.Event) -> None:
-        """Leave the fleet before the agent ends; returns when it has, after so long, or when in a hurry."""
+        """Leave the fleet before the agent ends.
+
+        Returns when the node has left, when the time is over, or when `hurried` is set.
+        """
         if not self.master:
             return
         log.info("leaving master=%s within_s=%g", self.master, within_s)
@@ -140,7 +143,7 @@ class Membership:
         hurry.cancel()
 
     async def finish_leaving(self) -> None:
-        """Have left, now that no worker is left, which is what the master waits for."""
+        """Wait for the end of leaving. The master waits until no worker is left, which is so now."""
         if self._leaving is None:
             return
         try:
@@ -149,7 +152,7 @@ class Membership:
             log.warning("not_left master=%s reason=%s", self.master, exc or "it does not answer in time")
 
     def remember(self, master: str) -> None:
-        """Belong to this master's fleet from now on; to none if empty."""
+        """Belong to this master's fleet from now on; to no fleet if `master` is empty."""
         self.master = master
         log.info("member_of master=%s", master or "none")
         try:
@@ -166,7 +169,7 @@ class Membership:
         try:
             await self._ask(self.master)
         except errors.QuakeGridError as exc:
-            if str(exc) != self._trouble:  # once
+            if str(exc) != self._trouble:  # each reason once
                 log.warning("not_joined master=%s reason=%s", self.master, exc)
             self._trouble = str(exc)
         else:
@@ -196,11 +199,11 @@ class Membership:
 
 
 def _why_unreachable(settings: Settings, master: str) -> errors.QuakeGridError:
-    """Which of a firewall, another authkey, a clock or nobody it is that keeps us from a broker."""
+    """The error with the cause: a firewall, another authkey, a wrong clock, or no broker at the port."""
     host, _, number = master.rpartition(":")
     port = PortFacts("broker", host, int(number))
     state = probes.look_at_port(port, settings.authkey)
-    if state is PortState.OPEN:  # it is slow, or was away
+    if state is PortState.OPEN:  # the broker is slow, or was not there a moment ago
         return grpc_channels.unreachable("broker", master)
     finding = network_checks.check_port(replace(port, state=state), "")
     return errors.PeerUnreachableError(f"{finding.what}: {finding.remedy}")
@@ -219,7 +222,7 @@ def own_address(settings: Settings, master: str) -> str:
     host, _, port = master.rpartition(":")
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((host, int(port)))  # sends nothing, finds the way
+            probe.connect((host, int(port)))  # sends nothing, only finds the route
             route, peer = probe.getsockname()[0], probe.getpeername()[0]
     except (OSError, ValueError, OverflowError) as exc:
         raise errors.PeerUnreachableError(f"no way from here to the master {master}: {exc}") from None

@@ -15,7 +15,7 @@ from services.agent.rules.roster import Member, Roster
 
 @dataclass(frozen=True, slots=True)
 class WorkerShare:
-    """What a worker gets of this node; the caller closes `output_fds` when the worker is ordered."""
+    """What a worker gets besides cores. The caller closes `output_fds` when it has ordered the worker."""
 
     limits: WorkerLimits
     blob_dir: str
@@ -37,24 +37,24 @@ class WorkerShares:
 
     @property
     def cores_per_worker(self) -> int:
-        """Cores of a worker that is not wider than others."""
+        """Cores of a worker whose session does not ask for wider workers."""
         return self._limits.cores_per_worker
 
     def open(self, member: Member) -> WorkerShare:
         """Make room for a worker that is about to be forked.
 
         Raises:
-            OSError: there is no room. What was made is freed by `close`.
+            OSError: the node has no room. The caller calls `close`, which frees what was made.
         """
         limits = self._limits.open_worker(member)
         blob_dir = str(self._blobs.open(member.session_id))
         return WorkerShare(limits, blob_dir, self._output.open(member.name, member.session_id))
 
     def close(self, member: Member) -> tuple[list[str], str]:
-        """Free what a worker had that is off the roster.
+        """Free the share of a worker that is off the roster.
 
         Returns:
-            The end of its stderr, and which limit ended it, in words, or "".
+            The end of the worker's stderr; and in words which limit ended it, or "".
         """
         if all(worker.session_id != member.session_id for worker in self._roster.workers):
             self._blobs.remove(member.session_id)

@@ -1,8 +1,9 @@
-"""One agent a state directory: a lock on a file there, and the mark that its agent's processes carry.
+"""One agent for each state directory: a lock on a file there, and the mark that the agent's processes carry.
 
-The kernel frees the lock of an agent that ends, however it ends, also over NFS, where the server keeps it.
-The file tells the others who holds it. A mark names the locked file and the agent: so the next holder of the
-lock finds what an earlier one left, and never what belongs to another directory of the same path.
+The kernel frees the lock of an agent that ends, however it ends. It does so over NFS too, where the server
+keeps the lock. The file tells other agents who holds it. A mark names the locked file and the agent. With it
+the next holder of the lock finds the processes that an earlier one left, and no process of another directory
+with the same path.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class StateLock:
         self.mark = f"{self.family}{instance_id}"
 
     def close(self) -> None:
-        """Give the lock back; the file stays, for marks name it."""
+        """Give the lock back. The file stays, since marks name it."""
         with suppress(OSError):
             os.ftruncate(self._fd, 0)
         os.close(self._fd)
@@ -92,13 +93,13 @@ class StateLock:
 
 
 def mark_family(path: Path) -> str:
-    """What the marks of all agents begin with that have locked a file."""
+    """The beginning of the marks of all agents that lock this file."""
     found = path.stat()
     return f"{found.st_dev:x}-{found.st_ino:x}-"
 
 
 def in_environment(mark: str) -> bytes:
-    """A mark, or the family of marks, as it begins a variable of an environment."""
+    """The beginning of an environment's variable that holds this mark, or a mark of this family."""
     return f"{AGENT_MARK}={mark}".encode()
 
 

@@ -1,6 +1,6 @@
-"""The status of a node and the end of a worker as the agent tells them: what others hold, encoded.
+"""Encodes the status of a node and the end of a worker, as the agent tells them.
 
-Decides nothing.
+Decides nothing, and keeps nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from quakegrid.nodes.worker_ends import WorkerEnd
 from services.agent.linux.exits import exit_code
 from services.agent.node.serving import Serving
 from services.agent.node.templates.templates import Templates
-from services.agent.rules.roster import Member, MemberState, Roster
+from services.agent.rules.roster import Member, Roster
 
 
 def describe(
@@ -64,7 +64,13 @@ def describe(
 
 
 def describe_end(
-    member: Member, status: int, reason: str, last_output: Sequence[str], peak_memory_bytes: int
+    member: Member,
+    status: int,
+    reason: str,
+    *,
+    is_blameless: bool,
+    last_output: Sequence[str],
+    peak_memory_bytes: int,
 ) -> WorkerEnd:
     """How a worker ended.
 
@@ -72,17 +78,18 @@ def describe_end(
         member: the worker.
         status: its wait status.
         reason: in words.
-        last_output: the end of its stderr, which is told only if the worker did not end in order.
+        is_blameless: whether what it ran has no part in its end.
+        last_output: the end of its stderr; left out if the worker ended as asked, or with exit code 0.
         peak_memory_bytes: largest resident memory of its life.
     """
-    is_clean = status == 0 or member.state is MemberState.STOPPING
+    is_clean = status == 0 or member.is_ending
     return WorkerEnd(
         member.session_id,
         member.name,
         reason,
         is_clean,
         last_output=() if is_clean else tuple(last_output),
-        is_blameless=member.is_blameless,
+        is_blameless=is_blameless,
         peak_memory_bytes=peak_memory_bytes,
         exit_code=exit_code(status),
         signal=os.WTERMSIG(status),

@@ -1,7 +1,7 @@
-"""Those who watch the agent: each has a queue that gets every change, and a stream that never rests.
+"""The watchers of the agent: each has a queue that gets every change, and a stream that it reads.
 
-A stream carries something each second in any case, so that a silent agent is noticed. Runs in the agent's
-event loop.
+A stream carries a message each second, even an empty one, so that a silent agent is noticed. Runs in the
+agent's event loop.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from quakegrid.internal.v1 import orders_pb2
 from services.agent.node.limits.limits import SAMPLE_S
 
 Changes = asyncio.Queue[orders_pb2.WatchResponse]
-# Messages that may wait for who watches; a slow one is told nothing more of what workers print.
+# A watcher for which more messages wait is slow, and gets no output of workers.
 MAX_WAITING_MESSAGES = 100
-# A watcher so far behind does not read any more: its stream ends, and it may ask again for all that is now.
+# A watcher so far behind does not read any more. Its stream ends, and it may watch again.
 MAX_BEHIND_MESSAGES = 10_000
-# Ends the streams of those who watch.
+# Ends the stream of a watcher.
 LAST_WORD = orders_pb2.WatchResponse()
 
 
 class Watchers:
-    """The queues."""
+    """The queues of all watchers."""
 
     def __init__(self) -> None:
         self._queues: set[Changes] = set()
@@ -42,7 +42,7 @@ class Watchers:
         self._queues.discard(queue)
 
     def publish(self, message: orders_pb2.WatchResponse) -> None:
-        """Tell all."""
+        """Send a message to all watchers."""
         for queue in list(self._queues):
             if queue.qsize() < MAX_BEHIND_MESSAGES:
                 queue.put_nowait(message)
@@ -50,12 +50,12 @@ class Watchers:
                 self._give_up(queue)
 
     def publish_output(self, message: orders_pb2.WatchResponse) -> None:
-        """Tell those who keep up."""
+        """Send a message to the watchers that keep up."""
         for queue in self._readers():
             queue.put_nowait(message)
 
     def has_readers(self) -> bool:
-        """Whether anybody watches and keeps up."""
+        """Whether there is a watcher that keeps up."""
         return any(self._readers())
 
     async def next_change(self) -> None:
@@ -77,7 +77,7 @@ class Watchers:
 
 
 async def beating(changes: Changes) -> AsyncIterator[orders_pb2.WatchResponse]:
-    """Yield what comes in `changes`, and an empty message in each second without one."""
+    """Yield the messages of `changes`, and an empty message in each second without one."""
     message = orders_pb2.WatchResponse()
     while message is not LAST_WORD:
         try:
@@ -90,11 +90,11 @@ async def beating(changes: Changes) -> AsyncIterator[orders_pb2.WatchResponse]:
 async def sampled(
     changes: Changes, status: Callable[[], nodes_pb2.AgentStatus]
 ) -> AsyncIterator[orders_pb2.WatchResponse]:
-    """Yield what comes in `changes`, and a status in each second without a change.
+    """Yield the messages of `changes`, and a status in each second without a change.
 
     Args:
         changes: a watcher's queue.
-        status: makes the statuses that are told, with samples of what the node uses.
+        status: makes each status that is sent, with samples of the memory in use.
     """
     message = orders_pb2.WatchResponse()
     while message is not LAST_WORD:

@@ -1,4 +1,4 @@
-"""The workers of this node, as the broker and the node's limits want them. Runs in the agent's event loop."""
+"""Starts and stops workers, as the broker and the node's limits ask. Runs in the agent's event loop."""
 
 from __future__ import annotations
 
@@ -14,19 +14,27 @@ from services.agent.node.serving import Serving
 from services.agent.node.shares import WorkerShares
 from services.agent.orders import ForkWorker, WorkerSpec
 from services.agent.packets import close_all, write_memfd
-from services.agent.rules.roster import LimitBroken, Member, MemberGone, MemberState, StopAsked
+from services.agent.rules.roster import Member
+from services.agent.rules.roster_events import (
+    CoresServed,
+    KillAsked,
+    LimitBroken,
+    MemberGone,
+    StopAsked,
+    WorkersAsked,
+)
 
 log = logging.getLogger("quakegrid.agent")
 
 
 class Workers:
-    """Starts and stops workers.
+    """The workers of this node.
 
     Args:
         node: name of this node.
         children: has their roster.
         serving: says how many cores they may have.
-        shares: what each worker has of this node, opened before it is forked.
+        shares: limits, blobs and pipes of each worker, opened before it is forked.
         on_change: called when the status changes.
     """
 
@@ -54,12 +62,13 @@ class Workers:
         if self._children.is_stopping or not templates.state.is_ready:
             state = "stopping" if self._children.is_stopping else templates.state
             raise QuakeGridError(f"the template of {self._node} is not ready: {state}")
-        template = templates.find(request.fingerprint)  # if none has it, the status tells the broker
+        # 0 if no template has what the session needs; the broker learns that from the status.
+        template = templates.find(request.fingerprint)
         started: list[Member] = []
-        self._roster.most_count = self._serving.core_count
+        self._children.handle(CoresServed(self._serving.core_count))
         for ref in request.workers if template else ():
             width = self._shares.cores_per_worker * (request.width or 1)
-            started += self._roster.take_cores(ref.session_id, [ref.worker_id], width)
+            started += self._children.handle(WorkersAsked(ref.session_id, (ref.worker_id,), width))
         if not started:
             return []
         ordered: list[Member] = []
@@ -76,16 +85,16 @@ class Workers:
         return ordered
 
     def stop(self, session_id: int, names: Sequence[str], *, is_forced: bool) -> int:
-        """Terminate workers, then kill what is left; returns how many there were."""
+        """End workers: ask, then kill after a grace; if forced, kill at once. Returns how many there were."""
         members = self._roster.of_session(session_id, names)
         for member in members:
-            self._children.handle(StopAsked(member.name, is_forced))
+            self._children.handle(KillAsked(member.name) if is_forced else StopAsked(member.name))
         return len(members)
 
     def kill_overdue(self, session_id: int, names: Sequence[str], reason: str) -> int:
-        """Kill workers for what they run; returns how many there were."""
+        """Kill workers whose task runs for too long; returns how many there were."""
         found = self._roster.of_session(session_id, names)
-        members = [each for each in found if each.state is not MemberState.STOPPING]
+        members = [each for each in found if not each.is_ending]
         for member in members:
             self.kill_for_limit(member.name, reason)
         return len(members)
@@ -96,9 +105,9 @@ class Workers:
         self._children.handle(LimitBroken(name, reason))
 
     def kill_all(self) -> None:
-        """Kill every worker, whoever's it is."""
+        """Kill every worker of every session."""
         for member in self._roster.workers:
-            self._children.handle(StopAsked(member.name, True, "stopped by request", is_blameless=True))
+            self._children.handle(KillAsked(member.name, "stopped by request", is_blameless=True))
 
     def _order(
         self,
@@ -107,7 +116,7 @@ class Workers:
         template: int,
         ordered: list[Member],
     ) -> None:
-        """Order workers from a template, and note in `ordered` which ones were."""
+        """Order workers from a template; those that were ordered are added to `ordered`."""
         tokens = {ref.worker_id: ref.token for ref in request.workers}
         setup_fd = write_memfd("worker_setup", request.worker_setup)
         try:

@@ -1,13 +1,14 @@
 """The core that decides which template takes orders, and when another one is to start.
 
-Pure. Templates have numbers, their children names and pids, and the code on disk is a stamp. Does not depend
-on processes, clocks and files. When the code changes, a successor loads beside the template that takes
-orders, and takes over when it can fork. A retired template lives until its last child has ended, and may get
-more children for sessions that need its code. A template that does not answer is killed. One that has drivers
-is retired instead, since its drivers would die with it, and is killed when none of them lives.
+Pure. Templates have numbers, their children have names and pids, and a stamp stands for the code on disk. The
+core does not depend on processes, clocks and files. When the code changes, a successor loads beside the
+template that takes orders, and takes over when it can fork. The older template is retired: it lives until its
+last child has ended, and still forks for sessions that need its code. A template that does not answer is
+killed. If it has drivers it is retired instead, since they would die with it, and it is killed when the last
+of them has ended.
 
-The core counts looks, not seconds, so no time-out runs while the agent itself is stopped. So `handle` takes
-no time, and there is no deadline.
+The core counts looks at the code on disk, not seconds. So no time-out runs while the agent itself is stopped.
+For this reason `handle` takes no time, and there is no deadline.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Lineage:
 
     @property
     def silent(self) -> set[int]:
-        """Templates that do not answer, and so would not obey either."""
+        """Templates that do not answer, and so would not obey orders."""
         return {template.number for template in self.templates.values() if template.is_silent}
 
     @property
@@ -99,7 +100,7 @@ class Lineage:
 
     @property
     def older(self) -> list[int]:
-        """Templates that can fork and take no orders but for sessions that need them, the newest first."""
+        """Retired templates that can fork for sessions that need their code, the newest first."""
         taken = (self.current, self.successor)
         found = [each for each in self.templates.values() if each.number not in taken]
         return sorted(
@@ -107,10 +108,10 @@ class Lineage:
         )
 
     def for_orders(self, number: int = 0) -> int:
-        """The number of the template that is to fork a child: this one, or with 0 the one that takes orders.
+        """The number of the template that is to fork a child: `number`, or if 0 that which takes orders.
 
         Raises:
-            StateError: there is none.
+            StateError: there is no such template.
         """
         number = number or self.current
         if number not in self.templates:
@@ -139,7 +140,7 @@ class Lineage:
             self._stamp = self._seen_stamp = stamp
             return self._start()
         actions: list[Action] = []
-        # A change counts when it is seen twice, so not in its middle.
+        # A change counts when it is seen twice, so that no half-installed code is loaded.
         if stamp == self._seen_stamp != self._stamp:
             self._stamp = stamp
             self._failures.forget()
@@ -154,7 +155,7 @@ class Lineage:
         return actions
 
     def _on_not_started(self, number: int) -> list[Action]:
-        """Try it again, for ever."""
+        """Start the template again after a pause, without a limit."""
         template = self.templates.get(number)
         if template is None:
             return []
@@ -214,7 +215,7 @@ class Lineage:
         """End a template that does not answer; while drivers of it live, retire it instead."""
         if template.is_loading or not template.has_live_driver:
             return [KillTemplate(template.number)]
-        # What it was to fork would hold its cores for ever.
+        # Workers that it was to fork would hold their cores for ever.
         lost = template.lose_unforked()
         actions: list[Action] = [ReportLost(lost, "its template does not answer")] if lost else []
         if template.number != self.current:
@@ -227,7 +228,7 @@ class Lineage:
     def _replace(self, dead: TemplateLife, how: str) -> list[Action]:
         """Start another template in the place of a dead one, unless not even a bare one works."""
         again = self._failures.next_try(dead, how)
-        if again.given_up:  # an older template goes on if there is one
+        if again.given_up:  # an older template goes on taking orders if there is one
             if dead.number == self.current:
                 self.current, self.state = 0, TemplateState(TemplateKind.FAILED, again.given_up)
             return []

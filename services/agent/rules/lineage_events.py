@@ -9,14 +9,14 @@ from quakegrid.nodes.template_state import TemplateState
 
 @dataclass(frozen=True, slots=True)
 class CodeSeen:
-    """The code on disk was looked at, and has this stamp; the first time, a template is wanted."""
+    """The code on disk was looked at, and has this stamp. The first such event starts a template."""
 
     stamp: str
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateNotStarted:
-    """A template could not be started, for want of room for a process."""
+    """A template could not be started, since the machine had no room for a process."""
 
     number: int
 

@@ -12,7 +12,7 @@ LOAD_PAUSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class NextTry:
-    """The template to start in the place of a dead one; or none, where `given_up` says why."""
+    """The template to start in place of a dead one. If none is to start, `given_up` says why."""
 
     bare_reason: str = ""
     delay_s: float = 0.0
@@ -30,11 +30,11 @@ class LoadFailures:
         self._count = 0
 
     def next_try(self, dead: TemplateLife, how: str) -> NextTry:
-        """The same template once more, a bare one, or none.
+        """What to start next: the same template once more, a bare one, or none.
 
         Args:
             dead: the template that ended.
-            how: in words.
+            how: how it ended, in words.
         """
         self._count += dead.is_loading
         is_given_up = dead.has_failed or self._count >= MAX_LOAD_FAILURES

@@ -1,6 +1,8 @@
 """The memory rules: when a node gets no new tasks, and which worker is stopped.
 
-Pure: samples in, stops out. Does not depend on how memory is measured. The broker is told `is_short`.
+Pure: takes samples, returns the workers to stop. Does not depend on how memory is measured. The broker is
+    told
+`is_short`.
 """
 
 from __future__ import annotations
@@ -8,9 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-# Below the soft limit by so much the node counts as having memory again, so that it does not flap.
+# The node has memory again when it is below the soft limit by so much, so that it does not change all the
+# time.
 MARGIN_PERCENT = 5.0
-# Stopping a worker that has less memory of its own would not help: other processes have the memory.
+# A worker that has less memory of its own is not stopped, since that would not help.
 LEAST_STOP_BYTES = 64 << 20
 
 
@@ -18,7 +21,7 @@ LEAST_STOP_BYTES = 64 << 20
 class WorkerMemory:
     """The memory of a worker and the processes that it started.
 
-    `own_bytes` leaves out what it shares with files, other workers and the template.
+    `own_bytes` leaves out the memory that it shares with files, other workers and the template.
     """
 
     name: str
@@ -29,7 +32,7 @@ class WorkerMemory:
 
 @dataclass(frozen=True, slots=True)
 class NodeMemory:
-    """A node's memory, `total_bytes` > 0, and its workers'."""
+    """The memory of a node, `total_bytes` > 0, and of its workers."""
 
     used_bytes: int
     total_bytes: int
@@ -37,7 +40,7 @@ class NodeMemory:
 
     @property
     def percent(self) -> float:
-        """How much is used."""
+        """Which part of the memory is used."""
         return 100 * self.used_bytes / self.total_bytes
 
 
@@ -55,9 +58,10 @@ class MemoryRules:
 
     Args:
         node: its name, for reasons.
-        soft_percent: from here on no new tasks.
-        hard_percent: past this the largest worker of the greediest session is stopped, one at a time.
-        worker_bytes: what a worker may have of its own, 0 for no limit.
+        soft_percent: from this part on the node gets no new tasks.
+        hard_percent: above this part the largest worker of the session that uses most is stopped, one at a
+            time.
+        worker_bytes: the memory that a worker may have of its own, 0 for no limit.
     """
 
     node: str
@@ -68,7 +72,7 @@ class MemoryRules:
     _stopped: set[str] = field(init=False, default_factory=set)
 
     def handle(self, memory: NodeMemory) -> list[WorkerToStop]:
-        """Take a sample; say whom to stop."""
+        """Take a sample; returns the workers to stop."""
         threshold = self.soft_percent - (MARGIN_PERCENT if self.is_short else 0.0)
         self.is_short = memory.percent >= threshold
         self._stopped &= {worker.name for worker in memory.workers}
@@ -82,7 +86,7 @@ class MemoryRules:
             if 0 < self.worker_bytes < worker.own_bytes and worker.name not in self._stopped
         ]
         self._stopped |= {stop.name for stop in stops}
-        # The memory of one that was stopped comes back before another is.
+        # Another worker is stopped only after the memory of the last one is free.
         largest = _largest_of_greediest(memory.workers) if not self._stopped else None
         if largest is not None and memory.percent > self.hard_percent:
             self._stopped.add(largest.name)
@@ -100,7 +104,7 @@ def in_words(size_bytes: int) -> str:
 
 
 def _largest_of_greediest(workers: tuple[WorkerMemory, ...]) -> WorkerMemory | None:
-    """The largest worker of the session that has most, if stopping it would help."""
+    """The largest worker of the session that uses most memory, if stopping it would help."""
     totals: Counter[int] = Counter()
     for worker in workers:
         totals[worker.session_id] += worker.own_bytes

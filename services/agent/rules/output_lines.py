@@ -1,6 +1,6 @@
-"""What one worker prints: cut into lines, bounded, and its end kept.
+"""The output of one worker: cuts it into lines, limits its size, and keeps the end of stderr.
 
-Pure: bytes and times in, lines out. Does not depend on pipes and readers.
+Pure: takes bytes and times, returns lines. Does not depend on pipes and readers.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from quakegrid.transport.byte_rates import Allowance
 
-# Of one worker, in the long run and at once; what is more is left out.
+# The limit of one worker in the long run, and at once; output beyond it is dropped.
 RATE_BYTES_S = 64 << 10
 BURST_BYTES = 1 << 20
 # Bytes of lines that wait while no reader takes them; the oldest are dropped first.
 MAX_WAITING_BYTES = 256 << 10
 MAX_LINE_BYTES = 8 << 10
-# What is told of stderr when a worker dies.
+# How much of stderr is told when a worker dies.
 LAST_LINES = 20
 LAST_BYTES = 4 << 10
 
@@ -30,38 +30,40 @@ class Line:
 
 
 class PrintedOutput:
-    """The output of one worker that waits to be taken; empty lines are left out."""
+    """The output of one worker that waits to be sent; empty lines are left out."""
 
     def __init__(self) -> None:
         self._allowance = Allowance(RATE_BYTES_S, BURST_BYTES)
-        self._chunks: collections.deque[tuple[bytes, bool | None]] = collections.deque()  # None: our note
+        # Each with whether it is of stderr, or None for a note on lines that were left out.
+        self._chunks: collections.deque[tuple[bytes, bool | None]] = collections.deque()
         self._waiting_bytes = 0
-        # By whether it is stderr: the beginning of a line, and whether the rest of a line is left out.
+        # For stdout and stderr: the beginning of an unfinished line, and whether the rest of a line is
+        # dropped.
         self._begun = {False: b"", True: b""}
         self._is_cut = {False: False, True: False}
         self._last = b""
-        # What was too much, and what nobody took in time.
+        # Bytes over the limit, and bytes that no reader took in time.
         self._dropped_bytes = self._seen_dropped_bytes = self._expired_bytes = 0
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there is something to take, now or when the worker is quiet."""
+        """Whether lines wait, the beginning of a line, or a note on dropped lines."""
         return bool(self._chunks or self._dropped_bytes)
 
     @property
     def waiting_bytes(self) -> int:
-        """How much there is to take."""
+        """The size of the lines that wait."""
         return self._waiting_bytes
 
     def feed(self, data: bytes, *, is_error: bool, now_s: float) -> None:
-        """The worker printed this."""
+        """Take bytes that the worker has printed."""
         if is_error:
             self._last = (self._last + data)[-LAST_BYTES:]
         allowed = self._allowance.take(len(data), now_s)
         end = len(data) if allowed == len(data) else data.rfind(b"\n", 0, allowed) + 1
         kept, dropped = data[:end], data[end:]
         if self._is_cut[is_error]:
-            start = kept.find(b"\n")  # which ends what had begun before
+            start = kept.find(b"\n")  # a line break ends the line that had begun before
             start = len(kept) if start < 0 else start
             self._dropped_bytes += start
             kept = kept[start:]
@@ -72,7 +74,7 @@ class PrintedOutput:
             self._is_cut[is_error] = not dropped.endswith(b"\n")
 
     def take(self, *, is_last: bool = False) -> list[Line]:
-        """The lines that are complete, in order; with `is_last` also what has no end yet."""
+        """The complete lines, in order; with `is_last` also an unfinished one."""
         lines: list[Line] = []
         if self._expired_bytes:
             lines.append(Line(_note(self._expired_bytes), is_error=True))
@@ -92,7 +94,7 @@ class PrintedOutput:
         return lines
 
     def last_lines(self) -> list[str]:
-        """The end of what went to stderr."""
+        """The last lines of stderr."""
         return [_decode(line) for line in self._last.splitlines()[-LAST_LINES:] if line.strip()]
 
     def _keep(self, data: bytes, *, is_error: bool) -> None:
@@ -118,7 +120,7 @@ class PrintedOutput:
 
 
 def _pieces(line: bytes) -> list[bytes]:
-    """A line in pieces that are not too long; of what it wrote over itself, the last."""
+    """A line in pieces that are not too long. Of a line with carriage returns only the last part is kept."""
     line = line.rstrip(b"\r").rpartition(b"\r")[2]
     return [line[start : start + MAX_LINE_BYTES] for start in range(0, max(len(line), 1), MAX_LINE_BYTES)]
 

@@ -1,7 +1,8 @@
-"""The rule for workers that are stopped (SIGSTOP): one that stays so holds its task for ever, and is killed.
+"""The rule for stopped workers (SIGSTOP): one that stays stopped is killed, since it holds a task.
 
-Pure: looks in, stops out. Counts looks instead of seconds, so no time-out runs while the agent itself is
-stopped, such as with its whole process group.
+Pure: takes the names of stopped workers, returns those to kill. Counts looks instead of seconds, so no time-
+    out
+runs while the agent itself is stopped, for example with its whole process group.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ class StoppedWorkers:
     """The workers of one node that are stopped.
 
     Args:
-        timeout_s: how long one may be; 0 for ever.
+        timeout_s: how long a worker may be stopped; 0 for ever.
         look_s: seconds between two looks.
     """
 
@@ -26,7 +27,7 @@ class StoppedWorkers:
     _look_counts: dict[str, int] = field(init=False, default_factory=dict)
 
     def handle(self, stopped: Iterable[str]) -> list[WorkerToStop]:
-        """Take a look; say whom to kill.
+        """Take one look; returns the workers to kill.
 
         Args:
             stopped: names of the workers that are stopped now.

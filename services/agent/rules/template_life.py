@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from quakegrid.errors import IllegalMoveError
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 
-# In looks, not in seconds: no time-out runs while the agent itself is stopped.
+# Both count looks, not seconds, so that no time-out runs while the agent itself is stopped.
 MAX_UNANSWERED_PINGS = 5
 MAX_LOADING_LOOKS = 300
 LOADING = TemplateState(TemplateKind.LOADING)
-# What a template can become. It says once whether it can work, and works until it is dead.
+# The legal moves: a template says once whether it can work, and keeps that state until it ends.
 MOVES: dict[TemplateKind, frozenset[TemplateKind]] = {
     TemplateKind.LOADING: frozenset({TemplateKind.WARM, TemplateKind.COLD, TemplateKind.FAILED}),
     TemplateKind.WARM: frozenset(),
@@ -67,21 +67,21 @@ class TemplateLife:
         return name in self.names and name not in self.pids.values()
 
     def may_become(self, kind: TemplateKind) -> bool:
-        """Whether it may say so now."""
+        """Whether a template in this state may move to that kind of state."""
         return kind in MOVES[self.state.kind]
 
     def become(self, state: TemplateState) -> None:
-        """It said what it can do.
+        """Take the state that the template has reported.
 
         Raises:
-            IllegalMoveError: it had said so before.
+            IllegalMoveError: the template had reported a state before.
         """
         if not self.may_become(state.kind):
             raise IllegalMoveError(f"template {self.number} is {self.state} and becomes {state}")
         self.state = state
 
     def forget(self, name: str) -> None:
-        """A child is no more, or was not forked."""
+        """Drop a child that has ended, or was not forked."""
         self.names.discard(name)
         self.drivers.discard(name)
 

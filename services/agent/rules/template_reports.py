@@ -1,7 +1,7 @@
 """Turns a template's report into an event for the lineage. Pure.
 
-A template may run code of others, so an impossible report is no event: of a child that was not ordered, or
-that has ended before, or of a state that the template cannot reach.
+A template may run code of users, so a report can be impossible: it tells of a child that was not ordered or
+has ended before, or of a state that the template cannot reach. Such a report gives no event.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from services.agent.rules.template_life import TemplateLife
 
 
 def as_event(report: Report, life: TemplateLife) -> Event | None:
-    """The event that a report of a template is; None if it changes nothing."""
+    """The event for a report of a template; None if the report is impossible, or concerns no state."""
     match report:
         case Pong():
             return TemplateAnswered(life.number)

@@ -29,7 +29,7 @@ def main() -> int:
     parent_death.die_with_parent()
     control = socket.socket(fileno=int(sys.argv[2]))
     settings = load_settings(Path(sys.argv[1]))
-    # They are for the agent, as Ctrl-C is, also where a scheduler tells everyone.
+    # These signals are for the agent, also if Ctrl-C or a scheduler sends them to all processes.
     for number in CHILD_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     wakeup, wakeup_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -43,11 +43,11 @@ def main() -> int:
         send(control, encode_report(LoadingFailed(one_line(exc))))
         return 1
     gc.collect()
-    gc.freeze()  # collections in the children leave the shared pages alone
+    gc.freeze()  # garbage collections in the children do not touch the shared pages
     send(control, encode_report(ready))
-    sys.stdout.flush()  # what was printed while loading is not the children's
+    sys.stdout.flush()  # else children would print again what was printed while loading
     orphans.adopt_orphans()
-    parent_death.die_with_parent(0)  # the agent's end is seen in time, and there are children to end first
+    parent_death.die_with_parent(0)  # the loop notices the agent's end in time, and has children to end first
     ForkLoop(settings, control, wakeup, run_driver).run()
     return 0
 

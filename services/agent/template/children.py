@@ -83,9 +83,9 @@ def live_as_driver(fds: Sequence[int], run_driver: DriverMain) -> int:
 
 
 def _leave_template(parent_pid: int) -> None:
-    """Have a session, signals and orphans of our own; die with the template."""
+    """Give this child a session, signals and orphans of its own, and let it die with the template."""
     parent_death.die_with_parent()
-    if os.getppid() != parent_pid:  # it ended before that
+    if os.getppid() != parent_pid:  # the template ended before this child asked for the signal
         os._exit(EXIT_CRASHED)
     orphans.adopt_orphans()
     os.setsid()
@@ -96,11 +96,11 @@ def _leave_template(parent_pid: int) -> None:
 
 
 def _print_to(fds: Sequence[int]) -> None:
-    """Make pipes our stdout and stderr; without any we go on with the template's."""
+    """Print into pipes. Without pipes this child prints where the template prints."""
     for number, fd in enumerate(fds, 1):
         os.dup2(fd, number)
         os.close(fd)
-    # By lines: what is printed is there also if we are killed.
+    # By lines, so that a worker that is killed has printed all of its lines.
     sys.stdout, sys.stderr = (
         open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         for number in (1, 2)

@@ -1,8 +1,8 @@
 """The template's loop: takes orders of its agent, forks workers and drivers, reaps them.
 
-Single-threaded by construction, and it never opens an HDF5 file, a socket to the cluster or a log file:
-whatever it did would be inherited by all its children. It reports the exit of each child at once. A template
-dies with its agent, and its children die with it.
+The template has one thread, and never opens an HDF5 file, a socket to the cluster or a log file, since all
+its children would inherit them. It reports the exit of each child at once. A template dies with its agent,
+and its children die with it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from services.agent.packets import (
 from services.agent.template import children
 from services.agent.template.preload import one_line
 
-# How long children may take to end by SIGKILL when the agent is gone.
+# How long children may take to end after SIGKILL when the agent is gone.
 END_TIMEOUT_S = 2.0
 END_POLL_S = 0.02
 # The template ignores them, as they are for the agent; a child blocks them until it has its own handlers.
@@ -59,7 +59,7 @@ class ForkLoop:
 
     Args:
         settings: of the cluster.
-        control: our end of the agent's control socket.
+        control: the template's end of the agent's control socket.
         wakeup: a descriptor that is readable when a child ended.
         run_driver: the driver's main function.
     """
@@ -74,9 +74,12 @@ class ForkLoop:
         self._is_dismissed = False
 
     def run(self) -> None:
-        """Work until dismissed or the agent is gone, then end all children; free a dead agent's blobs."""
+        """Work until the agent asks for the end or is gone, then end all children.
+
+        If the agent is gone, remove its blobs, too.
+        """
         try:
-            with contextlib.suppress(ConnectionError):  # the agent was killed while we reported something
+            with contextlib.suppress(ConnectionError):  # the agent was killed during a report
                 self._serve()
         finally:
             self._end_all()
@@ -98,7 +101,8 @@ class ForkLoop:
     def _take_order(self) -> bool:
         """Receive one order and obey it; returns whether to go on.
 
-        An order that cannot be obeyed is reported and changes nothing: the children of others depend on us.
+        An order that cannot be obeyed is reported and changes nothing, since the children depend on this
+        loop.
         """
         fds: list[int] = []
         order: Order | None = None
@@ -125,7 +129,7 @@ class ForkLoop:
             case ForkDriver(name):
                 self._fork(name, partial(children.live_as_driver, fds, self._run_driver))
             case SignalChild(pid, number):
-                # A child of ours that is not reaped, so the pid cannot have become somebody else's.
+                # The child is not reaped, so no other process can have its pid.
                 if pid in self._children:
                     _send_signal(pid, number)
             case Ping():
@@ -136,7 +140,7 @@ class ForkLoop:
                 assert_never(unreachable)
 
     def _report(self, report: Report) -> None:
-        """Send a report that must not be lost: while the kernel has no room for it, wait."""
+        """Send a report that must not be lost; waits while the kernel has no room for it."""
         packet = encode_report(report)
         while True:
             try:
@@ -152,16 +156,16 @@ class ForkLoop:
         """Report an order that cannot be obeyed; `fork_name` is that of the child that it asked for."""
         reason = one_line(exc)
         report = OrderRefused(reason) if fork_name is None else NotForked(fork_name, reason)
-        with contextlib.suppress(PeerError):  # the name alone is too long: whoever sent it knows
+        with contextlib.suppress(PeerError):  # the name alone is too long; the agent never sends such a name
             self._report(report)
 
     def _fork(self, name: str, live: Callable[[], int]) -> None:
         try:
             check_single_threaded()
-            # The child unblocks them when it has handlers of its own.
+            # The child unblocks the signals when it has handlers of its own.
             signal.pthread_sigmask(signal.SIG_BLOCK, CHILD_SIGNALS)
             pid = os.fork()
-        except OSError as exc:  # the node's process limit or memory, or a thread of ours
+        except OSError as exc:  # the node's process limit or memory, or this process has a second thread
             signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_SIGNALS)
             self._report(NotForked(name, str(exc)))
             return
@@ -175,17 +179,17 @@ class ForkLoop:
         self._report(Forked(name, pid))
 
     def _live(self, live: Callable[[], int]) -> int:
-        """In the child: give up what is the template's, then live."""
+        """In the child: close what belongs to the template, then be a worker or a driver."""
         self._control.close()
         return live()
 
     def _reap(self, report: Callable[[Exited], None]) -> None:
-        """Report every child that has ended, then end what it left."""
+        """Report every child that has ended, then kill the processes that it left."""
         has_any = False
         while (ended := _next_ended()) is not None:
             has_any = True
             if ended in self._children:
-                orphans.kill_group(ended)  # before the number may become somebody else's
+                orphans.kill_group(ended)  # before another process may get the number
             _pid, status, usage = os.wait4(ended, 0)
             if ended in self._children:
                 self._children.discard(ended)
@@ -194,7 +198,7 @@ class ForkLoop:
             self._end_orphans()
 
     def _end_all(self) -> None:
-        """Kill every child and all that they left; nobody is told."""
+        """Kill every child and all processes that they left, without a report."""
         end_s = time.monotonic() + END_TIMEOUT_S
         for pid in self._children:
             _send_signal(pid, signal.SIGKILL)
@@ -203,7 +207,7 @@ class ForkLoop:
             self._reap(lambda _report: None)
 
     def _end_orphans(self) -> bool:
-        """Kill children that are ours only because their parents ended; returns whether there were any."""
+        """Kill the adopted children; returns whether there were any."""
         return bool(orphans.end_orphans(lambda process: process.pid in self._children))
 
 
@@ -224,11 +228,11 @@ def _next_ended() -> int | None:
 
 
 def _send_signal(pid: int, number: int) -> None:
-    """Signal a child; a kill reaches what it started itself, too.
+    """Signal a child. A kill also reaches the processes that the child started.
 
-    A child that has become another user's, by a set-user-id program, cannot be signalled.
+    A child that runs a set-user-id program as another user cannot be signalled.
     """
     if number == signal.SIGKILL:
-        orphans.kill_group(pid)  # it may have no group of its own yet
+        orphans.kill_group(pid)  # the child may have no process group of its own yet
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)

@@ -1,6 +1,6 @@
 """Imports of the template before it forks: the engine, and the modules that `[agent] preload` names.
 
-When something cannot be loaded the template's state says so. Workers then start all the same, cold.
+If something cannot be loaded, the template's state says so. Workers then start all the same, but cold.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from services.agent.orders import LoadedCode, Ready
 from services.agent.template.children import DriverMain
 from services.agent.worker.threads import THREAD_VARIABLES
 
-# What a report says in words is cut to so many characters, so that it fits a packet.
+# Texts in a report are cut to so many characters, so that the report fits a packet.
 MAX_REASON_CHARS = 4000
 MAX_ERROR_CHARS = 500
 
 
 def preload(settings: Settings, bare_reason: str = "") -> tuple[Ready, DriverMain]:
-    """Import what workers and drivers will need. Workers can start without it, too, but cold.
+    """Import the modules that workers and drivers will need. Workers can start without them, but cold.
 
     Args:
         settings: of the cluster.
@@ -42,7 +42,7 @@ def preload(settings: Settings, bare_reason: str = "") -> tuple[Ready, DriverMai
         os.environ[variable] = "1"
     import services.agent.worker.worker  # noqa: F401, PLC0415 - the environment must be set first
 
-    fingerprint = environment.of_node()  # before the imports: a change meanwhile will be noticed
+    fingerprint = environment.of_node()  # before the imports, so that a change during them is noticed
     if bare_reason:
         _let_children_find(settings)
         state, code = TemplateState(TemplateKind.COLD, bare_reason), LoadedCode("", bare_reason, fingerprint)
@@ -95,7 +95,7 @@ def _preload_engine(
 
 
 def _let_children_find(settings: Settings) -> None:
-    """Workers that have to load the engine by themselves will look for the cluster's settings."""
+    """Set the environment in which workers that load the engine by themselves find the cluster's settings."""
     os.environ["QUAKEGRID_STATE_DIR"] = str(settings.state_dir)
 
 
@@ -121,7 +121,7 @@ def _why_no_engine(settings: Settings) -> str:
 
 
 def _refusing(reason: str) -> DriverMain:
-    """A main function for drivers where there is no engine: it refuses, and says why."""
+    """The main function of drivers where there is no engine: it refuses, and says why."""
 
     def refuse(_request: dict[str, Any], events_fd: int) -> int:
         with open(events_fd, "wb", buffering=0) as events:

@@ -1,7 +1,7 @@
-"""Blobs of one session on one node: fetched once by the first worker that needs one, mapped by all.
+"""Blobs of one session on one node: the first worker that needs a blob fetches it, and all workers map it.
 
-Files in shared memory, complete as soon as they have their name; a lock file lets one worker fetch while
-the others wait. Each use gets a copy-on-write view of its own, so a task may change what it was given.
+A blob is a file in shared memory, which gets its name when it is complete. A lock file lets one worker fetch
+while the others wait. Each use gets a copy-on-write view of its own, so a task may change its arguments.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class MappedFrame:
 
 
 class NodeBlobs:
-    """What one worker knows of its session's blobs.
+    """The blobs of a session, for one of its workers.
 
     Args:
         directory: of the session on this node; removed by the agent when the session's last worker ended.
@@ -38,12 +38,12 @@ class NodeBlobs:
         self._has_told = False
 
     def frame(self, ref: lane_pb2.BlobRef) -> Frame | MappedFrame:
-        """The content of a blob, fetched unless the node has it."""
-        if ref.byte_count == 0:  # nothing can be mapped
+        """The content of a blob; fetched if the node does not have it."""
+        if ref.byte_count == 0:  # an empty file cannot be mapped
             return self._fetch(ref.blob_id)
         try:
             fd = self._open(ref.blob_id)
-        except FileNotFoundError:  # its driver let it go just now, or the session ends
+        except FileNotFoundError:  # the driver has dropped the blob just now, or the session ends
             return self._fetch(ref.blob_id)
         except OSError as exc:
             if exc.errno not in shared_memory.NO_ROOM:
@@ -51,7 +51,7 @@ class NodeBlobs:
             self._tell(exc)
             return self._fetch(ref.blob_id)
         try:
-            # Private: what a task writes stays its own.
+            # Private, so that no other task sees what a task writes.
             content = mmap.mmap(fd, ref.byte_count, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
         finally:
             os.close(fd)

@@ -1,8 +1,9 @@
-"""A worker's end of its lane: tasks that came, outcomes that are not acknowledged yet.
+"""A worker's end of its lane: tasks that came, and outcomes that the lane has not acknowledged yet.
 
-The main thread owns the socket, except while a task runs for long: then a guard answers for it, so that
-waiting tasks can be taken back and a lane that was started again learns what we have. Whenever the lane
-says hello, it is told everything again; also after a while if it does not know our session yet.
+The main thread owns the socket, except while a task runs for long. Then a guard thread answers the lane, so
+that the lane can take back waiting tasks, and a lane that was started again learns what this worker has.
+Whenever the lane says hello, the worker tells it everything again. It also does so after a while if the lane
+does not know the session yet.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from quakegrid.transport import lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
 
-# The guard looks so often whether a task has run since it last looked.
+# How often the guard looks whether the same task still runs.
 LOOK_S = 0.05
 LOOK_IDLE_S = 0.25
-# A lane that does not know our session may be a new broker's, which its driver has not reached yet. It is
-# told again after so long, for as long as a driver looks for its broker (`Patience.broker_s` of its session).
+# A lane that does not know the session may belong to a new broker, which the driver has not reached yet. The
+# worker tells it again after so long, for as long as a driver looks for its broker (`Patience.broker_s`).
 REFUSED_RETRY_S = 1.0
 REFUSED_PATIENCE_S = 60.0
-# A lane that has refused nothing for so long has taken what it was told last: it answers a refusal at once.
+# A lane refuses at once. If it has refused nothing for so long, it has accepted what it was told last.
 ACCEPTED_AFTER_S = 10.0
 
 Frames = Sequence[bytes | memoryview]
@@ -36,11 +37,11 @@ Frame = zmq.Frame | lane_sockets.JoinedFrame
 
 
 class RefusedError(PeerError):
-    """The lane does not want us."""
+    """The lane refuses this worker."""
 
 
 class BlobGoneError(PeerError):
-    """Nobody waits for the tasks that name this blob any more."""
+    """The driver has dropped this blob, and waits for no task that names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class _SentOutcome:
 
 
 class Inbox:
-    """What the lane has for one worker, and what it is to know of us.
+    """The tasks of one worker, its outcomes, and what the lane is told of them.
 
     Args:
         dealer: connected to the lane.
@@ -75,8 +76,9 @@ class Inbox:
         self._waiting: collections.deque[ReceivedTask] = collections.deque()
         self._running: lane_pb2.Lease | None = None
         self._sent: collections.deque[_SentOutcome] = collections.deque()
-        self._is_greeted = False  # on this connection: only then the lane counts from where we do
-        self._acknowledged_count = 0  # of those sent since the last hello
+        # On this connection; before the greeting the lane's counts belong to an earlier connection.
+        self._is_greeted = False
+        self._acknowledged_count = 0  # of the outcomes that were sent since the last hello
         self._is_stopping = False
         self._awaited_blob_id = b""  # empty when it has come
         self._blob: Frame | None = None
@@ -85,7 +87,9 @@ class Inbox:
         self._guard = _Guard(self, dealer)
 
     def next_task(self) -> ReceivedTask | None:
-        """Wait for a task; None when we are to end, and the lane has our outcomes unless the session is over.
+        """Wait for a task; returns None when this worker is to end.
+
+        Unless the session is over, the lane has all outcomes by then.
 
         Raises:
             RefusedError: the lane has no place for us.
@@ -101,7 +105,7 @@ class Inbox:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Let the guard answer for us inside of this, if it takes long."""
+        """Let the guard answer the lane if this block takes long."""
         self._guard.release()
         try:
             yield
@@ -109,7 +113,7 @@ class Inbox:
             self._guard.take_over()
 
     def send_outcome(self, outcome: lane_pb2.Outcome, frames: Frames) -> None:
-        """Send the outcome of the task that runs; it is kept until the lane has it for sure."""
+        """Send the outcome of the running task, and keep it until the lane has acknowledged it."""
         message = [lane_pb2.LaneMessage(outcome=outcome).SerializeToString(), *frames]
         self._running = None
         self._sent.append(_SentOutcome(outcome.lease, message))
@@ -119,7 +123,7 @@ class Inbox:
         """Get a blob from the lane.
 
         Raises:
-            BlobGoneError: the driver has let it go, with the tasks that name it.
+            BlobGoneError: the driver has dropped the blob, and the tasks that name it.
         """
         get = lane_pb2.GetBlob(session_id=self._session_id, blob_id=blob_id)
         header = lane_pb2.LaneMessage(get_blob=get).SerializeToString()
@@ -135,7 +139,7 @@ class Inbox:
         return content
 
     def read_ready(self) -> None:
-        """Take what is here already, and tell the lane again if it is time; only for who owns the socket."""
+        """Take the messages that have come, and tell the lane again if it is time; for the socket's owner."""
         while (frames := lane_sockets.receive_frames(self._dealer)) is not None:
             self._take(frames)
         if time.monotonic() >= self._patience.retry_s:
@@ -169,13 +173,16 @@ class Inbox:
             case "take_back":
                 self._patience.end()
                 self._give_back(message.take_back.lease)
+            case "blob":
+                self._take_blob(message.blob.blob_id, frames[1:])
+            case _:
+                self._take_word(message)
+
+    def _take_word(self, message: lane_pb2.LaneMessage) -> None:
+        """Take a message about this worker itself: whether the lane has a place for it."""
+        match message.WhichOneof("body"):
             case "hello":
                 self._greet(message.hello)
-            case "blob" if message.blob.blob_id == self._awaited_blob_id:
-                content = lane_sockets.join(frames[1:])
-                self._blob, self._awaited_blob_id = content[0] if content else None, b""
-            case "blob":
-                return  # asked for once more when the connection was new
             case "stop":
                 self._is_stopping, self._is_drained = True, message.stop.is_drain
                 if self._is_drained:
@@ -184,6 +191,13 @@ class Inbox:
                 self._patience.refuse(message.refused, time.monotonic())
             case other:
                 raise PeerError(f"the lane sent {other!r} to a worker")
+
+    def _take_blob(self, blob_id: bytes, frames: list[zmq.Frame]) -> None:
+        """Take the blob that `fetch_blob` waits for."""
+        if blob_id != self._awaited_blob_id:
+            return  # asked for once more when the connection was new
+        content = lane_sockets.join(frames)
+        self._blob, self._awaited_blob_id = content[0] if content else None, b""
 
     def _acknowledge(self, count: int) -> None:
         if not self._is_greeted:
@@ -230,17 +244,17 @@ class Inbox:
 
 @dataclass(slots=True)
 class _Patience:
-    """When a lane that does not know our session is told again, and when we give up."""
+    """When a lane that does not know the session is told again, and when the worker gives up."""
 
     retry_s: float = math.inf
     _first_s: float = math.inf
     _last_s: float = -math.inf
 
     def refuse(self, refused: lane_pb2.Refused, now_s: float) -> None:
-        """The lane refused what we said.
+        """Take a refusal of the lane.
 
         Raises:
-            RefusedError: it knows our session, or has not known it for too long.
+            RefusedError: the lane knows the session, or has not known it for too long.
         """
         if now_s - self._last_s >= ACCEPTED_AFTER_S:
             self._first_s = now_s
@@ -250,12 +264,12 @@ class _Patience:
             raise RefusedError(refused.reason)
 
     def end(self) -> None:
-        """The lane knows us; a blob does not say so, since all of the session may ask for one."""
+        """Note that the lane knows this worker. A blob does not show that: every worker may ask for one."""
         self.retry_s = self._first_s = math.inf
 
 
 class _Guard:
-    """The thread that answers while a task runs for long; otherwise it costs two locks a task."""
+    """The thread that answers the lane while a task runs for long. Other tasks cost two locks each."""
 
     def __init__(self, inbox: Inbox, dealer: zmq.Socket[bytes]) -> None:
         self._inbox, self._dealer = inbox, dealer
@@ -268,16 +282,16 @@ class _Guard:
         threading.Thread(target=self._run, name="guard", daemon=True).start()
 
     def release(self) -> None:
-        """A task begins; for the main thread."""
+        """Called by the main thread when a task begins."""
         self._task_count += 1
         self._is_running = True
         self._owns_socket.release()
 
     def take_over(self) -> None:
-        """The task has ended; the socket is the main thread's again.
+        """Called by the main thread when the task has ended, to own the socket again.
 
         Raises:
-            BaseException: what the guard met with.
+            BaseException: the error of the guard, if it had one.
         """
         self._is_running = False
         if not self._owns_socket.acquire(blocking=False):

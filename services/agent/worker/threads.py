@@ -1,8 +1,8 @@
 """Threads of the numerical libraries in a worker that has more than one core.
 
 A worker is forked from a template in which OpenMP, OpenBLAS, MKL, numba and numexpr were told to use one
-thread. What is not loaded yet obeys the environment; libraries that are loaded are told by their own
-functions. To be called before a library starts threads; those of the template have none.
+thread. Libraries that are not loaded yet obey the environment. Libraries that are loaded are told by
+functions of their own. Call it before a library starts threads; those that the template loaded have none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
-# By a part of the file's name; wheels of numpy and scipy prefix the functions of their OpenBLAS.
+# The functions, by a part of the file's name. Wheels of numpy and scipy prefix those of their OpenBLAS.
 LIBRARIES = ("openblas", "mkl_rt", "libgomp", "libomp", "libiomp")
 SETTERS = (
     "openblas_set_num_threads",
@@ -39,7 +39,7 @@ def set_thread_count(count: int) -> None:
     for path in _loaded_libraries():
         library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
         for name in SETTERS:
-            with contextlib.suppress(AttributeError):  # another library's function
+            with contextlib.suppress(AttributeError):  # this library does not have the function
                 getattr(library, name)(count)
     _tell_numba(count)
     numexpr = sys.modules.get("numexpr")
@@ -54,7 +54,7 @@ def _loaded_libraries() -> list[str]:
 
 
 def _tell_numba(count: int) -> None:
-    """Numba's own setter only lowers the number that it read when it was imported: write that anew."""
+    """Set the number that numba read when it was imported. Numba's own setter can only lower that."""
     config = sys.modules.get("numba.core.config")
     parallel = sys.modules.get("numba.np.ufunc.parallel")
     if config is not None:

@@ -29,9 +29,9 @@ from services.agent.worker.blobs import MappedFrame, NodeBlobs
 from services.agent.worker.inbox import BlobGoneError, Frame, Inbox, ReceivedTask, RefusedError
 from services.agent.worker.threads import set_thread_count
 
-# A lane says hello at once; one that starts, or is started again, takes some seconds.
+# A lane says hello at once. A lane that starts takes some seconds.
 SILENCE_MS = 10_000
-# Of the text that says why a payload could not be run: its beginning and its end.
+# How much is kept of a text that says why a payload could not be run, from its beginning and its end.
 ERROR_BYTES = 64 << 10
 
 
@@ -62,7 +62,7 @@ def run_worker(spec: WorkerSpec, setup: bytes, authkey: str) -> int:
 
 
 def _warn_of_silence(dealer: zmq.Socket[bytes], spec: WorkerSpec) -> None:
-    """Say in the job's log, by way of the agent, that the lane is not reached; we go on trying."""
+    """Print, for the job's log, that the lane is not reached. The worker goes on trying."""
     if dealer.poll(SILENCE_MS):  # its hello
         return
     from quakegrid.doctor import probes  # noqa: PLC0415 - seldom needed
@@ -80,7 +80,7 @@ def _warn_of_silence(dealer: zmq.Socket[bytes], spec: WorkerSpec) -> None:
 
 
 def _limit(spec: WorkerSpec) -> None:
-    """Pin to the cores that the agent named, bound the memory, leave Ctrl-C to the driver."""
+    """Pin this worker to its cores, limit its memory, and ignore Ctrl-C, which is for the driver."""
     os.sched_setaffinity(0, spec.cores)
     if len(spec.cores) > 1:
         set_thread_count(len(spec.cores))
@@ -94,7 +94,7 @@ def _limit(spec: WorkerSpec) -> None:
 
 
 def _set_up(spec: WorkerSpec, setup: bytes) -> str:
-    """Run what the driver wants to run first; returns why it failed, which its tasks will say.
+    """Run the driver's setup; returns why it failed, which the outcomes of all tasks will tell.
 
     The pickle is an `EngineSetup` (quakegrid.engine.tasks.engine_task) or a `WorkerSetup`
     (quakegrid.sdk.worker_setup).

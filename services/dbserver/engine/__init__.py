@@ -1,4 +1,4 @@
 """Answers the engine's `dbcmd`: named actions and SQL texts of upstream's DbServer.
 
-A leaf: only `rpc/engine_calls.py` imports it, and a test of imports holds that. Read `actions.py` first.
+Only `rpc/engine_calls.py` may import this folder; a test of imports checks that. Read `actions.py` first.
 """

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quakegrid.errors import UsageError
-from services.dbserver.engine import deletion_targets, job_actions, output_actions, tag_actions
+from services.dbserver.engine import deletion_targets, job_actions, new_jobs, output_actions, tag_actions
 from services.dbserver.jobs import field_checks
 from services.dbserver.store import connections, sql_templates, sqlite_errors, upstream_tables
 from services.dbserver.store.database import JOB_EVENTS, SqlSession
@@ -26,7 +26,7 @@ T = TypeVar("T")
 logger = logging.getLogger("dbserver")
 _NAME = re.compile(r"\w+")
 _UPDATE = re.compile(r"update job set (\w+)")
-# The engine's SQL that writes, and what finds the jobs that it deletes.
+# The engine's SQL that writes, and the function that finds the jobs that it deletes.
 _WRITING_SQL: dict[str, Callable[..., list[int]] | None] = {
     "UPDATE job SET ds_calc_dir = ?x WHERE id=?x": None,
     "UPDATE job SET hazard_calculation_id=?x WHERE id=?x": None,
@@ -41,15 +41,16 @@ _DELETING: dict[str, Callable[..., list[int]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something an engine call does: `run(session)` returns its result."""
+    """The work of an engine call: `run(session)` returns its result."""
 
     run: Callable[[SqlSession], Any]
     is_writing: bool = False
-    # Must not be part of a transaction.
+    # Whether it must not be part of a transaction.
     is_alone: bool = False
-    # Reading: takes less time than another thread would to begin. Writing: all is done with the commit.
+    # A quick read takes less time than the start of a thread. A quick write has nothing to do after the
+    # commit.
     is_quick: bool = False
-    # The jobs that it is about to delete; only reads.
+    # Finds the jobs that it is about to delete; only reads.
     find_deleted: Callable[[SqlSession], list[int]] | None = None
 
 
@@ -67,7 +68,7 @@ def getpid(_session: SqlSession) -> int:
 
 
 def get_path(_session: SqlSession) -> str:
-    """Where the dbserver's code is; the engine's own path only the driver knows."""
+    """The folder of the dbserver's code. Only the driver knows the engine's own path."""
     return str(Path(__file__).parent)
 
 
@@ -102,7 +103,7 @@ _READING: dict[str, Callable[..., Any]] = {
 }
 _WRITING: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (*job_actions.WRITING, *output_actions.WRITING, *tag_actions.WRITING)
+    for function in (*new_jobs.WRITING, *job_actions.WRITING, *output_actions.WRITING, *tag_actions.WRITING)
 }
 NAMES = frozenset(_READING | _WRITING)
 _QUICK_READING = {"getpid", "get_path", "get_dbpath", "check_outdated", "upgrade_db"}
@@ -110,14 +111,14 @@ _QUICK = _QUICK_READING | (_WRITING.keys() - _DELETING.keys())
 
 
 def resolve(action: str, args: list[Any]) -> Action:
-    """What a call means.
+    """The action that a call asks for.
 
     Args:
         action: name of an action, or SQL with upstream's placeholders.
         args: its arguments.
     Raises:
         UsageError: there is no such action, or the arguments do not fit it.
-        ForbiddenSqlError: SQL that writes and is none of the engine's own.
+        ForbiddenSqlError: the SQL writes, and is not one of the engine's own statements.
     """
     if not _NAME.fullmatch(action) or action.upper() == "VACUUM":
         return _resolve_sql(action, args)
@@ -137,7 +138,7 @@ def resolve(action: str, args: list[Any]) -> Action:
 
 @functools.lru_cache(1000)
 def _misfit(function: Callable[..., Any], arg_count: int) -> str:
-    """What is wrong with calling a function with so many arguments, or nothing."""
+    """Why a function cannot be called with so many arguments; empty if it can."""
     try:
         inspect.signature(function).bind(None, *range(arg_count))
     except TypeError as exc:
@@ -149,7 +150,8 @@ def _run(function: Callable[..., T], name: str, session: SqlSession, args: list[
     try:
         return function(session, *args)
     except (TypeError, ValueError, AttributeError, KeyError) as exc:
-        # Mostly an argument of the wrong kind; if it is a bug of ours, the log must show where.
+        # The cause is mostly an argument of a wrong kind. It may be a bug of ours, so the log shows the
+        # place.
         logger.warning("action_refused action=%s", name, exc_info=exc)
         raise UsageError(f"{name} refuses its arguments: {exc!r}") from exc
 

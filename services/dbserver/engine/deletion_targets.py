@@ -1,7 +1,7 @@
-"""The jobs that an engine call is about to delete, found before it is done.
+"""Finds the jobs that an engine call is about to delete, before the call is made.
 
-Only finds them, so that their long logs can go first (`logs/deletion.py`). The action itself decides what it
-does, in its transaction. A call that will be refused deletes no jobs.
+Their long logs are deleted first (`logs/deletion.py`). The action itself decides in its transaction which
+jobs it deletes. For a call that will be refused no jobs are found.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DROPPED_WORKFLOWS = "SELECT id FROM job WHERE calculation_mode='workflow' AND N
 def of_del_calc(
     session: SqlSession, job_id: int | str, user: str, _delete_file: bool = True, force: bool = False
 ) -> list[int]:
-    """A user's calculation, or, of an array of jobs, its members."""
+    """A user's calculation; if it is an array of jobs, its members."""
     job_id = int(job_id)
     query = "SELECT id FROM job WHERE hazard_calculation_id=?x AND status != 'deleted'"
     members = [row["id"] for row in session.query(query, job_id)]

@@ -1,14 +1,12 @@
 """Upstream's named actions on jobs, with upstream's arguments, return shapes and texts.
 
-The differences: a job that has ended keeps its state, so a late `finish(failed)` after an abort
-(upstream's LogContext sends one) changes nothing and is no error; a negative id beyond the oldest job is
-no job (upstream takes the oldest one, which may then be deleted); values of a wrong kind are refused.
+There are three differences. A job that has ended keeps its state: a late `finish(failed)` after an abort,
+which upstream's LogContext sends, changes nothing and is no error. A negative id beyond the oldest job is no
+job, where upstream takes the oldest one, which may then be deleted. Values of a wrong kind are refused.
 """
 
 from __future__ import annotations
 
-import getpass
-import posixpath
 from typing import Any
 
 from quakegrid.errors import NotFoundError, StateError, UsageError
@@ -68,7 +66,7 @@ def get_calc_ids(session: SqlSession, user: str) -> list[int]:
 
 
 def calc_info(session: SqlSession, calc_id: int) -> dict[str, Any]:
-    """A job as a dictionary, without what only the machine needs to know."""
+    """A job as a dictionary, without its pid and folder."""
     row = job_rows.get_row(session, calc_id, columns="*")
     info = dict(zip(row.fields, row.values, strict=True))
     info |= {"start_time": str(info["start_time"]), "stop_time": str(info["stop_time"])}
@@ -146,15 +144,21 @@ def _calcs_condition(
     if "start_time" in wanted:
         times = "j.start_time >= ?x"
         params.append(wanted["start_time"])
-    where = f"?A AND ({users} AND {names}{shared}) AND {times} AND j.status != 'deleted'"
+    tags, tag_params = _tags_condition(wanted)
+    where = f"?A AND ({users} AND {names}{shared}) AND {times} AND j.status != 'deleted'{tags}"
+    return where, params + tag_params
+
+
+def _tags_condition(wanted: dict[str, Any]) -> tuple[str, list[Any]]:
+    """What `preferred_only` and `filter_by_tag` add to a condition, and its parameters."""
+    where = ""
     if int(wanted.get("preferred_only", 0)):
         where += " AND j.id IN (SELECT job_id FROM job_tag WHERE is_preferred = 1)"
     tag = wanted.get("filter_by_tag", 0)
-    if tag and tag != "0":
-        tagged = "SELECT jt.job_id FROM job_tag jt JOIN tag tg ON tg.id = jt.tag_id WHERE tg.name = ?x"
-        where += f" AND j.id IN ({tagged})"
-        params.append(tag)
-    return where, params
+    if not tag or tag == "0":
+        return where, []
+    tagged = "SELECT jt.job_id FROM job_tag jt JOIN tag tg ON tg.id = jt.tag_id WHERE tg.name = ?x"
+    return f"{where} AND j.id IN ({tagged})", [tag]
 
 
 def _boolean(value: Any) -> bool:
@@ -201,49 +205,6 @@ def find(session: SqlSession, description: str) -> TableValue:
 
 
 # ---- writing
-
-
-def create_job(
-    session: SqlSession,
-    datadir: str,
-    calculation_mode: str = "to be set",
-    description: str = "just created",
-    user_name: str | None = None,
-    hc_id: int | None = None,
-    host: str | None = None,
-    workflow_id: int | None = None,
-) -> int:
-    """Create a job and return its id."""
-    owner = user_name or session.user_name or getpass.getuser()
-    job = job_rows.NewJob(datadir, calculation_mode, description, owner, hc_id, host, workflow_id)
-    return job_rows.create(session, job)
-
-
-def import_job(
-    session: SqlSession,
-    calc_id: int,
-    calc_mode: str,
-    description: str,
-    user_name: str,
-    status: str,
-    hc_id: int | None,
-    datadir: str,
-) -> None:
-    """Insert a calculation that was made elsewhere, under its own id."""
-    field_checks.check_id("calc_id", calc_id)
-    job: dict[str, Any] = {
-        "calculation_mode": calc_mode,
-        "description": description,
-        "user_name": user_name,
-        "hazard_calculation_id": hc_id,
-        "is_running": 0,
-        "status": job_rows.parse_state(status),
-        "ds_calc_dir": posixpath.join(datadir, f"calc_{calc_id}"),
-    }
-    field_checks.check_job(job)
-    job["id"] = calc_id
-    session.execute("INSERT INTO job (?S) VALUES (?X)", list(job), list(job.values()))
-    session.touched_jobs.add(JOB_EVENTS)
 
 
 def update_job(session: SqlSession, job_id: int, dic: dict[str, Any]) -> None:
@@ -293,7 +254,7 @@ def delete_uncompleted_calculations(session: SqlSession, user: str) -> None:
 def del_calc(
     session: SqlSession, job_id: int | str, user: str, delete_file: bool = True, force: bool = False
 ) -> dict[str, Any]:
-    """Delete a calculation; its files go when the deletion is on the disk. Says "success" or "error"."""
+    """Delete a calculation; returns "success" or "error". Its files are removed after the commit."""
     job_id = int(job_id)
     query = "SELECT id FROM job WHERE hazard_calculation_id=?x AND status != 'deleted'"
     dependents = [row["id"] for row in session.query(query, job_id)]
@@ -327,12 +288,12 @@ def share_job(session: SqlSession, job_id: int, share: bool) -> dict[str, str]:
 
 
 def update_job_checksum(session: SqlSession, job_id: int, checksum: int) -> None:
-    """Say that this job holds the hazard with this checksum."""
+    """Store that this job holds the hazard with this checksum."""
     checksums.store(session, job_id, checksum)
 
 
 def update_parent_child(session: SqlSession, parent_child: tuple[int, int]) -> None:
-    """Set the job (second) that starts from another one (first)."""
+    """Store that a job (second) starts from another one (first)."""
     parent_id, child_id = parent_child
     field_checks.check_job({"hazard_calculation_id": parent_id})
     session.execute("UPDATE job SET hazard_calculation_id=?x WHERE id=?x", parent_id, child_id)
@@ -362,8 +323,6 @@ READING = (
     find,
 )
 WRITING = (
-    create_job,
-    import_job,
     update_job,
     finish,
     set_status,

@@ -82,7 +82,7 @@ def create_outputs(session: SqlSession, job_id: int, outputs: list[list[Any]], d
 def log(
     session: SqlSession, job_id: int, timestamp: datetime.datetime, level: str, process: str, message: str
 ) -> None:
-    """Store a log line; one of a job that is not there is dropped, as a calculation goes on without it.
+    """Store a log line. The line of a job that does not exist is dropped, so that its calculation goes on.
 
     Raises:
         UsageError: a value is of a wrong kind; texts that are too long are cut.
@@ -99,7 +99,7 @@ def get_log(session: SqlSession, job_id: int) -> list[str]:
     """The log of a job as lines of text.
 
     Raises:
-        ReadTooLargeError: it is too long for one answer.
+        ReadTooLargeError: the log is too long for one answer.
     """
     try:
         lines = session.query("SELECT * FROM log WHERE job_id=?x ORDER BY id", job_id)

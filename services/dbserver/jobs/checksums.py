@@ -19,7 +19,7 @@ def of_job(session: SqlSession, job_id: int) -> int:
     """The checksum of the hazard that a job holds.
 
     Raises:
-        NotFoundError: the job has none.
+        NotFoundError: the job holds no hazard with a checksum.
     """
     missing = f"job {job_id} has no checksum"
     row = session.one(missing, "SELECT hazard_checksum FROM checksum WHERE job_id=?x", job_id)
@@ -27,7 +27,7 @@ def of_job(session: SqlSession, job_id: int) -> int:
 
 
 def store(session: SqlSession, job_id: int, checksum: int) -> None:
-    """Say that this job holds the hazard with this checksum, and no other job does.
+    """Store that this job, and no other one, holds the hazard with this checksum.
 
     Raises:
         UsageError: the checksum is no integer of 64 bits.

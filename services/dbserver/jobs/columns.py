@@ -1,6 +1,6 @@
-"""The columns of a job's row for a message, in SQL: every text is cut, so that no row is too large to send.
+"""The columns of a job's row for a message, in SQL. Every text is cut, so that no row is too large to send.
 
-Rows that came with an older database may hold texts of any length. `SELECT *` is for the engine, which
+Rows of an older database may hold texts of any length. The engine reads with `SELECT *` instead, so that it
 gets what it stored.
 """
 
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from services.dbserver.jobs import field_checks
 
-# Of each text in a list. A page of the largest lists, with every text that long, is 40 MB.
+# Characters of each text in a list. The largest page, with every text of that length, has 40 MB.
 LONGEST_LISTED = 1000
 _REASON = "(SELECT reason FROM quakegrid_state_reason WHERE job_id = job.id)"
 
 
 def cut(expression: str, longest: int) -> str:
-    """SQL for a text with at most so many characters; one that was cut ends with "…"."""
+    """SQL for a text with at most so many characters; a text that was cut ends with "…"."""
     return (
         f"CASE WHEN length({expression}) > {longest} "
         f"THEN substr({expression}, 1, {longest - 1}) || '…' ELSE {expression} END"
@@ -37,7 +37,7 @@ def _columns(longest_description: int) -> str:
     return ", ".join([*(f"job.{name}" for name in numbers + times), *texts, reason])
 
 
-# Of one job.
+# The columns in a message with one job.
 WHOLE = _columns(field_checks.LONGEST_TEXT)
-# Of many.
+# The columns in a message with many jobs.
 LISTED = _columns(LONGEST_LISTED)

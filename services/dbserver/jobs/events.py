@@ -1,6 +1,6 @@
-"""Changes of jobs, in the order in which they were made, and the jobs that there are.
+"""The events of jobs: each change, in the order in which they were made, and a snapshot of all jobs.
 
-The database's own triggers write the changes down, whatever statement made them, so none is missed.
+Triggers of the database store the changes, whatever statement made them, so that none is missed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from quakegrid.jobs.engine_values import RowValue, to_timestamp
 from services.dbserver.jobs import columns, messages
 from services.dbserver.store.database import SqlSession
 
-# A watcher that was away for more events than this starts again with the jobs that there are.
+# A watcher that has missed more events than this starts again with a snapshot.
 KEPT_COUNT = 10_000
 BATCH_COUNT = 500
-# One statement sees one instant: the jobs, and the last event that made them so.
+# One statement reads one instant: the jobs, and the last event that the jobs contain.
 _LAST_EVENT = "SELECT coalesce(max(id), 0) FROM quakegrid_job_event"
 _JOBS = (
     f"SELECT {columns.LISTED}, ({_LAST_EVENT}) AS event_id FROM job "  # noqa: S608  ours
@@ -25,7 +25,7 @@ _JOBS = (
 
 
 def read(session: SqlSession, after_id: int, user_name: str) -> tuple[list[bytes], int]:
-    """The next events as serialized `WatchJobsResponse`s, and the id of the last one that was looked at.
+    """The next events as serialized `WatchJobsResponse`s, and the id of the last event that was read.
 
     Args:
         session: to read with.
@@ -44,7 +44,7 @@ def read(session: SqlSession, after_id: int, user_name: str) -> tuple[list[bytes
 
 
 def forget_old(session: SqlSession, count: int) -> int:
-    """Delete at most `count` of the events that are too many; returns how many."""
+    """Delete at most `count` of the oldest events beyond the limit; returns how many were deleted."""
     return session.execute(
         "DELETE FROM quakegrid_job_event WHERE id IN (SELECT id FROM quakegrid_job_event "
         "WHERE id <= (SELECT max(id) FROM quakegrid_job_event) - ?x LIMIT ?x)",
@@ -54,23 +54,23 @@ def forget_old(session: SqlSession, count: int) -> int:
 
 
 def is_known(session: SqlSession, event_id: int) -> bool:
-    """Whether all events after this one are there."""
+    """Whether the database still has all events after this one."""
     first, last = session.query("SELECT min(id), max(id) FROM quakegrid_job_event").rows[0]
     return first is not None and first - 1 <= event_id <= last
 
 
 class Snapshot:
-    """The jobs that there are, in parts, all of one instant.
+    """All jobs at one instant, in parts.
 
-    They are read at once, so that a slow watcher keeps no transaction open. A part is kept compressed until
-    it is sent: 50,000 jobs are then a few megabytes for each watcher.
+    The jobs are read at once, so that a slow watcher keeps no transaction open. A part is kept compressed
+    until it is sent, so that 50,000 jobs take a few megabytes for each watcher.
 
     Attributes:
         event_id: the last event that the snapshot contains.
     """
 
     def __init__(self, session: SqlSession, user_name: str) -> None:
-        # If there are no jobs, one that was created since comes as an event.
+        # Without jobs: a job that is created later comes as an event.
         self.event_id = int(session.query(_LAST_EVENT).rows[0][0])
         self._parts: list[bytes] = []
         condition = {"user_name": user_name} if user_name else {}
@@ -86,7 +86,7 @@ class Snapshot:
         self._parts.append(zlib.compress(part.SerializeToString(), level=1))
 
     def take(self) -> bytes | None:
-        """The next part as a serialized `WatchJobsResponse`, which is then forgotten; None after the last."""
+        """Take out the next part, a serialized `WatchJobsResponse`; None after the last."""
         if not self._parts:
             return None
         part = jobs_pb2.JobSnapshot.FromString(zlib.decompress(self._parts.pop()))

@@ -1,6 +1,6 @@
 """Checks of values where they enter the database: their kinds, lengths and ranges. Pure.
 
-A value of a wrong kind would be stored by SQLite without a word, and found by everybody who lists jobs.
+SQLite would store a value of a wrong kind without an error, and then every list with the job would fail.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from quakegrid.errors import UsageError
 from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.jobs.states import JobState
 
-# Characters; a text takes at most four bytes each.
+# In characters; each takes at most four bytes.
 LONGEST_TEXT = 1 << 20
 LONGEST_NAME = 1000
 LONGEST_PATH = 4096
@@ -24,7 +24,7 @@ Check = Callable[[str, Any], Any]
 
 
 def check_text(name: str, value: Any, longest: int = LONGEST_TEXT) -> None:
-    """Refuse what is no text, or too long a text.
+    """Refuse a value that is no text, or too long a text.
 
     Raises:
         UsageError: with the name and what is wrong.
@@ -36,17 +36,17 @@ def check_text(name: str, value: Any, longest: int = LONGEST_TEXT) -> None:
 
 
 def check_name(name: str, value: Any) -> None:
-    """The same for short texts."""
+    """Check a short text, as `check_text` does."""
     check_text(name, value, LONGEST_NAME)
 
 
 def check_path(name: str, value: Any) -> None:
-    """The same for paths."""
+    """Check a path, as `check_text` does."""
     check_text(name, value, LONGEST_PATH)
 
 
 def check_integer(name: str, value: Any) -> None:
-    """Refuse what is no integer of 64 bits.
+    """Refuse a value that is no integer of 64 bits.
 
     Raises:
         UsageError: with the name and what is wrong.
@@ -57,7 +57,7 @@ def check_integer(name: str, value: Any) -> None:
 
 
 def check_id(name: str, value: Any) -> None:
-    """Refuse what is no id of a job.
+    """Refuse a value that is no id of a job.
 
     Raises:
         UsageError: with the name and what is wrong.
@@ -68,7 +68,7 @@ def check_id(name: str, value: Any) -> None:
 
 
 def check_real(name: str, value: Any) -> None:
-    """Refuse what is no number.
+    """Refuse a value that is no number.
 
     Raises:
         UsageError: with the name and what is wrong.
@@ -78,7 +78,7 @@ def check_real(name: str, value: Any) -> None:
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Refuse what is neither true nor false.
+    """Refuse a value that is neither true nor false.
 
     Raises:
         UsageError: with the name and what is wrong.
@@ -88,7 +88,7 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def check_time(name: str, value: Any) -> None:
-    """Refuse what is no time: an instant, or ISO 8601 text of one.
+    """Refuse a value that is no time: an instant, or its text in ISO 8601.
 
     Raises:
         UsageError: with the name and what is wrong.
@@ -102,7 +102,7 @@ def check_time(name: str, value: Any) -> None:
 
 
 def check_state(name: str, value: Any) -> None:
-    """Refuse what is no state of a job.
+    """Refuse a value that is no state of a job.
 
     Raises:
         UsageError: with the states there are.
@@ -176,7 +176,7 @@ def check_tag(name: Any) -> None:
 
 
 def shorten(text: str, longest: int) -> str:
-    """A text that may not be refused: what is too long is cut, and says so at its end."""
+    """A text that may not be refused: if it is too long it is cut, with a note at its end."""
     if len(text) <= longest:
         return text
     return f"{text[:longest]} ... ({len(text) - longest} more characters were left out)"

@@ -20,29 +20,29 @@ from services.dbserver.store.writer import Writer
 
 SHORTEST_HOLD_S = 1.0
 LONGEST_HOLD_S = 86_400.0
-# How long a job whose hold has ended is left alone when the disk is full or busy.
+# When the disk is full or busy: how long to wait before a job whose hold has ended is failed again.
 RETRY_S = 5.0
-# How often the event loop says that it works, and after how long without a word it is late.
+# How often the event loop reports that it works, and after how long without a report it is late.
 BEAT_EVERY_S = 0.5
 LATE_BEAT_S = 2.0
 logger = logging.getLogger("dbserver")
 
 
 class HoldDeadlines:
-    """When each job's hold ends; pure."""
+    """The time at which each job's hold ends. Pure."""
 
     def __init__(self) -> None:
         self._ends_s: dict[int, float] = {}
 
     def extend(self, job_id: int, hold_s: float, now_s: float) -> bool:
-        """Let a hold end `hold_s` from now; true if `next_s` may be earlier now."""
+        """Let a hold end `hold_s` from now; returns whether `next_s` may be earlier than before."""
         end_s = now_s + hold_s
         is_earlier = end_s < self._ends_s.get(job_id, float("inf"))
         self._ends_s[job_id] = end_s
         return is_earlier
 
     def pause(self, lost_s: float) -> None:
-        """Give every hold the time in which nobody could renew."""
+        """Lengthen every hold by a time in which no driver could renew."""
         for job_id in self._ends_s:
             self._ends_s[job_id] += lost_s
 
@@ -68,8 +68,8 @@ class HoldMonitor:
 
     Args:
         held: (job id, hold time in seconds) of the holds on the disk.
-        writer: writes the verdicts.
-        on_death: called if the thread dies.
+        writer: fails the jobs whose holds have ended.
+        on_death: called if the thread fails.
         clock: seconds, never backwards.
     """
 
@@ -94,9 +94,9 @@ class HoldMonitor:
         self._thread.start()
 
     def beat(self) -> None:
-        """Say that the event loop, which takes renewals, works; called every `BEAT_EVERY_S`.
+        """Note that the event loop, which takes renewals, works; called every `BEAT_EVERY_S`.
 
-        Time in which it did not work, since the process was stopped or busy, is added to every hold.
+        If the loop did not work for a time, since the process was stopped or busy, every hold gets that time.
         """
         with self._changed:
             now_s = self._clock()
@@ -107,18 +107,18 @@ class HoldMonitor:
             self._changed.notify()
 
     def extend(self, job_id: int, hold_s: float) -> None:
-        """A driver has renewed."""
+        """Take the renewal of a driver."""
         with self._changed:
             if self._deadlines.extend(job_id, hold_s, self._clock()):
                 self._changed.notify()
 
     def drop(self, job_id: int) -> None:
-        """A job has ended."""
+        """Drop the hold on a job that has ended."""
         with self._changed:
             self._deadlines.drop(job_id)
 
     def close(self) -> None:
-        """Judge no more; call it before the writer is closed."""
+        """End the thread; call it before the writer is closed."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
@@ -143,7 +143,7 @@ class HoldMonitor:
                 if ended and not is_late:
                     return ended
                 next_s = self._deadlines.next_s()
-                # Late: the next beat says how much time was lost.
+                # The loop is late: its next beat says how much time was lost.
                 self._changed.wait(None if next_s is None or is_late else next_s - now_s)
             return None
 
@@ -151,11 +151,11 @@ class HoldMonitor:
         judged: set[int] = set()
 
         def judge(session: SqlSession) -> None:
-            with self._changed:  # a renewal that came in the meantime counts
+            with self._changed:  # a renewal that came meanwhile counts
                 now_s = self._clock()
                 is_late = now_s - self._beat_s > LATE_BEAT_S
                 has_ended = self._deadlines.has_ended(job_id, now_s) and not is_late
-            judged.clear()  # the work may be done twice
+            judged.clear()  # the writer may call this twice
             if has_ended:
                 end_job(session, job_id)
                 judged.add(job_id)
@@ -172,17 +172,17 @@ class HoldMonitor:
 
 
 def check_hold_s(hold_s: float) -> None:
-    """Refuse hold times that make no sense.
+    """Refuse a hold time that is out of range.
 
     Raises:
-        UsageError: it is too short or too long.
+        UsageError: the time is too short or too long.
     """
     if not SHORTEST_HOLD_S <= hold_s <= LONGEST_HOLD_S:
         raise UsageError(f"hold_timeout is {hold_s:g} s; give {SHORTEST_HOLD_S:g} s to {LONGEST_HOLD_S:g} s")
 
 
 def is_held(session: SqlSession, job_id: int, holder: str, hold_s: float) -> bool:
-    """Whether this very hold is on the disk.
+    """Whether this hold of this driver is on the disk.
 
     Raises:
         StateError: somebody else holds the job.
@@ -194,7 +194,7 @@ def is_held(session: SqlSession, job_id: int, holder: str, hold_s: float) -> boo
 
 
 def open_hold(session: SqlSession, job_id: int, holder: str, hold_s: float) -> JobState:
-    """Write a hold down, unless the job has ended; returns the job's state.
+    """Store a hold, unless the job has ended; returns the job's state.
 
     Raises:
         NotFoundError: there is no such job.
@@ -213,7 +213,7 @@ def open_hold(session: SqlSession, job_id: int, holder: str, hold_s: float) -> J
 
 
 def end_job(session: SqlSession, job_id: int) -> None:
-    """Fail a job whose hold is over; nothing happens if it has ended. The move removes the hold."""
+    """Fail a job whose hold is over, unless the job has ended. The change of state removes the hold."""
     row = session.first(
         "SELECT holder, lease_s FROM quakegrid_lease WHERE job_id=?x",
         job_id,

@@ -1,7 +1,7 @@
 """Lists of jobs: filters, orders and pages.
 
-A page token holds what the list is sorted by of the page's last row, so that rows that come or go do
-not move the next page.
+A page token holds the sort key of the page's last row, so that rows that are added or deleted do not move the
+next page.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from services.dbserver.store import connections
 from services.dbserver.store.database import SqlSession
 
 JOBS_PAGE = pages.PageSize(default=50, largest=1000)
-# Characters of a text that a list is sorted by.
+# How many characters of a text count when a list is sorted.
 SORTED_LENGTH = 200
 
 
 def _text_key(column: str) -> str:
-    """What a list is sorted by, short enough for a token; an expression, so that an instant stays text."""
+    """SQL for the sort key, short enough for a token. As an expression it returns an instant as text."""
     text = f"iif(typeof(job.{column}) = 'blob', hex(job.{column}), CAST(job.{column} AS TEXT))"
     return f"substr({text}, 1, {SORTED_LENGTH})"
 
 
-# Few texts have other letters than ASCII, and SQLite's own function is the faster.
+# Most texts are ASCII, for which SQLite's own function is faster.
 _CONTAINS = (
     "CASE WHEN length(description) = length(CAST(description AS BLOB)) "
     "THEN instr(lower(description), ?x) ELSE instr(quakegrid_fold(description), ?x) END"
@@ -84,7 +84,7 @@ def _filters(request: jobs_pb2.ListJobsRequest) -> tuple[list[str], list[Any]]:
     }
     conditions = ["?A", "status IN (?X)"]
     args: list[Any] = [exact, sorted(states)]
-    if JobState.FAILED in states:  # as `transitions.stored_state` has it
+    if JobState.FAILED in states:  # as in `transitions.stored_state`
         conditions[-1] = "(status IN (?X) OR status NOT IN (?X))"
         args.append(list(JobState))
     if request.description_text:
@@ -130,7 +130,7 @@ def _read_token(request: jobs_pb2.ListJobsRequest) -> tuple[Any, int]:
 
 
 def _digest(request: jobs_pb2.ListJobsRequest) -> str:
-    """Says which list a page belongs to: the filters and the order."""
+    """A digest of the filters and the order, which names the list that a page belongs to."""
     wanted = jobs_pb2.ListJobsRequest()
     wanted.CopyFrom(request)
     wanted.ClearField("page_size")

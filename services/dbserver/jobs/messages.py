@@ -14,7 +14,7 @@ from services.dbserver.jobs import transitions
 def encode_job(row: RowValue) -> jobs_pb2.Job:
     """A row of the job table, read with `columns`, as a message.
 
-    Never fails: a row of an older database may hold anything, and one such row must spoil no list.
+    Never fails: a row of an older database may hold any values, and no list may fail for such a row.
     """
     value = dict(zip(row.fields, row.values, strict=True))
     job = jobs_pb2.Job(
@@ -62,12 +62,12 @@ def encode_text(value: object) -> str:
 
 
 def encode_integer(value: object) -> int | None:
-    """An integer, None for all else."""
+    """An integer; None for any other value."""
     return value if isinstance(value, int) else None
 
 
 def encode_real(value: object) -> float | None:
-    """A number, None for all else."""
+    """A number; None for any other value."""
     return value if isinstance(value, int | float) else None
 
 
@@ -75,7 +75,7 @@ def decode_state(state: jobs_pb2.JobState.ValueType) -> JobState:
     """A number of the protocol as a state.
 
     Raises:
-        UsageError: it is no state.
+        UsageError: the number is no state.
     """
     if state not in jobs_pb2.JobState.values() or state == jobs_pb2.JOB_STATE_UNSPECIFIED:
         raise UsageError(f"{state} is no state of a job")

@@ -9,16 +9,16 @@ from quakegrid.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class PageSize:
-    """How many rows a page has, if not asked for and at most."""
+    """How many rows a page has by default, and at most."""
 
     default: int
     largest: int
 
     def clamp(self, wanted: int) -> int:
-        """The size of a page for what was asked; 0 means the default.
+        """The size of a page; `wanted` is what was asked for, 0 means the default.
 
         Raises:
-            UsageError: it is negative.
+            UsageError: `wanted` is negative.
         """
         if wanted < 0:
             raise UsageError(f"page_size is {wanted}; give 1 to {self.largest}, or 0 for {self.default}")
@@ -29,7 +29,7 @@ def parse_token(token: str, *, start: int) -> int:
     """The id that a page token names; `start` for the first page.
 
     Raises:
-        UsageError: the token is none of ours.
+        UsageError: the token is no page token of this list.
     """
     if not token:
         return start
@@ -39,10 +39,10 @@ def parse_token(token: str, *, start: int) -> int:
 
 
 def check_skip(count: int) -> int:
-    """How many rows to leave out.
+    """Check how many rows are to be left out.
 
     Raises:
-        UsageError: it is negative.
+        UsageError: the number is negative.
     """
     if count < 0:
         raise UsageError(f"skip_count is {count}; give 0 or more")

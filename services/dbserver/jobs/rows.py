@@ -29,7 +29,7 @@ logger = logging.getLogger("dbserver")
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What a job starts with."""
+    """The values that a job starts with."""
 
     data_dir: str
     calculation_mode: str
@@ -59,7 +59,7 @@ def get_row(session: SqlSession, job_id: int, *, columns: str = job_columns.WHOL
     """The row of a job.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such job.
     """
     row = session.first(f"SELECT {columns} FROM job WHERE id=?x", job_id)  # noqa: S608  ours
     if row is None:
@@ -212,7 +212,7 @@ def transition(session: SqlSession, job_id: int, state: JobState, reason: str = 
 
 
 def check_owner(session: SqlSession, job_id: int, user_name: str | None) -> None:
-    """Refuse who does not own a job.
+    """Refuse a user who does not own a job.
 
     Args:
         session: to read with.
@@ -228,11 +228,11 @@ def check_owner(session: SqlSession, job_id: int, user_name: str | None) -> None
 
 
 def check_idle(session: SqlSession, job_id: int) -> None:
-    """Refuse what cannot be done to a job that runs or waits for its turn.
+    """Refuse a job that runs or waits for its turn.
 
     Raises:
         NotFoundError: there is no such job.
-        StateError: it runs or waits.
+        StateError: the job runs or waits.
     """
     state = get_state(session, job_id)
     if state in (JobState.SUBMITTED, JobState.EXECUTING):
@@ -240,11 +240,11 @@ def check_idle(session: SqlSession, job_id: int) -> None:
 
 
 def check_ended(session: SqlSession, job_id: int) -> None:
-    """Refuse what can only be done to a job that has ended.
+    """Refuse a job that has not ended.
 
     Raises:
         NotFoundError: there is no such job.
-        StateError: it has not ended.
+        StateError: the job has not ended.
     """
     state = get_state(session, job_id)
     if not state.is_final:
@@ -313,6 +313,6 @@ def delete(session: SqlSession, job_id: int, user_name: str | None, *, is_forced
 
 
 def _judge(session: SqlSession, job_id: int, wanted: JobState) -> Move:
-    """As `transitions.judge`; a job that does not exist makes every move, to no effect."""
+    """As `transitions.judge`. For a job that does not exist every move is legal, and has no effect."""
     row = session.first("SELECT status FROM job WHERE id=?x", job_id)
     return Move.MADE if row is None else transitions.judge(transitions.stored_state(row["status"]), wanted)

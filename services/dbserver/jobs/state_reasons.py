@@ -1,7 +1,7 @@
 """Why a job failed or was aborted: one line for people beside the job's row.
 
-Who ends a job may give the reason. The engine gives none when it fails, so the last line of the job's
-last error counts, such as "ValueError: the site is outside the model".
+Whoever ends a job may give the reason. The engine gives none when it fails. Then the reason is the last line
+of the job's last error, such as "ValueError: the site is outside the model".
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from quakegrid.jobs.states import JobState
 from services.dbserver.store.database import SqlSession
 
 MAX_LENGTH = 1000  # characters
-# As the index `quakegrid_log_error` has it.
+# The same condition as in the index `quakegrid_log_error`.
 LAST_ERROR = (
     "SELECT message FROM log WHERE job_id=?x AND level IN ('ERROR', 'CRITICAL') ORDER BY id DESC LIMIT 1"
 )
@@ -21,13 +21,13 @@ _STORE = (
 
 
 def store(session: SqlSession, job_id: int, state: JobState, reason: str) -> None:
-    """Write down why a job is in `state`; only failed and aborted jobs have a reason.
+    """Store why a job is in `state`; only failed and aborted jobs have a reason.
 
     Args:
         session: of the writer, in the transaction that moves the job.
         job_id: a job that exists.
         state: where it is moved.
-        reason: why; empty if nobody says, then a failed job takes the reason from its log.
+        reason: why. If it is empty, a failed job takes the reason from its log.
     """
     if state not in (JobState.FAILED, JobState.ABORTED):
         return
@@ -39,5 +39,5 @@ def store(session: SqlSession, job_id: int, state: JobState, reason: str) -> Non
 
 
 def last_line(text: str) -> str:
-    """The last line of a text that is not empty: of a traceback, the exception with its words."""
+    """The last line of a text that is not empty. In a traceback this is the exception with its message."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -1,6 +1,6 @@
 """The legal moves of a job from state to state, as one table.
 
-Pure: says what a request for a state means, given the state that the job is in.
+Pure: decides what a request for a state means, given the present state of the job.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from quakegrid.jobs.states import JobState
 
 _ENDS = frozenset({JobState.COMPLETE, JobState.FAILED, JobState.ABORTED, JobState.DELETED})
 
-# A calculation that has ended keeps how it ended; it can only be deleted, or shared and unshared.
+# A calculation that has ended keeps its state. It can only be deleted, or shared and unshared.
 # created -> complete: `oq run` and imports skip the states between.
 LEGAL: dict[JobState, frozenset[JobState]] = {
     JobState.CREATED: _ENDS | {JobState.SUBMITTED, JobState.EXECUTING},
@@ -26,7 +26,7 @@ LEGAL: dict[JobState, frozenset[JobState]] = {
 
 
 class Move(Enum):
-    """What a request for a state comes to."""
+    """What becomes of a request for a state."""
 
     MADE = "made"
     ALREADY_THERE = "already there"
@@ -34,9 +34,9 @@ class Move(Enum):
 
 
 def stored_state(status: object) -> JobState:
-    """The state of a job by what its row says; one of an engine before 3.16 ("pre_executing") is failed.
+    """The state of a job by the status in its row.
 
-    Nobody runs a job with such a status any more.
+    A status of an engine before 3.16, such as "pre_executing", counts as failed: no process runs such a job.
     """
     try:
         return JobState(str(status))

@@ -1,4 +1,4 @@
-"""Watching jobs: the jobs that there are, then each change, for as long as a watcher stays.
+"""Watching jobs: a watcher gets all jobs, then each change, for as long as it stays.
 
 A watcher is a coroutine and holds no thread while it waits. Threads read for it.
 """
@@ -15,7 +15,7 @@ from services.dbserver.jobs import events
 from services.dbserver.store.bells import Bells
 from services.dbserver.store.database import JOB_EVENTS, Readers, SqlSession
 
-# Each keeps a snapshot of some megabytes until it is sent, and reads after each change of a job.
+# Each watcher keeps a snapshot of some megabytes until it is sent, and reads after each change of a job.
 MAX_WATCHERS = 32
 T = TypeVar("T")
 
@@ -35,19 +35,19 @@ class JobWatches:
         self._bells = Bells(MAX_WATCHERS, f"{MAX_WATCHERS} others watch jobs; stop one, or list jobs")
 
     def ring(self, touched_jobs: set[int]) -> None:
-        """Say what a commit has changed; for any thread."""
+        """Note what a commit has changed; for any thread."""
         if JOB_EVENTS in touched_jobs:
             self._bells.ring({JOB_EVENTS})
 
     def close(self) -> None:
-        """Send all watchers away."""
+        """End the streams of all watchers."""
         self._bells.close()
 
     async def watch(self, request: jobs_pb2.WatchJobsRequest) -> AsyncGenerator[bytes, None]:
         """Serialized `WatchJobsResponse`s: a snapshot, unless the watcher needs none, then all events.
 
         Raises:
-            TooManyFollowersError: all places are taken.
+            TooManyFollowersError: there are too many watchers.
             PeerUnreachableError: the dbserver is stopping.
         """
         with self._bells.follow(JOB_EVENTS) as bell:
@@ -76,7 +76,7 @@ class JobWatches:
 
 
 def _begin(session: SqlSession, request: jobs_pb2.WatchJobsRequest) -> events.Snapshot | None:
-    """A snapshot for a watcher that cannot go on behind the last event that it knows."""
+    """A snapshot for a watcher that has missed events which the database does not have any more."""
     if request.HasField("after_event_id") and events.is_known(session, request.after_event_id):
         return None
     return events.Snapshot(session, request.user_name)

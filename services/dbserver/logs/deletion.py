@@ -1,7 +1,7 @@
-"""Deleting many rows in small transactions, so that other writes go through in between.
+"""Deleting many rows in small transactions, so that other writes are made in between.
 
-A job's log goes before its row: the row's own deletion would take the log with it in one transaction, and
-nobody could write for as long as that lasts.
+A job's log is deleted before its row. Otherwise the deletion of the row would delete the log in one
+transaction, and nobody could write meanwhile.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from services.dbserver.store.database import SqlSession
 from services.dbserver.store.writer import Writer
 
-# Deleting so many rows takes some ten milliseconds.
+# To delete so many rows takes some tens of milliseconds.
 BATCH_COUNT = 5000
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM log WHERE job_id=?x LIMIT ?x)"
 _DROP = "DELETE FROM log WHERE id IN (SELECT id FROM log WHERE job_id=?x LIMIT ?x)"
-# The jobs that go with some jobs: those that start from them, and those of their workflow.
+# The jobs that are deleted with some jobs: those that start from them, and those of their workflow.
 _WITH_DEPENDENTS = """WITH RECURSIVE doomed(id) AS (SELECT id FROM job WHERE id IN (?X) UNION
  SELECT job.id FROM job JOIN doomed ON job.hazard_calculation_id = doomed.id OR job.workflow_id = doomed.id)
 SELECT id FROM doomed"""

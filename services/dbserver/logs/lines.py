@@ -1,8 +1,8 @@
 """Log lines between messages and rows, many at a time.
 
-A batch is stored, and a page read, by one step of one statement, with JSON on the way: Python gives up its
-lock at every step, and taking it back from a busy thread costs up to a switch interval. A statement a line
-stored 800 lines a second beside a busy thread, this 50,000.
+One step of one statement stores a batch or reads a page, as JSON. Python gives up its lock at every step, and
+to get it back from a busy thread takes up to a switch interval. Beside a busy thread one statement for each
+line stored 800 lines a second, and this stores 50,000.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from services.dbserver.store.database import SqlSession
 
 MAX_BATCH_LINES = 2000
 MAX_BATCH_BYTES = 16 << 20
-# Messages of one answer, so that a page of tracebacks does not fill the memory; in characters. With the
-# last line, and all characters escaped, an answer stays below what a query and a message may have.
+# Characters of all lines in one answer, so that a page of tracebacks does not fill the memory. With one more
+# line, and all characters escaped, an answer is smaller than the limits of a query and of a message.
 PAGE_LENGTH = 1 << 20
 TAIL_LENGTH = 2 << 20
-# Clients of ours cut lines before, with a note at the end that must not be cut itself.
+# Our clients cut lines to less, with a note at the end, which must not be cut again.
 CUT_NOTE_LENGTH = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -73,10 +73,10 @@ def encode_batch(request: logs_pb2.AppendLogRequest) -> str:
 
 
 def shorten_texts(level: str, process: str, message: str) -> tuple[str, str, str]:
-    """The texts of a line as they are stored: a line is worth more than an error about its length.
+    """The texts of a line as they are stored. Texts that are too long are cut, not refused.
 
     Raises:
-        UsageError: one is no text.
+        UsageError: a value is no text.
     """
     for name, text in (("level", level), ("process", process), ("message", message)):
         if not isinstance(text, str):

@@ -1,6 +1,6 @@
 """Following logs: a page that many followers wait for is read once and sent to all of them.
 
-Lines always come from the database, from behind the last one that a follower was sent. So no line is missed
+Lines always come from the database, beginning after the last line that a follower got. So no line is missed
 or sent twice.
 """
 
@@ -19,11 +19,11 @@ from services.dbserver.logs import lines as log_lines
 from services.dbserver.store.bells import Bell, Bells
 from services.dbserver.store.database import Readers
 
-# Each costs some kilobytes, and time whenever lines come.
+# Each follower takes some kilobytes, and some time whenever lines come.
 MAX_FOLLOWERS = 500
 PAGE_SIZE = 1000
 READ_THREADS = 2
-# Pages of 1 MiB and more; those who follow the same job share one.
+# How many pages of 1 MiB and more; the followers of one job share a page.
 KEPT_PAGES = 16
 
 # Job, last line before the page, and turn of the job's bell.
@@ -51,11 +51,11 @@ class LogTails:
         self._bells = Bells(MAX_FOLLOWERS, refusal, self._read_ahead)
 
     def ring(self, job_ids: set[int]) -> None:
-        """Say that the logs or states of these jobs have changed; for any thread, after the commit."""
+        """Note that the logs or states of these jobs have changed; for any thread, after the commit."""
         self._bells.ring(job_ids)
 
     def close(self) -> None:
-        """Send all followers away."""
+        """End the streams of all followers."""
         self._bells.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -63,7 +63,7 @@ class LogTails:
         """Be a follower of a job's log, with the bell that `next_page` needs.
 
         Raises:
-            TooManyFollowersError: all places are taken.
+            TooManyFollowersError: there are too many followers.
         """
         return self._bells.follow(job_id)
 
@@ -86,7 +86,7 @@ class LogTails:
             await rung.wait()
 
     async def _read_once(self, key: _PageKey) -> TailPage:
-        """One read for all who ask for the same page in the same turn."""
+        """Read once for all followers who ask for the same page in the same turn."""
         page = self._begin_reading(key)
         if page.done():
             return page.result()

@@ -1,7 +1,7 @@
 """Engine calls, served in the event loop: on a stream, a call is answered before the next is read.
 
-Quick reads are answered in the loop itself, writes go straight to the writer, and only what may take its
-time goes through a thread. Nothing here waits in the loop.
+Quick reads are answered in the loop itself, writes go straight to the writer, and calls that may take longer
+go through a thread. Nothing here waits in the loop.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from services.dbserver.rpc import status_codes
 from services.dbserver.store.idempotence import Answer
 from services.dbserver.store.writer import Tell
 
-# Of all streams together: with all other callers still fewer than the writer's queue takes, so that the
-# loop never waits for it.
+# Calls of all streams together. With those of all other callers they are fewer than the places in the
+# writer's queue, so that the loop never waits for the queue.
 ALL_CALLS = 128
 
-# Whether the caller still waits; for any thread.
+# Tells whether the caller still waits; for any thread.
 IsWanted = Callable[[], bool]
 # Starts a call: its serialized `CallResponse` if it is quick; None if a thread will tell the answer.
 Begin = Callable[[engine_calls_pb2.CallRequest, Tell, IsWanted], bytes | None]
@@ -59,7 +59,7 @@ class CallStreams:
         calls.result()
 
     def close(self) -> None:
-        """Take no more calls; those that were taken are still answered."""
+        """Accept no more calls; those that were accepted are still answered."""
         self._is_closed = True
         for calls in self._idle:
             calls.cancel()
@@ -78,13 +78,13 @@ class CallStreams:
             await context.write(_encode(request.request_id, await self.answer(request)))
 
     async def answer(self, request: engine_calls_pb2.CallRequest) -> bytes | Exception:
-        """A serialized `CallResponse`, or why there is none."""
+        """A serialized `CallResponse`, or the error in its place."""
         await self._slots.acquire()
         future: asyncio.Future[_Outcome] = self._loop.create_future()
 
         def tell(answer: Answer | None, error: Exception | None) -> None:
             outcome: _Outcome
-            if error is not None:  # first: an answer beside it is of a try that was undone
+            if error is not None:  # first: an answer beside an error belongs to a try that was undone
                 outcome = error
             else:
                 assert answer is not None
@@ -97,7 +97,8 @@ class CallStreams:
             self._slots.release()
             return exc
         if response is None:
-            return await future  # its slot is free when it is told, also if the client leaves before
+            # The slot is free when the answer is known, also if the client leaves before that.
+            return await future
         self._slots.release()
         return response
 
@@ -112,7 +113,7 @@ def _encode(request_id: str, outcome: _Outcome) -> bytes:
 
 
 class _Mailbox:
-    """Brings what threads have for the event loop, the letters of one commit in one go."""
+    """Settles futures of the event loop for threads; all those of one commit in one turn of the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, slots: asyncio.Semaphore) -> None:
         self._loop = loop
@@ -128,7 +129,7 @@ class _Mailbox:
             self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        self._is_called = False  # first: what comes from now on makes a call of its own
+        self._is_called = False  # first: letters that come from now on schedule a turn of their own
         while self._letters:
             future, outcome = self._letters.popleft()
             self._slots.release()

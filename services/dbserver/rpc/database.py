@@ -27,11 +27,11 @@ ROWS = pages.PageSize(default=1000, largest=10_000)
 DEFAULT_QUERY_S = 10.0
 LONGEST_QUERY_S = 60.0
 CHUNK_BYTES = 1 << 20
-# Rows without parents that a check names; a lost table of jobs leaves millions of lines behind.
+# How many rows without parents a check names: a lost table of jobs leaves millions of log lines.
 MAX_ORPHANS = 1000
-# Nobody writes while a file that was vacuumed waits for those who read its old pages.
+# How long a vacuum waits for readers of the old pages; nobody can write meanwhile.
 SHRINKING_TIMEOUT_S = 1.0
-# Reads the whole file, which may be large; the client waits as long.
+# A check reads the whole file, which may be large; the client waits as long.
 CARE_TIMEOUT_S = 3600.0
 
 
@@ -49,7 +49,7 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
     def GetDatabaseInfo(  # noqa: N802  named in the proto
         self, _request: database_pb2.GetDatabaseInfoRequest, context: grpc.ServicerContext
     ) -> database_pb2.GetDatabaseInfoResponse:
-        """What the file holds and what it takes."""
+        """What the file holds, and how large it is."""
         session = self._readers.session(limits=_limits(CARE_TIMEOUT_S, context))
         path = session.path
         return database_pb2.GetDatabaseInfoResponse(
@@ -87,12 +87,12 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
     def VacuumDatabase(  # noqa: N802  named in the proto
         self, _request: database_pb2.VacuumDatabaseRequest, _context: grpc.ServicerContext
     ) -> database_pb2.VacuumDatabaseResponse:
-        """Give free room back to the disk."""
+        """Give the free pages of the file back to the disk."""
 
         def vacuum(session: SqlSession) -> database_pb2.VacuumDatabaseResponse:
             before_bytes = _size(session.path)
             session.execute("VACUUM")
-            # The file shrinks only now, and not while somebody reads pages that it will lose.
+            # Only now the file becomes smaller, and only when nobody reads the pages that it will lose.
             with connections.short_wait(session.execute, SHRINKING_TIMEOUT_S):
                 is_busy, _, _ = session.query("PRAGMA wal_checkpoint(TRUNCATE)").rows[0]
             after_bytes = _number(session, "PRAGMA page_count") * _number(session, "PRAGMA page_size")
@@ -142,7 +142,7 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
 
 
 def _limits(timeout_s: float, context: grpc.ServicerContext) -> ReadLimits:
-    """What a caller that has left no longer needs does not keep a thread from others."""
+    """Limits that end a query whose caller has left, so that it does not occupy a thread."""
     return ReadLimits(timeout_s, is_cancelled=lambda: not context.is_active())
 
 

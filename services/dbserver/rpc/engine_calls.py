@@ -1,6 +1,6 @@
 """The EngineCalls service: decode, call, encode.
 
-A stream's calls and single ones do the same: what is quick without a thread, the rest in one.
+Calls of a stream and single calls are treated alike: quick ones need no thread, the others run in one.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         self._streams.close()
 
     def _begin(self, request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted) -> bytes | None:
-        """Answer what is quick, enqueue what is only to be written, and do the rest in a thread."""
+        """Answer a quick read, enqueue a quick write, and do any other call in a thread."""
         action = _resolve(request)
         if not action.is_quick:
             is_slow = not action.is_writing and _is_slow(request.action)
@@ -106,13 +106,13 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         )
         try:
             jobs.remove_files(doomed_files)
-        except QuakeGridError as exc:  # upstream's del_calc says it so
+        except QuakeGridError as exc:  # the answer of upstream's del_calc
             return _respond({"error": str(exc)})
         return answer.result
 
 
 def _is_slow(action: str) -> bool:
-    """Whether a read may take long: SQL of others, or an action over all jobs or lines."""
+    """Whether a read may take long: SQL from outside, or an action over all jobs or lines."""
     return action in _SLOW_ACTIONS or not action.isidentifier()
 
 
@@ -125,7 +125,7 @@ def _writing(action: actions.Action, doomed_files: list[str]) -> Callable[[SqlSe
 
     def run(session: SqlSession) -> bytes:
         response = _respond(action.run(session))
-        doomed_files[:] = session.doomed_files  # run again if another request fails
+        doomed_files[:] = session.doomed_files  # the work is run again if another request fails
         return response
 
     return run

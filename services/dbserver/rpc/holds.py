@@ -30,8 +30,8 @@ class HoldsServicer(holds_pb2_grpc.HoldsServicer):
     ) -> holds_pb2.RenewHoldResponse:
         """Keep a driver's hold of a job; writes only if it is new.
 
-        Runs in the event loop and reads two rows by their keys: it never waits for a thread that somebody's
-        query holds.
+        Runs in the event loop and reads two rows by their keys. So it never waits for threads, which long
+        queries may hold.
         """
         hold_s = request.hold_timeout.ToNanoseconds() / 1e9
         holds.check_hold_s(hold_s)
@@ -47,6 +47,6 @@ class HoldsServicer(holds_pb2_grpc.HoldsServicer):
         return holds_pb2.RenewHoldResponse(state=encode_state(state))
 
     async def _open_hold(self, job_id: int, holder: str, hold_s: float) -> JobState:
-        async with self._hold_slots:  # the writer's queue has room for so many, so that the loop never waits
+        async with self._hold_slots:  # the writer's queue has room for so many, so the loop never waits
             opened = self._writer.submit(lambda session: holds.open_hold(session, job_id, holder, hold_s))
             return await asyncio.wrap_future(opened)

@@ -3,9 +3,9 @@
 A method that is a coroutine runs in the event loop. Any other method runs in a thread.
 
 gRPC keeps the error of an aborted call in the state of the call, and the traceback of that error keeps the
-frames that it went through. A frame with the call's context, or an error of ours behind gRPC's, would make a
-cycle of it, and everything that the call held would stay until the next search for garbage. So calls are
-aborted outside of `except`, in a frame that holds nothing.
+frames that it went through. If such a frame had the call's context, or our error were the cause of gRPC's,
+the references would form a cycle, and all objects of the call would stay until the next garbage collection.
+So calls are aborted outside of `except`, in a frame that holds nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CallThreads:
-    """Where methods of servicers run that are not coroutines.
+    """The threads for methods of servicers that are not coroutines.
 
     Args:
         calls: for most calls, which take milliseconds.
@@ -62,13 +62,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         wrapped = self._handlers.get(method)
         if wrapped is None:
             wrapped = _wrap(method, await continuation(handler_call_details), self._threads)
-            if wrapped is not None:  # methods that do not exist would fill the memory
+            if wrapped is not None:  # a cache of methods that do not exist could grow without end
                 self._handlers[method] = wrapped
         return wrapped
 
 
 def _wrap(method: str, handler: Any, threads: CallThreads) -> Any:
-    """The handler of a method, made to answer errors. Our methods are calls, or streams as coroutines."""
+    """Wrap the handler of a method so that it answers errors. A stream is always a coroutine."""
     if handler is None:
         return None
     codec = {
@@ -108,14 +108,15 @@ class UnaryCall:
         return not self._has_ended.is_set()
 
     def end(self) -> None:
-        """The client has left or got its response."""
+        """Note that the client has left or got its response."""
         self._has_ended.set()
 
 
 def _unary(behaviour: Callable[[Any, Any], Any], threads: Executor) -> Callable[[Any, Any], Awaitable[Any]]:
     """Run a method in a thread.
 
-    A call that still waits for a thread is dropped when its client leaves. A call that runs can ask.
+    A call that still waits for a thread is dropped when its client leaves. A call that runs can ask
+    `is_active`.
     """
 
     def respond(request: Any, call: UnaryCall) -> Any:

@@ -124,7 +124,9 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
     ) -> jobs_pb2.DeleteJobResponse:
         """Delete a job and, if asked, its files."""
         session, asker = self._readers.session(limits=UNLIMITED), _asker(request.user_name)
-        if session.first("SELECT 1 FROM job WHERE id=?x", request.job_id):  # else a repeated request, perhaps
+        if session.first(
+            "SELECT 1 FROM job WHERE id=?x", request.job_id
+        ):  # otherwise this may be a repeated request
             job_rows.check_idle(session, request.job_id)
             job_rows.check_deletable(session, request.job_id, asker)
             deletion.drop_long_logs(self._writer, session, [request.job_id])
@@ -151,7 +153,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
     def UnshareJob(  # noqa: N802  named in the proto
         self, request: jobs_pb2.UnshareJobRequest, _context: grpc.ServicerContext
     ) -> jobs_pb2.UnshareJobResponse:
-        """Take that back."""
+        """Undo `ShareJob`."""
         job = self._move_own(request.job_id, request.user_name, JobState.COMPLETE)
         return jobs_pb2.UnshareJobResponse(job=job)
 

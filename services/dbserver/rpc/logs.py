@@ -24,9 +24,10 @@ from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.idempotence import Answer, Requests
 
 LOG_PAGE = pages.PageSize(default=1000, largest=10_000)
-# Batches of one stream that wait for the disk; a stream that sends more is held back.
+# Batches of one stream that may wait for the disk; then the stream is not read on.
 STREAM_BATCHES = 8
-# Of all streams together: far fewer than the writer's queue takes, so that the loop never waits for it.
+# Batches of all streams together: far fewer than places in the writer's queue, so the loop never waits for
+# it.
 ALL_BATCHES = 32
 
 _Batch = tuple[logs_pb2.AppendLogRequest, Future[Answer]]
@@ -67,7 +68,7 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
             self._acceptors.discard(acceptor)
 
     def close(self) -> None:
-        """Take no more batches; those that were taken are still answered."""
+        """Accept no more batches; those that were accepted are still answered."""
         self._is_closed = True
         for acceptor in self._acceptors:
             acceptor.cancel()
@@ -91,7 +92,7 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
             batches.put_nowait(None)
 
     def _submit(self, request: logs_pb2.AppendLogRequest) -> Future[Answer]:
-        """Hand a batch to the writer; what is wrong with it becomes the future's error."""
+        """Hand a batch to the writer. The future gets the error if the batch is refused."""
 
         def append(session: SqlSession) -> bytes:
             log_lines.insert(session, request.job_id, rows)
@@ -133,7 +134,7 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
     def GetTraceback(  # noqa: N802  named in the proto
         self, request: logs_pb2.GetTracebackRequest, _context: grpc.ServicerContext
     ) -> logs_pb2.GetTracebackResponse:
-        """The message of the last line that tells of an error: the engine logs tracebacks as such."""
+        """The message of the last error line, which has the traceback if the engine has failed."""
         session = self._readers.session()
         job_rows.get_state(session, request.job_id)
         row = session.first(LAST_ERROR, request.job_id)

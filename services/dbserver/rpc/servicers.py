@@ -73,7 +73,7 @@ class Servicers:
         readers: connections that read.
         writer: the thread that writes.
         monitor: judges the holds of drivers.
-        retention: how long logs are kept, for those who ask.
+        retention: how long logs are kept, for the answer to clients that ask.
         threads: where calls run that are not coroutines.
         authority: signs the certificates of people.
     """
@@ -116,7 +116,7 @@ class Servicers:
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
 
     def ring(self, touched_jobs: set[int]) -> None:
-        """Wake those who follow what a commit has changed; for any thread."""
+        """Wake the followers of what a commit has changed; for any thread."""
         self._tails.ring(touched_jobs)
         self._watches.ring(touched_jobs)
 
@@ -130,7 +130,7 @@ class Servicers:
         return await asyncio.get_running_loop().run_in_executor(self._threads.calls, read)
 
     def close(self) -> None:
-        """Event loop: send followers away and take nothing more; what was taken is still answered."""
+        """End followers and accept nothing more; accepted calls are still answered. For the event loop."""
         self.valid.close()
         self._watches.close()
         self._tails.close()

@@ -10,12 +10,12 @@ from quakegrid import errors
 from quakegrid.transport import error_details, grpc_channels
 from services.dbserver.store import bells, sqlite_errors
 
-# Leaves room for what is sent with it.
+# Smaller than gRPC's limit, since other fields are sent with a result.
 LARGEST_RESPONSE_BYTES = grpc_channels.MAX_MESSAGE_BYTES - (64 << 10)
 # Characters. gRPC's headers may have 8 KiB; a character takes up to three bytes there in ASCII, else twelve.
 LONGEST_ASCII_REASON = 2000
 LONGEST_REASON = 600
-# The administrator has to act.
+# Errors that the administrator has to fix.
 _OWNERS_CONCERN = (
     sqlite_errors.DiskFullError,
     sqlite_errors.DiskFaultError,
@@ -48,10 +48,10 @@ _CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
 
 
 def check_size(size_bytes: int) -> None:
-    """Refuse a response that is too large for gRPC, with words and a code that say so.
+    """Refuse a response that is too large for gRPC.
 
     Raises:
-        ResultTooLargeError: it is larger than a message may be.
+        ResultTooLargeError: the response is larger than a message may be.
     """
     if size_bytes > LARGEST_RESPONSE_BYTES:
         raise ResultTooLargeError(
@@ -66,10 +66,10 @@ def status_of(exc: errors.QuakeGridError) -> grpc.StatusCode:
 
 
 def judge(exc: BaseException) -> tuple[grpc.StatusCode, str]:
-    """The status code and the words to answer an error with; writes to the log what the owner must know.
+    """The status code and the message that answer an error; logs errors that the administrator must fix.
 
-    The words are cut. They may quote what a client sent, which may be of any length, and gRPC would replace
-    words that are too long by RESOURCE_EXHAUSTED.
+    The message is cut: it may quote a client's input of any length, and gRPC would replace a message that is
+    too long by RESOURCE_EXHAUSTED.
     """
     if isinstance(exc, errors.QuakeGridError):
         if isinstance(exc, _OWNERS_CONCERN):
@@ -80,7 +80,7 @@ def judge(exc: BaseException) -> tuple[grpc.StatusCode, str]:
 
 
 def refusal(exc: BaseException) -> tuple[grpc.StatusCode, str, error_details.Metadata]:
-    """What a call that failed is aborted with: `judge`, and the error's reason for programs."""
+    """The code, the message and the reason for programs with which a failed call is aborted."""
     code, words = judge(exc)
     reason = exc.reason if isinstance(exc, errors.QuakeGridError) else "INTERNAL"
     return code, words, error_details.metadata(reason, code, words)

@@ -15,7 +15,7 @@ from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.writer import Writer
 
 TAGS_PAGE = pages.PageSize(default=1000, largest=1000)
-# Of all tags of a page together; a page ends before the tag that has too many.
+# Jobs of all tags of a page together; a page ends before the tag that would exceed it.
 MAX_PAGE_JOBS = 1_000_000
 
 

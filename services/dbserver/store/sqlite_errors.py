@@ -47,10 +47,7 @@ def from_sqlite(exc: sqlite3.Error, path: Path) -> errors.QuakeGridError:
     if str(exc) == "not authorized":  # SQLite's parser reports some of them as plain errors
         primary = sqlite3.SQLITE_AUTH
     match primary:
-        case sqlite3.SQLITE_FULL:
-            text = f"cannot write to {path}: {exc}; free space on its disk (or raise the quota) and try again"
-            return DiskFullError(text)
-        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_NOMEM | sqlite3.SQLITE_INTERRUPT:
+        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_NOMEM | sqlite3.SQLITE_INTERRUPT:
             return _machine_error(exc, primary, path)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return errors.StateError(
@@ -73,7 +70,10 @@ def from_sqlite(exc: sqlite3.Error, path: Path) -> errors.QuakeGridError:
 
 
 def _machine_error(exc: sqlite3.Error, primary: int, path: Path) -> errors.QuakeGridError:
-    """The error for what is neither the fault of the file nor of the SQL."""
+    """The error for a cause outside of the file and the SQL: the disk, the memory, or an interrupt."""
+    if primary == sqlite3.SQLITE_FULL:
+        text = f"cannot write to {path}: {exc}; free space on its disk (or raise the quota) and try again"
+        return DiskFullError(text)
     if primary == sqlite3.SQLITE_NOMEM:
         return errors.QuakeGridError(f"the dbserver has no memory for the request ({exc}); ask for less")
     if primary == sqlite3.SQLITE_INTERRUPT:

@@ -58,7 +58,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     ports = [f"port = {free_port()}", f"receiver_ports = {free_port()}"]
     text = path.read_text().replace("[dbserver]", "\n".join(["[dbserver]", *ports]))
     text = text.replace("[zworkers]", f"[zworkers]\nctrl_port = {free_port()}")
-    path.write_text(f"{text}\n[broker]\nport = {free_port()}\n")
+    path.write_text(f"{text}\n[broker]\nport = {free_port()}\n[web]\nport = 0\n")
     for name in service_files.SERVICES:
         write_service(state_dir, name, SERVICE)
     settings = config.load_settings(state_dir, {})
@@ -213,6 +213,40 @@ def test_process_that_lives_but_does_not_serve_is_not_up(settings: Settings) -> 
         assert f"the {name} runs (process {record.pid}) but does not answer" in up.stderr
         assert f"the {name} runs (process {record.pid}) but does not answer" in status.stderr
     assert "down`, which ends what runs, and `up` start it anew" in up.stderr
+
+
+def set_web_port(settings: Settings, port: int) -> None:
+    """Want a web service."""
+    path = settings.state_dir / config.CONFIG_NAME
+    path.write_text(path.read_text().replace("[web]\nport = 0", f"[web]\nport = {port}"))
+    write_service(settings.state_dir, "web", SERVICE)
+
+
+def test_web_service_starts_with_the_others(settings: Settings) -> None:
+    """Where it has a port; `up` starts it alone where only it is missing."""
+    _, before = cluster.bring_up(settings.state_dir, None)
+    set_web_port(settings, free_port())
+
+    _, started = cluster.bring_up(settings.state_dir, None)
+
+    assert before == service_files.SERVICES
+    assert started == ("web",)
+    assert set(local_services.running(settings)) == set(service_files.ALL_SERVICES)
+
+
+def test_port_of_the_web_that_is_taken_stops_nothing(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Calculations need no web pages; the person is told what to change."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        set_web_port(settings, other.getsockname()[1])
+
+        _, started = cluster.bring_up(settings.state_dir, None)
+
+    assert started == service_files.SERVICES
+    assert "[web] port" in capfd.readouterr().err
 
 
 def test_down_refuses_where_nobody_can_say_whether_jobs_run(settings: Settings) -> None:

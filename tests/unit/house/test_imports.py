@@ -71,7 +71,7 @@ ENGINE_CALLS = "services.dbserver.rpc.engine_calls"
 MOST_MODULES = 15
 # All names of logs, as they are written; none is the root.
 LOGS = {"", '"dbserver"'} | {
-    f'"quakegrid.{part}"' for part in ("agent", "broker", "lane", "sdk", "service", "session")
+    f'"quakegrid.{part}"' for part in ("agent", "broker", "lane", "sdk", "service", "session", "web")
 }
 
 

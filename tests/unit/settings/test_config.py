@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -217,6 +218,23 @@ def test_code_in_a_file_is_never_run(load: Load, tmp_path: Path) -> None:
 def test_state_folder_follows_the_environment(environ: dict[str, str], expected: str) -> None:
     """Explicit, then XDG, then the home folder."""
     assert config.default_state_dir(environ) == Path(expected).expanduser()
+
+
+def test_state_folder_whose_path_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    """In one line that can be printed anywhere, whether a flag or the environment names the folder."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+
+    for named, environ in ((folder, {}), (None, {"QUAKEGRID_STATE_DIR": str(folder)})):
+        with pytest.raises(
+            errors.SettingsError, match=r"state directory, .*caf\\xe9, is not UTF-8"
+        ) as caught:
+            config.load_settings(named, environ)
+        assert str(caught.value).isascii()
+
+
+def test_state_folder_with_letters_of_any_script_is_used(tmp_path: Path) -> None:
+    """Only bytes that are no text are refused."""
+    assert config.load_settings(tmp_path / "café 地震", {}).state_dir == tmp_path / "café 地震"
 
 
 def test_named_config_file_that_is_missing_is_an_error(tmp_path: Path) -> None:

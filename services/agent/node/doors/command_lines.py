@@ -1,9 +1,9 @@
 """The agent's unix socket: command lines of this machine ask for drivers here.
 
-One JSON line asks for a driver, with three descriptors if it is to have a terminal; JSON lines come back:
-what the driver tells, then its exit code. Lines that follow the request pass signals on. When the command
-line goes away its driver is terminated. Only the agent's own user and root may connect. What is refused is
-refused in words.
+A command line sends one JSON line that asks for a driver, with three descriptors if the driver is to have a
+terminal. It gets JSON lines back: the driver's events, then its exit code. Further lines from it pass signals
+on. When the command line goes away, its driver is terminated. Only the agent's own user and root may connect.
+A refused command line gets the reason in words.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class LocalSocket:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def bind(self) -> None:
-        """Take the path, private to this user.
+        """Make the socket, which only this user may reach.
 
         Raises:
-            QuakeGridError: that cannot be done there.
+            QuakeGridError: the socket cannot be made at this path.
         """
         if len(os.fsencode(self._path)) > MAX_SOCKET_PATH_BYTES:
             raise QuakeGridError(
@@ -137,7 +137,7 @@ class LocalSocket:
         try:
             waits: tuple[asyncio.Future[Any], ...] = (ended, listening)
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():  # the command line is gone, or says what it may not
+            if not ended.done():  # the command line is gone, or sent an invalid line
                 listening.result()
                 return
             code, reason = ended.result()
@@ -146,7 +146,7 @@ class LocalSocket:
             await _send(connection, {"event": "exit", "code": code})
         finally:
             listening.cancel()
-            self._drivers.terminate(name)  # no driver without somebody who listens
+            self._drivers.terminate(name)  # nobody would read the events of this driver
 
     async def _pass_signals(self, connection: socket.socket, name: str, rest: bytes) -> None:
         """Pass signals on until the command line is gone.
@@ -177,7 +177,7 @@ def _peer_uid(connection: socket.socket) -> int:
 
 
 async def _read_line(connection: socket.socket, fds: list[int]) -> tuple[bytes, bytes]:
-    """Read the request line, and into `fds` its descriptors; returns what came after the line too."""
+    """Read the request line, and its descriptors into `fds`; returns the line and what came after it."""
     buffer = bytearray()
     while b"\n" not in buffer:
         await _readable(connection)
@@ -215,7 +215,7 @@ async def _readable(connection: socket.socket) -> None:
 
 
 async def _send(connection: socket.socket, event: dict[str, Any]) -> None:
-    """Send an event on a line of its own: a driver that was killed may have left half a line."""
+    """Send an event on a line of its own, since a driver that was killed may have sent half a line."""
     loop = asyncio.get_running_loop()
     try:
         await loop.sock_sendall(connection, b"\n" + json.dumps(event).encode() + b"\n")

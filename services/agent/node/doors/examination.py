@@ -1,6 +1,6 @@
-"""The agent's answer to a doctor: this machine's facts, as the agent sees them, and its clock.
+"""The agent's answer to a doctor: facts of this machine, as the agent sees them, and the machine's clock.
 
-The looks run in threads, so that the agent's loop goes on while one of them hangs.
+Facts are gathered in threads, so that the agent's loop goes on while one of them hangs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ExaminationServicer(examination_pb2_grpc.ExaminationServicer):
     """See protos/quakegrid/internal/v1/examination.proto.
 
     Args:
-        gather: looks at this machine, in some seconds at most; called in a thread.
+        gather: gathers the facts in a few seconds at most; called in a thread.
         core_count: cores that the agent offers now.
     """
 

@@ -1,4 +1,4 @@
-"""What people and the broker ask of the node beyond workers: decode, call, encode."""
+"""Requests of people and the broker that concern the whole node: decode, call, encode."""
 
 from __future__ import annotations
 

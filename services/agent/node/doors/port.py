@@ -25,7 +25,7 @@ SERVICES = tuple(
     for file in (orders_pb2.DESCRIPTOR, examination_pb2.DESCRIPTOR, nodes_pb2.DESCRIPTOR)
     for service in file.services_by_name.values()
 )
-# A broker whose machine vanished must not count as one that watches.
+# How a broker is noticed whose machine has vanished; it must not count as one that watches.
 _KEEPALIVE = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
 
 
@@ -34,7 +34,7 @@ async def _no_jobs(_job_id: int) -> None:
 
 
 class AgentServer:
-    """Serves an agent on its port; `port` is the one that it got where the settings say 0.
+    """The gRPC server of an agent. `port` is where it listens, also if the settings say 0.
 
     Raises:
         QuakeGridError: the port is taken.
@@ -79,15 +79,15 @@ class AgentServer:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def wait_until_closed(self) -> None:
-        """Wait until the port is stopped; raises what closed it for good."""
+        """Wait until the port is stopped; raises the error if the port cannot be opened again."""
         await self._port.stay_open()
 
     async def refuse(self) -> None:
-        """Tell those who ask that we are about to stop."""
+        """Tell callers that this agent is about to stop."""
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self, timeout_s: float) -> None:
-        """Refuse new calls, and end running ones after the time."""
+        """Refuse new calls, and end running calls after the grace."""
         self._standing.close()
         await self._port.stop(timeout_s)
 

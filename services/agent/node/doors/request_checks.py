@@ -1,7 +1,7 @@
 """Checks requests to the agent where they come in: calls on its port, lines on its unix socket.
 
-Pure. Each check raises `UsageError` with words for the caller. A request that passed can be obeyed or
-refused, but cannot harm the agent or its template.
+Pure. Each check raises `UsageError` with a message for the caller. The agent may still refuse a request that
+passed the checks, but such a request cannot harm the agent or its template.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from quakegrid.errors import UsageError
 from quakegrid.internal.v1 import examination_pb2, orders_pb2
 from quakegrid.settings.conversions import MAX_PORT
 
-# More than any node has of each.
+# More than any node has.
 MAX_WORKERS = 4096
 MAX_REF_BYTES = 1024
 MAX_STOP_BYTES = 1 << 20
@@ -26,14 +26,14 @@ MAX_ENDPOINT_CHARS = 300
 MAX_PORTS = 1000
 MAX_PATH_BYTES = 4096
 MAX_HOST_CHARS = 253
-# Of a driver: the kernel would not start a program with more.
+# The bounds of a driver's request: the kernel starts no program with more.
 MAX_ARGUMENTS = 10_000
 MAX_VARIABLES = 10_000
 MAX_STRING_BYTES = 128 << 10
 MAX_SIGNAL_BYTES = 256
 MODES = ("oq", "run")
 PASSED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH)
-# It also becomes the name of a cgroup's folder.
+# The name of a worker also becomes the name of a cgroup's folder.
 _WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 _ENDPOINT = re.compile(r"tcp://[!-~]+:[0-9]{1,5}", re.ASCII)
 _MASTER = re.compile(r"[!-~]+?(:(?P<port>[0-9]{1,5}))?", re.ASCII)

@@ -1,4 +1,4 @@
-"""What the broker orders: decode, call the agent, encode."""
+"""The broker's orders to the agent: decode, call, encode."""
 
 from __future__ import annotations
 

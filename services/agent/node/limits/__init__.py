@@ -1,1 +1,1 @@
-"""Cores and memory of the node: what there is, what is used, and the limits that follow."""
+"""The memory of the node and its workers: how much is used, and the limits of workers."""

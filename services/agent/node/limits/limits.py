@@ -1,7 +1,7 @@
 """The limits of workers on this node, memory and niceness, and the measurements that they depend on.
 
-Applies the rules for memory and for stopped workers to samples, once a second; tells workers their limits.
-Runs in the agent's event loop. Workers are killed by the agent, not here.
+Once a second it takes a sample and applies the rules for memory and for stopped workers to it. It asks the
+agent to kill workers, and kills none itself. Runs in the agent's event loop.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class NodeLimits:
         self._rules = MemoryRules(node, limits.soft_percent, limits.hard_percent, self._memory_bytes)
         self._stopped = StoppedWorkers(limits.stopped_timeout_s, SAMPLE_S)
         self._cgroups = cgroups.prepare(self._memory_bytes)
-        self._watch = MemoryWatch()  # behind `prepare`, which moves us into another cgroup
+        self._watch = MemoryWatch()  # after `prepare`, which moves this process into another cgroup
         self._memory = NodeMemory(0, 1, ())
 
     async def watch(self, kill: Callable[[str, str], None], on_change: Callable[[], None]) -> None:
@@ -67,7 +67,8 @@ class NodeLimits:
         """
         while True:
             was_short = self._rules.is_short
-            # The last sample may name workers that are gone, so it is for who asks, not for the rules.
+            # After a failed sample the last one stays for callers of `describe`. It may name workers that are
+            # gone, so the rules do not get it.
             by_memory = self._rules.handle(self._memory) if self._sample() else ()
             stopped = [each.name for each in self._roster.workers if processes.is_stopped(each.pid)]
             for action in (*by_memory, *self._stopped.handle(stopped)):
@@ -77,16 +78,16 @@ class NodeLimits:
             await asyncio.sleep(SAMPLE_S)
 
     def open_worker(self, member: Member) -> WorkerLimits:
-        """The limits of a worker; to be called once, before it is forked."""
+        """The limits of a worker; called once, before the worker is forked."""
         cgroup = self._cgroups.open(member.name)
         return WorkerLimits(member.cores, self._memory_bytes, self._nice, cgroup)
 
     def close_worker(self, member: Member) -> str:
-        """Forget a dead worker; which limit ended it, in words, or ""."""
+        """Forget a dead worker; returns in words which limit ended it, or ""."""
         return self._cgroups.close(member.name) or member.stop_reason
 
     def describe(self, status: nodes_pb2.AgentStatus, *, with_samples: bool) -> None:
-        """Write limits into a status, and what is used of them if that is asked for."""
+        """Write the limits into a status; `with_samples` adds the memory and CPU time in use."""
         status.cores_per_worker = self.cores_per_worker
         status.is_short_of_memory = self._rules.is_short
         if not with_samples:
@@ -102,7 +103,7 @@ class NodeLimits:
             worker.cpu_s = self._watch.cpu_s(worker.pid) if worker.pid else 0.0
 
     def _sample(self) -> bool:
-        """Look at the memory; whether that was possible: without a descriptor left, the last sample stays."""
+        """Take a sample of the memory. Without a free descriptor, keep the last sample and return False."""
         try:
             self._memory = self._watch.read(self._roster.workers, self._template_pid())
         except OSError as exc:

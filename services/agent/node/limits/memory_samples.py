@@ -1,4 +1,4 @@
-"""The memory in use of this node and its workers, read from /proc and the cgroup that limits us.
+"""The memory that this node and its workers use, read from /proc and the cgroup that limits the agent.
 
 Reads files and decides nothing. A worker counts with the processes that it started.
 """
@@ -34,7 +34,7 @@ def own_cgroup(proc: Path = Path("/proc"), mount: Path = Path("/sys/fs/cgroup"))
     for line in lines:
         if line.startswith("0::"):
             own = mount / line.removeprefix("0::").lstrip("/")
-            # Beside version 1 it is mounted elsewhere, and governs no memory.
+            # Where version 1 is mounted too, version 2 is mounted elsewhere and does not limit memory.
             return own if (own / "cgroup.controllers").exists() else None
     return None
 
@@ -52,7 +52,7 @@ class MemoryWatch:
     cgroups: tuple[Path, ...] = field(default_factory=bounding_cgroups)
 
     def read(self, workers: Iterable[Member], template_pid: int) -> NodeMemory:
-        """The node's memory and its workers'; what workers share with the template is not their own."""
+        """The memory of the node and of its workers. What they share with the template is not their own."""
         _resident, template_bytes = self._read_process(template_pid)
         template_stack = self._stack_start(template_pid)
         found = []
@@ -62,7 +62,8 @@ class MemoryWatch:
             resident_bytes = own_bytes = 0
             for pid in self._family(worker.pid):
                 resident, private = self._read_process(pid)
-                # A program that was started anew has another stack, and shares nothing with the template.
+                # A process that has started another program has another stack, and shares nothing with the
+                # template.
                 is_fork = pid == worker.pid or self._stack_start(pid) == template_stack
                 resident_bytes += resident
                 own_bytes += max(0, private - template_bytes) if is_fork else private
@@ -94,12 +95,12 @@ class MemoryWatch:
         return int(fields[1]) * PAGE_BYTES, (int(fields[1]) - int(fields[2])) * PAGE_BYTES
 
     def _stack_start(self, pid: int) -> int:
-        """Where the stack of a process begins: as its parent's, unless it has started another program."""
+        """Where the stack of a process begins: as in its parent, unless it has started another program."""
         fields = self._read(f"{pid}/stat").rpartition(b")")[2].split()
         return int(fields[25]) if fields else 0
 
     def _family(self, pid: int) -> Iterator[int]:
-        """A process and those that its main thread started, and so on; a kernel may not tell of these."""
+        """A process and those that its main thread started, and so on. Some kernels do not list these."""
         yield pid
         for child in self._read(f"{pid}/task/{pid}/children").split():
             yield from self._family(int(child))

@@ -1,1 +1,1 @@
-"""What workers and drivers print: pipes, and the drivers' log."""
+"""The output of workers and drivers: pipes for workers, and a log for drivers."""

@@ -1,4 +1,4 @@
-"""The log of the drivers that have no terminal: what they print goes to one file of the agent's user.
+"""The log of the drivers that have no terminal: their output goes to one file of the agent's user.
 
 The agent opens the file, not the command line. A command line may be root's, and root must neither follow
 links that others put there nor leave files that the agent's user cannot write.
@@ -13,12 +13,12 @@ from quakegrid.errors import QuakeGridError
 
 NAME = "drivers.log"
 MAX_LOG_BYTES = 50 << 20
-# Without waiting, should it be a pipe.
+# O_NONBLOCK: if the path is a pipe, the agent must not wait for a reader.
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def open_stdio(log_dir: Path) -> list[int]:
-    """Descriptors for 0, 1 and 2: nothing to read, and the log to write to; an overgrown one is put aside.
+    """Descriptors for 0, 1 and 2: nothing to read, and the log to write. A log that is too large is renamed.
 
     Raises:
         QuakeGridError: the log cannot be opened.

@@ -1,7 +1,8 @@
-"""The pipes that workers print into, and the messages that tell of it.
+"""The pipes that workers print into, and the messages that bring their lines to watchers.
 
-Reads as fast as workers print, so that no worker waits for us, and sends lines in batches. While no stream
-watches the node, or its reader is slow, only the newest lines are kept. Runs in the agent's event loop.
+Reads as fast as workers print, so that no worker waits for the agent, and sends lines in batches. While no
+stream watches the node, or its reader is slow, only the newest lines are kept. Runs in the agent's event
+loop.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ class OutputPipes:
     """The pipes of all workers.
 
     Args:
-        node: our name, for those who read.
-        publish: tells all who watch and keep up.
-        is_watched: whether there is anybody who would take it.
+        node: name of this node, for the readers of the lines.
+        publish: sends a message to all watchers that keep up.
+        is_watched: whether there is such a watcher.
     """
 
     def __init__(
@@ -56,9 +57,9 @@ class OutputPipes:
         self._told_s = 0.0
 
     def open(self, name: str, session_id: int) -> list[int]:
-        """Pipes for a worker: where its stdout and its stderr go, to be closed by the caller.
+        """Make pipes for a worker's stdout and stderr; returns their writing ends, which the caller closes.
 
-        Without descriptors it gets none, and prints where its template does.
+        If the agent has no free descriptors the worker gets no pipes, and prints where its template prints.
         """
         pipes = self._pipes[name] = _Pipes(session_id)
         writers: list[int] = []
@@ -77,7 +78,7 @@ class OutputPipes:
         return writers
 
     def close(self, name: str) -> list[str]:
-        """Tell what a worker that ended has still printed; returns the end of its stderr."""
+        """Send the last lines of a worker that has ended; returns the end of its stderr."""
         pipes = self._pipes.get(name)
         if pipes is None:
             return []
@@ -90,7 +91,7 @@ class OutputPipes:
         return pipes.output.last_lines()
 
     def flush(self, session_id: int) -> None:
-        """Tell what the workers of a session have printed so far, and that this is all."""
+        """Send what the workers of a session have printed so far, then a message that this is all."""
         for name, pipes in self._pipes.items():
             if pipes.session_id == session_id:
                 self._read_all(pipes)
@@ -100,7 +101,8 @@ class OutputPipes:
 
     def _on_ready(self, pipes: _Pipes, is_error: bool) -> None:
         byte_count = self._read(pipes, is_error=is_error)
-        if 0 < byte_count < READ_BYTES // 2:  # let some come together, but never the pipe be full
+        # Wait until some text has come together, but not until the pipe is full.
+        if 0 < byte_count < READ_BYTES // 2:
             loop = asyncio.get_running_loop()
             loop.remove_reader(pipes.fds[is_error])
             loop.call_later(PAUSE_S, lambda: self._await_data(pipes, is_error=is_error))
@@ -111,7 +113,7 @@ class OutputPipes:
             asyncio.get_running_loop().add_reader(pipes.fds[is_error], self._on_ready, pipes, is_error)
 
     def _read(self, pipes: _Pipes, *, is_error: bool) -> int:
-        """Take a piece of what is there; returns its size, 0 if there is none."""
+        """Read a piece from a pipe; returns its size, 0 if nothing is there."""
         try:
             data = os.read(pipes.fds[is_error], READ_BYTES)
         except BlockingIOError:

@@ -1,7 +1,7 @@
 """A stamp of the code that a template would load from disk; it changes when the code does.
 
-Looks at files and imports nothing. The stamp of an installed distribution is that of its RECORD. For packages
-that are installed for editing, and the modules of `[agent] preload`, any source file counts.
+Reads files and imports nothing. The stamp of an installed distribution is that of its RECORD. The stamp of a
+package that is installed for editing, or of a module of `[agent] preload`, is that of all its source files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from quakegrid.settings.sections import ENGINE
 
-# Distributions that a template loads code of, with their packages.
+# The distributions whose code a template loads, with their packages.
 SOURCES = {
     "openquake-engine": ("openquake",),
     "numpy": ("numpy",),
@@ -50,7 +50,7 @@ def look(preload: Sequence[str]) -> str:
 
 
 def _installed() -> dict[str, Path]:
-    """The folders of metadata of the distributions that we look at, the first on the path winning."""
+    """The folders of metadata of these distributions; of two with one name the first on the path counts."""
     found: dict[str, Path] = {}
     for folder in sys.path:
         try:
@@ -74,7 +74,7 @@ def _is_editable(info: Path) -> bool:
 
 
 def _files(package: str) -> Iterator[Path]:
-    """The source files of a module, or of a package with all below it."""
+    """The source files of a module, or of a package and its subpackages."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):

@@ -23,14 +23,14 @@ from services.agent.orders import EndTemplate, ForkDriver, ForkWorker, NotForked
 from services.agent.packets import BUSY_ERRORS, close_all, encode_order, receive_report, send
 
 log = logging.getLogger("quakegrid.agent")
-# How often, and for how long, an order waits for what the kernel lacks for the moment; then it is refused.
+# How often, and for how long, an order is tried again when the kernel has no room; then it is refused.
 BUSY_PAUSE_S = 0.1
 MAX_BUSY_TRIES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class _WaitingOrder:
-    """An order that waits for its template to read it, with descriptors of ours."""
+    """An order that waits until its template reads it, with copies of its descriptors."""
 
     order: Order
     packet: bytes
@@ -42,7 +42,7 @@ class TemplateLink:
 
     Args:
         state_dir: of the cluster; the template loads its settings from there.
-        mark: of this agent, for the environment of all that it starts.
+        mark: of this agent, for the environment of all processes that it starts.
         bare_reason: why the template shall preload nothing; empty if it shall preload.
         on_report: called with each report.
         on_gone: called with the exit status when the template is dead, and its children with it.
@@ -67,11 +67,11 @@ class TemplateLink:
 
     @property
     def pid(self) -> int:
-        """Its process id, 0 before it was started."""
+        """The template's process id, 0 before it was started."""
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
-        """Start a template, and send it what waits.
+        """Start a template, and send it the orders that wait.
 
         Raises:
             OSError: there is no room for another process, or no descriptor; `start` may be called again.
@@ -95,8 +95,8 @@ class TemplateLink:
         self._send()
 
     def stop(self, timeout_s: float) -> None:
-        """Let the template end what is left of its children, for so long; then kill it."""
-        self.send(EndTemplate())  # so that it knows that we live on
+        """Give the template this much time to end its children, then kill it."""
+        self.send(EndTemplate())  # so that the template knows that the agent lives on
         self._close()
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -105,15 +105,15 @@ class TemplateLink:
             self._process.wait()
 
     def kill(self) -> None:
-        """Kill the template; its end is reported."""
+        """Kill the template; `on_gone` will be called."""
         if self._process is not None:
             self._process.kill()
 
     def send(self, order: Order, fds: Sequence[int] = ()) -> None:
-        """Queue an order, with copies of descriptors; it waits for a template that is being started.
+        """Queue an order, with copies of descriptors. It waits while the template is being started.
 
-        An order without descriptors that waits already is not queued again: whoever repeats it would fill the
-        memory while a template does not read.
+        An order without descriptors that waits already is not queued again. Otherwise repeated orders would
+        fill the memory while a template does not read.
 
         Raises:
             PeerError: the order is too large.
@@ -150,7 +150,7 @@ class TemplateLink:
         self._on_gone(self._process.wait())
 
     def _send(self) -> None:
-        """Send what waits, as far as the template reads."""
+        """Send the orders that wait, as far as the template reads them."""
         if self._control is None or self._is_pausing:
             return
         loop = asyncio.get_running_loop()
@@ -165,7 +165,7 @@ class TemplateLink:
                 if exc.errno in BUSY_ERRORS and self._busy_count < MAX_BUSY_TRIES:
                     self._pause()
                     return
-                # If the template is gone, its closed end tells that too.
+                # If the template is gone, the end of its socket tells that, too.
                 if not isinstance(exc, ConnectionError):
                     loop.call_soon(self._on_not_sent, first.order, str(exc))
             self._busy_count = 0
@@ -174,7 +174,7 @@ class TemplateLink:
         loop.remove_writer(self._control)
 
     def _pause(self) -> None:
-        """Send again in a moment."""
+        """Try to send again in a moment."""
         assert self._control is not None
         self._busy_count += 1
         self._is_pausing = True
@@ -186,7 +186,7 @@ class TemplateLink:
         self._send()
 
     def _on_not_sent(self, order: Order, reason: str) -> None:
-        """Report an order that the kernel would not take, as the template reports what it cannot do."""
+        """Report that the kernel took no order, as a template reports an order that it cannot obey."""
         log.error("order_not_sent order=%s reason=%s", type(order).__name__, reason)
         if self._control is not None and isinstance(order, ForkWorker | ForkDriver):
             self._on_report(NotForked(order.name, reason))

@@ -20,10 +20,10 @@ class TemplateLinks:
 
     Args:
         state_dir: of the cluster.
-        mark: of this agent, for the environment of all that it starts.
+        mark: of this agent, for the environment of all processes that it starts.
         on_report: called with the number of a template and what it reports.
         on_gone: called with the number of a template that is dead, and its exit status.
-        on_not_started: called with the number of a template that there was no room for.
+        on_not_started: called with the number of a template that could not be started for want of room.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class TemplateLinks:
         return link.pid if link else 0
 
     def open(self, number: int, bare_reason: str, delay_s: float) -> None:
-        """Start a template, after a while; orders may wait for it from now on.
+        """Start a template after a delay. Orders for it may be sent from now on, and wait.
 
         Args:
             number: of the template.
-            bare_reason: why it shall preload nothing; empty if it shall.
-            delay_s: the while.
+            bare_reason: why it shall preload nothing; empty if it shall preload.
+            delay_s: the delay.
         """
         link = self._links.get(number) or TemplateLink(
             self._state_dir,
@@ -74,7 +74,7 @@ class TemplateLinks:
         self._links[number].send(order, fds)
 
     def kill(self, number: int) -> None:
-        """Kill a template. Its end is reported."""
+        """Kill a template; `on_gone` will be called."""
         self._links[number].kill()
 
     def close(self, number: int) -> None:
@@ -82,11 +82,11 @@ class TemplateLinks:
         self._links.pop(number).stop(0.0)
 
     def forget(self, number: int) -> None:
-        """A template is dead."""
+        """Drop the link to a template that is dead."""
         del self._links[number]
 
     def stop(self, timeout_s: float) -> None:
-        """Let all templates end their children, for so long; then kill them. No other is started."""
+        """Give all templates this much time to end their children, then kill them. No other is started."""
         self._is_stopped = True
         end_s = time.monotonic() + timeout_s
         for link in self._links.values():

@@ -1,7 +1,7 @@
 """Children of a template that does not answer: the agent signals them itself, and sees that they have ended.
 
-What a stopped template has not reaped keeps its number. One that works on, only too slowly, reports the end
-of what it reaped by itself, before it answers again.
+A child that a stopped template has not reaped keeps its process id. A template that works on too slowly
+reports the ends of the children that it reaped before it answers again.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from quakegrid.machine.pinned_processes import pinned
 from services.agent.linux import orphans
 from services.agent.linux.processes import has_ended
 
-# Fields of /proc/PID/stat behind the name.
+# Indexes of fields of /proc/PID/stat, counted behind the name.
 _STATE, _EXIT_STATUS = 0, 49
 
 
 def signal_child(parent: int, pid: int, number: int) -> None:
-    """Signal a child, as its template would; a kill reaches what it started itself, too."""
-    with contextlib.suppress(OSError), pinned(pid) as send:  # it is gone, or another user's
+    """Signal a child, as its template would. A kill also reaches the processes that the child started."""
+    with contextlib.suppress(OSError), pinned(pid) as send:  # the child is gone, or another user owns it
         process = orphans.look_at(pid)
         if process is None or process.parent != parent:
             return
@@ -30,16 +30,16 @@ def signal_child(parent: int, pid: int, number: int) -> None:
 
 
 class EndedChildren:
-    """Finds the children that have ended, look by look."""
+    """Finds the children that have ended; `find` is called again and again."""
 
     def __init__(self) -> None:
         self._missing: set[int] = set()
 
     def find(self, children: list[int]) -> dict[int, int]:
-        """The wait statuses of those that have ended.
+        """The wait statuses of the children that have ended.
 
-        One that is gone was reaped, and its report is on the way; it is found, as killed, when none has come
-        until the next look.
+        A child that is gone was reaped, and its report is on the way. If no report has come until the next
+        call, the child counts as killed.
         """
         found, missing = {}, set()
         for pid in children:
@@ -54,7 +54,7 @@ class EndedChildren:
 
 
 def _zombie_status(pid: int) -> int | None:
-    """The wait status of a child that nobody has reaped; None of any other."""
+    """The wait status of a child that has ended and is not reaped; None for any other."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

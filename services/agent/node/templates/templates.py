@@ -1,6 +1,6 @@
-"""The agent's templates: does what the lineage decides, and brings each order to the right one.
+"""The agent's templates: does what the lineage decides, and sends each order to the right template.
 
-Runs in the agent's event loop; looks at the code on disk in a thread, since that may be a slow network disk.
+Runs in the agent's event loop. A thread looks at the code on disk, since the disk may be slow.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import assert_never
 
 from quakegrid.errors import PeerError
 from quakegrid.machine import service_life
-from quakegrid.nodes.fingerprint import CLOCK, Fingerprint, differences
+from quakegrid.nodes.fingerprint import Fingerprint
 from quakegrid.nodes.template_state import TemplateState
 from quakegrid.settings.config import Settings
 from services.agent.linux.exits import describe_exit
 from services.agent.node.templates import code_stamps
 from services.agent.node.templates import silent as silent_templates
 from services.agent.node.templates.links import TemplateLinks
+from services.agent.node.templates.loaded_codes import LoadedCodes
 from services.agent.orders import (
     ChildReport,
     Exited,
@@ -49,7 +50,7 @@ class Templates:
     Args:
         settings: of the cluster.
         mark: of this agent.
-        on_report: called with what templates tell of their children.
+        on_report: called with the reports of templates on their children.
         on_state: called when `state`, `loaded`, `older` or `is_refreshing` may have changed.
         on_lost: called with the names of children that died with their template, and why.
     """
@@ -71,9 +72,9 @@ class Templates:
         self._begin()
 
     def _begin(self) -> None:
-        """Have no template yet."""
+        """Begin without a template."""
         self._lineage = Lineage()
-        self._loaded: dict[int, LoadedCode] = {}
+        self._codes = LoadedCodes()
         self._links = TemplateLinks(
             self._settings.state_dir,
             self._mark,
@@ -90,7 +91,7 @@ class Templates:
     @property
     def loaded(self) -> LoadedCode:
         """What the template that takes orders has loaded."""
-        return self._loaded.get(self._lineage.current, LoadedCode())
+        return self._codes.of(self._lineage.current)
 
     @property
     def is_refreshing(self) -> bool:
@@ -104,39 +105,35 @@ class Templates:
 
     @property
     def older(self) -> list[LoadedCode]:
-        """What older templates that live on have loaded, the newest first."""
-        return [self._loaded[number] for number in self._lineage.older]
+        """What the older templates that still live have loaded, the newest first."""
+        return [self._codes.of(number) for number in self._lineage.older]
 
     def start(self) -> None:
         """Start a template, and watch it and the code on disk from now on."""
-        # At a restart what was seen last will do: the next looks find what has changed since.
+        # At a restart the last stamp is good enough: the next look finds later changes.
         self._stamp = self._stamp or code_stamps.look(self._settings.preload)
         self._handle(events.CodeSeen(self._stamp))
         self._watching = asyncio.get_running_loop().create_task(self._watch(), name="templates")
         self._watching.add_done_callback(service_life.must_not_fail)
 
     def stop(self, timeout_s: float) -> None:
-        """Let all templates end what is left of their children, for so long; then kill them."""
+        """Give all templates this much time to end their children, then kill them."""
         if self._watching is not None:
             self._watching.cancel()
         self._links.stop(timeout_s)
 
     def restart(self) -> None:
-        """Start anew; there are no children."""
+        """Replace all templates by a new one; call it while there are no children."""
         self.stop(0.0)
         self._begin()
         self.start()
 
     def find(self, needed: Fingerprint) -> int:
         """The number of the newest template that has what a session needs; 0 if none has."""
-        # The clock is the node's, and the broker's to compare.
-        asked = {name: value for name, value in needed.items() if name != CLOCK}
-        numbers = (self._lineage.current, *self._lineage.older)
-        codes = {number: self._loaded.get(number, LoadedCode()) for number in numbers}
-        return next((each for each, code in codes.items() if not differences(asked, code.fingerprint)), 0)
+        return self._codes.find(needed, (self._lineage.current, *self._lineage.older))
 
     def fork(self, order: ForkWorker | ForkDriver, fds: Sequence[int] = (), *, number: int = 0) -> None:
-        """Order a child, with copies of descriptors; the order waits for a template that is loading.
+        """Order a child, with copies of descriptors. The order waits while the template is loading.
 
         Args:
             order: names the child.
@@ -156,7 +153,7 @@ class Templates:
             raise
 
     def signal(self, pid: int, signal_number: int) -> None:
-        """Send a signal to a child; to one that has ended nothing is sent, and its report is on the way."""
+        """Send a signal to a child, unless it has ended: then the report of its end is on the way."""
         number = self._lineage.parent_of(pid)
         if number in self._lineage.silent:
             silent_templates.signal_child(self._links.pid(number), pid, signal_number)
@@ -178,22 +175,23 @@ class Templates:
                 self._on_state()
 
     def _report_ended(self) -> None:
-        """Report children that have ended, in place of templates that do not answer."""
+        """Report the ends of children whose templates do not answer."""
         for pid, status in self._ended.find(self._lineage.doubtful_pids).items():
             number = self._lineage.parent_of(pid)
-            silent_templates.signal_child(self._links.pid(number), pid, signal.SIGKILL)  # what it left
+            # The kill is for the processes that the child left.
+            silent_templates.signal_child(self._links.pid(number), pid, signal.SIGKILL)
             log.warning("exit_seen template=%d pid=%d", number, pid)
             self._take(number, Exited(pid, status, 0))
 
     def _take(self, number: int, report: Report) -> None:
-        """Take a report of a template, unless nothing can have led to it."""
+        """Take a report of a template, unless no order can have led to it."""
         life = self._lineage.templates.get(number)
         event = as_event(report, life) if life else None
         if event is None:
             self._drop(number, report)
             return
         if isinstance(report, Ready):
-            self._loaded[number] = report.code
+            self._codes.store(number, report.code)
             words = "template_ready template=%d state=%r after_s=%.1f"
             log.info(words, number, str(report.state), report.duration_s)
         elif isinstance(report, LoadingFailed):
@@ -206,10 +204,10 @@ class Templates:
             self._on_state()
 
     def _drop(self, number: int, report: Report) -> None:
-        """Take no note of a report; a child that nobody waits for any more is killed."""
+        """Drop a report; if it tells of a child that nobody waits for any more, kill the child."""
         if isinstance(report, OrderRefused):
             log.error("order_refused template=%d reason=%s", number, report.reason)
-        elif not isinstance(report, Exited):  # else we saw it end ourselves
+        elif not isinstance(report, Exited):  # the end of a child may have been seen here before
             log.error("report_dropped template=%d report=%s", number, type(report).__name__)
         if isinstance(report, Forked) and number in self._links:
             self._links.send(number, SignalChild(report.pid, signal.SIGKILL))
@@ -218,7 +216,7 @@ class Templates:
         how = describe_exit(-code if code < 0 else code << 8)
         log.error("template_exited template=%d how=%s", number, how)
         self._links.forget(number)
-        self._loaded.pop(number, None)
+        self._codes.forget(number)
         self._handle(events.TemplateGone(number, how))
         self._on_state()
 
@@ -232,7 +230,7 @@ class Templates:
                     self._links.open(number, bare_reason, delay_s)
                 case events.StopTemplate(number):
                     log.info("template_stopped template=%d", number)
-                    self._loaded.pop(number, None)
+                    self._codes.forget(number)
                     self._links.close(number)
                     self._on_state()
                 case events.KillTemplate(number):

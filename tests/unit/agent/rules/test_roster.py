@@ -10,18 +10,26 @@ import pytest
 
 from quakegrid.errors import IllegalMoveError
 from services.agent.linux.exits import describe_exit, exit_code
-from services.agent.rules.roster import (
-    STOP_GRACE_S,
+from services.agent.rules.roster import STOP_GRACE_S, Member, MemberState, Roster
+from services.agent.rules.roster_events import (
+    CoresServed,
+    DriverAsked,
     GraceElapsed,
+    KillAsked,
     LimitBroken,
-    Member,
     MemberForked,
     MemberGone,
-    MemberState,
-    Roster,
+    OrderMember,
     SignalMember,
     StopAsked,
+    WorkersAsked,
 )
+
+
+def take_cores(roster: Roster, session_id: int, names: list[str], width: int = 1) -> list[Member]:
+    """Ask for workers; returns those that were entered."""
+    actions = roster.handle(WorkersAsked(session_id, tuple(names), width), 0.0)
+    return [roster.members[action.name] for action in actions if isinstance(action, OrderMember)]
 
 
 def end(roster: Roster, pid: int) -> Member:
@@ -36,7 +44,7 @@ def test_no_more_workers_than_cores_each_on_its_own() -> None:
     """The core limit holds, whatever is asked."""
     roster = Roster([2, 3])
 
-    started = roster.take_cores(1, ["a", "b", "c"])
+    started = take_cores(roster, 1, ["a", "b", "c"])
 
     assert [(member.name, member.core) for member in started] == [("a", 2), ("b", 3)]
     assert roster.free_cores == []
@@ -46,15 +54,15 @@ def test_no_more_workers_than_cores_each_on_its_own() -> None:
 def test_core_is_free_after_the_exit() -> None:
     """A stopping worker keeps its core until it is gone."""
     roster = Roster([0])
-    roster.take_cores(1, ["a"])
+    take_cores(roster, 1, ["a"])
     roster.handle(MemberForked("a", 100), 0.0)
 
     stopping = roster.of_session(1)
-    roster.handle(StopAsked("a", is_forced=False), 0.0)
+    roster.handle(StopAsked("a"), 0.0)
     busy = roster.free_cores
     gone = end(roster, 100)
 
-    assert stopping[0].state is MemberState.STOPPING
+    assert (stopping[0].state, stopping[0].is_ending) == (MemberState.TERMINATING, True)
     assert busy == []
     assert gone is stopping[0]
     assert roster.free_cores == [0]
@@ -64,7 +72,7 @@ def test_drivers_take_no_core() -> None:
     """A driver mostly waits for its workers."""
     roster = Roster([0])
 
-    roster.add_driver("driver-1")
+    roster.handle(DriverAsked("driver-1"), 0.0)
 
     assert roster.free_cores == [0]
     assert [member.name for member in roster.drivers] == ["driver-1"]
@@ -73,12 +81,12 @@ def test_drivers_take_no_core() -> None:
 def test_name_given_twice_is_refused() -> None:
     """A repeated order starts nothing; a repeated driver is our bug."""
     roster = Roster([0, 1])
-    roster.take_cores(1, ["a"])
-    roster.add_driver("driver-1")
+    take_cores(roster, 1, ["a"])
+    roster.handle(DriverAsked("driver-1"), 0.0)
 
-    assert roster.take_cores(1, ["a"]) == []
+    assert take_cores(roster, 1, ["a"]) == []
     with pytest.raises(IllegalMoveError):
-        roster.add_driver("driver-1")
+        roster.handle(DriverAsked("driver-1"), 0.0)
 
 
 def test_exits_read_as_words_and_shell_codes() -> None:
@@ -95,7 +103,7 @@ def test_wider_workers_have_cores_of_their_own() -> None:
     """What does not fill a worker stays free."""
     roster = Roster([0, 1, 2, 5, 6])
 
-    started = roster.take_cores(1, ["a", "b", "c"], width=2)
+    started = take_cores(roster, 1, ["a", "b", "c"], width=2)
 
     assert [(member.name, member.cores, member.core) for member in started] == [
         ("a", (0, 1), 0),
@@ -108,16 +116,16 @@ def test_wider_workers_have_cores_of_their_own() -> None:
 def test_dialled_cores_bound_what_is_given_out() -> None:
     """Workers above it keep their cores until they end."""
     roster = Roster([0, 1, 2, 3])
-    roster.take_cores(1, ["a", "b", "c"])
+    take_cores(roster, 1, ["a", "b", "c"])
     for number, name in enumerate("abc"):
         roster.handle(MemberForked(name, 100 + number), 0.0)
 
-    roster.most_count = 2
-    refused = roster.take_cores(1, ["d"])
+    roster.handle(CoresServed(2), 0.0)
+    refused = take_cores(roster, 1, ["d"])
     end(roster, 100)
-    still_refused = roster.take_cores(1, ["d"])
+    still_refused = take_cores(roster, 1, ["d"])
     end(roster, 101)
-    started = roster.take_cores(1, ["d"])
+    started = take_cores(roster, 1, ["d"])
 
     assert refused == still_refused == []
     assert [member.cores for member in started] == [(0,)]
@@ -126,7 +134,7 @@ def test_dialled_cores_bound_what_is_given_out() -> None:
 def test_two_workers_on_a_core_are_found() -> None:
     """The invariant that the roster keeps."""
     roster = Roster([0, 1])
-    roster.take_cores(1, ["a"])
+    take_cores(roster, 1, ["a"])
     roster.members["b"] = Member("b", 1, (1, 0))
 
     with pytest.raises(IllegalMoveError):
@@ -137,7 +145,7 @@ def test_width_beyond_all_cores_starts_nothing() -> None:
     """However large the number."""
     roster = Roster([0, 1])
 
-    assert roster.take_cores(1, ["a"], width=(1 << 32) - 1) == []
+    assert take_cores(roster, 1, ["a"], width=(1 << 32) - 1) == []
     assert roster.free_cores == [0, 1]
 
 
@@ -145,7 +153,7 @@ def test_worker_of_any_name_gives_its_core_back_once() -> None:
     """An empty name is a name, and one that is asked for twice gets one core."""
     roster = Roster([0, 1])
 
-    started = roster.take_cores(1, ["", ""])
+    started = take_cores(roster, 1, ["", ""])
     roster.handle(MemberForked("", 100), 0.0)
     gone = end(roster, 100)
 
@@ -157,7 +165,7 @@ def test_worker_of_any_name_gives_its_core_back_once() -> None:
 def running(name: str = "a", pid: int = 100) -> Roster:
     """A roster with one worker that runs."""
     roster = Roster([0, 1])
-    roster.take_cores(1, [name])
+    take_cores(roster, 1, [name])
     assert roster.handle(MemberForked(name, pid), 0.0) == []
     roster.check()
     return roster
@@ -168,8 +176,8 @@ def test_stop_is_gentle_first_and_a_kill_after_the_grace() -> None:
     roster = running()
 
     assert roster.next_deadline_s() is None
-    assert roster.handle(StopAsked("a", is_forced=False), 10.0) == [SignalMember(100, signal.SIGTERM)]
-    assert roster.handle(StopAsked("a", is_forced=False), 11.0) == [SignalMember(100, signal.SIGTERM)]
+    assert roster.handle(StopAsked("a"), 10.0) == [SignalMember(100, signal.SIGTERM)]
+    assert roster.handle(StopAsked("a"), 11.0) == [SignalMember(100, signal.SIGTERM)]
     assert roster.next_deadline_s() == 10.0 + STOP_GRACE_S
     assert roster.handle(GraceElapsed(), 11.0) == []
     assert roster.handle(GraceElapsed(), 10.0 + STOP_GRACE_S) == [SignalMember(100, signal.SIGKILL)]
@@ -182,8 +190,8 @@ def test_forced_stop_is_a_kill_and_has_no_deadline() -> None:
     """Who is blameless stays so."""
     roster = running()
 
-    actions = roster.handle(StopAsked("a", True, "stopped by request", is_blameless=True), 0.0)
-    roster.handle(StopAsked("a", is_forced=False), 0.0)
+    actions = roster.handle(KillAsked("a", "stopped by request", is_blameless=True), 0.0)
+    roster.handle(StopAsked("a"), 0.0)
 
     assert actions == [SignalMember(100, signal.SIGKILL)]
     assert (roster.members["a"].stop_reason, roster.members["a"].is_blameless) == ("stopped by request", True)
@@ -192,9 +200,9 @@ def test_forced_stop_is_a_kill_and_has_no_deadline() -> None:
 def test_member_that_is_stopped_before_it_is_forked_is_killed_then() -> None:
     """Nobody can be signalled before."""
     roster = Roster([0])
-    roster.take_cores(1, ["a"])
+    take_cores(roster, 1, ["a"])
 
-    assert roster.handle(StopAsked("a", is_forced=False), 0.0) == []
+    assert roster.handle(StopAsked("a"), 0.0) == []
     assert roster.next_deadline_s() is None
     assert roster.handle(MemberForked("a", 100), 0.0) == [SignalMember(100, signal.SIGKILL)]
     roster.check()
@@ -207,8 +215,30 @@ def test_limit_kills_and_leaves_the_blame() -> None:
     assert roster.handle(LimitBroken("a", "too much"), 0.0) == [SignalMember(100, signal.SIGKILL)]
     member = roster.members["a"]
     assert (member.state, member.stop_reason, member.is_blameless) == (MemberState.RUNNING, "too much", False)
-    roster.take_cores(1, ["b"])
+    take_cores(roster, 1, ["b"])
     assert roster.handle(LimitBroken("b", "too much"), 0.0) == []
+
+
+def test_kill_of_one_that_terminates_ends_its_grace() -> None:
+    """And each further order kills again, since the first signal may be lost."""
+    roster = running()
+    roster.handle(StopAsked("a"), 0.0)
+
+    killed = roster.handle(KillAsked("a"), 1.0)
+    again = roster.handle(StopAsked("a"), 1.5)
+
+    assert killed == again == [SignalMember(100, signal.SIGKILL)]
+    assert roster.next_deadline_s() is None
+    roster.check()
+
+
+def test_deadline_of_one_that_does_not_terminate_is_found() -> None:
+    """The invariant that the roster keeps."""
+    roster = running()
+    roster.members["a"].kill_s = 7.0
+
+    with pytest.raises(IllegalMoveError, match="a is running, to be killed"):
+        roster.check()
 
 
 def test_moves_that_the_table_does_not_have_are_our_bugs() -> None:
@@ -217,8 +247,8 @@ def test_moves_that_the_table_does_not_have_are_our_bugs() -> None:
 
     with pytest.raises(IllegalMoveError, match="is running"):
         roster.handle(MemberForked("a", 101), 0.0)
-    roster.handle(StopAsked("a", is_forced=False), 0.0)
-    with pytest.raises(IllegalMoveError, match="forked twice"):
+    roster.handle(StopAsked("a"), 0.0)
+    with pytest.raises(IllegalMoveError, match="is terminating"):
         roster.handle(MemberForked("a", 101), 0.0)
     for state, pid in ((MemberState.RUNNING, 0), (MemberState.STARTING, 7)):
         roster.members["a"].state, roster.members["a"].pid = state, pid
@@ -226,13 +256,13 @@ def test_moves_that_the_table_does_not_have_are_our_bugs() -> None:
             roster.check()
 
 
-@pytest.mark.parametrize("state", [MemberState.RUNNING, MemberState.STOPPING])
+@pytest.mark.parametrize("state", [MemberState.RUNNING, MemberState.KILLED])
 def test_member_is_forked_once(state: MemberState) -> None:
     """A second fork would leave a process that nobody knows."""
     roster = Roster([0])
-    roster.take_cores(1, ["a"])
-    if state is MemberState.STOPPING:
-        roster.handle(StopAsked("a", is_forced=False), 0.0)
+    take_cores(roster, 1, ["a"])
+    if state is MemberState.KILLED:
+        roster.handle(StopAsked("a"), 0.0)
     roster.handle(MemberForked("a", 100), 0.0)
 
     with pytest.raises(IllegalMoveError):

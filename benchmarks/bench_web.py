@@ -1,0 +1,190 @@
+"""The web service with many live pages open, beside a job that runs: latencies, delays, memory.
+
+All in one run on this machine. Figures with a target make the exit code 1 when they are short of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from benchmarks.support.figures import Figure, report
+from quakegrid import testing
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.states import JobState
+from quakegrid.machine import service_files
+from quakegrid.settings import config
+from quakegrid.settings.config import Settings
+
+PAGES = 200
+REQUESTS_PER_S = 50
+SECONDS = 20
+JOBS = 200
+CHANGES = 40
+ENGINE_REQUESTS = 20
+CASE = "classical/case_01"
+MS = 1000.0
+MIB = 1 << 20
+
+
+def say(text: str) -> None:
+    """What is being measured; the figures go to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[Settings]:
+    """A cluster with a web service and one calculation that is complete."""
+    state_dir = folder / "state"
+    testing.write_cluster_config(state_dir, {"web": {"port": testing.free_ports(1)[0]}})
+    (folder / "home").mkdir()
+    environ = testing.isolated_environ(folder / "home")
+    program = [str(Path(sys.executable).with_name("quakegrid")), "--state-dir", str(state_dir)]
+
+    def call(*args: str) -> None:
+        subprocess.run([*program, *args], env=environ, check=True, stdout=subprocess.DEVNULL)
+
+    try:
+        call("up")
+        call("run", str(testing.copy_engine_case(CASE, folder / "case") / "job.ini"))
+        yield config.load_settings(state_dir, environ)
+    finally:
+        call("down", "--force")
+
+
+class Page:
+    """One open page: reads events, and notes when it heard of which job."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.heard_s: dict[int, float] = {}
+
+    async def follow(self, opened: asyncio.Event) -> None:
+        """Read until cancelled."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        writer.write(f"GET /live/jobs HTTP/1.1\r\nHost: localhost:{self._port}\r\n\r\n".encode())
+        kind = ""
+        while line := await reader.readline():
+            name, _, value = line.decode().rstrip("\n").partition(": ")
+            if name == "event":
+                kind = value
+                opened.set()
+            elif name == "data" and kind == "job":
+                job = json.loads(value)
+                if job["state"] == "executing":
+                    self.heard_s.setdefault(job["id"], time.perf_counter())
+        writer.close()
+
+
+async def ask(port: int, path: str, latencies_ms: list[float]) -> None:
+    """One request on a connection of its own, as scripts do it."""
+    start_s = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 "), answer[:200]
+    latencies_ms.append((time.perf_counter() - start_s) * MS)
+
+
+async def crowd(settings: Settings, database: DbClient) -> tuple[list[float], list[float]]:
+    """Latencies of requests, and delays of events at all pages; milliseconds."""
+    pages = [Page(settings.web_port) for _ in range(PAGES)]
+    opened = [asyncio.Event() for _ in pages]
+    following = [asyncio.create_task(page.follow(event)) for page, event in zip(pages, opened, strict=True)]
+    await asyncio.gather(*(event.wait() for event in opened))
+    changing = asyncio.create_task(asyncio.to_thread(change_jobs, database))
+    latencies_ms: list[float] = []
+    asking = []
+    begin_s = time.perf_counter()
+    for number in range(SECONDS * REQUESTS_PER_S):
+        await asyncio.sleep(max(0.0, begin_s + number / REQUESTS_PER_S - time.perf_counter()))
+        path = "/v1/calc/1/status" if number % 2 else "/v1/calc/list"
+        asking.append(asyncio.create_task(ask(settings.web_port, path, latencies_ms)))
+    await asyncio.gather(*asking)
+    changed_s = await changing
+    # Pages tell nobody; what is waited for is the last event at the last page.
+    while any(len(page.heard_s.keys() & changed_s.keys()) < len(changed_s) for page in pages):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    for task in following:
+        task.cancel()
+    delays_ms = [(page.heard_s[job_id] - at_s) * MS for page in pages for job_id, at_s in changed_s.items()]
+    return latencies_ms, delays_ms
+
+
+def change_jobs(database: DbClient) -> dict[int, float]:
+    """Let jobs begin one after the other; when each did, as soon as the dbserver has said so."""
+    changed_s = {}
+    for number in range(CHANGES):
+        job = make_job(database, f"changing {number}")
+        time.sleep(SECONDS / CHANGES / 2)
+        begin_s = time.perf_counter()
+        database.jobs.transition(job, JobState.EXECUTING)
+        changed_s[job] = begin_s
+    return changed_s
+
+
+def make_job(database: DbClient, description: str) -> int:
+    """A job that does nothing."""
+    return database.jobs.create_job(
+        data_dir="/data", calculation_mode="classical", description=description, user_name="bench"
+    ).id
+
+
+def engine_requests_ms(port: int) -> list[float]:
+    """Times of extracts, one after the other."""
+    found = []
+    for _ in range(ENGINE_REQUESTS):
+        begin_s = time.perf_counter()
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+            connection.request("GET", "/v1/calc/1/extract/hcurves?kind=mean")
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == http.client.OK
+        found.append((time.perf_counter() - begin_s) * MS)
+    return found
+
+
+def most_memory_mib(pid: int) -> float:
+    """The most that a process had in use."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+def main() -> int:
+    """Measure, and print the figures."""
+    with tempfile.TemporaryDirectory(prefix="quakegrid-bench-") as folder, cluster(Path(folder)) as settings:
+        record = service_files.read(settings, "web")
+        assert record is not None
+        with DbClient(settings) as database:
+            for number in range(JOBS):
+                make_job(database, f"job {number}")
+            say(f"requests beside {PAGES} live pages ...")
+            latencies_ms, delays_ms = asyncio.run(crowd(settings, database))
+        say("requests that need the engine ...")
+        engine_ms = engine_requests_ms(settings.web_port)
+        memory_mib = most_memory_mib(record.pid)
+    p99 = statistics.quantiles(latencies_ms, n=100)[98]
+    return report(
+        [
+            Figure(f"list and status, {PAGES} pages, p50", statistics.median(latencies_ms), "ms"),
+            Figure(f"list and status, {PAGES} pages, p99", p99, "ms", at_most=30),
+            Figure("change of a job at a page, p50", statistics.median(delays_ms), "ms"),
+            Figure("change of a job at a page, most", max(delays_ms), "ms", at_most=500),
+            Figure("extract, p50", statistics.median(engine_ms), "ms", at_most=300),
+            Figure("memory of the web service, most", memory_mib, "MiB", at_most=150),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The ends of workers: frees the share of a worker that has ended, and tells the watchers how it ended.
+
+Runs in the agent's event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+
+from quakegrid.internal.v1 import orders_pb2
+from quakegrid.nodes import worker_end_messages
+from services.agent.node import status as node_status
+from services.agent.node.children import AgentPhase, Children
+from services.agent.node.shares import WorkerShares
+from services.agent.node.watchers import Watchers
+from services.agent.rules.roster import Member
+
+log = logging.getLogger("quakegrid.agent")
+
+
+class WorkerEnds:
+    """Frees the shares of workers, and tells of their ends.
+
+    Args:
+        children: say whether the agent works or ends.
+        shares: freed when a worker ended.
+        watchers: told of the end.
+    """
+
+    def __init__(self, children: Children, shares: WorkerShares, watchers: Watchers) -> None:
+        self._children, self._shares, self._watchers = children, shares, watchers
+
+    def tell(self, member: Member, status: int, reason: str, peak_memory_bytes: int) -> None:
+        """Free a worker's share, and tell of its end.
+
+        Args:
+            member: the worker, which is off the roster.
+            status: its wait status.
+            reason: why it ended, unless a limit did it.
+            peak_memory_bytes: largest resident memory of its life.
+        """
+        is_terminated = os.WTERMSIG(status) == signal.SIGTERM
+        is_of_agent = is_terminated and self._children.phase is not AgentPhase.WORKING
+        last_output, limit_reason = self._shares.close(member)
+        end = node_status.describe_end(
+            member,
+            status,
+            limit_reason or reason,
+            is_blameless=member.is_blameless or is_of_agent,
+            last_output=last_output,
+            peak_memory_bytes=peak_memory_bytes,
+        )
+        if not end.is_clean:
+            words = "worker_exited worker=%s reason=%s peak_memory_bytes=%d"
+            log.warning(words, end.worker_id, end.reason, end.peak_memory_bytes)
+        message = worker_end_messages.encode(end)
+        self._watchers.publish(orders_pb2.WatchResponse(worker_ended=message))

@@ -1,0 +1,141 @@
+"""What the web service asks: the dbserver and the broker, over gRPC in its event loop.
+
+A channel lives less than a certificate, so it is opened anew each day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc, jobs_pb2_grpc, logs_pb2_grpc
+from quakegrid.clients.retries import new_request_id
+from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
+from quakegrid.jobs import engine_values
+from quakegrid.machine.service_life import Life
+from quakegrid.settings.config import Settings
+from quakegrid.transport import grpc_channels
+from services.web.live.fleet import FleetFeed
+from services.web.live.jobs import JobFeed
+
+Response = TypeVar("Response")
+# People and QGIS wait at most 10 s for most routes.
+CALL_TIMEOUT_S = 9.0
+# An abort answers when the job's processes are gone, which may take a kill.
+ABORT_TIMEOUT_S = 60.0
+CHANNEL_AGE_S = 24 * 3600.0
+# Calls that run on an old channel may take so long to end.
+OLD_CHANNEL_GRACE_S = 120.0
+
+
+class ServiceLink:
+    """A connection to one service, opened anew each day.
+
+    Args:
+        service: its name, for messages.
+        address: its `host:port`.
+        authkey: the cluster's secret.
+    """
+
+    def __init__(self, service: str, address: str, authkey: str) -> None:
+        self.service, self.address, self._authkey = service, address, authkey
+        self._opened_s = time.monotonic()
+        self._channel = grpc_channels.open_aio_channel(address, authkey)
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def open(self) -> grpc.aio.Channel:
+        """The channel for the next call."""
+        if time.monotonic() - self._opened_s > CHANNEL_AGE_S:
+            task = asyncio.get_running_loop().create_task(self._channel.close(OLD_CHANNEL_GRACE_S))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+            self._opened_s = time.monotonic()
+            self._channel = grpc_channels.open_aio_channel(self.address, self._authkey)
+        return self._channel
+
+    async def close(self) -> None:
+        """End calls and connections."""
+        for task in list(self._closing):
+            task.cancel()
+        await self._channel.close(None)
+
+    async def call(
+        self, method: Callable[..., Awaitable[Response]], request: Any, timeout_s: float = CALL_TIMEOUT_S
+    ) -> Response:
+        """Call a method of a stub.
+
+        Raises:
+            QuakeGridError: as of `quakegrid.clients.connection.Connection`.
+        """
+        try:
+            return await method(request, timeout=timeout_s)
+        except grpc.RpcError as exc:
+            raise grpc_channels.translate(exc, self.service, self.address) from exc
+
+
+class Backends:
+    """The services of one cluster, and what is followed of them for all pages at once.
+
+    Args:
+        settings: of the cluster.
+        life: of this service, which ends if following fails for a fault of ours.
+    """
+
+    def __init__(self, settings: Settings, life: Life) -> None:
+        self.dbserver = ServiceLink("dbserver", settings.dbserver_address, settings.authkey)
+        self.broker = ServiceLink("broker", settings.broker_address, settings.authkey)
+        self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
+        self._life = life
+
+    async def __aenter__(self) -> Self:
+        """Begin to follow."""
+        self._life.keep(self.jobs.follow_source(), "jobs")
+        self._life.keep(self.fleet.follow_source(), "fleet")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Let go of all connections."""
+        await asyncio.gather(self.dbserver.close(), self.broker.close())
+
+    def end_streams(self) -> None:
+        """End what pages follow; their browsers come back to the next service."""
+        self.jobs.end()
+        self.fleet.end()
+
+    @property
+    def jobs_stub(self) -> jobs_pb2_grpc.JobsAsyncStub:
+        """Calls about jobs."""
+        return jobs_pb2_grpc.JobsStub(self.dbserver.open())
+
+    @property
+    def logs_stub(self) -> logs_pb2_grpc.LogsAsyncStub:
+        """Calls about logs."""
+        return logs_pb2_grpc.LogsStub(self.dbserver.open())
+
+    async def engine_call(self, action: str, *args: Any, user_name: str = "") -> Any:
+        """Run one of upstream's named actions on the database.
+
+        Raises:
+            QuakeGridError: the dbserver refuses, or does not answer.
+        """
+        stub = engine_calls_pb2_grpc.EngineCallsStub(self.dbserver.open())
+        request = engine_calls_pb2.CallRequest(
+            request_id=new_request_id(), action=action, user_name=user_name
+        )
+        engine_values.fill_all(request.args, args)
+        response = await self.dbserver.call(stub.Call, request)
+        return engine_values.decode(response.result)
+
+    async def abort_job(self, job_id: int, user_name: str) -> bool:
+        """Abort a job wherever it runs; False if it had ended.
+
+        Raises:
+            QuakeGridError: the broker refuses, or does not answer.
+        """
+        stub = fleet_pb2_grpc.FleetStub(self.broker.open())
+        request = fleet_pb2.AbortJobRequest(job_id=job_id, user_name=user_name)
+        return (await self.broker.call(stub.AbortJob, request, ABORT_TIMEOUT_S)).was_running

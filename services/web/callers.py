@@ -1,0 +1,85 @@
+"""Who asks: on loopback the kernel knows which user owns the other end of a connection.
+
+So nobody needs a password on the machine itself or through ssh, and nobody can claim to be somebody else.
+The kernel is asked over netlink (sock_diag(7)), which takes some microseconds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import pwd
+import socket
+import struct
+from dataclasses import dataclass
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_REQUEST = 1
+_ANY_STATE = 0xFFFFFFFF
+_ANY_COOKIE = b"\xff" * 8
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+_QUERY = struct.Struct(
+    "=BBBxI"
+)  # inet_diag_req_v2 before its socket id: family, protocol, extensions, states
+_PORTS = struct.Struct("!HH")
+# inet_diag_msg: family, state, timer, retransmissions, socket id, then expires, rqueue, wqueue, uid, inode.
+_OWNER = struct.Struct("=II")
+_OWNER_AT = _HEADER.size + 4 + 48 + 3 * 4
+_ANSWER_BYTES = _OWNER_AT + _OWNER.size
+_MOST_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A user of this machine."""
+
+    user_id: int
+    name: str
+
+
+def caller_of(peer: tuple[str, int], own: tuple[str, int]) -> Caller | None:
+    """The user who opened a TCP connection from this machine; None if the kernel does not say.
+
+    Args:
+        peer: address and port of the other end.
+        own: address and port of our end.
+    """
+    try:
+        user_id = socket_owner(peer, own)
+        name = None if user_id is None else pwd.getpwuid(user_id).pw_name
+    except (OSError, ValueError, KeyError):
+        return None
+    return None if user_id is None or name is None else Caller(user_id, name)
+
+
+def socket_owner(end: tuple[str, int], other: tuple[str, int]) -> int | None:
+    """The user id of the TCP socket of this machine with these ends.
+
+    Returns:
+        None if there is none, or none that a process has open: the kernel names root as the owner of those
+        that were closed and still exist.
+    Raises:
+        OSError: the kernel cannot be asked.
+        ValueError: an address is none.
+    """
+    addresses = [ipaddress.ip_address(address) for address in (end[0], other[0])]
+    family = socket.AF_INET if all(address.version == 4 for address in addresses) else socket.AF_INET6
+    packed = b"".join(address.packed.ljust(16, b"\0") for address in addresses)
+    query = _QUERY.pack(family, socket.IPPROTO_TCP, 0, _ANY_STATE)
+    body = query + _PORTS.pack(end[1], other[1]) + packed + bytes(4) + _ANY_COOKIE
+    header = _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _REQUEST, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
+        kernel.settimeout(1.0)
+        kernel.send(header + body)
+        answer = kernel.recv(_MOST_BYTES)
+    _, kind, *_ = _HEADER.unpack_from(answer)
+    if kind != _SOCK_DIAG_BY_FAMILY or len(answer) < _ANSWER_BYTES:
+        return None
+    user_id, inode = _OWNER.unpack_from(answer, _OWNER_AT)
+    return int(user_id) if inode else None
+
+
+def may_ask(caller: Caller) -> bool:
+    """Whether this service is for a user: the one that it runs as, whose cluster it is, and root."""
+    return caller.user_id in (0, os.geteuid())

@@ -1,0 +1,101 @@
+"""Nodes and sessions of the broker, followed for all pages at once: a reader needs the newest state only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
+from quakegrid.clients.backoff import Backoff
+from services.web.live.feed import Event, Feed
+
+log = logging.getLogger("quakegrid.web")
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+
+
+def as_json(status: fleet_pb2.GetStatusResponse) -> dict[str, Any]:
+    """The fleet as pages get it."""
+    return {
+        "is_connected": True,
+        "version": status.version,
+        "nodes": [_node(node) for node in status.nodes],
+        "sessions": [_session(session) for session in status.sessions],
+    }
+
+
+def _node(node: fleet_pb2.NodeStatus) -> dict[str, Any]:
+    return {
+        "host": node.host,
+        "node": node.node,
+        "is_up": node.is_up,
+        "core_count": node.core_count,
+        "worker_count": node.worker_count,
+        "running_count": node.running_count,
+        "state": node.state,
+        "left_out": [
+            {"session_id": each.session_id, "differences": list(each.differences)} for each in node.left_out
+        ],
+    }
+
+
+def _session(session: fleet_pb2.SessionStatus) -> dict[str, Any]:
+    return {
+        "session_id": session.session_id,
+        "job_ids": list(session.job_ids),
+        "user_name": session.user_name,
+        "state": session.state,
+        "host": session.host,
+        "worker_count": session.worker_count,
+        "busy_worker_count": session.busy_worker_count,
+        "queued_count": session.queued_count,
+        "running_count": session.running_count,
+        "done_count": session.done_count,
+        "done_rate_hz": round(session.done_rate_hz, 2),
+    }
+
+
+class FleetFeed(Feed):
+    """The newest state of the fleet.
+
+    Args:
+        channel: gives the connection to the broker.
+    """
+
+    def __init__(self, channel: Callable[[], grpc.aio.Channel]) -> None:
+        super().__init__()
+        self._channel = channel
+        self._newest: dict[str, Any] = {"is_connected": False, "version": "", "nodes": [], "sessions": []}
+
+    def snapshot(self) -> str:
+        """The newest state, as JSON."""
+        return json.dumps(self._newest)
+
+    def since(self, number: int) -> list[Event] | None:
+        """Nothing, or begin anew: what was before the newest state is of no use."""
+        return [] if number == self.number else None
+
+    async def follow_source(self) -> None:
+        """Follow the broker for ever, also after it was started again."""
+        pauses = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        while True:
+            stub = fleet_pb2_grpc.FleetStub(self._channel())
+            try:
+                async for response in stub.WatchStatus(fleet_pb2.WatchStatusRequest()):
+                    pauses.reset()
+                    self._take(as_json(response.status))
+            except grpc.RpcError as exc:
+                if self._newest["is_connected"]:
+                    log.warning("fleet_not_followed code=%s", exc.code().name)
+            self._take({**self._newest, "is_connected": False})
+            await asyncio.sleep(pauses.next_s())
+
+    def _take(self, state: dict[str, Any]) -> None:
+        if state != self._newest:
+            self._newest = state
+            self.number += 1
+            self.ring_bell()

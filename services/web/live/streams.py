@@ -1,0 +1,146 @@
+"""Server-sent events: `/live/jobs`, `/live/fleet`, `/live/log/N`, and their newest state as plain JSON.
+
+A browser that lost its connection says in `Last-Event-ID` what it has seen, and goes on there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+
+import grpc
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from quakegrid import errors
+from quakegrid.api.v1 import logs_pb2
+from quakegrid.clients.dbserver import job_messages
+from quakegrid.transport import grpc_channels
+from services.web.api import answers
+from services.web.api.calculations import backends_of, job_id_of
+from services.web.live.fleet import FleetFeed
+from services.web.live.jobs import JobFeed
+
+# A comment so often: connections whose other end has gone show it, and proxies keep them open.
+BEAT_S = 15.0
+# What browsers wait before they come back.
+RETRY_MS = 1000
+# Numbers of events begin anew with each start of this service.
+_RUN = secrets.token_hex(4)
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def event(kind: str, text: str, event_id: str) -> str:
+    """One event as it goes over the wire; `text` has no line ends, as JSON has none."""
+    return f"id: {event_id}\nevent: {kind}\ndata: {text}\n\n"
+
+
+def streamed(texts: AsyncIterator[str]) -> Response:
+    """A response that goes on until its reader leaves."""
+    return StreamingResponse(with_beats(texts), media_type="text/event-stream", headers=_HEADERS)
+
+
+async def with_beats(texts: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Texts as they come, with a comment where none has come for a while."""
+    yield f"retry: {RETRY_MS}\n\n"
+    source = aiter(texts)
+    coming: asyncio.Future[str] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(source))
+            done, _ = await asyncio.wait([coming], timeout=BEAT_S)
+            if not done:
+                yield ": still here\n\n"
+                continue
+            finished, coming = coming, None
+            try:
+                yield finished.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        if coming is not None:
+            coming.cancel()
+
+
+def last_number(request: Request) -> int | None:
+    """The last event of this run that a reader has seen; None for none."""
+    run, _, number = request.headers.get("last-event-id", "").partition("-")
+    is_known = run == _RUN and number.isascii() and number.isdigit()
+    return int(number) if is_known else None
+
+
+async def jobs(request: Request) -> Response:
+    """`GET /live/jobs`: the newest jobs, then each change."""
+    return streamed(_feed(backends_of(request).jobs, "jobs", last_number(request)))
+
+
+async def fleet(request: Request) -> Response:
+    """`GET /live/fleet`: nodes and sessions, now and after each change."""
+    return streamed(_feed(backends_of(request).fleet, "fleet", last_number(request)))
+
+
+async def _feed(feed: JobFeed | FleetFeed, whole: str, number: int | None) -> AsyncIterator[str]:
+    async for events in feed.follow(number):
+        if events is None or any(each.kind == "anew" for each in events):
+            yield event(whole, feed.snapshot(), f"{_RUN}-{feed.number}")
+            continue
+        for each in events:
+            yield event(each.kind, each.text, f"{_RUN}-{each.number}")
+
+
+async def log(request: Request) -> Response:
+    """`GET /live/log/N`: all lines of a job's log, then each new one; `end` with the job's last state."""
+    backends, job_id = backends_of(request), job_id_of(request)
+    seen = request.headers.get("last-event-id", request.query_params.get("after", "0"))
+    after_id = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 19 else 0
+    asked = logs_pb2.TailLogRequest(job_id=job_id, after_id=after_id)
+    stream = backends.logs_stub.TailLog(asked)
+    try:
+        await stream.initial_metadata()
+        code = await stream.code() if stream.done() else grpc.StatusCode.OK
+    except grpc.RpcError as exc:
+        raise grpc_channels.translate(exc, "dbserver", backends.dbserver.address) from exc
+    if code is not grpc.StatusCode.OK:
+        raise errors.NotFoundError(await stream.details())
+    return streamed(_log_events(stream))
+
+
+async def _log_events(
+    stream: grpc.aio.UnaryStreamCall[logs_pb2.TailLogRequest, logs_pb2.TailLogResponse],
+) -> AsyncIterator[str]:
+    last_id = 0
+    try:
+        async for response in stream:
+            if response.lines:
+                last_id = response.lines[-1].id
+                lines = [answers.log_line(job_messages.decode_line(line)) for line in response.lines]
+                yield event("lines", json.dumps(lines), str(last_id))
+            if response.final_state:
+                yield event("end", json.dumps({"state": response.final_state.lower()}), str(last_id))
+                return
+    except grpc.RpcError as exc:
+        yield event("broken", json.dumps({"code": exc.code().name}), str(last_id))
+    finally:
+        stream.cancel()
+
+
+async def newest_jobs(request: Request) -> Response:
+    """`GET /live/jobs.json`."""
+    return Response(backends_of(request).jobs.snapshot(), media_type="application/json")
+
+
+async def newest_fleet(request: Request) -> Response:
+    """`GET /live/fleet.json`."""
+    return Response(backends_of(request).fleet.snapshot(), media_type="application/json")
+
+
+ROUTES = [
+    Route("/live/jobs", jobs),
+    Route("/live/fleet", fleet),
+    Route("/live/log/{job_id:int}", log),
+    Route("/live/jobs.json", newest_jobs),
+    Route("/live/fleet.json", newest_fleet),
+]

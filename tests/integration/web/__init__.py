@@ -1,0 +1,1 @@
+"""The web service, as a process, beside real services."""
