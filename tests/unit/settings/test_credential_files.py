@@ -211,3 +211,21 @@ def test_settings_of_a_credential_are_those_of_its_cluster(tmp_path: Path) -> No
     assert (settings.dbserver_address, settings.broker_address) == ("master:1908", "10.0.0.1:1911")
     assert (settings.authkey, settings.proof, settings.user_name) == ("", make().proof, "anna")
     assert settings.paths == ()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_files_and_folders_of_other_users_are_refused(environ: dict[str, str], tmp_path: Path) -> None:
+    """Their owner could change what a command trusts."""
+    path = tmp_path / "anna.credential"
+    credential_files.write(path, make())
+    os.chown(path, 65534, 65534)
+    place = credential_files.folder(environ)
+    place.mkdir(parents=True)
+    os.chown(place, 65534, 65534)
+
+    with pytest.raises(errors.CredentialError, match="belongs to another user"):
+        credential_files.read(path)
+    with pytest.raises(errors.CredentialError, match="belongs to another user"):
+        credential_files.put(make(), environ)
+
+    assert list(place.iterdir()) == []
