@@ -1,6 +1,6 @@
-"""A node's agent as it tells of itself: value types and a client.
+"""The status of a node's agent: value types and a client.
 
-Knows the agent's gRPC service as far as people ask for it; workers are the broker's to order.
+Has the calls that people make. Only the broker orders workers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ TEMPLATE_KINDS = {
     TemplateKind.FAILED: nodes_pb2.TEMPLATE_KIND_FAILED,
 }
 _KINDS = {value: kind for kind, value in TEMPLATE_KINDS.items()}
-# How often an agent says something to those who watch it, if nothing happens.
+# How often an agent sends a message to its watchers if nothing happens.
 BEAT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker process, the cores that it is pinned to, and what it and its children have in memory."""
+    """One worker process, the cores that it is pinned to, and the memory of it and its children."""
 
     worker_id: str
     session_id: int
@@ -54,7 +54,7 @@ class AgentStatus:
 
     `core_count` of `all_core_count` cores are served. A node that is short of memory goes on with one worker.
     `service` is "serving", "stopped", "restarting" or "leaving". `master` is the broker that it joined,
-    empty if it did not; `is_watched` whether any watches.
+    empty if it joined none. `is_watched` says whether a broker watches the node.
     """
 
     node: str
@@ -99,11 +99,11 @@ class AgentClient:
         return read_status(self._connection.call(self._stub.GetStatus, request).status)
 
     def set_cores(self, core_count: int) -> tuple[int, int]:
-        """Let the node give so many cores, -1 for all; returns how many it gives, and has, now.
+        """Let the node give so many cores, -1 for all; returns how many it gives now, and how many it has.
 
         Raises:
             PeerUnreachableError: the agent does not answer.
-            UsageError: the node has not so many.
+            UsageError: the node has fewer cores.
         """
         request = nodes_pb2.SetCoresRequest(core_count=core_count)
         response = self._connection.call(self._stub.SetCores, request)
@@ -122,23 +122,23 @@ class AgentClient:
 
 
 def local_client(settings: Settings) -> AgentClient:
-    """A client of this machine's own agent, wherever it really listens."""
+    """A client of this machine's own agent, at the port where it listens."""
     return AgentClient(local_settings(settings), local_host(settings))
 
 
 def local_settings(settings: Settings) -> Settings:
-    """The settings with the port that this machine's agent really has, if it runs."""
+    """The settings with the port where this machine's agent listens, if it runs."""
     record = service_files.read(settings, "agent")
     return replace(settings, agent_port=int(record.address.rpartition(":")[2])) if record else settings
 
 
 def local_host(settings: Settings) -> str:
-    """Where this machine's own agent answers."""
+    """The host at which this machine's own agent answers."""
     return LOOPBACK if settings.agent_listen in ("", "0.0.0.0", "::") else settings.agent_listen  # noqa: S104
 
 
 def template_state(status: nodes_pb2.AgentStatus) -> TemplateState:
-    """The state of a node's template; one that says nothing that we know is no more than loading."""
+    """The state of a node's template. An unknown state counts as loading."""
     kind = _KINDS.get(status.template_kind, TemplateKind.LOADING)
     return TemplateState(kind, status.template_reason)
 

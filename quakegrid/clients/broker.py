@@ -1,6 +1,6 @@
-"""The fleet as the broker tells it: value types and a client.
+"""The status of the fleet: value types, and a client of the broker.
 
-Knows the broker's gRPC service; the fleet's decisions are the broker's own.
+Decides nothing; the broker decides for the fleet.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from quakegrid.clients import connection
 from quakegrid.settings.config import Settings
 
 CALL_TIMEOUT_S = 10.0
-# An abort answers when the job's processes are gone, which may take a kill.
+# An abort is answered when the job's processes are gone, which may need a kill.
 ABORT_TIMEOUT_S = 60.0
-# Tens of megabytes, read from a disk.
+# The broker reads tens of megabytes from a disk.
 RECORDS_TIMEOUT_S = 120.0
 
 
@@ -47,7 +47,7 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class SessionStatus:
-    """What one driver runs: its jobs, its workers and the counts of its tasks."""
+    """The session of one driver: its jobs, its workers and the counts of its tasks."""
 
     session_id: int
     job_ids: tuple[int, ...]
@@ -99,7 +99,7 @@ class TaskTotals:
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """All that the broker knows at one moment."""
+    """The whole status of the broker at one moment."""
 
     nodes: tuple[NodeStatus, ...]
     sessions: tuple[SessionStatus, ...]
@@ -155,7 +155,7 @@ class BrokerClient:
         """Wait until at least one node can start workers, and return all nodes.
 
         Raises:
-            PeerUnreachableError: none came up in time, or the broker does not answer.
+            PeerUnreachableError: no node came up in time, or the broker does not answer.
         """
         request = fleet_pb2.WaitForNodesRequest()
         try:
@@ -171,7 +171,7 @@ class BrokerClient:
         return tuple(_node(node) for node in response.nodes)
 
     def abort_job(self, job_id: int) -> bool:
-        """Abort a job wherever it runs; False when no session of it was open.
+        """Abort a job wherever it runs; returns False if no session of it was open.
 
         Raises:
             PeerUnreachableError: the broker does not answer.
@@ -181,11 +181,11 @@ class BrokerClient:
         return self.connection.call(self._stub.AbortJob, request, ABORT_TIMEOUT_S).was_running
 
     def task_records(self, number: int) -> Iterator[TaskRecordBlock]:
-        """What became of the tasks of a job, or of a session.
+        """The records of the tasks of a job, or of a session.
 
         Raises:
             PeerUnreachableError: the broker does not answer.
-            NotFoundError: it has no records.
+            NotFoundError: the job or session has no records.
         """
         request = fleet_pb2.GetTaskRecordsRequest(id=number)
         for response in self.connection.stream(self._stub.GetTaskRecords, request, RECORDS_TIMEOUT_S):

@@ -1,4 +1,4 @@
-"""A connection to one service: its channel, time-outs, the rule for trying again, and errors of ours.
+"""A connection to one service: its channel, time-outs, retries, and our errors in place of gRPC's.
 
 The clients are thin: they make a request, pass a method of a stub to `call`, `stream` or `follow`, and decode
 the response. Does not depend on any service.
@@ -28,8 +28,8 @@ WAITING_STEP_S = 0.1
 class Connection:
     """A channel to one service, usable from several threads; it connects when it is first used.
 
-    Every failure is one of our errors, with gRPC's own as its `__cause__`: `PeerUnreachableError` if the
-    service does not answer, and the error that the service's own words belong to if it refuses.
+    Every failure raises one of our errors, with gRPC's own as its `__cause__`: `PeerUnreachableError` if the
+    service does not answer, and the error that the service has sent if it refuses.
 
     Args:
         service: "dbserver", "broker" or "agent", as messages name it.
@@ -59,7 +59,7 @@ class Connection:
         self.close()
 
     def call(self, method: Callable[..., Response], request: Any, timeout_s: float | None = None) -> Response:
-        """Call a method that gives one response; tried again as this connection does.
+        """Call a method that gives one response. The call is tried again for `retry_s`.
 
         Args:
             method: of a stub on `channel`.
@@ -83,7 +83,7 @@ class Connection:
     ) -> Response:
         """Call once and without a time-out; `on_wait` is called again and again meanwhile.
 
-        If `on_wait` raises, we wait no longer; the service goes on with what it was asked.
+        If `on_wait` raises, the wait ends, and the service goes on with the call.
         """
         future = method.future(request)
         try:
@@ -103,7 +103,7 @@ class Connection:
         request: Any,
         timeout_s: float | None = None,
     ) -> Iterator[Response]:
-        """The responses of a method, as they come; not tried again.
+        """The responses of a method, as they come. The call is not tried again.
 
         Args:
             method: of a stub on `channel`.
@@ -119,10 +119,10 @@ class Connection:
             stream.cancel()  # type: ignore[no-untyped-call]
 
     def follow(self, open_stream: Callable[[], grpc.CallIterator[Response]]) -> Iterator[Response]:
-        """The responses of a stream, which is opened again where it broke off.
+        """The responses of a stream. A stream that breaks is opened again, and goes on where it broke.
 
         Args:
-            open_stream: opens it, so that it continues after what has come.
+            open_stream: opens the stream so that it goes on after the responses that have come.
         """
         patience = Retries(self._retry_s)
         while True:

@@ -1,6 +1,6 @@
-"""Asks the agent of this machine for a driver and waits for it, signals and terminal included.
+"""Asks the agent of this machine for a driver, gives it signals and the terminal, and waits for its end.
 
-Thin on purpose: no engine, numpy, grpc or zmq is imported here.
+Imports no engine, numpy, grpc or zmq, so that a command line starts at once.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ def run_driver(
 
     Args:
         settings: of the cluster; its agent must run on this machine.
-        argv: as after `oq`.
-        mode: "oq" gives the driver our terminal; "run" tells events, and the agent gives it a log file.
+        argv: the arguments, as after `oq`.
+        mode: with "oq" the driver gets this terminal; with "run" it sends events, and the agent gives it a
+            log file.
         on_event: called with each event.
     Raises:
         PeerUnreachableError: there is no agent, or it went away.
@@ -52,7 +53,7 @@ def run_driver(
     with connection:
         stdio = [0, 1, 2] if mode == "oq" else []
         request = {"argv": list(argv), "cwd": folder, "environ": dict(os.environ), "mode": mode}
-        with contextlib.suppress(ConnectionError):  # it has gone, which reading tells
+        with contextlib.suppress(ConnectionError):  # the agent has gone, which reading shows
             _send_request(connection, request, stdio)
         with _Signals() as signals:
             for event in _events(connection, signals):
@@ -129,12 +130,12 @@ def _send_request(connection: socket.socket, request: dict[str, Any], fds: Seque
     data = json.dumps(request).encode() + b"\n"
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     sent = connection.sendmsg([data], ancillary)
-    if sent < len(data):  # else the agent may have answered and gone already
+    if sent < len(data):  # otherwise the agent may have answered and closed the connection
         connection.sendall(data[sent:])
 
 
 def _read_event(line: bytes) -> Event:
-    """An event; an empty one for a line that its driver could not complete before it was killed."""
+    """Read an event; an empty one for a line that the driver could not complete before it was killed."""
     try:
         event = json.loads(line)
     except ValueError:
@@ -143,9 +144,9 @@ def _read_event(line: bytes) -> Event:
 
 
 class _Signals:
-    """Signals that reached us, readable from a descriptor; a context manager that restores the handlers.
+    """The signals of this process, readable from a descriptor; a context manager that restores the handlers.
 
-    A signal that is ignored stays ignored, so that `nohup` holds.
+    A signal that is ignored stays ignored, so that `nohup` works.
     """
 
     def __enter__(self) -> Self:
@@ -174,7 +175,7 @@ class _Signals:
 
 
 def _events(connection: socket.socket, signals: _Signals) -> Iterator[Event]:
-    """What the driver tells, and the signals that we passed on to it."""
+    """The events of the driver, and an event for each signal that was passed on to it."""
     poller = select.poll()
     poller.register(connection, select.POLLIN)
     poller.register(signals, select.POLLIN)
@@ -184,13 +185,15 @@ def _events(connection: socket.socket, signals: _Signals) -> Iterator[Event]:
         yield from (event for event in map(_read_event, lines) if event)
         ready = {fd for fd, _ in poller.poll()}
         for number in signals.read() if signals.fileno() in ready else ():
-            with contextlib.suppress(ConnectionError):  # what it said before it went comes first
+            with contextlib.suppress(
+                ConnectionError
+            ):  # first the events that the agent sent before it closed
                 connection.sendall(json.dumps({"signal": number}).encode() + b"\n")
             yield {"event": "signal", "signal": number}
         if connection.fileno() in ready:
             try:
                 data = connection.recv(1 << 16)
-            except ConnectionResetError:  # it was killed with words of ours unread
+            except ConnectionResetError:  # the agent was killed before it had read everything
                 return
             if not data:
                 return

@@ -1,6 +1,6 @@
-"""What a person asks of all nodes of a fleet: serve, stop, restart, and be waited for.
+"""The calls of people for all nodes of a fleet: serve, stop, restart, and wait for that.
 
-Knows the broker's FleetControl service; the broker passes it on to each node's agent.
+Uses the broker's service, which passes each call on to the agents of the nodes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STOPPED = "stopped"
 
 @dataclass(frozen=True, slots=True)
 class NodeAnswer:
-    """What became of an order to one node; one that was not reached has not heard it."""
+    """The answer of one node to an order; `is_reached` is False if the node did not get the order."""
 
     host: str
     node: str
@@ -67,7 +67,7 @@ class FleetControl:
         return self._heard(response.nodes, is_stopped=False)
 
     def stop(self, *, is_forced: bool) -> list[NodeAnswer]:
-        """Let no node start workers; those that run end after their task, or at once if forced."""
+        """Stop all nodes: no workers start, and those that run end after their task, or at once if forced."""
         request = fleet_pb2.StopNodesRequest(force=is_forced)
         response = self._connection.call(self._stub.StopNodes, request, CALL_TIMEOUT_S)
         return self._heard(response.nodes, is_stopped=True)
@@ -79,7 +79,7 @@ class FleetControl:
         return self._heard(response.nodes, is_stopped=False)
 
     def forget(self, name: str) -> str:
-        """Let the broker forget a node that joined and is gone; returns what the broker calls it.
+        """Let the broker forget a node that joined and is gone; returns the broker's name of the node.
 
         Args:
             name: of the node, as the broker or the node itself calls it.
@@ -96,7 +96,7 @@ class FleetControl:
             how = "no node" if not named else "more than one node named"
             raise errors.NotFoundError(f"the fleet has {how} {name}; its nodes are {known}")
         request = fleet_pb2.ForgetNodeRequest(host=named[0])
-        # Its workers are given up after `node_timeout`.
+        # The workers of a node that does not answer are given up after `node_timeout`.
         self._connection.call_while(self._stub.ForgetNode, request, lambda: None)
         return named[0]
 
@@ -123,7 +123,7 @@ class FleetControl:
         """Wait until all nodes, or any one, can start workers; returns all.
 
         Raises:
-            PeerUnreachableError: they are not up in time; names those that are missing, and why.
+            PeerUnreachableError: nodes are missing when the time is over; the message names them, and why.
         """
         end_s = time.monotonic() + timeout_s
         while True:
@@ -139,10 +139,10 @@ class FleetControl:
             time.sleep(POLL_S)
 
     def _heard(self, nodes: Iterable[fleet_pb2.NodeAnswer], *, is_stopped: bool) -> list[NodeAnswer]:
-        """The answers, when the broker knows what they led to; it hears of that from the agents."""
+        """Wait until the broker has heard from the agents that the nodes obey; returns the answers."""
         answers = [NodeAnswer(node.host, node.node, node.is_reached, node.was_serving) for node in nodes]
         hosts = {answer.host for answer in answers if answer.is_reached}
-        end_s = time.monotonic() + HEAR_TIMEOUT_S  # somebody else may tell the nodes something else
+        end_s = time.monotonic() + HEAR_TIMEOUT_S  # another person may have given the nodes another order
         while time.monotonic() < end_s:
             found = [node for node in self.status().nodes if node.host in hosts]
             if all((node.state == STOPPED) == is_stopped for node in found):

@@ -1,6 +1,6 @@
-"""What a person asks of one node: serve, stop, restart, join and leave a fleet, and its agent's log.
+"""The calls of people for one node: serve, stop, restart, join and leave a fleet, and read the agent's log.
 
-Knows the agent's NodeControl service; the agent decides how to get there.
+Uses the agent's service; the agent decides what to do.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from quakegrid.clients import connection
 from quakegrid.settings.config import Settings
 
 CALL_TIMEOUT_S = 10.0
-# The agent asks the master meanwhile.
+# Enough for the agent to ask the master meanwhile.
 JOIN_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What the broker calls the node; `is_configured` if its `host_cores` has the node anyway."""
+    """The broker's name of the node; `is_configured` if the broker's `host_cores` names the node already."""
 
     host: str
     is_configured: bool
@@ -37,7 +37,7 @@ class NodeControl:
         self._connection.close()
 
     def start(self, core_count: int) -> bool:
-        """Serve so many cores, -1 for all, 0 for as many as before; whether the node served already.
+        """Serve so many cores, -1 for all, 0 for as many as before; returns whether the node served already.
 
         Raises:
             UsageError: the node has fewer cores.
@@ -46,7 +46,7 @@ class NodeControl:
         return self._connection.call(self._stub.StartServing, request).was_serving
 
     def stop(self, *, is_forced: bool) -> bool:
-        """Start no workers; those that run end after their task, or at once. Whether the node served."""
+        """Stop the node: workers end after their task, or now if forced. Returns whether the node served."""
         request = nodes_pb2.StopServingRequest(force=is_forced)
         return self._connection.call(self._stub.StopServing, request).was_serving
 
@@ -59,7 +59,7 @@ class NodeControl:
         """Make the node a member of a master's fleet.
 
         Raises:
-            StateError: it is a member of another, or the master cannot reach it.
+            StateError: the node is a member of another fleet, or the master cannot reach it.
         """
         request = nodes_pb2.JoinRequest(master=master)
         joined = self._connection.call(self._stub.Join, request, JOIN_TIMEOUT_S)
@@ -72,7 +72,7 @@ class NodeControl:
             on_wait: called again and again meanwhile. The node leaves also if that raises.
             is_forced: forget the master without asking it.
         Raises:
-            StateError: the node joined none.
+            StateError: the node joined no fleet.
         """
         request = nodes_pb2.LeaveRequest(force=is_forced)
         return self._connection.call_while(self._stub.Leave, request, on_wait).master

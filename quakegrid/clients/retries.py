@@ -1,4 +1,4 @@
-"""Sending calls again: after failures that may pass, for a limited time, with the same request id."""
+"""Which calls are sent again: after transient failures, for a limited time, with the same request id."""
 
 from __future__ import annotations
 

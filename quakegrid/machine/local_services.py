@@ -1,6 +1,6 @@
 """The services of this machine as processes: check their ports, start them, wait for them, stop them.
 
-Works with module names, service files, signals and logs; never imports a service and speaks no protocol.
+Uses the services' module names, service files, signals and logs. Never imports a service.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from quakegrid.machine import service_files
 from quakegrid.machine.pinned_processes import open_pin
 from quakegrid.settings.config import Settings
 
-# Enough for slow disks and a first import without bytecode; a service that fails ends much earlier.
+# Enough for slow disks and a first import without bytecode. A service that fails ends much earlier.
 START_DEADLINE_S = 60.0
-# A service's own deadline for an orderly stop is shorter.
+# Longer than a service's own deadline for an orderly stop.
 STOP_DEADLINE_S = 20.0
 KILL_DEADLINE_S = 5.0
 _POLL_MS = 20
@@ -56,8 +56,8 @@ def check_ports(settings: Settings, services: Sequence[str]) -> None:
     """Make sure that the services will be able to listen.
 
     Raises:
-        QuakeGridError: somebody else listens there.
-        SettingsError: the address is not of this machine, or the port is not ours to take.
+        QuakeGridError: another process listens there.
+        SettingsError: the address is not of this machine, or this user may not use the port.
     """
     for port in ports_of(settings, services):
         where = f"{port.host}:{port.number}"
@@ -108,8 +108,8 @@ class Owner:
     """The program that services belong to: they stop when `lifeline_fd` is closed.
 
     Args:
-        lifeline_fd: reading end of a pipe whose other end only the owner has.
-        hold_fd: a descriptor that they keep open while they live.
+        lifeline_fd: reading end of a pipe; only the owner has the other end.
+        hold_fd: a descriptor that the services keep open while they live.
         environ: their environment.
     """
 
@@ -122,7 +122,7 @@ def start(settings: Settings, services: Sequence[str], owner: Owner | None = Non
     """Start services side by side, detached from this terminal, and wait until all are ready.
 
     Raises:
-        QuakeGridError: one ended before it was ready, or took too long; all of them are stopped again.
+        QuakeGridError: a service ended before it was ready, or took too long. All of them are stopped again.
     """
     settings.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -137,11 +137,11 @@ def start(settings: Settings, services: Sequence[str], owner: Owner | None = Non
             _end_child(child)
         raise
     for child in children.values():
-        child.returncode = 0  # services outlive us: this handle must not complain about that
+        child.returncode = 0  # the services outlive this program; without this, the handle would warn of that
 
 
 def log_path(settings: Settings, service: str) -> Path:
-    """The file that gets what a service prints."""
+    """The file that gets the output of a service."""
     return settings.log_dir / f"{service}.log"
 
 
@@ -179,7 +179,9 @@ def _wait_until_ready(
     deadline_s = time.monotonic() + START_DEADLINE_S
     waiting = dict(children)
     ends = select.poll()
-    pins = [open_pin(child.pid) for child in children.values()]  # our children, so they are there
+    pins = [
+        open_pin(child.pid) for child in children.values()
+    ]  # these are children of this process and not reaped, so they exist
     descriptors = [descriptor for descriptor in pins if descriptor is not None]
     try:
         for descriptor in descriptors:
@@ -232,14 +234,14 @@ def stop(record: service_files.ServiceFile, deadline_s: float = STOP_DEADLINE_S)
     Returns:
         Whether it stopped in order; False means that it was killed.
     Raises:
-        QuakeGridError: the process is another user's, or does not even react to SIGKILL.
+        QuakeGridError: the process belongs to another user, or does not end after SIGKILL.
     """
     try:
         descriptor = open_pin(record.pid)
     except ProcessLookupError:
         return True
     try:
-        # A descriptor pins the process, so from here on the pid cannot be somebody else's.
+        # The descriptor pins the process: from here on no other process can get its pid.
         if not _lives(record):
             return True
         if _signal_and_wait(record, descriptor, signal.SIGINT, deadline_s):

@@ -1,6 +1,6 @@
 """What a node remembers while its agent does not run: how many cores it serves, and whose fleet it joined.
 
-One JSON file in the state directory, written at once and whole. Knows no service.
+One JSON file in the state directory, which is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FILE_NAME = "node.json"
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """`core_limit` cores are served, -1 for all, unless the node is stopped.
+    """What a node remembers: it serves `core_limit` cores, -1 for all, unless it is stopped.
 
     `master` is the address of a broker, empty for a node that joined no fleet.
     """
@@ -27,7 +27,7 @@ class NodeState:
 
 
 def read(state_dir: Path) -> NodeState:
-    """The node's record; that of a new node when there is none, or none that can be read."""
+    """Read the state of the node. Without a file, or with a damaged one, it is that of a new node."""
     try:
         found = json.loads((state_dir / FILE_NAME).read_text(encoding="utf-8"))
         return NodeState(int(found["core_limit"]), bool(found["is_stopped"]), str(found["master"]))
@@ -36,7 +36,7 @@ def read(state_dir: Path) -> NodeState:
 
 
 def change(state_dir: Path, **changes: int | str) -> NodeState:
-    """Write the record with some of its fields changed; returns it."""
+    """Change some fields of the state; returns the new state."""
     record = dataclasses.replace(read(state_dir), **changes)  # type: ignore[arg-type]
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = state_dir / f"{FILE_NAME}.tmp"

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def is_own(host: str) -> bool:
-    """Whether a name or address of a host is one of this machine's; False if nobody knows the name."""
+    """Whether a name or an address is of this machine; False for an unknown name."""
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -17,7 +17,7 @@ def is_own(host: str) -> bool:
 
 
 def _can_bind(family: int, address: tuple[Any, ...]) -> bool:
-    """Only a machine that has an address can bind to it."""
+    """Whether this machine can bind to an address, which it can only if it has the address."""
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.bind(address)
         return True

@@ -1,6 +1,6 @@
 """The embedded cluster's own folder: its configuration file, data folder and lock.
 
-Makes what `quakegrid up` needs before any service starts; starts nothing itself.
+Makes the files that `quakegrid up` needs before services start. Starts nothing itself.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _set_cores(path: Path, cores: int) -> None:
 
 
 def _write(path: Path, descriptor: int, text: str) -> None:
-    """Write a whole file or leave none: half a configuration would be taken for a whole one."""
+    """Write a file as a whole or not at all, so that no half configuration is ever read."""
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -109,7 +109,7 @@ def locked(state_dir: Path, on_wait: Callable[[], None]) -> Iterator[None]:
 
     Args:
         state_dir: the embedded cluster's folder; made with mode 0700 if missing.
-        on_wait: called once when somebody else holds the lock and we wait for it.
+        on_wait: called once if another process holds the lock.
     """
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (state_dir / "up.lock").open("w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Lets a process end with the process that started it, however that ends."""
+"""Lets a process end when the process that started it ends, however that happens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EXIT_ORPHANED = 70
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:
-    """Let the kernel send us a signal when our parent ends, even if it is killed or we are stopped.
+    """Let the kernel send a signal to this process when its parent ends, even if the parent is killed.
 
     Args:
         number: of the signal; 0 for none from now on.
@@ -22,5 +22,5 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, number) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:  # it ended before the call
+    if os.getppid() != parent:  # the parent ended before the call
         os._exit(_EXIT_ORPHANED)

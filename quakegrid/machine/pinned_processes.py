@@ -1,8 +1,8 @@
-"""Signals a process by a descriptor, so that its number cannot become another process's meanwhile.
+"""Signals a process by a descriptor, so that no other process can get its number meanwhile.
 
-Kernels have this from 5.3 on, and Python if it was built with headers of such a kernel. Elsewhere, and when
-no descriptor is left, a signal goes to the number. A caller that checks the process just before that can
-hardly meet another one.
+Linux has this from 5.3 on, and Python if it was built with headers of such a kernel. Elsewhere, and without a
+free descriptor, a signal goes to the number. A caller that checks the process just before hardly ever signals
+another one.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from functools import partial
 
 
 def open_pin(pid: int) -> int | None:
-    """A descriptor that pins a process, and is readable when it has ended; None where there is none.
+    """A descriptor that pins a process, and is readable when it has ended; None if that is impossible.
 
     Raises:
-        ProcessLookupError: it is gone.
+        ProcessLookupError: the process is gone.
     """
     if not hasattr(os, "pidfd_open"):
-        with contextlib.suppress(PermissionError):  # another user's
+        with contextlib.suppress(PermissionError):  # another user owns the process
             os.kill(pid, 0)
         return None
     try:
@@ -35,10 +35,10 @@ def open_pin(pid: int) -> int | None:
 
 @contextlib.contextmanager
 def pinned(pid: int) -> Iterator[Callable[[int], None]]:
-    """Pin a process if the system can; yields a function that sends it a signal.
+    """Pin a process if the system can do that; yields a function that sends a signal to the process.
 
     Raises:
-        ProcessLookupError: it is gone.
+        ProcessLookupError: the process is gone.
     """
     descriptor = open_pin(pid)
     if descriptor is None:

@@ -10,7 +10,7 @@ ARENA_COUNT = 2
 
 
 def limit_arenas(count: int = ARENA_COUNT) -> bool:
-    """Let all threads share a few of the allocator's heaps; false if the C library cannot.
+    """Let all threads share a few of the allocator's heaps; returns False if the C library cannot do that.
 
     By default glibc gives each thread a heap ("arena") of its own, up to eight for each core of the machine.
     Each heap keeps what its thread once needed, so a service with fifty threads keeps it fifty times. Threads

@@ -1,7 +1,7 @@
-"""Run records: how a service tells the commands of its machine that it is up, and where.
+"""Service files: by them the commands of this machine find a running service.
 
-One JSON file a service in `<state>/run`, written when the service is ready, removed when it stops.
-A record whose process is gone is stale and counts as none.
+Each service has a JSON file in `<state>/run`. It is written when the service is ready, and removed when it
+stops. A file whose process is gone does not count.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class ServiceFile:
     start_ticks: int
     address: str
     version: str
-    # Of the machine's start; empty in records of versions that did not note it.
+    # The id of the machine's start; empty in files of older versions.
     boot_id: str = ""
 
 
 def write(settings: Settings, service: str, address: str) -> Path:
-    """Announce this process as the service, atomically.
+    """Write the file of a service, which this process is, in one step.
 
     Raises:
         QuakeGridError: the file cannot be written.
@@ -55,10 +55,10 @@ def write(settings: Settings, service: str, address: str) -> Path:
 
 
 def read(settings: Settings, service: str) -> ServiceFile | None:
-    """The live record of a service, or None when it is absent, damaged, stale or not the service's own.
+    """Read the file of a running service; None if it is missing, damaged, stale or not the service's own.
 
-    Whoever believes it may signal its process, root too. So the file must belong to the user of the process
-    that it names: nobody can name another user's process.
+    Readers, among them root, may signal the process. So the file must belong to the user of the process that
+    it names; then nobody can name a process of another user.
     """
     try:
         descriptor = os.open(settings.run_dir / f"{service}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -73,7 +73,7 @@ def read(settings: Settings, service: str) -> ServiceFile | None:
 
 
 def boot_id() -> str:
-    """What tells this start of the machine from every other; empty where the kernel does not say."""
+    """The id of this start of the machine; empty if the kernel does not give one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -81,7 +81,7 @@ def boot_id() -> str:
 
 
 def _process_user(pid: int) -> int:
-    """User id of a process; -1 when it is gone."""
+    """The user id of a process; -1 if the process is gone."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -91,7 +91,7 @@ def _process_user(pid: int) -> int:
 
 
 def process_start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot; -1 when it is gone. Tells a reused pid."""
+    """When a process started, in clock ticks since boot; -1 if it is gone. It shows that a pid is reused."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

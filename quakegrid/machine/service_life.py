@@ -21,7 +21,7 @@ import grpc
 from quakegrid import errors
 
 log = logging.getLogger("quakegrid.service")
-# Errors that only a bug of ours can cause: the state of the process can no longer be trusted.
+# Errors that only a bug of ours can cause. After one of them the state of the process may be wrong.
 BUGS = (errors.IllegalMoveError, AssertionError)
 _IS_PART = "quakegrid_part"
 _ACCEPTING = "_server_main_loop"
@@ -42,7 +42,7 @@ class Life:
 
     @property
     def exit_code(self) -> int:
-        """What the process should end with."""
+        """The exit code of the process."""
         return errors.EXIT_FAILED if self.has_failed else errors.EXIT_CLEAN
 
     def guard(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -53,7 +53,7 @@ class Life:
         """Run a part that must neither fail nor end before `end` is called.
 
         Args:
-            part: the endless work.
+            part: the work, which does not end by itself.
             what: its name in the log.
         """
         task = asyncio.get_running_loop().create_task(part, name=what)
@@ -71,7 +71,7 @@ class Life:
         self._on_failed()
 
     def end(self) -> None:
-        """Let parts end from now on: the service is being stopped."""
+        """Let parts end from now on, since the service is being stopped."""
         self._is_ending = True
 
     def _on_part_ended(self, task: asyncio.Task[None]) -> None:
@@ -81,7 +81,7 @@ class Life:
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         exc = context.get("exception")
-        # gRPC's reader finds its pipe empty when another thread was faster: that is no failure.
+        # It is no failure that gRPC's reader finds its pipe empty: another thread was faster.
         is_callback = "handle" in context and not isinstance(exc, BlockingIOError)
         if _IS_PART in context or is_callback:
             self.fail(context.get(_IS_PART) or context["message"], exc)
@@ -111,7 +111,7 @@ class BugWatch(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Pass a call on to its handler, watched."""
+        """Pass a call on to its handler, and watch it."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -195,25 +195,25 @@ class Port:
                 return
 
     async def stop(self, timeout_s: float) -> None:
-        """Refuse new calls, and end running ones after the time."""
+        """Refuse new calls, and end running calls after the grace."""
         self._is_stopped = True
         async with self._changing:
             await self._server.stop(timeout_s)
 
     async def _wait_until_closed(self) -> None:
         """Wait until no call is accepted any more; raises why if nobody has stopped the port."""
-        # Never cancelled: that would cancel what `stop` waits for, too.
+        # Never cancelled, since that would also cancel the task that `stop` waits for.
         terminated = asyncio.ensure_future(self._server.wait_for_termination())
         terminated.add_done_callback(_look_at)
         ends = {terminated, *([self._accepting] if self._accepting else [])}
         done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for end in done:
             await end
-        await terminated  # when the calls that `stop` lets go on have ended
+        await terminated  # it ends when the calls have ended that `stop` lets go on
 
 
 def _look_at(ended: asyncio.Future[Any]) -> None:
-    """Take note of an exception, so that asyncio does not report it as overlooked."""
+    """Read an exception, so that asyncio does not log it as never retrieved."""
     if not ended.cancelled():
         ended.exception()
 
@@ -231,8 +231,8 @@ def tell_doubts(warnings: Iterable[str]) -> None:
 def allow_many_files() -> None:
     """Allow this process and its children as many open files as the machine allows.
 
-    Each connection is an open file. The usual limit of 1024 is for programs that call select(); strangers who
-    connect and say nothing would use it up.
+    Each connection is an open file. The usual limit of 1024 exists for programs that call select(). Strangers
+    who connect and send nothing could reach it.
     """
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

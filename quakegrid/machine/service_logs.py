@@ -1,7 +1,7 @@
 """The log of a service: lines on stderr. If stderr is a file, its size is limited.
 
-systemd and container engines limit the logs that they collect. `quakegrid up` gives each service a file that
-nobody else looks after, and a peer may cause lines without end.
+systemd and container engines limit the logs that they collect. `quakegrid up` gives each service a file,
+which has no other limit, and peers can cause any number of lines.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def is_logged(count: int, first_count: int = 1) -> bool:
 
 
 class BoundedHandler(logging.StreamHandler[TextIO]):
-    """Writes lines; a file that is full is copied to `NAME.1` beside it and goes on empty.
+    """Writes lines. A file that is full is copied to `NAME.1` beside it and emptied.
 
     Args:
-        stream: of the process; it is emptied only if it is a file that is open for appending.
-        max_bytes: the size from which on it is full, about.
+        stream: of the process. It is emptied only if it is a file that is open for appending.
+        max_bytes: the size, about, from which on the file is full.
     """
 
     def __init__(self, stream: TextIO, max_bytes: int = MAX_BYTES) -> None:
@@ -47,7 +47,7 @@ class BoundedHandler(logging.StreamHandler[TextIO]):
         self._line_count = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, and look at the size now and then; callers hold the handler's lock."""
+        """Write a line, and check the size now and then. Callers hold the handler's lock."""
         super().emit(record)
         self._line_count += 1
         if self._line_count % LOOK_EVERY_LINES == 0:
@@ -62,7 +62,7 @@ class BoundedHandler(logging.StreamHandler[TextIO]):
         is_appended = bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND)
         if not stat.S_ISREG(status.st_mode) or not is_appended or status.st_size <= self._max_bytes:
             return
-        # Not renamed: other processes of the service, such as lanes, have it open.
+        # The file is not renamed, since other processes of the service, such as lanes, have it open.
         file = Path(f"/proc/self/fd/{descriptor}")
         shutil.copyfile(file, f"{file.readlink()}.1")
         os.ftruncate(descriptor, 0)

@@ -2,8 +2,8 @@
 
 A process makes its folder where it would have put its files, and leaves a link to it in the state dir, under
 its host and process id. The agent sees each process end and removes the folder that its link names. If an
-agent was killed, the next agent of the same state dir does so. Folders of another host's processes are left
-alone: these may live, on a disk that several machines share. Does not know which processes live.
+agent was killed, the next agent of the same state dir does so. Folders of another host's processes are kept,
+since several machines may share a disk, and these processes may live. The module does not look for processes.
 """
 
 from __future__ import annotations
@@ -16,25 +16,27 @@ import tempfile
 import time
 from pathlib import Path
 
-# Processes that it had started may still write there for a moment after its end.
+# Processes that the dead process had started may still write there for a moment.
 RETRY_PAUSES_S = (0.05, 0.2, 1.0, 3.0)
 
 
 def make(state_dir: Path) -> Path:
-    """Make the folder of this process where `tempfile` puts things, and let `tempfile` use it.
+    """Make the folder of this process where `tempfile` makes its files, and let `tempfile` use it.
 
     Args:
         state_dir: of the cluster on this machine.
     Raises:
-        OSError: the folder, or the link to it, cannot be made, or we are taken for dead.
+        OSError: the folder or the link to it cannot be made, or the agent counts this process as dead.
     """
     link = _link(state_dir, os.getpid())
-    remove(state_dir, os.getpid())  # of an earlier process with our number
+    remove(state_dir, os.getpid())  # the link of an earlier process with this number
     folder = Path(tempfile.gettempdir(), f"quakegrid-{os.getuid()}-{os.getpid()}-{os.urandom(4).hex()}")
     link.parent.mkdir(mode=0o700, exist_ok=True)
-    link.symlink_to(folder)  # first: there is no folder that nobody knows of
+    link.symlink_to(folder)  # the link is made first, so that each folder has one
     folder.mkdir(mode=0o700)
-    if not link.is_symlink():  # removed before there was a folder: our template has died, and so shall we
+    if (
+        not link.is_symlink()
+    ):  # the link was removed before the folder was made: the template has died, and so will this process
         folder.rmdir()
         raise FileNotFoundError(f"{link} is gone: the agent has done with this process")
     os.environ["TMPDIR"] = str(folder)
@@ -46,7 +48,7 @@ def remove(state_dir: Path, pid: int) -> None:
     """Remove the folder of a process that has ended, if it made one; may take some seconds.
 
     Raises:
-        OSError: something of it cannot be removed; the link stays.
+        OSError: a part of the folder cannot be removed; the link stays.
     """
     link = _link(state_dir, pid)
     try:
@@ -63,7 +65,8 @@ def remove(state_dir: Path, pid: int) -> None:
         _remove_tree(folder)
     if link.is_symlink() and link.readlink() == folder:
         link.unlink()
-    _remove_tree(folder)  # made meanwhile: from here on it is not made, see `make`
+    # The folder may have been made meanwhile. Without the link it cannot be made again, see `make`.
+    _remove_tree(folder)
 
 
 def _remove_tree(folder: Path) -> None:

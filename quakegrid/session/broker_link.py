@@ -1,7 +1,6 @@
 """One connection of a driver with the broker: the calls of the service `Sessions`.
 
-Knows gRPC; decides nothing. Each try to reach a broker has a connection of its own, with a new
-certificate.
+Decides nothing. Each try to reach a broker has a connection of its own, with a new certificate.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from quakegrid.transport import grpc_channels
 
 
 class SessionStream(Protocol):
-    """What the broker says of a session, as of gRPC; iterating it raises `grpc.RpcError` when it breaks."""
+    """The stream of a session, a call of gRPC. Its iterator raises `grpc.RpcError` when the stream breaks."""
 
     def initial_metadata(self) -> object:
         """Wait until the broker has taken the call."""

@@ -15,7 +15,7 @@ class BrokerPatience:
 
     def __init__(self, patience: Patience, *, is_calculation: bool) -> None:
         self._broker_s, self._open_s = patience.broker_s, patience.open_s if is_calculation else 0.0
-        self._give_up_s = 0.0  # 0 while the broker is in reach
+        self._give_up_s = 0.0  # 0 while the broker can be reached
 
     def lose(self, now_s: float, *, was_reached: bool, is_known: bool) -> bool:
         """A stream has ended.

@@ -109,7 +109,7 @@ class LaneClient:
         return task_id
 
     def cancel(self, task_ids: Sequence[int]) -> None:
-        """Do without the outcomes of tasks; the lane drops those that wait."""
+        """Give up the outcomes of tasks. The lane drops the tasks that wait."""
         for task_id in task_ids:
             self._forget(task_id)
         for start in range(0, len(task_ids), CANCELLED_AT_ONCE):
@@ -165,7 +165,7 @@ class LaneClient:
         return None
 
     def _greet(self, hello: lane_pb2.Hello) -> None:
-        """Tell the lane everything that we wait for, then join; what it knows already does no harm."""
+        """Tell the lane all tasks without an outcome, then join. The lane ignores those that it knows."""
         if hello.protocol_version != lane_sockets.PROTOCOL_VERSION:
             raise errors.PeerError(
                 f"the lane speaks version {hello.protocol_version} of the lanes, this driver version "
@@ -197,7 +197,7 @@ class LaneClient:
         self._lane.send([lane_pb2.LaneMessage(join=join).SerializeToString()])
 
     def _forget(self, task_id: int) -> bool:
-        """Let go of a task; tells whether we still waited for it."""
+        """Forget a task; returns whether its outcome was still awaited."""
         pending = self._pending.pop(task_id, None)
         if pending is None:
             return False
@@ -212,7 +212,7 @@ class LaneClient:
             self._lane.send([lane_pb2.LaneMessage(received=received).SerializeToString()])
 
     def _put_blob(self, blob_id: bytes, content: bytes | memoryview | None) -> None:
-        """Put a content to the lane; None tells that nobody waits for its tasks any more."""
+        """Send the content of a blob to the lane; None if its tasks are not awaited any more."""
         put = lane_pb2.PutBlob(session_id=self._stream.session_id, blob_id=blob_id)
         header = lane_pb2.LaneMessage(put_blob=put).SerializeToString()
         self._lane.send([header] if content is None else [header, content])

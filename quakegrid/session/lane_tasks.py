@@ -1,4 +1,4 @@
-"""What a driver and its session say to each other of tasks. Values."""
+"""The tasks of a session and their outcomes, as values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from quakegrid.wire.v1 import lane_pb2
 
 @dataclass(frozen=True, slots=True)
 class LaneOutcome:
-    """What came back for a task: the outcome's frames, or why there is none.
+    """The outcome of a task: its frames, or why there are none.
 
     `reasons` has a line for each worker that the task ended, when it is not tried again.
     """
@@ -27,7 +27,7 @@ class LaneOutcome:
 
 @dataclass(frozen=True, slots=True)
 class LaneTask:
-    """What the lane should know of a task; see `SubmitTask` of the protocol."""
+    """The facts on a task that the lane needs; see `SubmitTask` of the protocol."""
 
     operation: str
     weight: float = 1.0

@@ -1,4 +1,4 @@
-"""What a session asks for, and how long it waits for broker and lane. Values."""
+"""The options of a session, and how long it waits for broker and lane. Values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NO_NEEDS = Needs({})
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """What a session asks the broker for.
+    """The request of a session to the broker.
 
     Args:
         user_name: whose its jobs are.

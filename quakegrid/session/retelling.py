@@ -11,8 +11,9 @@ from quakegrid.clients.backoff import Backoff
 class Retelling:
     """The refusals of one lane.
 
-    A lane that does not know the session is a new broker's, which will tell it, or the session is over, which
-    the broker's stream tells. So the lane is told again for a while. Any other refusal is an error.
+    A lane that does not know the session may belong to a new broker, which will tell it about the session. Or
+    the session is over, and the broker's stream will say so. So the driver tells the lane again for a while.
+    Any other refusal is an error.
 
     Args:
         first_s: before the lane is told again for the first time; twice as long each time.
@@ -26,22 +27,24 @@ class Retelling:
         self.due_s = math.inf  # when to tell the lane again; infinity if it has refused nothing since
 
     def refuse(self, reason: str, now_s: float, *, is_unknown_session: bool) -> None:
-        """The lane did not take a message.
+        """Note that the lane refused a message.
 
         Raises:
-            QuakeGridError: it knows the session, or did not know it for too long.
+            QuakeGridError: the lane knows the session, or did not know it for too long.
         """
         self._give_up_s = min(self._give_up_s, now_s + self._patience_s)
         if not is_unknown_session or now_s >= self._give_up_s:
             raise errors.QuakeGridError(f"the lane refused this session: {reason}")
-        if self.due_s == math.inf:  # the other messages that were told with that one
+        if (
+            self.due_s == math.inf
+        ):  # the lane also refuses the other messages that were sent together with the first
             self.due_s = now_s + self._pauses.next_s()
 
     def begin(self) -> None:
-        """The lane is being told again."""
+        """Note that the driver tells the lane again now."""
         self.due_s = math.inf
 
     def end(self) -> None:
-        """The lane knows the session. What it refused just before, it is still to be told again."""
+        """Note that the lane knows the session. Messages that it refused before are still told again."""
         self._give_up_s = math.inf
         self._pauses.reset()

@@ -99,7 +99,7 @@ class Session:
         return self._lane.submit(frames, task, digests)
 
     def cancel(self, task_ids: Sequence[int]) -> None:
-        """Do without the outcomes of tasks; those that wait are not run. Does nothing after `close`."""
+        """Give up the outcomes of tasks. Tasks that wait are not run. Does nothing after `close`."""
         if not self._stream.is_closed:
             self._lane.cancel(task_ids)
 

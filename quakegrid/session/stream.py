@@ -1,6 +1,6 @@
 """A driver's stream from the broker: when its session may start, when it must stop, what its workers print.
 
-A thread reads it, and opens it again when the broker was started again. Knows no lane and no tasks.
+A thread reads it, and opens it again when the broker was started again. Does not depend on lanes and tasks.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from quakegrid.session.worker_output import WordsRelay
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 
-# What a driver hears while it waits for its turn; an error is the last.
+# The events for a driver that waits for its turn. An error is the last one.
 Answer = sessions_pb2.OpenSessionResponse | errors.QuakeGridError
 
 
 class StreamState(enum.Enum):
-    """Where a session is, as its broker tells."""
+    """The state of a session, as its broker tells it."""
 
     OPENING = enum.auto()  # no broker has answered yet
     QUEUED = enum.auto()
@@ -55,7 +55,7 @@ MOVES: dict[StreamState, frozenset[StreamState]] = {
 
 
 def waiting_words(settings: Settings) -> str:
-    """What a calculation says that begins while there is no broker."""
+    """The message of a calculation that begins while there is no broker."""
     address = settings.broker_address
     return f"the broker at {address} does not answer; waiting for it, {OPEN_PATIENCE_S:.0f} s at most"
 
@@ -103,12 +103,12 @@ class BrokerStream:
         return self._state is StreamState.CLOSED
 
     def check(self) -> None:
-        """Raise what the session failed with, if it failed."""
+        """Raise the session's error, if it has failed."""
         if self.failure:
             raise self.failure
 
     def flush_output(self) -> None:
-        """Wait for what the workers have printed, if the broker answers."""
+        """Wait until all lines that the workers have printed are here, if the broker answers."""
         timeout_s = self._patience.flush_s
         try:
             self._link.flush_output(self.session_id, timeout_s)
@@ -117,7 +117,7 @@ class BrokerStream:
         self._output_flushed.wait(timeout_s)
 
     def close(self) -> bool:
-        """End the session; False if it was closed before. From now on no stream is opened."""
+        """End the session; returns False if it was closed before. From now on no stream is opened."""
         if not self._move(StreamState.CLOSED):
             return False
         self._closed.set()
@@ -150,7 +150,7 @@ class BrokerStream:
             self._fail(errors.QuakeGridError(f"the thread of the session ended: {exc!r}"))
 
     def _follow_broker(self) -> None:
-        """Pass on what the broker says, also after it was started again, until the session ends."""
+        """Pass on the broker's messages until the session ends, also when the broker is started again."""
         patience = BrokerPatience(self._patience, is_calculation=bool(self._options.job_ids))
         while True:
             was_reached, ended = self._read_stream()
@@ -169,7 +169,11 @@ class BrokerStream:
                 return
 
     def _read_stream(self) -> tuple[bool, grpc.RpcError | None]:
-        """Take what comes on one stream; whether the broker took the call, and why the stream broke."""
+        """Take the messages of one stream.
+
+        Returns:
+            Whether the broker took the call, and why the stream broke.
+        """
         was_reached = False
         try:
             self._stream.initial_metadata()  # comes at once, also when the broker has nothing to say
@@ -181,7 +185,7 @@ class BrokerStream:
         return was_reached, None
 
     def _open_again(self) -> bool:
-        """Open another stream; False if the session was closed meanwhile."""
+        """Open another stream; returns False if the session was closed meanwhile."""
         with self._lock:
             if self._state is StreamState.CLOSED:
                 return False
@@ -190,10 +194,10 @@ class BrokerStream:
             return True
 
     def _why_ended(self, exc: grpc.RpcError | None) -> errors.QuakeGridError:
-        """Why a stream is over; one whose broker is unreachable is opened again.
+        """Why a stream is over. If the broker is unreachable, another stream is opened.
 
-        A session that was aborted goes on with no other broker: a broker that was started since knows of no
-        abort, and would keep the session of a driver that waits for its end.
+        A session that was aborted does not go on with another broker. Such a broker does not know of the
+        abort, and would keep the session, while the driver waits for its end.
         """
         if self.abort_reason:
             return errors.StateError(f"the session has ended: {self.abort_reason}")
@@ -220,7 +224,7 @@ class BrokerStream:
                 self._options.needs.warn(
                     f"node {left_out.node} is left out: {', '.join(left_out.differences)}"
                 )
-            case _:  # of a newer broker
+            case _:  # a message that only a newer broker sends
                 return
 
     def _on_queued(self, answer: sessions_pb2.OpenSessionResponse) -> None:
@@ -237,7 +241,7 @@ class BrokerStream:
             return
         admitted = answer.admitted
         self.session_id = admitted.session_id
-        # What is shown to a broker that is started again.
+        # The request for a broker that was started again.
         self._request.resumed_session_id = admitted.session_id
         self._request.resumed_token = admitted.session_token
         self._request.lane_port = int(admitted.lane_endpoint.rpartition(":")[2])
@@ -252,7 +256,7 @@ class BrokerStream:
 
     def _fail(self, failure: errors.QuakeGridError) -> None:
         if not self._move(StreamState.FAILED):
-            return  # the first failure says why
+            return  # the first failure is the reason
         self.failure = failure
         self.answers.put(failure)
         self.wakeup.set()

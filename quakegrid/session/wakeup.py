@@ -1,4 +1,4 @@
-"""What ends a wait of the thread that owns the lane's socket, from any thread."""
+"""Ends a wait of the thread that owns the lane's socket; for any thread."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ class Wakeup:
         os.eventfd_write(self._fd, 1)
 
     def clear(self) -> None:
-        """Take note; there must have been a `set`."""
+        """Make the descriptor unreadable again; call it only after a `set`."""
         os.eventfd_read(self._fd)

@@ -1,6 +1,6 @@
-"""What workers say, and what is said of them: lines for a job's log, or for a program's own output.
+"""The output of workers and the reports of their ends, as lines for a job's log or a program's output.
 
-Knows no connection.
+Does not depend on connections.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ OnWords = Callable[[WorkerWords], None]
 
 
 class WordsRelay:
-    """Hands what workers say to a function of the driver; for any thread."""
+    """Hands the lines of workers to a function of the driver; for any thread."""
 
     def __init__(self) -> None:
         self.on_words: OnWords = lambda _words: None
 
     def pass_on(self, words: WorkerWords) -> None:
-        """Show what a worker said. A failure to show it, such as a closed terminal, ends no calculation."""
+        """Show a line of a worker. If that fails, as on a closed terminal, the calculation goes on."""
         try:
             self.on_words(words)
         except Exception:
@@ -57,7 +57,7 @@ def from_output(output: orders_pb2.WorkerOutput) -> Iterator[WorkerWords]:
 
 
 def from_death(died: lane_pb2.WorkerDied) -> WorkerWords:
-    """What to say of a worker that died."""
+    """The lines on a worker that has died."""
     return WorkerWords(died.end.node, died.end.worker_id, describe_death(died), is_warning=True)
 
 

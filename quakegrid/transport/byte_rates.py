@@ -1,15 +1,15 @@
-"""How much of something may pass: a rate in the long run, and a burst at once.
+"""Limits how many bytes may pass: at a rate in the long run, and a burst at once.
 
-Pure; the time comes from outside.
+Pure: callers pass the time.
 """
 
 from __future__ import annotations
 
 
 class Allowance:
-    """Bytes that may pass; when all is spent, nothing passes until half of it is there again.
+    """The bytes that may pass. When all are used, nothing passes until half of the burst is available again.
 
-    So the bytes beyond the rate are left out in few long pieces, not in many short ones.
+    So the bytes beyond the rate are left out in few long pieces, and not in many short ones.
 
     Args:
         rate_bytes_s: how many may pass each second in the long run.
@@ -23,7 +23,7 @@ class Allowance:
         self._now_s: float | None = None
 
     def take(self, byte_count: int, now_s: float) -> int:
-        """How many of so many bytes may pass now."""
+        """Ask for bytes to pass; returns how many may pass now."""
         since_s = 0.0 if self._now_s is None else now_s - self._now_s
         self._now_s = now_s
         self._left_bytes = min(self._burst_bytes, self._left_bytes + since_s * self._rate_bytes_s)

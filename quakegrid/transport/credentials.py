@@ -110,7 +110,7 @@ def channel_credentials(authkey: str) -> grpc.ChannelCredentials:
 
 
 def credentials_of(identity: Identity) -> grpc.ChannelCredentials:
-    """Mutual TLS for a gRPC channel, as long as this identity counts."""
+    """Mutual TLS for a gRPC channel, for as long as this identity is valid."""
     return grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
 
 

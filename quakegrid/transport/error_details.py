@@ -1,4 +1,4 @@
-"""Reasons of failed calls that programs can read: a `google.rpc.ErrorInfo` beside the status code and words.
+"""Reasons of failed calls for programs: a `google.rpc.ErrorInfo` beside the status code and the message.
 
 A server puts it into the trailing metadata from which gRPC reads status details in every language. Its domain
 is "quakegrid" and its reason an error's `reason`, such as "NOT_FOUND". Does not depend on any service.
@@ -16,7 +16,7 @@ from quakegrid import errors
 DOMAIN = "quakegrid"
 # gRPC's own key for a serialized `google.rpc.Status`.
 METADATA_KEY = "grpc-status-details-bin"
-# gRPC takes 8 KiB of headers, among them our words and its own headers.
+# gRPC accepts 8 KiB of headers, which include our message and its own headers.
 ROOM_BYTES = 7 << 10
 
 Metadata = tuple[tuple[str, bytes], ...]
@@ -25,14 +25,14 @@ Metadata = tuple[tuple[str, bytes], ...]
 async def abort(
     context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCode, exc: errors.QuakeGridError
 ) -> NoReturn:
-    """End a call with an error of ours: its code, its words and its reason."""
+    """End a call with one of our errors: its code, its message and its reason."""
     words = str(exc)
     await context.abort(code, words, metadata(exc.reason, code, words))
     raise AssertionError("gRPC's abort raises")
 
 
 def metadata(reason: str, code: grpc.StatusCode, words: str) -> Metadata:
-    """The trailing metadata that tells of an error; empty if there is no room for it beside the words.
+    """The trailing metadata with the reason of an error; empty if there is no room for it beside the message.
 
     Args:
         reason: of the error, as in `errors`.
@@ -68,13 +68,13 @@ def _read_reason(value: bytes) -> str:
         for detail in status_pb2.Status.FromString(value).details:
             if detail.Unpack(info) and info.domain == DOMAIN:
                 return str(info.reason)
-    except DecodeError:  # from a proxy, or from no service of ours
+    except DecodeError:  # from a proxy, or from another service
         return ""
     return ""
 
 
 def _header_bytes(words: str) -> int:
-    """How many bytes the words take in a header, where all but printable ASCII is percent-encoded."""
+    """How many bytes a message takes in a header, where all but printable ASCII is percent-encoded."""
     return sum(
         1 if " " <= letter <= "~" and letter != "%" else 3 * len(letter.encode(errors="replace"))
         for letter in words

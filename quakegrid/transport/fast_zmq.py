@@ -15,7 +15,7 @@ from quakegrid.transport import libsodium
 
 
 def _load_first() -> bool:
-    """Put the library in front of pyzmq's own; false if there is none, or zmq was imported before."""
+    """Load the library before pyzmq's own copy; False if there is none, or zmq was imported before."""
     path = libsodium.find_library()
     if path is None or "zmq" in sys.modules:
         return False

@@ -1,4 +1,4 @@
-"""gRPC channels of a cluster: credentials, versions of callers, and gRPC's errors turned into ours.
+"""gRPC channels of a cluster: credentials, API versions of callers, and our errors in place of gRPC's.
 
 Does not depend on a service.
 """
@@ -24,7 +24,7 @@ MAX_MESSAGE_BYTES = 64 << 20
 API_VERSION = 2
 
 _OPTIONS = (
-    # Travels with each call anyway; tells a server the version of its caller.
+    # The user agent, which each call has anyway; it tells a server the version of its caller.
     ("grpc.primary_user_agent", f"quakegrid/{__version__} api/{API_VERSION}"),
     ("grpc.ssl_target_name_override", principals.PEER_NAME),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -43,7 +43,7 @@ SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
-    # Two minutes by default: strangers who connect and say nothing hold an open file each.
+    # The default is two minutes, in which each silent stranger would hold an open file.
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -54,7 +54,7 @@ SERVER_OPTIONS = (
 )
 
 _CALLER = re.compile(r"\bquakegrid/(\S+) api/(\d+)")
-# A service cancels a call whose time is over, which its caller may hear before its own clock says so.
+# A service cancels a call whose time is over. Its caller may hear that before its own time is over.
 OUT_OF_TIME = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, *OUT_OF_TIME)
 # From a service of ours that answers, and says in words why it cannot do this now. UNAVAILABLE is for gRPC,
@@ -112,7 +112,7 @@ def open_channel(address: str, proof: Proof) -> RenewedChannel:
 
 
 def open_aio_channel(address: str, authkey: str) -> grpc.aio.Channel:
-    """The same for a process that runs an event loop; of one connection, which lives less than 30 days."""
+    """As `open_channel`, for an event loop. The channel has one connection and lives less than 30 days."""
     return grpc.aio.secure_channel(address, credentials.channel_credentials(authkey), options=_OPTIONS)
 
 
@@ -122,7 +122,7 @@ def wait_until_ready(
     """Wait for the connection, handshake included.
 
     Raises:
-        PeerUnreachableError: nobody who holds our authkey answers at `address` in time.
+        PeerUnreachableError: no service with our authkey answers at `address` in time.
     """
     try:
         grpc.channel_ready_future(channel).result(timeout=timeout_s)
@@ -141,12 +141,12 @@ def unreachable(what: str, address: str) -> errors.PeerUnreachableError:
 
 
 def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridError:
-    """Turn a gRPC failure into one of our errors, keeping the service's own words.
+    """Turn a gRPC failure into one of our errors, with the service's own message.
 
     Args:
         exc: what a stub raised.
         what: the service's name, as in "dbserver".
-        address: where we called it.
+        address: where it was called.
     """
     code, details = exc.code(), exc.details() or ""
     if code in NO_ANSWER:
@@ -168,7 +168,7 @@ def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridEr
 
 
 def is_too_large(exc: grpc.RpcError) -> bool:
-    """Whether gRPC at either end refuses a message for its size, which it will do each time."""
+    """Whether gRPC at either end refused a message for its size, as it would each time."""
     is_exhausted = exc.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     return is_exhausted and _TOO_LARGE in (exc.details() or "")
 

@@ -4,7 +4,7 @@ Entry points (services, `quakegrid`, `agentctl`) call `tell` before they import 
 they start inherit the settings. Programs that use QuakeGrid as a library keep their environment as it is.
 
 gRPC has two ways to wait for sockets. The newer one ("event engine") wakes threads of a pool. In the older
-one the thread that waits for an answer polls, which saves two changes of threads a message. See
+one the thread that waits for an answer polls, which saves two thread switches for each message. See
 docs/decisions/0011-calls-without-threads.md. Does not import gRPC.
 """
 
@@ -14,8 +14,8 @@ import importlib.util
 from collections.abc import MutableMapping
 from pathlib import Path
 
-# Versions that have the older way and that we have run. Another one would print a line about a name that it
-# does not know; it waits in its own way.
+# Tested versions that have the older way. Another version would print a line about an unknown name, so it is
+# left to wait in its own way.
 VERSIONS_WITH_POLLERS = ("1.85.",)
 _POLLERS = {
     "GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener",

@@ -1,8 +1,8 @@
 """The names of peers on a lane: which driver or worker a peer is, with the proof.
 
-A name is the peer's ZeroMQ routing id. It travels encrypted, and a lane tells it to nobody. So a second
-connection under the same name has its token: it is the peer itself, whose first connection broke. Does not
-depend on sockets or messages.
+A name is the peer's ZeroMQ routing id, which includes the token. It travels encrypted, and a lane tells it to
+nobody. So a second connection under the same name must be the peer itself, whose first connection broke. Does
+not depend on sockets or messages.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def read_name(name: bytes, key: bytes) -> DriverName | WorkerName:
         name: its routing id.
         key: of `credentials.token_key`.
     Raises:
-        PeerError: the name proves nothing.
+        PeerError: the name is no valid proof.
     """
     match name.decode(errors="replace").split(" ", 3):
         case [kind, number, token] if kind == _DRIVER and _is_id(number):
@@ -73,6 +73,6 @@ def shown(name: bytes) -> str:
 
 
 def _is_id(text: str) -> bool:
-    """Whether this is an id as we write one."""
+    """Whether a text is an id in the form that `driver_name` and `worker_name` write."""
     is_number = text.isascii() and text.isdigit() and not text.startswith("0") and len(text) < MAX_DIGITS
     return is_number and int(text) <= MAX_ID

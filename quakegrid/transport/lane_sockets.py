@@ -27,7 +27,7 @@ LARGEST_FRAME_BYTES = 32 << 20
 # A packet between the broker and one of its lanes, over their socket pair.
 CONTROL_BYTES = 400_000
 _MESSAGE_BYTES = 256  # of a message beside its frames, about
-# Messages of one peer that wait here before TCP holds it back.
+# How many messages of one peer wait here before TCP makes it wait.
 _RECEIVED_MESSAGES = 1000
 # Messages for one peer that does not read, before the next is dropped: twice the small outcomes that a driver
 # may get.
@@ -35,7 +35,7 @@ _UNREAD_MESSAGES = 2 * FLOW_BYTES // _MESSAGE_BYTES
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _HANDSHAKE_TIMEOUT_MS = 5_000
 _CONNECT_TIMEOUT_MS = 3_000
-# A peer that does not answer a heartbeat for so long is gone, or its link is: both ends connect anew.
+# If a peer does not answer a heartbeat for so long, the peer or its link is gone. Both ends connect anew.
 _HEARTBEAT_MS = 3_000
 _HEARTBEAT_TIMEOUT_MS = 9_000
 # The first message on each connection, and the answer to it.
@@ -108,7 +108,7 @@ def open_zap(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
 
 
 def answer_zap(zap: zmq.Socket[bytes], client_public: bytes) -> bool:
-    """Answer one question of ZeroMQ's: let in exactly the cluster's client key; tells whether it did."""
+    """Answer one question of ZeroMQ: only the cluster's client key may connect; returns whether it may."""
     version, request_id, _domain, _address, _identity, mechanism, *credentials = zap.recv_multipart()
     key = security.z85_encode(credentials[0]) if mechanism == b"CURVE" and credentials else b""
     is_ours = key == client_public
@@ -128,7 +128,7 @@ def receive_frames(socket: zmq.Socket[bytes]) -> list[zmq.Frame] | None:
 
 
 def receive_announced(socket: zmq.Socket[bytes]) -> list[zmq.Frame] | None:
-    """The next message when a poller has just seen one; saves a system call."""
+    """The next message, after a poller has just seen one; saves a system call."""
     with contextlib.suppress(zmq.Again):
         return wait_for_frames(socket, _NOBLOCK)
     return None
@@ -149,7 +149,7 @@ def send_frames(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview |
     """Send a message without waiting; large frames are not copied.
 
     Raises:
-        zmq.ZMQError: a peer of ours is gone, or does not read; nothing was sent.
+        zmq.ZMQError: the peer is gone, or does not read; nothing was sent.
     """
     send = socket.send
     for frame in frames[:-1]:
@@ -163,7 +163,7 @@ def is_probe(frames: Sequence[zmq.Frame]) -> bool:
 
 
 def cut(frames: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
-    """The frames of a message in pieces, without a copy; small ones are left as they are."""
+    """Cut the frames of a message into pieces, without a copy; small frames stay as they are."""
     for frame in frames:
         if _size(frame) >= PIECE_BYTES:
             return [piece for each in frames for piece in _pieces(each)]
@@ -179,7 +179,7 @@ def cut_message(message: Sequence[bytes | memoryview]) -> Sequence[bytes | memor
 
 
 def join(frames: Sequence[zmq.Frame]) -> Sequence[zmq.Frame | JoinedFrame]:
-    """Frames that were cut, whole again; not needed to pass them on."""
+    """Join the pieces of frames that were cut. Frames that are only passed on need not be joined."""
     for frame in frames:
         if frame_bytes(frame) == PIECE_BYTES:
             return _joined(frames)

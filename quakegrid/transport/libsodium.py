@@ -9,7 +9,7 @@ PACKAGE = "nacl"
 
 
 def find_library() -> Path | None:
-    """PyNaCl's libsodium; None where it is not installed, or was built to use the system's."""
+    """The path of PyNaCl's libsodium; None if PyNaCl is not installed, or uses the system's library."""
     spec = importlib.util.find_spec(PACKAGE)
     folders = spec.submodule_search_locations or [] if spec else []
     return next((path for folder in folders for path in sorted(Path(folder).glob("_sodium*.so"))), None)

@@ -1,9 +1,9 @@
 """A gRPC channel whose certificate never runs out: notebooks and long calculations outlive one certificate.
 
-A certificate counts when a connection is made, so a connection goes on as long as it holds; after a break a
-certificate of 30 days would be refused for ever. The first call after half of that time gets a new channel
-with a new certificate. Calls that run stay on their channel. A certificate that a person was given cannot be
-renewed here, and ends when it ends. Does not depend on a service.
+A certificate is checked only when a connection is made, so a connection outlives it. After a break, a channel
+whose certificate is older than 30 days could never connect again. So the first call after half of that time
+gets a new channel with a new certificate. Calls that run stay on their channel. The certificate
+of a person cannot be renewed here. Does not depend on a service.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RenewedChannel(grpc.Channel):
         address: `host:port`.
         proof: the authkey, or a certificate, which is used as long as it counts.
         options: of gRPC.
-        now: the clock that certificates are made by.
+        now: the clock for the certificates.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class RenewedChannel(grpc.Channel):
     ) -> None:
         self._address, self._proof, self._options, self._now = address, proof, options, now
         self._lock = threading.Lock()
-        # Older ones stay open for the calls that they carry: at most two more a month.
+        # Older channels stay open for the calls that they carry; there are at most two more a month.
         self._channels: list[grpc.Channel] = []
         self._is_closed = False
         self._renew()
@@ -60,7 +60,7 @@ class RenewedChannel(grpc.Channel):
         """The result of `make` for the newest channel, and this channel.
 
         Raises:
-            ValueError: we are closed; gRPC would crash.
+            ValueError: this channel is closed; gRPC would crash.
         """
         with self._lock:
             if self._is_closed:
@@ -81,11 +81,11 @@ class RenewedChannel(grpc.Channel):
         self.close()
 
     def subscribe(self, callback: Any, try_to_connect: bool | None = False) -> None:
-        """Tell `callback` of the connectivity of the channel that there is now."""
+        """Call `callback` with the connectivity of the current channel, whenever it changes."""
         self.current().subscribe(callback, bool(try_to_connect))
 
     def unsubscribe(self, callback: Any) -> None:
-        """Tell it no more."""
+        """Stop calling `callback`."""
         for channel in self._channels:
             channel.unsubscribe(callback)
 

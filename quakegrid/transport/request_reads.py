@@ -1,7 +1,7 @@
-"""Reading the requests of a stream in a task that may have to end at any time. Knows gRPC's asyncio.
+"""Reads the requests of an asyncio stream of gRPC, in a task that may have to end at any time.
 
-gRPC gives the memory of a request back only if the read that waits for it is not cancelled: a request that
-arrives for a cancelled read stays for ever (grpc/grpc issue 43360). So nothing here cancels a read.
+gRPC frees the memory of a request only if the read that waits for it is not cancelled. A request that arrives
+for a cancelled read is never freed (grpc/grpc issue 43360). So this module never cancels a read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RequestReads(Generic[T]):
         return self._task
 
     async def next(self) -> T | Any:
-        """The next request; `grpc.aio.EOF` if there is none or nobody needs it any more."""
+        """The next request; `grpc.aio.EOF` if there are no more, or the task is to end."""
         if self._is_over:
             return grpc.aio.EOF  # type: ignore[attr-defined]
         self.is_reading = True

@@ -1,6 +1,6 @@
-"""The connection to the dbserver, and the engine's calls over it; jobs, logs and outputs are parts of it.
+"""The client of the dbserver: its connection, the engine's calls, and parts for jobs, logs and outputs.
 
-One connection, usable from several threads. Calls that change something carry a request id, so they can
+Several threads may use the one connection. Calls that change something carry a request id, so that they can
 be sent again and take effect once.
 """
 
@@ -20,7 +20,7 @@ from quakegrid.jobs import engine_values
 from quakegrid.settings.config import Settings
 
 SERVICE = "dbserver"
-# Far above what any call takes: a server that hangs is an error, not a reason to wait.
+# Far more than any call takes, so that a server that hangs is an error.
 CALL_TIMEOUT_S = 60.0
 
 
@@ -28,10 +28,10 @@ class DbClient:
     """A connection to the dbserver.
 
     Args:
-        settings: say where it is, and hold the authkey or a credential.
+        settings: have the dbserver's address and the authkey or a credential.
         retry_s: how long a call is tried again while the dbserver does not answer; 0: one try.
     Every method raises `PeerUnreachableError` if the dbserver does not answer, and the error that the
-    dbserver's own words belong to (`NotFoundError`, `StateError`, `UsageError`) if it refuses.
+    dbserver has sent (`NotFoundError`, `StateError`, `UsageError`) if it refuses.
     """
 
     def __init__(self, settings: Settings, retry_s: float = 0.0) -> None:
@@ -66,7 +66,7 @@ class DbClient:
         """Run one of upstream's named actions or SQL; rows come as `RowValue` and `TableValue`.
 
         Raises:
-            TypeError: an argument is of no type that engine calls carry.
+            TypeError: engine calls cannot carry an argument of this type.
         """
         request = engine_calls_pb2.CallRequest(
             request_id=new_request_id(), action=action, user_name=user_name

@@ -1,4 +1,4 @@
-"""Client of the dbserver's care of its file: backup, check, vacuum, facts and queries."""
+"""The client for administrators of the database file: backup, check, vacuum, facts and queries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CARE_TIMEOUT_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class DatabaseInfo:
-    """What the file holds and what it takes; retention 0 means for ever."""
+    """What the file holds, and its size; retention 0 means for ever."""
 
     path: str
     file_bytes: int
@@ -39,7 +39,7 @@ class DatabaseInfo:
 
 
 class Vacuumed(NamedTuple):
-    """Bytes of the file before and after; `is_delayed` if it shrinks when others have read what they read."""
+    """Bytes of the file before and after; `is_delayed` if it shrinks only when other reads have ended."""
 
     before_bytes: int
     after_bytes: int
@@ -47,7 +47,7 @@ class Vacuumed(NamedTuple):
 
 
 class DatabaseCare:
-    """Care of the file over a connection to the dbserver, with its errors."""
+    """Calls about the database file over a connection to the dbserver, with its errors."""
 
     def __init__(self, database: DbClient) -> None:
         self._connection = database.connection
@@ -61,12 +61,12 @@ class DatabaseCare:
         return DatabaseInfo(**{name: getattr(response, name) for name in DatabaseInfo.__slots__})
 
     def check(self) -> list[str]:
-        """What is damaged; empty if all is well."""
+        """Check the file; returns what is damaged, nothing if the file is sound."""
         request = database_pb2.CheckDatabaseRequest()
         return list(self._connection.call(self._stub.CheckDatabase, request, CARE_TIMEOUT_S).problems)
 
     def vacuum(self) -> Vacuumed:
-        """Give free room back to the disk."""
+        """Give the free pages of the file back to the disk."""
         request = database_pb2.VacuumDatabaseRequest()
         response = self._connection.call(self._stub.VacuumDatabase, request, CARE_TIMEOUT_S)
         return Vacuumed(response.before_bytes, response.after_bytes, response.is_delayed)
@@ -76,7 +76,7 @@ class DatabaseCare:
 
         Raises:
             UsageError: the file exists.
-            QuakeGridError: the copy broke off; no file is left.
+            QuakeGridError: the copy broke off; its file is removed.
         """
         if path.exists():
             raise errors.UsageError(f"{path} exists; give the name of a new file")
@@ -91,7 +91,7 @@ class DatabaseCare:
     def query(
         self, sql: str, parameters: Sequence[Any] = (), *, limit: int = 1000, timeout_s: float = 10.0
     ) -> tuple[TableValue, bool]:
-        """The first rows of a SELECT with `?` for its parameters; true if there are more; times are aware."""
+        """The first rows of a SELECT with `?` for parameters, and whether there are more. Times are aware."""
         request = database_pb2.QueryRequest(sql=sql, max_row_count=limit)
         engine_values.fill_all(request.parameters, parameters)
         request.query_timeout.FromNanoseconds(round(timeout_s * 1e9))

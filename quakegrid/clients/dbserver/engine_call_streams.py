@@ -1,6 +1,7 @@
-"""Calls over streams to the dbserver that stay open: one on the way on each, so who calls is who reads.
+"""Calls to the dbserver over streams that stay open. Each stream has one call at a time.
 
-A thread takes an idle stream, or opens one; there are as many as threads ever called at once.
+So the thread that calls also reads the answer. A thread takes an idle stream, or opens one. There are as many
+streams as threads that have called at the same time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from quakegrid.clients.dbserver.private_grpc_streams import BrokenStreamError, M
 from quakegrid.internal.v1 import engine_calls_pb2
 
 METHOD = "/quakegrid.internal.v1.EngineCalls/CallStream"
-# How often calls that take too long are looked for.
+# How often to look for calls that take too long.
 LOOK_EVERY_S = 5.0
 
 
@@ -26,7 +27,7 @@ class EngineCallStreams:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._channel = channel
-        # Changed by single operations of Python, so without a lock.
+        # Single operations of Python change it, so it needs no lock.
         self._idle: list[MessageStream] = []
         self._deadlines: dict[MessageStream, float] = {}
         self._is_closed = threading.Event()
@@ -37,8 +38,8 @@ class EngineCallStreams:
         """Send a request and wait for its result.
 
         Args:
-            request: its id is of this call only, so that it may be sent twice.
-            timeout: seconds; if it takes much longer, its stream breaks.
+            request: its request id belongs to this call only, so that it may be sent twice.
+            timeout: seconds; if the call takes much longer, its stream is ended.
         Raises:
             BrokenStreamError: the call failed, or its stream broke, which is UNAVAILABLE, or
                 DEADLINE_EXCEEDED when the answer took too long.
@@ -66,8 +67,8 @@ class EngineCallStreams:
         except BrokenStreamError:
             if self._is_closed.is_set() or time.monotonic() > deadline_s:
                 raise
-        # Nobody reads an idle stream: that its server has gone shows only now, and goes for all. What the
-        # server may have done already it does not do again, as the request has an id.
+        # No thread reads an idle stream, so only now it shows that the server is gone, for all streams.
+        # If the server has done the request already, it does not do it again, as the request has an id.
         with contextlib.suppress(IndexError):
             while True:
                 self._idle.pop().cancel()
@@ -89,7 +90,7 @@ class EngineCallStreams:
                 raise
             raise BrokenStreamError(grpc.StatusCode.DEADLINE_EXCEEDED, exc.details()) from exc
         except BaseException:
-            stream.cancel()  # a signal's handler may raise: the answer that comes must not be the next call's
+            stream.cancel()  # the next call must not get this call's answer, if a signal's handler raises
             raise
         finally:
             del self._deadlines[stream]
@@ -97,7 +98,7 @@ class EngineCallStreams:
         return answer
 
     def _watch(self) -> None:
-        """End streams on which an answer takes too long: who reads waits without a limit."""
+        """End streams on which an answer takes too long, since the reading thread waits without a limit."""
         while not self._is_closed.wait(LOOK_EVERY_S):
             now_s = time.monotonic()
             for stream, deadline_s in list(self._deadlines.items()):

@@ -1,4 +1,4 @@
-"""Client of the dbserver's WatchJobs: what happens to jobs, none left out, across restarts."""
+"""Client of the dbserver's WatchJobs: all events of jobs, also across restarts of the dbserver."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from quakegrid.jobs.values import Job
 
 @dataclass(frozen=True, slots=True)
 class JobSnapshot:
-    """All jobs but the deleted ones, newest first; what was known before is void."""
+    """All jobs but the deleted ones, newest first. It replaces everything that came before."""
 
     jobs: tuple[Job, ...]
 

@@ -1,4 +1,4 @@
-"""Jobs over a connection to the dbserver: made, found, moved to other states, held by drivers and deleted."""
+"""Calls about jobs: to make, find, move, hold and delete them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quakegrid.jobs.values import Job
 
 # A log of ten million lines is deleted in small pieces, so that others can write meanwhile.
 DELETION_TIMEOUT_S = 600.0
-# An answer to a hold that gets lost is waited for at least, and at most, so long.
+# The shortest and the longest wait for the answer to a renewal.
 SHORTEST_HOLD_TIMEOUT_S = 1.0
 LONGEST_HOLD_TIMEOUT_S = 60.0
 PAGE_SIZE = 1000
@@ -76,7 +76,7 @@ class JobsClient:
         return jobs
 
     def transition(self, job_id: int, state: JobState, reason: str = "") -> Job:
-        """Move a job to another state; no change if it is there. `StateError`: the move is illegal."""
+        """Move a job to another state, unless it is there already. `StateError`: the move is illegal."""
         request = jobs_pb2.TransitionJobRequest(
             job_id=checked(job_id), state=job_messages.encode_state(state), reason=reason
         )
@@ -85,7 +85,7 @@ class JobsClient:
     def update_job(
         self, job_id: int, user_name: str, *, description: str | None = None, relevant: bool | None = None
     ) -> Job:
-        """Change what people say of a job; None leaves it. `StateError`: it is not this user's."""
+        """Change what people say of a job; None changes nothing. `StateError`: another user owns the job."""
         request = jobs_pb2.UpdateJobRequest(
             job_id=checked(job_id), user_name=user_name, description=description, relevant=relevant
         )
@@ -97,14 +97,14 @@ class JobsClient:
         return job_messages.decode_job(self._connection.call(self._stub.ShareJob, request).job)
 
     def unshare_job(self, job_id: int, user_name: str) -> Job:
-        """Take that back."""
+        """Undo `share_job`."""
         request = jobs_pb2.UnshareJobRequest(job_id=checked(job_id), user_name=user_name)
         return job_messages.decode_job(self._connection.call(self._stub.UnshareJob, request).job)
 
     def renew_hold(self, job_id: int, holder: str, hold_s: float) -> JobState:
         """Keep a job for another `hold_s`; the first call opens the hold. Returns the job's state.
 
-        An answer that gets lost is waited for a third of that time only, so that two more tries are possible.
+        The wait for an answer is a third of that time, so that two more tries are possible if it gets lost.
         """
         request = holds_pb2.RenewHoldRequest(job_id=checked(job_id), holder=holder)
         request.hold_timeout.FromNanoseconds(round(hold_s * 1e9))

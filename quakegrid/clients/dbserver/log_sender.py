@@ -1,8 +1,8 @@
-"""Sending log lines to the dbserver without making the sender wait for it.
+"""Sends log lines to the dbserver, while the caller does not wait for it.
 
-A stream buffers lines up to a bound and sends them in batches, several on the way at once. When the
-dbserver does not answer, it is tried again, each batch with its request id, so that nothing is stored
-twice. Past the bound, lines that matter least are left out, and a line says how many.
+Lines are buffered up to a limit and sent in batches, several at once. When the dbserver does not answer, each
+batch is sent again with its request id, so that no line is stored twice. Beyond the limit the least important
+lines are left out, and a line says how many.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from quakegrid.clients.dbserver.job_messages import encode_batch
 from quakegrid.clients.dbserver.logs import MAX_BATCH_LINES
 from quakegrid.jobs.values import LogLine
 
-# Some megabytes of lines as they usually are.
+# With lines of the usual length these are some megabytes.
 MAX_BUFFERED_LINES = 20_000
 MAX_BATCH_LENGTH = 1 << 20
-# A batch must fit what the dbserver takes; in characters.
+# Characters of a batch, within the limits of the dbserver.
 MAX_MESSAGE_LENGTH = 1 << 20
 MAX_BATCHES_ON_THE_WAY = 4
-# How long a line that is not to be left out may hold up its sender when there is no room.
+# How long the caller waits for room for a line that must not be left out.
 LONGEST_WAIT_S = 1.0
-# Removing lines from the middle of the buffer costs a pass through it; so many go at once.
+# To remove lines from the middle of the buffer costs a pass through it; so many are removed at once.
 SWEEP_COUNT = 1000
-# Left out first, in this order; all other levels are kept as long as there is room for them.
+# The levels that are left out first, in this order. Others are kept while there is room.
 EXPENDABLE = ("DEBUG", "INFO")
 
 
@@ -55,7 +55,7 @@ class LogBuffer:
         return len(self._lines)
 
     def add(self, job_id: int, line: LogLine, taken_count: int) -> bool:
-        """Keep a line, if need be instead of others; False if there is no room and it must not be left out.
+        """Keep a line, if need be in place of others; False if there is no room for an important line.
 
         Args:
             job_id: whose line it is.
@@ -205,7 +205,7 @@ class LogStream:
                     backoff.reset()
             except errors.QuakeGridError as exc:
                 self._on_error(exc, backoff)
-            except ValueError:  # the client was closed before us
+            except ValueError:  # the client was closed before this sender
                 return
 
     def _wait_for_work(self) -> bool:
@@ -214,7 +214,7 @@ class LogStream:
             return bool(self._buffer.has_any or self._on_the_way) and not self._is_abandoned
 
     def _batches(self, attempt: int) -> Iterator[logs_pb2.AppendLogRequest]:
-        """What one stream sends, in a thread of gRPC's: first what has no answer, then what comes."""
+        """The batches of one stream, in a thread of gRPC: first those without an answer, then new ones."""
         with self._changed:
             unanswered = list(self._on_the_way)
         yield from unanswered

@@ -1,4 +1,4 @@
-"""Logs of jobs over a connection to the dbserver: lines are stored, read in pages, and followed."""
+"""Calls about logs of jobs: to store lines, to read them in pages, and to follow them."""
 
 from __future__ import annotations
 

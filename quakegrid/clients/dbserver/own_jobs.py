@@ -1,6 +1,6 @@
-"""Whose job a number means: a negative one counts the jobs of the user who asks, from the newest.
+"""The job that a number means: a negative number counts the jobs of this user, from the newest.
 
-The same for every command that takes the id of a job.
+Every command that takes the id of a job uses this.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ MAX_NUMBER = 2**63 - 1
 
 
 def own_job_id(database: DbClient, number: int) -> int:
-    """The id that a number means: itself, or that of one's own nth last job if it is negative.
+    """The id that a number means: the number itself, or if it is negative the id of the user's nth last job.
 
     Raises:
         UsageError: no job can have this id.
-        NotFoundError: the user has not so many jobs.
+        NotFoundError: the user has fewer jobs.
     """
     if abs(number) > MAX_NUMBER or number == 0:
         raise errors.UsageError(f"{number} is no job; ids start at 1, and -1 is your last job")
@@ -34,12 +34,12 @@ def own_job_id(database: DbClient, number: int) -> int:
 
 
 def own_job(database: DbClient, number: int) -> Job:
-    """The job that a number means; the errors of `own_job_id`, and NotFoundError if there is none."""
+    """The job that a number means. Raises as `own_job_id`, and NotFoundError if there is no such job."""
     return database.jobs.get_job(own_job_id(database, number))
 
 
 def is_own(database: DbClient, job: Job) -> bool:
-    """Whether a job is the user's who asks."""
+    """Whether a job belongs to this user."""
     return job.user_name == database.user_name
 
 

@@ -1,9 +1,9 @@
-"""Streams of gRPC that whoever waits drives itself, without a change of threads.
+"""Streams of gRPC that the waiting thread drives itself, without a change of threads.
 
-gRPC's public client has one thread that takes requests from an iterator and another one that waits for
-events: for a call that waits for its answer these cost more than the call. Below is what that client does
-for unary calls, done for a stream, on the same inner classes. They are not public: where they are
-missing or differ, the public client serves. Knows bytes; knows no message, and opens no connection.
+gRPC's public client has one thread that takes requests from an iterator, and another one that waits for
+events. For a call that waits for its answer these cost more than the call. This module does for a stream what
+that client does for unary calls, on the same inner classes. The classes are not public. If they are missing
+or differ, the public client is used. The module sends bytes, and opens no connection.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import grpc
 
 from quakegrid.transport.renewed_channels import RenewedChannel
 
-# By their numbers on the wire.
+# The status codes, by their numbers on the wire.
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class BrokenStreamError(grpc.RpcError):
-    """The stream ended, or one call failed, with a status code and words; as what a stub raises."""
+    """The stream ended, or one call failed. It has a code and details, as the errors of stubs."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
         super().__init__(details)
@@ -37,24 +37,24 @@ class BrokenStreamError(grpc.RpcError):
 
 
 class MessageStream(Protocol):
-    """Messages there and back, one after another."""
+    """A stream on which each message gets an answer, one after another."""
 
     def exchange(self, message: bytes) -> bytes:
         """Send a message and wait for its answer; by one thread at a time.
 
         Raises:
-            BrokenStreamError: the stream has ended; UNAVAILABLE also if we ended it.
+            BrokenStreamError: the stream has ended. The code is UNAVAILABLE also if this side ended it.
         """
 
     def cancel(self) -> None:
-        """End it; from any thread."""
+        """End the stream; from any thread."""
 
 
 def open_stream(channel: grpc.Channel, method: str) -> MessageStream:
-    """Open a stream; that nobody answers shows at its first message.
+    """Open a stream. Its first message shows whether the service answers.
 
     Args:
-        channel: a connection, or one to be.
+        channel: it connects when it is first used.
         method: `/package.Service/Method`, streaming both ways.
     Raises:
         BrokenStreamError: the channel is closed.
@@ -63,7 +63,7 @@ def open_stream(channel: grpc.Channel, method: str) -> MessageStream:
         channel = channel.current()
     try:
         return OwnThreadStream(channel, method)
-    except (ImportError, AttributeError, TypeError):  # another gRPC than we know
+    except (ImportError, AttributeError, TypeError):  # another version of gRPC, without these classes
         return ThreadedStream(channel, method)
     except ValueError as exc:  # gRPC's word for it
         raise _ended(grpc.StatusCode.UNAVAILABLE, str(exc)) from exc
@@ -106,7 +106,7 @@ class OwnThreadStream:
         self._receive_operation = cygrpc.ReceiveMessageOperation
         self._answer_kind = cygrpc.OperationType.receive_message
         self._end_kind = cygrpc.OperationType.receive_status_on_client
-        # Batches whose event has not come; without one gRPC has let go of the call: it must not be asked.
+        # Batches whose event has not come. Without any, gRPC has freed the call, and must not be asked.
         self._due_count = 3
         self._end = _ended(grpc.StatusCode.UNAVAILABLE, "")
         self._call = channel._channel.segregated_call(  # noqa: SLF001

@@ -1,7 +1,7 @@
-"""Drivers as processes of their nodes: whether one whose stream broke comes back, and how one is killed.
+"""Drivers as processes of their nodes: finds out whether one whose stream broke comes back, and kills one.
 
-A stream breaks when the driver died or was stopped, or when its link is cut. The agent of the driver's node
-knows which.
+A stream breaks when the driver has died or was stopped, or when its link is cut. The agent of the driver's
+node knows which of them it was.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from services.broker.drivers.session import DriverSession, Events
 from services.broker.drivers.stops import DriverStops
 from services.broker.nodes.link import NodeLink
 
-# A process closes its connections a moment before it is gone.
+# A process that ends closes its connections a moment before it is gone.
 ASK_EVERY_S = 0.05
 ASK_LATER_S = 1.0
 ASK_OFTEN_S = 2.0
-# A driver that runs is back within its patience with us (`Patience.broker_s` of its session), or never.
+# A driver that runs comes back within its patience with a broker (`Patience.broker_s` of its session), or
+# never.
 RUNNING_S = 75.0
 # A driver that is stopped has lost the holds on its jobs by then.
 STOPPED_S = 30.0
 
-# Where several nodes go by the name of the driver's node, the one that has its process is right, and one that
-# does not answer may have it.
+# If several nodes have the name of the driver's node, the answer of the node with the driver's process
+# counts. A node that does not answer may have the process.
 _BY_WEIGHT = (
     orders_pb2.PROCESS_STATE_RUNNING,
     orders_pb2.PROCESS_STATE_STOPPED,
@@ -34,7 +35,7 @@ _BY_WEIGHT = (
 
 
 def combine(states: Sequence[orders_pb2.ProcessState.ValueType]) -> orders_pb2.ProcessState.ValueType:
-    """The state of a driver by the answers of all nodes that could be its own."""
+    """The state of a driver, from the answers of all nodes that it could be on."""
     return min(states, key=_BY_WEIGHT.index, default=orders_pb2.PROCESS_STATE_UNSPECIFIED)
 
 
@@ -47,7 +48,7 @@ async def await_end(
         session: that lost its stream.
         events: of that stream.
         links: to the driver's node, as far as we know it.
-        node_timeout_s: how long nobody may know.
+        node_timeout_s: how long no node may know of the driver.
     """
     now_s = asyncio.get_running_loop().time
     start_s = known_s = now_s()
@@ -58,7 +59,8 @@ async def await_end(
         if state == orders_pb2.PROCESS_STATE_GONE:
             return f"the driver on {session.where} ended before its calculation did"
         is_stopped = state == orders_pb2.PROCESS_STATE_STOPPED
-        if is_stopped and not session.request.job_ids:  # Ctrl-Z holds up nobody else
+        # A program without jobs that is stopped, for example by Ctrl-Z, keeps no job waiting.
+        if is_stopped and not session.request.job_ids:
             start_s = now_s()
         if state != orders_pb2.PROCESS_STATE_UNSPECIFIED:
             known_s = now_s()
@@ -72,7 +74,7 @@ async def await_end(
 
 
 class DriverProcesses:
-    """The drivers of sessions, as their nodes' agents see them.
+    """The processes of drivers, which the agents of their nodes know.
 
     Args:
         links_of: the links to the nodes that could be that of a session's driver.

@@ -1,7 +1,7 @@
-"""How sessions end: by their driver's wish, with their driver, by an abort, or because they cannot go on.
+"""Ends sessions: when their driver asks, when it is gone, at an abort, or when they cannot go on.
 
-The first reason stays. A driver is told, has a moment to end by itself, and is ended by its agent
-otherwise; whether agent and dbserver answer changes nothing about the end of the session. Runs in the
+The first reason stays. The driver is told, and has a moment to end by itself; then its agent ends it. The
+session ends even if the agent or the dbserver does not answer. Runs in the
 broker's event loop.
 """
 
@@ -20,12 +20,12 @@ from services.broker.drivers.session import DriverSession, Events
 
 log = logging.getLogger("quakegrid.broker")
 ABORT_GRACE_S = 2.0
-# A driver that is told of an abort ends its jobs, too, but does not know who aborted them. So we tell the
-# database before, if the dbserver answers in this time.
+# A driver that is told of an abort ends its jobs, too, but does not know who aborted them. So the broker ends
+# them in the database first, if the dbserver answers in this time.
 HEAD_START_S = 0.5
-# How long the answer to an abort waits for the state of the jobs; it is set later all the same.
+# How long the answer to an abort waits until the states of the jobs are set. They are set in any case.
 STATE_PATIENCE_S = 5.0
-# So many ended sessions are remembered: a driver that did not hear of the end is refused with its reason.
+# How many ended sessions are remembered, to tell the reason to a driver that did not hear of the end.
 REMEMBERED_SESSIONS = 1000
 
 
@@ -33,8 +33,8 @@ class SessionEnds:
     """Ends the sessions of one broker.
 
     Args:
-        sessions: that are open; those that end are taken out.
-        processes: of drivers: waits for them, and kills those that do not react.
+        sessions: the open ones; a session that ends is taken out.
+        processes: waits for drivers, and kills those that do not react.
         job_ends: ends jobs in the database.
         on_ended: called with each session that has ended, and whether its workers are to be killed at once.
         spawn: keeps a task running.
@@ -62,9 +62,9 @@ class SessionEnds:
             self._end(session, is_wanted=True)
 
     def on_stream_ended(self, session: DriverSession, events: Events) -> None:
-        """A stream of a session's driver is gone: the driver, too, or it comes back."""
+        """Wait for a driver whose stream has ended, or end its session."""
         if session.events is not events or session.session_id not in self._sessions:
-            return  # it has another one, or was closed
+            return  # the session has another stream, or was closed
         if self.stopping.is_set() or session.end_reason:
             self._end(session)
         else:
@@ -81,18 +81,18 @@ class SessionEnds:
         self._spawn(self._await_end(session))
 
     def abort(self, session: DriverSession, reason: str) -> None:
-        """Begin to end a session whose jobs are aborted; nothing stops that any more."""
+        """Begin to end a session whose jobs are aborted. This cannot be undone."""
         if session.end_as(JobState.ABORTED, reason):
             self._job_ends.end(session.request.job_ids, JobState.ABORTED, reason)
             self._spawn(self._abort(session))
 
     async def wait(self, session: DriverSession) -> None:
-        """Wait until a session that is about to end has ended, and for its jobs' states for a while."""
-        await session.ended.wait()  # `_await_end` sees to it
+        """Wait until a session that is ending has ended, and for a while for the states of its jobs."""
+        await session.ended.wait()  # `_await_end` ends it
         await self._job_ends.wait(session.request.job_ids, STATE_PATIENCE_S)
 
     async def stop(self, timeout_s: float) -> None:
-        """End all sessions, and wait for that."""
+        """End all sessions, and wait until they have ended."""
         self.stopping.set()
         sessions = list(self._sessions.values())
         for session in sessions:
@@ -119,7 +119,7 @@ class SessionEnds:
             self._processes.kill(session)
 
     async def _await_driver(self, session: DriverSession, events: Events) -> None:
-        """Keep a session until its driver comes back; end it when it will not."""
+        """Keep a session until its driver comes back; end the session if the driver will not."""
         reason = await self._processes.await_end(session, events)
         if reason and session.events is events:
             session.end_as(JobState.FAILED, reason)

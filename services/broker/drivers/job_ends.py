@@ -1,7 +1,7 @@
 """How the broker ends jobs in the database, through the dbserver.
 
-Knows the dbserver's address and job states; knows no session. The dbserver may be away for long: the ends
-that it has not heard of wait here. By itself it ends each job whose driver does not renew its hold.
+Does not depend on sessions. The dbserver may be away for long. Until it is back, the ends that it has not
+heard of wait here. The dbserver itself ends each job whose driver does not renew its hold.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from services.broker.drivers import jobs_aio
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
-# Most calls to the dbserver at a time: a session may have a thousand jobs.
+# The most calls to the dbserver at a time, as a session may have a thousand jobs.
 MAX_CALLS = 16
-# Most jobs that wait for the dbserver. It fails the others itself when the holds on them run out.
+# The most jobs that wait for the dbserver. It fails the others itself when the holds on them end.
 MAX_WAITING = 100_000
 log = logging.getLogger("quakegrid.broker")
 
@@ -42,7 +42,7 @@ class Transition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """How a job is to end, and whether it has."""
+    """How a job is to end, and whether it has ended."""
 
     state: JobState
     reason: str
@@ -69,7 +69,7 @@ class JobEnds:
         self._is_running = False
 
     async def end_now(self, job_id: int, state: JobState, reason: str) -> bool:
-        """Move a job to a final state; False if it ended already, and stays as it is.
+        """Move a job to a final state; returns False if the job had ended, and keeps its state.
 
         Raises:
             NotFoundError: there is no such job.
@@ -88,7 +88,7 @@ class JobEnds:
             return await jobs_aio.owner_of_job(channel, job_id, address=self._settings.dbserver_address)
 
     def end(self, job_ids: Iterable[int], state: JobState, reason: str) -> None:
-        """Move jobs to a final state, unless they ended or were deleted; the first wish for a job counts."""
+        """Move jobs to a final state, unless they ended or were deleted. The first call for a job counts."""
         dropped_count = 0
         for job_id in job_ids:
             if len(self._wishes) < MAX_WAITING:
@@ -123,7 +123,7 @@ class JobEnds:
             self._is_running = False
 
     async def _try_all(self, channel: grpc.aio.Channel, job_ids: Sequence[int]) -> None:
-        """Try each job once; not further while nothing answers."""
+        """Try to end each job once; stop when the dbserver does not answer."""
         failures: list[errors.QuakeGridError] = []
         for start in range(0, len(job_ids), MAX_CALLS):
             batch = job_ids[start : start + MAX_CALLS]
@@ -140,8 +140,8 @@ class JobEnds:
         try:
             await self._end(channel, job_id, wish.state, wish.reason)
         except errors.NotFoundError:
-            pass  # it was deleted
-        except errors.QuakeGridError as exc:  # away, or its disk is full
+            pass  # the job was deleted
+        except errors.QuakeGridError as exc:  # the dbserver is away, or its disk is full
             return exc
         wish.done.set()
         del self._wishes[job_id]
@@ -156,5 +156,5 @@ class JobEnds:
         return True
 
     def _channel(self) -> grpc.aio.Channel:
-        """A new one each time: its certificate is fresh."""
+        """Open a new channel, which has a fresh certificate."""
         return grpc_channels.open_aio_channel(self._settings.dbserver_address, self._settings.authkey)

@@ -17,12 +17,12 @@ from quakegrid.transport import grpc_channels
 async def transition_job(
     channel: grpc.aio.Channel, job_id: int, state: JobState, reason: str = "", *, address: str = "its address"
 ) -> Job:
-    """Move a job to another state; no change if it is there.
+    """Move a job to another state, unless it is in that state already.
 
     Args:
         channel: to the dbserver, see `rpc.open_aio_channel`.
         job_id: which job.
-        state: where to.
+        state: the new state.
         reason: why, for people; stored in the job's log when it failed or was aborted.
         address: of the dbserver, for messages.
     Raises:

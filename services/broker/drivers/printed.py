@@ -1,6 +1,6 @@
-"""What workers print, on its way to their driver: how much may pass, and wait.
+"""The output of workers on its way to their driver: how much may pass, and how much may wait.
 
-Output never makes the broker grow: lines that are too many are left out, and a line says so where the gap
+Output cannot fill the broker's memory: lines beyond a limit are left out, and a line says so where the gap
 begins.
 """
 
@@ -12,7 +12,7 @@ from quakegrid.transport.byte_rates import Allowance
 # Limits of one session: its output goes to a log that is kept.
 RATE_BYTES_S = 256 << 10
 BURST_BYTES = 8 << 20
-# Most that waits for a driver that does not read.
+# The most that waits for a driver that does not read.
 MAX_WAITING_BYTES = 4 << 20
 LEFT_OUT = (
     "… from here on some of what workers print is left out: it is too much, or the driver does not take it"
@@ -42,6 +42,6 @@ class SessionOutput:
         return sessions_pb2.OpenSessionResponse(worker_output=output)
 
     def on_taken(self, response: sessions_pb2.OpenSessionResponse) -> None:
-        """The driver gets this now."""
+        """Note that a message leaves the queue for the driver."""
         if response.HasField("worker_output"):
             self._waiting_bytes -= response.worker_output.ByteSize()

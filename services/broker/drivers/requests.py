@@ -1,6 +1,6 @@
-"""Drivers that ask for a session: for the first time, again on a new stream, or again from a new broker.
+"""Opens sessions for drivers: new ones, ones on a new stream, and ones of an earlier broker.
 
-Runs in the broker's event loop. Refuses what no session can have; the fleet core decides when a session
+Runs in the broker's event loop. Refuses requests that are invalid. The fleet core decides when a session
 executes.
 """
 
@@ -23,7 +23,7 @@ from services.broker.lanes.pool import LanePool
 from services.broker.rpc import peer_input
 
 log = logging.getLogger("quakegrid.broker")
-# Far more than people open; a program that opens one after the other ends there.
+# Far more than people open. It stops a program that opens one session after the other.
 MAX_SESSIONS = 10_000
 # The log names at most so many of the jobs of a session.
 MAX_LOGGED_JOBS = 10
@@ -35,7 +35,7 @@ class SessionRequests:
     Args:
         settings: of the cluster.
         loop: of the fleet core.
-        sessions: that are open; those that open are entered.
+        sessions: the open ones; new sessions are added.
         ends: knows why earlier sessions have ended.
         lanes: of the broker.
     """
@@ -55,13 +55,13 @@ class SessionRequests:
         )
 
     def open(self, request: sessions_pb2.OpenSessionRequest) -> DriverSession:
-        """Take in a driver; the events of its session tell when it may start.
+        """Open the session of a driver. The events of the session tell when the driver may start.
 
         A driver whose stream broke goes on with the session that it has.
 
         Raises:
             StateError: one of its jobs is in another session, or its session has ended.
-            UsageError: it asks for what no session can have.
+            UsageError: the request is invalid.
         """
         peer_input.check_session(request)
         self._check_token(request)
@@ -69,7 +69,7 @@ class SessionRequests:
         if known:
             log.info("session_went_on session=%d", known.session_id)
             if known.placed.is_set() and not request.resumed_session_id:
-                self._lanes.tell_place(known.session_id)  # it was told on the stream that broke
+                self._lanes.tell_place(known.session_id)  # the driver was told on the stream that broke
             return known
         if request.resumed_session_id in self._ends.reasons:
             raise errors.StateError(self._ends.reasons[request.resumed_session_id])
@@ -109,7 +109,7 @@ class SessionRequests:
         return session
 
     def _new_id(self) -> int:
-        """An id that no session has had; never one whose workers an earlier broker left."""
+        """An id that no session has had, also none whose workers an earlier broker left."""
         left = self._loop.fleet.leftovers.session_ids()
         taken = self._sessions.keys() | self._ends.reasons.keys() | left
         while self._next_session_id in taken:

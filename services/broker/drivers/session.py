@@ -1,6 +1,6 @@
-"""What the broker keeps of a driver's connection.
+"""The state of a driver's session in the broker: the request, the events for the driver, the lane's counts.
 
-Knows what the driver asked for and what it is told, and the counts of its lane; decides nothing.
+Decides nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from quakegrid.jobs.states import JobState
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers.printed import SessionOutput
 
-# Most messages that wait for a driver, apart from those that tell of its turn or its end.
+# The most messages that wait for a driver, besides those that tell of its turn or its end.
 MAX_WAITING = 10_000
 AWAITED = ("admitted", "aborted", "failed")
 RATE_WINDOW_S = 10.0
@@ -32,14 +32,14 @@ class Rate:
         self._samples: collections.deque[tuple[float, int]] = collections.deque([(now_s, 0)])
 
     def add(self, now_s: float, count: int) -> None:
-        """The counter is `count` now."""
+        """Note that the counter is `count` now."""
         if now_s - self._samples[-1][0] >= RATE_STEP_S:
             self._samples.append((now_s, count))
         while len(self._samples) > 1 and self._samples[1][0] <= now_s - RATE_WINDOW_S:
             self._samples.popleft()
 
     def hz(self, now_s: float, count: int) -> float:
-        """Growth in a second, where the counter is `count` now."""
+        """Growth in a second; the counter is `count` now."""
         self.add(now_s, count)
         start_s, start_count = self._samples[0]
         return (count - start_count) / max(now_s - start_s, RATE_STEP_S)
@@ -47,12 +47,11 @@ class Rate:
 
 @dataclass(slots=True)
 class DriverSession:
-    """A driver's session: what the driver asked for, what it is told, and the counts of its lane.
+    """A driver's session.
 
-    `placed` is set when the session has a lane, and when it will get none any more. `events` are for the
+    `placed` is set when the session has a lane, or when it is certain that it gets none. `events` are for the
     stream that was attached last; None ends that stream. `hosts` have had workers of the session.
-    `end_reason` says why the session ends in another way than by its driver's wish; its jobs get `end_state`
-    then.
+    `end_reason` says why the session ends without its driver's request; then its jobs get `end_state`.
     """
 
     session_id: int
@@ -69,22 +68,22 @@ class DriverSession:
     hosts: set[str] = field(default_factory=set)
 
     def end_as(self, state: JobState, reason: str) -> bool:
-        """Note why the session is to end; False if an earlier reason stays."""
+        """Note why the session is to end; returns False if there is an earlier reason, which stays."""
         if self.end_reason or self.ended.is_set():
             return False
         self.end_reason, self.end_state = reason, state
         return True
 
     def tell(self, response: sessions_pb2.OpenSessionResponse) -> None:
-        """Tell the driver something.
+        """Queue an event for the driver.
 
-        A driver that reads nothing for long misses news, but neither its turn nor its end.
+        A driver that does not read for long misses events, but not those of its turn and its end.
         """
         if self.events.qsize() < MAX_WAITING or response.WhichOneof("event") in AWAITED:
             self.events.put_nowait(response)
 
     def attach(self) -> Events:
-        """What a new stream of the driver is to tell; an earlier stream ends."""
+        """The events for a new stream of the driver; an earlier stream ends."""
         earlier, self.events = self.events, asyncio.Queue()
         while not earlier.empty():
             self.events.put_nowait(earlier.get_nowait())
@@ -92,24 +91,25 @@ class DriverSession:
         return self.events
 
     def goes_on_with(self, request: sessions_pb2.OpenSessionRequest) -> bool:
-        """Whether a request is for this session, on a new stream of its driver."""
+        """Whether a request asks to continue this session on a new stream."""
         mine = self.request
         if (mine.host, mine.pid) != (request.host, request.pid):
             return False
         if request.resumed_session_id:
             return request.resumed_session_id == self.session_id
-        # Not admitted yet, as far as it knows. All but the nonce is in the fleet's status, for everybody.
+        # As far as the driver knows it is not admitted yet. The nonce proves that it is the same driver:
+        # everything else is in the fleet's status.
         is_same_driver = secrets.compare_digest(mine.driver_nonce, request.driver_nonce)
         return is_same_driver and bool(mine.job_ids) and mine.job_ids == request.job_ids
 
     @property
     def where(self) -> str:
-        """The driver, for people."""
+        """Where the driver runs, in words for people."""
         return f"{self.request.host} (process {self.request.pid})"
 
     @property
     def task_count(self) -> int | None:
-        """Tasks queued and running; None before the first."""
+        """The number of queued and running tasks; None before the first."""
         counts = self.counts
         task_count = counts.queued_count + counts.running_count
         return task_count if task_count + counts.done_count + counts.failed_count else None

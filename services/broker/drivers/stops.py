@@ -1,7 +1,7 @@
-"""Drivers that are to end: the order is given again until the agent does not report the driver any more.
+"""Stops drivers: an order is repeated until the agent does not report the driver any more.
 
-Knows links and process ids; an agent stops drivers only that it started itself. Runs in the broker's event
-loop.
+Drivers are known by node and process id. An agent stops only drivers that it started itself. Runs in the
+broker's event loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from quakegrid.api.v1 import nodes_pb2
 from services.broker.nodes.link import NodeLink
 
 STOP_AGAIN_S = 5
-# Orders that are remembered; of more the oldest are given up.
+# How many orders are remembered; beyond that the oldest are dropped.
 MAX_STOPS = 1000
 
 
@@ -38,10 +38,12 @@ class DriverStops:
         self._spawn = spawn
         self._now_s = 0
         self._stops: dict[tuple[str, int], _Stop] = {}
-        self._reported: dict[str, tuple[str, frozenset[int]]] = {}  # instance and drivers of each node
+        self._reported: dict[
+            str, tuple[str, frozenset[int]]
+        ] = {}  # the agent's instance id and the drivers of each node
 
     def stop(self, links: Iterable[NodeLink], pid: int) -> None:
-        """Stop a driver on its node, or on each that could be its own."""
+        """Stop a driver on its node, or on each node that could be its node."""
         for link in links:
             instance_id, _ = self._reported.get(link.host, ("", frozenset()))
             self._stops[link.host, pid] = _Stop(instance_id, self._now_s)
@@ -50,7 +52,7 @@ class DriverStops:
             del self._stops[next(iter(self._stops))]
 
     def report(self, link: NodeLink, status: nodes_pb2.AgentStatus, *, is_first: bool) -> None:
-        """Take in which drivers a node has; orders may have been lost before its agent was reached."""
+        """Note which drivers a node has. Orders may have been lost before its agent was reached."""
         pids = frozenset(driver.pid for driver in status.drivers)
         self._reported[link.host] = status.instance_id, pids
         for (host, pid), stop in list(self._stops.items()):
@@ -62,19 +64,19 @@ class DriverStops:
                 self._order(link, pid, stop)
 
     def forget(self, host: str) -> None:
-        """The node has left."""
+        """Forget a node that has left."""
         self._reported.pop(host, None)
         for key in [key for key in self._stops if key[0] == host]:
             del self._stops[key]
 
     async def count_seconds(self, link_of: Callable[[str], NodeLink | None]) -> Never:
-        """Give orders again as seconds pass; cancel to stop."""
+        """Repeat the orders each second; cancel to stop."""
         while True:
             await asyncio.sleep(1.0)
             self.pass_second(link_of)
 
     def pass_second(self, link_of: Callable[[str], NodeLink | None]) -> None:
-        """About a second went by: order again to stop the drivers that their agents still report."""
+        """Repeat the orders for drivers that their agents still report; called each second."""
         self._now_s += 1
         for (host, pid), stop in self._stops.items():
             link = link_of(host)

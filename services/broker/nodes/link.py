@@ -1,6 +1,6 @@
-"""The broker's link to the agent of one node: follows what the agent tells.
+"""The broker's link to the agent of one node: reads the agent's stream.
 
-Knows gRPC and one agent; decides nothing. While the agent does not answer, the link tries again. Orders to
+Decides nothing. While the agent does not answer, the link tries again. Orders to
 the agent are in `orders.py`.
 """
 
@@ -29,13 +29,14 @@ from services.broker.nodes.silence import LossTimer
 log = logging.getLogger("quakegrid.broker")
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 2.0
-# A healthy agent is heard each second; this part of `node_timeout` without a word is a broken connection.
+# An agent sends a message each second. If none comes for this part of `node_timeout`, the connection is
+# broken.
 SILENT_PART = 1 / 3
-# How often clocks are compared: one that was wrong when the node came is set right later, or the reverse.
+# How often clocks are compared, since a clock may be set while the node is in the fleet.
 CLOCK_LOOK_S = 30.0
-# Of the words for a state: lists of nodes show them.
+# The length of a state in words; lists of nodes show it.
 MAX_STATE_CHARS = 1000
-# What lists say of a node that is not available; for others they show the state of the template.
+# The states of nodes that are not available. For other nodes lists show the state of the template.
 SERVICE_STATES = {
     nodes_pb2.SERVICE_STATE_STOPPED: "stopped",
     nodes_pb2.SERVICE_STATE_RESTARTING: "restarting",
@@ -43,7 +44,7 @@ SERVICE_STATES = {
 
 
 def describe_state(status: nodes_pb2.AgentStatus) -> str:
-    """The template's state, and what keeps a node from giving all its cores."""
+    """The template's state in words, and why the node gives fewer cores than it has."""
     if status.service_state in SERVICE_STATES:
         return SERVICE_STATES[status.service_state]
     state = status.template_state
@@ -55,7 +56,7 @@ def describe_state(status: nodes_pb2.AgentStatus) -> str:
 
 
 class AgentListener(Protocol):
-    """Who hears what agents tell."""
+    """The receiver of what agents tell."""
 
     def on_status(self, host: str, status: nodes_pb2.AgentStatus, is_first: bool) -> None:
         """An agent told its status, at each change of it.
@@ -65,17 +66,17 @@ class AgentListener(Protocol):
             status: of the agent.
             is_first: whether the agent was just reached, for the first time or again.
         Raises:
-            PeerError: the status cannot be true, which drops the agent.
+            PeerError: the status cannot be true. The link then drops the connection.
         """
 
     def on_worker_ended(self, host: str, ended: orders_pb2.WorkerEnd) -> None:
-        """A worker of the node has ended."""
+        """Called when a worker of the node has ended."""
 
     def on_output(self, output: orders_pb2.WorkerOutput) -> None:
-        """A worker has printed something."""
+        """Called when a worker has printed something."""
 
     def on_lost(self, host: str, reason: str) -> None:
-        """Nothing was heard of the agent for `node_timeout_s`; again with each other reason after that."""
+        """Called when the agent was silent for `node_timeout_s`, and again whenever the reason changes."""
 
 
 class NodeLink:
@@ -85,7 +86,7 @@ class NodeLink:
         settings: of the cluster.
         host: the node's name in the fleet.
         address: `host:port` of its agent.
-        listener: hears what the agent tells.
+        listener: is called with what the agent tells.
         open_channel: opens a connection to an address with the cluster's key.
     """
 
@@ -111,18 +112,18 @@ class NodeLink:
 
     @property
     def is_reached(self) -> bool:
-        """Whether the agent answers: it has said something in the stream that is open."""
+        """Whether the agent has sent a message on the open stream."""
         return self.orders.channel is not None and not self._is_first
 
     def stop(self) -> None:
-        """Let go of the agent; nothing is reported any more."""
+        """Close the link; the listener is not called any more."""
         if self._runner:
             self._runner.cancel()
         if self._loss:
             self._loss.stop()
 
     async def run(self) -> None:
-        """Watch the agent for ever; cancel to stop."""
+        """Watch the agent until cancelled."""
         self._runner = asyncio.current_task()
         self._loss = LossTimer(
             self._settings.node_timeout_s, lambda reason: self._listener.on_lost(self.host, reason)
@@ -145,7 +146,7 @@ class NodeLink:
         """Follow the agent until the stream breaks.
 
         Returns:
-            Whether the agent was there, and why the stream broke.
+            Whether the agent answered, and why the stream broke.
         """
         # A channel of its own for each try: its certificate is fresh.
         channel = self._open_channel(self.address, self._settings.authkey)
@@ -170,7 +171,7 @@ class NodeLink:
         return not self._is_first, "its agent stopped"
 
     async def _follow(self, channel: grpc.aio.Channel, loss: LossTimer) -> None:
-        """Take what the agent tells, until its stream ends or breaks, or nothing comes for long."""
+        """Take the agent's messages until the stream ends or breaks, or no message comes for long."""
         asked_s = time.time()
         stub: orders_pb2_grpc.OrdersAsyncStub = orders_pb2_grpc.OrdersStub(channel)
         stream = stub.Watch(orders_pb2.WatchRequest(is_fleet=True))
@@ -180,7 +181,7 @@ class NodeLink:
                 if self._is_first and message.HasField("status"):
                     self._note_clock(message.status, asked_s)
                 self._take(message)
-                loss.hear()  # a message that cannot be counts for nothing
+                loss.hear()  # an impossible message does not count as a sign of life
 
     def _tell_nonsense(self, exc: errors.PeerError) -> None:
         self._nonsense_count += 1
@@ -190,7 +191,7 @@ class NodeLink:
             )
 
     async def _watch_clock(self) -> None:
-        """Compare the clocks now and then; cancel to stop."""
+        """Compare the clocks now and then, until cancelled."""
         request = nodes_pb2.GetAgentStatusRequest()
         while True:
             await asyncio.sleep(CLOCK_LOOK_S)
@@ -198,18 +199,18 @@ class NodeLink:
             response = await self.orders.control(lambda stub: stub.GetStatus(request, timeout=self._silent_s))
             if response and self._status is not None and self._note_clock(response.status, asked_s):
                 log.info("clock_changed host=%s clock=%s", self.host, self.clock)
-                # What the stream told last: it may be newer than the answer, or older.
+                # The stream's last status is told again, since this answer may be older than it.
                 self._listener.on_status(self.host, self._status, False)
 
     def _note_clock(self, status: nodes_pb2.AgentStatus, asked_s: float) -> bool:
-        """Compare the node's clock with ours; returns whether the result is another than before."""
-        # Not `ToNanoseconds`, which fails for times that no calendar has: this is an agent's word.
+        """Compare the node's clock with ours; returns whether the result has changed."""
+        # Not `ToNanoseconds`, which fails for impossible times, and an agent may send any.
         before, node_s = self.clock, status.sent_time.seconds + status.sent_time.nanos / 1e9
         self.clock = describe_clock(node_s=node_s, asked_s=asked_s, answered_s=time.time())
         return self.clock != before
 
     def _take(self, message: orders_pb2.WatchResponse) -> None:
-        """Take one message of the agent; an empty one says that the agent lives."""
+        """Take one message of the agent. An empty message only says that the agent lives."""
         if message.HasField("status"):
             self._listener.on_status(self.host, message.status, self._is_first)
             self._status, self._is_first = message.status, False

@@ -1,7 +1,7 @@
 """The broker's orders to the agent of one node.
 
-An order that cannot be given answers None: the link notices the broken connection by itself, and what the
-agent reports is compared with what should be there. Decides nothing.
+An order that cannot be given returns None. The link notices the broken connection by itself, and the broker
+compares the agent's reports with what it has ordered. Decides nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FLUSH_TIMEOUT_S = 1.0
 
 
 class AgentOrders:
-    """Gives orders while there is a channel to the agent.
+    """Gives orders to the agent while there is a channel to it.
 
     Args:
         host: the node's name in the fleet.
@@ -60,9 +60,9 @@ class AgentOrders:
             lane_endpoint: where the workers connect to.
             worker_setup: a pickled callable that each worker runs at first.
             width: cores of each worker.
-            fingerprint: what the template that forks them must have.
+            fingerprint: what the template that forks them must have loaded.
         Returns:
-            The names of those that started.
+            The names of the workers that were started.
         """
         key = credentials.token_key(self._authkey)
         refs = [
@@ -84,7 +84,7 @@ class AgentOrders:
         return [started.worker_id for started in response.started] if response else []
 
     async def stop_workers(self, session_id: int, *, is_forced: bool, worker_ids: Sequence[str] = ()) -> None:
-        """Stop workers of a session, all if none are named; the agent reports their ends."""
+        """Stop workers of a session; all, if no names are given. The agent reports their ends."""
         request = orders_pb2.StopWorkersRequest(session_id=session_id, force=is_forced, worker_ids=worker_ids)
         await self._order(lambda stub: stub.StopWorkers(request, timeout=ORDER_TIMEOUT_S))
 
@@ -103,7 +103,7 @@ class AgentOrders:
         self._flushes.pop(session_id, None)
 
     def on_flushed(self, session_id: int) -> None:
-        """The agent has told in its stream all that workers of a session had printed."""
+        """Note that the agent has sent, in its stream, all that workers of a session had printed."""
         if session_id in self._flushes:
             self._flushes[session_id].set()
 
@@ -116,23 +116,23 @@ class AgentOrders:
         """The state of a process of the node; unspecified while the agent does not answer."""
         request = orders_pb2.GetProcessRequest(pid=pid)
         response = await self._order(lambda stub: stub.GetProcess(request, timeout=self._ask_timeout_s))
-        # A later agent may know more states than we do.
+        # An agent of a later version may know more states.
         is_known = response is not None and response.state in orders_pb2.ProcessState.values()
         return response.state if response and is_known else orders_pb2.PROCESS_STATE_UNSPECIFIED
 
     async def control(self, call: Callable[[nodes_pb2_grpc.NodesAsyncStub], Awaitable[T]]) -> T | None:
-        """Ask the node itself for something; None if its agent does not answer."""
+        """Call the agent's service for the whole node; returns None if the agent does not answer."""
         return await self._order(
             lambda _stub: call(nodes_pb2_grpc.NodesStub(self.channel))  # type: ignore[arg-type]
         )
 
     async def _order(self, call: Callable[[orders_pb2_grpc.OrdersAsyncStub], Awaitable[T]]) -> T | None:
-        """Give an order; None if the agent is not there, which the link notices too."""
+        """Give an order; returns None if the agent does not answer, which the link notices, too."""
         if self.channel is None:
             return None
         try:
             return await call(orders_pb2_grpc.OrdersStub(self.channel))
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError) as exc:  # the latter: closed meanwhile
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError) as exc:  # the latter if the channel was closed
             log.warning("order_failed host=%s reason=%s", self._host, str(exc).partition("\n")[0])
             return None
         except asyncio.CancelledError:

@@ -1,6 +1,6 @@
-"""The nodes of the fleet: a link to each agent, and what agents tell as events of the fleet core.
+"""The nodes of the fleet: has a link to each agent, and turns what agents tell into events of the fleet core.
 
-Knows which nodes the configuration names, which joined, which leave, and which process each agent is. The
+It has which nodes the configuration names, which joined, which leave, and which process each agent is. The
 fleet core decides which cores are used and when a node may go. Runs in the broker's event loop.
 """
 
@@ -35,7 +35,7 @@ class NodeRegistry:
         settings: of the cluster.
         loop: of the fleet core that the events are for.
         driver_stops: is told which drivers each node has.
-        tell_output: called with what workers print.
+        tell_output: called with the output of workers.
         spawn: keeps a task running.
         new_link: makes a link to a node.
     """
@@ -57,10 +57,10 @@ class NodeRegistry:
             item.host: f"{item.host}:{settings.agent_port}" for item in settings.agent_host_cores
         }
         self._links = {host: self._new_link(host, address) for host, address in self.configured.items()}
-        # The process that is the agent of each node that is up.
+        # The instance id of the agent of each node that is up.
         self._instances: dict[str, str] = {}
         self._departures: dict[str, asyncio.Event] = {}
-        # Set while any node gives cores.
+        # Set while at least one node gives cores.
         self.has_cores = asyncio.Event()
 
     @property
@@ -74,26 +74,26 @@ class NodeRegistry:
             self._spawn(link.run())
 
     def links_to(self, hosts: Iterable[str]) -> list[NodeLink]:
-        """The links to those of these hosts that have not left."""
+        """The links to these hosts, without those that have left."""
         return [self._links[host] for host in hosts if host in self._links]
 
     def links_by_name(self, name: str) -> list[NodeLink]:
-        """The links to the nodes that go by a name, as the fleet or their agents call them."""
+        """The links to the nodes with this name, either in the fleet or as their agents give it."""
         return [
             self._links[node.host]
             for node in self._loop.fleet.nodes.values()
             if name in (node.name, node.host)
         ]
 
-    # --- nodes that come and go
+    # --- joining and leaving
 
     def host_of(self, instance_id: str) -> str | None:
-        """The node whose agent this process is, if we know it and it is up."""
+        """The host of the node with this agent, if the node is up."""
         hosts = (host for host, each in self._instances.items() if each == instance_id)
         return next(hosts, None) if instance_id else None
 
     def join(self, host: str, address: str) -> None:
-        """Take a node in, if it is not there, and keep it if it is about to leave.
+        """Add a node to the fleet. A node that is about to leave stays.
 
         Raises:
             StateError: there are too many nodes already.
@@ -108,7 +108,7 @@ class NodeRegistry:
             self._spawn(link.run())
 
     async def leave(self, host: str) -> bool:
-        """Drain a node and forget it; False if it joined again meanwhile."""
+        """Drain a node and forget it; returns False if the node has joined again meanwhile."""
         if host not in self._links:
             return True
         departure = self._departures.setdefault(host, asyncio.Event())
@@ -117,7 +117,7 @@ class NodeRegistry:
         return host not in self._links
 
     def forget(self, host: str) -> None:
-        """Let go of a node that has left."""
+        """Close the link to a node that has left."""
         log.info("node_left host=%s", host)
         self._links.pop(host).stop()
         self._instances.pop(host, None)
@@ -133,10 +133,10 @@ class NodeRegistry:
     def _new_link(self, host: str, address: str) -> NodeLink:
         return self._link_class(self._settings, host, address, self)
 
-    # --- what agents tell
+    # --- reports of agents
 
     def on_status(self, host: str, status: nodes_pb2.AgentStatus, is_first: bool) -> None:
-        """An agent said what its node has, for the first time or again.
+        """Take the status of a node.
 
         Raises:
             PeerError: the report cannot be true.
@@ -144,14 +144,14 @@ class NodeRegistry:
         peer_input.check_report(status)
         self._note_instance(host, status.instance_id)
         if host not in self._links:
-            return  # its agent is that of another node
+            return  # this agent is already that of another node
         link = self._links[host]
         self._driver_stops.report(link, status, is_first=is_first)
         self._loop.handle(_report_event(host, status, link.clock, is_first=is_first))
         self._note_cores()
 
     def _note_instance(self, host: str, instance_id: str) -> None:
-        """Remember which process is the agent of a node, "" for none.
+        """Remember the instance id of a node's agent, "" for none.
 
         A second node with the same agent leaves the fleet.
         """
@@ -162,19 +162,19 @@ class NodeRegistry:
             self._loop.handle(core.NodeLeaving(twin))
 
     def on_worker_ended(self, host: str, ended: orders_pb2.WorkerEnd) -> None:
-        """A worker has ended; an agent can tell of those on its own node only."""
+        """Take the end of a worker. An agent can only tell of workers on its own node."""
         worker = self._loop.fleet.workers.get(ended.worker_id)
         if worker is not None and worker.host == host:
             self._loop.handle(peer_input.cut_end(ended))
 
     def on_output(self, output: orders_pb2.WorkerOutput) -> None:
-        """A worker has printed something."""
+        """Pass the output of a worker on."""
         self._tell_output(output)
 
     def on_lost(self, host: str, reason: str) -> None:
-        """A node was given up."""
+        """Take the loss of a node."""
         if host not in self._links:
-            return  # it has left
+            return  # the node has left
         log.warning("node_lost host=%s reason=%s", host, reason)
         self._note_instance(host, "")
         self._loop.handle(core.NodeLost(host, reason))
@@ -190,7 +190,7 @@ class NodeRegistry:
 def _report_event(
     host: str, status: nodes_pb2.AgentStatus, clock: str, *, is_first: bool
 ) -> core.NodeReported:
-    """What an agent said, for the fleet core; `clock` is the node's against ours."""
+    """An agent's status as an event of the fleet core; `clock` says how far the clocks differ."""
     return core.NodeReported(
         host,
         status.node,

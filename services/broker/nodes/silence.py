@@ -1,6 +1,6 @@
 """When a node whose agent does not answer counts as lost.
 
-Runs in the broker's event loop; knows no connection.
+Runs in the broker's event loop. Does not depend on connections.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 
 class LossTimer:
-    """Tells that a node is lost when nothing was heard of its agent for the timeout; make it in the loop.
+    """Tells that a node is lost when its agent was silent for the timeout. Made in the event loop.
 
     Args:
-        timeout_s: from the last word of the agent.
-        on_lost: called with the reason when the time is over, and again with each other reason after that.
+        timeout_s: counted from the agent's last message.
+        on_lost: called with the reason when the time is over, and again whenever the reason changes.
     """
 
     def __init__(self, timeout_s: float, on_lost: Callable[[str], None]) -> None:
@@ -24,14 +24,14 @@ class LossTimer:
         self._reason = self._told_reason = ""  # of the last failure, and as told
 
     def hear(self) -> None:
-        """The agent said something: the node is not lost."""
+        """Note a message of the agent: the node is not lost."""
         self._heard_s = asyncio.get_running_loop().time()
         if self._timer:
             self._timer.cancel()
             self._timer, self._told_reason = None, ""
 
     def fail(self, reason: str) -> None:
-        """The agent could not be reached, or said what cannot be."""
+        """Note that the agent could not be reached, or sent an impossible message."""
         self._reason = reason
         if self._timer is None:
             lost_s = self._heard_s + self._timeout_s
@@ -40,7 +40,7 @@ class LossTimer:
             self._lose()
 
     def stop(self) -> None:
-        """Tell nothing any more."""
+        """Stop the timer; `on_lost` is not called any more."""
         if self._timer:
             self._timer.cancel()
 

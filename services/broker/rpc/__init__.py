@@ -1,1 +1,1 @@
-"""What the gRPC services of the broker share: calls of nodes, bounds of input, codes of errors."""
+"""The gRPC services of the broker: one module for each, the limits of their input, their error codes."""

@@ -1,4 +1,4 @@
-"""Our errors as answers of gRPC calls, the same for all of the broker's services."""
+"""Answers gRPC calls with our errors, in the same way for all services of the broker."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ CODES: dict[type[errors.QuakeGridError], grpc.StatusCode] = {
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.StateError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UsageError: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.PeerUnreachableError: grpc_channels.NOT_NOW,  # UNAVAILABLE would say that we are
-    # The caller waits for the next broker, as after any other end of one.
+    # Not UNAVAILABLE, which would mean that the broker itself is not available.
+    errors.PeerUnreachableError: grpc_channels.NOT_NOW,
+    # The caller waits for the next broker, as after any other end of a broker.
     BrokerFailedError: grpc.StatusCode.UNAVAILABLE,
 }
 

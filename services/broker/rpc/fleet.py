@@ -142,7 +142,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         return fleet_pb2.RestartNodesResponse(nodes=nodes)
 
     async def _ask_all(self, call: Call) -> list[fleet_pb2.NodeAnswer]:
-        """Ask every node at once; who does not answer has not heard."""
+        """Ask all nodes at once; returns an answer for each, also for nodes that were not reached."""
         return await asyncio.gather(*(_ask(link, call) for link in self._broker.nodes.links.values()))
 
 

@@ -1,6 +1,6 @@
-"""What drivers, people and agents may tell the broker: the bounds of each field.
+"""Checks the input of drivers, people and agents: the limits of each field.
 
-A value is refused where it enters, so that no other module has to check it.
+A wrong value is refused where it comes in, so that no other module has to check it.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from quakegrid.wire.v1 import lane_pb2
 
 MIN_WEIGHT = 0.01
 MAX_WEIGHT = 100.0
-# Those of one `oq engine --run`. A lane is told all of them at once, in `lane_sockets.CONTROL_BYTES`.
+# Jobs of one `oq engine --run`. A lane is told all of them in one message of `lane_sockets.CONTROL_BYTES`.
 MAX_JOBS = 40_000
 MAX_PID = 1 << 31
 MAX_SETUP_BYTES = 32 << 20
 MAX_NAME_CHARS = 255
 MAX_NONCE_BYTES = 64
-# Of a fingerprint: names and values of settings and versions.
+# Limits of a fingerprint, which has names and values of settings and versions.
 MAX_FINGERPRINT_ENTRIES = 256
 MAX_VALUE_CHARS = 4096
-# Of an agent's report.
+# Limits of an agent's report.
 MAX_CORES = 1 << 16
 MAX_OLDER_TEMPLATES = 64
 MAX_STATE_CHARS = 1 << 16
-# Of what a worker's end tells, which goes on to its lane and its driver.
+# Limits of the texts of a worker's end, which are sent to its lane and its driver.
 MAX_REASON_CHARS = 2000
 MAX_OUTPUT_LINES = 20
 _HOST = re.compile(r"[A-Za-z0-9._:%\[\]-]{1,255}")
 
 
 def check_session(request: sessions_pb2.OpenSessionRequest) -> None:
-    """Refuse what no session can have.
+    """Refuse a request for a session that is out of range.
 
     Raises:
-        UsageError: names the field, what it is and what is allowed.
+        UsageError: the message names the field, its value and what is allowed.
     """
     weight = request.weight
     if weight and (math.isnan(weight) or not MIN_WEIGHT <= weight <= MAX_WEIGHT):
@@ -88,7 +88,7 @@ def _check_numbers(request: sessions_pb2.OpenSessionRequest) -> None:
 
 
 def check_job_id(job_id: int) -> None:
-    """Refuse the id of no job.
+    """Refuse a number that is no id of a job.
 
     Raises:
         UsageError: it is out of range.
@@ -98,17 +98,17 @@ def check_job_id(job_id: int) -> None:
 
 
 def check_name(name: str, what: str) -> None:
-    """Refuse names that are long or would not stay in their line of a log or a terminal.
+    """Refuse a name that is too long, or has characters that would break a line of a log or a terminal.
 
     Raises:
-        UsageError: says so.
+        UsageError: the name is refused.
     """
     if len(name) > MAX_NAME_CHARS or not (name == "" or name.isprintable()):
         raise errors.UsageError(f"{what} has at most {MAX_NAME_CHARS} characters, all of them printable")
 
 
 def check_join(request: membership_pb2.JoinNodeRequest) -> None:
-    """Refuse what is no address of an agent.
+    """Refuse a request to join without a valid address of an agent.
 
     Raises:
         UsageError: host, port or instance id is missing or cannot be one.
@@ -124,7 +124,7 @@ def check_report(status: nodes_pb2.AgentStatus) -> None:
     """Refuse a report of an agent that cannot be true.
 
     Raises:
-        PeerError: says what is wrong with it.
+        PeerError: the message says what is wrong with the report.
     """
     if not _is_name(status.node) or not _is_name(status.instance_id):
         raise errors.PeerError("a name in it is too long or not printable")
@@ -150,7 +150,7 @@ def _check_workers(status: nodes_pb2.AgentStatus) -> None:
 
 
 def cut_end(message: orders_pb2.WorkerEnd) -> WorkerEnd:
-    """How a worker ended, with as much of its reason and its last output as its driver is told."""
+    """The end of a worker, with its reason and its last output cut to what a driver is told."""
     end = worker_end_messages.decode(message)
     lines = end.last_output[-MAX_OUTPUT_LINES:]
     return dataclasses.replace(
@@ -164,7 +164,7 @@ def check_counts(counts: lane_pb2.LaneCounts) -> None:
     """Refuse counts of a lane that cannot be true.
 
     Raises:
-        PeerError: one of them is out of range.
+        PeerError: a count is out of range.
     """
     values: Iterable[int] = (
         counts.queued_count,

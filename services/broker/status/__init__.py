@@ -1,1 +1,1 @@
-"""What people and Prometheus see of the broker: `status.py`, `totals.py`, `metrics.py`. Changes nothing."""
+"""The broker's status for people (`status.py`, `totals.py`) and for Prometheus (`metrics.py`)."""

@@ -1,7 +1,7 @@
 """The broker's status as Prometheus metrics.
 
-Metrics are computed when somebody asks for them; nothing is counted for monitoring alone. At most
-`MAX_SESSIONS` sessions have series of their own; totals count them all.
+Metrics are computed when they are asked for; nothing is counted for monitoring alone. At most `MAX_SESSIONS`
+sessions have series of their own. The totals count all sessions.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def text(take_status: TakeStatus) -> str:
 
 
 def serve(settings: Settings, take_status: TakeStatus) -> ScrapeServer:
-    """Serve `/metrics` without a key, and so without names of users.
+    """Serve `/metrics` without a key. For that reason the metrics have no names of users.
 
-    Statuses are taken in the event loop that runs now.
+    The status is read in the event loop that calls this function.
 
     Raises:
         QuakeGridError: the port is taken.

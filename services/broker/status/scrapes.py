@@ -1,8 +1,8 @@
-"""The HTTP server for Prometheus: bounded, since whoever reaches its port may connect without a key.
+"""The HTTP server for Prometheus. Anybody who reaches its port may connect without a key, so it has limits.
 
-A bounded number of connections are answered at once, each in a thread of its own, and others are closed. A
-connection whose request does not come in time is closed, too. Somebody who holds all of them keeps Prometheus
-out, and nobody else. Knows HTTP; knows no metric.
+A limited number of connections are answered at once, each in a thread of its own; others are closed. A
+connection whose request does not come in time is closed, too. A stranger who holds all connections keeps
+Prometheus out, and delays nothing else. Does not depend on the metrics.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Application = Callable[..., Any]
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = REQUEST_TIMEOUT_S  # for each piece of the request that is waited for
+    timeout = REQUEST_TIMEOUT_S  # for each piece of the request
 
     def log_message(self, *_args: Any) -> None:
-        """Say nothing: strangers would fill the log."""
+        """Log nothing, since strangers could fill the log."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -38,7 +38,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, if there is one to spare."""
+        """Answer in a thread, if one is free."""
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
@@ -49,14 +49,14 @@ class _Server(ThreadingMixIn, WSGIServer):
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Thread: answer one connection."""
+        """Answer one connection, in its thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Say it where it is looked for only: most are strangers who went away."""
+        """Log an error at level DEBUG only, since most are strangers that went away."""
         log.debug("scrape_failed address=%s", client_address)
 
 

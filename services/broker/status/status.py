@@ -1,6 +1,6 @@
-"""What the broker tells of itself: nodes, sessions, lanes and totals as messages.
+"""The broker's status as messages: nodes, sessions, lanes and totals.
 
-Reads the fleet, the sessions and the lanes; changes none of them.
+Reads the fleet, the sessions and the lanes, and changes none of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class StatusWriter:
         self._fleet, self._sessions, self._lanes, self._totals = fleet, sessions, lanes, totals
 
     def status(self, now_s: float) -> fleet_pb2.GetStatusResponse:
-        """Everything, as it is now."""
+        """The whole status, as it is now."""
         worker_counts = Counter(worker.session_id for worker in self._fleet.workers.values())
         return fleet_pb2.GetStatusResponse(
             nodes=self.nodes(),

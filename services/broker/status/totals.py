@@ -1,4 +1,4 @@
-"""What sessions that have ended did, for the totals since the broker's start."""
+"""Counts of sessions that have ended, for the totals since the broker's start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from quakegrid.api.v1 import fleet_pb2
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers.session import DriverSession
 
-# Sessions that ended and whose lanes have not told their last counts; a lane that died never does.
+# How many ended sessions wait for the last counts of their lanes; a lane that died never tells them.
 MAX_ENDING = 1000
 
 
@@ -17,10 +17,11 @@ class SessionTotals:
 
     def __init__(self) -> None:
         self._ended = fleet_pb2.TaskTotals()
-        self._last_counts: dict[int, lane_pb2.LaneCounts] = {}  # as added to the totals
+        # The counts of each ended session that were added to the totals.
+        self._last_counts: dict[int, lane_pb2.LaneCounts] = {}
 
     def on_session_ended(self, session: DriverSession) -> None:
-        """Keep the counters of a session that is about to be forgotten; its lane will tell its last ones."""
+        """Add the counters of a session that has ended; its lane will tell its last counts."""
         self._ended.session_count += 1
         _add(self._ended, session.counts)
         if len(self._last_counts) >= MAX_ENDING:
@@ -28,7 +29,7 @@ class SessionTotals:
         self._last_counts[session.session_id] = session.counts
 
     def on_last_counts(self, counts: lane_pb2.LaneCounts) -> None:
-        """Take what a lane counted of a session that has ended."""
+        """Take the last counts of a session that has ended, from its lane."""
         before = self._last_counts.pop(counts.session_id, None)
         if before is not None:
             _add(self._ended, counts)

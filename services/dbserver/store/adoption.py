@@ -1,6 +1,6 @@
-"""Whose file a database is, whether it is sound, and taking over one of OpenQuake's.
+"""Finds out which program made a database file and whether it is damaged, and takes over files of OpenQuake.
 
-Files are only read here: what OpenQuake made is copied beside itself before the migrations change it.
+This module only reads files. A file of OpenQuake is copied beside itself before the migrations change it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from quakegrid.errors import QuakeGridError
 from services.dbserver.store import connections, files, sqlite_errors, upstream_tables
 
-# Checking reads the file: about a second for this much, which a start may take.
+# A check reads the file. This much takes about a second, which a start may take.
 WHOLE_CHECK_BYTES = 256 << 20
-# How long a file to take over may be in use.
+# How long to wait for another process that uses a file to take over.
 ADOPTION_TIMEOUT_S = 2.0
 logger = logging.getLogger("dbserver")
 
@@ -46,7 +46,7 @@ def find_origin(path: Path, migrations: Migrations, told_as: Path | None = None)
         migrations: ours.
         told_as: how errors name the file, if not by its path.
     Raises:
-        QuakeGridError: somebody else, or a version that we do not know.
+        QuakeGridError: another program made it, or a version that we do not know.
     """
     connection = _connect_quietly(path)
     name = told_as or path
@@ -77,7 +77,7 @@ def find_origin(path: Path, migrations: Migrations, told_as: Path | None = None)
 
 
 def _connect_quietly(path: Path) -> sqlite3.Connection:
-    """A reading connection that leaves no file behind, if there is no write-ahead log to read."""
+    """A reading connection, which creates no file beside the database if there is no write-ahead log."""
     return connections.connect_reader(path, is_immutable=not files.has_wal(path))
 
 
@@ -90,7 +90,7 @@ def adopt(path: Path) -> None:
     connection = sqlite3.connect(path, isolation_level=None, timeout=ADOPTION_TIMEOUT_S)
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("BEGIN EXCLUSIVE")  # fails if anybody has it open
+        connection.execute("BEGIN EXCLUSIVE")  # fails if another process has the file open
         connection.execute("ROLLBACK")
         check(connection, path, "PRAGMA quick_check")
         copy_path = files.free_name(path, "before-quakegrid")
@@ -117,10 +117,10 @@ def adopt(path: Path) -> None:
 
 
 def check_health(path: Path) -> None:
-    """Look for damage before anything is written; large logs are left to `quakegrid db check`.
+    """Look for damage before anything is written. Large log tables are only checked by `quakegrid db check`.
 
     Raises:
-        DatabaseDamagedError: there is some.
+        DatabaseDamagedError: the file is damaged.
     """
     connection = _connect_quietly(path)
     try:
@@ -138,10 +138,10 @@ def check_health(path: Path) -> None:
 
 
 def check(connection: sqlite3.Connection, path: Path, pragma: str) -> None:
-    """Run a check of SQLite's.
+    """Run a check of SQLite.
 
     Raises:
-        DatabaseDamagedError: it finds something; names `path`.
+        DatabaseDamagedError: the check finds damage; the message names `path`.
     """
     problems = [text for (text,) in connection.execute(pragma)]
     if problems != ["ok"]:

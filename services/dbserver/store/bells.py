@@ -1,4 +1,4 @@
-"""Waking those who follow a log or the list of jobs when a commit has changed it.
+"""Wakes the followers of a log or of the list of jobs when a commit has changed it.
 
 Everything happens in the event loop, except `Bells.ring`, which the writer's thread calls after each commit.
 Followers are woken together. The more there are, the less often they are woken, so the work stays bounded.
@@ -21,19 +21,19 @@ LONGEST_PAUSE_S = 0.05
 
 
 class TooManyFollowersError(QuakeGridError):
-    """All places for followers of logs or jobs are taken."""
+    """There are too many followers of logs or jobs."""
 
     reason = "TOO_MANY_FOLLOWERS"
 
 
 @dataclass(slots=True, eq=False)
 class Bell:
-    """What the followers of one subject wait for.
+    """The event that the followers of one subject wait for.
 
     Attributes:
         subject: what they follow, such as the id of a job.
         turn: number of the last wake-up, counted over all bells.
-        last_id: the last row that any of these followers was sent.
+        last_id: the last row that was sent to any of these followers.
         rung: set at the next wake-up. Take it before reading, so that no change in between is missed.
     """
 
@@ -46,7 +46,7 @@ class Bell:
     is_scheduled: bool = False
 
 
-# Starts reading what the followers of a bell will ask for in a turn; they are woken when it is there.
+# Reads ahead what the followers of a bell will ask for in a turn. They are woken when it is read.
 ReadAhead = Callable[[Bell, int], "asyncio.Future[Any]"]
 
 
@@ -55,7 +55,7 @@ class Bells:
 
     Args:
         most_followers: of all subjects together.
-        refusal: what one follower too many is told.
+        refusal: the message for a follower beyond the limit.
         read_ahead: called before each wake-up, if reads are shared.
     """
 
@@ -70,9 +70,9 @@ class Bells:
         self._is_closed = False
 
     def ring(self, subjects: set[int]) -> None:
-        """Say that these subjects have changed; for any thread, after the commit.
+        """Note that these subjects have changed; for any thread, after the commit.
 
-        A subject that gets its first follower now needs no bell: it is read after the commit.
+        A subject that gets its first follower just now needs no bell, since it is read after the commit.
         """
         followed = [subject for subject in subjects if subject in self._bells]
         if followed:
@@ -85,10 +85,10 @@ class Bells:
             bell.rung.set()
 
     def check_open(self) -> None:
-        """Refuse to follow any longer when the dbserver stops.
+        """Refuse to go on when the dbserver stops.
 
         Raises:
-            PeerUnreachableError: it does.
+            PeerUnreachableError: the dbserver stops.
         """
         if self._is_closed:
             raise PeerUnreachableError("the dbserver is stopping")
@@ -98,7 +98,7 @@ class Bells:
         """Be a follower of a subject.
 
         Raises:
-            TooManyFollowersError: all places are taken.
+            TooManyFollowersError: there are too many followers.
         """
         if self._follower_count >= self._most_followers:
             raise TooManyFollowersError(self._refusal)
@@ -116,7 +116,7 @@ class Bells:
                 del self._bells[subject]
 
     def _schedule(self, subjects: list[int]) -> None:
-        """Ring soon, but not before the followers have had time for the last change."""
+        """Wake the followers soon, but not before they have had time for the last change."""
         for subject in subjects:
             bell = self._bells.get(subject)
             if bell is None or bell.is_scheduled:
@@ -126,7 +126,7 @@ class Bells:
             self._loop.call_at(max(bell.last_rung_s + pause_s, self._loop.time()), self._ring_now, bell)
 
     def _ring_now(self, bell: Bell) -> None:
-        """Read what most followers will ask for, then wake them: so none of them waits for the read."""
+        """Read what most followers will ask for, then wake them, so that none of them waits for the read."""
         bell.is_scheduled = False
         bell.last_rung_s = self._loop.time()
         if self._is_closed:

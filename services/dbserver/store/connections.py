@@ -1,7 +1,7 @@
 """Connections to the database file: one that writes, and those that only read.
 
-Does not depend on the tables. Reading connections are read-only twice over: by how the file
-is opened and by what SQLite lets them run.
+Does not depend on the tables. Two things keep a reading connection from writing: the file is opened read-
+only, and SQLite refuses statements that write.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from urllib.parse import quote
 from quakegrid.errors import QuakeGridError
 from services.dbserver.store import sql_templates
 
-# How long SQLite waits for a lock that a process other than ours holds.
+# How long SQLite waits for a lock that another process holds.
 BUSY_TIMEOUT_S = 20.0
-# Of one value of a row, which is in the memory before anybody can count it.
+# Bytes of one value of a row, which is in memory before its size can be checked.
 MAX_VALUE_BYTES = 32 << 20
-# Of somebody's SQL; the engine's longest have some thousand ids.
+# Bytes of SQL from outside. The engine's longest statements have some thousand ids.
 MAX_SQL_BYTES = 256 << 10
-# A pattern of LIKE is matched in one step, which nothing can stop.
+# Bytes of a pattern of LIKE, which is matched in one step that cannot be interrupted.
 MAX_PATTERN_BYTES = 1000
 # Pages that a reading connection keeps; the system keeps pages, too.
 READER_CACHE_KB = 512
@@ -51,7 +51,7 @@ _INFORMING_PRAGMAS = frozenset(
         "table_xinfo",
     }
 )
-# These inform without an argument and change something with one.
+# These pragmas read a value without an argument, and change it with one.
 _ARGLESS_PRAGMAS = frozenset(
     {
         "foreign_keys",
@@ -83,7 +83,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
 
 
 def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection:
-    """A connection that can only read; `is_immutable` leaves no file behind, but sees no changes."""
+    """A connection that can only read. With `is_immutable` it creates no files, and sees no changes."""
     mode = "immutable=1" if is_immutable else "mode=ro"
     connection = _connect(f"file:{quote(str(path))}?{mode}", READER_STATEMENTS, uri=True)
     connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KB}")
@@ -107,7 +107,7 @@ def fold(text: object) -> str:
 
 @contextlib.contextmanager
 def short_wait(execute: Callable[[str], object], timeout_s: float) -> Iterator[None]:
-    """Wait only so long for locks of others, on the connection that executes."""
+    """Let a connection wait only so long for locks of other processes."""
     execute(f"PRAGMA busy_timeout = {timeout_s * 1000:.0f}")
     try:
         yield
@@ -131,7 +131,7 @@ def _connect(name: str, kept_statements: int, *, uri: bool) -> sqlite3.Connectio
 
 
 def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
-    """Turn the write-ahead log on; SQLite answers with another mode where it cannot."""
+    """Turn the write-ahead log on. SQLite answers with another mode if the disk does not allow it."""
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise QuakeGridError(

@@ -17,14 +17,14 @@ from quakegrid.jobs.engine_values import RowValue, TableValue
 from services.dbserver.store import connections, sql_templates, sqlite_errors
 from services.dbserver.store.read_limits import ReadLimits, Room, Watch
 
-# Stands among the touched jobs for "jobs were created, moved or deleted".
+# Among the touched jobs this number means that jobs were created, moved or deleted.
 JOB_EVENTS = 0
 # Each connection keeps the statements that it ran last. A longer text is not worth its memory.
 LONGEST_KEPT_SQL = 10_000
-# Reading connections that stay open while nobody reads, which is also how many read at once on a usual day.
+# Reading connections that stay open while nobody reads. Usually no more reads run at once.
 KEPT_READERS = 8
 _DEFAULT_LIMITS = ReadLimits()
-# What SQLite and its module raise: also for two statements, more than 64 bits, a NUL.
+# The errors of SQLite and its module, also for two statements, integers of more than 64 bits, or a NUL.
 _REFUSALS = (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError)
 
 
@@ -35,7 +35,7 @@ class ConnectionSource(Protocol):
         """A connection that nobody else uses until it is given back."""
 
     def give_back(self, connection: sqlite3.Connection, *, is_spent: bool) -> None:
-        """Let others use a connection, or close it if it is spent."""
+        """Give a connection to other sessions, or close it if it is spent."""
 
 
 class OneConnection:
@@ -53,7 +53,7 @@ class OneConnection:
 
 
 class SqlSession:
-    """One request's view of the database; what it did that others must know is in its attributes.
+    """One request's view of the database. Its attributes tell what the request has done.
 
     `touched_jobs` are the jobs whose state or log changed, `doomed_files` the files that nobody
     needs any more once the changes are committed. `is_retried` if a transaction with the same work
@@ -102,7 +102,7 @@ class SqlSession:
         """All rows of a SELECT or PRAGMA.
 
         Raises:
-            ReadTooLargeError: they are larger than the session allows.
+            ReadTooLargeError: the rows are larger than the session allows.
             UsageError: the session's time is over.
             QuakeGridError: as `sqlite_errors.from_sqlite` says.
         """
@@ -116,10 +116,10 @@ class SqlSession:
     def query_bounded(
         self, sql: str, parameters: Iterable[Any], *, max_row_count: int
     ) -> tuple[TableValue, bool]:
-        """The first rows of somebody's query with SQLite's own placeholders; true if there are more.
+        """The first rows of a query from outside, with SQLite's own placeholders; and whether there are more.
 
         Raises:
-            UsageError: it takes longer than the session allows, or SQLite refuses it.
+            UsageError: the query takes longer than the session allows, or SQLite refuses it.
         """
         values = tuple(map(sql_templates.to_sql, parameters))
         table, is_whole = self._read(sql, values, max_row_count, self._largest_bytes)
@@ -131,7 +131,7 @@ class SqlSession:
             connection.backup(target)
 
     def read_in_parts(self, template: str, *args: Any, row_count: int) -> Iterator[list[RowValue]]:
-        """All rows of a SELECT as they were at one instant, some at a time; read on at once."""
+        """All rows of a SELECT at one instant, some at a time. Read on without a pause."""
         sql, parameters = sql_templates.expand(template, *args)
         with (
             _Loan(self, self._source) as connection,
@@ -150,7 +150,7 @@ class SqlSession:
         """The first row.
 
         Raises:
-            NotFoundError: there is none; says `missing`.
+            NotFoundError: there is no row; `missing` is the message.
         """
         row = self.first(template, *args)
         if row is None:
@@ -158,7 +158,7 @@ class SqlSession:
         return row
 
     def translate(self, exc: Exception) -> QuakeGridError:
-        """Our error for one of SQLite's; finds out whether the connection is spent."""
+        """Our error for an error of SQLite; notes whether the connection is spent."""
         if not isinstance(exc, sqlite3.Error):
             self.is_spent = True
             return UsageError(f"SQLite refuses the SQL or its arguments: {exc}")
@@ -180,7 +180,7 @@ class SqlSession:
     def _read(
         self, sql: str, parameters: tuple[Any, ...], max_row_count: int | None, largest_bytes: int | None
     ) -> tuple[TableValue, bool]:
-        """Rows up to a number and a size; true if these are all."""
+        """Rows up to a number and a size; and whether these are all."""
         # An open cursor keeps the connection at the instant of its first row, so it is always closed.
         with (
             _Loan(self, self._source) as connection,
@@ -195,7 +195,7 @@ class SqlSession:
 
 
 class _Loan:
-    """A connection for one statement of a session; turns SQLite's errors into ours."""
+    """A connection for one statement of a session. It turns SQLite's errors into ours."""
 
     __slots__ = ("_connection", "_session", "_source")
 
@@ -219,7 +219,8 @@ class _Loan:
             try:
                 raise error from exc
             finally:
-                del error  # its traceback has this frame: a cycle, which would keep what was to be stored
+                # The error's traceback has this frame: the cycle would keep the statement's values in memory.
+                del error
 
 
 def _fetch(
@@ -235,7 +236,7 @@ def _fetch(
 
 
 class Readers:
-    """Reading connections, opened when all others are in use; few stay open when they are given back.
+    """Reading connections. A new one is opened when all others are in use, and few of them stay open.
 
     There is one for each statement that runs, not for each thread: most threads wait for the writer or do
     not read at all, and every connection keeps pages and statements in the memory.
@@ -245,7 +246,7 @@ class Readers:
         self.path = path
         self._lock = threading.Lock()
         self._all: list[sqlite3.Connection] = []
-        # The last one that was given back is used first, since it has the pages that are asked for.
+        # The connection that was given back last is used first, since it has the pages that are wanted.
         self._free: list[sqlite3.Connection] = []
         self._is_closing = False
 
@@ -271,7 +272,7 @@ class Readers:
         return self._open()
 
     def give_back(self, connection: sqlite3.Connection, *, is_spent: bool) -> None:
-        """Let others use a connection, or close it if it is spent or one of too many."""
+        """Give a connection to other sessions, or close it if it is spent or there are too many."""
         with self._lock:
             if not is_spent and len(self._free) < KEPT_READERS:
                 self._free.append(connection)

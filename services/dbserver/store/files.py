@@ -1,4 +1,4 @@
-"""The database file among its neighbours: rights, write-ahead log, leftovers, and the stamp that ties them.
+"""The database file and the files beside it: rights, write-ahead log, leftovers, and the stamp of a file.
 
 A write-ahead log (`-wal`) does not name its database file. SQLite would apply the log of a database to a
 backup that was put in its place, and damage it. So each start of the dbserver stamps the file, in SQLite's
@@ -24,7 +24,7 @@ from quakegrid.errors import QuakeGridError
 # Where SQLite keeps `application_id`, four bytes, in the file's first page.
 _STAMP_OFFSET = 68
 _STAMP_BITS = 31
-# What copies begin as, behind the file's name; no person would choose such a name.
+# How the names of unfinished copies go on behind the file's name; no person would choose such a name.
 BACKUP_FOLDER = ".quakegrid-backup-"
 RESTORED_COPY = ".quakegrid-restored"
 _LEFTOVERS = (".before-quakegrid-*.part", f"{BACKUP_FOLDER}*", f"{RESTORED_COPY}*")
@@ -32,7 +32,7 @@ logger = logging.getLogger("dbserver")
 
 
 def create_private(path: Path) -> None:
-    """Make an empty file that only its owner can read; one that is there keeps its rights, with a warning.
+    """Make an empty file that only its owner can read. A file that exists keeps its rights, with a warning.
 
     SQLite gives the write-ahead log the rights of the file. A link may lead to where there is no file yet.
 
@@ -60,7 +60,7 @@ def beside(path: Path, suffix: str) -> Path:
 
 
 def free_name(path: Path, what: str) -> Path:
-    """A name beside the file that nobody has, with what it is and today's date."""
+    """A free name beside the file, with the purpose of the new file and today's date."""
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     first = beside(path, f".{what}-{date}")
     names = itertools.chain([first], (beside(first, f"-{number}") for number in itertools.count(2)))
@@ -68,7 +68,7 @@ def free_name(path: Path, what: str) -> Path:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what copies left that were killed; only the file's only server may do that."""
+    """Remove copies that killed processes left unfinished. Only the holder of the lock may do that."""
     for pattern in _LEFTOVERS:
         for leftover in path.parent.glob(f"{path.name}{pattern}"):
             logger.warning("leftover_removed path=%s", leftover)
@@ -107,9 +107,11 @@ def check_wal(path: Path) -> None:
 
 
 def renew_stamp(path: Path, connection: sqlite3.Connection) -> None:
-    """Give the file a new stamp, known to the lock file; on its only connection, which is closed next.
+    """Give the file a new stamp, and store it in the lock file.
 
-    Whenever this is interrupted, the lock file knows the stamp that the file has.
+    The connection is the only one of the file, and is closed next.
+
+    Whenever this is interrupted, the lock file has the stamp of the file.
     """
     old, new = _stamp_of(path), _new_stamp()
     _store_stamps(path, [new] if old is None else [old, new])

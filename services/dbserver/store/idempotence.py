@@ -1,6 +1,6 @@
 """Writing requests that take effect once, however often they are sent.
 
-The first answer is stored in the same transaction as the change; a repeated request id gets it back.
+The first answer is stored in the same transaction as the change. A repeated request id gets that answer.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Requests:
 
 
 def _once(session: SqlSession, request_id: str, kind: str, work: Callable[[SqlSession], bytes]) -> Answer:
-    """Do the work and store its answer; only if that fails is it looked whether it was done before."""
+    """Do the work and store its answer. Only if that fails, look whether the work was done before."""
     row = None
     if session.is_retried:
         row = session.first("SELECT kind, result FROM quakegrid_request WHERE request_id=?x", request_id)
@@ -98,7 +98,7 @@ def _once(session: SqlSession, request_id: str, kind: str, work: Callable[[SqlSe
 
 
 def forget_old(session: SqlSession, count: int) -> int:
-    """Delete at most `count` answers that nobody asks for any more; returns how many."""
+    """Delete at most `count` answers that are too old to be asked for; returns how many were deleted."""
     return session.execute(
         "DELETE FROM quakegrid_request WHERE request_id IN "
         "(SELECT request_id FROM quakegrid_request WHERE time < datetime('now', ?x) LIMIT ?x)",

@@ -1,7 +1,7 @@
 """sqlite-utils without pandas and numpy.
 
-It imports both where they are installed, as the engine has them: half a second and 50 MB of a dbserver that
-needs neither.
+sqlite-utils imports both if they are installed, as they are with the engine. They cost half a second and 50
+MB, and the dbserver needs neither.
 """
 
 from __future__ import annotations

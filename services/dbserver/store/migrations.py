@@ -1,8 +1,8 @@
 """The numbered migrations of the database file, one transaction each; never edited once merged.
 
 The first one makes upstream's tables, with its exact names and columns, so that the plain engine can open
-the file. The others make QuakeGrid's own beside them. What a migration needs stands here, so that it always
-does what it did.
+the file. The others make QuakeGrid's own tables beside them. All code of a migration is here, so that it
+always does the same.
 """
 
 from __future__ import annotations

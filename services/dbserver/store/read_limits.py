@@ -1,4 +1,4 @@
-"""Limits of a read: how many bytes it may return, how long it may take, and whether anybody still waits.
+"""Limits of a read: how many bytes it may return, how long it may take, and whether its caller still waits.
 
 Uses SQLite's progress handler, which SQLite calls every few thousand steps of a statement. Does not depend on
 the tables. A session has one set of limits for all its queries together.
@@ -19,7 +19,7 @@ MAX_RESULT_BYTES = 32 << 20
 DEFAULT_TIMEOUT_S = 60.0
 # SQLite's steps between two looks at the clock: some milliseconds.
 _STEPS_PER_LOOK = 20_000
-# What a value costs that has no length, such as a number.
+# How many bytes count for a value without a length, such as a number.
 _VALUE_BYTES = 8
 _SIZED = (str, bytes)
 
@@ -43,12 +43,12 @@ class ReadLimits:
     is_cancelled: Callable[[], bool] | None = None
 
 
-# For our own work on the whole file, such as a check, which takes as long as the file is large.
+# No limits, for our own work on the whole file, such as a check, whose time depends on the file's size.
 UNLIMITED = ReadLimits(timeout_s=None, largest_bytes=None)
 
 
 class Watch:
-    """Ends the queries of one session when its time is over or nobody waits any more.
+    """Ends the queries of one session when its time is over or its caller has left.
 
     Args:
         limits: of the session, which starts now.
@@ -61,7 +61,7 @@ class Watch:
         self._end_s = None if limits.timeout_s is None else time.monotonic() + limits.timeout_s
 
     def attach(self, connection: sqlite3.Connection) -> None:
-        """Have SQLite ask this watch from now on, and no other one."""
+        """Let SQLite ask this watch from now on, in place of any other."""
         connection.set_progress_handler(self._must_stop, _STEPS_PER_LOOK)
 
     def reason(self) -> QuakeGridError | None:

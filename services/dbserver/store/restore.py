@@ -1,8 +1,8 @@
 """Putting a backup in the place of the database: `python -m services.dbserver.store.restore BACKUP`.
 
 Called by `quakegrid db restore`, on the node of the dbserver, which must not run. The backup is copied
-and the copy is checked before anything changes; the old database stays, under another name. Whenever this
-is killed, the old or the new database is in place, and the dbserver refuses to mix them.
+and the copy is checked before anything changes. The old database stays, under another name. Whenever this
+process is killed, either the old or the new database is in place, and the dbserver refuses to mix them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DATASTORE = re.compile(r"calc_(\d{1,15})\.hdf5", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came of it; `old_path` is where the old database is now, if there was one."""
+    """The result of a restore; `old_path` is where the old database is now, if there was one."""
 
     path: Path
     job_count: int
@@ -90,7 +90,7 @@ def restore(path: Path, backup: Path) -> Restored:
 
 
 def _copy(backup: Path, copy_path: Path) -> tuple[int, int]:
-    """Copy a backup and look whether the copy is whole; returns its jobs and log lines."""
+    """Copy a backup and check the copy for damage; returns its numbers of jobs and log lines."""
     copy_path.unlink(missing_ok=True)
     files.create_private(copy_path)
     shutil.copyfile(backup, copy_path)
@@ -109,11 +109,11 @@ def _copy(backup: Path, copy_path: Path) -> tuple[int, int]:
 
 
 def _highest_job(path: Path) -> int:
-    """The highest id that a job of a database has had; 0 if there is no database that can tell."""
+    """The highest id that a job of a database has had; 0 if there is no database, or it cannot be read."""
     if not path.exists():
         return 0
     with (
-        contextlib.suppress(sqlite3.Error),  # it may be damaged, which may be why it is replaced
+        contextlib.suppress(sqlite3.Error),  # the database may be damaged, and be replaced for that
         contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection,
     ):
         return int(connection.execute(_HIGHEST_JOB).fetchone()[0])
@@ -130,7 +130,7 @@ def _highest_datastore(path: Path) -> int:
 
 
 def _go_on_numbering(path: Path, highest: int) -> None:
-    """Let new jobs have ids beyond `highest`: files of jobs younger than the backup are still there."""
+    """Let new jobs have ids beyond `highest`, since files of jobs newer than the backup still exist."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         changed = connection.execute(
             "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'job'", [highest]
@@ -140,7 +140,7 @@ def _go_on_numbering(path: Path, highest: int) -> None:
 
 
 def _give_away(*paths: Path) -> None:
-    """As root, give files to whoever owns their folder: the dbserver's user must be able to write them."""
+    """As root, give files to the owner of their folder: the dbserver's user must be able to write them."""
     for path in paths if os.geteuid() == 0 else ():
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
@@ -149,7 +149,8 @@ def _give_away(*paths: Path) -> None:
 def _replace(path: Path, copy_path: Path) -> Path | None:
     """Put the copy in place; returns the new name of the old file.
 
-    The file first and its log after it: in between, the log's stamp says that it is another file's.
+    The file is replaced first and its log after it. In between, the stamp shows that the log is another
+    file's.
     """
     old_path = None
     if path.exists():

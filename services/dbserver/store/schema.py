@@ -13,7 +13,7 @@ from services.dbserver.store import adoption, connections, files, migrations, sq
 
 
 def lock_database(path: Path) -> TextIO:
-    """Take the lock that makes this process the file's only server; closing the result gives it up.
+    """Take the lock that makes this process the file's only server. Close the result to release the lock.
 
     Raises:
         QuakeGridError: another dbserver has it, or the directory cannot be written.

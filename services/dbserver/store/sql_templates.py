@@ -14,7 +14,7 @@ from typing import Any
 
 from quakegrid.errors import UsageError
 
-# Longer texts are made of data, so they do not come again, and would fill the memory.
+# Longer texts contain data, so they do not come again, and would fill the memory.
 LONGEST_KEPT = 4096
 _PLACEHOLDER = re.compile(r"\?[SXDAOsx]")
 _NAME = re.compile(r"[A-Za-z_][\w.]*|-?\d+")
@@ -74,7 +74,7 @@ def to_sql(value: Any) -> Any:
 
 
 def from_sql_time(text: bytes) -> datetime.datetime | str:
-    """Read a column of type TIMESTAMP as a naive datetime in UTC; text that is no time stays text."""
+    """Read a column of type TIMESTAMP as a naive datetime in UTC. Text that is no time stays text."""
     try:
         value = datetime.datetime.fromisoformat(text.decode())
         return value if value.tzinfo is None else value.astimezone(datetime.UTC).replace(tzinfo=None)

@@ -1,6 +1,6 @@
-"""SQLite's failures turned into our errors. Every message names the file and what to do.
+"""Turns errors of SQLite into ours. Every message names the file and what to do.
 
-The dbserver goes on after all of them.
+The dbserver goes on after each of these errors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class DatabaseBusyError(errors.QuakeGridError):
 
 
 class DatabaseDamagedError(errors.QuakeGridError):
-    """The database file is not one, or is damaged."""
+    """The file is no SQLite database, or is damaged."""
 
     reason = "DATABASE_DAMAGED"
 
@@ -42,9 +42,9 @@ class ForbiddenSqlError(errors.QuakeGridError):
 
 
 def from_sqlite(exc: sqlite3.Error, path: Path) -> errors.QuakeGridError:
-    """The error of ours for one of SQLite's on the database file `path`."""
+    """Our error for an error of SQLite on the database file `path`."""
     primary = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if str(exc) == "not authorized":  # SQLite's parser reports some of them as plain errors
+    if str(exc) == "not authorized":  # SQLite's parser reports some refusals as plain errors
         primary = sqlite3.SQLITE_AUTH
     match primary:
         case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_NOMEM | sqlite3.SQLITE_INTERRUPT:

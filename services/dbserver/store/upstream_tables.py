@@ -1,7 +1,7 @@
-"""Upstream's tables: what its scripts 0000 to 0010 come to, and what each of them changes.
+"""Upstream's tables: the result of its scripts 0000 to 0010, and what each of them changes.
 
-A database of an OpenQuake installation is taken over by the scripts that it does not have yet. Whether
-they fit is tried on its empty tables in memory first, so that a file that is refused stays as it is.
+To take over a database of an OpenQuake installation, the scripts that it does not have yet are run. They are
+first tried in memory, on a copy of its empty tables, so that a file that is refused stays as it is.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def upgrade(db: Any) -> None:
 
 
 def end_unfinished_jobs(db: Any) -> None:
-    """Fail the jobs that upstream's processes ran: no process runs them any more, and no driver holds them.
+    """Fail the unfinished jobs of upstream's processes, which have ended: no driver holds these jobs.
 
     Statuses of old engines, such as "pre_executing", count as unfinished.
     """
@@ -190,7 +190,7 @@ def check_adoptable(connection: sqlite3.Connection, path: str) -> None:
 
 
 def check_not_newer(connection: sqlite3.Connection, path: str) -> None:
-    """Refuse tables that a newer engine has made or changed: we do not know what they mean.
+    """Refuse tables that a newer engine has made or changed, since their meaning is unknown.
 
     Args:
         connection: to the database; only read.

@@ -1,8 +1,8 @@
 """The one thread that writes: a bounded queue in front of the write connection.
 
-Everything that waits goes into one transaction (group commit). If a request fails, all of them are done
-again, each in a savepoint of its own, so that it takes nothing with it: work may run twice, and only its
-last run counts. An answer means that the change is on the disk.
+All requests that wait are done in one transaction (group commit). If a request fails, all of them are done
+again, each in a savepoint of its own, so that no request undoes another. So the work of a request may run
+twice, and only its last run counts. An answer means that the change is on the disk.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from services.dbserver.store.database import OneConnection, SqlSession
 
 T = TypeVar("T")
 Work = Callable[[SqlSession], T]
-# Called in the writer's thread with the result, or None and the error; must be quick and must not raise.
+# Called in the writer's thread with the result, or with None and the error. It must be quick and must not
+# raise.
 Tell = Callable[[Any, Exception | None], None]
 
-# Longer queues would only add memory: every waiting request blocks one of the server's threads. Larger than
-# all that the event loop hands over (`test_writer_queue.py` adds it up), so that it never waits.
+# A longer queue would only take memory, since every waiting request blocks one of the server's threads. The
+# queue is longer than all that the event loop hands over (`test_writer_queue.py` adds it up), so the loop
+# never waits.
 QUEUE_LENGTH = 256
-# A commit costs as much as several requests do, and those who were answered together often write again
-# together. So the first of them waits until they are as many as the last time, at most so long.
+# A commit costs as much as several requests, and clients that were answered together often write again
+# together. So the first request waits until there are as many as the last time, at most so long.
 SIBLINGS_PAUSE_S = 0.005
 _NEVER = QUEUE_LENGTH + 1
 logger = logging.getLogger("dbserver")
@@ -38,7 +40,7 @@ logger = logging.getLogger("dbserver")
 
 @dataclass(slots=True)
 class _Request:
-    """Work that waits to be done, and who is told its result or error."""
+    """Work that waits to be done, and the function that is told its result or error."""
 
     work: Work[Any]
     tell: Tell
@@ -51,7 +53,7 @@ class _Request:
 class Writer:
     """Owns the write connection and its thread.
 
-    `on_commit` gets the jobs whose state or log changed; `on_death` is called if the thread dies.
+    `on_commit` gets the jobs whose state or log changed; `on_death` is called if the thread fails.
     Both run in the writer's thread.
     """
 
@@ -77,7 +79,7 @@ class Writer:
         return self.submit(work, user_name).result()
 
     def submit(self, work: Work[T], user_name: str = "") -> Future[T]:
-        """The same without waiting for the disk; waits for a place in the queue.
+        """Do `work` as `run` does, and do not wait for the disk, only for a place in the queue.
 
         Raises:
             PeerUnreachableError: the dbserver is stopping.
@@ -87,7 +89,7 @@ class Writer:
         return future
 
     def enqueue(self, work: Work[Any], tell: Tell, user_name: str = "") -> None:
-        """The same; `tell` gets what came of it.
+        """Do `work` as `submit` does; `tell` gets the result or the error.
 
         Raises:
             PeerUnreachableError: the dbserver is stopping.
@@ -95,13 +97,13 @@ class Writer:
         self._put(_Request(work, tell, user_name))
 
     def run_alone(self, work: Work[T], user_name: str = "") -> T:
-        """The same for what must not be in a transaction, such as VACUUM."""
+        """Do work as `run` does that must not be in a transaction, such as VACUUM."""
         future: Future[T] = Future()
         self._put(_Request(work, settle(future), user_name, is_alone=True))
         return future.result()
 
     def close(self, timeout_s: float) -> None:
-        """Finish what waits, refuse more, close the connection."""
+        """Finish the requests that wait, refuse further ones, and close the connection."""
         self._is_closed = True
         self._queue.put(None)
         self._thread.join(timeout_s)
@@ -127,7 +129,7 @@ class Writer:
             self._refuse_rest()
 
     def _next_batch(self) -> list[_Request]:
-        """Wait for a request and take all that wait with it."""
+        """Wait for a request; returns all requests that wait then."""
         batch: list[_Request] = []
         request = self._queue.get()
         self._await_siblings()
@@ -142,10 +144,12 @@ class Writer:
         return batch
 
     def _await_siblings(self) -> None:
-        """Wait for as many requests behind the first one as there were the last time, if not for long."""
+        """Wait a short time for as many requests as there were the last time."""
         self._have_come.clear()
         self._awaited_count = self._last_count - 1
-        if self._queue.qsize() < self._awaited_count:  # looked at after the count is set, so none is missed
+        if (
+            self._queue.qsize() < self._awaited_count
+        ):  # read after the count is set, so that no request is missed
             self._have_come.wait(SIBLINGS_PAUSE_S)
         self._awaited_count = _NEVER
 
@@ -164,11 +168,11 @@ class Writer:
             self._commit(together, is_transaction=True)
 
     def _commit(self, requests: list[_Request], *, is_transaction: bool) -> None:
-        """Do the requests and answer them; each on its own if one of them fails."""
+        """Do the requests and answer them. If one of them fails, do each on its own."""
         try:
             if is_transaction:
                 touched_jobs = self._transact(requests, has_savepoints=False)
-                if touched_jobs is None:  # whose error it is shows in the second try
+                if touched_jobs is None:  # the second try shows which request fails
                     touched_jobs = self._transact(requests, has_savepoints=True)
                     assert touched_jobs is not None
             else:
@@ -191,8 +195,9 @@ class Writer:
     def _transact(self, requests: list[_Request], *, has_savepoints: bool) -> set[int] | None:
         """Do requests in one transaction; returns the touched jobs.
 
-        Without savepoints the first error undoes all, and None is returned. If another process holds the
-        lock, its error is raised at once: everybody has waited for it, and must not wait again.
+        Without savepoints the first error undoes all requests, and None is returned. If another process holds
+        the lock, the error is raised at once, since all callers have waited for the lock, and must not wait
+        again.
         """
         touched_jobs: set[int] = set()
         self._connection.execute("BEGIN IMMEDIATE")
@@ -212,7 +217,7 @@ class Writer:
         return touched_jobs
 
     def _attempt_in_savepoint(self, request: _Request) -> set[int]:
-        """Do one request; its error stays its own, unless SQLite gave up the whole transaction."""
+        """Do one request. Its error affects no other request, unless SQLite gave up the transaction."""
         self._connection.execute("SAVEPOINT request")
         touched_jobs = self._attempt(request)
         if request.error:
@@ -237,7 +242,7 @@ class Writer:
 
 
 def settle(future: Future[Any]) -> Tell:
-    """What tells a future, unless whoever waits has left and cancelled it."""
+    """A function that settles a future, unless its caller has left and cancelled it."""
 
     def tell(result: Any, error: Exception | None) -> None:
         if not future.set_running_or_notify_cancel():
