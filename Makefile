@@ -121,7 +121,7 @@ test-vm: install ## Test services of a Debian with systemd in emulated machines 
 	@$(PY) -m pytest --vm -rs -s tests/system/test_vm.py
 
 .PHONY: chaos
-chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, JOBS, MINUTES, RATE; root only)
+chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, JOBS, SESSIONS, MINUTES, RATE; root only)
 	@$(PY) -m tests.faults.harness
 
 .PHONY: fuzz
@@ -138,12 +138,19 @@ bench-dbserver: install ## Measure the dbserver against upstream's DbServer (som
 
 .PHONY: bench-broker
 bench-broker: install ## Measure tasks through the lanes against others (some minutes)
-	@$(PY) benchmarks/bench_broker.py
-	@$(PY) -m benchmarks.simulate_lane
+	@$(PY) benchmarks/bench_broker.py; code=$$?; $(PY) -m benchmarks.simulate_lane && exit $$code
+
+.PHONY: bench-fleet
+bench-fleet: install ## Measure the broker's fleet core with 100 and with 1,000 nodes (two minutes)
+	@$(PY) -m benchmarks.bench_fleet
 
 .PHONY: bench-agent
 bench-agent: install ## Measure the agent: workers that start and are killed, and what it costs (two minutes)
 	@$(PY) benchmarks/bench_agent.py
+
+.PHONY: bench-crowd
+bench-crowd: install ## Measure a thousand real workers on this machine (some minutes, 8 GB of memory)
+	@$(PY) -m benchmarks.bench_crowd
 
 .PHONY: bench-web
 bench-web: install ## Measure the web service with many open pages (a minute)

@@ -24,9 +24,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.support.figures import Figure, report
+from benchmarks.support.lane import limits
 from benchmarks.support.neighbours import ARGUMENT_BYTES, ARGUMENT_COUNT, MEASURES
 from benchmarks.support.tiny_tasks import empty, first, large
 from benchmarks.support.two_jobs import tiny_share
+from benchmarks.support.without_end import figures as figures_without_end
 from quakegrid import ClusterExecutor, LocalCluster, testing
 from quakegrid.transport import credentials, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
@@ -283,8 +285,12 @@ def main() -> int:
         bandwidth = executor_mib_s(executor)
     with LocalCluster(WORKERS) as cluster, cluster.executor() as executor:
         argument = argument_us(executor)
+    say("one lane under load ...")
+    one_lane = list(limits.figures())
     say("two jobs at once ...")
     share = tiny_share(WORKERS)
+    say("programs that submit without end ...")
+    without_end = figures_without_end()
     figures = [
         Figure("empty task, QuakeGrid", few, "us"),
         Figure("empty task, Pool.apply_async", pool, "us"),
@@ -308,8 +314,10 @@ def main() -> int:
             for name, value in arguments
             for at_least in (ARGUMENT_AT_LEAST.get(name),)
         ),
+        *one_lane,
         Figure("two jobs, core time of the tiny one's", share.cores, "", at_least=0.475, at_most=0.525),
         Figure("two jobs, task time of the tiny one's", share.tasks, ""),
+        *without_end,
     ]
     return report(figures)
 

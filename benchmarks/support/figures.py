@@ -1,10 +1,12 @@
 """Figures of a benchmark: a name, a value, and the target that it must reach.
 
-One line a figure: name, value, target, `ok` or `short`; values without a target are for comparison.
+One line a figure: name, value, target, `ok` or `short`; values without a target are for comparison. Every
+benchmark prints its figures by `report`, whose result is its exit code, and everything else to stderr.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,22 +23,30 @@ class Figure:
 
     @property
     def is_short(self) -> bool:
-        """Whether the value misses its target."""
-        too_small = self.at_least is not None and self.value < self.at_least
-        too_large = self.at_most is not None and self.value > self.at_most
-        return too_small or too_large
+        """Whether the value misses its target; one that is no number does."""
+        is_enough = self.at_least is None or self.value >= self.at_least
+        is_little = self.at_most is None or self.value <= self.at_most
+        return not (is_enough and is_little)
 
     def __str__(self) -> str:
         bounds = ((">=", self.at_least), ("<=", self.at_most))
-        given = (f"{sign} {bound:g} {self.unit}".rstrip() for sign, bound in bounds if bound is not None)
+        given = (
+            f"{sign} {in_digits(bound)} {self.unit}".rstrip() for sign, bound in bounds if bound is not None
+        )
         target = ", ".join(given)
         verdict = ("short" if self.is_short else "ok") if target else "-"
-        return f"{self.name:<48} {self.value:>9.3g} {self.unit:<3} {target or '-':<12} {verdict}"
+        return f"{self.name:<48} {in_digits(self.value):>9} {self.unit:<3} {target or '-':<12} {verdict}"
+
+
+def in_digits(value: float) -> str:
+    """A number with three digits, or all before the point: 0.0123, 1.5, 25,000."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
 
 
 def report(figures: Iterable[Figure]) -> int:
-    """Print the figures; the exit code is 1 when any is short of its target."""
-    figures = list(figures)
+    """Print each figure as it is measured; the exit code is 1 when any is short of its target."""
+    short_count = 0
     for figure in figures:
-        print(figure)
-    return int(any(figure.is_short for figure in figures))
+        print(figure, flush=True)
+        short_count += figure.is_short
+    return int(short_count > 0)

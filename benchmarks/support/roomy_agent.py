@@ -1,6 +1,7 @@
 """An agent that believes in more cores than there are.
 
-`python -m benchmarks.support.roomy_agent CORES STATE_DIR`.
+`python -m benchmarks.support.roomy_agent CORES STATE_DIR [LIFELINE]`; it ends when the descriptor LIFELINE is
+closed at its other end.
 
 Everything else is the real agent. Its workers are pinned to the cores that there are, in turns.
 """
@@ -29,7 +30,7 @@ def main() -> int:
         return replace(found, cores=tuple(sorted({real[core % len(real)] for core in found.cores})))
 
     node_limits.NodeLimits.open_worker = open_on_real_cores  # type: ignore[method-assign]
-    return run(state_dir)
+    return run(state_dir, int(sys.argv[3]) if len(sys.argv) > 3 else -1)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from quakegrid.jobs import engine_values
+
+
+class Cut(Enum):
+    """Where a text that is too long loses its rest."""
+
+    END = "end"
+    MIDDLE = "middle"  # where the end tells as much as the beginning
+
+
+def shorten(text: str, most_chars: int, where: Cut = Cut.END) -> str:
+    """A text for people, of about so many characters: one that was cut shows that.
+
+    Args:
+        text: any str.
+        most_chars: of it; what is said about the cut comes on top.
+        where: it is cut.
+    """
+    rest = len(text) - most_chars
+    if rest <= 0:
+        return text
+    if where is Cut.END:
+        return f"{text[:most_chars]} ... ({rest} more characters were left out)"
+    half = most_chars // 2
+    return f"{text[:half]} … {text[-half:]}"
 
 
 def bounded(text: str, most_bytes: int) -> str:

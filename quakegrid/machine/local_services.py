@@ -5,6 +5,7 @@ Uses the services' module names, service files, signals and logs. Never imports 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quakegrid import errors
-from quakegrid.machine import service_files
+from quakegrid.machine import process_stats, service_files
 from quakegrid.machine.pinned_processes import open_pin
 from quakegrid.settings.config import Settings
 
@@ -118,9 +119,11 @@ class Owner:
     environ: Mapping[str, str]
 
 
-def start(settings: Settings, services: Sequence[str], owner: Owner | None = None) -> None:
+def start(settings: Settings, services: Sequence[str], owner: Owner | None = None) -> list[int]:
     """Start services side by side, detached from this terminal, and wait until all are ready.
 
+    Returns:
+        Their process ids, for `reap`.
     Raises:
         QuakeGridError: a service ended before it was ready, or took too long. All of them are stopped again.
     """
@@ -138,6 +141,14 @@ def start(settings: Settings, services: Sequence[str], owner: Owner | None = Non
         raise
     for child in children.values():
         child.returncode = 0  # the services outlive this program; without this, the handle would warn of that
+    return [child.pid for child in children.values()]
+
+
+def reap(pids: Sequence[int]) -> None:
+    """Take the exit codes of services that this process started and that have ended: no zombie stays."""
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError):  # somebody else of this program waited for all children
+            os.waitpid(pid, os.WNOHANG)
 
 
 def log_path(settings: Settings, service: str) -> Path:
@@ -277,4 +288,4 @@ def _signal_and_wait(
 
 
 def _lives(record: service_files.ServiceFile) -> bool:
-    return service_files.process_start_ticks(record.pid) == record.start_ticks
+    return process_stats.start_ticks(record.pid) == record.start_ticks

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from quakegrid import __version__
 from quakegrid.errors import QuakeGridError
+from quakegrid.machine import process_stats
 from quakegrid.settings.config import Settings
 
 # What a cluster needs, and what people may want beside it.
@@ -40,7 +41,7 @@ def write(settings: Settings, service: str, address: str) -> Path:
         QuakeGridError: the file cannot be written.
     """
     path = settings.run_dir / f"{service}.json"
-    ticks = process_start_ticks(os.getpid())
+    ticks = process_stats.start_ticks(os.getpid())
     record = ServiceFile(service, os.getpid(), ticks, address, __version__, boot_id())
     temporary = path.with_suffix(".tmp")
     try:
@@ -65,7 +66,7 @@ def read(settings: Settings, service: str) -> ServiceFile | None:
         with os.fdopen(descriptor, encoding="utf-8") as file:
             owner = os.fstat(descriptor).st_uid
             record = ServiceFile(**json.load(file))
-        is_live = process_start_ticks(int(record.pid)) == record.start_ticks
+        is_live = process_stats.start_ticks(int(record.pid)) == record.start_ticks
         is_own = _process_user(int(record.pid)) == owner
     except (OSError, ValueError, TypeError):
         return None
@@ -88,13 +89,3 @@ def _process_user(pid: int) -> int:
         return -1
     line = next(line for line in status.splitlines() if line.startswith("Uid:"))
     return int(line.split()[2])  # the effective one
-
-
-def process_start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot; -1 if it is gone. It shows that a pid is reused."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return -1
-    fields = stat.rpartition(")")[2].split()
-    return -1 if fields[0] == "Z" else int(fields[19])

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import resource
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
@@ -226,13 +225,3 @@ def tell_doubts(warnings: Iterable[str]) -> None:
     """Log the warnings about the settings of this service."""
     for warning in warnings:
         log.warning("settings_doubtful reason=%s", warning)
-
-
-def allow_many_files() -> None:
-    """Allow this process and its children as many open files as the machine allows.
-
-    Each connection is an open file. The usual limit of 1024 exists for programs that call select(). Strangers
-    who connect and send nothing could reach it.
-    """
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -19,6 +19,8 @@ BUDGET_S = 4 * TARGET_S
 CALL_OVERHEAD_S = 5e-6
 MAX_CALLS = 2_000
 MAX_BYTES = 1 << 20
+# Chunks that are out may have so many bytes; more if there is not one for each worker.
+OUT_BYTES = 256 << 20
 # Chunks for each worker: one runs, one waits at the worker, one waits at the lane.
 CHUNKS_PER_WORKER = 3
 
@@ -39,6 +41,15 @@ class Chunking:
     def window(self) -> int:
         """How many chunks may be out at once; the rest can still be cancelled."""
         return CHUNKS_PER_WORKER * self._worker_count
+
+    def has_room(self, chunk_count: int, byte_count: int) -> bool:
+        """Whether one more chunk may be out.
+
+        Args:
+            chunk_count: those that are out.
+            byte_count: of their pickled calls.
+        """
+        return chunk_count < (self.window if byte_count < OUT_BYTES else self._worker_count)
 
     def call_limit(self, queued_count: int) -> int:
         """Most calls of the next chunk, so that all workers end at about the same time.

@@ -118,6 +118,7 @@ class LocalCluster(Cluster):
         if cores is not None and cores < 1:
             raise ValueError("cores must be greater than 0")
         self._lifeline = -1
+        self._service_pids: list[int] = []
         self._owner_pid = os.getpid()
         self._folder: OwnFolder | None = OwnFolder()
         atexit.register(self.close)
@@ -141,6 +142,7 @@ class LocalCluster(Cluster):
             self._lifeline = -1
             for record in reversed(local_services.running(self.settings).values()):
                 local_services.stop(record)
+            local_services.reap(self._service_pids)
         self._folder.remove()
         self._folder = None
         atexit.unregister(self.close)
@@ -152,7 +154,7 @@ class LocalCluster(Cluster):
             try:
                 local_services.check_ports(settings, _SERVICES)
                 owner = local_services.Owner(reader, folder.hold_fd, environ)
-                local_services.start(settings, _SERVICES, owner)
+                self._service_pids = local_services.start(settings, _SERVICES, owner)
             except errors.QuakeGridError:
                 os.close(self._lifeline)
                 self._lifeline = -1

@@ -9,6 +9,7 @@ import atexit
 import collections
 import getpass
 import itertools
+import math
 import os
 import pickle
 import sys
@@ -16,26 +17,27 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from functools import partial
+from functools import cache, partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
 
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.nodes import environment
 from quakegrid.sdk import chunks
-from quakegrid.sdk.futures import CallFuture
+from quakegrid.sdk.futures import LARGE_BYTES, SMALL_TYPES, CallFuture, visible_bytes
 from quakegrid.sdk.progress import OnProgress
-from quakegrid.sdk.sender import Sender
+from quakegrid.sdk.sender import Sender, SenderState
+from quakegrid.sdk.unsent import MAX_PENDING
 from quakegrid.sdk.worker_setup import WorkerSetup
 from quakegrid.session import worker_output
 from quakegrid.session.options import Needs, SessionOptions
 from quakegrid.session.session import Session
-from quakegrid.session.worker_output import OnWords
 from quakegrid.settings.config import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_OPEN, _ENDED = SenderState.OPEN, SenderState.ENDED  # looked up for each call: members of an enum are slow
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()
 
 
@@ -48,6 +50,7 @@ class ExecutorOptions(TypedDict, total=False):
         on_progress: called with the counts of done and submitted calls, in a thread of the executor; None.
         weight: its part of the cores against those of other executors and jobs, 0.01 to 100; 1.
         node_timeout_s: how long to wait for a node that is up; 60.
+        max_pending: calls without a result, beyond which `submit` waits; 0 or None for no limit; 100,000.
     """
 
     shows_output: bool
@@ -55,10 +58,16 @@ class ExecutorOptions(TypedDict, total=False):
     on_progress: OnProgress | None
     weight: float
     node_timeout_s: float
+    max_pending: int | None
 
 
-_DEFAULTS = ExecutorOptions(
-    shows_output=True, cores_per_worker=1, on_progress=None, weight=1.0, node_timeout_s=60.0
+DEFAULTS = ExecutorOptions(
+    shows_output=True,
+    cores_per_worker=1,
+    on_progress=None,
+    weight=1.0,
+    node_timeout_s=60.0,
+    max_pending=MAX_PENDING,
 )
 
 
@@ -78,38 +87,29 @@ class ClusterExecutor(Executor):
     def __init__(
         self, settings: Settings, max_workers: int | None = None, **options: Unpack[ExecutorOptions]
     ) -> None:
-        if unknown := options.keys() - _DEFAULTS.keys():
-            raise TypeError(f"an executor has no option {', '.join(sorted(unknown))}")
-        chosen = _DEFAULTS | options
-        cores_per_worker = chosen["cores_per_worker"]
+        chosen = _chosen(options)
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
-        if cores_per_worker <= 0:
-            raise ValueError("cores_per_worker must be greater than 0")
         with BrokerClient(settings) as broker:
             broker.wait_for_nodes(chosen["node_timeout_s"])
-        session_options = SessionOptions(
-            user_name=getpass.getuser(),
-            worker_setup=_worker_setup(),
-            max_workers=max_workers or 0,
-            weight=chosen["weight"],
-            cores_per_worker=cores_per_worker,
-            needs=Needs(environment.for_functions()),
-        )
-        on_words = worker_output.echo if chosen["shows_output"] else None
-        session = _open_session(settings, session_options, on_words)
-        most = max(1, session.core_count // cores_per_worker)
+        session = _open_session(settings, max_workers or 0, chosen)
+        most = max(1, session.core_count // chosen["cores_per_worker"])
         self.worker_count = min(max_workers or most, most)
-        self._is_shut = False
-        self._sender = Sender(session, self.worker_count, chosen["on_progress"])
+        self._sender = Sender(session, self.worker_count, chosen["on_progress"], chosen["max_pending"] or 0)
         _senders.add(self._sender)
         weakref.finalize(self, self._sender.stop).atexit = False  # `_finish` waits, too
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Send a call to the cluster.
+    @property
+    def pending_count(self) -> int:
+        """Calls without a result, wherever they are."""
+        return self._sender.unsent.pending_count
 
-        Calls that wait together travel together; each has its own copy of its arguments. Large arrays
-        among them are sent from where they are: leave them unchanged until the call is done.
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Send a call to the cluster; waits while too many calls have no result (`max_pending`).
+
+        It does not wait in a callback of a future, nor in `on_progress`. Calls that wait together travel
+        together; each has its own copy of its arguments. Large arrays among them are sent from where they
+        are: leave them unchanged until the call is done.
 
         >>> executor.submit(pow, 2, 10).result()
         1024
@@ -124,11 +124,19 @@ class ClusterExecutor(Executor):
         Raises:
             RuntimeError: the executor was shut down, or lost its session.
         """
-        self._check()
         sender = self._sender
+        if sender.state is not _OPEN or sender.unsent.is_full:
+            self._wait_for_room()
         future = CallFuture(sender.shared, fn, args, kwargs or None)
+        for arg in args:
+            if type(arg) not in SMALL_TYPES and visible_bytes(arg) >= LARGE_BYTES:
+                sender.look_at(future)
+                break
+        else:
+            if kwargs:
+                sender.look_at(future)
         sender.queue.append(future)
-        if sender.is_ended:  # after `_check`, just now
+        if sender.state is _ENDED:  # just now
             sender.fail_leftovers()
         elif sender.is_idle:
             sender.wake()
@@ -151,8 +159,10 @@ class ClusterExecutor(Executor):
         """
         if not weight > 0:
             raise ValueError(f"a weight must be greater than 0, not {weight!r}")
-        self._check()
+        if self._sender.state is not _OPEN or self._sender.unsent.is_full:
+            self._wait_for_room()
         future = CallFuture(self._sender.shared, fn, args, kwargs or None)
+        self._sender.look_at(future)
         self._sender.weighted.append((weight, future))
         self._sender.note_call()
         return future
@@ -167,6 +177,9 @@ class ClusterExecutor(Executor):
     ) -> Iterator[T]:
         """Results of `fn` over the iterables, in order.
 
+        All calls are submitted before it returns, as by any executor, which waits where `submit` does. With a
+        `buffersize` they are submitted as results are taken.
+
         >>> list(executor.map(pow, range(4), [2] * 4))
         [0, 1, 4, 9]
         >>> import itertools
@@ -176,8 +189,8 @@ class ClusterExecutor(Executor):
 
         Args:
             fn: called with one item of each iterable.
-            *iterables: read at once, or as results are taken if there is a `buffersize`.
-            timeout: seconds from now until the last result.
+            *iterables: read as calls are submitted.
+            timeout: seconds from now until the last result; what is not submitted by then is not called.
             chunksize: calls that stay together; 1 lets the executor choose by what calls take.
             buffersize: how many results to be ahead of the one that is taken; the input may be endless.
         """
@@ -201,27 +214,26 @@ class ClusterExecutor(Executor):
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        end_s = None if timeout is None else time.monotonic() + timeout
+        end_s = math.inf if timeout is None else time.monotonic() + timeout
         if chunksize == 1:
-            return self._results(iter(iterable), fn, buffersize, end_s)
-        batches = _batched(iter(iterable), chunksize)
+            return _results(partial(self._submit_until, end_s, fn), iter(iterable), buffersize, end_s)
+        batches = ((batch,) for batch in _batched(iter(iterable), chunksize))
+        submit = partial(self._submit_until, end_s, partial(chunks.run_batch, fn))
         ahead = buffersize and -(-buffersize // chunksize)
-        return itertools.chain.from_iterable(
-            self._results(((batch,) for batch in batches), partial(chunks.run_batch, fn), ahead, end_s)
-        )
+        return itertools.chain.from_iterable(_results(submit, batches, ahead, end_s))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls and end the session when all are done; `cancel_futures` drops the unsent."""
-        self._is_shut = True
         _stop(self._sender, cancel_queued=cancel_futures)
         if wait:
             self._sender.thread.join()
 
     def terminate_workers(self) -> None:
         """End the workers and their calls now; calls that are not done fail with `BrokenClusterError`."""
-        self._is_shut = True
         self._sender.terminate()
 
     def __exit__(
@@ -232,29 +244,74 @@ class ClusterExecutor(Executor):
             self.terminate_workers()
         super().__exit__(kind, exc, traceback)
 
-    def _check(self) -> None:
-        if self._is_shut or self._sender.is_ended:
+    def _wait_for_room(self, end_s: float = math.inf) -> bool:
+        """Wait until a call may be submitted; False if none may at `end_s`.
+
+        Raises:
+            RuntimeError: as of `submit`.
+        """
+        is_room = self._sender.wait_for_room(end_s)
+        if self._sender.state is not _OPEN:
             raise self._sender.failure or RuntimeError("cannot schedule new futures after shutdown")
+        return is_room
 
-    def _results(
-        self, items: Iterator[Iterable[Any]], fn: Callable[..., Any], ahead: int | None, end_s: float | None
-    ) -> Iterator[Any]:
-        """Submit the first items now, the others as results are taken."""
-        futures = collections.deque(self.submit(fn, *args) for args in itertools.islice(items, ahead))
+    def _submit_until(self, end_s: float, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Submit a call of a `map`; gives a `_LateFuture` if there is no room at `end_s`."""
+        if end_s < math.inf and self._sender.unsent.is_full and not self._wait_for_room(end_s):
+            return _LateFuture()
+        return self.submit(fn, *args)
 
-        def take() -> Iterator[Any]:
-            try:
-                while futures:
-                    remaining_s = None if end_s is None else end_s - time.monotonic()
-                    value = futures[0].result(remaining_s)
-                    del futures[0]
-                    futures.extend(self.submit(fn, *args) for args in itertools.islice(items, 1))
-                    yield value
-            finally:
-                for future in futures:
-                    future.cancel()
 
-        return take()
+class _LateFuture(Future[Any]):
+    """Stands for the calls of a `map` that found no room before its timeout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_exception(TimeoutError())
+
+
+def _results(
+    submit: Callable[..., Future[Any]], items: Iterator[Iterable[Any]], ahead: int | None, end_s: float
+) -> Iterator[Any]:
+    """Submit the first items now, the others as results are taken."""
+
+    def submitted(count: int | None) -> Iterator[Future[Any]]:
+        for args in itertools.islice(items, count):
+            future = submit(*args)
+            yield future
+            if isinstance(future, _LateFuture):
+                return
+
+    def take() -> Iterator[Any]:
+        try:
+            while futures:
+                value = futures[0].result(None if end_s == math.inf else end_s - time.monotonic())
+                del futures[0]
+                futures.extend(submitted(1))
+                yield value
+        finally:
+            for future in futures:
+                future.cancel()
+
+    futures = collections.deque(submitted(ahead))
+    return take()
+
+
+def _chosen(options: ExecutorOptions) -> ExecutorOptions:
+    """All options, with those that are given.
+
+    Raises:
+        TypeError: there is no such option.
+        ValueError: one is out of range.
+    """
+    if unknown := options.keys() - DEFAULTS.keys():
+        raise TypeError(f"an executor has no option {', '.join(sorted(unknown))}")
+    chosen = DEFAULTS | options
+    if chosen["cores_per_worker"] <= 0:
+        raise ValueError("cores_per_worker must be greater than 0")
+    if (chosen["max_pending"] or 0) < 0:
+        raise ValueError("max_pending must be None, 0 or greater than 0")
+    return chosen
 
 
 def _worker_setup() -> bytes:
@@ -263,11 +320,20 @@ def _worker_setup() -> bytes:
     return pickle.dumps(WorkerSetup(path, os.getcwd()))  # noqa: PTH109 - a string travels
 
 
-def _open_session(settings: Settings, options: SessionOptions, on_words: OnWords | None) -> Session:
+def _open_session(settings: Settings, max_workers: int, chosen: ExecutorOptions) -> Session:
     """A session that has its turn."""
+    _follow_process()
+    options = SessionOptions(
+        user_name=getpass.getuser(),
+        worker_setup=_worker_setup(),
+        max_workers=max_workers,
+        weight=chosen["weight"],
+        cores_per_worker=chosen["cores_per_worker"],
+        needs=Needs(environment.for_functions()),
+    )
     session = Session(settings, options)
     try:
-        session.wait_for_turn(lambda _ahead: None, on_words)
+        session.wait_for_turn(lambda _ahead: None, worker_output.echo if chosen["shows_output"] else None)
     except BaseException:
         session.close()
         raise
@@ -308,5 +374,8 @@ def _leave_to_parent() -> None:
         sender.disown()
 
 
-atexit.register(_finish)
-os.register_at_fork(after_in_child=_leave_to_parent)
+@cache
+def _follow_process() -> None:
+    """Take part in the end and in the forks of this program; once, with its first executor."""
+    atexit.register(_finish)
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -14,19 +14,87 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# An argument of so many bytes is looked at by itself: as many as travel beside a pickle.
+LARGE_BYTES = 64 << 10
+# Types whose objects have no size that can be seen. `submit` looks here for each argument.
+SMALL_TYPES: set[type] = {int, float, bool, complex, type(None)}
+_MANY_TYPES = 1_000  # a program may make types without end
 
 log = logging.getLogger("quakegrid.sdk")
 
 # The base class's states, which are not public.
-_PENDING, _RUNNING, _FINISHED = "PENDING", "RUNNING", "FINISHED"
+_PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED", "FINISHED"
 
 
 class Shared(threading.Condition):
-    """The lock of all futures of an executor, and the condition of those that are done."""
+    """The lock of all futures of an executor, and the condition of those that are done.
 
-    def __init__(self) -> None:
+    Args:
+        wake: wakes the executor's thread.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
         self.lock = threading.RLock()
         super().__init__(self.lock)
+        self._wake = wake
+        self.large = LargeArguments()
+        self.waiter_count = 0  # threads that wait for room to submit
+        self.cancelled_count = 0  # calls that still take up room in the queue, about
+
+    def note_cancelled(self, count: int) -> None:
+        """So many calls were cancelled. If a thread waits for room it gets theirs."""
+        self.cancelled_count += count
+        if self.cancelled_count and self.waiter_count:
+            self._wake()
+
+
+class LargeArguments:
+    """Large arguments of calls without a result. One that calls share counts once. For who has the lock."""
+
+    def __init__(self) -> None:
+        self.byte_count = 0
+        self._found: dict[int, list[int]] = {}  # by an argument's id: its bytes, and how many calls have it
+
+    def add(self, arguments: Iterable[Any]) -> tuple[int, ...]:
+        """Count the arguments of a call; returns what to `drop` when it lets go of them."""
+        ids = []
+        for argument in arguments:
+            byte_count = visible_bytes(argument)
+            if byte_count >= LARGE_BYTES:
+                ids.append(id(argument))
+                found = self._found.setdefault(id(argument), [byte_count, 0])
+                found[1] += 1
+                if found[1] == 1:
+                    self.byte_count += byte_count
+        return tuple(ids)
+
+    def drop(self, ids: Iterable[int]) -> None:
+        """A call let go of its arguments."""
+        for number in ids:
+            found = self._found[number]
+            found[1] -= 1
+            if not found[1]:
+                del self._found[number]
+                self.byte_count -= found[0]
+
+
+def visible_bytes(argument: Any) -> int:
+    """The size of a string, of bytes, or of an array; 0 for everything else, whatever is in it."""
+    kind = type(argument)
+    if kind in SMALL_TYPES:
+        return 0
+    if kind is str or kind is bytes or kind is bytearray:
+        return len(argument)
+    if hasattr(kind, "nbytes"):
+        try:
+            byte_count = argument.nbytes
+        except Exception:  # noqa: BLE001 - whatever an object's own methods raise
+            byte_count = None
+        return byte_count if type(byte_count) is int else 0
+    if len(SMALL_TYPES) >= _MANY_TYPES:
+        SMALL_TYPES.clear()
+    SMALL_TYPES.add(kind)
+    return 0
 
 
 class CallFuture(Future[T]):
@@ -40,6 +108,7 @@ class CallFuture(Future[T]):
     _made_condition: threading.Condition | None = None
     _made_waiters: list[Any] | None = None
     _made_callbacks: list[Callable[..., Any]] | None = None
+    large: tuple[int, ...] = ()  # of `LargeArguments`
 
     def __init__(  # the base class's own would make the ten objects
         self,
@@ -85,6 +154,18 @@ class CallFuture(Future[T]):
             return value
         return super().result(timeout)
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the call was cancelled and nobody was told yet."""
+        return self._state == _CANCELLED
+
+    def cancel(self) -> bool:
+        """Cancel the call if it was not sent."""
+        is_cancelled = super().cancel()
+        if is_cancelled:
+            self._shared.note_cancelled(1)
+        return is_cancelled
+
     def begin(self) -> bool:
         """Mark the call as sent, after which it cannot be cancelled; False if it was cancelled before."""
         with self._shared.lock:
@@ -92,6 +173,10 @@ class CallFuture(Future[T]):
                 self._state = _RUNNING
                 return True
             self.set_running_or_notify_cancel()
+            self.function = self.kwargs = None
+            self.args = ()
+            self._shared.large.drop(self.large)
+            self.large = ()
             return False
 
     def drop(self) -> None:
@@ -109,6 +194,9 @@ def settle(shared: Shared, outcomes: Iterable[tuple[CallFuture[Any], Any, Any]])
             future._state = _FINISHED  # noqa: SLF001 - last: `result` looks at it without the lock
             future.function = future.kwargs = None
             future.args = ()
+            if future.large:
+                shared.large.drop(future.large)
+                future.large = ()
             if future._made_waiters:  # noqa: SLF001
                 for waiter in future._made_waiters:  # noqa: SLF001
                     (waiter.add_exception if exception else waiter.add_result)(future)

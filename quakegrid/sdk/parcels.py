@@ -47,6 +47,8 @@ class Parcel:
         """Take in calls that wait, as many as should travel together."""
         queue, again = unsent.queue, unsent.again
         limit = chunking.call_limit(len(queue) + len(again))
+        unsent.take(limit)
+        begun_count = 0
         cost_of, add, calls = chunking.cost_s, self.add, self.calls
         function, operation, cost_s = None, "", 0.0
         while len(calls) < limit and self.byte_count < MAX_BYTES:
@@ -61,9 +63,14 @@ class Parcel:
             if calls and self.cost_s + cost_s > TARGET_S:
                 break
             source.popleft()
-            if source is again or call.begin():
+            if source is again:
                 self.cost_s += cost_s
                 add(call, operation)
+            elif call.begin():
+                begun_count += 1
+                self.cost_s += cost_s
+                add(call, operation)
+        unsent.done(limit - begun_count)
 
     def add(self, call: Call, operation: str) -> None:
         """Pickle a call into the chunk, or refuse it."""

@@ -1,4 +1,4 @@
-"""The thread between an executor and its lane: packs calls into chunks, hands results to futures.
+"""The thread between an executor and its lane, from the first call to the end.
 
 One thread around one poller. A chunk leaves when there is room for it, however small it is, so that
 nothing ever waits for a timer; while all workers are busy, calls gather and chunks grow.
@@ -6,27 +6,50 @@ nothing ever waits for a timer; while all workers are busy, calls gather and chu
 
 from __future__ import annotations
 
+import enum
 import logging
 import math
 import threading
-from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
 
 from quakegrid import errors
-from quakegrid.sdk import chunks, parcels
-from quakegrid.sdk.chunking import Chunking
-from quakegrid.sdk.futures import Shared, settle
-from quakegrid.sdk.parcels import Parcel, operation_of
+from quakegrid.sdk.chunk_traffic import ChunkTraffic
+from quakegrid.sdk.futures import Shared
 from quakegrid.sdk.progress import OnProgress, Progress
-from quakegrid.sdk.unsent import Call, UnsentCalls
-from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
+from quakegrid.sdk.unsent import Call, PendingLimit, UnsentCalls, WaitingRoom
 from quakegrid.session.session import Session
 
 log = logging.getLogger("quakegrid.sdk")
+# Cancelled calls in the queue, beyond which they are taken out though nobody waits for room.
+MANY_CANCELLED = 10_000
 
 
 class BrokenClusterError(errors.QuakeGridError, BrokenExecutor):
     """The executor lost its session: the broker ended it or is gone; nothing more can run."""
+
+
+class SenderState(enum.Enum):
+    """What becomes of the calls of an executor."""
+
+    OPEN = enum.auto()
+    STOPPING = enum.auto()  # it takes no more, and ends when all are done
+    DROPPING = enum.auto()  # as STOPPING, without those that were not sent
+    TERMINATING = enum.auto()  # it ends now
+    ENDED = enum.auto()
+
+
+# Any thread may ask for a move, and several may at the same time: one that is not here changes nothing.
+MOVES: dict[SenderState, frozenset[SenderState]] = {
+    SenderState.OPEN: frozenset(SenderState) - {SenderState.OPEN},
+    SenderState.STOPPING: frozenset({SenderState.DROPPING, SenderState.TERMINATING, SenderState.ENDED}),
+    SenderState.DROPPING: frozenset({SenderState.TERMINATING, SenderState.ENDED}),
+    SenderState.TERMINATING: frozenset({SenderState.ENDED}),
+    SenderState.ENDED: frozenset(),
+}
+
+
+class SenderThread(threading.Thread):
+    """The thread of an executor, in which its callbacks run."""
 
 
 class Sender:
@@ -36,24 +59,29 @@ class Sender:
         session: admitted.
         worker_count: how many workers it will have.
         on_progress: called in this thread with the counts of done and submitted calls.
+        max_pending: calls without a result, beyond which `wait_for_room` waits; 0 for no limit.
     """
 
-    def __init__(self, session: Session, worker_count: int, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self, session: Session, worker_count: int, on_progress: OnProgress | None, max_pending: int = 0
+    ) -> None:
         self._session, self._progress = session, Progress(on_progress)
-        self._chunking = Chunking(worker_count)
-        self.shared = Shared()
-        self._unsent = UnsentCalls()
-        self.queue, self.weighted = self._unsent.queue, self._unsent.weighted  # for any thread
-        self._out: dict[int, Parcel] = {}
-        self._packing = self._new_parcel()
+        self.shared, self.unsent = Shared(session.wake), UnsentCalls()
+        self.queue, self.weighted = self.unsent.queue, self.unsent.weighted  # for any thread
+        limit = PendingLimit(max_pending)
+        self._room = WaitingRoom(self.shared, self.unsent, limit)
+        self._traffic = ChunkTraffic(session, worker_count, self.unsent, self.shared, self._progress, limit)
         self.is_idle = False
-        self.is_stopping = False
-        self.cancel_queued = False
-        self.is_terminated = False
+        self.state = SenderState.OPEN
+        self._lock = threading.RLock()  # of moves; the handler of a signal may come in the middle of one
         self.failure: BrokenClusterError | None = None
-        self.is_ended = False
-        self.thread = threading.Thread(target=self._run, name="quakegrid-executor", daemon=True)
+        self.thread = SenderThread(target=self._run, name="quakegrid-executor", daemon=True)
         self.thread.start()
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether there is no thread that would take calls."""
+        return self.state is SenderState.ENDED
 
     def wake(self) -> None:
         """Tell the thread that there is something to do; for any thread."""
@@ -67,26 +95,54 @@ class Sender:
         elif self.is_idle:
             self.wake()
 
+    def wait_for_room(self, end_s: float = math.inf) -> bool:
+        """Wait until one more call may be submitted, or none any more; False if neither is so at `end_s`.
+
+        It never waits in the thread of an executor: callbacks run there, and nobody else would make room.
+        """
+        if isinstance(threading.current_thread(), SenderThread):
+            return True
+        return self._room.wait(lambda: self.state is not SenderState.OPEN, end_s)
+
+    def look_at(self, call: Call) -> None:
+        """Count the arguments of a call that are large; for any thread, before it is appended."""
+        with self.shared.lock:
+            call.large = self.shared.large.add((*call.args, *(call.kwargs or {}).values()))
+            if call.large:
+                self.unsent.note_large(self.shared.large.byte_count)
+
     def stop(self, *, cancel_queued: bool = False) -> None:
         """Let the thread end when everything is done; `cancel_queued` drops calls that were not sent."""
-        self.cancel_queued = self.cancel_queued or cancel_queued
-        self.is_stopping = True
-        self._session.wake()
+        self._leave(SenderState.DROPPING if cancel_queued else SenderState.STOPPING)
 
     def terminate(self) -> None:
         """Let the thread end now, and with it the workers and their calls; for any thread."""
-        self.is_terminated = True
-        self._session.wake()
+        self._leave(SenderState.TERMINATING)
 
     def disown(self) -> None:
         """Refuse calls: this process was forked from the one that has the thread, and the calls of before."""
+        self._lock = threading.RLock()  # a thread that is not here may have the other one
         self.failure = BrokenClusterError("this process was forked from the one that has the executor")
-        self.is_ended = True
+        self._move(SenderState.ENDED)
 
     def fail_leftovers(self) -> None:
         """End the futures of calls that came too late; for any thread, after the end."""
         failure = self.failure or RuntimeError("cannot schedule new futures after shutdown")
-        self._fail([call for call in self._unsent.take_new() if call.begin()], failure)
+        self._traffic.fail([call for call in self.unsent.take_new() if call.begin()], failure)
+
+    def _leave(self, state: SenderState) -> None:
+        """Take no more calls; those who wait for room hear of it, but not in a fork, where nobody waits."""
+        if self._move(state):
+            self._room.wake()
+        self._session.wake()
+
+    def _move(self, state: SenderState) -> bool:
+        """Change the state if that is allowed; returns whether it was."""
+        with self._lock:
+            is_allowed = state in MOVES[self.state]
+            if is_allowed:
+                self.state = state
+            return is_allowed
 
     # --- the thread
 
@@ -106,19 +162,27 @@ class Sender:
         """Receive, send, wait; False at the end."""
         if self._is_cut_short():
             return False
-        while (outcome := self._session.receive_ready()) is not None:
-            self._on_outcome(outcome)
-        if self.cancel_queued:
-            self._unsent.drop_new()
-        self._send_all()
-        self._progress.tell(len(self._unsent) + sum(len(parcel.calls) for parcel in self._out.values()))
-        if self.is_stopping and not self._out and not self._unsent:
+        self._traffic.receive_all()
+        if self.state is SenderState.DROPPING:
+            self.unsent.drop_new()
+        self._traffic.send_all()
+        self._progress.tell(self.unsent.pending_count)
+        self._tell_room()
+        if self.state is not SenderState.OPEN and self._traffic.is_over:
             return False
-        if len(self._out) >= self._chunking.window:
-            self._session.wait()
-        else:
+        if self._traffic.has_room:
             self._wait_for_calls()
+        else:
+            self._session.wait()
         return True
+
+    def _tell_room(self) -> None:
+        """Say how many calls may be submitted; those that were cancelled make room if somebody waits."""
+        shared = self.shared
+        if shared.cancelled_count > (0 if shared.waiter_count else MANY_CANCELLED):
+            shared.cancelled_count = 0
+            self.unsent.sweep()
+        self._room.update(self._traffic.out_bytes, 2 * self._traffic.window)
 
     def _wait_for_calls(self) -> None:
         self.is_idle = True
@@ -128,98 +192,22 @@ class Sender:
 
     def _is_cut_short(self) -> bool:
         """Whether the thread must end though there is something to do, which `failure` then tells."""
-        if self.is_terminated:
+        if self.state is SenderState.TERMINATING:
             self.failure = BrokenClusterError("the executor's workers were terminated")
         elif self._session.abort_reason:  # whatever the program makes of the interrupt
             self.failure = BrokenClusterError(f"the executor's session ended: {self._session.abort_reason}")
         return self.failure is not None
 
-    def _send_all(self) -> None:
-        """Send what there is room for: weighted calls first, then suspects, then all others."""
-        unsent, window = self._unsent, self._chunking.window
-        unsent.sort_weighted()
-        while len(self._out) < window:
-            if (heaviest := unsent.take_heaviest()) is not None:
-                weight, call = heaviest
-                if call.begin():
-                    self._send_single(call, weight)
-            elif unsent.suspects:
-                self._send_single(unsent.suspects.popleft())
-            elif unsent.again or unsent.queue:
-                parcel = self._new_parcel()
-                parcel.fill(unsent, self._chunking)
-                self._send(parcel)
-            else:
-                return
-
-    def _send_single(self, call: Call, weight: float = 1.0) -> None:
-        parcel = self._new_parcel()
-        parcel.add(call, operation_of(call.function))
-        self._send(parcel, weight, may_wait=False)
-
-    def _new_parcel(self) -> Parcel:
-        self._packing = Parcel(self._session.blobs, self._refuse)
-        return self._packing
-
-    def _refuse(self, call: Call, error: errors.PayloadError) -> None:
-        """End the future of a call that cannot be pickled."""
-        self._progress.done_count += 1
-        self._fail([call], error)
-
-    def _send(self, parcel: Parcel, weight: float = 1.0, *, may_wait: bool = True) -> None:
-        if not parcel.calls:
-            return
-        names = parcel.operations
-        task = LaneTask(
-            operation=names[0],
-            weight=weight,
-            expected_s=parcel.cost_s if may_wait and all(map(self._chunking.is_known, names)) else math.inf,
-            max_attempts=1 if len(parcel.calls) > 1 else 0,
-        )
-        task_id = self._session.submit(parcel.frames(), task, parcel.digests)
-        parcel.forget_arguments()
-        self._out[task_id] = parcel
-        self._new_parcel()
-
-    def _on_outcome(self, outcome: LaneOutcome) -> None:
-        parcel = self._out[outcome.task_id]
-        if outcome.error:
-            self._on_trouble(parcel, outcome)
-            del self._out[outcome.task_id]
-            return
-        self._chunking.see_worker(outcome.worker_id)
-        results, buffers = chunks.unpack(outcome.frames)
-        count = len(results.values)
-        self._chunking.learn_chunk(parcel.operations, parcel.chunk.operations[:count], results.spent_s)
-        self._progress.done_count += count
-        settle(self.shared, parcels.opened(parcel, results, buffers))
-        if count < len(parcel.calls):
-            self._unsent.again.extendleft(reversed(parcel.calls[count:]))
-        del self._out[outcome.task_id]  # last: whatever happened until now, its futures end with the session
-
-    def _on_trouble(self, parcel: Parcel, outcome: LaneOutcome) -> None:
-        """A chunk that ended its worker, or could not run: its calls are tried one by one."""
-        if len(parcel.calls) > 1:
-            self._unsent.suspects.extend(parcel.calls)
-            return
-        self._progress.done_count += 1
-        error = errors.TaskKilledError if outcome.reasons else errors.TaskError
-        self._fail(parcel.calls, error(outcome.error))
-
-    def _fail(self, calls: Iterable[Call], exception: Exception) -> None:
-        settle(self.shared, [(call, None, exception) for call in calls])
-
     # --- the end
 
     def _end(self) -> None:
-        begun_parcels = [*self._out.values(), self._packing]
-        begun = [*self._unsent.take_begun(), *(call for parcel in begun_parcels for call in parcel.calls)]
-        self._out.clear()
+        begun = self._traffic.begun_calls()
         # Before the queues are emptied for the last time: who submits later sees it, and empties them again.
-        self.is_ended = True
+        if self._move(SenderState.ENDED):
+            self._room.wake()
         try:
             failure = self.failure or BrokenClusterError("the executor has ended")
-            self._fail([call for call in begun if not call.done()], failure)
+            self._traffic.fail(begun, failure)
             self.fail_leftovers()
         finally:
             self._session.close()

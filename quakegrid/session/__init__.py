@@ -4,6 +4,7 @@
                              |
                              +-------> stream.py (its thread) --> broker_link.py <--admission, abort--> broker
 
-`options.py` says what a session asks for and how long it waits, `lane_tasks.py` what travels, `retelling.py`
-when a lane is told again, `worker_output.py` what workers print. Read `session.py` first.
+`task_window.py` says which tasks are on the lane; the others wait in the driver. `options.py` says what a
+session asks for and how long it waits, `lane_tasks.py` what travels, `retelling.py` when a lane is told
+again, `worker_output.py` what workers print. Read `session.py` first.
 """

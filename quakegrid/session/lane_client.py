@@ -1,7 +1,8 @@
 """A driver's end of its lane: tasks go out, outcomes come back.
 
-Belongs to the one thread that submits and receives. Every task is kept until its outcome is here. The
-lane is told of it again whenever it says hello. Payloads and outcomes are frames.
+Belongs to the one thread that submits and receives. Every task is kept until its outcome is here.
+`task_window.py` says when it is sent. The lane is told again of all that was sent whenever it says hello.
+Payloads and outcomes are frames.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from quakegrid.session.lane_tasks import LaneOutcome, LaneTask, failed_outcome
 from quakegrid.session.options import Patience
 from quakegrid.session.retelling import Retelling
 from quakegrid.session.stream import BrokerStream
+from quakegrid.session.task_window import TaskWindow
 from quakegrid.settings.config import Settings
 from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
@@ -34,10 +36,19 @@ OPERATION_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class SubmittedTask:
-    """A task without its outcome: the message that submits it, and the blobs that it names."""
+    """A task on the lane: the message that submits it, and the blobs that it names."""
 
     message: Sequence[bytes | memoryview]
     refs: Sequence[lane_pb2.BlobRef]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingTask:
+    """A task that is not on the lane yet: its payload is looked through for blobs when it is sent."""
+
+    frames: Sequence[bytes | memoryview]
+    task: LaneTask
+    digests: Digests
 
 
 class LaneClient:
@@ -55,7 +66,9 @@ class LaneClient:
     ) -> None:
         self._settings, self._stream, self._lane, self._patience = settings, stream, lane, patience
         self._next_task_id = 1
-        self._pending: dict[int, SubmittedTask] = {}
+        self._sent: dict[int, SubmittedTask] = {}
+        self._waiting: dict[int, WaitingTask] = {}
+        self.window = TaskWindow()
         self._retelling = Retelling(patience.refused_retry_s, patience.broker_s)
         self._admission_count = 1  # of the session, when the lane was last told everything
         self._taken_bytes = 0  # of outcomes, since the lane was last told
@@ -68,6 +81,7 @@ class LaneClient:
         Raises:
             PeerUnreachableError: it does not answer.
         """
+        self.window.expect_workers(admitted.core_count)
         endpoint = admitted.lane_endpoint
         identity = lane_names.driver_name(admitted.session_id, admitted.session_token)
         self._lane.connect(endpoint, self._settings.authkey, identity)
@@ -87,11 +101,49 @@ class LaneClient:
     def submit(
         self, frames: Sequence[bytes | memoryview], task: LaneTask, digests: Digests | None = None
     ) -> int:
-        """Send a task to the lane; see `Session.submit`."""
+        """Take in a task, and send it if the lane shall have more; see `Session.submit`."""
         self._stream.check()
         task_id = self._next_task_id
         self._next_task_id += 1
-        split = self.blobs.split(frames, {} if digests is None else digests)
+        if self.window.is_open:  # then no other task waits
+            self._submit(task_id, WaitingTask(frames, task, {} if digests is None else digests))
+        else:  # both are the caller's, and hashes hold while we have the frames
+            self._waiting[task_id] = WaitingTask(tuple(frames), task, dict(digests or {}))
+            self.window.wait(task_id, task.weight or 1.0)  # as the lane takes it
+        return task_id
+
+    def cancel(self, task_ids: Sequence[int]) -> None:
+        """Give up the outcomes of tasks. The lane drops the tasks that wait."""
+        sent = [task_id for task_id in task_ids if task_id not in self._waiting]
+        for task_id in task_ids:
+            self._forget(task_id)
+        for start in range(0, len(sent), CANCELLED_AT_ONCE):
+            some = sent[start : start + CANCELLED_AT_ONCE]
+            cancelled = lane_pb2.CancelTasks(session_id=self._stream.session_id, task_ids=some)
+            self._lane.send([lane_pb2.LaneMessage(cancel_tasks=cancelled).SerializeToString()])
+        self._submit_waiting()
+
+    def receive_ready(self) -> LaneOutcome | None:
+        """The next outcome if it is here already; raises what the session failed with."""
+        self._stream.check()
+        if self._stream.admission_count != self._admission_count or self._retelling.due_s < math.inf:
+            self._tell_again()
+        while (received := self._lane.receive()) is not None:
+            outcome = self._take(received)
+            if outcome is not None and self._forget(outcome.task_id):
+                self.window.see_worker(outcome.worker_id)
+                self._submit_waiting()
+                return outcome
+        return None
+
+    def wait(self) -> None:
+        """Wait for a message, the session's failure, `Wakeup.set`, or the time to tell the lane again."""
+        self._lane.wait(self._retelling.due_s)
+
+    # --- what the lane is told
+
+    def _submit(self, task_id: int, waiting: WaitingTask) -> None:
+        task, split = waiting.task, self.blobs.split(waiting.frames, waiting.digests)
         submission = lane_pb2.SubmitTask(
             session_id=self._stream.session_id,
             task_id=task_id,
@@ -102,35 +154,16 @@ class LaneClient:
             blobs=split.refs,
         )
         header = lane_pb2.LaneMessage(submit_task=submission).SerializeToString()
-        pending = self._pending[task_id] = SubmittedTask([header, *split.frames], split.refs)
+        submitted = self._sent[task_id] = SubmittedTask([header, *split.frames], split.refs)
+        self.window.send(task_id, sum(map(lane_sockets.content_bytes, split.frames)))
         for blob_id, content in split.to_put:
             self._put_blob(blob_id, content)
-        self._lane.send(pending.message)
-        return task_id
+        self._lane.send(submitted.message)
 
-    def cancel(self, task_ids: Sequence[int]) -> None:
-        """Give up the outcomes of tasks. The lane drops the tasks that wait."""
-        for task_id in task_ids:
-            self._forget(task_id)
-        for start in range(0, len(task_ids), CANCELLED_AT_ONCE):
-            some = task_ids[start : start + CANCELLED_AT_ONCE]
-            cancelled = lane_pb2.CancelTasks(session_id=self._stream.session_id, task_ids=some)
-            self._lane.send([lane_pb2.LaneMessage(cancel_tasks=cancelled).SerializeToString()])
-
-    def receive_ready(self) -> LaneOutcome | None:
-        """The next outcome if it is here already; raises what the session failed with."""
-        self._stream.check()
-        if self._stream.admission_count != self._admission_count or self._retelling.due_s < math.inf:
-            self._tell_again()
-        while (received := self._lane.receive()) is not None:
-            outcome = self._take(received)
-            if outcome is not None and self._forget(outcome.task_id):
-                return outcome
-        return None
-
-    def wait(self) -> None:
-        """Wait for a message, the session's failure, `Wakeup.set`, or the time to tell the lane again."""
-        self._lane.wait(self._retelling.due_s)
+    def _submit_waiting(self) -> None:
+        """Send what waited, as far as there is room on the lane."""
+        while self._waiting and (task_id := self.window.next()) is not None:
+            self._submit(task_id, self._waiting.pop(task_id))
 
     # --- what the lane says
 
@@ -188,8 +221,8 @@ class LaneClient:
     def _tell_lane(self) -> None:
         for blob_id, content in self.blobs.start_again():
             self._put_blob(blob_id, content)
-        for pending in self._pending.values():
-            self._lane.send(pending.message)
+        for submitted in self._sent.values():
+            self._lane.send(submitted.message)
         self._taken_bytes = 0
         join = lane_pb2.Join(
             protocol_version=lane_sockets.PROTOCOL_VERSION, session_id=self._stream.session_id
@@ -198,10 +231,12 @@ class LaneClient:
 
     def _forget(self, task_id: int) -> bool:
         """Forget a task; returns whether its outcome was still awaited."""
-        pending = self._pending.pop(task_id, None)
-        if pending is None:
+        submitted = self._sent.pop(task_id, None)
+        if submitted is None and self._waiting.pop(task_id, None) is None:
             return False
-        self.blobs.done(pending.refs)
+        self.window.end(task_id)
+        if submitted is not None:
+            self.blobs.done(submitted.refs)
         return True
 
     def _acknowledge(self, frames: Sequence[zmq.Frame]) -> None:

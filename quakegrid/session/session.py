@@ -17,6 +17,7 @@ from quakegrid.session.lane_client import LaneClient
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
 from quakegrid.session.options import Patience, SessionOptions
 from quakegrid.session.stream import BrokerStream
+from quakegrid.session.task_window import TaskWindow
 from quakegrid.session.wakeup import Wakeup
 from quakegrid.session.worker_output import OnWords
 from quakegrid.settings.config import Settings
@@ -61,6 +62,11 @@ class Session:
         """The large frames of its tasks."""
         return self._lane.blobs
 
+    @property
+    def window(self) -> TaskWindow:
+        """Which of its tasks are on the lane."""
+        return self._lane.window
+
     def wait_for_turn(
         self, on_queued: Callable[[Sequence[int]], None], on_words: OnWords | None = None
     ) -> None:
@@ -90,6 +96,8 @@ class Session:
         self, frames: Sequence[bytes | memoryview], task: LaneTask, digests: Digests | None = None
     ) -> int:
         """Send a task to the lane; returns its id.
+
+        Never waits. The lane has a bounded number of tasks at once; the others are sent as outcomes come.
 
         Args:
             frames: the payload. Large ones are not copied: leave them unchanged until the outcome is here.

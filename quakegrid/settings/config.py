@@ -68,6 +68,9 @@ class Settings:
     node_timeout_s: float
     # How long a task may run before its worker is killed; 0 for ever: only its author knows how long.
     task_timeout_s: float
+    # Where a worker starts: `spread` takes the node with fewest used cores, since the workers of a node share
+    # its memory bandwidth; `pack` takes the one with most, so that others stay empty.
+    placement: str
     shared_dir: str
     custom_tmp: str
     # Logs of jobs that ended so many days ago are dropped, and the oldest ones while the database is

@@ -11,6 +11,7 @@ MAX_RETENTION_DAYS = 36_500
 MIN_RETENTION_MB = 10
 MAX_RETENTION_MB = 1 << 32
 MAX_PORT = 65535
+PLACEMENTS = ("spread", "pack")
 
 
 def whole_path(text: str) -> str:
@@ -105,6 +106,13 @@ def positive(text: str) -> int:
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
+
+
+def placement(text: str) -> str:
+    """How workers are placed: they spread over all nodes, or are packed into few."""
+    if text not in PLACEMENTS:
+        raise ValueError(text)
+    return text
 
 
 def timeout(text: str) -> float:

@@ -69,7 +69,10 @@ MEANINGS = {
     ): "how long a worker may stay stopped (SIGSTOP) before it is killed and its task is tried again",
     ("agent", "worker_memory"): "what a worker may use",
     ("broker", "host"): "where the broker is; default: as `[dbserver] host`",
-    ("broker", "lane_memory"): "payloads that a lane keeps in memory; more waits in `custom_tmp`",
+    (
+        "broker",
+        "lane_memory",
+    ): "what a lane keeps in memory: payloads, and 500 bytes for each; more waits in `custom_tmp`",
     ("broker", "listen"): "address on which broker and lanes listen; default: as the dbserver's",
     ("broker", "max_attempts"): "workers that a task may end before its job fails",
     ("broker", "metrics_port"): "metrics over HTTP, on `listen`, without a key",
@@ -78,6 +81,10 @@ MEANINGS = {
         "task_timeout",
     ): "time after which a task's worker is killed; counts as an attempt",
     ("broker", "node_timeout"): "time without an answer after which a node is lost",
+    (
+        "broker",
+        "placement",
+    ): "`spread`: workers start on the node with fewest used cores; `pack`: with most, others stay empty",
     ("broker", "port"): "the broker's port",
     ("dbserver", "authkey"): "the cluster's one secret, the same on all nodes; `quakegrid authkey` makes one",
     ("dbserver", "file"): "the job database, on a local disk of the master",

@@ -43,6 +43,7 @@ class BrokerKeys(TypedDict):
     lane_memory_bytes: int
     node_timeout_s: float
     task_timeout_s: float
+    placement: str
 
 
 class AgentKeys(TypedDict):
@@ -167,6 +168,7 @@ def read_broker(reader: Reader, dbserver_host: str, dbserver_listen: str) -> Bro
             conversions.timeout,
             "seconds that a task may run, 0 for no limit",
         ),
+        "placement": reader.parse("broker", "placement", "spread", conversions.placement, "spread or pack"),
     }
 
 

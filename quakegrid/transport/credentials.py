@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import functools
 import hmac
 from dataclasses import dataclass, field
 
@@ -114,8 +115,12 @@ def credentials_of(identity: Identity) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
 
 
+@functools.lru_cache(maxsize=4)
 def curve_keys(authkey: str) -> CurveKeys:
-    """The CURVE key pairs of the cluster: one for processes that bind, one for those that connect."""
+    """The CURVE key pairs of the cluster: one for processes that bind, one for those that connect.
+
+    Kept, as a template makes them once for all workers that it forks.
+    """
     server_public, server_secret = _curve_pair(_derive(authkey, "curve-server"))
     client_public, client_secret = _curve_pair(_derive(authkey, "curve-client"))
     return CurveKeys(server_public, server_secret, client_public, client_secret)

@@ -29,5 +29,6 @@ def _load_first() -> bool:
 IS_FAST = _load_first()
 
 import zmq  # noqa: E402  only now
+from zmq.backend import Socket as SocketBase  # noqa: E402
 
-__all__ = ["IS_FAST", "zmq"]
+__all__ = ["IS_FAST", "SocketBase", "zmq"]

@@ -17,6 +17,7 @@ MAX_WORKER_ID_BYTES = 128
 MAX_ID = (1 << 63) - 1
 MAX_DIGITS = 20
 _DRIVER, _WORKER = "driver", "worker"
+WORKER_PREFIX = b"worker "  # of each worker's name
 _SHOWN_CHARACTERS = 64
 
 

@@ -20,7 +20,7 @@ from quakegrid.transport import grpc_environment
 grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first imported
 
 from quakegrid.errors import QuakeGridError  # noqa: E402
-from quakegrid.machine import service_files, service_life, service_logs  # noqa: E402
+from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
 from services.agent.linux import orphans  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
@@ -75,7 +75,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     stopped, hurried = asyncio.Event(), asyncio.Event()
     life = service_life.Life(stopped.set)
     life.guard(asyncio.get_running_loop())
-    _end_on_signals(agent, stopped, hurried, lifeline_fd)
+    _end_on_signals(stopped, hurried, lifeline_fd)
     server = AgentServer(agent, log_tail, settings)
     _end_orphans(agent, lock)
     agent.membership.port = server.port
@@ -113,7 +113,7 @@ def _prepare_process(settings: Settings) -> LogTail:
     """Check what the settings ask of this process, and set it up; returns what keeps the end of its log."""
     check_listen(settings, settings.agent_listen, "the agent")
     service_life.tell_doubts(settings.warnings)
-    service_life.allow_many_files()  # every waiting command line holds some
+    open_files.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
     log_tail = LogTail()
     log_tail.setFormatter(logging.Formatter(service_logs.FORMAT))
@@ -123,12 +123,11 @@ def _prepare_process(settings: Settings) -> LogTail:
     return log_tail
 
 
-def _end_on_signals(agent: Agent, stopped: asyncio.Event, hurried: asyncio.Event, lifeline_fd: int) -> None:
+def _end_on_signals(stopped: asyncio.Event, hurried: asyncio.Event, lifeline_fd: int) -> None:
     """Set `stopped` at the first signal or when the lifeline closes, and `hurried` at the second signal."""
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
-        agent.begin_ending()
         (hurried if stopped.is_set() else stopped).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -20,7 +20,7 @@ grpc_environment.tell(os.environ)  # before the first import of gRPC, which read
 
 from quakegrid import errors  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
-from quakegrid.machine import service_files, service_life, service_logs  # noqa: E402
+from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings.config import Settings, check_listen, load_settings  # noqa: E402
 from services.broker.broker import Broker  # noqa: E402
 from services.broker.server import BrokerServer  # noqa: E402
@@ -41,7 +41,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     """
     check_listen(settings, settings.broker_listen, "the broker")
     service_life.tell_doubts(settings.warnings)
-    service_life.allow_many_files()  # lanes inherit it
+    open_files.allow_many_files()  # lanes inherit it
     is_over, is_replaced = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, is_over.set)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, is_replaced.set)

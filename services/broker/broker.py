@@ -65,7 +65,12 @@ class Broker:
         self.failed = self._guard.failed
         self._tasks = BackgroundTasks(self._guard)
         spawn = self._tasks.spawn
-        fleet = Fleet(settings.agent_host_cores, settings.serialize_jobs, secrets.token_hex(3))
+        fleet = Fleet(
+            settings.agent_host_cores,
+            settings.serialize_jobs,
+            secrets.token_hex(3),
+            is_packed=settings.placement == "pack",
+        )
         self._sessions: dict[int, DriverSession] = {}
         self._totals = SessionTotals()
         self._loop = FleetLoop(fleet, self._guard, self._perform)
@@ -86,7 +91,9 @@ class Broker:
             on_ended=self._on_session_ended,
             spawn=spawn,
         )
-        reports = LaneReports(settings, self._loop, self._sessions, self.nodes, self._totals, spawn)
+        self._reports = reports = LaneReports(
+            settings, self._loop, self._sessions, self.nodes, self._totals, spawn
+        )
         listener = Listener(
             opening=reports.opening,
             on_counts=reports.on_counts,
@@ -106,6 +113,7 @@ class Broker:
         self._lanes.start()
         self.nodes.start()
         self._tasks.spawn(self._loop.count_seconds())
+        self._tasks.spawn(self._tell_workers())
         self._tasks.spawn(self._driver_stops.count_seconds(self.nodes.links.get))
 
     def leave(self) -> None:
@@ -189,6 +197,10 @@ class Broker:
         """Everything that `quakegrid status` shows of the fleet."""
         return self._statuses.status(time.monotonic())
 
+    def recent_status(self) -> fleet_pb2.GetStatusResponse:
+        """The same for those who watch, a moment old at most."""
+        return self._statuses.recent(time.monotonic())
+
     # --- what the parts tell each other
 
     def _perform(self, action: core.Action) -> None:
@@ -201,6 +213,14 @@ class Broker:
         response = session.output.admit(output, time.monotonic()) if session else None
         if session and response:
             session.events.put_nowait(response)
+
+    async def _tell_workers(self) -> None:
+        """Tell the lanes of sessions that came back early which workers these have."""
+        await self.nodes.wait_until_known()
+        with self._guard:
+            for session_id in self._sessions:
+                for message in self._reports.workers(session_id):
+                    self._lanes.send(session_id, message)
 
     def _links_of(self, session: DriverSession) -> list[NodeLink]:
         """The links to the nodes that could be that of a session's driver."""

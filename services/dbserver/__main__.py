@@ -24,7 +24,7 @@ grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first
 
 from quakegrid import errors  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
-from quakegrid.machine import process_memory, service_files, service_life, service_logs  # noqa: E402
+from quakegrid.machine import open_files, process_memory, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings import config  # noqa: E402
 from quakegrid.settings.config import Settings  # noqa: E402
 from services.dbserver.housekeeping import Retention  # noqa: E402
@@ -47,6 +47,7 @@ def main() -> int:
     args = parser.parse_args()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     process_memory.limit_arenas()
+    process_memory.give_large_blocks_back()
     service_logs.start()
     try:
         settings = config.load_settings(args.state_dir)
@@ -80,7 +81,7 @@ def serve(settings: Settings) -> int:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     service_life.tell_doubts(settings.warnings)
-    service_life.allow_many_files()
+    open_files.allow_many_files()
     retention = Retention(settings.log_retention_days, settings.log_retention_bytes)
     server = DbServer(settings.database, settings.authkey, on_death, retention)
     is_clean = True

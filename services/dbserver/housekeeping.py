@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from quakegrid.errors import QuakeGridError
 from quakegrid.jobs.states import UNFINISHED
+from services.dbserver.deletions import batches
 from services.dbserver.jobs import events
-from services.dbserver.logs import deletion
 from services.dbserver.store import idempotence
 from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.read_limits import UNLIMITED
@@ -79,7 +79,7 @@ class Housekeeper:
 def clean_up(readers: Readers, writer: Writer, retention: Retention, is_closing: Callable[[], bool]) -> int:
     """Delete what is old; returns how many log lines were deleted."""
     for forget_old in (events.forget_old, idempotence.forget_old):
-        deletion.delete_in_batches(writer, forget_old, is_closing)
+        batches.delete_in_batches(writer, forget_old, is_closing)
     session = readers.session(limits=UNLIMITED)
     count = 0
     if retention.days:
@@ -106,6 +106,6 @@ def _ended_jobs(session: SqlSession, modifier: str) -> list[int]:
 
 
 def _drop_log(writer: Writer, job_id: int, is_closing: Callable[[], bool]) -> int:
-    count = deletion.drop_log(writer, job_id, is_closing)
+    count = batches.drop_log(writer, job_id, is_closing)
     logger.info("log_dropped job=%s lines=%s", job_id, count)
     return count

@@ -19,19 +19,24 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from quakegrid.errors import QuakeGridError
 from quakegrid.machine import service_life
 from quakegrid.transport import callers, credentials, grpc_channels
+from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.housekeeping import Housekeeper, Retention
 from services.dbserver.jobs import holds
 from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.rpc import servicers
 from services.dbserver.rpc.interceptor import CallInterceptor, CallThreads
-from services.dbserver.rpc.servicers import Servicers
+from services.dbserver.rpc.servicers import Servicers, Store
 from services.dbserver.store import schema
 from services.dbserver.store.database import Readers
 from services.dbserver.store.writer import Writer
 
 CALL_THREADS = 32
-# For calls that may take minutes: SQL from outside, checks and copies. Other calls have threads of their own.
-SLOW_CALL_THREADS = 8
+# For reads that take milliseconds: they never wait for the writer, as the calls may all do.
+READ_THREADS = 8
+# For calls that may take minutes: SQL from outside, checks and copies.
+SLOW_CALL_THREADS = 4
+# For deletions of jobs, which wait for the removal of their rows.
+DELETION_CALL_THREADS = 8
 T = TypeVar("T")
 logger = logging.getLogger("dbserver")
 _FOR_EVER = Retention()
@@ -59,13 +64,16 @@ class DbServer:
             raise
         leased = holds.held_jobs(self._readers.session())
         self._monitor = HoldMonitor(leased, self._writer, on_death)
+        self._reaper = Reaper(self._readers, self._writer, on_death)
         self._housekeeper = Housekeeper(self._readers, self._writer, retention, on_death)
         self._retention = retention
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._authkey = authkey
         self._calls = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call")
         self._slow_calls = ThreadPoolExecutor(SLOW_CALL_THREADS, thread_name_prefix="slow-call")
-        self._threads = CallThreads(self._calls, self._slow_calls, servicers.SLOW_METHODS)
+        self._reads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
+        self._deletions = ThreadPoolExecutor(DELETION_CALL_THREADS, thread_name_prefix="deletion-call")
+        self._threads = CallThreads(self._calls, self._reads, self._slow_calls, self._deletions)
         self._loop = uvloop.new_event_loop()  # it takes a tenth less time than asyncio's own loop
         self._life = service_life.Life(on_death)
         self._life.guard(self._loop)
@@ -89,6 +97,7 @@ class DbServer:
         is_clean = True
         self._loop.call_soon_threadsafe(self._life.end)
         self._monitor.close()
+        self._reaper.close(timeout_s * 0.1)  # before the calls that wait for it
         try:
             self._in_loop(self._stop(timeout_s * 0.6), timeout_s * 0.7)
         except TimeoutError:
@@ -97,8 +106,8 @@ class DbServer:
         self._readers.interrupt()
         self._loop.call_soon_threadsafe(self._loop.stop)
         if is_clean:
-            self._calls.shutdown()
-            self._slow_calls.shutdown()
+            for threads in (self._calls, self._reads, self._slow_calls, self._deletions):
+                threads.shutdown()
             self._readers.close()
         self._writer.close(timeout_s * 0.3)  # the last connection to close writes the log back into the file
         self._lock.close()
@@ -151,13 +160,14 @@ class DbServer:
     def _on_commit(self, touched_jobs: set[int]) -> None:
         if self._servicers is not None:
             self._servicers.ring(touched_jobs)
+            self._reaper.ring(touched_jobs)
 
     async def _make_servicers(self) -> Servicers:
         self._beat()
         return Servicers(
-            self._readers,
-            self._writer,
+            Store(self._readers, self._writer),
             self._monitor,
+            self._reaper,
             self._retention,
             self._threads,
             credentials.authority(self._authkey),

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from quakegrid.blobs.table import BLOB_ID_BYTES
 from quakegrid.errors import PeerError
 from quakegrid.nodes import worker_end_messages
 from quakegrid.transport import lane_sockets
-from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.lane_names import DriverName, WorkerName
 from quakegrid.wire.v1 import lane_pb2
 from services.lane.records import Usage
@@ -30,8 +29,8 @@ MAX_DURATION_S = 1e9
 # Leases that a worker names: what it runs, what waits there, and outcomes that are not acknowledged yet.
 MAX_HELD = 10_000
 STOP = lane_pb2.LaneMessage(stop=lane_pb2.Stop()).SerializeToString()
-# What the names of busy workers may take of a packet to the broker: those of some 15,000.
-BUSY_BYTES = 200_000
+# Of a worker's name in a packet to the broker, beside its characters.
+NAME_OVERHEAD_BYTES = 4
 Blobs = Sequence[lane_pb2.BlobRef]
 
 
@@ -48,11 +47,6 @@ def hello(blob_folder_id: str) -> bytes:
     return lane_pb2.LaneMessage(hello=greeting).SerializeToString()
 
 
-def payload_bytes(frames: Sequence[zmq.Frame]) -> int:
-    """The size of a message's payload."""
-    return sum(map(lane_sockets.frame_bytes, frames[1:]))
-
-
 def check_blob_id(blob_id: bytes) -> None:
     """Refuse what is no hash of a blob: it becomes the name of a file."""
     if len(blob_id) != BLOB_ID_BYTES:
@@ -66,20 +60,34 @@ def check_session(session_id: int, who: DriverName | WorkerName) -> SessionId:
     return SessionId(session_id)
 
 
-def from_worker(message: lane_pb2.LaneMessage, who: WorkerName, peer: Peer) -> core.WorkerEvent | None:
-    """What a worker tells of its tasks; None if it is about something else."""
-    match message.WhichOneof("body"):
+def outcome_arrived(outcome: lane_pb2.Outcome, who: WorkerName) -> core.OutcomeArrived:
+    """An outcome that a worker tells; a duration that cannot be one is 0."""
+    worker_id = outcome.worker_id
+    if worker_id != who.worker_id:
+        _check_worker(worker_id, who)
+    load_s, duration_s, memory_bytes = outcome.load_s, outcome.duration_s, outcome.peak_memory_bytes
+    return core.OutcomeArrived(
+        decode_lease(outcome.lease, who),
+        WorkerId(who.worker_id),
+        duration_s if 0.0 <= duration_s <= MAX_DURATION_S else 0.0,
+        Usage(load_s if 0.0 <= load_s <= MAX_DURATION_S else 0.0, max(0, memory_bytes)),
+    )
+
+
+def from_worker(
+    kind: str | None, message: lane_pb2.LaneMessage, who: WorkerName, peer: Peer
+) -> core.WorkerEvent | None:
+    """What a worker tells of its tasks; None if it is about something else.
+
+    Args:
+        kind: of the message: the name of its body.
+        message: of the worker.
+        who: the worker.
+        peer: its name.
+    """
+    match kind:
         case "outcome":
-            outcome = message.outcome
-            if outcome.worker_id != who.worker_id:
-                _check_worker(outcome.worker_id, who)
-            load_s, duration_s = outcome.load_s, outcome.duration_s
-            return core.OutcomeArrived(
-                decode_lease(outcome.lease, who),
-                WorkerId(who.worker_id),
-                duration_s if 0.0 <= duration_s <= MAX_DURATION_S else 0.0,
-                Usage(load_s if 0.0 <= load_s <= MAX_DURATION_S else 0.0, max(0, outcome.peak_memory_bytes)),
-            )
+            return outcome_arrived(message.outcome, who)
         case "task_returned":
             returned = message.task_returned
             _check_worker(returned.worker_id, who)
@@ -105,14 +113,15 @@ def submission(task: lane_pb2.SubmitTask, peer: Peer, payload: object) -> core.T
 
     A weight that cannot be one is 1, an expectation that cannot be one is none.
     """
+    weight, expected_s = task.weight, task.expected_s
     return core.TaskSubmitted(
         SessionId(task.session_id),
         TaskId(task.task_id),
         peer,
         sys.intern(task.operation[:NAME_CHARACTERS]),
         payload,
-        task.weight if 0 < task.weight < math.inf and task.weight != 1.0 else 1.0,
-        task.expected_s if task.expected_s > 0 else 0.0,
+        weight if 0 < weight < math.inf and weight != 1.0 else 1.0,
+        expected_s if expected_s > 0 else 0.0,
         min(task.max_attempts, MAX_ATTEMPTS),
     )
 
@@ -173,10 +182,30 @@ def encode_lease(lease: Lease) -> lane_pb2.Lease:
     return lane_pb2.Lease(session_id=lease.session_id, task_id=lease.task_id, attempt=lease.attempt)
 
 
-def run_task(lease: Lease, blobs: Blobs, outcome_count: int) -> bytes:
-    """The header that gives a task to a worker."""
-    run = lane_pb2.RunTask(lease=encode_lease(lease), blobs=blobs, outcome_count=outcome_count)
-    return lane_pb2.LaneMessage(run_task=run).SerializeToString()
+class RunTaskEncoder:
+    """Writes the headers that give the tasks of one session to its workers.
+
+    One message is filled in again and again: to make a new one for each task takes five times as long.
+    """
+
+    def __init__(self, session_id: SessionId) -> None:
+        self._message = lane_pb2.LaneMessage()
+        self._run = self._message.run_task
+        self._lease = self._run.lease
+        self._lease.session_id = session_id
+
+    def encode(self, lease: Lease, blobs: Blobs, outcome_count: int) -> bytes:
+        """The header that gives a task to a worker."""
+        run, written = self._run, self._lease
+        _session_id, written.task_id, written.attempt = lease
+        run.outcome_count = outcome_count
+        if not blobs:
+            return self._message.SerializeToString()
+        run.blobs.extend(blobs)
+        try:
+            return self._message.SerializeToString()
+        finally:
+            del run.blobs[:]
 
 
 def take_back(lease: Lease) -> bytes:
@@ -226,9 +255,9 @@ def broken(session_id: int, reason: str) -> bytes:
     return lane_pb2.ControlMessage(broken=told).SerializeToString()
 
 
-def counts(session_id: SessionId, now: Counts, argument_bytes: int, result_bytes: int) -> bytes:
-    """The packet that tells the broker a session's counters, and of its busy workers those that fit."""
-    told = lane_pb2.LaneCounts(
+def counts(session_id: SessionId, now: Counts, argument_bytes: int, result_bytes: int) -> lane_pb2.LaneCounts:
+    """A session's counters, without its workers."""
+    return lane_pb2.LaneCounts(
         session_id=session_id,
         queued_count=now.queued_count,
         running_count=now.running_count,
@@ -238,13 +267,38 @@ def counts(session_id: SessionId, now: Counts, argument_bytes: int, result_bytes
         argument_bytes=argument_bytes,
         result_bytes=result_bytes,
     )
-    room = BUSY_BYTES
-    for worker_id in now.busy_worker_ids:
-        room -= len(worker_id) + 3
-        if room < 0:
-            break
-        told.busy_worker_ids.append(worker_id)
+
+
+def counts_packet(told: lane_pb2.LaneCounts) -> bytes:
+    """The packet that tells the broker a session's counters."""
     return lane_pb2.ControlMessage(counts=told).SerializeToString()
+
+
+def names_packets(
+    told: lane_pb2.LaneCounts, busy: Iterable[WorkerId], idle: Iterable[WorkerId], room_bytes: int
+) -> Iterator[bytes]:
+    """The packets that tell the broker a session's counters, and which workers are busy or idle now.
+
+    Args:
+        told: the counters; names are added to them.
+        busy: those that hold a task.
+        idle: those that hold none any more.
+        room_bytes: of names in one packet.
+    """
+    room = room_bytes
+    names = [
+        *((told.busy_worker_ids, each) for each in busy),
+        *((told.idle_worker_ids, each) for each in idle),
+    ]
+    for target, worker_id in names:
+        room -= len(worker_id) + NAME_OVERHEAD_BYTES
+        if room < 0:
+            yield counts_packet(told)
+            told.are_names_anew = False
+            del told.busy_worker_ids[:], told.idle_worker_ids[:]
+            room = room_bytes - len(worker_id) - NAME_OVERHEAD_BYTES
+        target.append(worker_id)
+    yield counts_packet(told)
 
 
 def get_blob(session_id: SessionId, blob_id: bytes) -> bytes:

@@ -14,15 +14,16 @@ from google.protobuf.message import DecodeError
 
 from quakegrid.errors import PeerError
 from quakegrid.nodes import worker_end_messages
-from quakegrid.transport import credentials, lane_names, lane_sockets
+from quakegrid.transport import credentials, lane_names
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.lane_names import DriverName, WorkerName, worker_name
 from quakegrid.wire.v1 import lane_pb2
 from services.lane import codec
 from services.lane.codec import UnknownSessionError
+from services.lane.joining import Joining
 from services.lane.mail import Message, SessionMail
 from services.lane.payloads import Payloads, SpillError
-from services.lane.peers import Peers
+from services.lane.peers import Peers, SendFrames
 from services.lane.performer import Performer
 from services.lane.settings import DoorSettings
 from services.lane.tasks import events as core
@@ -30,19 +31,13 @@ from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
 
 log = logging.getLogger("quakegrid.lane")
 _decode = lane_pb2.LaneMessage.FromString
-# A lane that stands in for one that died waits so long for workers to tell what they run; the wait ends
-# when all have told, and is short where the broker knows of none.
-SETTLE_S = 10.0
-# More than a worker needs that came before the session was opened here: it tells again what it runs after
-# `REFUSED_RETRY_S` of its inbox, and looks every `LOOK_IDLE_S`.
-SETTLE_ALONE_S = 2.0
 
 
 class Door:
     """Takes each message of a turn of the loop, and has tasks placed at its end.
 
     Args:
-        router: bound ROUTER of the lane, for sending.
+        send: sends the frames of a message by the lane's ROUTER; the first one names the peer.
         control: our end of the broker's control socket, for sending.
         payloads: where they are kept.
         settings: of the cluster.
@@ -50,19 +45,28 @@ class Door:
 
     def __init__(
         self,
-        router: zmq.Socket[bytes],
+        send: SendFrames,
         control: socket.socket,
         payloads: Payloads,
         settings: DoorSettings,
     ) -> None:
         self._payloads, self._settings = payloads, settings
-        self._peers = Peers(settings.token_key, router)
+        self._peers = Peers(settings.token_key, send)
         self._performer = Performer(self._peers, control, payloads, settings)
         self._scheduler, self._sessions = self._performer.scheduler, self._performer.sessions
         self._reports = self._performer.reports
-        # Drivers that brought tasks along, and when they join.
-        self._settling: dict[SessionId, tuple[float, Peer]] = {}
+        self._joining = Joining(self._performer)
         self.begin_turn(time.monotonic())
+
+    @property
+    def session_count(self) -> int:
+        """Open sessions."""
+        return len(self._sessions)
+
+    @property
+    def task_count(self) -> int:
+        """Tasks of open sessions, queued or at workers."""
+        return self._scheduler.task_count(self._scheduler.session_ids)
 
     def begin_turn(self, now_s: float) -> None:
         """A turn begins; messages follow."""
@@ -70,17 +74,17 @@ class Door:
 
     def finish_turn(self) -> None:
         """All messages of a turn were taken: place tasks, tell the broker."""
-        if self._settling:
-            self._end_settling()
+        self._joining.end_settling()
         look_s = self._scheduler.next_deadline_s()
         if look_s is not None and self._now_s >= look_s:
             self._performer.handle(core.TimePassed())
-        self._performer.perform(self._scheduler.place(), [])
+        self._performer.flush()
+        self._performer.perform(self._scheduler.place())
         self._reports.send_due(self._now_s)
 
     def timeout_ms(self) -> int | None:
         """How long the next turn may wait for messages; None for ever."""
-        ends_s = [end_s for end_s, _ in self._settling.values()]
+        ends_s = self._joining.deadlines_s
         deadlines_s = self._reports.next_deadline_s(), self._scheduler.next_deadline_s()
         ends_s += [deadline_s for deadline_s in deadlines_s if deadline_s is not None]
         return max(0, int((min(ends_s) - time.monotonic()) * 1000) + 1) if ends_s else None
@@ -98,11 +102,13 @@ class Door:
     def _obey(self, session_id: SessionId, message: lane_pb2.ControlMessage) -> None:
         match message.WhichOneof("body"):
             case "open":
-                self._settling.pop(session_id, None)
                 self._performer.open(message.open)
+                self._joining.open(session_id, self._peers.take_turned_away(session_id))
+            case "workers":
+                self._joining.await_workers(session_id, message.workers)
             case "close":
                 if session_id in self._sessions:
-                    self._reports.tell_counts(session_id)  # the last ones
+                    self._reports.tell_last(session_id)
                 self._performer.handle(core.SessionClosed(session_id))
             case "worker_lost":
                 end = worker_end_messages.decode(message.worker_lost)
@@ -119,7 +125,7 @@ class Door:
 
     # --- what drivers and workers say
 
-    def take(self, peer: Peer, frames: Message) -> None:
+    def take(self, peer: Peer, header: bytes, payload: list[zmq.Frame]) -> None:
         """Take one message of a peer, whatever it is.
 
         One that is wrong is refused in words. A fault of ours ends the session of the peer that provoked it,
@@ -127,18 +133,17 @@ class Door:
         """
         who: DriverName | WorkerName | None = None
         try:
-            if lane_sockets.is_probe(frames):
+            if not header and not payload:  # a probe
                 self._performer.greet(peer)
                 return
-            header = frames[0].bytes
             who = self._peers.known.get(peer) or self._peers.recognise(peer, self._sessions)
             if len(header) > codec.MAX_HEADER_BYTES:
                 raise PeerError(f"a header has {len(header)} bytes")  # noqa: TRY301
             message = _decode(header)
             if isinstance(who, WorkerName):
-                self._take_from_worker(peer, who, message, frames)
+                self._take_from_worker(peer, who, message, (header, payload))
             else:
-                self._take_from_driver(peer, who, message, frames)
+                self._take_from_driver(peer, who, message, payload)
         except (DecodeError, PeerError) as exc:
             self._peers.refuse(peer, str(exc), is_unknown_session=isinstance(exc, UnknownSessionError))
         except Exception as exc:
@@ -148,18 +153,18 @@ class Door:
                 self._performer.give_up(SessionId(who.session_id), repr(exc))
 
     def _take_from_driver(
-        self, peer: Peer, who: DriverName, message: lane_pb2.LaneMessage, frames: Message
+        self, peer: Peer, who: DriverName, message: lane_pb2.LaneMessage, payload: list[zmq.Frame]
     ) -> None:
         match message.WhichOneof("body"):
             case "submit_task":
-                self._submit(peer, who, message.submit_task, frames[1:])
+                self._submit(peer, who, message.submit_task, payload)
             case "received":
                 received = message.received
                 self._performer.on_received(self._session(who, received.session_id), received.byte_count)
             case "put_blob":
                 blob_id = message.put_blob.blob_id
                 codec.check_blob_id(blob_id)
-                self._session(who, message.put_blob.session_id).blobs.put(blob_id, frames[1:])
+                self._session(who, message.put_blob.session_id).blobs.put(blob_id, payload)
             case "cancel_tasks":
                 session_id = self._session(who, message.cancel_tasks.session_id).session_id
                 task_ids = tuple(map(TaskId, message.cancel_tasks.task_ids))
@@ -167,21 +172,22 @@ class Door:
                 self._reports.changed.add(session_id)
             case "join":
                 codec.check_version(message.join.protocol_version, "the driver")
-                self._join(peer, codec.check_session(message.join.session_id, who))
+                self._joining.join(peer, codec.check_session(message.join.session_id, who))
             case other:
                 raise PeerError(f"{other!r} is nothing that a driver says to a lane")
 
     def _take_from_worker(
-        self, peer: Peer, who: WorkerName, message: lane_pb2.LaneMessage, frames: Message
+        self, peer: Peer, who: WorkerName, message: lane_pb2.LaneMessage, arrived: Message
     ) -> None:
-        event = codec.from_worker(message, who, peer)
+        kind = message.WhichOneof("body")
+        event = codec.from_worker(kind, message, who, peer)
         if event is not None:
-            self._performer.on_worker_event(peer, SessionId(who.session_id), event, frames)
-        elif message.WhichOneof("body") == "get_blob":
+            self._performer.on_worker_event(peer, SessionId(who.session_id), event, arrived)
+        elif kind == "get_blob":
             codec.check_blob_id(message.get_blob.blob_id)
             self._session(who, message.get_blob.session_id).blobs.get(peer, message.get_blob.blob_id)
         else:
-            raise PeerError(f"{message.WhichOneof('body')!r} is nothing that a worker says to a lane")
+            raise PeerError(f"{kind!r} is nothing that a worker says to a lane")
 
     def _session(self, who: DriverName | WorkerName, named_id: int) -> SessionMail:
         """The session that a message names, which must be its sender's, and open."""
@@ -191,12 +197,12 @@ class Door:
             raise UnknownSessionError(session_id)
         return session
 
-    def _submit(self, peer: Peer, who: DriverName, task: lane_pb2.SubmitTask, frames: Message) -> None:
+    def _submit(
+        self, peer: Peer, who: DriverName, task: lane_pb2.SubmitTask, frames: list[zmq.Frame]
+    ) -> None:
         task_id = codec.check_submission(task, who)
         session_id = SessionId(task.session_id)
-        session = self._sessions.get(session_id)
-        if session is None:  # before anything of it is kept
-            raise UnknownSessionError(session_id)
+        session = self._joining.find_submitted(session_id, task_id)  # before anything of the task is kept
         if task_id in session.parked:
             return  # done; its driver was away
         submitted = session.recorder.submitted(task.operation, task.blobs, self._now_s)
@@ -210,27 +216,4 @@ class Door:
         self._reports.changed.add(session_id)
         actions = self._scheduler.handle(codec.submission(task, peer, payload), self._now_s)
         if actions:
-            self._performer.perform(actions, [])
-
-    # --- drivers that join a lane which stands in for one that died
-
-    def _join(self, peer: Peer, session_id: SessionId) -> None:
-        session = self._sessions.get(session_id)
-        if session is None or session.driver is not None or not self._scheduler.has_tasks(session_id):
-            self._settling.pop(session_id, None)
-            self._performer.let_join(session_id, peer)
-            return
-        settle_s = SETTLE_S if session.worker_count else SETTLE_ALONE_S
-        end_s, _ = self._settling.get(session_id, (self._now_s + settle_s, peer))
-        self._settling[session_id] = end_s, peer
-
-    def _end_settling(self) -> None:
-        """Let drivers join whose workers have told what they run, or had their time."""
-        for session_id, (end_s, peer) in list(self._settling.items()):
-            session = self._sessions.get(session_id)
-            if session is None:
-                del self._settling[session_id]
-            elif self._now_s >= end_s or session.has_all_workers:
-                del self._settling[session_id]
-                with self._performer.contained(session_id):
-                    self._performer.let_join(session_id, peer)
+            self._performer.perform(actions)

@@ -6,6 +6,7 @@ memory. The rest is parked; past a bound of its own no new tasks are placed. Dec
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from quakegrid.errors import PeerError
@@ -20,11 +21,16 @@ from services.lane.records import Submitted, TaskRecorder
 from services.lane.tasks import events as core
 from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
 
-Message = list[zmq.Frame]
+# A header, and the frames of its payload.
+Message = tuple[bytes, Sequence[zmq.Frame]]
+NOTHING: Message = (b"", ())
 # Outcomes are sent until so much is on its way: then the rest fits that the driver takes before it says so.
 _OPEN_BYTES = FLOW_BYTES - RECEIPT_BYTES
 # Parked outcomes of one driver, beyond which its tasks are placed no more.
 PARKED_BYTES = 4 * FLOW_BYTES
+# Outcomes of a turn are sent together, but larger ones at once, and not more than so many.
+_AT_ONCE_BYTES = 64 << 10
+_AT_ONCE_COUNT = 200
 # What workers say before the driver is there, beyond which they are asked again.
 MAX_EARLY_BYTES = 4 * FLOW_BYTES
 
@@ -48,7 +54,6 @@ class SessionMail:
         send: to a peer of the lane.
         recorder: of the session's task records.
         blobs: of the session.
-        worker_count: workers that an earlier lane had; 0 if nobody knows.
     """
 
     session_id: SessionId
@@ -56,13 +61,15 @@ class SessionMail:
     send: Send
     recorder: TaskRecorder
     blobs: SessionBlobs
-    worker_count: int = 0
+    _encoder: codec.RunTaskEncoder = field(init=False)
     driver: Peer | None = None
     task_bytes: int = 0  # sent to workers
     result_bytes: int = 0
     # Outcomes of each worker since it last told what it has. There is none of a worker that we have greeted
     # and that is to tell again.
     outcome_counts: dict[Peer, int] = field(default_factory=dict)
+    # Outcomes that are sent at the end of this turn.
+    _outbox: list[tuple[Peer, TaskId, Message, int]] = field(default_factory=list)
     # Outcomes that wait, in the order in which they came.
     parked: dict[TaskId, _Parked] = field(default_factory=dict)
     _parked_bytes: int = 0
@@ -70,15 +77,20 @@ class SessionMail:
     # What workers said before the driver had told its tasks.
     _early: list[tuple[Peer, core.WorkerEvent, Message]] = field(default_factory=list)
     _early_bytes: int = 0
-    # Workers that joined before the driver, or were lost.
+    # Workers that joined before the driver, or were lost, and those that are to do so.
     _early_worker_ids: set[WorkerId] = field(default_factory=set)
+    _awaited_worker_ids: set[WorkerId] = field(default_factory=set)
+    _are_workers_known: bool = False
     # Workers that told more than we keep: they are asked to tell again when the driver is there.
     _unheard: set[Peer] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self._encoder = codec.RunTaskEncoder(self.session_id)
+
     @property
     def has_all_workers(self) -> bool:
-        """Whether all workers that an earlier lane had are heard of; false if nobody knows."""
-        return 0 < self.worker_count <= len(self._early_worker_ids)
+        """Whether all workers that an earlier lane had are heard of; false while nobody knows them."""
+        return self._are_workers_known and not self._awaited_worker_ids
 
     @property
     def is_full(self) -> bool:
@@ -92,6 +104,7 @@ class SessionMail:
 
     def join(self, peer: Peer) -> None:
         """The driver is there, perhaps again: what was on its way to it is lost or taken."""
+        self.flush()
         self.driver = peer
         self._sent_bytes = 0
         self._send_parked(peer)
@@ -103,19 +116,29 @@ class SessionMail:
         byte_count = payload.byte_count
         self.task_bytes += byte_count
         self.recorder.on_sent(peer, lease, submitted, byte_count, now_s)
-        header = codec.run_task(lease, submitted.blobs, self.outcome_counts.get(peer, 0))
+        header = self._encoder.encode(lease, submitted.blobs, self.outcome_counts.get(peer, 0))
         self.send(peer, [header, *self.payloads.read(payload)])
 
-    def deliver(self, peer: Peer, lease: Lease, frames: Message) -> None:
-        """Pass an outcome to the driver, now or when it has taken earlier ones."""
-        byte_count = lane_sockets.message_bytes(frames[1:])
+    def deliver(self, peer: Peer, lease: Lease, message: Message) -> None:
+        """Pass an outcome to the driver with the next `flush`, or when it has taken earlier ones."""
+        byte_count = lane_sockets.message_bytes(message[1])
         self.result_bytes += byte_count
-        if not self.parked and self._sent_bytes < _OPEN_BYTES and self.send(peer, frames):
-            self._sent_bytes += byte_count
+        if self.parked or self._sent_bytes >= _OPEN_BYTES:
+            self._park(lease.task_id, message, byte_count)
             return
-        payload = self.payloads.keep(frames[1:], is_forced=True)
-        self.parked[lease.task_id] = _Parked(frames[0].bytes, payload, byte_count)
-        self._parked_bytes += byte_count
+        self._sent_bytes += byte_count
+        self._outbox.append((peer, lease.task_id, message, byte_count))
+        if byte_count >= _AT_ONCE_BYTES or len(self._outbox) >= _AT_ONCE_COUNT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the outcomes that `deliver` gathered; each that is sent alone wakes a thread and a driver."""
+        outbox, self._outbox = self._outbox, []
+        for peer, task_id, message, byte_count in outbox:
+            header, frames = message
+            if not self.send(peer, [header, *frames]):
+                self._sent_bytes -= byte_count
+                self._park(task_id, message, byte_count)
 
     def on_received(self, byte_count: int) -> None:
         """The driver has taken so many bytes of outcomes.
@@ -131,18 +154,27 @@ class SessionMail:
             self._sent_bytes = max(0, self._sent_bytes - byte_count)
             self._send_parked(self.driver)
 
-    def keep_early(self, peer: Peer, event: core.WorkerEvent, frames: Message) -> None:
+    def await_workers(self, worker_ids: Iterable[WorkerId], *, is_last: bool) -> None:
+        """An earlier lane had these workers; `is_last` says that no further ones follow."""
+        self._awaited_worker_ids |= set(worker_ids) - self._early_worker_ids
+        self._are_workers_known |= is_last
+
+    def _note_early(self, worker_id: WorkerId) -> None:
+        self._early_worker_ids.add(worker_id)
+        self._awaited_worker_ids.discard(worker_id)
+
+    def keep_early(self, peer: Peer, event: core.WorkerEvent, message: Message) -> None:
         """Keep what a worker says until the driver is there."""
         if type(event) is core.WorkerJoined:
-            self._early_worker_ids.add(event.worker_id)
+            self._note_early(event.worker_id)
         elif peer not in self.outcome_counts:
             return  # sent to the lane before us; the worker is going to tell us
-        byte_count = lane_sockets.message_bytes(frames)
+        byte_count = lane_sockets.message_bytes(message[1]) + len(message[0])
         if self._early_bytes + byte_count > MAX_EARLY_BYTES:
             self._unheard.add(peer)
             return
         self._early_bytes += byte_count
-        self._early.append((peer, event, frames))
+        self._early.append((peer, event, message))
 
     def take_early(self) -> tuple[list[tuple[Peer, core.WorkerEvent, Message]], set[Peer]]:
         """What was kept until the driver is there, and which workers said more than we keep."""
@@ -168,7 +200,7 @@ class SessionMail:
         self._unheard.discard(peer)
         self.recorder.on_lost(WorkerId(end.worker_id), end.words, now_s, is_clean=end.is_clean)
         if self.driver is None:
-            self._early_worker_ids.add(WorkerId(end.worker_id))
+            self._note_early(WorkerId(end.worker_id))
 
     def close(self) -> None:
         """Drop everything."""
@@ -176,6 +208,11 @@ class SessionMail:
         self.blobs.close()
         for parked in self.parked.values():
             self.payloads.drop(parked.payload)
+
+    def _park(self, task_id: TaskId, message: Message, byte_count: int) -> None:
+        header, frames = message
+        self.parked[task_id] = _Parked(header, self.payloads.keep(frames, is_forced=True), byte_count)
+        self._parked_bytes += byte_count
 
     def _send_parked(self, driver: Peer) -> None:
         while self.parked and self._sent_bytes < _OPEN_BYTES:

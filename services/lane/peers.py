@@ -6,10 +6,10 @@ Knows names and their proofs (`transport/lane_names.py`), and counts refusals; d
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from quakegrid.machine import service_logs
-from quakegrid.transport import lane_names, lane_sockets
+from quakegrid.transport import lane_names
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.lane_names import DriverName, WorkerName
 from services.lane import codec
@@ -19,6 +19,10 @@ from services.lane.tasks.events import Peer, SessionId
 log = logging.getLogger("quakegrid.lane")
 # The first are logged each; of later ones each whose number is a power of two.
 _LOGGED_COUNT = 100
+# Workers that tell what they have before their session is open here.
+MAX_TURNED_AWAY = 100_000
+# As `lane_sockets.send_frames`, by the lane's ROUTER.
+SendFrames = Callable[[Sequence[Frame]], None]
 
 
 class Peers:
@@ -26,13 +30,16 @@ class Peers:
 
     Args:
         token_key: of `credentials.token_key`.
-        router: bound ROUTER of the lane, for sending.
+        send_frames: sends the frames of a message; the first one names the peer.
     """
 
-    def __init__(self, token_key: bytes, router: zmq.Socket[bytes]) -> None:
-        self._token_key, self._router = token_key, router
+    def __init__(self, token_key: bytes, send_frames: SendFrames) -> None:
+        self._token_key, self._send_frames = token_key, send_frames
         # Those of open sessions; read for each message.
         self.known: dict[Peer, DriverName | WorkerName] = {}
+        # Workers whose session was not open when they told what they have.
+        self._turned_away: dict[int, set[Peer]] = {}
+        self._turned_away_count = 0
         self.refused_count = 0
         self.unsent_count = 0
 
@@ -54,7 +61,7 @@ class Peers:
     def send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
         """Send a message; returns whether the peer is there."""
         try:
-            lane_sockets.send_frames(self._router, [peer, *frames])
+            self._send_frames([peer, *frames])
         except zmq.ZMQError as exc:
             # The peer is gone, or will say hello again; a worker's tasks come back with its agent's report.
             self.unsent_count += 1
@@ -65,9 +72,32 @@ class Peers:
         return True
 
     def refuse(self, peer: Peer, reason: str, *, is_unknown_session: bool = False) -> None:
-        """Tell a peer that its message was not taken, and why."""
+        """Tell a peer that its message was not taken, and why.
+
+        Args:
+            peer: that is refused; it has proven its name if its session is unknown.
+            reason: for people.
+            is_unknown_session: the peer may be right, and the broker has not named its session yet.
+        """
+        if is_unknown_session and peer.startswith(lane_names.WORKER_PREFIX):
+            self._turn_away(peer)
         self.refused_count += 1
         if service_logs.is_logged(self.refused_count, _LOGGED_COUNT):
             name = lane_names.shown(peer)
             log.warning("message_refused count=%d peer=%s reason=%.300s", self.refused_count, name, reason)
         self.send(peer, [codec.refused(reason, is_unknown_session=is_unknown_session)])
+
+    def take_turned_away(self, session_id: SessionId) -> set[Peer]:
+        """The workers of a session that were refused as it was not open here; they are told nothing."""
+        found = self._turned_away.pop(session_id, set())
+        self._turned_away_count -= len(found)
+        return found
+
+    def _turn_away(self, peer: Peer) -> None:
+        session_id = lane_names.read_name(peer, self._token_key).session_id
+        found = self._turned_away.setdefault(session_id, set())
+        self._turned_away_count += peer not in found
+        found.add(peer)
+        if self._turned_away_count > MAX_TURNED_AWAY:  # of sessions that are over, no doubt
+            self._turned_away.clear()
+            self._turned_away_count = 0

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 from quakegrid.blobs import shared_memory
+from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
 from services.lane import codec
 from services.lane.blobs import SessionBlobs
-from services.lane.mail import Message, SessionMail
+from services.lane.mail import NOTHING, Message, SessionMail
 from services.lane.payloads import Payload, Payloads
 from services.lane.peers import Peers
 from services.lane.records import TaskRecorder
@@ -48,28 +49,31 @@ class Performer:
         self.sessions: dict[SessionId, SessionMail] = {}  # others only read it
         self.reports = Reports(control, self.scheduler, self.sessions)
         self._changed = self.reports.changed
+        self._delivering: set[SessionId] = set()  # sessions with outcomes that are sent by `flush`
         self.now_s = 0.0  # when the turn of the loop began, which is near enough for records
 
-    def handle(self, event: core.Event, arrived: Message | None = None) -> None:
+    def handle(self, event: core.Event, arrived: Message = NOTHING) -> None:
         """Give an event to the scheduler, and do what it decides; `arrived` is the message that tells it."""
-        self.perform(self.scheduler.handle(event, self.now_s), arrived or [])
+        self.perform(self.scheduler.handle(event, self.now_s), arrived)
 
     def on_worker_event(
-        self, peer: Peer, session_id: SessionId, event: core.WorkerEvent, frames: Message
+        self, peer: Peer, session_id: SessionId, event: core.WorkerEvent, arrived: Message
     ) -> None:
         """A worker told something of its tasks; it is kept until the driver has told what they are."""
         session = self.sessions.get(session_id)
         if session is None:
-            self.handle(event, frames)
+            self.handle(event, arrived)
             return
         self._changed.add(session_id)
         session.count_outcomes(peer, event)
         if session.driver is None:
-            session.keep_early(peer, event, frames)
+            session.keep_early(peer, event, arrived)
             return
         actions = self.scheduler.handle(event, self.now_s)
-        session.recorder.on_worker_event(event, actions, peer, codec.payload_bytes(frames), self.now_s)
-        self.perform(actions, frames)
+        session.recorder.on_worker_event(
+            event, actions, peer, lane_sockets.payload_bytes(arrived[1]), self.now_s
+        )
+        self.perform(actions, arrived)
 
     def open(self, order: lane_pb2.OpenLaneSession) -> None:
         """The broker admitted a session on this lane."""
@@ -77,9 +81,7 @@ class Performer:
         folder = shared_memory.folder(self._settings.state_dir) / str(session_id)
         recorder = TaskRecorder(order, self._settings.records)
         blobs = SessionBlobs(session_id, folder, self._payloads, self._peers.send)
-        self.sessions[session_id] = SessionMail(
-            session_id, self._payloads, self._peers.send, recorder, blobs, order.worker_count
-        )
+        self.sessions[session_id] = SessionMail(session_id, self._payloads, self._peers.send, recorder, blobs)
         self.handle(codec.opened(order))
 
     def greet(self, peer: Peer) -> None:
@@ -96,8 +98,8 @@ class Performer:
             return
         session.join(driver)
         early, unheard = session.take_early()
-        for peer, event, frames in early:
-            self.on_worker_event(peer, session_id, event, frames)
+        for peer, event, arrived in early:
+            self.on_worker_event(peer, session_id, event, arrived)
         for peer in unheard:
             self.greet(peer)
 
@@ -122,8 +124,18 @@ class Performer:
         if was_full and not session.is_full:
             self.handle(core.DriverFilled(session.session_id, is_full=False))
 
-    def perform(self, actions: Iterable[core.Action], arrived: Message) -> None:
-        """Do what the scheduler decided; `arrived` are the frames of the message that made it decide."""
+    def flush(self) -> None:
+        """Send the outcomes of this turn to their drivers."""
+        delivering, self._delivering = self._delivering, set()
+        for session_id in delivering & self.sessions.keys():
+            with self.contained(session_id):
+                session = self.sessions[session_id]
+                session.flush()
+                if session.is_full:
+                    self.handle(core.DriverFilled(session_id, is_full=True))
+
+    def perform(self, actions: Iterable[core.Action], arrived: Message = NOTHING) -> None:
+        """Do what the scheduler decided; `arrived` is the message that made it decide."""
         for action in actions:
             match action:
                 case core.SendTask():
@@ -186,8 +198,7 @@ class Performer:
         lease = action.lease
         session = self.sessions[lease.session_id]
         session.deliver(action.peer, lease, arrived)
-        if session.is_full:
-            self.handle(core.DriverFilled(lease.session_id, is_full=True))
+        self._delivering.add(lease.session_id)
         self._changed.add(lease.session_id)
 
     def _fail_task(self, action: core.FailTask) -> None:
@@ -201,7 +212,7 @@ class Performer:
         self._payloads.drop(payload)
 
     def _forget(self, session_id: SessionId) -> None:
-        self._changed.discard(session_id)
+        self.reports.forget(session_id)
         self._peers.forget_session(session_id)
         if (session := self.sessions.pop(session_id, None)) is not None:  # else it broke on opening
             session.close()

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from quakegrid.wire.v1 import lane_pb2
 from services.lane import codec
 from services.lane import control as lane_control
 from services.lane.control import ControlLink
 from services.lane.mail import SessionMail
 from services.lane.tasks.events import SessionId, WorkerId
 from services.lane.tasks.scheduler import Scheduler
+from services.lane.tasks.session import Counts
 
 INTERVAL_S = 0.2
+# All names of busy workers are told again after so long; in between, only those that changed.
+ANEW_S = 10.0
+# Names in one packet take so much at most; less where the kernel gives a socket little room.
+NAMES_BYTES = 100_000
+
+
+@dataclass(slots=True)
+class _Told:
+    """The busy workers of a session as the broker knows them, and when to tell all of them again."""
+
+    busy: frozenset[WorkerId] = frozenset()
+    anew_s: float = -math.inf
 
 
 class Reports:
@@ -30,6 +46,10 @@ class Reports:
     ) -> None:
         self._link, self._scheduler, self._sessions = ControlLink(control), scheduler, sessions
         self._due_s = 0.0
+        # The kernel cuts what was asked for to its own limit, and takes no packet beyond what there is.
+        room_bytes = control.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        self._names_bytes = min(NAMES_BYTES, room_bytes // 4)
+        self._told: dict[SessionId, _Told] = {}
         # Sessions whose counters have changed; whoever changes them adds the session.
         self.changed: set[SessionId] = set()
 
@@ -39,11 +59,14 @@ class Reports:
         if not self.changed or now_s < self._due_s:
             return
         self._due_s = now_s + INTERVAL_S
-        open_ids = self.changed.intersection(self._scheduler.session_ids)
-        self.changed.clear()
-        for session_id in open_ids:
+        self.changed.intersection_update(self._scheduler.session_ids)
+        for session_id in self.changed:
             self._sessions[session_id].recorder.flush()
-            self.tell_counts(session_id)
+        if self._link.is_blocked:
+            return  # what has changed is told when the broker reads again
+        for session_id in self.changed:
+            self._tell_names(session_id, now_s)
+        self.changed.clear()
 
     def hasten(self) -> None:
         """Tell what has changed at the end of this turn."""
@@ -55,12 +78,33 @@ class Reports:
         due_s += [time.monotonic() + lane_control.RETRY_S] if self._link.is_blocked else []
         return min(due_s, default=None)
 
-    def tell_counts(self, session_id: SessionId) -> None:
-        """Tell the counters of an open session."""
+    def tell_last(self, session_id: SessionId) -> None:
+        """Tell the counters of a session that is about to be closed."""
+        packet = codec.counts_packet(self._counts(session_id, self._scheduler.counts(session_id)))
+        self._link.tell(("last", session_id), packet)
+
+    def forget(self, session_id: SessionId) -> None:
+        """A session was closed."""
+        self.changed.discard(session_id)
+        self._told.pop(session_id, None)
+
+    def _tell_names(self, session_id: SessionId, now_s: float) -> None:
+        """Tell the counters of an open session, and which of its workers became busy or idle."""
+        counts = self._scheduler.counts(session_id)
+        message, busy = self._counts(session_id, counts), frozenset(counts.busy_worker_ids)
+        told = self._told.setdefault(session_id, _Told())
+        before = told.busy
+        if now_s >= told.anew_s:
+            message.are_names_anew, before = True, frozenset()
+            told.anew_s = now_s + ANEW_S
+        told.busy = busy
+        packets = codec.names_packets(message, busy - before, before - busy, self._names_bytes)
+        for number, packet in enumerate(packets):
+            self._link.tell(("counts", session_id, number), packet)
+
+    def _counts(self, session_id: SessionId, counts: Counts) -> lane_pb2.LaneCounts:
         session = self._sessions[session_id]
-        traffic = session.argument_bytes, session.result_bytes
-        packet = codec.counts(session_id, self._scheduler.counts(session_id), *traffic)
-        self._link.tell(("counts", session_id), packet)
+        return codec.counts(session_id, counts, session.argument_bytes, session.result_bytes)
 
     def tell_overdue(self, session_id: SessionId, worker_id: WorkerId) -> None:
         """Ask the broker to have a worker killed."""

@@ -23,7 +23,7 @@ import uvicorn  # noqa: E402
 
 from quakegrid import errors  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
-from quakegrid.machine import service_files, service_life, service_logs  # noqa: E402
+from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings.config import Settings, load_settings  # noqa: E402
 from quakegrid.settings.hosts import is_loopback  # noqa: E402
 from services.web import app, engine_views  # noqa: E402
@@ -75,7 +75,7 @@ async def serve(settings: Settings) -> int:
     """
     check_listen(settings)
     service_life.tell_doubts(settings.warnings)
-    service_life.allow_many_files()
+    open_files.allow_many_files()
     loop = asyncio.get_running_loop()
     is_over = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -48,3 +48,11 @@ def test_nothing_is_lost_whatever_breaks(seed: int, directory: Path) -> None:
     report = carry_out(Order(seed, SCALE, OPTIONS, sums=3000, megabytes=16), directory)
 
     assert report.violations == [], report
+
+
+@pytest.mark.full
+def test_ten_sessions_at_once_lose_nothing_either(directory: Path) -> None:
+    """More than there are cores and lanes: they take turns, and share lanes."""
+    report = carry_out(Order(3, SCALE, OPTIONS, sums=1000, megabytes=8, session_count=10), directory)
+
+    assert report.violations == [], report

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
-from services.broker.fleet import shares
 from services.broker.fleet.core import Fleet, FleetSession
+from services.broker.fleet.placing import shares
 from services.broker.fleet.state import count_cores
 from tests.support.fleets import ended
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from quakegrid.nodes.worker_ends import WorkerEnd
 from services.lane.tasks import events as lane
 from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.lane.tasks.scheduler import Scheduler
+from services.lane.tasks.session import MAX_EXCUSED
 
 S = SessionId(7)
 DRIVER = Peer(b"driver")
@@ -36,6 +38,11 @@ class LaneMachine(RuleBasedStateMachine):
         self.told: dict[int, str] = {}
         self.leases: list[tuple[Lease, WorkerId]] = []
         self.worker_count = 0
+        self.nodes: dict[WorkerId, str] = {}
+        self.draining: set[WorkerId] = set()
+        # How often each task may have been with a worker as it ended, for its own fault or for another's.
+        self.guilty: Counter[int] = Counter()
+        self.excused: Counter[int] = Counter()
 
     def take(self, actions: list[lane.Action]) -> None:
         """Play the edge: remember leases, and that the driver hears of each task at most once."""
@@ -51,6 +58,8 @@ class LaneMachine(RuleBasedStateMachine):
                 case lane.FailTask(_, lease, _, _, reasons):
                     assert lease.task_id not in self.told, "told twice"
                     assert len(reasons) == MAX_ATTEMPTS
+                    unexcused = max(0, self.excused[lease.task_id] - MAX_EXCUSED)
+                    assert self.guilty[lease.task_id] + unexcused >= MAX_ATTEMPTS, "an excuse was an attempt"
                     self.told[lease.task_id] = "failed"
                 case lane.KillWorker(_, worker_id):
                     self.overdue.add(worker_id)
@@ -75,12 +84,23 @@ class LaneMachine(RuleBasedStateMachine):
                 self.scheduler.handle(lane.TaskSubmitted(S, task_id, DRIVER, "op", task_id), self.now_s)
             )
 
-    @rule(target=workers)
-    def join(self) -> WorkerId:
+    def end(self, name: WorkerId, reason: str, *, is_clean: bool = False, is_blameless: bool = False) -> None:
+        """A worker ends, or is said again to have ended; it may have held what was last sent to it."""
+        last = {lease.task_id: worker for lease, worker in self.leases}
+        is_there = self.nodes.pop(name, None) is not None
+        held = [task_id for task_id, worker in last.items() if is_there and worker == name]
+        is_excused = is_blameless or (is_clean and name in self.draining)
+        (self.excused if is_excused and name not in self.overdue else self.guilty).update(held)
+        end = WorkerEnd(S, name, reason, is_clean=is_clean, is_blameless=is_blameless)
+        self.take(self.scheduler.handle(end, self.now_s))
+
+    @rule(target=workers, node=st.sampled_from(("node1", "node2", "node3")))
+    def join(self, node: str) -> WorkerId:
         """A new worker."""
         self.worker_count += 1
         name = WorkerId(f"w{self.worker_count}")
-        joined = lane.WorkerJoined(S, name, "node", Peer(name.encode()))
+        self.nodes[name] = node
+        joined = lane.WorkerJoined(S, name, node, Peer(name.encode()))
         self.take(self.scheduler.handle(joined, self.now_s))
         return name
 
@@ -98,7 +118,19 @@ class LaneMachine(RuleBasedStateMachine):
     @rule(name=consumes(workers))
     def lose(self, name: WorkerId) -> None:
         """The worker's process ends."""
-        self.take(self.scheduler.handle(WorkerEnd(S, name, "killed", is_clean=False), self.now_s))
+        self.end(name, "killed")
+
+    @rule(node=st.sampled_from(("node1", "node2", "node3")))
+    def lose_node(self, node: str) -> None:
+        """A node vanishes with all its workers; nobody is to blame."""
+        for name in [name for name, where in self.nodes.items() if where == node]:
+            self.end(name, "vanished", is_blameless=True)
+
+    @precondition(lambda self: self.draining & self.nodes.keys())
+    @rule()
+    def end_drained(self) -> None:
+        """A drained worker ends in order; what it gave back may have been lost."""
+        self.end(min(self.draining & self.nodes.keys()), "exit code 0", is_clean=True)
 
     @rule(later_s=st.sampled_from((1.0, 10.0, 100.0)))
     def pass_time(self, later_s: float) -> None:
@@ -111,12 +143,13 @@ class LaneMachine(RuleBasedStateMachine):
     def kill(self, is_clean: bool) -> None:
         """The broker had a worker killed, or it ended by itself just before."""
         name = min(self.overdue)
+        self.end(name, "too long", is_clean=is_clean)
         self.overdue.discard(name)
-        self.take(self.scheduler.handle(WorkerEnd(S, name, "too long", is_clean=is_clean), self.now_s))
 
     @rule(name=workers)
     def drain(self, name: WorkerId) -> None:
         """The broker wants the core back."""
+        self.draining.add(name)
         self.take(self.scheduler.handle(lane.DrainAsked(S, name), self.now_s))
 
     @rule(data=st.data())
@@ -178,8 +211,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.fill(is_full=False)
         healthy = lane.WorkerJoined(S, WorkerId("last"), "node", Peer(b"last"))
         for number in range(1, self.worker_count + 1):
-            lost = WorkerEnd(S, WorkerId(f"w{number}"), "end", is_clean=False)
-            self.take(self.scheduler.handle(lost, self.now_s))
+            self.end(WorkerId(f"w{number}"), "end")
         self.take(self.scheduler.handle(healthy, self.now_s))
         number = 0
         while self.told.keys() != self.submitted:

@@ -14,7 +14,7 @@
 | a wall clock that the test sets, for a process | `clocks.Clock` | |
 | another release of QuakeGrid | `releases` | |
 | peers that break the protocol, certificates of people, nodes and drivers | `strangers` | |
-| calls and programs that workers or drivers run | `calls` | |
+| calls and programs that workers, drivers or fresh interpreters run | `calls` | |
 | memory, descriptors and start of a process | `kernel` | |
 | what upstream's `oq workers` starts | `upstream_workers` | |
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from quakegrid.transport import credentials, lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
+from services.lane import joining
 from services.lane.door import Door
 from services.lane.payloads import Payloads
 from services.lane.settings import DoorSettings
 from services.lane.tasks.events import Peer
 
+CONTROL_BYTES = lane_sockets.CONTROL_BYTES
 SESSION = 5
 OTHER = 6
 TOKEN_KEY = credentials.token_key("a key of this test")
@@ -39,17 +41,13 @@ class FakeRouter:
     def __init__(self) -> None:
         self.sent: list[list[bytes]] = []
         self.gone: set[bytes] = set()
-        self._frames: list[bytes] = []
 
-    def send(self, frame: bytes | memoryview | zmq.Frame, flags: int, *, copy: bool) -> None:  # noqa: ARG002
-        """Take a frame."""
-        content = frame.bytes if isinstance(frame, zmq.Frame) else bytes(frame)
-        if not self._frames and content in self.gone:
+    def send_frames(self, frames: Sequence[bytes | memoryview | zmq.Frame]) -> None:
+        """Take a message."""
+        contents = [frame.bytes if isinstance(frame, zmq.Frame) else bytes(frame) for frame in frames]
+        if contents[0] in self.gone:
             raise zmq.ZMQError(zmq.EHOSTUNREACH)
-        self._frames.append(content)
-        if not flags & zmq.SNDMORE:
-            self.sent.append(self._frames)
-            self._frames = []
+        self.sent.append(contents)
 
 
 class PlayedDoor:
@@ -57,9 +55,9 @@ class PlayedDoor:
 
     def __init__(self, folder: Path, control: socket.socket, ours: socket.socket) -> None:
         self.router, self.ours = FakeRouter(), ours
-        self.payloads = Payloads(1 << 20, str(folder))
+        self.payloads = Payloads(16 << 20, str(folder))
         settings = DoorSettings(TOKEN_KEY, folder / "records", folder)
-        self.door = Door(self.router, control, self.payloads, settings)  # type: ignore[arg-type]
+        self.door = Door(self.router.send_frames, control, self.payloads, settings)
         self.now_s = time.monotonic()
         self.door.begin_turn(self.now_s)
 
@@ -74,7 +72,7 @@ class PlayedDoor:
 
     def take(self, peer: bytes, *frames: bytes) -> None:
         """Give any message of a peer to the door."""
-        self.door.take(Peer(peer), [zmq.Frame(frame) for frame in frames])
+        self.door.take(Peer(peer), frames[0], [zmq.Frame(frame) for frame in frames[1:]])
 
     def say(self, peer: bytes, *payload: bytes, **body: object) -> None:
         """Give a well-formed message of a peer to the door."""
@@ -155,7 +153,7 @@ def assert_serves(played: PlayedDoor) -> None:
         played.join(session_id)
         played.submit(900_001, session_id, weight=1.7e308)
         played.ready(name, session_id)
-        played.turn(2.0)  # a lane in place of another one settles
+        played.turn(joining.SETTLE_S)  # a lane in place of another one settles
         played.turn()
         played.finish(name, 900_001, 1, session_id)
         played.turn()
@@ -166,5 +164,6 @@ def assert_serves(played: PlayedDoor) -> None:
 def played_door(folder: Path) -> Iterator[PlayedDoor]:
     """A door without sessions."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CONTROL_BYTES)
     with ours, theirs:
         yield PlayedDoor(folder, theirs, ours)

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from quakegrid.machine import process_stats
+
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 TICKS_HZ = os.sysconf("SC_CLK_TCK")
 
@@ -23,13 +25,7 @@ def start_time(pid: int) -> int:
 
     Two processes with one number differ in it.
     """
-    try:
-        words = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
-    except OSError:
-        return 0
-    return 0 if words[0] in "ZX" else int(words[19])
+    return max(0, process_stats.start_ticks(pid))
 
 
 def usage(pid: int) -> Usage | None:

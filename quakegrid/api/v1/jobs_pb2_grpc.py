@@ -128,7 +128,8 @@ class JobsServicer:
 
     def DeleteJob(self, request, context):
         """Called by command lines. Deletes the rows of a job and, if asked, its datastore files on the
-        dbserver's node. A repeated request_id returns the first answer. INVALID_ARGUMENT: no request_id;
+        dbserver's node. Answers when all rows are gone, or after 30 s; the job does not exist any more in
+        either case. A repeated request_id returns the first answer. INVALID_ARGUMENT: no request_id;
         NOT_FOUND; FAILED_PRECONDITION: it runs, has dependent jobs or belongs to another user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

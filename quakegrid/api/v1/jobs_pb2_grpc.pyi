@@ -55,7 +55,8 @@ class JobsStub:
     """
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.DeleteJobRequest, _jobs_pb2.DeleteJobResponse]
     """Called by command lines. Deletes the rows of a job and, if asked, its datastore files on the
-    dbserver's node. A repeated request_id returns the first answer. INVALID_ARGUMENT: no request_id;
+    dbserver's node. Answers when all rows are gone, or after 30 s; the job does not exist any more in
+    either case. A repeated request_id returns the first answer. INVALID_ARGUMENT: no request_id;
     NOT_FOUND; FAILED_PRECONDITION: it runs, has dependent jobs or belongs to another user.
     """
     ShareJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ShareJobRequest, _jobs_pb2.ShareJobResponse]
@@ -96,7 +97,8 @@ class JobsAsyncStub(JobsStub):
     """
     DeleteJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.DeleteJobRequest, _jobs_pb2.DeleteJobResponse]  # type: ignore[assignment]
     """Called by command lines. Deletes the rows of a job and, if asked, its datastore files on the
-    dbserver's node. A repeated request_id returns the first answer. INVALID_ARGUMENT: no request_id;
+    dbserver's node. Answers when all rows are gone, or after 30 s; the job does not exist any more in
+    either case. A repeated request_id returns the first answer. INVALID_ARGUMENT: no request_id;
     NOT_FOUND; FAILED_PRECONDITION: it runs, has dependent jobs or belongs to another user.
     """
     ShareJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ShareJobRequest, _jobs_pb2.ShareJobResponse]  # type: ignore[assignment]
@@ -170,7 +172,8 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.DeleteJobResponse, _abc.Awaitable[_jobs_pb2.DeleteJobResponse]]:
         """Called by command lines. Deletes the rows of a job and, if asked, its datastore files on the
-        dbserver's node. A repeated request_id returns the first answer. INVALID_ARGUMENT: no request_id;
+        dbserver's node. Answers when all rows are gone, or after 30 s; the job does not exist any more in
+        either case. A repeated request_id returns the first answer. INVALID_ARGUMENT: no request_id;
         NOT_FOUND; FAILED_PRECONDITION: it runs, has dependent jobs or belongs to another user.
         """
 

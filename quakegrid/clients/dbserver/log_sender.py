@@ -7,6 +7,7 @@ lines are left out, and a line says how many.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import sys
 import threading
@@ -22,6 +23,7 @@ from quakegrid.clients.backoff import Backoff
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.job_messages import encode_batch
 from quakegrid.clients.dbserver.logs import MAX_BATCH_LINES
+from quakegrid.jobs import texts
 from quakegrid.jobs.values import LogLine
 
 # With lines of the usual length these are some megabytes.
@@ -152,7 +154,7 @@ class LogStream:
     def append(self, job_id: int, line: LogLine) -> None:
         """Have a line stored soon; returns at once, or after a second at most when there is no room."""
         if len(line.message) > MAX_MESSAGE_LENGTH:
-            line = _shorten(line)
+            line = dataclasses.replace(line, message=texts.shorten(line.message, MAX_MESSAGE_LENGTH))
         with self._changed:
             is_added = self._buffer.add(job_id, line, self._on_the_way_count)
             if not is_added and not self._has_waited_in_vain:
@@ -255,12 +257,6 @@ class LogStream:
                     self._on_the_way_count -= len(self._on_the_way.popleft().lines)
                 return
             self._changed.wait_for(lambda: self._is_abandoned, backoff.next_s())
-
-
-def _shorten(line: LogLine) -> LogLine:
-    rest = len(line.message) - MAX_MESSAGE_LENGTH
-    message = f"{line.message[:MAX_MESSAGE_LENGTH]} ... ({rest} more characters were left out)"
-    return LogLine(line.log_time, line.level, line.process, message)
 
 
 def _note(counts: Counter[str]) -> LogLine:

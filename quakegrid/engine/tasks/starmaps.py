@@ -17,11 +17,9 @@ from typing import Any, Self
 from openquake.baselib import parallel, zeromq
 
 from quakegrid.engine.tasks.engine_task import dump_task
+from quakegrid.engine.tasks.task_progress import Event, TaskProgress, TaskQueue
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
 from quakegrid.session.session import Session
-
-Event = dict[str, object]
-PROGRESS_INTERVAL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,7 @@ class Channel:
         self._local: Any = None
         self.port = port
         self.results: collections.deque[Any] = collections.deque()
+        self.task_queue: TaskQueue = ()  # the Starmap's own
 
     def __enter__(self) -> Self:
         return self
@@ -100,13 +99,10 @@ class Starmaps:
     """
 
     def __init__(self, session: Callable[[], Session], on_event: Callable[[Event], None]) -> None:
-        self._session, self._on_event = session, on_event
+        self._session, self._progress = session, TaskProgress(on_event)
         self._channels: dict[int, Channel] = {}
         self._ports = itertools.count(1)
         self._pending: dict[int, _OpenTask] = {}
-        self._done: collections.Counter[str] = collections.Counter()
-        self._total: collections.Counter[str] = collections.Counter()
-        self._told_s = 0.0
 
     def open_channel(self) -> Channel:
         """A channel for a new Starmap."""
@@ -133,9 +129,9 @@ class Starmaps:
         payload = dump_task(func, args, starmap.task_no, monitor)
         task_id = self._session().submit(payload, LaneTask(operation))
         self._pending[task_id] = _OpenTask(starmap.socket, starmap.task_no, monitor, operation)
-        queued = sum((each or starmap.task_func).__name__ == operation for each, _ in starmap.task_queue)
-        self._total[operation] += 1
-        self._tell(operation, starmap.calc_id, queued_count=queued)
+        starmap.socket.task_queue = starmap.task_queue
+        self._progress.count_submitted(operation)
+        self._progress.tell(operation, starmap.calc_id, starmap.task_queue, time.monotonic())
 
     def receive(self) -> None:
         """Wait for one outcome and put its results into their channel."""
@@ -144,24 +140,8 @@ class Starmaps:
         if task is None:
             return  # of a Starmap that ended early
         task.channel.results.extend(_results(outcome, task))
-        self._done[task.operation] += 1
-        self._tell(task.operation, task.monitor.calc_id, queued_count=0)
-
-    def _tell(self, operation: str, calc_id: int | None, *, queued_count: int) -> None:
-        done, total = self._done[operation], self._total[operation] + queued_count
-        now_s = time.monotonic()
-        if now_s - self._told_s < PROGRESS_INTERVAL_S and done != total:
-            return
-        self._told_s = now_s
-        self._on_event(
-            {
-                "event": "progress",
-                "job_id": calc_id,
-                "operation": operation,
-                "done_count": done,
-                "total_count": total,
-            }
-        )
+        self._progress.count_done(task.operation)
+        self._progress.tell(task.operation, task.monitor.calc_id, task.channel.task_queue, time.monotonic())
 
 
 def _results(outcome: LaneOutcome, task: _OpenTask) -> list[Any]:

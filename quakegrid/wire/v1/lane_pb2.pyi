@@ -733,6 +733,7 @@ class ControlMessage(_message.Message):
     WORKER_LOST_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     LISTEN_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     OVERDUE_FIELD_NUMBER: _builtins.int
@@ -749,6 +750,8 @@ class ControlMessage(_message.Message):
     def drain(self) -> Global___DrainWorker: ...
     @_builtins.property
     def listen(self) -> Global___Listen: ...
+    @_builtins.property
+    def workers(self) -> Global___SessionWorkers: ...
     @_builtins.property
     def ready(self) -> Global___LaneReady:
         """lane to broker"""
@@ -767,16 +770,17 @@ class ControlMessage(_message.Message):
         worker_lost: _orders_pb2.WorkerEnd | None = ...,
         drain: Global___DrainWorker | None = ...,
         listen: Global___Listen | None = ...,
+        workers: Global___SessionWorkers | None = ...,
         ready: Global___LaneReady | None = ...,
         counts: Global___LaneCounts | None = ...,
         overdue: Global___TaskOverdue | None = ...,
         broken: Global___SessionBroken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broken", b"broken", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "overdue", b"overdue", "ready", b"ready", "worker_lost", b"worker_lost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broken", b"broken", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "overdue", b"overdue", "ready", b"ready", "worker_lost", b"worker_lost", "workers", b"workers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broken", b"broken", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "overdue", b"overdue", "ready", b"ready", "worker_lost", b"worker_lost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broken", b"broken", "close", b"close", "counts", b"counts", "drain", b"drain", "listen", b"listen", "open", b"open", "overdue", b"overdue", "ready", b"ready", "worker_lost", b"worker_lost", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["open", "close", "worker_lost", "drain", "listen", "ready", "counts", "overdue", "broken"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["open", "close", "worker_lost", "drain", "listen", "workers", "ready", "counts", "overdue", "broken"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -806,20 +810,19 @@ Global___Listen: _TypeAlias = Listen  # noqa: Y015
 
 @_typing.final
 class OpenLaneSession(_message.Message):
+    """`SessionWorkers` follow."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     JOB_IDS_FIELD_NUMBER: _builtins.int
     USER_NAME_FIELD_NUMBER: _builtins.int
-    WORKER_COUNT_FIELD_NUMBER: _builtins.int
     TASK_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     max_attempts: _builtins.int
     """Workers that one task may kill before it fails."""
     user_name: _builtins.str
-    worker_count: _builtins.int
-    """Workers that an earlier lane had; 0 if there was none, or the broker does not know."""
     task_timeout_s: _builtins.float
     """How long a task may run, s; 0 for ever."""
     @_builtins.property
@@ -833,16 +836,46 @@ class OpenLaneSession(_message.Message):
         max_attempts: _builtins.int = ...,
         job_ids: _abc.Iterable[_builtins.int] | None = ...,
         user_name: _builtins.str = ...,
-        worker_count: _builtins.int = ...,
         task_timeout_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids", "max_attempts", b"max_attempts", "session_id", b"session_id", "task_timeout_s", b"task_timeout_s", "user_name", b"user_name", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids", "max_attempts", b"max_attempts", "session_id", b"session_id", "task_timeout_s", b"task_timeout_s", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OpenLaneSession: _TypeAlias = OpenLaneSession  # noqa: Y015
+
+@_typing.final
+class SessionWorkers(_message.Message):
+    """The workers that an earlier lane may have had, each of which will tell this lane what it runs. A new broker knows
+    them when all nodes have told it what they have, or do not answer.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    WORKER_IDS_FIELD_NUMBER: _builtins.int
+    IS_LAST_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    is_last: _builtins.bool
+    """No further ones follow."""
+    @_builtins.property
+    def worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        worker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        is_last: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_last", b"is_last", "session_id", b"session_id", "worker_ids", b"worker_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionWorkers: _TypeAlias = SessionWorkers  # noqa: Y015
 
 @_typing.final
 class CloseLaneSession(_message.Message):
@@ -917,6 +950,8 @@ class LaneCounts(_message.Message):
     DONE_COUNT_FIELD_NUMBER: _builtins.int
     REQUEUED_COUNT_FIELD_NUMBER: _builtins.int
     BUSY_WORKER_IDS_FIELD_NUMBER: _builtins.int
+    IDLE_WORKER_IDS_FIELD_NUMBER: _builtins.int
+    ARE_NAMES_ANEW_FIELD_NUMBER: _builtins.int
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
     ARGUMENT_BYTES_FIELD_NUMBER: _builtins.int
     RESULT_BYTES_FIELD_NUMBER: _builtins.int
@@ -927,6 +962,8 @@ class LaneCounts(_message.Message):
     done_count: _builtins.int
     """Tasks whose outcome went to the driver, and attempts that were lost and tried again."""
     requeued_count: _builtins.int
+    are_names_anew: _builtins.bool
+    """Names begin anew: all workers that are not named here or in what follows hold no task."""
     failed_count: _builtins.int
     """Tasks that were given up; reported at once."""
     argument_bytes: _builtins.int
@@ -935,7 +972,11 @@ class LaneCounts(_message.Message):
     """Outcomes that the lane has from workers."""
     @_builtins.property
     def busy_worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Workers that hold a task now; some are left out where they do not fit into a packet."""
+        """Workers that hold a task now, and held none when last told of. Where there are many, several messages name them."""
+
+    @_builtins.property
+    def idle_worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Workers that hold no task any more."""
 
     def __init__(
         self,
@@ -946,13 +987,15 @@ class LaneCounts(_message.Message):
         done_count: _builtins.int = ...,
         requeued_count: _builtins.int = ...,
         busy_worker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        idle_worker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        are_names_anew: _builtins.bool = ...,
         failed_count: _builtins.int = ...,
         argument_bytes: _builtins.int = ...,
         result_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument_bytes", b"argument_bytes", "busy_worker_ids", b"busy_worker_ids", "done_count", b"done_count", "failed_count", b"failed_count", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["are_names_anew", b"are_names_anew", "argument_bytes", b"argument_bytes", "busy_worker_ids", b"busy_worker_ids", "done_count", b"done_count", "failed_count", b"failed_count", "idle_worker_ids", b"idle_worker_ids", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from quakegrid.machine import process_stats
 from quakegrid.machine.pinned_processes import pinned
 
 PR_SET_CHILD_SUBREAPER = 36
 _PROC = Path("/proc")
 _POLL_S = 0.005
-_STAT_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,19 +168,11 @@ def _processes() -> Iterator[Process]:
 
 def look_at(pid: int) -> Process | None:
     """A process; None if it is gone."""
-    try:
-        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-        return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
-    except (OSError, IndexError):  # the process is gone, or about to end
+    fields = process_stats.fields(pid)
+    if not fields:
         return None
-
-
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, _STAT_BYTES)
-    finally:
-        os.close(fd)
+    parent, group, session = map(int, fields[process_stats.PARENT : process_stats.SESSION + 1])
+    return Process(pid, parent, group, session, int(fields[process_stats.START_TICKS]))
 
 
 def _with_descendants(table: list[Process], roots: set[int]) -> list[Process]:

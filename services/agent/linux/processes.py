@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from quakegrid.internal.v1 import orders_pb2
+from quakegrid.machine import process_stats
 
 _STATES = {
-    "Z": orders_pb2.PROCESS_STATE_GONE,
-    "X": orders_pb2.PROCESS_STATE_GONE,
-    "T": orders_pb2.PROCESS_STATE_STOPPED,
-    "t": orders_pb2.PROCESS_STATE_STOPPED,
+    b"Z": orders_pb2.PROCESS_STATE_GONE,
+    b"X": orders_pb2.PROCESS_STATE_GONE,
+    b"T": orders_pb2.PROCESS_STATE_STOPPED,
+    b"t": orders_pb2.PROCESS_STATE_STOPPED,
 }
 
 
 def is_stopped(pid: int) -> bool:
     """Whether a process is stopped by a signal. One that stands in a debugger does not count."""
-    return _state(pid) == "T"
+    return process_stats.fields(pid)[:1] == [b"T"]
 
 
 def has_ended(pid: int) -> bool:
@@ -26,14 +25,7 @@ def has_ended(pid: int) -> bool:
 
 def process_state(pid: int) -> orders_pb2.ProcessState.ValueType:
     """Whether a process runs."""
-    state = _state(pid)
-    return _STATES.get(state, orders_pb2.PROCESS_STATE_RUNNING) if state else orders_pb2.PROCESS_STATE_GONE
-
-
-def _state(pid: int) -> str:
-    """The letter of a process's state; empty if the process is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return "".join(stat.rpartition(")")[2].split()[:1])
+    found = process_stats.fields(pid)
+    if not found:
+        return orders_pb2.PROCESS_STATE_GONE
+    return _STATES.get(found[process_stats.STATE], orders_pb2.PROCESS_STATE_RUNNING)

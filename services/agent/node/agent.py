@@ -15,7 +15,7 @@ from quakegrid.api.v1 import nodes_pb2
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.settings.config import Settings
 from services.agent.node import status as node_status
-from services.agent.node.children import AgentPhase, Children
+from services.agent.node.children import Children
 from services.agent.node.drivers import Drivers
 from services.agent.node.exits import Exits
 from services.agent.node.leftovers import BlobFolders, FolderLeftovers, remove_abandoned
@@ -71,7 +71,7 @@ class Agent:
             self.node,
             self._children,
             self.drivers,
-            worker_ends=WorkerEnds(self._children, shares, self.watchers),
+            worker_ends=WorkerEnds(shares, self.watchers),
             leftovers=self.leftovers,
             on_change=self.publish_status,
         )
@@ -90,19 +90,11 @@ class Agent:
         """Kill workers that use too much memory, and tell when the node is short of it; does not return."""
         await self.limits.watch(self.workers.kill_for_limit, self.publish_status)
 
-    def begin_ending(self) -> None:
-        """Note that the agent was told to end.
-
-        It ends its children in a moment. Others, such as a scheduler, may end them before.
-        """
-        if self._children.phase is AgentPhase.WORKING:
-            self._children.phase = AgentPhase.ENDING
-
     async def stop(self) -> None:
         """Ask every child to end, kill those that do not, and end the template."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STOP_DEADLINE_S
-        self._children.phase = AgentPhase.STOPPING
+        self._children.is_stopping = True
         for name in list(self._roster.members):
             self._children.handle(StopAsked(name, "stopped with its agent", is_blameless=True))
         while self._roster.members and loop.time() < deadline:

@@ -6,23 +6,11 @@ Runs in the agent's event loop.
 from __future__ import annotations
 
 import asyncio
-from enum import Enum
 from typing import assert_never
 
 from services.agent.node.templates.templates import Templates
 from services.agent.rules.roster import Member, Roster
 from services.agent.rules.roster_events import GraceElapsed, OrderMember, RosterEvent, SignalMember
-
-
-class AgentPhase(Enum):
-    """Whether the agent works or ends."""
-
-    WORKING = "working"
-    # The agent was told to end. Some schedulers terminate its workers meanwhile; their tasks are not to
-    # blame.
-    ENDING = "ending"
-    # The agent ends its children, and starts no more.
-    STOPPING = "stopping"
 
 
 class Children:
@@ -35,13 +23,8 @@ class Children:
 
     def __init__(self, roster: Roster, templates: Templates) -> None:
         self.roster, self.templates = roster, templates
-        self.phase = AgentPhase.WORKING
+        self.is_stopping = False  # the agent ends its children, and starts no more
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether no more children are started."""
-        return self.phase is AgentPhase.STOPPING
 
     def handle(self, event: RosterEvent) -> list[Member]:
         """Let the roster take an event, and send the signals that it asks for.

@@ -70,10 +70,18 @@ class Exits:
     def on_lost(self, names: Sequence[str], reason: str) -> None:
         """Take the loss of children that died with their template, or that it never forked."""
         for name in names:
-            self._end(self._children.roster.members.get(name), signal.SIGKILL, reason)
+            self._end(self._children.roster.members.get(name), signal.SIGKILL, reason, is_lost=True)
         self._on_change()
 
-    def _end(self, member: Member | None, status: int, reason: str, peak_memory_bytes: int = 0) -> bool:
+    def _end(
+        self,
+        member: Member | None,
+        status: int,
+        reason: str,
+        peak_memory_bytes: int = 0,
+        *,
+        is_lost: bool = False,
+    ) -> bool:
         """Take a member off the roster, and tell of its end; returns whether there was one."""
         if member is None:
             return False
@@ -83,5 +91,7 @@ class Exits:
         if member.core < 0:
             self._drivers.on_end(member.name, exit_code(status), reason if member.pid == 0 else "")
         else:
-            self._worker_ends.tell(member, status, reason, peak_memory_bytes)
+            # One that had begun was lost with all its siblings, for no fault of its task.
+            is_blameless = is_lost and member.pid > 0
+            self._worker_ends.tell(member, status, reason, peak_memory_bytes, is_blameless=is_blameless)
         return True

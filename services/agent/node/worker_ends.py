@@ -12,7 +12,6 @@ import signal
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.nodes import worker_end_messages
 from services.agent.node import status as node_status
-from services.agent.node.children import AgentPhase, Children
 from services.agent.node.shares import WorkerShares
 from services.agent.node.watchers import Watchers
 from services.agent.rules.roster import Member
@@ -24,15 +23,16 @@ class WorkerEnds:
     """Frees the shares of workers, and tells of their ends.
 
     Args:
-        children: say whether the agent works or ends.
         shares: freed when a worker ended.
         watchers: told of the end.
     """
 
-    def __init__(self, children: Children, shares: WorkerShares, watchers: Watchers) -> None:
-        self._children, self._shares, self._watchers = children, shares, watchers
+    def __init__(self, shares: WorkerShares, watchers: Watchers) -> None:
+        self._shares, self._watchers = shares, watchers
 
-    def tell(self, member: Member, status: int, reason: str, peak_memory_bytes: int) -> None:
+    def tell(
+        self, member: Member, status: int, reason: str, peak_memory_bytes: int, *, is_blameless: bool = False
+    ) -> None:
         """Free a worker's share, and tell of its end.
 
         Args:
@@ -40,15 +40,17 @@ class WorkerEnds:
             status: its wait status.
             reason: why it ended, unless a limit did it.
             peak_memory_bytes: largest resident memory of its life.
+            is_blameless: whether something else than its task ended it.
         """
-        is_terminated = os.WTERMSIG(status) == signal.SIGTERM
-        is_of_agent = is_terminated and self._children.phase is not AgentPhase.WORKING
+        # A program that breaks ends by another signal, and so does one that the kernel ends. SIGTERM comes
+        # from people, or from a scheduler that ends all processes of the node at once.
+        is_terminated = os.WTERMSIG(status) == signal.SIGTERM and not member.is_ending
         last_output, limit_reason = self._shares.close(member)
         end = node_status.describe_end(
             member,
             status,
             limit_reason or reason,
-            is_blameless=member.is_blameless or is_of_agent,
+            is_blameless=member.is_blameless or is_terminated or is_blameless,
             last_output=last_output,
             peak_memory_bytes=peak_memory_bytes,
         )

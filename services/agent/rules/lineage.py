@@ -41,6 +41,9 @@ from services.agent.rules.lineage_events import (
 from services.agent.rules.load_failures import LoadFailures
 from services.agent.rules.template_life import LOADING, TemplateLife
 
+# Our ping may wait behind many orders to fork. A child's end is no sign: the agent may have seen it itself.
+_SIGNS_OF_LIFE = TemplateAnswered | ChildForked | ChildNotForked
+
 
 @dataclass(slots=True)
 class Lineage:
@@ -60,14 +63,15 @@ class Lineage:
 
     def handle(self, event: Event) -> list[Action]:  # noqa: C901 - one case an event
         """Take one event and say what is to be done, in order."""
+        if isinstance(event, _SIGNS_OF_LIFE) and event.number in self.templates:
+            self.templates[event.number].look_count = 0
         match event:
             case CodeSeen(stamp):
                 return self._on_code_seen(stamp)
             case TemplateNotStarted(number):
                 return self._on_not_started(number)
-            case TemplateAnswered(number):
-                if number in self.templates:
-                    self.templates[number].look_count = 0
+            case TemplateAnswered():
+                pass
             case TemplateReady(number, state):
                 return self._on_ready(number, state)
             case TemplateFailed(number, reason):
@@ -218,12 +222,11 @@ class Lineage:
         # Workers that it was to fork would hold their cores for ever.
         lost = template.lose_unforked()
         actions: list[Action] = [ReportLost(lost, "its template does not answer")] if lost else []
-        if template.number != self.current:
-            return actions
-        if self.successor:
+        if template.number == self.current and self.successor:
             self._promote_successor()
-            return actions
-        return actions + self._start()
+        elif template.number == self.current:
+            actions += self._start()
+        return actions
 
     def _replace(self, dead: TemplateLife, how: str) -> list[Action]:
         """Start another template in the place of a dead one, unless not even a bare one works."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import math
 import os
+import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,8 @@ from quakegrid.transport import lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
 
-# How often the guard looks whether the same task still runs.
+# How often the guard looks whether the same task still runs; the longer time is for a look between two tasks.
+# If none began since its last look, it sleeps until the next one begins.
 LOOK_S = 0.05
 LOOK_IDLE_S = 0.25
 # A lane that does not know the session may belong to a new broker, which the driver has not reached yet. The
@@ -269,7 +271,11 @@ class _Patience:
 
 
 class _Guard:
-    """The thread that answers the lane while a task runs for long. Other tasks cost two locks each."""
+    """The thread that answers the lane while a task runs for long. Other tasks cost two locks each.
+
+    It looks now and then while tasks come. When none came it sleeps until one does, so a thousand workers
+    that wait for tasks leave the machine alone.
+    """
 
     def __init__(self, inbox: Inbox, dealer: zmq.Socket[bytes]) -> None:
         self._inbox, self._dealer = inbox, dealer
@@ -278,6 +284,8 @@ class _Guard:
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._task_count = 0
         self._is_running = False
+        self._is_resting = False
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()  # that end a rest
         self._failure: BaseException | None = None
         threading.Thread(target=self._run, name="guard", daemon=True).start()
 
@@ -286,6 +294,9 @@ class _Guard:
         self._task_count += 1
         self._is_running = True
         self._owns_socket.release()
+        if self._is_resting:
+            self._is_resting = False
+            self._calls.put(None)
 
     def take_over(self) -> None:
         """Called by the main thread when the task has ended, to own the socket again.
@@ -310,7 +321,18 @@ class _Guard:
             if self._is_running and self._task_count == seen:
                 with self._owns_socket:
                     self._answer(poller, seen)
+            elif self._task_count == seen:
+                self._rest(seen)
             seen = self._task_count
+
+    def _rest(self, seen: int) -> None:
+        """Sleep until the next task begins."""
+        self._is_resting = True
+        # A task that began just before may not have seen that. One that began just after has called as well:
+        # then the next rest is over at once, and the one after it is not.
+        if self._task_count == seen:
+            self._calls.get()
+        self._is_resting = False
 
     def _answer(self, poller: zmq.Poller, number: int) -> None:
         try:

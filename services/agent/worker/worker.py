@@ -15,7 +15,6 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from quakegrid.jobs import texts
@@ -27,10 +26,9 @@ from services.agent.linux.oom_scores import WORKER_SCORE, set_oom_score
 from services.agent.orders import WorkerSpec
 from services.agent.worker.blobs import MappedFrame, NodeBlobs
 from services.agent.worker.inbox import BlobGoneError, Frame, Inbox, ReceivedTask, RefusedError
+from services.agent.worker.silence import warn_of_silence
 from services.agent.worker.threads import set_thread_count
 
-# A lane says hello at once. A lane that starts takes some seconds.
-SILENCE_MS = 10_000
 # How much is kept of a text that says why a payload could not be run, from its beginning and its end.
 ERROR_BYTES = 64 << 10
 
@@ -48,7 +46,7 @@ def run_worker(spec: WorkerSpec, setup: bytes, authkey: str) -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     name = lane_names.worker_name(spec.session_id, spec.worker_id, spec.token)
     dealer = lane_sockets.connect_dealer(context, spec.lane_endpoint, authkey, name)
-    _warn_of_silence(dealer, spec)
+    warn_of_silence(dealer, spec)
     inbox = Inbox(dealer, spec.session_id, spec.worker_id, spec.node)
     blobs = NodeBlobs(Path(spec.blob_dir), inbox.fetch_blob)
     try:
@@ -59,24 +57,6 @@ def run_worker(spec: WorkerSpec, setup: bytes, authkey: str) -> int:
     dealer.close(linger=2000)
     context.term()
     return 0
-
-
-def _warn_of_silence(dealer: zmq.Socket[bytes], spec: WorkerSpec) -> None:
-    """Print, for the job's log, that the lane is not reached. The worker goes on trying."""
-    if dealer.poll(SILENCE_MS):  # its hello
-        return
-    from quakegrid.doctor import probes  # noqa: PLC0415 - seldom needed
-    from quakegrid.doctor.checks import network_checks  # noqa: PLC0415 - seldom needed
-    from quakegrid.doctor.facts import PortFacts  # noqa: PLC0415
-
-    host, _, number = spec.lane_endpoint.removeprefix("tcp://").rpartition(":")
-    port = PortFacts("lane", host, int(number))
-    finding = network_checks.check_port(replace(port, state=probes.look_at_port(port, None)), spec.node)
-    print(
-        f"node {spec.node} gets no tasks: {finding.what} (`quakegrid doctor` on the master tells more)",
-        file=sys.stderr,
-        flush=True,
-    )
 
 
 def _limit(spec: WorkerSpec) -> None:

@@ -61,6 +61,7 @@ class DriverSession:
     placed: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     counts: lane_pb2.LaneCounts = field(default_factory=lane_pb2.LaneCounts)
+    busy_worker_ids: set[str] = field(default_factory=set)
     end_reason: str = ""
     end_state: JobState = JobState.FAILED
     is_admitted: bool = False
@@ -73,6 +74,14 @@ class DriverSession:
             return False
         self.end_reason, self.end_state = reason, state
         return True
+
+    def note_counts(self, counts: lane_pb2.LaneCounts) -> None:
+        """Take what the lane told: its counters, and which workers became busy or idle."""
+        self.counts = counts
+        if counts.are_names_anew:
+            self.busy_worker_ids.clear()
+        self.busy_worker_ids.difference_update(counts.idle_worker_ids)
+        self.busy_worker_ids.update(counts.busy_worker_ids)
 
     def tell(self, response: sessions_pb2.OpenSessionResponse) -> None:
         """Queue an event for the driver.

@@ -19,6 +19,7 @@ from quakegrid.errors import IllegalMoveError
 from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import deaths
+from services.broker.fleet.cores import CoreTable
 from services.broker.fleet.events import (
     Action,
     Event,
@@ -39,7 +40,7 @@ from services.broker.fleet.events import (
 )
 from services.broker.fleet.leftovers import Leftovers
 from services.broker.fleet.nodes import FleetNodes
-from services.broker.fleet.placement import Placement
+from services.broker.fleet.placing.placement import Placement
 from services.broker.fleet.queue import SessionQueue
 from services.broker.fleet.state import FleetNode, FleetSession, FleetWorker, SessionPhase
 from services.broker.fleet.workers import WorkerTable
@@ -57,13 +58,16 @@ class Fleet:
         hosts: the nodes of the configuration.
         serialize_jobs: sessions with jobs that execute at once; 0 for no limit.
         run_name: makes worker ids unique across restarts of the broker.
+        is_packed: whether workers fill one node after the other, rather than spread over all.
     """
 
     hosts: Sequence[HostCores]
     serialize_jobs: int
     run_name: str
+    is_packed: bool = False
     nodes: dict[str, FleetNode] = field(init=False)
     sessions: dict[int, FleetSession] = field(init=False, default_factory=dict)
+    cores: CoreTable = field(init=False, default_factory=CoreTable)
     workers: WorkerTable = field(init=False)
     leftovers: Leftovers = field(init=False, default_factory=Leftovers)
     # Whether something has changed that `place` has not seen.
@@ -76,23 +80,26 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.nodes = {item.host: FleetNode(item.host, item.cores) for item in self.hosts}
-        self.workers = WorkerTable(self.sessions)
+        for host in self.nodes:
+            self.cores.enter(host)
+        self.workers = WorkerTable(self.sessions, self.cores)
         self._queue = SessionQueue(self.sessions, self.serialize_jobs)
-        self._nodes = FleetNodes(self.nodes, self.sessions, self.workers, self.leftovers)
-        self._placement = Placement(self.nodes, self.sessions, self.workers, self.run_name)
+        self._nodes = FleetNodes(self.nodes, self.sessions, self.workers, self.leftovers, self.cores)
+        self._placement = Placement(
+            self.nodes, self.sessions, self.workers, self.cores, self.run_name, is_packed=self.is_packed
+        )
 
     @property
     def core_count(self) -> int:
         """Cores of all nodes that are up."""
-        return sum(node.core_count for node in self.nodes.values())
+        return self.cores.given
 
     def workers_of(self, *, session_id: int | None = None, host: str | None = None) -> list[FleetWorker]:
         """The workers of a session, of a node, or of both."""
-        return [
-            worker
-            for worker in self.workers.values()
-            if session_id in (None, worker.session_id) and host in (None, worker.host)
-        ]
+        if session_id is not None:
+            mine = self.workers.of_session(session_id)
+            return [worker for worker in mine if host in (None, worker.host)]
+        return list(self.workers.values()) if host is None else self.workers.of_host(host)
 
     def handle(self, event: Event, now_s: float) -> list[Action]:
         """Take one event.
@@ -132,13 +139,14 @@ class Fleet:
     def check(self) -> None:
         """Raise `IllegalMoveError` unless every invariant holds."""
         self.workers.check()
+        self.cores.check()
         self._queue.check()
         for node in self.nodes.values():
-            count = self.workers.kept[node.host]
+            count = self.cores[node.host].kept
             if node.tells_cores and count > node.core_count and not self.is_placement_due:
                 raise IllegalMoveError(f"{node.host} gives {node.core_count} cores, {count} stay in use")
         for session in self.sessions.values():
-            count = self.workers.counts[session.session_id]
+            count = self.workers.count_of_session(session.session_id)
             if count and not session.may_have_workers:
                 raise IllegalMoveError(f"session {session.session_id} has {count} workers and may have none")
             if 0 < session.max_workers < self.workers.staying_count(session.session_id):
@@ -235,7 +243,7 @@ class Fleet:
         # An agent tells of its own nodes' workers, but not whose these are.
         end = replace(end, session_id=worker.session_id, node=self._nodes.title(worker.host))
         lost = LoseWorker(end)
-        if end.is_clean or end.is_blameless or session.is_failed:
+        if session.is_failed or deaths.is_excused(session, end):
             return [lost]
         reason = end.words + (f" ({end.last_output[-1]})" if end.last_output else "")
         return [lost, *deaths.note(session, worker.host, reason, self._nodes.usable_by(session))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 
+from quakegrid.nodes.worker_ends import WorkerEnd
 from services.broker.fleet.events import Action, FailSession
 from services.broker.fleet.state import FleetSession, SessionPhase
 
@@ -19,6 +20,9 @@ MAX_DEATHS = 300
 NODE_PART = 10
 # A session bears so many deaths at each node, however few cores the node has.
 MIN_PATIENCE = 10
+# So many of its workers may end by orders of people, or with their template, before a task is done. With a
+# template that dies whenever a worker begins, workers would otherwise be started for ever.
+MAX_EXCUSED_ENDS = 300
 
 
 def limit(core_counts: Mapping[str, int]) -> int:
@@ -51,12 +55,18 @@ def is_too_many(deaths: Mapping[str, int], avoided: Container[str], core_counts:
     return bool(core_counts) and all(host in avoided for host in core_counts)
 
 
+def is_excused(session: FleetSession, end: WorkerEnd) -> bool:
+    """Whether the end of a worker is nobody's death; counts the ends that have an excuse."""
+    session.excused_count += end.is_blameless
+    return end.is_clean or (end.is_blameless and session.excused_count <= MAX_EXCUSED_ENDS)
+
+
 def note(session: FleetSession, host: str, reason: str, core_counts: Mapping[str, int]) -> list[Action]:
     """A worker of the session died at a host, and its task may be to blame."""
     session.deaths[host] += 1
     session.last_death = reason
     if session.deaths[host] >= patience(host, core_counts):
-        session.avoided.add(host)
+        session.avoid(host)
     return check_session(session, core_counts)
 
 

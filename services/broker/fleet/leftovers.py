@@ -27,7 +27,8 @@ class Leftovers:
 
     _now_s: int = 0
     _reported: dict[str, dict[str, int]] = field(default_factory=dict)  # host -> worker -> session
-    _told_s: dict[str, dict[str, int]] = field(default_factory=dict)  # host -> worker -> when
+    _hosts_of: dict[int, dict[str, None]] = field(default_factory=dict)  # session -> hosts in `_reported`
+    _told_s: dict[str, dict[str, int]] = field(default_factory=dict)  # host -> worker -> when; no empty ones
 
     def pass_second(self) -> None:
         """About a second went by."""
@@ -41,30 +42,33 @@ class Leftovers:
             workers: that its agent has now.
             is_first: the agent was just reached: orders from before may have been lost.
         """
-        reported = self._reported[host] = dict(workers)
-        told_s = self._told_s.get(host, {})
+        reported = dict(workers)
+        self._note(host, reported)
+        told_s = self._told_s.pop(host, {})
         again_s = self._now_s - STOP_AGAIN_S
-        self._told_s[host] = {
+        still_s = {
             worker_id: again_s if is_first else at_s
             for worker_id, at_s in told_s.items()
             if worker_id in reported
         }
+        if still_s:
+            self._told_s[host] = still_s
 
     def forget(self, host: str) -> None:
         """Nothing is known of a node any more."""
-        self._reported.pop(host, None)
+        self._note(host, {})
         self._told_s.pop(host, None)
 
     def session_ids(self) -> set[int]:
         """The sessions that have workers somewhere."""
-        return {session_id for workers in self._reported.values() for session_id in workers.values()}
+        return set(self._hosts_of)
 
     def workers_of(self, session_id: int) -> tuple[tuple[str, str], ...]:
         """Workers of a session and their hosts, without those that were ordered to stop."""
         return tuple(
             (worker_id, host)
-            for host, workers in self._reported.items()
-            for worker_id, owner_id in workers.items()
+            for host in self._hosts_of.get(session_id, ())
+            for worker_id, owner_id in self._reported[host].items()
             if owner_id == session_id and not self.is_condemned(host, worker_id)
         )
 
@@ -74,10 +78,10 @@ class Leftovers:
 
     def condemn(self, session_id: int) -> None:
         """All workers of a session are being ordered to stop, now for the first time."""
-        for host, workers in self._reported.items():
+        for host in self._hosts_of.get(session_id, ()):
+            workers = self._reported[host]
             mine = [worker_id for worker_id, owner_id in workers.items() if owner_id == session_id]
-            if mine:
-                self._told_s.setdefault(host, {}).update(dict.fromkeys(mine, self._now_s))
+            self._told_s.setdefault(host, {}).update(dict.fromkeys(mine, self._now_s))
 
     def stop_all(self, host: str) -> Iterator[StopWorkers]:
         """Orders to stop all that a node reported."""
@@ -92,14 +96,42 @@ class Leftovers:
             is_wanted: whether workers of a session should be there.
             hosts: where to look; None for everywhere.
         """
-        for host in self._reported if hosts is None else hosts:
-            told_s = self._told_s.get(host, {})
+        for host in self._suspects(is_wanted) if hosts is None else hosts:
+            told_s, reported = self._told_s.get(host, {}), self._reported.get(host, {})
+            strange = {session_id for session_id in set(reported.values()) if not is_wanted(session_id)}
+            if not told_s and not strange:
+                continue
             names = [
                 worker_id
-                for worker_id, session_id in self._reported.get(host, {}).items()
-                if self._is_due(told_s, worker_id, is_strange=not is_wanted(session_id))
+                for worker_id, session_id in reported.items()
+                if self._is_due(told_s, worker_id, is_strange=session_id in strange)
             ]
-            yield from self._orders(host, names)
+            if names:
+                yield from self._orders(host, names)
+
+    def _note(self, host: str, reported: dict[str, int]) -> None:
+        """Keep what a node has, if it is news."""
+        before = self._reported.get(host, {})
+        if reported == before:
+            return
+        had, has = set(before.values()), set(reported.values())
+        for session_id in had - has:
+            hosts = self._hosts_of[session_id]
+            del hosts[host]
+            if not hosts:
+                del self._hosts_of[session_id]
+        for session_id in has - had:
+            self._hosts_of.setdefault(session_id, {})[host] = None
+        if reported:
+            self._reported[host] = reported
+        else:
+            del self._reported[host]
+
+    def _suspects(self, is_wanted: Callable[[int], bool]) -> list[str]:
+        """Where an unwanted worker may be."""
+        strange = [session_id for session_id in self._hosts_of if not is_wanted(session_id)]
+        hosts = (host for session_id in strange for host in self._hosts_of[session_id])
+        return list(dict.fromkeys((*self._told_s, *hosts)))
 
     def _is_due(self, told_s: Mapping[str, int], worker_id: str, *, is_strange: bool) -> bool:
         if worker_id in told_s:

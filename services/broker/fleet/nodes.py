@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from quakegrid.nodes.worker_ends import WorkerEnd
+from services.broker.fleet.cores import CoreTable
 from services.broker.fleet.events import (
     Action,
     ForgetNode,
@@ -37,6 +38,7 @@ class FleetNodes:
         sessions: that are open, by id.
         workers: of the fleet.
         leftovers: workers that nobody wants.
+        cores: of the nodes, where the cores that they give are entered.
     """
 
     def __init__(
@@ -45,9 +47,12 @@ class FleetNodes:
         sessions: Mapping[int, FleetSession],
         workers: WorkerTable,
         leftovers: Leftovers,
+        cores: CoreTable,
     ) -> None:
         self._nodes, self._sessions, self._workers = nodes, sessions, workers
-        self._leftovers = leftovers
+        self._leftovers, self._cores = leftovers, cores
+        # Nodes that leave, by host: they are forgotten when their workers have ended.
+        self._leaving: dict[str, FleetNode] = {}
 
     def handle(self, event: NodeReported | NodeLost | NodeJoined | NodeLeaving) -> list[Action]:
         """Take an event of a node."""
@@ -71,17 +76,21 @@ class FleetNodes:
             if node.phase is NodePhase.LOST:
                 node.lost_s += 1
                 if node.is_guest and node.lost_s > FORGET_AFTER_S:
-                    node.move_to(NodePhase.LEAVING)
+                    self._on_leaving(node.host)
         self._leftovers.pass_second()
         return list(self._leftovers.due(self._may_have_workers))
 
     def forget(self) -> list[Action]:
         """Let go of nodes that leave and have no workers any more."""
-        hosts = [node.host for node in self._nodes.values() if node.is_leaving]
-        gone = [host for host in hosts if not self._workers.used[host]]
+        if not self._leaving:
+            return []
+        gone = [host for host in self._leaving if not self._cores[host].used]
         for host in gone:
-            del self._nodes[host]
+            del self._nodes[host], self._leaving[host]
             self._leftovers.forget(host)
+            self._cores.forget(host)
+            for session in self._sessions.values():
+                session.forget_node(host)
         return [ForgetNode(host) for host in gone]
 
     def compare(self, session: FleetSession, node: FleetNode) -> list[Action]:
@@ -104,7 +113,7 @@ class FleetNodes:
         if node is None:
             return None
         had = node.core_count, node.phase, node.cores_per_worker, node.is_refusing
-        return had, node.fingerprint, node.older_fingerprints, self._workers.used[host]
+        return had, node.fingerprint, node.older_fingerprints, self._cores[host].used
 
     def usable_by(self, session: FleetSession) -> dict[str, int]:
         """Cores of the nodes that are up and have what a session needs, by host."""
@@ -121,12 +130,14 @@ class FleetNodes:
     def _on_reported(self, event: NodeReported) -> list[Action]:
         node = self._nodes[event.host]
         was_lost = node.phase is NodePhase.LOST
-        _take_in(node, event)
+        self._take_in(node, event)
         actions: list[Action] = []
-        for session in self._sessions.values():
-            if event.present is not None:  # its agent may be another
-                session.avoided.discard(event.host)
-            if node.core_count:
+        if event.present is not None:  # its agent may be another
+            for session in self._sessions.values():
+                session.try_again(event.host)
+        if node.core_count and not node.is_compared:
+            node.is_compared = True
+            for session in self._sessions.values():
                 actions += self.compare(session, node)
         self._leftovers.report(event.host, event.workers, is_first=event.present is not None)
         if was_lost:  # the lanes have forgotten what the node still runs
@@ -141,31 +152,35 @@ class FleetNodes:
     def _lose_absent(self, node: FleetNode, present: frozenset[str]) -> list[Action]:
         """Give up the workers that ended while the agent was out of reach."""
         reason = f"node {node.name}: it ended while its agent was out of reach"
-        here = [worker for worker in self._workers.values() if worker.host == node.host]
+        here = self._workers.of_host(node.host)
         absent = [worker for worker in here if worker.is_started and worker.worker_id not in present]
         return [self._lose(worker, reason) for worker in absent]
 
     def _on_lost(self, event: NodeLost) -> list[Action]:
         node = self._nodes[event.host]
-        node.core_count, node.state = 0, event.reason
+        self._give(node, 0)
+        node.state = event.reason
         if not node.is_leaving:
             node.move_to(NodePhase.LOST)
         self._leftovers.forget(event.host)
         reason = f"node {node.name or node.host}: {event.reason}"
-        here = [worker for worker in self._workers.values() if worker.host == event.host]
-        return [self._lose(worker, reason) for worker in here]
+        return [self._lose(worker, reason) for worker in self._workers.of_host(event.host)]
 
     def _on_joined(self, host: str) -> None:
         node = self._nodes.setdefault(host, FleetNode(host, -1, is_guest=True))
+        self._cores.enter(host)
         node.lost_s = 0
         if node.is_leaving:
             node.move_to(NodePhase.AWAITED)
+            del self._leaving[host]
 
     def _on_leaving(self, host: str) -> None:
         node = self._nodes.get(host)
         if node is not None:
             node.move_to(NodePhase.LEAVING)
-            node.core_count, node.state = 0, "leaving"
+            node.state = "leaving"
+            self._give(node, 0)
+            self._leaving[host] = node
 
     def _lose(self, worker: FleetWorker, reason: str) -> LoseWorker:
         self._workers.remove(worker.worker_id)
@@ -180,22 +195,31 @@ class FleetNodes:
         )
         return LoseWorker(end)
 
+    def _take_in(self, node: FleetNode, event: NodeReported) -> None:
+        """Change a node to what its agent said."""
+        had = node.fingerprint, node.older_fingerprints
+        if had != (event.fingerprint, event.older_fingerprints):
+            node.fingerprint, node.older_fingerprints = event.fingerprint, event.older_fingerprints
+            node.is_compared = False
+        node.name, node.state, node.is_refusing = event.node, event.state, False
+        node.cores_per_worker = event.cores_per_worker
+        if not node.is_leaving:
+            node.move_to(_phase(event))
+            node.lost_s = 0
+        limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
+        most = 1 if event.is_short_of_memory else limit
+        self._give(node, min(most, limit // event.cores_per_worker) if node.is_up else 0)
+
+    def _give(self, node: FleetNode, core_count: int) -> None:
+        """A node gives so many cores from now on; while it gives none, sessions are not compared with it."""
+        node.core_count = core_count
+        self._cores.give(node.host, core_count)
+        if not core_count:
+            node.is_compared = False
+
     def _may_have_workers(self, session_id: int) -> bool:
         """Whether workers of a session should be anywhere."""
         return session_id in self._sessions and self._sessions[session_id].may_have_workers
-
-
-def _take_in(node: FleetNode, event: NodeReported) -> None:
-    """Change a node to what its agent said."""
-    node.name, node.state, node.is_refusing = event.node, event.state, False
-    node.fingerprint, node.cores_per_worker = event.fingerprint, event.cores_per_worker
-    node.older_fingerprints = event.older_fingerprints
-    if not node.is_leaving:
-        node.move_to(_phase(event))
-        node.lost_s = 0
-    limit = event.core_count if node.limit == -1 else min(node.limit, event.core_count)
-    most = 1 if event.is_short_of_memory else limit
-    node.core_count = min(most, limit // event.cores_per_worker) if node.is_up else 0
 
 
 def _phase(event: NodeReported) -> NodePhase:

@@ -12,7 +12,7 @@ from enum import Enum
 
 from quakegrid.errors import IllegalMoveError
 from quakegrid.nodes.fingerprint import Fingerprint, differences
-from services.broker.fleet import shares
+from services.broker.fleet.placing import shares
 
 # How long a session without a first task may keep others from cores that it has not used.
 UNUSED_S = 30
@@ -78,7 +78,8 @@ class FleetNode:
     node now, 0 while the node is not up; where the node's own `cores_per_worker` is more than 1, so many of
     its cores count as one. `state` is for people. A refusing node did not start workers when asked, and is
     asked again at its next report or in the next second. `lost_s` counts seconds since the node was lost. A
-    guest joined: the configuration does not name it.
+    guest joined: the configuration does not name it. `is_compared` says that every session was compared with
+    the node as it is now.
     """
 
     host: str
@@ -93,6 +94,7 @@ class FleetNode:
     cores_per_worker: int = 1
     fingerprint: Fingerprint = field(default_factory=dict)
     older_fingerprints: tuple[Fingerprint, ...] = ()
+    is_compared: bool = False
 
     def move_to(self, phase: NodePhase) -> None:
         """Change the phase.
@@ -143,6 +145,7 @@ class FleetSession:
         deaths: of its workers since its last task was done, by host.
         last_death: the reason of the last of these.
         avoided: hosts where it gets no workers, since too many died there.
+        excused_count: of its workers that ended for no fault of its tasks, since its last task was done.
         task_count: queued and running tasks; None until the session has had a task: it may want every core.
         peak_counts: the largest task counts of the second before and of this one. A session that has no task
             for a moment keeps its cores.
@@ -156,6 +159,7 @@ class FleetSession:
         core_cap: the cores that it has, when it may have no more; None for no cap.
         fingerprint: what its nodes must have.
         left_out: how nodes differ from that, by host.
+        fit_version: grows whenever a node begins or ceases to fit.
     """
 
     session_id: int
@@ -165,6 +169,7 @@ class FleetSession:
     weight: float = 1.0
     phase: SessionPhase = SessionPhase.QUEUED
     deaths: Counter[str] = field(default_factory=Counter)
+    excused_count: int = 0
     last_death: str = ""
     avoided: set[str] = field(default_factory=set)
     task_count: int | None = None
@@ -179,6 +184,7 @@ class FleetSession:
     core_cap: int | None = None
     fingerprint: Fingerprint = field(default_factory=dict)
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    fit_version: int = 0
 
     def move_to(self, phase: SessionPhase) -> None:
         """Change the phase.
@@ -211,11 +217,7 @@ class FleetSession:
 
     def fits(self, node: FleetNode) -> bool:
         """Whether its workers find on the node what they need, and did not die there again and again."""
-        return self.fits_host(node.host)
-
-    def fits_host(self, host: str) -> bool:
-        """The same, by the host of the node."""
-        return host not in self.left_out and host not in self.avoided
+        return node.host not in self.left_out and node.host not in self.avoided
 
     @property
     def unfit_count(self) -> int:
@@ -225,7 +227,27 @@ class FleetSession:
     def forgive(self) -> None:
         """Forget deaths of workers, since a task of the session was done."""
         self.deaths.clear()
-        self.avoided.clear()
+        self.excused_count = 0
+        if self.avoided:
+            self.avoided.clear()
+            self.fit_version += 1
+
+    def avoid(self, host: str) -> None:
+        """Have no more workers on a node, where too many died."""
+        self.avoided.add(host)
+        self.fit_version += 1
+
+    def try_again(self, host: str) -> None:
+        """Avoid a node no more: its agent may be another."""
+        if host in self.avoided:
+            self.avoided.remove(host)
+            self.fit_version += 1
+
+    def forget_node(self, host: str) -> None:
+        """Nothing is known any more of a node that has left."""
+        self.try_again(host)
+        if self.left_out.pop(host, None) is not None:
+            self.fit_version += 1
 
     def compare(self, node: FleetNode) -> tuple[str, ...]:
         """Compare the session's fingerprint with a node that is up.
@@ -241,6 +263,7 @@ class FleetSession:
         known = self.left_out.pop(node.host, ())
         if found:
             self.left_out[node.host] = found
+        self.fit_version += bool(found) is not bool(known)
         return found if found != known else ()
 
     def count_tasks(self, task_count: int, busy_worker_ids: frozenset[str], core_count: int) -> bool:
@@ -251,13 +274,13 @@ class FleetSession:
             busy_worker_ids: its workers that hold a task.
             core_count: of the fleet.
         """
-        before = self.wanted_count(core_count), self.demand(core_count)
+        before = self.is_idle, self.wanted_count(core_count), self.demand(core_count)
         last, peak = self.peak_counts
         if self.task_count is None:  # more may follow the first
             peak = core_count
         self.task_count, self.busy_worker_ids = task_count, busy_worker_ids
         self.peak_counts = last, max(peak, task_count)
-        return before != (self.wanted_count(core_count), self.demand(core_count))
+        return before != (self.is_idle, self.wanted_count(core_count), self.demand(core_count))
 
     def pass_second(self) -> None:
         """About a second went by."""

@@ -1,4 +1,4 @@
-"""The workers of a fleet, with sums that placement needs kept up to date as workers come and go.
+"""The workers of a fleet, by session and by node, with sums that are kept up to date as workers come and go.
 
 Pure. A worker *stays* until it is drained or its session ends, and then it is *leaving* until it has ended.
 """
@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import TypeVar
 
 from quakegrid.errors import IllegalMoveError
+from services.broker.fleet.cores import CoreTable
 from services.broker.fleet.state import FleetWorker, count_cores
+
+Key = TypeVar("Key", int, str)
 
 
 class WorkerTable(Mapping[str, FleetWorker]):
@@ -17,20 +22,22 @@ class WorkerTable(Mapping[str, FleetWorker]):
 
     Args:
         session_ids: the sessions that are open; a view that changes with them.
+        cores: of the nodes, where the cores of workers are entered.
     """
 
-    def __init__(self, session_ids: Mapping[int, object]) -> None:
-        self._session_ids = session_ids
+    def __init__(self, session_ids: Mapping[int, object], cores: CoreTable) -> None:
+        self._session_ids, self._cores = session_ids, cores
         self._workers: dict[str, FleetWorker] = {}
+        self._of_session: dict[int, dict[str, FleetWorker]] = {}
+        self._of_host: dict[str, dict[str, FleetWorker]] = {}
         self._staying: dict[int, dict[str, FleetWorker]] = {}
         self._leaving: dict[str, FleetWorker] = {}
         # Leaving workers that take too long: nobody waits for their cores any more.
         self.stuck: dict[str, FleetWorker] = {}
-        # How many workers a session has, leaving ones included.
-        self.counts = Counter[int]()
-        # Cores of each node: of all workers, and of those that stay.
-        self.used = Counter[str]()
-        self.kept = Counter[str]()
+        # Cores of stuck workers by session; those of ended sessions under None.
+        self.stuck_cores = Counter[int | None]()
+        # How many workers were drained and have not ended.
+        self.draining_count = 0
         # Cores of a session's workers that stay.
         self.held = Counter[int]()
 
@@ -45,36 +52,44 @@ class WorkerTable(Mapping[str, FleetWorker]):
 
     def add(self, worker: FleetWorker) -> None:
         """Enter a worker of an open session."""
-        self._workers[worker.worker_id] = worker
-        self.counts[worker.session_id] += 1
-        self.used[worker.host] += worker.core_count
+        worker_id, core_count = worker.worker_id, worker.core_count
+        self._workers[worker_id] = worker
+        self._of_session.setdefault(worker.session_id, {})[worker_id] = worker
+        self._of_host.setdefault(worker.host, {})[worker_id] = worker
         if worker.is_draining:
-            self._leaving[worker.worker_id] = worker
+            self._leaving[worker_id] = worker
+            self.draining_count += 1
+            self._cores.change(worker.host, used=core_count)
         else:
-            self._staying.setdefault(worker.session_id, {})[worker.worker_id] = worker
-            self._keep(worker, worker.core_count)
+            self._staying.setdefault(worker.session_id, {})[worker_id] = worker
+            self.held[worker.session_id] += core_count
+            self._cores.change(worker.host, used=core_count, kept=core_count)
 
     def remove(self, worker_id: str) -> FleetWorker | None:
         """Take out a worker that has ended; None if there is none of this id."""
         worker = self._workers.pop(worker_id, None)
         if worker is None:
             return None
-        self.counts[worker.session_id] -= 1
-        if not self.counts[worker.session_id]:
-            del self.counts[worker.session_id]
-        self.used[worker.host] -= worker.core_count
+        _take_out(self._of_session, worker.session_id, worker_id)
+        _take_out(self._of_host, worker.host, worker_id)
+        core_count = worker.core_count
         if self._leaving.pop(worker_id, None) is None:
-            del self._staying[worker.session_id][worker_id]
-            self._keep(worker, -worker.core_count)
-        self.stuck.pop(worker_id, None)
-        if not self.used[worker.host]:
-            del self.used[worker.host], self.kept[worker.host]
+            _take_out(self._staying, worker.session_id, worker_id)
+            self.held[worker.session_id] -= core_count
+            self._cores.change(worker.host, used=-core_count, kept=-core_count)
+            return worker
+        self.draining_count -= worker.is_draining
+        stuck_count = core_count if self.stuck.pop(worker_id, None) else 0
+        self.stuck_cores[self._owner(worker)] -= stuck_count
+        self._cores.change(worker.host, used=-core_count, stuck=-stuck_count)
         return worker
 
     def drain(self, worker: FleetWorker) -> None:
         """A worker that stays is to end after the task that it holds."""
         worker.is_draining = True
-        del self._staying[worker.session_id][worker.worker_id]
+        self.draining_count += 1
+        _take_out(self._staying, worker.session_id, worker.worker_id)
+        self.held[worker.session_id] -= worker.core_count
         self._leave(worker)
 
     def end_session(self, session_id: int) -> list[FleetWorker]:
@@ -82,14 +97,33 @@ class WorkerTable(Mapping[str, FleetWorker]):
         for worker in self._staying.pop(session_id, {}).values():
             self._leave(worker)
         del self.held[session_id]
-        return [worker for worker in self._workers.values() if worker.session_id == session_id]
+        self.stuck_cores[None] += self.stuck_cores.pop(session_id, 0)
+        return self.of_session(session_id)
 
     def pass_second(self) -> None:
         """About a second went by."""
         for worker in self._leaving.values():
             worker.leaving_s += 1
-            if worker.is_stuck:
+            if worker.is_stuck and worker.worker_id not in self.stuck:
                 self.stuck[worker.worker_id] = worker
+                self.stuck_cores[self._owner(worker)] += worker.core_count
+                self._cores.change(worker.host, stuck=worker.core_count)
+
+    def of_session(self, session_id: int) -> list[FleetWorker]:
+        """All workers of a session, the oldest first."""
+        return list(self._of_session.get(session_id, {}).values())
+
+    def of_host(self, host: str) -> list[FleetWorker]:
+        """All workers of a node, the oldest first."""
+        return list(self._of_host.get(host, {}).values())
+
+    def count_of_session(self, session_id: int) -> int:
+        """How many workers a session has, leaving ones included."""
+        return len(self._of_session.get(session_id, ()))
+
+    def count_of_host(self, host: str) -> int:
+        """How many workers a node has, leaving ones included."""
+        return len(self._of_host.get(host, ()))
 
     def staying(self, session_id: int) -> list[FleetWorker]:
         """The workers of a session that stay, the oldest first."""
@@ -99,24 +133,22 @@ class WorkerTable(Mapping[str, FleetWorker]):
         """How many workers of a session stay."""
         return len(self._staying.get(session_id, ()))
 
-    @property
-    def is_any_draining(self) -> bool:
-        """Whether a worker was drained and has not ended."""
-        return any(worker.is_draining for worker in self._leaving.values())
+    def busy_counts(self, busy: Mapping[int, AbstractSet[str]]) -> dict[str, int]:
+        """How many of the workers of a node hold a task, by host, for nodes with workers.
 
-    def stuck_cores(self) -> Counter[int | None]:
-        """Cores of stuck workers by session; those of ended sessions under None."""
-        found = Counter[int | None]()
-        for worker in self.stuck.values():
-            found[worker.session_id if worker.session_id in self._session_ids else None] += worker.core_count
-        return found
+        Args:
+            busy: ids of workers that hold a task, by session; those of sessions that have ended are left out.
+        """
+        nobody = frozenset[str]()
+        # Node by node, as workers lie in memory: with 64,000 twice as fast as one lookup for each busy name.
+        return {
+            host: sum([name in busy.get(each.session_id, nobody) for name, each in here.items()])
+            for host, here in self._of_host.items()
+        }
 
-    def firm_cores(self) -> Counter[str]:
-        """Cores of each node that will not be free soon: of workers that stay, and of stuck ones."""
-        found = self.kept.copy()
-        for worker in self.stuck.values():
-            found[worker.host] += worker.core_count
-        return found
+    def is_staying(self, worker: FleetWorker) -> bool:
+        """Whether nobody has asked a worker to end."""
+        return worker.worker_id not in self._leaving
 
     def check(self) -> None:
         """Raise `IllegalMoveError` unless the sums are those of the workers."""
@@ -125,19 +157,36 @@ class WorkerTable(Mapping[str, FleetWorker]):
             for worker in self._workers.values()
             if not worker.is_draining and worker.session_id in self._session_ids
         ]
+        nodes = [self._cores[host] for host in self._cores]
         is_right = (
-            sum(self.used.values()) == count_cores(self._workers.values())
-            and sum(self.kept.values()) == sum(self.held.values()) == count_cores(staying)
-            and len(self._leaving) + len(staying) == len(self._workers) == self.counts.total()
+            sum(node.used for node in nodes) == count_cores(self._workers.values())
+            and sum(node.kept for node in nodes) == sum(self.held.values()) == count_cores(staying)
+            and sum(node.stuck for node in nodes) == self.stuck_cores.total()
+            and self.stuck_cores.total() == count_cores(self.stuck.values())
+            and len(self._leaving) + len(staying) == len(self._workers)
+            and self._workers == _together(self._of_session) == _together(self._of_host)
             and self.stuck.keys() <= self._leaving.keys()
+            and self.draining_count == sum(worker.is_draining for worker in self._workers.values())
         )
         if not is_right:
-            raise IllegalMoveError(f"the sums of {len(self._workers)} workers are wrong: {self.used}")
+            raise IllegalMoveError(f"the sums of {len(self._workers)} workers are wrong: {nodes}")
 
     def _leave(self, worker: FleetWorker) -> None:
         self._leaving[worker.worker_id] = worker
-        self._keep(worker, -worker.core_count)
+        self._cores.change(worker.host, kept=-worker.core_count)
 
-    def _keep(self, worker: FleetWorker, core_count: int) -> None:
-        self.kept[worker.host] += core_count
-        self.held[worker.session_id] += core_count
+    def _owner(self, worker: FleetWorker) -> int | None:
+        """The session of a worker, if it is open."""
+        return worker.session_id if worker.session_id in self._session_ids else None
+
+
+def _take_out(groups: dict[Key, dict[str, FleetWorker]], key: Key, worker_id: str) -> None:
+    group = groups[key]
+    del group[worker_id]
+    if not group:
+        del groups[key]
+
+
+def _together(groups: Mapping[Key, Mapping[str, FleetWorker]]) -> dict[str, FleetWorker]:
+    """All workers of all groups."""
+    return {worker_id: worker for group in groups.values() for worker_id, worker in group.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import errno
 import logging
 import socket
 import subprocess
@@ -113,6 +114,9 @@ class LaneProcess:
         A lane that has not read for long is killed, which is its death.
         """
         packet = message.SerializeToString()
+        if len(packet) > CONTROL_BYTES:  # the lane would receive its beginning only
+            log.error("lane_order_too_large pid=%d bytes=%d", self.pid, len(packet))
+            return
         self._outgoing.append(packet)
         self._outgoing_bytes += len(packet)
         self._flush()
@@ -163,9 +167,11 @@ class LaneProcess:
             except BlockingIOError:
                 loop.add_writer(self._control, self._flush)
                 return
-            except OSError:  # the lane is gone, or was stopped
-                self._drop_outgoing()
-                break
+            except OSError as exc:
+                if exc.errno != errno.EMSGSIZE:  # the lane is gone, or was stopped
+                    self._drop_outgoing()
+                    break
+                log.error("lane_order_too_large pid=%d bytes=%d", self.pid, len(self._outgoing[0]))  # noqa: TRY400
             self._outgoing_bytes -= len(self._outgoing.popleft())
         if self._control.fileno() >= 0:
             loop.remove_writer(self._control)

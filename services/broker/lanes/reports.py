@@ -20,6 +20,9 @@ from services.broker.fleet_loop import FleetLoop
 from services.broker.nodes.registry import NodeRegistry
 from services.broker.status.totals import SessionTotals
 
+# Workers named in one packet: 65 kB at most.
+IDS_AT_ONCE = 500
+
 
 class LaneReports:
     """Stands between the lanes and the sessions of one broker.
@@ -55,7 +58,6 @@ class LaneReports:
             max_attempts=self._settings.max_attempts,
             job_ids=request.job_ids,
             user_name=request.user_name,
-            worker_count=sum(worker.is_started for worker in workers),
             task_timeout_s=self._settings.task_timeout_s,
         )
         # A new lane has not heard of earlier drains.
@@ -67,7 +69,19 @@ class LaneReports:
         return [
             lane_pb2.ControlMessage(open=opening),
             *(lane_pb2.ControlMessage(drain=drain) for drain in drains),
+            *(self.workers(session_id) if self._nodes.are_known else []),
         ]
+
+    def workers(self, session_id: int) -> list[lane_pb2.ControlMessage]:
+        """What a lane is told of a session when all nodes have told what they have."""
+        workers = self._loop.fleet.workers_of(session_id=session_id)
+        worker_ids = [worker.worker_id for worker in workers if worker.is_started]
+        parts = [
+            lane_pb2.SessionWorkers(session_id=session_id, worker_ids=worker_ids[start : start + IDS_AT_ONCE])
+            for start in range(0, max(1, len(worker_ids)), IDS_AT_ONCE)
+        ]
+        parts[-1].is_last = True
+        return [lane_pb2.ControlMessage(workers=part) for part in parts]
 
     def on_placed(self, session_id: int, endpoint: str) -> None:
         """Tell a driver where its lane is; its workers may start."""
@@ -90,10 +104,10 @@ class LaneReports:
         ended_before = session.counts.done_count + session.counts.failed_count
         if counts.done_count + counts.failed_count > ended_before:
             self._loop.handle(core.ProgressMade(session.session_id))
-        session.counts = counts
+        session.note_counts(counts)
         session.done_rate.add(time.monotonic(), counts.done_count)
         if session.task_count is not None:
-            busy = frozenset(counts.busy_worker_ids)
+            busy = frozenset(session.busy_worker_ids)
             self._loop.handle(core.TasksCounted(session.session_id, session.task_count, busy))
 
     def on_overdue(self, overdue: lane_pb2.TaskOverdue) -> None:

@@ -7,6 +7,7 @@ fleet core decides which cores are used and when a node may go. Runs in the brok
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
@@ -15,17 +16,25 @@ from quakegrid import errors
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients import agent
 from quakegrid.internal.v1 import orders_pb2
+from quakegrid.machine.open_files import FileNeeds
 from quakegrid.nodes.fingerprint import CLOCK
 from quakegrid.settings.config import Settings
 from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
 from services.broker.fleet_loop import FleetLoop
+from services.broker.nodes import joined
+from services.broker.nodes.instances import Instances
 from services.broker.nodes.link import SERVICE_STATES, NodeLink, describe_state
 from services.broker.rpc import peer_input
 
 log = logging.getLogger("quakegrid.broker")
 # A link to each node is kept. A node that joined and does not answer is forgotten after ten minutes.
 MAX_NODES = 5000
+# A lane may have the workers of all cores, and for a moment, when they connect again, each of them twice.
+LANE_FILES_A_CORE = 2
+# A node that is up is heard of within a second of a start, or within several on an overloaded machine. To
+# wait costs seconds; not to wait costs what its workers run, which may be hours.
+KNOWN_S = 10.0
 
 
 class NodeRegistry:
@@ -57,9 +66,14 @@ class NodeRegistry:
             item.host: f"{item.host}:{settings.agent_port}" for item in settings.agent_host_cores
         }
         self._links = {host: self._new_link(host, address) for host, address in self.configured.items()}
-        # The instance id of the agent of each node that is up.
-        self._instances: dict[str, str] = {}
+        self._instances = Instances()
         self._departures: dict[str, asyncio.Event] = {}
+        self._lane_needs = FileNeeds("a lane's connections to the workers", LANE_FILES_A_CORE)
+        # Those that joined, as an earlier broker knew them, too.
+        self._joined = joined.read(settings.state_dir)
+        # Nodes that have not told what they have since this broker's start.
+        self._silent = {*self._links, *self._joined}
+        self._has_heard_all = asyncio.Event()
         # Set while at least one node gives cores.
         self.has_cores = asyncio.Event()
 
@@ -69,9 +83,24 @@ class NodeRegistry:
         return self._links
 
     def start(self) -> None:
-        """Watch the nodes of the configuration."""
+        """Watch the nodes of the configuration, and those that joined an earlier broker's fleet."""
         for link in self._links.values():
             self._spawn(link.run())
+        for host, address in list(self._joined.items()):
+            self.join(host, address)
+        if not self._silent:
+            self._has_heard_all.set()
+
+    @property
+    def are_known(self) -> bool:
+        """Whether it is known which workers the nodes had at the start: `wait_until_known` is over."""
+        return self._has_heard_all.is_set()
+
+    async def wait_until_known(self) -> None:
+        """Wait until all nodes have told what they have; for those that do not answer, not for long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._has_heard_all.wait(), KNOWN_S)
+        self._has_heard_all.set()
 
     def links_to(self, hosts: Iterable[str]) -> list[NodeLink]:
         """The links to these hosts, without those that have left."""
@@ -89,8 +118,7 @@ class NodeRegistry:
 
     def host_of(self, instance_id: str) -> str | None:
         """The host of the node with this agent, if the node is up."""
-        hosts = (host for host, each in self._instances.items() if each == instance_id)
-        return next(hosts, None) if instance_id else None
+        return self._instances.host_of(instance_id)
 
     def join(self, host: str, address: str) -> None:
         """Add a node to the fleet. A node that is about to leave stays.
@@ -106,6 +134,9 @@ class NodeRegistry:
             log.info("node_joined host=%s address=%s", host, address)
             link = self._links[host] = self._new_link(host, address)
             self._spawn(link.run())
+            if self._joined.get(host) != address:
+                self._joined[host] = address
+                joined.write(self._settings.state_dir, self._joined)
 
     async def leave(self, host: str) -> bool:
         """Drain a node and forget it; returns False if the node has joined again meanwhile."""
@@ -120,9 +151,12 @@ class NodeRegistry:
         """Close the link to a node that has left."""
         log.info("node_left host=%s", host)
         self._links.pop(host).stop()
-        self._instances.pop(host, None)
+        self._instances.note(host, "")
         self._driver_stops.forget(host)
         self._end_departure(host)
+        self._note_heard(host)
+        if self._joined.pop(host, None) is not None:
+            joined.write(self._settings.state_dir, self._joined)
 
     def _end_departure(self, host: str) -> None:
         """Tell the calls that wait for the node to leave that it has left, or that it stays."""
@@ -148,15 +182,24 @@ class NodeRegistry:
         link = self._links[host]
         self._driver_stops.report(link, status, is_first=is_first)
         self._loop.handle(_report_event(host, status, link.clock, is_first=is_first))
+        self._note_heard(host)
         self._note_cores()
+
+    def _note_heard(self, host: str) -> None:
+        """A node told what it has, is lost, or has left."""
+        self._silent.discard(host)
+        if not self._silent:
+            self._has_heard_all.set()
 
     def _note_instance(self, host: str, instance_id: str) -> None:
         """Remember the instance id of a node's agent, "" for none.
 
         A second node with the same agent leaves the fleet.
         """
-        self._instances[host] = instance_id
-        twins = [each for each in self._links if instance_id and self._instances.get(each) == instance_id]
+        hosts = self._instances.note(host, instance_id)
+        if len(hosts) <= 1:
+            return
+        twins = [each for each in self._links if each in hosts]
         for twin in sorted(twins, key=lambda each: each not in self.configured)[1:]:
             log.info("node_left host=%s reason=it is %s", twin, twins[0])
             self._loop.handle(core.NodeLeaving(twin))
@@ -178,9 +221,11 @@ class NodeRegistry:
         log.warning("node_lost host=%s reason=%s", host, reason)
         self._note_instance(host, "")
         self._loop.handle(core.NodeLost(host, reason))
+        self._note_heard(host)
         self._note_cores()
 
     def _note_cores(self) -> None:
+        self._lane_needs.look(self._loop.fleet.core_count)
         if self._loop.fleet.core_count:
             self.has_cores.set()
         else:

@@ -61,7 +61,8 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         """WatchStatus, see the contract."""
         told: fleet_pb2.GetStatusResponse | None = None
         while not self._broker.stopping.is_set():
-            status = self._broker.status()
+            # The first one is as things are now; the caller may have changed them.
+            status = self._broker.recent_status() if told else self._broker.status()
             if status != told:
                 yield fleet_pb2.WatchStatusResponse(status=status)
                 told = status

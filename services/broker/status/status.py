@@ -5,7 +5,6 @@ Reads the fleet, the sessions and the lanes, and changes none of them.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 from quakegrid import __version__
@@ -14,6 +13,9 @@ from services.broker.drivers.session import DriverSession
 from services.broker.fleet.core import Fleet
 from services.broker.lanes.pool import LanePool
 from services.broker.status.totals import SessionTotals
+
+# All who watch share the statuses of this time: with 64,000 cores each takes some 30 ms of the broker's loop.
+RECENT_S = 0.25
 
 
 class StatusWriter:
@@ -30,50 +32,61 @@ class StatusWriter:
         self, fleet: Fleet, sessions: Mapping[int, DriverSession], lanes: LanePool, totals: SessionTotals
     ) -> None:
         self._fleet, self._sessions, self._lanes, self._totals = fleet, sessions, lanes, totals
+        self._last: fleet_pb2.GetStatusResponse | None = None
+        self._last_s = 0.0
 
     def status(self, now_s: float) -> fleet_pb2.GetStatusResponse:
-        """The whole status, as it is now."""
-        worker_counts = Counter(worker.session_id for worker in self._fleet.workers.values())
-        return fleet_pb2.GetStatusResponse(
+        """The whole status, as it is now. Do not change it: others get it from `recent`."""
+        workers = self._fleet.workers
+        self._last_s = now_s
+        self._last = fleet_pb2.GetStatusResponse(
             nodes=self.nodes(),
             sessions=[
-                self._session(session, worker_counts[session.session_id], now_s)
+                self._session(session, workers.count_of_session(session.session_id), now_s)
                 for session in self._sessions.values()
             ],
             lanes=self._lanes.statuses(),
             version=__version__,
             totals=self._totals.with_open(self._sessions.values()),
         )
+        return self._last
+
+    def recent(self, now_s: float) -> fleet_pb2.GetStatusResponse:
+        """Everything as it is now, or was a moment ago when somebody else asked."""
+        if self._last is None or now_s - self._last_s >= RECENT_S:
+            return self.status(now_s)
+        return self._last
 
     def nodes(self) -> list[fleet_pb2.NodeStatus]:
         """The nodes of the configuration."""
-        busy = {name for session in self._sessions.values() for name in session.counts.busy_worker_ids}
-        workers = self._fleet.workers.values()
-        worker_counts = Counter(worker.host for worker in workers)
-        busy_counts = Counter(worker.host for worker in workers if worker.worker_id in busy)
+        workers = self._fleet.workers
+        sessions = self._fleet.sessions
+        busy_counts = workers.busy_counts({each: sessions[each].busy_worker_ids for each in sessions})
+        left_out = self._left_out()
         return [
             fleet_pb2.NodeStatus(
                 host=node.host,
                 node=node.name,
                 is_up=node.is_up,
                 core_count=node.core_count,
-                worker_count=worker_counts[node.host],
-                running_count=busy_counts[node.host],
+                worker_count=workers.count_of_host(node.host),
+                running_count=busy_counts.get(node.host, 0),
                 state=node.state,
-                left_out=self._left_out(node.host),
+                left_out=left_out.get(node.host, ()),
             )
             for node in self._fleet.nodes.values()
         ]
 
-    def _left_out(self, host: str) -> list[fleet_pb2.LeftOut]:
-        """The sessions that get no worker on a node."""
-        return [
-            fleet_pb2.LeftOut(
-                session_id=session.session_id, job_ids=session.job_ids, differences=session.left_out[host]
-            )
-            for session in self._fleet.sessions.values()
-            if host in session.left_out
-        ]
+    def _left_out(self) -> dict[str, list[fleet_pb2.LeftOut]]:
+        """The sessions that get no worker on a node, by host."""
+        found: dict[str, list[fleet_pb2.LeftOut]] = {}
+        for session in self._fleet.sessions.values():
+            for host, differences in session.left_out.items():
+                left_out = fleet_pb2.LeftOut(
+                    session_id=session.session_id, job_ids=session.job_ids, differences=differences
+                )
+                found.setdefault(host, []).append(left_out)
+        return found
 
     def _session(self, session: DriverSession, worker_count: int, now_s: float) -> fleet_pb2.SessionStatus:
         request, counts = session.request, session.counts
@@ -94,7 +107,7 @@ class StatusWriter:
             failed_count=counts.failed_count,
             done_rate_hz=session.done_rate.hz(now_s, counts.done_count),
             weight=session.weight,
-            busy_worker_count=len(counts.busy_worker_ids),
+            busy_worker_count=len(session.busy_worker_ids),
             argument_bytes=counts.argument_bytes,
             result_bytes=counts.result_bytes,
         )

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quakegrid.errors import UsageError
-from services.dbserver.engine import deletion_targets, job_actions, new_jobs, output_actions, tag_actions
+from services.dbserver.deletions import marks
+from services.dbserver.engine import job_actions, new_jobs, output_actions, tag_actions
+from services.dbserver.engine.parts import Parts
 from services.dbserver.jobs import field_checks
 from services.dbserver.store import connections, sql_templates, sqlite_errors, upstream_tables
 from services.dbserver.store.database import JOB_EVENTS, SqlSession
@@ -26,17 +28,14 @@ T = TypeVar("T")
 logger = logging.getLogger("dbserver")
 _NAME = re.compile(r"\w+")
 _UPDATE = re.compile(r"update job set (\w+)")
-# The engine's SQL that writes, and the function that finds the jobs that it deletes.
-_WRITING_SQL: dict[str, Callable[..., list[int]] | None] = {
+# The engine's SQL that writes; where it deletes jobs, what does it in its place.
+_WRITING_SQL: dict[str, Callable[..., int] | None] = {
     "UPDATE job SET ds_calc_dir = ?x WHERE id=?x": None,
     "UPDATE job SET hazard_calculation_id=?x WHERE id=?x": None,
-    "DELETE FROM job WHERE calculation_mode='workflow' AND not relevant": deletion_targets.of_workflows,
-    "DELETE FROM job WHERE id in (?X)": deletion_targets.of_ids,
+    "DELETE FROM job WHERE calculation_mode='workflow' AND not relevant": job_actions.delete_workflows,
+    "DELETE FROM job WHERE id in (?X)": marks.delete,
 }
-_DELETING: dict[str, Callable[..., list[int]]] = {
-    "del_calc": deletion_targets.of_del_calc,
-    "keep": deletion_targets.of_keep,
-}
+_DELETING = frozenset({"del_calc", "keep"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +49,14 @@ class Action:
     # A quick read takes less time than the start of a thread. A quick write has nothing to do after the
     # commit.
     is_quick: bool = False
-    # Finds the jobs that it is about to delete; only reads.
-    find_deleted: Callable[[SqlSession], list[int]] | None = None
+    # Deletes jobs, whose rows may go later.
+    is_deleting: bool = False
 
 
 # ---- actions on the database as such
 
 
-def fetch(session: SqlSession, templ: str, *args: Any) -> Any:
+def fetch(session: SqlSession, templ: str, *args: Any) -> Parts:
     """Rows of a query."""
     return _read(session, templ, *args)
 
@@ -107,7 +106,7 @@ _WRITING: dict[str, Callable[..., Any]] = {
 }
 NAMES = frozenset(_READING | _WRITING)
 _QUICK_READING = {"getpid", "get_path", "get_dbpath", "check_outdated", "upgrade_db"}
-_QUICK = _QUICK_READING | (_WRITING.keys() - _DELETING.keys())
+_QUICK = _QUICK_READING | (_WRITING.keys() - _DELETING)
 
 
 def resolve(action: str, args: list[Any]) -> Action:
@@ -132,7 +131,7 @@ def resolve(action: str, args: list[Any]) -> Action:
         lambda session: _run(function, action, session, args),
         is_writing=action in _WRITING,
         is_quick=is_quick,
-        find_deleted=_deletion(_DELETING.get(action), action, args),
+        is_deleting=action in _DELETING,
     )
 
 
@@ -164,24 +163,22 @@ def _resolve_sql(sql: str, args: list[Any]) -> Action:
         return Action(lambda session: session.execute("VACUUM").lastrowid, is_writing=True, is_alone=True)
     if plain.startswith(("select", "pragma")):
         return Action(lambda session: _read(session, sql, *args))
-    for text, find in _WRITING_SQL.items():
+    for text, delete in _WRITING_SQL.items():
         if plain == _normalise(text):
-            run = functools.partial(_write, sql=sql, args=args)
-            return Action(run, is_writing=True, find_deleted=_deletion(find, "the SQL", args))
+            return _resolve_writing(sql, args, delete)
     raise sqlite_errors.ForbiddenSqlError(
         "this SQL would write, or is none: give a SELECT, or one of the actions (`quakegrid oq db --help`)"
     )
 
 
-def _read(session: SqlSession, sql: str, *args: Any) -> Any:
-    table = session.query(sql, *args)
-    return table if table.fields else None
+def _read(session: SqlSession, sql: str, *args: Any) -> Parts:
+    return Parts(table if table.fields else None for table in session.read_limited(sql, *args))
 
 
-def _deletion(
-    find: Callable[..., list[int]] | None, name: str, args: list[Any]
-) -> Callable[[SqlSession], list[int]] | None:
-    return (lambda session: _run(find, name, session, args)) if find else None
+def _resolve_writing(sql: str, args: list[Any], delete: Callable[..., int] | None) -> Action:
+    if delete is None:
+        return Action(functools.partial(_write, sql=sql, args=args), is_writing=True)
+    return Action(lambda session: _run(delete, "the SQL", session, args), is_writing=True, is_deleting=True)
 
 
 def _write(session: SqlSession, sql: str, args: list[Any]) -> Any:

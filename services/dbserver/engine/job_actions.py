@@ -12,6 +12,7 @@ from typing import Any
 from quakegrid.errors import NotFoundError, StateError, UsageError
 from quakegrid.jobs.engine_values import RowValue, TableValue
 from quakegrid.jobs.states import JobState
+from services.dbserver.deletions import marks
 from services.dbserver.jobs import checksums, field_checks, state_reasons, transitions
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.transitions import Move
@@ -304,10 +305,14 @@ def keep(session: SqlSession, workflow_id: int) -> int:
     update = "UPDATE job SET relevant=true WHERE calculation_mode='workflow' AND id=?x"
     count = session.execute(update, workflow_id).rowcount
     if count:
-        delete = "DELETE FROM job WHERE calculation_mode='workflow' AND NOT relevant"
-        count = session.execute(delete).rowcount
-        session.touched_jobs.add(JOB_EVENTS)
+        count = delete_workflows(session)
     return count
+
+
+def delete_workflows(session: SqlSession) -> int:
+    """Delete all workflows that are not kept, and the jobs of each; returns how many workflows."""
+    query = "SELECT id FROM job WHERE calculation_mode='workflow' AND NOT relevant"
+    return marks.delete(session, [job_id for (job_id,) in session.query(query).rows])
 
 
 READING = (

@@ -7,6 +7,8 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any
 
+from quakegrid.errors import StateError
+from services.dbserver.deletions import marks
 from services.dbserver.engine.signatures import takes
 from services.dbserver.jobs import field_checks
 from services.dbserver.jobs import rows as job_rows
@@ -58,6 +60,8 @@ class ImportedJob:
 def import_job(session: SqlSession, asked: ImportedJob) -> None:
     """Insert a calculation that was made elsewhere, under its own id."""
     field_checks.check_id("calc_id", asked.calc_id)
+    if marks.is_marked(session, asked.calc_id):
+        raise StateError(f"job {asked.calc_id} is still being deleted; import it again in a minute")
     job: dict[str, Any] = {
         "calculation_mode": asked.calc_mode,
         "description": asked.description,

@@ -9,10 +9,12 @@ from __future__ import annotations
 import datetime
 import logging
 import posixpath
+from collections.abc import Generator
 from typing import Any
 
 from quakegrid.errors import StateError
 from quakegrid.jobs.engine_values import RowValue, TableValue
+from services.dbserver.engine.parts import Parts
 from services.dbserver.jobs import field_checks
 from services.dbserver.jobs import outputs as job_outputs
 from services.dbserver.jobs import rows as job_rows
@@ -95,31 +97,37 @@ def log(
         logger.warning("log_line_dropped job=%s reason=%s", job_id, exc)
 
 
-def get_log(session: SqlSession, job_id: int) -> list[str]:
+def get_log(session: SqlSession, job_id: int) -> Parts:
     """The log of a job as lines of text.
 
     Raises:
         ReadTooLargeError: the log is too long for one answer.
     """
+    return Parts(_read_log(session, job_id))
+
+
+def _read_log(session: SqlSession, job_id: int) -> Generator[list[str], None, None]:
     try:
-        lines = session.query("SELECT * FROM log WHERE job_id=?x ORDER BY id", job_id)
+        for lines in session.read_limited("SELECT * FROM log WHERE job_id=?x ORDER BY id", job_id):
+            yield [
+                f"[{_text(line['timestamp'])[:-4]} #{job_id} {line['level']}] "
+                f"{line['process']} {line['message']}"
+                for line in lines
+            ]
     except ReadTooLargeError:
         raise ReadTooLargeError(
             f"the log of job {job_id} is too long for one answer; read it with "
             f"`quakegrid jobs logs {job_id}`, or in parts with get_log_slice"
         ) from None
-    return [
-        f"[{_text(line['timestamp'])[:-4]} #{job_id} {line['level']}] {line['process']} {line['message']}"
-        for line in lines
-    ]
 
 
-def get_log_slice(session: SqlSession, job_id: int, start: int | str, stop: int | str) -> list[list[str]]:
+def get_log_slice(session: SqlSession, job_id: int, start: int | str, stop: int | str) -> Parts:
     """Lines `start` to `stop` (0: all) of a job's log as [time, level, process, message]."""
     start, stop = int(start), int(stop)
     limit = -1 if stop == 0 else stop - start
     query = "SELECT * FROM log WHERE job_id=?x ORDER BY id LIMIT ?x OFFSET ?x"
-    return [_slice_line(line) for line in session.query(query, job_id, limit, start)]
+    parts = session.read_limited(query, job_id, limit, start)
+    return Parts(list(map(_slice_line, lines)) for lines in parts)
 
 
 def _slice_line(line: RowValue) -> list[str]:

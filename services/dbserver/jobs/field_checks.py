@@ -175,13 +175,6 @@ def check_tag(name: Any) -> None:
         raise UsageError("a tag needs a name")
 
 
-def shorten(text: str, longest: int) -> str:
-    """A text that may not be refused: if it is too long it is cut, with a note at its end."""
-    if len(text) <= longest:
-        return text
-    return f"{text[:longest]} ... ({len(text) - longest} more characters were left out)"
-
-
 def _show(value: Any) -> str:
     """A value in a message, cut."""
     text = repr(value)

@@ -18,12 +18,15 @@ from quakegrid.api.v1 import jobs_pb2
 from quakegrid.errors import UsageError
 from quakegrid.jobs.engine_values import RowValue, from_timestamp
 from quakegrid.jobs.states import JobState
+from services.dbserver.deletions import marks
 from services.dbserver.jobs import columns, pages
 from services.dbserver.jobs.messages import decode_state
 from services.dbserver.store import connections
 from services.dbserver.store.database import SqlSession
 
 JOBS_PAGE = pages.PageSize(default=50, largest=1000)
+# A page with long texts has fewer jobs; a thousand jobs with usual texts take a quarter of it.
+LARGEST_PAGE_BYTES = 4 << 20
 # How many characters of a text count when a list is sorted.
 SORTED_LENGTH = 200
 
@@ -67,14 +70,16 @@ def read_page(session: SqlSession, request: jobs_pb2.ListJobsRequest) -> tuple[l
         last_key, last_id = _read_token(request)
         conditions.append(f"({key}, job.id) {compare} (?x, ?x)")
         args += [last_key, last_id]
-    rows = session.query(
+    rows, are_all = session.query_fitting(
         f"SELECT {columns.LISTED}, {key} AS sort_key FROM job WHERE {' AND '.join(conditions)} "  # noqa: S608  ours
         f"ORDER BY {key} {direction}, job.id {direction} LIMIT ?x",
         *args,
         size + 1,
+        largest_bytes=LARGEST_PAGE_BYTES,
     )
     shown = list(rows)[:size]
-    return shown, _token(request, shown[-1]) if len(rows) > size else ""
+    has_more = len(rows) > size or not are_all
+    return shown, _token(request, shown[-1]) if has_more else ""
 
 
 def _filters(request: jobs_pb2.ListJobsRequest) -> tuple[list[str], list[Any]]:
@@ -82,7 +87,7 @@ def _filters(request: jobs_pb2.ListJobsRequest) -> tuple[list[str], list[Any]]:
     exact = {
         name: getattr(request, name) for name in ("user_name", "calculation_mode") if getattr(request, name)
     }
-    conditions = ["?A", "status IN (?X)"]
+    conditions = [marks.IS_PRESENT, "?A", "status IN (?X)"]
     args: list[Any] = [exact, sorted(states)]
     if JobState.FAILED in states:  # as in `transitions.stored_state`
         conditions[-1] = "(status IN (?X) OR status NOT IN (?X))"

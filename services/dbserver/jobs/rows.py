@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from quakegrid.errors import NotFoundError, StateError
+from quakegrid.jobs import texts
 from quakegrid.jobs.engine_values import RowValue
 from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.jobs.states import JobState
+from services.dbserver.deletions import marks
 from services.dbserver.jobs import columns as job_columns
 from services.dbserver.jobs import field_checks, state_reasons, transitions
 from services.dbserver.jobs.transitions import Move
@@ -22,8 +24,8 @@ from services.dbserver.store.database import JOB_EVENTS, SqlSession
 
 _CREATE = """INSERT INTO job (is_running, description, user_name, calculation_mode, ds_calc_dir,
  hazard_calculation_id, host, relevant, workflow_id) VALUES (1, ?x, ?x, ?x, ?x, ?x, ?x, ?x, ?x)"""
-
-
+# A job that is being deleted is none any more.
+_IS_ID = f"id=?x AND {marks.IS_PRESENT}"
 logger = logging.getLogger("dbserver")
 
 
@@ -61,7 +63,7 @@ def get_row(session: SqlSession, job_id: int, *, columns: str = job_columns.WHOL
     Raises:
         NotFoundError: there is no such job.
     """
-    row = session.first(f"SELECT {columns} FROM job WHERE id=?x", job_id)  # noqa: S608  ours
+    row = session.first(f"SELECT {columns} FROM job WHERE {_IS_ID}", job_id)  # noqa: S608  ours
     if row is None:
         raise missing(job_id)
     return row
@@ -73,7 +75,7 @@ def get_state(session: SqlSession, job_id: int) -> JobState:
     Raises:
         NotFoundError: there is no such job.
     """
-    row = session.first("SELECT status FROM job WHERE id=?x", job_id)
+    row = session.first(f"SELECT status FROM job WHERE {_IS_ID}", job_id)  # noqa: S608  ours
     if row is None:
         raise missing(job_id)
     return transitions.stored_state(row["status"])
@@ -108,7 +110,7 @@ def find_row(
     if not -LARGEST_ID <= job_id <= LARGEST_ID:
         return None
     if job_id >= 0:
-        row = session.first(f"SELECT {columns} FROM job WHERE id=?x", job_id)  # noqa: S608  ours
+        row = session.first(f"SELECT {columns} FROM job WHERE {_IS_ID}", job_id)  # noqa: S608  ours
         return row if row and user_name in ("", row["user_name"]) else None
     return session.first(
         f"SELECT {columns} FROM job WHERE ?A AND status != 'deleted' "  # noqa: S608  ours
@@ -204,7 +206,7 @@ def transition(session: SqlSession, job_id: int, state: JobState, reason: str = 
     state_reasons.store(session, job_id, state, reason)
     level = {JobState.FAILED: "ERROR", JobState.ABORTED: "WARNING"}.get(state)
     if reason and level:
-        message = field_checks.shorten(reason, field_checks.LONGEST_TEXT)
+        message = texts.shorten(reason, field_checks.LONGEST_TEXT)
         append_log(session, job_id, [(now_utc(), level, "quakegrid", message)])
     session.touched_jobs.add(job_id)
     session.touched_jobs.add(JOB_EVENTS)
@@ -281,7 +283,8 @@ def check_deletable(
             raise StateError(
                 f"Cannot delete calculation {job_id}: there are calculations dependent from it: {dependents}"
             )
-    row = session.first("SELECT user_name, ds_calc_dir FROM job WHERE id=?x", job_id)
+    query = f"SELECT user_name, ds_calc_dir FROM job WHERE {_IS_ID}"  # noqa: S608  ours
+    row = session.first(query, job_id)
     if row is None:
         raise NotFoundError(f"Cannot delete calculation {job_id}: ID does not exist")
     if user_name is not None and row["user_name"] != user_name:
@@ -292,7 +295,7 @@ def check_deletable(
 
 
 def delete(session: SqlSession, job_id: int, user_name: str | None, *, is_forced: bool = False) -> list[str]:
-    """Delete a job with all that hangs on it; returns the paths of its datastore files.
+    """Delete a job with all that hangs on it (`marks.delete`); returns the paths of its datastore files.
 
     A path that somebody gave the job and that is not `.../calc_<id>` is left out: its files may be another
     job's.
@@ -302,9 +305,7 @@ def delete(session: SqlSession, job_id: int, user_name: str | None, *, is_forced
         StateError: other jobs depend on it, or it belongs to another user.
     """
     store = check_deletable(session, job_id, user_name, is_forced=is_forced)
-    session.execute("DELETE FROM job WHERE id=?x", job_id)
-    session.touched_jobs.add(job_id)
-    session.touched_jobs.add(JOB_EVENTS)
+    marks.delete(session, [job_id])
     directory, name = posixpath.split(store)
     if name != f"calc_{job_id}" or not posixpath.isabs(directory):
         logger.warning("files_left job=%s reason=%s", job_id, f"its datastore is named {store!r}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from quakegrid.api.v1 import jobs_pb2
@@ -17,6 +17,7 @@ from services.dbserver.store.database import JOB_EVENTS, Readers, SqlSession
 
 # Each watcher keeps a snapshot of some megabytes until it is sent, and reads after each change of a job.
 MAX_WATCHERS = 32
+READ_THREADS = 2
 T = TypeVar("T")
 
 
@@ -25,12 +26,12 @@ class JobWatches:
 
     Args:
         readers: connections that read.
-        threads: read for all watchers.
     """
 
-    def __init__(self, readers: Readers, threads: Executor) -> None:
+    def __init__(self, readers: Readers) -> None:
         self._readers = readers
-        self._threads = threads
+        # Of their own: the threads of calls may all wait for the writer, which a watcher never does.
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="watch")
         self._loop = asyncio.get_running_loop()
         self._bells = Bells(MAX_WATCHERS, f"{MAX_WATCHERS} others watch jobs; stop one, or list jobs")
 
@@ -42,6 +43,7 @@ class JobWatches:
     def close(self) -> None:
         """End the streams of all watchers."""
         self._bells.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def watch(self, request: jobs_pb2.WatchJobsRequest) -> AsyncGenerator[bytes, None]:
         """Serialized `WatchJobsResponse`s: a snapshot, unless the watcher needs none, then all events.

@@ -1,1 +1,1 @@
-"""Log lines: stored, followed, deleted. Read `lines.py` first."""
+"""Log lines: stored and followed. Read `lines.py` first."""

@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from quakegrid.api.v1 import logs_pb2
 from quakegrid.errors import UsageError
+from quakegrid.jobs import texts
 from quakegrid.jobs.engine_values import to_timestamp
 from services.dbserver.jobs import field_checks
 from services.dbserver.jobs import rows as job_rows
@@ -82,9 +83,9 @@ def shorten_texts(level: str, process: str, message: str) -> tuple[str, str, str
         if not isinstance(text, str):
             raise UsageError(f"the {name} of a log line must be text, not {text!r}")
     return (
-        field_checks.shorten(level, field_checks.LONGEST_NAME),
-        field_checks.shorten(process, field_checks.LONGEST_NAME),
-        field_checks.shorten(message, field_checks.LONGEST_TEXT + CUT_NOTE_LENGTH).replace(
+        texts.shorten(level, field_checks.LONGEST_NAME),
+        texts.shorten(process, field_checks.LONGEST_NAME),
+        texts.shorten(message, field_checks.LONGEST_TEXT + CUT_NOTE_LENGTH).replace(
             "\0",
             "\N{REPLACEMENT CHARACTER}",  # ends the text for SQLite's tools
         ),

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from quakegrid.errors import PeerUnreachableError
 from quakegrid.internal.v1 import engine_calls_pb2
 from quakegrid.transport.request_reads import RequestReads
 from services.dbserver.rpc import status_codes
@@ -27,7 +28,9 @@ ALL_CALLS = 128
 IsWanted = Callable[[], bool]
 # Starts a call: its serialized `CallResponse` if it is quick; None if a thread will tell the answer.
 Begin = Callable[[engine_calls_pb2.CallRequest, Tell, IsWanted], bytes | None]
-_Outcome = bytes | Exception
+_Outcome = Answer | Exception
+# The longest that a client may take to receive an answer; it keeps others from theirs.
+SEND_TIMEOUT_S = 20.0
 
 
 class CallStreams:
@@ -75,10 +78,30 @@ class CallStreams:
                 self._idle.discard(task)
             if request is grpc.aio.EOF:  # type: ignore[attr-defined]
                 return
-            await context.write(_encode(request.request_id, await self.answer(request)))
+            await self._answer_one(request, context)
+            del request
 
-    async def answer(self, request: engine_calls_pb2.CallRequest) -> bytes | Exception:
-        """A serialized `CallResponse`, or the error in its place."""
+    async def _answer_one(self, request: engine_calls_pb2.CallRequest, context: Any) -> None:
+        """Answer a call; nothing of it stays in the memory while its client makes up its mind."""
+        outcome = await self.answer(request)
+        place = outcome.place if isinstance(outcome, Answer) else None
+        message = _encode(request.request_id, outcome)
+        del outcome  # it may be as large as the message
+        try:
+            await asyncio.wait_for(context.write(message), SEND_TIMEOUT_S)
+        except TimeoutError:
+            raise PeerUnreachableError(
+                f"the client has not received its answer of {len(message) >> 20} MB in {SEND_TIMEOUT_S:g} s"
+            ) from None
+        finally:
+            if place is not None:
+                place.give_back()
+
+    async def answer(self, request: engine_calls_pb2.CallRequest) -> Answer | Exception:
+        """An answer with a serialized `CallResponse`, or why there is none.
+
+        The caller gives the place of the answer back when it is sent (`give_back`).
+        """
         await self._slots.acquire()
         future: asyncio.Future[_Outcome] = self._loop.create_future()
 
@@ -88,7 +111,7 @@ class CallStreams:
                 outcome = error
             else:
                 assert answer is not None
-                outcome = answer.result
+                outcome = answer
             self._mailbox.put((future, outcome))
 
         try:
@@ -97,16 +120,30 @@ class CallStreams:
             self._slots.release()
             return exc
         if response is None:
-            # The slot is free when the answer is known, also if the client leaves before that.
-            return await future
+            return await self._wait(future)
         self._slots.release()
-        return response
+        return Answer(response, is_repeated=False)
+
+    async def _wait(self, future: asyncio.Future[_Outcome]) -> _Outcome:
+        """Wait for an answer; its slot is free when it is told, also if the client leaves before."""
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                give_back(future.result())
+            raise
+
+
+def give_back(outcome: _Outcome) -> None:
+    """Give the place of an answer back."""
+    if isinstance(outcome, Answer) and outcome.place is not None:
+        outcome.place.give_back()
 
 
 def _encode(request_id: str, outcome: _Outcome) -> bytes:
     """A `CallStreamResponse`: a `CallResponse` has its result in the same field."""
-    if isinstance(outcome, bytes):
-        return outcome + engine_calls_pb2.CallStreamResponse(request_id=request_id).SerializeToString()
+    if isinstance(outcome, Answer):
+        return outcome.result + engine_calls_pb2.CallStreamResponse(request_id=request_id).SerializeToString()
     code, reason = status_codes.judge(outcome)
     error = engine_calls_pb2.CallError(code=code.value[0], reason=reason)
     return engine_calls_pb2.CallStreamResponse(request_id=request_id, error=error).SerializeToString()
@@ -133,5 +170,7 @@ class _Mailbox:
         while self._letters:
             future, outcome = self._letters.popleft()
             self._slots.release()
-            if not future.done():
+            if future.done():  # the client has left
+                give_back(outcome)
+            else:
                 future.set_result(outcome)

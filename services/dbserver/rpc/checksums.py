@@ -7,6 +7,7 @@ import grpc
 from quakegrid.api.v1 import checksums_pb2, checksums_pb2_grpc
 from quakegrid.errors import NotFoundError
 from services.dbserver.jobs import checksums, rows
+from services.dbserver.rpc import call_limits
 from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.writer import Writer
 
@@ -19,19 +20,19 @@ class ChecksumsServicer(checksums_pb2_grpc.ChecksumsServicer):
         self._writer = writer
 
     def FindHazard(  # noqa: N802  named in the proto
-        self, request: checksums_pb2.FindHazardRequest, _context: grpc.ServicerContext
+        self, request: checksums_pb2.FindHazardRequest, context: grpc.ServicerContext
     ) -> checksums_pb2.FindHazardResponse:
         """The job that holds a hazard."""
-        row = checksums.find_job(self._readers.session(), request.checksum)
+        row = checksums.find_job(self._readers.session(limits=call_limits.of_call(context)), request.checksum)
         if row is None:
             raise NotFoundError(f"no complete job holds the hazard {request.checksum}")
         return checksums_pb2.FindHazardResponse(job_id=row["id"])
 
     def GetChecksum(  # noqa: N802  named in the proto
-        self, request: checksums_pb2.GetChecksumRequest, _context: grpc.ServicerContext
+        self, request: checksums_pb2.GetChecksumRequest, context: grpc.ServicerContext
     ) -> checksums_pb2.GetChecksumResponse:
         """The checksum of a job's hazard."""
-        session = self._readers.session()
+        session = self._readers.session(limits=call_limits.of_call(context))
         return checksums_pb2.GetChecksumResponse(checksum=checksums.of_job(session, request.job_id))
 
     def SetChecksum(  # noqa: N802  named in the proto

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import sqlite3
 import tempfile
@@ -18,9 +19,9 @@ from quakegrid.errors import UsageError
 from quakegrid.jobs import engine_values
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import pages
+from services.dbserver.rpc import call_limits
 from services.dbserver.store import connections, files, migrations, sqlite_errors, upstream_tables
 from services.dbserver.store.database import Readers, SqlSession
-from services.dbserver.store.read_limits import ReadLimits
 from services.dbserver.store.writer import Writer
 
 ROWS = pages.PageSize(default=1000, largest=10_000)
@@ -50,7 +51,7 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
         self, _request: database_pb2.GetDatabaseInfoRequest, context: grpc.ServicerContext
     ) -> database_pb2.GetDatabaseInfoResponse:
         """What the file holds, and how large it is."""
-        session = self._readers.session(limits=_limits(CARE_TIMEOUT_S, context))
+        session = self._readers.session(limits=call_limits.of_call(context, CARE_TIMEOUT_S))
         path = session.path
         return database_pb2.GetDatabaseInfoResponse(
             path=str(path),
@@ -72,7 +73,7 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
         self, _request: database_pb2.CheckDatabaseRequest, context: grpc.ServicerContext
     ) -> database_pb2.CheckDatabaseResponse:
         """Look for damage."""
-        session = self._readers.session(limits=_limits(CARE_TIMEOUT_S, context))
+        session = self._readers.session(limits=call_limits.of_call(context, CARE_TIMEOUT_S))
         found = [str(row[0]) for row in session.query("PRAGMA integrity_check").rows]
         problems = [] if found == ["ok"] else found
         orphans, has_more = session.query_bounded("PRAGMA foreign_key_check", (), max_row_count=MAX_ORPHANS)
@@ -131,7 +132,9 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
             parameters = [engine_values.decode(value) for value in request.parameters]
         except (TypeError, ValueError) as exc:
             raise UsageError(f"a parameter cannot be read: {exc}") from exc
-        session = self._readers.session(limits=_limits(timeout_s, context))
+        limits = call_limits.of_call(context, timeout_s)
+        limits = dataclasses.replace(limits, largest_value_bytes=connections.MAX_MADE_VALUE_BYTES)
+        session = self._readers.session(limits=limits)
         table, is_truncated = session.query_bounded(
             request.sql, parameters, max_row_count=ROWS.clamp(request.max_row_count)
         )
@@ -139,11 +142,6 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
         for row in table.rows:
             engine_values.fill_all(response.rows.add().items, row)
         return response
-
-
-def _limits(timeout_s: float, context: grpc.ServicerContext) -> ReadLimits:
-    """Limits that end a query whose caller has left, so that it does not occupy a thread."""
-    return ReadLimits(timeout_s, is_cancelled=lambda: not context.is_active())
 
 
 def _copy(readers: Readers) -> BinaryIO:

@@ -5,20 +5,25 @@ Calls of a stream and single calls are treated alike: quick ones need no thread,
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any
 
 from quakegrid.errors import PeerUnreachableError, QuakeGridError, UsageError
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
+from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.engine import actions
-from services.dbserver.logs import deletion
+from services.dbserver.engine.parts import Parts
 from services.dbserver.rpc import jobs, status_codes
 from services.dbserver.rpc.call_streams import CallStreams, IsWanted
 from services.dbserver.rpc.interceptor import CallThreads
+from services.dbserver.store.connections import MAX_MADE_VALUE_BYTES
 from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.idempotence import Answer, Requests
-from services.dbserver.store.read_limits import UNLIMITED, ReadLimits
+from services.dbserver.store.read_limits import ReadLimits
 from services.dbserver.store.writer import Tell, Writer
 
 # Actions that read all jobs or all lines of a log.
@@ -33,22 +38,26 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         readers: Readers,
         writer: Writer,
         requests: Requests,
+        reaper: Reaper,
         threads: CallThreads,
     ) -> None:
         self._readers = readers
         self._writer = writer
         self._requests = requests
+        self._reaper = reaper
         self._threads = threads
         self._streams = CallStreams(self._begin)
 
     async def Call(  # type: ignore[override]  # noqa: N802  named in the proto
-        self, request: engine_calls_pb2.CallRequest, _context: Any
+        self, request: engine_calls_pb2.CallRequest, context: Any
     ) -> bytes:
         """Run an action or SQL; the response is serialized already."""
         outcome = await self._streams.answer(request)
         if isinstance(outcome, Exception):
             raise outcome
-        return outcome
+        if outcome.place is not None:
+            outcome.place.give_back_after(context)
+        return outcome.result
 
     async def CallStream(  # type: ignore[override]  # noqa: N802  named in the proto
         self, _requests: Any, context: Any
@@ -64,16 +73,26 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         """Answer a quick read, enqueue a quick write, and do any other call in a thread."""
         action = _resolve(request)
         if not action.is_quick:
-            is_slow = not action.is_writing and _is_slow(request.action)
-            threads = self._threads.slow_calls if is_slow else self._threads.calls
+            threads = self._threads_of(action, request.action)
             threads.submit(self._finish_for, action, request, tell, is_wanted)
         elif action.is_writing:
             self._requests.enqueue_once(
-                request.request_id, _kind(request), _writing(action, []), tell, user_name=request.user_name
+                request.request_id,
+                _kind(request),
+                _writing(action, _Left()),
+                tell,
+                user_name=request.user_name,
             )
         else:
             return _respond(action.run(self._readers.session(request.user_name)))
         return None
+
+    def _threads_of(self, action: actions.Action, name: str) -> Executor:
+        if action.is_deleting:
+            return self._threads.deletions
+        if action.is_writing:
+            return self._threads.calls
+        return self._threads.slow_calls if _is_slow(name) else self._threads.reads
 
     def _finish_for(
         self, action: actions.Action, request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted
@@ -82,50 +101,77 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
             tell(None, PeerUnreachableError("the caller has left"))
             return
         try:
-            response = self._finish(action, request, is_wanted)
+            answer = self._finish(action, request, is_wanted)
         except Exception as exc:  # noqa: BLE001  told to the caller
             tell(None, exc)
         else:
-            tell(Answer(response, is_repeated=False), None)
+            tell(answer, None)
 
     def _finish(
         self, action: actions.Action, request: engine_calls_pb2.CallRequest, is_wanted: IsWanted
-    ) -> bytes:
+    ) -> Answer:
         """Do a whole call, wait for it, and serialize the response."""
+        if not action.is_writing:
+            return self._read(action, request, is_wanted)
+        return Answer(self._write(action, request), is_repeated=False)
+
+    def _read(
+        self, action: actions.Action, request: engine_calls_pb2.CallRequest, is_wanted: IsWanted
+    ) -> Answer:
+        place = self._threads.large_results.place()
+        limits = ReadLimits(is_cancelled=lambda: not is_wanted(), place=place)
+        if _is_sql(request.action):
+            limits = dataclasses.replace(limits, largest_value_bytes=MAX_MADE_VALUE_BYTES)
+        try:
+            response = _respond(action.run(self._readers.session(request.user_name, limits)))
+        except BaseException:
+            place.give_back()
+            raise
+        return Answer(response, is_repeated=False, place=place)
+
+    def _write(self, action: actions.Action, request: engine_calls_pb2.CallRequest) -> bytes:
         if action.is_alone:
             return _respond(self._writer.run_alone(action.run, request.user_name))
-        if not action.is_writing:
-            limits = ReadLimits(is_cancelled=lambda: not is_wanted())
-            return _respond(action.run(self._readers.session(request.user_name, limits)))
-        if action.find_deleted:
-            session = self._readers.session(request.user_name, UNLIMITED)
-            deletion.drop_long_logs(self._writer, session, action.find_deleted(session))
-        doomed_files: list[str] = []
+        left = _Left()
         answer = self._requests.run_once(
-            request.request_id, _kind(request), _writing(action, doomed_files), user_name=request.user_name
+            request.request_id, _kind(request), _writing(action, left), user_name=request.user_name
         )
         try:
-            jobs.remove_files(doomed_files)
+            jobs.remove_files(left.files)
         except QuakeGridError as exc:  # the answer of upstream's del_calc
             return _respond({"error": str(exc)})
+        self._reaper.wait_until_gone(left.jobs)
         return answer.result
 
 
 def _is_slow(action: str) -> bool:
     """Whether a read may take long: SQL from outside, or an action over all jobs or lines."""
-    return action in _SLOW_ACTIONS or not action.isidentifier()
+    return action in _SLOW_ACTIONS or _is_sql(action)
+
+
+def _is_sql(action: str) -> bool:
+    return action == "fetch" or not action.isidentifier()
 
 
 def _kind(request: engine_calls_pb2.CallRequest) -> str:
     return f"Call {request.action}"
 
 
-def _writing(action: actions.Action, doomed_files: list[str]) -> Callable[[SqlSession], bytes]:
-    """A call as work for the writer; `doomed_files` is filled when it is done."""
+class _Left:
+    """What a call leaves to be removed when it is on the disk: files, and rows of jobs."""
+
+    def __init__(self) -> None:
+        self.files: list[str] = []
+        self.jobs: set[int] = set()
+
+
+def _writing(action: actions.Action, left: _Left) -> Callable[[SqlSession], bytes]:
+    """A call as work for the writer; `left` is filled when it is done."""
 
     def run(session: SqlSession) -> bytes:
         response = _respond(action.run(session))
-        doomed_files[:] = session.doomed_files  # the work is run again if another request fails
+        left.files = session.doomed_files  # the work is run again if another request fails
+        left.jobs = session.marked_jobs
         return response
 
     return run
@@ -140,11 +186,25 @@ def _resolve(request: engine_calls_pb2.CallRequest) -> actions.Action:
 
 
 def _respond(result: Any) -> bytes:
+    """A serialized `CallResponse`; parts of a result are put one behind the other."""
+    if not isinstance(result, Parts):
+        message = _encode(result)
+        status_codes.check_size(len(message))
+        return message
+    messages: list[bytes] = []
+    size_bytes = 0
+    with contextlib.closing(result.values) as parts:
+        for part in parts:
+            messages.append(_encode(part))
+            size_bytes += len(messages[-1])
+            status_codes.check_size(size_bytes)
+    return b"".join(messages)
+
+
+def _encode(result: Any) -> bytes:
     response = engine_calls_pb2.CallResponse()
     try:
         engine_values.fill(response.result, result)
     except (TypeError, ValueError, OverflowError) as exc:
         raise UsageError(f"the result cannot be sent: {exc}") from exc
-    message = response.SerializeToString()
-    status_codes.check_size(len(message))
-    return message
+    return response.SerializeToString()

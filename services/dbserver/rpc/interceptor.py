@@ -16,33 +16,47 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import grpc
 
 from services.dbserver.rpc import status_codes
+from services.dbserver.store.read_limits import LargeResults, Place
 
 T = TypeVar("T")
+# How the names of methods begin that only read.
+_READING = ("Find", "Get", "List")
 
 
 @dataclass(frozen=True, slots=True)
 class CallThreads:
     """The threads for methods of servicers that are not coroutines.
 
+    Each kind has threads of its own, so that no call waits for a thread that waits for something else.
+
     Args:
-        calls: for most calls, which take milliseconds.
-        slow_calls: for calls that may take minutes, so that the others always find a thread.
-        slow_methods: how the full names of slow methods begin, such as "/quakegrid.api.v1.Database/".
+        calls: for calls that write, and wait for the writer.
+        reads: for reads of some milliseconds, which never wait for the writer.
+        slow_calls: for calls that may take minutes: SQL of others, checks and copies.
+        deletions: for deletions of jobs, which wait until all rows are gone.
+        large_results: places for what is too large for many at once.
     """
 
     calls: Executor
+    reads: Executor
     slow_calls: Executor
-    slow_methods: tuple[str, ...]
+    deletions: Executor
+    large_results: LargeResults = field(default_factory=LargeResults)
 
     def of_calls(self, method: str) -> Executor:
-        """Where a method's calls run."""
-        return self.slow_calls if method.startswith(self.slow_methods) else self.calls
+        """Where a method's calls run, by its full name, such as "/quakegrid.api.v1.Jobs/GetJob"."""
+        service, _, name = method.rpartition("/")
+        if service.endswith(".Database"):
+            return self.slow_calls
+        if name == "DeleteJob":
+            return self.deletions
+        return self.reads if name.startswith(_READING) else self.calls
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -79,7 +93,8 @@ def _wrap(method: str, handler: Any, threads: CallThreads) -> Any:
         codec["response_serializer"] = _serialize_once(handler.response_serializer)
         return grpc.unary_unary_rpc_method_handler(_aio_call(handler.unary_unary), **codec)
     if handler.unary_unary:
-        answer = _unary(handler.unary_unary, threads.of_calls(method))
+        answer = _unary(handler.unary_unary, threads.of_calls(method), threads.large_results)
+        codec["response_serializer"] = _serialize_once(handler.response_serializer)
         return grpc.unary_unary_rpc_method_handler(answer, **codec)
     if handler.unary_stream and inspect.iscoroutinefunction(handler.unary_stream):
         codec["response_serializer"] = _serialize_once(handler.response_serializer)
@@ -98,9 +113,14 @@ def _serialize_once(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]
 
 
 class UnaryCall:
-    """The context of a call that a servicer answers in a thread."""
+    """The context of a call that a servicer answers in a thread.
 
-    def __init__(self) -> None:
+    Attributes:
+        place: what a large response needs, given back when it is sent.
+    """
+
+    def __init__(self, place: Place | None = None) -> None:
+        self.place = place
         self._has_ended = threading.Event()
 
     def is_active(self) -> bool:
@@ -112,25 +132,35 @@ class UnaryCall:
         self._has_ended.set()
 
 
-def _unary(behaviour: Callable[[Any, Any], Any], threads: Executor) -> Callable[[Any, Any], Awaitable[Any]]:
+def _unary(
+    behaviour: Callable[[Any, Any], Any], threads: Executor, large_results: LargeResults
+) -> Callable[[Any, Any], Awaitable[Any]]:
     """Run a method in a thread.
 
     A call that still waits for a thread is dropped when its client leaves. A call that runs can ask
     `is_active`.
     """
 
-    def respond(request: Any, call: UnaryCall) -> Any:
+    def respond(request: Any, call: UnaryCall) -> bytes:
         response = behaviour(request, call)
         status_codes.check_size(response.ByteSize())
-        return response
+        message: bytes = response.SerializeToString()  # here and not in the event loop
+        return message
 
-    async def answer(request: Any, _context: Any) -> Any:
-        call = UnaryCall()
+    async def answer(request: Any, context: Any) -> Any:
+        place = large_results.place()
+        call = UnaryCall(place)
         try:
             run = contextvars.copy_context().run  # the thread can ask who calls
-            return await asyncio.get_running_loop().run_in_executor(threads, run, respond, request, call)
+            loop = asyncio.get_running_loop()
+            message = await loop.run_in_executor(threads, run, respond, request, call)
+        except BaseException:
+            place.give_back()
+            raise
         finally:
             call.end()
+        place.give_back_after(context)
+        return message
 
     return _aio_call(answer)
 

@@ -12,15 +12,15 @@ from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
 from quakegrid.errors import QuakeGridError
 from quakegrid.jobs.states import JobState
 from quakegrid.transport import callers
+from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.jobs import lists
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.jobs.messages import decode_state, encode_job
 from services.dbserver.jobs.watches import JobWatches
-from services.dbserver.logs import deletion
+from services.dbserver.rpc import call_limits
 from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.idempotence import Requests
-from services.dbserver.store.read_limits import UNLIMITED
 from services.dbserver.store.writer import Writer
 
 
@@ -32,6 +32,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         readers: Readers,
         writer: Writer,
         requests: Requests,
+        reaper: Reaper,
         *,
         watches: JobWatches,
         monitor: HoldMonitor,
@@ -39,6 +40,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         self._readers = readers
         self._writer = writer
         self._requests = requests
+        self._reaper = reaper
         self._watches = watches
         self._monitor = monitor
 
@@ -67,10 +69,10 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         return jobs_pb2.CreateJobResponse.FromString(answer.result)
 
     def GetJob(  # noqa: N802  named in the proto
-        self, request: jobs_pb2.GetJobRequest, _context: grpc.ServicerContext
+        self, request: jobs_pb2.GetJobRequest, context: grpc.ServicerContext
     ) -> jobs_pb2.GetJobResponse:
         """One job."""
-        session = self._readers.session()
+        session = self._readers.session(limits=call_limits.of_call(context))
         row = job_rows.find_row(session, request.job_id, request.user_name)
         if row is None:
             count = job_rows.count(session, request.user_name) if request.job_id < 0 else None
@@ -78,10 +80,12 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         return jobs_pb2.GetJobResponse(job=encode_job(row))
 
     def ListJobs(  # noqa: N802  named in the proto
-        self, request: jobs_pb2.ListJobsRequest, _context: grpc.ServicerContext
+        self, request: jobs_pb2.ListJobsRequest, context: grpc.ServicerContext
     ) -> jobs_pb2.ListJobsResponse:
         """A page of jobs."""
-        rows, next_page_token = lists.read_page(self._readers.session(), request)
+        rows, next_page_token = lists.read_page(
+            self._readers.session(limits=call_limits.of_call(context)), request
+        )
         return jobs_pb2.ListJobsResponse(jobs=map(encode_job, rows), next_page_token=next_page_token)
 
     def TransitionJob(  # noqa: N802  named in the proto
@@ -123,13 +127,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         self, request: jobs_pb2.DeleteJobRequest, _context: grpc.ServicerContext
     ) -> jobs_pb2.DeleteJobResponse:
         """Delete a job and, if asked, its files."""
-        session, asker = self._readers.session(limits=UNLIMITED), _asker(request.user_name)
-        if session.first(
-            "SELECT 1 FROM job WHERE id=?x", request.job_id
-        ):  # otherwise this may be a repeated request
-            job_rows.check_idle(session, request.job_id)
-            job_rows.check_deletable(session, request.job_id, asker)
-            deletion.drop_long_logs(self._writer, session, [request.job_id])
+        asker = _asker(request.user_name)
 
         def delete(session: SqlSession) -> bytes:
             job_rows.check_idle(session, request.job_id)
@@ -141,6 +139,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         if request.delete_files:
             remove_files(list(response.paths))
         self._monitor.drop(request.job_id)
+        self._reaper.wait_until_gone([request.job_id])
         return response
 
     def ShareJob(  # noqa: N802  named in the proto

@@ -20,6 +20,7 @@ from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.state_reasons import LAST_ERROR
 from services.dbserver.logs import lines as log_lines
 from services.dbserver.logs.tails import LogTails
+from services.dbserver.rpc import call_limits
 from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.idempotence import Answer, Requests
 
@@ -107,10 +108,10 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
             return refused
 
     def ListLog(  # noqa: N802  named in the proto
-        self, request: logs_pb2.ListLogRequest, _context: grpc.ServicerContext
+        self, request: logs_pb2.ListLogRequest, context: grpc.ServicerContext
     ) -> logs_pb2.ListLogResponse:
         """A page of a job's log, or its last lines."""
-        session = self._readers.session()
+        session = self._readers.session(limits=call_limits.of_call(context))
         job_rows.get_state(session, request.job_id)
         if request.tail_count:
             count = LOG_PAGE.clamp(request.tail_count)
@@ -123,19 +124,19 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
         return logs_pb2.ListLogResponse(lines=lines, next_page_token=str(lines[-1].id) if has_more else "")
 
     def GetLogSize(  # noqa: N802  named in the proto
-        self, request: logs_pb2.GetLogSizeRequest, _context: grpc.ServicerContext
+        self, request: logs_pb2.GetLogSizeRequest, context: grpc.ServicerContext
     ) -> logs_pb2.GetLogSizeResponse:
         """How many lines a job has."""
-        session = self._readers.session()
+        session = self._readers.session(limits=call_limits.of_call(context))
         job_rows.get_state(session, request.job_id)
         count = session.query("SELECT count(*) FROM log WHERE job_id=?x", request.job_id).rows[0][0]
         return logs_pb2.GetLogSizeResponse(line_count=count)
 
     def GetTraceback(  # noqa: N802  named in the proto
-        self, request: logs_pb2.GetTracebackRequest, _context: grpc.ServicerContext
+        self, request: logs_pb2.GetTracebackRequest, context: grpc.ServicerContext
     ) -> logs_pb2.GetTracebackResponse:
         """The message of the last error line, which has the traceback if the engine has failed."""
-        session = self._readers.session()
+        session = self._readers.session(limits=call_limits.of_call(context))
         job_rows.get_state(session, request.job_id)
         row = session.first(LAST_ERROR, request.job_id)
         return logs_pb2.GetTracebackResponse(traceback=row["message"] if row else "")

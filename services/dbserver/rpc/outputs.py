@@ -11,6 +11,7 @@ from services.dbserver.jobs import pages
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.columns import LONGEST_LISTED, cut
 from services.dbserver.jobs.messages import encode_real, encode_text
+from services.dbserver.rpc import call_limits
 from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.idempotence import Requests
 
@@ -32,10 +33,10 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
         self._requests = requests
 
     def ListOutputs(  # noqa: N802  named in the proto
-        self, request: outputs_pb2.ListOutputsRequest, _context: grpc.ServicerContext
+        self, request: outputs_pb2.ListOutputsRequest, context: grpc.ServicerContext
     ) -> outputs_pb2.ListOutputsResponse:
         """A page of a job's outputs, by id."""
-        session = self._readers.session()
+        session = self._readers.session(limits=call_limits.of_call(context))
         job_rows.get_state(session, request.job_id)
         after = pages.parse_token(request.page_token, start=0)
         size = OUTPUTS_PAGE.clamp(request.page_size)
@@ -45,11 +46,13 @@ class OutputsServicer(outputs_pb2_grpc.OutputsServicer):
         return outputs_pb2.ListOutputsResponse(outputs=outputs[:size], next_page_token=next_page_token)
 
     def GetOutput(  # noqa: N802  named in the proto
-        self, request: outputs_pb2.GetOutputRequest, _context: grpc.ServicerContext
+        self, request: outputs_pb2.GetOutputRequest, context: grpc.ServicerContext
     ) -> outputs_pb2.GetOutputResponse:
         """One output."""
         query = f"SELECT {_COLUMNS} FROM output WHERE id=?x"  # noqa: S608  ours
-        row = self._readers.session().one(f"there is no output {request.output_id}", query, request.output_id)
+        row = self._readers.session(limits=call_limits.of_call(context)).one(
+            f"there is no output {request.output_id}", query, request.output_id
+        )
         return outputs_pb2.GetOutputResponse(output=_encode(row))
 
     def RegisterOutputs(  # noqa: N802  named in the proto

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health
@@ -27,6 +28,7 @@ from quakegrid.api.v1 import (
 )
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
 from quakegrid.transport.certificates import Authority
+from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.holds import HoldMonitor
@@ -48,7 +50,6 @@ from services.dbserver.store.database import Readers
 from services.dbserver.store.idempotence import Requests
 from services.dbserver.store.writer import Writer
 
-SLOW_METHODS = (f"/{database_pb2.DESCRIPTOR.services_by_name['Database'].full_name}/",)
 SERVICES = tuple(
     service.full_name
     for module in (
@@ -66,13 +67,21 @@ SERVICES = tuple(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The database file, for reading and for writing."""
+
+    readers: Readers
+    writer: Writer
+
+
 class Servicers:
     """The servicers, and the followers that they serve. Made in the event loop.
 
     Args:
-        readers: connections that read.
-        writer: the thread that writes.
+        store: the database file.
         monitor: judges the holds of drivers.
+        reaper: removes the rows of deleted jobs.
         retention: how long logs are kept, for the answer to clients that ask.
         threads: where calls run that are not coroutines.
         authority: signs the certificates of people.
@@ -80,18 +89,19 @@ class Servicers:
 
     def __init__(
         self,
-        readers: Readers,
-        writer: Writer,
+        store: Store,
         monitor: HoldMonitor,
+        reaper: Reaper,
         retention: Retention,
         threads: CallThreads,
         authority: Authority,
     ) -> None:
+        readers, writer = store.readers, store.writer
         self._readers, self._threads = readers, threads
         requests = Requests(writer)
-        self._watches = JobWatches(readers, threads.calls)
+        self._watches = JobWatches(readers)
         self._tails = LogTails(readers)
-        self._jobs = JobsServicer(readers, writer, requests, watches=self._watches, monitor=monitor)
+        self._jobs = JobsServicer(readers, writer, requests, reaper, watches=self._watches, monitor=monitor)
         self._holds = HoldsServicer(readers, writer, monitor)
         self._logs = LogsServicer(readers, requests, self._tails)
         self._outputs = OutputsServicer(readers, requests)
@@ -100,7 +110,7 @@ class Servicers:
         self._database = DatabaseServicer(readers, writer, retention, slow_threads=threads.slow_calls)
         self.valid = ValidCredentials(credentials.valid_ids(readers.session(), time.time()))
         self._people = PeopleServicer(readers, writer, authority, self.valid)
-        self._calls = EngineCallsServicer(readers, writer, requests, threads)
+        self._calls = EngineCallsServicer(readers, writer, requests, reaper, threads)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Put all services into a server."""

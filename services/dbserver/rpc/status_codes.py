@@ -7,6 +7,7 @@ import logging
 import grpc
 
 from quakegrid import errors
+from quakegrid.jobs import texts
 from quakegrid.transport import error_details, grpc_channels
 from services.dbserver.store import bells, sqlite_errors
 
@@ -87,9 +88,7 @@ def refusal(exc: BaseException) -> tuple[grpc.StatusCode, str, error_details.Met
 
 
 def _shorten(reason: str) -> str:
-    """Cut the middle of a text, since the fix is named at the end."""
-    longest = LONGEST_ASCII_REASON if reason.isascii() else LONGEST_REASON
-    if len(reason) <= longest:
+    """Cut the middle, since the fix is named at the end."""
+    if reason.isascii() and len(reason) <= LONGEST_ASCII_REASON:
         return reason
-    half = LONGEST_REASON // 2
-    return f"{reason[:half]} … {reason[-half:]}"
+    return texts.shorten(reason, LONGEST_REASON, texts.Cut.MIDDLE)

@@ -11,6 +11,7 @@ from services.dbserver.jobs import field_checks, pages
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs import tags as job_tags
 from services.dbserver.jobs.messages import encode_text
+from services.dbserver.rpc import call_limits
 from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.writer import Writer
 
@@ -27,10 +28,10 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         self._writer = writer
 
     def ListTags(  # noqa: N802  named in the proto
-        self, request: tags_pb2.ListTagsRequest, _context: grpc.ServicerContext
+        self, request: tags_pb2.ListTagsRequest, context: grpc.ServicerContext
     ) -> tags_pb2.ListTagsResponse:
         """A page of tags, by name; the page token is the last name."""
-        session = self._readers.session()
+        session = self._readers.session(limits=call_limits.of_call(context))
         condition = "name > ?x"
         args: list[object] = [request.page_token]
         if request.job_id:

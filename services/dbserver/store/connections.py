@@ -18,8 +18,10 @@ from services.dbserver.store import sql_templates
 
 # How long SQLite waits for a lock that another process holds.
 BUSY_TIMEOUT_S = 20.0
-# Bytes of one value of a row, which is in memory before its size can be checked.
+# Bytes of one value of a row, which is in memory before its size can be checked, also if it is cut then.
 MAX_VALUE_BYTES = 32 << 20
+# The same in SQL from outside, which may make values of any size.
+MAX_MADE_VALUE_BYTES = 4 << 20
 # Bytes of SQL from outside. The engine's longest statements have some thousand ids.
 MAX_SQL_BYTES = 256 << 10
 # Bytes of a pattern of LIKE, which is matched in one step that cannot be interrupted.
@@ -76,6 +78,8 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         _set_journal(connection, path)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        # Some builds of SQLite overwrite what is deleted, and so write each page of a long log once more.
+        connection.execute("PRAGMA secure_delete = OFF")
     except BaseException:
         connection.close()
         raise

@@ -15,14 +15,18 @@ from typing import Any, Protocol
 from quakegrid.errors import NotFoundError, QuakeGridError, UsageError
 from quakegrid.jobs.engine_values import RowValue, TableValue
 from services.dbserver.store import connections, sql_templates, sqlite_errors
-from services.dbserver.store.read_limits import ReadLimits, Room, Watch
+from services.dbserver.store.read_limits import MESSAGE_BYTES, OBJECT_BYTES, ReadLimits, Room, Watch
 
 # Among the touched jobs this number means that jobs were created, moved or deleted.
 JOB_EVENTS = 0
+# Stands among them for "jobs were marked as deleted, and their rows are to be removed".
+DELETIONS = -1
 # Each connection keeps the statements that it ran last. A longer text is not worth its memory.
 LONGEST_KEPT_SQL = 10_000
 # Reading connections that stay open while nobody reads. Usually no more reads run at once.
 KEPT_READERS = 8
+# Rows of a part of a result.
+PART_ROWS = 500
 _DEFAULT_LIMITS = ReadLimits()
 # The errors of SQLite and its module, also for two statements, integers of more than 64 bits, or a NUL.
 _REFUSALS = (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError)
@@ -56,7 +60,8 @@ class SqlSession:
     """One request's view of the database. Its attributes tell what the request has done.
 
     `touched_jobs` are the jobs whose state or log changed, `doomed_files` the files that nobody
-    needs any more once the changes are committed. `is_retried` if a transaction with the same work
+    needs any more once the changes are committed, `marked_jobs` the jobs that are deleted and whose rows
+    are to be removed. `is_retried` if a transaction with the same work
     failed just before. `is_spent` if the last statement failed in an unforeseen way or left much
     behind in the memory, so that its connection is closed.
     """
@@ -77,6 +82,7 @@ class SqlSession:
         self.is_spent = False
         self.touched_jobs: set[int] = set()
         self.doomed_files: list[str] = []
+        self.marked_jobs: set[int] = set()
         self._source = source
         self._largest_bytes = largest_bytes
         self._watch = watch
@@ -125,6 +131,11 @@ class SqlSession:
         table, is_whole = self._read(sql, values, max_row_count, self._largest_bytes)
         return table, not is_whole
 
+    def query_fitting(self, template: str, *args: Any, largest_bytes: int) -> tuple[TableValue, bool]:
+        """The first rows of a SELECT that fit into so many bytes; true if these are all."""
+        sql, parameters = sql_templates.expand(template, *args)
+        return self._read(sql, parameters, None, largest_bytes)
+
     def backup(self, target: sqlite3.Connection) -> None:
         """Copy the database, as it is at one instant, while others go on writing."""
         with _Loan(self, self._source) as connection:
@@ -140,6 +151,29 @@ class SqlSession:
             fields = tuple(column[0] for column in cursor.description)
             while rows := cursor.fetchmany(row_count):
                 yield [RowValue(fields, row) for row in rows]
+
+    def read_limited(self, template: str, *args: Any) -> Iterator[TableValue]:
+        """All rows of a SELECT or PRAGMA, a part at a time, at least one; read on at once.
+
+        Takes far less memory than `query`, if each part is sent or encoded before the next.
+
+        Raises:
+            QuakeGridError: as of `query`.
+        """
+        sql, parameters = sql_templates.expand(template, *args)
+        assert self._largest_bytes is not None
+        room = Room(self._largest_bytes, MESSAGE_BYTES, self._watch)
+        with (
+            _Loan(self, self._source) as connection,
+            contextlib.closing(self._execute(connection, sql, parameters)) as cursor,
+        ):
+            fields = tuple(column[0] for column in cursor.description or ())
+            is_first = True
+            while (rows := cursor.fetchmany(PART_ROWS)) or is_first:
+                if not all(map(room.takes, rows)):
+                    raise room.error()
+                yield TableValue(fields, tuple(rows))
+                is_first = False
 
     def first(self, template: str, *args: Any) -> RowValue | None:
         """The first row, or None."""
@@ -189,7 +223,8 @@ class SqlSession:
             if max_row_count is None and largest_bytes is None:
                 rows, is_whole = cursor.fetchall(), True
             else:
-                rows, is_whole = _fetch(cursor, max_row_count, largest_bytes)
+                room = None if largest_bytes is None else Room(largest_bytes, OBJECT_BYTES, self._watch)
+                rows, is_whole = _fetch(cursor, max_row_count, room)
             fields = tuple(column[0] for column in cursor.description or ())
         return TableValue(fields, tuple(rows)), is_whole
 
@@ -224,10 +259,9 @@ class _Loan:
 
 
 def _fetch(
-    cursor: sqlite3.Cursor, max_row_count: int | None, largest_bytes: int | None
+    cursor: sqlite3.Cursor, max_row_count: int | None, room: Room | None
 ) -> tuple[list[tuple[Any, ...]], bool]:
     rows: list[tuple[Any, ...]] = []
-    room = None if largest_bytes is None else Room(largest_bytes)
     for row in cursor:
         if len(rows) == max_row_count or (room and not room.takes(row)):
             return rows, False

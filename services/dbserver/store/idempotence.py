@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from quakegrid.errors import UsageError
 from services.dbserver.store.database import SqlSession
+from services.dbserver.store.read_limits import Place
 from services.dbserver.store.writer import Tell, Writer, settle
 
 MAX_ID_LENGTH = 64
@@ -20,10 +21,11 @@ KEPT = "-1 day"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A serialized response, and whether an earlier call made it."""
+    """A serialized response, whether an earlier call made it, and its place if it may be large."""
 
     result: bytes
     is_repeated: bool
+    place: Place | None = None
 
 
 class Requests:

@@ -118,6 +118,25 @@ def _state_reason(db: Any) -> None:
             db.execute(insert, [job_id, reason[:_LONGEST_REASON]])
 
 
+@MIGRATIONS(name="0008_deletion")  # type: ignore[untyped-decorator]
+def _deletion(db: Any) -> None:
+    """Jobs that are deleted and whose rows are still to be removed; nobody can refer to them any more."""
+    db.execute(
+        """CREATE TABLE quakegrid_deletion(
+     job_id INTEGER PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
+     is_marked INTEGER NOT NULL DEFAULT 0)"""
+    )
+    db["quakegrid_deletion"].create_index(["is_marked"], "quakegrid_deletion_is_marked")
+    columns = "hazard_calculation_id, workflow_id"
+    for name, event in (("insert", "INSERT"), ("update", f"UPDATE OF {columns}")):
+        db.execute(
+            f"""CREATE TRIGGER quakegrid_deletion_{name} BEFORE {event} ON job
+     WHEN EXISTS (SELECT 1 FROM quakegrid_deletion
+      WHERE job_id IN (new.hazard_calculation_id, new.workflow_id))
+     BEGIN SELECT RAISE(ABORT, 'FOREIGN KEY constraint failed'); END"""  # noqa: S608  ours
+        )
+
+
 @MIGRATIONS(name="0009_credential")  # type: ignore[untyped-decorator]
 def _credential(db: Any) -> None:
     """Certificates of people; no key is here. Times are seconds since 1970."""

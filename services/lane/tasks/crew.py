@@ -7,9 +7,11 @@ The least loaded worker is found without looking at all of them.
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from quakegrid.errors import IllegalMoveError
 from services.lane.tasks.events import Peer, TaskId, WorkerId
 
 # Short tasks are handed out ahead until a worker has so much to do: enough to be busy while the next
@@ -90,12 +92,14 @@ class Crew:
 
     def release(self, worker: Worker, task_id: TaskId) -> None:
         """Take a task from a worker: it is done, or was given back."""
-        del worker.held[task_id]
+        expected_s = worker.held.pop(task_id).expected_s
         if task_id in worker.recalled:
             worker.recalled.discard(task_id)
             self._recalled_count -= 1
-        # Summed anew: the difference of infinities is no number.
-        worker.load_s = sum([hold.expected_s for hold in worker.held.values()])
+        if worker.held and expected_s < math.inf:
+            worker.load_s -= expected_s
+        else:  # the difference of infinities is no number
+            worker.load_s = sum([hold.expected_s for hold in worker.held.values()])
         self._changed(worker)
 
     def find_room(self, expected_s: float) -> Worker | None:
@@ -125,20 +129,32 @@ class Crew:
             del self._waiting[worker.worker_id]
         return worker, task_id
 
+    def check(self) -> None:
+        """Raise `IllegalMoveError` unless every invariant holds."""
+        for worker in self.workers.values():
+            if worker.recalled - worker.held.keys():
+                raise IllegalMoveError(f"{worker} was asked for what it does not hold")
+            load_s = sum(hold.expected_s for hold in worker.held.values())
+            if not math.isclose(worker.load_s, load_s, abs_tol=1e-6):
+                raise IllegalMoveError(f"{worker} holds tasks of {load_s} s")
+
     def _changed(self, worker: Worker) -> None:
-        worker_id = worker.worker_id
+        worker_id, held = worker.worker_id, worker.held
         self._change_count += 1
-        worker.rank = -self._change_count
+        rank = worker.rank = -self._change_count
         self._waiting.pop(worker_id, None)
-        self._idle.discard(worker_id)
-        if worker.has_waiting:
+        if len(held) > 1 + len(worker.recalled):  # `has_waiting`
             self._waiting[worker_id] = worker
         if worker.is_draining:
+            self._idle.discard(worker_id)
             return
-        if not worker.held:
+        load_s = _IDLE
+        if held:
+            self._idle.discard(worker_id)
+            load_s = worker.load_s
+        else:
             self._idle.add(worker_id)
-        load_s = worker.load_s if worker.held else _IDLE
-        heapq.heappush(self._least, (load_s, worker.rank, worker_id))
+        heapq.heappush(self._least, (load_s, rank, worker_id))
         if len(self._least) > 4 * len(self.workers) + 64:
             self._least = [entry for entry in self._least if self._is_current(entry)]
             heapq.heapify(self._least)

@@ -11,6 +11,7 @@ at all. Long tasks go to idle workers only; short ones ahead of time, to be aske
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import assert_never
 
 from quakegrid.errors import IllegalMoveError
@@ -45,9 +46,10 @@ from services.lane.tasks.events import (
 from services.lane.tasks.overdue import OverdueWatch
 from services.lane.tasks.session import Counts, LaneSession, Task
 
-# Of a session at once. A task costs a lane some 500 bytes beside its payload.
-MAX_TASKS = 10_000_000
-_TOO_MANY = f"a session has {MAX_TASKS} tasks at once at most"
+# Of a session at once: twice what any driver of ours sends (`task_window.py` of `quakegrid/session`). So many
+# tasks cost a lane some 250 MB beside their payloads.
+MAX_TASKS = 500_000
+_TOO_MANY = f"the lane keeps {MAX_TASKS} tasks of a session at once at most, and this driver sent more"
 
 
 class Scheduler:
@@ -63,9 +65,9 @@ class Scheduler:
         """The open sessions."""
         return list(self._sessions)
 
-    def has_tasks(self, session_id: SessionId) -> bool:
-        """Whether an open session has a task that its driver waits for."""
-        return bool(self._sessions[session_id].tasks)
+    def task_count(self, session_ids: Iterable[SessionId]) -> int:
+        """Tasks of open sessions that their drivers wait for."""
+        return sum([len(self._sessions[session_id].tasks) for session_id in session_ids])
 
     def counts(self, session_id: SessionId) -> Counts:
         """Counters of an open session."""

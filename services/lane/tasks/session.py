@@ -30,8 +30,10 @@ from services.lane.tasks.events import (
 from services.lane.tasks.overdue import OverdueWatch
 from services.lane.tasks.queue import TaskQueue
 
-# Workers that a task may lose through no fault of its own, such as with their node. One that brings nodes
-# down is given up after so many, and its attempts.
+# Workers that a task may lose through no fault of its own: with their node, by orders of people, while they
+# drain. Nobody can tell a task that brings nodes down from one that is unlucky, so it is given up after so
+# many, and its attempts. The bound is well above the attempts, for tasks of hours on nodes that a scheduler
+# takes away; a task that is to blame takes so many nodes with it, and its attempts, one after the other.
 MAX_EXCUSED = 10
 
 
@@ -142,6 +144,8 @@ class LaneSession:
     def lose_worker(self, end: WorkerEnd) -> list[Action]:
         """Try again what a worker held when it died."""
         worker_id = WorkerId(end.worker_id)
+        # One that drains and ends in order has given back what it had not begun, perhaps in vain.
+        is_excusable = end.is_blameless or (end.is_clean and worker_id in self.draining)
         self.gone.add(worker_id)
         self.draining.discard(worker_id)
         worker = self.crew.remove(worker_id)
@@ -157,7 +161,7 @@ class LaneSession:
             if overdue_id is not None:  # what waited behind the task that ran too long is not to blame
                 is_suspect = is_blamed = task_id == overdue_id
             else:
-                is_excused = end.is_blameless and task.excused_count < MAX_EXCUSED
+                is_excused = is_excusable and task.excused_count < MAX_EXCUSED
                 task.excused_count += is_excused
                 is_suspect = not is_excused
                 is_blamed = is_suspect and is_alone
@@ -258,6 +262,4 @@ class LaneSession:
                 raise IllegalMoveError(f"{worker} holds another attempt of {task}")
             if len(task.reasons) >= task.max_attempts:
                 raise IllegalMoveError(f"{task} has had too many attempts")
-        for worker in self.crew.workers.values():
-            if worker.recalled - worker.held.keys():
-                raise IllegalMoveError(f"{worker} was asked for what it does not hold")
+        self.crew.check()

@@ -36,12 +36,14 @@ def read_order() -> Order:
     environ = os.environ
     rate_hz = float(environ.get("RATE", "0.5"))
     duration_s = 60 * float(environ.get("MINUTES", "10"))
+    with_engine = environ.get("ENGINE", "1") != "0"
     return Order(
         int(environ.get("SEED") or time.time_ns() % 1_000_000),
         Scale(duration_s=duration_s * (1 - CALM_PART), gap_s=1 / rate_hz if rate_hz else math.inf),
-        Options(with_engine=environ.get("ENGINE", "1") != "0"),
+        Options(with_engine=with_engine),
         megabytes=int(environ.get("MEGABYTES", "200")),
         calm_s=duration_s * CALM_PART,
+        session_count=max(2, int(environ.get("SESSIONS") or 2 + with_engine)),
     )
 
 
@@ -75,7 +77,8 @@ def _replay(order: Order) -> str:
     engine = int(order.options.with_engine)
     rate_hz = 1 / order.scale.gap_s
     return (
-        f"SEED={order.seed} MINUTES={minutes:g} RATE={rate_hz:g} ENGINE={engine} MEGABYTES={order.megabytes}"
+        f"SEED={order.seed} MINUTES={minutes:g} RATE={rate_hz:g} ENGINE={engine} "
+        f"MEGABYTES={order.megabytes} SESSIONS={order.session_count}"
     )
 
 

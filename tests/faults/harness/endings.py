@@ -14,8 +14,8 @@ from pathlib import Path
 from tests.support import kernel
 from tests.support.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
 
-# A session that gets no worker in so long is not for us: others have the cores.
-WORKERS_S = 20.0
+# Longer than a turn of the cores: where more sessions want one than there are, each gets it in its turn.
+WORKERS_S = 45.0
 # Once all links are whole: what was cut off is put right so soon.
 STRAY_S = 30.0
 # A program that ends its session while services are away may try again for so long.

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from quakegrid.machine import process_stats
 from tests.faults.harness.endings import Endings
 from tests.faults.harness.plan import Fault, Kind, Victim, Way
 from tests.faults.harness.work import Run, Work
@@ -217,11 +218,8 @@ def children(pids: Iterable[int]) -> list[int]:
 
 
 def _parent(pid: int) -> int:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
-    return int(stat.rpartition(")")[2].split()[1])
+    fields = process_stats.fields(pid)
+    return int(fields[process_stats.PARENT]) if fields else 0
 
 
 def _is_worker(pid: int) -> bool:

@@ -45,6 +45,7 @@ class Order:
         megabytes: of a large result.
         expected: exports of the plain engine by case; empty for no work of the engine.
         calm_s: before the first fault, at least, to measure by; 0 begins with faults and measures nothing.
+        session_count: programs at once, one of them of the engine if there is work for it; two or more.
     """
 
     seed: int
@@ -54,6 +55,7 @@ class Order:
     megabytes: int = 200
     expected: dict[str, Path] = field(default_factory=dict)
     calm_s: float = 0.0
+    session_count: int = 2
 
 
 @dataclass
@@ -112,7 +114,8 @@ def carry_out(order: Order, directory: Path, say: Callable[[str], None] = print)
             work.finish()
             _judge_runs(report, work.runs)
             if order.calm_s:
-                report.throughput = measure([run.span() for run in work.runs], start_s, end_s)
+                spans = [run.span() for run in work.runs]
+                report.throughput = measure(spans, start_s, end_s, SIMPLE_KINDS)
             _judge_rest(report, cluster)
         report.stalls = [(fault, _pause_s(looks, at_s)) for at_s, fault in injector.times]
         report.violations += cluster.stop()
@@ -121,9 +124,20 @@ def carry_out(order: Order, directory: Path, say: Callable[[str], None] = print)
 
 
 def _rows(cluster: NamespaceCluster, order: Order) -> list[Iterator[Program]]:
-    # One driver on the master, and one with a link between.
-    rows = [simple_row(cluster, node, sums=order.sums, megabytes=order.megabytes) for node in (MASTER, 1)]
-    return [*rows, engine_row(cluster, order.expected)] if order.expected else rows
+    """Drivers on the master, and on nodes with a link between; none on the last node, which may be lost."""
+    nodes = list(cluster.nodes)[:-1]
+    engine = [engine_row(cluster, order.expected)] if order.expected else []
+    simple = [
+        simple_row(
+            cluster,
+            nodes[number % len(nodes)],
+            sums=order.sums,
+            megabytes=order.megabytes,
+            first=number // len(nodes),
+        )
+        for number in range(order.session_count - len(engine))
+    ]
+    return [*simple, *engine]
 
 
 def _wait_for_measure(work: Work, order: Order) -> None:

@@ -166,12 +166,23 @@ class Work:
         return f"exit code {code}: {lines[-1]}"
 
 
-def simple_row(cluster: NamespaceCluster, node: int, *, sums: int, megabytes: int) -> Iterator[Program]:
-    """Programs without the engine."""
+def simple_row(
+    cluster: NamespaceCluster, node: int, *, sums: int, megabytes: int, first: int = 0
+) -> Iterator[Program]:
+    """Programs without the engine.
+
+    Args:
+        cluster: where.
+        node: of their drivers.
+        sums: tasks of the work of small tasks.
+        megabytes: of a large result.
+        first: which kind is the first, so that rows beside each other are not all at the same one.
+    """
     state_dir = str(cluster.state_dir(node))
     start = [sys.executable, "-P", "-m", "tests.faults.harness.program", state_dir]
     sizes = dict(zip(SIMPLE_KINDS, (sums, 8, megabytes), strict=True))
-    for work in itertools.cycle(sizes):
+    for number in itertools.count(first):
+        work = SIMPLE_KINDS[number % len(SIMPLE_KINDS)]
         yield Program(work, node, [*start, work, str(sizes[work])])
 
 

@@ -29,6 +29,7 @@ from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from services.agent.node import state_lock
 from tests.support.calls import rough_calls, sdk_calls
+from tests.support.nodes import wait_until
 from tests.support.processes import Service
 
 # What an agent and its template may grow by: allocators keep some of what a burst needed.
@@ -321,6 +322,49 @@ def test_killed_in_any_state_it_takes_its_children_along_and_no_task_is_lost(
         if state not in {"starting", "idle"}:
             assert result == "again"
         assert at.executor.submit(sdk_calls.square, 4).result(WAIT_S) == 16
+
+
+def end_for_no_fault(node: Node, how: str, worker_pid: int) -> None:
+    """End a worker in a way that its task cannot be blamed for."""
+    assert node.agent.process is not None
+    if how == "its template is killed":
+        node.template.kill()
+    elif how == "people terminate it":
+        os.kill(worker_pid, signal.SIGTERM)
+    elif how == "people stop the node":
+        with contextlib.closing(NodeControl(node.settings, config.LOOPBACK)) as control:
+            control.stop(is_forced=True)
+            control.start(-1)
+    else:
+        node.agent.process.send_signal(signal.SIGKILL if how == "its agent is killed" else signal.SIGTERM)
+        node.agent.process.wait(WAIT_S)
+        node.agent.start()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "people terminate it",
+        pytest.param("its template is killed", marks=pytest.mark.full),
+        pytest.param("people stop the node", marks=pytest.mark.full),
+        pytest.param("its agent is killed", marks=pytest.mark.full),
+        pytest.param("its agent is stopped", marks=pytest.mark.full),
+    ],
+)
+def test_worker_that_ends_for_no_fault_of_its_task_costs_no_attempt(
+    node: Node, tmp_path: Path, how: str
+) -> None:
+    """More often than a task may be tried."""
+    begins, gate = tmp_path / "begins", tmp_path / "gate"
+    with ClusterExecutor(node.settings) as executor:
+        waiting = executor.submit(sdk_calls.begin_and_wait, str(begins), str(gate))
+        for count in range(1, node.settings.max_attempts + 2):
+            wait_until(lambda: begins.exists() and len(begins.read_text().splitlines()) == count)  # noqa: B023
+            end_for_no_fault(node, how, int(begins.read_text().split()[-1]))
+        wait_until(lambda: len(begins.read_text().splitlines()) == node.settings.max_attempts + 2)
+        gate.touch()
+
+        assert waiting.result(WAIT_S) == str(gate)
 
 
 @pytest.mark.parametrize("victim", ["template", "agent"])

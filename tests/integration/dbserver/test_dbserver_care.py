@@ -23,12 +23,12 @@ from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 from services.dbserver import housekeeping
+from services.dbserver.deletions import batches
 from services.dbserver.engine import output_actions
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import state_reasons
-from services.dbserver.logs import deletion
 from services.dbserver.rpc import database
-from services.dbserver.store import schema, sql_templates
+from services.dbserver.store import read_limits, schema, sql_templates
 from services.dbserver.store.database import Readers
 from services.dbserver.store.writer import Writer
 from tests.support.dbservers import LocalDbServer
@@ -213,7 +213,7 @@ def test_query_is_bounded(care: DatabaseCare) -> None:
     table, is_truncated = care.query(numbers.format(11, "i"), limit=10)
     assert (len(table), is_truncated) == (10, True)
     table, is_truncated = care.query(numbers.format(100, "zeroblob(1000000)"))
-    assert (len(table), is_truncated) == (33, True)
+    assert (len(table), is_truncated) == (read_limits.MAX_TABLE_BYTES // 1_000_050, True)
     with pytest.raises(errors.UsageError, match=r"took more than 0\.05 s"):
         care.query(numbers.format(10**12, "max(i)"), timeout_s=0.05)
     with pytest.raises(errors.UsageError, match="too big"):
@@ -308,7 +308,8 @@ def test_retention_lets_others_write_in_between(
 ) -> None:
     """A log goes in batches, between which others write; stopping takes effect after one of them."""
     readers, writer = ended_jobs
-    monkeypatch.setattr(deletion, "BATCH_COUNT", 1000)
+    for name in ("FIRST_COUNT", "FEWEST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(batches, name, 1000)
     left: list[int] = []
 
     def write_in_between() -> bool:

@@ -20,7 +20,7 @@ def serve(stream: Callable[[Any, Any], Any], client: Callable[[Any], None]) -> N
 
     async def run() -> None:
         with ThreadPoolExecutor(1) as threads:
-            interceptor = CallInterceptor(CallThreads(threads, threads, ()))
+            interceptor = CallInterceptor(CallThreads(threads, threads, threads, threads))
             server = grpc.aio.server(threads, interceptors=[interceptor])
             method = grpc.unary_stream_rpc_method_handler(stream)
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("x", {"S": method}),))

@@ -64,7 +64,7 @@ def test_refused_call_leaves_no_cycle(name: str) -> None:
 
     async def run() -> Counter[str]:
         with ThreadPoolExecutor(1) as threads:
-            interceptor = CallInterceptor(CallThreads(threads, threads, ()))
+            interceptor = CallInterceptor(CallThreads(threads, threads, threads, threads))
             server = grpc.aio.server(threads, interceptors=[interceptor])
             handlers = grpc.method_handlers_generic_handler("x", {name: HANDLERS[name]})
             server.add_generic_rpc_handlers((handlers,))

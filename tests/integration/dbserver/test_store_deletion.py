@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import signal
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from quakegrid import errors
 from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs import engine_values
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import LogLine
 from quakegrid.settings.config import Settings
-from services.dbserver.engine import job_actions
+from services.dbserver.deletions import batches, marks
+from services.dbserver.engine import job_actions, new_jobs
+from services.dbserver.jobs import holds
 from services.dbserver.jobs import rows as job_rows
-from services.dbserver.logs import deletion
+from services.dbserver.logs import lines as log_lines
 from services.dbserver.store import schema
-from services.dbserver.store.database import OneConnection, SqlSession
+from services.dbserver.store.database import JOB_EVENTS, SqlSession
 from services.dbserver.store.writer import Writer
 from tests.support.dbservers import serving
+from tests.support.processes import Service
 
 TIME = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 # Of SQLite's machine; a look at each of the jobs below would take ten times as many.
@@ -108,61 +115,237 @@ def test_deleting_a_job_reads_no_whole_table(writer: Writer) -> None:
     assert len(steps) < MOST_STEPS
 
 
-def test_long_logs_go_in_pieces(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others write between the pieces of a log; the logs of dependent jobs go with it, others stay."""
-    monkeypatch.setattr(deletion, "BATCH_COUNT", 100)
-    lines = [(TIME, "INFO", "p", "m")] * 250
+def fill_logs(session: SqlSession, job_count: int, line_count: int) -> list[int]:
+    """Jobs with logs, outputs and performance records; returns their ids."""
+    job_ids = [add_job(session) for _ in range(job_count)]
+    for job_id in job_ids:
+        job_rows.append_log(session, job_id, [(TIME, "INFO", "p", "m")] * line_count)
+        for _ in range(3):
+            session.execute(
+                "INSERT INTO output (oq_job_id, display_name, ds_key) VALUES (?x, 'd', 'k')", job_id
+            )
+            session.execute(
+                "INSERT INTO performance (job_id, operation, time_sec, memory_mb, counts) "
+                "VALUES (?x, 'o', 1, 1, 1)",
+                job_id,
+            )
+    return job_ids
+
+
+def counts(session: SqlSession) -> dict[str, int]:
+    """Rows of each table that has some of jobs."""
+    tables = ("job", "log", "output", "performance", "job_tag", "checksum", "quakegrid_deletion")
+    return {table: session.query(f"SELECT count(*) FROM {table}").rows[0][0] for table in tables}
+
+
+def test_small_jobs_are_deleted_at_once(writer: Writer) -> None:
+    """With all their rows, in the transaction that the caller waits for, as upstream does."""
+    job_ids = writer.run(lambda session: fill_logs(session, 3, 20))
+
+    def delete(session: SqlSession) -> tuple[int, set[int]]:
+        return marks.delete(session, job_ids[:2]), session.touched_jobs
+
+    assert writer.run(delete) == (2, {JOB_EVENTS, *job_ids[:2]})
+    rows = writer.run(counts)
+    assert (rows["job"], rows["log"], rows["output"], rows["quakegrid_deletion"]) == (1, 20, 3, 0)
+
+
+@pytest.mark.parametrize(("job_count", "line_count"), [(1, marks.MOST_AT_ONCE), (marks.MOST_AT_ONCE + 1, 0)])
+def test_large_deletion_only_marks(writer: Writer, job_count: int, line_count: int) -> None:
+    """No row goes in the caller's transaction, and no more than so many jobs are written."""
+    job_ids = writer.run(lambda session: fill_logs(session, job_count, line_count))
+    before = writer.run(counts)
+
+    def delete(session: SqlSession) -> tuple[int, int]:
+        changes = writer._connection.total_changes
+        count = marks.delete(session, job_ids)
+        return count, writer._connection.total_changes - changes
+
+    count, changes = writer.run(delete)
+
+    assert count == job_count
+    # The entry and its mark, the job, its event.
+    assert changes <= job_count + 3 * marks.MOST_MARKED
+    assert writer.run(counts) == before | {"quakegrid_deletion": job_count}
+
+
+def test_deletion_takes_the_jobs_that_depend_on_it(writer: Writer) -> None:
+    """Those that start from a job, those of a workflow, and no others; a job may refer to itself."""
 
     def fill(session: SqlSession) -> None:
-        for _ in range(4):
-            job_rows.append_log(session, add_job(session), lines)
+        fill_logs(session, 5, marks.MOST_AT_ONCE)
         session.execute("UPDATE job SET hazard_calculation_id=1 WHERE id=2")
         session.execute("UPDATE job SET workflow_id=2 WHERE id=3")
+        session.execute("UPDATE job SET hazard_calculation_id=5 WHERE id=5")
 
     writer.run(fill)
-    deleted: list[int] = []
-    drop = deletion.drop_log
 
-    def drop_watched(writer: Writer, job_id: int, _is_closing: object) -> int:
-        def count() -> bool:
-            query = "SELECT count(*) FROM log WHERE job_id=?x"
-            deleted.append(writer.run(lambda session: session.query(query, job_id).rows[0][0]))
-            return False
-
-        return drop(writer, job_id, count)
-
-    monkeypatch.setattr(deletion, "drop_log", drop_watched)
-
-    with contextlib.closing(schema.connections.connect_reader(writer._path)) as connection:
-        deletion.drop_long_logs(writer, SqlSession(OneConnection(connection), writer._path), [1])
-
-    assert deleted == [250, 150, 50] * 3
-    query = "SELECT job_id, count(*) FROM log GROUP BY job_id"
-    assert writer.run(lambda session: session.query(query).rows) == ((4, 250),)
+    assert writer.run(lambda session: marks.delete(session, [1, 5, 99])) == 2
+    query = "SELECT job_id FROM quakegrid_deletion ORDER BY job_id"
+    assert writer.run(lambda session: session.query(query).rows) == ((1,), (2,), (3,), (5,))
+    while writer.run(lambda session: marks.remove(session, 100)):
+        pass
+    rows = writer.run(counts)
+    assert (rows["job"], rows["log"], rows["output"], rows["performance"]) == (1, marks.MOST_AT_ONCE, 3, 3)
 
 
-def test_many_short_logs_go_before_their_jobs(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left for the last transaction is one batch of all jobs together, not one of each."""
-    monkeypatch.setattr(deletion, "BATCH_COUNT", 100)
-    lines = [(TIME, "INFO", "p", "m")] * 40
+def test_removal_never_takes_more_rows_than_wanted(writer: Writer) -> None:
+    """Neither of a long log, nor of many jobs that have none: no row takes others with it."""
 
-    def fill(session: SqlSession) -> list[int]:
-        job_ids = [add_job(session) for _ in range(50)]
-        for job_id in job_ids:
-            job_rows.append_log(session, job_id, lines)
-        return job_ids
+    def fill(session: SqlSession) -> None:
+        fill_logs(session, 2, 700)
+        fill_logs(session, 2 * marks.MOST_MARKED, 0)
+        session.execute("UPDATE job SET hazard_calculation_id=1 WHERE id > 2")
+        session.execute("INSERT INTO tag (name) VALUES ('t')")
+        session.execute("INSERT INTO job_tag (job_id, tag_id) SELECT id, 1 FROM job")
 
-    job_ids = writer.run(fill)
-    with contextlib.closing(schema.connections.connect_reader(writer._path)) as connection:
-        deletion.drop_long_logs(writer, SqlSession(OneConnection(connection), writer._path), job_ids)
+    writer.run(fill)
+    rows = writer.run(counts)
+    total = sum(rows[table] for table in ("job", "log", "output", "performance"))
+    writer.run(lambda session: marks.delete(session, [1, 2]))
 
-    assert writer.run(lambda session: session.query("SELECT count(*) FROM log").rows) == ((80,),)
+    def remove(session: SqlSession) -> tuple[int, int, int]:
+        before = sum(counts(session).values())
+        count = marks.remove(session, 50)
+        return count, before - sum(counts(session).values()), session.query("SELECT 1").rows[0][0]
+
+    removed_counts = []
+    while (batch := writer.run(remove))[0]:
+        # A job's mark goes with it; a batch that marks takes a tag a job.
+        assert batch[0] <= 50
+        assert batch[1] <= 100
+        removed_counts.append(batch[1])
+
+    assert len(removed_counts) >= total // 50
+    assert set(writer.run(counts).values()) == {0}
+
+
+def test_jobs_that_are_being_deleted_do_not_exist(writer: Writer) -> None:
+    """For no call: they are not found, get no lines, and nothing can refer to them."""
+    job_ids = writer.run(lambda session: fill_logs(session, 2, marks.MOST_AT_ONCE))
+    writer.run(lambda session: session.execute("INSERT INTO checksum VALUES (1, 4711)"))
+    writer.run(lambda session: marks.delete(session, job_ids[:1]))
+
+    imported = (1, "c", "d", "ada", "complete", None, "/d")
+
+    def refuses(act: Callable[[SqlSession], object], kind: type[Exception]) -> None:
+        with pytest.raises(kind):
+            writer.run(act)
+
+    assert writer.run(lambda session: job_actions.get_job(session, 1)) is None
+    assert writer.run(lambda session: job_actions.get_job_from_checksum(session, 4711)) is None
+    assert writer.run(lambda session: marks.delete(session, [1])) == 0
+    assert "does not exist" in writer.run(lambda session: job_actions.del_calc(session, 1, "ada"))["error"]
+    refuses(lambda session: log_lines.insert(session, 1, '[["t", "INFO", "p", "m"]]'), errors.NotFoundError)
+    refuses(lambda session: holds.open_hold(session, 1, "h", 30.0), errors.NotFoundError)
+    refuses(lambda session: job_rows.transition(session, 1, JobState.SHARED), errors.NotFoundError)
+    refuses(lambda session: new_jobs.create_job(session, "/d", "c", "d", "ada", 1), errors.StateError)
+    refuses(lambda session: job_actions.update_parent_child(session, (1, 2)), errors.StateError)
+    refuses(
+        lambda session: new_jobs.import_job(session, *imported),
+        errors.StateError,
+    )
+    writer.run(lambda session: job_actions.update_job_checksum(session, 2, 4711))
+
+
+def test_batches_take_about_the_wanted_time() -> None:
+    """However fast the disk is; never more rows than allowed, nor fewer."""
+    size = batches.BatchSize()
+    for _ in range(50):
+        size.learn(size.row_count * 1e-5)
+    assert size.row_count == pytest.approx(batches.BATCH_S / 1e-5, rel=0.01)
+    for _ in range(50):
+        size.learn(0.0)
+    assert size.row_count == batches.MOST_ROWS
+    for _ in range(50):
+        size.learn(1.0)
+    assert size.row_count == batches.FEWEST_ROWS
+
+
+def test_others_write_between_the_batches_of_a_deletion(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that comes during a batch is done before the next one, whatever is left to remove."""
+    for name in ("FIRST_COUNT", "FEWEST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(batches, name, 100)
+    events: list[str] = []
+    remove = marks.remove
+
+    with serving(settings) as server:
+        server._writer.run(lambda session: fill_logs(session, 1, 2000))
+
+        def remove_and_write(session: SqlSession, most_rows: int) -> int:
+            count = remove(session, most_rows)
+            events.append("batch")
+            server._writer.enqueue(lambda _: events.append("write"), lambda _result, _error: None)
+            return count
+
+        monkeypatch.setattr(marks, "remove", remove_and_write)
+        server._writer.run(lambda session: marks.delete(session, [1]))
+        assert server._reaper.wait_until_gone([1])
+        assert server._writer.run(counts)["log"] == 0
+
+    batch_count = events.count("batch")
+    assert batch_count >= 20
+    assert events[: 2 * batch_count] == ["batch", "write"] * batch_count
+
+
+def test_killed_dbserver_goes_on_with_a_deletion(dbserver_process: Service) -> None:
+    """Killed in the middle of a long log: after the restart all of the job goes, and nothing else."""
+    settings = dbserver_process.settings
+    dbserver_process.stop()
+    with contextlib.closing(sqlite3.connect(settings.database)) as db:
+        for job_id in (1, 2):
+            db.execute(
+                "INSERT INTO job (id, description, user_name, calculation_mode, status, is_running, "
+                "ds_calc_dir) VALUES (?, 'd', 'ada', 'c', 'complete', 0, '/d')",
+                [job_id],
+            )
+        db.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 399999) "
+            "INSERT INTO log (job_id, timestamp, level, process, message) "
+            "SELECT 1 + (i % 4 = 0), '2026-01-01 00:00:00', 'INFO', 'p', 'm' || i FROM n"
+        )
+        db.commit()
+    query = "SELECT count(*) FROM log WHERE job_id=1"
+    dbserver_process.start()
+    with DbClient(settings) as client, ThreadPoolExecutor(1) as pool:
+        deletion = pool.submit(client.jobs.delete_job, 1, "ada", delete_files=False)
+        wait_until(lambda: client.call(query)[0].values[0] < 300_000)
+        dbserver_process.stop(signal.SIGKILL)
+        assert isinstance(deletion.exception(60), errors.QuakeGridError)
+    with contextlib.closing(sqlite3.connect(settings.database)) as db:
+        assert 0 < db.execute(query).fetchone()[0] < 300_000
+        assert db.execute("SELECT * FROM quakegrid_deletion").fetchall() == [(1, 1)]
+
+    dbserver_process.start()
+
+    with DbClient(settings) as client:
+        with pytest.raises(errors.NotFoundError):
+            client.jobs.get_job(1)
+        wait_until(lambda: client.call("SELECT count(*) FROM job")[0].values[0] == 1)
+        assert client.call("SELECT job_id, count(*) FROM log GROUP BY job_id").rows == ((2, 100_000),)
+        assert client.call("SELECT count(*) FROM quakegrid_deletion")[0].values == (0,)
+        assert client.call("PRAGMA integrity_check")[0].values == ("ok",)
+        assert client.call("PRAGMA foreign_key_check") == engine_values.TableValue(
+            ("table", "rowid", "parent", "fkid"), ()
+        )
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what the dbserver brings about."""
+    end_s = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
 
 
 @pytest.fixture
 def client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[DbClient]:
     """A client of a dbserver in this process that deletes logs in pieces of two lines."""
-    monkeypatch.setattr(deletion, "BATCH_COUNT", 2)
+    monkeypatch.setattr(marks, "MOST_AT_ONCE", 2)
+    for name in ("FIRST_COUNT", "FEWEST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(batches, name, 2)
     with serving(settings), DbClient(settings) as client:
         yield client
 

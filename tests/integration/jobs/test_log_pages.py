@@ -56,7 +56,7 @@ def test_log_that_fits_no_answer_is_shown_in_pages(client: DbClient) -> None:
 
     with pytest.raises(errors.UsageError, match=f"too long for one answer.*quakegrid jobs logs {job_id}"):
         client.call("get_log", job_id)
-    with pytest.raises(errors.UsageError, match="larger than 32 MB; ask for fewer rows"):
+    with pytest.raises(errors.UsageError, match="larger than 16 MB; ask for fewer rows"):
         client.call("SELECT * FROM log")
 
     assert sum(map(len, LogText(client, job_id))) > read_limits.MAX_RESULT_BYTES

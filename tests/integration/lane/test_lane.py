@@ -56,19 +56,21 @@ class RunningLane:
         """A worker."""
         return Inbox(self.worker(worker_id), SESSION, worker_id, "node")
 
-    def kill_and_start_again(self) -> None:
+    def kill_and_start_again(self, *worker_ids: str) -> None:
         """A lane that knows nothing takes the place of this one."""
         self.process.kill()
         self.process.wait()
         self.control.close()
-        self.process, self.control = start(self.settings, self.state_dir)
+        self.process, self.control = start(self.settings, self.state_dir, *worker_ids)
 
     def tell(self, message: lane_pb2.ControlMessage) -> None:
         """Play the broker."""
         self.control.send(message.SerializeToString())
 
 
-def start(settings: config.Settings, state_dir: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def start(
+    settings: config.Settings, state_dir: Path, *worker_ids: str
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """A lane process that listens and has one open session, and the broker's end of its control socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     endpoint = f"tcp://127.0.0.1:{settings.lane_ports[0]}"
@@ -85,6 +87,8 @@ def start(settings: config.Settings, state_dir: Path) -> tuple[subprocess.Popen[
     assert ready.ready.error == ""
     opening = lane_pb2.OpenLaneSession(session_id=SESSION, max_attempts=2)
     ours.send(lane_pb2.ControlMessage(open=opening).SerializeToString())
+    workers = lane_pb2.SessionWorkers(session_id=SESSION, worker_ids=worker_ids, is_last=True)
+    ours.send(lane_pb2.ControlMessage(workers=workers).SerializeToString())
     return process, ours
 
 
@@ -347,7 +351,7 @@ def test_lane_that_was_killed_learns_from_its_peers_what_it_had(running: Running
     assert task is not None
 
     with inbox.guarded():
-        running.kill_and_start_again()
+        running.kill_and_start_again("w1")
         greet(driver)
         submit(driver, 1, b"payload")
         submit(driver, 2, b"waits")
@@ -375,7 +379,7 @@ def test_outcome_sent_while_there_was_no_lane_is_delivered_by_the_next(running: 
     running.process.kill()
     running.process.wait()
     inbox.send_outcome(lane_pb2.Outcome(lease=task.run.lease, worker_id="w1", node="node"), [b"done"])
-    running.kill_and_start_again()
+    running.kill_and_start_again("w1")
     greet(driver)
     submit(driver, 1, b"payload")
     submit(driver, 2, b"next")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 
 import pytest
 
 from quakegrid import testing
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.settings.config import Settings
+from quakegrid.transport.lane_sockets import CONTROL_BYTES
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.lanes import process as lanes
 from services.broker.lanes.process import LaneProcess
@@ -44,3 +46,32 @@ def test_lane_that_does_not_read_is_ended(settings: Settings, monkeypatch: pytes
 
     assert "died (exit status -9)" in reason
     assert counts == []
+
+
+SNDBUF_BYTES = 50_000
+
+
+async def send_too_much(settings: Settings) -> int:
+    """How many tasks a lane counts that was told something too large for its socket, and then a session."""
+    counts: asyncio.Queue[lane_pb2.ControlMessage] = asyncio.Queue()
+    process = LaneProcess(settings)
+    try:
+        process.listen(testing.free_ports(1)[0], on_message=counts.put_nowait, on_death=print)
+        await process.wait_until_ready()
+        process._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF_BYTES // 4)
+        for size in (CONTROL_BYTES + 1, SNDBUF_BYTES):
+            too_large = orders_pb2.WorkerEnd(session_id=1, worker_id="w", reason="r" * size)
+            process.send(lane_pb2.ControlMessage(worker_lost=too_large))
+        process.send(lane_pb2.ControlMessage(open=lane_pb2.OpenLaneSession(session_id=7, max_attempts=2)))
+        process.send(lane_pb2.ControlMessage(close=lane_pb2.CloseLaneSession(session_id=7)))
+        return (await asyncio.wait_for(counts.get(), 20)).counts.session_id
+    finally:
+        await process.stop()
+
+
+def test_order_that_no_socket_takes_is_left_out_and_no_other(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lane hears what follows; else it would never hear of a session again."""
+    assert asyncio.run(send_too_much(settings)) == 7
+    assert caplog.text.count("lane_order_too_large") == 2

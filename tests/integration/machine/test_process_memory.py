@@ -51,3 +51,35 @@ def test_threads_share_few_heaps() -> None:
     """A heap for each thread would keep what each thread once needed, which looked like a leak."""
     assert heap_count("usual") > 2
     assert heap_count("limited") <= 2
+
+
+# Prints how many bytes stay when large blocks below small ones are freed, after a large one was freed before.
+BLOCKS = """
+from pathlib import Path
+from quakegrid.machine import process_memory
+def kept_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+assert process_memory.give_large_blocks_back()
+del (first := bytearray(b"x") * 30_000_000)[:]
+before_bytes = kept_bytes()
+blocks = []
+for _ in range(5):
+    blocks.append(bytearray(b"x") * 20_000_000)
+    blocks.append(bytearray(b"x") * 2_000)
+del blocks[::2]
+print(kept_bytes() - before_bytes)
+"""
+
+
+def test_large_blocks_are_given_back() -> None:
+    """A service that once sent a large answer would keep its room."""
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKS],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert int(done.stdout) < 10_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import doctest
 import os
@@ -204,6 +205,35 @@ with LocalCluster(cores=1) as cluster, cluster.executor() as executor:
     done = run_script(tmp_path, script)
 
     assert (done.returncode, done.stdout) == (0, "1 1\n"), done.stderr
+
+
+def test_cluster_and_executor_leave_the_program_as_it_was(tmp_path: Path) -> None:
+    """Services get what they need by argument; threads, open files and children go with the cluster."""
+    script = """
+import gc, time
+from quakegrid import Cluster, LocalCluster
+from tests.support.calls import process_state
+
+before = process_state.snapshot()
+with LocalCluster(cores=1) as cluster:
+    with Cluster(cluster.settings.state_dir) as same, same.executor() as executor:
+        assert executor.submit(abs, -1).result() == 1
+        inside = process_state.differences(before, process_state.snapshot())
+del cluster, same, executor
+gc.collect()
+print(sorted(line.partition(":")[0] for line in inside))
+end_s = time.monotonic() + 30  # threads of gRPC end by themselves
+while process_state.differences(before, process_state.snapshot()) and time.monotonic() < end_s:
+    time.sleep(0.01)
+print(process_state.differences(before, process_state.snapshot()))
+"""
+
+    done = run_script(tmp_path, script, PYTHONPATH=str(ROOT))
+
+    assert done.returncode == 0, done.stderr
+    inside, after = map(ast.literal_eval, done.stdout.splitlines())
+    assert inside == ["children", "kernel", "open files", "threads"]
+    assert after == []
 
 
 def test_settings_of_the_user_are_not_read(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Functions that tests send to workers, which import them by name."""
+"""Functions and programs that tests have other processes run, which import them by name."""

@@ -60,6 +60,13 @@ def wait_for(path: str) -> str:
     return path
 
 
+def begin_and_wait(begins: str, gate: str) -> str:
+    """Adds a line with its process id to a file, and runs until another file exists."""
+    with Path(begins).open("a", encoding="ascii") as stream:
+        stream.write(f"{os.getpid()}\n")
+    return wait_for(gate)
+
+
 def nap(duration_s: float) -> float:
     """Holds a worker for a while."""
     time.sleep(duration_s)

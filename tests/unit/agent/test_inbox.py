@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
 
@@ -19,6 +20,11 @@ from services.lane.tasks.events import Lease, SessionId, TaskId
 LEASE = Lease(SessionId(1), TaskId(7), 1)
 HELLO = codec.hello("")
 WAIT_MS = 20_000
+
+
+def run_task(lease: Lease, outcome_count: int) -> bytes:
+    """The header that gives a task."""
+    return codec.RunTaskEncoder(lease.session_id).encode(lease, (), outcome_count)
 
 
 class PlayedLane:
@@ -42,7 +48,7 @@ class PlayedLane:
     def give(self, task_id: int, outcome_count: int) -> None:
         """Give a task."""
         lease = Lease(SessionId(1), TaskId(task_id), 1)
-        self.say(codec.run_task(lease, (), outcome_count), b"payload")
+        self.say(run_task(lease, outcome_count), b"payload")
 
 
 @pytest.fixture
@@ -59,7 +65,7 @@ def test_drained_worker_ends_when_the_lane_has_its_outcome(lane: PlayedLane) -> 
     """Its exit must not be known before what it did; else that is done again elsewhere."""
     inbox = Inbox(lane.dealer, 1, "w0", "node")
     lane.say(HELLO)
-    lane.say(codec.run_task(LEASE, (), 0), b"payload")
+    lane.say(run_task(LEASE, 0), b"payload")
     lane.say(codec.drain(0))
     assert inbox.next_task() is not None
     lease = codec.encode_lease(LEASE)
@@ -77,7 +83,7 @@ def test_drained_worker_ends_when_the_lane_has_its_outcome(lane: PlayedLane) -> 
 def test_worker_whose_session_is_over_ends_at_once(lane: PlayedLane) -> None:
     """Nobody wants its outcome."""
     inbox = Inbox(lane.dealer, 1, "w0", "node")
-    lane.say(codec.run_task(LEASE, (), 0), b"payload")
+    lane.say(run_task(LEASE, 0), b"payload")
     assert inbox.next_task() is not None
     inbox.send_outcome(lane_pb2.Outcome(lease=codec.encode_lease(LEASE), worker_id="w0"), [])
 
@@ -235,3 +241,33 @@ def test_patience_with_a_lane_ends_and_begins_anew_when_it_knew_us() -> None:
     patience.refuse(unknown, end_s + 1.0)
     # It refused nothing for long while a task ran: this lane is another broker's.
     patience.refuse(unknown, end_s * 3)
+
+
+def test_guard_sleeps_between_tasks_and_answers_for_each_long_one(
+    lane: PlayedLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that waits does not wake, and a lane that is new hears of its next task all the same."""
+    rests: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    class Calls(queue.SimpleQueue[None]):
+        """Tells when the guard goes to sleep."""
+
+        def get(self, block: bool = True, timeout: float | None = None) -> None:
+            """Sleep until a task begins."""
+            rests.put(None)
+            super().get(block, timeout)
+
+    monkeypatch.setattr(inboxes.queue, "SimpleQueue", Calls)
+    inbox = Inbox(lane.dealer, 1, "w0", "node")
+    for task_id in (1, 2, 3):
+        rests.get(timeout=WAIT_MS / 1000)
+        lane.give(task_id, 0)
+        task = inbox.next_task()
+        assert task is not None
+        with inbox.guarded():
+            lane.say(HELLO)
+            while (message := lane.hear()).WhichOneof("body") != "worker_ready":
+                pass  # the outcome before
+        assert message.worker_ready.held[0].task_id == task_id
+        assert rests.empty()  # one sleep for each pause
+        inbox.send_outcome(lane_pb2.Outcome(lease=task.run.lease, worker_id="w0"), [])

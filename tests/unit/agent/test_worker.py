@@ -54,7 +54,9 @@ def test_error_of_a_payload_travels_whatever_it_says(
     lane, dealer = ends
     inbox = Inbox(dealer, 1, "w0", "node")
     payload = pickle.dumps(Runs("raise ValueError('x' * 3_000_000 + '\\udc80 the end')"))
-    lane.send_multipart([codec.run_task(Lease(SessionId(1), TaskId(7), 1), (), 0), payload])
+    lane.send_multipart(
+        [codec.RunTaskEncoder(SessionId(1)).encode(Lease(SessionId(1), TaskId(7), 1), (), 0), payload]
+    )
     task = inbox.next_task()
     assert task is not None
 

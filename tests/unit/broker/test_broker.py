@@ -48,6 +48,22 @@ def _settings(directory: Path) -> Settings:
     return config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
 
 
+@pytest.mark.parametrize(("placement", "is_packed"), [("spread", False), ("pack", True)])
+def test_administrator_says_how_workers_are_placed(tmp_path: Path, placement: str, is_packed: bool) -> None:
+    """The fleet core gets what the settings say."""
+    path = testing.write_cluster_config(tmp_path / "state", {"broker": {"placement": placement}})
+    settings = config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
+
+    async def look() -> bool:
+        stage = Stage(settings)
+        try:
+            return stage.broker._loop.fleet.is_packed
+        finally:
+            await stage.close()
+
+    assert asyncio.run(look()) is is_packed
+
+
 def test_abort_tells_who_did_it_and_leaves_no_process(play: Play) -> None:
     """Driver, workers and database: the driver pays no attention, and is ended."""
 

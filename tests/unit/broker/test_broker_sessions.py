@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.jobs.states import JobState
+from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers.session import MAX_WAITING, DriverSession, Rate
 
 
@@ -84,3 +85,18 @@ def test_first_reason_for_the_end_of_a_session_stays() -> None:
     assert not mine.end_as(JobState.FAILED, "its lane died")
 
     assert (mine.end_state, mine.end_reason) == (JobState.ABORTED, "aborted by ann")
+
+
+def test_busy_workers_are_those_that_the_lane_named_and_did_not_take_back() -> None:
+    """It names those that change, and from time to time, or when it is another lane, all of them anew."""
+    mine = session()
+    steps = [
+        (lane_pb2.LaneCounts(are_names_anew=True, busy_worker_ids=["w1", "w2"]), {"w1", "w2"}),
+        (lane_pb2.LaneCounts(busy_worker_ids=["w3"], idle_worker_ids=["w1"]), {"w2", "w3"}),
+        (lane_pb2.LaneCounts(running_count=2), {"w2", "w3"}),
+        (lane_pb2.LaneCounts(are_names_anew=True, busy_worker_ids=["w4"]), {"w4"}),
+    ]
+
+    for told, busy in steps:
+        mine.note_counts(told)
+        assert mine.busy_worker_ids == busy

@@ -108,12 +108,3 @@ def test_buffer_makes_room_by_a_bounded_step(count: int) -> None:
 
     kept = [message for _, batch in take_all(buffer) for message in batch]
     assert kept[:-1] == [*map(str, range(log_sender.SWEEP_COUNT, count)), "e"]
-
-
-def test_long_message_says_how_much_is_missing() -> None:
-    """A message that the dbserver would not take is cut."""
-    text = "x" * (log_sender.MAX_MESSAGE_LENGTH + 7)
-
-    short = log_sender._shorten(line("INFO", text))
-
-    assert short.message.endswith("(7 more characters were left out)")

@@ -41,12 +41,10 @@ def test_sql_has_a_largest_length() -> None:
 
 @pytest.mark.parametrize("args", [[5], [None], []])
 def test_deletion_with_arguments_of_a_wrong_kind_is_refused(session: SqlSession, args: list[object]) -> None:
-    """What finds the jobs that will be deleted refuses them as the deletion itself would."""
+    """The deletion is ours and not SQLite's, and refuses what is no list of jobs."""
     action = actions.resolve("DELETE FROM job WHERE id in (?X)", args)
-    assert action.find_deleted
+    assert action.is_deleting
 
-    with pytest.raises(errors.UsageError):
-        action.find_deleted(session)
     with pytest.raises(errors.UsageError):
         action.run(session)
 

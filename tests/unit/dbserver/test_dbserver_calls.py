@@ -81,5 +81,6 @@ def test_event_loop_never_waits_for_the_queue_of_the_writer() -> None:
         + holds.NEW_HOLDS
         + server.CALL_THREADS
         + server.SLOW_CALL_THREADS
+        + server.DELETION_CALL_THREADS
     )
     assert waiting + 16 <= writer.QUEUE_LENGTH

@@ -61,10 +61,11 @@ FAST_ZMQ = "quakegrid.transport.fast_zmq"
 DBSERVER_LAYERS: dict[str, set[str]] = {
     "store": set(),
     "people": {"store"},
-    "jobs": {"store"},
+    "deletions": {"store"},
+    "jobs": {"store", "deletions"},
     "logs": {"store", "jobs"},
-    "engine": {"store", "jobs", "logs"},
-    "rpc": {"store", "people", "jobs", "logs"},
+    "engine": {"store", "deletions", "jobs", "logs"},
+    "rpc": {"store", "people", "deletions", "jobs", "logs"},
 }
 # Answers what upstream's `dbcmd` expects; nothing else depends on the folder for it.
 ENGINE_CALLS = "services.dbserver.rpc.engine_calls"

@@ -12,8 +12,8 @@ import pytest
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
-from services.agent.worker import inbox
-from services.lane import codec, control, door
+from services.lane import codec, control, joining, reports
+from tests.support import doors
 from tests.support.doors import (
     BLOB_ID,
     OTHER,
@@ -78,6 +78,29 @@ def test_peer_whose_name_proves_nothing_is_refused_whatever_it_says(played: Play
     assert_serves(played)
 
 
+def test_driver_that_submits_without_end_is_refused_in_words(
+    played: PlayedDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each task beyond the bound fails with the reason, nothing of it is kept, and the others run."""
+    monkeypatch.setattr("services.lane.tasks.scheduler.MAX_TASKS", 50)
+    peer = played.join()
+
+    for number in range(1, 1001):
+        played.submit(number)
+    played.turn()
+
+    failed = [message.task_failed for message in played.heard(peer) if message.HasField("task_failed")]
+    assert [each.lease.task_id for each in failed] == list(range(51, 1001))
+    assert {(each.lease.attempt, "tasks of a session" in each.reasons[0]) for each in failed} == {(0, True)}
+    assert (played.payloads.kept_count, played.payloads.memory_bytes) == (50, 50 * len(b"payload"))
+    played.ready("w1")
+    played.turn()
+    played.finish("w1", 1)
+    played.submit(2000)
+    played.turn()
+    assert bodies(played.heard(peer)) == ["outcome"]
+
+
 def test_probe_is_answered_whoever_asks(played: PlayedDoor) -> None:
     """So a peer of another version learns which versions there are."""
     played.take(b"old", lane_sockets.PROBE)
@@ -106,6 +129,7 @@ def test_worker_cannot_answer_for_another(played: PlayedDoor) -> None:
 
     assert bodies(played.heard(victim)) == ["joined"]
     played.finish("w1", 1)
+    played.turn()
     assert bodies(played.heard(victim)) == ["outcome"]
 
 
@@ -127,6 +151,7 @@ def test_driver_cannot_speak_for_another_session(played: PlayedDoor) -> None:
     assert len(refusals(played, liar)) == 5
     assert [message.run_task.lease.task_id for message in played.heard(worker("w1"))] == [1]
     played.finish("w1", 1)
+    played.turn()
     assert bodies(played.heard(victim)) == ["joined", "outcome"]
 
 
@@ -297,19 +322,77 @@ def test_broker_that_does_not_read_costs_no_time_and_one_packet_a_session(played
     assert last[-1].counts.running_count == 1
 
 
-def test_packet_to_the_broker_fits_whatever_the_number_of_workers(played: PlayedDoor) -> None:
-    """The counters are whole; the names are as many as there is room for."""
-    played.join()
-    for number in range(4000):
-        played.ready(f"{number:0128d}")
-        played.submit(number + 1)
+def told_counts(played: PlayedDoor) -> list[lane_pb2.LaneCounts]:
+    """What the broker is told of the session in two turns."""
     played.turn(1.0)
     played.turn(1.0)
-    told = [message.counts for message in played.told() if message.counts.session_id == SESSION]
+    return [message.counts for message in played.told() if message.counts.session_id == SESSION]
 
-    assert told[-1].running_count == 4000
-    assert 1000 < len(told[-1].busy_worker_ids) < 4000
-    assert told[-1].ByteSize() < lane_sockets.CONTROL_BYTES
+
+def test_packet_to_the_broker_fits_whatever_the_number_of_workers(played: PlayedDoor) -> None:
+    """The counters are whole, and so are the names, in as many packets as they need."""
+    played.join()
+    names = [f"{number:0128d}" for number in range(4000)]
+    for number, name in enumerate(names):
+        played.ready(name)
+        played.submit(number + 1)
+    told = told_counts(played)
+
+    assert {counts.running_count for counts in told[1:]} == {4000}
+    assert sorted(name for counts in told for name in counts.busy_worker_ids) == names
+    assert [counts.are_names_anew for counts in told] == [True] + [False] * (len(told) - 1)
+    assert max(counts.ByteSize() for counts in told) < lane_sockets.CONTROL_BYTES // 3
+
+
+def test_names_fit_a_socket_to_which_the_kernel_gives_little_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A packet that is too large for it would never arrive, and the broker would not know who is idle."""
+    monkeypatch.setattr(doors, "CONTROL_BYTES", 2000)
+    with played_door(tmp_path) as played:
+        played.open()
+        played.join()
+        names = [f"{number:0100d}" for number in range(30)]
+        for number, name in enumerate(names):
+            played.ready(name)
+            played.submit(number + 1)
+        told = []
+        for _ in range(100):  # it takes few at a time
+            played.turn(1.0)
+            told += [message.counts for message in played.told()]
+
+    assert sorted({name for counts in told for name in counts.busy_worker_ids}) == names
+    assert max(counts.ByteSize() for counts in told) < 2304
+
+
+def test_only_workers_that_became_busy_or_idle_are_named(played: PlayedDoor) -> None:
+    """With thousands at long tasks all names, five times a second, would be most of what a broker reads."""
+    played.join()
+    for number in range(1, 4):
+        played.ready(f"w{number}")
+        played.submit(number)
+    first = told_counts(played)
+    played.finish("w2", 2)
+    second = told_counts(played)
+    played.submit(4)
+    third = told_counts(played)
+    played.turn(reports.ANEW_S)
+    played.finish("w1", 1)
+    last = told_counts(played)
+
+    assert names_of(first) == [(True, ["w1", "w2", "w3"], [])]
+    assert names_of(second) == [(False, [], ["w2"])]
+    assert names_of(third) == [(False, ["w2"], [])]
+    assert names_of(last) == [(True, ["w2", "w3"], [])]
+
+
+def names_of(told: list[lane_pb2.LaneCounts]) -> list[tuple[bool, list[str], list[str]]]:
+    """The names in some reports, without those that have none."""
+    found = [
+        (counts.are_names_anew, sorted(counts.busy_worker_ids), sorted(counts.idle_worker_ids))
+        for counts in told
+    ]
+    return [each for each in found if each != (False, [], [])]
 
 
 def test_task_beyond_its_time_is_told_to_the_broker(tmp_path: Path) -> None:
@@ -353,11 +436,12 @@ def test_outcomes_before_the_driver_are_bounded_and_asked_for_again(
 
     played.say(peer, bytes(3000), outcome=outcome)
     played.join()
-    played.turn(2.0)
+    played.turn(joining.SETTLE_S)
     played.turn()
     assert bodies(played.heard(peer)) == ["hello"]
     played.ready("w1", SESSION, lease)
     played.say(peer, bytes(3000), outcome=outcome)
+    played.turn()
 
     assert bodies(played.heard(driver())) == ["joined", "outcome"]
 
@@ -376,6 +460,35 @@ def test_worker_waits_once_for_a_blob_however_often_it_asks(played: PlayedDoor) 
     assert bodies(played.heard(peer)) == ["blob"]
 
 
-def test_lane_waits_for_workers_that_it_refused_before_its_session_was_opened() -> None:
-    """Else the driver joins first, and what they run is run again."""
-    assert door.SETTLE_ALONE_S > inbox.REFUSED_RETRY_S + inbox.LOOK_IDLE_S
+def test_outcomes_of_a_turn_that_do_not_reach_their_driver_wait_for_it(played: PlayedDoor) -> None:
+    """The driver's link broke in this turn: nothing is lost, and it has them when it joins again."""
+    peer = played.join()
+    for number in (1, 2):
+        played.ready(f"w{number}")
+        played.submit(number)
+    played.turn()
+    played.heard(peer)
+
+    played.router.gone.add(peer)
+    for number in (1, 2):
+        played.finish(f"w{number}", number)
+    played.turn()
+    played.router.gone.clear()
+    played.join()
+
+    assert bodies(played.heard(peer)) == ["joined", "outcome", "outcome"]
+
+
+def test_large_outcome_is_not_kept_until_the_end_of_the_turn(played: PlayedDoor) -> None:
+    """Its driver decrypts it while the lane takes the next one."""
+    peer = played.join()
+    played.ready("w1")
+    played.submit(1)
+    played.turn()
+    played.heard(peer)
+
+    lease = lane_pb2.Lease(session_id=SESSION, task_id=1, attempt=1)
+    outcome = lane_pb2.Outcome(lease=lease, worker_id="w1", node="node")
+    played.say(worker("w1"), bytes(100_000), outcome=outcome)
+
+    assert bodies(played.heard(peer)) == ["outcome"]

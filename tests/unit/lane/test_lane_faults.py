@@ -11,7 +11,7 @@ import pytest
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.nodes import worker_end_messages
 from quakegrid.wire.v1 import lane_pb2
-from services.lane import codec
+from services.lane import codec, joining
 from services.lane.payloads import Frame, Payload, Payloads
 from services.lane.tasks.events import Action, Event, WorkerJoined
 from services.lane.tasks.scheduler import Scheduler
@@ -116,7 +116,7 @@ def test_early_message_that_meets_a_fault_when_a_lane_has_settled_ends_one_sessi
         played.submit(1, session_id)
         played.ready("w1", session_id)
         played.join(session_id)
-    played.turn(2.0)
+    played.turn(joining.SETTLE_S)
     handle = Scheduler.handle
 
     def handle_badly(core: Scheduler, event: Event, now_s: float) -> list[Action]:

@@ -57,6 +57,20 @@ def test_what_memory_does_not_take_comes_back_whole_from_the_disk(tmp_path: Path
         store.drop(payload)
 
 
+def test_payloads_count_with_what_belongs_to_them(tmp_path: Path) -> None:
+    """A small payload has a task beside it: many of them fill the memory, in a file, too."""
+    store = Payloads(3 * subject.KEPT_BYTES, str(tmp_path))
+
+    kept = [store.keep(frames(b"x")) for _ in range(5)]
+
+    assert [payload.place is None for payload in kept] == [True] * 3 + [False] * 2
+    assert (store.memory_bytes, store.kept_count) == (3, 5)
+    for payload in kept:
+        store.drop(payload)
+    assert store.keep(frames(b"x")).place is None
+    assert store.kept_count == 1
+
+
 def test_dropped_payloads_give_their_room_back(tmp_path: Path) -> None:
     """Memory and disk are as before."""
     store = Payloads(10, str(tmp_path))

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from quakegrid.machine import local_services, pinned_processes, service_files
+from quakegrid.machine import local_services, pinned_processes, process_stats, service_files
 from services.agent.linux import orphans
 
 
@@ -57,7 +57,7 @@ def test_service_is_stopped_where_nothing_pins_a_process(
 ) -> None:
     """It is looked at until it is gone."""
     with subprocess.Popen(["sleep", "1000"]) as process:
-        ticks = service_files.process_start_ticks(process.pid)
+        ticks = process_stats.start_ticks(process.pid)
         record = service_files.ServiceFile("broker", process.pid, ticks, "", "")
         refuse_pins(monkeypatch, reason)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid.machine import service_files
+from quakegrid.machine import process_stats, service_files
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 
@@ -57,7 +57,7 @@ def name_another_users_process(path: Path) -> None:
     if os.getuid() == 0:
         os.chown(path, 65534, 65534)
     else:
-        change(path, pid=1, start_ticks=service_files.process_start_ticks(1))
+        change(path, pid=1, start_ticks=process_stats.start_ticks(1))
 
 
 @pytest.mark.parametrize(

@@ -273,3 +273,23 @@ def test_chunk_runs_as_in_a_worker() -> None:
 
     assert [future.result(WAIT_S) for future in futures] == [(3, 1), (2, 1)]
     end(sender)
+
+
+def test_outcome_costs_no_look_at_all_chunks_that_are_out() -> None:
+    """A thousand workers have thousands of them; progress is counted, and right all the same."""
+    walks = []
+
+    class Out(dict[int, Any]):
+        def values(self) -> Any:
+            walks.append(len(self))
+            return super().values()
+
+    told: list[tuple[int, int]] = []
+    sender = Sender(PlayedSession(), 2, lambda *counts: told.append(counts))  # type: ignore[arg-type]
+    sender._out = Out()
+    futures = [call(sender, divmod, 7, number + 1, weight=number % 2) for number in range(100)]
+
+    assert [future.result(WAIT_S) for future in futures] == [divmod(7, number + 1) for number in range(100)]
+    assert walks == []
+    end(sender)
+    assert told[-1] == (100, 100)

@@ -163,6 +163,7 @@ def test_preload_names_modules(load: Load, text: str, names: tuple[str, ...]) ->
         ("broker", "metrics_port", "70000"),
         ("broker", "node_timeout", "0"),
         ("broker", "node_timeout", "nan"),
+        ("broker", "placement", "scatter"),
         ("dbserver", "log_retention_days", "-1"),
         ("dbserver", "log_retention_days", "ten"),
         ("dbserver", "log_retention_days", "40000"),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from quakegrid.api.v1 import nodes_pb2
+from quakegrid.machine.open_files import FileNeeds
 from quakegrid.settings.config import Settings
 from services.agent.linux import cgroups, processes
 from services.agent.node.limits.memory_samples import MemoryWatch
@@ -23,6 +24,8 @@ from services.agent.rules.stopped_workers import StoppedWorkers
 
 log = logging.getLogger("quakegrid.agent")
 SAMPLE_S = 1.0
+# Pipes for what a worker prints, and what is open for a moment when it starts.
+FILES_A_CORE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class NodeLimits:
         self._rules = MemoryRules(node, limits.soft_percent, limits.hard_percent, self._memory_bytes)
         self._stopped = StoppedWorkers(limits.stopped_timeout_s, SAMPLE_S)
         self._cgroups = cgroups.prepare(self._memory_bytes)
+        FileNeeds("the pipes of the workers", FILES_A_CORE).look(len(roster.cores))
         self._watch = MemoryWatch()  # after `prepare`, which moves this process into another cgroup
         self._memory = NodeMemory(0, 1, ())
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from quakegrid.machine import process_stats
 from services.agent.rules.memory import NodeMemory, WorkerMemory
 from services.agent.rules.roster import Member
 
@@ -84,8 +85,9 @@ class MemoryWatch:
 
     def cpu_s(self, pid: int) -> float:
         """CPU seconds that a process used; 0 when it is gone."""
-        fields = self._read(f"{pid}/stat").rpartition(b")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S if fields else 0.0
+        fields = process_stats.fields(pid, self.proc)
+        ticks = fields[process_stats.USER_TICKS : process_stats.SYSTEM_TICKS + 1]
+        return sum(map(int, ticks)) / TICKS_PER_S
 
     def _read_process(self, pid: int) -> tuple[int, int]:
         """Resident bytes of a process, and those that no file and no shared memory backs."""
@@ -96,8 +98,8 @@ class MemoryWatch:
 
     def _stack_start(self, pid: int) -> int:
         """Where the stack of a process begins: as in its parent, unless it has started another program."""
-        fields = self._read(f"{pid}/stat").rpartition(b")")[2].split()
-        return int(fields[25]) if fields else 0
+        fields = process_stats.fields(pid, self.proc)
+        return int(fields[process_stats.STACK_START]) if fields else 0
 
     def _family(self, pid: int) -> Iterator[int]:
         """A process and those that its main thread started, and so on. Some kernels do not list these."""

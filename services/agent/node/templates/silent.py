@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from pathlib import Path
 
+from quakegrid.machine import process_stats
 from quakegrid.machine.pinned_processes import pinned
 from services.agent.linux import orphans
 from services.agent.linux.processes import has_ended
-
-# Indexes of fields of /proc/PID/stat, counted behind the name.
-_STATE, _EXIT_STATUS = 0, 49
 
 
 def signal_child(parent: int, pid: int, number: int) -> None:
@@ -55,9 +52,5 @@ class EndedChildren:
 
 def _zombie_status(pid: int) -> int | None:
     """The wait status of a child that has ended and is not reaped; None for any other."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return int(fields[_EXIT_STATUS]) if fields and fields[_STATE] == "Z" else None
+    fields = process_stats.fields(pid)
+    return int(fields[process_stats.EXIT_STATUS]) if fields[:1] == [b"Z"] else None

@@ -255,6 +255,22 @@ def test_silent_template_is_killed() -> None:
     assert lineage.handle(CodeSeen("old")) == [KillTemplate(1)]
 
 
+def test_template_that_forks_slowly_is_not_silent() -> None:
+    """On a machine that starts a thousand processes our ping waits behind its orders for minutes."""
+    lineage = warm_lineage()
+    for number in range(2 * MAX_UNANSWERED_PINGS):
+        order(lineage, f"w{number}")
+    looks = []
+    for number in range(0, 2 * MAX_UNANSWERED_PINGS, 2):
+        looks += [lineage.handle(CodeSeen("old")) for _ in range(MAX_UNANSWERED_PINGS)]
+        lineage.handle(ChildForked(1, f"w{number}", 10 + number))
+        looks += [lineage.handle(CodeSeen("old")) for _ in range(MAX_UNANSWERED_PINGS)]
+        lineage.handle(ChildNotForked(1, f"w{number + 1}"))
+
+    assert looks == [[PingTemplate(1)]] * 2 * MAX_UNANSWERED_PINGS**2
+    lineage.check()
+
+
 def test_template_that_loads_for_ever_is_killed() -> None:
     """It has far longer."""
     lineage = Lineage()

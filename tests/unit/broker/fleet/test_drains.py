@@ -7,7 +7,7 @@ import pytest
 from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import Fleet
-from services.broker.fleet.state import FleetSession
+from services.broker.fleet.cores import CoreTable, NodeTally
 from tests.support.fleets import ended, step
 
 
@@ -88,6 +88,19 @@ def test_cores_that_only_one_session_can_use_are_all_its_own() -> None:
     assert step(core, fleet.SecondPassed()) == []
 
 
+def test_sessions_that_leave_out_the_same_node_share_the_others() -> None:
+    """One node that was not upgraded starves no session, although they leave its cores unused."""
+    core = mixed_fleet(9, 3)
+
+    for session_id in (1, 2, 3):
+        step(core, demanding(session_id))
+        end_drained(core)
+
+    assert [hosts(core, session_id) for session_id in (1, 2, 3)] == [["a"] * 3] * 3
+    assert step(core, fleet.SecondPassed()) == []
+    core.check()
+
+
 def test_sessions_share_6400_cores_beside_a_node_that_one_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each worker is looked at a few times, not once for each other worker."""
     hosts = [f"n{number}" for number in range(100)]
@@ -97,16 +110,16 @@ def test_sessions_share_6400_cores_beside_a_node_that_one_leaves_out(monkeypatch
         core.handle(fleet.NodeReported(host, host, 64, "warm", fingerprint=has), 0.0)
     step(core, fleet.SessionRequested(1, ()))
     look_count = 0
-    real = FleetSession.fits_host
+    real = CoreTable.__getitem__
 
-    def counted(self: FleetSession, host: str) -> bool:
+    def counted(self: CoreTable, host: str) -> NodeTally:
         nonlocal look_count
         look_count += 1
         return real(self, host)
 
-    monkeypatch.setattr(FleetSession, "fits_host", counted)
+    monkeypatch.setattr(CoreTable, "__getitem__", counted)
     actions = step(core, demanding(2))
 
     assert sum(isinstance(action, fleet.DrainWorker) for action in actions) == 3200
-    assert look_count < 2 * 6400
+    assert 0 < look_count < 2 * 6400
     core.check()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+
 from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import TURN_S, Fleet
-from services.broker.fleet.deaths import MAX_DEATHS
+from services.broker.fleet.deaths import MAX_DEATHS, MAX_EXCUSED_ENDS
 from services.broker.fleet.nodes import FORGET_AFTER_S
+from services.broker.fleet.placing.unfit import MAX_TOLD
 from tests.support.fleets import ended, step
 
 
-def warm(*cores: int, serialize_jobs: int = 1) -> Fleet:
+def warm(*cores: int, serialize_jobs: int = 1, is_packed: bool = False) -> Fleet:
     """A fleet of nodes that are up."""
-    core = Fleet([HostCores(f"n{i}", -1) for i in range(len(cores))], serialize_jobs, "run")
+    hosts = [HostCores(f"n{i}", -1) for i in range(len(cores))]
+    core = Fleet(hosts, serialize_jobs, "run", is_packed=is_packed)
     for number, count in enumerate(cores):
         step(core, fleet.NodeReported(f"n{number}", f"node{number}", count, "warm"))
     return core
@@ -167,6 +171,26 @@ def test_workers_that_people_end_do_not_fail_their_session() -> None:
     ]
 
     assert not any(isinstance(action, fleet.FailSession) for action in told)
+
+
+def test_excuses_end_where_no_task_is_ever_done() -> None:
+    """A template that dies whenever a worker begins; a task that is done in between starts the count anew."""
+    core = warm(1)
+    step(core, fleet.SessionRequested(1, (10,)))
+    numbers = itertools.count(1)
+
+    def end_workers(count: int) -> list[fleet.Action]:
+        ends = (
+            ended(f"run-{next(numbers)}", "its template ended", is_clean=False, is_blameless=True)
+            for _ in range(count)
+        )
+        return [action for end in ends for action in step(core, end) if isinstance(action, fleet.FailSession)]
+
+    assert end_workers(MAX_EXCUSED_ENDS) == []
+    step(core, fleet.ProgressMade(1))
+    assert end_workers(MAX_EXCUSED_ENDS) == []
+    (failed,) = end_workers(20)
+    assert failed.reason.endswith("its template ended")
 
 
 def test_large_fleet_gives_up_before_each_core_was_tried_thrice() -> None:
@@ -374,7 +398,7 @@ def test_session_that_wants_nothing_again_and_again_saves_up_no_turns() -> None:
 
 def test_refusing_node_is_asked_again_after_a_second() -> None:
     """And others are asked in the meantime."""
-    core = warm(2, 2)
+    core = warm(2, 2, is_packed=True)
     step(core, fleet.SessionRequested(1, (10,), max_workers=2))
 
     elsewhere = step(core, fleet.WorkersRefused(("run-1", "run-2")))
@@ -513,6 +537,73 @@ def test_calculation_without_a_node_that_has_its_engine_fails_with_all_differenc
     assert [action for action in waiting if isinstance(action, fleet.FailSession)] == []
     assert fleet.FailSession(1, reason) in failed
     assert again == []
+
+
+def test_session_does_not_fail_while_a_node_is_about_to_leave() -> None:
+    """The node may join again with what the session needs; once it is gone the others decide."""
+    core = Fleet([HostCores("a", -1)], 0, "run")
+    step(core, fleet.NodeJoined("b"))
+    for name in "ab":
+        step(core, fleet.NodeReported(name, name, 1, "warm", fingerprint=engine("3.25.0")))
+    step(core, fleet.SessionRequested(1, (10,)))
+    leaving = step(core, fleet.NodeLeaving("b"))
+    busy = [worker.worker_id for worker in core.workers.values() if worker.host == "b"]
+
+    waiting = step(core, fleet.SessionRequested(2, (11,), fingerprint=engine("3.26.2")))
+    waiting += pass_seconds(core, 3)
+    gone = step(core, ended(busy[0], "exit code 0", is_clean=True))
+
+    assert leaving == [fleet.DrainWorker(1, busy[0])]
+    assert [action for action in waiting if isinstance(action, fleet.FailSession)] == []
+    assert fleet.ForgetNode("b") in gone
+    reason = "every node is left out: a: openquake.engine 3.25.0 there, 3.26.2 here"
+    assert fleet.FailSession(2, reason) in gone
+
+
+def test_reason_of_a_session_that_no_node_fits_names_some_nodes_only() -> None:
+    """A thousand nodes with the wrong engine have the same fix."""
+    core = Fleet([HostCores(f"n{number}", -1) for number in range(100)], 0, "run")
+    for host in list(core.nodes):
+        step(core, fleet.NodeReported(host, host, 1, "warm", fingerprint=engine("none")))
+
+    actions = step(core, fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+
+    reasons = [action.reason for action in actions if isinstance(action, fleet.FailSession)]
+    assert len(reasons) == 1
+    assert reasons[0].count(" there, ") == MAX_TOLD
+    assert reasons[0].endswith("; and 80 further nodes")
+
+
+def test_node_that_left_is_left_out_by_nobody() -> None:
+    """What was known of it is forgotten with it; it is compared anew when it comes back."""
+    core = Fleet([HostCores("a", -1)], 0, "run")
+    step(core, fleet.NodeReported("a", "a", 1, "warm", fingerprint=engine("3.26.2")))
+    step(core, fleet.SessionRequested(1, (10,), fingerprint=engine("3.26.2")))
+    step(core, fleet.NodeJoined("b"))
+    step(core, fleet.NodeReported("b", "b", 1, "warm", fingerprint=engine("none")))
+    before = set(core.sessions[1].left_out)
+
+    step(core, fleet.NodeLeaving("b"))
+    after = set(core.sessions[1].left_out)
+    step(core, fleet.NodeJoined("b"))
+    again = step(core, fleet.NodeReported("b", "b", 1, "warm", fingerprint=engine("none")))
+
+    assert (before, after) == ({"b"}, set())
+    assert [type(action) for action in again] == [fleet.LeaveOut]
+
+
+def test_node_that_gave_no_core_is_compared_when_it_gives_some() -> None:
+    """Also with sessions that came in the meantime; what its agent says again is not compared again."""
+    core = Fleet([HostCores("a", -1), HostCores("b", -1)], 0, "run")
+    for name, count in (("a", 1), ("b", 2), ("b", 0)):
+        step(core, fleet.NodeReported(name, name, count, "warm", fingerprint=engine("3.25.0")))
+    step(core, fleet.SessionRequested(1, (10,), fingerprint={"x": "1"}))
+
+    given = step(core, fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("3.25.0")))
+    said_again = step(core, fleet.NodeReported("b", "b", 2, "warm", fingerprint=engine("3.25.0")))
+
+    assert fleet.LeaveOut("b", 1, ("x none there, 1 here",)) in given
+    assert said_again == []
 
 
 def test_session_waits_for_the_first_node_to_join() -> None:

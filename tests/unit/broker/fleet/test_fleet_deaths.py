@@ -110,3 +110,14 @@ def test_whole_node_may_be_killed_in_long_tasks() -> None:
 
     assert not is_failed(told)
     assert len(core.workers) == 256
+
+
+def test_progress_of_a_session_without_deaths_changes_no_node() -> None:
+    """It comes five times a second from each session, and nodes are not sorted anew for it."""
+    core = warm(1, 2)
+    before = core.sessions[1].fit_version
+
+    step(core, fleet.ProgressMade(1))
+
+    assert core.sessions[1].fit_version == before
+    assert not core.is_placement_due

@@ -99,7 +99,7 @@ def test_workers_go_from_who_has_most_above_its_share() -> None:
 
 def test_session_that_loses_all_workers_of_a_node_gets_others() -> None:
     """The cores of the other nodes are divided anew."""
-    core = warm(2, 2, serialize_jobs=0)
+    core = warm(2, 2, serialize_jobs=0, is_packed=True)
     step(core, fleet.SessionRequested(1, (10,), max_workers=2))
     step(core, fleet.SessionRequested(2, (11,), max_workers=2))
     held = {worker.session_id: worker.host for worker in core.workers.values()}

@@ -104,6 +104,17 @@ def test_sums_of_workers_are_checked() -> None:
         core.check()
 
 
+def test_sums_of_cores_are_checked() -> None:
+    """A node that was changed behind the table's back is found."""
+    core = warm(2)
+    core.check()
+
+    core.cores["n0"].given = 3
+
+    with pytest.raises(IllegalMoveError, match="the sums of the cores of 1 nodes are wrong"):
+        core.check()
+
+
 def test_session_that_is_requested_twice_is_a_bug() -> None:
     """Its id is its own for the life of a fleet."""
     core = warm(1)

@@ -114,3 +114,30 @@ def test_session_that_never_had_a_task_keeps_its_cores_while_nobody_wants_them()
 
     assert actions == []
     assert len(core.workers) == 2
+
+
+def test_first_task_of_an_idle_session_brings_its_share_back_in_the_same_turn() -> None:
+    """It does not wait for the next second."""
+    core = warm(4, serialize_jobs=0)
+    step(core, fleet.SessionRequested(1, ()))
+    step(core, fleet.SessionRequested(2, (11,)))
+    play(core, set(), UNUSED_S + 2, {2: 1000})
+    assert core.sessions[1].is_idle
+
+    actions = step(core, fleet.TasksCounted(1, 100))
+
+    assert [session_id for session_id, _ in drains(actions)] == [2, 2]
+
+
+def test_idle_sessions_share_what_a_session_with_tasks_leaves() -> None:
+    """They hold nobody up, and lose only what somebody wants."""
+    core = warm(4, serialize_jobs=0)
+    for session_id in (1, 2):
+        step(core, fleet.SessionRequested(session_id, ()))
+    play(core, set(), UNUSED_S + 2, {})
+    step(core, fleet.SessionRequested(3, (), max_workers=2))
+
+    play(core, set(), 3, {3: 1000})
+    used = {session_id: len(core.workers_of(session_id=session_id)) for session_id in (1, 2, 3)}
+
+    assert used == {1: 1, 2: 1, 3: 2}

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.broker.fleet import targets
-from services.broker.fleet.shares import Demand
-from services.broker.fleet.targets import Wish
+from services.broker.fleet.cores import Kind
+from services.broker.fleet.placing import targets
+from services.broker.fleet.placing.shares import Demand
+from services.broker.fleet.placing.targets import Wish
 
 WISHES = st.builds(
     Wish,
@@ -51,3 +52,42 @@ def test_division_promises_no_core_that_is_stuck_elsewhere(core_count: int, wish
     stuck_count = sum(wish.stuck_count for wish in wishes)
     assert all(target >= wish.stuck_count for target, wish in zip(found, wishes, strict=True))
     assert sum(found) <= max(core_count, stuck_count)
+
+
+OLD, NEW = frozenset({1}), frozenset[int]()
+FITS_ALL = frozenset({OLD, NEW})
+
+
+@pytest.mark.parametrize(
+    ("core_count", "wishes", "fits", "expected"),
+    [
+        # All leave the old nodes out: they share the new ones, and none gets what is left by the others.
+        (10, [Wish(Demand(10))] * 3, [frozenset({NEW})] * 3, [2, 2, 2]),
+        # Two share two cores of the new nodes, the third one has all others.
+        (10, [Wish(Demand(10))] * 3, [frozenset({OLD})] * 2 + [FITS_ALL], [2, 2, 6]),
+        # Who can use fewer cores than its share leaves the rest to others.
+        (10, [Wish(Demand(10)), Wish(Demand(1))], [frozenset({OLD}), FITS_ALL], [4, 1]),
+        # There is room for all.
+        (10, [Wish(Demand(10))] * 2, [FITS_ALL, frozenset({NEW})], [5, 5]),
+        # Nothing fits a session.
+        (10, [Wish(Demand(0)), Wish(Demand(10))], [frozenset(), FITS_ALL], [0, 10]),
+        # Each has its own nodes.
+        (10, [Wish(Demand(10))] * 2, [frozenset({OLD}), frozenset({NEW})], [4, 6]),
+    ],
+)
+def test_sessions_divide_the_cores_that_fit_them(
+    core_count: int, wishes: list[Wish], fits: list[frozenset[Kind]], expected: list[int]
+) -> None:
+    """No session starves because others were promised the nodes that fit it."""
+    assert targets.divide_by_kind(core_count, wishes, {OLD: 4, NEW: 6}, fits) == expected
+
+
+def test_many_sets_of_kinds_cost_few_divisions() -> None:
+    """The sets with fewest cores count, the others are not looked at."""
+    kinds = [frozenset({number}) for number in range(100)]
+    fits = [frozenset(kinds[: number + 1]) for number in range(100)]
+
+    found = targets.divide_by_kind(200, [Wish(Demand(200))] * 100, dict.fromkeys(kinds, 2), fits)
+
+    assert sum(found) == 200
+    assert min(found) == 2

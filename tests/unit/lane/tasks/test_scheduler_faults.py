@@ -177,3 +177,13 @@ def test_check_finds_a_worker_that_was_asked_for_what_it_has_not() -> None:
 
     with pytest.raises(IllegalMoveError, match="was asked for what it does not hold"):
         session.check()
+
+
+def test_check_finds_a_worker_with_a_wrong_load() -> None:
+    """It would get too much to do, or nothing."""
+    session = session_with_a_leased_and_a_queued_task()
+
+    session.crew.workers[W0].load_s = 0.01
+
+    with pytest.raises(IllegalMoveError, match="holds tasks of"):
+        session.check()

@@ -1,0 +1,48 @@
+"""What a status costs the broker when many people watch."""
+
+from __future__ import annotations
+
+from benchmarks.support.fleet_crowd import FleetCrowd
+from benchmarks.support.fleet_edges import status_writer
+from services.broker.fleet import events as fleet
+from services.broker.status.status import RECENT_S
+
+
+def crowd() -> FleetCrowd:
+    """Two sessions on ten nodes; the first one leaves out the last node."""
+    made = FleetCrowd(10, is_mixed=True, core_count=4)
+    for session_id in (1, 2):
+        made.open(session_id)
+    made.obey(burst=64)
+    made.turn([made.count(session_id) for session_id in (1, 2)])
+    return made
+
+
+def test_status_counts_workers_of_nodes_and_sessions() -> None:
+    """All of them, busy ones and others, and tells which sessions leave a node out."""
+    made = crowd()
+    idle = made.core.workers.of_host("n0")[0]
+    busy = made.core.sessions[idle.session_id].busy_worker_ids - {idle.worker_id}
+    made.turn([fleet.TasksCounted(idle.session_id, 1000, busy)])
+
+    status = status_writer(made).status(0.0)
+
+    assert [node.worker_count for node in status.nodes] == [4] * 10
+    assert [node.running_count for node in status.nodes] == [3] + [4] * 9
+    assert sum(session.worker_count for session in status.sessions) == 40
+    assert [len(node.left_out) for node in status.nodes] == [0] * 9 + [1]
+    assert list(status.nodes[9].left_out[0].job_ids) == [1]
+
+
+def test_those_who_watch_share_a_status_for_a_moment() -> None:
+    """A hundred watchers cost the broker four statuses a second."""
+    writer = status_writer(crowd())
+
+    first = writer.recent(10.0)
+    shared = [writer.recent(10.0 + RECENT_S * number / 101) for number in range(100)]
+    later = writer.recent(10.0 + RECENT_S)
+    asked = writer.status(10.1 + RECENT_S)
+
+    assert all(each is first for each in shared)
+    assert later is not first
+    assert writer.recent(10.2 + RECENT_S) is asked

@@ -1,0 +1,151 @@
+"""When drivers may join a lane, without sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quakegrid.internal.v1 import orders_pb2
+from quakegrid.transport import lane_sockets
+from quakegrid.wire.v1 import lane_pb2
+from services.lane import joining, peers
+from tests.support.doors import SESSION, PlayedDoor, bodies, driver, played_door
+
+JOIN = lane_pb2.Join(protocol_version=lane_sockets.PROTOCOL_VERSION, session_id=SESSION)
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Iterator[PlayedDoor]:
+    """A door without sessions."""
+    with played_door(tmp_path) as found:
+        yield found
+
+
+def order_workers(played: PlayedDoor, *worker_ids: str, session_id: int = SESSION) -> None:
+    """The broker knows all workers of a session."""
+    for part in worker_ids:
+        played.order(workers=lane_pb2.SessionWorkers(session_id=session_id, worker_ids=[part]))
+    played.order(workers=lane_pb2.SessionWorkers(session_id=session_id, is_last=True))
+
+
+def tell(played: PlayedDoor, *task_ids: int) -> None:
+    """The driver tells tasks."""
+    for task_id in task_ids:
+        played.submit(task_id)
+
+
+def heard_kinds(played: PlayedDoor) -> list[str | None]:
+    """What the driver heard since we last asked."""
+    return bodies(played.heard(driver()))
+
+
+def test_lane_waits_for_workers_that_it_refused_before_its_session_was_opened(played: PlayedDoor) -> None:
+    """It asks them at once; else the driver joins first, and what they run is run again."""
+    lease = lane_pb2.Lease(session_id=SESSION, task_id=1, attempt=1)
+    peer = played.ready("w1", SESSION, lease)
+    assert bodies(played.heard(peer)) == ["refused"]
+
+    played.open(SESSION)
+    assert bodies(played.heard(peer)) == ["hello"]
+    tell(played, 1)
+    played.say(driver(), join=JOIN)
+    played.turn()
+    assert heard_kinds(played) == []
+    played.ready("w2")  # a new one; it is not the one that is awaited
+    order_workers(played, "w1")
+    played.turn()
+    assert heard_kinds(played) == []
+    played.ready("w1", SESSION, lease)
+    played.turn()
+    assert heard_kinds(played) == ["joined"]
+
+    played.finish("w1", 1)
+    played.turn()
+    assert heard_kinds(played) == ["outcome"]
+
+
+def test_worker_that_is_lost_is_not_waited_for(played: PlayedDoor) -> None:
+    """Its agent tells of its end, in place of its own word."""
+    played.open(SESSION)
+    order_workers(played, "w1")
+    tell(played, 1)
+    played.say(driver(), join=JOIN)
+    played.turn()
+    assert heard_kinds(played) == []
+
+    played.order(worker_lost=orders_pb2.WorkerEnd(session_id=SESSION, worker_id="w1", reason="killed"))
+    played.turn()
+
+    assert "joined" in heard_kinds(played)
+
+
+def test_driver_joins_at_once_when_there_are_no_workers(played: PlayedDoor) -> None:
+    """The broker says so, when all nodes have told it what they have; nobody is waited for."""
+    played.open(SESSION)
+    order_workers(played)
+    order_workers(played, "w1", session_id=7)  # it is over
+
+    tell(played, 1)
+    played.say(driver(), join=JOIN)
+    played.turn()
+
+    assert heard_kinds(played) == ["joined"]
+
+
+def test_workers_that_are_turned_away_are_bounded(
+    played: PlayedDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of sessions that are over never come back; they tell again by themselves if theirs is opened."""
+    monkeypatch.setattr(peers, "MAX_TURNED_AWAY", 2)
+    told = [played.ready(f"w{number}") for number in range(4)]
+
+    played.open(SESSION)
+
+    assert [bodies(played.heard(peer)) for peer in told] == [["refused"]] * 3 + [["refused", "hello"]]
+
+
+def test_join_behind_a_refused_task_is_refused_too(played: PlayedDoor) -> None:
+    """The broker named the session in between: a driver without its tasks would get what runs run again."""
+    tell(played, 1)
+    played.open(SESSION)
+    tell(played, 2)
+    played.say(driver(), join=JOIN)
+    first = played.heard(driver())
+    tell(played, 1, 2)
+    played.say(driver(), join=JOIN)
+    played.turn(joining.SETTLE_S)
+    played.turn()
+
+    assert bodies(first) == ["refused", "refused"]
+    assert all(message.refused.is_unknown_session for message in first)
+    assert heard_kinds(played) == ["joined"]
+
+
+def test_driver_joins_at_once_when_it_told_the_refused_tasks_again(played: PlayedDoor) -> None:
+    """The lane greeted it between its first tasks and its `Join`: it has told all since."""
+    tell(played, 1, 2)
+    played.open(SESSION)
+    played.heard(driver())
+
+    tell(played, 1, 2, 3)
+    played.say(driver(), join=JOIN)
+    played.turn(joining.SETTLE_S)
+    played.turn()
+
+    assert heard_kinds(played) == ["joined"]
+
+
+def test_refused_sessions_are_bounded(played: PlayedDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of too many the oldest is forgotten, so drivers of sessions that are over cost nothing for ever."""
+    monkeypatch.setattr(joining, "MAX_REFUSED_SESSIONS", 2)
+    for session_id in (SESSION, 7, 8):
+        played.submit(1, session_id)
+    for session_id in (SESSION, 8):
+        played.open(session_id)
+        played.heard(driver(session_id))
+        played.join(session_id)
+
+    assert heard_kinds(played) == ["joined"]
+    assert bodies(played.heard(driver(8))) == ["refused"]
