@@ -59,6 +59,19 @@ class StateError(QuakeGridError):
     reason = "STATE"
 
 
+class NotAllowedError(QuakeGridError):
+    """Who asks may not do this; names who that is, whose the thing is, and who may."""
+
+    reason = "NOT_ALLOWED"
+
+
+class CredentialError(QuakeGridError):
+    """A credential is none, has ended, or was revoked."""
+
+    exit_code = EXIT_USAGE
+    reason = "CREDENTIAL"
+
+
 class IllegalMoveError(QuakeGridError):
     """A pure core was asked for a move that its table does not have: a bug of ours."""
 
@@ -99,6 +112,8 @@ BY_REASON: dict[str, type[QuakeGridError]] = {
         PeerError,
         NotFoundError,
         StateError,
+        NotAllowedError,
+        CredentialError,
         IllegalMoveError,
         EngineMissingError,
         TaskError,

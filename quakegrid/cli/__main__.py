@@ -44,6 +44,12 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "install": Entry("install", "install", "Install services, settings and a user on this machine."),
         "uninstall": Entry("install", "uninstall", "Remove what `quakegrid install` made on this machine."),
     },
+    "People": {
+        "login": Entry("people.login", "login", "Use a cluster with the credential that its admin gave you."),
+        "logout": Entry("people.login", "logout", "Forget your credential for a cluster."),
+        "whoami": Entry("people.login", "whoami", "Say who you are, and in which cluster."),
+        "user": Entry("people.commands", "user", "Give people credentials, and revoke them."),
+    },
     "Calculations": {
         "demo": Entry("demo", "demo", "Run a first real calculation, from nothing to a figure."),
         "run": Entry("run", "run", "Run calculations and follow them."),
@@ -88,6 +94,7 @@ class CommandTable(click.Group):
 )
 @click.version_option(__version__, prog_name="quakegrid")
 @options.state_dir_option
+@options.cluster_option
 def cli() -> None:
     """Run OpenQuake calculations on one or many machines."""
 

@@ -35,7 +35,7 @@ def abort(numbers: tuple[int, ...], yes: bool) -> None:
                 if isinstance(job, errors.QuakeGridError):
                     raise job
                 was_running = broker.abort_job(job.id)
-            except (errors.NotFoundError, errors.StateError) as exc:
+            except (errors.NotFoundError, errors.StateError, errors.NotAllowedError) as exc:
                 render.say(f"quakegrid: {exc}")
                 failed += 1
                 continue
@@ -53,7 +53,7 @@ def _find(database: DbClient, numbers: Sequence[int], *, is_sure: bool) -> list[
         except (errors.NotFoundError, errors.StateError) as exc:
             found.append(exc)
         else:
-            if not is_sure and not own_jobs.is_own(job):
+            if not is_sure and not own_jobs.is_own(database, job):
                 _confirm(job)
             found.append(job)
     return found

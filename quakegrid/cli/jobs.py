@@ -6,7 +6,6 @@ Asks the dbserver and prints its answers.
 from __future__ import annotations
 
 import datetime
-import getpass
 import sys
 from collections.abc import Iterable
 from contextlib import closing
@@ -150,7 +149,7 @@ def _print_change(time: datetime.datetime, job_id: int, what: str, job: Job | No
 def share(job_id: int) -> None:
     """Let all users see a complete calculation."""
     with closing(_client()) as database:
-        job = database.jobs.share_job(own_job_id(database, job_id), getpass.getuser())
+        job = database.jobs.share_job(own_job_id(database, job_id), database.user_name)
     click.echo(f"job {job.id} is shared", err=True)
 
 
@@ -159,7 +158,7 @@ def share(job_id: int) -> None:
 def unshare(job_id: int) -> None:
     """Take back what `share` did."""
     with closing(_client()) as database:
-        job = database.jobs.unshare_job(own_job_id(database, job_id), getpass.getuser())
+        job = database.jobs.unshare_job(own_job_id(database, job_id), database.user_name)
     click.echo(f"job {job.id} is not shared", err=True)
 
 
@@ -258,7 +257,7 @@ def delete(job_id: int, yes: bool) -> None:
                 raise errors.UsageError(f"deleting job {job.id} wants a confirmation; give --yes")
             about = terminal_text.one_line(job.description)
             click.confirm(f"Delete job {job.id} ({about}) and its files?", abort=True, err=True)
-        paths = database.jobs.delete_job(job.id, getpass.getuser(), delete_files=True)
+        paths = database.jobs.delete_job(job.id, database.user_name, delete_files=True)
     click.echo(f"job {job.id} deleted", err=True)
     for path in paths:
         click.echo(f"removed: {path}", err=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 else:
     NumberType = click.ParamType  # generic from click 8.4 on only
 
+_CLUSTER = "quakegrid.cluster"
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Job ids may be negative, as upstream's "nth last": `-1` must not be taken for an option.
@@ -81,6 +82,28 @@ def state_dir() -> Path | None:
     return value if isinstance(value, Path) else None
 
 
+def _remember_cluster(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value:
+        ctx.find_root().meta[_CLUSTER] = value
+
+
+def cluster_option(command: F) -> F:
+    """Add `--cluster`, which `client_settings` then reads."""
+    option = click.option(
+        "--cluster",
+        metavar="NAME",
+        expose_value=False,
+        callback=_remember_cluster,
+        help="Cluster that you have logged in to with `quakegrid login` (default: $QUAKEGRID_CLUSTER).",
+    )
+    return option(command)
+
+
+def cluster() -> str:
+    """The cluster that the user named on this command line; empty if none."""
+    return str(click.get_current_context().find_root().meta.get(_CLUSTER, ""))
+
+
 def program() -> str:
     """How to call us again: as it was done now, where the shell would not find us by name."""
     called = Path(sys.argv[0])
@@ -92,7 +115,10 @@ def program() -> str:
         else str(called if not called.is_relative_to(Path.cwd()) else called.relative_to(Path.cwd()))
     )
     chosen = state_dir()
-    return name if chosen is None else f"{name} --state-dir {chosen}"
+    words = [name]
+    words += [] if chosen is None else ["--state-dir", str(chosen)]
+    words += ["--cluster", cluster()] if cluster() else []
+    return " ".join(words)
 
 
 def settings() -> Settings:
@@ -102,17 +128,53 @@ def settings() -> Settings:
     return config.load_settings(state_dir())
 
 
+def client_settings() -> Settings:
+    """Read the settings for a command that asks services: of the cluster that is named, or of this machine.
+
+    Where the settings of this machine give no authkey, or are not for this user to read, a credential that
+    `quakegrid login` has put in place is used.
+
+    Raises:
+        CredentialError: there is no credential for the cluster, or it has ended.
+        SettingsError: the settings of this machine cannot be read.
+    """
+    import datetime  # noqa: PLC0415 - as above
+
+    from quakegrid import errors  # noqa: PLC0415 - as above
+    from quakegrid.settings import config, credential_files  # noqa: PLC0415 - as above
+
+    credential, found, trouble = credential_files.chosen(cluster()), None, None
+    if credential is None:
+        try:
+            found = settings()
+        except errors.SettingsError as exc:
+            trouble = exc
+        if found is not None and found.authkey:
+            return found
+        credential = credential_files.only()
+    if credential is not None:
+        credential.check(datetime.datetime.now(datetime.UTC))
+        return config.settings_of(credential, state_dir())
+    if found is None:
+        assert trouble is not None, "there are settings, or a reason why not"
+        raise trouble
+    return found
+
+
 def cluster_settings() -> Settings:
     """Read the settings for a command that talks to services.
 
     Raises:
         PeerUnreachableError: the cluster is this machine's own and is not running.
+        CredentialError: there is no credential for the cluster, or it has ended.
     """
     from quakegrid import errors  # noqa: PLC0415 - as above
     from quakegrid.machine import service_files  # noqa: PLC0415 - as above
     from quakegrid.settings import installation  # noqa: PLC0415 - as above
 
-    found = settings()
+    found = client_settings()
+    if found.credential is not None:
+        return found
     is_down = found.is_embedded and not any(
         service_files.read(found, name) for name in service_files.SERVICES
     )

@@ -48,7 +48,7 @@ def report(number: int, png: Path | None, output: str) -> None:
 
     ID is a job (negative: the nth last of yours) or a session as `quakegrid status --output json` names it.
     """
-    settings = options.settings()
+    settings = options.client_settings()
     number = _job_id(settings, number)
     try:
         history = _read_history(settings, number)
@@ -75,7 +75,7 @@ def explain(number: int) -> None:
 
     ID is a job (negative: the nth last of yours) or a session.
     """
-    settings = options.settings()
+    settings = options.client_settings()
     number = _job_id(settings, number)
     with closing(fleet.BrokerClient(settings)) as broker:
         try:

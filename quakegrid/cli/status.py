@@ -91,7 +91,7 @@ def status(watch: bool, output: str) -> None:
     Ends with exit code 0 if everything is up and with 3 if the cluster is not running. With --watch it
     goes on through restarts of the cluster; json is then one document a line.
     """
-    settings = options.settings()
+    settings = options.client_settings()
     services = service_statuses(settings)
     found, trouble = _ask_broker(settings, services)
     if watch and found is not None:
@@ -102,11 +102,12 @@ def status(watch: bool, output: str) -> None:
     for line in told or ([trouble] if trouble else []):
         click.echo(line, err=True)
     if not _is_up(settings, services, found):
-        click.echo(
-            "QuakeGrid is not running, or not all of it; "
-            f"{installation.start_words(settings.dbserver_host)} starts what is missing",
-            err=True,
-        )
+        if settings.credential is None:
+            click.echo(
+                "QuakeGrid is not running, or not all of it; "
+                f"{installation.start_words(settings.dbserver_host)} starts what is missing",
+                err=True,
+            )
         click.get_current_context().exit(errors.EXIT_UNREACHABLE)
 
 
@@ -122,7 +123,9 @@ def metrics() -> None:
 
 
 def service_statuses(settings: Settings) -> list[ServiceStatus]:
-    """The services of this machine, by their service files and their answers."""
+    """The services of this machine, by their service files and their answers; none of another cluster."""
+    if settings.credential is not None:
+        return []
     records = local_services.running(settings)
     troubles = health.troubles(settings, records)
     names = (name for name in service_files.ALL_SERVICES if name != "web" or settings.web_port)
@@ -151,7 +154,8 @@ def _start_time(start_ticks: int) -> datetime.datetime:
 
 def _ask_broker(settings: Settings, services: list[ServiceStatus]) -> tuple[fleet.FleetStatus | None, str]:
     is_here = any(service.is_up and service.service == "broker" for service in services)
-    if not settings.authkey or (settings.is_embedded and not is_here):
+    is_ours = settings.credential is None
+    if is_ours and (not settings.authkey or (settings.is_embedded and not is_here)):
         return None, ""
     with closing(fleet.BrokerClient(settings)) as broker:
         try:
@@ -219,10 +223,12 @@ def _print(
     if output == "json":
         render.print_json(_document(settings, services, found))
         return
-    render.print_listing(output, services, SERVICE_COLUMNS)
+    if settings.credential is None:
+        render.print_listing(output, services, SERVICE_COLUMNS)
     if found is None or output == "quiet":
         return
-    click.echo()
+    if settings.credential is None:
+        click.echo()
     print_nodes(output, found)
     click.echo()
     if found.sessions:

@@ -5,7 +5,6 @@ Decides nothing; the broker decides for the fleet.
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -115,6 +114,7 @@ class BrokerClient:
     def __init__(self, settings: Settings) -> None:
         self.connection = connection.to_broker(settings, CALL_TIMEOUT_S)
         self._stub = fleet_pb2_grpc.FleetStub(self.connection.channel)
+        self._settings = settings
 
     def close(self) -> None:
         """Close the connection."""
@@ -177,7 +177,7 @@ class BrokerClient:
             PeerUnreachableError: the broker does not answer.
             NotFoundError: there is no such job.
         """
-        request = fleet_pb2.AbortJobRequest(job_id=job_id, user_name=getpass.getuser())
+        request = fleet_pb2.AbortJobRequest(job_id=job_id, user_name=self._settings.user_name)
         return self.connection.call(self._stub.AbortJob, request, ABORT_TIMEOUT_S).was_running
 
     def task_records(self, number: int) -> Iterator[TaskRecordBlock]:

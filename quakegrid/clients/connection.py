@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from quakegrid import errors
+from quakegrid.access.proofs import Proof
 from quakegrid.clients import retries
 from quakegrid.clients.retries import Retries
 from quakegrid.settings.config import Settings
@@ -33,7 +34,7 @@ class Connection:
     Args:
         service: "dbserver", "broker" or "agent", as messages name it.
         address: its `host:port`.
-        authkey: the cluster's secret.
+        proof: the authkey, or a certificate that we were given.
         timeout_s: of a call that names no other time-out.
         retry_s: how long a call is tried again while the service does not answer; 0 for one try.
     """
@@ -41,11 +42,11 @@ class Connection:
     __slots__ = ("_retry_s", "_timeout_s", "address", "channel", "service")
 
     def __init__(
-        self, service: str, address: str, authkey: str, *, timeout_s: float, retry_s: float = 0.0
+        self, service: str, address: str, proof: Proof, *, timeout_s: float, retry_s: float = 0.0
     ) -> None:
         self.service, self.address = service, address
         self._timeout_s, self._retry_s = timeout_s, retry_s
-        self.channel = grpc_channels.open_channel(address, authkey)
+        self.channel = grpc_channels.open_channel(address, proof)
 
     def close(self) -> None:
         """Close the channel; calls that run fail."""
@@ -145,12 +146,12 @@ class Connection:
 
 def to_broker(settings: Settings, timeout_s: float) -> Connection:
     """A connection to the broker, whose calls are tried once."""
-    return Connection("broker", settings.broker_address, settings.authkey, timeout_s=timeout_s)
+    return Connection("broker", settings.broker_address, settings.proof, timeout_s=timeout_s)
 
 
 def to_agent(settings: Settings, host: str, timeout_s: float) -> Connection:
     """A connection to the agent of a host, whose calls are tried once."""
-    return Connection("agent", f"{host}:{settings.agent_port}", settings.authkey, timeout_s=timeout_s)
+    return Connection("agent", f"{host}:{settings.agent_port}", settings.proof, timeout_s=timeout_s)
 
 
 def is_out_of_time(error: errors.QuakeGridError) -> bool:

@@ -45,8 +45,10 @@ def run_driver(
         PeerUnreachableError: there is no agent, or it went away.
         EngineMissingError: the agent could not load the engine.
         UsageError: the current folder cannot be entered.
+        StateError: the cluster is reached by a credential, so its agents are elsewhere.
     """
     folder = _current_folder()
+    _refuse_elsewhere(settings)
     connection = _connect(settings)
     with connection:
         stdio = [0, 1, 2] if mode == "oq" else []
@@ -66,6 +68,14 @@ def run_driver(
         "the agent went away while the calculation ran; `quakegrid jobs list` shows what became of it, "
         f"{settings.log_dir / 'agent.log'} why"
     )
+
+
+def _refuse_elsewhere(settings: Settings) -> None:
+    if settings.credential is not None:
+        raise errors.StateError(
+            f"calculations start on a machine of the cluster {settings.credential.cluster}; there, run the "
+            "same command without a credential. With one, you list, watch and abort them from anywhere"
+        )
 
 
 def no_folder(folder: str, exc: OSError) -> str:

@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from quakegrid.access import principals
 from quakegrid.doctor.facts import DiskFacts, NameFacts, PortFacts, PortState
-from quakegrid.transport import credentials
+from quakegrid.transport import certificates, credentials
 
 CONNECT_TIMEOUT_S = 2.0
 # Longer than the time to connect: a look that takes longer has a fault.
@@ -84,7 +85,7 @@ def look_at_port(port: PortFacts, authkey: str | None) -> PortState:
 def _shake_hands(connection: socket.socket, authkey: str) -> PortState:
     """Tell by the peer's certificate whether it is of our cluster."""
     try:
-        with _tls(authkey).wrap_socket(connection, server_hostname=credentials.PEER_NAME):
+        with _tls(authkey).wrap_socket(connection, server_hostname=principals.PEER_NAME):
             return PortState.OPEN
     except ssl.SSLCertVerificationError as exc:
         is_clock = exc.verify_code in (_NOT_YET_VALID, _EXPIRED)
@@ -103,7 +104,7 @@ def _is_of_a_cluster(port: PortFacts) -> bool:
         socket.create_connection((port.host, port.number), CONNECT_TIMEOUT_S) as connection,
         context.wrap_socket(connection) as stranger,
     ):
-        return credentials.is_of_a_cluster(stranger.getpeercert(binary_form=True) or b"")
+        return certificates.is_of_a_cluster(stranger.getpeercert(binary_form=True) or b"")
 
 
 def _tls(authkey: str) -> ssl.SSLContext:

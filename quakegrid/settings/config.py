@@ -6,15 +6,18 @@ allowed. Never imports the engine.
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from quakegrid.access.proofs import Proof
 from quakegrid.errors import SettingsError
-from quakegrid.settings import authkeys, hosts, sections
+from quakegrid.settings import authkeys, credential_files, hosts, sections
 from quakegrid.settings.agent_limits import AgentLimits
+from quakegrid.settings.credential_files import CredentialFile
 from quakegrid.settings.hosts import HostCores, is_loopback
 from quakegrid.settings.reader import Reader
 
@@ -76,8 +79,20 @@ class Settings:
     log_retention_bytes: int
     # The file that gives the authkey; None without one.
     authkey_path: Path | None = None
+    # Of a person who is not the cluster; None where the authkey proves who we are.
+    credential: CredentialFile | None = None
     # Warnings about values that are probably not as they were meant, one sentence each.
     warnings: tuple[str, ...] = ()
+
+    @property
+    def proof(self) -> Proof:
+        """What a command shows to the services of the cluster."""
+        return self.authkey if self.credential is None else self.credential.proof
+
+    @property
+    def user_name(self) -> str:
+        """Whose jobs the jobs of this user are."""
+        return getpass.getuser() if self.credential is None else self.credential.name
 
     @property
     def run_dir(self) -> Path:
@@ -154,6 +169,30 @@ def load_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os
     read = sections.read_all(reader)
     doubts = [*reader.check_names(), *authkeys.doubts(read["authkey"], read["authkey_path"])]
     return Settings(state_dir=state_dir, paths=tuple(reader.found), **read, warnings=tuple(doubts))
+
+
+def settings_of(credential: CredentialFile, state_dir: Path | None = None) -> Settings:
+    """The settings of a command that shows a credential: where its cluster is, and else the defaults.
+
+    `openquake.cfg` may be of another cluster, or be for its services alone, and is not read.
+
+    Args:
+        credential: of the person who gives the command.
+        state_dir: directory of the embedded cluster; None takes `default_state_dir`.
+    """
+    state_dir = (state_dir or default_state_dir()).absolute()
+    read = sections.read_all(Reader(state_dir, []))
+    defaults = Settings(state_dir=state_dir, paths=(), **read)
+    dbserver_host, dbserver_port = credential_files.split_address(credential.dbserver)
+    broker_host, broker_port = credential_files.split_address(credential.broker)
+    return replace(
+        defaults,
+        dbserver_host=dbserver_host,
+        dbserver_port=dbserver_port,
+        broker_host=broker_host,
+        broker_port=broker_port,
+        credential=credential,
+    )
 
 
 def _check_is_text(state_dir: Path) -> None:

@@ -45,6 +45,7 @@ _ENVIRONMENT = """\
 | variable | meaning |
 |---|---|
 | `QUAKEGRID_STATE_DIR` | state dir; default `$XDG_STATE_HOME/quakegrid`, else `~/.local/state/quakegrid` |
+| `QUAKEGRID_CLUSTER` | the cluster that commands ask, as `quakegrid --cluster` does |
 | `OQ_CONFIG_FILE` | one more `openquake.cfg`, read last |
 | `OQ_DATADIR` | where the engine puts its datastores; default `<shared_dir>/<user>/oqdata`, else `~/oqdata` |
 | `OQ_DISTRIBUTE` | `no` runs a calculation in one process |

@@ -15,18 +15,15 @@ import hmac
 from dataclasses import dataclass, field
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, x25519
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import x25519
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.x509.oid import NameOID
 
-# Every certificate has this name, and clients check it: each holder of the key belongs to the cluster.
-PEER_NAME = "peer.quakegrid.internal"
-CA_NAME = "QuakeGrid cluster"
+from quakegrid.access.proofs import Proof
+from quakegrid.transport.certificates import Authority
+
+# Of a service; it makes itself another one when half of it is over.
 CERTIFICATE_LIFE = datetime.timedelta(days=30)
-CLOCK_SKEW = datetime.timedelta(days=1)
-P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 
@@ -49,10 +46,12 @@ class Identity:
     key_pem: bytes = field(repr=False)
     certificate_pem: bytes
     made_time: datetime.datetime
+    # Whether this process can make itself another one.
+    is_own: bool = True
 
     def is_due(self, now_time: datetime.datetime) -> bool:
         """Whether a new identity is needed: half its life is over, or the clock was set back."""
-        return not self.made_time <= now_time < self.made_time + CERTIFICATE_LIFE / 2
+        return self.is_own and not self.made_time <= now_time < self.made_time + CERTIFICATE_LIFE / 2
 
 
 def _derive(authkey: str, label: str, length: int = 32) -> bytes:
@@ -68,53 +67,20 @@ def new_identity(authkey: str, now_time: datetime.datetime | None = None) -> Ide
         now_time: aware instant from which the certificate counts; None is now.
     """
     now_time = now_time or datetime.datetime.now(datetime.UTC)
-    scalar = int.from_bytes(_derive(authkey, "tls-ca", 48)) % (P256_ORDER - 1) + 1
-    ca_key = ec.derive_private_key(scalar, ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, CA_NAME)])
-    ca = _certificate(ca_name, ca_name, ca_key.public_key(), ca_key, now_time, is_ca=True)
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, PEER_NAME)])
-    leaf = _certificate(name, ca_name, key.public_key(), ca_key, now_time, is_ca=False)
-    key_pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    pem = serialization.Encoding.PEM
-    return Identity(ca.public_bytes(pem), key_pem, leaf.public_bytes(pem), now_time)
+    made = authority(authkey).certify_service(now_time, now_time + CERTIFICATE_LIFE)
+    return Identity(made.ca_pem, made.key_pem, made.certificate_pem, now_time)
 
 
-def _certificate(
-    subject: x509.Name,
-    issuer: x509.Name,
-    public_key: ec.EllipticCurvePublicKey,
-    ca_key: ec.EllipticCurvePrivateKey,
-    now_time: datetime.datetime,
-    *,
-    is_ca: bool,
-) -> x509.Certificate:
-    ca_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now_time - CLOCK_SKEW)
-        .not_valid_after(now_time + CERTIFICATE_LIFE)
-        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=0 if is_ca else None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(PEER_NAME)]), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
+def identity_of(proof: Proof, now_time: datetime.datetime) -> Identity:
+    """What a process shows to others."""
+    if isinstance(proof, str):
+        return new_identity(proof, now_time)
+    return Identity(proof.ca_pem, proof.key_pem, proof.certificate_pem, now_time, is_own=False)
 
 
-def is_of_a_cluster(certificate: bytes) -> bool:
-    """Whether a certificate (DER) looks like one of a QuakeGrid cluster. This is no proof."""
-    try:
-        issuer = x509.load_der_x509_certificate(certificate).issuer
-    except ValueError:  # strangers may send anything
-        return False
-    return [name.value for name in issuer.get_attributes_for_oid(NameOID.COMMON_NAME)] == [CA_NAME]
+def authority(authkey: str) -> Authority:
+    """Who signs the certificates of the cluster with this authkey."""
+    return Authority(_derive(authkey, "tls-ca", 48), fingerprint(authkey))
 
 
 def server_credentials(authkey: str) -> grpc.ServerCredentials:

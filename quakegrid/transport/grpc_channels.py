@@ -12,6 +12,8 @@ from typing import Any
 import grpc
 
 from quakegrid import __version__, errors
+from quakegrid.access import principals
+from quakegrid.access.proofs import Proof
 from quakegrid.settings import installation
 from quakegrid.transport import credentials, error_details
 from quakegrid.transport.renewed_channels import RenewedChannel
@@ -24,7 +26,7 @@ API_VERSION = 2
 _OPTIONS = (
     # The user agent, which each call has anyway; it tells a server the version of its caller.
     ("grpc.primary_user_agent", f"quakegrid/{__version__} api/{API_VERSION}"),
-    ("grpc.ssl_target_name_override", credentials.PEER_NAME),
+    ("grpc.ssl_target_name_override", principals.PEER_NAME),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 10_000),
@@ -99,14 +101,14 @@ class SameVersion(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return grpc.stream_stream_rpc_method_handler(refuse)  # waits for no request, whatever the method
 
 
-def open_channel(address: str, authkey: str) -> RenewedChannel:
+def open_channel(address: str, proof: Proof) -> RenewedChannel:
     """A channel to a service of our cluster; it connects when first used, and may live for ever.
 
     Args:
         address: `host:port`.
-        authkey: the cluster's secret.
+        proof: the authkey, or a certificate that we were given.
     """
-    return RenewedChannel(address, authkey, _OPTIONS)
+    return RenewedChannel(address, proof, _OPTIONS)
 
 
 def open_aio_channel(address: str, authkey: str) -> grpc.aio.Channel:

@@ -2,7 +2,8 @@
 
 A certificate is checked only when a connection is made, so a connection outlives it. After a break, a channel
 whose certificate is older than 30 days could never connect again. So the first call after half of that time
-gets a new channel with a new certificate. Calls that run stay on their channel. Does not depend on a service.
+gets a new channel with a new certificate. Calls that run stay on their channel. The certificate
+of a person cannot be renewed here. Does not depend on a service.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 import grpc
 
+from quakegrid.access.proofs import Proof
 from quakegrid.transport import credentials as security
 
 
@@ -27,7 +29,7 @@ class RenewedChannel(grpc.Channel):
 
     Args:
         address: `host:port`.
-        authkey: the cluster's secret.
+        proof: the authkey, or a certificate, which is used as long as it counts.
         options: of gRPC.
         now: the clock for the certificates.
     """
@@ -35,11 +37,11 @@ class RenewedChannel(grpc.Channel):
     def __init__(
         self,
         address: str,
-        authkey: str,
+        proof: Proof,
         options: Sequence[tuple[str, Any]],
         now: Callable[[], datetime.datetime] = utc_now,
     ) -> None:
-        self._address, self._authkey, self._options, self._now = address, authkey, options, now
+        self._address, self._proof, self._options, self._now = address, proof, options, now
         self._lock = threading.Lock()
         # Older channels stay open for the calls that they carry; there are at most two more a month.
         self._channels: list[grpc.Channel] = []
@@ -104,7 +106,7 @@ class RenewedChannel(grpc.Channel):
         return _Method(self, lambda channel: channel.stream_stream(*args, **kwargs))
 
     def _renew(self) -> None:
-        self._identity = security.new_identity(self._authkey, self._now())
+        self._identity = security.identity_of(self._proof, self._now())
         credentials = security.credentials_of(self._identity)
         self._channels.append(grpc.secure_channel(self._address, credentials, options=self._options))
 

@@ -166,7 +166,7 @@ class Broker:
         """
         with self._guard:
             peer_input.check_name(user_name, "a user's name")
-            session = next((each for each in self._sessions.values() if job_id in each.request.job_ids), None)
+            session = self._session_of(job_id)
             reason = f"aborted by {user_name or 'somebody'}"
             if session is not None:
                 self._ends.abort(session, reason)
@@ -175,6 +175,18 @@ class Broker:
             return False
         await self._ends.wait(session)
         return True
+
+    async def owner_of_job(self, job_id: int) -> str | None:
+        """The user whose job this is; None if there is no such job.
+
+        Raises:
+            PeerUnreachableError: the job is not executing here, and the dbserver does not answer.
+        """
+        session = self._session_of(job_id)
+        return session.request.user_name if session else await self._job_ends.owner_of(job_id)
+
+    def _session_of(self, job_id: int) -> DriverSession | None:
+        return next((each for each in self._sessions.values() if job_id in each.request.job_ids), None)
 
     async def wait_for_nodes(self) -> list[fleet_pb2.NodeStatus]:
         """Wait until a node is up and gives cores."""

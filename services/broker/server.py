@@ -8,11 +8,12 @@ from grpc_reflection.v1alpha import reflection
 
 from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
+from quakegrid.clients.dbserver.credential_watch import CredentialWatch
 from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 from quakegrid.machine import service_life
 from quakegrid.reports import task_history_files
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials, grpc_channels
+from quakegrid.transport import callers, credentials, grpc_channels
 from services.broker.broker import Broker
 from services.broker.rpc.fleet import FleetServicer
 from services.broker.rpc.membership import MembershipServicer
@@ -35,11 +36,16 @@ class BrokerServer:
     def __init__(self, broker: Broker, settings: Settings) -> None:
         self._broker, self._settings = broker, settings
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._standing = CredentialWatch(settings)
         self._port = service_life.Port(self._make)
 
     def _make(self) -> grpc.aio.Server:
         settings = self._settings
-        interceptors = [grpc_channels.SameVersion("broker"), service_life.BugWatch()]
+        interceptors = [
+            grpc_channels.SameVersion("broker"),
+            callers.CallerCheck(self._broker.owner_of_job, self._standing),
+            service_life.BugWatch(),
+        ]
         server = grpc.aio.server(interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
         fleet = FleetServicer(self._broker, task_history_files.folder(settings))
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
@@ -73,6 +79,7 @@ class BrokerServer:
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new calls, and end running ones after the time."""
+        self._standing.close()
         await self._port.stop(timeout_s)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

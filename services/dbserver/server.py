@@ -18,14 +18,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from quakegrid.errors import QuakeGridError
 from quakegrid.machine import service_life
-from quakegrid.transport import credentials, grpc_channels
+from quakegrid.transport import callers, credentials, grpc_channels
 from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.housekeeping import Housekeeper, Retention
 from services.dbserver.jobs import holds
 from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.rpc import servicers
 from services.dbserver.rpc.interceptor import CallInterceptor, CallThreads
-from services.dbserver.rpc.servicers import Servicers
+from services.dbserver.rpc.servicers import Servicers, Store
 from services.dbserver.store import schema
 from services.dbserver.store.database import Readers
 from services.dbserver.store.writer import Writer
@@ -129,7 +129,11 @@ class DbServer:
 
     def _make_server(self, host: str, port: int) -> grpc.aio.Server:
         assert self._servicers is not None
-        interceptors = [grpc_channels.SameVersion("dbserver"), CallInterceptor(self._threads)]
+        interceptors = [
+            grpc_channels.SameVersion("dbserver"),
+            callers.CallerCheck(self._servicers.owner_of_job, self._servicers.valid),
+            CallInterceptor(self._threads),
+        ]
         server = grpc.aio.server(self._calls, interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
         self._servicers.register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -161,7 +165,12 @@ class DbServer:
     async def _make_servicers(self) -> Servicers:
         self._beat()
         return Servicers(
-            self._readers, self._writer, self._monitor, self._reaper, self._retention, self._threads
+            Store(self._readers, self._writer),
+            self._monitor,
+            self._reaper,
+            self._retention,
+            self._threads,
+            credentials.authority(self._authkey),
         )
 
     def _beat(self) -> None:

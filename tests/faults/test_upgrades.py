@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from quakegrid import Cluster, __version__, errors, testing
+from quakegrid.access import principals
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.states import JobState
@@ -171,7 +172,7 @@ def test_stranger_without_a_version_is_served(settings: config.Settings) -> None
     """The API is public: a client that is not ours does not name its version."""
     with running(NodeService(settings, "broker")):
         credentials = security.channel_credentials(settings.authkey)
-        options = [("grpc.ssl_target_name_override", security.PEER_NAME)]
+        options = [("grpc.ssl_target_name_override", principals.PEER_NAME)]
         with grpc.secure_channel(settings.broker_address, credentials, options=options) as channel:
             answer = channel.unary_unary("/quakegrid.api.v1.Fleet/GetStatus")(b"", timeout=30)
 

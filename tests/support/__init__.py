@@ -13,7 +13,7 @@
 | a cluster whose nodes are namespaces (as root) | `namespace_cluster`, `tests.system.machines` | 5 s |
 | a wall clock that the test sets, for a process | `clocks.Clock` | |
 | another release of QuakeGrid | `releases` | |
-| peers that break the protocol | `strangers` | |
+| peers that break the protocol, certificates of people, nodes and drivers | `strangers` | |
 | calls and programs that workers, drivers or fresh interpreters run | `calls` | |
 | memory, descriptors and start of a process | `kernel` | |
 | what upstream's `oq workers` starts | `upstream_workers` | |

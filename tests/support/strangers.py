@@ -1,20 +1,34 @@
-"""Peers that gRPC's own client cannot play: raw connections to a service's port, with the key and without."""
+"""Peers that are no services: raw connections, with the key and without; certificates of principals."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
+import secrets
 import socket
 import ssl
 import struct
 import tempfile
 from collections.abc import Iterator
 
-from quakegrid.transport import credentials
+from quakegrid.access.principals import Principal, PrincipalRole
+from quakegrid.access.proofs import Certified
+from quakegrid.transport import certificates, credentials
 
 TIMEOUT_S = 20.0
+DAY = datetime.timedelta(days=1)
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _SETTINGS, _HEADERS = 4, 1
 _END_OF_STREAM_AND_HEADERS = 5
+
+
+def certify(authkey: str, role: PrincipalRole, name: str, life: datetime.timedelta = DAY) -> Certified:
+    """A new certificate of a cluster, for somebody who does not hold its key."""
+    now_time = datetime.datetime.now(datetime.UTC)
+    principal = Principal(role, name, secrets.token_hex(16))
+    key_pem, public_pem = certificates.new_key()
+    signed = credentials.authority(authkey).certify(principal, public_pem, now_time, now_time + life)
+    return Certified(ca_pem=signed[0], key_pem=key_pem, certificate_pem=signed[1])
 
 
 @contextlib.contextmanager

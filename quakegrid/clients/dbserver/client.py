@@ -28,15 +28,16 @@ class DbClient:
     """A connection to the dbserver.
 
     Args:
-        settings: have the dbserver's address and the authkey.
+        settings: have the dbserver's address and the authkey or a credential.
         retry_s: how long a call is tried again while the dbserver does not answer; 0: one try.
     Every method raises `PeerUnreachableError` if the dbserver does not answer, and the error that the
     dbserver has sent (`NotFoundError`, `StateError`, `UsageError`) if it refuses.
     """
 
     def __init__(self, settings: Settings, retry_s: float = 0.0) -> None:
+        self._settings = settings
         self.connection = Connection(
-            SERVICE, settings.dbserver_address, settings.authkey, timeout_s=CALL_TIMEOUT_S, retry_s=retry_s
+            SERVICE, settings.dbserver_address, settings.proof, timeout_s=CALL_TIMEOUT_S, retry_s=retry_s
         )
         self.jobs = JobsClient(self.connection)
         self.logs = LogsClient(self.connection)
@@ -50,6 +51,11 @@ class DbClient:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def user_name(self) -> str:
+        """Whose jobs are one's own."""
+        return self._settings.user_name
 
     def close(self) -> None:
         """Close the connection."""

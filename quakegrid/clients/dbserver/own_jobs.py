@@ -5,8 +5,6 @@ Every command that takes the id of a job uses this.
 
 from __future__ import annotations
 
-import getpass
-
 from quakegrid import errors
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.filters import JobFilter
@@ -26,7 +24,7 @@ def own_job_id(database: DbClient, number: int) -> int:
         raise errors.UsageError(f"{number} is no job; ids start at 1, and -1 is your last job")
     if number > 0:
         return number
-    user = getpass.getuser()
+    user = database.user_name
     found = database.jobs.list_jobs(-number, JobFilter(user_name=user))
     if -number > len(found):
         have = f"you ({user}) have {_count(len(found))}"
@@ -40,9 +38,9 @@ def own_job(database: DbClient, number: int) -> Job:
     return database.jobs.get_job(own_job_id(database, number))
 
 
-def is_own(job: Job) -> bool:
+def is_own(database: DbClient, job: Job) -> bool:
     """Whether a job belongs to this user."""
-    return job.user_name == getpass.getuser()
+    return job.user_name == database.user_name
 
 
 def _count(count: int) -> str:

@@ -11,7 +11,7 @@ from quakegrid.doctor.facts import Clock, NodeFacts, Versions, Visit
 from quakegrid.nodes.fingerprint import NONE, Fingerprint, differences
 from quakegrid.settings.config import LOOPBACK
 from quakegrid.settings.hosts import is_loopback
-from quakegrid.transport import credentials
+from quakegrid.transport import certificates
 
 # With smaller differences of clocks, log lines of different nodes are in order.
 CLOCK_TOLERANCE_S = 1.0
@@ -154,7 +154,7 @@ def check_clock(clock: Clock, label: str) -> Finding:
     )
     remedy = "keep both clocks by NTP (chrony, systemd-timesyncd; `timedatectl` shows it)"
     # Half of what certificates allow: they are made once and live for weeks, while a clock drifts on.
-    if abs(clock.offset_s) > credentials.CLOCK_SKEW.total_seconds() / 2:
+    if abs(clock.offset_s) > certificates.CLOCK_SKEW.total_seconds() / 2:
         breaks = "certificates are not valid yet, or no longer: no connection to the node is made"
         return Finding("clock", Severity.BREAKS, label, what, breaks, remedy)
     if abs(clock.offset_s) > CLOCK_TOLERANCE_S + clock.round_trip_s / 2:

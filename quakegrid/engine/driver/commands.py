@@ -69,7 +69,7 @@ def abort(job_id: list[int]) -> None:
                 continue
             if job.state.value in FINAL_STATES:
                 print(f"Job {job.id} is {job.state}")
-            elif own_jobs.is_own(job) or _confirms(_question(job)):
+            elif own_jobs.is_own(client, job) or _confirms(_question(job)):
                 try:
                     broker.abort_job(job.id)
                 except (errors.NotFoundError, errors.StateError) as exc:  # it ended meanwhile

@@ -78,6 +78,15 @@ class JobEnds:
         async with self._channel() as channel:
             return await self._end(channel, job_id, state, reason)
 
+    async def owner_of(self, job_id: int) -> str | None:
+        """The user whose job this is; None if there is no such job.
+
+        Raises:
+            PeerUnreachableError: the dbserver does not answer.
+        """
+        async with self._channel() as channel:
+            return await jobs_aio.owner_of_job(channel, job_id, address=self._settings.dbserver_address)
+
     def end(self, job_ids: Iterable[int], state: JobState, reason: str) -> None:
         """Move jobs to a final state, unless they ended or were deleted. The first call for a job counts."""
         dropped_count = 0

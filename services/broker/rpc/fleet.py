@@ -13,6 +13,7 @@ import grpc
 from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc, nodes_pb2, nodes_pb2_grpc
 from quakegrid.reports import task_history_files
+from quakegrid.transport import callers
 from services.broker.broker import Broker
 from services.broker.nodes.link import NodeLink
 from services.broker.nodes.orders import ORDER_TIMEOUT_S
@@ -39,7 +40,9 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
     ) -> fleet_pb2.AbortJobResponse:
         """AbortJob, see the contract."""
         async with answering(context):
-            was_running = await self._broker.abort_job(request.job_id, request.user_name)
+            was_running = await self._broker.abort_job(
+                request.job_id, callers.current().asker(request.user_name)
+            )
         return fleet_pb2.AbortJobResponse(was_running=was_running)
 
     async def GetStatus(  # noqa: N802

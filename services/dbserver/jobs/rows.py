@@ -213,15 +213,19 @@ def transition(session: SqlSession, job_id: int, state: JobState, reason: str = 
     return True
 
 
-def check_owner(session: SqlSession, job_id: int, user_name: str) -> None:
+def check_owner(session: SqlSession, job_id: int, user_name: str | None) -> None:
     """Refuse a user who does not own a job.
 
+    Args:
+        session: to read with.
+        job_id: which job.
+        user_name: who asks; None for somebody who may do it to everybody's jobs.
     Raises:
         NotFoundError: there is no such job.
         StateError: it belongs to another user.
     """
     owner = get_row(session, job_id)["user_name"]
-    if owner != user_name:
+    if user_name is not None and owner != user_name:
         raise StateError(f"job {job_id} belongs to {owner} and you are {user_name or 'nobody'}")
 
 
@@ -258,9 +262,16 @@ def append_log(
     session.touched_jobs.add(job_id)
 
 
-def check_deletable(session: SqlSession, job_id: int, user_name: str, *, is_forced: bool = False) -> str:
+def check_deletable(
+    session: SqlSession, job_id: int, user_name: str | None, *, is_forced: bool = False
+) -> str:
     """Refuse what cannot be deleted; returns the job's datastore, without its extension.
 
+    Args:
+        session: to read with.
+        job_id: which job.
+        user_name: who asks; None for somebody who may delete everybody's jobs.
+        is_forced: whether other jobs may depend on it.
     Raises:
         NotFoundError: there is no such job.
         StateError: other jobs depend on it, or it belongs to another user.
@@ -276,14 +287,14 @@ def check_deletable(session: SqlSession, job_id: int, user_name: str, *, is_forc
     row = session.first(query, job_id)
     if row is None:
         raise NotFoundError(f"Cannot delete calculation {job_id}: ID does not exist")
-    if row["user_name"] != user_name:
+    if user_name is not None and row["user_name"] != user_name:
         raise StateError(
             f"Cannot delete calculation {job_id}: it belongs to {row['user_name']} and you are {user_name}"
         )
     return str(row["ds_calc_dir"])
 
 
-def delete(session: SqlSession, job_id: int, user_name: str, *, is_forced: bool = False) -> list[str]:
+def delete(session: SqlSession, job_id: int, user_name: str | None, *, is_forced: bool = False) -> list[str]:
     """Delete a job with all that hangs on it (`marks.delete`); returns the paths of its datastore files.
 
     A path that somebody gave the job and that is not `.../calc_<id>` is left out: its files may be another

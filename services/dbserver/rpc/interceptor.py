@@ -11,6 +11,7 @@ So calls are aborted outside of `except`, in a frame that holds nothing.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -150,7 +151,9 @@ def _unary(
         place = large_results.place()
         call = UnaryCall(place)
         try:
-            message = await asyncio.get_running_loop().run_in_executor(threads, respond, request, call)
+            run = contextvars.copy_context().run  # the thread can ask who calls
+            loop = asyncio.get_running_loop()
+            message = await loop.run_in_executor(threads, run, respond, request, call)
         except BaseException:
             place.give_back()
             raise

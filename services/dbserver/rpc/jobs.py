@@ -11,6 +11,7 @@ import grpc
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
 from quakegrid.errors import QuakeGridError
 from quakegrid.jobs.states import JobState
+from quakegrid.transport import callers
 from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.jobs import lists
 from services.dbserver.jobs import rows as job_rows
@@ -47,6 +48,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         self, request: jobs_pb2.CreateJobRequest, _context: grpc.ServicerContext
     ) -> jobs_pb2.CreateJobResponse:
         """Create a job, once for each request id."""
+        owner = callers.current().asker(request.user_name)
 
         def create(session: SqlSession) -> bytes:
             hazard_id = request.hazard_calculation_id if request.HasField("hazard_calculation_id") else None
@@ -56,7 +58,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
                 data_dir=request.data_dir,
                 calculation_mode=request.calculation_mode,
                 description=request.description,
-                user_name=request.user_name,
+                user_name=owner,
                 hazard_calculation_id=hazard_id,
                 host=request.host or None,
             )
@@ -111,8 +113,10 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
             name: getattr(request, name) for name in ("description", "relevant") if request.HasField(name)
         }
 
+        asker = _asker(request.user_name)
+
         def update(session: SqlSession) -> jobs_pb2.Job:
-            job_rows.check_owner(session, request.job_id, request.user_name)
+            job_rows.check_owner(session, request.job_id, asker)
             if fields:
                 job_rows.update(session, request.job_id, fields)
             return encode_job(job_rows.get_row(session, request.job_id))
@@ -123,10 +127,11 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         self, request: jobs_pb2.DeleteJobRequest, _context: grpc.ServicerContext
     ) -> jobs_pb2.DeleteJobResponse:
         """Delete a job and, if asked, its files."""
+        asker = _asker(request.user_name)
 
         def delete(session: SqlSession) -> bytes:
             job_rows.check_idle(session, request.job_id)
-            paths = job_rows.delete(session, request.job_id, request.user_name)
+            paths = job_rows.delete(session, request.job_id, asker)
             return jobs_pb2.DeleteJobResponse(paths=paths).SerializeToString()
 
         answer = self._requests.run_once(request.request_id, "DeleteJob", delete)
@@ -160,13 +165,25 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
                 await context.write(message)
 
     def _move_own(self, job_id: int, user_name: str, state: JobState) -> jobs_pb2.Job:
+        asker = _asker(user_name)
+
         def move(session: SqlSession) -> jobs_pb2.Job:
-            job_rows.check_owner(session, job_id, user_name)
+            job_rows.check_owner(session, job_id, asker)
             job_rows.check_ended(session, job_id)
             job_rows.transition(session, job_id, state)
             return encode_job(job_rows.get_row(session, job_id))
 
         return self._writer.run(move)
+
+
+def _asker(told: str) -> str | None:
+    """Whose jobs a call may change; None for everybody's.
+
+    Args:
+        told: the user's name in the request.
+    """
+    principal = callers.current()
+    return None if principal.is_staff else principal.asker(told)
 
 
 def remove_files(paths: list[str]) -> None:

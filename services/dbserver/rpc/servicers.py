@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from dataclasses import dataclass
+
 import grpc
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
@@ -17,15 +21,21 @@ from quakegrid.api.v1 import (
     logs_pb2_grpc,
     outputs_pb2,
     outputs_pb2_grpc,
+    people_pb2,
+    people_pb2_grpc,
     tags_pb2,
     tags_pb2_grpc,
 )
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
+from quakegrid.transport.certificates import Authority
 from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.housekeeping import Retention
+from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.jobs.watches import JobWatches
 from services.dbserver.logs.tails import LogTails
+from services.dbserver.people import credentials
+from services.dbserver.people.valid import ValidCredentials
 from services.dbserver.rpc.checksums import ChecksumsServicer
 from services.dbserver.rpc.database import DatabaseServicer
 from services.dbserver.rpc.engine_calls import EngineCallsServicer
@@ -34,6 +44,7 @@ from services.dbserver.rpc.interceptor import CallThreads
 from services.dbserver.rpc.jobs import JobsServicer
 from services.dbserver.rpc.logs import LogsServicer
 from services.dbserver.rpc.outputs import OutputsServicer
+from services.dbserver.rpc.people import PeopleServicer
 from services.dbserver.rpc.tags import TagsServicer
 from services.dbserver.store.database import Readers
 from services.dbserver.store.idempotence import Requests
@@ -49,33 +60,44 @@ SERVICES = tuple(
         jobs_pb2,
         logs_pb2,
         outputs_pb2,
+        people_pb2,
         tags_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The database file, for reading and for writing."""
+
+    readers: Readers
+    writer: Writer
+
+
 class Servicers:
     """The servicers, and the followers that they serve. Made in the event loop.
 
     Args:
-        readers: connections that read.
-        writer: the thread that writes.
+        store: the database file.
         monitor: judges the holds of drivers.
         reaper: removes the rows of deleted jobs.
         retention: how long logs are kept, for the answer to clients that ask.
         threads: where calls run that are not coroutines.
+        authority: signs the certificates of people.
     """
 
     def __init__(
         self,
-        readers: Readers,
-        writer: Writer,
+        store: Store,
         monitor: HoldMonitor,
         reaper: Reaper,
         retention: Retention,
         threads: CallThreads,
+        authority: Authority,
     ) -> None:
+        readers, writer = store.readers, store.writer
+        self._readers, self._threads = readers, threads
         requests = Requests(writer)
         self._watches = JobWatches(readers)
         self._tails = LogTails(readers)
@@ -86,6 +108,8 @@ class Servicers:
         self._tags = TagsServicer(readers, writer)
         self._checksums = ChecksumsServicer(readers, writer)
         self._database = DatabaseServicer(readers, writer, retention, slow_threads=threads.slow_calls)
+        self.valid = ValidCredentials(credentials.valid_ids(readers.session(), time.time()))
+        self._people = PeopleServicer(readers, writer, authority, self.valid)
         self._calls = EngineCallsServicer(readers, writer, requests, reaper, threads)
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -98,6 +122,7 @@ class Servicers:
         checksums_pb2_grpc.add_ChecksumsServicer_to_server(self._checksums, server)
         database_pb2_grpc.add_DatabaseServicer_to_server(self._database, server)
         engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(self._calls, server)
+        people_pb2_grpc.add_PeopleServicer_to_server(self._people, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
 
     def ring(self, touched_jobs: set[int]) -> None:
@@ -105,8 +130,18 @@ class Servicers:
         self._tails.ring(touched_jobs)
         self._watches.ring(touched_jobs)
 
+    async def owner_of_job(self, job_id: int) -> str | None:
+        """The user whose job this is; None if there is no such job."""
+
+        def read() -> str | None:
+            row = job_rows.find_row(self._readers.session(), job_id, columns="user_name")
+            return str(row["user_name"]) if row else None
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads.calls, read)
+
     def close(self) -> None:
         """End followers and accept nothing more; accepted calls are still answered. For the event loop."""
+        self.valid.close()
         self._watches.close()
         self._tails.close()
         self._logs.close()

@@ -137,6 +137,24 @@ def _deletion(db: Any) -> None:
         )
 
 
+@MIGRATIONS(name="0009_credential")  # type: ignore[untyped-decorator]
+def _credential(db: Any) -> None:
+    """Certificates of people; no key is here. Times are seconds since 1970."""
+    db.execute(
+        """CREATE TABLE quakegrid_credential(
+     id TEXT PRIMARY KEY,
+     name TEXT NOT NULL,
+     role TEXT NOT NULL,
+     issue_s REAL NOT NULL,
+     end_s REAL NOT NULL,
+     issuer TEXT NOT NULL,
+     cluster TEXT NOT NULL,
+     revocation_s REAL,
+     revoker TEXT) WITHOUT ROWID"""
+    )
+    db.execute("CREATE INDEX quakegrid_credential_name ON quakegrid_credential (name)")
+
+
 def _last_line(text: str) -> str:
     """The last line of a text that is not empty."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -16,6 +16,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from quakegrid.access import principals
 from quakegrid.api.v1 import logs_pb2, logs_pb2_grpc
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.states import JobState
@@ -84,7 +85,7 @@ def test_message_of_a_gigabyte_is_refused_unread(dbserver: Service, client: DbCl
         credentials.channel_credentials(dbserver.settings.authkey),
         options=[
             ("grpc.max_send_message_length", -1),
-            ("grpc.ssl_target_name_override", credentials.PEER_NAME),
+            ("grpc.ssl_target_name_override", principals.PEER_NAME),
         ],
     )
     with channel:
@@ -108,9 +109,7 @@ def test_idle_connections_leave_room_for_others(dbserver: Service, client: DbCli
     with open_files(IDLE_COUNT + 500), ExitStack() as stack:
         for _ in range(IDLE_COUNT):
             plain = stack.enter_context(socket.create_connection(address, timeout=30))
-            connection = stack.enter_context(
-                context.wrap_socket(plain, server_hostname=credentials.PEER_NAME)
-            )
+            connection = stack.enter_context(context.wrap_socket(plain, server_hostname=principals.PEER_NAME))
             connection.sendall(HTTP2_START)
 
         with DbClient(dbserver.settings) as other:

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from quakegrid.access import principals
 from quakegrid.clients.dbserver import private_grpc_streams
 from quakegrid.settings import authkeys
 from quakegrid.transport import credentials, grpc_channels
@@ -17,7 +18,7 @@ from quakegrid.transport.renewed_channels import RenewedChannel, utc_now
 
 AUTHKEY = authkeys.new_authkey()
 LONG_AGO = datetime.timedelta(days=40)
-OPTIONS = (("grpc.ssl_target_name_override", credentials.PEER_NAME),)
+OPTIONS = (("grpc.ssl_target_name_override", principals.PEER_NAME),)
 
 
 class Clock:

@@ -29,7 +29,7 @@ from quakegrid.internal.v1 import examination_pb2_grpc
 from quakegrid.machine import local_services
 from quakegrid.settings import authkeys, config
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials, grpc_channels
+from quakegrid.transport import certificates, credentials, grpc_channels
 from services.agent.node.doors.examination import ExaminationServicer
 
 # Other machines, as far as one machine can have them.
@@ -332,7 +332,7 @@ def test_certificate_of_another_authority_is_foreign(monkeypatch: pytest.MonkeyP
     """A web server, or a proxy that answers for everybody, is not told to change its authkey."""
     with contextlib.ExitStack() as stack:
         with monkeypatch.context() as patch:
-            patch.setattr(credentials, "CA_NAME", "Some institute")
+            patch.setattr(certificates, "CA_NAME", "Some institute")
             port = stack.enter_context(tls_server(authkeys.new_authkey()))
 
         found = probes.look_at_port(port, KEY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar, Self
@@ -22,6 +23,11 @@ class FakeDatabase:
     def __init__(self, _settings: object) -> None:
         self._found = {1: make_job(1), 2: make_job(2), 3: make_job(3, user_name="bob")}
         self.jobs = self
+
+    @property
+    def user_name(self) -> str:
+        """Who asks."""
+        return getpass.getuser()
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import getpass
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,6 +52,11 @@ class FakeDatabase:
         assert retry_s >= 0
         self._found = {job.id: job for job in (make_job(2), make_job(1, JobState.FAILED))}
         self.jobs = self.logs = self.outputs = self
+
+    @property
+    def user_name(self) -> str:
+        """Who asks."""
+        return getpass.getuser()
 
     def close(self) -> None:
         """Nothing is open."""

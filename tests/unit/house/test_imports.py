@@ -21,22 +21,23 @@ LAYERS: dict[str, set[str]] = {
     "api": set(),
     "internal": {"api"},
     "wire": {"internal"},
-    "settings": set(),
+    "access": set(),
+    "settings": {"access"},
     "jobs": {"api"},
     "blobs": {"wire"},
     "machine": {"settings"},
-    "transport": {"settings", "machine"},
+    "transport": {"access", "settings", "machine"},
     "nodes": {"internal", "transport"},
-    "clients": {"api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
+    "clients": {"access", "api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
     "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"},
     "reports": {"api", "settings", "jobs", "clients"},
     "testing": {"internal", "wire", "settings", "machine", "transport"},
     "health": {"settings", "machine", "clients"},
     "sdk": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session"},
     "install": {"settings", "machine"},
-    "doctor": {"api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
+    "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"},
-    "cli": {"settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
+    "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
     | {"install", "doctor"},
 }
 # Deciding code: events in, actions out. No socket, message, clock, thread or log.
@@ -46,6 +47,7 @@ PURE = (
     "services.broker.lanes.ports",
     "services.agent.rules",
     "quakegrid.doctor.checks",
+    "quakegrid.access",
 )
 IMPURE = (
     "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire",
@@ -58,11 +60,12 @@ FAST_ZMQ = "quakegrid.transport.fast_zmq"
 # Folders of the dbserver, from the ground up, and those that each may import.
 DBSERVER_LAYERS: dict[str, set[str]] = {
     "store": set(),
+    "people": {"store"},
     "deletions": {"store"},
     "jobs": {"store", "deletions"},
     "logs": {"store", "jobs"},
     "engine": {"store", "deletions", "jobs", "logs"},
-    "rpc": {"store", "deletions", "jobs", "logs"},
+    "rpc": {"store", "people", "deletions", "jobs", "logs"},
 }
 # Answers what upstream's `dbcmd` expects; nothing else depends on the folder for it.
 ENGINE_CALLS = "services.dbserver.rpc.engine_calls"

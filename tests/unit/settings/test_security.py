@@ -11,8 +11,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from quakegrid import errors
+from quakegrid.access import principals
 from quakegrid.settings import authkeys, config
-from quakegrid.transport import credentials
+from quakegrid.transport import certificates, credentials
 from quakegrid.transport.fast_zmq import zmq
 
 KEY = "0123456789abcdef-a-cluster-secret"
@@ -82,7 +83,7 @@ def test_certificate_verifies_as_a_server_and_has_our_name() -> None:
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     constraints = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
 
-    assert names.get_values_for_type(x509.DNSName) == [credentials.PEER_NAME]
+    assert names.get_values_for_type(x509.DNSName) == [principals.PEER_NAME]
     assert not constraints.ca
     assert isinstance(leaf.public_key(), ec.EllipticCurvePublicKey)
 
@@ -92,7 +93,7 @@ def test_certificate_is_renewed_before_it_ends() -> None:
     identity = credentials.new_identity(KEY, NOW)
     leaf = leaf_of(identity)
 
-    assert leaf.not_valid_before_utc == NOW - credentials.CLOCK_SKEW
+    assert leaf.not_valid_before_utc == NOW - certificates.CLOCK_SKEW
     half = datetime.timedelta(days=15)
     assert not identity.is_due(NOW)
     assert not identity.is_due(NOW + half - datetime.timedelta(seconds=1))

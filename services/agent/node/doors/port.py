@@ -8,11 +8,12 @@ from grpc_reflection.v1alpha import reflection
 
 from quakegrid import errors
 from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
+from quakegrid.clients.dbserver.credential_watch import CredentialWatch
 from quakegrid.doctor.gathering import Gatherer
 from quakegrid.internal.v1 import examination_pb2, examination_pb2_grpc, orders_pb2, orders_pb2_grpc
 from quakegrid.machine import service_life
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials, grpc_channels
+from quakegrid.transport import callers, credentials, grpc_channels
 from services.agent.node.agent import Agent
 from services.agent.node.doors.examination import ExaminationServicer
 from services.agent.node.doors.node_control import NodesServicer
@@ -28,6 +29,10 @@ SERVICES = tuple(
 _KEEPALIVE = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
 
 
+async def _no_jobs(_job_id: int) -> None:
+    """No call of an agent is about a job."""
+
+
 class AgentServer:
     """The gRPC server of an agent. `port` is where it listens, also if the settings say 0.
 
@@ -39,11 +44,16 @@ class AgentServer:
         self._agent, self._log_tail, self._settings = agent, log_tail, settings
         self.port = settings.agent_port
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._standing = CredentialWatch(settings)
         self._port = service_life.Port(self._make)
 
     def _make(self) -> grpc.aio.Server:
         agent, settings = self._agent, self._settings
-        interceptors = [grpc_channels.SameVersion("agent"), service_life.BugWatch()]
+        interceptors = [
+            grpc_channels.SameVersion("agent"),
+            callers.CallerCheck(_no_jobs, self._standing),
+            service_life.BugWatch(),
+        ]
         server = grpc.aio.server(
             interceptors=interceptors, options=(*grpc_channels.SERVER_OPTIONS, *_KEEPALIVE)
         )
@@ -78,6 +88,7 @@ class AgentServer:
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new calls, and end running calls after the grace."""
+        self._standing.close()
         await self._port.stop(timeout_s)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

@@ -1,0 +1,255 @@
+"""The one table of permissions: every call of every service, what it does, and who may make it.
+
+A call that is not in the table is for services only. Services, which hold the authkey, may make every call.
+Decides by names and roles; knows no certificate, connection or message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from quakegrid.access.principals import PEOPLE, Principal, PrincipalRole
+
+_ALL_ROLES = frozenset(PrincipalRole)
+_PEOPLE = frozenset(PEOPLE)
+_STAFF = frozenset({PrincipalRole.OPERATOR, PrincipalRole.ADMIN})
+_ADMINS = frozenset({PrincipalRole.ADMIN})
+# Who sees jobs: all people see all jobs of their cluster, and so do the calculations that they run.
+_READERS = _PEOPLE | {PrincipalRole.DRIVER}
+_DRIVERS = frozenset({PrincipalRole.DRIVER})
+_USERS = frozenset({PrincipalRole.USER})
+_OWNERS = _USERS | _DRIVERS
+_NODES = frozenset({PrincipalRole.NODE})
+_NOBODY: frozenset[PrincipalRole] = frozenset()
+
+
+class Subject(Enum):
+    """What a call is about, for those who may make it for what is their own."""
+
+    # The job that `job_id` names.
+    JOB = auto()
+    # The node that `host` names.
+    NODE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """One row: who may make a call.
+
+    Args:
+        does: what the call does, as in "you may not ...".
+        roles: who may do it, whatever it is about; services may in any case.
+        own_roles: who may do it to what is their own.
+        subject: what can be their own.
+    """
+
+    does: str
+    roles: frozenset[PrincipalRole] = _NOBODY
+    own_roles: frozenset[PrincipalRole] = _NOBODY
+    subject: Subject | None = None
+
+
+class Verdict(Enum):
+    """What the table says of a principal and a call."""
+
+    YES = auto()
+    IF_OWN = auto()
+    NO = auto()
+
+
+_ALL_CALLS = "quakegrid"
+_HEALTH = "grpc.health.v1.Health"
+_REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
+
+_BY_SERVICE: dict[str, dict[str, Permission]] = {
+    "api.v1.Jobs": {
+        # Its files would be looked for where the request says.
+        "CreateJob": Permission("create jobs", _DRIVERS),
+        "GetJob": Permission("see jobs", _READERS),
+        "ListJobs": Permission("list jobs", _READERS),
+        "WatchJobs": Permission("watch jobs", _READERS),
+        "TransitionJob": Permission("change the state of jobs", _NOBODY, _DRIVERS, Subject.JOB),
+        "UpdateJob": Permission("change what is said of jobs", _STAFF, _OWNERS, Subject.JOB),
+        "DeleteJob": Permission("delete jobs", _STAFF, _OWNERS, Subject.JOB),
+        "ShareJob": Permission("share jobs", _STAFF, _OWNERS, Subject.JOB),
+        "UnshareJob": Permission("end the sharing of jobs", _STAFF, _OWNERS, Subject.JOB),
+    },
+    "api.v1.Logs": {
+        # A stream with lines of any jobs: drivers get it with certificates of their own.
+        "AppendLog": Permission("write into the logs of jobs"),
+        "ListLog": Permission("read the logs of jobs", _READERS),
+        "GetLogSize": Permission("read the logs of jobs", _READERS),
+        "TailLog": Permission("follow the logs of jobs", _READERS),
+        "GetTraceback": Permission("read the logs of jobs", _READERS),
+    },
+    "api.v1.Outputs": {
+        "ListOutputs": Permission("list outputs", _READERS),
+        "GetOutput": Permission("see outputs", _READERS),
+        "RegisterOutputs": Permission("register outputs of jobs", _NOBODY, _DRIVERS, Subject.JOB),
+    },
+    "api.v1.Tags": {
+        "ListTags": Permission("list tags", _READERS),
+        "CreateTag": Permission("create tags", _READERS),
+        # It takes the tag from the jobs of everybody.
+        "DeleteTag": Permission("delete tags", _STAFF),
+        "AddTag": Permission("tag jobs", _STAFF, _OWNERS, Subject.JOB),
+        "RemoveTag": Permission("take tags from jobs", _STAFF, _OWNERS, Subject.JOB),
+        "PreferJob": Permission("prefer jobs for a tag", _STAFF, _OWNERS, Subject.JOB),
+    },
+    "api.v1.People": {
+        "WhoAmI": Permission("ask who they are", _ALL_ROLES - {PrincipalRole.WORKER}),
+        "IssueCredential": Permission("issue credentials", _ADMINS),
+        "ListCredentials": Permission("list credentials", _ADMINS),
+        "RevokeCredentials": Permission("revoke credentials", _ADMINS),
+        "WatchCredentials": Permission("watch which credentials count"),
+    },
+    "api.v1.Checksums": {
+        "FindHazard": Permission("find hazard calculations", _READERS),
+        "GetChecksum": Permission("see checksums of jobs", _READERS),
+        "SetChecksum": Permission("set checksums of jobs", _NOBODY, _DRIVERS, Subject.JOB),
+    },
+    "api.v1.Database": {
+        "GetDatabaseInfo": Permission("see the state of the database", _PEOPLE),
+        "CheckDatabase": Permission("check the database", _STAFF),
+        "VacuumDatabase": Permission("vacuum the database", _STAFF),
+        "BackupDatabase": Permission("copy the database", _STAFF),
+        "Query": Permission("query the database", _READERS),
+    },
+    "api.v1.Fleet": {
+        "AbortJob": Permission("abort jobs", _STAFF, _OWNERS, Subject.JOB),
+        "GetStatus": Permission("see the status of the cluster", _READERS),
+        "WatchStatus": Permission("watch the status of the cluster", _READERS),
+        "GetMetrics": Permission("see the metrics of the cluster", _READERS),
+        "WaitForNodes": Permission("wait for nodes", _READERS),
+        "GetTaskRecords": Permission("see what became of tasks", _READERS),
+        "ForgetNode": Permission("take nodes from the cluster", _STAFF),
+        "StartNodes": Permission("start nodes", _STAFF),
+        "StopNodes": Permission("stop nodes", _STAFF),
+        "RestartNodes": Permission("restart nodes", _STAFF),
+    },
+    "api.v1.Nodes": {
+        "GetStatus": Permission("see the status of a node", _PEOPLE),
+        "SetCores": Permission("set the cores of a node", _STAFF),
+        "StartServing": Permission("start a node", _STAFF),
+        "StopServing": Permission("stop a node", _STAFF),
+        "RestartServing": Permission("restart a node", _STAFF),
+        "Join": Permission("let a node join a cluster", _STAFF),
+        "Leave": Permission("let a node leave its cluster", _STAFF),
+        "TailNodeLog": Permission("read the log of a node", _STAFF),
+    },
+    "internal.v1.Sessions": {
+        "OpenSession": Permission("open sessions"),
+        "FlushSessionOutput": Permission("ask for the output of sessions"),
+        "CloseSession": Permission("close sessions"),
+    },
+    "internal.v1.Membership": {
+        "JoinNode": Permission("join the cluster as a node", _NOBODY, _NODES, Subject.NODE),
+        "LeaveNode": Permission("leave the cluster as a node", _NOBODY, _NODES, Subject.NODE),
+    },
+    "internal.v1.Orders": {
+        "StartWorkers": Permission("start workers"),
+        "StopWorkers": Permission("stop workers"),
+        "StopDriver": Permission("stop drivers"),
+        "GetProcess": Permission("look at processes of a node"),
+        "Watch": Permission("watch a node", _STAFF),
+        "FlushOutput": Permission("ask for the output of workers"),
+    },
+    "internal.v1.Holds": {
+        "RenewHold": Permission("hold jobs", _NOBODY, _DRIVERS, Subject.JOB),
+    },
+    "internal.v1.Examination": {
+        "Examine": Permission("examine a node", _STAFF),
+    },
+    "internal.v1.EngineCalls": {
+        # Named actions and SQL on any job: drivers get them with certificates of their own.
+        "Call": Permission("make calls of the engine"),
+        "CallStream": Permission("make calls of the engine"),
+    },
+}
+_OF_GRPC = {
+    f"/{_HEALTH}/Check": Permission("ask whether a service is available", _ALL_ROLES),
+    f"/{_HEALTH}/Watch": Permission("ask whether a service is available", _ALL_ROLES),
+    f"/{_HEALTH}/List": Permission("ask whether a service is available", _ALL_ROLES),
+    f"/{_REFLECTION}/ServerReflectionInfo": Permission("ask which calls there are", _ALL_ROLES),
+}
+# By the full name of the call, such as "/quakegrid.api.v1.Jobs/GetJob".
+TABLE: dict[str, Permission] = _OF_GRPC | {
+    f"/{_ALL_CALLS}.{service}/{name}": permission
+    for service, rows in _BY_SERVICE.items()
+    for name, permission in rows.items()
+}
+# Of a call that the table does not have.
+_UNKNOWN = Permission("make this call")
+
+
+def of(method: str) -> Permission:
+    """The row of a call.
+
+    Args:
+        method: the full name of the call.
+    """
+    return TABLE.get(method, _UNKNOWN)
+
+
+def judge(principal: Principal, permission: Permission) -> Verdict:
+    """Whether a principal may make a call, as far as it does not depend on what it is about."""
+    role = principal.role
+    if role is PrincipalRole.SERVICE or role in permission.roles:
+        return Verdict.YES
+    return Verdict.IF_OWN if role in permission.own_roles else Verdict.NO
+
+
+def owns(principal: Principal, subject: Subject, owner: str) -> bool:
+    """Whether something is a principal's own.
+
+    Args:
+        principal: who asks; of a role that may do something to its own.
+        subject: what kind of thing it is.
+        owner: the person whose job it is, or the name of the node.
+    """
+    name = principal.name if subject is Subject.NODE else principal.person
+    return bool(owner) and name == owner
+
+
+def refusal(principal: Principal, permission: Permission, what: str = "", owner: str = "") -> str:
+    """The words that tell a principal that it may not make a call.
+
+    Args:
+        principal: who asks.
+        permission: the row of the call.
+        what: what the request is about, such as "job 7"; empty if that does not matter.
+        owner: the person whose it is; empty if it is no person's.
+    """
+    whose = f"{what} belongs to {owner}; " if owner else f"{what} is not yours; " if what else ""
+    return f"{whose}you are {principal} and may not {permission.does}: that is for {_allowed(permission)}"
+
+
+def _allowed(permission: Permission) -> str:
+    """Who may make a call, in words; services only where nobody else may."""
+    words = list(_words(permission)) or [_PLURALS[PrincipalRole.SERVICE]]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _words(permission: Permission) -> Iterator[str]:
+    if permission.own_roles & _USERS:
+        yield "the owner"
+    elif permission.own_roles & _DRIVERS:
+        yield "the calculation itself"
+    if permission.own_roles & _NODES:
+        yield "the node itself"
+    for role in (*PEOPLE, PrincipalRole.DRIVER, PrincipalRole.NODE, PrincipalRole.WORKER):
+        if role in permission.roles:
+            yield _PLURALS[role]
+
+
+_PLURALS = {
+    PrincipalRole.SERVICE: "services of the cluster",
+    PrincipalRole.NODE: "nodes",
+    PrincipalRole.USER: "users",
+    PrincipalRole.OPERATOR: "operators",
+    PrincipalRole.ADMIN: "admins",
+    PrincipalRole.DRIVER: "calculations",
+    PrincipalRole.WORKER: "workers",
+}

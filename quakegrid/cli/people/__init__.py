@@ -1,0 +1,1 @@
+"""Commands about people: `user`, and `login`, `logout` and `whoami`."""

@@ -1,0 +1,217 @@
+"""Commands `user ...`: credentials for people, given and revoked by an admin or by who holds the authkey."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from quakegrid import errors
+from quakegrid.access.principals import PEOPLE, PrincipalRole
+from quakegrid.cli import options
+from quakegrid.cli.views import render
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.people import IssuedCredential, PeopleClient
+from quakegrid.settings import credential_files
+from quakegrid.settings.config import Settings
+from quakegrid.settings.credential_files import CredentialFile
+from quakegrid.settings.hosts import is_loopback
+
+F = TypeVar("F", bound=Callable[..., Any])
+ROLES = [role.value for role in PEOPLE]
+COLUMNS = {
+    "name": "name",
+    "role": "role",
+    "short_id": "id",
+    "state": "state",
+    "issue_time": "issued",
+    "end_time": "ends",
+    "issuer": "by",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a credential is to be made."""
+
+    days: int
+    file: Path | None
+    address: str
+    cluster_name: str
+
+
+def _credential_options(command: F) -> F:
+    """Add the options of commands that write a credential, passed as `wanted`."""
+    for option in (
+        click.option(
+            "--days",
+            type=click.IntRange(1, 3650),
+            default=365,
+            show_default=True,
+            metavar="N",
+            help="How long the credential counts.",
+        ),
+        click.option(
+            "--file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Where to write the credential (default: NAME.credential).",
+        ),
+        click.option(
+            "--address",
+            default="",
+            metavar="HOST",
+            help="How people reach the master (default: [dbserver] host).",
+        ),
+        click.option(
+            "--cluster-name",
+            default="",
+            help="What people call this cluster (default: as before, else the master's name).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def user() -> None:
+    """Give people credentials, and revoke them.
+
+    On the master, as who can read the authkey, or from anywhere with the credential of an admin.
+    """
+
+
+@user.command()
+@click.argument("name", metavar="NAME")
+@click.option("--role", type=click.Choice(ROLES), default=PrincipalRole.USER.value, show_default=True)
+@_credential_options
+def add(name: str, role: str, **wanted: Any) -> None:
+    """Write a credential for a person, who then uses the cluster by `quakegrid login FILE`.
+
+    NAME is the account under which the person runs calculations: jobs of that name are theirs. A user sees
+    all jobs, and changes only their own. An operator also changes those of others, starts and stops nodes,
+    and cares for the database. An admin also gives and revokes credentials.
+    """
+    _issue(name, lambda _people: PrincipalRole(role), Wanted(**wanted), is_only=False)
+
+
+@user.command()
+@click.argument("name", metavar="NAME")
+@click.option("--only", is_flag=True, help="Revoke all earlier credentials of the person.")
+@_credential_options
+def renew(name: str, only: bool, **wanted: Any) -> None:
+    """Write a new credential for a person, with the same role.
+
+    The earlier one counts until its end, unless you give --only.
+    """
+
+    def last_role(people: PeopleClient) -> PrincipalRole:
+        found = [each for each in people.list_all() if each.name == name]
+        if not found:
+            raise errors.NotFoundError(f"nobody here is called {name}; `quakegrid user add {name}` adds them")
+        return PrincipalRole(max(found, key=lambda each: each.issue_time).role)
+
+    _issue(name, last_role, Wanted(**wanted), is_only=only)
+
+
+@user.command(name="role")
+@click.argument("name", metavar="NAME")
+@click.argument("role", type=click.Choice(ROLES))
+@_credential_options
+def change_role(name: str, role: str, **wanted: Any) -> None:
+    """Give a person another role: write a new credential, and revoke all earlier ones."""
+
+    def known(people: PeopleClient) -> PrincipalRole:
+        people.find_valid(name)
+        return PrincipalRole(role)
+
+    _issue(name, known, Wanted(**wanted), is_only=True)
+
+
+@user.command()
+@click.argument("name", metavar="NAME")
+@click.option("--id", "credential_id", default="", metavar="ID", help="Only the one whose id begins so.")
+def revoke(name: str, credential_id: str) -> None:
+    """Revoke all credentials of a person.
+
+    The dbserver refuses them at once, other services as soon as they hear of it, within moments. Jobs of the
+    person go on.
+    """
+    with closing(DbClient(options.cluster_settings())) as database:
+        revoked = PeopleClient(database).revoke(name, credential_id)
+    for each in revoked:
+        render.say(f"revoked: {each.name} ({each.role}) {each.id[:8]}")
+    if not revoked:
+        render.say(f"{name} has no valid credential")
+
+
+@user.command(name="list")
+@options.output_option
+def list_all(output: str) -> None:
+    """List all credentials, also those that have ended."""
+    with closing(DbClient(options.cluster_settings())) as database:
+        found = PeopleClient(database).list_all()
+    now_time = datetime.datetime.now(datetime.UTC)
+    render.print_listing(output, [_shown(each, now_time) for each in found], COLUMNS)
+
+
+def _shown(found: IssuedCredential, now_time: datetime.datetime) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "role": found.role,
+        "id": found.id,
+        "short_id": found.id[:8],
+        "state": found.state(now_time),
+        "issue_time": found.issue_time,
+        "end_time": found.end_time,
+        "revocation_time": found.revocation_time,
+        "issuer": found.issuer,
+    }
+
+
+def _issue(
+    name: str, find_role: Callable[[PeopleClient], PrincipalRole], wanted: Wanted, *, is_only: bool
+) -> None:
+    """Have a credential issued, and write it into a file."""
+    settings = options.cluster_settings()
+    path = wanted.file.expanduser() if wanted.file else Path(f"{name}.credential")
+    dbserver, broker = _addresses(settings, wanted.address)
+    with closing(DbClient(settings)) as database:
+        people = PeopleClient(database)
+        role = find_role(people)
+        credential_files.refuse_existing(path)
+        life = datetime.timedelta(days=wanted.days)
+        issued, proof = people.issue(name, role, life, is_only=is_only, cluster=wanted.cluster_name)
+        try:
+            credential = CredentialFile(
+                cluster=issued.cluster,
+                name=issued.name,
+                role=issued.role,
+                id=issued.id,
+                end_time=issued.end_time,
+                dbserver=dbserver,
+                broker=broker,
+                proof=proof,
+            )
+            credential_files.write(path, credential)
+        except BaseException:
+            people.revoke(issued.name, issued.id)
+            raise
+    render.say(f"{path}: {issued.name} ({issued.role}) until {render.cell(issued.end_time)}")
+    render.say(f"whoever has this file acts as {issued.name}: hand it over safely, then remove it here")
+    if is_loopback(credential_files.split_address(dbserver)[0]):
+        render.say(
+            "it works on this machine only, since the cluster is on loopback; --address names the master"
+        )
+
+
+def _addresses(settings: Settings, host: str) -> tuple[str, str]:
+    """Where people reach dbserver and broker."""
+    return (
+        f"{host or settings.dbserver_host}:{settings.dbserver_port}",
+        f"{host or settings.broker_host}:{settings.broker_port}",
+    )

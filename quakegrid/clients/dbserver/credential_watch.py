@@ -1,0 +1,103 @@
+"""Which credentials of people count, as the dbserver tells it: for services that have no database.
+
+The watch begins with the first call of a person, so a cluster that has only services has none. While the
+dbserver does not answer, what it told last counts for a minute; then nobody but services is let in. Runs in
+the event loop of its service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import grpc
+
+from quakegrid import errors
+from quakegrid.access.principals import Principal
+from quakegrid.api.v1 import people_pb2, people_pb2_grpc
+from quakegrid.clients.backoff import Backoff
+from quakegrid.machine import service_life
+from quakegrid.settings.config import Settings
+from quakegrid.transport import callers, grpc_channels
+
+# A person whose credential is new may be faster than the news of it.
+NEWS_TIMEOUT_S = 2.0
+FIRST_NEWS_TIMEOUT_S = 5.0
+COUNTS_ALONE_S = 60.0
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0
+log = logging.getLogger("quakegrid.service")
+
+
+class CredentialWatch:
+    """Knows which credentials count; a `callers.Standing`.
+
+    Args:
+        settings: of the cluster.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._ids: frozenset[str] | None = None
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        # When the dbserver stopped to answer; None while it does.
+        self._lost_s: float | None = None
+
+    async def doubt(self, principal: Principal) -> errors.QuakeGridError | None:
+        """Why the credential of a person does not count; None if it does."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._watch(), name="credential watch")
+            self._task.add_done_callback(service_life.must_not_fail)
+        if await self._hears_of(principal.credential_id):
+            return None
+        if self._known() is None:
+            return errors.PeerUnreachableError(
+                f"the dbserver at {self._settings.dbserver_address} does not answer, so nobody here knows "
+                "whether your credential was revoked; try again"
+            )
+        return callers.revoked(principal)
+
+    def close(self) -> None:
+        """Watch no longer."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _known(self) -> frozenset[str] | None:
+        """The ids that count; None if it is too long ago that we heard of them."""
+        lost_s = self._lost_s
+        is_old = lost_s is not None and asyncio.get_running_loop().time() - lost_s > COUNTS_ALONE_S
+        return None if is_old else self._ids
+
+    async def _hears_of(self, credential_id: str) -> bool:
+        """Whether a credential counts, or the next news say that it does."""
+        timeout_s = FIRST_NEWS_TIMEOUT_S if self._known() is None else NEWS_TIMEOUT_S
+        try:
+            async with asyncio.timeout(timeout_s):
+                while credential_id not in (self._known() or ()):
+                    await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _watch(self) -> None:
+        """Follow the dbserver for ever."""
+        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+        loop = asyncio.get_running_loop()
+        while True:
+            address = self._settings.dbserver_address
+            async with grpc_channels.open_aio_channel(address, self._settings.authkey) as channel:
+                try:
+                    stub = people_pb2_grpc.PeopleStub(channel)
+                    async for response in stub.WatchCredentials(people_pb2.WatchCredentialsRequest()):
+                        self._take(frozenset(response.ids))
+                        backoff.reset()
+                except grpc.RpcError as exc:
+                    log.info("credentials_not_heard reason=%s", exc.details())
+            if self._lost_s is None:
+                self._lost_s = loop.time()
+            await asyncio.sleep(backoff.next_s())
+
+    def _take(self, ids: frozenset[str]) -> None:
+        self._ids, self._lost_s = ids, None
+        self._news.set()
+        self._news = asyncio.Event()

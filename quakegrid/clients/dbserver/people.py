@@ -1,0 +1,132 @@
+"""Client of the dbserver's people: who one is, and the credentials that admins issue and revoke."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+from quakegrid import errors
+from quakegrid.access.principals import PEOPLE, PrincipalRole
+from quakegrid.access.proofs import Certified
+from quakegrid.api.v1 import people_pb2, people_pb2_grpc
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.transport import certificates
+
+_PREFIX = "PERSON_ROLE_"
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedCredential:
+    """A credential as the dbserver remembers it."""
+
+    name: str
+    role: str
+    id: str
+    issue_time: datetime.datetime
+    end_time: datetime.datetime
+    revocation_time: datetime.datetime | None
+    issuer: str
+    # What people call the cluster.
+    cluster: str
+
+    def state(self, now_time: datetime.datetime) -> str:
+        """Whether it counts: "valid", "ended" or "revoked"."""
+        if self.revocation_time is not None:
+            return "revoked"
+        return "valid" if now_time < self.end_time else "ended"
+
+
+class PeopleClient:
+    """People over a connection to the dbserver, with its errors."""
+
+    def __init__(self, database: DbClient) -> None:
+        self._connection = database.connection
+        self._stub = people_pb2_grpc.PeopleStub(database.connection.channel)
+
+    def who_am_i(self) -> tuple[str, str]:
+        """Our role and name, as the services see us; a service has no name."""
+        response = self._connection.call(self._stub.WhoAmI, people_pb2.WhoAmIRequest())
+        return response.role, response.name
+
+    def issue(
+        self,
+        name: str,
+        role: PrincipalRole,
+        life: datetime.timedelta,
+        *,
+        is_only: bool = False,
+        cluster: str = "",
+    ) -> tuple[IssuedCredential, Certified]:
+        """A new credential; its key is made here and stays here.
+
+        Args:
+            name: of the person.
+            role: what the person may do.
+            life: how long it counts.
+            is_only: whether all earlier ones of the person are revoked.
+            cluster: what people call the cluster; empty: as in the last credential.
+        Raises:
+            UsageError: a value is not allowed.
+            StateError: the person has a valid credential of another role.
+        """
+        key_pem, public_pem = certificates.new_key()
+        request = people_pb2.IssueCredentialRequest(
+            name=name,
+            role=people_pb2.PersonRole.Value(f"{_PREFIX}{role.name}"),
+            public_key_pem=public_pem,
+            is_only=is_only,
+            cluster=cluster,
+        )
+        request.life.FromTimedelta(life)
+        response = self._connection.call(self._stub.IssueCredential, request)
+        proof = Certified(response.ca_pem, key_pem, response.certificate_pem)
+        return _decode(response.credential), proof
+
+    def list_all(self) -> list[IssuedCredential]:
+        """All credentials, also those that have ended, by name."""
+        request = people_pb2.ListCredentialsRequest()
+        return list(map(_decode, self._connection.call(self._stub.ListCredentials, request).credentials))
+
+    def find_valid(self, name: str) -> IssuedCredential:
+        """The valid credential of a person that ends last.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        now_time = datetime.datetime.now(datetime.UTC)
+        found = [each for each in self.list_all() if each.name == name and each.state(now_time) == "valid"]
+        if not found:
+            raise errors.NotFoundError(
+                f"{name} has no valid credential; `quakegrid user add {name}` makes one, "
+                "and `quakegrid user list` shows all"
+            )
+        return max(found, key=lambda each: each.end_time)
+
+    def revoke(self, name: str, credential_id: str = "") -> list[IssuedCredential]:
+        """Revoke credentials of a person, or the one whose id begins so; returns those that were valid.
+
+        Raises:
+            NotFoundError: nobody has the name, or no credential the id.
+        """
+        request = people_pb2.RevokeCredentialsRequest(name=name, id=credential_id)
+        return list(map(_decode, self._connection.call(self._stub.RevokeCredentials, request).revoked))
+
+
+def _decode(found: people_pb2.Credential) -> IssuedCredential:
+    revocation_time = found.revocation_time.ToDatetime(datetime.UTC)
+    return IssuedCredential(
+        name=found.name,
+        role=_role(found.role),
+        id=found.id,
+        issue_time=found.issue_time.ToDatetime(datetime.UTC),
+        end_time=found.end_time.ToDatetime(datetime.UTC),
+        revocation_time=revocation_time if found.HasField("revocation_time") else None,
+        issuer=found.issuer,
+        cluster=found.cluster,
+    )
+
+
+def _role(number: int) -> str:
+    """The role's word; that of a newer dbserver may be one that we do not know."""
+    names = {people_pb2.PersonRole.Value(f"{_PREFIX}{role.name}"): role.value for role in PEOPLE}
+    return names.get(people_pb2.PersonRole.ValueType(number), "unknown")

@@ -1,0 +1,284 @@
+"""Who calls: the principal of each call, checked against the table of permissions before a servicer runs.
+
+`CallerCheck` is the one interceptor that decides this, in every service. What it costs a call of a service is
+a look-up by the names in the peer's certificate, which is read once. A stream is checked when it begins; that
+of a person also while it runs, since their credential may be revoked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import inspect
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, Protocol
+
+import grpc
+
+from quakegrid import errors
+from quakegrid.access import permissions, principals
+from quakegrid.access.permissions import Permission, Subject, Verdict
+from quakegrid.access.principals import PEOPLE, Principal, PrincipalRole
+from quakegrid.transport import certificates, error_details
+
+# The user whose job this is; None if there is no such job.
+OwnerOfJob = Callable[[int], Awaitable[str | None]]
+# The principals whose certificates are remembered; more are read again.
+MOST_KNOWN = 10_000
+# How often a stream of a person is checked again.
+STREAM_CHECK_S = 5.0
+_END = object()
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+_CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
+    (errors.NotAllowedError, grpc.StatusCode.PERMISSION_DENIED),
+    (errors.CredentialError, grpc.StatusCode.UNAUTHENTICATED),
+    (errors.NotFoundError, grpc.StatusCode.NOT_FOUND),
+    # UNAVAILABLE would say that the service itself does not answer.
+    (errors.PeerUnreachableError, grpc.StatusCode.ABORTED),
+)
+_caller: ContextVar[Principal] = ContextVar("caller")
+
+
+def current() -> Principal:
+    """The principal that made the call which this code answers.
+
+    Raises:
+        LookupError: no call is being answered here, or nothing has checked it.
+    """
+    return _caller.get()
+
+
+class Standing(Protocol):
+    """Knows which credentials of people were revoked."""
+
+    async def doubt(self, principal: Principal) -> errors.QuakeGridError | None:
+        """Why the credential of a person does not count; None if it does."""
+
+
+class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Refuses calls that the table does not allow; must come before interceptors that run servicers.
+
+    Args:
+        owner_of_job: asks whose a job is.
+        standing: asks which credentials were revoked.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, owner_of_job: OwnerOfJob, standing: Standing, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._owner_of_job, self._standing, self._clock = owner_of_job, standing, clock
+        self._handlers: dict[str, Any] = {}
+        self._known: dict[bytes, Principal] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Put the check before the handler that gRPC found for a call, once for each method."""
+        method = str(handler_call_details.method)
+        checked = self._handlers.get(method)
+        if checked is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:  # methods that do not exist would fill the memory
+                return None
+            checked = self._handlers[method] = self._guard(handler, permissions.of(method))
+        return checked
+
+    def _guard(self, handler: Any, permission: Permission) -> Any:
+        guarded: dict[str, Any] = {}
+        for kind in _KINDS:
+            behaviour = getattr(handler, kind)
+            if behaviour is None:
+                continue
+            # Only one request can be asked what it is about.
+            checked = permission if kind.startswith("unary") else replace(permission, own_roles=frozenset())
+            if inspect.isasyncgenfunction(behaviour):
+                guarded[kind] = self._guarded_stream(behaviour, checked)
+            else:
+                assert inspect.iscoroutinefunction(behaviour), "it is answered in the event loop"
+                is_stream = kind.endswith("stream")
+                guarded[kind] = self._guarded_call(behaviour, checked, is_stream=is_stream)
+        return handler._replace(**guarded)
+
+    def _guarded_call(
+        self, behaviour: Callable[[Any, Any], Awaitable[Any]], permission: Permission, *, is_stream: bool
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def call(request: Any, context: Any) -> Any:
+            principal = self._principal_of(context)
+            refused = None
+            if principal is None or principal.role is not PrincipalRole.SERVICE:
+                refused = await self._refusal(principal, permission, request)
+            if refused is None:
+                assert principal is not None, "nobody is refused"
+                _caller.set(principal)
+                if not is_stream or principal.role not in PEOPLE:
+                    return await behaviour(request, context)
+                running = asyncio.ensure_future(behaviour(request, context))
+                refused = await _Recheck(self._doubt, principal).wait(running)
+                if refused is None:
+                    return running.result()
+            aborting = _abort(context, refused)
+            del request, context, refused  # see services/dbserver/rpc/interceptor.py
+            await aborting
+            return None
+
+        return call
+
+    def _guarded_stream(
+        self, behaviour: Callable[[Any, Any], AsyncGenerator[Any, None]], permission: Permission
+    ) -> Callable[[Any, Any], AsyncGenerator[Any, None]]:
+        async def stream(request: Any, context: Any) -> AsyncGenerator[Any, None]:
+            principal = self._principal_of(context)
+            refused = None
+            if principal is None or principal.role is not PrincipalRole.SERVICE:
+                refused = await self._refusal(principal, permission, request)
+            if refused is None:
+                assert principal is not None, "nobody is refused"
+                _caller.set(principal)
+                recheck = _Recheck(self._doubt, principal) if principal.role in PEOPLE else None
+                async with contextlib.aclosing(behaviour(request, context)) as responses:
+                    passed = responses if recheck is None else recheck.pass_on(responses)
+                    async with contextlib.aclosing(passed):
+                        async for response in passed:
+                            yield response
+                if recheck is None or recheck.doubt is None:
+                    return
+                refused = recheck.doubt
+            aborting = _abort(context, refused)
+            del request, context, refused
+            await aborting
+
+        return stream
+
+    def _principal_of(self, context: Any) -> Principal | None:
+        """Who is at the other end of a call's connection; None if its certificate names nobody."""
+        names: Sequence[bytes] = context.peer_identities() or ()
+        key = names[0] if len(names) == 1 else b"\0".join(names)
+        return self._known.get(key) or self._read(key, names, context)
+
+    def _read(self, key: bytes, names: Sequence[bytes], context: Any) -> Principal | None:
+        principal = principals.from_names(name.decode(errors="replace") for name in names)
+        if principal is None:
+            return None
+        if principal.role is not PrincipalRole.SERVICE:
+            (certificate,) = context.auth_context()["x509_pem_cert"]
+            principal = replace(principal, until_s=certificates.until_s(certificate))
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = principal
+        return principal
+
+    async def _refusal(
+        self, principal: Principal | None, permission: Permission, request: Any
+    ) -> errors.QuakeGridError | None:
+        """Why a call is refused; None if it is not."""
+        if principal is None:
+            return errors.CredentialError("the certificate of the connection names nobody of this cluster")
+        if doubt := await self._doubt(principal):
+            return doubt
+        verdict = permissions.judge(principal, permission)
+        if verdict is Verdict.IF_OWN:
+            return await self._refusal_of_others(principal, permission, request)
+        if verdict is Verdict.NO:
+            return errors.NotAllowedError(permissions.refusal(principal, permission))
+        return None
+
+    async def _doubt(self, principal: Principal) -> errors.QuakeGridError | None:
+        """Why the credential of a principal does not count; None if it does."""
+        if principal.until_s <= self._clock():
+            return _has_ended(principal)
+        return await self._standing.doubt(principal) if principal.role in PEOPLE else None
+
+    async def _refusal_of_others(
+        self, principal: Principal, permission: Permission, request: Any
+    ) -> errors.QuakeGridError | None:
+        assert permission.subject is not None, "the table says what can be one's own"
+        owner: str | None
+        if permission.subject is Subject.NODE:
+            what, owner = f"the node {request.host}", request.host
+        else:
+            what = f"job {request.job_id}"
+            if request.job_id <= 0:
+                return errors.NotFoundError(f"no job has the id {request.job_id}; ids start at 1")
+            try:
+                owner = await self._owner_of_job(request.job_id)
+            except errors.QuakeGridError as exc:
+                return exc.with_traceback(None)
+        # The servicer says that there is no such job, or repeats its answer to an earlier request.
+        if owner is None or permissions.owns(principal, permission.subject, owner):
+            return None
+        if permission.subject is Subject.NODE:
+            owner = ""
+        return errors.NotAllowedError(permissions.refusal(principal, permission, what, owner))
+
+
+class _Recheck:
+    """Looks again and again whether the credential behind a stream still counts.
+
+    Args:
+        ask: why it does not count.
+        principal: whose stream it is.
+    """
+
+    def __init__(
+        self, ask: Callable[[Principal], Awaitable[errors.QuakeGridError | None]], principal: Principal
+    ) -> None:
+        self._ask, self._principal = ask, principal
+        self._loop = asyncio.get_running_loop()
+        self._due_s = self._loop.time() + STREAM_CHECK_S
+        self.doubt: errors.QuakeGridError | None = None
+
+    async def wait(self, step: asyncio.Future[Any]) -> errors.QuakeGridError | None:
+        """Wait for a step of the stream; cancel it, and tell why, if the credential counts no more."""
+        try:
+            while not step.done():
+                left_s = self._due_s - self._loop.time()
+                if left_s > 0:
+                    await asyncio.wait({step}, timeout=left_s)
+                elif doubt := await self._ask(self._principal):
+                    self.doubt = doubt
+                    return doubt
+                else:
+                    self._due_s = self._loop.time() + STREAM_CHECK_S
+        finally:  # also when the client leaves
+            if not step.done():
+                step.cancel()
+                await asyncio.wait({step})
+        return None
+
+    async def pass_on(self, responses: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        """The responses, until there are no more or the credential does not count any more."""
+        while True:
+            step = asyncio.ensure_future(anext(responses, _END))
+            if await self.wait(step) is not None or step.result() is _END:
+                return
+            yield step.result()
+
+
+def revoked(principal: Principal) -> errors.CredentialError:
+    """The error for a credential that the cluster does not count."""
+    return errors.CredentialError(
+        f"the credential of {principal} was revoked, or the cluster's database does not know it; "
+        f"an admin makes a new one: `quakegrid user renew {principal.name}`"
+    )
+
+
+def _has_ended(principal: Principal) -> errors.CredentialError:
+    ended = datetime.datetime.fromtimestamp(principal.until_s, datetime.UTC)
+    return errors.CredentialError(
+        f"the credential of {principal} ended on {ended:%Y-%m-%d %H:%M} UTC; an admin makes a new one: "
+        f"`quakegrid user renew {principal.name}`"
+    )
+
+
+def _abort(context: Any, error: errors.QuakeGridError) -> Awaitable[None]:
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.UNKNOWN)
+    words = str(error)
+    aborting: Awaitable[None] = context.abort(code, words, error_details.metadata(error.reason, code, words))
+    return aborting

@@ -1,0 +1,1 @@
+"""People: their credentials, which of them count, and who revoked them."""

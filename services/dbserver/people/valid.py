@@ -1,0 +1,73 @@
+"""Which credentials count, in memory: asked at each call of a person, and told to the other services.
+
+Everything happens in the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from quakegrid import errors
+from quakegrid.access.principals import Principal
+from quakegrid.transport import callers
+
+# Every broker and every agent may be one.
+MAX_WATCHERS = 10_000
+
+
+class ValidCredentials:
+    """The ids of the credentials that count. Made in the event loop.
+
+    Args:
+        ids: those of the database.
+    """
+
+    def __init__(self, ids: frozenset[str]) -> None:
+        self._ids, self._turn = ids, 0
+        self._changed = asyncio.Event()
+        self._watcher_count = 0
+        self._is_closed = False
+
+    async def doubt(self, principal: Principal) -> errors.QuakeGridError | None:
+        """Why the credential of a person does not count; None if it does."""
+        return None if principal.credential_id in self._ids else callers.revoked(principal)
+
+    def replace(self, ids: frozenset[str], turn: int) -> None:
+        """Take the ids that a commit has left.
+
+        Args:
+            ids: all that count.
+            turn: counts the commits; an older one than the last is too late.
+        """
+        if turn > self._turn:
+            self._ids, self._turn = ids, turn
+            self._wake()
+
+    def close(self) -> None:
+        """Send all watchers away."""
+        self._is_closed = True
+        self._wake()
+
+    async def watch(self) -> AsyncGenerator[frozenset[str], None]:
+        """The ids, now and after each change.
+
+        Raises:
+            PeerUnreachableError: the dbserver is stopping.
+            StateError: too many watch.
+        """
+        if self._watcher_count >= MAX_WATCHERS:
+            raise errors.StateError(f"{MAX_WATCHERS} services watch the credentials, which is the most")
+        self._watcher_count += 1
+        try:
+            while not self._is_closed:
+                changed = self._changed
+                yield self._ids
+                await changed.wait()
+            raise errors.PeerUnreachableError("the dbserver is stopping")
+        finally:
+            self._watcher_count -= 1
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

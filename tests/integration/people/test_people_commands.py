@@ -1,0 +1,240 @@
+"""The commands of people: an admin gives credentials, a person uses the cluster with one, it is revoked."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quakegrid import testing
+from quakegrid.access.principals import PrincipalRole
+from quakegrid.cli import __main__ as command_line
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.people import PeopleClient
+from quakegrid.settings import config, credential_files
+from quakegrid.settings.config import Settings
+from tests.support.dbservers import LocalDbServer
+from tests.support.processes import Service
+
+# What a command said on stdout and stderr, and its exit code.
+Said = tuple[str, str, int]
+Quakegrid = Callable[..., Said]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A running dbserver and broker."""
+    directory = tmp_path_factory.mktemp("people")
+    (directory / "home").mkdir()
+    path: Path = testing.write_cluster_config(directory / "state", {})
+    found = config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
+    dbserver, broker = LocalDbServer(found), Service(found, "broker")
+    try:
+        dbserver.start()
+        broker.start()
+        with DbClient(found) as database:
+            PeopleClient(database).issue("first", PrincipalRole.USER, datetime.timedelta(1), cluster="lab")
+        yield found
+    finally:
+        broker.close()
+        dbserver.close()
+
+
+@pytest.fixture
+def quakegrid(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Quakegrid:
+    """Runs the command line in this process, as a user who has nothing."""
+    for name in ("OQ_CONFIG_FILE", "QUAKEGRID_STATE_DIR", credential_files.CHOICE):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)  # no openquake.cfg of this environment
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["quakegrid", *args])
+        code = command_line.run_command_line()
+        said = capsys.readouterr()
+        return said.out, said.err, code
+
+    return run
+
+
+@pytest.fixture
+def master(settings: Settings, quakegrid: Quakegrid) -> Quakegrid:
+    """The same as somebody who can read the authkey."""
+    return lambda *args: quakegrid("--state-dir", str(settings.state_dir), *args)
+
+
+def credential_of(master: Quakegrid, name: str, role: str = "user") -> Path:
+    """A new credential of a person, who has no other."""
+    path = Path(f"{name}.credential")
+    out, err, code = master("user", "add", name, "--role", role)
+    assert (out, code) == ("", 0), err
+    return path
+
+
+def make_job(settings: Settings, user_name: str) -> int:
+    """A job of a person's, which a service created."""
+    with DbClient(settings) as database:
+        job = database.jobs.create_job(
+            calculation_mode="classical", description="a job", user_name=user_name, data_dir="/nowhere"
+        )
+    return job.id
+
+
+def found(said: Said) -> Any:
+    """The document that a command has printed."""
+    out, err, code = said
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_person_uses_the_cluster_without_its_key(
+    settings: Settings, master: Quakegrid, quakegrid: Quakegrid
+) -> None:
+    """Jobs of their name are theirs; those of others they see."""
+    own, other = make_job(settings, "cleo"), make_job(settings, "dora")
+    path = credential_of(master, "cleo")
+
+    assert quakegrid("login", str(path))[2] == 0
+
+    oneself = found(quakegrid("whoami", "--output", "json"))
+    assert (oneself["name"], oneself["role"], oneself["cluster"]) == ("cleo", "user", "lab")
+    assert {own, other} <= {job["id"] for job in found(quakegrid("jobs", "list", "--output", "json"))}
+    assert found(quakegrid("jobs", "show", "-1", "--output", "json"))["id"] == own
+    status = found(quakegrid("status", "--output", "json"))
+    assert (status["is_up"], status["services"]) == (True, [])
+    assert quakegrid("abort", "-1")[1] == f"job {own} was not running\n"
+    out, err, code = quakegrid("abort", str(other), "--yes")
+    assert (out, code) == ("", 1)
+    assert err == (
+        f"quakegrid: job {other} belongs to dora; you are cleo (user) and may not abort jobs: that is for "
+        "the owner, operators and admins\n"
+    )
+    assert "belongs to dora" in quakegrid("jobs", "delete", str(other), "--yes")[1]
+    assert found(quakegrid("jobs", "show", str(own), "--output", "json"))["state"] == "aborted"
+    assert quakegrid("jobs", "delete", "-1", "--yes")[2] == 0
+
+
+def test_operator_ends_the_job_of_another(
+    settings: Settings, master: Quakegrid, quakegrid: Quakegrid
+) -> None:
+    """And the job says who it was."""
+    job_id = make_job(settings, "dora")
+    quakegrid("login", str(credential_of(master, "otto", "operator")))
+
+    assert quakegrid("abort", str(job_id), "--yes")[2] == 0
+
+    job = found(quakegrid("jobs", "show", str(job_id), "--output", "json"))
+    assert (job["state"], job["state_reason"]) == ("aborted", "aborted by otto")
+
+
+def test_revoked_person_is_refused_in_words(master: Quakegrid, quakegrid: Quakegrid) -> None:
+    """By dbserver and broker; a new credential lets them in again."""
+    quakegrid("login", str(credential_of(master, "rudi")))
+
+    assert master("user", "revoke", "rudi")[1].startswith("revoked: rudi (user) ")
+
+    for command in (("whoami",), ("jobs", "list")):
+        _out, err, code = quakegrid(*command)
+        assert (code, "`quakegrid user renew rudi`" in err) == (2, True)
+    assert master("user", "renew", "rudi", "--file", "new")[2] == 0
+    quakegrid("login", "new")
+    assert quakegrid("whoami")[2] == 0
+    assert found(quakegrid("status", "--output", "json"))["is_up"]
+    assert master("user", "revoke", "rudi")[1].count("revoked") == 1
+
+
+def test_admin_cares_for_people_from_anywhere(master: Quakegrid, quakegrid: Quakegrid) -> None:
+    """Adds them, changes their role, lists them; a user does none of this."""
+    quakegrid("login", str(credential_of(master, "ada", "admin")))
+
+    assert quakegrid("user", "add", "emil")[2] == 0
+    assert credential_files.read(Path("emil.credential")).cluster == "lab"
+    assert (
+        "`quakegrid user role emil operator`"
+        in quakegrid("user", "add", "emil", "--role", "operator", "--file", "x")[1]
+    )
+    assert not Path("x").exists()
+    assert quakegrid("user", "role", "emil", "operator", "--file", "x")[2] == 0
+    listed = [each for each in found(quakegrid("user", "list", "--output", "json")) if each["name"] == "emil"]
+    assert [(each["role"], each["state"], each["issuer"]) for each in listed] == [
+        ("user", "revoked", "ada (admin)"),
+        ("operator", "valid", "ada (admin)"),
+    ]
+    quakegrid("login", "x")
+    out, err, code = quakegrid("user", "list")
+    assert (out, code) == ("", 1)
+    assert err == "quakegrid: you are emil (operator) and may not list credentials: that is for admins\n"
+
+
+def test_file_that_is_there_costs_no_credential(master: Quakegrid) -> None:
+    """It stays, and nothing is issued."""
+    path = Path("fred.credential")
+    path.write_text("mine")
+
+    assert "is there already" in master("user", "add", "fred")[1]
+
+    assert path.read_text() == "mine"
+    assert "fred" not in master("user", "list")[0]
+
+
+def test_credential_that_cannot_be_written_is_revoked(master: Quakegrid) -> None:
+    """Nobody has its key."""
+    _out, _err, code = master("user", "add", "gina", "--file", "no/such/folder/file")
+
+    assert code == 1
+    states = [
+        each["state"] for each in found(master("user", "list", "--output", "json")) if each["name"] == "gina"
+    ]
+    assert states == ["revoked"]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("user", "renew", "nobody"), "nobody here is called nobody"),
+        (("user", "revoke", "nobody"), "nobody here is called nobody"),
+        (("user", "role", "nobody", "admin"), "nobody has no valid credential"),
+        (("user", "add", "a b"), "cannot be a person's name"),
+        (("user", "add", "anna", "--cluster-name", "a/b"), "cannot be a cluster's name"),
+        (("login", "no-such-file"), "there is no file no-such-file"),
+        (("logout", "lab"), "you have logged in to none"),
+        (("--cluster", "lab", "status"), "you have logged in to none"),
+    ],
+)
+def test_command_that_makes_no_sense_is_refused(
+    master: Quakegrid, command: tuple[str, ...], words: str
+) -> None:
+    """In words."""
+    _out, err, code = master(*command)
+
+    assert code in (1, 2)
+    assert words in err
+
+
+def test_calculations_do_not_start_with_a_credential(master: Quakegrid, quakegrid: Quakegrid) -> None:
+    """The words say where they do."""
+    quakegrid("login", str(credential_of(master, "hugo")))
+    Path("job.ini").touch()
+
+    _out, err, code = quakegrid("run", "job.ini")
+
+    assert (code, "calculations start on a machine of the cluster lab" in err) == (1, True)
+
+
+def test_holder_of_the_key_names_a_cluster_to_be_a_person(master: Quakegrid) -> None:
+    """Without a name the key counts."""
+    master("login", str(credential_of(master, "ida")))
+
+    assert found(master("whoami", "--output", "json"))["role"] == "service"
+    assert found(master("--cluster", "lab", "whoami", "--output", "json"))["name"] == "ida"
+    assert master("logout", "lab")[2] == 0
+    assert master("--cluster", "lab", "whoami")[2] == 2

@@ -1,0 +1,1 @@
+"""Unit tests of who may call what."""
