@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from quakegrid.testing.fake_broker import FakeBroker
 from quakegrid.testing.fake_lane import Answer, FakeLane, LaneReply
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
+from tests.support.nodes import wait_until
 
 SESSION = 77
 QUICK = Patience(hello_s=10.0, broker_s=10.0, broker_retry_s=0.01, refused_retry_s=0.01, flush_s=0.1)
@@ -169,13 +171,17 @@ def test_lane_of_another_version_is_an_error(played: Played) -> None:
     session.close()
 
 
-def test_lane_is_told_everything_when_a_new_broker_admits_the_session(
-    played: Played, session: Session
+def test_lane_that_refused_is_told_everything_as_soon_as_a_new_broker_admits_the_session(
+    played: Played,
 ) -> None:
-    """It may have refused what came before the broker knew of the session."""
+    """Without the pause: the lane knows the session now."""
+    session = played.joined(Patience(broker_s=90.0, broker_retry_s=0.01, refused_retry_s=60.0, flush_s=0.1))
     played.lane.hear("join")
+    played.lane.answer = fake_lane.refuses_session
     session.submit([b"payload"], LaneTask("op"))
     played.lane.hear("submit_task")
+    while session._lane._retelling.due_s == math.inf:  # it has not heard of the refusal yet
+        assert session.receive_ready() is None
     played.lane.answer = runs_tasks
 
     played.broker.break_stream()
@@ -184,6 +190,25 @@ def test_lane_is_told_everything_when_a_new_broker_admits_the_session(
     assert session.receive().task_id == 1
     assert played.lane.hear("submit_task").submit_task.task_id == 1
     assert played.lane.hear("join").join.session_id == SESSION
+    session.close()
+
+
+def test_lane_that_refused_nothing_is_told_nothing_twice(played: Played, session: Session) -> None:
+    """What it did since, it would do again: the outcomes may be on their way when it is told the tasks."""
+    played.lane.hear("join")
+    session.submit([b"one"], LaneTask("op"))
+    played.broker.break_stream()
+    played.admit()
+    wait_until(lambda: session._stream.admission_count == 2)
+    played.lane.answer = runs_tasks
+
+    assert session.receive_ready() is None
+    session.submit([b"two"], LaneTask("op"))
+
+    assert session.receive().task_id == 2
+    kinds = [played.lane.heard.get(timeout=1.0) for _ in range(2)]
+    assert [message.submit_task.task_id for message in kinds] == [1, 2]
+    assert played.lane.heard.empty()
 
 
 def test_failure_ends_a_wait_and_every_call_after_it(played: Played, session: Session) -> None:
