@@ -70,7 +70,6 @@ class LaneClient:
         self._waiting: dict[int, WaitingTask] = {}
         self.window = TaskWindow()
         self._retelling = Retelling(patience.refused_retry_s, patience.broker_s)
-        self._admission_count = 1  # of the session, when the lane was last told everything, or confirmed it
         self._taken_bytes = 0  # of outcomes, since the lane was last told
         self.has_joined = False  # the lane has confirmed it, at least once
         self.blobs = BlobTable()
@@ -126,8 +125,10 @@ class LaneClient:
     def receive_ready(self) -> LaneOutcome | None:
         """The next outcome if it is here already; raises what the session failed with."""
         self._stream.check()
-        if self._retelling.due_s < math.inf:
-            self._tell_again()
+        if self._retelling.due_s < math.inf and self._retelling.is_due(
+            time.monotonic(), self._stream.admission_count
+        ):
+            self._tell_lane()
         while (received := self._lane.receive()) is not None:
             outcome = self._take(received)
             if outcome is not None and self._forget(outcome.task_id):
@@ -187,8 +188,7 @@ class LaneClient:
                 self._stream.words.pass_on(worker_words.from_death(message.worker_died))
             case "joined":
                 self.has_joined = True
-                self._retelling.end()
-                self._admission_count = self._stream.admission_count
+                self._retelling.end(self._stream.admission_count)
             case "refused":
                 refused = message.refused
                 self._retelling.refuse(
@@ -211,19 +211,8 @@ class LaneClient:
             self.blobs.store = self.blobs.store or LocalBlobs(folder, self._settings.lane_memory_bytes)
         self._tell_lane()
 
-    def _tell_again(self) -> None:
-        """Tell the lane everything once more if it has refused it: at once if the session was admitted since.
-
-        A lane that has refused nothing is told nothing twice: what it did meanwhile would be new to it again.
-        """
-        due_s = self._retelling.due_s
-        is_admitted_anew = self._stream.admission_count != self._admission_count
-        if due_s < math.inf and (is_admitted_anew or time.monotonic() >= due_s):
-            self._tell_lane()
-
     def _tell_lane(self) -> None:
-        self._retelling.begin()
-        self._admission_count = self._stream.admission_count
+        self._retelling.begin(self._stream.admission_count)
         for blob_id, content in self.blobs.start_again():
             self._put_blob(blob_id, content)
         for submitted in self._sent.values():

@@ -25,6 +25,7 @@ class Retelling:
         self._pauses = Backoff(first_s, math.inf, jitter=0.0)  # the patience ends them
         self._give_up_s = math.inf
         self.due_s = math.inf  # when to tell the lane again; infinity if it has refused nothing since
+        self._admission_count = 1  # of the session, when the lane was last told everything, or confirmed it
 
     def refuse(self, reason: str, now_s: float, *, is_unknown_session: bool) -> None:
         """Note that the lane refused a message.
@@ -40,11 +41,23 @@ class Retelling:
         ):  # the lane also refuses the other messages that were sent together with the first
             self.due_s = now_s + self._pauses.next_s()
 
-    def begin(self) -> None:
-        """Note that the driver tells the lane again now."""
-        self.due_s = math.inf
+    def is_due(self, now_s: float, admission_count: int) -> bool:
+        """Whether to tell the lane everything again: at once if the session was admitted since.
 
-    def end(self) -> None:
+        A lane that has refused nothing is told nothing twice: what it did meanwhile would be new to it again.
+
+        Args:
+            now_s: the time.
+            admission_count: how often brokers have admitted the session.
+        """
+        is_admitted_anew = admission_count != self._admission_count
+        return self.due_s < math.inf and (is_admitted_anew or now_s >= self.due_s)
+
+    def begin(self, admission_count: int) -> None:
+        """Note that the driver tells the lane everything now."""
+        self.due_s, self._admission_count = math.inf, admission_count
+
+    def end(self, admission_count: int) -> None:
         """Note that the lane knows the session. Messages that it refused before are still told again."""
-        self._give_up_s = math.inf
+        self._give_up_s, self._admission_count = math.inf, admission_count
         self._pauses.reset()

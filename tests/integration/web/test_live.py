@@ -53,6 +53,8 @@ def test_page_that_was_away_goes_on(web: Web, client: DbClient) -> None:
 
     resumed = web.stream("/live/jobs", Last_Event_ID=event_id)
     kind, _, value = resumed.next()
+    while kind == "job" and value["state"] != "complete":  # an event has the job as it is when it is sent
+        kind, _, value = resumed.next()
     other_run = web.stream("/live/jobs", Last_Event_ID="00000000-1")
     first_kind, _, _ = other_run.next()
     resumed.close()

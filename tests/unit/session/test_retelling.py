@@ -19,7 +19,7 @@ def test_lane_that_refuses_is_told_again_after_a_delay_that_doubles() -> None:
         retelling.refuse("no", now_s, is_unknown_session=True)
         retelling.refuse("no", now_s + 0.1, is_unknown_session=True)
         due_s.append(retelling.due_s)
-        retelling.begin()
+        retelling.begin(1)
 
     assert due_s == [101.0, 104.0, 109.0]
     assert retelling.due_s == math.inf
@@ -29,8 +29,8 @@ def test_patience_with_a_lane_begins_anew_when_it_knew_the_session() -> None:
     """So does the delay."""
     retelling = Retelling(1.0, 60.0)
     retelling.refuse("no", 0.0, is_unknown_session=True)
-    retelling.begin()
-    retelling.end()
+    retelling.begin(1)
+    retelling.end(1)
 
     retelling.refuse("no", 59.0, is_unknown_session=True)
 
@@ -51,6 +51,21 @@ def test_message_that_was_refused_before_the_lane_knew_the_session_is_told_again
     retelling = Retelling(1.0, 60.0)
     retelling.refuse("no", 0.0, is_unknown_session=True)
 
-    retelling.end()
+    retelling.end(1)
 
     assert retelling.due_s == 1.0
+
+
+def test_admission_ends_the_pause_of_what_was_refused() -> None:
+    """Once; where nothing was refused it changes nothing."""
+    retelling = Retelling(first_s=1.0, patience_s=60.0)
+    before = retelling.is_due(0.0, 2)
+    retelling.refuse("unknown", 0.0, is_unknown_session=True)
+
+    found = [retelling.is_due(0.5, 1), retelling.is_due(1.0, 1), retelling.is_due(0.5, 2)]
+    retelling.begin(2)
+    retelling.refuse("unknown", 0.5, is_unknown_session=True)
+
+    assert not before
+    assert found == [False, True, True]
+    assert not retelling.is_due(0.6, 2)
