@@ -134,7 +134,7 @@ def _send_request(connection: socket.socket, request: dict[str, Any], fds: Seque
         connection.sendall(data[sent:])
 
 
-def _read_event(line: bytes) -> Event:
+def read_event(line: bytes) -> Event:
     """Read an event; an empty one for a line that the driver could not complete before it was killed."""
     try:
         event = json.loads(line)
@@ -182,7 +182,7 @@ def _events(connection: socket.socket, signals: _Signals) -> Iterator[Event]:
     buffer = b""
     while True:
         *lines, buffer = buffer.split(b"\n")
-        yield from (event for event in map(_read_event, lines) if event)
+        yield from (event for event in map(read_event, lines) if event)
         ready = {fd for fd, _ in poller.poll()}
         for number in signals.read() if signals.fileno() in ready else ():
             with contextlib.suppress(

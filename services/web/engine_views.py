@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid import errors
+from quakegrid.clients import drivers
 from quakegrid.settings.config import Settings, agent_socket
 
 # Requests that run at once, and those that may wait for them.
@@ -87,7 +88,7 @@ class EngineViews:
         async with self._connection() as (reader, writer):
             writer.write(json.dumps(request).encode() + b"\n")
             async for line in reader:
-                event = _read_event(line)
+                event = drivers.read_event(line)
                 match event.get("event"):
                     case "view":
                         found = event
@@ -116,15 +117,6 @@ class EngineViews:
             yield reader, writer
         finally:
             writer.close()
-
-
-def _read_event(line: bytes) -> dict[str, Any]:
-    """An event; an empty one for a line that a driver could not complete."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return {}
-    return event if isinstance(event, dict) else {}
 
 
 def remove_leftovers(folder: str) -> None:

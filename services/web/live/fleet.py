@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable
 from typing import Any
 
 import grpc
 
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
-from quakegrid.clients.backoff import Backoff
+from services.web.live import following
 from services.web.live.feed import Event, Feed
 
 log = logging.getLogger("quakegrid.web")
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 
 
 def as_json(status: fleet_pb2.GetStatusResponse) -> dict[str, Any]:
@@ -80,19 +78,16 @@ class FleetFeed(Feed):
         return [] if number == self.number else None
 
     async def follow_source(self) -> None:
-        """Follow the broker for ever, also after it was started again."""
-        pauses = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
-        while True:
-            stub = fleet_pb2_grpc.FleetStub(self._channel())
-            try:
-                async for response in stub.WatchStatus(fleet_pb2.WatchStatusRequest()):
-                    pauses.reset()
-                    self._take(as_json(response.status))
-            except grpc.RpcError as exc:
-                if self._newest["is_connected"]:
-                    log.warning("fleet_not_followed code=%s", exc.code().name)
-            self._take({**self._newest, "is_connected": False})
-            await asyncio.sleep(pauses.next_s())
+        """Follow the broker for ever."""
+        await following.follow(self._open, lambda response: self._take(as_json(response.status)), self._lose)
+
+    def _open(self) -> AsyncIterable[fleet_pb2.WatchStatusResponse]:
+        return fleet_pb2_grpc.FleetStub(self._channel()).WatchStatus(fleet_pb2.WatchStatusRequest())
+
+    def _lose(self, code: grpc.StatusCode | None) -> None:
+        if code is not None and self._newest["is_connected"]:
+            log.warning("fleet_not_followed code=%s", code.name)
+        self._take({**self._newest, "is_connected": False})
 
     def _take(self, state: dict[str, Any]) -> None:
         if state != self._newest:

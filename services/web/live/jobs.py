@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable
 from typing import Any
 
 import grpc
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
-from quakegrid.clients.backoff import Backoff
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.values import Job
+from services.web.live import following
 from services.web.live.feed import Feed
 
 log = logging.getLogger("quakegrid.web")
 # Newest first; pages show these, and ask for older ones.
 SHOWN_JOBS = 200
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 
 
 def as_json(job: Job) -> dict[str, Any]:
@@ -61,20 +59,17 @@ class JobFeed(Feed):
         return json.dumps({"jobs": jobs, "is_connected": self.is_connected})
 
     async def follow_source(self) -> None:
-        """Follow the dbserver for ever, also after it was started again."""
-        pauses = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
-        while True:
-            stub = jobs_pb2_grpc.JobsStub(self._channel())
-            try:
-                async for response in stub.WatchJobs(jobs_pb2.WatchJobsRequest()):
-                    pauses.reset()
-                    self._take(response)
-            except grpc.RpcError as exc:
-                if self.is_connected:
-                    log.warning("jobs_not_followed code=%s", exc.code().name)
-            self._is_filling = False
-            self._connected(is_connected=False)
-            await asyncio.sleep(pauses.next_s())
+        """Follow the dbserver for ever."""
+        await following.follow(self._open, self._take, self._lose)
+
+    def _open(self) -> AsyncIterable[jobs_pb2.WatchJobsResponse]:
+        return jobs_pb2_grpc.JobsStub(self._channel()).WatchJobs(jobs_pb2.WatchJobsRequest())
+
+    def _lose(self, code: grpc.StatusCode | None) -> None:
+        if code is not None and self.is_connected:
+            log.warning("jobs_not_followed code=%s", code.name)
+        self._is_filling = False
+        self._connected(is_connected=False)
 
     def _connected(self, *, is_connected: bool) -> None:
         if is_connected != self.is_connected:
