@@ -28,7 +28,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
-        request: `argv`, `cwd`, `environ` and `mode` ("oq" or "run").
+        request: `argv`, `cwd`, `environ`, `mode` ("oq" or "run") and `is_detachable`.
         events_fd: socket for events.
         fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
     """
@@ -36,7 +36,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
     if is_run:
         log_output.take_over()
         print(f"driver {os.getpid()} of {request['cwd']}: {' '.join(request['argv'])}")
-    events = Events(events_fd, is_wanted=is_run)
+    events = Events(events_fd, is_wanted=is_run, is_detachable=request["is_detachable"])
     try:
         _enter(request)
         driver = DriverProcess(events, fingerprint)

@@ -44,6 +44,8 @@ class Drivers:
         self._ends: dict[str, DriverEnd] = {}
         # Command lines of drivers by name.
         self.commands: dict[str, str] = {}
+        # Names of drivers that go on without their command line.
+        self.detached: set[str] = set()
 
     @property
     def refusal(self) -> str:
@@ -64,7 +66,7 @@ class Drivers:
         """Fork a driver; returns its name.
 
         Args:
-            request: `argv`, `cwd`, `environ`, `mode` of the command line, checked.
+            request: `argv`, `cwd`, `environ`, `mode`, `is_detachable` of the command line, checked.
             events_fd: where the driver writes its events.
             stdio: descriptors for 0, 1 and 2. In mode "run" the drivers' log takes their place.
             on_end: called once, with the driver's exit code, and the reason if the driver never ran.
@@ -114,9 +116,16 @@ class Drivers:
         if name in self._children.roster.members:
             self._children.handle(StopAsked(name))
 
+    def detach(self, name: str) -> None:
+        """Let a driver go on without its command line."""
+        if name in self._children.roster.members:
+            self.detached.add(name)
+            self._on_change()
+
     def on_end(self, name: str, code: int, reason: str) -> None:
         """Tell the command line how its driver ended; `reason` says why the driver never ran, or is empty."""
         self.commands.pop(name, None)
+        self.detached.discard(name)
         # `signal` told it already if the driver was stopped before it was forked.
         on_end = self._ends.pop(name, None)
         if on_end:

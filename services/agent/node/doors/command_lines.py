@@ -2,8 +2,8 @@
 
 A command line sends one JSON line that asks for a driver, with three descriptors if the driver is to have a
 terminal. It gets JSON lines back: the driver's events, then its exit code. Further lines from it pass signals
-on. When the command line goes away, its driver is terminated. Only the agent's own user and root may connect.
-A refused command line gets the reason in words.
+on. When the command line goes away, its driver goes on if it is detachable, and is terminated if it is not.
+Only the agent's own user and root may connect. A refused command line gets the reason in words.
 """
 
 from __future__ import annotations
@@ -122,6 +122,8 @@ class LocalSocket:
         self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
     ) -> None:
         loop = asyncio.get_running_loop()
+        if request["is_detachable"]:
+            await _send(connection, {"event": "detachable"})  # agents of older releases do not say it
         if self._drivers.is_warming:
             await _send(connection, {"event": "warming"})
         ended: asyncio.Future[tuple[int, str]] = loop.create_future()
@@ -134,11 +136,13 @@ class LocalSocket:
         close_all(fds)
         fds.clear()
         listening = loop.create_task(self._pass_signals(connection, name, rest))
+        is_left = False
         try:
             waits: tuple[asyncio.Future[Any], ...] = (ended, listening)
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():  # the command line is gone, or sent an invalid line
                 listening.result()
+                is_left = request["is_detachable"]
                 return
             code, reason = ended.result()
             if reason:
@@ -146,7 +150,10 @@ class LocalSocket:
             await _send(connection, {"event": "exit", "code": code})
         finally:
             listening.cancel()
-            self._drivers.terminate(name)  # nobody would read the events of this driver
+            if is_left:
+                self._drivers.detach(name)
+            else:
+                self._drivers.terminate(name)  # nobody would read the events of this driver
 
     async def _pass_signals(self, connection: socket.socket, name: str, rest: bytes) -> None:
         """Pass signals on until the command line is gone.

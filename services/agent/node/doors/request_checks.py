@@ -79,7 +79,10 @@ def check_master(master: str) -> None:
 
 
 def read_driver_request(line: bytes) -> dict[str, Any]:
-    """The request of a command line for a driver: `argv`, `cwd`, `environ` and `mode`."""
+    """The request of a command line for a driver: `argv`, `cwd`, `environ`, `mode` and `is_detachable`.
+
+    A command line of an older release does not know the last one, and takes its driver along when it goes.
+    """
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
@@ -93,7 +96,11 @@ def read_driver_request(line: bytes) -> dict[str, Any]:
     _check(not any("=" in name or not name for name in environ), "a variable's name has a = or is empty")
     _check_strings("the folder", [request.get("cwd")])
     _check(request.get("mode") in MODES, f"the mode is none of {', '.join(MODES)}")
-    return {name: request[name] for name in ("argv", "cwd", "environ", "mode")}
+    is_detachable = request.get("is_detachable", False)
+    _check(isinstance(is_detachable, bool), "whether the driver is detachable is neither true nor false")
+    _check(not is_detachable or request["mode"] == "run", "a driver with a terminal cannot be detached")
+    fields = {name: request[name] for name in ("argv", "cwd", "environ", "mode")}
+    return fields | {"is_detachable": is_detachable}
 
 
 def read_signal(line: bytes) -> int:

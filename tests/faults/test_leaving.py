@@ -1,0 +1,138 @@
+"""Calculations that go on without the command that started them: real processes at real terminals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.support.clusters import Cluster
+from tests.support.terminals import CTRL_C
+
+# What a small calculation may take on a busy machine.
+RUN_S = 300.0
+QUESTION = "press a to abort"
+JOB = "job "
+
+
+def job_id_on(screen: str) -> int:
+    """The job that the screen names last."""
+    return int(screen.rpartition(JOB)[2].split(":")[0])
+
+
+def test_detached_run_prints_the_id_and_goes_on(cluster: Cluster, slow: Path) -> None:
+    """The id is alone on stdout, and the words on stderr name the command to follow it."""
+    done = cluster.call("run", "--detach", slow)
+
+    assert done.returncode == 0, done.stderr
+    job_id = int(done.stdout)
+    assert f"quakegrid attach {job_id}" in done.stderr
+    assert cluster.job(job_id)["state"] == "executing"
+    assert cluster.ended_job(job_id, RUN_S)["state"] == "complete"
+    cluster.wait_until_quiet()
+
+
+def test_detached_run_tells_the_id_as_json(cluster: Cluster, quick: Path) -> None:
+    """For scripts."""
+    done = cluster.call("run", "--detach", "--json", quick)
+
+    (job_id,) = json.loads(done.stdout)["job_ids"]
+    assert cluster.ended_job(job_id, RUN_S)["state"] == "complete"
+    cluster.wait_until_quiet()
+
+
+def test_detached_run_refuses_a_wrong_job_file_at_once(cluster: Cluster, quick: Path) -> None:
+    """With the words and the exit code of a run that is followed, and no job that goes on."""
+    quick.write_text(quick.read_text().replace("truncation_level = 3", "truncation_level = -3"))
+    followed = cluster.call("run", quick)
+
+    done = cluster.call("run", "--detach", quick)
+
+    assert "truncation_level" in followed.stderr
+    assert (done.returncode, done.stdout) == (followed.returncode, "")
+    assert done.returncode != 0
+    assert "truncation_level" in done.stderr
+    cluster.wait_until_quiet()
+
+
+def test_killed_command_line_leaves_its_calculation(cluster: Cluster, slow: Path) -> None:
+    """As when a connection is lost without a word; the job is complete, and its record says nothing of it."""
+    running = cluster.start("run", slow)
+    running.wait_for("tasks done")
+
+    running.process.kill()
+    running.finish()
+
+    job = cluster.ended_job(-1, RUN_S)
+    assert (job["state"], job["state_reason"]) == ("complete", "")
+    cluster.wait_until_quiet()
+
+
+def test_closed_terminal_leaves_its_calculation(cluster: Cluster, slow: Path) -> None:
+    """The kernel says SIGHUP; the command ends with it."""
+    with cluster.at_terminal("run", slow) as terminal:
+        terminal.wait_for("tasks")
+        terminal.hang_up()
+        code, _ = terminal.finish()
+
+    assert code == 129
+    assert cluster.ended_job(-1, RUN_S)["state"] == "complete"
+    cluster.wait_until_quiet()
+
+
+def test_ctrl_c_asks_and_d_detaches(cluster: Cluster, slow: Path) -> None:
+    """The command ends with 0 and says how to come back."""
+    with cluster.at_terminal("run", slow) as terminal:
+        terminal.wait_for("tasks")
+        terminal.press(CTRL_C)
+        terminal.wait_for(QUESTION)
+        terminal.press("d")
+        terminal.wait_for("quakegrid attach")
+        code, _ = terminal.finish()
+
+    assert code == 0
+    assert cluster.ended_job(-1, RUN_S)["state"] == "complete"
+    cluster.wait_until_quiet()
+
+
+def test_ctrl_c_asks_and_another_key_goes_on(cluster: Cluster, slow: Path) -> None:
+    """The calculation never heard of it."""
+    with cluster.at_terminal("run", slow) as terminal:
+        terminal.wait_for("tasks")
+        terminal.press(CTRL_C)
+        terminal.wait_for(QUESTION)
+        terminal.press("g")
+        terminal.wait_for("complete in")
+        code, _ = terminal.finish()
+
+    assert code == 0
+    cluster.wait_until_quiet()
+
+
+def test_ctrl_c_asks_and_a_aborts(cluster: Cluster, slow: Path) -> None:
+    """As Ctrl-C did without a question."""
+    with cluster.at_terminal("run", slow) as terminal:
+        terminal.wait_for("tasks")
+        terminal.press(CTRL_C)
+        terminal.wait_for(QUESTION)
+        terminal.press("a")
+        terminal.wait_for("aborting job")
+        code, _ = terminal.finish()
+
+    assert code == 4
+    assert cluster.ended_job(-1, RUN_S)["state"] == "aborted"
+    cluster.wait_until_quiet()
+
+
+def test_second_ctrl_c_aborts(cluster: Cluster, slow: Path) -> None:
+    """Whoever presses it again means it."""
+    with cluster.at_terminal("run", slow) as terminal:
+        terminal.wait_for("tasks")
+        terminal.press(CTRL_C)
+        terminal.wait_for(QUESTION)
+        terminal.press(CTRL_C)
+        terminal.wait_for("aborting job")
+        code, _ = terminal.finish()
+
+    assert code == 4
+    assert cluster.ended_job(-1, RUN_S)["state"] == "aborted"
+    cluster.wait_until_quiet()
