@@ -18,7 +18,6 @@ from typing import Any
 from quakegrid import testing
 from quakegrid.machine import service_files
 from quakegrid.settings import config
-from tests.support.terminals import Terminal, at_terminal
 
 QUAKEGRID = Path(sys.executable).with_name("quakegrid")
 TIMEOUT_S = 600
@@ -47,10 +46,6 @@ class Cluster:
     def command(self, *args: object) -> list[str]:
         """The command line `quakegrid` with these arguments."""
         return [str(QUAKEGRID), "--state-dir", str(self.state_dir), *map(str, args)]
-
-    def at_terminal(self, *args: object) -> contextlib.AbstractContextManager[Terminal]:
-        """`quakegrid` with these arguments at a terminal of its own."""
-        return at_terminal(self.command(*args), self.environ)
 
     def start(self, *args: object) -> Running:
         """Start `quakegrid` with these arguments."""

@@ -10,6 +10,8 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from tests.support.clusters import Cluster
+
 TIMEOUT_S = 120.0
 CTRL_C = "\x03"
 
@@ -87,9 +89,9 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def at_terminal(command: Sequence[str], environ: Mapping[str, str]) -> Iterator[Terminal]:
-    """A command at a terminal, which is ended with the block."""
-    terminal = Terminal(command, environ)
+def at_terminal(cluster: Cluster, *args: object) -> Iterator[Terminal]:
+    """`quakegrid` with these arguments at a terminal, which is ended with the block."""
+    terminal = Terminal(cluster.command(*args), cluster.environ)
     try:
         yield terminal
     finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.faults.following.terminals import CTRL_C, at_terminal
 from tests.support.clusters import Cluster
-from tests.support.terminals import CTRL_C
+
 
 # What a small calculation may take on a busy machine.
 RUN_S = 300.0
@@ -69,7 +70,7 @@ def test_killed_command_line_leaves_its_calculation(cluster: Cluster, slow: Path
 
 def test_closed_terminal_leaves_its_calculation(cluster: Cluster, slow: Path) -> None:
     """The kernel says SIGHUP; the command ends with it."""
-    with cluster.at_terminal("run", slow) as terminal:
+    with at_terminal(cluster, "run", slow) as terminal:
         terminal.wait_for("tasks")
         terminal.hang_up()
         code, _ = terminal.finish()
@@ -81,7 +82,7 @@ def test_closed_terminal_leaves_its_calculation(cluster: Cluster, slow: Path) ->
 
 def test_ctrl_c_asks_and_d_detaches(cluster: Cluster, slow: Path) -> None:
     """The command ends with 0 and says how to come back."""
-    with cluster.at_terminal("run", slow) as terminal:
+    with at_terminal(cluster, "run", slow) as terminal:
         terminal.wait_for("tasks")
         terminal.press(CTRL_C)
         terminal.wait_for(QUESTION)
@@ -96,7 +97,7 @@ def test_ctrl_c_asks_and_d_detaches(cluster: Cluster, slow: Path) -> None:
 
 def test_ctrl_c_asks_and_another_key_goes_on(cluster: Cluster, slow: Path) -> None:
     """The calculation never heard of it."""
-    with cluster.at_terminal("run", slow) as terminal:
+    with at_terminal(cluster, "run", slow) as terminal:
         terminal.wait_for("tasks")
         terminal.press(CTRL_C)
         terminal.wait_for(QUESTION)
@@ -110,7 +111,7 @@ def test_ctrl_c_asks_and_another_key_goes_on(cluster: Cluster, slow: Path) -> No
 
 def test_ctrl_c_asks_and_a_aborts(cluster: Cluster, slow: Path) -> None:
     """As Ctrl-C did without a question."""
-    with cluster.at_terminal("run", slow) as terminal:
+    with at_terminal(cluster, "run", slow) as terminal:
         terminal.wait_for("tasks")
         terminal.press(CTRL_C)
         terminal.wait_for(QUESTION)
@@ -125,7 +126,7 @@ def test_ctrl_c_asks_and_a_aborts(cluster: Cluster, slow: Path) -> None:
 
 def test_second_ctrl_c_aborts(cluster: Cluster, slow: Path) -> None:
     """Whoever presses it again means it."""
-    with cluster.at_terminal("run", slow) as terminal:
+    with at_terminal(cluster, "run", slow) as terminal:
         terminal.wait_for("tasks")
         terminal.press(CTRL_C)
         terminal.wait_for(QUESTION)
