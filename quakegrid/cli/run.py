@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,7 +97,7 @@ def run(*, detach: bool, verbose: bool, is_json: bool, output: str, **wanted: An
     request = DriverRequest(engine_argv(plan), is_detachable=True)
     report = runs.execute(settings, request, verbose=verbose, detaches=detach)
     if report.is_left:
-        print_left(report, output, is_terminal_gone=report.exit_code != 0)
+        print_left(report, output)
     else:
         print_report(report, output)
     click.get_current_context().exit(report.exit_code)
@@ -169,9 +170,9 @@ def _check_job_file(job_ini: str) -> None:
         raise errors.UsageError(f"{job_ini} {what}")
 
 
-def print_left(report: RunReport, output: str, *, is_terminal_gone: bool) -> None:
+def print_left(report: RunReport, output: str) -> None:
     """Print the ids of jobs that go on, and how to follow them again."""
-    if is_terminal_gone:
+    if report.exit_code == 128 + signal.SIGHUP:  # there is nothing any more to print to
         return
     if output == "json":
         from quakegrid.cli.views import render  # noqa: PLC0415 - after the run

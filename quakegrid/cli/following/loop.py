@@ -5,6 +5,7 @@ Knows neither drivers nor services: a source has the events.
 
 from __future__ import annotations
 
+import errno
 import select
 import signal
 from collections.abc import Callable
@@ -67,6 +68,10 @@ def follow(
     try:
         with Signals() as signals:
             return _Loop(source, interrupts, view, keyboard).run(signals, is_enough)
+    except OSError as exc:
+        if exc.errno != errno.EIO:
+            raise
+        return Ending(None, signal.SIGHUP)  # the terminal is gone, and its signal is on the way
     finally:
         keyboard.close()
 

@@ -7,19 +7,17 @@ terminal; grpc never.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from quakegrid.cli.following import keyboard, loop
 from quakegrid.cli.following.interrupts import Interrupts
+from quakegrid.cli.following.report_view import ReportView
 from quakegrid.cli.views.run_report import RunReport
 from quakegrid.clients.detached_drivers import Start
 from quakegrid.clients.drivers import DriverLink, DriverRequest
 
 if TYPE_CHECKING:
-    from quakegrid.cli.views.progress import Display
     from quakegrid.settings.config import Settings
-
-Event = dict[str, Any]
 
 
 class _DriverSource:
@@ -28,42 +26,6 @@ class _DriverSource:
     def __init__(self, link: DriverLink) -> None:
         self._link = link
         self.fileno, self.read, self.abort = link.fileno, link.read, link.signal
-
-
-class _RunView:
-    """Notes what happens in a report, and shows it."""
-
-    def __init__(self, report: RunReport, interrupts: Interrupts, *, verbose: bool) -> None:
-        self._report, self._interrupts, self._verbose = report, interrupts, verbose
-        self._display: Display | None = None
-        self._is_detachable = False
-
-    def show(self, event: Event) -> None:
-        """Take an event of the driver."""
-        self._is_detachable |= event["event"] == "detachable"
-        self._report.take(event)
-        # What cannot be named cannot be found again.
-        self._interrupts.may_leave = self._is_detachable and bool(self._report.jobs)
-        if event["event"] == "aborting":
-            jobs = " and ".join(f"job {job_id}" for job_id in self._report.open_job_ids())
-            event = {"event": "log", "level": "WARNING", "message": f"aborting {jobs or 'the run'} ..."}
-        self._opened().show(event)
-
-    def ask(self, is_asking: bool) -> None:
-        """Show the question what Ctrl-C shall mean, or hide it."""
-        self._opened().ask(is_asking)
-
-    def close(self) -> None:
-        """Leave the terminal in order."""
-        if self._display is not None:
-            self._display.close()
-
-    def _opened(self) -> Display:
-        if self._display is None:
-            from quakegrid.cli.views import progress  # noqa: PLC0415 - while the driver works
-
-            self._display = progress.open_display(verbose=self._verbose)
-        return self._display
 
 
 def execute(
@@ -82,7 +44,7 @@ def execute(
     """
     report, start = RunReport(), Start()
     interrupts = Interrupts(keyboard.is_interactive() and request.is_detachable and not detaches)
-    view = _RunView(report, interrupts, verbose=verbose)
+    view = ReportView(report, interrupts, verbose=verbose)
     start_s = time.monotonic()
     try:
         with DriverLink(settings, request) as link:
