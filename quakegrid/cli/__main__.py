@@ -91,7 +91,7 @@ class CommandTable(click.Group):
     cls=CommandTable,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with `quakegrid demo`. Exit codes: 0 fine, 1 failed, 2 usage or settings, "
-    "3 not reachable or not running, 4 stopped by force.",
+    "3 not reachable or not running, 4 stopped by force, 5 not ended in time.",
 )
 @click.version_option(__version__, prog_name="quakegrid")
 @options.state_dir_option
