@@ -72,10 +72,17 @@ class RunPlan:
 @click.option(
     "--detach", is_flag=True, help="Print the job's id when its inputs were read, and let it go on alone."
 )
+@click.option(
+    "--notify",
+    metavar="COMMAND|URL",
+    multiple=True,
+    callback=lambda _ctx, _param, values: [_checked_target(value) for value in values],
+    help="When it has ended, run this command, or POST to this URL, with the job as JSON (repeatable).",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show all of the log from level INFO, not only warnings.")
 @click.option("--json", "is_json", is_flag=True, help="The same as --output json.")
 @options.output_option
-def run(*, detach: bool, verbose: bool, is_json: bool, output: str, **wanted: Any) -> None:
+def run(*, detach: bool, notify: list[str], verbose: bool, is_json: bool, output: str, **wanted: Any) -> None:
     """Run calculations and follow them.
 
     Several files are parts of one calculation, as in `oq engine --run job_haz.ini job_risk.ini`.
@@ -94,13 +101,19 @@ def run(*, detach: bool, verbose: bool, is_json: bool, output: str, **wanted: An
     settings = options.cluster_settings()
     plan = RunPlan(**wanted)
     plan = replace(plan, hc=_earlier_job(settings, plan.hc))
-    request = DriverRequest(engine_argv(plan), is_detachable=True)
+    request = DriverRequest(engine_argv(plan), is_detachable=True, notify=notify)
     report = runs.execute(settings, request, verbose=verbose, detaches=detach)
     if report.is_left:
         print_left(report, output)
     else:
         print_report(report, output)
     click.get_current_context().exit(report.exit_code)
+
+
+def _checked_target(target: str) -> str:
+    from quakegrid.notify import targets  # noqa: PLC0415 - seldom needed
+
+    return targets.check(target)
 
 
 def _earlier_job(settings: Settings, hc: str | None) -> str | None:

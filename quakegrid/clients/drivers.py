@@ -36,6 +36,7 @@ class DriverRequest:
         is_detachable: whether the driver goes on when the command line is gone; in mode "run" only.
         cwd: where it works; None for the current folder.
         environ: its environment; None for that of this process.
+        notify: commands and URLs that are told the ends of its jobs.
     """
 
     argv: Sequence[str]
@@ -43,6 +44,7 @@ class DriverRequest:
     is_detachable: bool = False
     cwd: str | None = None
     environ: Mapping[str, str] | None = None
+    notify: Sequence[str] = ()
 
 
 class DriverLink:
@@ -70,6 +72,7 @@ class DriverLink:
             "environ": environ,
             "mode": request.mode,
             "is_detachable": request.is_detachable,
+            "notify": list(request.notify),
         }
         with contextlib.suppress(ConnectionError):  # the agent has gone, which reading shows
             _send_request(self._connection, message, [0, 1, 2] if request.mode == "oq" else [])

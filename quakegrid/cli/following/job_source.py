@@ -17,7 +17,7 @@ from quakegrid import errors
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs import log_progress
-from quakegrid.jobs.states import JobState
+from quakegrid.jobs.documents import exit_code
 from quakegrid.jobs.values import Job, LogLine
 from quakegrid.settings.config import Settings
 
@@ -26,16 +26,6 @@ Event = dict[str, Any]
 READ_LINES, SHOWN_LINES = 10_000, 10
 # A log that comes faster than it is shown waits at the dbserver.
 MAX_WAITING = 1000
-EXIT_CODES = {
-    JobState.COMPLETE: errors.EXIT_CLEAN,
-    JobState.SHARED: errors.EXIT_CLEAN,
-    JobState.ABORTED: errors.EXIT_STOPPED,
-}
-
-
-def exit_code(state: JobState) -> int:
-    """The exit code that tells how a job has ended."""
-    return EXIT_CODES.get(state, errors.EXIT_FAILED)
 
 
 class JobSource:

@@ -7,17 +7,15 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import click
 
 from quakegrid import errors
 from quakegrid.cli import options
-from quakegrid.cli.following import job_source
 from quakegrid.cli.views import render
 from quakegrid.clients.dbserver import own_jobs
 from quakegrid.clients.dbserver.client import DbClient
-from quakegrid.jobs import terminal_text
+from quakegrid.jobs import documents, terminal_text
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
 
@@ -54,7 +52,7 @@ def wait(numbers: tuple[int, ...], timeout_s: float | None, is_json: bool) -> No
                 click.echo(f"job {job.id} has not ended in {timeout_s:g} s", err=True)
                 code = code or errors.EXIT_UNFINISHED
                 continue
-            code = code or job_source.exit_code(ended.state)
+            code = code or documents.exit_code(ended.state)
             _print(ended, is_json=is_json)
     click.get_current_context().exit(code)
 
@@ -103,14 +101,8 @@ def _now(database: DbClient, job: Job) -> Job:
 
 def _print(job: Job, *, is_json: bool) -> None:
     if is_json:
-        render.print_json_line(_document(job))
+        render.print_json_line(documents.job_document(job))
         return
     reason = f": {job.state_reason}" if job.state_reason else ""
     about = f" ({job.description})" if job.description else ""
     click.echo(terminal_text.one_line(f"job {job.id} {job.state}{about}{reason}"))
-
-
-def _document(job: Job) -> dict[str, Any]:
-    document = render.plain(job)
-    assert isinstance(document, dict)
-    return document | {"exit_code": job_source.exit_code(job.state)}

@@ -52,9 +52,9 @@ def test_attach_to_an_ended_job_tells_its_end(cluster: Cluster, quick: Path) -> 
 
 def test_attach_ends_with_the_exit_code_of_the_job(cluster: Cluster, quick: Path, job_id: int) -> None:
     """1 for a job that failed, 4 for one that was aborted; with the reason."""
+    assert cluster.call("abort", job_id).returncode == 0
     quick.with_name("gsim_logic_tree.xml").write_text("<nrml/>")
     assert cluster.call("run", quick).returncode == 1
-    assert cluster.call("abort", job_id).returncode == 0
 
     failed, aborted = cluster.call("attach", -1, "--output", "json"), cluster.call("attach", job_id)
 

@@ -11,7 +11,14 @@ from quakegrid.errors import UsageError
 from quakegrid.internal.v1 import examination_pb2, orders_pb2
 from services.agent.node.doors import request_checks as checks
 
-REQUEST = {"argv": ["info"], "cwd": "/", "environ": {"A": "b"}, "mode": "oq", "is_detachable": False}
+REQUEST = {
+    "argv": ["info"],
+    "cwd": "/",
+    "environ": {"A": "b"},
+    "mode": "oq",
+    "is_detachable": False,
+    "notify": [],
+}
 
 
 def start(worker_id: str = "a1-7", session_id: int = 3, **fields: Any) -> orders_pb2.StartWorkersRequest:

@@ -21,7 +21,8 @@ from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import request_checks
-from services.agent.node.drivers import Drivers
+from services.agent.node.doors.notifications import Notifications
+from services.agent.node.drivers import DriverEnd, Drivers
 from services.agent.packets import close_all
 
 log = logging.getLogger("quakegrid.agent")
@@ -37,10 +38,11 @@ class LocalSocket:
     Args:
         drivers: of this node.
         path: of the socket; its folder is private to the user.
+        notifications: told of the ends of drivers.
     """
 
-    def __init__(self, drivers: Drivers, path: Path) -> None:
-        self._drivers, self._path = drivers, path
+    def __init__(self, drivers: Drivers, path: Path, notifications: Notifications) -> None:
+        self._drivers, self._path, self._notifications = drivers, path, notifications
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
@@ -132,7 +134,7 @@ class LocalSocket:
             if not ended.done():
                 ended.set_result((code, reason))
 
-        name = self._drivers.start(request, connection.fileno(), fds, on_end)
+        name = self._start(request, connection, fds, on_end)
         close_all(fds)
         fds.clear()
         listening = loop.create_task(self._pass_signals(connection, name, rest))
@@ -154,6 +156,22 @@ class LocalSocket:
                 self._drivers.detach(name)
             else:
                 self._drivers.terminate(name)  # nobody would read the events of this driver
+
+    def _start(
+        self, request: dict[str, Any], connection: socket.socket, fds: list[int], on_end: DriverEnd
+    ) -> str:
+        """Start a driver, and tell the ends of its jobs when it has ended; its name."""
+        jobs_fd = self._notifications.open_job_list()
+
+        def on_driver_end(code: int, reason: str) -> None:
+            self._notifications.on_driver_end(request, jobs_fd)
+            on_end(code, reason)
+
+        try:
+            return self._drivers.start(request, connection.fileno(), fds, on_driver_end, jobs_fd)
+        except QuakeGridError:
+            os.close(jobs_fd)
+            raise
 
     async def _pass_signals(self, connection: socket.socket, name: str, rest: bytes) -> None:
         """Pass signals on until the command line is gone.
