@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from quakegrid.clients import agent as agents
+from quakegrid.settings import config
 from tests.faults.following.terminals import CTRL_C, at_terminal
 from tests.support.clusters import Cluster
 
@@ -84,6 +87,19 @@ def test_killed_command_line_leaves_its_calculation(cluster: Cluster, slow: Path
 
     job = cluster.ended_job(-1, RUN_S)
     assert (job["state"], job["state_reason"]) == ("complete", "")
+    cluster.wait_until_quiet()
+
+
+def test_status_of_the_node_shows_detached_drivers(cluster: Cluster, slow: Path) -> None:
+    """For administrators who want to restart it."""
+    assert cluster.call("run", "--detach", slow).returncode == 0
+    settings = config.load_settings(cluster.state_dir, cluster.environ)
+
+    with closing(agents.local_client(settings)) as agent:
+        [driver] = agent.status().drivers
+
+    assert (driver.is_detached, driver.command) == (True, f"engine --run {slow}")
+    assert cluster.ended_job(-1, RUN_S)["state"] == "complete"
     cluster.wait_until_quiet()
 
 
