@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -142,6 +143,8 @@ class Drivers:
         """Tell the command line how its driver ended; `reason` says why the driver never ran, or is empty."""
         self.commands.pop(name, None)
         self.detached.discard(name)
+        with contextlib.suppress(OSError):  # the next driver says what is wrong with the log
+            driver_logs.put_aside(self._log_dir)
         # `signal` told it already if the driver was stopped before it was forked.
         on_end = self._ends.pop(name, None)
         if on_end:
