@@ -104,7 +104,7 @@ def run(*, detach: bool, notify: list[str], verbose: bool, is_json: bool, output
     request = DriverRequest(engine_argv(plan), is_detachable=True, notify=notify)
     report = runs.execute(settings, request, verbose=verbose, detaches=detach)
     if report.is_left:
-        print_left(report, output)
+        print_left(report, output, is_wanted=detach)
     else:
         print_report(report, output)
     click.get_current_context().exit(report.exit_code)
@@ -183,8 +183,14 @@ def _check_job_file(job_ini: str) -> None:
         raise errors.UsageError(f"{job_ini} {what}")
 
 
-def print_left(report: RunReport, output: str) -> None:
-    """Print the ids of jobs that go on, and how to follow them again."""
+def print_left(report: RunReport, output: str, *, is_wanted: bool = False) -> None:
+    """Print the ids of jobs that go on, and how to follow them again.
+
+    Args:
+        report: of the jobs.
+        output: "table", "json" or "quiet".
+        is_wanted: whether the ids are what the command was to print.
+    """
     if report.exit_code == 128 + signal.SIGHUP:  # there is nothing any more to print to
         return
     if output == "json":
@@ -192,7 +198,7 @@ def print_left(report: RunReport, output: str) -> None:
 
         render.print_json({"job_ids": list(report.jobs), "exit_code": report.exit_code})
     for job_id in report.jobs:
-        if output != "json":
+        if is_wanted and output != "json":
             click.echo(str(job_id))
         click.echo(f"job {job_id} goes on; to follow it: quakegrid attach {job_id}", err=True)
 
