@@ -16,6 +16,7 @@ from pathlib import Path
 from quakegrid.access.proofs import Proof
 from quakegrid.errors import SettingsError
 from quakegrid.settings import authkeys, credential_files, hosts, sections
+from quakegrid.settings.agent_accounts import AgentAccounts
 from quakegrid.settings.agent_limits import AgentLimits
 from quakegrid.settings.credential_files import CredentialFile
 from quakegrid.settings.hosts import HostCores, is_loopback
@@ -59,6 +60,7 @@ class Settings:
     agent_host_cores: tuple[HostCores, ...]
     agent_memory_bytes: int
     agent_limits: AgentLimits
+    agent_accounts: AgentAccounts
     # Modules that templates import before they fork; "openquake" stands for all that calculations need.
     preload: tuple[str, ...]
     serialize_jobs: int

@@ -59,6 +59,10 @@ MEANINGS = {
     ): "how wide workers of this node are, and threads of their numerical libraries",
     (
         "agent",
+        "group",
+    ): "whose members may start calculations on this machine; default: `quakegrid-users`, if there is one",
+    (
+        "agent",
         "listen",
     ): "address on which the agent listens; default: loopback, or all addresses of a cluster",
     ("agent", "nice"): "added to the niceness of workers",
@@ -68,6 +72,10 @@ MEANINGS = {
         "stopped_timeout",
     ): "how long a worker may stay stopped (SIGSTOP) before it is killed and its task is tried again",
     ("agent", "worker_memory"): "what a worker may use",
+    (
+        "agent",
+        "worker_user",
+    ): "runs what belongs to people without an account here; default: `quakegrid-worker`, if there is one",
     ("broker", "host"): "where the broker is; default: as `[dbserver] host`",
     (
         "broker",

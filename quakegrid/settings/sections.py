@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from quakegrid.settings import conversions
+from quakegrid.settings.agent_accounts import AgentAccounts, read_agent_accounts
 from quakegrid.settings.agent_limits import AgentLimits, read_agent_limits
 from quakegrid.settings.hosts import LOOPBACK, HostCores, is_loopback
 from quakegrid.settings.reader import Reader
@@ -54,6 +55,7 @@ class AgentKeys(TypedDict):
     agent_host_cores: tuple[HostCores, ...]
     agent_memory_bytes: int
     agent_limits: AgentLimits
+    agent_accounts: AgentAccounts
     preload: tuple[str, ...]
 
 
@@ -193,6 +195,7 @@ def read_agent(reader: Reader, dbserver_host: str) -> AgentKeys:
             "bytes a worker may use, such as 4G (0: no limit)",
         ),
         "agent_limits": read_agent_limits(reader.parse),
+        "agent_accounts": read_agent_accounts(reader.parse),
         "preload": reader.parse(
             "agent",
             "preload",
