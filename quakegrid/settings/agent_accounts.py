@@ -29,7 +29,7 @@ class AgentAccounts:
     worker_user: str = ""
 
 
-class Parse(Protocol):
+class ParseName(Protocol):
     """Reads one value and converts it."""
 
     def __call__(
@@ -38,7 +38,7 @@ class Parse(Protocol):
         """The value or the default. The error for a wrong value names what is `allowed`."""
 
 
-def read_agent_accounts(parse: Parse) -> AgentAccounts:
+def read_agent_accounts(parse: ParseName) -> AgentAccounts:
     """Read the accounts of this node."""
     return AgentAccounts(
         group=parse("agent", "group", "", _name, "the name of a group of this machine"),
