@@ -29,13 +29,24 @@ _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?
 
 
 @dataclass(frozen=True, slots=True)
-class CurveKeys:
-    """CURVE keys of a cluster, z85-encoded as ZeroMQ takes them; its `repr` shows no secret."""
+class DoorKeys:
+    """What a peer needs to connect to a lane, z85-encoded as ZeroMQ takes them; its `repr` shows no secret.
+
+    The same for all peers and lanes of a cluster. The authkey cannot be found from them. Behind the door a
+    peer proves by a token for whom it speaks.
+    """
 
     server_public: bytes
-    server_secret: bytes = field(repr=False)
     client_public: bytes
     client_secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CurveKeys:
+    """The keys of a lane: its own secret, and those of its peers; its `repr` shows no secret."""
+
+    server_secret: bytes = field(repr=False)
+    door: DoorKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +128,10 @@ def credentials_of(identity: Identity) -> grpc.ChannelCredentials:
 
 @functools.lru_cache(maxsize=4)
 def curve_keys(authkey: str) -> CurveKeys:
-    """The CURVE key pairs of the cluster: one for processes that bind, one for those that connect.
-
-    Kept, as a template makes them once for all workers that it forks.
-    """
+    """The CURVE key pairs of the cluster: one for processes that bind, one for those that connect."""
     server_public, server_secret = _curve_pair(_derive(authkey, "curve-server"))
     client_public, client_secret = _curve_pair(_derive(authkey, "curve-client"))
-    return CurveKeys(server_public, server_secret, client_public, client_secret)
+    return CurveKeys(server_secret, DoorKeys(server_public, client_public, client_secret))
 
 
 def _curve_pair(secret: bytes) -> tuple[bytes, bytes]:

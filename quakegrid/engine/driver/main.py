@@ -28,7 +28,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
-        request: `argv`, `cwd`, `environ` and `mode` ("oq" or "run").
+        request: `argv`, `cwd`, `environ`, `mode` ("oq" or "run"), and the `person` whose driver this is.
         events_fd: socket for events.
         fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
     """
@@ -66,7 +66,8 @@ def _enter(request: dict[str, Any]) -> None:
     own = ("_NUM_THREADS", AGENT_MARK)
     kept = {key: value for key, value in os.environ.items() if key.endswith(own)}
     os.environ.clear()
-    os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept)
+    # `getpass.getuser`, by which the engine knows whose jobs are one's own, looks for LOGNAME first.
+    os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept | {"LOGNAME": request["person"]})
     try:
         os.chdir(request["cwd"])
     except OSError as exc:

@@ -13,14 +13,14 @@ import json
 import logging
 import os
 import socket
-import struct
 from pathlib import Path
 from typing import Any
 
 from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
-from services.agent.node.doors import request_checks
+from services.agent.node.doors import askers, request_checks
+from services.agent.node.doors.askers import Asker
 from services.agent.node.drivers import Drivers
 from services.agent.packets import close_all
 
@@ -105,11 +105,12 @@ class LocalSocket:
         try:
             with connection:
                 connection.setblocking(False)
-                if _peer_uid(connection) not in (os.getuid(), 0):
+                asker = askers.of(connection)
+                if not asker.is_trusted:
                     return
                 try:
                     line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
-                    await self._drive(connection, _read_request(line, fds), fds, rest)
+                    await self._drive(connection, _read_request(line, fds, asker), fds, rest)
                 except QuakeGridError as exc:
                     log.warning("local_request_refused reason=%s", exc)
                     await _send(connection, {"event": "refused", "message": str(exc)})
@@ -171,11 +172,6 @@ class LocalSocket:
             buffer += data
 
 
-def _peer_uid(connection: socket.socket) -> int:
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
-
-
 async def _read_line(connection: socket.socket, fds: list[int]) -> tuple[bytes, bytes]:
     """Read the request line, and its descriptors into `fds`; returns the line and what came after it."""
     buffer = bytearray()
@@ -192,11 +188,12 @@ async def _read_line(connection: socket.socket, fds: list[int]) -> tuple[bytes, 
     return line, rest
 
 
-def _read_request(line: bytes, fds: list[int]) -> dict[str, Any]:
+def _read_request(line: bytes, fds: list[int], asker: Asker) -> dict[str, Any]:
     request = request_checks.read_driver_request(line)
     if request["mode"] != "run" and len(fds) != STDIO_COUNT:
         raise UsageError("the request came without a terminal's descriptors")
-    return request
+    person = askers.person_of(asker, request["environ"])
+    return request | {"person": person.name, "account_id": person.account_id}
 
 
 async def _readable(connection: socket.socket) -> None:
