@@ -22,7 +22,6 @@ from pathlib import Path
 
 from quakegrid.machine import process_stats
 from quakegrid.machine.pinned_processes import pinned
-from services.agent.linux import user_rights
 from services.agent.linux.user_rights import NO_RIGHTS, UserRights
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -155,9 +154,8 @@ def _marked(mark: bytes, rights: UserRights) -> Iterator[int]:
 
 def _has_mark(pid: int, mark: bytes, rights: UserRights) -> bool:
     """Whether a process was started with the mark. A process that has ended and is not reaped has no mark."""
-    owner = user_rights.owner_of(pid)
     try:
-        with rights.acting_as(owner) if owner in rights.taken else contextlib.nullcontext():
+        with rights.reading(pid):
             environ = (_PROC / str(pid) / "environ").read_bytes()
     except OSError:
         return False

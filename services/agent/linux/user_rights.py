@@ -35,7 +35,9 @@ def is_able(status: Path = _STATUS) -> bool:
         return False
     wanted = 1 << _SETGID | 1 << _SETUID
     sets = ("CapEff",) if os.geteuid() == ROOT_ID else ("CapEff", "CapAmb")
-    found = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines() if ":" in line)
+    found = dict(
+        line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines() if ":" in line
+    )
     return all(int(found.get(name, "0"), 16) & wanted == wanted for name in sets)
 
 
@@ -66,7 +68,9 @@ class UserRights:
         self._taken.add(uid)
 
     @contextlib.contextmanager
-    def acting_as(self, uid: int, gid: int = _UNCHANGED, groups: Sequence[int] | None = None) -> Iterator[None]:
+    def acting_as(
+        self, uid: int, gid: int = _UNCHANGED, groups: Sequence[int] | None = None
+    ) -> Iterator[None]:
         """Give this thread the rights of an account; nothing may wait or switch to another task meanwhile.
 
         Args:
@@ -91,6 +95,32 @@ class UserRights:
             yield
         finally:
             _restore(own_uid, own_gid, own_groups)
+
+    @contextlib.contextmanager
+    def in_group(self, gid: int) -> Iterator[None]:
+        """Make this thread a member of a group, besides the own ones, so that it can give files to the group.
+
+        Raises:
+            PermissionError: this process may not change groups.
+        """
+        if not self._is_able:
+            raise PermissionError("this process may not change groups")
+        own_groups = os.getgroups()
+        try:
+            _set_groups([*own_groups, gid])
+            yield
+        finally:
+            _restore(os.geteuid(), os.getegid(), own_groups)
+
+    @contextlib.contextmanager
+    def reading(self, pid: int) -> Iterator[None]:
+        """Give this thread the rights of the owner of a process, if it is one of `taken`.
+
+        Only to the owner the kernel shows all that /proc has on a process.
+        """
+        owner = owner_of(pid) if self._taken else ROOT_ID
+        with self.acting_as(owner) if owner in self.taken else contextlib.nullcontext():
+            yield
 
     def signal(self, pid: int, send: Callable[[], None]) -> None:
         """Call what sends a signal to a process or its group, with the rights of its owner if needed.
@@ -131,7 +161,7 @@ def become(account: Account) -> None:
     drop_capabilities()
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
-    # The kernel closes /proc/PID to its own user after a change. Nothing in this memory is secret to the person.
+    # The kernel closes /proc/PID to its own user after a change. Nothing here is secret to the person.
     _check(libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
     is_it = os.getresuid() == (account.uid,) * 3 and os.getresgid() == (account.gid,) * 3
     if not is_it or set(os.getgroups()) != set(account.groups):

@@ -54,7 +54,7 @@ def decide(person: str, account_id: int | None, found: Account | None, agent: Ag
 
     Args:
         person: name of the person; empty if there is none, such as for a program that holds the authkey.
-        account_id: number of the person's account on the node that forked the driver; None if it is not known.
+        account_id: number of the person's account on the node of the driver; None if it is not known.
         found: the account of this name on this node.
         agent: of this node.
     Returns:
@@ -73,7 +73,7 @@ def decide(person: str, account_id: int | None, found: Account | None, agent: Ag
 
 
 def _is_reserved(account: Account, agent: AgentRights) -> bool:
-    """Whether no calculation may have an account: root's could do anything, the agent's could read the key."""
+    """Whether no calculation may have an account: root may do anything, the agent's may read the key."""
     return account.uid in (ROOT_ID, agent.uid)
 
 
@@ -93,4 +93,4 @@ def _remedy(agent: AgentRights) -> str:
     name = agent.worker_user
     if agent.worker is not None:
         return f"[agent] worker_user = {name} is root or the services' account: name another one"
-    return f"make the account {name} on this node, as root: `useradd --system {name}`; [agent] worker_user names it"
+    return f"as root of this node, make the account that [agent] worker_user names: `useradd --system {name}`"

@@ -22,7 +22,7 @@ from quakegrid.errors import PeerError
 from quakegrid.settings.config import Settings
 from services.agent.linux import orphans, user_rights
 from services.agent.linux.user_rights import UserRights
-from services.agent.node.leftovers import BlobFolders
+from services.agent.node.leftovers import BlobFolders, clear_persons
 from services.agent.orders import (
     EndTemplate,
     Exited,
@@ -45,8 +45,8 @@ from services.agent.packets import (
     receive_order,
     send,
 )
-from services.agent.template import children
 from services.agent.rules.persons import Account
+from services.agent.template import children
 from services.agent.template.preload import one_line
 
 # How long children may take to end after SIGKILL when the agent is gone.
@@ -93,6 +93,7 @@ class ForkLoop:
             self._end_all()
             if not self._is_dismissed:
                 BlobFolders(self._settings.state_dir).clear()
+                clear_persons(self._settings.state_dir, self._rights)
 
     def _serve(self) -> None:
         poller = select.poll()
@@ -251,4 +252,3 @@ def _next_ended() -> int | None:
     except ChildProcessError:
         return None
     return found.si_pid if found else None
-

@@ -25,7 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "settings": {"access"},
     "jobs": {"api"},
     "blobs": {"wire"},
-    "machine": {"settings"},
+    "machine": {"settings", "blobs"},
     "transport": {"access", "settings", "machine"},
     "nodes": {"internal", "transport"},
     "clients": {"access", "api", "internal", "settings", "jobs", "machine", "transport", "nodes"},

@@ -2,8 +2,9 @@
 
 A command line sends one JSON line that asks for a driver, with three descriptors if the driver is to have a
 terminal. It gets JSON lines back: the driver's events, then its exit code. Further lines from it pass signals
-on. When the command line goes away, its driver is terminated. Only the agent's own user and root may connect.
-A refused command line gets the reason in words.
+on. When the command line goes away, its driver is terminated. The agent's own user and root may connect. If
+the agent may change users, the members of `[agent] group` may, too. A refused command line gets the reason in
+words.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from quakegrid.errors import QuakeGridError, UsageError
+from quakegrid.errors import QuakeGridError, StateError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import askers, request_checks
 from services.agent.node.doors.askers import Asker
 from services.agent.node.drivers import Drivers
+from services.agent.node.persons.accounts import NodeAccounts
+from services.agent.node.persons.shared_socket import open_to_group
 from services.agent.packets import close_all
 
 log = logging.getLogger("quakegrid.agent")
@@ -29,6 +32,8 @@ MAX_REQUEST_BYTES = 8 << 20
 REQUEST_TIMEOUT_S = 30.0
 STDIO_COUNT = 3
 ACCEPT_PAUSE_S = 0.2
+# Of one account that is neither root nor the agent's own: each holds descriptors, and has a driver.
+MAX_COMMAND_LINES = 256
 
 
 class LocalSocket:
@@ -36,16 +41,19 @@ class LocalSocket:
 
     Args:
         drivers: of this node.
-        path: of the socket; its folder is private to the user.
+        accounts: of this node.
+        path: of the socket, in the folder `run` of the state directory.
     """
 
-    def __init__(self, drivers: Drivers, path: Path) -> None:
-        self._drivers, self._path = drivers, path
+    def __init__(self, drivers: Drivers, accounts: NodeAccounts, path: Path) -> None:
+        self._drivers, self._accounts, self._path = drivers, accounts, path
+        self._is_shared = False  # open to the members of a group
+        self._askers: dict[int, int] = {}  # account by descriptor of the connection
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def bind(self) -> None:
-        """Make the socket, which only this user may reach.
+        """Make the socket, which only this user may reach, and the members of the group, if there is one.
 
         Raises:
             QuakeGridError: the socket cannot be made at this path.
@@ -66,6 +74,8 @@ class LocalSocket:
             ) from None
         finally:
             os.umask(umask)
+        gid = self._accounts.group_id
+        self._is_shared = gid is not None and open_to_group(self._path, gid, self._accounts.rights)
 
     def start(self) -> None:
         """Accept command lines."""
@@ -102,13 +112,15 @@ class LocalSocket:
 
     async def _serve(self, connection: socket.socket) -> None:
         fds: list[int] = []
+        number = connection.fileno()
         try:
             with connection:
                 connection.setblocking(False)
                 asker = askers.of(connection)
-                if not asker.is_trusted:
+                if not (asker.is_trusted or self._is_shared):
                     return
                 try:
+                    self._count(asker, connection)
                     line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
                     await self._drive(connection, _read_request(line, fds, asker), fds, rest)
                 except QuakeGridError as exc:
@@ -117,7 +129,20 @@ class LocalSocket:
         except (OSError, TimeoutError) as exc:
             log.warning("local_request_failed reason=%r", exc)
         finally:
+            self._askers.pop(number, None)
             close_all(fds)
+
+    def _count(self, asker: Asker, connection: socket.socket) -> None:
+        """Count a connection.
+
+        Raises:
+            StateError: the account has too many, so that others would find no room.
+        """
+        self._askers[connection.fileno()] = asker.uid
+        if not asker.is_trusted and list(self._askers.values()).count(asker.uid) > MAX_COMMAND_LINES:
+            raise StateError(
+                f"{asker.name} has {MAX_COMMAND_LINES} command lines here already; wait until one ends"
+            )
 
     async def _drive(
         self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
@@ -131,7 +156,10 @@ class LocalSocket:
             if not ended.done():
                 ended.set_result((code, reason))
 
-        name = self._drivers.start(request, connection.fileno(), fds, on_end)
+        account = await self._accounts.account_of(request["person"], request["account_id"])
+        if account is not None and account.uid != request["account_id"]:  # it has a home of its own
+            request["environ"] |= {"HOME": account.home, "USER": account.name}
+        name = self._drivers.start(request, connection.fileno(), fds, on_end, account=account)
         close_all(fds)
         fds.clear()
         listening = loop.create_task(self._pass_signals(connection, name, rest))

@@ -27,6 +27,7 @@ KEY_CHARS = 40
 MAX_PORTS = 1000
 MAX_PATH_BYTES = 4096
 MAX_HOST_CHARS = 253
+MAX_PERSON_CHARS = 256
 # The bounds of a driver's request: the kernel starts no program with more.
 MAX_ARGUMENTS = 10_000
 MAX_VARIABLES = 10_000
@@ -52,6 +53,7 @@ def check_start_workers(request: orders_pb2.StartWorkersRequest) -> None:
     keys = request.lane_keys
     for key in (keys.server_public, keys.client_public, keys.client_secret):
         _check(len(key) == KEY_CHARS, "no keys of a lane, as brokers of this version send them")
+    _check(len(request.person) <= MAX_PERSON_CHARS, "a person's name that is too long")
     endpoint = request.lane_endpoint
     _check(
         len(endpoint) <= MAX_ENDPOINT_CHARS and _ENDPOINT.fullmatch(endpoint),

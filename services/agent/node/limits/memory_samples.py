@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quakegrid.machine import process_stats
+from services.agent.linux.user_rights import NO_RIGHTS, UserRights
 from services.agent.rules.memory import NodeMemory, WorkerMemory
 from services.agent.rules.roster import Member
 
@@ -47,10 +48,12 @@ class MemoryWatch:
     Args:
         proc: where /proc is.
         cgroups: folders of the cgroups (version 2) that bound this process, if there are any.
+        rights: of this process over other users.
     """
 
     proc: Path = Path("/proc")
     cgroups: tuple[Path, ...] = field(default_factory=bounding_cgroups)
+    rights: UserRights = NO_RIGHTS
 
     def read(self, workers: Iterable[Member], template_pid: int) -> NodeMemory:
         """The memory of the node and of its workers. What they share with the template is not their own."""
@@ -61,13 +64,14 @@ class MemoryWatch:
             if not worker.pid:
                 continue
             resident_bytes = own_bytes = 0
-            for pid in self._family(worker.pid):
-                resident, private = self._read_process(pid)
-                # A process that has started another program has another stack, and shares nothing with the
-                # template.
-                is_fork = pid == worker.pid or self._stack_start(pid) == template_stack
-                resident_bytes += resident
-                own_bytes += max(0, private - template_bytes) if is_fork else private
+            with self.rights.reading(worker.pid):  # the kernel tells the stack to the owner only
+                for pid in self._family(worker.pid):
+                    resident, private = self._read_process(pid)
+                    # A process that has started another program has another stack, and shares nothing with
+                    # the template.
+                    is_fork = pid == worker.pid or self._stack_start(pid) == template_stack
+                    resident_bytes += resident
+                    own_bytes += max(0, private - template_bytes) if is_fork else private
             found.append(WorkerMemory(worker.name, worker.session_id, resident_bytes, own_bytes))
         used_bytes, total_bytes = self.read_node()
         return NodeMemory(used_bytes, total_bytes, tuple(found))

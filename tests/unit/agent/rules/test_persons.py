@@ -47,8 +47,12 @@ def test_who_becomes_what(case: tuple[tuple[str, int | None, Account | None], Ag
 
 
 REFUSED = {
-    "no such account": (("anna", 1001, None), rights(worker=None), "this node has no account anna; make the"),
-    "another number": (("anna", 1001, RENUMBERED), rights(worker=None), "the number 1007 here, and 1001 where"),
+    "no such account": (("anna", 1001, None), rights(worker=None), "this node has no account anna; as root of this node, make"),
+    "another number": (
+        ("anna", 1001, RENUMBERED),
+        rights(worker=None),
+        "the number 1007 here, and 1001 where",
+    ),
     "number unknown": (("anna", None, ANNA), rights(worker=None), "anna is no account of a node"),
     "nobody's": (("", None, None), rights(worker=None), "what holds the authkey is no account"),
     "root": (("root", ROOT, AS_ROOT), rights(worker=None), "never run as root"),
