@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from quakegrid.settings import installation
 from tests.people import accounts
 from tests.people.accounts import ACCOUNTS, Account
 
@@ -38,7 +39,7 @@ def refusal() -> str:
 
 
 class Machine:
-    """A machine, from `start` to `close`.
+    """A machine, from `start` to `close`, on which `quakegrid install` has left its note.
 
     Args:
         people: its accounts.
@@ -62,8 +63,11 @@ class Machine:
         """Make the machine."""
         people = list(self.accounts.values())
         wanted = {
-            "passwd": accounts.passwd(people, Path("/etc/passwd").read_text(encoding="utf-8")),
-            "group": accounts.group(people, Path("/etc/group").read_text(encoding="utf-8")),
+            "files": {
+                "/etc/passwd": accounts.passwd(people, Path("/etc/passwd").read_text(encoding="utf-8")),
+                "/etc/group": accounts.group(people, Path("/etc/group").read_text(encoding="utf-8")),
+                str(installation.NOTES): json.dumps({"files": [], "user": accounts.SERVICE.name}),
+            },
             "homes": {str(each.home): each.uid for each in people},
             "needed": [str(path) for path in self._visible],
         }

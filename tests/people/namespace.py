@@ -1,8 +1,8 @@
 """Process 1 of a machine for tests: makes the machine's view of the disk, then reaps what is left to it.
 
-`python -m tests.people.namespace` reads a JSON object from its first line of input: texts of `passwd` and
-`group`, homes with their owners, and the folders that all accounts have to read. It prints "ready", and ends
-at the end of its input. With process 1 all processes of the machine end. Runs in namespaces of its own only.
+`python -m tests.people.namespace` reads a JSON object from its first line of input: texts of files of /etc,
+homes with their owners, and the folders that all accounts have to read. It prints "ready", and ends at the
+end of its input. With process 1 all processes of the machine end. Runs in namespaces of its own only.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,13 +53,11 @@ def hidden(path: Path) -> Path | None:
     return None
 
 
-def replace_file(path: Path, text: str, scratch: Path) -> None:
-    """Give a file another content on this machine only."""
-    copy = scratch / f"machine.{path.name}"
-    copy.write_text(text, encoding="utf-8")
-    copy.chmod(0o644)
-    mount(str(copy), path, flags=_MS_BIND)
-    copy.unlink()
+def copy_over(folder: Path) -> None:
+    """Put a copy in place of a folder, so that it can be changed on this machine only."""
+    copy = Path("/tmp/copy")
+    subprocess.run(["cp", "--archive", folder, copy], check=True)
+    mount(str(copy), folder, flags=_MS_BIND)
 
 
 def main() -> None:
@@ -73,8 +72,11 @@ def main() -> None:
             covers[folder] = 0o755
     for folder, mode in covers.items():
         cover(folder, mode, outer)
-    for name in ("passwd", "group"):
-        replace_file(Path("/etc", name), wanted[name], Path("/tmp"))
+    copy_over(Path("/etc"))
+    for path, text in wanted["files"].items():
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(text, encoding="utf-8")
+        Path(path).chmod(0o644)
     for home, uid in wanted["homes"].items():
         Path(home).mkdir(mode=0o700)
         os.chown(home, uid, uid)
