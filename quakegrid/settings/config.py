@@ -173,6 +173,20 @@ def load_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os
     return Settings(state_dir=state_dir, paths=tuple(reader.found), **read, warnings=tuple(doubts))
 
 
+def settings_of_machine(state_dir: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of a command that asks the agent of this machine only, by its unix socket.
+
+    The file with the key is for the services; a person who may not read it does not need it.
+
+    Raises:
+        SettingsError: as `load_settings`, but for files that this user may not read.
+    """
+    state_dir = (state_dir or default_state_dir(environ)).absolute()
+    _check_is_text(state_dir)
+    reader = Reader(state_dir, config_paths(state_dir, environ), leaves_out_closed=True)
+    return Settings(state_dir=state_dir, paths=tuple(reader.found), **sections.read_all(reader))
+
+
 def settings_of(credential: CredentialFile, state_dir: Path | None = None) -> Settings:
     """The settings of a command that shows a credential: where its cluster is, and else the defaults.
 

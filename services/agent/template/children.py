@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from quakegrid.machine import parent_death
+from quakegrid.machine import parent_death, process_limits
 from services.agent import worker_keys
 from services.agent.linux import cgroups, orphans, user_rights
 from services.agent.linux.oom_scores import DRIVER_SCORE, set_oom_score
@@ -87,7 +87,9 @@ def live_as_driver(fds: Sequence[int], run_driver: DriverMain, account: Account 
         os.dup2(fd, number)
         os.close(fd)
     close_all(fds)
-    return run_driver(json.loads(read_memfd(request_fd)), events_fd)
+    request = json.loads(read_memfd(request_fd))
+    process_limits.take(request.get("limits", {}))
+    return run_driver(request, events_fd)
 
 
 def _leave_template(parent_pid: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from quakegrid.errors import UsageError
 from quakegrid.internal.v1 import examination_pb2, orders_pb2
+from quakegrid.machine import process_limits
 from quakegrid.settings.conversions import MAX_PORT
 
 # More than any node has.
@@ -85,7 +86,7 @@ def check_master(master: str) -> None:
 
 
 def read_driver_request(line: bytes) -> dict[str, Any]:
-    """The request of a command line for a driver: `argv`, `cwd`, `environ` and `mode`."""
+    """The request of a command line for a driver: `argv`, `cwd`, `environ`, `mode` and `limits`."""
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
@@ -99,7 +100,9 @@ def read_driver_request(line: bytes) -> dict[str, Any]:
     _check(not any("=" in name or not name for name in environ), "a variable's name has a = or is empty")
     _check_strings("the folder", [request.get("cwd")])
     _check(request.get("mode") in MODES, f"the mode is none of {', '.join(MODES)}")
-    return {name: request[name] for name in ("argv", "cwd", "environ", "mode")}
+    limits = request.get("limits", {})  # command lines of older releases tell none
+    _check(process_limits.is_valid(limits), "the limits are none")
+    return {name: request[name] for name in ("argv", "cwd", "environ", "mode")} | {"limits": limits}
 
 
 def read_signal(line: bytes) -> int:

@@ -47,7 +47,11 @@ def test_who_becomes_what(case: tuple[tuple[str, int | None, Account | None], Ag
 
 
 REFUSED = {
-    "no such account": (("anna", 1001, None), rights(worker=None), "this node has no account anna; as root of this node, make"),
+    "no such account": (
+        ("anna", 1001, None),
+        rights(worker=None),
+        "this node has no account anna; as root",
+    ),
     "another number": (
         ("anna", 1001, RENUMBERED),
         rights(worker=None),
