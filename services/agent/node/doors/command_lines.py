@@ -21,6 +21,7 @@ from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import askers, request_checks
 from services.agent.node.doors.askers import Asker
+from services.agent.node.driver_certificates import DriverCertifier
 from services.agent.node.drivers import Drivers
 from services.agent.packets import close_all
 
@@ -37,10 +38,11 @@ class LocalSocket:
     Args:
         drivers: of this node.
         path: of the socket; its folder is private to the user.
+        certifier: gives each driver a certificate.
     """
 
-    def __init__(self, drivers: Drivers, path: Path) -> None:
-        self._drivers, self._path = drivers, path
+    def __init__(self, drivers: Drivers, path: Path, certifier: DriverCertifier) -> None:
+        self._drivers, self._path, self._certifier = drivers, path, certifier
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
@@ -110,7 +112,8 @@ class LocalSocket:
                     return
                 try:
                     line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
-                    await self._drive(connection, _read_request(line, fds, asker), fds, rest)
+                    request = await self._certify(_read_request(line, fds), asker)
+                    await self._drive(connection, request, fds, rest)
                 except QuakeGridError as exc:
                     log.warning("local_request_refused reason=%s", exc)
                     await _send(connection, {"event": "refused", "message": str(exc)})
@@ -118,6 +121,19 @@ class LocalSocket:
             log.warning("local_request_failed reason=%r", exc)
         finally:
             close_all(fds)
+
+    async def _certify(self, request: dict[str, Any], asker: Asker) -> dict[str, Any]:
+        """Put into a request for whom the driver works, and what it proves that with."""
+        person = askers.person_of(asker, request["environ"])
+        is_care = askers.cares_for_cluster(asker, request)
+        certify = self._certifier.certify_command if is_care else self._certifier.certify
+        given = await certify(person)
+        proof = {
+            "ca": given.ca_pem.decode(),
+            "key": given.key_pem.decode(),
+            "certificate": given.certificate_pem.decode(),
+        }
+        return request | {"person": person.name, "account_id": person.account_id, "proof": proof}
 
     async def _drive(
         self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
@@ -188,12 +204,11 @@ async def _read_line(connection: socket.socket, fds: list[int]) -> tuple[bytes, 
     return line, rest
 
 
-def _read_request(line: bytes, fds: list[int], asker: Asker) -> dict[str, Any]:
+def _read_request(line: bytes, fds: list[int]) -> dict[str, Any]:
     request = request_checks.read_driver_request(line)
     if request["mode"] != "run" and len(fds) != STDIO_COUNT:
         raise UsageError("the request came without a terminal's descriptors")
-    person = askers.person_of(asker, request["environ"])
-    return request | {"person": person.name, "account_id": person.account_id}
+    return request
 
 
 async def _readable(connection: socket.socket) -> None:
