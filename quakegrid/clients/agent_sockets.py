@@ -1,7 +1,7 @@
 """Connects to the unix socket of this machine's agent, if it is the agent's.
 
-A command line hands over its environment, its terminal and the right to work in its name. So it looks first who
-has made the socket and the folders above it, and the kernel tells who listens. Imports nothing heavy.
+A command line hands over its environment, its terminal and the right to work in its name. So it looks first
+who has made the folders of the socket, and the kernel tells who listens. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def _owner(state_dir: Path) -> int:
         is_open = facts.st_mode & stat.S_IWOTH and not facts.st_mode & stat.S_ISVTX
         if is_open or facts.st_uid not in (owner, 0) or not _is_trusted(owner):
             raise errors.StateError(
-                f"{folder} belongs to {_name(facts.st_uid)}{' and is open to everybody' * bool(is_open)}; this "
-                "may be a trap, so nothing was sent. Name the cluster's own state directory with --state-dir "
-                "or QUAKEGRID_STATE_DIR"
+                f"{folder} belongs to {_name(facts.st_uid)}{' and anybody may change it' * bool(is_open)}; "
+                "this may be a trap, so nothing was sent. Name the cluster's own state directory with "
+                "--state-dir or QUAKEGRID_STATE_DIR"
             )
     return owner
 

@@ -1,7 +1,7 @@
 """The umask and the limits of a process, as they travel from a command line to its driver.
 
-Open files and core files have the limits that people set for their programs. Other limits are the agent's: the
-memory of workers has settings of its own.
+Only the limits of open files and of core files, which people set for their programs. Other limits are the
+agent's: the memory of workers has settings of its own.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from quakegrid.access.proofs import Proof
+from quakegrid.access.proofs import Proof, Renewed
 from quakegrid.errors import SettingsError
 from quakegrid.settings import authkeys, credential_files, hosts, sections
 from quakegrid.settings.agent_accounts import AgentAccounts
@@ -83,12 +83,16 @@ class Settings:
     authkey_path: Path | None = None
     # Of a person who is not the cluster; None where the authkey proves who we are.
     credential: CredentialFile | None = None
+    # Of a driver, which has no authkey; None elsewhere.
+    given: Renewed | None = None
     # Warnings about values that are probably not as they were meant, one sentence each.
     warnings: tuple[str, ...] = ()
 
     @property
     def proof(self) -> Proof:
-        """What a command shows to the services of the cluster."""
+        """What a process shows to the services of the cluster."""
+        if self.given is not None:
+            return self.given
         return self.authkey if self.credential is None else self.credential.proof
 
     @property

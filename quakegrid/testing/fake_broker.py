@@ -182,13 +182,13 @@ class MemoryLink:
         self._stream = MemoryStream(self._broker)
         return self._stream
 
-    def flush_output(self, session_id: int, timeout_s: float) -> None:  # noqa: ARG002
+    def flush_output(self, session_id: int, token: str, timeout_s: float) -> None:  # noqa: ARG002
         """Ask for what the workers have printed."""
         self._check()
         self._broker.flush_count += 1
         self._broker.tell(output_flushed={"session_id": session_id})
 
-    def close_session(self, session_id: int, timeout_s: float) -> None:  # noqa: ARG002
+    def close_session(self, session_id: int, token: str, timeout_s: float) -> None:  # noqa: ARG002
         """Tell of the session's end."""
         self._check()
         self._broker.closed.set()

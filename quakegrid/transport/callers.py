@@ -52,6 +52,11 @@ def current() -> Principal:
     return _caller.get()
 
 
+def enter(principal: Principal) -> None:
+    """Let `current` be this principal for what follows in this task, and for the tasks that it starts."""
+    _caller.set(principal)
+
+
 class Standing(Protocol):
     """Knows which credentials of people were revoked."""
 
@@ -116,7 +121,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 refused = await self._refusal(principal, permission, request)
             if refused is None:
                 assert principal is not None, "nobody is refused"
-                _caller.set(principal)
+                enter(principal)
                 if not is_stream or principal.role not in PEOPLE:
                     return await behaviour(request, context)
                 running = asyncio.ensure_future(behaviour(request, context))
@@ -140,7 +145,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 refused = await self._refusal(principal, permission, request)
             if refused is None:
                 assert principal is not None, "nobody is refused"
-                _caller.set(principal)
+                enter(principal)
                 recheck = _Recheck(self._doubt, principal) if principal.role in PEOPLE else None
                 async with contextlib.aclosing(behaviour(request, context)) as responses:
                     passed = responses if recheck is None else recheck.pass_on(responses)

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import x25519
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from quakegrid.access.proofs import Proof
+from quakegrid import errors
+from quakegrid.access.proofs import Proof, Renewed
 from quakegrid.transport.certificates import Authority
 
 # Of a service; it makes itself another one when half of it is over.
@@ -83,9 +84,17 @@ def new_identity(authkey: str, now_time: datetime.datetime | None = None) -> Ide
 
 
 def identity_of(proof: Proof, now_time: datetime.datetime) -> Identity:
-    """What a process shows to others."""
+    """What a process shows to others.
+
+    Raises:
+        CredentialError: it has neither a key nor a certificate.
+    """
     if isinstance(proof, str):
+        if not proof:
+            raise errors.CredentialError("this process has neither an authkey nor a certificate")
         return new_identity(proof, now_time)
+    if isinstance(proof, Renewed):
+        proof = proof.certified
     return Identity(proof.ca_pem, proof.key_pem, proof.certificate_pem, now_time, is_own=False)
 
 

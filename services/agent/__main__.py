@@ -27,7 +27,8 @@ from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: 
 from services.agent.node.agent import Agent  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
-from services.agent.node.log_tail import LogTail  # noqa: E402
+from services.agent.node.driver_certificates import OwnCertifier  # noqa: E402
+from services.agent.node.output.log_tail import LogTail  # noqa: E402
 from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
 
 log = logging.getLogger("quakegrid.agent")
@@ -81,7 +82,8 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.membership.port = server.port
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
-    local = LocalSocket(agent.drivers, agent.accounts, agent_socket(settings.state_dir))
+    certifier = OwnCertifier(settings.authkey)
+    local = LocalSocket(agent.drivers, agent.accounts, agent_socket(settings.state_dir), certifier)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _CREDENTIALS = struct.Struct("3i")  # of SO_PEERCRED: pid, uid, gid
 # Where `getpass.getuser` looks for a name, in its order.
@@ -65,6 +66,24 @@ def person_of(asker: Asker, environ: Mapping[str, str]) -> Person:
     if told in ("", asker.name):
         return Person(asker.name, asker.uid)
     return Person(told, None)
+
+
+# Commands of `oq` that start no calculation, and may need more than what is one's own.
+_CARING_COMMANDS = ("abort", "db", "dbserver", "dump", "importcalc", "purge", "reset", "restore", "workers")
+
+
+def cares_for_cluster(asker: Asker, request: Mapping[str, Any]) -> bool:
+    """Whether a command line asks for a command that is for those who look after the cluster, as one of them.
+
+    Args:
+        asker: its account.
+        request: `argv` and `mode`.
+    """
+    return (
+        asker.is_trusted
+        and request["mode"] == "oq"
+        and request["argv"][:1] in ([name] for name in _CARING_COMMANDS)
+    )
 
 
 def _account_name(uid: int) -> str:

@@ -22,10 +22,12 @@ from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import askers, request_checks
 from services.agent.node.doors.askers import Asker
+from services.agent.node.driver_certificates import DriverCertifier
 from services.agent.node.drivers import Drivers
 from services.agent.node.persons.accounts import NodeAccounts
 from services.agent.node.persons.shared_socket import open_to_group
 from services.agent.packets import close_all
+from services.agent.rules.persons import Account
 
 log = logging.getLogger("quakegrid.agent")
 MAX_REQUEST_BYTES = 8 << 20
@@ -43,10 +45,14 @@ class LocalSocket:
         drivers: of this node.
         accounts: of this node.
         path: of the socket, in the folder `run` of the state directory.
+        certifier: gives each driver a certificate.
     """
 
-    def __init__(self, drivers: Drivers, accounts: NodeAccounts, path: Path) -> None:
+    def __init__(
+        self, drivers: Drivers, accounts: NodeAccounts, path: Path, certifier: DriverCertifier
+    ) -> None:
         self._drivers, self._accounts, self._path = drivers, accounts, path
+        self._certifier = certifier
         self._is_shared = False  # open to the members of a group
         self._askers: dict[int, int] = {}  # account by descriptor of the connection
         self._tasks: set[asyncio.Task[None]] = set()
@@ -122,7 +128,11 @@ class LocalSocket:
                 try:
                     self._count(asker, connection)
                     line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
-                    await self._drive(connection, _read_request(line, fds, asker), fds, rest)
+                    request = await self._certify(_read_request(line, fds), asker)
+                    account = None  # the agent's own, for those who look after the cluster
+                    if not askers.cares_for_cluster(asker, request):
+                        account = await self._account_for(request)
+                    await self._drive(connection, request, fds, rest, account=account)
                 except QuakeGridError as exc:
                     log.warning("local_request_refused reason=%s", exc)
                     await _send(connection, {"event": "refused", "message": str(exc)})
@@ -144,8 +154,34 @@ class LocalSocket:
                 f"{asker.name} has {MAX_COMMAND_LINES} command lines here already; wait until one ends"
             )
 
+    async def _certify(self, request: dict[str, Any], asker: Asker) -> dict[str, Any]:
+        """Put into a request for whom the driver works, and what it proves that with."""
+        person = askers.person_of(asker, request["environ"])
+        is_care = askers.cares_for_cluster(asker, request)
+        certify = self._certifier.certify_command if is_care else self._certifier.certify
+        given = await certify(person)
+        proof = {
+            "ca": given.ca_pem.decode(),
+            "key": given.key_pem.decode(),
+            "certificate": given.certificate_pem.decode(),
+        }
+        return request | {"person": person.name, "account_id": person.account_id, "proof": proof}
+
+    async def _account_for(self, request: dict[str, Any]) -> Account | None:
+        """The account that a driver is to run as; one that is not the person's own has a home of its own."""
+        account = await self._accounts.account_of(request["person"], request["account_id"])
+        if account is not None and account.uid != request["account_id"]:
+            request["environ"] |= {"HOME": account.home, "USER": account.name}
+        return account
+
     async def _drive(
-        self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
+        self,
+        connection: socket.socket,
+        request: dict[str, Any],
+        fds: list[int],
+        rest: bytes,
+        *,
+        account: Account | None,
     ) -> None:
         loop = asyncio.get_running_loop()
         if self._drivers.is_warming:
@@ -156,9 +192,6 @@ class LocalSocket:
             if not ended.done():
                 ended.set_result((code, reason))
 
-        account = await self._accounts.account_of(request["person"], request["account_id"])
-        if account is not None and account.uid != request["account_id"]:  # it has a home of its own
-            request["environ"] |= {"HOME": account.home, "USER": account.name}
         name = self._drivers.start(request, connection.fileno(), fds, on_end, account=account)
         close_all(fds)
         fds.clear()
@@ -216,12 +249,11 @@ async def _read_line(connection: socket.socket, fds: list[int]) -> tuple[bytes, 
     return line, rest
 
 
-def _read_request(line: bytes, fds: list[int], asker: Asker) -> dict[str, Any]:
+def _read_request(line: bytes, fds: list[int]) -> dict[str, Any]:
     request = request_checks.read_driver_request(line)
     if request["mode"] != "run" and len(fds) != STDIO_COUNT:
         raise UsageError("the request came without a terminal's descriptors")
-    person = askers.person_of(asker, request["environ"])
-    return request | {"person": person.name, "account_id": person.account_id}
+    return request
 
 
 async def _readable(connection: socket.socket) -> None:
