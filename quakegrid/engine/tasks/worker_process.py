@@ -14,7 +14,6 @@ from openquake.baselib import zeromq
 
 from quakegrid.engine import configuration, this_process
 from quakegrid.engine.tasks import failures, known_jobs
-from quakegrid.settings import config as quakegrid_config
 
 
 class _ResultBox:
@@ -89,7 +88,7 @@ def become_worker(
     if not this_process.is_prepared():  # the node is cold: its template could not load the engine
         from quakegrid.engine import seams  # noqa: PLC0415 - it imports the driver, which imports this
 
-        this_process.prepare(quakegrid_config.load_settings())
+        this_process.prepare(this_process.settings())
         seams.install(seams.OF_TASKS)
     configuration.take_over(sections)
     configuration.take_temporary_folder()
