@@ -7,6 +7,7 @@ import datetime
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from quakegrid import errors
-from quakegrid.jobs.row_ids import checked
+from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.settings.config import Settings
-from services.web.api import own_files
+from services.web.api import answers, own_files
 from services.web.api.calculations import backends_of, caller_of
 from services.web.api.results import views_of
 from services.web.starts import Start, Starter
@@ -92,58 +93,72 @@ async def run(request: Request) -> Response:
         async with desk.folder() as folder:
             await desk.check_room(owner, int(request.headers.get("content-length", "0")))
             form = await forms.read(request, folder / models.PARTS, FIELD)
+            wishes = read_wishes(form, owner)
             asked = form.fields.get("job_ini") or (
-                RISK_JOB_FILE if form.fields.get("hazard_job_id") else ANY_JOB_FILE
+                ANY_JOB_FILE if wishes.hazard_job_id is None else RISK_JOB_FILE
             )
             limit = desk.settings.web_upload_bytes
             model = await asyncio.to_thread(models.take_form, form, folder, asked, limit)
-            return await _start(request, folder, form, model)
+            return await _start(request, folder, wishes, model)
     except (errors.UsageError, errors.NotAllowedError) as exc:
         return refused(exc)
 
 
 async def run_ini(request: Request) -> Response:
     """`POST /v1/calc/run_ini`: run a job file that lies on this machine already, or a .zip."""
-    desk = desk_of(request)
+    desk, owner = desk_of(request), caller_of(request).name
     try:
         async with desk.folder() as folder:
             form = await forms.read(request, folder / models.PARTS, FIELD)
+            wishes = read_wishes(form, owner)
             path = await asyncio.to_thread(own_files.job_file, form.fields.get("job_ini", ""))
             if path.suffix != ".zip":
-                return await _start(request, folder, form, path)
-            await desk.check_room(caller_of(request).name, path.stat().st_size)
+                return await _start(request, folder, wishes, Model(None, path))
+            await desk.check_room(owner, path.stat().st_size)
             limit = desk.settings.web_upload_bytes
             model = await asyncio.to_thread(models.take_archive, path, folder, ANY_JOB_FILE, limit)
-            return await _start(request, folder, form, model)
+            return await _start(request, folder, wishes, model)
     except (errors.UsageError, errors.NotAllowedError) as exc:
         return refused(exc)
 
 
-async def _start(request: Request, folder: Path, form: Form, what: Model | Path) -> Response:
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a person says beside the files.
+
+    Args:
+        hazard_job_id: the calculation whose results it starts from.
+        notify_to: address that is told of the end.
+    """
+
+    hazard_job_id: int | None
+    notify_to: str | None
+
+
+async def _start(request: Request, folder: Path, wishes: Wishes, model: Model) -> Response:
     """Start a calculation and keep its folder; the answer."""
     desk, caller = desk_of(request), caller_of(request)
+    parent = wishes.hazard_job_id
+    if parent is not None and await backends_of(request).engine_call("get_job", parent) is None:
+        raise errors.UsageError(f"there is no calculation {parent} to start from")
     await asyncio.to_thread(models.drop_parts, folder)
-    job_ini, root = (what.job_ini, what.root) if isinstance(what, Model) else (what, None)
-    start = Start(job_ini, root, _hazard_job_id(form), _notify_to(form))
-    _check_owner(form, caller.name)
-    started = await desk.starter.start(start, caller)
+    what = Start(model.job_ini, model.root, wishes.hazard_job_id, wishes.notify_to)
+    started = await desk.starter.start(what, caller)
     if started.traceback:
         return JSONResponse({"traceback": started.traceback, "job_id": started.job_id}, 500)
-    if root:
+    if model.root:
         await asyncio.to_thread(desk.inputs.keep, folder, caller.name, started.job_id)
     row = await backends_of(request).engine_call("get_job", started.job_id)
     return JSONResponse(job_row(dict(zip(row.fields, row.values, strict=True))))
 
 
 def job_row(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as upstream tells it of a calculation that has started."""
-    times = {
-        name: value.astimezone(datetime.UTC).replace(tzinfo=None).isoformat()
-        for name, value in row.items()
-        if isinstance(value, datetime.datetime)
-    }
-    found = {name: times.get(name, value) for name, value in row.items() if name != "id"}
-    return found | {"job_id": row["id"]}
+    """A row as upstream tells it of a calculation that has started: with its number last, by another name."""
+    found = answers.row_dict(row)
+    for name, value in row.items():
+        if isinstance(value, datetime.datetime):
+            found[name] = value.astimezone(datetime.UTC).replace(tzinfo=None).isoformat()
+    return found | {"job_id": found.pop("id")}
 
 
 def refused(exc: errors.QuakeGridError) -> Response:
@@ -152,29 +167,28 @@ def refused(exc: errors.QuakeGridError) -> Response:
     return JSONResponse({"error": str(exc), "traceback": [str(exc)], "job_id": None}, status)
 
 
-def _hazard_job_id(form: Form) -> int | None:
-    text = form.fields.get("hazard_job_id", "")
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise errors.UsageError(f"hazard_job_id = {text[:80]!a} is no number of a calculation")
-    try:
-        return checked(int(text))
-    except errors.NotFoundError as exc:
-        raise errors.UsageError(str(exc)) from exc
+def read_wishes(form: Form, name: str) -> Wishes:
+    """What a form says beside its files.
 
-
-def _notify_to(form: Form) -> str | None:
-    text = form.fields.get("notify_to", "")
-    if text and (not text.startswith(("http://", "https://")) or len(text) > MOST_ADDRESS_CHARS):
-        raise errors.UsageError("notify_to is an address that begins with http:// or https://")
-    return text or None
-
-
-def _check_owner(form: Form, name: str) -> None:
+    Args:
+        form: as it came.
+        name: of the person who sends it.
+    Raises:
+        UsageError: a field has no such value.
+        NotAllowedError: the calculation would be another person's.
+    """
     owner = form.fields.get("job_owner") or name
     if owner != name:
         raise errors.NotAllowedError(f"you are {name}: you cannot start calculations of {owner[:80]!a}")
+    address = form.fields.get("notify_to") or None
+    if address and (not address.startswith(("http://", "https://")) or len(address) > MOST_ADDRESS_CHARS):
+        raise errors.UsageError("notify_to is an address that begins with http:// or https://")
+    text = form.fields.get("hazard_job_id") or None
+    if text is not None and not (
+        text.isascii() and text.isdigit() and len(text) < 17 and 0 < int(text) <= LARGEST_ID
+    ):
+        raise errors.UsageError(f"hazard_job_id = {text[:80]!a} is no number of a calculation")
+    return Wishes(None if text is None else int(text), address)
 
 
 async def validate_zip(request: Request) -> Response:

@@ -25,11 +25,11 @@ class Model:
     """Inputs in place.
 
     Args:
-        root: folder that holds all of them.
+        root: folder that holds all of them; None for a person's own files.
         job_ini: the job file.
     """
 
-    root: Path
+    root: Path | None
     job_ini: Path
 
 
