@@ -6,8 +6,10 @@ The driver leaves its connection when it is accepted, so a calculation does not 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,38 +87,71 @@ class Starter:
             QuakeGridError: the driver could not make the calculation.
         """
         reader, writer = await engine_views.connect(self._settings)
-        warnings: list[str] = []
+        news = _News()
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 writer.write(json.dumps(_request(what, caller)).encode() + b"\n")
-                started = await _accepted(reader, warnings)
+                started = await _accepted(reader, news)
         except TimeoutError:
-            writer.close()
-            reason = "; ".join([*warnings, "no driver has started in time; try again in a minute"])
-            raise errors.PeerUnreachableError(reason) from None
+            await _end(writer)
+            hint = "the engine is being loaded; " if news.is_warming else ""
+            raise errors.PeerUnreachableError(
+                f"{hint}no driver has started in time; try again in a minute"
+            ) from None
         except BaseException:
-            writer.close()
+            await _end(writer)
             raise
+        if news.is_detachable:
+            writer.close()
+        else:
+            self._hold(reader, writer)
+        return started
+
+    def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Hold a connection until the driver ends: an agent of an older release ends it otherwise."""
         task = asyncio.get_running_loop().create_task(_follow(reader, writer))
         self._following.add(task)
         task.add_done_callback(self._following.discard)
-        return started
+
+
+@dataclass(slots=True)
+class _News:
+    """What the agent says before the driver speaks."""
+
+    is_warming: bool = False
+    is_detachable: bool = False
+
+
+async def _end(writer: asyncio.StreamWriter) -> None:
+    """End a driver that has not begun, and let go of it."""
+    with contextlib.suppress(ConnectionError):
+        writer.write(json.dumps({"signal": signal.SIGTERM}).encode() + b"\n")
+        await writer.drain()
+    writer.close()
 
 
 def _request(what: Start, caller: Caller) -> dict[str, Any]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OQ_DISTRIBUTE")}
     environ |= dict.fromkeys(NAME_VARIABLES, caller.name)
     folder = what.job_ini.parent if what.root is None else what.root
-    return {"argv": ["start", what.as_json()], "cwd": str(folder), "environ": environ, "mode": "run"}
+    return {
+        "argv": ["start", what.as_json()],
+        "cwd": str(folder),
+        "environ": environ,
+        "mode": "run",
+        "is_detachable": True,
+    }
 
 
-async def _accepted(reader: asyncio.StreamReader, warnings: list[str]) -> Started:
-    """Wait for the driver's verdict; `warnings` gets what may keep it from coming in time."""
+async def _accepted(reader: asyncio.StreamReader, news: _News) -> Started:
+    """Wait for the driver's verdict; `news` gets what is said before."""
     async for line in reader:
         event = drivers.read_event(line)
         match event.get("event"):
             case "warming":
-                warnings.append("the engine is being loaded")
+                news.is_warming = True
+            case "detachable":
+                news.is_detachable = True
             case "accepted":
                 return Started(event["job_id"], [])
             case "not_accepted":

@@ -258,7 +258,7 @@ VALID = """<?xml version="1.0" encoding="utf-8"?>
     [VALID, "<a>", VALID.replace("7.65", "big"), VALID.replace("</nrml>", ""), VALID.replace("15.0", "")],
 )
 def test_xml_is_validated(plain: Server, ours: Server, text: str) -> None:
-    """The same verdict and line; the words are the same but for the server's own file, which we do not name."""
+    """The same verdict, line and words, but for the server's own file, which we do not name."""
     (their_status, _, theirs), (own_status, _, own) = (
         server.post("/v1/valid/", {"xml_text": text}) for server in (plain, ours)
     )
