@@ -5,6 +5,7 @@ Each answers with one event `view`, and writes files into a folder that the serv
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from openquake.commonlib import datastore, readinput
 from quakegrid import errors
 from quakegrid.engine.driver import stops
 from quakegrid.engine.web import facts, validations
+from quakegrid.engine.web.pictures import catalogue
 
 if TYPE_CHECKING:
     from quakegrid.engine.driver.process import DriverProcess
@@ -102,6 +104,23 @@ def picture(driver: DriverProcess, job_id: str, what: str, folder: str) -> dict[
     return {"paths": [str(path)]}
 
 
+def drawing(driver: DriverProcess, job_id: str, kind: str, asked: str, folder: str) -> dict[str, Any]:
+    """Write what a page draws as a JSON file; its path.
+
+    Args:
+        driver: this process.
+        job_id: of the calculation.
+        kind: of the picture; empty for the list of those that there are.
+        asked: JSON of what was chosen.
+        folder: where the file is written.
+    """
+    path = Path(folder, "drawing.json")
+    with datastore.read(_check_datastore(driver, int(job_id))) as store:
+        made = catalogue.make(store, kind, json.loads(asked)) if kind else catalogue.listed(store)
+    path.write_text(json.dumps(made, allow_nan=False))
+    return {"paths": [str(path)]}
+
+
 def jobs_from_inis(driver: DriverProcess, *job_inis: str) -> dict[str, Any]:
     """The jobs that have computed these job files already; 0 for none.
 
@@ -124,6 +143,7 @@ RESULTS: dict[str, Callable[..., dict[str, Any]]] = {
     "extract": extract,
     "job_zip": job_zip,
     "picture": picture,
+    "drawing": drawing,
     "jobs_from_inis": jobs_from_inis,
 }
 OTHERS: dict[str, Callable[..., dict[str, Any]]] = {
