@@ -97,7 +97,7 @@ def ground_motion(store: Any, choices: Choices) -> Picture:
 def disaggregation(store: Any, choices: Choices) -> Picture:
     """What contributes to the hazard at one site: by one kind of bins as bars, by two as cells."""
     oqparam, (spec, labels) = store["oqparam"], disaggregated(store)
-    label = labels[choices.index("by", "By", [each.replace("_", " and ") for each in labels])]
+    label = labels[choices.index("by", "By", [_bin_words(each) for each in labels])]
     site = choices.index("site", "Site", site_names(store))
     imts = list(oqparam.imtls)
     imt = choices.index("imt", "Intensity", imts)
@@ -107,7 +107,7 @@ def disaggregation(store: Any, choices: Choices) -> Picture:
     values = data[..., imt, poe, :].mean(axis=-1)
     parts = label.split("_")
     names = [_bins(store, part, site) for part in parts]
-    title = f"Disaggregation by {label.replace('_', ' and ').lower()}, {imts[imt]}, {poes[poe]}"
+    title = f"Disaggregation by {_bin_words(label)}, {imts[imt]}, {poes[poe]}"
     contribution = Axis("Probability of exceedance")
     if len(parts) == 1:
         heights = dict(zip(names[0], values.tolist(), strict=True))
@@ -123,6 +123,10 @@ def disaggregated(store: Any) -> tuple[str, list[str]]:
         return spec, []
     found = [label for label in store[f"disagg-{spec}"] if all(part in BINS for part in label.split("_"))]
     return spec, sorted((label for label in found if label.count("_") < 2), key=lambda each: each.count("_"))
+
+
+def _bin_words(label: str) -> str:
+    return " and ".join(BINS[part].label.lower() for part in label.split("_"))
 
 
 def site_names(store: Any) -> list[str]:

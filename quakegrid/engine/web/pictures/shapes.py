@@ -1,6 +1,7 @@
 """The shapes of pictures: lines, a map, bars, a grid of cells. Each is plain JSON that a page draws.
 
-Depends on numpy only. A picture is bounded: what is more than a screen shows is thinned or summed up, which its note says.
+Depends on numpy only. A picture is bounded: what is more than a screen shows is thinned or summed up, and its
+note says so.
 """
 
 from __future__ import annotations

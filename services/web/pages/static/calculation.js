@@ -1,4 +1,5 @@
 import { byId, element, follow, megabytes, moment, progress, seconds, tell } from "/static/common.js";
+import { showPictures } from "/static/pictures.js";
 
 const jobId = Number(location.pathname.split("/").at(-1));
 const LEVELS = { DEBUG: 0, INFO: 1, WARNING: 2, ERROR: 3, CRITICAL: 3 };
@@ -23,10 +24,8 @@ function drawFacts() {
     ["Size", megabytes(job.size_mb)],
     ["Node", job.host],
   ].filter(([, value]) => value !== "" && value !== null);
-  byId("facts").replaceChildren(...facts.flatMap(([name, value]) => [
-    element("dt", { text: name }),
-    element("dd", {}, value),
-  ]));
+  byId("facts").replaceChildren(...facts.map(([name, value]) =>
+    element("div", { className: name === "Why" ? "wide" : "" }, element("dt", { text: name }), element("dd", {}, value))));
   byId("abort").hidden = !job.is_running;
 }
 
@@ -97,6 +96,7 @@ async function drawOutputs() {
     return;
   }
   tell("outputs", "");
+  showPictures(jobId);
   const whole = element("tr", {}, element("td", { text: "Datastore" }), element("td", { text: megabytes(job.size_mb), className: "number" }),
     element("td", {}, element("a", { text: "hdf5", href: `/v1/calc/${jobId}/datastore`, download: "" })));
   byId("outputs").replaceChildren(...answer.map(outputRow), whole);
