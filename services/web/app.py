@@ -63,7 +63,12 @@ def make(settings: Settings, backends: Backends) -> Starlette:
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Gate, hosts=hosts, most_bytes=_most_bytes(settings))],
-        exception_handlers={errors.QuakeGridError: _tell_error, 404: _not_found, 405: _wrong_method},
+        exception_handlers={
+            errors.QuakeGridError: _tell_error,
+            404: _not_found,
+            405: _wrong_method,
+            Exception: _tell_fault,
+        },
     )
     app.state.backends, app.state.settings = backends, settings
     app.state.views = EngineViews(settings)
@@ -165,6 +170,12 @@ async def _tell_error(request: Request, exc: Exception) -> Response:
     if status >= 500:
         log.warning("request_failed path=%s status=%d reason=%s", request.url.path, status, exc)
     return JSONResponse({"error": str(exc)}, status)
+
+
+async def _tell_fault(request: Request, exc: Exception) -> Response:
+    """A fault of ours: its cause is for the log."""
+    log.error("request_broke path=%s cause=%r", request.url.path, exc)
+    return JSONResponse({"error": "this is a fault of the web service; its log names the cause"}, 500)
 
 
 async def _not_found(_request: Request, _exc: Exception) -> Response:

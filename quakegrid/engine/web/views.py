@@ -121,6 +121,20 @@ def drawing(driver: DriverProcess, job_id: str, kind: str, asked: str, folder: s
     return {"paths": [str(path)]}
 
 
+def parameters(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any]:
+    """Write the parameters of a calculation as a JSON file of texts; its path."""
+    path = Path(folder, "parameters.json")
+    with datastore.read(_check_datastore(driver, int(job_id))) as store:
+        found = vars(store["oqparam"])
+    named = {name: _text(value) for name, value in sorted(found.items()) if not name.startswith("_")}
+    path.write_text(json.dumps(named))
+    return {"paths": [str(path)]}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
 def jobs_from_inis(driver: DriverProcess, *job_inis: str) -> dict[str, Any]:
     """The jobs that have computed these job files already; 0 for none.
 
@@ -144,6 +158,7 @@ RESULTS: dict[str, Callable[..., dict[str, Any]]] = {
     "job_zip": job_zip,
     "picture": picture,
     "drawing": drawing,
+    "parameters": parameters,
     "jobs_from_inis": jobs_from_inis,
 }
 OTHERS: dict[str, Callable[..., dict[str, Any]]] = {

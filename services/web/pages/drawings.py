@@ -37,13 +37,22 @@ async def drawn(request: Request) -> Response:
     )
 
 
+async def parameters(request: Request) -> Response:
+    """`GET /calculations/N/parameters.json`: the parameters as the engine has read them, by name."""
+    return await _written(request, "parameters")
+
+
 async def _made(request: Request, kind: str, asked: dict[str, str]) -> Response:
+    return await _written(request, "drawing", kind, json.dumps(asked))
+
+
+async def _written(request: Request, view: str, *args: str) -> Response:
+    """What a driver writes as a JSON file."""
     job_id, views = job_id_of(request), views_of(request)
     await backends_of(request).engine_call("calc_info", job_id)  # refuses what is not there
     folder = views.new_folder()
     try:
-        found = await views.run("drawing", str(job_id), kind, json.dumps(asked), str(folder))
-        (path,) = found["paths"]
+        (path,) = (await views.run(view, str(job_id), *args, str(folder)))["paths"]
         text = await asyncio.to_thread(Path(path).read_bytes)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -51,6 +60,7 @@ async def _made(request: Request, kind: str, asked: dict[str, str]) -> Response:
 
 
 ROUTES = [
+    Route("/calculations/{job_id:int}/parameters.json", parameters),
     Route("/calculations/{job_id:int}/pictures.json", listed),
     Route("/calculations/{job_id:int}/pictures/{kind}.json", drawn),
 ]

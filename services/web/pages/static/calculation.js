@@ -1,9 +1,13 @@
 import { byId, element, follow, megabytes, moment, progress, seconds, tell } from "/static/common.js";
+import { showActions } from "/static/actions.js";
 import { showPictures } from "/static/pictures.js";
+import { offerParameters, showReport } from "/static/report.js";
+import { drawStages, endStages, takeLines } from "/static/stages.js";
 
 const jobId = Number(location.pathname.split("/").at(-1));
 const LEVELS = { DEBUG: 0, INFO: 1, WARNING: 2, ERROR: 3, CRITICAL: 3 };
 const MOST_LINES = 5000;
+const REPORT_MS = 10_000;
 let job = null;
 let session = null;
 
@@ -27,6 +31,7 @@ function drawFacts() {
   byId("facts").replaceChildren(...facts.map(([name, value]) =>
     element("div", { className: name === "Why" ? "wide" : "" }, element("dt", { text: name }), element("dd", {}, value))));
   byId("abort").hidden = !job.is_running;
+  showActions(job);
 }
 
 function isWanted(line) {
@@ -35,6 +40,7 @@ function isWanted(line) {
 }
 
 function addLines(lines) {
+  takeLines(lines);
   const box = byId("log");
   const made = lines.map(([time, level, , message]) => {
     const line = element("div", { text: `${time.slice(11, 19)} ${message}`, className: level });
@@ -69,9 +75,23 @@ async function findJob() {
 
 function take(found) {
   if (found.id !== jobId) return;
+  const isNew = job?.state !== found.state || !reported;
   job = found;
   drawFacts();
-  if (["complete", "shared"].includes(job.state)) drawOutputs();
+  if (isNew) tellReport();
+  if (!job.is_running) endStages(job.state);
+  if (["complete", "shared"].includes(job.state)) {
+    drawOutputs();
+    offerParameters(jobId);
+  }
+}
+
+let reported = 0;
+
+/** Ask for the report at each change of state, and now and then while it runs. */
+function tellReport() {
+  reported = Date.now();
+  showReport(job);
 }
 
 function outputRow(output) {
@@ -129,4 +149,9 @@ byId("abort").addEventListener("click", async () => {
   const answer = await response.json().catch(() => ({ error: `the service answered ${response.status}` }));
   tell("abort", answer.error ? `It was not aborted: ${answer.error}` : "");
 });
-setInterval(() => job?.is_running && drawFacts(), 1000);
+setInterval(() => {
+  if (!job?.is_running) return;
+  drawFacts();
+  drawStages();
+  if (Date.now() - reported > REPORT_MS) tellReport();
+}, 1000);
