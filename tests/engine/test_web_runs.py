@@ -67,6 +67,7 @@ def test_archive_is_run(plain: Server, ours: Server, model: Path) -> None:
     assert ours.json(f"/v1/calc/{job_id}")["user_name"] == ours.json("/v1/calc/N")["user_name"]
 
 
+@pytest.mark.full
 def test_files_are_run(ours: Server, model: Path) -> None:
     """As QGIS sends them."""
     status, _, body = ours.post("/v1/calc/run", {"job_ini": "job.ini"}, *files_of(model))
@@ -101,6 +102,7 @@ def test_missing_input_is_told(plain: Server, ours: Server, model: Path) -> None
     assert "OSError" in logs[1][0][3]
 
 
+@pytest.mark.full
 def test_bad_parameter_is_told(plain: Server, ours: Server, model: Path) -> None:
     """By the engine's own validation."""
     job_ini = model / "job.ini"
@@ -153,6 +155,7 @@ def listener() -> Iterator[tuple[str, list[dict[str, Any]], threading.Event]]:
         server.server_close()
 
 
+@pytest.mark.full
 def test_end_is_told_to_an_address(ours: Server, model: Path) -> None:
     """As upstream does: with the row, and the error if there is one."""
     with listener() as (address, found, came):
@@ -164,6 +167,7 @@ def test_end_is_told_to_an_address(ours: Server, model: Path) -> None:
     assert told["error"] is None
 
 
+@pytest.mark.full
 def test_risk_continues_from_hazard(cluster: Cluster, ours: Server, tmp_path: Path) -> None:
     """By `hazard_job_id`, as QGIS does; its job file is found by the end of its name."""
     folder = testing.copy_engine_case("classical_risk/case_4", tmp_path / "risk")
@@ -216,6 +220,7 @@ def test_running_calculation_is_aborted_and_removed(ours: Server, cluster: Clust
     assert not record.with_suffix("").exists()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("what", ["valid", "missing file", "no job file"])
 def test_archive_is_validated(plain: Server, ours: Server, model: Path, what: str) -> None:
     """The same keys; upstream calls each archive invalid, for a fault of its own."""
@@ -234,6 +239,7 @@ def test_archive_is_validated(plain: Server, ours: Server, model: Path, what: st
     assert [server.post("/v1/calc/validate_zip")[0] for server in (plain, ours)] == [400, 400]
 
 
+@pytest.mark.full
 def test_job_file_on_the_server_is_validated(ours: Server, model: Path) -> None:
     """By its path; nothing is made of it."""
     before = ours.json("/v1/calc/list")
@@ -253,6 +259,7 @@ VALID = """<?xml version="1.0" encoding="utf-8"?>
 </simpleFaultRupture></nrml>"""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "text",
     [VALID, "<a>", VALID.replace("7.65", "big"), VALID.replace("</nrml>", ""), VALID.replace("15.0", "")],
@@ -280,6 +287,7 @@ def test_facts_of_the_engine_are_the_same(plain: Server, ours: Server, path: str
     assert json.loads(own[2]) == json.loads(theirs[2])
 
 
+@pytest.mark.full
 def test_what_a_calculation_has_not_is_told(plain: Server, ours: Server) -> None:
     """A hazard calculation has no job.zip; a picture that is not there is 500 there and 404 here."""
     assert [server.get("/v1/calc/N/job_zip")[0] for server in (plain, ours)] == [400, 400]
@@ -288,6 +296,7 @@ def test_what_a_calculation_has_not_is_told(plain: Server, ours: Server) -> None
     assert [server.get("/v1/calc/99999/download_png/x.png")[0] for server in (plain, ours)] == [404, 404]
 
 
+@pytest.mark.full
 def test_jobs_of_job_files_are_found(plain: Server, ours: Server, model: Path) -> None:
     """By the checksum of their inputs; 0 for one that nobody has computed."""
     (model / "job.ini").write_text((model / "job.ini").read_text().replace("Case 1", "Case one"))

@@ -73,7 +73,11 @@ def _as_json(job: Job, fleet: FleetStatus | None, blocks: Blocks | None) -> dict
     now_s = time.time()
     history = task_history.read_history(blocks) if blocks else None
     found = job_report.make_report(history, now_s) if history else None
-    answer: dict[str, Any] = {"sentences": explanations.explain(job.id, fleet, found, job)}
+    session = explanations.find_session(fleet, job.id) if fleet else None
+    answer: dict[str, Any] = {
+        "sentences": explanations.explain(job.id, fleet, found, job),
+        "is_open": session is not None,
+    }
     if history is None or found is None:
         return answer | {"times": None}
     opened_s = history.opened_s

@@ -8,6 +8,7 @@ const jobId = Number(location.pathname.split("/").at(-1));
 const LEVELS = { DEBUG: 0, INFO: 1, WARNING: 2, ERROR: 3, CRITICAL: 3 };
 const MOST_LINES = 5000;
 const REPORT_MS = 10_000;
+const LAST_REPORT_MS = 1000;
 let job = null;
 let session = null;
 
@@ -87,11 +88,12 @@ function take(found) {
 }
 
 let reported = 0;
+let changes = false;
 
 /** Ask for the report at each change of state, and now and then while it runs. */
-function tellReport() {
+async function tellReport() {
   reported = Date.now();
-  showReport(job);
+  changes = await showReport(job);
 }
 
 function outputRow(output) {
@@ -150,7 +152,10 @@ byId("abort").addEventListener("click", async () => {
   tell("abort", answer.error ? `It was not aborted: ${answer.error}` : "");
 });
 setInterval(() => {
-  if (!job?.is_running) return;
+  if (!job?.is_running) {
+    if (changes && Date.now() - reported > LAST_REPORT_MS) tellReport(); // the session ends after its job
+    return;
+  }
   drawFacts();
   drawStages();
   if (Date.now() - reported > REPORT_MS) tellReport();

@@ -6,16 +6,17 @@ import { draw } from "/static/charts.js";
 let jobId = 0;
 let isShown = false;
 
-/** Ask for the report of a calculation, now and while it runs. */
+/** Ask for the report of a calculation; whether it will change, as its session is still open. */
 export async function showReport(job) {
   jobId = job.id;
   const response = await fetch(`/calculations/${jobId}/report.json`).catch(() => null);
-  if (!response?.ok) return;
+  if (!response?.ok) return false;
   const report = await response.json();
   byId("reasons").replaceChildren(...report.sentences.map((text) => element("li", { text })));
   byId("reasons-box").hidden = report.sentences.length === 0;
   if (report.times) drawTimes(report);
   if (job.state === "failed") showTraceback();
+  return report.is_open;
 }
 
 function drawTimes({ times, operations, retries, cores }) {
