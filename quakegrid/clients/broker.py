@@ -132,7 +132,7 @@ class BrokerClient:
         Raises:
             PeerUnreachableError: the broker does not answer.
         """
-        return _fleet(self.connection.call(self._stub.GetStatus, fleet_pb2.GetStatusRequest()))
+        return read_fleet(self.connection.call(self._stub.GetStatus, fleet_pb2.GetStatusRequest()))
 
     def watch_status(self) -> Iterator[FleetStatus]:
         """The status now and whenever it changed, until the broker stops.
@@ -141,7 +141,7 @@ class BrokerClient:
             PeerUnreachableError: the broker does not answer, or is gone.
         """
         for response in self.connection.stream(self._stub.WatchStatus, fleet_pb2.WatchStatusRequest()):
-            yield _fleet(response.status)
+            yield read_fleet(response.status)
 
     def metrics(self) -> str:
         """The broker's metrics in Prometheus' text format.
@@ -192,7 +192,8 @@ class BrokerClient:
             yield from response.blocks
 
 
-def _fleet(status: fleet_pb2.GetStatusResponse) -> FleetStatus:
+def read_fleet(status: fleet_pb2.GetStatusResponse) -> FleetStatus:
+    """The broker's status as values."""
     totals = status.totals
     return FleetStatus(
         nodes=tuple(_node(node) for node in status.nodes),

@@ -55,6 +55,10 @@ class Settings:
     lane_ports: tuple[int, ...]
     web_port: int
     web_listen: str
+    # Of one upload; of all inputs that are kept for one person; and how long these are kept after the end.
+    web_upload_bytes: int
+    web_quota_bytes: int
+    web_keep_inputs_days: int
     agent_port: int
     agent_listen: str
     agent_host_cores: tuple[HostCores, ...]

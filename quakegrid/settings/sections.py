@@ -68,10 +68,13 @@ class JobKeys(TypedDict):
 
 
 class WebKeys(TypedDict):
-    """Where the web service listens."""
+    """Where the web service listens, and what it takes from people."""
 
     web_port: int
     web_listen: str
+    web_upload_bytes: int
+    web_quota_bytes: int
+    web_keep_inputs_days: int
 
 
 class AllKeys(DbserverKeys, BrokerKeys, AgentKeys, JobKeys, WebKeys):
@@ -228,4 +231,21 @@ def read_web(reader: Reader) -> WebKeys:
             "web", "port", 8800, conversions.port_or_none, "a TCP port, 0 for no web service"
         ),
         "web_listen": reader.get("web", "listen", "") or LOOPBACK,
+        "web_upload_bytes": reader.parse(
+            "web",
+            "max_upload",
+            1 << 30,
+            conversions.some_bytes,
+            "bytes that one upload may have, such as 500M",
+        ),
+        "web_quota_bytes": reader.parse(
+            "web",
+            "inputs_quota",
+            10 << 30,
+            conversions.some_bytes,
+            "bytes that the kept inputs of one person may have, such as 20G",
+        ),
+        "web_keep_inputs_days": reader.parse(
+            "web", "keep_inputs_days", 7, conversions.days, "days to keep inputs of ended jobs, 0 for ever"
+        ),
     }
