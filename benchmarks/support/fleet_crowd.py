@@ -70,12 +70,17 @@ class FleetCrowd:
             self._hear(action)
         return actions
 
-    def open(self, session_id: int, *, max_workers: int = 0, weight: float = 1.0) -> None:
+    def open(self, session_id: int, *, max_workers: int = 0, weight: float = 1.0, person: str = "") -> None:
         """A driver comes."""
         has_code = self._is_mixed and session_id % 2 == 1
         wanted = {**COMMON, "code": "new"} if has_code else COMMON
         request = fleet.SessionRequested(
-            session_id, (session_id,), max_workers=max_workers, weight=weight, fingerprint=wanted
+            session_id,
+            (session_id,),
+            max_workers=max_workers,
+            weight=weight,
+            fingerprint=wanted,
+            person=person,
         )
         self.turn([request])
 
