@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import grpc
 
 from quakegrid.internal.v1 import sessions_pb2, sessions_pb2_grpc
+from quakegrid.transport import callers
 from services.broker.broker import Broker
 from services.broker.rpc.answers import answering
 
@@ -24,6 +25,7 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
     ) -> AsyncIterator[sessions_pb2.OpenSessionResponse]:
         """OpenSession, see the contract."""
         async with answering(context):
+            request.user_name = callers.current().asker(request.user_name)
             session = self._broker.open_session(request)
         events = session.attach()
         try:

@@ -20,21 +20,18 @@ class Claim:
     """What a session or a person may have.
 
     Args:
-        weight: its part of the cores against the weights of other claims.
-        served: orders claims where there are fewer cores than claims.
         active_count: cores at most for sessions with tasks.
         idle_count: cores at most for sessions that have waited long for their first task.
         stuck_count: cores of workers that were asked to end long ago and still run their task.
-        had: cores that it has already from another division.
+        terms: its weight, how much it was served, and what it had already from another division; the limit is
+            that of the one session, if it is of one.
         most: cores in all, those that it had included; `NO_LIMIT` for any number.
     """
 
-    weight: float = 0.0
-    served: float = 0.0
-    active_count: int = 0
-    idle_count: int = 0
-    stuck_count: int = 0
-    had: int = 0
+    active_count: int
+    idle_count: int
+    stuck_count: int
+    terms: Demand
     most: int = NO_LIMIT
 
     def demand(self, got: int, *, is_idle: bool) -> Demand:
@@ -44,11 +41,13 @@ class Claim:
             got: cores that it got in the round before.
             is_idle: whether this is the round of the idle sessions.
         """
-        had = self.had + got
+        terms = self.terms
         limit = self.idle_count if is_idle else self.active_count
         if self.most != NO_LIMIT:
-            limit = max(0, min(limit, self.most - had))
-        return Demand(limit, self.weight, self.served, had)
+            limit = max(0, min(limit, self.most - terms.had - got))
+        if limit == terms.limit and not got:
+            return terms
+        return Demand(limit, terms.weight, terms.served, terms.had + got)
 
 
 def divide(core_count: int, claims: Sequence[Claim]) -> list[int]:
@@ -74,11 +73,16 @@ def divide(core_count: int, claims: Sequence[Claim]) -> list[int]:
 def _divide_rest(core_count: int, claims: Sequence[Claim], kept: dict[int, int]) -> list[int]:
     """Cores for those that are not in `kept`: first for sessions with tasks, then for idle ones."""
     found = [kept.get(number, 0) for number in range(len(claims))]
-    numbers = [number for number in range(len(claims)) if number not in kept]
     for is_idle in (False, True):
-        demands = [claims[number].demand(found[number], is_idle=is_idle) for number in numbers]
-        got = shares.divide(max(0, core_count), demands)
-        for number, share in zip(numbers, got, strict=True):
-            found[number] += share
-        core_count -= sum(got)
+        numbers = [
+            number
+            for number, claim in enumerate(claims)
+            if (claim.idle_count if is_idle else claim.active_count) and number not in kept
+        ]
+        if numbers:
+            demands = [claims[number].demand(found[number], is_idle=is_idle) for number in numbers]
+            got = shares.divide(max(0, core_count), demands)
+            for number, share in zip(numbers, got, strict=True):
+                found[number] += share
+            core_count -= sum(got)
     return found

@@ -15,9 +15,9 @@ from services.broker.fleet.events import Action, DrainWorker, StartWorkers
 from services.broker.fleet.placing import drains, limits, targets, unfit
 from services.broker.fleet.placing.kinds import Kinds
 from services.broker.fleet.placing.openings import Lack, Opening, Openings
-from services.broker.fleet.placing.targets import PersonRules, Wish
-from services.broker.fleet.placing.turns import NOBODY_WAITS, TurnTable
-from services.broker.fleet.state import FleetNode, FleetSession, FleetWorker
+from services.broker.fleet.placing.targets import NOBODY_WAITS, PersonRules, Wish
+from services.broker.fleet.placing.turns import TurnTable
+from services.broker.fleet.state import FleetNode, FleetSession, FleetWorker, Person
 from services.broker.fleet.workers import WorkerTable
 
 NO_LACK = Lack(0, 0)
@@ -119,15 +119,16 @@ class Placement:
         So no worker moves for nothing.
         """
         counts = {each.session_id: self._workers.staying_count(each.session_id) for each in sessions}
-        turns = {each.session_id: self._turns.of(each) for each in sessions}
-        of_person = Counter[int]()
-        for session_id, count in counts.items():
-            of_person[id(turns[session_id])] += count
+        if not any(each.person for each in sessions):
+            return sorted(sessions, key=lambda each: (each.was_served, -counts[each.session_id]))
+        of_owner = Counter[Person]()
+        for each in sessions:
+            of_owner[each.owner] += counts[each.session_id]
+        turns = self._turns.of(sessions)
 
-        def rank(session: FleetSession) -> tuple[bool, int, bool, int]:
-            own = turns[session.session_id]
-            count = counts[session.session_id]
-            return own.was_served, -of_person[id(own)], session.was_served, -count
+        def rank(each: FleetSession) -> tuple[bool, int, bool, int]:
+            owner = each.owner
+            return turns[owner].was_served, -of_owner[owner], each.was_served, -counts[each.session_id]
 
         return sorted(sessions, key=rank)
 

@@ -60,6 +60,7 @@ class Crowding:
     within: AbstractSet[str]
 
 
+NOBODY_WAITS = Crowding(is_among_persons=False, within=frozenset())
 EQUAL = PersonRules()
 
 
@@ -119,18 +120,14 @@ def divide_by_kind(
 
 def find_crowding(wishes: Sequence[Wish], targets: Sequence[int]) -> Crowding:
     """Who wants cores and gets none, idle sessions aside."""
-    got: dict[Person, bool] = {}
-    within: set[str] = set()
-    pairs = list(zip(wishes, targets, strict=True))
-    wanting = [number for number, (wish, _) in enumerate(pairs) if wish.demand.limit > 0]
-    active = [number for number in wanting if not wishes[number].is_idle]
-    for number in active or wanting:
-        wish, target = pairs[number]
-        person = wish.person or number
-        got[person] = got.get(person, False) or target > 0
-        if wish.person and not target:
-            within.add(wish.person)
-    return Crowding(not all(got.values()), within)
+    wanting = [number for number, wish in enumerate(wishes) if wish.demand.limit > 0]
+    asking = [number for number in wanting if not wishes[number].is_idle] or wanting
+    without = [number for number in asking if not targets[number]]
+    if not without:
+        return NOBODY_WAITS
+    served = {wishes[number].person or number for number in asking if targets[number]}
+    waiting = {wishes[number].person or number for number in without}
+    return Crowding(not waiting <= served, {person for person in waiting if isinstance(person, str)})
 
 
 class _Division:
@@ -145,7 +142,7 @@ class _Division:
         self._wishes, self._rules = wishes, rules
         self.targets = [0] * len(wishes)
         # Cores whose division is done, by person.
-        self._had = Counter[Person]()
+        self._had = Counter[str]()
 
     def give(self, core_count: int, numbers: Sequence[int]) -> None:
         """Divide cores among some sessions anew.
@@ -167,27 +164,27 @@ class _Division:
     def settle(self, numbers: Sequence[int]) -> None:
         """What these sessions have stays so, and counts as a part of what their persons get."""
         for number in numbers:
-            self._had[self._wishes[number].person or number] += self.targets[number]
+            self._had[self._wishes[number].person] += self.targets[number]
 
     def _claim(self, number: int) -> Claim:
-        """What one session claims of the cores of its person."""
+        """What one session claims."""
         wish = self._wishes[number]
         limit = wish.demand.limit
         active_count, idle_count = (0, limit) if wish.is_idle else (limit, 0)
-        return Claim(wish.demand.weight, wish.demand.served, active_count, idle_count, wish.stuck_count)
+        return Claim(active_count, idle_count, wish.stuck_count, wish.demand)
 
     def _person(self, person: Person, numbers: Sequence[int]) -> Claim:
         """What the sessions of a person claim together; a session of nobody keeps its own weight."""
-        wish = self._wishes[numbers[0]]
-        claim = Claim(had=self._had[person], most=self._rules.max_cores or NO_LIMIT)
-        claim.served = self._rules.served.get(wish.person, 0.0) if wish.person else wish.demand.served
-        for number in numbers:
+        claim = self._claim(numbers[0])
+        claim.most = self._rules.max_cores or NO_LIMIT
+        if isinstance(person, str):
+            demands = [self._wishes[number].demand for number in numbers]
+            weight = max((demand.weight for demand in demands if demand.limit), default=0.0)
+            served = self._rules.served.get(person, 0.0)
+            claim.terms = Demand(0, min(weight, MAX_PERSON_WEIGHT), served, self._had[person])
+        for number in numbers[1:]:
             part = self._claim(number)
             claim.active_count += part.active_count
             claim.idle_count += part.idle_count
             claim.stuck_count += part.stuck_count
-            if part.active_count or part.idle_count:
-                claim.weight = max(claim.weight, part.weight)
-        if wish.person:
-            claim.weight = min(claim.weight, MAX_PERSON_WEIGHT)
         return claim

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from services.broker.fleet.placing.targets import MAX_PERSON_WEIGHT, Crowding
-from services.broker.fleet.state import FleetSession
-
-NOBODY_WAITS = Crowding(is_among_persons=False, within=frozenset())
+from services.broker.fleet.placing.targets import MAX_PERSON_WEIGHT, NOBODY_WAITS
+from services.broker.fleet.state import FleetSession, Person
 
 
 @dataclass(slots=True)
@@ -44,18 +42,19 @@ class TurnTable:
 
     def __init__(self, has_worker: Callable[[FleetSession], bool]) -> None:
         self._has_worker = has_worker
+        # Of the persons with sessions in the last turn, and of those that came since.
         self._persons: dict[str, PersonTurns] = {}
-        # As of the last placement.
+        # Of the last placement.
         self.crowding = NOBODY_WAITS
 
-    def of(self, session: FleetSession) -> Turns:
-        """What takes turns with others for a session: its person, or itself if it is nobody's."""
-        if not session.person:
-            return session
-        turns = self._persons.get(session.person)
-        if turns is None:
-            turns = self._persons[session.person] = PersonTurns(self._least())
-        return turns
+    def of(self, sessions: Iterable[FleetSession]) -> dict[Person, Turns]:
+        """What takes turns with others, by owner: the persons of these sessions, and sessions of nobody."""
+        found: dict[Person, Turns] = {}
+        for session in sessions:
+            owner = session.owner
+            if owner not in found:
+                found[owner] = self._person(session.person) if session.person else session
+        return found
 
     def served(self) -> dict[str, float]:
         """How much each person was served."""
@@ -68,13 +67,11 @@ class TurnTable:
             person: whose session it is; empty if nobody's.
             sessions: that may have workers.
         """
-        if not person:
-            others: Iterable[Turns] = (
-                *self._persons.values(),
-                *(each for each in sessions if not each.person),
-            )
-        else:
+        others: Iterable[Turns]
+        if person:
             others = (each for each in sessions if each.person == person)
+        else:
+            others = self.of(sessions).values()
         return min((each.served for each in others), default=0.0)
 
     def end_turn(self, asking: Sequence[FleetSession], sessions: Iterable[FleetSession]) -> None:
@@ -84,41 +81,41 @@ class TurnTable:
             asking: the sessions that want cores.
             sessions: all of the fleet.
         """
-        sessions = list(sessions)
-        present = {session.person for session in sessions}
-        self._persons = {person: turns for person, turns in self._persons.items() if person in present}
-        together: dict[int, list[FleetSession]] = {}
-        for session in asking:
-            together.setdefault(id(self.of(session)), []).append(session)
-        everyone: list[Turns] = [*self._persons.values(), *(each for each in sessions if not each.person)]
-        askers = [self._person(mine) for mine in together.values()]
-        _pass(askers, everyone, is_crowded=self.crowding.is_among_persons)
-        of_person: dict[str, list[FleetSession]] = {}
-        for session in sessions:
-            of_person.setdefault(session.person, []).append(session)
-        of_person.pop("", None)
-        wanting = {session.session_id for session in asking}
-        for person, mine in of_person.items():
-            askers = [self._session(each) for each in mine if each.session_id in wanting]
-            _pass(askers, mine, is_crowded=person in self.crowding.within)
+        asking_of, all_of = _by_owner(asking), _by_owner(sessions)
+        self._persons = {person: turns for person, turns in self._persons.items() if person in all_of}
+        turns = self.of(mine[0] for mine in all_of.values())
+        askers = [self._owner(owner, turns[owner], mine) for owner, mine in asking_of.items()]
+        _pass(askers, turns.values(), is_crowded=self.crowding.is_among_persons)
+        for owner, mine in all_of.items():
+            if isinstance(owner, str):
+                askers = [
+                    _Asker(each, each.weight, self._has_worker(each)) for each in asking_of.get(owner, ())
+                ]
+                _pass(askers, mine, is_crowded=owner in self.crowding.within)
 
-    def _session(self, session: FleetSession) -> _Asker:
-        return _Asker(session, session.weight, self._has_worker(session))
+    def _person(self, person: str) -> PersonTurns:
+        turns = self._persons.get(person)
+        if turns is None:
+            least = min((each.served for each in self._persons.values()), default=0.0)
+            turns = self._persons[person] = PersonTurns(least)
+        return turns
 
-    def _person(self, sessions: Sequence[FleetSession]) -> _Asker:
-        """The person of these sessions, or the one session of nobody."""
-        turns = self.of(sessions[0])
+    def _owner(self, owner: Person, turns: Turns, sessions: Sequence[FleetSession]) -> _Asker:
+        """A person with sessions that want cores, or such a session of nobody."""
         weight = max(session.weight for session in sessions)
-        if isinstance(turns, PersonTurns):
+        if isinstance(owner, str):
             weight = min(weight, MAX_PERSON_WEIGHT)
         return _Asker(turns, weight, any(map(self._has_worker, sessions)))
 
-    def _least(self) -> float:
-        return min((turns.served for turns in self._persons.values()), default=0.0)
+
+def _by_owner(sessions: Iterable[FleetSession]) -> dict[Person, list[FleetSession]]:
+    found: dict[Person, list[FleetSession]] = {}
+    for session in sessions:
+        found.setdefault(session.owner, []).append(session)
+    return found
 
 
-def _pass(asking: Iterable[_Asker], everyone: Iterable[Turns], *, is_crowded: bool) -> None:
-    asking = list(asking)
+def _pass(asking: Sequence[_Asker], everyone: Iterable[Turns], *, is_crowded: bool) -> None:
     for asker in asking:
         asker.turns.was_served = is_crowded and asker.has_worker
         asker.turns.served += asker.turns.was_served / asker.weight
