@@ -20,7 +20,8 @@ TIMEOUT_S = 60.0
 
 def test_second_job_of_a_person_waits_and_is_told_why(tmp_path: Path) -> None:
     """While another person's begins at once; the first one ends, and it begins."""
-    path = testing.write_cluster_config(tmp_path / "state", {"broker": {"max_jobs_per_user": 1}})
+    changes = {"broker": {"max_jobs_per_user": 1}, "distribution": {"serialize_jobs": 0}}
+    path = testing.write_cluster_config(tmp_path / "state", changes)
     settings = config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
     broker = Service(settings, "broker")
     told: queue.SimpleQueue[tuple[list[int], str]] = queue.SimpleQueue()
@@ -29,12 +30,16 @@ def test_second_job_of_a_person_waits_and_is_told_why(tmp_path: Path) -> None:
     with ExitStack() as stack:
         stack.callback(broker.close)
         broker.start()
-        first, second, bens = (
-            stack.enter_context(closing(Session(settings, SessionOptions(person, b"", job_ids=(job_id,)))))
-            for person, job_id in (("ann", 1), ("ann", 2), ("ben", 3))
-        )
+
+        def open_session(person: str, job_id: int) -> Session:
+            return stack.enter_context(
+                closing(Session(settings, SessionOptions(person, b"", job_ids=(job_id,))))
+            )
+
         client = stack.enter_context(fleet.BrokerClient(settings))
+        first = open_session("ann", 1)
         first.wait_for_turn(lambda _ahead: None)
+        second = open_session("ann", 2)
 
         def wait_second() -> None:
             def note(ahead: Sequence[int]) -> None:
@@ -47,7 +52,7 @@ def test_second_job_of_a_person_waits_and_is_told_why(tmp_path: Path) -> None:
         waiting.start()
         words = "ann has 1 of 1 calculations that may execute at once"
         assert told.get(timeout=TIMEOUT_S) == ([1], words)
-        bens.wait_for_turn(lambda _ahead: None)
+        open_session("ben", 3).wait_for_turn(lambda _ahead: None)
 
         status = client.status()
         states = {each.job_ids: (each.state, each.wait_reason) for each in status.sessions}
