@@ -77,6 +77,9 @@ class Settings:
     # Where a worker starts: `spread` takes the node with fewest used cores, since the workers of a node share
     # its memory bandwidth; `pack` takes the one with most, so that others stay empty.
     placement: str
+    # Calculations of one person that execute at once, and cores of their workers together; 0 for no limit.
+    max_jobs_per_user: int
+    max_cores_per_user: int
     shared_dir: str
     custom_tmp: str
     # Logs of jobs that ended so many days ago are dropped, and the oldest ones while the database is

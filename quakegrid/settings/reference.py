@@ -83,6 +83,11 @@ MEANINGS = {
     ): "what a lane keeps in memory: payloads, and 500 bytes for each; more waits in `custom_tmp`",
     ("broker", "listen"): "address on which broker and lanes listen; default: as the dbserver's",
     ("broker", "max_attempts"): "workers that a task may end before its job fails",
+    (
+        "broker",
+        "max_cores_per_user",
+    ): "cores that all calculations of one user have together, also while others are free",
+    ("broker", "max_jobs_per_user"): "calculations of one user that execute at once; the others wait",
     ("broker", "metrics_port"): "metrics over HTTP, on `listen`, without a key",
     (
         "broker",

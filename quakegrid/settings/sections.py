@@ -45,6 +45,8 @@ class BrokerKeys(TypedDict):
     node_timeout_s: float
     task_timeout_s: float
     placement: str
+    max_jobs_per_user: int
+    max_cores_per_user: int
 
 
 class AgentKeys(TypedDict):
@@ -174,6 +176,20 @@ def read_broker(reader: Reader, dbserver_host: str, dbserver_listen: str) -> Bro
             "seconds that a task may run, 0 for no limit",
         ),
         "placement": reader.parse("broker", "placement", "spread", conversions.placement, "spread or pack"),
+        "max_jobs_per_user": reader.parse(
+            "broker",
+            "max_jobs_per_user",
+            0,
+            conversions.count,
+            "how many jobs of one user execute at once, 0 for no limit",
+        ),
+        "max_cores_per_user": reader.parse(
+            "broker",
+            "max_cores_per_user",
+            0,
+            conversions.count,
+            "how many cores all jobs of one user have, 0 for no limit",
+        ),
     }
 
 

@@ -16,6 +16,7 @@ from openquake.commonlib import logs
 from openquake.commonlib.oqvalidation import OqParam
 
 from quakegrid import errors
+from quakegrid.clients.dbserver import own_jobs
 from quakegrid.engine.driver import earlier_jobs, exports, parameters, stops
 from quakegrid.engine.driver.exports import WholeExports
 from quakegrid.engine.tasks import failures
@@ -144,7 +145,7 @@ def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
 
 def _parent_id(driver: DriverProcess, number: int) -> int:
     """The job that a calculation starts from; a negative number counts one's own from the end."""
-    parent = driver.database.call("get_job", number, getpass.getuser() if number < 0 else None)
+    parent = driver.database.call("get_job", own_jobs.own_job_id(driver.database.client, number))
     if parent is None:
         raise errors.NotFoundError(f"there is no job {number} to start from (--hc)")
     warning = earlier_jobs.doubt(parent.id, parent.status, Path(f"{parent.ds_calc_dir}.hdf5"))
