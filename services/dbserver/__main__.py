@@ -82,7 +82,7 @@ def serve(settings: Settings) -> int:
     signal.signal(signal.SIGINT, on_signal)
     service_life.tell_doubts(settings.warnings)
     open_files.allow_many_files()
-    retention = Retention(settings.log_retention_days, settings.log_retention_bytes)
+    retention = Retention(settings.log_retention_days, settings.log_retention_bytes, settings.audit_days)
     server = DbServer(settings.database, settings.authkey, on_death, retention)
     is_clean = True
     record: Path | None = None
