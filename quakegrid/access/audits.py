@@ -119,8 +119,8 @@ def about_action(action: str, args: list[Any], user_name: str) -> About:
         user_name: who asks, as the request says.
     """
     job_id, rest = 0, args
-    if ENGINE_ACTIONS.get(action) and args and isinstance(args[0], int):
-        job_id, rest = args[0], args[1:]
+    if ENGINE_ACTIONS.get(action) and args and str(args[0]).isdecimal():
+        job_id, rest = int(args[0]), args[1:]
     words = [str(value) for value in rest if isinstance(value, str | int | list)]
     name = action if action in ENGINE_ACTIONS else "sql"
     words = words if name == action else [action, *words]

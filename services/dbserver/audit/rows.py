@@ -24,7 +24,7 @@ _FORMER_OWNER = (
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedRecords:
     """Which records are wanted; empty, 0 or None where it does not matter.
 
     Args:
@@ -65,12 +65,12 @@ def insert(session: SqlSession, records: Iterable[AuditRecord]) -> None:
         session.execute(f"INSERT INTO quakegrid_audit ({_INSERTED}) VALUES (?X)", values)  # noqa: S608  ours
 
 
-def newest(session: SqlSession, wanted: Wanted, before_id: int, count: int) -> list[AuditRecord]:
+def newest(session: SqlSession, wanted: WantedRecords, before_id: int, count: int) -> list[AuditRecord]:
     """The last records before an id, at most so many, the newest first."""
     return _find(session, wanted, "id < ?x", before_id, f"DESC LIMIT {count}")
 
 
-def following(session: SqlSession, wanted: Wanted, after_id: int, count: int) -> list[AuditRecord]:
+def following(session: SqlSession, wanted: WantedRecords, after_id: int, count: int) -> list[AuditRecord]:
     """The first records after an id, at most so many, the oldest first."""
     return _find(session, wanted, "id > ?x", after_id, f"ASC LIMIT {count}")
 
@@ -112,14 +112,16 @@ def _owner(session: SqlSession, record: AuditRecord) -> str:
     return str(row["user_name"]) if row else ""
 
 
-def _find(session: SqlSession, wanted: Wanted, place: str, place_id: int, order: str) -> list[AuditRecord]:
+def _find(
+    session: SqlSession, wanted: WantedRecords, place: str, place_id: int, order: str
+) -> list[AuditRecord]:
     given = [(place, place_id), *_conditions(wanted)]
     condition = " AND ".join(condition for condition, _ in given)
     query = f"SELECT {_COLUMNS} FROM quakegrid_audit WHERE {condition} ORDER BY id {order}"  # noqa: S608  ours
     return list(map(_record, session.query(query, *(value for _, value in given)).rows))
 
 
-def _conditions(wanted: Wanted) -> Iterator[tuple[str, Any]]:
+def _conditions(wanted: WantedRecords) -> Iterator[tuple[str, Any]]:
     if wanted.user:
         yield "?x IN (name, told, person, owner)", wanted.user
     if wanted.seen_by is not None:

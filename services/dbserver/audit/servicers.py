@@ -18,7 +18,7 @@ from quakegrid.internal.v1 import audit_records_pb2, audit_records_pb2_grpc
 from quakegrid.transport import callers
 from services.dbserver.audit import rows
 from services.dbserver.audit.book import AuditBook
-from services.dbserver.audit.rows import Wanted
+from services.dbserver.audit.rows import WantedRecords
 from services.dbserver.jobs import pages
 from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.idempotence import Requests
@@ -104,11 +104,13 @@ class AuditRecordsServicer(audit_records_pb2_grpc.AuditRecordsServicer):
         return audit_records_pb2.AppendAuditResponse()
 
 
-def _wanted(asked: audit_pb2.AuditFilter, principal: Principal) -> Wanted:
+def _wanted(asked: audit_pb2.AuditFilter, principal: Principal) -> WantedRecords:
     """What is asked for, as far as the caller may see it."""
     may_see_all = principal.is_staff or principal.role is PrincipalRole.SERVICE
     since_s = asked.since_time.seconds + asked.since_time.nanos / 1e9
-    return Wanted(asked.user, asked.job_id, asked.node, since_s, None if may_see_all else principal.person)
+    return WantedRecords(
+        asked.user, asked.job_id, asked.node, since_s, None if may_see_all else principal.person
+    )
 
 
 def _of(record: AuditRecord, sender: Principal) -> AuditRecord:

@@ -320,8 +320,8 @@ def test_retention_lets_others_write_in_between(
 
     housekeeping.clean_up(readers, writer, Retention(days=25), write_in_between)
 
-    # One look each before old events, old requests, and each of the log's batches.
-    assert left == [2500, 2500, 2500, 1500, 500]
+    # One look each before old events, old requests, old records, and each of the log's batches.
+    assert left == [2500, 2500, 2500, 2500, 1500, 500]
     assert log_counts(readers) == {1: 500, 2: 2500, 3: 2500, 4: 2500}
 
 

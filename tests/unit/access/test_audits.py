@@ -68,6 +68,7 @@ def test_request_says_what_it_is_about(method: str, request_: Any, about: About)
     ("action", "args", "about"),
     [
         ("del_calc", [7, "anna", True], About("engine.del_calc", job_id=7, detail="anna, True", told="anna")),
+        ("del_calc", ["7"], About("engine.del_calc", job_id=7, told="anna")),
         ("del_calc", ["x"], About("engine.del_calc", detail="x", told="anna")),
         ("delete_tag", ["old"], About("engine.delete_tag", detail="old", told="anna")),
         (
