@@ -138,7 +138,7 @@ def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
         ),
         shared_dir=settings.shared_dir,
         has_slow_encryption=libsodium.find_library() is None,
-        open_key_files=key_files.open_to_all(config.config_paths(settings.state_dir)),
+        open_key_files=key_files.too_wide(config.config_paths(settings.state_dir)),
         is_root=os.geteuid() == 0,
     )
 

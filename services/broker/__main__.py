@@ -21,7 +21,7 @@ grpc_environment.tell(os.environ)  # before the first import of gRPC, which read
 from quakegrid import errors  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
-from quakegrid.settings.config import Settings, check_listen, load_settings  # noqa: E402
+from quakegrid.settings.config import Settings, check_authkey, load_settings  # noqa: E402
 from services.broker.broker import Broker  # noqa: E402
 from services.broker.server import AUDIT_GRACE_S, BrokerServer  # noqa: E402
 from services.broker.status import metrics  # noqa: E402
@@ -39,7 +39,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     Raises:
         QuakeGridError: a port is taken.
     """
-    check_listen(settings, settings.broker_listen, "the broker")
+    check_authkey(settings, "the broker")
     service_life.tell_doubts(settings.warnings)
     open_files.allow_many_files()  # lanes inherit it
     is_over, is_replaced = asyncio.Event(), asyncio.Event()

@@ -51,7 +51,7 @@ def main() -> int:
     service_logs.start()
     try:
         settings = config.load_settings(args.state_dir)
-        config.check_listen(settings, settings.dbserver_listen, "dbserver")
+        config.check_authkey(settings, "the dbserver")
         return serve(settings)
     except QuakeGridError as exc:
         print(f"dbserver: {exc}", file=sys.stderr)
