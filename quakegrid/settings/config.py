@@ -24,6 +24,8 @@ from quakegrid.settings.reader import Reader
 
 # Set for the services of a program's own cluster, so that they do not read the settings of its user.
 ONLY_CONFIG = "QUAKEGRID_ONLY_CONFIG"
+# Set in containers, where a secret is a file of the host with the host's mode, and there is one account.
+ALLOW_WIDE_KEY = "QUAKEGRID_ALLOW_WIDE_KEY_FILE"
 CONFIG_NAME = "openquake.cfg"
 MIN_AUTHKEY_LENGTH = authkeys.MIN_LENGTH
 WEAK_AUTHKEYS = authkeys.NONE
@@ -86,6 +88,8 @@ class Settings:
     # larger. The default 0 keeps them for ever: no log is dropped unless a setting asks for it.
     log_retention_days: int
     log_retention_bytes: int
+    # How long the audit log is kept; 0 for ever.
+    audit_days: int
     # The file that gives the authkey; None without one.
     authkey_path: Path | None = None
     # Of a person who is not the cluster; None where the authkey proves who we are.
@@ -234,19 +238,26 @@ def _check_is_text(state_dir: Path) -> None:
         ) from None
 
 
-def check_listen(settings: Settings, listen: str, service: str) -> None:
-    """Refuse to start without a usable authkey, and to listen beyond loopback with a weak one.
+def check_authkey(settings: Settings, service: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse to start a service without an authkey, and with one that others can guess or read.
 
+    Args:
+        settings: of the service.
+        service: as in "the broker".
+        environ: where `ALLOW_WIDE_KEY` says that nobody else is here.
     Raises:
-        SettingsError: there is no key, or it is weak and `listen` is not a loopback address.
+        SettingsError: there is no key, or it is weak, or others than the service and its group can read it.
     """
     remedy = "run `quakegrid authkey` and put it as [dbserver] authkey into openquake.cfg on every node"
     if not settings.authkey:
         raise SettingsError(
             f"{service} has no authkey; `quakegrid up` makes one for this machine, or {remedy}"
         )
-    if is_loopback(listen) or not authkeys.is_weak(settings.authkey):
+    if authkeys.is_weak(settings.authkey):
+        is_short = len(settings.authkey) < MIN_AUTHKEY_LENGTH
+        why = f"is shorter than {MIN_AUTHKEY_LENGTH} characters" if is_short else "can be guessed"
+        raise SettingsError(f"{service} refuses to start: the authkey {why}; {remedy}")
+    if settings.authkey_path is None or environ.get(ALLOW_WIDE_KEY):
         return
-    is_short = len(settings.authkey) < MIN_AUTHKEY_LENGTH
-    why = f"is shorter than {MIN_AUTHKEY_LENGTH} characters" if is_short else "can be guessed"
-    raise SettingsError(f"{service} refuses to listen on {listen}: the authkey {why}; {remedy}")
+    if fault := authkeys.too_wide(settings.authkey_path, os.getegid()):
+        raise SettingsError(f"{service} refuses to start: {fault}")

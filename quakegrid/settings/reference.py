@@ -99,6 +99,7 @@ MEANINGS = {
         "placement",
     ): "`spread`: workers start on the node with fewest used cores; `pack`: with most, others stay empty",
     ("broker", "port"): "the broker's port",
+    ("dbserver", "audit_days"): "when records of the audit log are dropped (`quakegrid audit`)",
     ("dbserver", "authkey"): "the cluster's one secret, the same on all nodes; `quakegrid authkey` makes one",
     ("dbserver", "file"): "the job database, on a local disk of the master",
     ("dbserver", "host"): "the master, as nodes reach it; `127.0.0.1` is a cluster of one machine",

@@ -30,6 +30,7 @@ class DbserverKeys(TypedDict):
     database: Path
     log_retention_days: int
     log_retention_bytes: int
+    audit_days: int
 
 
 class BrokerKeys(TypedDict):
@@ -129,6 +130,9 @@ def read_dbserver(reader: Reader) -> DbserverKeys:
             0,
             conversions.megabytes,
             "MB of database above which the oldest logs of ended jobs are dropped, 10 or more (0: never)",
+        ),
+        "audit_days": reader.parse(
+            "dbserver", "audit_days", 365, conversions.days, "days to keep the audit log, 0 for ever"
         ),
     }
 

@@ -21,7 +21,7 @@ grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first
 
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
-from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
+from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_authkey, load_settings  # noqa: E402
 from services.agent.linux import orphans, user_rights  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 from services.agent.node.agent import Agent  # noqa: E402
@@ -113,7 +113,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
 
 def _prepare_process(settings: Settings) -> LogTail:
     """Check what the settings ask of this process, and set it up; returns what keeps the end of its log."""
-    check_listen(settings, settings.agent_listen, "the agent")
+    check_authkey(settings, "the agent")
     service_life.tell_doubts(settings.warnings)
     open_files.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)

@@ -27,6 +27,8 @@ MAX_ENDPOINT_CHARS = 300
 KEY_CHARS = 40
 MAX_PORTS = 1000
 MAX_PATH_BYTES = 4096
+MAX_NAMES = 500
+MAX_NAME_CHARS = 256
 MAX_HOST_CHARS = 253
 MAX_PERSON_CHARS = 256
 # The bounds of a driver's request: the kernel starts no program with more.
@@ -76,6 +78,11 @@ def check_examine(request: examination_pb2.ExamineRequest) -> None:
     _check("\0" not in path and len(path.encode()) <= MAX_PATH_BYTES, "that is no name of a folder")
     _check(len(request.lane_ports) <= MAX_PORTS, f"more than {MAX_PORTS} ports")
     _check(all(1 <= port <= MAX_PORT for port in request.lane_ports), "a port that is none")
+    names = request.account_names
+    _check(len(names) <= MAX_NAMES, f"more than {MAX_NAMES} names of accounts")
+    _check(
+        all("\0" not in name and len(name) <= MAX_NAME_CHARS for name in names), "a name that no account has"
+    )
 
 
 def check_master(master: str) -> None:
