@@ -115,6 +115,11 @@ MEANINGS = {
     ("memory", "soft_mem_limit"): "from it on a node goes on with one worker",
     ("web", "inputs_quota"): "disk space for the inputs of one person that were sent to the web service",
     ("web", "keep_inputs_days"): "how long inputs that were sent stay after the end of their calculation",
+    (
+        "notify",
+        "command",
+    ): "shell command that is told the end of each job as JSON; runs as the job's person",
+    ("notify", "url"): "URL that gets the end of each job as an HTTP POST with JSON",
     ("web", "listen"): "loopback address on which the web service listens",
     ("web", "max_upload"): "size of one upload to the web service",
     ("web", "port"): "port of the web service, for browsers, QGIS and scripts",

@@ -26,7 +26,9 @@ from services.agent.linux import orphans, user_rights  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 from services.agent.node.agent import Agent  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
+from services.agent.node.doors.notifications import Notifications  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
+from services.agent.node.doors.preparation import Preparation  # noqa: E402
 from services.agent.node.driver_certificates import OwnCertifier  # noqa: E402
 from services.agent.node.output.log_tail import LogTail  # noqa: E402
 from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
@@ -82,12 +84,16 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.membership.port = server.port
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
-    certifier = OwnCertifier(settings.authkey)
-    local = LocalSocket(agent.drivers, agent.accounts, agent_socket(settings.state_dir), certifier)
+    preparation = Preparation(agent.accounts, OwnCertifier(settings.authkey))
+    untold = settings.state_dir / "notifications"
+    notifications = Notifications(agent.drivers, settings.notify, untold, preparation.again)
+    socket_path = agent_socket(settings.state_dir)
+    local = LocalSocket(agent.drivers, agent.accounts, socket_path, preparation, notifications)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
     local.start()
+    notifications.take_up()
     await server.start()
     life.keep(server.wait_until_closed(), "port")
     record = service_files.write(settings, "agent", f"{LOOPBACK}:{server.port}")
@@ -105,6 +111,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock), agent.accounts.rights)
     agent.leftovers.clear_within(FOLDERS_TIMEOUT_S)
     local.stop()
+    notifications.stop()
     await server.stop(STOP_GRACE_S)
     lock.close()  # first: whoever waits for the end of the service file may start another agent
     record.unlink(missing_ok=True)
