@@ -15,4 +15,11 @@ class Certified:
     certificate_pem: bytes
 
 
-Proof: TypeAlias = str | Certified
+@dataclass(slots=True, eq=False)
+class Renewed:
+    """A certificate that is replaced by another one before it ends; connections take the one there is."""
+
+    certified: Certified
+
+
+Proof: TypeAlias = str | Certified | Renewed

@@ -49,6 +49,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "logout": Entry("people.login", "logout", "Forget your credential for a cluster."),
         "whoami": Entry("people.login", "whoami", "Say who you are, and in which cluster."),
         "user": Entry("people.commands", "user", "Give people credentials, and revoke them."),
+        "audit": Entry("people.audit", "audit", "Show who did what to which job, node or person."),
     },
     "Calculations": {
         "demo": Entry("demo", "demo", "Run a first real calculation, from nothing to a figure."),

@@ -98,7 +98,7 @@ def run(*, detach: bool, notify: list[str], verbose: bool, is_json: bool, output
     from quakegrid.clients.drivers import DriverRequest  # noqa: PLC0415 - as above
 
     output = "json" if is_json else output
-    settings = options.cluster_settings()
+    settings = options.machine_settings()
     plan = RunPlan(**wanted)
     plan = replace(plan, hc=_earlier_job(settings, plan.hc))
     request = DriverRequest(engine_argv(plan), is_detachable=True, notify=notify)

@@ -5,6 +5,9 @@ Does not depend on a service.
 
 from __future__ import annotations
 
+import functools
+import os
+import pwd
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -23,9 +26,10 @@ MAX_MESSAGE_BYTES = 64 << 20
 # Version of all services and clients; raised when an older peer would misunderstand a newer one.
 API_VERSION = 2
 
+# The user agent, which each call has anyway; it tells a server the version of its caller.
+_AGENT = f"quakegrid/{__version__} api/{API_VERSION}"
 _OPTIONS = (
-    # The user agent, which each call has anyway; it tells a server the version of its caller.
-    ("grpc.primary_user_agent", f"quakegrid/{__version__} api/{API_VERSION}"),
+    ("grpc.primary_user_agent", _AGENT),
     ("grpc.ssl_target_name_override", principals.PEER_NAME),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -108,7 +112,23 @@ def open_channel(address: str, proof: Proof) -> RenewedChannel:
         address: `host:port`.
         proof: the authkey, or a certificate that we were given.
     """
-    return RenewedChannel(address, proof, _OPTIONS)
+    return RenewedChannel(address, proof, _options_of_this_account())
+
+
+@functools.cache
+def _options_of_this_account() -> tuple[tuple[str, Any], ...]:
+    """The options of a channel, with the account for the audit log: whoever has the authkey has no name."""
+    account = os.environ.get("SUDO_USER") or _account()
+    if not principals.is_name(account):
+        return _OPTIONS
+    return (("grpc.primary_user_agent", f"{_AGENT} as/{account}"), *_OPTIONS[1:])
+
+
+def _account() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid-{os.getuid()}"
 
 
 def open_aio_channel(address: str, authkey: str) -> grpc.aio.Channel:

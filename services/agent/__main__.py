@@ -14,7 +14,6 @@ import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from quakegrid.transport import grpc_environment
 
@@ -22,14 +21,16 @@ grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first
 
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
-from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
-from services.agent.linux import orphans  # noqa: E402
+from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_authkey, load_settings  # noqa: E402
+from services.agent.linux import orphans, user_rights  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 from services.agent.node.agent import Agent  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
 from services.agent.node.doors.notifications import Notifications  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
-from services.agent.node.log_tail import LogTail  # noqa: E402
+from services.agent.node.doors.preparation import Preparation  # noqa: E402
+from services.agent.node.driver_certificates import OwnCertifier  # noqa: E402
+from services.agent.node.output.log_tail import LogTail  # noqa: E402
 from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
 
 log = logging.getLogger("quakegrid.agent")
@@ -83,9 +84,11 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.membership.port = server.port
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
+    preparation = Preparation(agent.accounts, OwnCertifier(settings.authkey))
     untold = settings.state_dir / "notifications"
-    notifications = Notifications(agent.drivers, settings.notify, untold, _as_it_is)
-    local = LocalSocket(agent.drivers, agent_socket(settings.state_dir), notifications)
+    notifications = Notifications(agent.drivers, settings.notify, untold, preparation.again)
+    socket_path = agent_socket(settings.state_dir)
+    local = LocalSocket(agent.drivers, agent.accounts, socket_path, preparation, notifications)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
@@ -105,7 +108,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     await agent.membership.finish_leaving()
     agent.end_watches()
     watching.cancel()
-    orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock))
+    orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock), agent.accounts.rights)
     agent.leftovers.clear_within(FOLDERS_TIMEOUT_S)
     local.stop()
     notifications.stop()
@@ -115,22 +118,19 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     return life.exit_code
 
 
-async def _as_it_is(request: dict[str, Any]) -> dict[str, Any]:
-    """Drivers inherit what they prove themselves with."""
-    return request
-
-
 def _prepare_process(settings: Settings) -> LogTail:
     """Check what the settings ask of this process, and set it up; returns what keeps the end of its log."""
-    check_listen(settings, settings.agent_listen, "the agent")
+    check_authkey(settings, "the agent")
     service_life.tell_doubts(settings.warnings)
     open_files.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
     log_tail = LogTail()
     log_tail.setFormatter(logging.Formatter(service_logs.FORMAT))
     logging.getLogger().addHandler(log_tail)
+    if user_rights.is_able():
+        user_rights.hide_from_users()
     if os.getuid() == 0:
-        log.warning("runs_as_root every job of this node runs as root; give the agent a user of its own")
+        log.warning("runs_as_root jobs of root run as root on this node; give the agent a user of its own")
     return log_tail
 
 
@@ -149,12 +149,15 @@ def _end_on_signals(stopped: asyncio.Event, hurried: asyncio.Event, lifeline_fd:
 
 def _end_orphans(agent: Agent, lock: StateLock) -> None:
     """Kill the processes that earlier agents left, and from now on those that a killed template leaves."""
-    count = orphans.end_marked(in_environment(lock.family), ORPHANS_TIMEOUT_S)
+    rights = agent.accounts.rights
+    count = orphans.end_marked(in_environment(lock.family), ORPHANS_TIMEOUT_S, rights)
     if count:
         log.warning("orphans_ended count=%d", count)
     agent.leftovers.clear()
     orphans.adopt_orphans()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, orphans.end_adopted, _own_mark(lock))
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGCHLD, orphans.end_adopted, _own_mark(lock), rights
+    )
 
 
 def _own_mark(lock: StateLock) -> bytes:

@@ -51,6 +51,11 @@ class PeopleStub:
     """Called by services. The ids of all credentials that count, at once and whenever one came or went.
     UNAVAILABLE: the dbserver is stopping.
     """
+    RenewDriver: _grpc.UnaryUnaryMultiCallable[_people_pb2.RenewDriverRequest, _people_pb2.RenewDriverResponse]
+    """Called by drivers whose certificate is half over. Signs a certificate for another key of the caller's: with
+    the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
+    INVALID_ARGUMENT: the key is not allowed.
+    """
 
 @_typing.type_check_only
 class PeopleAsyncStub(PeopleStub):
@@ -74,6 +79,11 @@ class PeopleAsyncStub(PeopleStub):
     WatchCredentials: _aio.UnaryStreamMultiCallable[_people_pb2.WatchCredentialsRequest, _people_pb2.WatchCredentialsResponse]  # type: ignore[assignment]
     """Called by services. The ids of all credentials that count, at once and whenever one came or went.
     UNAVAILABLE: the dbserver is stopping.
+    """
+    RenewDriver: _aio.UnaryUnaryMultiCallable[_people_pb2.RenewDriverRequest, _people_pb2.RenewDriverResponse]  # type: ignore[assignment]
+    """Called by drivers whose certificate is half over. Signs a certificate for another key of the caller's: with
+    the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
+    INVALID_ARGUMENT: the key is not allowed.
     """
 
 class PeopleServicer(metaclass=_abc_1.ABCMeta):
@@ -125,6 +135,17 @@ class PeopleServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_people_pb2.WatchCredentialsResponse], _abc.AsyncIterator[_people_pb2.WatchCredentialsResponse]]:
         """Called by services. The ids of all credentials that count, at once and whenever one came or went.
         UNAVAILABLE: the dbserver is stopping.
+        """
+
+    @_abc_1.abstractmethod
+    def RenewDriver(
+        self,
+        request: _people_pb2.RenewDriverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_people_pb2.RenewDriverResponse, _abc.Awaitable[_people_pb2.RenewDriverResponse]]:
+        """Called by drivers whose certificate is half over. Signs a certificate for another key of the caller's: with
+        the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
+        INVALID_ARGUMENT: the key is not allowed.
         """
 
 def add_PeopleServicer_to_server(servicer: PeopleServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

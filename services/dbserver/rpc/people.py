@@ -18,7 +18,7 @@ from quakegrid.access import principals
 from quakegrid.access.principals import PEOPLE, Principal, PrincipalRole
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.errors import UsageError
-from quakegrid.transport import callers
+from quakegrid.transport import callers, certificates
 from quakegrid.transport.certificates import Authority
 from services.dbserver.people import credentials
 from services.dbserver.people.credentials import CredentialRow
@@ -113,6 +113,21 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
         async with contextlib.aclosing(self._valid.watch()) as changes:
             async for ids in changes:
                 await context.write(people_pb2.WatchCredentialsResponse(ids=sorted(ids)))
+
+    async def RenewDriver(  # noqa: N802  named in the proto
+        self, request: people_pb2.RenewDriverRequest, _context: Any
+    ) -> people_pb2.RenewDriverResponse:
+        """Sign another certificate for a driver, which says what its present one says."""
+        if len(request.public_key_pem) > LONGEST_KEY_BYTES:
+            raise UsageError(f"a public key has at most {LONGEST_KEY_BYTES} bytes")
+        now_time = _time(time.time())
+        try:
+            ca_pem, certificate_pem = self._authority.certify(
+                callers.current(), request.public_key_pem, now_time, now_time + certificates.DRIVER_LIFE
+            )
+        except ValueError as exc:
+            raise UsageError(f"no certificate can be made: {exc}") from exc
+        return people_pb2.RenewDriverResponse(certificate_pem=certificate_pem, ca_pem=ca_pem)
 
     async def _write(self, work: Callable[[SqlSession], T]) -> T:
         """Change credentials; from the return on, those that were revoked are refused."""
