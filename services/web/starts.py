@@ -121,6 +121,11 @@ class _News:
     is_warming: bool = False
     is_detachable: bool = False
 
+    def take(self, kind: str) -> None:
+        """Take note of an event."""
+        self.is_warming |= kind == "warming"
+        self.is_detachable |= kind == "detachable"
+
 
 async def _end(writer: asyncio.StreamWriter) -> None:
     """End a driver that has not begun, and let go of it."""
@@ -147,21 +152,15 @@ async def _accepted(reader: asyncio.StreamReader, news: _News) -> Started:
     """Wait for the driver's verdict; `news` gets what is said before."""
     async for line in reader:
         event = drivers.read_event(line)
-        match event.get("event"):
-            case "warming":
-                news.is_warming = True
-            case "detachable":
-                news.is_detachable = True
-            case "accepted":
-                return Started(event["job_id"], [])
-            case "not_accepted":
-                return Started(event["job_id"], event["traceback"])
-            case "error":
-                raise errors.QuakeGridError(event["message"])
-            case "refused":
-                raise errors.EngineMissingError(event["message"])
-            case "exit":
-                raise errors.QuakeGridError(f"the driver ended with code {event['code']} before it began")
+        kind = event.get("event", "")
+        news.take(kind)
+        if kind in ("accepted", "not_accepted"):
+            return Started(event["job_id"], event.get("traceback", []))
+        if kind == "refused":
+            raise errors.EngineMissingError(event["message"])
+        if kind in ("error", "exit"):
+            reason = event.get("message", f"the driver ended with code {event.get('code')} before it began")
+            raise errors.QuakeGridError(reason)
     raise errors.PeerUnreachableError("the agent went away; try again")
 
 

@@ -16,9 +16,9 @@ import pytest
 
 from quakegrid import testing
 from tests.engine.web_servers import CASE, Server
+from tests.integration.web.sending import archive_of
 from tests.support.clusters import Cluster
 from tests.support.processes import free_port
-from tests.support.web_forms import archive_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 END_S = 120.0
