@@ -115,6 +115,7 @@ OF_COMMANDS = (
     Seam("openquake.engine.engine", "poll_queue", _instead(_do_nothing)),
     Seam("openquake.engine.engine", "run_jobs", calculations.run_jobs_in_session),
     Seam("openquake.engine.engine", "manage_signals", calculations.insist_on_signals),
+    Seam("openquake.calculators.base", "HazardCalculator", calculations.tell_of_inputs),
     Seam("openquake.server.dbserver", "ensure_on", _instead(_do_nothing)),
     Seam("openquake.server.dbserver", "check_foreign", _instead(_do_nothing)),
     # `openquake.commands.engine`, which is loaded later, imports the first of them by name.

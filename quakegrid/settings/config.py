@@ -81,6 +81,8 @@ class Settings:
     # larger. The default 0 keeps them for ever: no log is dropped unless a setting asks for it.
     log_retention_days: int
     log_retention_bytes: int
+    # Commands and URLs by which the end of every job is told, as the job's person.
+    notify: tuple[str, ...] = ()
     # The file that gives the authkey; None without one.
     authkey_path: Path | None = None
     # Of a person who is not the cluster; None where the authkey proves who we are.

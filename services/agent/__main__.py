@@ -14,6 +14,7 @@ import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from quakegrid.transport import grpc_environment
 
@@ -26,6 +27,7 @@ from services.agent.linux import orphans  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 from services.agent.node.agent import Agent  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
+from services.agent.node.doors.notifications import Notifications  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
 from services.agent.node.log_tail import LogTail  # noqa: E402
 from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
@@ -81,11 +83,14 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.membership.port = server.port
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
-    local = LocalSocket(agent.drivers, agent_socket(settings.state_dir))
+    untold = settings.state_dir / "notifications"
+    notifications = Notifications(agent.drivers, settings.notify, untold, _as_it_is)
+    local = LocalSocket(agent.drivers, agent_socket(settings.state_dir), notifications)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
     local.start()
+    notifications.take_up()
     await server.start()
     life.keep(server.wait_until_closed(), "port")
     record = service_files.write(settings, "agent", f"{LOOPBACK}:{server.port}")
@@ -103,10 +108,16 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock))
     agent.leftovers.clear_within(FOLDERS_TIMEOUT_S)
     local.stop()
+    notifications.stop()
     await server.stop(STOP_GRACE_S)
     lock.close()  # first: whoever waits for the end of the service file may start another agent
     record.unlink(missing_ok=True)
     return life.exit_code
+
+
+async def _as_it_is(request: dict[str, Any]) -> dict[str, Any]:
+    """Drivers inherit what they prove themselves with."""
+    return request
 
 
 def _prepare_process(settings: Settings) -> LogTail:

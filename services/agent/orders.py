@@ -51,7 +51,11 @@ class ForkWorker:
 
 @dataclass(frozen=True, slots=True)
 class ForkDriver:
-    """Fork a driver. Descriptors: its request in a memfd, the stream of its events, then 0, 1 and 2."""
+    """Fork a driver.
+
+    Descriptors: its request in a memfd, the stream of its events, then 0, 1 and 2, then where it writes the
+    ids of its jobs.
+    """
 
     name: str
 

@@ -136,8 +136,8 @@ def test_interrupt_aborts_the_job_and_says_so(cluster: Cluster, slow: Path) -> N
 
 
 def test_command_line_that_is_killed_aborts_its_job_with_the_reason(cluster: Cluster, slow: Path) -> None:
-    """As when its terminal or connection goes: nobody is told, so the record must say it."""
-    running = cluster.start("run", slow)
+    """Command lines of the engine take their jobs along: nobody is told, so the record must say it."""
+    running = cluster.start("oq", "engine", "--run", slow)
     running.wait_for(WORKING)
 
     running.process.kill()
@@ -278,8 +278,8 @@ def test_upstream_dump_and_reset_go_through_the_dbserver(tmp_path: Path) -> None
 
 
 def test_command_line_that_is_killed_takes_its_job_along(cluster: Cluster, slow: Path) -> None:
-    """A terminal that is gone does not leave a calculation behind."""
-    running = cluster.start("run", slow)
+    """A terminal that is gone does not leave a calculation of `oq` behind."""
+    running = cluster.start("oq", "engine", "--run", slow)
     running.wait_for(WORKING)
 
     running.process.kill()

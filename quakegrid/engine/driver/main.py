@@ -6,6 +6,7 @@ two modes: `run_mode` for `quakegrid run` and exports, `oq_mode` for upstream's 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from quakegrid.engine.driver.event_stream import Events
 from quakegrid.engine.driver.process import DriverProcess
 from quakegrid.engine.driver.stops import End
 from quakegrid.nodes.fingerprint import Fingerprint
+from quakegrid.notify import ends
 from quakegrid.settings.config import AGENT_MARK
 
 
@@ -28,15 +30,20 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
-        request: `argv`, `cwd`, `environ` and `mode` ("oq" or "run").
+        request: `argv`, `cwd`, `environ`, `mode` ("oq", "run" or "notify"), `is_detachable`, `jobs_fd`; for
+            "notify" `job_ids` and `notify`.
         events_fd: socket for events.
         fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
     """
+    if request["mode"] == "notify":
+        return _notify(request)
     is_run = request["mode"] == "run"
     if is_run:
         log_output.take_over()
         print(f"driver {os.getpid()} of {request['cwd']}: {' '.join(request['argv'])}")
-    events = Events(events_fd, is_wanted=is_run)
+    events = Events(
+        events_fd, is_wanted=is_run, is_detachable=request["is_detachable"], jobs_fd=request["jobs_fd"]
+    )
     try:
         _enter(request)
         driver = DriverProcess(events, fingerprint)
@@ -59,6 +66,18 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
     finally:
         driver.close(end)
         general.removetmp()  # upstream's own, which it leaves to `atexit`; a fork has none
+
+
+def _notify(request: dict[str, Any]) -> int:
+    """Tell the ends of the jobs of a driver that has ended; needs nothing of the engine."""
+    log_output.take_over()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    settings = this_process.settings()
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    with contextlib.suppress(OSError):  # the folder is gone, or not for us; the command may not need it
+        os.chdir(request["cwd"])
+    return ends.tell(settings, request["job_ids"], request["notify"])
 
 
 def _enter(request: dict[str, Any]) -> None:

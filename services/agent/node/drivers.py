@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -44,6 +45,8 @@ class Drivers:
         self._ends: dict[str, DriverEnd] = {}
         # Command lines of drivers by name.
         self.commands: dict[str, str] = {}
+        # Names of drivers that go on without their command line.
+        self.detached: set[str] = set()
 
     @property
     def refusal(self) -> str:
@@ -56,18 +59,31 @@ class Drivers:
         return templates.loaded.engine_missing
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether the agent ends its children, and starts no more."""
+        return self._children.is_stopping
+
+    @property
     def is_warming(self) -> bool:
         """Whether a driver that is started now waits until the template has loaded."""
         return not self.refusal and not self._children.templates.state.is_ready
 
-    def start(self, request: dict[str, Any], events_fd: int, stdio: Sequence[int], on_end: DriverEnd) -> str:
+    def start(
+        self,
+        request: dict[str, Any],
+        events_fd: int,
+        stdio: Sequence[int],
+        on_end: DriverEnd,
+        jobs_fd: int = -1,
+    ) -> str:
         """Fork a driver; returns its name.
 
         Args:
-            request: `argv`, `cwd`, `environ`, `mode` of the command line, checked.
+            request: `argv`, `cwd`, `environ`, `mode`, `is_detachable` of the command line, checked.
             events_fd: where the driver writes its events.
-            stdio: descriptors for 0, 1 and 2. In mode "run" the drivers' log takes their place.
+            stdio: descriptors for 0, 1 and 2. In other modes than "oq" the drivers' log takes their place.
             on_end: called once, with the driver's exit code, and the reason if the driver never ran.
+            jobs_fd: where the driver writes the ids of its jobs; -1 if nobody wants to know.
         Raises:
             QuakeGridError: no driver can be started. The caller has nothing to clean up.
         """
@@ -76,15 +92,18 @@ class Drivers:
         command = texts.cut(" ".join(request["argv"]), MAX_COMMAND_CHARS)
         data = json.dumps(request).encode()
         name = f"driver-{next(self._numbers)}"
-        logs: list[int] = []
+        opened: list[int] = []
         try:
-            if request["mode"] == "run":
-                stdio = logs = driver_logs.open_stdio(self._log_dir)
-            self._order(name, data, [events_fd, *stdio])
+            if request["mode"] != "oq":
+                stdio = opened = driver_logs.open_stdio(self._log_dir)
+            if jobs_fd < 0:
+                jobs_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+                opened = [*opened, jobs_fd]
+            self._order(name, data, [events_fd, *stdio, jobs_fd])
         except OSError as exc:
             raise QuakeGridError(f"{self._node} could not start a driver: {exc}") from None
         finally:
-            close_all(logs)
+            close_all(opened)
         self.commands[name] = command
         self._ends[name] = on_end
         self._on_change()
@@ -114,9 +133,18 @@ class Drivers:
         if name in self._children.roster.members:
             self._children.handle(StopAsked(name))
 
+    def detach(self, name: str) -> None:
+        """Let a driver go on without its command line."""
+        if name in self._children.roster.members:
+            self.detached.add(name)
+            self._on_change()
+
     def on_end(self, name: str, code: int, reason: str) -> None:
         """Tell the command line how its driver ended; `reason` says why the driver never ran, or is empty."""
         self.commands.pop(name, None)
+        self.detached.discard(name)
+        with contextlib.suppress(OSError):  # the next driver says what is wrong with the log
+            driver_logs.put_aside(self._log_dir)
         # `signal` told it already if the driver was stopped before it was forked.
         on_end = self._ends.pop(name, None)
         if on_end:

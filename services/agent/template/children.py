@@ -70,16 +70,17 @@ def live_as_driver(fds: Sequence[int], run_driver: DriverMain) -> int:
     """Be a driver until its command has ended; returns the exit code.
 
     Args:
-        fds: its request in a memfd, the stream of its events, then 0, 1 and 2.
+        fds: its request in a memfd, the stream of its events, then 0, 1 and 2, then where it writes the ids
+            of its jobs.
         run_driver: the driver's main function.
     """
     set_oom_score(DRIVER_SCORE)
-    request_fd, events_fd, *stdio = (os.dup(fd) for fd in fds)
+    request_fd, events_fd, *stdio, jobs_fd = (os.dup(fd) for fd in fds)
     for number, fd in enumerate(stdio):
         os.dup2(fd, number)
         os.close(fd)
     close_all(fds)
-    return run_driver(json.loads(read_memfd(request_fd)), events_fd)
+    return run_driver(json.loads(read_memfd(request_fd)) | {"jobs_fd": jobs_fd}, events_fd)
 
 
 def _leave_template(parent_pid: int) -> None:

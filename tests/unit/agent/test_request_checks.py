@@ -11,7 +11,14 @@ from quakegrid.errors import UsageError
 from quakegrid.internal.v1 import examination_pb2, orders_pb2
 from services.agent.node.doors import request_checks as checks
 
-REQUEST = {"argv": ["info"], "cwd": "/", "environ": {"A": "b"}, "mode": "oq"}
+REQUEST = {
+    "argv": ["info"],
+    "cwd": "/",
+    "environ": {"A": "b"},
+    "mode": "oq",
+    "is_detachable": False,
+    "notify": [],
+}
 
 
 def start(worker_id: str = "a1-7", session_id: int = 3, **fields: Any) -> orders_pb2.StartWorkersRequest:
@@ -90,6 +97,20 @@ def test_request_for_a_driver_passes_with_its_fields_only() -> None:
     assert checks.read_driver_request(line) == REQUEST
 
 
+def test_request_of_an_older_command_line_is_not_detachable() -> None:
+    """It counts on the end of its driver when it goes."""
+    old = {name: value for name, value in REQUEST.items() if name != "is_detachable"}
+
+    assert checks.read_driver_request(json.dumps(old).encode()) == REQUEST
+
+
+def test_driver_that_sends_events_may_be_detachable() -> None:
+    """As `quakegrid run` asks."""
+    wanted = REQUEST | {"mode": "run", "is_detachable": True}
+
+    assert checks.read_driver_request(json.dumps(wanted).encode()) == wanted
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -114,6 +135,8 @@ def test_request_for_a_driver_passes_with_its_fields_only() -> None:
                 {"environ": {"": "c"}},
                 {"mode": "shell"},
                 {"mode": None},
+                {"is_detachable": 1},
+                {"is_detachable": True},  # with a terminal
             )
         ),
     ],

@@ -2,8 +2,8 @@
 
 A command line sends one JSON line that asks for a driver, with three descriptors if the driver is to have a
 terminal. It gets JSON lines back: the driver's events, then its exit code. Further lines from it pass signals
-on. When the command line goes away, its driver is terminated. Only the agent's own user and root may connect.
-A refused command line gets the reason in words.
+on. When the command line goes away, its driver goes on if it is detachable, and is terminated if it is not.
+Only the agent's own user and root may connect. A refused command line gets the reason in words.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import request_checks
-from services.agent.node.drivers import Drivers
+from services.agent.node.doors.notifications import Notifications
+from services.agent.node.drivers import DriverEnd, Drivers
 from services.agent.packets import close_all
 
 log = logging.getLogger("quakegrid.agent")
@@ -37,10 +38,11 @@ class LocalSocket:
     Args:
         drivers: of this node.
         path: of the socket; its folder is private to the user.
+        notifications: told of the ends of drivers.
     """
 
-    def __init__(self, drivers: Drivers, path: Path) -> None:
-        self._drivers, self._path = drivers, path
+    def __init__(self, drivers: Drivers, path: Path, notifications: Notifications) -> None:
+        self._drivers, self._path, self._notifications = drivers, path, notifications
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
@@ -122,6 +124,8 @@ class LocalSocket:
         self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
     ) -> None:
         loop = asyncio.get_running_loop()
+        if request["is_detachable"]:
+            await _send(connection, {"event": "detachable"})  # agents of older releases do not say it
         if self._drivers.is_warming:
             await _send(connection, {"event": "warming"})
         ended: asyncio.Future[tuple[int, str]] = loop.create_future()
@@ -130,15 +134,17 @@ class LocalSocket:
             if not ended.done():
                 ended.set_result((code, reason))
 
-        name = self._drivers.start(request, connection.fileno(), fds, on_end)
+        name = self._start(request, connection, fds, on_end)
         close_all(fds)
         fds.clear()
         listening = loop.create_task(self._pass_signals(connection, name, rest))
+        is_left = False
         try:
             waits: tuple[asyncio.Future[Any], ...] = (ended, listening)
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():  # the command line is gone, or sent an invalid line
                 listening.result()
+                is_left = request["is_detachable"]
                 return
             code, reason = ended.result()
             if reason:
@@ -146,7 +152,26 @@ class LocalSocket:
             await _send(connection, {"event": "exit", "code": code})
         finally:
             listening.cancel()
-            self._drivers.terminate(name)  # nobody would read the events of this driver
+            if is_left:
+                self._drivers.detach(name)
+            else:
+                self._drivers.terminate(name)  # nobody would read the events of this driver
+
+    def _start(
+        self, request: dict[str, Any], connection: socket.socket, fds: list[int], on_end: DriverEnd
+    ) -> str:
+        """Start a driver, and tell the ends of its jobs when it has ended; its name."""
+        jobs_fd = self._notifications.open_job_list()
+
+        def on_driver_end(code: int, reason: str) -> None:
+            self._notifications.on_driver_end(request, jobs_fd)
+            on_end(code, reason)
+
+        try:
+            return self._drivers.start(request, connection.fileno(), fds, on_driver_end, jobs_fd)
+        except QuakeGridError:
+            os.close(jobs_fd)
+            raise
 
     async def _pass_signals(self, connection: socket.socket, name: str, rest: bytes) -> None:
         """Pass signals on until the command line is gone.
