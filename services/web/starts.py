@@ -27,7 +27,7 @@ NAME_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class ModelRun:
     """What to run.
 
     Args:
@@ -78,7 +78,7 @@ class Starter:
         self._settings = settings
         self._following: set[asyncio.Task[None]] = set()
 
-    async def start(self, what: Start, caller: Caller) -> Started:
+    async def start(self, what: ModelRun, caller: Caller) -> Started:
         """Start a calculation as a person's.
 
         Raises:
@@ -135,7 +135,7 @@ async def _end(writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-def _request(what: Start, caller: Caller) -> dict[str, Any]:
+def _request(what: ModelRun, caller: Caller) -> dict[str, Any]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OQ_DISTRIBUTE")}
     environ |= dict.fromkeys(NAME_VARIABLES, caller.name)
     folder = what.job_ini.parent if what.root is None else what.root
