@@ -17,8 +17,8 @@ from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 from quakegrid import testing
 from tests.engine.test_web_runs import files_of, wait_for_end
 from tests.engine.web_servers import Server
+from tests.integration.web.sending import archive_of
 from tests.support.clusters import Cluster
-from tests.support.web_forms import archive_of
 
 CHROMIUM = shutil.which("chromium")
 TIMEOUT_MS = 60_000

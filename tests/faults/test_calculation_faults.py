@@ -196,7 +196,7 @@ def test_export_without_a_result_ends_with_an_error(cluster: Cluster, quick: Pat
     assert "no export format pdf" in run.stderr
 
 
-@pytest.mark.parametrize("command", [("webui", "start"), ("dbserver", "start")])
+@pytest.mark.parametrize("command", [("webui", "migrate"), ("dbserver", "start")])
 def test_service_of_the_engine_is_refused(cluster: Cluster, command: tuple[str, ...]) -> None:
     """It would work on files that are the dbserver's."""
     done = cluster.call("oq", *command)

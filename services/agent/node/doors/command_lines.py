@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quakegrid.errors import QuakeGridError, StateError, UsageError
+from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import askers, request_checks
-from services.agent.node.doors.askers import Asker
+from services.agent.node.doors.askers import AskerCounts
 from services.agent.node.doors.notifications import Notifications
 from services.agent.node.doors.preparation import Preparation
 from services.agent.node.drivers import DriverEnd, DriverFiles, Drivers
@@ -36,8 +36,6 @@ MAX_REQUEST_BYTES = 8 << 20
 REQUEST_TIMEOUT_S = 30.0
 STDIO_COUNT = 3
 ACCEPT_PAUSE_S = 0.2
-# Of one account that is neither root nor the agent's own: each holds descriptors, and has a driver.
-MAX_COMMAND_LINES = 256
 
 
 class LocalSocket:
@@ -62,7 +60,7 @@ class LocalSocket:
         self._drivers, self._accounts, self._path = drivers, accounts, path
         self._preparation, self._notifications = preparation, notifications
         self._is_shared = False  # open to the members of a group
-        self._askers: dict[int, int] = {}  # account by descriptor of the connection
+        self._counts = AskerCounts()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
@@ -134,7 +132,7 @@ class LocalSocket:
                 if not (asker.is_trusted or self._is_shared):
                     return
                 try:
-                    self._count(asker, connection)
+                    self._counts.enter(number, asker)
                     line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
                     request, account = await self._preparation.for_asker(_read_request(line, fds), asker)
                     await self._drive(connection, request, fds, rest, account=account)
@@ -144,20 +142,8 @@ class LocalSocket:
         except (OSError, TimeoutError) as exc:
             log.warning("local_request_failed reason=%r", exc)
         finally:
-            self._askers.pop(number, None)
+            self._counts.leave(number)
             close_all(fds)
-
-    def _count(self, asker: Asker, connection: socket.socket) -> None:
-        """Count a connection.
-
-        Raises:
-            StateError: the account has too many, so that others would find no room.
-        """
-        self._askers[connection.fileno()] = asker.uid
-        if not asker.is_trusted and list(self._askers.values()).count(asker.uid) > MAX_COMMAND_LINES:
-            raise StateError(
-                f"{asker.name} has {MAX_COMMAND_LINES} command lines here already; wait until one ends"
-            )
 
     async def _drive(
         self,
