@@ -1,7 +1,7 @@
 """Code in a job that takes all that its process can read: environment, memory, descriptors.
 
 It writes it to a file, where a test looks for secrets: who looked for a secret here would have it in memory.
-Imports nothing but the standard library. As a program it takes the file's name.
+Imports nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import stat
-import sys
 from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
@@ -68,7 +67,3 @@ def _copy(start: int, end: int, target: int) -> int:
     finally:
         os.close(memory)
     return copied
-
-
-if __name__ == "__main__":
-    print(f"hunted {hunt(sys.argv[1])} bytes")
