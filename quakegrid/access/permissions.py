@@ -119,6 +119,7 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
     },
     "api.v1.Fleet": {
         "AbortJob": Permission("abort jobs", _STAFF, _OWNERS, Subject.JOB),
+        "EndSessions": Permission("end all that executes for a person", _ADMINS),
         "GetStatus": Permission("see the status of the cluster", _READERS),
         "WatchStatus": Permission("watch the status of the cluster", _READERS),
         "GetMetrics": Permission("see the metrics of the cluster", _READERS),
