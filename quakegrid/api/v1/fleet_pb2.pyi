@@ -633,7 +633,7 @@ class SessionStatus(_message.Message):
     done_rate_hz: _builtins.float
     """Tasks done in a second, over the last ten."""
     weight: _builtins.float
-    """Its part of the cores, in proportion to the weights of other sessions."""
+    """Its part of the cores, in proportion to the weights of other sessions of the person."""
     busy_worker_count: _builtins.int
     """Workers that hold a task now."""
     argument_bytes: _builtins.int
