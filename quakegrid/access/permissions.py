@@ -127,6 +127,7 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
     },
     "api.v1.Fleet": {
         "AbortJob": Permission("abort jobs", _STAFF, _OWNERS, Subject.JOB, is_audited=True),
+        "EndSessions": Permission("end all that executes for a person", _ADMINS, is_audited=True),
         "GetStatus": Permission("see the status of the cluster", _READERS),
         "WatchStatus": Permission("watch the status of the cluster", _READERS),
         "GetMetrics": Permission("see the metrics of the cluster", _READERS),

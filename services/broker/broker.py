@@ -183,6 +183,23 @@ class Broker:
         await self._ends.wait(session)
         return True
 
+    async def end_sessions(self, person: str, user_name: str) -> tuple[list[int], int]:
+        """Abort all that executes or is queued for a person.
+
+        Returns:
+            The jobs of these sessions, and how many sessions there were.
+        Raises:
+            UsageError: a name is nobody's.
+        """
+        with self._guard:
+            for name in (person, user_name):
+                peer_input.check_name(name, "a user's name")
+            found = [each for each in self._sessions.values() if person and each.request.user_name == person]
+            for session in found:
+                self._ends.abort(session, f"aborted by {user_name or 'somebody'}, with all of {person}")
+        await asyncio.gather(*map(self._ends.wait, found))
+        return sorted(job_id for session in found for job_id in session.request.job_ids), len(found)
+
     async def owner_of_job(self, job_id: int) -> str | None:
         """The user whose job this is; None if there is no such job.
 
