@@ -27,6 +27,7 @@ from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: 
 from services.agent.node.agent import Agent  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
+from services.agent.node.doors.socket_audit import SocketAudit  # noqa: E402
 from services.agent.node.log_tail import LogTail  # noqa: E402
 from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
 
@@ -81,7 +82,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.membership.port = server.port
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
-    local = LocalSocket(agent.drivers, agent_socket(settings.state_dir))
+    local = LocalSocket(agent.drivers, agent_socket(settings.state_dir), SocketAudit(server.auditor))
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")

@@ -21,6 +21,7 @@ from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import request_checks
+from services.agent.node.doors.socket_audit import SocketAudit
 from services.agent.node.drivers import Drivers
 from services.agent.packets import close_all
 
@@ -37,10 +38,12 @@ class LocalSocket:
     Args:
         drivers: of this node.
         path: of the socket; its folder is private to the user.
+        audit: is told who asks.
     """
 
-    def __init__(self, drivers: Drivers, path: Path) -> None:
+    def __init__(self, drivers: Drivers, path: Path, audit: SocketAudit) -> None:
         self._drivers, self._path = drivers, path
+        self._audit = audit
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
@@ -106,12 +109,14 @@ class LocalSocket:
             with connection:
                 connection.setblocking(False)
                 if _peer_uid(connection) not in (os.getuid(), 0):
+                    self._audit.sent_away(connection)
                     return
                 try:
                     line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
                     await self._drive(connection, _read_request(line, fds), fds, rest)
                 except QuakeGridError as exc:
                     log.warning("local_request_refused reason=%s", exc)
+                    self._audit.refused(connection, exc)
                     await _send(connection, {"event": "refused", "message": str(exc)})
         except (OSError, TimeoutError) as exc:
             log.warning("local_request_failed reason=%r", exc)
@@ -133,6 +138,7 @@ class LocalSocket:
         name = self._drivers.start(request, connection.fileno(), fds, on_end)
         close_all(fds)
         fds.clear()
+        self._audit.asked(connection, request)
         listening = loop.create_task(self._pass_signals(connection, name, rest))
         try:
             waits: tuple[asyncio.Future[Any], ...] = (ended, listening)
