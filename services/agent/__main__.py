@@ -29,6 +29,7 @@ from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
 from services.agent.node.doors.notifications import Notifications  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
 from services.agent.node.doors.preparation import Preparation  # noqa: E402
+from services.agent.node.doors.socket_audit import SocketAudit  # noqa: E402
 from services.agent.node.driver_certificates import OwnCertifier  # noqa: E402
 from services.agent.node.output.log_tail import LogTail  # noqa: E402
 from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
@@ -88,7 +89,8 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     untold = settings.state_dir / "notifications"
     notifications = Notifications(agent.drivers, settings.notify, untold, preparation.again)
     socket_path = agent_socket(settings.state_dir)
-    local = LocalSocket(agent.drivers, agent.accounts, socket_path, preparation, notifications)
+    audit = SocketAudit(server.auditor)
+    local = LocalSocket(agent.drivers, agent.accounts, socket_path, preparation, notifications, audit)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
