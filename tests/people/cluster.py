@@ -57,6 +57,8 @@ class PeopleCluster:
     def start(self, name: str, capabilities: Sequence[str] = ()) -> Program:
         """Start a service as the services' account, and wait until it is available."""
         log = self.log_path(name)
+        record = self.machine.path(self.state_dir / "run" / f"{name}.json")
+        record.unlink(missing_ok=True)  # of one that was killed
         command = f'exec "$0" -m services.{name} >>{self.state_dir / name}.log 2>&1'
         program = self.machine.start_program(
             SERVICE.name,
@@ -67,7 +69,6 @@ class PeopleCluster:
             environ=self.environ(),
             capabilities=capabilities,
         )
-        record = self.machine.path(self.state_dir / "run" / f"{name}.json")
         end_s = time.monotonic() + START_TIMEOUT_S
         while not record.exists():
             assert program.process.poll() is None, log.read_text(encoding="utf-8")
