@@ -12,7 +12,8 @@ from enum import Enum, auto
 
 from quakegrid.access.principals import PEOPLE, Principal, PrincipalRole
 
-_ALL_ROLES = frozenset(PrincipalRole)
+# A token is for one call.
+_ALL_ROLES = frozenset(PrincipalRole) - {PrincipalRole.TOKEN}
 _PEOPLE = frozenset(PEOPLE)
 _STAFF = frozenset({PrincipalRole.OPERATOR, PrincipalRole.ADMIN})
 _ADMINS = frozenset({PrincipalRole.ADMIN})
@@ -22,6 +23,7 @@ _DRIVERS = frozenset({PrincipalRole.DRIVER})
 _USERS = frozenset({PrincipalRole.USER})
 _OWNERS = _USERS | _DRIVERS
 _NODES = frozenset({PrincipalRole.NODE})
+_TOKENS = frozenset({PrincipalRole.TOKEN})
 _NOBODY: frozenset[PrincipalRole] = frozenset()
 
 
@@ -32,6 +34,8 @@ class Subject(Enum):
     JOB = auto()
     # The node that `host` names.
     NODE = auto()
+    # The node whose agent is called.
+    AGENT = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,17 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "IssueCredential": Permission("issue credentials", _ADMINS),
         "ListCredentials": Permission("list credentials", _ADMINS),
         "RevokeCredentials": Permission("revoke credentials", _ADMINS),
-        "WatchCredentials": Permission("watch which credentials count"),
+        # Agents judge people by it.
+        "WatchCredentials": Permission("watch which credentials count", _NODES),
+    },
+    "api.v1.NodeAccess": {
+        "CreateToken": Permission("make tokens for nodes", _ADMINS),
+        "ListTokens": Permission("list tokens for nodes", _ADMINS),
+        "RevokeToken": Permission("revoke tokens for nodes", _ADMINS),
+        "CertifyNode": Permission("have a machine certified as a node", _TOKENS),
+        "RenewNode": Permission("renew the certificate of a node", _NOBODY, _NODES, Subject.NODE),
+        "ListNodes": Permission("list the certificates of nodes", _STAFF),
+        "RevokeNode": Permission("revoke the certificate of a node", _ADMINS),
     },
     "api.v1.Checksums": {
         "FindHazard": Permission("find hazard calculations", _READERS),
@@ -130,14 +144,14 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "RestartNodes": Permission("restart nodes", _STAFF),
     },
     "api.v1.Nodes": {
-        "GetStatus": Permission("see the status of a node", _PEOPLE),
-        "SetCores": Permission("set the cores of a node", _STAFF),
-        "StartServing": Permission("start a node", _STAFF),
-        "StopServing": Permission("stop a node", _STAFF),
-        "RestartServing": Permission("restart a node", _STAFF),
-        "Join": Permission("let a node join a cluster", _STAFF),
-        "Leave": Permission("let a node leave its cluster", _STAFF),
-        "TailNodeLog": Permission("read the log of a node", _STAFF),
+        "GetStatus": Permission("see the status of a node", _PEOPLE, _NODES, Subject.AGENT),
+        "SetCores": Permission("set the cores of a node", _STAFF, _NODES, Subject.AGENT),
+        "StartServing": Permission("start a node", _STAFF, _NODES, Subject.AGENT),
+        "StopServing": Permission("stop a node", _STAFF, _NODES, Subject.AGENT),
+        "RestartServing": Permission("restart a node", _STAFF, _NODES, Subject.AGENT),
+        "Join": Permission("let a node join a cluster", _STAFF, _NODES, Subject.AGENT),
+        "Leave": Permission("let a node leave its cluster", _STAFF, _NODES, Subject.AGENT),
+        "TailNodeLog": Permission("read the log of a node", _STAFF, _NODES, Subject.AGENT),
     },
     "internal.v1.Sessions": {
         "OpenSession": Permission("open sessions"),
@@ -153,14 +167,14 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "StopWorkers": Permission("stop workers"),
         "StopDriver": Permission("stop drivers"),
         "GetProcess": Permission("look at processes of a node"),
-        "Watch": Permission("watch a node", _STAFF),
+        "Watch": Permission("watch a node", _STAFF, _NODES, Subject.AGENT),
         "FlushOutput": Permission("ask for the output of workers"),
     },
     "internal.v1.Holds": {
         "RenewHold": Permission("hold jobs", _NOBODY, _DRIVERS, Subject.JOB),
     },
     "internal.v1.Examination": {
-        "Examine": Permission("examine a node", _STAFF),
+        "Examine": Permission("examine a node", _STAFF, _NODES, Subject.AGENT),
     },
     "internal.v1.EngineCalls": {
         # Named actions and SQL on any job: drivers get them with certificates of their own.
@@ -209,7 +223,7 @@ def owns(principal: Principal, subject: Subject, owner: str) -> bool:
         subject: what kind of thing it is.
         owner: the person whose job it is, or the name of the node.
     """
-    name = principal.name if subject is Subject.NODE else principal.person
+    name = principal.person if subject is Subject.JOB else principal.name
     return bool(owner) and name == owner
 
 
@@ -239,7 +253,13 @@ def _words(permission: Permission) -> Iterator[str]:
         yield "the calculation itself"
     if permission.own_roles & _NODES:
         yield "the node itself"
-    for role in (*PEOPLE, PrincipalRole.DRIVER, PrincipalRole.NODE, PrincipalRole.WORKER):
+    for role in (
+        *PEOPLE,
+        PrincipalRole.DRIVER,
+        PrincipalRole.NODE,
+        PrincipalRole.WORKER,
+        PrincipalRole.TOKEN,
+    ):
         if role in permission.roles:
             yield _PLURALS[role]
 
@@ -252,4 +272,5 @@ _PLURALS = {
     PrincipalRole.ADMIN: "admins",
     PrincipalRole.DRIVER: "calculations",
     PrincipalRole.WORKER: "workers",
+    PrincipalRole.TOKEN: "holders of a token",
 }

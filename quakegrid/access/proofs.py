@@ -1,4 +1,4 @@
-"""What a process proves with that it belongs to a cluster: the authkey, or a certificate of its own."""
+"""What proves that a process belongs to a cluster: the authkey, or a certificate that it was given."""
 
 from __future__ import annotations
 
@@ -15,4 +15,17 @@ class Certified:
     certificate_pem: bytes
 
 
-Proof: TypeAlias = str | Certified
+@dataclass(slots=True)
+class NodeProof:
+    """The certificate of this node, replaced by newer ones while the agent runs.
+
+    Args:
+        host: the node's name.
+        certified: the newest one.
+    """
+
+    host: str
+    certified: Certified
+
+
+Proof: TypeAlias = str | Certified | NodeProof

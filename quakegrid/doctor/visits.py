@@ -125,7 +125,7 @@ def visit(settings: Settings, host: str, errand: Errand) -> Visit:
         shared_dir=errand.shared_dir, nonce_name=errand.nonce_name, lane_ports=errand.lane_ports
     )
     address = f"{host}:{settings.agent_port}"
-    with closing(grpc_channels.open_channel(address, settings.authkey)) as channel:
+    with closing(grpc_channels.open_channel(address, settings.authkey, host)) as channel:
         try:
             grpc_channels.wait_until_ready(channel, address, "agent")
             send_time = datetime.datetime.now(datetime.UTC)

@@ -6,6 +6,7 @@ allowed. Never imports the engine.
 
 from __future__ import annotations
 
+import datetime
 import getpass
 import os
 import sys
@@ -13,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from quakegrid.access.proofs import Proof
+from quakegrid.access.proofs import NodeProof, Proof
 from quakegrid.errors import SettingsError
-from quakegrid.settings import authkeys, credential_files, hosts, sections
+from quakegrid.settings import authkeys, credential_files, hosts, node_files, sections
 from quakegrid.settings.agent_limits import AgentLimits
 from quakegrid.settings.credential_files import CredentialFile
 from quakegrid.settings.hosts import HostCores, is_loopback
@@ -81,13 +82,17 @@ class Settings:
     authkey_path: Path | None = None
     # Of a person who is not the cluster; None where the authkey proves who we are.
     credential: CredentialFile | None = None
+    # Of this node's agent, where the node has a certificate in place of the authkey.
+    node: NodeProof | None = None
     # Warnings about values that are probably not as they were meant, one sentence each.
     warnings: tuple[str, ...] = ()
 
     @property
     def proof(self) -> Proof:
-        """What a command shows to the services of the cluster."""
-        return self.authkey if self.credential is None else self.credential.proof
+        """What a process shows to the services of the cluster."""
+        if self.credential is not None:
+            return self.credential.proof
+        return self.authkey if self.authkey or self.node is None else self.node
 
     @property
     def user_name(self) -> str:
@@ -195,6 +200,34 @@ def settings_of(credential: CredentialFile, state_dir: Path | None = None) -> Se
     )
 
 
+def load_node_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of an agent, and of commands that ask it.
+
+    Where no file gives an authkey, the node may have a certificate. Then its file says where the cluster is.
+
+    Raises:
+        SettingsError: as `load_settings`.
+        CredentialError: the certificate has ended, is of another machine, or its file cannot be used.
+    """
+    found = load_settings(state_dir, environ)
+    file = None if found.authkey else node_files.read(found.state_dir)
+    if file is None:
+        return found
+    file.check(datetime.datetime.now(datetime.UTC))
+    dbserver_host, dbserver_port = credential_files.split_address(file.dbserver)
+    broker_host, broker_port = credential_files.split_address(file.broker)
+    reader = Reader(found.state_dir, config_paths(found.state_dir, environ))
+    return replace(
+        found,
+        **sections.read_agent(reader, dbserver_host),
+        dbserver_host=dbserver_host,
+        dbserver_port=dbserver_port,
+        broker_host=broker_host,
+        broker_port=broker_port,
+        node=NodeProof(file.host, file.proof),
+    )
+
+
 def _check_is_text(state_dir: Path) -> None:
     """Refuse a path that messages, logs and files of services cannot hold."""
     try:
@@ -210,10 +243,14 @@ def _check_is_text(state_dir: Path) -> None:
 def check_listen(settings: Settings, listen: str, service: str) -> None:
     """Refuse to start without a usable authkey, and to listen beyond loopback with a weak one.
 
+    The agent of a node with a certificate needs none.
+
     Raises:
         SettingsError: there is no key, or it is weak and `listen` is not a loopback address.
     """
     remedy = "run `quakegrid authkey` and put it as [dbserver] authkey into openquake.cfg on every node"
+    if settings.node is not None:
+        return
     if not settings.authkey:
         raise SettingsError(
             f"{service} has no authkey; `quakegrid up` makes one for this machine, or {remedy}"

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import x25519
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from quakegrid.access.proofs import Proof
+from quakegrid.access.proofs import Certified, NodeProof, Proof
 from quakegrid.transport.certificates import Authority
 
 # Of a service; it makes itself another one when half of it is over.
@@ -46,12 +46,20 @@ class Identity:
     key_pem: bytes = field(repr=False)
     certificate_pem: bytes
     made_time: datetime.datetime
-    # Whether this process can make itself another one.
-    is_own: bool = True
+    # What it was made with. Who has the authkey can make another one.
+    proof: Proof = field(default="", repr=False)
 
     def is_due(self, now_time: datetime.datetime) -> bool:
-        """Whether a new identity is needed: half its life is over, or the clock was set back."""
-        return self.is_own and not self.made_time <= now_time < self.made_time + CERTIFICATE_LIFE / 2
+        """Whether another identity is needed.
+
+        The node has a newer certificate. Or we make our own: half its life is over, or the clock was set
+        back.
+        """
+        proof = self.proof
+        if isinstance(proof, NodeProof):
+            return proof.certified.certificate_pem is not self.certificate_pem
+        is_own = isinstance(proof, str)
+        return is_own and not self.made_time <= now_time < self.made_time + CERTIFICATE_LIFE / 2
 
 
 def _derive(authkey: str, label: str, length: int = 32) -> bytes:
@@ -68,14 +76,15 @@ def new_identity(authkey: str, now_time: datetime.datetime | None = None) -> Ide
     """
     now_time = now_time or datetime.datetime.now(datetime.UTC)
     made = authority(authkey).certify_service(now_time, now_time + CERTIFICATE_LIFE)
-    return Identity(made.ca_pem, made.key_pem, made.certificate_pem, now_time)
+    return Identity(made.ca_pem, made.key_pem, made.certificate_pem, now_time, authkey)
 
 
 def identity_of(proof: Proof, now_time: datetime.datetime) -> Identity:
     """What a process shows to others."""
     if isinstance(proof, str):
         return new_identity(proof, now_time)
-    return Identity(proof.ca_pem, proof.key_pem, proof.certificate_pem, now_time, is_own=False)
+    given: Certified = proof.certified if isinstance(proof, NodeProof) else proof
+    return Identity(given.ca_pem, given.key_pem, given.certificate_pem, now_time, proof)
 
 
 def authority(authkey: str) -> Authority:
@@ -83,9 +92,9 @@ def authority(authkey: str) -> Authority:
     return Authority(_derive(authkey, "tls-ca", 48), fingerprint(authkey))
 
 
-def server_credentials(authkey: str) -> grpc.ServerCredentials:
+def server_credentials(proof: Proof) -> grpc.ServerCredentials:
     """Mutual TLS for a gRPC server; the certificate is renewed when it is due, at a handshake."""
-    current = new_identity(authkey)
+    current = identity_of(proof, datetime.datetime.now(datetime.UTC))
 
     def configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
         pair = (identity.key_pem, identity.certificate_pem)
@@ -93,9 +102,10 @@ def server_credentials(authkey: str) -> grpc.ServerCredentials:
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
         nonlocal current
-        if not current.is_due(datetime.datetime.now(datetime.UTC)):
+        now_time = datetime.datetime.now(datetime.UTC)
+        if not current.is_due(now_time):
             return None
-        current = new_identity(authkey)
+        current = identity_of(proof, now_time)
         return configuration(current)
 
     return grpc.dynamic_ssl_server_credentials(
@@ -105,9 +115,9 @@ def server_credentials(authkey: str) -> grpc.ServerCredentials:
     )
 
 
-def channel_credentials(authkey: str) -> grpc.ChannelCredentials:
+def channel_credentials(proof: Proof) -> grpc.ChannelCredentials:
     """Mutual TLS for a gRPC channel that lives less than the certificate's 30 days."""
-    return credentials_of(new_identity(authkey))
+    return credentials_of(identity_of(proof, datetime.datetime.now(datetime.UTC)))
 
 
 def credentials_of(identity: Identity) -> grpc.ChannelCredentials:

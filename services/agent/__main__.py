@@ -21,10 +21,12 @@ grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first
 
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
-from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
+from quakegrid.settings import config  # noqa: E402
+from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_listen  # noqa: E402
 from services.agent.linux import orphans  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 from services.agent.node.agent import Agent  # noqa: E402
+from services.agent.node.certificates.node_certificate import NodeCertificate  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
 from services.agent.node.log_tail import LogTail  # noqa: E402
@@ -90,6 +92,8 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     life.keep(server.wait_until_closed(), "port")
     record = service_files.write(settings, "agent", f"{LOOPBACK}:{server.port}")
     joining = life.keep(agent.membership.run(), "membership")
+    if settings.node is not None:
+        life.keep(NodeCertificate(settings, settings.node).run(), "node certificate")
     await stopped.wait()
     life.end()
     joining.cancel()
@@ -158,7 +162,7 @@ def run(state_dir: Path | None, lifeline_fd: int = -1, join: JoinOptions = JoinO
     """Serve with the settings of `state_dir`; returns the exit code."""
     service_logs.start()
     try:
-        return asyncio.run(serve(load_settings(state_dir), lifeline_fd, join))
+        return asyncio.run(serve(config.load_node_settings(state_dir), lifeline_fd, join))
     except QuakeGridError as exc:
         print(f"agent: {exc}", file=sys.stderr)
         return exc.exit_code

@@ -105,7 +105,7 @@ class Broker:
         orders = WorkerOrders(self._loop, self._sessions, self._lanes, self.nodes, spawn)
         self._actions = FleetActions(fleet, self._sessions, self._lanes, self.nodes, self._ends, orders)
         self._requests = SessionRequests(settings, self._loop, self._sessions, self._ends, self._lanes)
-        self._statuses = StatusWriter(fleet, self._sessions, self._lanes, self._totals)
+        self._statuses = StatusWriter(fleet, self._sessions, self._lanes, self._totals, self.nodes.links)
         self.stopping = self._ends.stopping
 
     def start(self) -> None:

@@ -15,6 +15,7 @@ from quakegrid.reports import task_history_files
 from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, credentials, grpc_channels
 from services.broker.broker import Broker
+from services.broker.nodes.shut_out import ShutOutNodes
 from services.broker.rpc.fleet import FleetServicer
 from services.broker.rpc.membership import MembershipServicer
 from services.broker.rpc.sessions import SessionsServicer
@@ -36,7 +37,8 @@ class BrokerServer:
     def __init__(self, broker: Broker, settings: Settings) -> None:
         self._broker, self._settings = broker, settings
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        self._standing = CredentialWatch(settings)
+        self._shut_out = ShutOutNodes(broker.nodes)
+        self._standing = CredentialWatch(settings, self._shut_out.take)
         self._port = service_life.Port(self._make)
 
     def _make(self) -> grpc.aio.Server:
@@ -49,7 +51,7 @@ class BrokerServer:
         server = grpc.aio.server(interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
         fleet = FleetServicer(self._broker, task_history_files.folder(settings))
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
-        membership = MembershipServicer(self._broker.nodes, settings)
+        membership = MembershipServicer(self._broker.nodes, self._shut_out, settings)
         membership_pb2_grpc.add_MembershipServicer_to_server(membership, server)
         sessions_pb2_grpc.add_SessionsServicer_to_server(SessionsServicer(self._broker), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -65,7 +67,8 @@ class BrokerServer:
         return server
 
     async def start(self) -> None:
-        """Begin to serve."""
+        """Begin to serve, and to hear of nodes that are shut out."""
+        self._standing.start()
         await self._port.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 

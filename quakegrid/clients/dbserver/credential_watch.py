@@ -1,14 +1,15 @@
-"""Which credentials of people count, as the dbserver tells it: for services that have no database.
+"""Which credentials of people and nodes count, as the dbserver tells it: for services that have no database.
 
-The watch begins with the first call of a person, so a cluster that has only services has none. While the
-dbserver does not answer, what it told last counts for a minute; then nobody but services is let in. Runs in
-the event loop of its service.
+The watch begins with the first call of a person or a node, or when the service says so. While the dbserver
+does not answer, what it told last counts for a minute; then nobody but services is let in. Runs in the event
+loop of its service.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import grpc
 
@@ -33,10 +34,13 @@ class CredentialWatch:
 
     Args:
         settings: of the cluster.
+        on_shut_out: called with the nodes that are shut out, at first and after each change.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, on_shut_out: Callable[[frozenset[str]], None] = lambda _hosts: None
+    ) -> None:
+        self._settings, self._on_shut_out = settings, on_shut_out
         self._ids: frozenset[str] | None = None
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -44,10 +48,8 @@ class CredentialWatch:
         self._lost_s: float | None = None
 
     async def doubt(self, principal: Principal) -> errors.QuakeGridError | None:
-        """Why the credential of a person does not count; None if it does."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._watch(), name="credential watch")
-            self._task.add_done_callback(service_life.must_not_fail)
+        """Why the credential of a person or a node does not count; None if it does."""
+        self.start()
         if await self._hears_of(principal.credential_id):
             return None
         if self._known() is None:
@@ -56,6 +58,12 @@ class CredentialWatch:
                 "whether your credential was revoked; try again"
             )
         return callers.revoked(principal)
+
+    def start(self) -> None:
+        """Begin to watch, if that is not done."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._watch(), name="credential watch")
+            self._task.add_done_callback(service_life.must_not_fail)
 
     def close(self) -> None:
         """Watch no longer."""
@@ -85,11 +93,12 @@ class CredentialWatch:
         loop = asyncio.get_running_loop()
         while True:
             address = self._settings.dbserver_address
-            async with grpc_channels.open_aio_channel(address, self._settings.authkey) as channel:
+            async with grpc_channels.open_aio_channel(address, self._settings.proof) as channel:
                 try:
                     stub = people_pb2_grpc.PeopleStub(channel)
                     async for response in stub.WatchCredentials(people_pb2.WatchCredentialsRequest()):
                         self._take(frozenset(response.ids))
+                        self._on_shut_out(frozenset(response.shut_out_nodes))
                         backoff.reset()
                 except grpc.RpcError as exc:
                     log.info("credentials_not_heard reason=%s", exc.details())

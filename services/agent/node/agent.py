@@ -48,6 +48,7 @@ class Agent:
 
     def __init__(self, settings: Settings, instance_id: str, mark: str) -> None:
         self.instance_id, self.node = instance_id, socket.gethostname()
+        self._proof_kind = node_status.proof_kind(settings)
         self.leftovers = FolderLeftovers(settings.state_dir)
         self.watchers = Watchers()
         self.fleet_watch_count = 0  # streams of brokers
@@ -140,7 +141,7 @@ class Agent:
         """The node as it is now. `with_samples` adds what it uses, which takes some milliseconds."""
         status = node_status.describe(self._roster, self.drivers.commands, self.templates, self.serving)
         status.node, status.instance_id = self.node, self.instance_id
-        status.is_watched = self.fleet_watch_count > 0
+        status.is_watched, status.proof_kind = self.fleet_watch_count > 0, self._proof_kind
         status.master, status.is_leaving = self.membership.master, self.membership.is_leaving
         self.limits.describe(status, with_samples=with_samples)
         return status

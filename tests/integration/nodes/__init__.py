@@ -1,0 +1,1 @@
+"""Nodes that have certificates in place of the authkey."""
