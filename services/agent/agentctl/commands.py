@@ -21,7 +21,7 @@ from services.agent.agentctl import token_join
 
 if TYPE_CHECKING:
     from quakegrid.clients.agent import AgentClient, AgentStatus
-    from quakegrid.clients.node_control import NodeControl
+    from quakegrid.clients.node_control import Joined, NodeControl
     from quakegrid.settings.config import Settings
 
 POLL_S = 0.1
@@ -168,11 +168,13 @@ def join(master: str | None, token: str, name: str, output: str) -> None:
         if not token_join.agent_runs(options.state_dir()):
             _say("start the agent now: `agentctl serve`, or its unit")
             return
-        master = ""
     elif name:
         raise click.UsageError("--name is for a node that joins with a token: give --token, too")
     with _node() as (control, agent):
-        joined = control.join(master or node_settings().broker_host)
+        if token:
+            joined = _join_with_new_certificate(control, node_settings().broker_address)
+        else:
+            joined = control.join(master or node_settings().broker_host)
         if joined.is_configured:
             _say(f"host_cores of the master has this node already, as {joined.host}")
         end_s = time.monotonic() + WATCH_TIMEOUT_S
@@ -184,6 +186,18 @@ def join(master: str | None, token: str, name: str, output: str) -> None:
                 )
             time.sleep(POLL_S)
         _print(output, found)
+
+
+def _join_with_new_certificate(control: NodeControl, master: str) -> Joined:
+    """Let an agent join that takes its new certificate within seconds; until then it shows the old one."""
+    end_s = time.monotonic() + WATCH_TIMEOUT_S
+    while True:
+        try:
+            return control.join(master)
+        except (errors.CredentialError, errors.PeerUnreachableError):
+            if time.monotonic() > end_s:
+                raise
+        time.sleep(POLL_S)
 
 
 @click.command()

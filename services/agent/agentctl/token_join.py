@@ -43,9 +43,7 @@ def certify(state_dir: Path | None, token: str, *, name: str = "", master: str =
     from quakegrid.settings import config, node_files  # noqa: PLC0415 - as above
 
     if ":" in master:
-        raise errors.UsageError(
-            f"{master!r}: with a token give the host of the master only; it has the ports"
-        )
+        raise errors.UsageError(f"{master!r}: with a token, which has the ports, give the master's host only")
     settings = config.load_settings(state_dir)
     if settings.authkey:
         raise errors.StateError(
