@@ -39,7 +39,7 @@ def is_serving(settings: Settings, service: str, port: int = 0) -> bool:
     if service == "web":
         return _is_web_serving(host, port or configured.number)
     address = f"{host}:{port or configured.number}"
-    node = settings.node.host if settings.node is not None and service == "agent" else ""
+    node = settings.node_name if service == "agent" else ""
     with Connection(service, address, settings.proof, node=node, timeout_s=TIMEOUT_S) as connection:
         stub = health_pb2_grpc.HealthStub(connection.channel)
         response = connection.call(stub.Check, health_pb2.HealthCheckRequest())

@@ -81,8 +81,8 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "UnshareJob": Permission("end the sharing of jobs", _STAFF, _OWNERS, Subject.JOB),
     },
     "api.v1.Logs": {
-        # A stream with lines of any jobs: drivers get it with certificates of their own.
-        "AppendLog": Permission("write into the logs of jobs"),
+        # A stream; the servicer refuses lines of jobs that are another person's.
+        "AppendLog": Permission("write into the logs of jobs", _DRIVERS),
         "ListLog": Permission("read the logs of jobs", _READERS),
         "GetLogSize": Permission("read the logs of jobs", _READERS),
         "TailLog": Permission("follow the logs of jobs", _READERS),
@@ -109,6 +109,7 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "RevokeCredentials": Permission("revoke credentials", _ADMINS),
         # Agents judge people by it.
         "WatchCredentials": Permission("watch which credentials count", _NODES),
+        "RenewDriver": Permission("get a new certificate", _DRIVERS),
     },
     "api.v1.NodeAccess": {
         "CreateToken": Permission("make tokens for nodes", _ADMINS),
@@ -116,6 +117,7 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "RevokeToken": Permission("revoke tokens for nodes", _ADMINS),
         "CertifyNode": Permission("have a machine certified as a node", _TOKENS),
         "RenewNode": Permission("renew the certificate of a node", _NOBODY, _NODES, Subject.NODE),
+        "CertifyDriver": Permission("have the calculations of people certified", _NODES),
         "ListNodes": Permission("list the certificates of nodes", _STAFF),
         "RevokeNode": Permission("revoke the certificate of a node", _ADMINS),
     },
@@ -154,9 +156,10 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "TailNodeLog": Permission("read the log of a node", _STAFF, _NODES, Subject.AGENT),
     },
     "internal.v1.Sessions": {
-        "OpenSession": Permission("open sessions"),
-        "FlushSessionOutput": Permission("ask for the output of sessions"),
-        "CloseSession": Permission("close sessions"),
+        # The broker refuses jobs that are another person's, and sessions without their token.
+        "OpenSession": Permission("open sessions", _DRIVERS),
+        "FlushSessionOutput": Permission("ask for the output of sessions", _DRIVERS),
+        "CloseSession": Permission("close sessions", _DRIVERS),
     },
     "internal.v1.Membership": {
         "JoinNode": Permission("join the cluster as a node", _NOBODY, _NODES, Subject.NODE),
@@ -177,9 +180,9 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "Examine": Permission("examine a node", _STAFF, _NODES, Subject.AGENT),
     },
     "internal.v1.EngineCalls": {
-        # Named actions and SQL on any job: drivers get them with certificates of their own.
-        "Call": Permission("make calls of the engine"),
-        "CallStream": Permission("make calls of the engine"),
+        # The servicer judges each action and SQL text: services/dbserver/engine/effects.py.
+        "Call": Permission("make calls of the engine", _DRIVERS),
+        "CallStream": Permission("make calls of the engine", _DRIVERS),
     },
 }
 _OF_GRPC = {

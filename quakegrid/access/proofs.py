@@ -15,17 +15,11 @@ class Certified:
     certificate_pem: bytes
 
 
-@dataclass(slots=True)
-class NodeProof:
-    """The certificate of this node, replaced by newer ones while the agent runs.
+@dataclass(slots=True, eq=False)
+class Renewed:
+    """A certificate that is replaced by another one before it ends; connections take the one there is."""
 
-    Args:
-        host: the node's name.
-        certified: the newest one.
-    """
-
-    host: str
     certified: Certified
 
 
-Proof: TypeAlias = str | Certified | NodeProof
+Proof: TypeAlias = str | Certified | Renewed

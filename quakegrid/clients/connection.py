@@ -162,7 +162,7 @@ def to_agent(settings: Settings, host: str, timeout_s: float) -> Connection:
 
     A node that has a certificate asks its own agent only, wherever that listens.
     """
-    node = settings.node.host if settings.node is not None else host
+    node = settings.node_name or host
     address = f"{host}:{settings.agent_port}"
     return Connection("agent", address, settings.proof, node=node, timeout_s=timeout_s)
 

@@ -17,6 +17,7 @@ from quakegrid.api.v1 import node_access_pb2, node_access_pb2_grpc
 from quakegrid.clients.connection import Connection
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.settings import credential_files
+from quakegrid.settings.config import Settings
 from quakegrid.settings.node_files import NodeFile
 from quakegrid.transport import certificates
 
@@ -196,6 +197,24 @@ def renew(old: NodeFile, proof: Proof) -> NodeFile:
         dbserver=old.dbserver,
         broker=old.broker,
     )
+
+
+def certify_driver(settings: Settings, person: str, account_id: int | None) -> Certified:
+    """The certificate of a driver on a node that has a certificate; its key is made here.
+
+    Raises:
+        UsageError: the name is not allowed.
+        PeerUnreachableError: the dbserver does not answer.
+    """
+    key_pem, public_pem = certificates.new_key()
+    request = node_access_pb2.CertifyDriverRequest(
+        person=person, account_id=account_id, public_key_pem=public_pem
+    )
+    address = settings.dbserver_address
+    with Connection("dbserver", address, settings.proof, timeout_s=CALL_TIMEOUT_S) as connection:
+        stub = node_access_pb2_grpc.NodeAccessStub(connection.channel)
+        response = connection.call(stub.CertifyDriver, request)
+    return Certified(response.ca_pem, key_pem, response.certificate_pem)
 
 
 def _node_file(

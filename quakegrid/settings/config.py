@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from quakegrid.access.proofs import NodeProof, Proof
+from quakegrid.access.proofs import Proof, Renewed
 from quakegrid.errors import SettingsError
 from quakegrid.settings import authkeys, credential_files, hosts, node_files, sections
 from quakegrid.settings.agent_limits import AgentLimits
@@ -29,6 +29,9 @@ MIN_AUTHKEY_LENGTH = authkeys.MIN_LENGTH
 WEAK_AUTHKEYS = authkeys.NONE
 LOOPBACK = hosts.LOOPBACK
 RUN_FOLDER = "run"
+# In the environment of an agent whose node has a certificate, and of its children: the addresses of dbserver
+# and broker, with a space between. So children need not read the file, which has a key.
+CLUSTER_AT = "QUAKEGRID_CLUSTER_AT"
 # In the environment of all processes that an agent starts: its state directory, to find those that are left.
 AGENT_MARK = "QUAKEGRID_AGENT"
 
@@ -82,17 +85,19 @@ class Settings:
     authkey_path: Path | None = None
     # Of a person who is not the cluster; None where the authkey proves who we are.
     credential: CredentialFile | None = None
-    # Of this node's agent, where the node has a certificate in place of the authkey.
-    node: NodeProof | None = None
+    # Of a driver, and of an agent whose node has a certificate: neither has the authkey. None elsewhere.
+    given: Renewed | None = None
+    # What the fleet calls this node, as its certificate says; empty where the node has the authkey.
+    node_name: str = ""
     # Warnings about values that are probably not as they were meant, one sentence each.
     warnings: tuple[str, ...] = ()
 
     @property
     def proof(self) -> Proof:
         """What a process shows to the services of the cluster."""
-        if self.credential is not None:
-            return self.credential.proof
-        return self.authkey if self.authkey or self.node is None else self.node
+        if self.given is not None:
+            return self.given
+        return self.authkey if self.credential is None else self.credential.proof
 
     @property
     def user_name(self) -> str:
@@ -173,7 +178,9 @@ def load_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os
     reader = Reader(state_dir, config_paths(state_dir, environ))
     read = sections.read_all(reader)
     doubts = [*reader.check_names(), *authkeys.doubts(read["authkey"], read["authkey_path"])]
-    return Settings(state_dir=state_dir, paths=tuple(reader.found), **read, warnings=tuple(doubts))
+    found = Settings(state_dir=state_dir, paths=tuple(reader.found), **read, warnings=tuple(doubts))
+    addresses = environ.get(CLUSTER_AT, "").split(" ")
+    return _of_cluster(found, reader, *addresses) if len(addresses) == len(("dbserver", "broker")) else found
 
 
 def settings_of(credential: CredentialFile, state_dir: Path | None = None) -> Settings:
@@ -214,9 +221,15 @@ def load_node_settings(state_dir: Path | None = None, environ: Mapping[str, str]
     if file is None:
         return found
     file.check(datetime.datetime.now(datetime.UTC))
-    dbserver_host, dbserver_port = credential_files.split_address(file.dbserver)
-    broker_host, broker_port = credential_files.split_address(file.broker)
     reader = Reader(found.state_dir, config_paths(found.state_dir, environ))
+    found = _of_cluster(found, reader, file.dbserver, file.broker)
+    return replace(found, given=Renewed(file.proof), node_name=file.host)
+
+
+def _of_cluster(found: Settings, reader: Reader, dbserver: str, broker: str) -> Settings:
+    """The settings of a node whose cluster is at these addresses, whatever its files say."""
+    dbserver_host, dbserver_port = credential_files.split_address(dbserver)
+    broker_host, broker_port = credential_files.split_address(broker)
     return replace(
         found,
         **sections.read_agent(reader, dbserver_host),
@@ -224,7 +237,6 @@ def load_node_settings(state_dir: Path | None = None, environ: Mapping[str, str]
         dbserver_port=dbserver_port,
         broker_host=broker_host,
         broker_port=broker_port,
-        node=NodeProof(file.host, file.proof),
     )
 
 
@@ -249,7 +261,7 @@ def check_listen(settings: Settings, listen: str, service: str) -> None:
         SettingsError: there is no key, or it is weak and `listen` is not a loopback address.
     """
     remedy = "run `quakegrid authkey` and put it as [dbserver] authkey into openquake.cfg on every node"
-    if settings.node is not None:
+    if settings.node_name:
         return
     if not settings.authkey:
         raise SettingsError(

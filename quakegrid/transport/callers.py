@@ -35,6 +35,8 @@ _END = object()
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 # Whose credentials the database lists, so that they can be revoked.
 _LISTED = frozenset({*PEOPLE, PrincipalRole.NODE})
+# Also those that end with the certificate of the node that has had them certified.
+_DOUBTFUL = _LISTED | {PrincipalRole.DRIVER}
 _CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
     (errors.NotAllowedError, grpc.StatusCode.PERMISSION_DENIED),
     (errors.CredentialError, grpc.StatusCode.UNAUTHENTICATED),
@@ -54,11 +56,16 @@ def current() -> Principal:
     return _caller.get()
 
 
+def enter(principal: Principal) -> None:
+    """Let `current` be this principal for what follows in this task, and for the tasks that it starts."""
+    _caller.set(principal)
+
+
 class Standing(Protocol):
     """Knows which credentials of people and nodes were revoked."""
 
     async def doubt(self, principal: Principal) -> errors.QuakeGridError | None:
-        """Why the credential of a person or a node does not count; None if it does."""
+        """Why the credential of a person, a node or a driver does not count; None if it does."""
 
 
 class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -125,7 +132,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 refused = await self._refusal(principal, permission, request)
             if refused is None:
                 assert principal is not None, "nobody is refused"
-                _caller.set(principal)
+                enter(principal)
                 if not is_stream or principal.role not in _LISTED:
                     return await behaviour(request, context)
                 running = asyncio.ensure_future(behaviour(request, context))
@@ -149,7 +156,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 refused = await self._refusal(principal, permission, request)
             if refused is None:
                 assert principal is not None, "nobody is refused"
-                _caller.set(principal)
+                enter(principal)
                 recheck = _Recheck(self._doubt, principal) if principal.role in _LISTED else None
                 async with contextlib.aclosing(behaviour(request, context)) as responses:
                     passed = responses if recheck is None else recheck.pass_on(responses)
@@ -205,8 +212,8 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         """Why the credential of a principal does not count; None if it does."""
         if principal.until_s <= self._clock():
             return _has_ended(principal)
-        is_listed = principal.role in _LISTED and not self._is_own_node(principal)
-        return await self._standing.doubt(principal) if is_listed else None
+        is_doubtful = principal.role in _DOUBTFUL and not self._is_own_node(principal)
+        return await self._standing.doubt(principal) if is_doubtful else None
 
     def _is_own_node(self, principal: Principal) -> bool:
         """Whether the node itself calls its agent, which needs nobody to list it."""
@@ -302,6 +309,8 @@ def _remedy(principal: Principal) -> str:
                 f"an admin makes a token, `quakegrid token create --node --host {principal.name}`, and with "
                 "it the node joins again: `agentctl join --token TOKEN`"
             )
+        case PrincipalRole.DRIVER:
+            return "the node that started it was shut out; run the calculation again, on another node"
         case PrincipalRole.TOKEN:
             return "an admin makes a new one: `quakegrid token create --node`"
         case _:

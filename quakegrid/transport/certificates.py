@@ -24,6 +24,8 @@ from quakegrid.access.proofs import Certified
 CA_NAME = "QuakeGrid cluster"
 # Certificates count from so long before they are made: clocks differ.
 CLOCK_SKEW = datetime.timedelta(days=1)
+# Of a driver; it gets another one when half of it is over.
+DRIVER_LIFE = datetime.timedelta(hours=24)
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _PEM = serialization.Encoding.PEM
 _FOR_SERVERS = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import x25519
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from quakegrid.access.proofs import Certified, NodeProof, Proof
+from quakegrid import errors
+from quakegrid.access.proofs import Proof, Renewed
 from quakegrid.transport.certificates import Authority
 
 # Of a service; it makes itself another one when half of it is over.
@@ -29,13 +30,24 @@ _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?
 
 
 @dataclass(frozen=True, slots=True)
-class CurveKeys:
-    """CURVE keys of a cluster, z85-encoded as ZeroMQ takes them; its `repr` shows no secret."""
+class DoorKeys:
+    """What a peer needs to connect to a lane, z85-encoded as ZeroMQ takes them; its `repr` shows no secret.
+
+    The same for all peers and lanes of a cluster. The authkey cannot be found from them. Behind the door a
+    peer proves by a token for whom it speaks.
+    """
 
     server_public: bytes
-    server_secret: bytes = field(repr=False)
     client_public: bytes
     client_secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CurveKeys:
+    """The keys of a lane: its own secret, and those of its peers; its `repr` shows no secret."""
+
+    server_secret: bytes = field(repr=False)
+    door: DoorKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +58,23 @@ class Identity:
     key_pem: bytes = field(repr=False)
     certificate_pem: bytes
     made_time: datetime.datetime
-    # What it was made with. Who has the authkey can make another one.
-    proof: Proof = field(default="", repr=False)
+    # Whether this process can make itself another one.
+    is_own: bool = True
 
     def is_due(self, now_time: datetime.datetime) -> bool:
-        """Whether another identity is needed.
+        """Whether a new identity is needed: half its life is over, or the clock was set back."""
+        return self.is_own and not self.made_time <= now_time < self.made_time + CERTIFICATE_LIFE / 2
 
-        The node has a newer certificate. Or we make our own: half its life is over, or the clock was set
-        back.
+    def is_replaced(self, proof: Proof, now_time: datetime.datetime) -> bool:
+        """Whether there is another one, or has to be.
+
+        Args:
+            proof: what this one was made with.
+            now_time: the time of day.
         """
-        proof = self.proof
-        if isinstance(proof, NodeProof):
+        if isinstance(proof, Renewed):
             return proof.certified.certificate_pem is not self.certificate_pem
-        is_own = isinstance(proof, str)
-        return is_own and not self.made_time <= now_time < self.made_time + CERTIFICATE_LIFE / 2
+        return self.is_due(now_time)
 
 
 def _derive(authkey: str, label: str, length: int = 32) -> bytes:
@@ -76,15 +91,22 @@ def new_identity(authkey: str, now_time: datetime.datetime | None = None) -> Ide
     """
     now_time = now_time or datetime.datetime.now(datetime.UTC)
     made = authority(authkey).certify_service(now_time, now_time + CERTIFICATE_LIFE)
-    return Identity(made.ca_pem, made.key_pem, made.certificate_pem, now_time, authkey)
+    return Identity(made.ca_pem, made.key_pem, made.certificate_pem, now_time)
 
 
 def identity_of(proof: Proof, now_time: datetime.datetime) -> Identity:
-    """What a process shows to others."""
+    """What a process shows to others.
+
+    Raises:
+        CredentialError: it has neither a key nor a certificate.
+    """
     if isinstance(proof, str):
+        if not proof:
+            raise errors.CredentialError("this process has neither an authkey nor a certificate")
         return new_identity(proof, now_time)
-    given: Certified = proof.certified if isinstance(proof, NodeProof) else proof
-    return Identity(given.ca_pem, given.key_pem, given.certificate_pem, now_time, proof)
+    if isinstance(proof, Renewed):
+        proof = proof.certified
+    return Identity(proof.ca_pem, proof.key_pem, proof.certificate_pem, now_time, is_own=False)
 
 
 def authority(authkey: str) -> Authority:
@@ -103,7 +125,7 @@ def server_credentials(proof: Proof) -> grpc.ServerCredentials:
     def renewed() -> grpc.ServerCertificateConfiguration | None:
         nonlocal current
         now_time = datetime.datetime.now(datetime.UTC)
-        if not current.is_due(now_time):
+        if not current.is_replaced(proof, now_time):
             return None
         current = identity_of(proof, now_time)
         return configuration(current)
@@ -127,13 +149,10 @@ def credentials_of(identity: Identity) -> grpc.ChannelCredentials:
 
 @functools.lru_cache(maxsize=4)
 def curve_keys(authkey: str) -> CurveKeys:
-    """The CURVE key pairs of the cluster: one for processes that bind, one for those that connect.
-
-    Kept, as a template makes them once for all workers that it forks.
-    """
+    """The CURVE key pairs of the cluster: one for processes that bind, one for those that connect."""
     server_public, server_secret = _curve_pair(_derive(authkey, "curve-server"))
     client_public, client_secret = _curve_pair(_derive(authkey, "curve-client"))
-    return CurveKeys(server_public, server_secret, client_public, client_secret)
+    return CurveKeys(server_secret, DoorKeys(server_public, client_public, client_secret))
 
 
 def _curve_pair(secret: bytes) -> tuple[bytes, bytes]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from quakegrid.errors import PeerError
 from quakegrid.transport import credentials as security
+from quakegrid.transport.credentials import DoorKeys
 from quakegrid.transport.fast_zmq import SocketBase, zmq
 
 PROTOCOL_VERSION = 8
@@ -65,7 +66,7 @@ def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey:
     router = context.socket(zmq.ROUTER)
     router.curve_server = True
     router.curve_secretkey = keys.server_secret
-    router.curve_publickey = keys.server_public
+    router.curve_publickey = keys.door.server_public
     router.zap_domain = b"quakegrid"
     router.setsockopt(zmq.ROUTER_MANDATORY, 1)
     router.setsockopt(zmq.ROUTER_HANDOVER, 1)
@@ -78,7 +79,7 @@ def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey:
 
 
 def connect_dealer(
-    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey: str, identity: bytes
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, keys: DoorKeys, identity: bytes
 ) -> zmq.Socket[bytes]:
     """A DEALER that talks to a lane under a name that survives reconnections.
 
@@ -91,10 +92,9 @@ def connect_dealer(
     Args:
         context: of the calling process.
         endpoint: such as "tcp://10.0.0.1:1912".
-        authkey: the cluster's secret.
+        keys: of the cluster's lanes.
         identity: 1 to 255 bytes, unique on the lane, not starting with a zero byte.
     """
-    keys = security.curve_keys(authkey)
     dealer = context.socket(zmq.DEALER)
     dealer.curve_serverkey = keys.server_public
     dealer.curve_secretkey = keys.client_secret

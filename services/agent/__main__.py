@@ -27,9 +27,11 @@ from services.agent.linux import orphans  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 from services.agent.node.agent import Agent  # noqa: E402
 from services.agent.node.certificates.node_certificate import NodeCertificate  # noqa: E402
+from services.agent.node.certificates.node_certifier import NodeCertifier  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
-from services.agent.node.log_tail import LogTail  # noqa: E402
+from services.agent.node.driver_certificates import OwnCertifier  # noqa: E402
+from services.agent.node.output.log_tail import LogTail  # noqa: E402
 from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
 
 log = logging.getLogger("quakegrid.agent")
@@ -71,6 +73,8 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     if join.port is not None:
         settings = replace(settings, agent_port=join.port)
     log_tail = _prepare_process(settings)
+    if settings.node_name:  # for the templates
+        os.environ[config.CLUSTER_AT] = f"{settings.dbserver_address} {settings.broker_address}"
     instance_id = secrets.token_hex(8)
     lock = StateLock(settings.state_dir, instance_id)
     agent = Agent(settings, instance_id, lock.mark)
@@ -83,7 +87,8 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.membership.port = server.port
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
-    local = LocalSocket(agent.drivers, agent_socket(settings.state_dir))
+    certifier = NodeCertifier(settings) if settings.node_name else OwnCertifier(settings.authkey)
+    local = LocalSocket(agent.drivers, agent_socket(settings.state_dir), certifier)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
@@ -92,8 +97,8 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     life.keep(server.wait_until_closed(), "port")
     record = service_files.write(settings, "agent", f"{LOOPBACK}:{server.port}")
     joining = life.keep(agent.membership.run(), "membership")
-    if settings.node is not None:
-        life.keep(NodeCertificate(settings, settings.node).run(), "node certificate")
+    if settings.given is not None:
+        life.keep(NodeCertificate(settings, settings.given).run(), "node certificate")
     await stopped.wait()
     life.end()
     joining.cancel()

@@ -21,7 +21,6 @@ class WorkerSpec:
         session_id: whose tasks it runs.
         lane_endpoint: where its tasks come from.
         node: name of its node.
-        token: proves to the lane that the broker had this worker started.
         cores: numbers of the cores that it is pinned to.
         memory_bytes: the memory that it may have of its own, 0 for no limit.
         nice: added to its niceness.
@@ -33,7 +32,6 @@ class WorkerSpec:
     session_id: int
     lane_endpoint: str
     node: str
-    token: str
     cores: tuple[int, ...]
     memory_bytes: int
     nice: int
@@ -43,7 +41,11 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class ForkWorker:
-    """Fork a worker. Descriptors: its setup in a memfd, and pipes for stdout and stderr if there are any."""
+    """Fork a worker.
+
+    Descriptors: its keys in a memfd, its setup in another one, and pipes for stdout and stderr if there are
+    any.
+    """
 
     name: str
     worker: WorkerSpec

@@ -255,7 +255,7 @@ class _Fields:
 def _read_order(fields: _Fields, fd_count: int) -> Order:
     """An order that came with so many descriptors."""
     kind = fields.text("order")
-    if fd_count not in {"fork_worker": (1, 3), "fork_driver": (5,)}.get(kind, (0,)):
+    if fd_count not in {"fork_worker": (2, 4), "fork_driver": (5,)}.get(kind, (0,)):
         raise PeerError(f"the order {kind[:40]!r} came with {fd_count} descriptors")
     match kind:
         case "fork_worker":
@@ -279,7 +279,6 @@ def _read_worker(fields: _Fields) -> WorkerSpec:
         session_id=fields.integer("session_id", 0, MAX_COUNT),
         lane_endpoint=fields.text("lane_endpoint"),
         node=fields.text("node"),
-        token=fields.text("token"),
         cores=fields.integers("cores", 0, MAX_COUNT),
         memory_bytes=fields.integer("memory_bytes", 0, MAX_COUNT),
         nice=fields.integer("nice", -20, 19),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from quakegrid.access.principals import SERVICE, Principal
 from quakegrid.api.v1 import fleet_pb2
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.jobs.states import JobState
@@ -22,6 +23,7 @@ from services.broker.drivers.ends import ABORT_GRACE_S, SessionEnds
 from services.broker.drivers.job_ends import JobEnds, Transition
 from services.broker.drivers.requests import SessionRequests
 from services.broker.drivers.session import DriverSession, Events
+from services.broker.drivers.speakers import Speakers
 from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
 from services.broker.fleet.core import Fleet
@@ -105,6 +107,7 @@ class Broker:
         orders = WorkerOrders(self._loop, self._sessions, self._lanes, self.nodes, spawn)
         self._actions = FleetActions(fleet, self._sessions, self._lanes, self.nodes, self._ends, orders)
         self._requests = SessionRequests(settings, self._loop, self._sessions, self._ends, self._lanes)
+        self.speakers = Speakers(self._requests, self._job_ends, self._guard)
         self._statuses = StatusWriter(fleet, self._sessions, self._lanes, self._totals, self.nodes.links)
         self.stopping = self._ends.stopping
 
@@ -130,9 +133,11 @@ class Broker:
     # --- what drivers and people ask for
 
     @guarded
-    def open_session(self, request: sessions_pb2.OpenSessionRequest) -> DriverSession:
+    def open_session(
+        self, request: sessions_pb2.OpenSessionRequest, principal: Principal = SERVICE
+    ) -> DriverSession:
         """Take in a driver, see `SessionRequests.open`."""
-        return self._requests.open(request)
+        return self._requests.open(request, principal)
 
     @guarded
     def close_session(self, session_id: int) -> None:

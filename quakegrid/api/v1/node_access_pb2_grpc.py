@@ -61,6 +61,11 @@ class NodeAccessStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_node__access__pb2.RenewNodeRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_node__access__pb2.RenewNodeResponse.FromString,
                 _registered_method=True)
+        self.CertifyDriver = channel.unary_unary(
+                '/quakegrid.api.v1.NodeAccess/CertifyDriver',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_node__access__pb2.CertifyDriverRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_node__access__pb2.CertifyDriverResponse.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/quakegrid.api.v1.NodeAccess/ListNodes',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_node__access__pb2.ListNodesRequest.SerializeToString,
@@ -121,6 +126,15 @@ class NodeAccessServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CertifyDriver(self, request, context):
+        """Called by agents that have a certificate. Signs the certificate of a driver of a person, for 24 hours. It ends
+        with that of the node. A repeated request signs another one. INVALID_ARGUMENT: the name or the key is not
+        allowed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListNodes(self, request, context):
         """Called by command lines of operators. The last certificate of each node, by name.
         """
@@ -164,6 +178,11 @@ def add_NodeAccessServicer_to_server(servicer, server):
                     servicer.RenewNode,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_node__access__pb2.RenewNodeRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_node__access__pb2.RenewNodeResponse.SerializeToString,
+            ),
+            'CertifyDriver': grpc.unary_unary_rpc_method_handler(
+                    servicer.CertifyDriver,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_node__access__pb2.CertifyDriverRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_node__access__pb2.CertifyDriverResponse.SerializeToString,
             ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
@@ -313,6 +332,33 @@ class NodeAccess:
             '/quakegrid.api.v1.NodeAccess/RenewNode',
             quakegrid_dot_api_dot_v1_dot_node__access__pb2.RenewNodeRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_node__access__pb2.RenewNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CertifyDriver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.NodeAccess/CertifyDriver',
+            quakegrid_dot_api_dot_v1_dot_node__access__pb2.CertifyDriverRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_node__access__pb2.CertifyDriverResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,11 @@ class NodeAccessStub:
     """Called by agents when half of the life of their certificate is over. A repeated request signs another one.
     INVALID_ARGUMENT: the key is not allowed.
     """
+    CertifyDriver: _grpc.UnaryUnaryMultiCallable[_node_access_pb2.CertifyDriverRequest, _node_access_pb2.CertifyDriverResponse]
+    """Called by agents that have a certificate. Signs the certificate of a driver of a person, for 24 hours. It ends
+    with that of the node. A repeated request signs another one. INVALID_ARGUMENT: the name or the key is not
+    allowed.
+    """
     ListNodes: _grpc.UnaryUnaryMultiCallable[_node_access_pb2.ListNodesRequest, _node_access_pb2.ListNodesResponse]
     """Called by command lines of operators. The last certificate of each node, by name."""
     RevokeNode: _grpc.UnaryUnaryMultiCallable[_node_access_pb2.RevokeNodeRequest, _node_access_pb2.RevokeNodeResponse]
@@ -95,6 +100,11 @@ class NodeAccessAsyncStub(NodeAccessStub):
     RenewNode: _aio.UnaryUnaryMultiCallable[_node_access_pb2.RenewNodeRequest, _node_access_pb2.RenewNodeResponse]  # type: ignore[assignment]
     """Called by agents when half of the life of their certificate is over. A repeated request signs another one.
     INVALID_ARGUMENT: the key is not allowed.
+    """
+    CertifyDriver: _aio.UnaryUnaryMultiCallable[_node_access_pb2.CertifyDriverRequest, _node_access_pb2.CertifyDriverResponse]  # type: ignore[assignment]
+    """Called by agents that have a certificate. Signs the certificate of a driver of a person, for 24 hours. It ends
+    with that of the node. A repeated request signs another one. INVALID_ARGUMENT: the name or the key is not
+    allowed.
     """
     ListNodes: _aio.UnaryUnaryMultiCallable[_node_access_pb2.ListNodesRequest, _node_access_pb2.ListNodesResponse]  # type: ignore[assignment]
     """Called by command lines of operators. The last certificate of each node, by name."""
@@ -160,6 +170,17 @@ class NodeAccessServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_node_access_pb2.RenewNodeResponse, _abc.Awaitable[_node_access_pb2.RenewNodeResponse]]:
         """Called by agents when half of the life of their certificate is over. A repeated request signs another one.
         INVALID_ARGUMENT: the key is not allowed.
+        """
+
+    @_abc_1.abstractmethod
+    def CertifyDriver(
+        self,
+        request: _node_access_pb2.CertifyDriverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_access_pb2.CertifyDriverResponse, _abc.Awaitable[_node_access_pb2.CertifyDriverResponse]]:
+        """Called by agents that have a certificate. Signs the certificate of a driver of a person, for 24 hours. It ends
+        with that of the node. A repeated request signs another one. INVALID_ARGUMENT: the name or the key is not
+        allowed.
         """
 
     @_abc_1.abstractmethod

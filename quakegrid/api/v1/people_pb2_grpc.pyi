@@ -52,6 +52,11 @@ class PeopleStub:
     went.
     UNAVAILABLE: the dbserver is stopping.
     """
+    RenewDriver: _grpc.UnaryUnaryMultiCallable[_people_pb2.RenewDriverRequest, _people_pb2.RenewDriverResponse]
+    """Called by drivers whose certificate is half over. Signs a certificate for another key of the caller's: with
+    the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
+    INVALID_ARGUMENT: the key is not allowed.
+    """
 
 @_typing.type_check_only
 class PeopleAsyncStub(PeopleStub):
@@ -76,6 +81,11 @@ class PeopleAsyncStub(PeopleStub):
     """Called by services. The ids of all credentials that count, of people and nodes, at once and whenever one came or
     went.
     UNAVAILABLE: the dbserver is stopping.
+    """
+    RenewDriver: _aio.UnaryUnaryMultiCallable[_people_pb2.RenewDriverRequest, _people_pb2.RenewDriverResponse]  # type: ignore[assignment]
+    """Called by drivers whose certificate is half over. Signs a certificate for another key of the caller's: with
+    the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
+    INVALID_ARGUMENT: the key is not allowed.
     """
 
 class PeopleServicer(metaclass=_abc_1.ABCMeta):
@@ -128,6 +138,17 @@ class PeopleServicer(metaclass=_abc_1.ABCMeta):
         """Called by services. The ids of all credentials that count, of people and nodes, at once and whenever one came or
         went.
         UNAVAILABLE: the dbserver is stopping.
+        """
+
+    @_abc_1.abstractmethod
+    def RenewDriver(
+        self,
+        request: _people_pb2.RenewDriverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_people_pb2.RenewDriverResponse, _abc.Awaitable[_people_pb2.RenewDriverResponse]]:
+        """Called by drivers whose certificate is half over. Signs a certificate for another key of the caller's: with
+        the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
+        INVALID_ARGUMENT: the key is not allowed.
         """
 
 def add_PeopleServicer_to_server(servicer: PeopleServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

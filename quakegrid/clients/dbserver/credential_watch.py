@@ -14,7 +14,7 @@ from collections.abc import Callable
 import grpc
 
 from quakegrid import errors
-from quakegrid.access.principals import Principal
+from quakegrid.access.principals import NODE_PART, Principal, PrincipalRole, certified_by
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.clients.backoff import Backoff
 from quakegrid.machine import service_life
@@ -42,13 +42,17 @@ class CredentialWatch:
     ) -> None:
         self._settings, self._on_shut_out = settings, on_shut_out
         self._ids: frozenset[str] | None = None
+        # How the ids of drivers begin that nodes have had certified which are shut out.
+        self._by_nodes: frozenset[str] = frozenset()
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # When the dbserver stopped to answer; None while it does.
         self._lost_s: float | None = None
 
     async def doubt(self, principal: Principal) -> errors.QuakeGridError | None:
-        """Why the credential of a person or a node does not count; None if it does."""
+        """Why the credential of a person, a node or a driver does not count; None if it does."""
+        if principal.role is PrincipalRole.DRIVER:
+            return callers.revoked(principal) if certified_by(principal) in self._by_nodes else None
         self.start()
         if await self._hears_of(principal.credential_id):
             return None
@@ -98,6 +102,7 @@ class CredentialWatch:
                     stub = people_pb2_grpc.PeopleStub(channel)
                     async for response in stub.WatchCredentials(people_pb2.WatchCredentialsRequest()):
                         self._take(frozenset(response.ids))
+                        self._by_nodes = frozenset(each[:NODE_PART] for each in response.shut_out_ids)
                         self._on_shut_out(frozenset(response.shut_out_nodes))
                         backoff.reset()
                 except grpc.RpcError as exc:

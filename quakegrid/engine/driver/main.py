@@ -6,6 +6,7 @@ two modes: `run_mode` for `quakegrid run` and exports, `oq_mode` for upstream's 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from openquake.baselib import general
 
 from quakegrid import errors
 from quakegrid.clients import drivers
+from quakegrid.clients.dbserver import driver_certificate
 from quakegrid.engine import configuration, seams, this_process
 from quakegrid.engine.driver import log_output, oq_mode, run_mode, stops
 from quakegrid.engine.driver.event_stream import Events
@@ -28,7 +30,8 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
-        request: `argv`, `cwd`, `environ` and `mode` ("oq" or "run").
+        request: `argv`, `cwd`, `environ`, `mode` ("oq" or "run"), the `person` whose driver this is, and its
+            certificate, `proof`.
         events_fd: socket for events.
         fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
     """
@@ -38,6 +41,8 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
         print(f"driver {os.getpid()} of {request['cwd']}: {' '.join(request['argv'])}")
     events = Events(events_fd, is_wanted=is_run)
     try:
+        given = driver_certificate.read(request["proof"])
+        this_process.prepare(dataclasses.replace(this_process.settings(), given=given))
         _enter(request)
         driver = DriverProcess(events, fingerprint)
     except Exception as exc:  # noqa: BLE001 - told to the person who waits
@@ -66,7 +71,8 @@ def _enter(request: dict[str, Any]) -> None:
     own = ("_NUM_THREADS", AGENT_MARK)
     kept = {key: value for key, value in os.environ.items() if key.endswith(own)}
     os.environ.clear()
-    os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept)
+    # `getpass.getuser`, by which the engine knows whose jobs are one's own, looks for LOGNAME first.
+    os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept | {"LOGNAME": request["person"]})
     try:
         os.chdir(request["cwd"])
     except OSError as exc:

@@ -21,6 +21,8 @@ from typing import Any, NoReturn
 from openquake.baselib import parallel, zeromq
 
 from quakegrid import errors
+from quakegrid.clients.dbserver.driver_certificate import CertificateKeeper
+from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.engine import configuration, this_process
 from quakegrid.engine.database.dbcmd import Database
 from quakegrid.engine.driver import commands, stops
@@ -49,6 +51,10 @@ class DriverProcess:
         self._fingerprint = fingerprint
         self.events = events
         self.database = Database(self.settings, events.tell)
+        assert self.settings.given is not None, "a driver is given a certificate"
+        self._certificate = CertificateKeeper(
+            self.settings.given, PeopleClient(self.database.client).renew_driver
+        )
         self.starmaps = Starmaps(self._any_session, events.tell)
         self.session: Session | None = None
         self.weight, self.cores_per_worker = 1.0, 1
@@ -135,6 +141,7 @@ class DriverProcess:
             SystemExit: the dbserver did not hear of it, which was told.
         """
         self.end_session()
+        self._certificate.close()
         try:
             self.end_jobs(self.database.job_ids, end)
             self.database.close()

@@ -72,6 +72,35 @@ class WorkerRef(_message.Message):
 Global___WorkerRef: _TypeAlias = WorkerRef  # noqa: Y015
 
 @_typing.final
+class LaneKeys(_message.Message):
+    """What a driver or a worker needs to connect to a lane: CURVE keys, as ZeroMQ's text of 40 characters. They open
+    the door only, the same one for all lanes of the cluster; for whom somebody speaks behind it, their token says.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_PUBLIC_FIELD_NUMBER: _builtins.int
+    CLIENT_PUBLIC_FIELD_NUMBER: _builtins.int
+    CLIENT_SECRET_FIELD_NUMBER: _builtins.int
+    server_public: _builtins.str
+    client_public: _builtins.str
+    client_secret: _builtins.str
+    def __init__(
+        self,
+        *,
+        server_public: _builtins.str = ...,
+        client_public: _builtins.str = ...,
+        client_secret: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_public", b"client_public", "client_secret", b"client_secret", "server_public", b"server_public"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaneKeys: _TypeAlias = LaneKeys  # noqa: Y015
+
+@_typing.final
 class StartWorkersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -100,6 +129,7 @@ class StartWorkersRequest(_message.Message):
     WORKER_SETUP_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    LANE_KEYS_FIELD_NUMBER: _builtins.int
     lane_endpoint: _builtins.str
     """Where the workers find their lane, such as "tcp://10.0.0.1:1912"."""
     worker_setup: _builtins.bytes
@@ -114,6 +144,8 @@ class StartWorkersRequest(_message.Message):
         workers; if no template has it, no worker starts. Empty: any template will do.
         """
 
+    @_builtins.property
+    def lane_keys(self) -> Global___LaneKeys: ...
     def __init__(
         self,
         *,
@@ -122,10 +154,11 @@ class StartWorkersRequest(_message.Message):
         worker_setup: _builtins.bytes = ...,
         width: _builtins.int = ...,
         fingerprint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        lane_keys: Global___LaneKeys | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lane_keys", b"lane_keys"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "lane_endpoint", b"lane_endpoint", "width", b"width", "worker_setup", b"worker_setup", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "lane_endpoint", b"lane_endpoint", "lane_keys", b"lane_keys", "width", b"width", "worker_setup", b"worker_setup", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -174,15 +174,19 @@ class FlushSessionOutputRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
+    session_token: _builtins.str
+    """Proves that the caller is its driver; services need none."""
     def __init__(
         self,
         *,
         session_id: _builtins.int = ...,
+        session_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "session_token", b"session_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -265,6 +269,7 @@ class SessionAdmitted(_message.Message):
     LANE_ENDPOINT_FIELD_NUMBER: _builtins.int
     CORE_COUNT_FIELD_NUMBER: _builtins.int
     SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    LANE_KEYS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     lane_endpoint: _builtins.str
     """ZeroMQ endpoint of its lane, such as "tcp://10.0.0.1:1912"."""
@@ -272,6 +277,8 @@ class SessionAdmitted(_message.Message):
     """Cores of the whole fleet."""
     session_token: _builtins.str
     """Proves to the lane, and to a broker that the session goes on with, that this is its driver."""
+    @_builtins.property
+    def lane_keys(self) -> _orders_pb2.LaneKeys: ...
     def __init__(
         self,
         *,
@@ -279,10 +286,11 @@ class SessionAdmitted(_message.Message):
         lane_endpoint: _builtins.str = ...,
         core_count: _builtins.int = ...,
         session_token: _builtins.str = ...,
+        lane_keys: _orders_pb2.LaneKeys | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lane_keys", b"lane_keys"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "lane_endpoint", b"lane_endpoint", "session_id", b"session_id", "session_token", b"session_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "lane_endpoint", b"lane_endpoint", "lane_keys", b"lane_keys", "session_id", b"session_id", "session_token", b"session_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,15 +341,19 @@ class CloseSessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
+    session_token: _builtins.str
+    """Proves that the caller is its driver; services need none."""
     def __init__(
         self,
         *,
         session_id: _builtins.int = ...,
+        session_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "session_token", b"session_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

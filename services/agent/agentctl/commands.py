@@ -40,7 +40,7 @@ def node_settings() -> Settings:
     from quakegrid.settings import config  # noqa: PLC0415 - as above
 
     settings = config.load_node_settings(options.state_dir())
-    if not settings.authkey and settings.node is None:
+    if not settings.authkey and not settings.node_name:
         raise errors.SettingsError(
             "this node has no authkey and no certificate: `agentctl join --token TOKEN` gets one with a "
             "token that an admin makes. Or put [dbserver] host and authkey of the master into its "

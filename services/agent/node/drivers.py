@@ -64,7 +64,8 @@ class Drivers:
         """Fork a driver; returns its name.
 
         Args:
-            request: `argv`, `cwd`, `environ`, `mode` of the command line, checked.
+            request: `argv`, `cwd`, `environ`, `mode` of the command line, checked; `person` and `account_id`,
+                for whom the driver works, and `proof`, its certificate.
             events_fd: where the driver writes its events.
             stdio: descriptors for 0, 1 and 2. In mode "run" the drivers' log takes their place.
             on_end: called once, with the driver's exit code, and the reason if the driver never ran.

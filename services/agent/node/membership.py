@@ -179,9 +179,9 @@ class Membership:
             self._trouble = ""
 
     async def _ask(self, master: str) -> membership_pb2.JoinNodeResponse:
-        address, node = await asyncio.to_thread(own_address, self._settings, master), self._settings.node
+        address = await asyncio.to_thread(own_address, self._settings, master)
         request = membership_pb2.JoinNodeRequest(
-            host=address if node is None else node.host,
+            host=self._settings.node_name or address,
             port=self.port,
             instance_id=self._agent.instance_id,
             address=address,
@@ -209,7 +209,7 @@ def _why_unreachable(settings: Settings, master: str) -> errors.QuakeGridError:
     It is our certificate, which has ended, a firewall, another authkey, a wrong clock, or no broker there.
     """
     try:
-        if settings.node is not None and (file := node_files.read(settings.state_dir)):
+        if settings.node_name and (file := node_files.read(settings.state_dir)):
             file.check(datetime.datetime.now(datetime.UTC))
     except errors.CredentialError as exc:
         return exc

@@ -66,7 +66,7 @@ def describe(
 
 def proof_kind(settings: Settings) -> nodes_pb2.NodeProofKind.ValueType:
     """How the node shows that it belongs to the cluster."""
-    is_certified = settings.node is not None
+    is_certified = bool(settings.node_name)
     return nodes_pb2.NODE_PROOF_KIND_CERTIFICATE if is_certified else nodes_pb2.NODE_PROOF_KIND_AUTHKEY
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from quakegrid.errors import QuakeGridError
 from quakegrid.internal.v1 import orders_pb2
+from services.agent import worker_keys
 from services.agent.node.children import Children
 from services.agent.node.doors import request_checks
 from services.agent.node.serving import Serving
@@ -118,6 +119,7 @@ class Workers:
     ) -> None:
         """Order workers from a template; those that were ordered are added to `ordered`."""
         tokens = {ref.worker_id: ref.token for ref in request.workers}
+        keys = request.lane_keys
         setup_fd = write_memfd("worker_setup", request.worker_setup)
         try:
             for member in members:
@@ -128,15 +130,18 @@ class Workers:
                         session_id=member.session_id,
                         lane_endpoint=request.lane_endpoint,
                         node=self._node,
-                        token=tokens[member.name],
                         cores=share.limits.cores,
                         memory_bytes=share.limits.memory_bytes,
                         nice=share.limits.nice,
                         cgroup=share.limits.cgroup,
                         blob_dir=share.blob_dir,
                     )
-                    fds = [setup_fd, *share.output_fds]
-                    self._children.templates.fork(ForkWorker(member.name, spec), fds, number=template)
+                    keys_fd = write_memfd("worker_keys", worker_keys.encode(tokens[member.name], keys))
+                    try:
+                        fds = [keys_fd, setup_fd, *share.output_fds]
+                        self._children.templates.fork(ForkWorker(member.name, spec), fds, number=template)
+                    finally:
+                        os.close(keys_fd)
                 finally:
                     close_all(share.output_fds)
                 ordered.append(member)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from quakegrid.machine import parent_death
+from services.agent import worker_keys
 from services.agent.linux import orphans
 from services.agent.linux.oom_scores import DRIVER_SCORE, set_oom_score
 from services.agent.orders import WorkerSpec
@@ -51,19 +52,19 @@ def live_and_exit(parent_pid: int, live: Callable[[], int]) -> NoReturn:
         os._exit(code)
 
 
-def live_as_worker(spec: WorkerSpec, fds: Sequence[int], authkey: str) -> int:
+def live_as_worker(spec: WorkerSpec, fds: Sequence[int]) -> int:
     """Be a worker until it is told to stop; returns the exit code.
 
     Args:
         spec: what it is to be.
-        fds: its setup in a memfd, then pipes for stdout and stderr, if there are any.
-        authkey: of the cluster.
+        fds: its keys in a memfd, its setup in another one, then pipes for stdout and stderr, if there are
+            any.
     """
     from services.agent.worker.worker import run_worker  # noqa: PLC0415 - loaded after the fork guard
 
-    setup_fd, *output_fds = fds
+    keys_fd, setup_fd, *output_fds = fds
     _print_to(output_fds)
-    return run_worker(spec, read_memfd(setup_fd), authkey)
+    return run_worker(spec, read_memfd(setup_fd), worker_keys.decode(read_memfd(keys_fd)))
 
 
 def live_as_driver(fds: Sequence[int], run_driver: DriverMain) -> int:

@@ -124,8 +124,7 @@ class ForkLoop:
     def _obey(self, order: Order, fds: list[int]) -> None:
         match order:
             case ForkWorker(name, spec):
-                authkey = self._settings.authkey
-                self._fork(name, partial(children.live_as_worker, spec, fds, authkey))
+                self._fork(name, partial(children.live_as_worker, spec, fds))
             case ForkDriver(name):
                 self._fork(name, partial(children.live_as_driver, fds, self._run_driver))
             case SignalChild(pid, number):

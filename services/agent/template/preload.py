@@ -19,7 +19,6 @@ from quakegrid.nodes import engine_version, environment
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 from quakegrid.settings.config import Settings
 from quakegrid.settings.sections import ENGINE
-from quakegrid.transport import credentials
 from services.agent.orders import LoadedCode, Ready
 from services.agent.template.children import DriverMain
 from services.agent.worker.threads import THREAD_VARIABLES
@@ -44,8 +43,6 @@ def preload(settings: Settings, bare_reason: str = "") -> tuple[Ready, DriverMai
     import quakegrid.sdk.chunks  # noqa: PLC0415 - the environment must be set first
     import quakegrid.sdk.worker_setup  # noqa: F401, PLC0415 - as above
     import services.agent.worker.worker  # noqa: F401, PLC0415 - as above
-
-    credentials.curve_keys(settings.authkey)  # each worker would spend 4 ms on them
 
     fingerprint = environment.of_node()  # before the imports, so that a change during them is noticed
     if bare_reason:

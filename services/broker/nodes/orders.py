@@ -18,6 +18,7 @@ from quakegrid.api.v1 import nodes_pb2_grpc
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.nodes.fingerprint import Fingerprint
 from quakegrid.transport import credentials
+from services.broker.lanes import door_keys
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ class AgentOrders:
 
     Args:
         host: the node's name in the fleet.
-        authkey: of the cluster; tokens of workers are derived from it.
+        authkey: of the cluster; tokens and keys of workers are derived from it.
         ask_timeout_s: how long a question to the agent may take.
     """
 
@@ -79,6 +80,7 @@ class AgentOrders:
             worker_setup=worker_setup,
             width=width,
             fingerprint=fingerprint or {},
+            lane_keys=door_keys.of_cluster(self._authkey),
         )
         response = await self._order(lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S))
         return [started.worker_id for started in response.started] if response else []

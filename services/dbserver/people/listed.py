@@ -23,11 +23,13 @@ class Listed:
     Args:
         ids: of the credentials of people and nodes that count.
         shut_out_nodes: nodes whose last certificate does not count any more.
+        shut_out_ids: of all certificates of nodes that do not count any more.
         next_end_s: when the next certificate of a node ends; None if none counts.
     """
 
     ids: frozenset[str]
     shut_out_nodes: frozenset[str] = frozenset()
+    shut_out_ids: frozenset[str] = frozenset()
     next_end_s: float | None = None
 
 
@@ -37,7 +39,8 @@ def read(session: SqlSession, now_s: float) -> Listed:
     valid = [row for row in rows if row.counts(now_s)]
     return Listed(
         credentials.valid_ids(session, now_s).union(row.id for row in valid),
-        frozenset(row.host for row in rows if nodes.is_shut_out(row, now_s)),
+        frozenset(row.host for row in nodes.current(rows) if row.is_shut_out(now_s)),
+        frozenset(row.id for row in rows if row.is_shut_out(now_s)),
         min((row.end_s for row in valid), default=None),
     )
 

@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from quakegrid import errors
-from quakegrid.access.principals import Principal
+from quakegrid.access import principals
+from quakegrid.access.principals import Principal, PrincipalRole, certified_by
 from quakegrid.transport import callers
 from services.dbserver.people.listed import Listed
 
@@ -26,13 +27,18 @@ class ValidCredentials:
 
     def __init__(self, listed: Listed) -> None:
         self._listed, self._turn = listed, 0
+        self._by_nodes = _beginnings(listed)
         self._changed = asyncio.Event()
         self._watcher_count = 0
         self._is_closed = False
 
     async def doubt(self, principal: Principal) -> errors.QuakeGridError | None:
-        """Why the credential of a person or a node does not count; None if it does."""
-        return None if principal.credential_id in self._listed.ids else callers.revoked(principal)
+        """Why the credential of a person, a node or a driver does not count; None if it does."""
+        if principal.role is PrincipalRole.DRIVER:
+            is_doubtful = certified_by(principal) in self._by_nodes
+        else:
+            is_doubtful = principal.credential_id not in self._listed.ids
+        return callers.revoked(principal) if is_doubtful else None
 
     @property
     def next_end_s(self) -> float | None:
@@ -48,6 +54,7 @@ class ValidCredentials:
         """
         if turn > self._turn:
             self._listed, self._turn = listed, turn
+            self._by_nodes = _beginnings(listed)
             self._wake()
 
     def close(self) -> None:
@@ -77,3 +84,8 @@ class ValidCredentials:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _beginnings(listed: Listed) -> frozenset[str]:
+    """How the ids of drivers begin that nodes have had certified which are shut out."""
+    return frozenset(each[: principals.NODE_PART] for each in listed.shut_out_ids)

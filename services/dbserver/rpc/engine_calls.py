@@ -9,14 +9,17 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 from quakegrid.errors import PeerUnreachableError, QuakeGridError, UsageError
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
+from quakegrid.transport import callers
 from services.dbserver.deletions.reaper import Reaper
-from services.dbserver.engine import actions
+from services.dbserver.engine import actions, effects
 from services.dbserver.engine.parts import Parts
+from services.dbserver.jobs import owners
 from services.dbserver.rpc import jobs, status_codes
 from services.dbserver.rpc.call_streams import CallStreams, IsWanted
 from services.dbserver.rpc.interceptor import CallThreads
@@ -71,7 +74,7 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
 
     def _begin(self, request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted) -> bytes | None:
         """Answer a quick read, enqueue a quick write, and do any other call in a thread."""
-        action = _resolve(request)
+        action = self._resolve(request)
         if not action.is_quick:
             threads = self._threads_of(action, request.action)
             threads.submit(self._finish_for, action, request, tell, is_wanted)
@@ -86,6 +89,21 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         else:
             return _respond(action.run(self._readers.session(request.user_name)))
         return None
+
+    def _resolve(self, request: engine_calls_pb2.CallRequest) -> actions.Action:
+        """The action that a call asks for, if its caller may make it; the name of who asks is put right.
+
+        Raises:
+            NotAllowedError: it would change what is somebody else's.
+            UsageError: there is no such action, or its arguments cannot be read.
+        """
+        principal = callers.current()
+        args = _read_args(request)
+        action = actions.resolve(request.action, args)
+        check_job = partial(owners.check, self._readers, principal)
+        effects.check(principal, request.action, action.effect, args, check_job)
+        request.user_name = principal.asker(request.user_name)
+        return action
 
     def _threads_of(self, action: actions.Action, name: str) -> Executor:
         if action.is_deleting:
@@ -177,12 +195,11 @@ def _writing(action: actions.Action, left: _Left) -> Callable[[SqlSession], byte
     return run
 
 
-def _resolve(request: engine_calls_pb2.CallRequest) -> actions.Action:
+def _read_args(request: engine_calls_pb2.CallRequest) -> list[Any]:
     try:
-        args = list(map(engine_values.decode, request.args))
+        return list(map(engine_values.decode, request.args))
     except (TypeError, ValueError) as exc:
         raise UsageError(f"an argument of {request.action} cannot be read: {exc}") from exc
-    return actions.resolve(request.action, args)
 
 
 def _respond(result: Any) -> bytes:

@@ -14,7 +14,7 @@ from quakegrid.access import node_tokens, principals
 from quakegrid.access.principals import Principal, PrincipalRole
 from quakegrid.api.v1 import node_access_pb2, node_access_pb2_grpc
 from quakegrid.errors import UsageError
-from quakegrid.transport import callers
+from quakegrid.transport import callers, certificates
 from quakegrid.transport.certificates import Authority
 from services.dbserver.people import nodes, tokens
 from services.dbserver.people.listed import CredentialWrites
@@ -138,11 +138,31 @@ class NodeAccessServicer(node_access_pb2_grpc.NodeAccessServicer):
             node=_encode_node(row), certificate_pem=signed.certificate_pem, ca_pem=signed.ca_pem
         )
 
+    async def CertifyDriver(  # noqa: N802  named in the proto
+        self, request: node_access_pb2.CertifyDriverRequest, _context: Any
+    ) -> node_access_pb2.CertifyDriverResponse:
+        """Sign the certificate of a driver, whose id tells by which node."""
+        node, now_s = callers.current(), time.time()
+        if not principals.is_name(request.person):
+            raise UsageError(
+                f"no calculation can run for {request.person[:100]!r}, which cannot be a person's name: "
+                f"{principals.ALLOWED_NAMES}"
+            )
+        account_id = request.account_id if request.HasField("account_id") else None
+        credential_id = node.credential_id[: principals.NODE_PART] + secrets.token_hex(8)
+        driver = Principal(PrincipalRole.DRIVER, request.person, credential_id, account_id=account_id)
+        end_s = now_s + certificates.DRIVER_LIFE.total_seconds()
+        signed = self._sign(driver, request.public_key_pem, now_s, end_s)
+        logger.info("driver_certified person=%s node=%s id=%s", request.person, node.name, credential_id)
+        return node_access_pb2.CertifyDriverResponse(
+            certificate_pem=signed.certificate_pem, ca_pem=signed.ca_pem
+        )
+
     def ListNodes(  # noqa: N802  named in the proto
         self, _request: node_access_pb2.ListNodesRequest, _context: Any
     ) -> node_access_pb2.ListNodesResponse:
         """All that have had a certificate."""
-        found = nodes.find_all(self._readers.session())
+        found = nodes.current(nodes.find_all(self._readers.session()))
         return node_access_pb2.ListNodesResponse(nodes=map(_encode_node, found))
 
     async def RevokeNode(  # noqa: N802  named in the proto

@@ -15,7 +15,7 @@ from quakegrid.access import principals
 from quakegrid.access.principals import PEOPLE, Principal, PrincipalRole
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.errors import UsageError
-from quakegrid.transport import callers
+from quakegrid.transport import callers, certificates
 from quakegrid.transport.certificates import Authority
 from services.dbserver.people import credentials
 from services.dbserver.people.credentials import CredentialRow
@@ -109,9 +109,26 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
             async for listed in changes:
                 await context.write(
                     people_pb2.WatchCredentialsResponse(
-                        ids=sorted(listed.ids), shut_out_nodes=sorted(listed.shut_out_nodes)
+                        ids=sorted(listed.ids),
+                        shut_out_nodes=sorted(listed.shut_out_nodes),
+                        shut_out_ids=sorted(listed.shut_out_ids),
                     )
                 )
+
+    async def RenewDriver(  # noqa: N802  named in the proto
+        self, request: people_pb2.RenewDriverRequest, _context: Any
+    ) -> people_pb2.RenewDriverResponse:
+        """Sign another certificate for a driver, which says what its present one says."""
+        if len(request.public_key_pem) > LONGEST_KEY_BYTES:
+            raise UsageError(f"a public key has at most {LONGEST_KEY_BYTES} bytes")
+        now_time = _time(time.time())
+        try:
+            ca_pem, certificate_pem = self._authority.certify(
+                callers.current(), request.public_key_pem, now_time, now_time + certificates.DRIVER_LIFE
+            )
+        except ValueError as exc:
+            raise UsageError(f"no certificate can be made: {exc}") from exc
+        return people_pb2.RenewDriverResponse(certificate_pem=certificate_pem, ca_pem=ca_pem)
 
 
 def _check(request: people_pb2.IssueCredentialRequest) -> tuple[PrincipalRole, float]:

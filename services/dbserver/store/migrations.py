@@ -160,8 +160,8 @@ def _node(db: Any) -> None:
     """Certificates of nodes, and the tokens for them; no key is here. Times are seconds since 1970."""
     db.execute(
         """CREATE TABLE quakegrid_node(
-     host TEXT PRIMARY KEY,
-     id TEXT NOT NULL,
+     id TEXT PRIMARY KEY,
+     host TEXT NOT NULL,
      issue_s REAL NOT NULL,
      renewal_s REAL,
      end_s REAL NOT NULL,
@@ -169,6 +169,7 @@ def _node(db: Any) -> None:
      token_id TEXT NOT NULL,
      revoker TEXT) WITHOUT ROWID"""
     )
+    db.execute("CREATE INDEX quakegrid_node_host ON quakegrid_node (host, issue_s)")
     db.execute(
         """CREATE TABLE quakegrid_node_token(
      id TEXT PRIMARY KEY,

@@ -103,7 +103,7 @@ YES, OWN, NO = Verdict.YES, Verdict.IF_OWN, Verdict.NO
         ("/quakegrid.api.v1.Fleet/StopNodes", (YES, NO, YES, YES, NO, NO, NO)),
         ("/quakegrid.internal.v1.Membership/JoinNode", (YES, NO, NO, NO, NO, OWN, NO)),
         ("/quakegrid.internal.v1.Orders/StartWorkers", (YES, NO, NO, NO, NO, NO, NO)),
-        ("/quakegrid.internal.v1.EngineCalls/Call", (YES, NO, NO, NO, NO, NO, NO)),
+        ("/quakegrid.internal.v1.EngineCalls/Call", (YES, NO, NO, NO, YES, NO, NO)),
         ("/grpc.health.v1.Health/Check", (YES, YES, YES, YES, YES, YES, YES)),
         ("/quakegrid.api.v1.Jobs/NoSuchCall", (YES, NO, NO, NO, NO, NO, NO)),
     ],

@@ -10,7 +10,9 @@ import pytest
 from quakegrid.errors import UsageError
 from quakegrid.internal.v1 import examination_pb2, orders_pb2
 from services.agent.node.doors import request_checks as checks
+from services.broker.lanes import door_keys
 
+LANE_KEYS = door_keys.of_cluster("x" * 32)
 REQUEST = {"argv": ["info"], "cwd": "/", "environ": {"A": "b"}, "mode": "oq"}
 
 
@@ -18,7 +20,8 @@ def start(worker_id: str = "a1-7", session_id: int = 3, **fields: Any) -> orders
     """An order of the broker."""
     ref = orders_pb2.WorkerRef(session_id=session_id, worker_id=worker_id)
     return orders_pb2.StartWorkersRequest(
-        **{"workers": [ref], "lane_endpoint": "tcp://10.0.0.1:1912", "width": 1} | fields
+        **{"workers": [ref], "lane_endpoint": "tcp://10.0.0.1:1912", "width": 1, "lane_keys": LANE_KEYS}
+        | fields
     )
 
 
@@ -44,6 +47,8 @@ def test_orders_of_a_broker_pass() -> None:
         start(lane_endpoint="tcp://" + "x" * 1000 + ":1"),
         start(fingerprint={str(number): "" for number in range(2000)}),
         start(workers=[orders_pb2.WorkerRef(worker_id="a")] * 5000),
+        start(lane_keys=orders_pb2.LaneKeys()),
+        start(lane_keys=orders_pb2.LaneKeys(server_public="x" * 1000)),
     ],
 )
 def test_orders_that_no_broker_sends_are_refused(request_: orders_pb2.StartWorkersRequest) -> None:

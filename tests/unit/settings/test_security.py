@@ -36,7 +36,7 @@ def test_curve_keys_are_the_same_everywhere() -> None:
     keys = credentials.curve_keys(KEY)
 
     assert keys == credentials.curve_keys(KEY)
-    pieces = {keys.server_public, keys.server_secret, keys.client_public, keys.client_secret}
+    pieces = {keys.server_secret, keys.door.server_public, keys.door.client_public, keys.door.client_secret}
     assert len(pieces) == 4
 
 
@@ -49,8 +49,8 @@ def test_curve_public_keys_agree_with_zeromq() -> None:
     """Our Z85 and our point multiplication are those of libzmq."""
     keys = credentials.curve_keys(KEY)
 
-    assert zmq.curve_public(keys.server_secret) == keys.server_public
-    assert zmq.curve_public(keys.client_secret) == keys.client_public
+    assert zmq.curve_public(keys.server_secret) == keys.door.server_public
+    assert zmq.curve_public(keys.door.client_secret) == keys.door.client_public
 
 
 def test_z85_encodes_the_rfcs_example() -> None:
@@ -83,7 +83,7 @@ def test_certificate_verifies_as_a_server_and_has_our_name() -> None:
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     constraints = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
 
-    assert names.get_values_for_type(x509.DNSName) == [principals.PEER_NAME]
+    assert names.get_values_for_type(x509.DNSName) == [principals.PEER_NAME, principals.ANY_NODE_NAME]
     assert not constraints.ca
     assert isinstance(leaf.public_key(), ec.EllipticCurvePublicKey)
 
@@ -158,5 +158,5 @@ def test_secrets_are_in_no_text_of_what_holds_them(tmp_path: Path) -> None:
     said = f"{settings!r} {keys!r} {identity!r}"
 
     assert settings.authkey == authkey
-    for secret in (authkey, keys.server_secret.decode(), keys.client_secret.decode(), "PRIVATE KEY"):
+    for secret in (authkey, keys.server_secret.decode(), keys.door.client_secret.decode(), "PRIVATE KEY"):
         assert secret not in said

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 
 from quakegrid import errors
-from quakegrid.access.proofs import NodeProof
+from quakegrid.access.proofs import Renewed
 from quakegrid.clients import node_access
 from quakegrid.settings import node_files
 from quakegrid.settings.config import Settings
@@ -39,7 +39,7 @@ class NodeCertificate:
     """
 
     def __init__(
-        self, settings: Settings, proof: NodeProof, now: Callable[[], datetime.datetime] = utc_now
+        self, settings: Settings, proof: Renewed, now: Callable[[], datetime.datetime] = utc_now
     ) -> None:
         self._settings, self._proof, self._now = settings, proof, now
         self._retry_time: datetime.datetime | None = None
@@ -81,7 +81,7 @@ class NodeCertificate:
         """Show this certificate from now on, if it is another one."""
         if file.proof == self._proof.certified:
             return
-        if file.host != self._proof.host:
+        if file.host != self._settings.node_name:
             self._tell("node_renamed", f"the certificate is of {file.host}; restart the agent")
             return
         self._proof.certified = file.proof

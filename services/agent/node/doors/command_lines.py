@@ -13,14 +13,15 @@ import json
 import logging
 import os
 import socket
-import struct
 from pathlib import Path
 from typing import Any
 
 from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
-from services.agent.node.doors import request_checks
+from services.agent.node.doors import askers, request_checks
+from services.agent.node.doors.askers import Asker
+from services.agent.node.driver_certificates import DriverCertifier
 from services.agent.node.drivers import Drivers
 from services.agent.packets import close_all
 
@@ -37,10 +38,11 @@ class LocalSocket:
     Args:
         drivers: of this node.
         path: of the socket; its folder is private to the user.
+        certifier: gives each driver a certificate.
     """
 
-    def __init__(self, drivers: Drivers, path: Path) -> None:
-        self._drivers, self._path = drivers, path
+    def __init__(self, drivers: Drivers, path: Path, certifier: DriverCertifier) -> None:
+        self._drivers, self._path, self._certifier = drivers, path, certifier
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
@@ -105,11 +107,13 @@ class LocalSocket:
         try:
             with connection:
                 connection.setblocking(False)
-                if _peer_uid(connection) not in (os.getuid(), 0):
+                asker = askers.of(connection)
+                if not asker.is_trusted:
                     return
                 try:
                     line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
-                    await self._drive(connection, _read_request(line, fds), fds, rest)
+                    request = await self._certify(_read_request(line, fds), asker)
+                    await self._drive(connection, request, fds, rest)
                 except QuakeGridError as exc:
                     log.warning("local_request_refused reason=%s", exc)
                     await _send(connection, {"event": "refused", "message": str(exc)})
@@ -117,6 +121,19 @@ class LocalSocket:
             log.warning("local_request_failed reason=%r", exc)
         finally:
             close_all(fds)
+
+    async def _certify(self, request: dict[str, Any], asker: Asker) -> dict[str, Any]:
+        """Put into a request for whom the driver works, and what it proves that with."""
+        person = askers.person_of(asker, request["environ"])
+        is_care = askers.cares_for_cluster(asker, request)
+        certify = self._certifier.certify_command if is_care else self._certifier.certify
+        given = await certify(person)
+        proof = {
+            "ca": given.ca_pem.decode(),
+            "key": given.key_pem.decode(),
+            "certificate": given.certificate_pem.decode(),
+        }
+        return request | {"person": person.name, "account_id": person.account_id, "proof": proof}
 
     async def _drive(
         self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
@@ -169,11 +186,6 @@ class LocalSocket:
             if not data:
                 return
             buffer += data
-
-
-def _peer_uid(connection: socket.socket) -> int:
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
 
 
 async def _read_line(connection: socket.socket, fds: list[int]) -> tuple[bytes, bytes]:

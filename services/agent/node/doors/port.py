@@ -18,7 +18,7 @@ from services.agent.node.agent import Agent
 from services.agent.node.doors.examination import ExaminationServicer
 from services.agent.node.doors.node_control import NodesServicer
 from services.agent.node.doors.worker_orders import OrdersServicer
-from services.agent.node.log_tail import LogTail
+from services.agent.node.output.log_tail import LogTail
 
 SERVICES = tuple(
     service.full_name
@@ -51,7 +51,7 @@ class AgentServer:
         agent, settings = self._agent, self._settings
         interceptors = [
             grpc_channels.SameVersion("agent"),
-            callers.CallerCheck(_no_jobs, self._standing, node=settings.node.host if settings.node else ""),
+            callers.CallerCheck(_no_jobs, self._standing, node=settings.node_name),
             service_life.BugWatch(),
         ]
         server = grpc.aio.server(

@@ -23,6 +23,7 @@ MAX_STOP_BYTES = 1 << 20
 MAX_WIDTH = 1 << 16
 MAX_FINGERPRINT = 1000
 MAX_ENDPOINT_CHARS = 300
+KEY_CHARS = 40
 MAX_PORTS = 1000
 MAX_PATH_BYTES = 4096
 MAX_HOST_CHARS = 253
@@ -48,6 +49,9 @@ def check_start_workers(request: orders_pb2.StartWorkersRequest) -> None:
         _check(ref.ByteSize() <= MAX_REF_BYTES, "too much about a worker")
     _check(request.width <= MAX_WIDTH, f"workers of {request.width} cores")
     _check(len(request.fingerprint) <= MAX_FINGERPRINT, "a fingerprint with too many names")
+    keys = request.lane_keys
+    for key in (keys.server_public, keys.client_public, keys.client_secret):
+        _check(len(key) == KEY_CHARS, "no keys of a lane, as brokers of this version send them")
     endpoint = request.lane_endpoint
     _check(
         len(endpoint) <= MAX_ENDPOINT_CHARS and _ENDPOINT.fullmatch(endpoint),

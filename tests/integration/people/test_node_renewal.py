@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid.access.proofs import NodeProof
+from quakegrid.access.proofs import Renewed
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.node_access import NodeAccessClient
 from quakegrid.settings import config, node_files
@@ -35,8 +35,8 @@ class Node:
         config_path.write_text("[agent]\npreload = none\n")
         environ = {"OQ_CONFIG_FILE": str(config_path), config.ONLY_CONFIG: "1"}
         self.settings = config.load_node_settings(directory, environ)
-        assert self.settings.node is not None
-        self.proof: NodeProof = self.settings.node
+        assert self.settings.given is not None
+        self.proof: Renewed = self.settings.given
         self.now_time = self.first.start_time
         self._certificate = NodeCertificate(self.settings, self.proof, lambda: self.now_time)
 

@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from quakegrid import errors
 from quakegrid.access import node_tokens, principals
 from quakegrid.access.principals import PrincipalRole
-from quakegrid.access.proofs import Certified, NodeProof, Proof
+from quakegrid.access.proofs import Certified, Proof, Renewed
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.clients import node_access
 from quakegrid.clients.connection import Connection
@@ -286,7 +286,7 @@ def test_certificate_is_renewed(dbserver: LocalDbServer, access: NodeAccessClien
     old = strangers.join(dbserver.settings, "n1")
     before = access.list_nodes()[0]
 
-    new = node_access.renew(old, NodeProof("n1", old.proof))
+    new = node_access.renew(old, Renewed(old.proof))
 
     after = access.list_nodes()[0]
     assert (after.id, after.issue_time) == (before.id, before.issue_time)
@@ -404,7 +404,7 @@ def test_node_is_taken_for_itself_only(name: str) -> None:
     """Not for dbserver or broker, and not for another node, over real TLS."""
     key = "a key of sixteen characters or more"
     node = strangers.certify(key, PrincipalRole.NODE, name)
-    with server_of(NodeProof(name, node)) as address:
+    with server_of(Renewed(node)) as address:
         assert answers(address, key, name)
         assert answers(address, key, name.upper())
         assert not answers(address, key)
@@ -429,7 +429,7 @@ def test_holder_of_the_authkey_is_taken_for_every_node() -> None:
 def test_server_and_channel_show_the_renewed_certificate() -> None:
     """At the next handshake, without a restart."""
     key = "a key of sixteen characters or more"
-    proof = NodeProof("n1", strangers.certify(key, PrincipalRole.NODE, "n1"))
+    proof = Renewed(strangers.certify(key, PrincipalRole.NODE, "n1"))
 
     def shown(address: str) -> bytes:
         host, port = address.split(":")

@@ -1,1 +1,0 @@
-"""Nodes that have certificates in place of the authkey."""
