@@ -23,11 +23,13 @@ from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc, orders_pb
 from quakegrid.machine import node_state
 from quakegrid.settings import config, node_files
 from quakegrid.settings.config import Settings
+from tests.support.calls import sdk_calls
 from tests.support.dbservers import LocalDbServer
 from tests.support.nodes import Nodes, run, wait_until
 from tests.support.processes import Service
 
 TIMEOUT_S = 30.0
+COUNT = 200
 
 
 class CertifiedNodes:
@@ -251,3 +253,14 @@ def test_bad_command_is_refused_in_words(cluster: CertifiedNodes, args: tuple[st
     done = run("agentctl", cluster.machine(2), "join", *args)
 
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+
+def test_node_without_the_authkey_runs_tasks(cluster: CertifiedNodes) -> None:
+    """Its workers get from the broker what opens their lane."""
+    cluster.agents(n10=10)
+    with cluster.nodes.cluster() as sdk, sdk.executor() as executor:
+        calls = [executor.submit(sdk_calls.take_a_moment, number) for number in range(COUNT)]
+        results = [call.result(TIMEOUT_S) for call in calls]
+
+    assert sum(results) == sum(range(COUNT))
+    assert {node.proof for node in cluster.nodes.status().nodes} == {"certificate"}
