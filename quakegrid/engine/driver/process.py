@@ -37,6 +37,9 @@ from quakegrid.session import worker_output
 from quakegrid.session.options import Needs, SessionOptions
 from quakegrid.session.session import Session
 
+# Of the jobs of one session before it begins, since their tasks may look them up.
+MOST_LOOKED_UP = 10
+
 
 class DriverProcess:
     """What the engine's calls do in a driver; holds its connections to broker, lane and dbserver.
@@ -55,7 +58,7 @@ class DriverProcess:
         self._certificate = CertificateKeeper(
             self.settings.given, PeopleClient(self.database.client).renew_driver
         )
-        self.starmaps = Starmaps(self._any_session, events.tell)
+        self.starmaps = Starmaps(self._any_session, events.tell, self.database.known_jobs)
         self.session: Session | None = None
         self.weight, self.cores_per_worker = 1.0, 1
         self._insistence = Insistence(lambda: self.session is not None)
@@ -167,9 +170,21 @@ class DriverProcess:
         return self.session
 
     def _open_session(self, job_ids: Sequence[int]) -> Session:
-        environ = {key: value for key, value in os.environ.items() if key.startswith("OQ_")}
-        python_path = os.environ.get("PYTHONPATH", "")
-        setup = EngineSetup(configuration.exported(), environ, python_path, socket.gethostname())
+        # A worker has the driver's configuration, and reads no file.
+        environ = {
+            key: value
+            for key, value in os.environ.items()
+            if key.startswith("OQ_") and key != "OQ_CONFIG_FILE"
+        }
+        for job_id in job_ids[:MOST_LOOKED_UP]:
+            self.database.look_up(job_id)
+        setup = EngineSetup(
+            configuration.exported(),
+            environ,
+            os.environ.get("PYTHONPATH", ""),
+            socket.gethostname(),
+            self.database.known_jobs.for_setup(),
+        )
         options = SessionOptions(
             user_name=getpass.getuser(),
             worker_setup=pickle.dumps(setup),
