@@ -51,6 +51,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "user": Entry("people.commands", "user", "Give people credentials, and revoke them."),
         "token": Entry("people.nodes", "token", "Make tokens with which machines join the cluster."),
         "node": Entry("people.nodes", "node", "See which nodes have certificates, and shut nodes out."),
+        "audit": Entry("people.audit", "audit", "Show who did what to which job, node or person."),
     },
     "Calculations": {
         "demo": Entry("demo", "demo", "Run a first real calculation, from nothing to a figure."),

@@ -30,7 +30,7 @@ def oq(args: tuple[str, ...]) -> None:
     """
     ctx = click.get_current_context()
     try:
-        code = drivers.run_driver(options.cluster_settings(), args, mode="oq")
+        code = drivers.run_driver(options.machine_settings(), args, mode="oq")
     except errors.PeerUnreachableError:
         if args not in {("--help",), ("-h",)}:
             raise

@@ -80,7 +80,7 @@ def run(*, verbose: bool, output: str, **wanted: Any) -> None:
     Several files are parts of one calculation, as in `oq engine --run job_haz.ini job_risk.ini`. Ctrl-C
     aborts. Ends with exit code 0 if all is well, 1 if a job failed, 4 if it was aborted.
     """
-    settings = options.cluster_settings()
+    settings = options.machine_settings()
     plan = RunPlan(**wanted)
     plan = replace(plan, hc=_earlier_job(settings, plan.hc))
     report = execute(settings, engine_argv(plan), verbose=verbose)

@@ -73,6 +73,12 @@ class SessionStatus:
     busy_worker_count: int
     argument_bytes: int
     result_bytes: int
+    core_count: int = 0
+    # While it is queued: the jobs before it, and why it waits, if not for its turn behind them.
+    ahead_job_ids: tuple[int, ...] = ()
+    wait_reason: str = ""
+    # Seconds that it executes without having submitted a task; 0 when it has.
+    unused_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +111,19 @@ class TaskTotals:
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """The whole status of the broker at one moment."""
+    """The whole status of the broker at one moment.
+
+    `serialize_jobs`, `max_jobs_per_user` and `max_cores_per_user` are the broker's settings, 0 for no limit.
+    """
 
     nodes: tuple[NodeStatus, ...]
     sessions: tuple[SessionStatus, ...]
     lanes: tuple[LaneStatus, ...]
     totals: TaskTotals
     version: str
+    serialize_jobs: int = 0
+    max_jobs_per_user: int = 0
+    max_cores_per_user: int = 0
 
 
 class BrokerClient:
@@ -138,7 +150,7 @@ class BrokerClient:
         Raises:
             PeerUnreachableError: the broker does not answer.
         """
-        return _fleet(self.connection.call(self._stub.GetStatus, fleet_pb2.GetStatusRequest()))
+        return read_fleet(self.connection.call(self._stub.GetStatus, fleet_pb2.GetStatusRequest()))
 
     def watch_status(self) -> Iterator[FleetStatus]:
         """The status now and whenever it changed, until the broker stops.
@@ -147,7 +159,7 @@ class BrokerClient:
             PeerUnreachableError: the broker does not answer, or is gone.
         """
         for response in self.connection.stream(self._stub.WatchStatus, fleet_pb2.WatchStatusRequest()):
-            yield _fleet(response.status)
+            yield read_fleet(response.status)
 
     def metrics(self) -> str:
         """The broker's metrics in Prometheus' text format.
@@ -198,7 +210,8 @@ class BrokerClient:
             yield from response.blocks
 
 
-def _fleet(status: fleet_pb2.GetStatusResponse) -> FleetStatus:
+def read_fleet(status: fleet_pb2.GetStatusResponse) -> FleetStatus:
+    """The broker's status as values."""
     totals = status.totals
     return FleetStatus(
         nodes=tuple(_node(node) for node in status.nodes),
@@ -213,6 +226,9 @@ def _fleet(status: fleet_pb2.GetStatusResponse) -> FleetStatus:
             result_bytes=totals.result_bytes,
         ),
         version=status.version,
+        serialize_jobs=status.serialize_jobs,
+        max_jobs_per_user=status.max_jobs_per_user,
+        max_cores_per_user=status.max_cores_per_user,
     )
 
 
@@ -264,4 +280,8 @@ def _session(session: fleet_pb2.SessionStatus) -> SessionStatus:
         busy_worker_count=session.busy_worker_count,
         argument_bytes=session.argument_bytes,
         result_bytes=session.result_bytes,
+        core_count=session.core_count,
+        ahead_job_ids=tuple(session.ahead_job_ids),
+        wait_reason=session.wait_reason,
+        unused_s=session.unused_s,
     )

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from quakegrid import errors
-from quakegrid.settings import installation
-from quakegrid.settings.config import Settings, agent_socket
+from quakegrid.clients import agent_sockets
+from quakegrid.machine import process_limits
+from quakegrid.settings.config import Settings
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH)
 
@@ -45,14 +46,21 @@ def run_driver(
         PeerUnreachableError: there is no agent, or it went away.
         EngineMissingError: the agent could not load the engine.
         UsageError: the current folder cannot be entered.
-        StateError: the cluster is reached by a credential, so its agents are elsewhere.
+        StateError: the cluster is reached by a credential, so its agents are elsewhere; or this user may not
+            connect.
     """
     folder = _current_folder()
     _refuse_elsewhere(settings)
-    connection = _connect(settings)
+    connection = agent_sockets.connect(settings)
     with connection:
         stdio = [0, 1, 2] if mode == "oq" else []
-        request = {"argv": list(argv), "cwd": folder, "environ": dict(os.environ), "mode": mode}
+        request = {
+            "argv": list(argv),
+            "cwd": folder,
+            "environ": dict(os.environ),
+            "mode": mode,
+            "limits": process_limits.own(),
+        }
         with contextlib.suppress(ConnectionError):  # the agent has gone, which reading shows
             _send_request(connection, request, stdio)
         with _Signals() as signals:
@@ -110,20 +118,6 @@ def _current_folder() -> str:
     if not os.access(folder, os.X_OK):
         raise errors.UsageError(no_folder(folder, PermissionError()))
     return folder
-
-
-def _connect(settings: Settings) -> socket.socket:
-    path = agent_socket(settings.state_dir)
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.connect(str(path))
-    except OSError as exc:
-        connection.close()
-        raise errors.PeerUnreachableError(
-            f"no agent answers at {path} ({exc.strerror}); "
-            f"{installation.start_words(settings.dbserver_host)} starts one"
-        ) from exc
-    return connection
 
 
 def _send_request(connection: socket.socket, request: dict[str, Any], fds: Sequence[int]) -> None:

@@ -80,6 +80,37 @@ class PortFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountFacts:
+    """An account of a node; `uid` is -1 if it has none of this name."""
+
+    name: str
+    uid: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleFacts:
+    """How a node is prepared for people, and how its agent proves itself; see the proto."""
+
+    is_known: bool = False
+    group: str = ""
+    has_group: bool = False
+    members: tuple[str, ...] = ()
+    worker_user: str = ""
+    has_worker_user: bool = False
+    changes_users: bool = False
+    identity: str = ""
+    identity_end_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialFacts:
+    """The last valid credential of a person, and when it ends, in seconds since 1970."""
+
+    name: str
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFacts:
     """One machine as a process of ours sees it; `NO_LIMIT` where there is none."""
 
@@ -112,6 +143,8 @@ class NodeFacts:
     sqlite_version: str = ""
     open_key_files: tuple[str, ...] = ()
     is_root: bool = False
+    accounts: tuple[AccountFacts, ...] = ()
+    people: PeopleFacts = PeopleFacts()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from quakegrid.doctor import control_groups, key_files, probes
+from quakegrid.doctor import accounts, control_groups, key_files, probes
 from quakegrid.doctor.facts import (
     NO_LIMIT,
     AuthkeyFacts,
     DiskFacts,
     NameFacts,
     NodeFacts,
+    PeopleFacts,
     PortFacts,
     PortState,
 )
@@ -44,11 +45,13 @@ class Errand:
         shared_dir: its own `shared_dir`; empty if it has none.
         nonce_name: file in it, whose content is told.
         lane_ports: lanes that are open.
+        account_names: people whose accounts it compares.
     """
 
     shared_dir: str = ""
     nonce_name: str = ""
     lane_ports: tuple[int, ...] = ()
+    account_names: tuple[str, ...] = ()
 
 
 class Gatherer:
@@ -89,6 +92,8 @@ class Gatherer:
             },
             "nonce": lambda: _read_nonce(errand),
             "settings": lambda: _disk_settings(settings),
+            "accounts": lambda: accounts.look_up(errand.account_names),
+            "people": lambda: accounts.look_at_people(settings),
         }
         found, silent = self._probes.run(looks)
         error, disk_fingerprint = found.get("settings", ("", ""))
@@ -104,6 +109,8 @@ class Gatherer:
             ports=tuple(tried),
             silent_probes=tuple(name for name in silent if name not in ports),
             sqlite_version=sqlite3.sqlite_version if is_master else "",
+            accounts=found.get("accounts", ()),
+            people=found.get("people", PeopleFacts()),
         )
 
 
@@ -138,7 +145,7 @@ def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
         ),
         shared_dir=settings.shared_dir,
         has_slow_encryption=libsodium.find_library() is None,
-        open_key_files=key_files.open_to_all(config.config_paths(settings.state_dir)),
+        open_key_files=key_files.too_wide(config.config_paths(settings.state_dir)),
         is_root=os.geteuid() == 0,
     )
 

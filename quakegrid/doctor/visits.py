@@ -10,6 +10,7 @@ import datetime
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
@@ -21,10 +22,11 @@ import grpc
 from quakegrid import errors
 from quakegrid.clients import agent as agents
 from quakegrid.clients import broker as fleet
-from quakegrid.doctor import codec, gathering, probes
+from quakegrid.doctor import accounts, codec, gathering, probes
 from quakegrid.doctor.checks import cluster_checks, network_checks
 from quakegrid.doctor.checks.cluster_checks import SharedFolder
 from quakegrid.doctor.checks.findings import Finding, Severity, in_order
+from quakegrid.doctor.checks.people_checks import Asked
 from quakegrid.doctor.facts import PortFacts, PortState, Visit, clock_of
 from quakegrid.doctor.gathering import Errand
 from quakegrid.doctor.installed import own_versions
@@ -59,11 +61,12 @@ def examine_cluster(settings: Settings, on_progress: Progress) -> list[Finding]:
     known = _ask_broker(settings)
     with nonce(settings.shared_dir) as shared:
         name = nonce_name(shared.nonce) if shared.nonce else ""
-        errand = Errand(settings.shared_dir, name, known.lane_ports)
+        asked = _ask_about_people(settings)
+        errand = Errand(settings.shared_dir, name, known.lane_ports, _names(settings, asked))
         master = gathering.Gatherer(settings).gather(0, errand, is_master=True)
         hosts = dict.fromkeys((*(item.host for item in settings.agent_host_cores), *known.hosts))
         visits = visit_all(settings, tuple(hosts), errand, on_progress)
-    return cluster_checks.check_cluster(master, visits, shared)
+    return cluster_checks.check_cluster(master, visits, shared, asked)
 
 
 def examine_here(settings: Settings) -> list[Finding]:
@@ -122,7 +125,10 @@ def visit(settings: Settings, host: str, errand: Errand) -> Visit:
     if port.state is not PortState.OPEN or not settings.authkey:
         return Visit(host, port)
     request = examination_pb2.ExamineRequest(
-        shared_dir=errand.shared_dir, nonce_name=errand.nonce_name, lane_ports=errand.lane_ports
+        shared_dir=errand.shared_dir,
+        nonce_name=errand.nonce_name,
+        lane_ports=errand.lane_ports,
+        account_names=errand.account_names,
     )
     address = f"{host}:{settings.agent_port}"
     with closing(grpc_channels.open_channel(address, settings.authkey, host)) as channel:
@@ -184,6 +190,22 @@ def _ask_broker(settings: Settings) -> _Fleet:
         lanes = (lane.port for lane in status.lanes if lane.state == "open")
         return _Fleet(tuple(node.host for node in status.nodes), tuple(lanes))
     return _Fleet()
+
+
+def _ask_about_people(settings: Settings) -> Asked:
+    """Who uses the cluster, as the dbserver knows it; it is asked only if it answers soon."""
+    now_s = time.time()
+    port = PortFacts("dbserver", settings.dbserver_host, settings.dbserver_port)
+    if not settings.authkey or probes.look_at_port(port, settings.authkey) is not PortState.OPEN:
+        return Asked(now_s=now_s)
+    return Asked(accounts.find_owners(settings), accounts.find_credentials(settings), now_s)
+
+
+def _names(settings: Settings, asked: Asked) -> tuple[str, ...]:
+    """People whose accounts are compared: who has jobs, and who may start some here."""
+    found, _ = probes.Probes().run({"people": lambda: accounts.look_at_people(settings)})
+    members = found["people"].members if "people" in found else ()
+    return tuple(sorted({*asked.owners, *members}))[: accounts.MOST_NAMES]
 
 
 def _error_text(exc: grpc.RpcError, address: str) -> str:

@@ -121,6 +121,8 @@ OF_COMMANDS = (
     Seam("openquake.commands.abort", "main", _command(commands.abort)),
     Seam("openquake.commands.reset", "main", _command(commands.reset)),
     Seam("openquake.commands.dump", "smart_save", _instead(commands.save_backup)),
+    # Negative ids mean one's own calculations: `oq purge -1`, `oq run --hc -1`.
+    Seam("openquake.commonlib.logs", "get_calc_ids", _instead(commands.own_calc_ids)),
 )
 # Values that the engine has read when it was imported, in the template.
 OF_ONE_DRIVER = (

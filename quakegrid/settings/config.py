@@ -17,6 +17,7 @@ from pathlib import Path
 from quakegrid.access.proofs import Proof, Renewed
 from quakegrid.errors import SettingsError
 from quakegrid.settings import authkeys, credential_files, hosts, node_files, sections
+from quakegrid.settings.agent_accounts import AgentAccounts
 from quakegrid.settings.agent_limits import AgentLimits
 from quakegrid.settings.credential_files import CredentialFile
 from quakegrid.settings.hosts import HostCores, is_loopback
@@ -24,6 +25,8 @@ from quakegrid.settings.reader import Reader
 
 # Set for the services of a program's own cluster, so that they do not read the settings of its user.
 ONLY_CONFIG = "QUAKEGRID_ONLY_CONFIG"
+# Set in containers, where a secret is a file of the host with the host's mode, and there is one account.
+ALLOW_WIDE_KEY = "QUAKEGRID_ALLOW_WIDE_KEY_FILE"
 CONFIG_NAME = "openquake.cfg"
 MIN_AUTHKEY_LENGTH = authkeys.MIN_LENGTH
 WEAK_AUTHKEYS = authkeys.NONE
@@ -58,11 +61,16 @@ class Settings:
     lane_ports: tuple[int, ...]
     web_port: int
     web_listen: str
+    # Of one upload; of all inputs that are kept for one person; and how long these are kept after the end.
+    web_upload_bytes: int
+    web_quota_bytes: int
+    web_keep_inputs_days: int
     agent_port: int
     agent_listen: str
     agent_host_cores: tuple[HostCores, ...]
     agent_memory_bytes: int
     agent_limits: AgentLimits
+    agent_accounts: AgentAccounts
     # Modules that templates import before they fork; "openquake" stands for all that calculations need.
     preload: tuple[str, ...]
     serialize_jobs: int
@@ -75,12 +83,17 @@ class Settings:
     # Where a worker starts: `spread` takes the node with fewest used cores, since the workers of a node share
     # its memory bandwidth; `pack` takes the one with most, so that others stay empty.
     placement: str
+    # Calculations of one person that execute at once, and cores of their workers together; 0 for no limit.
+    max_jobs_per_user: int
+    max_cores_per_user: int
     shared_dir: str
     custom_tmp: str
     # Logs of jobs that ended so many days ago are dropped, and the oldest ones while the database is
     # larger. The default 0 keeps them for ever: no log is dropped unless a setting asks for it.
     log_retention_days: int
     log_retention_bytes: int
+    # How long the audit log is kept; 0 for ever.
+    audit_days: int
     # The file that gives the authkey; None without one.
     authkey_path: Path | None = None
     # Of a person who is not the cluster; None where the authkey proves who we are.
@@ -183,6 +196,20 @@ def load_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os
     return _of_cluster(found, reader, *addresses) if len(addresses) == len(("dbserver", "broker")) else found
 
 
+def settings_of_machine(state_dir: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of a command that asks the agent of this machine only, by its unix socket.
+
+    The file with the key is for the services; a person who may not read it does not need it.
+
+    Raises:
+        SettingsError: as `load_settings`, but for files that this user may not read.
+    """
+    state_dir = (state_dir or default_state_dir(environ)).absolute()
+    _check_is_text(state_dir)
+    reader = Reader(state_dir, config_paths(state_dir, environ), leaves_out_closed=True)
+    return Settings(state_dir=state_dir, paths=tuple(reader.found), **sections.read_all(reader))
+
+
 def settings_of(credential: CredentialFile, state_dir: Path | None = None) -> Settings:
     """The settings of a command that shows a credential: where its cluster is, and else the defaults.
 
@@ -252,13 +279,17 @@ def _check_is_text(state_dir: Path) -> None:
         ) from None
 
 
-def check_listen(settings: Settings, listen: str, service: str) -> None:
-    """Refuse to start without a usable authkey, and to listen beyond loopback with a weak one.
+def check_authkey(settings: Settings, service: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse to start a service without an authkey, and with one that others can guess or read.
 
     The agent of a node with a certificate needs none.
 
+    Args:
+        settings: of the service.
+        service: as in "the broker".
+        environ: where `ALLOW_WIDE_KEY` says that nobody else is here.
     Raises:
-        SettingsError: there is no key, or it is weak and `listen` is not a loopback address.
+        SettingsError: there is no key, or it is weak, or others than the service and its group can read it.
     """
     remedy = "run `quakegrid authkey` and put it as [dbserver] authkey into openquake.cfg on every node"
     if settings.node_name:
@@ -267,8 +298,11 @@ def check_listen(settings: Settings, listen: str, service: str) -> None:
         raise SettingsError(
             f"{service} has no authkey; `quakegrid up` makes one for this machine, or {remedy}"
         )
-    if is_loopback(listen) or not authkeys.is_weak(settings.authkey):
+    if authkeys.is_weak(settings.authkey):
+        is_short = len(settings.authkey) < MIN_AUTHKEY_LENGTH
+        why = f"is shorter than {MIN_AUTHKEY_LENGTH} characters" if is_short else "can be guessed"
+        raise SettingsError(f"{service} refuses to start: the authkey {why}; {remedy}")
+    if settings.authkey_path is None or environ.get(ALLOW_WIDE_KEY):
         return
-    is_short = len(settings.authkey) < MIN_AUTHKEY_LENGTH
-    why = f"is shorter than {MIN_AUTHKEY_LENGTH} characters" if is_short else "can be guessed"
-    raise SettingsError(f"{service} refuses to listen on {listen}: the authkey {why}; {remedy}")
+    if fault := authkeys.too_wide(settings.authkey_path, os.getegid()):
+        raise SettingsError(f"{service} refuses to start: {fault}")

@@ -101,6 +101,14 @@ def megabytes(text: str) -> int:
     return megabytes << 20
 
 
+def some_bytes(text: str) -> int:
+    """Bytes, with K, M, G or T for units of 1024; more than 0."""
+    found = byte_count(text)
+    if found == 0:
+        raise ValueError(text)
+    return found
+
+
 def positive(text: str) -> int:
     """A number of 1 or more."""
     if int(text) < 1:

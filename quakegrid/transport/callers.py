@@ -23,7 +23,8 @@ from quakegrid import errors
 from quakegrid.access import permissions, principals
 from quakegrid.access.permissions import Permission, Subject, Verdict
 from quakegrid.access.principals import PEOPLE, SERVICE, Principal, PrincipalRole
-from quakegrid.transport import certificates, error_details
+from quakegrid.transport import audited_calls, certificates, error_details
+from quakegrid.transport.audited_calls import Auditor
 
 # The user whose job this is; None if there is no such job.
 OwnerOfJob = Callable[[int], Awaitable[str | None]]
@@ -44,6 +45,8 @@ _CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
     # UNAVAILABLE would say that the service itself does not answer.
     (errors.PeerUnreachableError, grpc.StatusCode.ABORTED),
 )
+# Somebody may not do what they tried. Others made a mistake, or a service did not answer.
+_REFUSALS = frozenset({grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED})
 _caller: ContextVar[Principal] = ContextVar("caller")
 
 
@@ -61,6 +64,16 @@ def enter(principal: Principal) -> None:
     _caller.set(principal)
 
 
+def asking_owner(told: str) -> str | None:
+    """Whose jobs the present call may change; None for everybody's.
+
+    Args:
+        told: the user's name in the request, which counts if a service asks.
+    """
+    principal = current()
+    return None if principal.is_staff else principal.asker(told)
+
+
 class Standing(Protocol):
     """Knows which credentials of people and nodes were revoked."""
 
@@ -75,6 +88,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         owner_of_job: asks whose a job is.
         standing: asks which credentials were revoked.
         clock: seconds since 1970.
+        auditor: is told of audited calls and of refusals; None for nobody.
         node: the name of the node whose agent checks its callers; empty for other services.
     """
 
@@ -83,11 +97,12 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         owner_of_job: OwnerOfJob,
         standing: Standing,
         clock: Callable[[], float] = time.time,
+        auditor: Auditor | None = None,
         *,
         node: str = "",
     ) -> None:
         self._owner_of_job, self._standing, self._clock = owner_of_job, standing, clock
-        self._node = node
+        self._auditor, self._node = auditor, node
         self._handlers: dict[str, Any] = {}
         self._known: dict[bytes, Principal] = {}
 
@@ -103,27 +118,35 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             handler = await continuation(handler_call_details)
             if handler is None:  # methods that do not exist would fill the memory
                 return None
-            checked = self._handlers[method] = self._guard(handler, permissions.of(method))
+            checked = self._handlers[method] = self._guard(method, handler, permissions.of(method))
         return checked
 
-    def _guard(self, handler: Any, permission: Permission) -> Any:
+    def _guard(self, method: str, handler: Any, permission: Permission) -> Any:
         guarded: dict[str, Any] = {}
+        refuse = _Refusing(method, self._auditor)
         for kind in _KINDS:
             behaviour = getattr(handler, kind)
             if behaviour is None:
                 continue
             # Only one request can be asked what it is about.
             checked = permission if kind.startswith("unary") else replace(permission, own_roles=frozenset())
+            if permission.is_audited and self._auditor is not None:
+                behaviour = audited_calls.audited(method, behaviour, self._auditor, current)
             if inspect.isasyncgenfunction(behaviour):
-                guarded[kind] = self._guarded_stream(behaviour, checked)
+                guarded[kind] = self._guarded_stream(behaviour, checked, refuse)
             else:
                 assert inspect.iscoroutinefunction(behaviour), "it is answered in the event loop"
                 is_stream = kind.endswith("stream")
-                guarded[kind] = self._guarded_call(behaviour, checked, is_stream=is_stream)
+                guarded[kind] = self._guarded_call(behaviour, checked, refuse, is_stream=is_stream)
         return handler._replace(**guarded)
 
     def _guarded_call(
-        self, behaviour: Callable[[Any, Any], Awaitable[Any]], permission: Permission, *, is_stream: bool
+        self,
+        behaviour: Callable[[Any, Any], Awaitable[Any]],
+        permission: Permission,
+        refuse: _Refusing,
+        *,
+        is_stream: bool,
     ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def call(request: Any, context: Any) -> Any:
             principal = self._principal_of(context)
@@ -139,7 +162,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 refused = await _Recheck(self._doubt, principal).wait(running)
                 if refused is None:
                     return running.result()
-            aborting = _abort(context, refused)
+            aborting = refuse(principal, request, context, refused)
             del request, context, refused  # see services/dbserver/rpc/interceptor.py
             await aborting
             return None
@@ -147,7 +170,10 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return call
 
     def _guarded_stream(
-        self, behaviour: Callable[[Any, Any], AsyncGenerator[Any, None]], permission: Permission
+        self,
+        behaviour: Callable[[Any, Any], AsyncGenerator[Any, None]],
+        permission: Permission,
+        refuse: _Refusing,
     ) -> Callable[[Any, Any], AsyncGenerator[Any, None]]:
         async def stream(request: Any, context: Any) -> AsyncGenerator[Any, None]:
             principal = self._principal_of(context)
@@ -166,7 +192,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 if recheck is None or recheck.doubt is None:
                     return
                 refused = recheck.doubt
-            aborting = _abort(context, refused)
+            aborting = refuse(principal, request, context, refused)
             del request, context, refused
             await aborting
 
@@ -317,8 +343,21 @@ def _remedy(principal: Principal) -> str:
             return f"an admin makes a new one: `quakegrid user renew {principal.name}`"
 
 
-def _abort(context: Any, error: errors.QuakeGridError) -> Awaitable[None]:
-    code = next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.UNKNOWN)
-    words = str(error)
-    aborting: Awaitable[None] = context.abort(code, words, error_details.metadata(error.reason, code, words))
-    return aborting
+class _Refusing:
+    """Aborts calls of one method, and tells the audit log of those who may not make them."""
+
+    def __init__(self, method: str, auditor: Auditor | None) -> None:
+        self._method, self._auditor = method, auditor
+
+    def __call__(
+        self, principal: Principal | None, request: Any, context: Any, error: errors.QuakeGridError
+    ) -> Awaitable[None]:
+        code = next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.UNKNOWN)
+        if self._auditor is not None and code in _REFUSALS:
+            about = audited_calls.about_call(self._method, request, context, principal)
+            self._auditor.refused(principal, about, code, context)
+        words = str(error)
+        aborting: Awaitable[None] = context.abort(
+            code, words, error_details.metadata(error.reason, code, words)
+        )
+        return aborting

@@ -22,8 +22,8 @@ grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings import config  # noqa: E402
-from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_listen  # noqa: E402
-from services.agent.linux import orphans  # noqa: E402
+from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_authkey  # noqa: E402
+from services.agent.linux import orphans, user_rights  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 from services.agent.node.agent import Agent  # noqa: E402
 from services.agent.node.certificates.node_certificate import NodeCertificate  # noqa: E402
@@ -88,7 +88,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
     certifier = NodeCertifier(settings) if settings.node_name else OwnCertifier(settings.authkey)
-    local = LocalSocket(agent.drivers, agent_socket(settings.state_dir), certifier)
+    local = LocalSocket(agent.drivers, agent.accounts, agent_socket(settings.state_dir), certifier)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
@@ -109,7 +109,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     await agent.membership.finish_leaving()
     agent.end_watches()
     watching.cancel()
-    orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock))
+    orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock), agent.accounts.rights)
     agent.leftovers.clear_within(FOLDERS_TIMEOUT_S)
     local.stop()
     await server.stop(STOP_GRACE_S)
@@ -120,15 +120,17 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
 
 def _prepare_process(settings: Settings) -> LogTail:
     """Check what the settings ask of this process, and set it up; returns what keeps the end of its log."""
-    check_listen(settings, settings.agent_listen, "the agent")
+    check_authkey(settings, "the agent")
     service_life.tell_doubts(settings.warnings)
     open_files.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
     log_tail = LogTail()
     log_tail.setFormatter(logging.Formatter(service_logs.FORMAT))
     logging.getLogger().addHandler(log_tail)
+    if user_rights.is_able():
+        user_rights.hide_from_users()
     if os.getuid() == 0:
-        log.warning("runs_as_root every job of this node runs as root; give the agent a user of its own")
+        log.warning("runs_as_root jobs of root run as root on this node; give the agent a user of its own")
     return log_tail
 
 
@@ -147,12 +149,15 @@ def _end_on_signals(stopped: asyncio.Event, hurried: asyncio.Event, lifeline_fd:
 
 def _end_orphans(agent: Agent, lock: StateLock) -> None:
     """Kill the processes that earlier agents left, and from now on those that a killed template leaves."""
-    count = orphans.end_marked(in_environment(lock.family), ORPHANS_TIMEOUT_S)
+    rights = agent.accounts.rights
+    count = orphans.end_marked(in_environment(lock.family), ORPHANS_TIMEOUT_S, rights)
     if count:
         log.warning("orphans_ended count=%d", count)
     agent.leftovers.clear()
     orphans.adopt_orphans()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, orphans.end_adopted, _own_mark(lock))
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGCHLD, orphans.end_adopted, _own_mark(lock), rights
+    )
 
 
 def _own_mark(lock: StateLock) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from quakegrid.nodes.template_state import TemplateState
+from services.agent.rules.persons import Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,24 @@ class ForkWorker:
     """Fork a worker.
 
     Descriptors: its keys in a memfd, its setup in another one, and pipes for stdout and stderr if there are
-    any.
+    any. It runs as `account`; None is the agent's own.
     """
 
     name: str
     worker: WorkerSpec
+    account: Account | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ForkDriver:
-    """Fork a driver. Descriptors: its request in a memfd, the stream of its events, then 0, 1 and 2."""
+    """Fork a driver.
+
+    Descriptors: its request in a memfd, the stream of its events, then 0, 1 and 2. It runs as `account`; None
+    is the agent's own.
+    """
 
     name: str
+    account: Account | None = None
 
 
 @dataclass(frozen=True, slots=True)

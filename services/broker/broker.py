@@ -27,6 +27,7 @@ from services.broker.drivers.speakers import Speakers
 from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
 from services.broker.fleet.core import Fleet
+from services.broker.fleet.state import PersonLimits
 from services.broker.fleet_actions import FleetActions
 from services.broker.fleet_loop import FleetLoop
 from services.broker.guard import StateGuard, guarded
@@ -72,6 +73,7 @@ class Broker:
             settings.serialize_jobs,
             secrets.token_hex(3),
             is_packed=settings.placement == "pack",
+            limits=PersonLimits(settings.max_jobs_per_user, settings.max_cores_per_user),
         )
         self._sessions: dict[int, DriverSession] = {}
         self._totals = SessionTotals()

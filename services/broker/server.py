@@ -8,12 +8,14 @@ from grpc_reflection.v1alpha import reflection
 
 from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
+from quakegrid.clients.audit.sender import AuditSender
 from quakegrid.clients.dbserver.credential_watch import CredentialWatch
 from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 from quakegrid.machine import service_life
 from quakegrid.reports import task_history_files
 from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, credentials, grpc_channels
+from quakegrid.transport.audited_calls import Auditor
 from services.broker.broker import Broker
 from services.broker.nodes.shut_out import ShutOutNodes
 from services.broker.rpc.fleet import FleetServicer
@@ -25,6 +27,8 @@ SERVICES = tuple(
     for file in (fleet_pb2.DESCRIPTOR, membership_pb2.DESCRIPTOR, sessions_pb2.DESCRIPTOR)
     for service in file.services_by_name.values()
 )
+# For the last records of the audit log.
+AUDIT_GRACE_S = 1.0
 
 
 class BrokerServer:
@@ -39,13 +43,15 @@ class BrokerServer:
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._shut_out = ShutOutNodes(broker.nodes)
         self._standing = CredentialWatch(settings, self._shut_out.take)
+        self._sender = AuditSender(settings, "broker")
+        self._auditor = Auditor("broker", self._sender)
         self._port = service_life.Port(self._make)
 
     def _make(self) -> grpc.aio.Server:
         settings = self._settings
         interceptors = [
             grpc_channels.SameVersion("broker"),
-            callers.CallerCheck(self._broker.owner_of_job, self._standing),
+            callers.CallerCheck(self._broker.owner_of_job, self._standing, auditor=self._auditor),
             service_life.BugWatch(),
         ]
         server = grpc.aio.server(interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
@@ -84,6 +90,12 @@ class BrokerServer:
         """Refuse new calls, and end running ones after the time."""
         self._standing.close()
         await self._port.stop(timeout_s)
+        await self.end_audit(AUDIT_GRACE_S)
+
+    async def end_audit(self, timeout_s: float) -> None:
+        """Hand what was audited to the dbserver, if it answers in time."""
+        self._auditor.close()
+        await self._sender.close(timeout_s)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", *SERVICES):

@@ -134,7 +134,9 @@ class DbServer:
         assert self._servicers is not None
         interceptors = [
             grpc_channels.SameVersion("dbserver"),
-            callers.CallerCheck(self._servicers.owner_of_job, self._servicers.valid),
+            callers.CallerCheck(
+                self._servicers.owner_of_job, self._servicers.valid, auditor=self._servicers.auditor
+            ),
             CallInterceptor(self._threads),
         ]
         server = grpc.aio.server(self._calls, interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
@@ -154,6 +156,7 @@ class DbServer:
             self._node_ends.cancel()
         if self._port:
             await self._port.stop(timeout_s)
+        self._servicers.end_audit()
 
     def _in_loop(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)

@@ -269,8 +269,16 @@ class GetStatusResponse(_message.Message):
     LANES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     TOTALS_FIELD_NUMBER: _builtins.int
+    SERIALIZE_JOBS_FIELD_NUMBER: _builtins.int
+    MAX_JOBS_PER_USER_FIELD_NUMBER: _builtins.int
+    MAX_CORES_PER_USER_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of QuakeGrid that the broker runs."""
+    serialize_jobs: _builtins.int
+    """Sessions with jobs that may execute at once: in all, and of one person; 0 for no limit."""
+    max_jobs_per_user: _builtins.int
+    max_cores_per_user: _builtins.int
+    """Cores that the sessions of one person may have together; 0 for no limit."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeStatus]: ...
     @_builtins.property
@@ -287,10 +295,13 @@ class GetStatusResponse(_message.Message):
         lanes: _abc.Iterable[Global___LaneStatus] | None = ...,
         version: _builtins.str = ...,
         totals: Global___TaskTotals | None = ...,
+        serialize_jobs: _builtins.int = ...,
+        max_jobs_per_user: _builtins.int = ...,
+        max_cores_per_user: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lanes", b"lanes", "nodes", b"nodes", "sessions", b"sessions", "totals", b"totals", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lanes", b"lanes", "max_cores_per_user", b"max_cores_per_user", "max_jobs_per_user", b"max_jobs_per_user", "nodes", b"nodes", "serialize_jobs", b"serialize_jobs", "sessions", b"sessions", "totals", b"totals", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -554,6 +565,10 @@ class SessionStatus(_message.Message):
     BUSY_WORKER_COUNT_FIELD_NUMBER: _builtins.int
     ARGUMENT_BYTES_FIELD_NUMBER: _builtins.int
     RESULT_BYTES_FIELD_NUMBER: _builtins.int
+    CORE_COUNT_FIELD_NUMBER: _builtins.int
+    AHEAD_JOB_IDS_FIELD_NUMBER: _builtins.int
+    WAIT_REASON_FIELD_NUMBER: _builtins.int
+    UNUSED_S_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     user_name: _builtins.str
     state: _builtins.str
@@ -585,9 +600,18 @@ class SessionStatus(_message.Message):
     the driver are not counted.
     """
     result_bytes: _builtins.int
+    core_count: _builtins.int
+    """Cores of its workers, those that start or are to end too."""
+    wait_reason: _builtins.str
+    unused_s: _builtins.int
+    """Seconds that it executes without having submitted a task; 0 when it has."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Empty for work without a job."""
+
+    @_builtins.property
+    def ahead_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """While it is queued: the jobs before it, as SessionQueued has them, and why it waits, if not for its turn."""
 
     def __init__(
         self,
@@ -610,10 +634,14 @@ class SessionStatus(_message.Message):
         busy_worker_count: _builtins.int = ...,
         argument_bytes: _builtins.int = ...,
         result_bytes: _builtins.int = ...,
+        core_count: _builtins.int = ...,
+        ahead_job_ids: _abc.Iterable[_builtins.int] | None = ...,
+        wait_reason: _builtins.str = ...,
+        unused_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument_bytes", b"argument_bytes", "busy_worker_count", b"busy_worker_count", "done_count", b"done_count", "done_rate_hz", b"done_rate_hz", "failed_count", b"failed_count", "host", b"host", "job_ids", b"job_ids", "lane_port", b"lane_port", "pid", b"pid", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id", "state", b"state", "user_name", b"user_name", "weight", b"weight", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_job_ids", b"ahead_job_ids", "argument_bytes", b"argument_bytes", "busy_worker_count", b"busy_worker_count", "core_count", b"core_count", "done_count", b"done_count", "done_rate_hz", b"done_rate_hz", "failed_count", b"failed_count", "host", b"host", "job_ids", b"job_ids", "lane_port", b"lane_port", "pid", b"pid", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id", "state", b"state", "unused_s", b"unused_s", "user_name", b"user_name", "wait_reason", b"wait_reason", "weight", b"weight", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

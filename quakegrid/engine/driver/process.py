@@ -199,5 +199,6 @@ class DriverProcess:
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
         for job_id in job_ids:
             self.database.call("update_job", job_id, {"status": "submitted", "pid": os.getpid()})
-        print("Waiting for jobs", *ahead, flush=True)
-        self.events.tell({"event": "queued", "ahead_job_ids": list(ahead)})
+        reason = self.session.wait_reason if self.session else ""
+        print("Waiting for jobs", *ahead, *([f"({reason})"] if reason else []), flush=True)
+        self.events.tell({"event": "queued", "ahead_job_ids": list(ahead), "reason": reason})

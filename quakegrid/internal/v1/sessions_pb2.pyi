@@ -237,23 +237,29 @@ Global___NodeLeftOut: _TypeAlias = NodeLeftOut  # noqa: Y015
 
 @_typing.final
 class SessionQueued(_message.Message):
-    """The session waits for its turn (`serialize_jobs`). Told again when the jobs before it change."""
+    """The session waits for its turn (`serialize_jobs`, `max_jobs_per_user`). Told again when the jobs before it change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AHEAD_JOB_IDS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why it waits, for people: "anna has 3 of 3 calculations that may execute at once". Empty if it waits for its
+    turn behind others.
+    """
     @_builtins.property
     def ahead_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Jobs that execute before it, at most 100 of them."""
+        """Jobs that execute before it, at most 100 of them; of its own person if that person has all that one may."""
 
     def __init__(
         self,
         *,
         ahead_job_ids: _abc.Iterable[_builtins.int] | None = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_job_ids", b"ahead_job_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_job_ids", b"ahead_job_ids", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -17,6 +17,7 @@ from services.agent.node.children import Children
 from services.agent.node.output import driver_logs
 from services.agent.orders import ForkDriver
 from services.agent.packets import close_all, write_memfd
+from services.agent.rules.persons import Account
 from services.agent.rules.roster_events import DriverAsked, KillAsked, MemberGone, StopAsked
 
 # A status has this much of a driver's command line.
@@ -60,7 +61,15 @@ class Drivers:
         """Whether a driver that is started now waits until the template has loaded."""
         return not self.refusal and not self._children.templates.state.is_ready
 
-    def start(self, request: dict[str, Any], events_fd: int, stdio: Sequence[int], on_end: DriverEnd) -> str:
+    def start(
+        self,
+        request: dict[str, Any],
+        events_fd: int,
+        stdio: Sequence[int],
+        on_end: DriverEnd,
+        *,
+        account: Account | None = None,
+    ) -> str:
         """Fork a driver; returns its name.
 
         Args:
@@ -69,6 +78,7 @@ class Drivers:
             events_fd: where the driver writes its events.
             stdio: descriptors for 0, 1 and 2. In mode "run" the drivers' log takes their place.
             on_end: called once, with the driver's exit code, and the reason if the driver never ran.
+            account: as whom it runs; None for the agent's own account.
         Raises:
             QuakeGridError: no driver can be started. The caller has nothing to clean up.
         """
@@ -81,7 +91,7 @@ class Drivers:
         try:
             if request["mode"] == "run":
                 stdio = logs = driver_logs.open_stdio(self._log_dir)
-            self._order(name, data, [events_fd, *stdio])
+            self._order(ForkDriver(name, account), data, [events_fd, *stdio])
         except OSError as exc:
             raise QuakeGridError(f"{self._node} could not start a driver: {exc}") from None
         finally:
@@ -123,14 +133,16 @@ class Drivers:
         if on_end:
             on_end(code, reason)
 
-    def _order(self, name: str, request: bytes, fds: Sequence[int]) -> None:
+    def _order(self, order: ForkDriver, request: bytes, fds: Sequence[int]) -> None:
         """Enter a driver on the roster and order it; if it cannot be ordered, take it off again."""
         request_fd = write_memfd("driver_request", request)
-        self._children.handle(DriverAsked(name))
+        self._children.handle(DriverAsked(order.name))
+        if order.account is not None:
+            self._children.accounts[order.name] = order.account
         try:
-            self._children.templates.fork(ForkDriver(name), [request_fd, *fds])
+            self._children.templates.fork(order, [request_fd, *fds])
         except (OSError, QuakeGridError):
-            self._children.handle(MemberGone(name))
+            self._children.handle(MemberGone(order.name))
             raise
         finally:
             os.close(request_fd)

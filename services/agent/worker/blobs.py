@@ -43,7 +43,8 @@ class NodeBlobs:
             return self._fetch(ref.blob_id)
         try:
             fd = self._open(ref.blob_id)
-        except FileNotFoundError:  # the driver has dropped the blob just now, or the session ends
+        except (FileNotFoundError, PermissionError):
+            # The driver has dropped the blob just now, or the session ends, or another user has the folder.
             return self._fetch(ref.blob_id)
         except OSError as exc:
             if exc.errno not in shared_memory.NO_ROOM:

@@ -21,7 +21,6 @@ from quakegrid.jobs import texts
 from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
-from services.agent.linux import cgroups
 from services.agent.linux.oom_scores import WORKER_SCORE, set_oom_score
 from services.agent.orders import WorkerSpec
 from services.agent.worker.blobs import MappedFrame, NodeBlobs
@@ -67,7 +66,6 @@ def _limit(spec: WorkerSpec) -> None:
         set_thread_count(len(spec.cores))
     os.nice(spec.nice)
     set_oom_score(WORKER_SCORE)
-    cgroups.enter(spec.cgroup)
     if spec.memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (spec.memory_bytes, spec.memory_bytes))
     signal.signal(signal.SIGINT, signal.SIG_IGN)

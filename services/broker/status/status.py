@@ -57,6 +57,9 @@ class StatusWriter:
             lanes=self._lanes.statuses(),
             version=__version__,
             totals=self._totals.with_open(self._sessions.values()),
+            serialize_jobs=self._fleet.serialize_jobs,
+            max_jobs_per_user=self._fleet.limits.max_jobs,
+            max_cores_per_user=self._fleet.limits.max_cores,
         )
         return self._last
 
@@ -106,6 +109,8 @@ class StatusWriter:
     def _session(self, session: DriverSession, worker_count: int, now_s: float) -> fleet_pb2.SessionStatus:
         request, counts = session.request, session.counts
         lane = self._lanes.lane_of(session.session_id)
+        # The fleet core ends a session first.
+        waiting = None if session.is_admitted else self._fleet.sessions.get(session.session_id)
         return fleet_pb2.SessionStatus(
             session_id=session.session_id,
             job_ids=request.job_ids,
@@ -125,4 +130,14 @@ class StatusWriter:
             busy_worker_count=len(session.busy_worker_ids),
             argument_bytes=counts.argument_bytes,
             result_bytes=counts.result_bytes,
+            core_count=self._fleet.workers.used[session.session_id],
+            ahead_job_ids=waiting.ahead if waiting else (),
+            wait_reason=waiting.wait_reason if waiting else "",
+            unused_s=self._unused_s(session.session_id),
         )
+
+    def _unused_s(self, session_id: int) -> int:
+        """How long a session executes without having submitted a task; 0 if it has."""
+        placed = self._fleet.sessions.get(session_id)
+        has_none = placed is not None and placed.task_count is None and not placed.is_local
+        return placed.unused_s if placed and has_none else 0

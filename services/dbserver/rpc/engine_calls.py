@@ -5,6 +5,7 @@ Calls of a stream and single calls are treated alike: quick ones need no thread,
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable
@@ -12,10 +13,13 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
+import grpc
+
+from quakegrid.access import audits
 from quakegrid.errors import PeerUnreachableError, QuakeGridError, UsageError
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
-from quakegrid.transport import callers
+from quakegrid.transport import audited_calls, callers
 from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.engine import actions, effects
 from services.dbserver.engine.parts import Parts
@@ -75,6 +79,8 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
     def _begin(self, request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted) -> bytes | None:
         """Answer a quick read, enqueue a quick write, and do any other call in a thread."""
         action = self._resolve(request)
+        if audits.is_audited(request.action):
+            tell = _audited(action, request, tell)
         if not action.is_quick:
             threads = self._threads_of(action, request.action)
             threads.submit(self._finish_for, action, request, tell, is_wanted)
@@ -160,6 +166,38 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
             return _respond({"error": str(exc)})
         self._reaper.wait_until_gone(left.jobs)
         return answer.result
+
+
+def _audited(action: actions.Action, request: engine_calls_pb2.CallRequest, tell: Tell) -> Tell:
+    """Tell the audit log, too, how a call ends."""
+    call = audited_calls.current()
+    if call is None or not action.is_writing:
+        return tell
+    about = audits.about_action(
+        request.action, list(map(engine_values.decode, request.args)), request.user_name
+    )
+    loop = asyncio.get_running_loop()
+
+    def tell_both(answer: Answer | None, error: Exception | None) -> None:
+        if answer is None or not answer.is_repeated:
+            loop.call_soon_threadsafe(call.note, *_outcome(about, answer, error))
+        tell(answer, error)
+
+    return tell_both
+
+
+def _outcome(about: audits.About, answer: Answer | None, error: Exception | None) -> tuple[audits.About, int]:
+    """What a call was about, and the number of the status code with which it ended."""
+    if error is not None:
+        is_ours = isinstance(error, QuakeGridError)
+        code = status_codes.status_of(error) if is_ours else grpc.StatusCode.INTERNAL  # type: ignore[arg-type]
+        return about, int(code.value[0])
+    assert answer is not None
+    result = engine_values.decode(engine_calls_pb2.CallResponse.FromString(answer.result).result)
+    if about.action == "engine.create_job" and isinstance(result, int):
+        about = dataclasses.replace(about, job_id=result)
+    is_refused = isinstance(result, dict) and "error" in result  # as upstream's actions say it
+    return about, int(grpc.StatusCode.FAILED_PRECONDITION.value[0]) if is_refused else 0
 
 
 def _is_slow(action: str) -> bool:

@@ -11,6 +11,8 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from quakegrid.api.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
     checksums_pb2,
     checksums_pb2_grpc,
     database_pb2,
@@ -28,8 +30,18 @@ from quakegrid.api.v1 import (
     tags_pb2,
     tags_pb2_grpc,
 )
-from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
+from quakegrid.internal.v1 import (
+    audit_records_pb2,
+    audit_records_pb2_grpc,
+    engine_calls_pb2,
+    engine_calls_pb2_grpc,
+    holds_pb2,
+    holds_pb2_grpc,
+)
+from quakegrid.transport.audited_calls import Auditor
 from quakegrid.transport.certificates import Authority
+from services.dbserver.audit.book import AuditBook
+from services.dbserver.audit.servicers import AuditRecordsServicer, AuditServicer
 from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import rows as job_rows
@@ -57,6 +69,8 @@ from services.dbserver.store.writer import Writer
 SERVICES = tuple(
     service.full_name
     for module in (
+        audit_pb2,
+        audit_records_pb2,
         checksums_pb2,
         database_pb2,
         engine_calls_pb2,
@@ -118,6 +132,10 @@ class Servicers:
         self._people = PeopleServicer(readers, self._writes, authority, self.valid)
         self._nodes = NodeAccessServicer(readers, self._writes, authority)
         self._calls = EngineCallsServicer(readers, writer, requests, reaper, threads)
+        self._book = AuditBook(writer)
+        self.auditor = Auditor("dbserver", self._book)
+        self._audit = AuditServicer(readers, self._book, threads.reads)
+        self._audit_records = AuditRecordsServicer(requests, self._book)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Put all services into a server."""
@@ -131,6 +149,8 @@ class Servicers:
         engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(self._calls, server)
         people_pb2_grpc.add_PeopleServicer_to_server(self._people, server)
         node_access_pb2_grpc.add_NodeAccessServicer_to_server(self._nodes, server)
+        audit_pb2_grpc.add_AuditServicer_to_server(self._audit, server)
+        audit_records_pb2_grpc.add_AuditRecordsServicer_to_server(self._audit_records, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
 
     async def watch_node_ends(self) -> None:
@@ -151,8 +171,14 @@ class Servicers:
 
         return await asyncio.get_running_loop().run_in_executor(self._threads.calls, read)
 
+    def end_audit(self) -> None:
+        """Give the last records of the audit log to the writer, when no call runs any more."""
+        self.auditor.close()
+        self._book.close()
+
     def close(self) -> None:
         """End followers and accept nothing more; accepted calls are still answered. For the event loop."""
+        self._book.send_away()
         self.valid.close()
         self._watches.close()
         self._tails.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from quakegrid.jobs.row_ids import checked
 from services.web.api import answers
 from services.web.backends import Backends
 from services.web.callers import Caller
+from services.web.uploads.inputs import Inputs
 
 # Of upstream's list, what its texts may be; others are left out, as upstream does.
 LIST_FILTERS = (
@@ -35,6 +37,12 @@ def backends_of(request: Request) -> Backends:
     """What routes ask."""
     backends: Backends = request.app.state.backends
     return backends
+
+
+def inputs_of(request: Request) -> Inputs:
+    """The folders of what people have sent."""
+    inputs: Inputs = request.app.state.inputs
+    return inputs
 
 
 def caller_of(request: Request) -> Caller:
@@ -157,7 +165,10 @@ async def abort(request: Request) -> Response:
 
 async def remove(request: Request) -> Response:
     """`POST /v1/calc/N/remove`: delete a calculation of the caller's, with its datastore."""
-    answer = await backends_of(request).engine_call("del_calc", job_id_of(request), caller_of(request).name)
+    job_id = job_id_of(request)
+    answer = await backends_of(request).engine_call("del_calc", job_id, caller_of(request).name)
+    if "success" in answer:
+        await asyncio.to_thread(inputs_of(request).remove_of_job, job_id)
     return said(answer)
 
 

@@ -9,6 +9,8 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from services.web.pages import drawings, reports
+
 FILES = Path(__file__).with_name("static")
 
 
@@ -43,5 +45,7 @@ ROUTES: list[BaseRoute] = [
     Route("/calculations", calculations),
     Route("/calculations/{job_id:int}", calculation),
     Route("/cluster", cluster),
+    *drawings.ROUTES,
+    *reports.ROUTES,
     Mount("/static", StaticFiles(directory=FILES)),
 ]

@@ -90,9 +90,12 @@ def test_masters_that_are_no_hosts_are_refused(master: str) -> None:
 
 def test_request_for_a_driver_passes_with_its_fields_only() -> None:
     """Other fields do not travel further."""
+    limits = {"umask": [0o027], "open_files": [1024, 4096]}
     line = json.dumps(REQUEST | {"more": [1]}).encode()
 
-    assert checks.read_driver_request(line) == REQUEST
+    assert checks.read_driver_request(line) == REQUEST | {"limits": {}}
+    with_limits = json.dumps(REQUEST | {"limits": limits}).encode()
+    assert checks.read_driver_request(with_limits) == REQUEST | {"limits": limits}
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 A command line sends one JSON line that asks for a driver, with three descriptors if the driver is to have a
 terminal. It gets JSON lines back: the driver's events, then its exit code. Further lines from it pass signals
-on. When the command line goes away, its driver is terminated. Only the agent's own user and root may connect.
-A refused command line gets the reason in words.
+on. When the command line goes away, its driver is terminated. The agent's own user and root may connect. If
+the agent may change users, the members of `[agent] group` may, too. A refused command line gets the reason in
+words.
 """
 
 from __future__ import annotations
@@ -16,20 +17,25 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from quakegrid.errors import QuakeGridError, UsageError
+from quakegrid.errors import QuakeGridError, StateError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import askers, request_checks
 from services.agent.node.doors.askers import Asker
 from services.agent.node.driver_certificates import DriverCertifier
 from services.agent.node.drivers import Drivers
+from services.agent.node.persons.accounts import NodeAccounts
+from services.agent.node.persons.shared_socket import open_to_group
 from services.agent.packets import close_all
+from services.agent.rules.persons import Account
 
 log = logging.getLogger("quakegrid.agent")
 MAX_REQUEST_BYTES = 8 << 20
 REQUEST_TIMEOUT_S = 30.0
 STDIO_COUNT = 3
 ACCEPT_PAUSE_S = 0.2
+# Of one account that is neither root nor the agent's own: each holds descriptors, and has a driver.
+MAX_COMMAND_LINES = 256
 
 
 class LocalSocket:
@@ -37,17 +43,23 @@ class LocalSocket:
 
     Args:
         drivers: of this node.
-        path: of the socket; its folder is private to the user.
+        accounts: of this node.
+        path: of the socket, in the folder `run` of the state directory.
         certifier: gives each driver a certificate.
     """
 
-    def __init__(self, drivers: Drivers, path: Path, certifier: DriverCertifier) -> None:
-        self._drivers, self._path, self._certifier = drivers, path, certifier
+    def __init__(
+        self, drivers: Drivers, accounts: NodeAccounts, path: Path, certifier: DriverCertifier
+    ) -> None:
+        self._drivers, self._accounts, self._path = drivers, accounts, path
+        self._certifier = certifier
+        self._is_shared = False  # open to the members of a group
+        self._askers: dict[int, int] = {}  # account by descriptor of the connection
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def bind(self) -> None:
-        """Make the socket, which only this user may reach.
+        """Make the socket, which only this user may reach, and the members of the group, if there is one.
 
         Raises:
             QuakeGridError: the socket cannot be made at this path.
@@ -68,6 +80,8 @@ class LocalSocket:
             ) from None
         finally:
             os.umask(umask)
+        gid = self._accounts.group_id
+        self._is_shared = gid is not None and open_to_group(self._path, gid, self._accounts.rights)
 
     def start(self) -> None:
         """Accept command lines."""
@@ -104,23 +118,41 @@ class LocalSocket:
 
     async def _serve(self, connection: socket.socket) -> None:
         fds: list[int] = []
+        number = connection.fileno()
         try:
             with connection:
                 connection.setblocking(False)
                 asker = askers.of(connection)
-                if not asker.is_trusted:
+                if not (asker.is_trusted or self._is_shared):
                     return
                 try:
+                    self._count(asker, connection)
                     line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
                     request = await self._certify(_read_request(line, fds), asker)
-                    await self._drive(connection, request, fds, rest)
+                    account = None  # the agent's own, for those who look after the cluster
+                    if not askers.cares_for_cluster(asker, request):
+                        account = await self._account_for(request)
+                    await self._drive(connection, request, fds, rest, account=account)
                 except QuakeGridError as exc:
                     log.warning("local_request_refused reason=%s", exc)
                     await _send(connection, {"event": "refused", "message": str(exc)})
         except (OSError, TimeoutError) as exc:
             log.warning("local_request_failed reason=%r", exc)
         finally:
+            self._askers.pop(number, None)
             close_all(fds)
+
+    def _count(self, asker: Asker, connection: socket.socket) -> None:
+        """Count a connection.
+
+        Raises:
+            StateError: the account has too many, so that others would find no room.
+        """
+        self._askers[connection.fileno()] = asker.uid
+        if not asker.is_trusted and list(self._askers.values()).count(asker.uid) > MAX_COMMAND_LINES:
+            raise StateError(
+                f"{asker.name} has {MAX_COMMAND_LINES} command lines here already; wait until one ends"
+            )
 
     async def _certify(self, request: dict[str, Any], asker: Asker) -> dict[str, Any]:
         """Put into a request for whom the driver works, and what it proves that with."""
@@ -135,8 +167,21 @@ class LocalSocket:
         }
         return request | {"person": person.name, "account_id": person.account_id, "proof": proof}
 
+    async def _account_for(self, request: dict[str, Any]) -> Account | None:
+        """The account that a driver is to run as; one that is not the person's own has a home of its own."""
+        account = await self._accounts.account_of(request["person"], request["account_id"])
+        if account is not None and account.uid != request["account_id"]:
+            request["environ"] |= {"HOME": account.home, "USER": account.name}
+        return account
+
     async def _drive(
-        self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
+        self,
+        connection: socket.socket,
+        request: dict[str, Any],
+        fds: list[int],
+        rest: bytes,
+        *,
+        account: Account | None,
     ) -> None:
         loop = asyncio.get_running_loop()
         if self._drivers.is_warming:
@@ -147,7 +192,7 @@ class LocalSocket:
             if not ended.done():
                 ended.set_result((code, reason))
 
-        name = self._drivers.start(request, connection.fileno(), fds, on_end)
+        name = self._drivers.start(request, connection.fileno(), fds, on_end, account=account)
         close_all(fds)
         fds.clear()
         listening = loop.create_task(self._pass_signals(connection, name, rest))

@@ -14,6 +14,7 @@ from typing import Any
 
 from quakegrid.errors import UsageError
 from quakegrid.internal.v1 import examination_pb2, orders_pb2
+from quakegrid.machine import process_limits
 from quakegrid.settings.conversions import MAX_PORT
 
 # More than any node has.
@@ -26,7 +27,10 @@ MAX_ENDPOINT_CHARS = 300
 KEY_CHARS = 40
 MAX_PORTS = 1000
 MAX_PATH_BYTES = 4096
+MAX_NAMES = 500
+MAX_NAME_CHARS = 256
 MAX_HOST_CHARS = 253
+MAX_PERSON_CHARS = 256
 # The bounds of a driver's request: the kernel starts no program with more.
 MAX_ARGUMENTS = 10_000
 MAX_VARIABLES = 10_000
@@ -52,6 +56,7 @@ def check_start_workers(request: orders_pb2.StartWorkersRequest) -> None:
     keys = request.lane_keys
     for key in (keys.server_public, keys.client_public, keys.client_secret):
         _check(len(key) == KEY_CHARS, "no keys of a lane, as brokers of this version send them")
+    _check(len(request.person) <= MAX_PERSON_CHARS, "a person's name that is too long")
     endpoint = request.lane_endpoint
     _check(
         len(endpoint) <= MAX_ENDPOINT_CHARS and _ENDPOINT.fullmatch(endpoint),
@@ -73,6 +78,11 @@ def check_examine(request: examination_pb2.ExamineRequest) -> None:
     _check("\0" not in path and len(path.encode()) <= MAX_PATH_BYTES, "that is no name of a folder")
     _check(len(request.lane_ports) <= MAX_PORTS, f"more than {MAX_PORTS} ports")
     _check(all(1 <= port <= MAX_PORT for port in request.lane_ports), "a port that is none")
+    names = request.account_names
+    _check(len(names) <= MAX_NAMES, f"more than {MAX_NAMES} names of accounts")
+    _check(
+        all("\0" not in name and len(name) <= MAX_NAME_CHARS for name in names), "a name that no account has"
+    )
 
 
 def check_master(master: str) -> None:
@@ -83,7 +93,7 @@ def check_master(master: str) -> None:
 
 
 def read_driver_request(line: bytes) -> dict[str, Any]:
-    """The request of a command line for a driver: `argv`, `cwd`, `environ` and `mode`."""
+    """The request of a command line for a driver: `argv`, `cwd`, `environ`, `mode` and `limits`."""
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
@@ -97,7 +107,9 @@ def read_driver_request(line: bytes) -> dict[str, Any]:
     _check(not any("=" in name or not name for name in environ), "a variable's name has a = or is empty")
     _check_strings("the folder", [request.get("cwd")])
     _check(request.get("mode") in MODES, f"the mode is none of {', '.join(MODES)}")
-    return {name: request[name] for name in ("argv", "cwd", "environ", "mode")}
+    limits = request.get("limits", {})  # command lines of older releases tell none
+    _check(process_limits.is_valid(limits), "the limits are none")
+    return {name: request[name] for name in ("argv", "cwd", "environ", "mode")} | {"limits": limits}
 
 
 def read_signal(line: bytes) -> int:
