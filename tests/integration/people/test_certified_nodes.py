@@ -35,8 +35,8 @@ COUNT = 200
 class CertifiedNodes:
     """A master whose `host_cores` names no node, and machines that have neither authkey nor address of it."""
 
-    def __init__(self, directory: Path) -> None:
-        self.nodes = Nodes(directory, "none")
+    def __init__(self, directory: Path, *, engine: bool = False) -> None:
+        self.nodes = Nodes(directory, "none", engine)
         self.master = self.nodes.master
         self._dbserver = LocalDbServer(self.master)
         self._dbserver.start()
@@ -264,3 +264,29 @@ def test_node_without_the_authkey_runs_tasks(cluster: CertifiedNodes) -> None:
 
     assert sum(results) == sum(range(COUNT))
     assert {node.proof for node in cluster.nodes.status().nodes} == {"certificate"}
+
+
+@pytest.mark.full
+def test_calculation_is_started_on_a_node_without_the_authkey(tmp_path: Path) -> None:
+    """By `quakegrid run` there: the dbserver certifies the driver, whose workers are on the node as well."""
+    import openquake.qa_tests_data.classical.case_1 as case
+
+    made = CertifiedNodes(tmp_path, engine=True)
+    try:
+        (settings,) = made.agents(n2=2)
+        folder = tmp_path / "model"
+        shutil.copytree(Path(case.__file__).parent, folder)
+
+        done = run("quakegrid", settings, "run", str(folder / "job.ini"), "--output", "json")
+
+        assert done.returncode == 0, done.stderr + log_of(settings)
+        (job,) = json.loads(done.stdout)["jobs"]
+        with DbClient(made.master) as database:
+            found = database.jobs.get_job(job["id"])
+            assert str(found.state) == "complete"
+            NodeAccessClient(database).revoke_node("n2")
+        refused = run("quakegrid", settings, "run", str(folder / "job.ini"))
+        assert refused.returncode != 0
+        assert "the credential of the node n2 was revoked" in refused.stderr
+    finally:
+        made.close()
