@@ -269,7 +269,7 @@ def test_node_without_the_authkey_runs_tasks(cluster: CertifiedNodes) -> None:
 @pytest.mark.full
 def test_calculation_is_started_on_a_node_without_the_authkey(tmp_path: Path) -> None:
     """By `quakegrid run` there: the dbserver certifies the driver, whose workers are on the node as well."""
-    import openquake.qa_tests_data.classical.case_1 as case
+    import openquake.qa_tests_data.classical.case_01 as case
 
     made = CertifiedNodes(tmp_path, engine=True)
     try:
@@ -282,7 +282,7 @@ def test_calculation_is_started_on_a_node_without_the_authkey(tmp_path: Path) ->
         assert done.returncode == 0, done.stderr + log_of(settings)
         (job,) = json.loads(done.stdout)["jobs"]
         with DbClient(made.master) as database:
-            found = database.jobs.get_job(job["id"])
+            found = database.jobs.get_job(job["job_id"])
             assert str(found.state) == "complete"
             NodeAccessClient(database).revoke_node("n2")
         refused = run("quakegrid", settings, "run", str(folder / "job.ini"))
