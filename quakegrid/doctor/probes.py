@@ -86,7 +86,8 @@ def look_at_port(port: PortFacts, proof: Proof | None) -> PortState:
 
 def _name(port: PortFacts) -> str:
     """The name that the certificate at a port must have."""
-    return principals.node_dns_name(port.host) if port.service == "agent" else principals.PEER_NAME
+    is_agent = port.service == "agent"
+    return principals.node_dns_name(port.node or port.host) if is_agent else principals.PEER_NAME
 
 
 def _shake_hands(connection: socket.socket, proof: Proof, name: str) -> PortState:

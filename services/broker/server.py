@@ -42,7 +42,7 @@ class BrokerServer:
         self._broker, self._settings = broker, settings
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._shut_out = ShutOutNodes(broker.nodes)
-        self._standing = CredentialWatch(settings, self._shut_out.take)
+        self._standing = CredentialWatch(settings, self._on_shut_out)
         self._sender = AuditSender(settings, "broker")
         self._auditor = Auditor("broker", self._sender)
         self._port = service_life.Port(self._make)
@@ -71,6 +71,10 @@ class BrokerServer:
                 "see [broker] port and listen in openquake.cfg"
             ) from None
         return server
+
+    def _on_shut_out(self, hosts: frozenset[str], beginnings: frozenset[str]) -> None:
+        self._shut_out.take(hosts)
+        self._broker.end_sessions_of(beginnings)
 
     async def start(self) -> None:
         """Begin to serve, and to hear of nodes that are shut out."""

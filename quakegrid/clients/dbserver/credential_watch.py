@@ -34,11 +34,14 @@ class CredentialWatch:
 
     Args:
         settings: of the cluster.
-        on_shut_out: called with the nodes that are shut out, at first and after each change.
+        on_shut_out: called at first and after each change with the nodes that are shut out, and with the
+            beginnings of the ids of drivers that such nodes have had certified.
     """
 
     def __init__(
-        self, settings: Settings, on_shut_out: Callable[[frozenset[str]], None] = lambda _hosts: None
+        self,
+        settings: Settings,
+        on_shut_out: Callable[[frozenset[str], frozenset[str]], None] = lambda _hosts, _beginnings: None,
     ) -> None:
         self._settings, self._on_shut_out = settings, on_shut_out
         self._ids: frozenset[str] | None = None
@@ -103,7 +106,7 @@ class CredentialWatch:
                     async for response in stub.WatchCredentials(people_pb2.WatchCredentialsRequest()):
                         self._take(frozenset(response.ids))
                         self._by_nodes = frozenset(each[:NODE_PART] for each in response.shut_out_ids)
-                        self._on_shut_out(frozenset(response.shut_out_nodes))
+                        self._on_shut_out(frozenset(response.shut_out_nodes), self._by_nodes)
                         backoff.reset()
                 except grpc.RpcError as exc:
                     log.info("credentials_not_heard reason=%s", exc.details())

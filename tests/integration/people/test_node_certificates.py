@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import sqlite3
 import ssl
@@ -26,8 +27,10 @@ from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.clients import node_access
 from quakegrid.clients.connection import Connection
 from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.credential_watch import CredentialWatch
 from quakegrid.clients.node_access import NodeAccessClient
 from quakegrid.settings.config import Settings
+from quakegrid.settings.node_files import NodeFile
 from quakegrid.transport import callers, certificates, credentials, grpc_channels
 from services.dbserver.people import node_ends
 from services.dbserver.rpc.node_access import NODE_LIFE_S
@@ -523,3 +526,70 @@ def test_holders_of_used_tokens_are_bounded(
 
     assert all("is used up" in each.result() for each in results)
     assert [token.hosts for token in access.list_tokens()] == [("n1",)]
+
+
+# ---- calculations that start on a node
+
+
+def certify(settings: Settings, file: NodeFile, person: str, account_id: int | None = None) -> Certified:
+    """The certificate of a driver, as the agent of a node asks for it."""
+    node = replace(settings, authkey="", given=Renewed(file.proof), node_name=file.host)
+    return node_access.certify_driver(node, person, account_id)
+
+
+def driver_of(proof: Certified) -> principals.Principal:
+    """Whose driver a certificate says that it is."""
+    certificate = x509.load_pem_x509_certificate(proof.certificate_pem)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    found = principals.from_names(str(name.value) for name in names)
+    assert found is not None
+    return found
+
+
+def test_node_has_the_calculations_of_people_certified(
+    dbserver: LocalDbServer, access: NodeAccessClient
+) -> None:
+    """For the person and the account that the node names; they end with the certificate of the node."""
+    settings = dbserver.settings
+    file = strangers.join(settings, "n1")
+    other = strangers.join(settings, "n2")
+
+    anna, ben = certify(settings, file, "anna", 1000), certify(settings, other, "ben")
+
+    assert (driver_of(anna).name, driver_of(anna).account_id) == ("anna", 1000)
+    assert (driver_of(ben).name, driver_of(ben).account_id) == ("ben", None)
+    assert driver_of(certify(settings, file, "anna")).credential_id != driver_of(anna).credential_id
+    assert who_am_i(settings, anna) == ("driver", "anna")
+    access.revoke_node("n1")
+    with pytest.raises(errors.CredentialError, match="the node that started it was shut out"):
+        who_am_i(settings, anna)
+    assert who_am_i(settings, ben) == ("driver", "ben")
+    strangers.join(settings, "n1")  # what was started before stays out
+    with pytest.raises(errors.CredentialError):
+        who_am_i(settings, anna)
+    with pytest.raises(errors.UsageError, match="cannot be a person's name"):
+        certify(settings, other, "a b")
+
+
+def test_other_services_hear_which_calculations_do_not_count(
+    dbserver: LocalDbServer, access: NodeAccessClient
+) -> None:
+    """The broker is told the beginnings of their ids, and asks nobody at a call of a driver."""
+    settings = dbserver.settings
+    anna = driver_of(certify(settings, strangers.join(settings, "n1"), "anna"))
+    ben = driver_of(certify(settings, strangers.join(settings, "n2"), "ben"))
+
+    async def run() -> None:
+        heard: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+        watch = CredentialWatch(settings, lambda hosts, _beginnings: heard.put_nowait(hosts))
+        watch.start()
+        async with asyncio.timeout(TIMEOUT_S):
+            assert await heard.get() == frozenset()
+            assert [await watch.doubt(each) for each in (anna, ben)] == [None, None]
+            await asyncio.to_thread(access.revoke_node, "n1")
+            assert await heard.get() == {"n1"}
+        assert isinstance(await watch.doubt(anna), errors.CredentialError)
+        assert await watch.doubt(ben) is None
+        watch.close()
+
+    asyncio.run(run())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors, testing
+from quakegrid.access.principals import NODE_PART, Principal, PrincipalRole
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from services.broker.nodes.shut_out import ShutOutNodes
@@ -99,6 +100,26 @@ def test_node_that_has_moved_is_watched_where_it_is(settings: Settings) -> None:
         assert nodes.links[GUEST].address == ELSEWHERE
         nodes.join(NODE, "10.0.0.1:9")  # the configuration says where this one is
         assert nodes.links[NODE].address == f"{NODE}:{settings.agent_port}"
+        await stage.close()
+
+    asyncio.run(run())
+
+
+def test_calculations_that_a_shut_out_node_started_end(settings: Settings) -> None:
+    """With the reason; those of other nodes go on, and those that an agent with the authkey has certified."""
+
+    async def run() -> None:
+        stage = Stage(settings)
+        mine, other, service = [await stage.session(number) for number in (1, 2, 3)]
+        mine.principal = Principal(PrincipalRole.DRIVER, "anna", "a" * NODE_PART + "0" * 16)
+        other.principal = Principal(PrincipalRole.DRIVER, "ben", "b" * NODE_PART + "0" * 16)
+
+        stage.broker.end_sessions_of(frozenset())
+        stage.broker.end_sessions_of(frozenset({"a" * NODE_PART, ""}))
+
+        assert mine.end_reason == "the node that started the calculation was shut out"
+        assert not other.end_reason
+        assert not service.end_reason
         await stage.close()
 
     asyncio.run(run())
