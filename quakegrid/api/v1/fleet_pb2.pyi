@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from quakegrid.api.v1 import nodes_pb2 as _nodes_pb2
 from quakegrid.api.v1 import task_records_pb2 as _task_records_pb2
 import builtins as _builtins
 import sys
@@ -515,6 +516,8 @@ class NodeStatus(_message.Message):
     RUNNING_COUNT_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
+    PROOF_KIND_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """As in `host_cores`."""
     node: _builtins.str
@@ -529,6 +532,10 @@ class NodeStatus(_message.Message):
     """Workers that hold a task now."""
     state: _builtins.str
     """State of the template, or why the node is not up."""
+    proof_kind: _nodes_pb2.NodeProofKind.ValueType
+    """How it proves that it belongs to the cluster; unspecified until its agent has told it."""
+    address: _builtins.str
+    """`host:port` of its agent."""
     @_builtins.property
     def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOut]:
         """Open sessions that get no worker on it."""
@@ -544,10 +551,12 @@ class NodeStatus(_message.Message):
         running_count: _builtins.int = ...,
         state: _builtins.str = ...,
         left_out: _abc.Iterable[Global___LeftOut] | None = ...,
+        proof_kind: _nodes_pb2.NodeProofKind.ValueType = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "host", b"host", "is_up", b"is_up", "left_out", b"left_out", "node", b"node", "running_count", b"running_count", "state", b"state", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "core_count", b"core_count", "host", b"host", "is_up", b"is_up", "left_out", b"left_out", "node", b"node", "proof_kind", b"proof_kind", "running_count", b"running_count", "state", b"state", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -340,7 +340,7 @@ def test_sent_records_are_taken_once(settings: Settings) -> None:
     request = audit_records_pb2.AppendAuditRequest(
         request_id=f"append {next(_numbers)}", records=[messages.encode(record)]
     )
-    node = strangers.certify(settings.authkey, PrincipalRole.NODE, "n9")
+    node = strangers.join(settings, "n9").proof
     with Connection("dbserver", settings.dbserver_address, node, timeout_s=TIMEOUT_S) as connection:
         stub = audit_records_pb2_grpc.AuditRecordsStub(connection.channel)
         connection.call(stub.AppendAudit, request)

@@ -59,7 +59,7 @@ class AgentServer:
         agent, settings = self._agent, self._settings
         interceptors = [
             grpc_channels.SameVersion("agent"),
-            callers.CallerCheck(_no_jobs, self._standing, auditor=self.auditor),
+            callers.CallerCheck(_no_jobs, self._standing, auditor=self.auditor, node=settings.node_name),
             service_life.BugWatch(),
         ]
         server = grpc.aio.server(
@@ -73,7 +73,7 @@ class AgentServer:
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
         address = f"{settings.agent_listen}:{self.port}"
         try:
-            self.port = server.add_secure_port(address, credentials.server_credentials(settings.authkey))
+            self.port = server.add_secure_port(address, credentials.server_credentials(settings.proof))
         except RuntimeError:
             raise errors.QuakeGridError(
                 f"the agent cannot listen on {address}: the port is in use or the address is not ours; "
