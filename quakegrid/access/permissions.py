@@ -142,6 +142,7 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
     },
     "api.v1.Fleet": {
         "AbortJob": Permission("abort jobs", _STAFF, _OWNERS, Subject.JOB, is_audited=True),
+        "EndSessions": Permission("end all that executes for a person", _ADMINS, is_audited=True),
         "GetStatus": Permission("see the status of the cluster", _READERS),
         "WatchStatus": Permission("watch the status of the cluster", _READERS),
         "GetMetrics": Permission("see the metrics of the cluster", _READERS),
@@ -191,8 +192,8 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "AppendAudit": Permission("write into the audit log", _NODES),
     },
     "internal.v1.EngineCalls": {
-        # The servicer judges each action and SQL text: services/dbserver/engine/effects.py. Each action is
-        # audited or not by its name.
+        # The servicer judges each action and SQL text: services/dbserver/engine/effects.py. Each is audited
+        # or not by its name.
         "Call": Permission("make calls of the engine", _DRIVERS, is_audited=True),
         "CallStream": Permission("make calls of the engine", _DRIVERS, is_audited=True),
     },

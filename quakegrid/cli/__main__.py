@@ -41,7 +41,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
         "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),
-        "install": Entry("install", "install", "Install services, settings and a user on this machine."),
+        "install": Entry("install", "install", "Install services, settings and accounts on this machine."),
         "uninstall": Entry("install", "uninstall", "Remove what `quakegrid install` made on this machine."),
     },
     "People": {
@@ -56,6 +56,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Calculations": {
         "demo": Entry("demo", "demo", "Run a first real calculation, from nothing to a figure."),
         "run": Entry("run", "run", "Run calculations and follow them."),
+        "attach": Entry("following.attach", "attach", "Follow a calculation again, until its end."),
         "oq": Entry("oq", "oq", "Run any command of the OpenQuake engine, unchanged."),
         "jobs": Entry("jobs", "jobs", "List, watch, show, share, tag, export and delete calculations."),
         "report": Entry("report", "report", "Show where the cores' time went during a calculation."),
@@ -93,7 +94,7 @@ class CommandTable(click.Group):
     cls=CommandTable,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with `quakegrid demo`. Exit codes: 0 fine, 1 failed, 2 usage or settings, "
-    "3 not reachable or not running, 4 stopped by force.",
+    "3 not reachable or not running, 4 stopped by force, 5 not ended in time.",
 )
 @click.version_option(__version__, prog_name="quakegrid")
 @options.state_dir_option

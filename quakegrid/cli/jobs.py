@@ -15,6 +15,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import exports, options
+from quakegrid.cli.following import wait
 from quakegrid.cli.views import render
 from quakegrid.clients.dbserver import job_watch
 from quakegrid.clients.dbserver.client import DbClient
@@ -243,6 +244,7 @@ def outputs(job_id: int, output: str) -> None:
 
 
 jobs.add_command(exports.export)
+jobs.add_command(wait.wait)
 
 
 @jobs.command(context_settings=options.NEGATIVE_IDS)

@@ -47,10 +47,11 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class DriverStatus:
-    """One driver process and the command line that it runs."""
+    """One driver process and the command line that it runs; detached ones go on without that."""
 
     pid: int
     command: str
+    is_detached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,9 @@ def read_status(status: nodes_pb2.AgentStatus) -> AgentStatus:
             )
             for worker in status.workers
         ),
-        drivers=tuple(DriverStatus(driver.pid, driver.command) for driver in status.drivers),
+        drivers=tuple(
+            DriverStatus(driver.pid, driver.command, driver.is_detached) for driver in status.drivers
+        ),
         version=status.version,
         engine_version=status.engine_version,
         all_core_count=status.all_core_count,

@@ -198,6 +198,17 @@ class BrokerClient:
         request = fleet_pb2.AbortJobRequest(job_id=job_id, user_name=self._settings.user_name)
         return self.connection.call(self._stub.AbortJob, request, ABORT_TIMEOUT_S).was_running
 
+    def end_sessions(self, person: str) -> tuple[list[int], int]:
+        """Abort all that executes or is queued for a person; returns the jobs, and how many sessions it was.
+
+        Raises:
+            PeerUnreachableError: the broker does not answer.
+            NotAllowedError: that is for admins.
+        """
+        request = fleet_pb2.EndSessionsRequest(person=person, user_name=self._settings.user_name)
+        response = self.connection.call(self._stub.EndSessions, request, ABORT_TIMEOUT_S)
+        return list(response.job_ids), response.session_count
+
     def task_records(self, number: int) -> Iterator[TaskRecordBlock]:
         """The records of the tasks of a job, or of a session.
 

@@ -7,6 +7,7 @@ What stands in for an attribute asks `this_process` whether it is in a driver or
 
 from __future__ import annotations
 
+import getpass
 import importlib
 import os
 from collections.abc import Callable, Sequence
@@ -115,6 +116,7 @@ OF_COMMANDS = (
     Seam("openquake.engine.engine", "poll_queue", _instead(_do_nothing)),
     Seam("openquake.engine.engine", "run_jobs", calculations.run_jobs_in_session),
     Seam("openquake.engine.engine", "manage_signals", calculations.insist_on_signals),
+    Seam("openquake.calculators.base", "HazardCalculator", calculations.tell_of_inputs),
     Seam("openquake.server.dbserver", "ensure_on", _instead(_do_nothing)),
     Seam("openquake.server.dbserver", "check_foreign", _instead(_do_nothing)),
     # `openquake.commands.engine`, which is loaded later, imports the first of them by name.
@@ -128,6 +130,8 @@ OF_COMMANDS = (
 OF_ONE_DRIVER = (
     Seam("openquake.commands.purge", "datadir", lambda _: logs.get_datadir()),
     Seam("openquake.engine.engine", "_PID", lambda _: os.getpid()),
+    # Whose calculation its log names; the template asked before there was a person.
+    Seam("openquake.engine.engine", "USER", lambda _: getpass.getuser()),
     # A SIGHUP that reaches a driver means that the terminal is gone.
     Seam("openquake.engine.engine", "_PPID", _instead(-1)),
 )

@@ -94,6 +94,8 @@ class Settings:
     log_retention_bytes: int
     # How long the audit log is kept; 0 for ever.
     audit_days: int
+    # Commands and URLs by which the end of every job is told, as the job's person.
+    notify: tuple[str, ...] = ()
     # The file that gives the authkey; None without one.
     authkey_path: Path | None = None
     # Of a person who is not the cluster; None where the authkey proves who we are.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from urllib.parse import urlsplit
 
 from quakegrid.settings.hosts import HostCores
 
@@ -135,3 +136,11 @@ def seconds(text: str) -> float:
     if not float(text) > 0:
         raise ValueError(text)
     return float(text)
+
+
+def web_address(text: str) -> str:
+    """A URL of HTTP with a host; empty for none."""
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname or len(text.split()) != 1):
+        raise ValueError(text)
+    return text

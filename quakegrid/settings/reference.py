@@ -113,6 +113,11 @@ MEANINGS = {
     ("distribution", "serialize_jobs"): "calculations that execute at once; the others wait",
     ("memory", "hard_mem_limit"): "past it the largest worker of the job that has most is stopped",
     ("memory", "soft_mem_limit"): "from it on a node goes on with one worker",
+    (
+        "notify",
+        "command",
+    ): "shell command that is told the end of each job as JSON; runs as the job's person",
+    ("notify", "url"): "URL that gets the end of each job as an HTTP POST with JSON",
     ("web", "inputs_quota"): "disk space for the inputs of one person that were sent to the web service",
     ("web", "keep_inputs_days"): "how long inputs that were sent stay after the end of their calculation",
     ("web", "listen"): "loopback address on which the web service listens",

@@ -80,7 +80,13 @@ class WebKeys(TypedDict):
     web_keep_inputs_days: int
 
 
-class AllKeys(DbserverKeys, BrokerKeys, AgentKeys, JobKeys, WebKeys):
+class NotifyKeys(TypedDict):
+    """Where the end of every job is told."""
+
+    notify: tuple[str, ...]
+
+
+class AllKeys(DbserverKeys, BrokerKeys, AgentKeys, JobKeys, WebKeys, NotifyKeys):
     """All that is read."""
 
 
@@ -97,6 +103,7 @@ def read_all(reader: Reader) -> AllKeys:
         **read_agent(reader, dbserver["dbserver_host"]),
         **read_jobs(reader),
         **read_web(reader),
+        **read_notify(reader),
     }
 
 
@@ -269,3 +276,10 @@ def read_web(reader: Reader) -> WebKeys:
             "web", "keep_inputs_days", 7, conversions.days, "days to keep inputs of ended jobs, 0 for ever"
         ),
     }
+
+
+def read_notify(reader: Reader) -> NotifyKeys:
+    """`[notify]`."""
+    command = reader.get("notify", "command", "").strip()
+    url = reader.parse("notify", "url", "", conversions.web_address, "a URL: http:// or https://, and a host")
+    return {"notify": tuple(target for target in (command, url) if target)}

@@ -26,11 +26,12 @@ from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_au
 from services.agent.linux import orphans, user_rights  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 from services.agent.node.agent import Agent  # noqa: E402
-from services.agent.node.certificates.node_certificate import NodeCertificate  # noqa: E402
-from services.agent.node.certificates.node_certifier import NodeCertifier  # noqa: E402
+from services.agent.node.certificates import node_certificate, node_certifier  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
+from services.agent.node.doors.notifications import Notifications  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
-from services.agent.node.driver_certificates import OwnCertifier  # noqa: E402
+from services.agent.node.doors.preparation import Preparation  # noqa: E402
+from services.agent.node.doors.socket_audit import SocketAudit  # noqa: E402
 from services.agent.node.output.log_tail import LogTail  # noqa: E402
 from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
 
@@ -73,8 +74,6 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     if join.port is not None:
         settings = replace(settings, agent_port=join.port)
     log_tail = _prepare_process(settings)
-    if settings.node_name:  # for the templates
-        os.environ[config.CLUSTER_AT] = f"{settings.dbserver_address} {settings.broker_address}"
     instance_id = secrets.token_hex(8)
     lock = StateLock(settings.state_dir, instance_id)
     agent = Agent(settings, instance_id, lock.mark)
@@ -87,18 +86,22 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.membership.port = server.port
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
-    certifier = NodeCertifier(settings) if settings.node_name else OwnCertifier(settings.authkey)
-    local = LocalSocket(agent.drivers, agent.accounts, agent_socket(settings.state_dir), certifier)
+    preparation = Preparation(agent.accounts, node_certifier.certifier_of(settings))
+    untold = settings.state_dir / "notifications"
+    notifications = Notifications(agent.drivers, settings.notify, untold, preparation.again)
+    socket_path = agent_socket(settings.state_dir)
+    audit = SocketAudit(server.auditor)
+    local = LocalSocket(agent.drivers, agent.accounts, socket_path, preparation, notifications, audit)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
     local.start()
+    notifications.take_up()
     await server.start()
     life.keep(server.wait_until_closed(), "port")
     record = service_files.write(settings, "agent", f"{LOOPBACK}:{server.port}")
     joining = life.keep(agent.membership.run(), "membership")
-    if settings.given is not None:
-        life.keep(NodeCertificate(settings, settings.given).run(), "node certificate")
+    node_certificate.keep_valid(settings, life)
     await stopped.wait()
     life.end()
     joining.cancel()
@@ -112,6 +115,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock), agent.accounts.rights)
     agent.leftovers.clear_within(FOLDERS_TIMEOUT_S)
     local.stop()
+    notifications.stop()
     await server.stop(STOP_GRACE_S)
     lock.close()  # first: whoever waits for the end of the service file may start another agent
     record.unlink(missing_ok=True)
@@ -124,6 +128,8 @@ def _prepare_process(settings: Settings) -> LogTail:
     service_life.tell_doubts(settings.warnings)
     open_files.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
+    if settings.node_name:  # for the templates
+        os.environ[config.CLUSTER_AT] = f"{settings.dbserver_address} {settings.broker_address}"
     log_tail = LogTail()
     log_tail.setFormatter(logging.Formatter(service_logs.FORMAT))
     logging.getLogger().addHandler(log_tail)

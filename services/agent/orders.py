@@ -26,7 +26,7 @@ class WorkerSpec:
         memory_bytes: the memory that it may have of its own, 0 for no limit.
         nice: added to its niceness.
         cgroup: folder of its cgroup; empty if it has none.
-        blob_dir: folder of its session's blobs.
+        blob_dir: folder of its session's blobs; empty if it has none.
     """
 
     worker_id: str
@@ -57,8 +57,8 @@ class ForkWorker:
 class ForkDriver:
     """Fork a driver.
 
-    Descriptors: its request in a memfd, the stream of its events, then 0, 1 and 2. It runs as `account`; None
-    is the agent's own.
+    Descriptors: its request in a memfd, the stream of its events, then 0, 1 and 2, then where it writes the
+    ids of its jobs. It runs as `account`; None is the agent's own.
     """
 
     name: str

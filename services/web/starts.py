@@ -27,7 +27,7 @@ NAME_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class ModelRun:
     """What to run.
 
     Args:
@@ -78,7 +78,7 @@ class Starter:
         self._settings = settings
         self._following: set[asyncio.Task[None]] = set()
 
-    async def start(self, what: Start, caller: Caller) -> Started:
+    async def start(self, what: ModelRun, caller: Caller) -> Started:
         """Start a calculation as a person's.
 
         Raises:
@@ -121,6 +121,11 @@ class _News:
     is_warming: bool = False
     is_detachable: bool = False
 
+    def take(self, kind: str) -> None:
+        """Take note of an event."""
+        self.is_warming |= kind == "warming"
+        self.is_detachable |= kind == "detachable"
+
 
 async def _end(writer: asyncio.StreamWriter) -> None:
     """End a driver that has not begun, and let go of it."""
@@ -130,7 +135,7 @@ async def _end(writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-def _request(what: Start, caller: Caller) -> dict[str, Any]:
+def _request(what: ModelRun, caller: Caller) -> dict[str, Any]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OQ_DISTRIBUTE")}
     environ |= dict.fromkeys(NAME_VARIABLES, caller.name)
     folder = what.job_ini.parent if what.root is None else what.root
@@ -147,21 +152,15 @@ async def _accepted(reader: asyncio.StreamReader, news: _News) -> Started:
     """Wait for the driver's verdict; `news` gets what is said before."""
     async for line in reader:
         event = drivers.read_event(line)
-        match event.get("event"):
-            case "warming":
-                news.is_warming = True
-            case "detachable":
-                news.is_detachable = True
-            case "accepted":
-                return Started(event["job_id"], [])
-            case "not_accepted":
-                return Started(event["job_id"], event["traceback"])
-            case "error":
-                raise errors.QuakeGridError(event["message"])
-            case "refused":
-                raise errors.EngineMissingError(event["message"])
-            case "exit":
-                raise errors.QuakeGridError(f"the driver ended with code {event['code']} before it began")
+        kind = event.get("event", "")
+        news.take(kind)
+        if kind in ("accepted", "not_accepted"):
+            return Started(event["job_id"], event.get("traceback", []))
+        if kind == "refused":
+            raise errors.EngineMissingError(event["message"])
+        if kind in ("error", "exit"):
+            reason = event.get("message", f"the driver ended with code {event.get('code')} before it began")
+            raise errors.QuakeGridError(reason)
     raise errors.PeerUnreachableError("the agent went away; try again")
 
 

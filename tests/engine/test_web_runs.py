@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,13 +20,16 @@ from typing import Any
 import pytest
 
 from quakegrid import testing
+from quakegrid.machine import service_files
+from quakegrid.settings import config
 from tests.engine.web_servers import CASE, Server
+from tests.integration.web.sending import archive_of
 from tests.support.clusters import Cluster
 from tests.support.processes import free_port
-from tests.support.web_forms import archive_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 END_S = 120.0
+REPOSITORY = Path(__file__).parents[2]
 # Of a row: what differs between two runs, and two machines' clocks.
 OWN_VALUES = ("start_time", "ds_calc_dir", "pid", "host", "user_name", "job_id")
 
@@ -305,3 +313,44 @@ def test_jobs_of_job_files_are_found(plain: Server, ours: Server, model: Path) -
     assert ours.json(path) == plain.json(path) == {"success": [0], "error": ""}
     bad = "/v1/calc/jobs_from_inis?ini=/nowhere/job.ini"
     assert (plain.get(bad)[0], ours.get(bad)[0]) == (500, 400)
+
+
+def test_calculation_outlives_the_service(cluster: Cluster, ours: Server, model: Path) -> None:
+    """It goes on when the web service is killed; `oq webui start` starts that again, and says where."""
+    record = service_files.read(config.load_settings(cluster.state_dir, cluster.environ), "web")
+    assert record is not None
+    job_ini = model / "job.ini"
+    # Enough work to go on for a while when the service is gone.
+    finer = job_ini.read_text().replace("rupture_mesh_spacing = 1.0", "rupture_mesh_spacing = 0.1")
+    job_ini.write_text(finer)
+    _, _, body = ours.post("/v1/calc/run", {}, ("job.zip", archive_of(model)))
+    job_id = json.loads(body)["job_id"]
+    os.kill(record.pid, signal.SIGKILL)
+    killed_time = datetime.datetime.now(datetime.UTC)
+
+    said = cluster.call("oq", "webui", "start", "127.0.0.1:1")
+    again = cluster.call("oq", "webui", "start")
+
+    assert said.returncode == again.returncode == 0, said.stderr
+    assert f"http://{ours.address}/" in said.stdout + said.stderr
+    assert "not at 127.0.0.1:1" in said.stdout + said.stderr
+    assert wait_for_end(ours, job_id) == "complete", cluster.log(job_id)
+    now = service_files.read(config.load_settings(cluster.state_dir, cluster.environ), "web")
+    assert now is not None
+    assert now.pid != record.pid
+    assert datetime.datetime.fromisoformat(cluster.job(job_id)["stop_time"]) > killed_time
+
+
+def test_example_of_the_manual_runs(ours: Server, model: Path, tmp_path: Path) -> None:
+    """Sends, follows and downloads with plain httpx, in thirty lines."""
+    text = (REPOSITORY / "docs" / "web.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(example.splitlines()) <= 30
+    (tmp_path / "model.zip").write_bytes(archive_of(model))
+    command = [sys.executable, "-c", example, f"http://{ours.address}", "model.zip"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=END_S, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "complete" in done.stdout.splitlines()[-1]
+    assert (tmp_path / "hcurves.csv").exists()

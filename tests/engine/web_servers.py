@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid import testing
+from tests.integration.web.sending import multipart
 from tests.support.clusters import Cluster
 from tests.support.processes import free_port
-from tests.support.web_forms import multipart
 
 CASE = "classical/case_01"
 SCRIPT = Path(__file__).with_name("plain_web.py")

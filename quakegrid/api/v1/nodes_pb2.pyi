@@ -623,18 +623,22 @@ class DriverStatus(_message.Message):
 
     PID_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    IS_DETACHED_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     command: _builtins.str
     """What it runs, such as "engine --run job.ini"."""
+    is_detached: _builtins.bool
+    """Whether it goes on without the command line that started it."""
     def __init__(
         self,
         *,
         pid: _builtins.int = ...,
         command: _builtins.str = ...,
+        is_detached: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "is_detached", b"is_detached", "pid", b"pid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -112,7 +112,7 @@ class DriverProcess:
     def note_signal(self, number: int) -> None:
         """Remember why we are told to stop, in words for the job's record."""
         reason = self.session.abort_reason if self.session else ""
-        if not reason and number == signal.SIGTERM and not self.events.has_reader():
+        if not reason and number == signal.SIGTERM and self.events.is_abandoned():
             reason = stops.COMMAND_GONE
         self.database.stop.note(reason or stops.SIGNAL_WORDS[signal.Signals(number)])
 

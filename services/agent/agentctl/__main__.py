@@ -152,7 +152,9 @@ def _print_status(output: str, found: AgentStatus, *, is_long: bool) -> None:
     if found.workers:
         render.print_listing(output, *status_view.workers(found, is_long=is_long))
     if found.drivers:
-        render.print_listing(output, found.drivers, {"pid": "driver", "command": "command"})
+        render.print_listing(
+            output, found.drivers, {"pid": "driver", "is_detached": "detached", "command": "command"}
+        )
 
 
 @cli.command()

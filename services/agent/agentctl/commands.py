@@ -99,8 +99,8 @@ def start(cores: int, output: str) -> None:
 def stop(no_wait: bool, output: str) -> None:
     """Stop serving cores: workers end after their tasks.
 
-    Nothing is lost: other nodes run the tasks that have not begun. Drivers on this node go on. The node stays
-    stopped until `agentctl start`, also when the agent is started again.
+    Nothing is lost: other nodes run the tasks that have not begun. Drivers on this node go on, also detached
+    ones. The node stays stopped until `agentctl start`, also when the agent is started again.
     """
     with _node() as (control, agent):
         control.stop(is_forced=False)
@@ -127,13 +127,14 @@ def kill(output: str) -> None:
 def restart(force: bool, output: str) -> None:
     """Let the workers end, load a new template, and serve again.
 
-    A template that has drivers is kept until they end, since they would end with it.
+    A template that has drivers, also detached ones, is kept until they end, since they would end with it.
     """
     with _node() as (control, agent):
         driver_count = control.restart(is_forced=force)
         found = _wait_until_ended(agent)
         if driver_count:
-            _say(f"the template restarts when its drivers ({driver_count}) have ended")
+            count = _driver_count(found) or driver_count
+            _say(f"the template restarts when its drivers ({count}) have ended; agentctl status shows them")
         while found.service == "restarting" or found.template_state.kind is TemplateKind.LOADING:
             time.sleep(POLL_S)
             found = agent.status()
@@ -266,8 +267,17 @@ class CountTeller:
 
 def _finish(agent: AgentClient, output: str, *, is_waiting: bool) -> None:
     found = _wait_until_ended(agent) if is_waiting else agent.status()
+    if found.drivers:
+        _say(f"drivers that go on here: {_driver_count(found)}; agentctl status shows them")
     _say("the node is stopped; `agentctl start` lets it serve again")
     _print(output, found)
+
+
+def _driver_count(found: AgentStatus) -> str:
+    """How many drivers there are, and how many of them are detached."""
+    detached_count = sum(driver.is_detached for driver in found.drivers)
+    detached = f", {detached_count} of them detached" if detached_count else ""
+    return f"{len(found.drivers)}{detached}" if found.drivers else ""
 
 
 def _wait_until_ended(agent: AgentClient) -> AgentStatus:

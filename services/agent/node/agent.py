@@ -144,7 +144,7 @@ class Agent:
 
     def status(self, *, with_samples: bool = False) -> nodes_pb2.AgentStatus:
         """The node as it is now. `with_samples` adds what it uses, which takes some milliseconds."""
-        status = node_status.describe(self._roster, self.drivers.commands, self.templates, self.serving)
+        status = node_status.describe(self._roster, self.drivers, self.templates, self.serving)
         status.node, status.instance_id = self.node, self.instance_id
         status.is_watched, status.proof_kind = self.fleet_watch_count > 0, self._proof_kind
         status.master, status.is_leaving = self.membership.master, self.membership.is_leaving

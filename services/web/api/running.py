@@ -21,7 +21,7 @@ from quakegrid.settings.config import Settings
 from services.web.api import answers, own_files
 from services.web.api.calculations import backends_of, caller_of
 from services.web.api.results import views_of
-from services.web.starts import Start, Starter
+from services.web.starts import ModelRun, Starter
 from services.web.uploads import forms, models
 from services.web.uploads.forms import Form
 from services.web.uploads.inputs import Inputs
@@ -142,7 +142,7 @@ async def _start(request: Request, folder: Path, wishes: Wishes, model: Model) -
     if parent is not None and await backends_of(request).engine_call("get_job", parent) is None:
         raise errors.UsageError(f"there is no calculation {parent} to start from")
     await asyncio.to_thread(models.drop_parts, folder)
-    what = Start(model.job_ini, model.root, wishes.hazard_job_id, wishes.notify_to)
+    what = ModelRun(model.job_ini, model.root, wishes.hazard_job_id, wishes.notify_to)
     started = await desk.starter.start(what, caller)
     if started.traceback:
         return JSONResponse({"traceback": started.traceback, "job_id": started.job_id}, 500)

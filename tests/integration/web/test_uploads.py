@@ -17,8 +17,8 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.settings.config import Settings
 from services.web.uploads.inputs import FOLDER, Inputs
 from tests.integration.web.conftest import Answer, Web
+from tests.integration.web.sending import archive, multipart
 from tests.integration.web.test_rows import make_job
-from tests.support.web_forms import archive, multipart
 
 JOB = "[general]\ndescription = small\ncalculation_mode = classical\n"
 RUN, VALIDATE = "/v1/calc/run", "/v1/calc/validate_zip"

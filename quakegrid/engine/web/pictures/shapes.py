@@ -44,7 +44,7 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PictureChoice:
     """What can be chosen for a picture.
 
     Args:
@@ -74,7 +74,7 @@ class Choices:
     """
 
     asked: Mapping[str, str]
-    made: list[Choice] = field(default_factory=list)
+    made: list[PictureChoice] = field(default_factory=list)
 
     def index(self, name: str, label: str, labels: Iterable[object], first: int = 0) -> int:
         """Let one of a list be chosen; its position.
@@ -90,7 +90,7 @@ class Choices:
         is_known = asked.isascii() and asked.isdigit() and len(asked) < 10 and int(asked) < len(options)
         value = str(int(asked)) if is_known else str(min(first, max(0, len(options) - 1)))
         if len(options) > 1:
-            self.made.append(Choice(name, label, options, value))
+            self.made.append(PictureChoice(name, label, options, value))
         return int(value)
 
     def as_json(self) -> list[dict[str, Any]]:
