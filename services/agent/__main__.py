@@ -26,14 +26,12 @@ from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_au
 from services.agent.linux import orphans, user_rights  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 from services.agent.node.agent import Agent  # noqa: E402
-from services.agent.node.certificates.node_certificate import NodeCertificate  # noqa: E402
-from services.agent.node.certificates.node_certifier import NodeCertifier  # noqa: E402
+from services.agent.node.certificates import node_certificate, node_certifier  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
 from services.agent.node.doors.notifications import Notifications  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
 from services.agent.node.doors.preparation import Preparation  # noqa: E402
 from services.agent.node.doors.socket_audit import SocketAudit  # noqa: E402
-from services.agent.node.driver_certificates import OwnCertifier  # noqa: E402
 from services.agent.node.output.log_tail import LogTail  # noqa: E402
 from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
 
@@ -76,8 +74,6 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     if join.port is not None:
         settings = replace(settings, agent_port=join.port)
     log_tail = _prepare_process(settings)
-    if settings.node_name:  # for the templates
-        os.environ[config.CLUSTER_AT] = f"{settings.dbserver_address} {settings.broker_address}"
     instance_id = secrets.token_hex(8)
     lock = StateLock(settings.state_dir, instance_id)
     agent = Agent(settings, instance_id, lock.mark)
@@ -100,8 +96,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     life.keep(server.wait_until_closed(), "port")
     record = service_files.write(settings, "agent", f"{LOOPBACK}:{server.port}")
     joining = life.keep(agent.membership.run(), "membership")
-    if settings.given is not None:
-        life.keep(NodeCertificate(settings, settings.given).run(), "node certificate")
+    node_certificate.keep_valid(settings, life)
     await stopped.wait()
     life.end()
     joining.cancel()
@@ -124,8 +119,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
 
 def _local_doors(agent: Agent, server: AgentServer, settings: Settings) -> tuple[LocalSocket, Notifications]:
     """The unix socket for command lines, and what tells the ends of their calculations."""
-    certifier = NodeCertifier(settings) if settings.node_name else OwnCertifier(settings.authkey)
-    preparation = Preparation(agent.accounts, certifier)
+    preparation = Preparation(agent.accounts, node_certifier.certifier_of(settings))
     untold = settings.state_dir / "notifications"
     notifications = Notifications(agent.drivers, settings.notify, untold, preparation.again)
     path, audit = agent_socket(settings.state_dir), SocketAudit(server.auditor)
@@ -139,6 +133,8 @@ def _prepare_process(settings: Settings) -> LogTail:
     service_life.tell_doubts(settings.warnings)
     open_files.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
+    if settings.node_name:  # for the templates
+        os.environ[config.CLUSTER_AT] = f"{settings.dbserver_address} {settings.broker_address}"
     log_tail = LogTail()
     log_tail.setFormatter(logging.Formatter(service_logs.FORMAT))
     logging.getLogger().addHandler(log_tail)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quakegrid.access.principals import SERVICE, Principal, PrincipalRole, certified_by
+from quakegrid.access.principals import SERVICE, Principal
 from quakegrid.api.v1 import fleet_pb2
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.jobs.states import JobState
@@ -111,7 +111,7 @@ class Broker:
         self._requests = SessionRequests(settings, self._loop, self._sessions, self._ends, self._lanes)
         self.speakers = Speakers(self._requests, self._job_ends, self._guard)
         self._statuses = StatusWriter(fleet, self._sessions, self._lanes, self._totals, self.nodes.links)
-        self.stopping = self._ends.stopping
+        self.stopping, self.end_sessions_of = self._ends.stopping, self._ends.fail_certified
 
     def start(self) -> None:
         """Open the first lane and watch the nodes."""
@@ -145,18 +145,6 @@ class Broker:
     def close_session(self, session_id: int) -> None:
         """End a session as its driver wants."""
         self._ends.close(session_id)
-
-    @guarded
-    def end_sessions_of(self, beginnings: frozenset[str]) -> None:
-        """End the sessions of drivers that were certified for nodes which are shut out.
-
-        Args:
-            beginnings: of the ids of such drivers.
-        """
-        drivers = {each.session_id: each.principal for each in self._sessions.values() if beginnings}
-        for session_id, principal in drivers.items():
-            if principal.role is PrincipalRole.DRIVER and certified_by(principal) in beginnings:
-                self._ends.fail(session_id, "the node that started the calculation was shut out")
 
     @guarded
     def on_stream_ended(self, session: DriverSession, events: Events) -> None:

@@ -484,6 +484,7 @@ class PortFacts(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     IS_EXPECTED_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """"dbserver", "broker", "lane" or "agent"."""
     host: _builtins.str
@@ -491,6 +492,8 @@ class PortFacts(_message.Message):
     state: Global___PortState.ValueType
     is_expected: _builtins.bool
     """Whether somebody must answer there now."""
+    node: _builtins.str
+    """The node whose agent must answer; empty if it is called as its host."""
     def __init__(
         self,
         *,
@@ -499,10 +502,11 @@ class PortFacts(_message.Message):
         number: _builtins.int = ...,
         state: Global___PortState.ValueType = ...,
         is_expected: _builtins.bool = ...,
+        node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_expected", b"is_expected", "number", b"number", "service", b"service", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_expected", b"is_expected", "node", b"node", "number", b"number", "service", b"service", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from quakegrid import errors
 from quakegrid.access.proofs import Renewed
 from quakegrid.clients import node_access
+from quakegrid.machine.service_life import Life
 from quakegrid.settings import node_files
 from quakegrid.settings.config import Settings
 from quakegrid.settings.node_files import NodeFile
@@ -27,6 +28,12 @@ RETRY_S = 300.0
 def utc_now() -> datetime.datetime:
     """The time of day, aware."""
     return datetime.datetime.now(datetime.UTC)
+
+
+def keep_valid(settings: Settings, life: Life) -> None:
+    """Look after the certificate of this node as long as the agent runs, if it has one."""
+    if settings.given is not None:
+        life.keep(NodeCertificate(settings, settings.given).run(), "node certificate")
 
 
 class NodeCertificate:

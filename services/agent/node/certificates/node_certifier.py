@@ -9,6 +9,12 @@ from quakegrid.access.proofs import Certified
 from quakegrid.clients import node_access
 from quakegrid.settings.config import Settings
 from services.agent.node.doors.askers import Person
+from services.agent.node.driver_certificates import DriverCertifier, OwnCertifier
+
+
+def certifier_of(settings: Settings) -> DriverCertifier:
+    """Who gives certificates to the drivers of this node."""
+    return NodeCertifier(settings) if settings.node_name else OwnCertifier(settings.authkey)
 
 
 class NodeCertifier:
