@@ -13,7 +13,7 @@ from quakegrid.cli.following import keyboard, loop
 from quakegrid.cli.following.interrupts import Interrupts
 from quakegrid.cli.following.report_view import ReportView
 from quakegrid.cli.views.run_report import RunReport
-from quakegrid.clients.detached_drivers import Start
+from quakegrid.clients.detached_drivers import DetachedStart
 from quakegrid.clients.drivers import DriverLink, DriverRequest
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def execute(
         PeerUnreachableError: the agent is not running.
         StateError: the calculation is to be left, and the agent is too old for that.
     """
-    report, start = RunReport(), Start()
+    report, start = RunReport(), DetachedStart()
     interrupts = Interrupts(keyboard.is_interactive() and request.is_detachable and not detaches)
     view = ReportView(report, interrupts, verbose=verbose)
     start_s = time.monotonic()
