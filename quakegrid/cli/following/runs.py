@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from quakegrid.settings.config import Settings
 
 
-class _DriverSource:
+class DriverSource:
     """The events of a driver of this machine."""
 
     def __init__(self, link: DriverLink) -> None:
@@ -49,7 +49,7 @@ def execute(
     try:
         with DriverLink(settings, request) as link:
             is_enough = start.take if detaches else lambda _: False
-            ending = loop.follow(_DriverSource(link), interrupts, view, is_enough)
+            ending = loop.follow(DriverSource(link), interrupts, view, is_enough)
     finally:
         view.close()
     if ending.code is None:
