@@ -24,7 +24,7 @@ WINDOW_S = 60.0
 MOST_PEERS = 1000
 _ANY_PEER = "several addresses"
 
-# The engine's actions that people ask for, with what each means by its first argument, which is a number.
+# The engine's actions that people ask for, and whether the first argument of each is a job.
 ENGINE_ACTIONS: Mapping[str, bool] = {
     "create_job": False,
     "import_job": False,
@@ -111,7 +111,7 @@ def is_audited(action: str) -> bool:
 
 
 def about_action(action: str, args: list[Any], user_name: str) -> About:
-    """What an action of the engine is about.
+    """What an action of the engine is about; a number that comes first is that of a job.
 
     Args:
         action: its name, or SQL.
@@ -119,11 +119,12 @@ def about_action(action: str, args: list[Any], user_name: str) -> About:
         user_name: who asks, as the request says.
     """
     job_id, rest = 0, args
-    if ENGINE_ACTIONS.get(action) and args and str(args[0]).isdecimal():
+    is_name = action.isidentifier()
+    if ENGINE_ACTIONS.get(action, is_name) and args and str(args[0]).isdecimal():
         job_id, rest = int(args[0]), args[1:]
     words = [str(value) for value in rest if isinstance(value, str | int | list)]
-    name = action if action in ENGINE_ACTIONS else "sql"
-    words = words if name == action else [action, *words]
+    name = action if is_name else "sql"
+    words = words if is_name else [action, *words]
     return About(f"engine.{name}", job_id=job_id, detail=plain(", ".join(words)), told=plain(user_name))
 
 

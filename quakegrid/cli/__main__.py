@@ -49,6 +49,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "logout": Entry("people.login", "logout", "Forget your credential for a cluster."),
         "whoami": Entry("people.login", "whoami", "Say who you are, and in which cluster."),
         "user": Entry("people.commands", "user", "Give people credentials, and revoke them."),
+        "token": Entry("people.nodes", "token", "Make tokens with which machines join the cluster."),
+        "node": Entry("people.nodes", "node", "See which nodes have certificates, and shut nodes out."),
         "audit": Entry("people.audit", "audit", "Show who did what to which job, node or person."),
     },
     "Calculations": {

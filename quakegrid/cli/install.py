@@ -60,6 +60,13 @@ _yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option(
     "--export", "network", metavar="NETWORK", default="", help="Export the prefix to a network over NFS."
 )
+@click.option(
+    "--member",
+    "members",
+    multiple=True,
+    metavar="NAME",
+    help="Somebody who may start calculations here (default: who gives this command by sudo).",
+)
 @_root_option
 @_dry_run_option
 @_yes_option
@@ -104,7 +111,9 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     say(f"This machine is a {role}. {next_words}")
 
 
-def _choice(machine: Machine, *, role: str, master: str, **wanted: Any) -> tuple[Choice, str | None]:
+def _choice(
+    machine: Machine, *, role: str, master: str, members: tuple[str, ...], **wanted: Any
+) -> tuple[Choice, str | None]:
     """The administrator's choice, and the text of `openquake.cfg`, None if it cannot be read."""
     from quakegrid.install import plan  # noqa: PLC0415 - as above
     from quakegrid.settings import config  # noqa: PLC0415 - `quakegrid --help` needs no settings
@@ -116,7 +125,10 @@ def _choice(machine: Machine, *, role: str, master: str, **wanted: Any) -> tuple
         if text is None:
             raise errors.SettingsError(f"{site} cannot be read; run this as root")
         master = master or _named_master(text) or _own_address()
-    return plan.Choice(the_role, master, venv=Path(sys.prefix), config=site, **wanted), text
+    caller = os.environ.get("SUDO_USER", "")
+    members = members or ((caller,) if caller not in {"", plan.ROOT_USER} else ())
+    choice = plan.Choice(the_role, master, venv=Path(sys.prefix), config=site, members=members, **wanted)
+    return choice, text
 
 
 @click.command()
@@ -197,7 +209,7 @@ def _people_group(steps: Sequence[Step]) -> str:
 
 def _next_words(choice: Choice, group: str) -> str:
     as_user = f"sudo -u {choice.user} quakegrid"
-    people = f"Who is in the group {group} may start calculations here: `usermod -aG {group} NAME`"
+    people = f"Who is in the group {group} may start calculations here: `gpasswd --add NAME {group}`"
     if choice.role.value == "node":
         return f"On the master, `{as_user} status` shows it within seconds.\n{people}"
     return (

@@ -34,7 +34,7 @@ class RunPlan:
         exports: formats, with commas.
         export_dir: where to export to; implies csv.
         params: KEY=VALUE, in place of values of the files.
-        weight: share of the cores beside other calculations.
+        weight: share of the cores beside other calculations of this user.
         cores_per_worker: of each worker, and its threads.
     """
 
@@ -61,7 +61,7 @@ class RunPlan:
     "--weight",
     type=click.FloatRange(0.01, 100),
     metavar="W",
-    help="Take W times the cores of another calculation that executes at the same time (default: 1).",
+    help="Take W times the cores of your other calculations (default: 1). Below 1: others go first.",
 )
 @click.option(
     "--cores-per-worker",

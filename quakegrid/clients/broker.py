@@ -12,7 +12,7 @@ from typing import Self
 from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.api.v1.task_records_pb2 import TaskRecordBlock
-from quakegrid.clients import connection
+from quakegrid.clients import agent, connection
 from quakegrid.settings.config import Settings
 
 CALL_TIMEOUT_S = 10.0
@@ -33,7 +33,11 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One machine of the fleet; `state` tells of its template, or why the node is not up."""
+    """One machine of the fleet; `state` tells of its template, or why the node is not up.
+
+    `proof` is "certificate" or "authkey", by which the node shows that it belongs to the cluster; empty while
+    it is not known. `address` is `host:port` of its agent.
+    """
 
     host: str
     node: str
@@ -43,6 +47,8 @@ class NodeStatus:
     running_count: int
     state: str
     left_out: tuple[LeftOut, ...] = ()
+    proof: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +198,17 @@ class BrokerClient:
         request = fleet_pb2.AbortJobRequest(job_id=job_id, user_name=self._settings.user_name)
         return self.connection.call(self._stub.AbortJob, request, ABORT_TIMEOUT_S).was_running
 
+    def end_sessions(self, person: str) -> tuple[list[int], int]:
+        """Abort all that executes or is queued for a person; returns the jobs, and how many sessions it was.
+
+        Raises:
+            PeerUnreachableError: the broker does not answer.
+            NotAllowedError: that is for admins.
+        """
+        request = fleet_pb2.EndSessionsRequest(person=person, user_name=self._settings.user_name)
+        response = self.connection.call(self._stub.EndSessions, request, ABORT_TIMEOUT_S)
+        return list(response.job_ids), response.session_count
+
     def task_records(self, number: int) -> Iterator[TaskRecordBlock]:
         """The records of the tasks of a job, or of a session.
 
@@ -249,6 +266,8 @@ def _node(node: fleet_pb2.NodeStatus) -> NodeStatus:
         left_out=tuple(
             LeftOut(each.session_id, tuple(each.job_ids), tuple(each.differences)) for each in node.left_out
         ),
+        proof=agent.PROOFS.get(node.proof_kind, ""),
+        address=node.address,
     )
 
 

@@ -88,9 +88,12 @@ def _last_ends(people: PeopleClient) -> Iterator[CredentialFacts]:
 
 
 def _identity(settings: Settings) -> tuple[str, float]:
-    if settings.authkey or settings.credential is None:
+    given = settings.given.certified if settings.given is not None else None
+    if settings.credential is not None:
+        given = settings.credential.proof
+    if settings.authkey or given is None:
         return "authkey", 0.0
-    return "certificate", certificates.until_s(settings.credential.proof.certificate_pem)
+    return "certificate", certificates.until_s(given.certificate_pem)
 
 
 def _uid(name: str) -> int:

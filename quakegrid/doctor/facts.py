@@ -70,13 +70,17 @@ class NameFacts:
 
 @dataclass(frozen=True, slots=True)
 class PortFacts:
-    """A port that was tried; `is_expected` tells whether somebody must answer there now."""
+    """A port that was tried; `is_expected` tells whether somebody must answer there now.
+
+    `node` is the node whose agent must answer; empty if it is called as its host.
+    """
 
     service: str
     host: str
     number: int
     state: PortState = PortState.OPEN
     is_expected: bool = True
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)

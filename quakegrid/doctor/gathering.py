@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from quakegrid.access.proofs import Proof
 from quakegrid.doctor import accounts, control_groups, key_files, probes
 from quakegrid.doctor.facts import (
     NO_LIMIT,
@@ -87,7 +88,7 @@ class Gatherer:
                 for role, path in folders.items()
             },
             **{
-                key: _bound(probes.look_at_port, port, _key_for(port, settings))
+                key: _bound(probes.look_at_port, port, _proof_for(port, settings))
                 for key, port in ports.items()
             },
             "nonce": lambda: _read_nonce(errand),
@@ -158,9 +159,9 @@ def _bound(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
     return lambda: function(*args)
 
 
-def _key_for(port: PortFacts, settings: Settings) -> str | None:
-    """The key for looking at a port. A connection to a lane (ZeroMQ) only shows that something answers."""
-    return None if port.service == "lane" or not settings.authkey else settings.authkey
+def _proof_for(port: PortFacts, settings: Settings) -> Proof | None:
+    """The proof for looking at a port. A connection to a lane (ZeroMQ) only shows that something answers."""
+    return None if port.service == "lane" or not settings.proof else settings.proof
 
 
 def _ports(settings: Settings, errand: Errand) -> list[PortFacts]:

@@ -7,6 +7,7 @@ What stands in for an attribute asks `this_process` whether it is in a driver or
 
 from __future__ import annotations
 
+import getpass
 import importlib
 import os
 from collections.abc import Callable, Sequence
@@ -129,6 +130,8 @@ OF_COMMANDS = (
 OF_ONE_DRIVER = (
     Seam("openquake.commands.purge", "datadir", lambda _: logs.get_datadir()),
     Seam("openquake.engine.engine", "_PID", lambda _: os.getpid()),
+    # Whose calculation its log names; the template asked before there was a person.
+    Seam("openquake.engine.engine", "USER", lambda _: getpass.getuser()),
     # A SIGHUP that reaches a driver means that the terminal is gone.
     Seam("openquake.engine.engine", "_PPID", _instead(-1)),
 )

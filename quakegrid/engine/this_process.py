@@ -11,6 +11,7 @@ driver or a worker, so it stands here. Three functions set it, each once in a pr
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 from quakegrid.settings.config import Settings
@@ -33,10 +34,11 @@ class EngineProcess(Protocol):
 
 
 class _Own:
-    """The two values of this process."""
+    """The values of this process."""
 
     settings: Settings | None = None
     is_warm = False
+    template_uid: int | None = None
     process: EngineProcess | None = None
 
 
@@ -53,6 +55,13 @@ def prepare(settings: Settings, *, is_warm: bool = True) -> None:
         is_warm: whether the engine is loaded.
     """
     _Own.settings, _Own.is_warm = settings, is_warm
+    if _Own.template_uid is None:
+        _Own.template_uid = os.getuid()
+
+
+def is_of_another_user() -> bool:
+    """Whether this driver or worker runs as another user than its template."""
+    return _Own.template_uid not in (None, os.getuid())
 
 
 def settings() -> Settings:

@@ -20,6 +20,7 @@ from quakegrid.errors import QuakeGridError
 from quakegrid.install import accounts, plan
 from quakegrid.install.plan import (
     NO_IDS,
+    AddMember,
     MakeFolder,
     MakeGroup,
     MakeUser,
@@ -36,7 +37,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Notes:
-    """What installations made here: files with their SHA-256, folders in their order, users, groups.
+    """What installations made here: files with their SHA-256, folders in their order, users, groups, members.
 
     `user` is that of the services. `is_complete` says whether all steps were done, commands too.
     """
@@ -47,6 +48,7 @@ class Notes:
     is_complete: bool = False
     other_users: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
+    members: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +113,15 @@ class Machine:
         return [*changes, *commands] if changes or not self.read_notes().is_complete else []
 
     def _would_change(
-        self, step: MakeGroup | MakeUser | MakeFolder | WriteFile, gids: dict[str, int]
+        self, step: MakeGroup | MakeUser | AddMember | MakeFolder | WriteFile, gids: dict[str, int]
     ) -> bool:
         match step:
             case MakeGroup(name=name):
                 return self.is_real and not accounts.has_group(name)
             case MakeUser(name=name):
                 return self.is_real and not accounts.has_user(name)
+            case AddMember(name, group):
+                return self.is_real and name not in accounts.members(group)
             case MakeFolder():
                 return not self._is_made(step)
             case WriteFile():
@@ -170,6 +174,9 @@ class Machine:
                 notes.groups.append(name)
             case MakeUser():
                 self._make_user(step, notes)
+            case AddMember(name, group):
+                self.run(("gpasswd", "--add", name, group))  # also for people of a directory service
+                notes.members.append(name)
             case MakeFolder(path, mode, owner, group):
                 self._make_missing(path, notes)
                 self._own(self.place(path), owner, group)

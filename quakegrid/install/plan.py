@@ -57,6 +57,7 @@ class Choice:
         venv: environment that QuakeGrid is installed in.
         config: the environment's `openquake.cfg`.
         network: whom the prefix is exported to over NFS; "" for nobody.
+        members: people who may start calculations here.
     """
 
     role: Role
@@ -66,6 +67,7 @@ class Choice:
     venv: Path
     config: Path
     network: str = ""
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,14 @@ class MakeUser:
 
 
 @dataclass(frozen=True, slots=True)
+class AddMember:
+    """Somebody who comes into a group, and stays in all others."""
+
+    name: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class MakeFolder:
     """A folder; one that exists, and that no installation has made, is left as it is."""
 
@@ -132,7 +142,7 @@ class RunCommand:
     argv: tuple[str, ...]
 
 
-Step = MakeGroup | MakeUser | MakeFolder | WriteFile | RunCommand
+Step = MakeGroup | MakeUser | AddMember | MakeFolder | WriteFile | RunCommand
 
 
 def steps(choice: Choice, config: str | None, new_authkey: str, ids: SharedIds = NO_IDS) -> list[Step]:
@@ -197,6 +207,8 @@ def _people(choice: Choice, text: str) -> _People:
         _value(choice, text, "agent", "group") or PEOPLE_GROUP,
         _value(choice, text, "agent", "worker_user") or WORKER_USER,
     )
+    for name in {choice.user, found.worker, ROOT_USER} & {*choice.members}:
+        raise UsageError(f"{name} cannot be one of the people who start calculations: --member names others")
     for name in (found.group, found.worker):
         if not _PLAIN_NAME.fullmatch(name):
             raise UsageError(f"{choice.config}: {name!r} cannot be used as a name of a user or group")
@@ -219,6 +231,7 @@ def _accounts(choice: Choice, people: _People, ids: SharedIds) -> list[Step]:
         MakeUser(choice.user, STATE_DIR, numbers),
         MakeUser(people.worker, WORKER_HOME, purpose="runs what belongs to people without an account here"),
         MakeGroup(people.group, ids.people),
+        *(AddMember(name, people.group) for name in choice.members),
         # All may pass, to the agent's socket, and nobody else may list.
         MakeFolder(STATE_DIR, 0o751, choice.user, choice.user),
         MakeFolder(WORKER_HOME, 0o700, people.worker, people.worker),
@@ -231,6 +244,8 @@ def in_words(step: Step) -> str:
         case MakeGroup(name, gid):
             number = f" (gid {gid})" if gid else ""
             return f"make the group {name}{number}: its members may start calculations"
+        case AddMember(name, group):
+            return f"put {name} into the group {group}"
         case MakeUser(name, home, ids, purpose):
             known = [
                 f"{what} {number}" for what, number in zip(("uid", "gid"), ids or (), strict=False) if number
@@ -252,7 +267,7 @@ def _check(choice: Choice) -> None:
             raise UsageError(f"{path}: give an absolute path of letters, digits and . _ + - only")
     if choice.user == ROOT_USER:
         raise UsageError("services do not run as root: calculations could change the whole machine")
-    for name in (choice.user, choice.master, choice.network):
+    for name in (choice.user, choice.master, choice.network, *choice.members):
         if name and not _PLAIN_NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot be used as a name of a user, host or network")
     if choice.role is Role.MASTER and choice.master in {"", "localhost", LOOPBACK}:

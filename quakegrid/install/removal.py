@@ -26,7 +26,7 @@ def in_words(machine: Machine) -> tuple[list[str], list[str]]:
     removed += [f"remove {folder}/ if it is empty" for folder in reversed(notes.folders)]
     for user in filter(None, (notes.user, *notes.other_users)):
         removed.append(f"remove the user {user} if nothing of it is left")
-    removed += [f"remove the group {group} if nobody is in it" for group in notes.groups]
+    removed += [f"remove the group {group} if nobody else was put into it" for group in notes.groups]
     return removed, kept
 
 
@@ -43,7 +43,7 @@ def remove(machine: Machine, say: Say) -> None:
         elif accounts.has_user(user):
             machine.run(("userdel", user))
     for group in notes.groups:
-        if left or accounts.members(group):
+        if left or {*accounts.members(group)} - {*notes.members}:
             say(f"kept the group {group}")
         elif accounts.has_group(group):
             machine.run(("groupdel", group))

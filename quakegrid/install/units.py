@@ -44,6 +44,10 @@ AmbientCapabilities=CAP_SETUID CAP_SETGID
 CapabilityBoundingSet=CAP_SETUID CAP_SETGID
 # Calculations write where their account may, wherever homes are; nobody writes to /usr, /boot or /etc.
 ProtectSystem=full
+# System calls that no calculation makes, and that only root could.
+SystemCallArchitectures=native
+SystemCallFilter=~@module @reboot @swap @obsolete @cpu-emulation @raw-io
+SystemCallErrorNumber=EPERM
 UMask=0022
 # A cgroup for each worker with a memory limit.
 Delegate=yes

@@ -141,7 +141,7 @@ def _queued(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
     names = _listed([_whose(each) for each in ahead]) or "others"
     if session.wait_reason:
         limit = "[broker] max_jobs_per_user in openquake.cfg"
-        yield f"It waits: {session.wait_reason}: {names}. {limit} bounds how many."
+        yield f"It waits: {session.wait_reason} ({names}); the limit is {limit}."
     else:
         limit = "serialize_jobs in openquake.cfg"
         yield f"It waits for its turn behind {names}: {limit} bounds how many execute."

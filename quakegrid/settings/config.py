@@ -6,6 +6,7 @@ allowed. Never imports the engine.
 
 from __future__ import annotations
 
+import datetime
 import getpass
 import os
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from quakegrid.access.proofs import Proof, Renewed
 from quakegrid.errors import SettingsError
-from quakegrid.settings import authkeys, credential_files, hosts, sections
+from quakegrid.settings import authkeys, credential_files, hosts, node_files, sections
 from quakegrid.settings.agent_accounts import AgentAccounts
 from quakegrid.settings.agent_limits import AgentLimits
 from quakegrid.settings.credential_files import CredentialFile
@@ -31,6 +32,9 @@ MIN_AUTHKEY_LENGTH = authkeys.MIN_LENGTH
 WEAK_AUTHKEYS = authkeys.NONE
 LOOPBACK = hosts.LOOPBACK
 RUN_FOLDER = "run"
+# In the environment of an agent whose node has a certificate, and of its children: the addresses of dbserver
+# and broker, with a space between. So children need not read the file, which has a key.
+CLUSTER_AT = "QUAKEGRID_CLUSTER_AT"
 # In the environment of all processes that an agent starts: its state directory, to find those that are left.
 AGENT_MARK = "QUAKEGRID_AGENT"
 
@@ -96,8 +100,10 @@ class Settings:
     authkey_path: Path | None = None
     # Of a person who is not the cluster; None where the authkey proves who we are.
     credential: CredentialFile | None = None
-    # Of a driver, which has no authkey; None elsewhere.
+    # Of a driver, and of an agent whose node has a certificate: neither has the authkey. None elsewhere.
     given: Renewed | None = None
+    # What the fleet calls this node, as its certificate says; empty where the node has the authkey.
+    node_name: str = ""
     # Warnings about values that are probably not as they were meant, one sentence each.
     warnings: tuple[str, ...] = ()
 
@@ -187,7 +193,9 @@ def load_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os
     reader = Reader(state_dir, config_paths(state_dir, environ))
     read = sections.read_all(reader)
     doubts = [*reader.check_names(), *authkeys.doubts(read["authkey"], read["authkey_path"])]
-    return Settings(state_dir=state_dir, paths=tuple(reader.found), **read, warnings=tuple(doubts))
+    found = Settings(state_dir=state_dir, paths=tuple(reader.found), **read, warnings=tuple(doubts))
+    addresses = environ.get(CLUSTER_AT, "").split(" ")
+    return _of_cluster(found, reader, *addresses) if len(addresses) == len(("dbserver", "broker")) else found
 
 
 def settings_of_machine(state_dir: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -228,6 +236,39 @@ def settings_of(credential: CredentialFile, state_dir: Path | None = None) -> Se
     )
 
 
+def load_node_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of an agent, and of commands that ask it.
+
+    Where no file gives an authkey, the node may have a certificate. Then its file says where the cluster is.
+
+    Raises:
+        SettingsError: as `load_settings`.
+        CredentialError: the certificate has ended, is of another machine, or its file cannot be used.
+    """
+    found = load_settings(state_dir, environ)
+    file = None if found.authkey else node_files.read(found.state_dir)
+    if file is None:
+        return found
+    file.check(datetime.datetime.now(datetime.UTC))
+    reader = Reader(found.state_dir, config_paths(found.state_dir, environ))
+    found = _of_cluster(found, reader, file.dbserver, file.broker)
+    return replace(found, given=Renewed(file.proof), node_name=file.host)
+
+
+def _of_cluster(found: Settings, reader: Reader, dbserver: str, broker: str) -> Settings:
+    """The settings of a node whose cluster is at these addresses, whatever its files say."""
+    dbserver_host, dbserver_port = credential_files.split_address(dbserver)
+    broker_host, broker_port = credential_files.split_address(broker)
+    return replace(
+        found,
+        **sections.read_agent(reader, dbserver_host),
+        dbserver_host=dbserver_host,
+        dbserver_port=dbserver_port,
+        broker_host=broker_host,
+        broker_port=broker_port,
+    )
+
+
 def _check_is_text(state_dir: Path) -> None:
     """Refuse a path that messages, logs and files of services cannot hold."""
     try:
@@ -243,6 +284,8 @@ def _check_is_text(state_dir: Path) -> None:
 def check_authkey(settings: Settings, service: str, environ: Mapping[str, str] = os.environ) -> None:
     """Refuse to start a service without an authkey, and with one that others can guess or read.
 
+    The agent of a node with a certificate needs none.
+
     Args:
         settings: of the service.
         service: as in "the broker".
@@ -251,6 +294,8 @@ def check_authkey(settings: Settings, service: str, environ: Mapping[str, str] =
         SettingsError: there is no key, or it is weak, or others than the service and its group can read it.
     """
     remedy = "run `quakegrid authkey` and put it as [dbserver] authkey into openquake.cfg on every node"
+    if settings.node_name:
+        return
     if not settings.authkey:
         raise SettingsError(
             f"{service} has no authkey; `quakegrid up` makes one for this machine, or {remedy}"

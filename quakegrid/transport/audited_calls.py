@@ -68,6 +68,18 @@ class Auditor:
         )
         self.take(record)
 
+    def note_account(self, name: str, uid: int, about: About, outcome: str) -> None:
+        """Keep what an account of this machine asked for at a unix socket.
+
+        Args:
+            name: of the account, as the kernel knows it.
+            uid: its number.
+            about: what it was about.
+            outcome: "OK" or the name of gRPC's status code.
+        """
+        about = replace(about, node=self._node)
+        self.take(AuditRecord(self._clock(), "account", name, about, outcome, f"uid {uid}", self._service))
+
     def take(self, record: AuditRecord) -> None:
         """Keep a record, or count it if its peer failed often."""
         if record.outcome == audits.OK:

@@ -21,14 +21,18 @@ grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first
 
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
-from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_authkey, load_settings  # noqa: E402
+from quakegrid.settings import config  # noqa: E402
+from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_authkey  # noqa: E402
 from services.agent.linux import orphans, user_rights  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 from services.agent.node.agent import Agent  # noqa: E402
+from services.agent.node.certificates.node_certificate import NodeCertificate  # noqa: E402
+from services.agent.node.certificates.node_certifier import NodeCertifier  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
 from services.agent.node.doors.notifications import Notifications  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
 from services.agent.node.doors.preparation import Preparation  # noqa: E402
+from services.agent.node.doors.socket_audit import SocketAudit  # noqa: E402
 from services.agent.node.driver_certificates import OwnCertifier  # noqa: E402
 from services.agent.node.output.log_tail import LogTail  # noqa: E402
 from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
@@ -72,6 +76,8 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     if join.port is not None:
         settings = replace(settings, agent_port=join.port)
     log_tail = _prepare_process(settings)
+    if settings.node_name:  # for the templates
+        os.environ[config.CLUSTER_AT] = f"{settings.dbserver_address} {settings.broker_address}"
     instance_id = secrets.token_hex(8)
     lock = StateLock(settings.state_dir, instance_id)
     agent = Agent(settings, instance_id, lock.mark)
@@ -84,11 +90,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.membership.port = server.port
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
-    preparation = Preparation(agent.accounts, OwnCertifier(settings.authkey))
-    untold = settings.state_dir / "notifications"
-    notifications = Notifications(agent.drivers, settings.notify, untold, preparation.again)
-    socket_path = agent_socket(settings.state_dir)
-    local = LocalSocket(agent.drivers, agent.accounts, socket_path, preparation, notifications)
+    local, notifications = _local_doors(agent, server, settings)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
@@ -98,6 +100,8 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     life.keep(server.wait_until_closed(), "port")
     record = service_files.write(settings, "agent", f"{LOOPBACK}:{server.port}")
     joining = life.keep(agent.membership.run(), "membership")
+    if settings.given is not None:
+        life.keep(NodeCertificate(settings, settings.given).run(), "node certificate")
     await stopped.wait()
     life.end()
     joining.cancel()
@@ -116,6 +120,17 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     lock.close()  # first: whoever waits for the end of the service file may start another agent
     record.unlink(missing_ok=True)
     return life.exit_code
+
+
+def _local_doors(agent: Agent, server: AgentServer, settings: Settings) -> tuple[LocalSocket, Notifications]:
+    """The unix socket for command lines, and what tells the ends of their calculations."""
+    certifier = NodeCertifier(settings) if settings.node_name else OwnCertifier(settings.authkey)
+    preparation = Preparation(agent.accounts, certifier)
+    untold = settings.state_dir / "notifications"
+    notifications = Notifications(agent.drivers, settings.notify, untold, preparation.again)
+    path, audit = agent_socket(settings.state_dir), SocketAudit(server.auditor)
+    local = LocalSocket(agent.drivers, agent.accounts, path, preparation, notifications, audit)
+    return local, notifications
 
 
 def _prepare_process(settings: Settings) -> LogTail:
@@ -172,7 +187,7 @@ def run(state_dir: Path | None, lifeline_fd: int = -1, join: JoinOptions = JoinO
     """Serve with the settings of `state_dir`; returns the exit code."""
     service_logs.start()
     try:
-        return asyncio.run(serve(load_settings(state_dir), lifeline_fd, join))
+        return asyncio.run(serve(config.load_node_settings(state_dir), lifeline_fd, join))
     except QuakeGridError as exc:
         print(f"agent: {exc}", file=sys.stderr)
         return exc.exit_code

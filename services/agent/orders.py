@@ -26,7 +26,7 @@ class WorkerSpec:
         memory_bytes: the memory that it may have of its own, 0 for no limit.
         nice: added to its niceness.
         cgroup: folder of its cgroup; empty if it has none.
-        blob_dir: folder of its session's blobs.
+        blob_dir: folder of its session's blobs; empty if it has none.
     """
 
     worker_id: str

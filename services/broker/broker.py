@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quakegrid.access.principals import SERVICE, Principal
+from quakegrid.access.principals import SERVICE, Principal, PrincipalRole, certified_by
 from quakegrid.api.v1 import fleet_pb2
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.jobs.states import JobState
@@ -110,7 +110,7 @@ class Broker:
         self._actions = FleetActions(fleet, self._sessions, self._lanes, self.nodes, self._ends, orders)
         self._requests = SessionRequests(settings, self._loop, self._sessions, self._ends, self._lanes)
         self.speakers = Speakers(self._requests, self._job_ends, self._guard)
-        self._statuses = StatusWriter(fleet, self._sessions, self._lanes, self._totals)
+        self._statuses = StatusWriter(fleet, self._sessions, self._lanes, self._totals, self.nodes.links)
         self.stopping = self._ends.stopping
 
     def start(self) -> None:
@@ -145,6 +145,18 @@ class Broker:
     def close_session(self, session_id: int) -> None:
         """End a session as its driver wants."""
         self._ends.close(session_id)
+
+    @guarded
+    def end_sessions_of(self, beginnings: frozenset[str]) -> None:
+        """End the sessions of drivers that were certified for nodes which are shut out.
+
+        Args:
+            beginnings: of the ids of such drivers.
+        """
+        drivers = {each.session_id: each.principal for each in self._sessions.values() if beginnings}
+        for session_id, principal in drivers.items():
+            if principal.role is PrincipalRole.DRIVER and certified_by(principal) in beginnings:
+                self._ends.fail(session_id, "the node that started the calculation was shut out")
 
     @guarded
     def on_stream_ended(self, session: DriverSession, events: Events) -> None:
@@ -182,6 +194,23 @@ class Broker:
             return False
         await self._ends.wait(session)
         return True
+
+    async def end_sessions(self, person: str, user_name: str) -> tuple[list[int], int]:
+        """Abort all that executes or is queued for a person.
+
+        Returns:
+            The jobs of these sessions, and how many sessions there were.
+        Raises:
+            UsageError: a name is nobody's.
+        """
+        with self._guard:
+            for name in (person, user_name):
+                peer_input.check_name(name, "a user's name")
+            found = [each for each in self._sessions.values() if person and each.request.user_name == person]
+            for session in found:
+                self._ends.abort(session, f"aborted by {user_name or 'somebody'}, with all of {person}")
+        await asyncio.gather(*map(self._ends.wait, found))
+        return sorted(job_id for session in found for job_id in session.request.job_ids), len(found)
 
     async def owner_of_job(self, job_id: int) -> str | None:
         """The user whose job this is; None if there is no such job.

@@ -17,6 +17,7 @@ from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, credentials, grpc_channels
 from quakegrid.transport.audited_calls import Auditor
 from services.broker.broker import Broker
+from services.broker.nodes.shut_out import ShutOutNodes
 from services.broker.rpc.fleet import FleetServicer
 from services.broker.rpc.membership import MembershipServicer
 from services.broker.rpc.sessions import SessionsServicer
@@ -40,7 +41,8 @@ class BrokerServer:
     def __init__(self, broker: Broker, settings: Settings) -> None:
         self._broker, self._settings = broker, settings
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        self._standing = CredentialWatch(settings)
+        self._shut_out = ShutOutNodes(broker.nodes)
+        self._standing = CredentialWatch(settings, self._on_shut_out)
         self._sender = AuditSender(settings, "broker")
         self._auditor = Auditor("broker", self._sender)
         self._port = service_life.Port(self._make)
@@ -55,7 +57,7 @@ class BrokerServer:
         server = grpc.aio.server(interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
         fleet = FleetServicer(self._broker, task_history_files.folder(settings))
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
-        membership = MembershipServicer(self._broker.nodes, settings)
+        membership = MembershipServicer(self._broker.nodes, self._shut_out, settings)
         membership_pb2_grpc.add_MembershipServicer_to_server(membership, server)
         sessions_pb2_grpc.add_SessionsServicer_to_server(SessionsServicer(self._broker), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -70,8 +72,13 @@ class BrokerServer:
             ) from None
         return server
 
+    def _on_shut_out(self, hosts: frozenset[str], beginnings: frozenset[str]) -> None:
+        self._shut_out.take(hosts)
+        self._broker.end_sessions_of(beginnings)
+
     async def start(self) -> None:
-        """Begin to serve."""
+        """Begin to serve, and to hear of nodes that are shut out."""
+        self._standing.start()
         await self._port.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 

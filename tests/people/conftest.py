@@ -8,6 +8,7 @@ import pytest
 
 from tests.people.cluster import PeopleCluster, running_cluster
 from tests.people.machine import Machine, refusal
+from tests.people.workers import WorkerOrders
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,11 @@ def people(machine: Machine) -> Iterator[PeopleCluster]:
     """A cluster whose agent may change users. Its nodes have no engine."""
     with running_cluster(machine) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def workers(people: PeopleCluster) -> Iterator[WorkerOrders]:
+    """Workers on its node."""
+    orders = WorkerOrders(people)
+    yield orders
+    orders.close()

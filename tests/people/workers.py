@@ -31,7 +31,7 @@ _PROGRAM = """
 import json, os, traceback
 answer = {{}}
 try:
-    exec({code!r})
+    exec({code!r}, {{"answer": answer, "os": os}})
 except BaseException:
     answer["failure"] = traceback.format_exc()
 with open({path!r} + ".new", "w") as file:
@@ -84,7 +84,7 @@ class WorkerOrders:
         request = orders_pb2.StartWorkersRequest(
             workers=[orders_pb2.WorkerRef(session_id=session_id, worker_id=f"w-{number}", token="t")],
             lane_endpoint=ENDPOINT,
-            worker_setup=pickle.dumps(functools.partial(exec, program)),
+            worker_setup=pickle.dumps(functools.partial(exec, program, {})),
             lane_keys=door_keys.of_cluster(self._authkey),
             **person | fields,
         )

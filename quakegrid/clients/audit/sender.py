@@ -69,7 +69,7 @@ class AuditSender:
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         while self._waiting:
             address = self._settings.dbserver_address
-            async with grpc_channels.open_aio_channel(address, self._settings.authkey) as channel:
+            async with grpc_channels.open_aio_channel(address, self._settings.proof) as channel:
                 stub = audit_records_pb2_grpc.AuditRecordsStub(channel)
                 while self._waiting:
                     await self._send(stub, self._next_batch(), backoff)

@@ -18,7 +18,7 @@ from openquake.baselib import general
 from quakegrid import errors
 from quakegrid.clients import drivers
 from quakegrid.clients.dbserver import driver_certificate
-from quakegrid.engine import configuration, seams, this_process
+from quakegrid.engine import configuration, kernel_caches, seams, this_process
 from quakegrid.engine.driver import log_output, oq_mode, run_mode, stops
 from quakegrid.engine.driver.event_stream import Events
 from quakegrid.engine.driver.process import DriverProcess
@@ -107,3 +107,4 @@ def _enter(request: dict[str, Any]) -> None:
     if "NUMBA_DISABLE_JIT" in os.environ:
         print("NUMBA_DISABLE_JIT has no effect here: the engine is imported already", file=sys.stderr)
     seams.install(seams.OF_ONE_DRIVER)
+    kernel_caches.use_own_folder()

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from openquake.baselib import zeromq
 
-from quakegrid.engine import configuration, this_process
+from quakegrid.engine import configuration, kernel_caches, this_process
 from quakegrid.engine.tasks import failures, known_jobs
 
 
@@ -92,6 +92,7 @@ def become_worker(
         seams.install(seams.OF_TASKS)
     configuration.take_over(sections)
     configuration.take_temporary_folder()
+    kernel_caches.use_own_folder()
     this_process.become(WorkerProcess(driver_host, jobs))
 
 

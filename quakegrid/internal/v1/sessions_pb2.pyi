@@ -69,7 +69,9 @@ class OpenSessionRequest(_message.Message):
     max_workers: _builtins.int
     """Workers that the session has at most, 0 for no limit."""
     weight: _builtins.float
-    """Its part of the cores against the weights of other sessions, 0.01 to 100; 0 is 1."""
+    """Its part of the cores against the weights of other sessions of the person, 0.01 to 100; 0 is 1. Against other
+    persons a person has the largest of these, at most 1.
+    """
     resumed_session_id: _builtins.int
     """The session that this broker, or one that is gone, had admitted: it goes on, with this id, its workers and
     its lane's port, without another turn in the queue. 0 for a new session.

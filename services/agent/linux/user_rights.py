@@ -116,10 +116,10 @@ class UserRights:
     def reading(self, pid: int) -> Iterator[None]:
         """Give this thread the rights of the owner of a process, if it is one of `taken`.
 
-        Only to the owner the kernel shows all that /proc has on a process.
+        Only to the owner the kernel shows all that /proc has on a process. It compares the group, too.
         """
-        owner = owner_of(pid) if self._taken else ROOT_ID
-        with self.acting_as(owner) if owner in self.taken else contextlib.nullcontext():
+        uid, gid = owner_of(pid) if self._taken else (ROOT_ID, ROOT_ID)
+        with self.acting_as(uid, gid) if uid in self.taken else contextlib.nullcontext():
             yield
 
     def signal(self, pid: int, send: Callable[[], None]) -> None:
@@ -132,7 +132,8 @@ class UserRights:
         try:
             send()
         except PermissionError:
-            with self.acting_as(owner_of(pid)):
+            uid, _gid = owner_of(pid)
+            with self.acting_as(uid):
                 send()
 
 
@@ -140,13 +141,13 @@ class UserRights:
 NO_RIGHTS = UserRights(is_able=False)
 
 
-def owner_of(pid: int) -> int:
-    """Number of the account that a process belongs to; root's if it is gone."""
+def owner_of(pid: int) -> tuple[int, int]:
+    """Numbers of the account and the group that a process belongs to; those of root if it is gone."""
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
-            if line.startswith(b"Uid:"):
-                return int(line.split()[1])
-    return ROOT_ID
+        lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
+        uid, gid = (next(line for line in lines if line.startswith(name)) for name in (b"Uid:", b"Gid:"))
+        return int(uid.split()[1]), int(gid.split()[1])
+    return ROOT_ID, ROOT_ID
 
 
 def become(account: Account) -> None:

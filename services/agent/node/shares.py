@@ -5,6 +5,7 @@ Runs in the agent's event loop.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from services.agent.node.leftovers import BlobFolders, FolderLeftovers
@@ -12,6 +13,8 @@ from services.agent.node.limits.limits import NodeLimits, WorkerLimits
 from services.agent.node.output.pipes import OutputPipes
 from services.agent.rules.persons import Account
 from services.agent.rules.roster import Member, Roster
+
+log = logging.getLogger("quakegrid.agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +62,19 @@ class WorkerShares:
         """
         limits = self._limits.open_worker(member)
         if account is None:
-            blob_dir = self._blobs.open(member.session_id)
+            blob_dir = str(self._blobs.open(member.session_id))
         else:
-            self._accounts[member.session_id] = account
-            blob_dir = self._leftovers.persons.open_session(account, member.session_id)
-        return WorkerShare(limits, str(blob_dir), self._output.open(member.name, member.session_id))
+            blob_dir = self._open_session(account, member.session_id)
+        return WorkerShare(limits, blob_dir, self._output.open(member.name, member.session_id))
+
+    def _open_session(self, account: Account, session_id: int) -> str:
+        """The folder for the blobs of another user's session; empty if that user cannot have one here."""
+        self._accounts[session_id] = account
+        try:
+            return str(self._leftovers.persons.open_session(account, session_id))
+        except OSError as exc:
+            log.warning("no_blobs account=%s session=%d reason=%s", account.name, session_id, exc)
+            return ""
 
     def close(self, member: Member) -> tuple[list[str], str]:
         """Free the share of a worker that is off the roster.

@@ -48,7 +48,7 @@ def run_worker(spec: WorkerSpec, setup: bytes, keys: WorkerKeys) -> int:
     dealer = lane_sockets.connect_dealer(context, spec.lane_endpoint, keys.door, name)
     warn_of_silence(dealer, spec)
     inbox = Inbox(dealer, spec.session_id, spec.worker_id, spec.node)
-    blobs = NodeBlobs(Path(spec.blob_dir), inbox.fetch_blob)
+    blobs = NodeBlobs(Path(spec.blob_dir) if spec.blob_dir else None, inbox.fetch_blob)
     try:
         while (task := inbox.next_task()) is not None:
             _run_task(inbox, blobs, spec, task, failure)

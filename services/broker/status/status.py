@@ -6,12 +6,14 @@ Reads the fleet, the sessions and the lanes, and changes none of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from quakegrid import __version__
 from quakegrid.api.v1 import fleet_pb2
 from services.broker.drivers.session import DriverSession
 from services.broker.fleet.core import Fleet
 from services.broker.lanes.pool import LanePool
+from services.broker.nodes.link import NodeLink
 from services.broker.status.totals import SessionTotals
 
 # All who watch share the statuses of this time: with 64,000 cores each takes some 30 ms of the broker's loop.
@@ -26,12 +28,19 @@ class StatusWriter:
         sessions: its open sessions.
         lanes: its lanes.
         totals: of its sessions that have ended.
+        links: to its nodes, by host.
     """
 
     def __init__(
-        self, fleet: Fleet, sessions: Mapping[int, DriverSession], lanes: LanePool, totals: SessionTotals
+        self,
+        fleet: Fleet,
+        sessions: Mapping[int, DriverSession],
+        lanes: LanePool,
+        totals: SessionTotals,
+        links: Mapping[str, NodeLink],
     ) -> None:
-        self._fleet, self._sessions, self._lanes, self._totals = fleet, sessions, lanes, totals
+        self._fleet, self._links = fleet, links
+        self._sessions, self._lanes, self._totals = sessions, lanes, totals
         self._last: fleet_pb2.GetStatusResponse | None = None
         self._last_s = 0.0
 
@@ -76,9 +85,15 @@ class StatusWriter:
                 running_count=busy_counts.get(node.host, 0),
                 state=node.state,
                 left_out=left_out.get(node.host, ()),
+                **self._place(node.host),
             )
             for node in self._fleet.nodes.values()
         ]
+
+    def _place(self, host: str) -> dict[str, Any]:
+        """Where a node's agent is, and how it proves what it is; nothing of a node that has just left."""
+        link = self._links.get(host)
+        return {} if link is None else {"proof_kind": link.proof_kind, "address": link.address}
 
     def _left_out(self) -> dict[str, list[fleet_pb2.LeftOut]]:
         """The sessions that get no worker on a node, by host."""

@@ -16,10 +16,11 @@ from typing import Any
 import grpc
 
 from quakegrid.access import audits
-from quakegrid.errors import PeerUnreachableError, QuakeGridError, UsageError
+from quakegrid.errors import NotAllowedError, PeerUnreachableError, QuakeGridError, UsageError
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
 from quakegrid.transport import audited_calls, callers
+from quakegrid.transport.audited_calls import AuditedCall
 from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.engine import actions, effects
 from services.dbserver.engine.parts import Parts
@@ -53,7 +54,7 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         self._requests = requests
         self._reaper = reaper
         self._threads = threads
-        self._streams = CallStreams(self._begin)
+        self._streams = CallStreams(self._begin_audited)
 
     async def Call(  # type: ignore[override]  # noqa: N802  named in the proto
         self, request: engine_calls_pb2.CallRequest, context: Any
@@ -76,11 +77,24 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         """End the streams."""
         self._streams.close()
 
+    def _begin_audited(
+        self, request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted
+    ) -> bytes | None:
+        """Begin a call, and let the audit log know how it ends if people ask for it, or if it is refused."""
+        is_audited = audits.is_audited(request.action)
+        call = audited_calls.current()
+        try:
+            if is_audited and call is not None:
+                tell = _audited(call, request, tell)
+            return self._begin(request, tell, is_wanted)
+        except QuakeGridError as exc:
+            if call is not None and (is_audited or isinstance(exc, NotAllowedError)):
+                call.note(*_outcome(_about(request), None, exc))
+            raise
+
     def _begin(self, request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted) -> bytes | None:
         """Answer a quick read, enqueue a quick write, and do any other call in a thread."""
         action = self._resolve(request)
-        if audits.is_audited(request.action):
-            tell = _audited(action, request, tell)
         if not action.is_quick:
             threads = self._threads_of(action, request.action)
             threads.submit(self._finish_for, action, request, tell, is_wanted)
@@ -168,14 +182,18 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         return answer.result
 
 
-def _audited(action: actions.Action, request: engine_calls_pb2.CallRequest, tell: Tell) -> Tell:
+def _about(request: engine_calls_pb2.CallRequest) -> audits.About:
+    """What a call is about, as far as its arguments can be read."""
+    try:
+        args = list(map(engine_values.decode, request.args))
+    except (TypeError, ValueError):
+        args = []
+    return audits.about_action(request.action, args, request.user_name)
+
+
+def _audited(call: AuditedCall, request: engine_calls_pb2.CallRequest, tell: Tell) -> Tell:
     """Tell the audit log, too, how a call ends."""
-    call = audited_calls.current()
-    if call is None or not action.is_writing:
-        return tell
-    about = audits.about_action(
-        request.action, list(map(engine_values.decode, request.args)), request.user_name
-    )
+    about = _about(request)
     loop = asyncio.get_running_loop()
 
     def tell_both(answer: Answer | None, error: Exception | None) -> None:

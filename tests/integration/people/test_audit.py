@@ -5,6 +5,9 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+import os
+import pwd
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -156,6 +159,25 @@ def test_broker_and_agent_hand_their_records_to_the_dbserver(settings: Settings)
     assert of_agent.service == f"agent of {of_agent.about.node}"
     assert of_agent.about.node
     assert wait_for(settings, AuditQuery(node=of_agent.about.node))
+
+
+def test_who_asks_at_the_agents_socket_is_named_by_the_kernel(settings: Settings) -> None:
+    """Whatever the request says; what was refused has its reason."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(TIMEOUT_S)
+        client.connect(str(config.agent_socket(settings.state_dir)))
+        client.sendall(b'{"argv": ["engine"], "environ": {"LOGNAME": "mallory"}}\n')
+        said = client.recv(4096)
+    account = pwd.getpwuid(os.getuid()).pw_name
+
+    found = wait_for(settings, AuditQuery(user=account), lambda found: "agent.run" in str(found))
+    record = next(each for each in found if each.about.action == "agent.run")
+
+    assert b"refused" in said
+    assert (record.role, record.name, record.peer) == ("account", account, f"uid {os.getuid()}")
+    assert record.outcome == "INVALID_ARGUMENT"
+    assert record.about.node
+    assert record.service == f"agent of {record.about.node}"
 
 
 def test_records_outlive_a_restart_of_the_dbserver(services: tuple[Settings, LocalDbServer]) -> None:
@@ -318,7 +340,7 @@ def test_sent_records_are_taken_once(settings: Settings) -> None:
     request = audit_records_pb2.AppendAuditRequest(
         request_id=f"append {next(_numbers)}", records=[messages.encode(record)]
     )
-    node = strangers.certify(settings.authkey, PrincipalRole.NODE, "n9")
+    node = strangers.join(settings, "n9").proof
     with Connection("dbserver", settings.dbserver_address, node, timeout_s=TIMEOUT_S) as connection:
         stub = audit_records_pb2_grpc.AuditRecordsStub(connection.channel)
         connection.call(stub.AppendAudit, request)

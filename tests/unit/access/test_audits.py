@@ -70,6 +70,7 @@ def test_request_says_what_it_is_about(method: str, request_: Any, about: About)
         ("del_calc", [7, "anna", True], About("engine.del_calc", job_id=7, detail="anna, True", told="anna")),
         ("del_calc", ["7"], About("engine.del_calc", job_id=7, told="anna")),
         ("del_calc", ["x"], About("engine.del_calc", detail="x", told="anna")),
+        ("DELETE FROM job WHERE x", [], About("engine.sql", detail="DELETE FROM job WHERE x", told="anna")),
         ("delete_tag", ["old"], About("engine.delete_tag", detail="old", told="anna")),
         (
             "DELETE FROM job WHERE id in (?X)",
@@ -82,6 +83,11 @@ def test_action_of_the_engine_says_what_it_is_about(action: str, args: list[Any]
     """By its arguments."""
     assert audits.is_audited(action)
     assert audits.about_action(action, args, "anna") == about
+
+
+def test_refused_action_is_told_with_its_job() -> None:
+    """Also of one that is left out where it is allowed."""
+    assert audits.about_action("update_job", [7, {"status": "x"}], "") == About("engine.update_job", job_id=7)
 
 
 @pytest.mark.parametrize("action", ["log", "finish", "get_job", "SELECT 1", "update_job"])

@@ -63,7 +63,7 @@ def test_status_tells_why_sessions_wait_and_who_has_no_task_yet() -> None:
     sessions = driver_sessions(made)
     sessions[1].is_admitted = True
 
-    writer = StatusWriter(made.core, sessions, cast("LanePool", NoLanes()), SessionTotals())
+    writer = StatusWriter(made.core, sessions, cast("LanePool", NoLanes()), SessionTotals(), {})
     status = writer.status(0.0)
 
     first, second = status.sessions

@@ -109,7 +109,7 @@ def test_job_that_waits_for_its_own_person_is_told_the_limit() -> None:
 
     text = said(fleet(first, mine))
 
-    assert f"It waits: {reason}: job 3 of me. [broker] max_jobs_per_user" in text
+    assert f"It waits: {reason} (job 3 of me); the limit is [broker] max_jobs_per_user" in text
     assert "serialize_jobs" not in text
 
 

@@ -11,6 +11,7 @@ import pytest
 from quakegrid.errors import SettingsError, UsageError
 from quakegrid.install import accounts, config_text, machine, plan, units
 from quakegrid.install.plan import (
+    AddMember,
     Choice,
     MakeFolder,
     MakeGroup,
@@ -213,6 +214,19 @@ def test_people_have_a_group_and_strangers_an_account() -> None:
     assert MakeGroup("quakegrid-users") in steps
     assert MakeFolder(plan.WORKER_HOME, 0o700, "quakegrid-worker", "quakegrid-worker") in steps
     assert MakeFolder(plan.STATE_DIR, 0o751, "quakegrid", "quakegrid") in steps
+
+
+def test_people_are_put_into_the_group() -> None:
+    """But neither root nor an account of the cluster."""
+    steps = plan.steps(dataclasses.replace(MASTER, members=("anna", "ben")), "", KEY)
+
+    assert [plan.in_words(step) for step in steps if isinstance(step, AddMember)] == [
+        "put anna into the group quakegrid-users",
+        "put ben into the group quakegrid-users",
+    ]
+    for name in ("root", "quakegrid", "quakegrid-worker"):
+        with pytest.raises(UsageError, match="--member names others"):
+            plan.steps(dataclasses.replace(MASTER, members=(name,)), "", KEY)
 
 
 def test_names_of_the_settings_are_made() -> None:

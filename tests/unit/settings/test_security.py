@@ -83,7 +83,7 @@ def test_certificate_verifies_as_a_server_and_has_our_name() -> None:
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     constraints = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
 
-    assert names.get_values_for_type(x509.DNSName) == [principals.PEER_NAME]
+    assert names.get_values_for_type(x509.DNSName) == [principals.PEER_NAME, principals.ANY_NODE_NAME]
     assert not constraints.ca
     assert isinstance(leaf.public_key(), ec.EllipticCurvePublicKey)
 

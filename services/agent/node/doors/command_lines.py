@@ -22,9 +22,10 @@ from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import askers, request_checks
-from services.agent.node.doors.askers import AskerCounts
+from services.agent.node.doors.askers import Asker, AskerCounts
 from services.agent.node.doors.notifications import Notifications
 from services.agent.node.doors.preparation import Preparation
+from services.agent.node.doors.socket_audit import SocketAudit
 from services.agent.node.drivers import DriverEnd, DriverFiles, Drivers
 from services.agent.node.persons.accounts import NodeAccounts
 from services.agent.node.persons.shared_socket import open_to_group
@@ -47,6 +48,7 @@ class LocalSocket:
         path: of the socket, in the folder `run` of the state directory.
         preparation: gives each driver its certificate and its account.
         notifications: told of the ends of drivers.
+        audit: is told who asks.
     """
 
     def __init__(
@@ -56,9 +58,10 @@ class LocalSocket:
         path: Path,
         preparation: Preparation,
         notifications: Notifications,
+        audit: SocketAudit,
     ) -> None:
         self._drivers, self._accounts, self._path = drivers, accounts, path
-        self._preparation, self._notifications = preparation, notifications
+        self._preparation, self._notifications, self._audit = preparation, notifications, audit
         self._is_shared = False  # open to the members of a group
         self._counts = AskerCounts()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -130,14 +133,16 @@ class LocalSocket:
                 connection.setblocking(False)
                 asker = askers.of(connection)
                 if not (asker.is_trusted or self._is_shared):
+                    self._audit.sent_away(asker)
                     return
                 try:
                     self._counts.enter(number, asker)
                     line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
                     request, account = await self._preparation.for_asker(_read_request(line, fds), asker)
-                    await self._drive(connection, request, fds, rest, account=account)
+                    await self._drive(connection, request, fds, rest, asker=asker, account=account)
                 except QuakeGridError as exc:
                     log.warning("local_request_refused reason=%s", exc)
+                    self._audit.refused(asker, exc)
                     await _send(connection, {"event": "refused", "message": str(exc)})
         except (OSError, TimeoutError) as exc:
             log.warning("local_request_failed reason=%r", exc)
@@ -152,6 +157,7 @@ class LocalSocket:
         fds: list[int],
         rest: bytes,
         *,
+        asker: Asker,
         account: Account | None,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -168,6 +174,7 @@ class LocalSocket:
         name = self._start(request, DriverFiles(connection.fileno(), fds), on_end, account)
         close_all(fds)
         fds.clear()
+        self._audit.asked(asker, request)
         listening = loop.create_task(self._pass_signals(connection, name, rest))
         is_left = False
         try:

@@ -40,6 +40,8 @@ async def _no_jobs(_job_id: int) -> None:
 class AgentServer:
     """The gRPC server of an agent. `port` is where it listens, also if the settings say 0.
 
+    `auditor` makes the records of this agent for the audit log.
+
     Raises:
         QuakeGridError: the port is taken.
     """
@@ -50,14 +52,14 @@ class AgentServer:
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._standing = CredentialWatch(settings)
         self._sender = AuditSender(settings, f"agent of {agent.node}")
-        self._auditor = Auditor(f"agent of {agent.node}", self._sender, node=agent.node)
+        self.auditor = Auditor(f"agent of {agent.node}", self._sender, node=agent.node)
         self._port = service_life.Port(self._make)
 
     def _make(self) -> grpc.aio.Server:
         agent, settings = self._agent, self._settings
         interceptors = [
             grpc_channels.SameVersion("agent"),
-            callers.CallerCheck(_no_jobs, self._standing, auditor=self._auditor),
+            callers.CallerCheck(_no_jobs, self._standing, auditor=self.auditor, node=settings.node_name),
             service_life.BugWatch(),
         ]
         server = grpc.aio.server(
@@ -71,7 +73,7 @@ class AgentServer:
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
         address = f"{settings.agent_listen}:{self.port}"
         try:
-            self.port = server.add_secure_port(address, credentials.server_credentials(settings.authkey))
+            self.port = server.add_secure_port(address, credentials.server_credentials(settings.proof))
         except RuntimeError:
             raise errors.QuakeGridError(
                 f"the agent cannot listen on {address}: the port is in use or the address is not ours; "
@@ -96,7 +98,7 @@ class AgentServer:
         """Refuse new calls, and end running calls after the grace."""
         self._standing.close()
         await self._port.stop(timeout_s)
-        self._auditor.close()
+        self.auditor.close()
         await self._sender.close(AUDIT_GRACE_S)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

@@ -18,6 +18,7 @@ from quakegrid.blobs import shared_memory
 from quakegrid.settings.agent_accounts import DEFAULT_GROUP, DEFAULT_WORKER_USER, AgentAccounts
 from services.agent.linux import user_rights
 from services.agent.linux.user_rights import UserRights
+from services.agent.node.persons.person_folders import PersonFolders
 from services.agent.rules.persons import Account, AgentRights, decide
 
 log = logging.getLogger("quakegrid.agent")
@@ -40,6 +41,7 @@ class NodeAccounts:
         # Those who had processes here have a folder in shared memory, even if their agent was killed.
         left = shared_memory.owners(state_dir) if self.is_able else ()
         self.rights = UserRights(is_able=self.is_able, taken=left)
+        self.folders = PersonFolders(state_dir, self.rights)
         self._known: dict[str, tuple[float, Account | None]] = {}
 
     @property
@@ -68,7 +70,15 @@ class NodeAccounts:
         account = decide(person, account_id, await self._find(person) if person else None, agent)
         if account is not None:
             self.rights.add(account.uid)
+            self._open_folder(account)
         return account
+
+    def _open_folder(self, account: Account) -> None:
+        """Make the account's folder. Without one temporary files stay, and blobs travel with each task."""
+        try:
+            self.folders.open(account)
+        except OSError as exc:
+            log.warning("no_folder_of_account account=%s reason=%s", account.name, exc)
 
     async def _find(self, name: str) -> Account | None:
         """The account of a name, if this node has one."""

@@ -3,7 +3,9 @@
 
 import { byId, element, tell } from "/static/common.js";
 import { asCsv, draw } from "/static/charts.js";
+import { combined } from "/static/comparisons.js";
 
+let ownId = 0;
 let base = "";
 let kinds = [];
 let chosen = {};
@@ -12,6 +14,7 @@ let running = 0;
 /** Show the pictures of a calculation that has results. */
 export async function showPictures(jobId) {
   if (base) return;
+  ownId = jobId;
   base = `/calculations/${jobId}/pictures`;
   const response = await fetch(`${base}.json`);
   if (!response.ok) {
@@ -57,19 +60,39 @@ async function show() {
   drawTabs();
   running += 1;
   const mine = running;
-  const { picture, ...rest } = chosen;
+  const { picture, with: otherId, ...rest } = chosen;
   const place = byId("picture");
   place.setAttribute("aria-busy", "true");
-  const response = await fetch(`${base}/${picture}.json?${new URLSearchParams(rest)}`);
-  const answer = await response.json().catch(() => ({ error: `the service answered ${response.status}` }));
+  const query = new URLSearchParams(rest);
+  const [answer, other] = await Promise.all([ask(`${base}/${picture}.json?${query}`),
+    otherId ? ask(`/calculations/${encodeURIComponent(otherId)}/pictures/${picture}.json?${query}`) : null]);
   if (mine !== running) return; // something else was chosen meanwhile
   place.removeAttribute("aria-busy");
-  tell("picture", response.ok ? "" : `The picture cannot be drawn: ${answer.error}`);
-  if (!response.ok) return;
+  tell("picture", answer.error ? `The picture cannot be drawn: ${answer.error}` : "");
+  if (answer.error) return;
+  const both = other === null ? answer : other.error ? other.error : combined(answer, other, ownId, otherId);
+  tell("comparison", typeof both === "string" ? `It cannot be compared: ${both}` : "");
+  const drawn = typeof both === "string" ? answer : both;
   const focused = document.activeElement?.closest("#picture-choices label")?.textContent.split(" ")[0];
-  byId("picture-choices").replaceChildren(...answer.choices.map(choiceBox), saveButton(answer));
-  draw(place, answer, pickSite());
+  byId("picture-choices").replaceChildren(...answer.choices.map(choiceBox), otherBox(), saveButton(drawn));
+  draw(place, drawn, pickSite());
   if (focused) [...byId("picture-choices").querySelectorAll("label")].find((each) => each.textContent.startsWith(focused))?.querySelector("select")?.focus();
+}
+
+async function ask(address) {
+  const response = await fetch(address).catch(() => null);
+  if (!response) return { error: "the web service does not answer" };
+  return response.json().catch(() => ({ error: `the service answered ${response.status}` }));
+}
+
+function otherBox() {
+  const box = element("input", { inputmode: "numeric", size: "6", placeholder: "none", value: chosen.with ?? "" });
+  box.addEventListener("change", () => {
+    const { with: _, ...rest } = chosen;
+    chosen = rest;
+    choose(box.value.trim() ? { with: box.value.trim() } : {});
+  });
+  return element("label", {}, "Compare with calculation ", box);
 }
 
 /** A click on a site of a map leads to its curves. */
