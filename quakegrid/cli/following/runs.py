@@ -62,7 +62,7 @@ def execute(
 
 def _ask_for_ends(settings: Settings, report: RunReport) -> None:
     """Ask the dbserver for the ends of jobs whose driver died before it told them."""
-    if not report.open_job_ids():
+    if not report.open_job_ids() or not settings.proof:
         return
     from quakegrid.clients.dbserver.client import DbClient  # noqa: PLC0415 - seldom needed
     from quakegrid.jobs.states import JobState  # noqa: PLC0415 - seldom needed
