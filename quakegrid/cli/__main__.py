@@ -31,7 +31,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Cluster": {
         "up": Entry("cluster", "up", "Start the cluster of this machine."),
         "down": Entry("cluster", "down", "Stop the cluster of this machine."),
-        "status": Entry("status", "status", "Show services, nodes, sessions and lanes."),
+        "status": Entry("status", "status", "Show services, nodes, users, sessions and lanes."),
         "metrics": Entry(
             "status", "metrics", "Print the cluster's metrics in the text format of Prometheus."
         ),
