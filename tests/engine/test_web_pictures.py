@@ -393,3 +393,22 @@ def test_folder_is_chosen_and_run(page: Page, tmp_path: Path) -> None:
     page.wait_for_url("**/calculations/*")
     expect(page.locator(".state")).to_have_text("complete")
     expect(page.locator("#facts")).to_contain_text("Starts from")
+
+
+@pytest.mark.full
+def test_report_is_saved_as_one_file(page: Page, hazard_id: int, tmp_path: Path) -> None:
+    """It shows where the time went, with the picture, and asks no service for anything."""
+    page.goto(f"/calculations/{hazard_id}")
+    expect(page.locator("#operations tr").first).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as one HTML file").click()
+    path = tmp_path / "report.html"
+    download.value.save_as(path)
+
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+
+    expect(page.locator("svg.chart polyline")).to_have_count(2)
+    expect(page.locator("#operations tr").first).to_be_visible()
+    assert asked == [path.as_uri()]
