@@ -108,6 +108,10 @@ coverage: install ## Run the tests of `make test`, and measure which lines and b
 test-all: check ## Check, then all tests, with every case of the engine
 	@$(PY) -m tests --full
 
+.PHONY: test-people
+test-people: install ## Test with several accounts on one machine (needs root; part of `make test` where it is)
+	@$(PY) -m pytest -rs tests/people
+
 .PHONY: test-compose
 test-compose: install ## Test the cluster of docker-compose.yml (needs Docker; root starts it where it does not run)
 	@tests/system/with_docker.sh $(PY) -m pytest --compose tests/system/test_compose.py

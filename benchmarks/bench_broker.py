@@ -150,7 +150,7 @@ def echo_router(endpoint: str, authkey: str) -> None:
     """Pass messages between one client and one worker."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     zap, router = lane_sockets.open_zap(context), lane_sockets.bind_router(context, endpoint, authkey)
-    public = credentials.curve_keys(authkey).client_public
+    public = credentials.curve_keys(authkey).door.client_public
     poller = zmq.Poller()
     poller.register(zap, zmq.POLLIN)
     poller.register(router, zmq.POLLIN)
@@ -173,7 +173,8 @@ def echo_router(endpoint: str, authkey: str) -> None:
 def echo_worker(endpoint: str, authkey: str) -> None:
     """Answer a number with as many bytes."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = lane_sockets.connect_dealer(context, endpoint, authkey, b"worker")
+    door = credentials.curve_keys(authkey).door
+    dealer = lane_sockets.connect_dealer(context, endpoint, door, b"worker")
     answer_probe(dealer)
     dealer.recv()
     while True:
@@ -192,7 +193,8 @@ def echo(port: int) -> Iterator[zmq.Socket[bytes]]:
     for process in processes:
         process.start()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = lane_sockets.connect_dealer(context, endpoint, authkey, b"client")
+    door = credentials.curve_keys(authkey).door
+    dealer = lane_sockets.connect_dealer(context, endpoint, door, b"client")
     try:
         answer_probe(dealer)
         dealer.recv()

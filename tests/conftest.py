@@ -15,6 +15,7 @@ from quakegrid.machine import temporary_clusters
 OPTIONS = ("full", "compose", "slurm", "vm")
 # Tests that share a cluster of the whole session stay in one process; all others stay with their module.
 SHARED_CLUSTERS = ("tests/engine/", "tests/faults/")
+PEOPLE = "tests/people/"  # all of them share one machine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,5 +53,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _group(item: pytest.Item) -> str:
     """The tests that pytest-xdist runs in one process."""
     path, _, _ = item.nodeid.partition("::")
+    if path.startswith(PEOPLE):
+        return PEOPLE
     uses_cluster = "cluster" in getattr(item, "fixturenames", ())
     return "cluster" if uses_cluster and path.startswith(SHARED_CLUSTERS) else path

@@ -3,6 +3,7 @@
 A certificate names its principal by one URI of the form of SPIFFE, among its subject alternative names:
 
     spiffe://<cluster>.quakegrid.internal/<role>/<name>/<id of the credential>
+    spiffe://<cluster>.quakegrid.internal/driver/<name>/<number of the account>/<id of the credential>
 
 The cluster's services share the authkey and sign their own certificates; these have the name `PEER_NAME`, by
 which clients know a service. Reads names only: whether a certificate is genuine, TLS has checked before.
@@ -10,6 +11,8 @@ which clients know a service. Reads names only: whether a certificate is genuine
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import re
 from collections.abc import Iterable
@@ -19,11 +22,18 @@ from enum import StrEnum
 DOMAIN = "quakegrid.internal"
 # Clients take a peer for a service of the cluster if its certificate has this name.
 PEER_NAME = f"peer.{DOMAIN}"
+# Clients take a peer for the agent of a node if its certificate has the node's name below this one, or this.
+_NODES = f"node.{DOMAIN}"
+ANY_NODE_NAME = f"*.{_NODES}"
 LONGEST_NAME = 64
 _SCHEME = "spiffe://"
 # What SPIFFE allows in a path, without names that begin like an option or a hidden file.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_PATH = re.compile(rf"{_SCHEME}([a-z0-9.-]+)/([a-z]+)/({_NAME.pattern})/([0-9a-f]{{32}})")
+_PATH = re.compile(
+    rf"{_SCHEME}([a-z0-9.-]+)/([a-z]+)/({_NAME.pattern})(?:/(0|[1-9][0-9]{{0,9}}))?/([0-9a-f]{{32}})"
+)
+# A label of a host's name that no other name can be written as: see `node_dns_name`.
+_PLAIN_LABEL = re.compile(r"(?!x--)[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 ALLOWED_NAMES = f"letters, digits, '.', '_' and '-', at most {LONGEST_NAME}; the first is no '.' or '-'"
 
 
@@ -41,6 +51,8 @@ class PrincipalRole(StrEnum):
     DRIVER = "driver"
     # A process that runs the tasks of one session.
     WORKER = "worker"
+    # Whoever has a token for new nodes: it may have a machine certified as a node.
+    TOKEN = "token"  # noqa: S105  the word
 
 
 # The roles that a person may have, from the least to the most.
@@ -55,16 +67,19 @@ class Principal:
 
     Args:
         role: what it is.
-        name: of the person, of the person whose driver it is, of the node, or of the worker's session; empty
-            for a service.
+        name: of the person, of the person whose driver it is, of the node, of the worker's session, or of the
+            one node that a token is for; empty for a service.
         credential_id: of its certificate, 32 hexadecimal digits; empty for a service.
         until_s: when the certificate ends, in seconds since 1970.
+        account_id: of a driver, the number of the person's account on the node that started it; None if it is
+            not the account of a node.
     """
 
     role: PrincipalRole
     name: str = ""
     credential_id: str = ""
     until_s: float = math.inf
+    account_id: int | None = None
 
     @property
     def person(self) -> str:
@@ -95,6 +110,8 @@ class Principal:
                 return f"a calculation of {self.name}"
             case PrincipalRole.WORKER:
                 return f"a worker of session {self.name}"
+            case PrincipalRole.TOKEN:
+                return "the holder of a token for nodes"
             case _:
                 return f"{self.name} ({self.role})"
 
@@ -107,6 +124,27 @@ def is_name(text: str) -> bool:
     return len(text) <= LONGEST_NAME and _NAME.fullmatch(text) is not None
 
 
+# The id of a driver that a node has had certified begins with so many digits of the node's own.
+NODE_PART = 16
+
+
+def certified_by(driver: Principal) -> str:
+    """How the id of the node begins that has had a driver certified; no node's if an agent has signed."""
+    return driver.credential_id[:NODE_PART]
+
+
+def node_dns_name(host: str) -> str:
+    """The name of a host that only the certificate of its agent has, and those of services.
+
+    No two hosts have the same one. Upper and lower case are one host.
+    """
+    host = host.lower()
+    if _PLAIN_LABEL.fullmatch(host):
+        return f"{host}.{_NODES}"
+    digest = base64.b32encode(hashlib.sha256(host.encode(errors="replace")).digest()).decode()
+    return f"x--{digest.rstrip('=').lower()}.{_NODES}"
+
+
 def to_uri(principal: Principal, cluster: str) -> str:
     """The name of a principal in its certificate.
 
@@ -116,7 +154,8 @@ def to_uri(principal: Principal, cluster: str) -> str:
     Raises:
         ValueError: a certificate cannot carry it.
     """
-    uri = f"{_SCHEME}{cluster}.{DOMAIN}/{principal.role}/{principal.name}/{principal.credential_id}"
+    account = "" if principal.account_id is None else f"/{principal.account_id}"
+    uri = f"{_SCHEME}{cluster}.{DOMAIN}/{principal.role}/{principal.name}{account}/{principal.credential_id}"
     if _read(uri) is None:
         raise ValueError(f"{principal!r} has a name that a certificate cannot carry")
     return uri
@@ -138,10 +177,10 @@ def _read(uri: str) -> Principal | None:
     found = _PATH.fullmatch(uri)
     if found is None:
         return None
-    _cluster, role, name, credential_id = found.groups()
-    if role not in _WITH_URI or not is_name(name):
+    _cluster, role, name, account, credential_id = found.groups()
+    if role not in _WITH_URI or not is_name(name) or (account and role != PrincipalRole.DRIVER):
         return None
-    return Principal(PrincipalRole(role), name, credential_id)
+    return Principal(PrincipalRole(role), name, credential_id, account_id=int(account) if account else None)
 
 
 _WITH_URI = frozenset(PrincipalRole) - {PrincipalRole.SERVICE}

@@ -1,4 +1,4 @@
-"""What a process proves with that it belongs to a cluster: the authkey, or a certificate of its own."""
+"""What proves that a process belongs to a cluster: the authkey, or a certificate that it was given."""
 
 from __future__ import annotations
 
@@ -15,4 +15,11 @@ class Certified:
     certificate_pem: bytes
 
 
-Proof: TypeAlias = str | Certified
+@dataclass(slots=True, eq=False)
+class Renewed:
+    """A certificate that is replaced by another one before it ends; connections take the one there is."""
+
+    certified: Certified
+
+
+Proof: TypeAlias = str | Certified | Renewed

@@ -41,7 +41,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
         "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),
-        "install": Entry("install", "install", "Install services, settings and a user on this machine."),
+        "install": Entry("install", "install", "Install services, settings and accounts on this machine."),
         "uninstall": Entry("install", "uninstall", "Remove what `quakegrid install` made on this machine."),
     },
     "People": {
@@ -49,6 +49,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "logout": Entry("people.login", "logout", "Forget your credential for a cluster."),
         "whoami": Entry("people.login", "whoami", "Say who you are, and in which cluster."),
         "user": Entry("people.commands", "user", "Give people credentials, and revoke them."),
+        "token": Entry("people.nodes", "token", "Make tokens with which machines join the cluster."),
+        "node": Entry("people.nodes", "node", "See which nodes have certificates, and shut nodes out."),
+        "audit": Entry("people.audit", "audit", "Show who did what to which job, node or person."),
     },
     "Calculations": {
         "demo": Entry("demo", "demo", "Run a first real calculation, from nothing to a figure."),

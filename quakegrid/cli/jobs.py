@@ -175,7 +175,7 @@ def tag(job_id: int, names: tuple[str, ...], remove: bool, prefer: bool, output:
         raise errors.UsageError("--remove and --prefer exclude each other")
     with closing(_client()) as database:
         job = own_job(database, job_id)
-        tags = TagsClient(database)
+        tags = TagsClient(database, database.user_name)
         act = tags.remove if remove else tags.prefer if prefer else tags.add
         for name in names:
             act(job.id, name)

@@ -161,6 +161,30 @@ def client_settings() -> Settings:
     return found
 
 
+def machine_settings() -> Settings:
+    """Read the settings for a command that asks the agent of this machine for a driver.
+
+    A person who may not read the authkey asks by the agent's socket alone, even with a credential. If the
+    command line names a cluster, that one is meant.
+
+    Raises:
+        As `cluster_settings`.
+    """
+    from quakegrid import errors  # noqa: PLC0415 - as above
+    from quakegrid.clients import agent_sockets  # noqa: PLC0415 - as above
+    from quakegrid.settings import config, credential_files  # noqa: PLC0415 - as above
+
+    if credential_files.chosen(cluster()) is None:
+        try:
+            has_key = bool(settings().authkey)
+        except errors.SettingsError:
+            has_key = False
+        found = None if has_key else config.settings_of_machine(state_dir())
+        if found is not None and agent_sockets.is_there(found.state_dir):
+            return found
+    return cluster_settings()
+
+
 def cluster_settings() -> Settings:
     """Read the settings for a command that talks to services.
 

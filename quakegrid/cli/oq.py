@@ -41,7 +41,7 @@ def oq(args: tuple[str, ...]) -> None:
         web_pages(options.cluster_settings(), args[2:])
         return
     try:
-        code = drivers.run_driver(options.cluster_settings(), args, mode="oq")
+        code = drivers.run_driver(options.machine_settings(), args, mode="oq")
     except errors.PeerUnreachableError:
         if args not in {("--help",), ("-h",)}:
             raise

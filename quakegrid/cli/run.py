@@ -34,7 +34,7 @@ class RunPlan:
         exports: formats, with commas.
         export_dir: where to export to; implies csv.
         params: KEY=VALUE, in place of values of the files.
-        weight: share of the cores beside other calculations.
+        weight: share of the cores beside other calculations of this user.
         cores_per_worker: of each worker, and its threads.
     """
 
@@ -61,7 +61,7 @@ class RunPlan:
     "--weight",
     type=click.FloatRange(0.01, 100),
     metavar="W",
-    help="Take W times the cores of another calculation that executes at the same time (default: 1).",
+    help="Take W times the cores of your other calculations (default: 1). Below 1: others go first.",
 )
 @click.option(
     "--cores-per-worker",
@@ -98,13 +98,13 @@ def run(*, detach: bool, notify: list[str], verbose: bool, is_json: bool, output
     from quakegrid.clients.drivers import DriverRequest  # noqa: PLC0415 - as above
 
     output = "json" if is_json else output
-    settings = options.cluster_settings()
+    settings = options.machine_settings()
     plan = RunPlan(**wanted)
     plan = replace(plan, hc=_earlier_job(settings, plan.hc))
     request = DriverRequest(engine_argv(plan), is_detachable=True, notify=notify)
     report = runs.execute(settings, request, verbose=verbose, detaches=detach)
     if report.is_left:
-        print_left(report, output)
+        print_left(report, output, is_wanted=detach)
     else:
         print_report(report, output)
     click.get_current_context().exit(report.exit_code)
@@ -117,13 +117,16 @@ def _checked_target(target: str) -> str:
 
 
 def _earlier_job(settings: Settings, hc: str | None) -> str | None:
-    """The job or file to start from; a negative number counts the user's own jobs, and becomes an id."""
+    """The job or file to start from; a negative number counts the user's own jobs, and becomes an id.
+
+    Who reaches the agent only has nobody to ask; then the driver counts.
+    """
     try:
         number = int(hc or "")
     except ValueError:  # none, or a file
         return hc
     options.JOB_ID.convert(number, None, None)
-    if number > 0:
+    if number > 0 or not settings.proof:
         return hc
     from quakegrid.clients.dbserver import own_jobs  # noqa: PLC0415 - seldom needed
     from quakegrid.clients.dbserver.client import DbClient  # noqa: PLC0415
@@ -183,8 +186,14 @@ def _check_job_file(job_ini: str) -> None:
         raise errors.UsageError(f"{job_ini} {what}")
 
 
-def print_left(report: RunReport, output: str) -> None:
-    """Print the ids of jobs that go on, and how to follow them again."""
+def print_left(report: RunReport, output: str, *, is_wanted: bool = False) -> None:
+    """Print the ids of jobs that go on, and how to follow them again.
+
+    Args:
+        report: of the jobs.
+        output: "table", "json" or "quiet".
+        is_wanted: whether the ids are what the command was to print.
+    """
     if report.exit_code == 128 + signal.SIGHUP:  # there is nothing any more to print to
         return
     if output == "json":
@@ -192,7 +201,7 @@ def print_left(report: RunReport, output: str) -> None:
 
         render.print_json({"job_ids": list(report.jobs), "exit_code": report.exit_code})
     for job_id in report.jobs:
-        if output != "json":
+        if is_wanted and output != "json":
             click.echo(str(job_id))
         click.echo(f"job {job_id} goes on; to follow it: quakegrid attach {job_id}", err=True)
 

@@ -22,6 +22,11 @@ TEMPLATE_KINDS = {
     TemplateKind.COLD: nodes_pb2.TEMPLATE_KIND_COLD,
     TemplateKind.FAILED: nodes_pb2.TEMPLATE_KIND_FAILED,
 }
+# How a node shows that it belongs to the cluster, in a word.
+PROOFS = {
+    nodes_pb2.NODE_PROOF_KIND_AUTHKEY: "authkey",
+    nodes_pb2.NODE_PROOF_KIND_CERTIFICATE: "certificate",
+}
 _KINDS = {value: kind for kind, value in TEMPLATE_KINDS.items()}
 # How often an agent sends a message to its watchers if nothing happens.
 BEAT_S = 1.0
@@ -76,6 +81,8 @@ class AgentStatus:
     service: str
     master: str
     is_watched: bool
+    # "certificate" or "authkey"; empty for an older agent.
+    proof: str = ""
 
 
 class AgentClient:
@@ -179,4 +186,5 @@ def read_status(status: nodes_pb2.AgentStatus) -> AgentStatus:
         service="leaving" if status.is_leaving else service,
         master=status.master,
         is_watched=status.is_watched,
+        proof=PROOFS.get(status.proof_kind, ""),
     )

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from quakegrid import errors
+from quakegrid.clients import agent_sockets
 from quakegrid.clients.terminal_signals import Signals
-from quakegrid.settings import installation
-from quakegrid.settings.config import Settings, agent_socket
+from quakegrid.machine import process_limits
+from quakegrid.settings.config import Settings
 
 Event = dict[str, Any]
 
@@ -56,14 +57,15 @@ class DriverLink:
     Raises:
         PeerUnreachableError: there is no agent.
         UsageError: the current folder cannot be entered.
-        StateError: the cluster is reached by a credential, so its agents are elsewhere.
+        StateError: the cluster is reached by a credential, so its agents are elsewhere; or this user may not
+            connect.
     """
 
     def __init__(self, settings: Settings, request: DriverRequest) -> None:
         folder = request.cwd or _current_folder()
         _refuse_elsewhere(settings)
         self._settings = settings
-        self._connection = _connect(settings)
+        self._connection = agent_sockets.connect(settings)
         self._buffer = b""
         environ = dict(os.environ if request.environ is None else request.environ)
         message = {
@@ -73,6 +75,7 @@ class DriverLink:
             "mode": request.mode,
             "is_detachable": request.is_detachable,
             "notify": list(request.notify),
+            "limits": process_limits.own(),
         }
         with contextlib.suppress(ConnectionError):  # the agent has gone, which reading shows
             _send_request(self._connection, message, [0, 1, 2] if request.mode == "oq" else [])
@@ -185,20 +188,6 @@ def _current_folder() -> str:
     if not os.access(folder, os.X_OK):
         raise errors.UsageError(no_folder(folder, PermissionError()))
     return folder
-
-
-def _connect(settings: Settings) -> socket.socket:
-    path = agent_socket(settings.state_dir)
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.connect(str(path))
-    except OSError as exc:
-        connection.close()
-        raise errors.PeerUnreachableError(
-            f"no agent answers at {path} ({exc.strerror}); "
-            f"{installation.start_words(settings.dbserver_host)} starts one"
-        ) from exc
-    return connection
 
 
 def _send_request(connection: socket.socket, request: dict[str, Any], fds: Sequence[int]) -> None:

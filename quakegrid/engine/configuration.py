@@ -1,11 +1,16 @@
-"""The engine's configuration in this process: read from `openquake.cfg` in a driver, sent to its workers."""
+"""The engine's configuration in this process: read from `openquake.cfg` in a driver, sent to its workers.
+
+No key of a cluster gets into the memory of a process by what is read here.
+"""
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +20,9 @@ from openquake.baselib import config
 from quakegrid.engine import this_process
 from quakegrid.machine import temporary_folders
 from quakegrid.settings import config as quakegrid_config
+from quakegrid.settings import keyless
 
-CONVERTERS = {
+CONVERTERS: dict[str, Callable[[str], Any]] = {
     "limit": int,
     "soft_mem_limit": int,
     "hard_mem_limit": int,
@@ -24,19 +30,43 @@ CONVERTERS = {
     "serialize_jobs": openquake.baselib.positiveint,
     "strict": openquake.baselib.positiveint,
 }
+# What the cluster's files say, without its key.
+_of_cluster: dict[str, dict[str, str]] = {}
 _configured = {"custom_tmp": ""}  # before `take_temporary_folder` changes it
 
 
 def read(environ: Mapping[str, str]) -> None:
-    """Read `openquake.cfg` as the engine does, with the embedded cluster's file below the user's.
+    """Read `openquake.cfg` as the engine does, with the cluster's files below the user's.
 
-    A key named `code` is not executed.
+    A key named `code` is not executed. Files that this user may not read are passed over, as the engine does:
+    what the cluster's own say, the template has read.
     """
-    base = config.paths[0]
+    base = Path(config.paths[0])
     ours = quakegrid_config.config_paths(this_process.settings().state_dir, environ)
-    config.paths[:] = [base, *map(str, ours)]
-    config.read(**CONVERTERS)
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(base.read_text(encoding="utf-8"), source=str(base))
+    found = [str(base)]
+    if not (environ.get(quakegrid_config.ONLY_CONFIG) and environ.get("OQ_CONFIG_FILE")):
+        parser.read_dict(_of_cluster)
+    for path in ours:
+        with contextlib.suppress(OSError):
+            parser.read_string(keyless.read_text(path), source=str(path))
+            found.append(str(path))
+    config.paths[:] = [str(base), *map(str, ours)]
+    config.found = found
+    _take(parser)
     _adapt()
+
+
+def read_in_template(paths: Iterable[Path]) -> None:
+    """Read the cluster's files, which have no key, for this template and the drivers that it forks.
+
+    Args:
+        paths: of the template's settings.
+    """
+    _of_cluster.clear()
+    _of_cluster.update({name: dict(section) for name, section in keyless.merge(paths).items()})
+    read(os.environ)
 
 
 def take_over(sections: Mapping[str, Mapping[str, Any]]) -> None:
@@ -50,10 +80,9 @@ def take_over(sections: Mapping[str, Mapping[str, Any]]) -> None:
 def exported() -> dict[str, dict[str, Any]]:
     """The configuration of this process for its workers.
 
-    It is without the authkey, and workers make temporary folders of their own.
+    Workers make temporary folders of their own.
     """
     sections = {name: dict(section) for name, section in config.items()}
-    sections["dbserver"].pop("authkey", None)
     sections["directory"]["custom_tmp"] = _configured["custom_tmp"]
     return sections
 
@@ -71,6 +100,23 @@ def take_temporary_folder() -> None:
 def extend_path(python_path: str) -> None:
     """Import from the caller's PYTHONPATH too, as a fresh interpreter would: models of the user's own."""
     sys.path[:0] = [str(Path(item).absolute()) for item in python_path.split(os.pathsep) if item]
+
+
+def _take(parser: configparser.ConfigParser) -> None:
+    """Put what was read in place of the engine's configuration, as its own `config.read` does.
+
+    Raises:
+        ValueError: a value cannot be converted.
+    """
+    config.clear()
+    for name in parser.sections():
+        section = config[name] = openquake.baselib.DotDict(parser.items(name))
+        for key, value in section.items():
+            try:
+                section[key] = CONVERTERS[key](value) if key in CONVERTERS else value
+            except ValueError as exc:
+                raise ValueError(f"{exc} for {key} in {config.found[-1]}") from None
+        section.pop(keyless.KEY, None)
 
 
 def _adapt() -> None:

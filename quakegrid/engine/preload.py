@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 
 from quakegrid.engine import configuration, seams, this_process
 from quakegrid.nodes import engine_version
@@ -33,7 +32,7 @@ def preload(settings: Settings) -> str:
     version = engine_version.check_engine()
     this_process.prepare(settings)
     seams.install(seams.OF_TASKS)
-    configuration.read(os.environ)
+    configuration.read_in_template(settings.paths)
     seams.install(seams.OF_COMMANDS)
     importlib.import_module("openquake.commands.__main__")
     for name in PRELOADED_COMMANDS:

@@ -7,6 +7,7 @@ What stands in for an attribute asks `this_process` whether it is in a driver or
 
 from __future__ import annotations
 
+import getpass
 import importlib
 import os
 from collections.abc import Callable, Sequence
@@ -122,11 +123,15 @@ OF_COMMANDS = (
     Seam("openquake.commands.abort", "main", _command(commands.abort)),
     Seam("openquake.commands.reset", "main", _command(commands.reset)),
     Seam("openquake.commands.dump", "smart_save", _instead(commands.save_backup)),
+    # Negative ids mean one's own calculations: `oq purge -1`, `oq run --hc -1`.
+    Seam("openquake.commonlib.logs", "get_calc_ids", _instead(commands.own_calc_ids)),
 )
 # Values that the engine has read when it was imported, in the template.
 OF_ONE_DRIVER = (
     Seam("openquake.commands.purge", "datadir", lambda _: logs.get_datadir()),
     Seam("openquake.engine.engine", "_PID", lambda _: os.getpid()),
+    # Whose calculation its log names; the template asked before there was a person.
+    Seam("openquake.engine.engine", "USER", lambda _: getpass.getuser()),
     # A SIGHUP that reaches a driver means that the terminal is gone.
     Seam("openquake.engine.engine", "_PPID", _instead(-1)),
 )

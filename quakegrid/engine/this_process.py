@@ -3,13 +3,15 @@
 The engine calls us by attributes of its own modules (`seams`). These calls get no argument that leads to a
 driver or a worker, so it stands here. Three functions set it, each once in a process:
 
-    preload.preload                      the settings, in the template; its children inherit them
+    preload.preload                      the settings, in the template; its children inherit them. A template
+                                         that could not load the engine sets them, too
     driver.main.main                     a `DriverProcess`
-    tasks.worker_process.become_worker   a `WorkerProcess`, and the settings where the template was cold
+    tasks.worker_process.become_worker   a `WorkerProcess`
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 from quakegrid.settings.config import Settings
@@ -32,20 +34,34 @@ class EngineProcess(Protocol):
 
 
 class _Own:
-    """The two values of this process."""
+    """The values of this process."""
 
     settings: Settings | None = None
+    is_warm = False
+    template_uid: int | None = None
     process: EngineProcess | None = None
 
 
 def is_prepared() -> bool:
-    """Whether the settings are known: in a template that has loaded the engine, and in its children."""
-    return _Own.settings is not None
+    """Whether this is a template that has loaded the engine, with its seams, or one of its children."""
+    return _Own.is_warm
 
 
-def prepare(settings: Settings) -> None:
-    """Keep the settings of the cluster for this process and its children."""
-    _Own.settings = settings
+def prepare(settings: Settings, *, is_warm: bool = True) -> None:
+    """Keep the settings of the cluster for this process and its children.
+
+    Args:
+        settings: of the cluster.
+        is_warm: whether the engine is loaded.
+    """
+    _Own.settings, _Own.is_warm = settings, is_warm
+    if _Own.template_uid is None:
+        _Own.template_uid = os.getuid()
+
+
+def is_of_another_user() -> bool:
+    """Whether this driver or worker runs as another user than its template."""
+    return _Own.template_uid not in (None, os.getuid())
 
 
 def settings() -> Settings:

@@ -3,7 +3,9 @@
 A process makes its folder where it would have put its files, and leaves a link to it in the state dir, under
 its host and process id. The agent sees each process end and removes the folder that its link names. If an
 agent was killed, the next agent of the same state dir does so. Folders of another host's processes are kept,
-since several machines may share a disk, and these processes may live. The module does not look for processes.
+since several machines may share a disk, and these processes may live. A process of a user who may not write
+to the state dir leaves its link in the user's own folder in shared memory, which then takes the place of the
+state dir here. The module does not look for processes.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import socket
 import tempfile
 import time
 from pathlib import Path
+
+from quakegrid.blobs import shared_memory
 
 # Processes that the dead process had started may still write there for a moment.
 RETRY_PAUSES_S = (0.05, 0.2, 1.0, 3.0)
@@ -28,8 +32,9 @@ def make(state_dir: Path) -> Path:
     Raises:
         OSError: the folder or the link to it cannot be made, or the agent counts this process as dead.
     """
-    link = _link(state_dir, os.getpid())
-    remove(state_dir, os.getpid())  # the link of an earlier process with this number
+    base = state_dir if os.access(state_dir, os.W_OK) else shared_memory.folder(state_dir)
+    link = _link(base, os.getpid())
+    remove(base, os.getpid())  # the link of an earlier process with this number
     folder = Path(tempfile.gettempdir(), f"quakegrid-{os.getuid()}-{os.getpid()}-{os.urandom(4).hex()}")
     link.parent.mkdir(mode=0o700, exist_ok=True)
     link.symlink_to(folder)  # the link is made first, so that each folder has one

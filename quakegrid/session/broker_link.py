@@ -35,10 +35,10 @@ class SessionLink(Protocol):
     def open(self, request: sessions_pb2.OpenSessionRequest) -> SessionStream:
         """Ask for the session."""
 
-    def flush_output(self, session_id: int, timeout_s: float) -> None:
+    def flush_output(self, session_id: int, token: str, timeout_s: float) -> None:
         """Ask for what the workers have printed; raises `grpc.RpcError`, or ValueError if it is closed."""
 
-    def close_session(self, session_id: int, timeout_s: float) -> None:
+    def close_session(self, session_id: int, token: str, timeout_s: float) -> None:
         """Tell of the session's end; raises like `flush_output`."""
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class BrokerLink:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._channel = grpc_channels.open_channel(settings.broker_address, settings.authkey)
+        self._channel = grpc_channels.open_channel(settings.broker_address, settings.proof)
         self._stub = sessions_pb2_grpc.SessionsStub(self._channel)
 
     def open(self, request: sessions_pb2.OpenSessionRequest) -> SessionStream:
@@ -64,14 +64,14 @@ class BrokerLink:
         stream: SessionStream = self._stub.OpenSession(request)
         return stream
 
-    def flush_output(self, session_id: int, timeout_s: float) -> None:
+    def flush_output(self, session_id: int, token: str, timeout_s: float) -> None:
         """Ask for what the workers have printed."""
-        request = sessions_pb2.FlushSessionOutputRequest(session_id=session_id)
+        request = sessions_pb2.FlushSessionOutputRequest(session_id=session_id, session_token=token)
         self._stub.FlushSessionOutput(request, timeout=timeout_s)
 
-    def close_session(self, session_id: int, timeout_s: float) -> None:
+    def close_session(self, session_id: int, token: str, timeout_s: float) -> None:
         """Tell of the session's end."""
-        request = sessions_pb2.CloseSessionRequest(session_id=session_id)
+        request = sessions_pb2.CloseSessionRequest(session_id=session_id, session_token=token)
         self._stub.CloseSession(request, timeout=timeout_s)
 
     def close(self) -> None:

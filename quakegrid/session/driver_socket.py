@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from quakegrid.session.wakeup import Wakeup
 from quakegrid.transport import lane_sockets
+from quakegrid.transport.credentials import DoorKeys
 from quakegrid.transport.fast_zmq import zmq
 
 
@@ -28,10 +29,10 @@ class DriverSocket:
         self._dealer: zmq.Socket[bytes] | None = None
         self._is_message_here = False  # the last `wait` has seen one
 
-    def connect(self, endpoint: str, authkey: str, identity: bytes) -> None:
+    def connect(self, endpoint: str, keys: DoorKeys, identity: bytes) -> None:
         """Connect to a lane; arguments as of `lane_sockets.connect_dealer`."""
         self._context = zmq.Context()
-        self._dealer = lane_sockets.connect_dealer(self._context, endpoint, authkey, identity)
+        self._dealer = lane_sockets.connect_dealer(self._context, endpoint, keys, identity)
         self._poller.register(self._dealer, zmq.POLLIN)
         self._poller.register(self._wakeup_fd, zmq.POLLIN)
 

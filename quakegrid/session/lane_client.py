@@ -26,6 +26,7 @@ from quakegrid.session.stream import BrokerStream
 from quakegrid.session.task_window import TaskWindow
 from quakegrid.settings.config import Settings
 from quakegrid.transport import lane_names, lane_sockets
+from quakegrid.transport.credentials import DoorKeys
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
 
@@ -80,10 +81,12 @@ class LaneClient:
         Raises:
             PeerUnreachableError: it does not answer.
         """
+        keys = admitted.lane_keys
+        door = DoorKeys(keys.server_public.encode(), keys.client_public.encode(), keys.client_secret.encode())
         self.window.expect_workers(admitted.core_count)
         endpoint = admitted.lane_endpoint
         identity = lane_names.driver_name(admitted.session_id, admitted.session_token)
-        self._lane.connect(endpoint, self._settings.authkey, identity)
+        self._lane.connect(endpoint, door, identity)
         end_s, is_woken = time.monotonic() + self._patience.hello_s, False
         while not self.has_joined:
             self._stream.check()

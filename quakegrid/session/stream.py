@@ -111,7 +111,7 @@ class BrokerStream:
         """Wait until all lines that the workers have printed are here, if the broker answers."""
         timeout_s = self._patience.flush_s
         try:
-            self._link.flush_output(self.session_id, timeout_s)
+            self._link.flush_output(self.session_id, self._request.resumed_token, timeout_s)
         except (grpc.RpcError, ValueError):  # the latter: the channel was closed, to try another
             return
         self._output_flushed.wait(timeout_s)
@@ -124,7 +124,7 @@ class BrokerStream:
         if self.session_id and not self.failure:
             # Without an answer the broker sees that the driver has ended.
             with contextlib.suppress(grpc.RpcError, ValueError):
-                self._link.close_session(self.session_id, self._patience.close_s)
+                self._link.close_session(self.session_id, self._request.resumed_token, self._patience.close_s)
         self._stream.cancel()
         self._link.close()
         return True

@@ -18,10 +18,16 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Merged files, remembering which file gave each value, so that errors can name it."""
+    """Merged files, remembering which file gave each value, so that errors can name it.
 
-    def __init__(self, state_dir: Path, paths: list[Path]) -> None:
-        self._state_dir = state_dir
+    Args:
+        state_dir: of the cluster.
+        paths: the files, the last one wins.
+        leaves_out_closed: whether files that this user may not read are left out; else they are an error.
+    """
+
+    def __init__(self, state_dir: Path, paths: list[Path], *, leaves_out_closed: bool = False) -> None:
+        self._state_dir, self._leaves_out_closed = state_dir, leaves_out_closed
         self.found: list[Path] = []
         self.values: dict[tuple[str, str], tuple[str, Path]] = {}
         self.asked: set[tuple[str, str]] = set()
@@ -35,6 +41,8 @@ class Reader:
         except FileNotFoundError:
             return
         except (OSError, UnicodeDecodeError) as exc:
+            if self._leaves_out_closed and isinstance(exc, PermissionError):
+                return
             raise SettingsError(f"cannot read {path}: {exc}; {_how_to_read(exc)}") from exc
         try:
             parser.read_string(text, source=str(path))

@@ -59,6 +59,10 @@ MEANINGS = {
     ): "how wide workers of this node are, and threads of their numerical libraries",
     (
         "agent",
+        "group",
+    ): "whose members may start calculations on this machine; default: `quakegrid-users`, if there is one",
+    (
+        "agent",
         "listen",
     ): "address on which the agent listens; default: loopback, or all addresses of a cluster",
     ("agent", "nice"): "added to the niceness of workers",
@@ -68,6 +72,10 @@ MEANINGS = {
         "stopped_timeout",
     ): "how long a worker may stay stopped (SIGSTOP) before it is killed and its task is tried again",
     ("agent", "worker_memory"): "what a worker may use",
+    (
+        "agent",
+        "worker_user",
+    ): "runs what belongs to people without an account here; default: `quakegrid-worker`, if there is one",
     ("broker", "host"): "where the broker is; default: as `[dbserver] host`",
     (
         "broker",
@@ -75,6 +83,11 @@ MEANINGS = {
     ): "what a lane keeps in memory: payloads, and 500 bytes for each; more waits in `custom_tmp`",
     ("broker", "listen"): "address on which broker and lanes listen; default: as the dbserver's",
     ("broker", "max_attempts"): "workers that a task may end before its job fails",
+    (
+        "broker",
+        "max_cores_per_user",
+    ): "cores that all calculations of one user have together, also while others are free",
+    ("broker", "max_jobs_per_user"): "calculations of one user that execute at once; the others wait",
     ("broker", "metrics_port"): "metrics over HTTP, on `listen`, without a key",
     (
         "broker",
@@ -86,6 +99,7 @@ MEANINGS = {
         "placement",
     ): "`spread`: workers start on the node with fewest used cores; `pack`: with most, others stay empty",
     ("broker", "port"): "the broker's port",
+    ("dbserver", "audit_days"): "when records of the audit log are dropped (`quakegrid audit`)",
     ("dbserver", "authkey"): "the cluster's one secret, the same on all nodes; `quakegrid authkey` makes one",
     ("dbserver", "file"): "the job database, on a local disk of the master",
     ("dbserver", "host"): "the master, as nodes reach it; `127.0.0.1` is a cluster of one machine",

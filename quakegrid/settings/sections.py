@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from quakegrid.settings import conversions
+from quakegrid.settings.agent_accounts import AgentAccounts, read_agent_accounts
 from quakegrid.settings.agent_limits import AgentLimits, read_agent_limits
 from quakegrid.settings.hosts import LOOPBACK, HostCores, is_loopback
 from quakegrid.settings.reader import Reader
@@ -29,6 +30,7 @@ class DbserverKeys(TypedDict):
     database: Path
     log_retention_days: int
     log_retention_bytes: int
+    audit_days: int
 
 
 class BrokerKeys(TypedDict):
@@ -44,6 +46,8 @@ class BrokerKeys(TypedDict):
     node_timeout_s: float
     task_timeout_s: float
     placement: str
+    max_jobs_per_user: int
+    max_cores_per_user: int
 
 
 class AgentKeys(TypedDict):
@@ -54,6 +58,7 @@ class AgentKeys(TypedDict):
     agent_host_cores: tuple[HostCores, ...]
     agent_memory_bytes: int
     agent_limits: AgentLimits
+    agent_accounts: AgentAccounts
     preload: tuple[str, ...]
 
 
@@ -133,6 +138,9 @@ def read_dbserver(reader: Reader) -> DbserverKeys:
             conversions.megabytes,
             "MB of database above which the oldest logs of ended jobs are dropped, 10 or more (0: never)",
         ),
+        "audit_days": reader.parse(
+            "dbserver", "audit_days", 365, conversions.days, "days to keep the audit log, 0 for ever"
+        ),
     }
 
 
@@ -179,6 +187,20 @@ def read_broker(reader: Reader, dbserver_host: str, dbserver_listen: str) -> Bro
             "seconds that a task may run, 0 for no limit",
         ),
         "placement": reader.parse("broker", "placement", "spread", conversions.placement, "spread or pack"),
+        "max_jobs_per_user": reader.parse(
+            "broker",
+            "max_jobs_per_user",
+            0,
+            conversions.count,
+            "how many jobs of one user execute at once, 0 for no limit",
+        ),
+        "max_cores_per_user": reader.parse(
+            "broker",
+            "max_cores_per_user",
+            0,
+            conversions.count,
+            "how many cores all jobs of one user have, 0 for no limit",
+        ),
     }
 
 
@@ -203,6 +225,7 @@ def read_agent(reader: Reader, dbserver_host: str) -> AgentKeys:
             "bytes a worker may use, such as 4G (0: no limit)",
         ),
         "agent_limits": read_agent_limits(reader.parse),
+        "agent_accounts": read_agent_accounts(reader.parse),
         "preload": reader.parse(
             "agent",
             "preload",

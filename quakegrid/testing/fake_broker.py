@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from quakegrid.internal.v1 import sessions_pb2, sessions_pb2_grpc
+from quakegrid.internal.v1 import orders_pb2, sessions_pb2, sessions_pb2_grpc
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 
@@ -52,8 +52,18 @@ class FakeBroker(sessions_pb2_grpc.SessionsServicer):
     def admit(self, settings: Settings, session_id: int, lane_endpoint: str, core_count: int = 2) -> None:
         """Admit the session, or admit it again."""
         token = credentials.session_token(credentials.token_key(settings.authkey), session_id)
+        door = credentials.curve_keys(settings.authkey).door
+        keys = orders_pb2.LaneKeys(
+            server_public=door.server_public.decode(),
+            client_public=door.client_public.decode(),
+            client_secret=door.client_secret.decode(),
+        )
         admitted = sessions_pb2.SessionAdmitted(
-            session_id=session_id, lane_endpoint=lane_endpoint, core_count=core_count, session_token=token
+            session_id=session_id,
+            lane_endpoint=lane_endpoint,
+            core_count=core_count,
+            session_token=token,
+            lane_keys=keys,
         )
         self.answers.put(Response(admitted=admitted))
 
@@ -172,13 +182,13 @@ class MemoryLink:
         self._stream = MemoryStream(self._broker)
         return self._stream
 
-    def flush_output(self, session_id: int, timeout_s: float) -> None:  # noqa: ARG002
+    def flush_output(self, session_id: int, token: str, timeout_s: float) -> None:  # noqa: ARG002
         """Ask for what the workers have printed."""
         self._check()
         self._broker.flush_count += 1
         self._broker.tell(output_flushed={"session_id": session_id})
 
-    def close_session(self, session_id: int, timeout_s: float) -> None:  # noqa: ARG002
+    def close_session(self, session_id: int, token: str, timeout_s: float) -> None:  # noqa: ARG002
         """Tell of the session's end."""
         self._check()
         self._broker.closed.set()

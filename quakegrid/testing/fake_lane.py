@@ -79,7 +79,7 @@ class FakeLane:
         self.heard: queue.SimpleQueue[lane_pb2.LaneMessage] = queue.SimpleQueue()
         # Routing ids of all drivers that said something.
         self.peers: set[bytes] = set()
-        self._public = credentials.curve_keys(settings.authkey).client_public
+        self._public = credentials.curve_keys(settings.authkey).door.client_public
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._zap = lane_sockets.open_zap(self._context)
         self._router = lane_sockets.bind_router(self._context, self.endpoint, settings.authkey)

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import x25519
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from quakegrid.access.proofs import Proof
+from quakegrid import errors
+from quakegrid.access.proofs import Proof, Renewed
 from quakegrid.transport.certificates import Authority
 
 # Of a service; it makes itself another one when half of it is over.
@@ -29,13 +30,24 @@ _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?
 
 
 @dataclass(frozen=True, slots=True)
-class CurveKeys:
-    """CURVE keys of a cluster, z85-encoded as ZeroMQ takes them; its `repr` shows no secret."""
+class DoorKeys:
+    """What a peer needs to connect to a lane, z85-encoded as ZeroMQ takes them; its `repr` shows no secret.
+
+    The same for all peers and lanes of a cluster. The authkey cannot be found from them. Behind the door a
+    peer proves by a token for whom it speaks.
+    """
 
     server_public: bytes
-    server_secret: bytes = field(repr=False)
     client_public: bytes
     client_secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CurveKeys:
+    """The keys of a lane: its own secret, and those of its peers; its `repr` shows no secret."""
+
+    server_secret: bytes = field(repr=False)
+    door: DoorKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,17 @@ class Identity:
     def is_due(self, now_time: datetime.datetime) -> bool:
         """Whether a new identity is needed: half its life is over, or the clock was set back."""
         return self.is_own and not self.made_time <= now_time < self.made_time + CERTIFICATE_LIFE / 2
+
+    def is_replaced(self, proof: Proof, now_time: datetime.datetime) -> bool:
+        """Whether there is another one, or has to be.
+
+        Args:
+            proof: what this one was made with.
+            now_time: the time of day.
+        """
+        if isinstance(proof, Renewed):
+            return proof.certified.certificate_pem is not self.certificate_pem
+        return self.is_due(now_time)
 
 
 def _derive(authkey: str, label: str, length: int = 32) -> bytes:
@@ -72,9 +95,17 @@ def new_identity(authkey: str, now_time: datetime.datetime | None = None) -> Ide
 
 
 def identity_of(proof: Proof, now_time: datetime.datetime) -> Identity:
-    """What a process shows to others."""
+    """What a process shows to others.
+
+    Raises:
+        CredentialError: it has neither a key nor a certificate.
+    """
     if isinstance(proof, str):
+        if not proof:
+            raise errors.CredentialError("this process has neither an authkey nor a certificate")
         return new_identity(proof, now_time)
+    if isinstance(proof, Renewed):
+        proof = proof.certified
     return Identity(proof.ca_pem, proof.key_pem, proof.certificate_pem, now_time, is_own=False)
 
 
@@ -83,9 +114,9 @@ def authority(authkey: str) -> Authority:
     return Authority(_derive(authkey, "tls-ca", 48), fingerprint(authkey))
 
 
-def server_credentials(authkey: str) -> grpc.ServerCredentials:
+def server_credentials(proof: Proof) -> grpc.ServerCredentials:
     """Mutual TLS for a gRPC server; the certificate is renewed when it is due, at a handshake."""
-    current = new_identity(authkey)
+    current = identity_of(proof, datetime.datetime.now(datetime.UTC))
 
     def configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
         pair = (identity.key_pem, identity.certificate_pem)
@@ -93,9 +124,10 @@ def server_credentials(authkey: str) -> grpc.ServerCredentials:
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
         nonlocal current
-        if not current.is_due(datetime.datetime.now(datetime.UTC)):
+        now_time = datetime.datetime.now(datetime.UTC)
+        if not current.is_replaced(proof, now_time):
             return None
-        current = new_identity(authkey)
+        current = identity_of(proof, now_time)
         return configuration(current)
 
     return grpc.dynamic_ssl_server_credentials(
@@ -105,9 +137,9 @@ def server_credentials(authkey: str) -> grpc.ServerCredentials:
     )
 
 
-def channel_credentials(authkey: str) -> grpc.ChannelCredentials:
+def channel_credentials(proof: Proof) -> grpc.ChannelCredentials:
     """Mutual TLS for a gRPC channel that lives less than the certificate's 30 days."""
-    return credentials_of(new_identity(authkey))
+    return credentials_of(identity_of(proof, datetime.datetime.now(datetime.UTC)))
 
 
 def credentials_of(identity: Identity) -> grpc.ChannelCredentials:
@@ -117,13 +149,10 @@ def credentials_of(identity: Identity) -> grpc.ChannelCredentials:
 
 @functools.lru_cache(maxsize=4)
 def curve_keys(authkey: str) -> CurveKeys:
-    """The CURVE key pairs of the cluster: one for processes that bind, one for those that connect.
-
-    Kept, as a template makes them once for all workers that it forks.
-    """
+    """The CURVE key pairs of the cluster: one for processes that bind, one for those that connect."""
     server_public, server_secret = _curve_pair(_derive(authkey, "curve-server"))
     client_public, client_secret = _curve_pair(_derive(authkey, "curve-client"))
-    return CurveKeys(server_public, server_secret, client_public, client_secret)
+    return CurveKeys(server_secret, DoorKeys(server_public, client_public, client_secret))
 
 
 def _curve_pair(secret: bytes) -> tuple[bytes, bytes]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from quakegrid.errors import PeerError
 from quakegrid.transport import credentials as security
+from quakegrid.transport.credentials import DoorKeys
 from quakegrid.transport.fast_zmq import SocketBase, zmq
 
 PROTOCOL_VERSION = 8
@@ -37,8 +38,10 @@ _HANDSHAKE_TIMEOUT_MS = 5_000
 _CONNECT_TIMEOUT_MS = 3_000
 # Questions of new connections, before messages have their turn: some 10 ms.
 _ANSWERS_AT_ONCE = 200
-# If a peer does not answer a heartbeat for so long, the peer or its link is gone. Both ends connect anew.
+# If the other end does not answer a heartbeat for so long, it or the link is gone. Peers connect anew, so
+# they ask often. A lane only forgets the connection, so it asks its thousands of peers less often.
 _HEARTBEAT_MS = 3_000
+_LANE_HEARTBEAT_MS = 9_000
 _HEARTBEAT_TIMEOUT_MS = 9_000
 # The first message on each connection, and the answer to it.
 PROBE = b""
@@ -65,12 +68,13 @@ def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey:
     router = context.socket(zmq.ROUTER)
     router.curve_server = True
     router.curve_secretkey = keys.server_secret
-    router.curve_publickey = keys.server_public
+    router.curve_publickey = keys.door.server_public
     router.zap_domain = b"quakegrid"
     router.setsockopt(zmq.ROUTER_MANDATORY, 1)
     router.setsockopt(zmq.ROUTER_HANDOVER, 1)
     router.setsockopt(zmq.PROBE_ROUTER, 1)
     _set_common(router)
+    router.setsockopt(zmq.HEARTBEAT_IVL, _LANE_HEARTBEAT_MS)
     router.setsockopt(zmq.RCVHWM, _RECEIVED_MESSAGES)
     router.setsockopt(zmq.SNDHWM, _UNREAD_MESSAGES)
     router.bind(endpoint)
@@ -78,7 +82,7 @@ def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey:
 
 
 def connect_dealer(
-    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey: str, identity: bytes
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, keys: DoorKeys, identity: bytes
 ) -> zmq.Socket[bytes]:
     """A DEALER that talks to a lane under a name that survives reconnections.
 
@@ -91,10 +95,9 @@ def connect_dealer(
     Args:
         context: of the calling process.
         endpoint: such as "tcp://10.0.0.1:1912".
-        authkey: the cluster's secret.
+        keys: of the cluster's lanes.
         identity: 1 to 255 bytes, unique on the lane, not starting with a zero byte.
     """
-    keys = security.curve_keys(authkey)
     dealer = context.socket(zmq.DEALER)
     dealer.curve_serverkey = keys.server_public
     dealer.curve_secretkey = keys.client_secret

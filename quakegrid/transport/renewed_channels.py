@@ -29,7 +29,7 @@ class RenewedChannel(grpc.Channel):
 
     Args:
         address: `host:port`.
-        proof: the authkey, or a certificate, which is used as long as it counts.
+        proof: the authkey; a certificate, which is used as long as it counts; or one that somebody renews.
         options: of gRPC.
         now: the clock for the certificates.
     """
@@ -50,9 +50,9 @@ class RenewedChannel(grpc.Channel):
 
     def current(self) -> grpc.Channel:
         """The channel for the next call."""
-        if self._identity.is_due(self._now()):
+        if self._is_due():
             with self._lock:
-                if self._identity.is_due(self._now()) and not self._is_closed:
+                if self._is_due() and not self._is_closed:
                     self._renew()
         return self._channels[-1]
 
@@ -104,6 +104,9 @@ class RenewedChannel(grpc.Channel):
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
         """A method with many requests and many responses."""
         return _Method(self, lambda channel: channel.stream_stream(*args, **kwargs))
+
+    def _is_due(self) -> bool:
+        return self._identity.is_replaced(self._proof, self._now())
 
     def _renew(self) -> None:
         self._identity = security.identity_of(self._proof, self._now())

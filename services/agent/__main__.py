@@ -14,7 +14,6 @@ import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from quakegrid.transport import grpc_environment
 
@@ -22,14 +21,18 @@ grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first
 
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
-from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
-from services.agent.linux import orphans  # noqa: E402
+from quakegrid.settings import config  # noqa: E402
+from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_authkey  # noqa: E402
+from services.agent.linux import orphans, user_rights  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 from services.agent.node.agent import Agent  # noqa: E402
+from services.agent.node.certificates import node_certificate, node_certifier  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
 from services.agent.node.doors.notifications import Notifications  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
-from services.agent.node.log_tail import LogTail  # noqa: E402
+from services.agent.node.doors.preparation import Preparation  # noqa: E402
+from services.agent.node.doors.socket_audit import SocketAudit  # noqa: E402
+from services.agent.node.output.log_tail import LogTail  # noqa: E402
 from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
 
 log = logging.getLogger("quakegrid.agent")
@@ -83,9 +86,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.membership.port = server.port
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
-    untold = settings.state_dir / "notifications"
-    notifications = Notifications(agent.drivers, settings.notify, untold, _as_it_is)
-    local = LocalSocket(agent.drivers, agent_socket(settings.state_dir), notifications)
+    local, notifications = _local_doors(agent, server, settings)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
@@ -95,6 +96,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     life.keep(server.wait_until_closed(), "port")
     record = service_files.write(settings, "agent", f"{LOOPBACK}:{server.port}")
     joining = life.keep(agent.membership.run(), "membership")
+    node_certificate.keep_valid(settings, life)
     await stopped.wait()
     life.end()
     joining.cancel()
@@ -105,7 +107,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     await agent.membership.finish_leaving()
     agent.end_watches()
     watching.cancel()
-    orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock))
+    orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock), agent.accounts.rights)
     agent.leftovers.clear_within(FOLDERS_TIMEOUT_S)
     local.stop()
     notifications.stop()
@@ -115,22 +117,31 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     return life.exit_code
 
 
-async def _as_it_is(request: dict[str, Any]) -> dict[str, Any]:
-    """Drivers inherit what they prove themselves with."""
-    return request
+def _local_doors(agent: Agent, server: AgentServer, settings: Settings) -> tuple[LocalSocket, Notifications]:
+    """The unix socket for command lines, and what tells the ends of their calculations."""
+    preparation = Preparation(agent.accounts, node_certifier.certifier_of(settings))
+    untold = settings.state_dir / "notifications"
+    notifications = Notifications(agent.drivers, settings.notify, untold, preparation.again)
+    path, audit = agent_socket(settings.state_dir), SocketAudit(server.auditor)
+    local = LocalSocket(agent.drivers, agent.accounts, path, preparation, notifications, audit)
+    return local, notifications
 
 
 def _prepare_process(settings: Settings) -> LogTail:
     """Check what the settings ask of this process, and set it up; returns what keeps the end of its log."""
-    check_listen(settings, settings.agent_listen, "the agent")
+    check_authkey(settings, "the agent")
     service_life.tell_doubts(settings.warnings)
     open_files.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
+    if settings.node_name:  # for the templates
+        os.environ[config.CLUSTER_AT] = f"{settings.dbserver_address} {settings.broker_address}"
     log_tail = LogTail()
     log_tail.setFormatter(logging.Formatter(service_logs.FORMAT))
     logging.getLogger().addHandler(log_tail)
+    if user_rights.is_able():
+        user_rights.hide_from_users()
     if os.getuid() == 0:
-        log.warning("runs_as_root every job of this node runs as root; give the agent a user of its own")
+        log.warning("runs_as_root jobs of root run as root on this node; give the agent a user of its own")
     return log_tail
 
 
@@ -149,12 +160,15 @@ def _end_on_signals(stopped: asyncio.Event, hurried: asyncio.Event, lifeline_fd:
 
 def _end_orphans(agent: Agent, lock: StateLock) -> None:
     """Kill the processes that earlier agents left, and from now on those that a killed template leaves."""
-    count = orphans.end_marked(in_environment(lock.family), ORPHANS_TIMEOUT_S)
+    rights = agent.accounts.rights
+    count = orphans.end_marked(in_environment(lock.family), ORPHANS_TIMEOUT_S, rights)
     if count:
         log.warning("orphans_ended count=%d", count)
     agent.leftovers.clear()
     orphans.adopt_orphans()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, orphans.end_adopted, _own_mark(lock))
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGCHLD, orphans.end_adopted, _own_mark(lock), rights
+    )
 
 
 def _own_mark(lock: StateLock) -> bytes:
@@ -169,7 +183,7 @@ def run(state_dir: Path | None, lifeline_fd: int = -1, join: JoinOptions = JoinO
     """Serve with the settings of `state_dir`; returns the exit code."""
     service_logs.start()
     try:
-        return asyncio.run(serve(load_settings(state_dir), lifeline_fd, join))
+        return asyncio.run(serve(config.load_node_settings(state_dir), lifeline_fd, join))
     except QuakeGridError as exc:
         print(f"agent: {exc}", file=sys.stderr)
         return exc.exit_code

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from quakegrid.nodes.template_state import TemplateState
+from services.agent.rules.persons import Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +22,17 @@ class WorkerSpec:
         session_id: whose tasks it runs.
         lane_endpoint: where its tasks come from.
         node: name of its node.
-        token: proves to the lane that the broker had this worker started.
         cores: numbers of the cores that it is pinned to.
         memory_bytes: the memory that it may have of its own, 0 for no limit.
         nice: added to its niceness.
         cgroup: folder of its cgroup; empty if it has none.
-        blob_dir: folder of its session's blobs.
+        blob_dir: folder of its session's blobs; empty if it has none.
     """
 
     worker_id: str
     session_id: int
     lane_endpoint: str
     node: str
-    token: str
     cores: tuple[int, ...]
     memory_bytes: int
     nice: int
@@ -43,10 +42,15 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class ForkWorker:
-    """Fork a worker. Descriptors: its setup in a memfd, and pipes for stdout and stderr if there are any."""
+    """Fork a worker.
+
+    Descriptors: its keys in a memfd, its setup in another one, and pipes for stdout and stderr if there are
+    any. It runs as `account`; None is the agent's own.
+    """
 
     name: str
     worker: WorkerSpec
+    account: Account | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,11 @@ class ForkDriver:
     """Fork a driver.
 
     Descriptors: its request in a memfd, the stream of its events, then 0, 1 and 2, then where it writes the
-    ids of its jobs.
+    ids of its jobs. It runs as `account`; None is the agent's own.
     """
 
     name: str
+    account: Account | None = None
 
 
 @dataclass(frozen=True, slots=True)

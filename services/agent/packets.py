@@ -35,6 +35,7 @@ from services.agent.orders import (
     SignalChild,
     WorkerSpec,
 )
+from services.agent.rules.persons import Account
 
 PACKET_BYTES = 1 << 16
 MAX_FDS = 8
@@ -42,6 +43,7 @@ MAX_FDS = 8
 BUSY_ERRORS = (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
 MAX_PID = (1 << 31) - 1
 MAX_SIGNAL = 64
+MAX_ID = (1 << 32) - 2  # of an account or a group
 MAX_WAIT_STATUS = (1 << 16) - 1
 MAX_COUNT = (1 << 63) - 1
 
@@ -61,12 +63,12 @@ def encode_order(order: Order) -> bytes:
         PeerError: it is larger than the template would read.
     """
     match order:
-        case ForkWorker(name, worker):
-            # Not `asdict`, which copies each value, too.
-            spec = {field: getattr(worker, field) for field in WorkerSpec.__slots__}
-            return _pack({"order": "fork_worker", "name": name, "worker": spec})
-        case ForkDriver(name):
-            return _pack({"order": "fork_driver", "name": name})
+        case ForkWorker(name, worker, account):
+            fields = {"order": "fork_worker", "name": name, "worker": _plain(worker)}
+            return _pack(fields | ({"account": _plain(account)} if account else {}))
+        case ForkDriver(name, account):
+            fields = {"order": "fork_driver", "name": name}
+            return _pack(fields | ({"account": _plain(account)} if account else {}))
         case SignalChild(pid, number):
             return _pack({"order": "signal", "pid": pid, "signal": number})
         case Ping():
@@ -198,6 +200,10 @@ class _Fields:
     def __init__(self, fields: Mapping[str, object], what: str) -> None:
         self._fields, self._what = fields, what
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a field."""
+        return name in self._fields
+
     def text(self, name: str) -> str:
         """A text that can be encoded in UTF-8."""
         value = self._fields.get(name)
@@ -255,13 +261,14 @@ class _Fields:
 def _read_order(fields: _Fields, fd_count: int) -> Order:
     """An order that came with so many descriptors."""
     kind = fields.text("order")
-    if fd_count not in {"fork_worker": (1, 3), "fork_driver": (6,)}.get(kind, (0,)):
+    if fd_count not in {"fork_worker": (2, 4), "fork_driver": (6,)}.get(kind, (0,)):
         raise PeerError(f"the order {kind[:40]!r} came with {fd_count} descriptors")
     match kind:
         case "fork_worker":
-            return ForkWorker(fields.text("name"), _read_worker(fields.below("worker")))
+            worker = _read_worker(fields.below("worker"))
+            return ForkWorker(fields.text("name"), worker, _read_account(fields))
         case "fork_driver":
-            return ForkDriver(fields.text("name"))
+            return ForkDriver(fields.text("name"), _read_account(fields))
         case "signal":
             pid = fields.integer("pid", 1, MAX_PID)
             return SignalChild(pid, fields.integer("signal", 1, MAX_SIGNAL))
@@ -279,12 +286,25 @@ def _read_worker(fields: _Fields) -> WorkerSpec:
         session_id=fields.integer("session_id", 0, MAX_COUNT),
         lane_endpoint=fields.text("lane_endpoint"),
         node=fields.text("node"),
-        token=fields.text("token"),
         cores=fields.integers("cores", 0, MAX_COUNT),
         memory_bytes=fields.integer("memory_bytes", 0, MAX_COUNT),
         nice=fields.integer("nice", -20, 19),
         cgroup=fields.text("cgroup"),
         blob_dir=fields.text("blob_dir"),
+    )
+
+
+def _read_account(order: _Fields) -> Account | None:
+    """The account of a child; None if the order names none."""
+    if not order.has("account"):
+        return None
+    fields = order.below("account")
+    return Account(
+        name=fields.text("name"),
+        uid=fields.integer("uid", 1, MAX_ID),  # never root
+        gid=fields.integer("gid", 0, MAX_ID),
+        home=fields.text("home"),
+        groups=fields.integers("groups", 0, MAX_ID),
     )
 
 
@@ -320,6 +340,11 @@ def _read_ready(fields: _Fields) -> Ready:
         fields.text("engine_version"), fields.text("engine_missing"), fields.texts("fingerprint")
     )
     return Ready(TemplateState(kind, fields.text("reason")), code, fields.real("duration_s"))
+
+
+def _plain(value: WorkerSpec | Account) -> dict[str, object]:
+    """The fields of a value. Not `asdict`, which copies each of them, too."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _pack(fields: Mapping[str, object]) -> bytes:

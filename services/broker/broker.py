@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from quakegrid.access.principals import SERVICE, Principal
 from quakegrid.api.v1 import fleet_pb2
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.jobs.states import JobState
@@ -22,9 +23,11 @@ from services.broker.drivers.ends import ABORT_GRACE_S, SessionEnds
 from services.broker.drivers.job_ends import JobEnds, Transition
 from services.broker.drivers.requests import SessionRequests
 from services.broker.drivers.session import DriverSession, Events
+from services.broker.drivers.speakers import Speakers
 from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
 from services.broker.fleet.core import Fleet
+from services.broker.fleet.state import PersonLimits
 from services.broker.fleet_actions import FleetActions
 from services.broker.fleet_loop import FleetLoop
 from services.broker.guard import StateGuard, guarded
@@ -70,6 +73,7 @@ class Broker:
             settings.serialize_jobs,
             secrets.token_hex(3),
             is_packed=settings.placement == "pack",
+            limits=PersonLimits(settings.max_jobs_per_user, settings.max_cores_per_user),
         )
         self._sessions: dict[int, DriverSession] = {}
         self._totals = SessionTotals()
@@ -105,8 +109,9 @@ class Broker:
         orders = WorkerOrders(self._loop, self._sessions, self._lanes, self.nodes, spawn)
         self._actions = FleetActions(fleet, self._sessions, self._lanes, self.nodes, self._ends, orders)
         self._requests = SessionRequests(settings, self._loop, self._sessions, self._ends, self._lanes)
-        self._statuses = StatusWriter(fleet, self._sessions, self._lanes, self._totals)
-        self.stopping = self._ends.stopping
+        self.speakers = Speakers(self._requests, self._job_ends, self._guard)
+        self._statuses = StatusWriter(fleet, self._sessions, self._lanes, self._totals, self.nodes.links)
+        self.stopping, self.end_sessions_of = self._ends.stopping, self._ends.fail_certified
 
     def start(self) -> None:
         """Open the first lane and watch the nodes."""
@@ -130,9 +135,11 @@ class Broker:
     # --- what drivers and people ask for
 
     @guarded
-    def open_session(self, request: sessions_pb2.OpenSessionRequest) -> DriverSession:
+    def open_session(
+        self, request: sessions_pb2.OpenSessionRequest, principal: Principal = SERVICE
+    ) -> DriverSession:
         """Take in a driver, see `SessionRequests.open`."""
-        return self._requests.open(request)
+        return self._requests.open(request, principal)
 
     @guarded
     def close_session(self, session_id: int) -> None:
@@ -175,6 +182,23 @@ class Broker:
             return False
         await self._ends.wait(session)
         return True
+
+    async def end_sessions(self, person: str, user_name: str) -> tuple[list[int], int]:
+        """Abort all that executes or is queued for a person.
+
+        Returns:
+            The jobs of these sessions, and how many sessions there were.
+        Raises:
+            UsageError: a name is nobody's.
+        """
+        with self._guard:
+            for name in (person, user_name):
+                peer_input.check_name(name, "a user's name")
+            found = [each for each in self._sessions.values() if person and each.request.user_name == person]
+            for session in found:
+                self._ends.abort(session, f"aborted by {user_name or 'somebody'}, with all of {person}")
+        await asyncio.gather(*map(self._ends.wait, found))
+        return sorted(job_id for session in found for job_id in session.request.job_ids), len(found)
 
     async def owner_of_job(self, job_id: int) -> str | None:
         """The user whose job this is; None if there is no such job.

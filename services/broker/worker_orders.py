@@ -13,6 +13,7 @@ from services.broker.drivers.session import DriverSession
 from services.broker.fleet import events as core
 from services.broker.fleet_loop import FleetLoop
 from services.broker.lanes.pool import LanePool
+from services.broker.nodes.orders import WorkerNeeds
 from services.broker.nodes.registry import NodeRegistry
 
 
@@ -73,12 +74,8 @@ class WorkerOrders:
         if not endpoint:
             return ()
         session.hosts.add(action.host)
-        started = await self._nodes.links[action.host].orders.start_workers(
-            session.session_id,
-            worker_ids,
-            endpoint,
-            session.request.worker_setup,
-            width=action.width,
-            fingerprint=session.request.fingerprint,
-        )
+        request = session.request
+        needs = WorkerNeeds(endpoint, request.worker_setup, request.fingerprint, session.principal)
+        orders = self._nodes.links[action.host].orders
+        started = await orders.start_workers(session.session_id, worker_ids, needs, width=action.width)
         return tuple(started)

@@ -128,7 +128,7 @@ def main() -> int:
     with contextlib.suppress(BrokenPipeError):  # the broker has gone already: the end of its messages tells
         control.send(lane_pb2.ControlMessage(ready=lane_pb2.LaneReady()).SerializeToString())
     payloads = Payloads(settings.lane_memory_bytes, settings.custom_tmp or None)
-    client_public = credentials.curve_keys(settings.authkey).client_public
+    client_public = credentials.curve_keys(settings.authkey).door.client_public
     token_key = credentials.token_key(settings.authkey)
     send = functools.partial(lane_sockets.send_frames, router)
     known = DoorSettings(token_key, task_history_files.folder(settings), settings.state_dir)

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quakegrid import errors
-from quakegrid.settings.config import Settings
+from quakegrid.settings.config import Settings, agent_socket
 from services.web import callers, guard
 from services.web.api import calculations, results, running, server_facts, tags
 from services.web.api.running import Desk
@@ -43,6 +43,7 @@ _HEADERS = {
     ),
 }
 _STATUS: dict[type[errors.QuakeGridError], int] = {
+    errors.NotAllowedError: 403,
     errors.NotFoundError: 404,
     errors.UsageError: 400,
     errors.StateError: 409,
@@ -142,10 +143,13 @@ class Gate:
             return PlainTextResponse("say how many bytes come: Content-Length\n", 411)
         client, own = request.scope.get("client"), request.scope.get("server")
         caller = callers.caller_of(tuple(client), tuple(own)) if client and own else None
-        if caller is None or not callers.may_ask(caller):
+        door = agent_socket(request.app.state.settings.state_dir)
+        if caller is None or not callers.may_ask(caller, door):
             who = "somebody whom the kernel does not name" if caller is None else f"user {caller.name}"
             return PlainTextResponse(
-                f"you are {who}; this cluster is another user's, who has to ask for you\n", 403
+                f"you are {who}; this cluster is another user's, who has to ask for you, or has to put you "
+                "into the group that may start calculations here\n",
+                403,
             )
         request.scope["state"] = {**request.scope.get("state", {}), "caller": caller}
         return None

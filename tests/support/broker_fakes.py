@@ -21,6 +21,7 @@ from quakegrid.wire.v1 import lane_pb2
 from services.broker.broker import Broker, Outside
 from services.broker.drivers.session import DriverSession
 from services.broker.nodes.link import AgentListener, NodeLink
+from services.broker.nodes.orders import WorkerNeeds
 from tests.support.fake_agent import FakeAgent
 
 NODE = "127.0.0.1"
@@ -34,6 +35,7 @@ class FakeLink:
         self.orders = self
         self.clock = CLOCK_FITS
         self.is_reached = True
+        self.proof_kind = nodes_pb2.NODE_PROOF_KIND_AUTHKEY
         self.workers: dict[str, int] = {}
         self.drivers: set[int] = set()
         self.flushed: list[int] = []
@@ -70,7 +72,7 @@ class FakeLink:
         )
 
     async def start_workers(
-        self, session_id: int, worker_ids: Sequence[str], _endpoint: str, _setup: bytes, **_fields: Any
+        self, session_id: int, worker_ids: Sequence[str], _needs: WorkerNeeds, **_fields: Any
     ) -> list[str]:
         """Start all that are asked for."""
         if not self.is_reached:

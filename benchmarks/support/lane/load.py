@@ -151,7 +151,8 @@ def thread_cpu_s(pid: int) -> dict[int, float]:
 
 def connect(lane: RunningLane, name: bytes) -> zmq.Socket[bytes]:
     """A peer that has answered the lane's probe, and was greeted."""
-    dealer = lane_sockets.connect_dealer(zmq.Context(), lane.endpoint, lane.settings.authkey, name)
+    door = credentials.curve_keys(lane.settings.authkey).door
+    dealer = lane_sockets.connect_dealer(zmq.Context(), lane.endpoint, door, name)
     assert dealer.recv() == lane_sockets.PROBE
     dealer.send(lane_sockets.PROBE)
     dealer.recv()

@@ -60,6 +60,11 @@ class PeopleStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.WatchCredentialsRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.WatchCredentialsResponse.FromString,
                 _registered_method=True)
+        self.RenewDriver = channel.unary_unary(
+                '/quakegrid.api.v1.People/RenewDriver',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.RenewDriverRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.RenewDriverResponse.FromString,
+                _registered_method=True)
 
 
 class PeopleServicer:
@@ -99,8 +104,18 @@ class PeopleServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchCredentials(self, request, context):
-        """Called by services. The ids of all credentials that count, at once and whenever one came or went.
+        """Called by services. The ids of all credentials that count, of people and nodes, at once and whenever one came or
+        went.
         UNAVAILABLE: the dbserver is stopping.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewDriver(self, request, context):
+        """Called by drivers whose certificate is half over. Signs a certificate for another key of the caller's: with
+        the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
+        INVALID_ARGUMENT: the key is not allowed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,6 +148,11 @@ def add_PeopleServicer_to_server(servicer, server):
                     servicer.WatchCredentials,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.WatchCredentialsRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.WatchCredentialsResponse.SerializeToString,
+            ),
+            'RenewDriver': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewDriver,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.RenewDriverRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.RenewDriverResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -271,6 +291,33 @@ class People:
             '/quakegrid.api.v1.People/WatchCredentials',
             quakegrid_dot_api_dot_v1_dot_people__pb2.WatchCredentialsRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_people__pb2.WatchCredentialsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewDriver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.People/RenewDriver',
+            quakegrid_dot_api_dot_v1_dot_people__pb2.RenewDriverRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_people__pb2.RenewDriverResponse.FromString,
             options,
             channel_credentials,
             insecure,

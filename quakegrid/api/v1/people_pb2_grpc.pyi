@@ -48,8 +48,14 @@ class PeopleStub:
     has the name, or no credential has the id.
     """
     WatchCredentials: _grpc.UnaryStreamMultiCallable[_people_pb2.WatchCredentialsRequest, _people_pb2.WatchCredentialsResponse]
-    """Called by services. The ids of all credentials that count, at once and whenever one came or went.
+    """Called by services. The ids of all credentials that count, of people and nodes, at once and whenever one came or
+    went.
     UNAVAILABLE: the dbserver is stopping.
+    """
+    RenewDriver: _grpc.UnaryUnaryMultiCallable[_people_pb2.RenewDriverRequest, _people_pb2.RenewDriverResponse]
+    """Called by drivers whose certificate is half over. Signs a certificate for another key of the caller's: with
+    the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
+    INVALID_ARGUMENT: the key is not allowed.
     """
 
 @_typing.type_check_only
@@ -72,8 +78,14 @@ class PeopleAsyncStub(PeopleStub):
     has the name, or no credential has the id.
     """
     WatchCredentials: _aio.UnaryStreamMultiCallable[_people_pb2.WatchCredentialsRequest, _people_pb2.WatchCredentialsResponse]  # type: ignore[assignment]
-    """Called by services. The ids of all credentials that count, at once and whenever one came or went.
+    """Called by services. The ids of all credentials that count, of people and nodes, at once and whenever one came or
+    went.
     UNAVAILABLE: the dbserver is stopping.
+    """
+    RenewDriver: _aio.UnaryUnaryMultiCallable[_people_pb2.RenewDriverRequest, _people_pb2.RenewDriverResponse]  # type: ignore[assignment]
+    """Called by drivers whose certificate is half over. Signs a certificate for another key of the caller's: with
+    the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
+    INVALID_ARGUMENT: the key is not allowed.
     """
 
 class PeopleServicer(metaclass=_abc_1.ABCMeta):
@@ -123,8 +135,20 @@ class PeopleServicer(metaclass=_abc_1.ABCMeta):
         request: _people_pb2.WatchCredentialsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_people_pb2.WatchCredentialsResponse], _abc.AsyncIterator[_people_pb2.WatchCredentialsResponse]]:
-        """Called by services. The ids of all credentials that count, at once and whenever one came or went.
+        """Called by services. The ids of all credentials that count, of people and nodes, at once and whenever one came or
+        went.
         UNAVAILABLE: the dbserver is stopping.
+        """
+
+    @_abc_1.abstractmethod
+    def RenewDriver(
+        self,
+        request: _people_pb2.RenewDriverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_people_pb2.RenewDriverResponse, _abc.Awaitable[_people_pb2.RenewDriverResponse]]:
+        """Called by drivers whose certificate is half over. Signs a certificate for another key of the caller's: with
+        the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
+        INVALID_ARGUMENT: the key is not allowed.
         """
 
 def add_PeopleServicer_to_server(servicer: PeopleServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

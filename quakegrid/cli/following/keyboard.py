@@ -15,10 +15,7 @@ def is_interactive() -> bool:
     """Whether a person can be asked: all streams are terminals, and this process is in the foreground."""
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         return False
-    try:
-        return os.tcgetpgrp(STDIN) == os.getpgrp()
-    except OSError:  # the terminal is not ours
-        return False
+    return _is_in_foreground()
 
 
 class Keyboard:
@@ -34,6 +31,8 @@ class Keyboard:
 
     def open(self) -> bool:
         """Let each key come at once, and forget what was typed before; returns whether that is possible."""
+        if not _is_in_foreground():  # the kernel would stop this process
+            return False
         try:
             self._before = termios.tcgetattr(STDIN)
             tty.setcbreak(STDIN, termios.TCSAFLUSH)  # Ctrl-C still makes a signal
@@ -57,3 +56,10 @@ class Keyboard:
             termios.tcsetattr(STDIN, termios.TCSAFLUSH, before)
         except (OSError, termios.error):
             return
+
+
+def _is_in_foreground() -> bool:
+    try:
+        return os.tcgetpgrp(STDIN) == os.getpgrp()
+    except OSError:  # the terminal is gone, or not ours
+        return False

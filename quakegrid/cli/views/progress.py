@@ -54,7 +54,9 @@ def event_line(event: dict[str, Any], *, verbose: bool) -> str | None:
             return terminal_text.one_line(about)
         case {"event": "queued"}:
             ahead = ", ".join(str(job_id) for job_id in event.get("ahead_job_ids", ()))
-            return f"waiting for job {ahead}" if ahead else "waiting for its turn"
+            words = f"waiting for job {ahead}" if ahead else "waiting for its turn"
+            reason = terminal_text.one_line(event.get("reason") or "")
+            return f"{words}: {reason}" if reason else words
         case {"event": "warming"}:
             return "the engine is being loaded; after an installation this takes a minute or two"
         case {"event": "log", "level": str(level), "message": str(message)}:

@@ -48,6 +48,13 @@ class PeopleClient:
         response = self._connection.call(self._stub.WhoAmI, people_pb2.WhoAmIRequest())
         return response.role, response.name
 
+    def renew_driver(self) -> Certified:
+        """Another certificate for the driver that we are; its key is made here and stays here."""
+        key_pem, public_key_pem = certificates.new_key()
+        request = people_pb2.RenewDriverRequest(public_key_pem=public_key_pem)
+        response = self._connection.call(self._stub.RenewDriver, request)
+        return Certified(response.ca_pem, key_pem, response.certificate_pem)
+
     def issue(
         self,
         name: str,

@@ -27,6 +27,7 @@ from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.engine.database.log_pages import LogText
 from quakegrid.engine.driver import stops
 from quakegrid.engine.driver.stops import End, StopReason
+from quakegrid.engine.tasks.known_jobs import KnownJobs
 from quakegrid.jobs.engine_values import RowValue, TableValue
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import LogLine
@@ -60,6 +61,7 @@ class Database:
         self._finished_ids: set[int] = set()
         self.stop = StopReason()
         self.ends: dict[int, End] = {}
+        self.known_jobs = KnownJobs()
 
     @property
     def client(self) -> DbClient:
@@ -96,6 +98,12 @@ class Database:
                 return job_id
             case _:
                 return self._call(action, *args)
+
+    def look_up(self, job_id: int) -> None:
+        """Look up a job and the one that it starts from, for its tasks."""
+        job = self.call("get_job", job_id)
+        if job is not None and job.hazard_calculation_id not in (None, job_id):
+            self.call("get_job", job.hazard_calculation_id)
 
     def warn(self, job_ids: Sequence[int], message: str) -> None:
         """Write what the broker told into the logs of jobs, to stderr if there are none; for any thread."""
@@ -147,7 +155,10 @@ class Database:
             result = self._client.call(action, *args, user_name=getpass.getuser())
         except errors.NotFoundError as exc:
             raise dbapi.NotFound(str(exc)) from exc
-        return _to_engine(result)
+        found = _to_engine(result)
+        if action == "get_job" and found is not None:
+            self.known_jobs.note(found)
+        return found
 
     def end(self, job_id: int, end: End, *, is_logged: bool = False) -> None:
         """End a job early, unless it has ended; its log gets the reason too.

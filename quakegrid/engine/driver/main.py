@@ -7,6 +7,7 @@ two modes: `run_mode` for `quakegrid run` and exports, `oq_mode` for upstream's 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -16,7 +17,8 @@ from openquake.baselib import general
 
 from quakegrid import errors
 from quakegrid.clients import drivers
-from quakegrid.engine import configuration, seams, this_process
+from quakegrid.clients.dbserver import driver_certificate
+from quakegrid.engine import configuration, kernel_caches, seams, this_process
 from quakegrid.engine.driver import log_output, oq_mode, run_mode, stops
 from quakegrid.engine.driver.event_stream import Events
 from quakegrid.engine.driver.process import DriverProcess
@@ -30,8 +32,8 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
-        request: `argv`, `cwd`, `environ`, `mode` ("oq", "run" or "notify"), `is_detachable`, `jobs_fd`; for
-            "notify" `job_ids` and `notify`.
+        request: `argv`, `cwd`, `environ`, `mode` ("oq", "run" or "notify"), `is_detachable`, `jobs_fd`, the
+            `person` whose driver this is, and its certificate, `proof`; for "notify" `job_ids` and `notify`.
         events_fd: socket for events.
         fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
     """
@@ -45,6 +47,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
         events_fd, is_wanted=is_run, is_detachable=request["is_detachable"], jobs_fd=request["jobs_fd"]
     )
     try:
+        _take_proof(request)
         _enter(request)
         driver = DriverProcess(events, fingerprint)
     except Exception as exc:  # noqa: BLE001 - told to the person who waits
@@ -68,10 +71,17 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
         general.removetmp()  # upstream's own, which it leaves to `atexit`; a fork has none
 
 
+def _take_proof(request: dict[str, Any]) -> None:
+    """Show the services the certificate of this driver."""
+    given = driver_certificate.read(request["proof"])
+    this_process.prepare(dataclasses.replace(this_process.settings(), given=given))
+
+
 def _notify(request: dict[str, Any]) -> int:
     """Tell the ends of the jobs of a driver that has ended; needs nothing of the engine."""
     log_output.take_over()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    _take_proof(request)
     settings = this_process.settings()
     os.environ.clear()
     os.environ.update(request["environ"])
@@ -85,7 +95,8 @@ def _enter(request: dict[str, Any]) -> None:
     own = ("_NUM_THREADS", AGENT_MARK)
     kept = {key: value for key, value in os.environ.items() if key.endswith(own)}
     os.environ.clear()
-    os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept)
+    # `getpass.getuser`, by which the engine knows whose jobs are one's own, looks for LOGNAME first.
+    os.environ.update({"OQ_DISTRIBUTE": "zmq"} | request["environ"] | kept | {"LOGNAME": request["person"]})
     try:
         os.chdir(request["cwd"])
     except OSError as exc:
@@ -96,3 +107,4 @@ def _enter(request: dict[str, Any]) -> None:
     if "NUMBA_DISABLE_JIT" in os.environ:
         print("NUMBA_DISABLE_JIT has no effect here: the engine is imported already", file=sys.stderr)
     seams.install(seams.OF_ONE_DRIVER)
+    kernel_caches.use_own_folder()

@@ -21,6 +21,8 @@ from typing import Any, NoReturn
 from openquake.baselib import parallel, zeromq
 
 from quakegrid import errors
+from quakegrid.clients.dbserver.driver_certificate import CertificateKeeper
+from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.engine import configuration, this_process
 from quakegrid.engine.database.dbcmd import Database
 from quakegrid.engine.driver import commands, stops
@@ -34,6 +36,9 @@ from quakegrid.nodes.fingerprint import Fingerprint
 from quakegrid.session import worker_output
 from quakegrid.session.options import Needs, SessionOptions
 from quakegrid.session.session import Session
+
+# Of the jobs of one session before it begins, since their tasks may look them up.
+MOST_LOOKED_UP = 10
 
 
 class DriverProcess:
@@ -49,7 +54,11 @@ class DriverProcess:
         self._fingerprint = fingerprint
         self.events = events
         self.database = Database(self.settings, events.tell)
-        self.starmaps = Starmaps(self._any_session, events.tell)
+        assert self.settings.given is not None, "a driver is given a certificate"
+        self._certificate = CertificateKeeper(
+            self.settings.given, PeopleClient(self.database.client).renew_driver
+        )
+        self.starmaps = Starmaps(self._any_session, events.tell, self.database.known_jobs)
         self.session: Session | None = None
         self.weight, self.cores_per_worker = 1.0, 1
         self._insistence = Insistence(lambda: self.session is not None)
@@ -135,6 +144,7 @@ class DriverProcess:
             SystemExit: the dbserver did not hear of it, which was told.
         """
         self.end_session()
+        self._certificate.close()
         try:
             self.end_jobs(self.database.job_ids, end)
             self.database.close()
@@ -160,9 +170,21 @@ class DriverProcess:
         return self.session
 
     def _open_session(self, job_ids: Sequence[int]) -> Session:
-        environ = {key: value for key, value in os.environ.items() if key.startswith("OQ_")}
-        python_path = os.environ.get("PYTHONPATH", "")
-        setup = EngineSetup(configuration.exported(), environ, python_path, socket.gethostname())
+        # A worker has the driver's configuration, and reads no file.
+        environ = {
+            key: value
+            for key, value in os.environ.items()
+            if key.startswith("OQ_") and key != "OQ_CONFIG_FILE"
+        }
+        for job_id in job_ids[:MOST_LOOKED_UP]:
+            self.database.look_up(job_id)
+        setup = EngineSetup(
+            configuration.exported(),
+            environ,
+            os.environ.get("PYTHONPATH", ""),
+            socket.gethostname(),
+            self.database.known_jobs.for_setup(),
+        )
         options = SessionOptions(
             user_name=getpass.getuser(),
             worker_setup=pickle.dumps(setup),
@@ -177,5 +199,6 @@ class DriverProcess:
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
         for job_id in job_ids:
             self.database.call("update_job", job_id, {"status": "submitted", "pid": os.getpid()})
-        print("Waiting for jobs", *ahead, flush=True)
-        self.events.tell({"event": "queued", "ahead_job_ids": list(ahead)})
+        reason = self.session.wait_reason if self.session else ""
+        print("Waiting for jobs", *ahead, *([f"({reason})"] if reason else []), flush=True)
+        self.events.tell({"event": "queued", "ahead_job_ids": list(ahead), "reason": reason})

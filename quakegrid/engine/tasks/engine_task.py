@@ -47,9 +47,13 @@ class LargeArgument:
 
 @dataclass(frozen=True, slots=True)
 class EngineTask:
-    """One task of a Starmap; `call` is the pickle of what upstream's `submit` passes."""
+    """One task of a Starmap; `call` is the pickle of what upstream's `submit` passes.
+
+    `jobs` are rows of jobs that the worker may not know, pickled; empty if there are none.
+    """
 
     call: bytes
+    jobs: bytes = b""
 
     def __call__(self, *frames: ArgumentFrame) -> list[bytes]:
         """Run it the engine's way; returns the pickled `Result`s, the last one its end.
@@ -58,10 +62,12 @@ class EngineTask:
             *frames: its large arguments.
         """
         call = pickle.loads(self.call, buffers=[frame.buffer for frame in frames])  # noqa: S301
-        return worker_process.collect_results(lambda: parallel.safely_call(*call))
+        return worker_process.collect_results(lambda: parallel.safely_call(*call), self.jobs)
 
 
-def dump_task(func: Callable[..., Any], args: Any, task_no: int, monitor: Any) -> list[bytes | memoryview]:
+def dump_task(
+    func: Callable[..., Any], args: Any, task_no: int, monitor: Any, jobs: bytes = b""
+) -> list[bytes | memoryview]:
     """The payload of a task.
 
     Args:
@@ -69,11 +75,12 @@ def dump_task(func: Callable[..., Any], args: Any, task_no: int, monitor: Any) -
         args: its arguments, pickled by upstream.
         task_no: number in its Starmap.
         monitor: of the Starmap.
+        jobs: see `EngineTask`.
     """
     buffers: list[pickle.PickleBuffer] = []
     call = (func, [_lift(arg) for arg in args], task_no, shared_arrays.travelling(monitor))
     data = pickle.dumps(call, 5, buffer_callback=buffers.append)
-    return [pickle.dumps(EngineTask(data), 5), *(buffer.raw() for buffer in buffers)]
+    return [pickle.dumps(EngineTask(data, jobs), 5), *(buffer.raw() for buffer in buffers)]
 
 
 def _lift(arg: Any) -> Any:
@@ -90,9 +97,11 @@ class EngineSetup:
     environ: Mapping[str, str]
     python_path: str
     driver_host: str
+    # Rows by id.
+    jobs: Mapping[int, Any]
 
     def __call__(self) -> None:
         """Take over the driver's settings; runs once, before the first task."""
         os.environ.update(self.environ)
         configuration.extend_path(self.python_path)
-        worker_process.become_worker(self.config, self.driver_host)
+        worker_process.become_worker(self.config, self.driver_host, self.jobs)

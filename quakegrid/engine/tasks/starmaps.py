@@ -17,6 +17,7 @@ from typing import Any, Self
 from openquake.baselib import parallel, zeromq
 
 from quakegrid.engine.tasks.engine_task import dump_task
+from quakegrid.engine.tasks.known_jobs import KnownJobs
 from quakegrid.engine.tasks.task_progress import Event, TaskProgress, TaskQueue
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
 from quakegrid.session.session import Session
@@ -96,10 +97,14 @@ class Starmaps:
     Args:
         session: gives the open session; opens one for work without a job.
         on_event: told of progress.
+        known_jobs: what tasks may look up.
     """
 
-    def __init__(self, session: Callable[[], Session], on_event: Callable[[Event], None]) -> None:
+    def __init__(
+        self, session: Callable[[], Session], on_event: Callable[[Event], None], known_jobs: KnownJobs
+    ) -> None:
         self._session, self._progress = session, TaskProgress(on_event)
+        self._known_jobs = known_jobs
         self._channels: dict[int, Channel] = {}
         self._ports = itertools.count(1)
         self._pending: dict[int, _OpenTask] = {}
@@ -126,8 +131,9 @@ class Starmaps:
     def submit(self, starmap: Any, func: Any, args: Any, monitor: Any) -> None:
         """Send a task of a Starmap to the lane."""
         operation = func.__name__
-        payload = dump_task(func, args, starmap.task_no, monitor)
-        task_id = self._session().submit(payload, LaneTask(operation))
+        session = self._session()  # first: with it the workers learn of jobs
+        payload = dump_task(func, args, starmap.task_no, monitor, self._known_jobs.for_task())
+        task_id = session.submit(payload, LaneTask(operation))
         self._pending[task_id] = _OpenTask(starmap.socket, starmap.task_no, monitor, operation)
         starmap.socket.task_queue = starmap.task_queue
         self._progress.count_submitted(operation)

@@ -1,4 +1,4 @@
-"""The engine's side of a worker: a task's results go to an outbox, its database calls to the dbserver.
+"""The engine's side of a worker: a task's results go to an outbox, and it finds jobs that its driver knows.
 
 `engine_task` enters here: `become_worker` before the first task, `collect_results` for each one.
 """
@@ -12,10 +12,8 @@ from typing import Any, Self
 
 from openquake.baselib import zeromq
 
-from quakegrid.engine import configuration, this_process
-from quakegrid.engine.database.dbcmd import Database
-from quakegrid.engine.tasks import failures
-from quakegrid.settings import config as quakegrid_config
+from quakegrid.engine import configuration, kernel_caches, this_process
+from quakegrid.engine.tasks import failures, known_jobs
 
 
 class _ResultBox:
@@ -46,12 +44,17 @@ class WorkerProcess:
 
     Args:
         driver_host: name of the node where the driver is.
+        jobs: rows of the jobs that tasks may look up, by id.
     """
 
-    def __init__(self, driver_host: str) -> None:
+    def __init__(self, driver_host: str, jobs: Mapping[int, Any]) -> None:
         self._is_abroad = driver_host != socket.gethostname()
         self._box = _ResultBox(is_abroad=self._is_abroad)
-        self._database: Database | None = None
+        self._jobs = dict(jobs)
+
+    def learn(self, jobs: bytes) -> None:
+        """Take rows of jobs that the driver has looked up since this worker was set up."""
+        self._jobs = pickle.loads(jobs)  # noqa: S301 - from our driver
 
     def collect(self, run: Callable[[], None]) -> list[bytes]:
         """Run a task and return what it sent, in order."""
@@ -70,30 +73,38 @@ class WorkerProcess:
         return zeromq.Socket(end_point, socket_type, mode, timeout)
 
     def dbcmd(self, action: str, *args: Any) -> Any:
-        """Call the dbserver, connecting the first time; workers look up parent calculations."""
-        if self._database is None:
-            self._database = Database(this_process.settings(), lambda _event: None)
-        return self._database.call(action, *args)
+        """Find a job that the driver knows; tasks look up parent calculations."""
+        return known_jobs.find(self._jobs, action, args)
 
     def worker_master(self) -> Any:
         """Refuse."""
         raise RuntimeError("a worker does not control workers")
 
 
-def become_worker(sections: Mapping[str, Mapping[str, Any]], driver_host: str) -> None:
-    """Make this process a worker of the engine with the driver's configuration."""
+def become_worker(
+    sections: Mapping[str, Mapping[str, Any]], driver_host: str, jobs: Mapping[int, Any]
+) -> None:
+    """Make this process a worker of the engine, with the driver's configuration and its known jobs."""
     if not this_process.is_prepared():  # the node is cold: its template could not load the engine
         from quakegrid.engine import seams  # noqa: PLC0415 - it imports the driver, which imports this
 
-        this_process.prepare(quakegrid_config.load_settings())
+        this_process.prepare(this_process.settings())
         seams.install(seams.OF_TASKS)
     configuration.take_over(sections)
     configuration.take_temporary_folder()
-    this_process.become(WorkerProcess(driver_host))
+    kernel_caches.use_own_folder()
+    this_process.become(WorkerProcess(driver_host, jobs))
 
 
-def collect_results(run: Callable[[], None]) -> list[bytes]:
-    """Run a task in this worker and return what it sent, in order."""
+def collect_results(run: Callable[[], None], jobs: bytes = b"") -> list[bytes]:
+    """Run a task in this worker and return what it sent, in order.
+
+    Args:
+        run: the task.
+        jobs: what its driver has learnt of jobs since this worker was set up; empty for nothing.
+    """
     worker = this_process.current()
     assert isinstance(worker, WorkerProcess), "results are collected in workers"
+    if jobs:
+        worker.learn(jobs)
     return worker.collect(run)

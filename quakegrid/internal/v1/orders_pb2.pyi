@@ -72,6 +72,35 @@ class WorkerRef(_message.Message):
 Global___WorkerRef: _TypeAlias = WorkerRef  # noqa: Y015
 
 @_typing.final
+class LaneKeys(_message.Message):
+    """What a driver or a worker needs to connect to a lane: CURVE keys, as ZeroMQ's text of 40 characters. They open
+    the door only, the same one for all lanes of the cluster; for whom somebody speaks behind it, their token says.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_PUBLIC_FIELD_NUMBER: _builtins.int
+    CLIENT_PUBLIC_FIELD_NUMBER: _builtins.int
+    CLIENT_SECRET_FIELD_NUMBER: _builtins.int
+    server_public: _builtins.str
+    client_public: _builtins.str
+    client_secret: _builtins.str
+    def __init__(
+        self,
+        *,
+        server_public: _builtins.str = ...,
+        client_public: _builtins.str = ...,
+        client_secret: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_public", b"client_public", "client_secret", b"client_secret", "server_public", b"server_public"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaneKeys: _TypeAlias = LaneKeys  # noqa: Y015
+
+@_typing.final
 class StartWorkersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -100,12 +129,21 @@ class StartWorkersRequest(_message.Message):
     WORKER_SETUP_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    LANE_KEYS_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     lane_endpoint: _builtins.str
     """Where the workers find their lane, such as "tcp://10.0.0.1:1912"."""
     worker_setup: _builtins.bytes
     """Pickled callable that each worker runs before its first task."""
     width: _builtins.int
     """Cores of each worker, times the node's own `cores_per_worker`; 0 is 1."""
+    person: _builtins.str
+    """The person of the session, by the driver's certificate: the workers run as the account of this name, if it
+    has the number `account_id` on the node, too. Empty if there is no person.
+    """
+    account_id: _builtins.int
+    """Number of the person's account on the node that forked the driver; absent if it is not known."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerRef]: ...
     @_builtins.property
@@ -114,6 +152,8 @@ class StartWorkersRequest(_message.Message):
         workers; if no template has it, no worker starts. Empty: any template will do.
         """
 
+    @_builtins.property
+    def lane_keys(self) -> Global___LaneKeys: ...
     def __init__(
         self,
         *,
@@ -122,12 +162,17 @@ class StartWorkersRequest(_message.Message):
         worker_setup: _builtins.bytes = ...,
         width: _builtins.int = ...,
         fingerprint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        lane_keys: Global___LaneKeys | None = ...,
+        person: _builtins.str = ...,
+        account_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_account_id", b"_account_id", "account_id", b"account_id", "lane_keys", b"lane_keys"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "lane_endpoint", b"lane_endpoint", "width", b"width", "worker_setup", b"worker_setup", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account_id", b"_account_id", "account_id", b"account_id", "fingerprint", b"fingerprint", "lane_endpoint", b"lane_endpoint", "lane_keys", b"lane_keys", "person", b"person", "width", b"width", "worker_setup", b"worker_setup", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__account_id: _TypeAlias = _typing.Literal["account_id"]  # noqa: Y015
+    _WhichOneofArgType__account_id: _TypeAlias = _typing.Literal["_account_id", b"_account_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__account_id) -> _WhichOneofReturnType__account_id | None: ...
 
 Global___StartWorkersRequest: _TypeAlias = StartWorkersRequest  # noqa: Y015
 

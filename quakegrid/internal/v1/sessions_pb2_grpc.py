@@ -63,7 +63,8 @@ class SessionsServicer:
         process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
         jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
         to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: a field is out of its
-        range, which the message names. UNAVAILABLE: the broker starts again.
+        range, which the message names. PERMISSION_DENIED: a job of a driver's session is not its person's.
+        ABORTED: the dbserver, which knows whose jobs are, does not answer. UNAVAILABLE: the broker starts again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +73,7 @@ class SessionsServicer:
     def FlushSessionOutput(self, request, context):
         """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
         and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
+        PERMISSION_DENIED: the token is not the session's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,7 +81,7 @@ class SessionsServicer:
 
     def CloseSession(self, request, context):
         """Called by drivers at their end, when their jobs have their final states. Ends a session; its workers are asked
-        to end, and killed 2 s later. Idempotent.
+        to end, and killed 2 s later. Idempotent. PERMISSION_DENIED: the token is not the session's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,15 +40,17 @@ class SessionsStub:
     process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
     jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
     to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: a field is out of its
-    range, which the message names. UNAVAILABLE: the broker starts again.
+    range, which the message names. PERMISSION_DENIED: a job of a driver's session is not its person's.
+    ABORTED: the dbserver, which knows whose jobs are, does not answer. UNAVAILABLE: the broker starts again.
     """
     FlushSessionOutput: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.FlushSessionOutputRequest, _sessions_pb2.FlushSessionOutputResponse]
     """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
     and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
+    PERMISSION_DENIED: the token is not the session's.
     """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.CloseSessionRequest, _sessions_pb2.CloseSessionResponse]
     """Called by drivers at their end, when their jobs have their final states. Ends a session; its workers are asked
-    to end, and killed 2 s later. Idempotent.
+    to end, and killed 2 s later. Idempotent. PERMISSION_DENIED: the token is not the session's.
     """
 
 @_typing.type_check_only
@@ -63,15 +65,17 @@ class SessionsAsyncStub(SessionsStub):
     process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
     jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
     to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: a field is out of its
-    range, which the message names. UNAVAILABLE: the broker starts again.
+    range, which the message names. PERMISSION_DENIED: a job of a driver's session is not its person's.
+    ABORTED: the dbserver, which knows whose jobs are, does not answer. UNAVAILABLE: the broker starts again.
     """
     FlushSessionOutput: _aio.UnaryUnaryMultiCallable[_sessions_pb2.FlushSessionOutputRequest, _sessions_pb2.FlushSessionOutputResponse]  # type: ignore[assignment]
     """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
     and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
+    PERMISSION_DENIED: the token is not the session's.
     """
     CloseSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.CloseSessionRequest, _sessions_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Called by drivers at their end, when their jobs have their final states. Ends a session; its workers are asked
-    to end, and killed 2 s later. Idempotent.
+    to end, and killed 2 s later. Idempotent. PERMISSION_DENIED: the token is not the session's.
     """
 
 class SessionsServicer(metaclass=_abc_1.ABCMeta):
@@ -89,7 +93,8 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
         process is gone, or its node out of reach for `node_timeout`, the broker stops the workers, and marks the
         jobs failed unless they ended. FAILED_PRECONDITION: a job of it has a session already, or the session
         to go on with has ended, or is not the caller's (its token is wrong). INVALID_ARGUMENT: a field is out of its
-        range, which the message names. UNAVAILABLE: the broker starts again.
+        range, which the message names. PERMISSION_DENIED: a job of a driver's session is not its person's.
+        ABORTED: the dbserver, which knows whose jobs are, does not answer. UNAVAILABLE: the broker starts again.
         """
 
     @_abc_1.abstractmethod
@@ -100,6 +105,7 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_sessions_pb2.FlushSessionOutputResponse, _abc.Awaitable[_sessions_pb2.FlushSessionOutputResponse]]:
         """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
         and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
+        PERMISSION_DENIED: the token is not the session's.
         """
 
     @_abc_1.abstractmethod
@@ -109,7 +115,7 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.CloseSessionResponse, _abc.Awaitable[_sessions_pb2.CloseSessionResponse]]:
         """Called by drivers at their end, when their jobs have their final states. Ends a session; its workers are asked
-        to end, and killed 2 s later. Idempotent.
+        to end, and killed 2 s later. Idempotent. PERMISSION_DENIED: the token is not the session's.
         """
 
 def add_SessionsServicer_to_server(servicer: SessionsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

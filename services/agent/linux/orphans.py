@@ -4,8 +4,8 @@ A process that calls `adopt_orphans` becomes the parent of every process below i
 even if it has a session of its own. When an agent is killed together with its template, nobody adopts the
 processes that they leave. The next agent knows these by a variable in their environment, the mark (see
 `state_lock`). Process 1 of a container also gets children that others started there; it kills only those with
-its mark. Processes of other users cannot be killed and are left. The module does not depend on workers,
-drivers and tasks.
+its mark. Processes of accounts that the agent has given processes to are killed with their own rights (see
+`user_rights`); those of other users are left. The module does not depend on workers, drivers and tasks.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from quakegrid.machine import process_stats
 from quakegrid.machine.pinned_processes import pinned
+from services.agent.linux.user_rights import NO_RIGHTS, UserRights
 
 PR_SET_CHILD_SUBREAPER = 36
 _PROC = Path("/proc")
@@ -45,7 +47,7 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def end_orphans(is_own: Callable[[Process], bool]) -> list[int]:
+def end_orphans(is_own: Callable[[Process], bool], rights: UserRights = NO_RIGHTS) -> list[int]:
     """Kill every adopted child, with all processes below it; returns these children.
 
     Call it again when they have ended, since only then their own children become children of this process. It
@@ -58,22 +60,23 @@ def end_orphans(is_own: Callable[[Process], bool]) -> list[int]:
     ours = os.getpid()
     orphans = {each.pid for each in table if each.parent == ours and not is_own(each)}
     for process in _with_descendants(table, orphans):
-        _kill(process)
+        _kill(process, rights)
     return list(orphans)
 
 
-def kill_group(pid: int) -> None:
+def kill_group(pid: int, rights: UserRights = NO_RIGHTS) -> None:
     """Kill the process group of this number, if there is one. No process escapes from it by a fork."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+        rights.signal(pid, partial(os.killpg, pid, signal.SIGKILL))
 
 
-def end_adopted(mark: bytes = b"") -> bool:
+def end_adopted(mark: bytes = b"", rights: UserRights = NO_RIGHTS) -> bool:
     """Kill and reap the orphans that this process has adopted; its own children stay in its session.
 
     Args:
         mark: how the variable in the environment of our orphans begins; empty if all adopted processes are
             ours.
+        rights: of this process over other users.
     Returns:
         Whether there were orphans.
     """
@@ -83,25 +86,25 @@ def end_adopted(mark: bytes = b"") -> bool:
     def is_spared(process: Process) -> bool:
         if process.session == session:
             return True
-        if mark and not _has_mark(process.pid, mark):
+        if mark and not _has_mark(process.pid, mark, rights):
             strangers.append(process.pid)
         return process.pid in strangers
 
-    orphans = end_orphans(is_spared)
+    orphans = end_orphans(is_spared, rights)
     for pid in [*orphans, *strangers]:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
     return bool(orphans)
 
 
-def end_all_adopted(timeout_s: float, mark: bytes = b"") -> None:
+def end_all_adopted(timeout_s: float, mark: bytes = b"", rights: UserRights = NO_RIGHTS) -> None:
     """Call `end_adopted` until no orphan is left, or the time is over."""
     end_s = time.monotonic() + timeout_s
-    while end_adopted(mark) and time.monotonic() < end_s:
+    while end_adopted(mark, rights) and time.monotonic() < end_s:
         time.sleep(_POLL_S)
 
 
-def end_marked(mark: bytes, timeout_s: float) -> int:
+def end_marked(mark: bytes, timeout_s: float, rights: UserRights = NO_RIGHTS) -> int:
     """Kill the processes that earlier agents left; returns how many were found.
 
     The processes are found by their environment, never by name. Call it before there is a template.
@@ -109,49 +112,51 @@ def end_marked(mark: bytes, timeout_s: float) -> int:
     Args:
         mark: how the marks of these agents begin, and those of no other agents.
         timeout_s: how long the killed processes may take to be gone.
+        rights: of this process over other users, whose processes are searched, too.
     """
     spared = _ancestors()
     end_s = time.monotonic() + timeout_s
     seen: set[int] = set()
-    while found := [pid for pid in _marked(mark) if pid not in spared]:
+    while found := [pid for pid in _marked(mark, rights) if pid not in spared]:
         seen.update(found)
         for pid in found:
-            _kill_marked(pid, mark)
+            _kill_marked(pid, mark, rights)
         if time.monotonic() > end_s:
             break
         time.sleep(_POLL_S)
     return len(seen)
 
 
-def _kill(process: Process) -> None:
-    """Kill a process and its group, unless another process has its number now, or another user owns it."""
+def _kill(process: Process, rights: UserRights = NO_RIGHTS) -> None:
+    """Kill a process and its group, unless another process has its number now, or a stranger owns it."""
     with contextlib.suppress(OSError), pinned(process.pid) as send:
         now = look_at(process.pid)
         if now is None or now.start_ticks != process.start_ticks:
             return
         if process.group == process.pid:
-            kill_group(process.pid)
-        send(signal.SIGKILL)
+            kill_group(process.pid, rights)
+        rights.signal(process.pid, partial(send, signal.SIGKILL))
 
 
-def _kill_marked(pid: int, mark: bytes) -> None:
+def _kill_marked(pid: int, mark: bytes, rights: UserRights) -> None:
     with contextlib.suppress(OSError), pinned(pid) as send:  # it is gone
-        if _has_mark(pid, mark):
-            send(signal.SIGKILL)
+        if _has_mark(pid, mark, rights):
+            rights.signal(pid, partial(send, signal.SIGKILL))
 
 
-def _marked(mark: bytes) -> Iterator[int]:
-    uid = os.getuid()
+def _marked(mark: bytes, rights: UserRights) -> Iterator[int]:
+    uids = {os.getuid(), *rights.taken}
     for path in _PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if path.stat().st_uid == uid and _has_mark(int(path.name), mark):
+            if path.stat().st_uid in uids and _has_mark(int(path.name), mark, rights):
                 yield int(path.name)
 
 
-def _has_mark(pid: int, mark: bytes) -> bool:
+def _has_mark(pid: int, mark: bytes, rights: UserRights) -> bool:
     """Whether a process was started with the mark. A process that has ended and is not reaped has no mark."""
     try:
-        environ = (_PROC / str(pid) / "environ").read_bytes()
+        with rights.reading(pid):
+            environ = (_PROC / str(pid) / "environ").read_bytes()
     except OSError:
         return False
     return any(variable.startswith(mark) for variable in environ.split(b"\0"))

@@ -22,6 +22,7 @@ from services.agent.node.leftovers import BlobFolders, FolderLeftovers, remove_a
 from services.agent.node.limits.limits import NodeLimits
 from services.agent.node.membership import Membership
 from services.agent.node.output.pipes import OutputPipes
+from services.agent.node.persons.accounts import NodeAccounts
 from services.agent.node.serving import Serving
 from services.agent.node.shares import WorkerShares
 from services.agent.node.templates.templates import Templates
@@ -48,7 +49,10 @@ class Agent:
 
     def __init__(self, settings: Settings, instance_id: str, mark: str) -> None:
         self.instance_id, self.node = instance_id, socket.gethostname()
-        self.leftovers = FolderLeftovers(settings.state_dir)
+        self._proof_kind = node_status.proof_kind(settings)
+        self.accounts = NodeAccounts(settings.agent_accounts, settings.state_dir)
+        rights = self.accounts.rights
+        self.leftovers = FolderLeftovers(settings.state_dir, rights)
         self.watchers = Watchers()
         self.fleet_watch_count = 0  # streams of brokers
         self.serving = Serving(settings, len(os.sched_getaffinity(0)), self)
@@ -61,10 +65,12 @@ class Agent:
             on_report=lambda report: self._exits.on_report(report),  # noqa: PLW0108 - it is made below
             on_state=self.publish_status,
             on_lost=lambda names, reason: self._exits.on_lost(names, reason),  # noqa: PLW0108 - as above
+            rights=rights,
         )
         self._children = Children(roster, self.templates)
-        self.limits = NodeLimits(settings, self.node, roster, lambda: self.templates.pid)
-        shares = WorkerShares(roster, self.limits, BlobFolders(settings.state_dir), self.output)
+        self.limits = NodeLimits(settings, self.node, roster, lambda: self.templates.pid, rights)
+        blobs = BlobFolders(settings.state_dir)
+        shares = WorkerShares(roster, self.limits, blobs, self.leftovers, self.output)
         self.workers = Workers(self.node, self._children, self.serving, shares, self.publish_status)
         self.drivers = Drivers(settings, self.node, self._children, self.publish_status)
         self._exits = Exits(
@@ -140,7 +146,7 @@ class Agent:
         """The node as it is now. `with_samples` adds what it uses, which takes some milliseconds."""
         status = node_status.describe(self._roster, self.drivers, self.templates, self.serving)
         status.node, status.instance_id = self.node, self.instance_id
-        status.is_watched = self.fleet_watch_count > 0
+        status.is_watched, status.proof_kind = self.fleet_watch_count > 0, self._proof_kind
         status.master, status.is_leaving = self.membership.master, self.membership.is_leaving
         self.limits.describe(status, with_samples=with_samples)
         return status

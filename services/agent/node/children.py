@@ -9,8 +9,15 @@ import asyncio
 from typing import assert_never
 
 from services.agent.node.templates.templates import Templates
+from services.agent.rules.persons import Account
 from services.agent.rules.roster import Member, Roster
-from services.agent.rules.roster_events import GraceElapsed, OrderMember, RosterEvent, SignalMember
+from services.agent.rules.roster_events import (
+    GraceElapsed,
+    MemberGone,
+    OrderMember,
+    RosterEvent,
+    SignalMember,
+)
 
 
 class Children:
@@ -23,6 +30,7 @@ class Children:
 
     def __init__(self, roster: Roster, templates: Templates) -> None:
         self.roster, self.templates = roster, templates
+        self.accounts: dict[str, Account] = {}  # of members that run as another user
         self.is_stopping = False  # the agent ends its children, and starts no more
         self._timer: asyncio.TimerHandle | None = None
 
@@ -33,6 +41,8 @@ class Children:
             The members that the roster has entered; the caller orders them, as it knows what they are to do.
         """
         loop = asyncio.get_running_loop()
+        if isinstance(event, MemberGone):
+            self.accounts.pop(event.name, None)
         entered = []
         for action in self.roster.handle(event, loop.time()):
             match action:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from quakegrid.errors import QuakeGridError
@@ -18,12 +19,28 @@ from services.agent.node.children import Children
 from services.agent.node.output import driver_logs
 from services.agent.orders import ForkDriver
 from services.agent.packets import close_all, write_memfd
+from services.agent.rules.persons import Account
 from services.agent.rules.roster_events import DriverAsked, KillAsked, MemberGone, StopAsked
 
 # A status has this much of a driver's command line.
 MAX_COMMAND_CHARS = 1000
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 DriverEnd = Callable[[int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFiles:
+    """Descriptors of a driver.
+
+    Args:
+        events_fd: where it writes its events.
+        stdio: for 0, 1 and 2. In other modes than "oq" the drivers' log takes their place.
+        jobs_fd: where it writes the ids of its jobs; -1 if nobody wants to know.
+    """
+
+    events_fd: int
+    stdio: Sequence[int] = ()
+    jobs_fd: int = -1
 
 
 class Drivers:
@@ -71,19 +88,19 @@ class Drivers:
     def start(
         self,
         request: dict[str, Any],
-        events_fd: int,
-        stdio: Sequence[int],
+        files: DriverFiles,
         on_end: DriverEnd,
-        jobs_fd: int = -1,
+        *,
+        account: Account | None = None,
     ) -> str:
         """Fork a driver; returns its name.
 
         Args:
-            request: `argv`, `cwd`, `environ`, `mode`, `is_detachable` of the command line, checked.
-            events_fd: where the driver writes its events.
-            stdio: descriptors for 0, 1 and 2. In other modes than "oq" the drivers' log takes their place.
+            request: `argv`, `cwd`, `environ`, `mode`, `is_detachable` of the command line, checked; `person`
+                and `account_id`, for whom the driver works, and `proof`, its certificate.
+            files: the driver's descriptors; they stay the caller's.
             on_end: called once, with the driver's exit code, and the reason if the driver never ran.
-            jobs_fd: where the driver writes the ids of its jobs; -1 if nobody wants to know.
+            account: as whom it runs; None for the agent's own account.
         Raises:
             QuakeGridError: no driver can be started. The caller has nothing to clean up.
         """
@@ -94,12 +111,13 @@ class Drivers:
         name = f"driver-{next(self._numbers)}"
         opened: list[int] = []
         try:
+            stdio, jobs_fd = files.stdio, files.jobs_fd
             if request["mode"] != "oq":
                 stdio = opened = driver_logs.open_stdio(self._log_dir)
             if jobs_fd < 0:
                 jobs_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
                 opened = [*opened, jobs_fd]
-            self._order(name, data, [events_fd, *stdio, jobs_fd])
+            self._order(ForkDriver(name, account), data, [files.events_fd, *stdio, jobs_fd])
         except OSError as exc:
             raise QuakeGridError(f"{self._node} could not start a driver: {exc}") from None
         finally:
@@ -150,14 +168,16 @@ class Drivers:
         if on_end:
             on_end(code, reason)
 
-    def _order(self, name: str, request: bytes, fds: Sequence[int]) -> None:
+    def _order(self, order: ForkDriver, request: bytes, fds: Sequence[int]) -> None:
         """Enter a driver on the roster and order it; if it cannot be ordered, take it off again."""
         request_fd = write_memfd("driver_request", request)
-        self._children.handle(DriverAsked(name))
+        self._children.handle(DriverAsked(order.name))
+        if order.account is not None:
+            self._children.accounts[order.name] = order.account
         try:
-            self._children.templates.fork(ForkDriver(name), [request_fd, *fds])
+            self._children.templates.fork(order, [request_fd, *fds])
         except (OSError, QuakeGridError):
-            self._children.handle(MemberGone(name))
+            self._children.handle(MemberGone(order.name))
             raise
         finally:
             os.close(request_fd)

@@ -85,9 +85,10 @@ class Exits:
         """Take a member off the roster, and tell of its end; returns whether there was one."""
         if member is None:
             return False
+        account = self._children.accounts.get(member.name)
         self._children.handle(MemberGone(member.name))
         if member.pid:
-            self._leftovers.remove_of(member.pid)
+            self._leftovers.remove_of(member.pid, account)
         if member.core < 0:
             self._drivers.on_end(member.name, exit_code(status), reason if member.pid == 0 else "")
         else:

@@ -4,8 +4,8 @@ Blobs are in shared memory, in a folder for each session, which is removed when 
 session has ended. When an agent is killed, its template, which outlives it by a moment, removes the blobs. If
 the template was killed, too, the next agent of this user on the machine removes them, whatever its state
 directory: a lock on the folder tells whether the agent of the folder lives. Temporary files of processes
-    whose
-agent was killed are removed by the next agent of the same state directory, before it starts processes.
+whose agent was killed are removed by the next agent of the same state directory, before it starts processes.
+What the processes of other users leave is in folders of theirs, see `persons/person_folders.py`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ import os
 import queue
 import shutil
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from quakegrid.blobs import shared_memory
 from quakegrid.machine import temporary_folders
+from services.agent.linux.user_rights import NO_RIGHTS, UserRights
+from services.agent.node.persons.person_folders import PersonFolders
+from services.agent.rules.persons import Account
 
 log = logging.getLogger("quakegrid.agent")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -88,19 +93,22 @@ class FolderLeftovers:
 
     Args:
         state_dir: of the cluster on this machine.
+        rights: of this process over other users.
     """
 
-    def __init__(self, state_dir: Path) -> None:
-        self._state_dir = state_dir
-        self._waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    def __init__(self, state_dir: Path, rights: UserRights = NO_RIGHTS) -> None:
+        self._state_dir, self._rights = state_dir, rights
+        self.persons = PersonFolders(state_dir, rights)
+        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._removing = threading.Lock()  # two threads that remove the same files would hinder each other
 
     def clear(self) -> None:
         """Remove all temporary files; call it while no worker and no driver of this state directory runs."""
+        clear_persons(self._state_dir, self._rights)
         BlobFolders(self._state_dir).clear()
         for pid in temporary_folders.pids(self._state_dir):
-            self._remove(pid)
+            self._remove(partial(temporary_folders.remove, self._state_dir, pid))
         if others := temporary_folders.foreign(self._state_dir):
             log.warning("temporary_files_of_other_hosts_left links=%s", ",".join(others))
 
@@ -112,13 +120,24 @@ class FolderLeftovers:
         if thread.is_alive():
             log.warning("folders_left reason=%s", f"not removed within {timeout_s:g} s")
 
-    def remove_of(self, pid: int) -> None:
-        """Remove the temporary files of a process that has ended.
+    def remove_of(self, pid: int, account: Account | None = None) -> None:
+        """Remove the temporary files of a process that has ended, of an account or of the agent's own.
 
         This runs in a thread, since there may be many gigabytes. The thread is no other's, so that a file
         server that does not answer delays nothing else, not even the end of the agent.
         """
-        self._waiting.put(pid)
+        if account is None:
+            self._put(partial(temporary_folders.remove, self._state_dir, pid))
+        else:
+            self._put(partial(self.persons.remove_temporary, account, pid))
+
+    def remove_session(self, account: Account, session_id: int) -> None:
+        """Remove the blobs of a session, in the same thread."""
+        if folder := self.persons.retire_session(account, session_id):
+            self._put(partial(self.persons.remove, account, folder))
+
+    def _put(self, remove: Callable[[], None]) -> None:
+        self._waiting.put(remove)
         if self._thread is None:
             self._thread = threading.Thread(target=self._remove_waiting, name="folders", daemon=True)
             self._thread.start()
@@ -127,12 +146,23 @@ class FolderLeftovers:
         while True:
             self._remove(self._waiting.get())
 
-    def _remove(self, pid: int) -> None:
+    def _remove(self, remove: Callable[[], None]) -> None:
         try:
             with self._removing:
-                temporary_folders.remove(self._state_dir, pid)
-        except OSError as exc:
-            log.warning("temporary_files_not_removed pid=%d reason=%s", pid, exc)
+                remove()
+        except (OSError, RecursionError) as exc:  # the latter for folders in folders without end
+            log.warning("files_not_removed reason=%s", exc)
+
+
+def clear_persons(state_dir: Path, rights: UserRights) -> None:
+    """Remove all that processes of other users have left on this node."""
+    for uid in rights.taken:
+        try:
+            PersonFolders(state_dir, rights).clear(uid)
+        except FileNotFoundError:
+            pass
+        except (OSError, RecursionError) as exc:
+            log.warning("files_of_account_not_removed uid=%d reason=%s", uid, exc)
 
 
 def remove_abandoned() -> None:

@@ -12,6 +12,7 @@ from quakegrid import __version__
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients import agent as agents
 from quakegrid.nodes.worker_ends import WorkerEnd
+from quakegrid.settings.config import Settings
 from services.agent.linux.exits import exit_code
 from services.agent.node.drivers import Drivers
 from services.agent.node.serving import Serving
@@ -66,6 +67,12 @@ def describe(
     )
     status.sent_time.GetCurrentTime()
     return status
+
+
+def proof_kind(settings: Settings) -> nodes_pb2.NodeProofKind.ValueType:
+    """How the node shows that it belongs to the cluster."""
+    is_certified = bool(settings.node_name)
+    return nodes_pb2.NODE_PROOF_KIND_CERTIFICATE if is_certified else nodes_pb2.NODE_PROOF_KIND_AUTHKEY
 
 
 def describe_end(

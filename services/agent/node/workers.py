@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 
 from quakegrid.errors import QuakeGridError
 from quakegrid.internal.v1 import orders_pb2
+from services.agent import worker_keys
 from services.agent.node.children import Children
-from services.agent.node.doors import request_checks
 from services.agent.node.serving import Serving
 from services.agent.node.shares import WorkerShares
 from services.agent.orders import ForkWorker, WorkerSpec
 from services.agent.packets import close_all, write_memfd
+from services.agent.rules.persons import Account
 from services.agent.rules.roster import Member
 from services.agent.rules.roster_events import (
     CoresServed,
@@ -50,14 +51,15 @@ class Workers:
         self._shares, self._on_change = shares, on_change
         self._roster = children.roster
 
-    def start(self, request: orders_pb2.StartWorkersRequest) -> list[Member]:
+    def start(self, request: orders_pb2.StartWorkersRequest, account: Account | None = None) -> list[Member]:
         """Fork workers, as many as cores are free.
 
+        Args:
+            request: of the broker.
+            account: as whom they run; None for the agent's own account.
         Raises:
-            UsageError: the request is malformed.
             QuakeGridError: the template is not ready, or the node has no room for any.
         """
-        request_checks.check_start_workers(request)
         templates = self._children.templates
         if self._children.is_stopping or not templates.state.is_ready:
             state = "stopping" if self._children.is_stopping else templates.state
@@ -69,6 +71,8 @@ class Workers:
         for ref in request.workers if template else ():
             width = self._shares.cores_per_worker * (request.width or 1)
             started += self._children.handle(WorkersAsked(ref.session_id, (ref.worker_id,), width))
+        if account is not None:
+            self._children.accounts |= {member.name: account for member in started}
         if not started:
             return []
         ordered: list[Member] = []
@@ -118,25 +122,31 @@ class Workers:
     ) -> None:
         """Order workers from a template; those that were ordered are added to `ordered`."""
         tokens = {ref.worker_id: ref.token for ref in request.workers}
+        keys = request.lane_keys
         setup_fd = write_memfd("worker_setup", request.worker_setup)
         try:
             for member in members:
-                share = self._shares.open(member)
+                account = self._children.accounts.get(member.name)
+                share = self._shares.open(member, account)
                 try:
                     spec = WorkerSpec(
                         worker_id=member.name,
                         session_id=member.session_id,
                         lane_endpoint=request.lane_endpoint,
                         node=self._node,
-                        token=tokens[member.name],
                         cores=share.limits.cores,
                         memory_bytes=share.limits.memory_bytes,
                         nice=share.limits.nice,
                         cgroup=share.limits.cgroup,
                         blob_dir=share.blob_dir,
                     )
-                    fds = [setup_fd, *share.output_fds]
-                    self._children.templates.fork(ForkWorker(member.name, spec), fds, number=template)
+                    keys_fd = write_memfd("worker_keys", worker_keys.encode(tokens[member.name], keys))
+                    try:
+                        fds = [keys_fd, setup_fd, *share.output_fds]
+                        order = ForkWorker(member.name, spec, account)
+                        self._children.templates.fork(order, fds, number=template)
+                    finally:
+                        os.close(keys_fd)
                 finally:
                     close_all(share.output_fds)
                 ordered.append(member)

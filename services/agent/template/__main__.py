@@ -48,7 +48,7 @@ def main() -> int:
     sys.stdout.flush()  # else children would print again what was printed while loading
     orphans.adopt_orphans()
     parent_death.die_with_parent(0)  # the loop notices the agent's end in time, and has children to end first
-    ForkLoop(settings, control, wakeup, run_driver).run()
+    ForkLoop(settings, control, (wakeup, wakeup_writer), run_driver).run()
     return 0
 
 

@@ -5,6 +5,7 @@ Runs in the child only. Nothing here returns to the template's loop.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,11 +14,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from quakegrid.machine import parent_death
-from services.agent.linux import orphans
+from quakegrid.machine import parent_death, process_limits
+from services.agent import worker_keys
+from services.agent.linux import cgroups, orphans, user_rights
 from services.agent.linux.oom_scores import DRIVER_SCORE, set_oom_score
 from services.agent.orders import WorkerSpec
 from services.agent.packets import close_all, read_memfd
+from services.agent.rules.persons import Account
 
 EXIT_CRASHED = 70
 # The driver's main function: takes the request of the command line and the descriptor of its events.
@@ -51,36 +54,43 @@ def live_and_exit(parent_pid: int, live: Callable[[], int]) -> NoReturn:
         os._exit(code)
 
 
-def live_as_worker(spec: WorkerSpec, fds: Sequence[int], authkey: str) -> int:
+def live_as_worker(spec: WorkerSpec, fds: Sequence[int], account: Account | None = None) -> int:
     """Be a worker until it is told to stop; returns the exit code.
 
     Args:
         spec: what it is to be.
-        fds: its setup in a memfd, then pipes for stdout and stderr, if there are any.
-        authkey: of the cluster.
+        fds: its keys in a memfd, its setup in another one, then pipes for stdout and stderr, if there are
+            any.
+        account: whose process it becomes; None for none other.
     """
     from services.agent.worker.worker import run_worker  # noqa: PLC0415 - loaded after the fork guard
 
-    setup_fd, *output_fds = fds
+    cgroups.enter(spec.cgroup)  # while this process has the agent's rights
+    _become(account, fds)
+    keys_fd, setup_fd, *output_fds = fds
     _print_to(output_fds)
-    return run_worker(spec, read_memfd(setup_fd), authkey)
+    return run_worker(spec, read_memfd(setup_fd), worker_keys.decode(read_memfd(keys_fd)))
 
 
-def live_as_driver(fds: Sequence[int], run_driver: DriverMain) -> int:
+def live_as_driver(fds: Sequence[int], run_driver: DriverMain, account: Account | None = None) -> int:
     """Be a driver until its command has ended; returns the exit code.
 
     Args:
         fds: its request in a memfd, the stream of its events, then 0, 1 and 2, then where it writes the ids
             of its jobs.
         run_driver: the driver's main function.
+        account: whose process it becomes; None for none other.
     """
     set_oom_score(DRIVER_SCORE)
+    _become(account, fds)
     request_fd, events_fd, *stdio, jobs_fd = (os.dup(fd) for fd in fds)
     for number, fd in enumerate(stdio):
         os.dup2(fd, number)
         os.close(fd)
     close_all(fds)
-    return run_driver(json.loads(read_memfd(request_fd)) | {"jobs_fd": jobs_fd}, events_fd)
+    request = json.loads(read_memfd(request_fd)) | {"jobs_fd": jobs_fd}
+    process_limits.take(request.get("limits", {}))
+    return run_driver(request, events_fd)
 
 
 def _leave_template(parent_pid: int) -> None:
@@ -94,6 +104,27 @@ def _leave_template(parent_pid: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _become(account: Account | None, fds: Sequence[int]) -> None:
+    """Become the process of an account, with no descriptor besides 0, 1, 2 and these.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    if account is None:
+        return
+    parent_pid = os.getppid()
+    kept = {0, 1, 2, *fds}
+    for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - each is one number
+        if fd not in kept:
+            with contextlib.suppress(OSError):  # that of the list itself is closed already
+                os.close(fd)
+    user_rights.become(account)
+    parent_death.die_with_parent()  # again: the kernel forgets it when the user changes
+    if os.getppid() != parent_pid:
+        os._exit(EXIT_CRASHED)
+    os.environ.update({"HOME": account.home, "USER": account.name, "LOGNAME": account.name})
 
 
 def _print_to(fds: Sequence[int]) -> None:

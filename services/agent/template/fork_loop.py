@@ -20,8 +20,9 @@ from typing import assert_never
 
 from quakegrid.errors import PeerError
 from quakegrid.settings.config import Settings
-from services.agent.linux import orphans
-from services.agent.node.leftovers import BlobFolders
+from services.agent.linux import orphans, user_rights
+from services.agent.linux.user_rights import UserRights
+from services.agent.node.leftovers import BlobFolders, clear_persons
 from services.agent.orders import (
     EndTemplate,
     Exited,
@@ -44,6 +45,7 @@ from services.agent.packets import (
     receive_order,
     send,
 )
+from services.agent.rules.persons import Account
 from services.agent.template import children
 from services.agent.template.preload import one_line
 
@@ -60,16 +62,22 @@ class ForkLoop:
     Args:
         settings: of the cluster.
         control: the template's end of the agent's control socket.
-        wakeup: a descriptor that is readable when a child ended.
+        wakeup: both ends of a pipe; the first is readable when a child ended.
         run_driver: the driver's main function.
     """
 
     def __init__(
-        self, settings: Settings, control: socket.socket, wakeup: int, run_driver: children.DriverMain
+        self,
+        settings: Settings,
+        control: socket.socket,
+        wakeup: tuple[int, int],
+        run_driver: children.DriverMain,
     ) -> None:
-        self._settings, self._control, self._wakeup = settings, control, wakeup
+        self._settings, self._control = settings, control
+        self._wakeup, self._wakeup_writer = wakeup
         self._run_driver = run_driver
         self._children: set[int] = set()
+        self._rights = UserRights(is_able=user_rights.is_able())
         self._pid = os.getpid()
         self._is_dismissed = False
 
@@ -85,6 +93,7 @@ class ForkLoop:
             self._end_all()
             if not self._is_dismissed:
                 BlobFolders(self._settings.state_dir).clear()
+                clear_persons(self._settings.state_dir, self._rights)
 
     def _serve(self) -> None:
         poller = select.poll()
@@ -123,21 +132,27 @@ class ForkLoop:
 
     def _obey(self, order: Order, fds: list[int]) -> None:
         match order:
-            case ForkWorker(name, spec):
-                authkey = self._settings.authkey
-                self._fork(name, partial(children.live_as_worker, spec, fds, authkey))
-            case ForkDriver(name):
-                self._fork(name, partial(children.live_as_driver, fds, self._run_driver))
+            case ForkWorker(name, spec, account):
+                self._note(account)
+                self._fork(name, partial(children.live_as_worker, spec, fds, account))
+            case ForkDriver(name, account):
+                self._note(account)
+                self._fork(name, partial(children.live_as_driver, fds, self._run_driver, account))
             case SignalChild(pid, number):
                 # The child is not reaped, so no other process can have its pid.
                 if pid in self._children:
-                    _send_signal(pid, number)
+                    self._signal(pid, number)
             case Ping():
                 self._report(Pong())
             case EndTemplate():
                 self._is_dismissed = True
             case _ as unreachable:
                 assert_never(unreachable)
+
+    def _note(self, account: Account | None) -> None:
+        """Note that an account will have a process here."""
+        if account is not None:
+            self._rights.add(account.uid)
 
     def _report(self, report: Report) -> None:
         """Send a report that must not be lost; waits while the kernel has no room for it."""
@@ -181,6 +196,8 @@ class ForkLoop:
     def _live(self, live: Callable[[], int]) -> int:
         """In the child: close what belongs to the template, then be a worker or a driver."""
         self._control.close()
+        for fd in (self._wakeup, self._wakeup_writer):
+            os.close(fd)
         return live()
 
     def _reap(self, report: Callable[[Exited], None]) -> None:
@@ -189,7 +206,7 @@ class ForkLoop:
         while (ended := _next_ended()) is not None:
             has_any = True
             if ended in self._children:
-                orphans.kill_group(ended)  # before another process may get the number
+                orphans.kill_group(ended, self._rights)  # before another process may get the number
             _pid, status, usage = os.wait4(ended, 0)
             if ended in self._children:
                 self._children.discard(ended)
@@ -201,14 +218,24 @@ class ForkLoop:
         """Kill every child and all processes that they left, without a report."""
         end_s = time.monotonic() + END_TIMEOUT_S
         for pid in self._children:
-            _send_signal(pid, signal.SIGKILL)
+            self._signal(pid, signal.SIGKILL)
         while time.monotonic() < end_s and (self._children or self._end_orphans()):
             select.select([self._wakeup], [], [], END_POLL_S)
             self._reap(lambda _report: None)
 
     def _end_orphans(self) -> bool:
         """Kill the adopted children; returns whether there were any."""
-        return bool(orphans.end_orphans(lambda process: process.pid in self._children))
+        return bool(orphans.end_orphans(lambda process: process.pid in self._children, self._rights))
+
+    def _signal(self, pid: int, number: int) -> None:
+        """Signal a child. A kill also reaches the processes that the child started.
+
+        Without the right to change users, a child that runs a set-user-id program cannot be signalled.
+        """
+        if number == signal.SIGKILL:
+            orphans.kill_group(pid, self._rights)  # the child may have no process group of its own yet
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            self._rights.signal(pid, partial(os.kill, pid, number))
 
 
 def check_single_threaded() -> None:
@@ -225,14 +252,3 @@ def _next_ended() -> int | None:
     except ChildProcessError:
         return None
     return found.si_pid if found else None
-
-
-def _send_signal(pid: int, number: int) -> None:
-    """Signal a child. A kill also reaches the processes that the child started.
-
-    A child that runs a set-user-id program as another user cannot be signalled.
-    """
-    if number == signal.SIGKILL:
-        orphans.kill_group(pid)  # the child may have no process group of its own yet
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)

@@ -5,6 +5,7 @@ If something cannot be loaded, the template's state says so. Workers then start 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import json
@@ -19,7 +20,6 @@ from quakegrid.nodes import engine_version, environment
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 from quakegrid.settings.config import Settings
 from quakegrid.settings.sections import ENGINE
-from quakegrid.transport import credentials
 from services.agent.orders import LoadedCode, Ready
 from services.agent.template.children import DriverMain
 from services.agent.worker.threads import THREAD_VARIABLES
@@ -45,9 +45,8 @@ def preload(settings: Settings, bare_reason: str = "") -> tuple[Ready, DriverMai
     import quakegrid.sdk.worker_setup  # noqa: F401, PLC0415 - as above
     import services.agent.worker.worker  # noqa: F401, PLC0415 - as above
 
-    credentials.curve_keys(settings.authkey)  # each worker would spend 4 ms on them
-
     fingerprint = environment.of_node()  # before the imports, so that a change during them is noticed
+    _read_configuration(settings)
     if bare_reason:
         _let_children_find(settings)
         state, code = TemplateState(TemplateKind.COLD, bare_reason), LoadedCode("", bare_reason, fingerprint)
@@ -62,6 +61,16 @@ def preload(settings: Settings, bare_reason: str = "") -> tuple[Ready, DriverMai
         return _ready(state, LoadedCode("", missing, fingerprint), start_s), _refusing(missing)
     state, code, run_driver = _preload_engine(settings, fingerprint, failures)
     return _ready(state, code, start_s), run_driver
+
+
+def _read_configuration(settings: Settings) -> None:
+    """Have the engine read its configuration, from files without the authkey, before a module imports it."""
+    if ENGINE not in settings.preload:
+        return
+    from quakegrid.engine import first_import  # noqa: PLC0415 - as the engine
+
+    with contextlib.suppress(Exception):  # it is imported again, and its tasks say what is wrong
+        first_import.import_baselib(map(str, settings.paths))
 
 
 def one_line(exc: BaseException) -> str:
@@ -100,8 +109,11 @@ def _preload_engine(
 
 
 def _let_children_find(settings: Settings) -> None:
-    """Set the environment in which workers that load the engine by themselves find the cluster's settings."""
+    """Let workers that load the engine by themselves find the cluster's settings."""
+    from quakegrid.engine import this_process  # noqa: PLC0415 - it imports no engine
+
     os.environ["QUAKEGRID_STATE_DIR"] = str(settings.state_dir)
+    this_process.prepare(settings, is_warm=False)
 
 
 def _import(name: str) -> list[str]:

@@ -30,20 +30,22 @@ class NodeBlobs:
 
     Args:
         directory: of the session on this node; removed by the agent when the session's last worker ended.
+            None: the node has none, and blobs are fetched each time.
         fetch: gets a blob's content from the lane.
     """
 
-    def __init__(self, directory: Path, fetch: Callable[[bytes], Frame]) -> None:
+    def __init__(self, directory: Path | None, fetch: Callable[[bytes], Frame]) -> None:
         self._directory, self._fetch = directory, fetch
         self._has_told = False
 
     def frame(self, ref: lane_pb2.BlobRef) -> Frame | MappedFrame:
         """The content of a blob; fetched if the node does not have it."""
-        if ref.byte_count == 0:  # an empty file cannot be mapped
+        if ref.byte_count == 0 or self._directory is None:  # an empty file cannot be mapped
             return self._fetch(ref.blob_id)
         try:
-            fd = self._open(ref.blob_id)
-        except FileNotFoundError:  # the driver has dropped the blob just now, or the session ends
+            fd = self._open(self._directory / ref.blob_id.hex(), ref.blob_id)
+        except (FileNotFoundError, PermissionError):
+            # The driver has dropped the blob just now, or the session ends, or another user has the folder.
             return self._fetch(ref.blob_id)
         except OSError as exc:
             if exc.errno not in shared_memory.NO_ROOM:
@@ -57,8 +59,7 @@ class NodeBlobs:
             os.close(fd)
         return MappedFrame(content)
 
-    def _open(self, blob_id: bytes) -> int:
-        path = self._directory / blob_id.hex()
+    def _open(self, path: Path, blob_id: bytes) -> int:
         try:
             return os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -1,8 +1,8 @@
 """A worker: runs the tasks of one session, one at a time, and sends back outcomes.
 
 Does not depend on the engine: a payload is a pickled callable, which is called with the payload's further
-frames and returns the outcome's frames. Unpickles only bytes that came over the lane, whose peers have proven
-the authkey.
+frames and returns the outcome's frames. Unpickles only bytes that came over the lane, from the driver of
+its session, which has proven to be it.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from quakegrid.jobs import texts
 from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
-from services.agent.linux import cgroups
 from services.agent.linux.oom_scores import WORKER_SCORE, set_oom_score
 from services.agent.orders import WorkerSpec
 from services.agent.worker.blobs import MappedFrame, NodeBlobs
 from services.agent.worker.inbox import BlobGoneError, Frame, Inbox, ReceivedTask, RefusedError
 from services.agent.worker.silence import warn_of_silence
 from services.agent.worker.threads import set_thread_count
+from services.agent.worker_keys import WorkerKeys
 
 # How much is kept of a text that says why a payload could not be run, from its beginning and its end.
 ERROR_BYTES = 64 << 10
 
 
-def run_worker(spec: WorkerSpec, setup: bytes, authkey: str) -> int:
+def run_worker(spec: WorkerSpec, setup: bytes, keys: WorkerKeys) -> int:
     """Run tasks until told to stop; returns the exit code.
 
     Args:
         spec: what this worker is to be.
         setup: a pickled callable that is run before the first task; empty for none.
-        authkey: of the cluster.
+        keys: what it connects to its lane with.
     """
     _limit(spec)
     failure = _set_up(spec, setup)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    name = lane_names.worker_name(spec.session_id, spec.worker_id, spec.token)
-    dealer = lane_sockets.connect_dealer(context, spec.lane_endpoint, authkey, name)
+    name = lane_names.worker_name(spec.session_id, spec.worker_id, keys.token)
+    dealer = lane_sockets.connect_dealer(context, spec.lane_endpoint, keys.door, name)
     warn_of_silence(dealer, spec)
     inbox = Inbox(dealer, spec.session_id, spec.worker_id, spec.node)
-    blobs = NodeBlobs(Path(spec.blob_dir), inbox.fetch_blob)
+    blobs = NodeBlobs(Path(spec.blob_dir) if spec.blob_dir else None, inbox.fetch_blob)
     try:
         while (task := inbox.next_task()) is not None:
             _run_task(inbox, blobs, spec, task, failure)
@@ -66,7 +66,6 @@ def _limit(spec: WorkerSpec) -> None:
         set_thread_count(len(spec.cores))
     os.nice(spec.nice)
     set_oom_score(WORKER_SCORE)
-    cgroups.enter(spec.cgroup)
     if spec.memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (spec.memory_bytes, spec.memory_bytes))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -81,7 +80,7 @@ def _set_up(spec: WorkerSpec, setup: bytes) -> str:
     """
     try:
         if setup:
-            pickle.loads(setup)()  # noqa: S301 - from a driver that holds the authkey
+            pickle.loads(setup)()  # noqa: S301 - from the driver of our session
     except Exception:  # noqa: BLE001 - most often an import: what the driver has may be missing here
         return f"worker {spec.worker_id} on {spec.node} could not be set up:\n{traceback.format_exc()}"
     return ""
@@ -103,7 +102,7 @@ def _run_task(inbox: Inbox, blobs: NodeBlobs, spec: WorkerSpec, task: ReceivedTa
         try:
             outcome.error = texts.bounded(failure, ERROR_BYTES)
             if not failure:
-                call = pickle.loads(payload[0].buffer)  # noqa: S301 - a driver that holds the authkey made it
+                call = pickle.loads(payload[0].buffer)  # noqa: S301 - our driver made it
                 outcome.load_s = time.perf_counter() - start_s
                 frames = call(*payload[1:])
         except Exception:  # noqa: BLE001 - whatever the payload raises is its driver's

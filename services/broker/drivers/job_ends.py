@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import grpc
 
 from quakegrid import errors
+from quakegrid.access.principals import Principal
 from quakegrid.clients.backoff import Backoff
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
@@ -86,6 +87,22 @@ class JobEnds:
         """
         async with self._channel() as channel:
             return await jobs_aio.owner_of_job(channel, job_id, address=self._settings.dbserver_address)
+
+    async def check_own(self, principal: Principal, job_ids: Sequence[int]) -> None:
+        """Refuse jobs that do not belong to the person of a driver, or that there are not.
+
+        Raises:
+            NotAllowedError: there is one.
+            PeerUnreachableError: the dbserver does not answer.
+        """
+        address = self._settings.dbserver_address
+        async with self._channel() as channel:
+            own = await jobs_aio.own_jobs(channel, job_ids, principal.person, address=address)
+        for job_id in job_ids:
+            if job_id not in own:
+                raise errors.NotAllowedError(
+                    f"job {job_id} is not a job of {principal.person}; you are {principal} and may not run it"
+                )
 
     def end(self, job_ids: Iterable[int], state: JobState, reason: str) -> None:
         """Move jobs to a final state, unless they ended or were deleted. The first call for a job counts."""

@@ -1,17 +1,23 @@
-"""Moving a job to another state, and asking whose it is, for a process that runs an event loop."""
+"""Moving a job to another state, and asking whose jobs are, for a process that runs an event loop."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import grpc
 
 from quakegrid import errors
-from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
+from quakegrid.api.v1 import database_pb2, database_pb2_grpc, jobs_pb2, jobs_pb2_grpc
 from quakegrid.clients.dbserver import client as dbserver
 from quakegrid.clients.dbserver import job_messages
+from quakegrid.jobs import engine_values
 from quakegrid.jobs.row_ids import checked
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
 from quakegrid.transport import grpc_channels
+
+# In one question.
+JOBS_AT_ONCE = 1000
 
 
 async def transition_job(
@@ -39,6 +45,36 @@ async def transition_job(
     except grpc.RpcError as exc:
         raise grpc_channels.translate(exc, dbserver.SERVICE, address) from exc
     return job_messages.decode_job(response.job)
+
+
+async def own_jobs(
+    channel: grpc.aio.Channel, job_ids: Sequence[int], person: str, *, address: str
+) -> set[int]:
+    """Those of these jobs that belong to a person.
+
+    Args:
+        channel: to the dbserver.
+        job_ids: of any number of jobs.
+        person: whose jobs count.
+        address: of the dbserver, for messages.
+    Raises:
+        PeerUnreachableError: the dbserver does not answer.
+    """
+    found: set[int] = set()
+    stub = database_pb2_grpc.DatabaseStub(channel)
+    for start in range(0, len(job_ids), JOBS_AT_ONCE):
+        some = [checked(job_id) for job_id in job_ids[start : start + JOBS_AT_ONCE]]
+        request = database_pb2.QueryRequest(
+            sql=f"SELECT id FROM job WHERE id IN ({','.join(map(str, some))}) AND user_name = ?",  # noqa: S608  numbers
+            max_row_count=JOBS_AT_ONCE,
+        )
+        engine_values.fill_all(request.parameters, [person])
+        try:
+            response = await stub.Query(request, timeout=dbserver.CALL_TIMEOUT_S)
+        except grpc.RpcError as exc:
+            raise grpc_channels.translate(exc, dbserver.SERVICE, address) from exc
+        found.update(row.items[0].integer for row in response.rows)
+    return found
 
 
 async def owner_of_job(channel: grpc.aio.Channel, job_id: int, *, address: str) -> str | None:

@@ -10,6 +10,7 @@ import logging
 import time
 
 from quakegrid import errors
+from quakegrid.access.principals import Principal
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.reports import task_history_files
 from quakegrid.settings.config import Settings
@@ -54,7 +55,11 @@ class SessionRequests:
             time.time_ns() // 1_000_000, task_history_files.session_ids(task_history_files.folder(settings))
         )
 
-    def open(self, request: sessions_pb2.OpenSessionRequest) -> DriverSession:
+    def find(self, request: sessions_pb2.OpenSessionRequest) -> DriverSession | None:
+        """The session that a driver whose stream broke goes on with; None if it asks for a new one."""
+        return next((each for each in self._sessions.values() if each.goes_on_with(request)), None)
+
+    def open(self, request: sessions_pb2.OpenSessionRequest, principal: Principal) -> DriverSession:
         """Open the session of a driver. The events of the session tell when the driver may start.
 
         A driver whose stream broke goes on with the session that it has.
@@ -65,7 +70,7 @@ class SessionRequests:
         """
         peer_input.check_session(request)
         self._check_token(request)
-        known = next((each for each in self._sessions.values() if each.goes_on_with(request)), None)
+        known = self.find(request)
         if known:
             log.info("session_went_on session=%d", known.session_id)
             if known.placed.is_set() and not request.resumed_session_id:
@@ -79,11 +84,22 @@ class SessionRequests:
         session_id = request.resumed_session_id or self._new_id()
         if session_id in self._sessions:
             raise errors.StateError(f"session {session_id} is open already")
-        return self._enter(session_id, request)
+        session = DriverSession(session_id, request, Rate(time.monotonic()), principal=principal)
+        self._enter(session, request)
+        return session
 
-    def _enter(self, session_id: int, request: sessions_pb2.OpenSessionRequest) -> DriverSession:
-        is_resumed = bool(request.resumed_session_id)
-        session = self._sessions[session_id] = DriverSession(session_id, request, Rate(time.monotonic()))
+    def check_token(self, session_id: int, token: str) -> None:
+        """Refuse to let somebody speak for a session who does not show its token.
+
+        Raises:
+            NotAllowedError: the token is not the session's.
+        """
+        if not credentials.is_token(token, credentials.session_token(self._token_key, session_id)):
+            raise errors.NotAllowedError(f"session {session_id} is not this driver's")
+
+    def _enter(self, session: DriverSession, request: sessions_pb2.OpenSessionRequest) -> None:
+        session_id, is_resumed = session.session_id, bool(request.resumed_session_id)
+        self._sessions[session_id] = session
         log.info(
             "session_opened session=%d jobs=%s job_count=%d resumed=%s",
             session_id,
@@ -101,12 +117,12 @@ class SessionRequests:
                 self._loop.fleet.leftovers.workers_of(session_id) if is_resumed else None,
                 dict(request.fingerprint),
                 request.cores_per_worker or 1,
+                request.user_name,
             )
         )
         if is_resumed:
             session.is_admitted = True
             self._lanes.resume(session_id, request.lane_port)
-        return session
 
     def _new_id(self) -> int:
         """An id that no session has had, also none whose workers an earlier broker left."""

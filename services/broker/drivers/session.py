@@ -10,6 +10,7 @@ import collections
 import secrets
 from dataclasses import dataclass, field
 
+from quakegrid.access.principals import SERVICE, Principal
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.jobs.states import JobState
 from quakegrid.wire.v1 import lane_pb2
@@ -52,6 +53,7 @@ class DriverSession:
     `placed` is set when the session has a lane, or when it is certain that it gets none. `events` are for the
     stream that was attached last; None ends that stream. `hosts` have had workers of the session.
     `end_reason` says why the session ends without its driver's request; then its jobs get `end_state`.
+    `principal` is who asked for the session.
     """
 
     session_id: int
@@ -67,6 +69,7 @@ class DriverSession:
     is_admitted: bool = False
     output: SessionOutput = field(default_factory=SessionOutput)
     hosts: set[str] = field(default_factory=set)
+    principal: Principal = SERVICE
 
     def end_as(self, state: JobState, reason: str) -> bool:
         """Note why the session is to end; returns False if there is an earlier reason, which stays."""

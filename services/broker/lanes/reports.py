@@ -17,6 +17,7 @@ from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers.session import DriverSession
 from services.broker.fleet import events as core
 from services.broker.fleet_loop import FleetLoop
+from services.broker.lanes import door_keys
 from services.broker.nodes.registry import NodeRegistry
 from services.broker.status.totals import SessionTotals
 
@@ -48,6 +49,7 @@ class LaneReports:
         self._settings, self._loop, self._sessions, self._nodes = settings, loop, sessions, nodes
         self._totals, self._spawn = totals, spawn
         self._token_key = credentials.token_key(settings.authkey)
+        self._lane_keys = door_keys.of_cluster(settings.authkey)
 
     def opening(self, session_id: int) -> list[lane_pb2.ControlMessage]:
         """What a lane is told of a session that comes to it, for the first time or again."""
@@ -91,6 +93,7 @@ class LaneReports:
             lane_endpoint=endpoint,
             core_count=self._loop.fleet.core_count,
             session_token=credentials.session_token(self._token_key, session_id),
+            lane_keys=self._lane_keys,
         )
         session.tell(sessions_pb2.OpenSessionResponse(admitted=admitted))
         session.placed.set()

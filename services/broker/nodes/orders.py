@@ -10,14 +10,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import grpc
 
+from quakegrid.access.principals import SERVICE, Principal
 from quakegrid.api.v1 import nodes_pb2_grpc
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.nodes.fingerprint import Fingerprint
 from quakegrid.transport import credentials
+from services.broker.lanes import door_keys
 
 T = TypeVar("T")
 
@@ -26,12 +29,29 @@ ORDER_TIMEOUT_S = 30.0
 FLUSH_TIMEOUT_S = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerNeeds:
+    """What the workers of a session need.
+
+    Args:
+        lane_endpoint: where they connect to.
+        setup: a pickled callable that each worker runs at first.
+        fingerprint: what the template that forks them must have loaded.
+        principal: whose session it is: they run as this person's account.
+    """
+
+    lane_endpoint: str
+    setup: bytes = b""
+    fingerprint: Fingerprint = field(default_factory=dict)
+    principal: Principal = SERVICE
+
+
 class AgentOrders:
     """Gives orders to the agent while there is a channel to it.
 
     Args:
         host: the node's name in the fleet.
-        authkey: of the cluster; tokens of workers are derived from it.
+        authkey: of the cluster; tokens and keys of workers are derived from it.
         ask_timeout_s: how long a question to the agent may take.
     """
 
@@ -46,21 +66,17 @@ class AgentOrders:
         self,
         session_id: int,
         worker_ids: Sequence[str],
-        lane_endpoint: str,
-        worker_setup: bytes,
+        needs: WorkerNeeds,
         *,
         width: int = 1,
-        fingerprint: Fingerprint | None = None,
     ) -> list[str]:
         """Ask for workers with what a session needs.
 
         Args:
             session_id: of the session.
             worker_ids: the fleet's names of the workers.
-            lane_endpoint: where the workers connect to.
-            worker_setup: a pickled callable that each worker runs at first.
+            needs: of the session.
             width: cores of each worker.
-            fingerprint: what the template that forks them must have loaded.
         Returns:
             The names of the workers that were started.
         """
@@ -75,10 +91,13 @@ class AgentOrders:
         ]
         request = orders_pb2.StartWorkersRequest(
             workers=refs,
-            lane_endpoint=lane_endpoint,
-            worker_setup=worker_setup,
+            lane_endpoint=needs.lane_endpoint,
+            worker_setup=needs.setup,
             width=width,
-            fingerprint=fingerprint or {},
+            fingerprint=needs.fingerprint,
+            person=needs.principal.person,
+            account_id=needs.principal.account_id,
+            lane_keys=door_keys.of_cluster(self._authkey),
         )
         response = await self._order(lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S))
         return [started.worker_id for started in response.started] if response else []

@@ -17,6 +17,7 @@ CODES: dict[type[errors.QuakeGridError], grpc.StatusCode] = {
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.StateError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UsageError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
     # Not UNAVAILABLE, which would mean that the broker itself is not available.
     errors.PeerUnreachableError: grpc_channels.NOT_NOW,
     # The caller waits for the next broker, as after any other end of a broker.

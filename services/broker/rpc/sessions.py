@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import grpc
 
 from quakegrid.internal.v1 import sessions_pb2, sessions_pb2_grpc
+from quakegrid.transport import callers
 from services.broker.broker import Broker
 from services.broker.rpc.answers import answering
 
@@ -23,8 +24,11 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         context: grpc.aio.ServicerContext[sessions_pb2.OpenSessionRequest, sessions_pb2.OpenSessionResponse],
     ) -> AsyncIterator[sessions_pb2.OpenSessionResponse]:
         """OpenSession, see the contract."""
+        principal = callers.current()
+        request.user_name = principal.asker(request.user_name)
         async with answering(context):
-            session = self._broker.open_session(request)
+            await self._broker.speakers.check_jobs(request, principal)
+            session = self._broker.open_session(request, principal)
         events = session.attach()
         try:
             await context.send_initial_metadata(())  # the driver is heard, whatever we have to say
@@ -43,16 +47,19 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
     ) -> sessions_pb2.CloseSessionResponse:
         """CloseSession, see the contract."""
         async with answering(context):
+            self._broker.speakers.check(request.session_id, request.session_token, callers.current())
             self._broker.close_session(request.session_id)
         return sessions_pb2.CloseSessionResponse()
 
     async def FlushSessionOutput(  # noqa: N802
         self,
         request: sessions_pb2.FlushSessionOutputRequest,
-        context: grpc.aio.ServicerContext[  # noqa: ARG002
+        context: grpc.aio.ServicerContext[
             sessions_pb2.FlushSessionOutputRequest, sessions_pb2.FlushSessionOutputResponse
         ],
     ) -> sessions_pb2.FlushSessionOutputResponse:
         """FlushSessionOutput, see the contract."""
+        async with answering(context):
+            self._broker.speakers.check(request.session_id, request.session_token, callers.current())
         await self._broker.flush_output(request.session_id)
         return sessions_pb2.FlushSessionOutputResponse()

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 from quakegrid.errors import UsageError
 from services.dbserver.deletions import marks
-from services.dbserver.engine import job_actions, new_jobs, output_actions, tag_actions
+from services.dbserver.engine import effects, job_actions, new_jobs, output_actions, tag_actions
+from services.dbserver.engine.effects import Effect
 from services.dbserver.engine.parts import Parts
 from services.dbserver.jobs import field_checks
 from services.dbserver.store import connections, sql_templates, sqlite_errors, upstream_tables
@@ -29,7 +30,7 @@ logger = logging.getLogger("dbserver")
 _NAME = re.compile(r"\w+")
 _UPDATE = re.compile(r"update job set (\w+)")
 # The engine's SQL that writes; where it deletes jobs, what does it in its place.
-_WRITING_SQL: dict[str, Callable[..., int] | None] = {
+WRITING_SQL: dict[str, Callable[..., int] | None] = {
     "UPDATE job SET ds_calc_dir = ?x WHERE id=?x": None,
     "UPDATE job SET hazard_calculation_id=?x WHERE id=?x": None,
     "DELETE FROM job WHERE calculation_mode='workflow' AND not relevant": job_actions.delete_workflows,
@@ -40,9 +41,10 @@ _DELETING = frozenset({"del_calc", "keep"})
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """The work of an engine call: `run(session)` returns its result."""
+    """The work of an engine call: `run(session)` returns its result; `effect` is what it touches."""
 
     run: Callable[[SqlSession], Any]
+    effect: Effect
     is_writing: bool = False
     # Whether it must not be part of a transaction.
     is_alone: bool = False
@@ -109,6 +111,11 @@ _QUICK_READING = {"getpid", "get_path", "get_dbpath", "check_outdated", "upgrade
 _QUICK = _QUICK_READING | (_WRITING.keys() - _DELETING)
 
 
+def is_writing(name: str) -> bool:
+    """Whether a named action changes the database."""
+    return name in _WRITING
+
+
 def resolve(action: str, args: list[Any]) -> Action:
     """The action that a call asks for.
 
@@ -129,6 +136,7 @@ def resolve(action: str, args: list[Any]) -> Action:
     is_quick = action in _QUICK or (action == "get_job" and isinstance(args[0], int) and args[0] > 0)
     return Action(
         lambda session: _run(function, action, session, args),
+        effects.OF_ACTIONS[action],
         is_writing=action in _WRITING,
         is_quick=is_quick,
         is_deleting=action in _DELETING,
@@ -160,12 +168,17 @@ def _resolve_sql(sql: str, args: list[Any]) -> Action:
         raise UsageError(f"SQL of {len(sql)} characters is too long; at most {connections.MAX_SQL_BYTES}")
     plain = _normalise(sql)
     if plain == "vacuum":
-        return Action(lambda session: session.execute("VACUUM").lastrowid, is_writing=True, is_alone=True)
+        return Action(
+            lambda session: session.execute("VACUUM").lastrowid,
+            effects.VACUUM,
+            is_writing=True,
+            is_alone=True,
+        )
     if plain.startswith(("select", "pragma")):
-        return Action(lambda session: _read(session, sql, *args))
-    for text, delete in _WRITING_SQL.items():
+        return Action(lambda session: _read(session, sql, *args), effects.READING_SQL)
+    for text, delete in WRITING_SQL.items():
         if plain == _normalise(text):
-            return _resolve_writing(sql, args, delete)
+            return _resolve_writing(sql, args, delete, effects.OF_SQL[text])
     raise sqlite_errors.ForbiddenSqlError(
         "this SQL would write, or is none: give a SELECT, or one of the actions (`quakegrid oq db --help`)"
     )
@@ -175,10 +188,12 @@ def _read(session: SqlSession, sql: str, *args: Any) -> Parts:
     return Parts(table if table.fields else None for table in session.read_limited(sql, *args))
 
 
-def _resolve_writing(sql: str, args: list[Any], delete: Callable[..., int] | None) -> Action:
+def _resolve_writing(sql: str, args: list[Any], delete: Callable[..., int] | None, effect: Effect) -> Action:
     if delete is None:
-        return Action(functools.partial(_write, sql=sql, args=args), is_writing=True)
-    return Action(lambda session: _run(delete, "the SQL", session, args), is_writing=True, is_deleting=True)
+        return Action(functools.partial(_write, sql=sql, args=args), effect, is_writing=True)
+    return Action(
+        lambda session: _run(delete, "the SQL", session, args), effect, is_writing=True, is_deleting=True
+    )
 
 
 def _write(session: SqlSession, sql: str, args: list[Any]) -> Any:

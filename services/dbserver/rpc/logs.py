@@ -14,9 +14,11 @@ import grpc
 
 from quakegrid.api.v1 import logs_pb2, logs_pb2_grpc
 from quakegrid.errors import PeerUnreachableError
+from quakegrid.transport import callers
 from quakegrid.transport.request_reads import RequestReads
 from services.dbserver.jobs import pages
 from services.dbserver.jobs import rows as job_rows
+from services.dbserver.jobs.owners import OwnJobs
 from services.dbserver.jobs.state_reasons import LAST_ERROR
 from services.dbserver.logs import lines as log_lines
 from services.dbserver.logs.tails import LogTails
@@ -53,7 +55,8 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
         places = asyncio.Semaphore(STREAM_BATCHES)
         iterator = aiter(request_iterator)
         requests = RequestReads(lambda: anext(iterator, grpc.aio.EOF))  # type: ignore[attr-defined]
-        acceptor = requests.start(self._accept(requests, batches, places))
+        own = OwnJobs(self._readers, callers.current())
+        acceptor = requests.start(self._accept(requests, batches, places, own))
         self._acceptors.add(acceptor)
         try:
             while (batch := await batches.get()) is not None:
@@ -79,6 +82,7 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
         requests: RequestReads[logs_pb2.AppendLogRequest],
         batches: asyncio.Queue[_Batch | None],
         places: asyncio.Semaphore,
+        own: OwnJobs,
     ) -> None:
         """Hand the batches of one stream to the writer; None ends them."""
         loop = asyncio.get_running_loop()
@@ -86,13 +90,13 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
             while (request := await requests.next()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
                 await places.acquire()
                 await self._slots.acquire()
-                future = self._submit(request)
+                future = self._submit(request, own)
                 future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._slots.release))
                 batches.put_nowait((request, future))
         finally:
             batches.put_nowait(None)
 
-    def _submit(self, request: logs_pb2.AppendLogRequest) -> Future[Answer]:
+    def _submit(self, request: logs_pb2.AppendLogRequest, own: OwnJobs) -> Future[Answer]:
         """Hand a batch to the writer. The future gets the error if the batch is refused."""
 
         def append(session: SqlSession) -> bytes:
@@ -100,6 +104,7 @@ class LogsServicer(logs_pb2_grpc.LogsServicer):
             return b""
 
         try:
+            own.check(request.job_id)
             rows = log_lines.encode_batch(request)
             return self._requests.submit_once(request.request_id, "AppendLog", append)
         except Exception as exc:  # noqa: BLE001  told to the sender when it is this batch's turn

@@ -37,6 +37,7 @@ _CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
     (errors.UsageError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.StateError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.PeerUnreachableError, grpc.StatusCode.UNAVAILABLE),
+    (errors.NotAllowedError, grpc.StatusCode.PERMISSION_DENIED),
     (sqlite_errors.ForbiddenSqlError, grpc.StatusCode.PERMISSION_DENIED),
     # Clients try again after RESOURCE_EXHAUSTED and UNAVAILABLE. After any other code they would fail again.
     (sqlite_errors.DiskFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),

@@ -16,7 +16,7 @@ from quakegrid import errors
 from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.row_ids import checked
-from services.web.api import answers
+from services.web.api import answers, owners
 from services.web.backends import Backends
 from services.web.callers import Caller
 from services.web.uploads.inputs import Inputs
@@ -175,7 +175,9 @@ async def remove(request: Request) -> Response:
 async def share(request: Request) -> Response:
     """`POST /v1/calc/N/share` and `unshare`: let others see a complete calculation, or take that back."""
     is_shared = not request.url.path.endswith("/unshare")
-    return said(await backends_of(request).engine_call("share_job", job_id_of(request), is_shared))
+    backends, caller, job_id = backends_of(request), caller_of(request), job_id_of(request)
+    await owners.check_own(backends, caller, job_id)
+    return said(await backends.engine_call("share_job", job_id, is_shared, user_name=caller.name))
 
 
 def said(answer: Any) -> Response:

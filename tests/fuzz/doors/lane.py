@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from quakegrid.internal.v1 import sessions_pb2, sessions_pb2_grpc
-from quakegrid.transport import grpc_channels, lane_sockets
+from quakegrid.transport import credentials, grpc_channels, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
 from tests.fuzz import values
@@ -83,8 +83,9 @@ class LaneMessages(Door):
         lanes = {f"tcp://127.0.0.1:{each.port}" for each in status.lanes if each.session_count}
         endpoints = sorted(lanes | {admitted.lane_endpoint})
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        door = credentials.curve_keys(scene.settings.authkey).door
         self._peers = [
-            lane_sockets.connect_dealer(self._context, endpoint, scene.settings.authkey, name)
+            lane_sockets.connect_dealer(self._context, endpoint, door, name)
             for endpoint in endpoints
             for name in names_of(admitted)
         ]

@@ -186,7 +186,6 @@ class TemplateOrders(Door):
             "session_id": values.integer(chance, 64, is_signed=True),
             "lane_endpoint": values.text(chance),
             "node": values.text(chance),
-            "token": values.text(chance),
             "cores": [chance.choice((0, 0, 1, 1 << 20, -1))],
             "memory_bytes": chance.choice((0, 0, 1 << 30, -1)),
             "nice": chance.choice((0, 19, 20)),
@@ -204,7 +203,7 @@ class TemplateOrders(Door):
             {"order": "fork_driver", "name": values.text(chance)},
         )
         order = chance.choices(orders, (10, 10, 1, 1))[0]
-        fd_count = chance.choice((0, 0, 1, 3, 5, MAX_SENT_FDS))
+        fd_count = chance.choice((0, 0, 2, 4, 5, MAX_SENT_FDS))
         content = damaged(chance, order) or b"0"
         is_meant = b'"end"' in content or b'"ping"' in content
         return (b"0" if is_meant else content), fd_count

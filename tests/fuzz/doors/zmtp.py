@@ -133,7 +133,7 @@ class ZmtpHolders(Door):
     def open(self, scene: ClusterScene) -> None:
         """Find the lane and the keys."""
         self._address = lane_address(scene)
-        keys = credentials.curve_keys(scene.settings.authkey)
+        keys = credentials.curve_keys(scene.settings.authkey).door
         pairs = (keys.server_public, keys.client_public, keys.client_secret)
         self._keys = [zmtp.z85_decode(key) for key in pairs]
 

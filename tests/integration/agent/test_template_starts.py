@@ -22,7 +22,7 @@ from services.agent.rules import load_failures
 from tests.integration.agent.test_template_orders import full_pipe
 
 TIMEOUT_S = 60.0
-SPEC = orders.WorkerSpec("w", 1, "tcp://127.0.0.1:1", "node", "token", (0,), 0, 0, "", "")
+SPEC = orders.WorkerSpec("w", 1, "tcp://127.0.0.1:1", "node", (0,), 0, 0, "", "")
 FORK_WORKER = orders.ForkWorker("w", SPEC)
 
 
@@ -113,7 +113,7 @@ def test_template_that_is_stopped_is_kept_for_its_driver_and_no_longer(
             await until(lambda: "driver-1" in forked)
             first = psutil.Process(templates.pid)
             first.suspend()
-            templates.fork(FORK_WORKER, [request])
+            templates.fork(FORK_WORKER, [request, request])
             await until(lambda: templates.state.is_ready and templates.pid != first.pid)
             assert (first.is_running(), lost) == (True, ["w"])  # it never forked that one
 

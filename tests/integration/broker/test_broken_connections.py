@@ -33,7 +33,7 @@ def _read_over_a_break() -> None:
     threading.Thread(target=_let_in, args=(lanes,), daemon=True).start()
     router = lane_sockets.bind_router(lanes, endpoint, KEY)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = lane_sockets.connect_dealer(context, endpoint, KEY, b"peer")
+    dealer = lane_sockets.connect_dealer(context, endpoint, credentials.curve_keys(KEY).door, b"peer")
     monitor = dealer.get_monitor_socket(zmq.Event.DISCONNECTED)
     for each in (router, dealer, monitor):
         each.rcvtimeo = WAIT_MS
@@ -59,4 +59,4 @@ def _read_over_a_break() -> None:
 def _let_in(lanes: zmq.Context[zmq.Socket[bytes]]) -> None:
     zap = lane_sockets.open_zap(lanes)
     while True:
-        lane_sockets.answer_zap(zap, credentials.curve_keys(KEY).client_public)
+        lane_sockets.answer_zap(zap, credentials.curve_keys(KEY).door.client_public)

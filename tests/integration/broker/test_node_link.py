@@ -18,6 +18,7 @@ from quakegrid.settings.config import LOOPBACK, Settings
 from quakegrid.transport import credentials, grpc_channels
 from services.broker.nodes import link as nodes
 from services.broker.nodes.link import NodeLink
+from services.broker.nodes.orders import WorkerNeeds
 from services.broker.rpc import peer_input
 
 
@@ -71,7 +72,7 @@ async def lose_agent(settings: Settings) -> tuple[list[str], str]:
     )
     running = asyncio.ensure_future(link.run())
     await reached.wait()
-    started = await link.orders.start_workers(1, ["w-1"], "tcp://127.0.0.1:1", b"")
+    started = await link.orders.start_workers(1, ["w-1"], WorkerNeeds("tcp://127.0.0.1:1"))
     reason = await lost
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

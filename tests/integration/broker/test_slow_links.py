@@ -85,7 +85,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
     port.close()
     router = lane_sockets.bind_router(context, f"tcp://127.0.0.1:{address[1]}", KEY)
     line = SlowLine(address)
-    dealer = lane_sockets.connect_dealer(context, line.endpoint, KEY, b"peer")
+    dealer = lane_sockets.connect_dealer(context, line.endpoint, credentials.curve_keys(KEY).door, b"peer")
     try:
         assert wait_for_message(zap, router, dealer) is not None  # that it is there
         yield zap, router, dealer, line
@@ -98,7 +98,7 @@ def wait_for_message(
     zap: zmq.Socket[bytes], router: zmq.Socket[bytes], dealer: zmq.Socket[bytes]
 ) -> list[zmq.Frame] | None:
     """The next message of a peer, which is let in as often as it connects; None if there is none."""
-    client_public = credentials.curve_keys(KEY).client_public
+    client_public = credentials.curve_keys(KEY).door.client_public
     end_s = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end_s:
         if dealer.poll(0):

@@ -38,8 +38,8 @@ class RunningLane:
 
     def peer(self, name: bytes, authkey: str | None = None) -> zmq.Socket[bytes]:
         """A connected peer."""
-        key = authkey or self.settings.authkey
-        self.peers.append(lane_sockets.connect_dealer(self.context, self.endpoint, key, name))
+        door = credentials.curve_keys(authkey or self.settings.authkey).door
+        self.peers.append(lane_sockets.connect_dealer(self.context, self.endpoint, door, name))
         return self.peers[-1]
 
     def worker(self, worker_id: str) -> zmq.Socket[bytes]:

@@ -19,6 +19,23 @@ def test_name_of_a_principal_is_read_as_it_was_written(role: PrincipalRole) -> N
     assert principals.from_names([principals.to_uri(principal, "c7")]) == principal
 
 
+@pytest.mark.parametrize("account_id", [0, 1000, 4294967294])
+def test_account_of_a_driver_is_read_as_it_was_written(account_id: int) -> None:
+    """The number of its person's account, of which a node knows the rights."""
+    driver = Principal(PrincipalRole.DRIVER, "anna", ID, account_id=account_id)
+
+    uri = principals.to_uri(driver, "c7")
+
+    assert uri == f"spiffe://c7.quakegrid.internal/driver/anna/{account_id}/{ID}"
+    assert principals.from_names([uri]) == driver
+
+
+def test_only_a_driver_has_an_account() -> None:
+    """Who comes with a credential of their own has none that nodes could trust."""
+    with pytest.raises(ValueError, match="cannot carry"):
+        principals.to_uri(Principal(PrincipalRole.USER, "anna", ID, account_id=1000), "c7")
+
+
 def test_service_is_known_by_the_name_that_clients_ask_for() -> None:
     """Certificates that services sign for themselves, also those of earlier releases."""
     assert principals.from_names([principals.PEER_NAME]) == principals.SERVICE
@@ -45,6 +62,11 @@ def test_uri_counts_beside_any_other_name() -> None:
         [f"spiffe://c7.quakegrid.internal/user/../{ID}"],
         [f"spiffe://c7.quakegrid.internal/user/{'a' * 65}/{ID}"],
         ["spiffe://c7.quakegrid.internal/user/anna/12"],
+        [f"spiffe://c7.quakegrid.internal/user/anna/1000/{ID}"],
+        [f"spiffe://c7.quakegrid.internal/driver/anna/-1/{ID}"],
+        [f"spiffe://c7.quakegrid.internal/driver/anna/007/{ID}"],
+        [f"spiffe://c7.quakegrid.internal/driver/anna/1/2/{ID}"],
+        ["spiffe://c7.quakegrid.internal/driver/anna/1000"],
     ],
 )
 def test_other_names_are_nobodys(names: list[str]) -> None:
@@ -96,3 +118,41 @@ def test_operators_and_admins_are_staff() -> None:
         PrincipalRole.OPERATOR,
         PrincipalRole.ADMIN,
     ]
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("node7", "node7.node.quakegrid.internal"),
+        ("Node7", "node7.node.quakegrid.internal"),
+        ("a", "a.node.quakegrid.internal"),
+        ("10-0-0-7", "10-0-0-7.node.quakegrid.internal"),
+    ],
+)
+def test_plain_host_is_a_label_of_its_own(host: str, name: str) -> None:
+    """People who look at a certificate read it."""
+    assert principals.node_dns_name(host) == name
+
+
+def test_no_two_hosts_have_one_name() -> None:
+    """Also those that a label cannot be written as."""
+    hosts = [
+        "10.0.0.7",
+        "10-0-0-7",
+        "10.0-0.7",
+        "node7.lab",
+        "node7-lab",
+        "x--a",
+        "-a",
+        "a-",
+        "a_b",
+        "a" * 63,
+        "ä",
+    ]
+    made = [principals.node_dns_name(host) for host in hosts]
+
+    assert len(set(made)) == len(hosts)
+    for each in made:
+        label, _, rest = each.partition(".")
+        assert rest == "node.quakegrid.internal"
+        assert len(label) <= 63

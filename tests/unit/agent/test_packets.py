@@ -12,6 +12,8 @@ import pytest
 
 from quakegrid.errors import PeerError
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
+from quakegrid.transport import credentials
+from services.agent import worker_keys
 from services.agent.orders import (
     EndTemplate,
     Exited,
@@ -42,12 +44,13 @@ from services.agent.packets import (
     send,
     write_memfd,
 )
+from services.broker.lanes import door_keys
 
 Pair = tuple[socket.socket, socket.socket]
-SPEC = WorkerSpec("w", 7, "tcp://127.0.0.1:1", "node", "token", (0, 3), 1 << 40, 5, "/sys/c", "/dev/shm/b")
+SPEC = WorkerSpec("w", 7, "tcp://127.0.0.1:1", "node", (0, 3), 1 << 40, 5, "/sys/c", "/dev/shm/b")
 ORDERS: list[tuple[Order, int]] = [
-    (ForkWorker("w", SPEC), 1),
-    (ForkWorker("w", SPEC), 3),
+    (ForkWorker("w", SPEC), 2),
+    (ForkWorker("w", SPEC), 4),
     (ForkDriver("d"), 6),
     (SignalChild(7, 15), 0),
     (Ping(), 0),
@@ -150,7 +153,7 @@ def test_order_for_a_worker_is_checked_to_its_last_field(pair: Pair, name: str) 
     packet["worker"].pop(name)
 
     with pytest.raises(OrderRefusedError, match=f"the worker has no {name}") as refused:
-        received(pair, json.dumps(packet).encode(), 1)
+        received(pair, json.dumps(packet).encode(), 2)
 
     assert refused.value.fork_name == "w"
 
@@ -184,3 +187,14 @@ def test_reports_are_a_closed_list(pair: Pair) -> None:
         send(pair[0], json.dumps(bad).encode())
         with pytest.raises(PeerError):
             receive_report(pair[1])
+
+
+def test_keys_of_a_worker_are_read_as_they_were_written() -> None:
+    """In a memfd of their own; no text of them shows a secret."""
+    keys = door_keys.of_cluster("x" * 32)
+
+    found = worker_keys.decode(worker_keys.encode("proof", keys))
+
+    assert found == worker_keys.WorkerKeys("proof", credentials.curve_keys("x" * 32).door)
+    assert "proof" not in repr(found)
+    assert keys.client_secret not in repr(found)

@@ -34,7 +34,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
 
 def spec(worker_id: str, folder: Path) -> WorkerSpec:
     """A worker whose session has this folder."""
-    return WorkerSpec(worker_id, 1, "tcp://127.0.0.1:1", "node", "token", (0,), 0, 0, "", str(folder))
+    return WorkerSpec(worker_id, 1, "tcp://127.0.0.1:1", "node", (0,), 0, 0, "", str(folder))
 
 
 def hear(socket: zmq.Socket[bytes], worker: WorkerSpec) -> threading.Thread:

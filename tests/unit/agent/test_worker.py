@@ -18,7 +18,7 @@ from services.agent.worker.inbox import Inbox
 from services.lane import codec
 from services.lane.tasks.events import Lease, SessionId, TaskId
 
-SPEC = WorkerSpec("w0", 1, "tcp://127.0.0.1:1", "node", "token", (0,), 0, 0, "", "")
+SPEC = WorkerSpec("w0", 1, "tcp://127.0.0.1:1", "node", (0,), 0, 0, "", "")
 WAIT_MS = 20_000
 
 

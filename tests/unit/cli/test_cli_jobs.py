@@ -223,7 +223,7 @@ class FakeTags:
 
     calls: ClassVar[list[tuple[Any, ...]]] = []
 
-    def __init__(self, _database: object) -> None:
+    def __init__(self, _database: object, _user_name: object = None) -> None:
         self.calls.clear()
 
     def add(self, job_id: int, name: str) -> None:

@@ -10,7 +10,9 @@ import grpc
 import pytest
 
 from quakegrid import errors
+from quakegrid.access import principals
 from quakegrid.api.v1 import logs_pb2
+from quakegrid.transport import callers
 from quakegrid.transport.request_reads import RequestReads
 from services.dbserver.logs.tails import LogTails
 from services.dbserver.rpc.call_streams import CallStreams
@@ -96,6 +98,7 @@ def test_refused_batch_of_lines_leaves_the_next_read_to_grpc() -> None:
 
     async def run() -> bool:
         reads = Reads(REFUSED)
+        callers.enter(principals.SERVICE)
         servicer = LogsServicer(cast("Readers", None), cast("Requests", None), cast("LogTails", None))
         answers = servicer.AppendLog(reads.iterate(), cast("grpc.ServicerContext", None))
         with pytest.raises(errors.UsageError):

@@ -13,6 +13,7 @@ from quakegrid.engine import this_process
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is nothing yet."""
     monkeypatch.setattr(this_process._Own, "settings", None)
+    monkeypatch.setattr(this_process._Own, "is_warm", False)
     monkeypatch.setattr(this_process._Own, "process", None)
 
 

@@ -25,7 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "settings": {"access"},
     "jobs": {"api"},
     "blobs": {"wire"},
-    "machine": {"settings"},
+    "machine": {"settings", "blobs"},
     "transport": {"access", "settings", "machine"},
     "nodes": {"internal", "transport"},
     "clients": {"access", "api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
@@ -65,9 +65,10 @@ DBSERVER_LAYERS: dict[str, set[str]] = {
     "people": {"store"},
     "deletions": {"store"},
     "jobs": {"store", "deletions"},
+    "audit": {"store", "jobs"},
     "logs": {"store", "jobs"},
     "engine": {"store", "deletions", "jobs", "logs"},
-    "rpc": {"store", "people", "deletions", "jobs", "logs"},
+    "rpc": {"store", "people", "deletions", "jobs", "audit", "logs"},
 }
 # Answers what upstream's `dbcmd` expects; nothing else depends on the folder for it.
 ENGINE_CALLS = "services.dbserver.rpc.engine_calls"

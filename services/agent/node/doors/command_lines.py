@@ -3,7 +3,8 @@
 A command line sends one JSON line that asks for a driver, with three descriptors if the driver is to have a
 terminal. It gets JSON lines back: the driver's events, then its exit code. Further lines from it pass signals
 on. When the command line goes away, its driver goes on if it is detachable, and is terminated if it is not.
-Only the agent's own user and root may connect. A refused command line gets the reason in words.
+The agent's own user and root may connect. If the agent may change users, the members of `[agent] group` may,
+too. A refused command line gets the reason in words.
 """
 
 from __future__ import annotations
@@ -13,17 +14,23 @@ import json
 import logging
 import os
 import socket
-import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
-from services.agent.node.doors import request_checks
+from services.agent.node.doors import askers, request_checks
+from services.agent.node.doors.askers import Asker, AskerCounts
 from services.agent.node.doors.notifications import Notifications
-from services.agent.node.drivers import DriverEnd, Drivers
+from services.agent.node.doors.preparation import Preparation
+from services.agent.node.doors.socket_audit import SocketAudit
+from services.agent.node.drivers import DriverEnd, DriverFiles, Drivers
+from services.agent.node.persons.accounts import NodeAccounts
+from services.agent.node.persons.shared_socket import open_to_group
 from services.agent.packets import close_all
+from services.agent.rules.persons import Account
 
 log = logging.getLogger("quakegrid.agent")
 MAX_REQUEST_BYTES = 8 << 20
@@ -37,17 +44,31 @@ class LocalSocket:
 
     Args:
         drivers: of this node.
-        path: of the socket; its folder is private to the user.
+        accounts: of this node.
+        path: of the socket, in the folder `run` of the state directory.
+        preparation: gives each driver its certificate and its account.
         notifications: told of the ends of drivers.
+        audit: is told who asks.
     """
 
-    def __init__(self, drivers: Drivers, path: Path, notifications: Notifications) -> None:
-        self._drivers, self._path, self._notifications = drivers, path, notifications
+    def __init__(
+        self,
+        drivers: Drivers,
+        accounts: NodeAccounts,
+        path: Path,
+        preparation: Preparation,
+        notifications: Notifications,
+        audit: SocketAudit,
+    ) -> None:
+        self._drivers, self._accounts, self._path = drivers, accounts, path
+        self._preparation, self._notifications, self._audit = preparation, notifications, audit
+        self._is_shared = False  # open to the members of a group
+        self._counts = AskerCounts()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def bind(self) -> None:
-        """Make the socket, which only this user may reach.
+        """Make the socket, which only this user may reach, and the members of the group, if there is one.
 
         Raises:
             QuakeGridError: the socket cannot be made at this path.
@@ -68,6 +89,8 @@ class LocalSocket:
             ) from None
         finally:
             os.umask(umask)
+        gid = self._accounts.group_id
+        self._is_shared = gid is not None and open_to_group(self._path, gid, self._accounts.rights)
 
     def start(self) -> None:
         """Accept command lines."""
@@ -104,24 +127,38 @@ class LocalSocket:
 
     async def _serve(self, connection: socket.socket) -> None:
         fds: list[int] = []
+        number = connection.fileno()
         try:
             with connection:
                 connection.setblocking(False)
-                if _peer_uid(connection) not in (os.getuid(), 0):
+                asker = askers.of(connection)
+                if not (asker.is_trusted or self._is_shared):
+                    self._audit.sent_away(asker)
                     return
                 try:
+                    self._counts.enter(number, asker)
                     line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
-                    await self._drive(connection, _read_request(line, fds), fds, rest)
+                    request, account = await self._preparation.for_asker(_read_request(line, fds), asker)
+                    await self._drive(connection, request, fds, rest, asker=asker, account=account)
                 except QuakeGridError as exc:
                     log.warning("local_request_refused reason=%s", exc)
+                    self._audit.refused(asker, exc)
                     await _send(connection, {"event": "refused", "message": str(exc)})
         except (OSError, TimeoutError) as exc:
             log.warning("local_request_failed reason=%r", exc)
         finally:
+            self._counts.leave(number)
             close_all(fds)
 
     async def _drive(
-        self, connection: socket.socket, request: dict[str, Any], fds: list[int], rest: bytes
+        self,
+        connection: socket.socket,
+        request: dict[str, Any],
+        fds: list[int],
+        rest: bytes,
+        *,
+        asker: Asker,
+        account: Account | None,
     ) -> None:
         loop = asyncio.get_running_loop()
         if request["is_detachable"]:
@@ -134,9 +171,10 @@ class LocalSocket:
             if not ended.done():
                 ended.set_result((code, reason))
 
-        name = self._start(request, connection, fds, on_end)
+        name = self._start(request, DriverFiles(connection.fileno(), fds), on_end, account)
         close_all(fds)
         fds.clear()
+        self._audit.asked(asker, request)
         listening = loop.create_task(self._pass_signals(connection, name, rest))
         is_left = False
         try:
@@ -152,13 +190,11 @@ class LocalSocket:
             await _send(connection, {"event": "exit", "code": code})
         finally:
             listening.cancel()
-            if is_left:
-                self._drivers.detach(name)
-            else:
-                self._drivers.terminate(name)  # nobody would read the events of this driver
+            # Nobody would read the events of a driver that is not detachable.
+            (self._drivers.detach if is_left else self._drivers.terminate)(name)
 
     def _start(
-        self, request: dict[str, Any], connection: socket.socket, fds: list[int], on_end: DriverEnd
+        self, request: dict[str, Any], files: DriverFiles, on_end: DriverEnd, account: Account | None
     ) -> str:
         """Start a driver, and tell the ends of its jobs when it has ended; its name."""
         jobs_fd = self._notifications.open_job_list()
@@ -168,7 +204,9 @@ class LocalSocket:
             on_end(code, reason)
 
         try:
-            return self._drivers.start(request, connection.fileno(), fds, on_driver_end, jobs_fd)
+            return self._drivers.start(
+                request, replace(files, jobs_fd=jobs_fd), on_driver_end, account=account
+            )
         except QuakeGridError:
             os.close(jobs_fd)
             raise
@@ -194,11 +232,6 @@ class LocalSocket:
             if not data:
                 return
             buffer += data
-
-
-def _peer_uid(connection: socket.socket) -> int:
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
 
 
 async def _read_line(connection: socket.socket, fds: list[int]) -> tuple[bytes, bytes]:

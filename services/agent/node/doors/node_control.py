@@ -12,7 +12,7 @@ from quakegrid import errors
 from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.transport import error_details
 from services.agent.node.agent import Agent
-from services.agent.node.log_tail import LogTail
+from services.agent.node.output.log_tail import LogTail
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid.errors import QuakeGridError
-from services.agent.node.drivers import Drivers
+from services.agent.node.drivers import DriverFiles, Drivers
 from services.agent.packets import close_all
+from services.agent.rules.persons import Account
 
 log = logging.getLogger("quakegrid.agent")
 Request = dict[str, Any]
@@ -39,7 +40,7 @@ class Notifications:
         drivers: of this node.
         for_all: targets that are told of every job, of `[notify]`.
         folder: where untold ends are written down; private to the agent's user.
-        certify: gives a request what its child proves itself with.
+        prepare: gives a request what its child proves itself with, and the child an account.
     """
 
     def __init__(
@@ -47,9 +48,9 @@ class Notifications:
         drivers: Drivers,
         for_all: Sequence[str],
         folder: Path,
-        certify: Callable[[Request], Awaitable[Request]],
+        prepare: Callable[[Request], Awaitable[tuple[Request, Account | None]]],
     ) -> None:
-        self._drivers, self._for_all, self._folder, self._certify = drivers, for_all, folder, certify
+        self._drivers, self._for_all, self._folder, self._prepare = drivers, for_all, folder, prepare
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open_job_list(self) -> int:
@@ -105,19 +106,19 @@ class Notifications:
     async def _try(self, request: Request, tries_left: int) -> bool:
         """Start the child; returns whether it was started, or the last try has failed."""
         try:
-            self._start(await self._certify(request))
+            self._start(*await self._prepare(request))
         except QuakeGridError as exc:
             if not tries_left:
                 log.warning("notification_failed jobs=%s reason=%s", request["job_ids"], exc)
             return not tries_left
         return True
 
-    def _start(self, request: Request) -> None:
+    def _start(self, request: Request, account: Account | None) -> None:
         ids = ", ".join(map(str, request["job_ids"]))
         child = request | {"mode": "notify", "argv": ["notify", ids], "is_detachable": True}
         events_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            self._drivers.start(child, events_fd, [], _on_end)
+            self._drivers.start(child, DriverFiles(events_fd), _on_end, account=account)
         finally:
             os.close(events_fd)
 

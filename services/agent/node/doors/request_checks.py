@@ -14,6 +14,7 @@ from typing import Any
 
 from quakegrid.errors import UsageError
 from quakegrid.internal.v1 import examination_pb2, orders_pb2
+from quakegrid.machine import process_limits
 from quakegrid.notify import targets
 from quakegrid.settings.conversions import MAX_PORT
 
@@ -24,9 +25,13 @@ MAX_STOP_BYTES = 1 << 20
 MAX_WIDTH = 1 << 16
 MAX_FINGERPRINT = 1000
 MAX_ENDPOINT_CHARS = 300
+KEY_CHARS = 40
 MAX_PORTS = 1000
 MAX_PATH_BYTES = 4096
+MAX_NAMES = 500
+MAX_NAME_CHARS = 256
 MAX_HOST_CHARS = 253
+MAX_PERSON_CHARS = 256
 # The bounds of a driver's request: the kernel starts no program with more.
 MAX_ARGUMENTS = 10_000
 MAX_VARIABLES = 10_000
@@ -49,6 +54,10 @@ def check_start_workers(request: orders_pb2.StartWorkersRequest) -> None:
         _check(ref.ByteSize() <= MAX_REF_BYTES, "too much about a worker")
     _check(request.width <= MAX_WIDTH, f"workers of {request.width} cores")
     _check(len(request.fingerprint) <= MAX_FINGERPRINT, "a fingerprint with too many names")
+    keys = request.lane_keys
+    for key in (keys.server_public, keys.client_public, keys.client_secret):
+        _check(len(key) == KEY_CHARS, "no keys of a lane, as brokers of this version send them")
+    _check(len(request.person) <= MAX_PERSON_CHARS, "a person's name that is too long")
     endpoint = request.lane_endpoint
     _check(
         len(endpoint) <= MAX_ENDPOINT_CHARS and _ENDPOINT.fullmatch(endpoint),
@@ -70,6 +79,11 @@ def check_examine(request: examination_pb2.ExamineRequest) -> None:
     _check("\0" not in path and len(path.encode()) <= MAX_PATH_BYTES, "that is no name of a folder")
     _check(len(request.lane_ports) <= MAX_PORTS, f"more than {MAX_PORTS} ports")
     _check(all(1 <= port <= MAX_PORT for port in request.lane_ports), "a port that is none")
+    names = request.account_names
+    _check(len(names) <= MAX_NAMES, f"more than {MAX_NAMES} names of accounts")
+    _check(
+        all("\0" not in name and len(name) <= MAX_NAME_CHARS for name in names), "a name that no account has"
+    )
 
 
 def check_master(master: str) -> None:
@@ -82,8 +96,8 @@ def check_master(master: str) -> None:
 def read_driver_request(line: bytes) -> dict[str, Any]:
     """The request of a command line for a driver, with the fields of `clients.drivers.DriverRequest`.
 
-    A command line of an older release knows neither `is_detachable` nor `notify`, and takes its driver along
-    when it goes.
+    A command line of an older release knows neither `is_detachable`, `notify` nor `limits`, and takes its
+    driver along when it goes.
     """
     try:
         request = json.loads(line)
@@ -98,13 +112,15 @@ def read_driver_request(line: bytes) -> dict[str, Any]:
     _check(not any("=" in name or not name for name in environ), "a variable's name has a = or is empty")
     _check_strings("the folder", [request.get("cwd")])
     _check(request.get("mode") in MODES, f"the mode is none of {', '.join(MODES)}")
+    limits = request.get("limits", {})
+    _check(process_limits.is_valid(limits), "the limits are none")
     is_detachable = request.get("is_detachable", False)
     _check(isinstance(is_detachable, bool), "whether the driver is detachable is neither true nor false")
     _check(not is_detachable or request["mode"] == "run", "a driver with a terminal cannot be detached")
     notify = request.get("notify", [])
     _check(isinstance(notify, list) and len(notify) <= targets.MAX_TARGETS, "too many notifications")
     _check_strings("a notification", notify)
-    fields = {name: request[name] for name in ("argv", "cwd", "environ", "mode")}
+    fields = {name: request[name] for name in ("argv", "cwd", "environ", "mode")} | {"limits": limits}
     return fields | {"is_detachable": is_detachable, "notify": list(map(targets.check, notify))}
 
 

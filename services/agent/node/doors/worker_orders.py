@@ -30,7 +30,10 @@ class OrdersServicer(orders_pb2_grpc.OrdersServicer):
     ) -> orders_pb2.StartWorkersResponse:
         """StartWorkers, see the contract."""
         try:
-            members = self._agent.workers.start(request)
+            request_checks.check_start_workers(request)
+            account_id = request.account_id if request.HasField("account_id") else None
+            account = await self._agent.accounts.account_of(request.person, account_id)
+            members = self._agent.workers.start(request, account)
         except errors.UsageError as exc:
             await error_details.abort(context, grpc.StatusCode.INVALID_ARGUMENT, exc)
         except errors.QuakeGridError as exc:

@@ -17,6 +17,7 @@ from quakegrid.api.v1 import nodes_pb2
 from quakegrid.machine.open_files import FileNeeds
 from quakegrid.settings.config import Settings
 from services.agent.linux import cgroups, processes
+from services.agent.linux.user_rights import NO_RIGHTS, UserRights
 from services.agent.node.limits.memory_samples import MemoryWatch
 from services.agent.rules.memory import MemoryRules, NodeMemory
 from services.agent.rules.roster import Member, Roster
@@ -46,10 +47,16 @@ class NodeLimits:
         node: its name.
         roster: the workers.
         template_pid: tells the template's process id, 0 if there is none.
+        rights: of this process over other users.
     """
 
     def __init__(
-        self, settings: Settings, node: str, roster: Roster, template_pid: Callable[[], int]
+        self,
+        settings: Settings,
+        node: str,
+        roster: Roster,
+        template_pid: Callable[[], int],
+        rights: UserRights = NO_RIGHTS,
     ) -> None:
         limits = settings.agent_limits
         self._roster, self._template_pid = roster, template_pid
@@ -59,7 +66,9 @@ class NodeLimits:
         self._stopped = StoppedWorkers(limits.stopped_timeout_s, SAMPLE_S)
         self._cgroups = cgroups.prepare(self._memory_bytes)
         FileNeeds("the pipes of the workers", FILES_A_CORE).look(len(roster.cores))
-        self._watch = MemoryWatch()  # after `prepare`, which moves this process into another cgroup
+        self._watch = MemoryWatch(
+            rights=rights
+        )  # after `prepare`, which moves this process into another cgroup
         self._memory = NodeMemory(0, 1, ())
 
     async def watch(self, kill: Callable[[str, str], None], on_change: Callable[[], None]) -> None:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quakegrid.machine import process_stats
+from services.agent.linux.user_rights import NO_RIGHTS, UserRights
 from services.agent.rules.memory import NodeMemory, WorkerMemory
 from services.agent.rules.roster import Member
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_PART_BYTES = 4096
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -47,10 +49,12 @@ class MemoryWatch:
     Args:
         proc: where /proc is.
         cgroups: folders of the cgroups (version 2) that bound this process, if there are any.
+        rights: of this process over other users.
     """
 
     proc: Path = Path("/proc")
     cgroups: tuple[Path, ...] = field(default_factory=bounding_cgroups)
+    rights: UserRights = NO_RIGHTS
 
     def read(self, workers: Iterable[Member], template_pid: int) -> NodeMemory:
         """The memory of the node and of its workers. What they share with the template is not their own."""
@@ -61,13 +65,14 @@ class MemoryWatch:
             if not worker.pid:
                 continue
             resident_bytes = own_bytes = 0
-            for pid in self._family(worker.pid):
-                resident, private = self._read_process(pid)
-                # A process that has started another program has another stack, and shares nothing with the
-                # template.
-                is_fork = pid == worker.pid or self._stack_start(pid) == template_stack
-                resident_bytes += resident
-                own_bytes += max(0, private - template_bytes) if is_fork else private
+            with self.rights.reading(worker.pid):  # the kernel tells the stack to the owner only
+                for pid in self._family(worker.pid):
+                    resident, private = self._read_process(pid)
+                    # A process that has started another program has another stack, and shares nothing with
+                    # the template.
+                    is_fork = pid == worker.pid or self._stack_start(pid) == template_stack
+                    resident_bytes += resident
+                    own_bytes += max(0, private - template_bytes) if is_fork else private
             found.append(WorkerMemory(worker.name, worker.session_id, resident_bytes, own_bytes))
         used_bytes, total_bytes = self.read_node()
         return NodeMemory(used_bytes, total_bytes, tuple(found))
@@ -108,10 +113,17 @@ class MemoryWatch:
             yield from self._family(int(child))
 
     def _read(self, name: str) -> bytes:
+        """The content of a file of /proc. Two a worker are read each time, so nothing else is asked of it."""
         try:
-            return (self.proc / name).read_bytes()
+            fd = os.open(f"{self.proc}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # it is gone, or not ours to read
             return b""
+        try:
+            return b"".join(iter(lambda: os.read(fd, _PART_BYTES), b""))
+        except OSError:  # it ended just now
+            return b""
+        finally:
+            os.close(fd)
 
 
 def _read_cgroup(path: Path) -> tuple[int, int] | None:

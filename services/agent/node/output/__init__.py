@@ -1,1 +1,1 @@
-"""The output of workers and drivers: pipes for workers, and a log for drivers."""
+"""The output of workers (pipes) and drivers (a log), and the end of the agent's own log."""

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from quakegrid.errors import PeerError
 from quakegrid.settings.config import AGENT_MARK
+from services.agent.node.templates import template_config
 from services.agent.orders import EndTemplate, ForkDriver, ForkWorker, NotForked, Order, Report
 from services.agent.packets import BUSY_ERRORS, close_all, encode_order, receive_report, send
 
@@ -41,7 +42,7 @@ class TemplateLink:
     """One template process.
 
     Args:
-        state_dir: of the cluster; the template loads its settings from there.
+        state_dir: of the cluster; the template reads a copy of its configuration, without the authkey.
         mark: of this agent, for the environment of all processes that it starts.
         bare_reason: why the template shall preload nothing; empty if it shall preload.
         on_report: called with each report.
@@ -74,8 +75,10 @@ class TemplateLink:
         """Start a template, and send it the orders that wait.
 
         Raises:
-            OSError: there is no room for another process, or no descriptor; `start` may be called again.
+            OSError: there is no room for another process, no descriptor, or the configuration cannot be read
+                or written; `start` may be called again.
         """
+        environ = template_config.environ_of(self._state_dir, os.environ)
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-P", "-m", "services.agent.template", str(self._state_dir)]
         with theirs:
@@ -84,7 +87,7 @@ class TemplateLink:
                     [*command, str(theirs.fileno()), self._bare_reason],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
-                    env={**os.environ, AGENT_MARK: self._mark},
+                    env={**os.environ, **environ, AGENT_MARK: self._mark},
                 )
             except OSError:
                 control.close()

@@ -17,6 +17,7 @@ from quakegrid.nodes.fingerprint import Fingerprint
 from quakegrid.nodes.template_state import TemplateState
 from quakegrid.settings.config import Settings
 from services.agent.linux.exits import describe_exit
+from services.agent.linux.user_rights import NO_RIGHTS, UserRights
 from services.agent.node.templates import code_stamps
 from services.agent.node.templates import silent as silent_templates
 from services.agent.node.templates.links import TemplateLinks
@@ -53,6 +54,7 @@ class Templates:
         on_report: called with the reports of templates on their children.
         on_state: called when `state`, `loaded`, `older` or `is_refreshing` may have changed.
         on_lost: called with the names of children that died with their template, and why.
+        rights: of this process over other users.
     """
 
     def __init__(
@@ -63,10 +65,11 @@ class Templates:
         on_report: Callable[[ChildReport], None],
         on_state: Callable[[], None],
         on_lost: Callable[[Sequence[str], str], None],
+        rights: UserRights = NO_RIGHTS,
     ) -> None:
         self._settings, self._mark = settings, mark
         self._on_report, self._on_state, self._on_lost = on_report, on_state, on_lost
-        self._ended = silent_templates.EndedChildren()
+        self._rights, self._ended = rights, silent_templates.EndedChildren(rights)
         self._stamp = ""
         self._watching: asyncio.Task[None] | None = None
         self._begin()
@@ -156,7 +159,7 @@ class Templates:
         """Send a signal to a child, unless it has ended: then the report of its end is on the way."""
         number = self._lineage.parent_of(pid)
         if number in self._lineage.silent:
-            silent_templates.signal_child(self._links.pid(number), pid, signal_number)
+            silent_templates.signal_child(self._links.pid(number), pid, signal_number, self._rights)
         elif number:
             self._links.send(number, SignalChild(pid, int(signal_number)))
 
@@ -179,7 +182,7 @@ class Templates:
         for pid, status in self._ended.find(self._lineage.doubtful_pids).items():
             number = self._lineage.parent_of(pid)
             # The kill is for the processes that the child left.
-            silent_templates.signal_child(self._links.pid(number), pid, signal.SIGKILL)
+            silent_templates.signal_child(self._links.pid(number), pid, signal.SIGKILL, self._rights)
             log.warning("exit_seen template=%d pid=%d", number, pid)
             self._take(number, Exited(pid, status, 0))
 

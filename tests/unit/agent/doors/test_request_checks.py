@@ -10,12 +10,15 @@ import pytest
 from quakegrid.errors import UsageError
 from quakegrid.internal.v1 import examination_pb2, orders_pb2
 from services.agent.node.doors import request_checks as checks
+from services.broker.lanes import door_keys
 
+LANE_KEYS = door_keys.of_cluster("x" * 32)
 REQUEST = {
     "argv": ["info"],
     "cwd": "/",
     "environ": {"A": "b"},
     "mode": "oq",
+    "limits": {},
     "is_detachable": False,
     "notify": [],
 }
@@ -25,7 +28,8 @@ def start(worker_id: str = "a1-7", session_id: int = 3, **fields: Any) -> orders
     """An order of the broker."""
     ref = orders_pb2.WorkerRef(session_id=session_id, worker_id=worker_id)
     return orders_pb2.StartWorkersRequest(
-        **{"workers": [ref], "lane_endpoint": "tcp://10.0.0.1:1912", "width": 1} | fields
+        **{"workers": [ref], "lane_endpoint": "tcp://10.0.0.1:1912", "width": 1, "lane_keys": LANE_KEYS}
+        | fields
     )
 
 
@@ -51,6 +55,8 @@ def test_orders_of_a_broker_pass() -> None:
         start(lane_endpoint="tcp://" + "x" * 1000 + ":1"),
         start(fingerprint={str(number): "" for number in range(2000)}),
         start(workers=[orders_pb2.WorkerRef(worker_id="a")] * 5000),
+        start(lane_keys=orders_pb2.LaneKeys()),
+        start(lane_keys=orders_pb2.LaneKeys(server_public="x" * 1000)),
     ],
 )
 def test_orders_that_no_broker_sends_are_refused(request_: orders_pb2.StartWorkersRequest) -> None:
@@ -92,9 +98,12 @@ def test_masters_that_are_no_hosts_are_refused(master: str) -> None:
 
 def test_request_for_a_driver_passes_with_its_fields_only() -> None:
     """Other fields do not travel further."""
+    limits = {"umask": [0o027], "open_files": [1024, 4096]}
     line = json.dumps(REQUEST | {"more": [1]}).encode()
 
     assert checks.read_driver_request(line) == REQUEST
+    with_limits = json.dumps(REQUEST | {"limits": limits}).encode()
+    assert checks.read_driver_request(with_limits) == REQUEST | {"limits": limits}
 
 
 def test_request_of_an_older_command_line_is_not_detachable() -> None:

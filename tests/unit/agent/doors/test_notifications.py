@@ -14,7 +14,7 @@ import pytest
 from quakegrid.errors import QuakeGridError
 from services.agent.node.doors import notifications
 from services.agent.node.doors.notifications import Notifications, read_job_ids
-from services.agent.node.drivers import Drivers
+from services.agent.node.drivers import DriverFiles, Drivers
 
 REQUEST = {
     "argv": ["x"],
@@ -35,10 +35,10 @@ class FakeDrivers:
         self.started: list[dict[str, Any]] = []
 
     def start(
-        self, request: dict[str, Any], fd: int, stdio: Sequence[int], on_end: Callable[..., None]
+        self, request: dict[str, Any], files: DriverFiles, on_end: Callable[..., None], account: None
     ) -> str:
         """As `Drivers.start`."""
-        assert (os.fstat(fd).st_size, list(stdio)) == (0, [])
+        assert (os.fstat(files.events_fd).st_size, list(files.stdio), account) == (0, [], None)
         if self.refusals:
             self.refusals -= 1
             raise QuakeGridError("there is no template")
@@ -47,14 +47,14 @@ class FakeDrivers:
         return "driver-7"
 
 
-async def certify(request: dict[str, Any]) -> dict[str, Any]:
-    """A fresh certificate."""
-    return request | {"proof": "fresh"}
+async def prepare(request: dict[str, Any]) -> tuple[dict[str, Any], None]:
+    """A fresh certificate, and the agent's own account."""
+    return request | {"proof": "fresh"}, None
 
 
 def made(drivers: FakeDrivers, folder: Path, for_all: Sequence[str] = ()) -> Notifications:
     """Notifications of these drivers."""
-    return Notifications(cast("Drivers", drivers), for_all, folder, certify)
+    return Notifications(cast("Drivers", drivers), for_all, folder, prepare)
 
 
 async def all_others() -> None:
