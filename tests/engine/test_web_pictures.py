@@ -357,3 +357,58 @@ def test_health_is_shown(page: Page, request: pytest.FixtureRequest) -> None:
     shoot(page, f"{request.node.callspec.id}-health")
     width = page.viewport_size["width"] if page.viewport_size else 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.full
+def test_numbers_of_a_picture_are_saved(page: Page, hazard_id: int) -> None:
+    """All of them, as CSV for other programs."""
+    page.goto(f"/calculations/{hazard_id}#picture=hazard-map")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as CSV").click()
+
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert lines[0] == '"Longitude [°]","Latitude [°]","PGA [g]"'
+    assert len(lines) == 3
+
+
+@pytest.mark.full
+def test_folder_is_chosen_and_run(page: Page, tmp_path: Path) -> None:
+    """With folders inside; of several job files that of hazard is proposed."""
+    folder = testing.copy_engine_case("classical_risk/case_4", tmp_path / "model")
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    page.goto("/calculations")
+    page.get_by_text("Run a calculation").click()
+    page.locator("#pick-folder").set_input_files(folder)
+    expect(page.locator("#job-ini")).to_have_value("job_haz.ini")
+
+    page.get_by_role("button", name="Run").click()
+
+    page.wait_for_url("**/calculations/*")
+    expect(page.locator(".state")).to_have_text("complete")
+    page.get_by_role("link", name="Continue with risk").click()
+    expect(page.locator("#continue-from")).not_to_have_value("")
+    page.locator("#pick-folder").set_input_files(folder)
+    expect(page.locator("#job-ini")).to_have_value("job_risk.ini")
+    page.get_by_role("button", name="Run").click()
+    page.wait_for_url("**/calculations/*")
+    expect(page.locator(".state")).to_have_text("complete")
+    expect(page.locator("#facts")).to_contain_text("Starts from")
+
+
+@pytest.mark.full
+def test_report_is_saved_as_one_file(page: Page, hazard_id: int, tmp_path: Path) -> None:
+    """It shows where the time went, with the picture, and asks no service for anything."""
+    page.goto(f"/calculations/{hazard_id}")
+    expect(page.locator("#operations tr").first).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as one HTML file").click()
+    path = tmp_path / "report.html"
+    download.value.save_as(path)
+
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+
+    expect(page.locator("svg.chart polyline")).to_have_count(2)
+    expect(page.locator("#operations tr").first).to_be_visible()
+    assert asked == [path.as_uri()]

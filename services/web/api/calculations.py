@@ -159,6 +159,7 @@ async def abort(request: Request) -> Response:
         return JSONResponse({"error": f"Unknown job {job_id}"})
     if rows[0][2] not in RUNNING:
         return JSONResponse({"error": f"Job {job_id} is not running"})
+    await owners.check_own(backends, caller_of(request), checked(job_id))
     await backends.abort_job(checked(job_id), caller_of(request).name)
     return JSONResponse({"success": f"Killing job {job_id}"})
 

@@ -104,15 +104,15 @@ async def run(request: Request) -> Response:
 
 async def run_ini(request: Request) -> Response:
     """`POST /v1/calc/run_ini`: run a job file that lies on this machine already, or a .zip."""
-    desk, owner = desk_of(request), caller_of(request).name
+    desk, caller = desk_of(request), caller_of(request)
     try:
         async with desk.folder() as folder:
             form = await forms.read(request, folder / models.PARTS, FIELD)
-            wishes = read_wishes(form, owner)
-            path = await asyncio.to_thread(own_files.job_file, form.fields.get("job_ini", ""))
+            wishes = read_wishes(form, caller.name)
+            path = await asyncio.to_thread(own_files.job_file, caller, form.fields.get("job_ini", ""))
             if path.suffix != ".zip":
                 return await _start(request, folder, wishes, Model(None, path))
-            await desk.check_room(owner, path.stat().st_size)
+            await desk.check_room(caller.name, path.stat().st_size)
             limit = desk.settings.web_upload_bytes
             model = await asyncio.to_thread(models.take_archive, path, folder, ANY_JOB_FILE, limit)
             return await _start(request, folder, wishes, model)
@@ -207,9 +207,10 @@ async def validate_zip(request: Request) -> Response:
 
 async def validate_ini(request: Request) -> Response:
     """`POST /v1/calc/validate_ini`: whether a job file that lies on this machine could begin."""
+    caller = caller_of(request)
     async with desk_of(request).folder() as folder:
         form = await forms.read(request, folder / models.PARTS, "job_ini")
-        path = await asyncio.to_thread(own_files.job_file, form.fields.get("job_ini", ""), (".ini",))
+        path = await asyncio.to_thread(own_files.job_file, caller, form.fields.get("job_ini", ""), (".ini",))
         return verdict(await views_of(request).run("validate", str(path), ""))
 
 
@@ -234,7 +235,9 @@ async def jobs_from_inis(request: Request) -> Response:
     """`GET /v1/calc/jobs_from_inis?ini=PATH…`: calculations that computed these job files; 0 for none."""
     asked = request.query_params.getlist("ini")
     try:
-        paths = [await asyncio.to_thread(own_files.job_file, text) for text in asked[:100]]
+        paths = [
+            await asyncio.to_thread(own_files.job_file, caller_of(request), text) for text in asked[:100]
+        ]
         found = await views_of(request).run("jobs_from_inis", *map(str, paths))
     except errors.QuakeGridError as exc:
         if isinstance(exc, errors.PeerUnreachableError | errors.EngineMissingError):

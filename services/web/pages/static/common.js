@@ -25,6 +25,13 @@ export const moment = (value) => (value ? new Date(value * 1000).toLocaleString(
 export const megabytes = (value) =>
   value === null || value < 0 ? "" : value > 0 && value < 1 / 1024 ? "under 1 kB" : value < 1 ? `${Math.round(value * 1024)} kB` : value < 1024 ? `${value.toFixed(1)} MB` : `${(value / 1024).toFixed(1)} GB`;
 
+/** Give something to the person as a file. */
+export function save(content, name) {
+  const address = URL.createObjectURL(content);
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000);
+}
+
 const troubles = new Map();
 
 /** Say that something does not work, or that it does again (empty text). */

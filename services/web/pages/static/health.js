@@ -42,7 +42,7 @@ async function examine() {
   byId("when").textContent = "The nodes are being examined ...";
   const response = await fetch("/cluster/health.json").catch(() => null);
   byId("again").disabled = false;
-  tell("health", response?.ok ? "" : "The web service does not answer; examine again when it does.");
+  tell("health", response?.ok ? "" : response?.status === 403 ? "This page is for whoever looks after the cluster." : "The web service does not answer; examine again when it does.");
   byId("when").textContent = "";
   if (!response?.ok) return;
   const found = await response.json();

@@ -1,7 +1,7 @@
 // The pictures of a calculation: which there are, what is chosen, and the one that is shown.
 // What is shown stands in the address (#picture=hazard-map&imt=1), so that it can be sent to somebody.
 
-import { byId, element, tell } from "/static/common.js";
+import { byId, element, save, tell } from "/static/common.js";
 import { asCsv, draw } from "/static/charts.js";
 import { combined } from "/static/comparisons.js";
 
@@ -104,11 +104,7 @@ function pickSite() {
 
 function saveButton(picture) {
   const button = element("button", { text: "Save as CSV" });
-  button.addEventListener("click", () => {
-    const address = URL.createObjectURL(new Blob([asCsv(picture)], { type: "text/csv" }));
-    element("a", { href: address, download: `${picture.title}.csv` }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 1000);
-  });
+  button.addEventListener("click", () => save(new Blob([asCsv(picture)], { type: "text/csv" }), `${picture.title}.csv`));
   return button;
 }
 

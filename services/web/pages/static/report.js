@@ -1,6 +1,6 @@
 // Why a calculation waits, is slow or has failed, where its time went, and its parameters.
 
-import { byId, element, megabytes, seconds } from "/static/common.js";
+import { byId, element, megabytes, save, seconds } from "/static/common.js";
 import { draw } from "/static/charts.js";
 
 let jobId = 0;
@@ -43,6 +43,21 @@ function drawTimes({ times, operations, retries, cores }) {
   if (isOpen) draw(byId("cores"), picture);
   byId("cores-box").ontoggle = () => { if (byId("cores-box").open) draw(byId("cores"), picture); };
 }
+
+/** The report as one file, with its pictures, for somebody who does not reach this service. */
+async function saveReport() {
+  byId("cores-box").open = true;
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))); // until it is drawn
+  const style = await (await fetch("/static/style.css")).text();
+  const parts = ["title", "facts", "reasons-box", "stages-box", "times-box"].map((id) => byId(id).cloneNode(true));
+  for (const part of parts) part.querySelectorAll("button").forEach((each) => each.remove());
+  const page = document.implementation.createHTMLDocument(document.title);
+  page.head.append(element("meta", { charset: "utf-8" }), element("style", { text: style }));
+  page.body.append(element("main", {}, ...parts));
+  save(new Blob([`<!doctype html>\n${page.documentElement.outerHTML}`], { type: "text/html" }), `calculation-${jobId}.html`);
+}
+
+byId("save-report").addEventListener("click", saveReport);
 
 async function showTraceback() {
   const response = await fetch(`/v1/calc/${jobId}/traceback`).catch(() => null);
