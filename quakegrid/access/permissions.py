@@ -192,8 +192,8 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "AppendAudit": Permission("write into the audit log", _NODES),
     },
     "internal.v1.EngineCalls": {
-        # The servicer judges each action and SQL text: services/dbserver/engine/effects.py. Each is audited
-        # or not by its name.
+        # The servicer judges each action and SQL text: services/dbserver/engine/effects.py. Each action is
+        # audited or not by its name.
         "Call": Permission("make calls of the engine", _DRIVERS, is_audited=True),
         "CallStream": Permission("make calls of the engine", _DRIVERS, is_audited=True),
     },

@@ -86,12 +86,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.membership.port = server.port
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
-    preparation = Preparation(agent.accounts, node_certifier.certifier_of(settings))
-    untold = settings.state_dir / "notifications"
-    notifications = Notifications(agent.drivers, settings.notify, untold, preparation.again)
-    socket_path = agent_socket(settings.state_dir)
-    audit = SocketAudit(server.auditor)
-    local = LocalSocket(agent.drivers, agent.accounts, socket_path, preparation, notifications, audit)
+    local, notifications = _local_doors(agent, server, settings)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
@@ -120,6 +115,16 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     lock.close()  # first: whoever waits for the end of the service file may start another agent
     record.unlink(missing_ok=True)
     return life.exit_code
+
+
+def _local_doors(agent: Agent, server: AgentServer, settings: Settings) -> tuple[LocalSocket, Notifications]:
+    """The unix socket for command lines, and what tells the ends of their calculations."""
+    preparation = Preparation(agent.accounts, node_certifier.certifier_of(settings))
+    untold = settings.state_dir / "notifications"
+    notifications = Notifications(agent.drivers, settings.notify, untold, preparation.again)
+    path, audit = agent_socket(settings.state_dir), SocketAudit(server.auditor)
+    local = LocalSocket(agent.drivers, agent.accounts, path, preparation, notifications, audit)
+    return local, notifications
 
 
 def _prepare_process(settings: Settings) -> LogTail:
