@@ -31,7 +31,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Cluster": {
         "up": Entry("cluster", "up", "Start the cluster of this machine."),
         "down": Entry("cluster", "down", "Stop the cluster of this machine."),
-        "status": Entry("status", "status", "Show services, nodes, sessions and lanes."),
+        "status": Entry("status", "status", "Show services, nodes, users, sessions and lanes."),
         "metrics": Entry(
             "status", "metrics", "Print the cluster's metrics in the text format of Prometheus."
         ),
@@ -49,8 +49,14 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "logout": Entry("people.login", "logout", "Forget your credential for a cluster."),
         "whoami": Entry("people.login", "whoami", "Say who you are, and in which cluster."),
         "user": Entry("people.commands", "user", "Give people credentials, and revoke them."),
-        "token": Entry("people.nodes", "token", "Make tokens with which machines join the cluster."),
-        "node": Entry("people.nodes", "node", "See which nodes have certificates, and shut nodes out."),
+        "token": Entry(
+            "people.nodes", "token", "Make tokens with which machines join the cluster, and revoke them."
+        ),
+        "node": Entry(
+            "people.nodes",
+            "node",
+            "See which nodes have certificates in place of the authkey, and shut nodes out.",
+        ),
         "audit": Entry("people.audit", "audit", "Show who did what to which job, node or person."),
     },
     "Calculations": {

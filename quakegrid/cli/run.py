@@ -117,13 +117,16 @@ def _checked_target(target: str) -> str:
 
 
 def _earlier_job(settings: Settings, hc: str | None) -> str | None:
-    """The job or file to start from; a negative number counts the user's own jobs, and becomes an id."""
+    """The job or file to start from; a negative number counts the user's own jobs, and becomes an id.
+
+    Who reaches the agent only has nobody to ask; then the driver counts.
+    """
     try:
         number = int(hc or "")
     except ValueError:  # none, or a file
         return hc
     options.JOB_ID.convert(number, None, None)
-    if number > 0:
+    if number > 0 or not settings.proof:
         return hc
     from quakegrid.clients.dbserver import own_jobs  # noqa: PLC0415 - seldom needed
     from quakegrid.clients.dbserver.client import DbClient  # noqa: PLC0415

@@ -19,7 +19,7 @@ NOT_DETACHABLE = (
 )
 
 
-class Start:
+class DetachedStart:
     """The start of a detached calculation, gathered from the driver's events. Pure.
 
     Args:
@@ -67,7 +67,7 @@ def start_detached(
     Args:
         settings: of the cluster; its agent must run on this machine.
         request: its `argv` are `engine --run JOB.ini...` with options, and it is detachable.
-        waits_for_inputs: as `Start`.
+        waits_for_inputs: as `DetachedStart`.
         on_event: called with each event until then.
     Raises:
         UsageError: a job file is wrong, with the words of the engine.
@@ -76,7 +76,7 @@ def start_detached(
         As `DriverLink`, too.
     """
     assert request.is_detachable, "a driver that is not detachable would be terminated"
-    start, words = Start(waits_for_inputs=waits_for_inputs), ""
+    start, words = DetachedStart(waits_for_inputs=waits_for_inputs), ""
     with DriverLink(settings, request) as link:
         while True:
             for event in link.read():
@@ -90,7 +90,7 @@ def start_detached(
                     return tuple(start.job_ids)
 
 
-def _ended(start: Start, code: int, words: str) -> tuple[int, ...]:
+def _ended(start: DetachedStart, code: int, words: str) -> tuple[int, ...]:
     """The jobs of a calculation that has ended already."""
     if code == errors.EXIT_CLEAN:
         return tuple(start.job_ids)

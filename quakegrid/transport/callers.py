@@ -64,16 +64,6 @@ def enter(principal: Principal) -> None:
     _caller.set(principal)
 
 
-def asking_owner(told: str) -> str | None:
-    """Whose jobs the present call may change; None for everybody's.
-
-    Args:
-        told: the user's name in the request, which counts if a service asks.
-    """
-    principal = current()
-    return None if principal.is_staff else principal.asker(told)
-
-
 class Standing(Protocol):
     """Knows which credentials of people and nodes were revoked."""
 
@@ -310,6 +300,16 @@ class _Recheck:
             if await self.wait(step) is not None or step.result() is _END:
                 return
             yield step.result()
+
+
+def asking_owner(told: str) -> str | None:
+    """Whose jobs the present call may change; None for everybody's.
+
+    Args:
+        told: the user's name in the request, which counts if a service asks.
+    """
+    principal = current()
+    return None if principal.is_staff else principal.asker(told)
 
 
 def revoked(principal: Principal) -> errors.CredentialError:

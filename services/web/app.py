@@ -25,6 +25,7 @@ from services.web.backends import Backends
 from services.web.engine_views import EngineViews
 from services.web.live import streams
 from services.web.pages import pages
+from services.web.pages.health import Examinations
 from services.web.starts import Starter
 
 log = logging.getLogger("quakegrid.web")
@@ -73,6 +74,7 @@ def make(settings: Settings, backends: Backends) -> Starlette:
     )
     app.state.backends, app.state.settings = backends, settings
     app.state.views = EngineViews(settings)
+    app.state.examinations = Examinations(settings)
     app.state.inputs = backends.inputs
     app.state.desk = Desk(settings, backends.inputs, Starter(settings))
     return app

@@ -56,6 +56,20 @@ FORMS: dict[str, dict[str, str]] = {
 FILE_FIELD = "archive"
 
 
+# Of routes that share a coroutine, by the part of their address that tells them apart.
+WORDS = {
+    "add_tag": "give a calculation a tag that there is",
+    "remove_tag": "take a tag from a calculation",
+    "set_preferred_job_for_tag": "prefer a calculation among those with a tag",
+    "unset_preferred_job_for_tag": "prefer none of those with a tag",
+    "get_preferred_job_for_tag": "the calculation that is preferred among those with a tag",
+    "create_tag": "make a tag",
+    "delete_tag": "remove a tag, and take it from all calculations",
+    "unshare": "let others see a calculation no more",
+    "share": "let others see a complete calculation",
+}
+
+
 def describe(routes: Sequence[BaseRoute]) -> dict[str, Any]:
     """The description of routes.
 
@@ -106,6 +120,9 @@ def _operation(route: Route, path: str) -> dict[str, Any]:
 
 def _said(route: Route) -> str:
     """What a route's coroutine says of itself, on one line."""
+    for part in route.path.split("/"):
+        if part in WORDS:
+            return WORDS[part]
     text = (route.endpoint.__doc__ or "").split("\n\n")[0]
     found = _SAID.match(text)
     return " ".join((found[1] if found else text).replace("`", "").split())

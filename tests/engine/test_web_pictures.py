@@ -341,3 +341,19 @@ def test_pictures_of_two_calculations_are_compared(page: Page, ours: Server, haz
     expect(page.get_by_role("alert")).to_contain_text(
         "It cannot be compared: this calculation has no picture"
     )
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("page", LOOKS, indirect=True, ids=["light", "dark", "phone"])
+def test_health_is_shown(page: Page, request: pytest.FixtureRequest) -> None:
+    """Services that run, the database, and what the doctor finds."""
+    page.goto("/examination")
+
+    expect(page.locator("#when")).to_contain_text("Examined")
+    expect(page.locator("#services tr")).to_have_count(4)
+    expect(page.locator("#services tr", has_text="web")).to_contain_text("runs")
+    expect(page.locator("#database")).to_contain_text("Calculations")
+    expect(page.locator("#fine-words")).to_contain_text("checks were fine")
+    shoot(page, f"{request.node.callspec.id}-health")
+    width = page.viewport_size["width"] if page.viewport_size else 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

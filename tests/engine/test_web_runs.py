@@ -209,8 +209,8 @@ def test_input_outside_is_refused_by_what_the_engine_finds(ours: Server, model: 
     assert "lies outside" in json.loads(body)["traceback"][-1]
 
 
-def test_running_calculation_is_aborted_and_removed(ours: Server, cluster: Cluster, model: Path) -> None:
-    """With the inputs that it was sent."""
+def test_calculation_is_removed_with_its_inputs(ours: Server, cluster: Cluster, model: Path) -> None:
+    """The folder that it was sent, and the record of it."""
     _, _, body = ours.post("/v1/calc/run", {}, ("job.zip", archive_of(model)))
     job_id = json.loads(body)["job_id"]
     records = [
@@ -226,6 +226,27 @@ def test_running_calculation_is_aborted_and_removed(ours: Server, cluster: Clust
     (record,) = records
     assert not record.exists()
     assert not record.with_suffix("").exists()
+
+
+def test_client_works_as_qgis_does(ours: Server, tmp_path: Path) -> None:
+    """Sends, follows the list and the log, aborts; then removes."""
+    folder = testing.copy_engine_case("event_based/case_6", tmp_path / "slow")
+    _, _, body = ours.post("/v1/calc/run", {"job_ini": "job.ini"}, *files_of(folder))
+    job_id = json.loads(body)["job_id"]
+    end_s = time.monotonic() + END_S
+    while not any("tasks" in line[3] for line in ours.json(f"/v1/calc/{job_id}/log/0:")):
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+    (row,) = (each for each in ours.json("/v1/calc/list") if each["id"] == job_id)
+    assert (row["is_running"], row["abortable"]) == (True, True)
+
+    said = ours.post(f"/v1/calc/{job_id}/abort")
+
+    assert (said[0], json.loads(said[2])) == (200, {"success": f"Killing job {job_id}"})
+    assert wait_for_end(ours, job_id) == "aborted"
+    assert json.loads(ours.post(f"/v1/calc/{job_id}/abort")[2]) == {"error": f"Job {job_id} is not running"}
+    assert ours.post(f"/v1/calc/{job_id}/remove")[0] == 200
+    assert ours.get(f"/v1/calc/{job_id}/status")[0] == 404
 
 
 @pytest.mark.full

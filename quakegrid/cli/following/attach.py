@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
+import contextlib
+from collections.abc import Iterator
 
 import click
 
+from quakegrid import errors
 from quakegrid.cli import options, run
-from quakegrid.cli.following import keyboard, loop
+from quakegrid.cli.following import keyboard, loop, runs
 from quakegrid.cli.following.interrupts import Interrupts
 from quakegrid.cli.following.job_source import JobSource
 from quakegrid.cli.following.report_view import ReportView
 from quakegrid.cli.views.run_report import RunReport
 from quakegrid.clients.dbserver import own_jobs
 from quakegrid.clients.dbserver.client import DbClient
-from quakegrid.jobs.values import Job
+from quakegrid.clients.drivers import DriverLink, DriverRequest
+from quakegrid.clients.job_events import JobEvents
 from quakegrid.settings.config import Settings
 
 # How long the command waits for a dbserver that is away.
@@ -28,45 +31,51 @@ RETRY_S = 300.0
 def attach(job_id: int, verbose: bool, output: str) -> None:
     """Follow a calculation again, until its end.
 
-    Works from any machine, wherever the calculation was started. Shows the last lines of its log, how far its
-    operations are, and what comes. For a calculation that has ended, prints its result.
+    Works from any machine with your credential, and without one where you start calculations. Shows the last
+    lines of its log, how far its operations are, and what comes. For a calculation that has ended, prints
+    its result.
 
     On a terminal, Ctrl-C asks whether to abort the calculation, or to leave it again. In a script, Ctrl-C
     aborts it. If it is not yours, Ctrl-C leaves it.
 
     Ends with the exit code of the calculation: 0 complete, 1 failed, 4 aborted.
     """
-    settings = options.cluster_settings()
-    with DbClient(settings, retry_s=RETRY_S) as database:
-        job = own_jobs.own_job(database, job_id)
-        is_own = own_jobs.is_own(database, job)
-        report = follow(settings, database, job, may_abort=is_own, verbose=verbose)
-    if report.is_left:
-        run.print_left(report, output)
-    else:
-        run.print_report(report, output)
-    click.get_current_context().exit(report.exit_code)
-
-
-def follow(
-    settings: Settings, database: DbClient, job: Job, *, may_abort: bool, verbose: bool = False
-) -> RunReport:
-    """Follow a job until it ends or the person leaves; what is known of it then."""
+    settings = _settings()
     report = RunReport()
-    interrupts = Interrupts(keyboard.is_interactive(), may_abort=may_abort, is_owner=False)
+    # Until it is known whose it is, nothing is aborted.
+    interrupts = Interrupts(keyboard.is_interactive(), may_abort=False, is_owner=False)
     view = ReportView(report, interrupts, verbose=verbose)
     try:
-        with JobSource(settings, database, job, verbose=verbose) as source:
+        with _source(settings, job_id, verbose=verbose) as source:
             ending = loop.follow(source, interrupts, view)
     finally:
         view.close()
     if ending.code is None:
         report.leave(ending.signal_number, 0.0)
+        run.print_left(report, output)
     else:
-        report.close(ending.code, _duration_s(database.jobs.get_job(job.id)))
-    return report
+        report.close(ending.code, report.duration_s)
+        run.print_report(report, output)
+    click.get_current_context().exit(report.exit_code)
 
 
-def _duration_s(job: Job) -> float:
-    stop_time = job.stop_time or datetime.datetime.now(datetime.UTC)
-    return (stop_time - job.start_time).total_seconds()
+def _settings() -> Settings:
+    """The settings of a person who has the key or a credential; else of one who may ask the agent here."""
+    try:
+        return options.cluster_settings()
+    except (errors.SettingsError, errors.PeerUnreachableError):
+        return options.machine_settings()
+
+
+@contextlib.contextmanager
+def _source(settings: Settings, job_id: int, *, verbose: bool) -> Iterator[loop.Source]:
+    """Where the events of a job come from: from the services, or from a driver that may ask them."""
+    if not settings.authkey and settings.credential is None:
+        argv = ["attach", str(job_id), *(["-v"] if verbose else [])]
+        with DriverLink(settings, DriverRequest(argv)) as link:
+            yield runs.DriverSource(link)
+        return
+    with DbClient(settings, retry_s=RETRY_S) as database:
+        job = own_jobs.own_job(database, job_id)
+        with JobSource(JobEvents(settings, database, job, verbose=verbose)) as source:
+            yield source

@@ -19,7 +19,7 @@ class ReportView:
 
     Args:
         report: takes every event.
-        interrupts: told when the calculation may be left.
+        interrupts: told when the calculation may be left, and whether it may be aborted.
         verbose: show all of the log.
     """
 
@@ -31,6 +31,8 @@ class ReportView:
     def show(self, event: Event) -> None:
         """Take an event of the calculation."""
         self._is_detachable |= event["event"] == "detachable"
+        if "is_own" in event:
+            self._interrupts.may_abort = bool(event["is_own"])
         self._report.take(event)
         # What cannot be named cannot be found again.
         self._interrupts.may_leave = self._is_detachable and bool(self._report.jobs)

@@ -13,14 +13,14 @@ from quakegrid.cli.following import keyboard, loop
 from quakegrid.cli.following.interrupts import Interrupts
 from quakegrid.cli.following.report_view import ReportView
 from quakegrid.cli.views.run_report import RunReport
-from quakegrid.clients.detached_drivers import Start
+from quakegrid.clients.detached_drivers import DetachedStart
 from quakegrid.clients.drivers import DriverLink, DriverRequest
 
 if TYPE_CHECKING:
     from quakegrid.settings.config import Settings
 
 
-class _DriverSource:
+class DriverSource:
     """The events of a driver of this machine."""
 
     def __init__(self, link: DriverLink) -> None:
@@ -42,14 +42,14 @@ def execute(
         PeerUnreachableError: the agent is not running.
         StateError: the calculation is to be left, and the agent is too old for that.
     """
-    report, start = RunReport(), Start()
+    report, start = RunReport(), DetachedStart()
     interrupts = Interrupts(keyboard.is_interactive() and request.is_detachable and not detaches)
     view = ReportView(report, interrupts, verbose=verbose)
     start_s = time.monotonic()
     try:
         with DriverLink(settings, request) as link:
             is_enough = start.take if detaches else lambda _: False
-            ending = loop.follow(_DriverSource(link), interrupts, view, is_enough)
+            ending = loop.follow(DriverSource(link), interrupts, view, is_enough)
     finally:
         view.close()
     if ending.code is None:
@@ -62,7 +62,7 @@ def execute(
 
 def _ask_for_ends(settings: Settings, report: RunReport) -> None:
     """Ask the dbserver for the ends of jobs whose driver died before it told them."""
-    if not report.open_job_ids():
+    if not report.open_job_ids() or not settings.proof:
         return
     from quakegrid.clients.dbserver.client import DbClient  # noqa: PLC0415 - seldom needed
     from quakegrid.jobs.states import JobState  # noqa: PLC0415 - seldom needed

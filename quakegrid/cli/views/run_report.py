@@ -70,6 +70,7 @@ class RunReport:
                 job.state = state
                 job.error = job.error or str(event.get("reason") or "") or None
                 job.datastore = str(event.get("datastore") or "")
+                self.duration_s = float(event.get("duration_s") or 0.0)
                 job.outputs = [OutputRow(int(item[0]), item[1], item[2]) for item in event.get("outputs", ())]
             case {"event": "exported", "paths": list(paths)}:
                 self.exported.extend(str(path) for path in paths)

@@ -35,13 +35,18 @@ class Events:
         self._is_wanted, self._is_detachable = is_wanted, is_detachable
         self._jobs_fd = jobs_fd
 
-    def tell(self, event: Event) -> None:
-        """Send one event. It is no error that the command line is gone: the agent knows what that means."""
-        if event["event"] == "job" and self._jobs_fd >= 0:
+    def tell(self, event: Event, *, is_of_another: bool = False) -> None:
+        """Send one event. It is no error that the command line is gone: the agent knows what that means.
+
+        Args:
+            event: to send.
+            is_of_another: whether it tells of a job that this driver only follows; then all of it waits.
+        """
+        if event["event"] == "job" and self._jobs_fd >= 0 and not is_of_another:
             os.write(self._jobs_fd, f"{event['job_id']}\n".encode())
         if not self._is_wanted:
             return
-        is_passing = event["event"] in PASSING
+        is_passing = event["event"] in PASSING and not is_of_another
         with self._lock:
             try:
                 self._send(wait=not is_passing)

@@ -17,7 +17,7 @@ from openquake.commonlib.oqvalidation import OqParam
 
 from quakegrid import errors
 from quakegrid.clients.dbserver import own_jobs
-from quakegrid.engine.driver import earlier_jobs, exports, parameters, stops
+from quakegrid.engine.driver import attach_mode, earlier_jobs, exports, parameters, stops
 from quakegrid.engine.driver.exports import WholeExports
 from quakegrid.engine.tasks import failures
 from quakegrid.engine.web import starts, views
@@ -30,16 +30,18 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
     """Do what a command line asked for, and tell how it ended; the exit code.
 
     Args:
-        argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, `view NAME ARGUMENTS` or
-            `start JSON`.
+        argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, `view NAME ARGUMENTS`,
+            `start JSON` or `attach ID [-v]`.
         driver: this process.
     """
-    is_export = argv[0] in {"export", "view"}
+    is_export = argv[0] in {"export", "view", "attach"}
     try:
         if argv[0] == "view":
             views.main(argv[1:], driver)
         elif argv[0] == "start":
             starts.main(argv[1], driver)
+        elif argv[0] == "attach":
+            return attach_mode.main(argv[1:], driver)
         elif is_export:
             _export(int(argv[1]), Path(argv[2]), argv[3], driver)
         else:

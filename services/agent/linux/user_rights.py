@@ -21,8 +21,10 @@ from services.agent.rules.persons import ROOT_ID, Account
 
 # Numbers of setresuid, setresgid and setgroups.
 _CALLS = {"x86_64": (117, 119, 116), "aarch64": (147, 149, 159)}
+_MACHINE = platform.machine()
 _SETGID, _SETUID = 6, 7
 _UNCHANGED = -1
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _STATUS = Path("/proc/self/status")
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 4, 38, 47
 _CLEAR_ALL = 4
@@ -31,7 +33,7 @@ _CAPABILITY_VERSION = 0x20080522
 
 def is_able(status: Path = _STATUS) -> bool:
     """Whether this process may change users, and programs that it starts may do so, too."""
-    if platform.machine() not in _CALLS:
+    if _MACHINE not in _CALLS:
         return False
     wanted = 1 << _SETGID | 1 << _SETUID
     sets = ("CapEff",) if os.geteuid() == ROOT_ID else ("CapEff", "CapAmb")
@@ -160,10 +162,9 @@ def become(account: Account) -> None:
     os.setresgid(account.gid, account.gid, account.gid)
     os.setresuid(account.uid, account.uid, account.uid)
     drop_capabilities()
-    libc = ctypes.CDLL(None, use_errno=True)
-    _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
+    _check(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
     # The kernel closes /proc/PID to its own user after a change. Nothing here is secret to the person.
-    _check(libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
+    _check(_LIBC.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
     is_it = os.getresuid() == (account.uid,) * 3 and os.getresgid() == (account.gid,) * 3
     if not is_it or set(os.getgroups()) != set(account.groups):
         raise PermissionError(f"this process did not become {account.name}")
@@ -171,16 +172,14 @@ def become(account: Account) -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability: the kernel keeps them when one user becomes another that is not root."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    _check(libc.prctl(_PR_CAP_AMBIENT, _CLEAR_ALL, 0, 0, 0), "prctl(PR_CAP_AMBIENT)")
+    _check(_LIBC.prctl(_PR_CAP_AMBIENT, _CLEAR_ALL, 0, 0, 0), "prctl(PR_CAP_AMBIENT)")
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
-    _check(libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
+    _check(_LIBC.capset(header, (ctypes.c_uint32 * 6)()), "capset")
 
 
 def hide_from_users() -> None:
     """Close the memory and descriptors of this process to all but root."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    _check(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
+    _check(_LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
 
 
 def _set_uid(uid: int) -> None:
@@ -208,9 +207,8 @@ def _restore(uid: int, gid: int, groups: Sequence[int]) -> None:
 
 
 def _call(which: int, *args: object) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    number = _CALLS[platform.machine()][which]
-    _check(libc.syscall(ctypes.c_long(number), *args), ("setresuid", "setresgid", "setgroups")[which])
+    number = _CALLS[_MACHINE][which]
+    _check(_LIBC.syscall(ctypes.c_long(number), *args), ("setresuid", "setresgid", "setgroups")[which])
 
 
 def _check(result: int, what: str) -> None:

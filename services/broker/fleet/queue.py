@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from quakegrid.errors import IllegalMoveError
 from services.broker.fleet.events import Action, Admit, Queue
@@ -42,7 +42,9 @@ class SessionQueue:
     def admit(self) -> list[Action]:
         """Admit each session whose turn has come."""
         admitted = [each for each in self._sessions.values() if not each.is_admitted and not each.job_ids]
-        admitted += self._line().begin()
+        executing, queued = self._executing(), self._queued()
+        if queued and self._room(executing) > 0:
+            admitted += self._line(executing, queued).begin()
         for session in admitted:
             session.move_to(SessionPhase.EXECUTING)
             self.note_begin(session)
@@ -62,21 +64,29 @@ class SessionQueue:
         """Tell the sessions that wait for their turn which jobs are before them, if that is news."""
         if not self._limit and not self._max_jobs:
             return []
-        line = self._line()
-        ahead = _Ahead(self._executing())
-        for session in line.begin():
-            ahead.add(session)
+        executing, queued = self._executing(), self._queued()
+        line = self._line(executing, queued)
+        beginning = list(line.begin())
         counts = Counter(line.counts)
+        before_all = _Before((*executing, *beginning))
+        # By owner; the sessions of one owner begin in the order of their requests.
+        before_own = {owner: _Before(mine) for owner, mine in _by_owner((*executing, *beginning)).items()}
+        places = before_all.follow(line.rest()) if self._limit else {}
+        waiting = {session.session_id for session in queued} - {each.session_id for each in beginning}
         told: list[Action] = []
-        for session in line.rest():
+        for session in queued:
+            if session.session_id not in waiting:
+                continue
             count = counts[session.owner]
             is_full = 0 < self._max_jobs <= count
-            before = ahead.of(session, is_own=is_full or not self._limit)
+            own = before_own.setdefault(session.owner, _Before(()))
+            is_own = is_full or not self._limit
+            ahead = own.job_ids if is_own else places.get(session.session_id, before_all.job_ids)
             reason = _has_all(session.person, count, self._max_jobs) if is_full else ""
-            if (before, reason) != (session.ahead, session.wait_reason):
-                session.ahead, session.wait_reason = before, reason
-                told.append(Queue(session.session_id, before, reason))
-            ahead.add(session)
+            if (ahead, reason) != (session.ahead, session.wait_reason):
+                session.ahead, session.wait_reason = ahead, reason
+                told.append(Queue(session.session_id, ahead, reason))
+            own.add(session)
         return told
 
     def check(self) -> None:
@@ -88,38 +98,53 @@ class SessionQueue:
             if 0 < self._max_jobs < count:
                 raise IllegalMoveError(f"{count} sessions of {owner} execute, {self._max_jobs} may")
 
-    def _line(self) -> _Line:
-        room = self._limit - len(self._executing()) if self._limit else float("inf")
-        queued = [each for each in self._sessions.values() if not each.is_admitted and each.job_ids]
-        return _Line(queued, self._executing(), room, self._max_jobs, self._last_began)
+    def _line(self, executing: Sequence[FleetSession], queued: Sequence[FleetSession]) -> _Line:
+        return _Line(queued, executing, self._room(executing), self._max_jobs, self._last_began)
+
+    def _room(self, executing: Sequence[FleetSession]) -> float:
+        """How many more sessions with jobs may execute."""
+        return self._limit - len(executing) if self._limit else float("inf")
 
     def _executing(self) -> list[FleetSession]:
         """The sessions with jobs that have had their turn."""
         return [each for each in self._sessions.values() if each.is_admitted and each.job_ids]
 
+    def _queued(self) -> list[FleetSession]:
+        """The sessions with jobs that wait for it."""
+        return [each for each in self._sessions.values() if not each.is_admitted and each.job_ids]
 
-class _Ahead:
-    """The jobs before a session in the queue, those that execute included.
+
+class _Before:
+    """The first jobs of sessions that begin one after the other.
 
     Args:
-        executing: the sessions that execute.
+        sessions: the first of them.
     """
 
-    def __init__(self, executing: Sequence[FleetSession]) -> None:
-        self._all: list[int] = []
-        self._of_owner: dict[Person, list[int]] = {}
-        for session in executing:
+    def __init__(self, sessions: Iterable[FleetSession]) -> None:
+        self.job_ids: tuple[int, ...] = ()
+        for session in sessions:
             self.add(session)
 
-    def add(self, session: FleetSession) -> None:
-        """The next session begins, before all that follow."""
-        job_ids = session.job_ids[:MAX_AHEAD]
-        for known in (self._all, self._of_owner.setdefault(session.owner, [])):
-            known.extend(job_ids[: max(0, MAX_AHEAD - len(known))])
+    @property
+    def is_full(self) -> bool:
+        """Whether further sessions change nothing."""
+        return len(self.job_ids) >= MAX_AHEAD
 
-    def of(self, session: FleetSession, *, is_own: bool) -> tuple[int, ...]:
-        """The jobs before a session: those of its person only, or of everybody."""
-        return tuple(self._of_owner.get(session.owner, ()) if is_own else self._all)
+    def add(self, session: FleetSession) -> None:
+        """One more session begins."""
+        if not self.is_full:
+            self.job_ids = (self.job_ids + session.job_ids)[:MAX_AHEAD]
+
+    def follow(self, sessions: Iterable[FleetSession]) -> dict[int, tuple[int, ...]]:
+        """The jobs before each of the next sessions, by id; for those that are not there it is full."""
+        found: dict[int, tuple[int, ...]] = {}
+        for session in sessions:
+            if self.is_full:
+                break
+            found[session.session_id] = self.job_ids
+            self.add(session)
+        return found
 
 
 class _Line:
@@ -197,6 +222,13 @@ class _Line:
             if not is_old and not 0 < self._max_jobs <= count:
                 return person
         return None
+
+
+def _by_owner(sessions: Iterable[FleetSession]) -> dict[Person, list[FleetSession]]:
+    found: dict[Person, list[FleetSession]] = {}
+    for session in sessions:
+        found.setdefault(session.owner, []).append(session)
+    return found
 
 
 def _has_all(person: str, count: int, max_jobs: int) -> str:

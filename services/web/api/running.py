@@ -24,7 +24,7 @@ from services.web.api.results import views_of
 from services.web.starts import ModelRun, Starter
 from services.web.uploads import forms, models
 from services.web.uploads.forms import Form
-from services.web.uploads.inputs import Inputs
+from services.web.uploads.inputs import Inputs, size_of
 from services.web.uploads.models import Model
 
 UPLOAD_COUNT = 4
@@ -68,16 +68,14 @@ class Desk:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def check_room(self, owner: str, more_bytes: int) -> None:
-        """Refuse what a person has no room for.
+        """Refuse what a person, or the disk, has no room for.
 
         Raises:
             UsageError: with what to do.
         """
-        if not await asyncio.to_thread(self.inputs.has_room, owner, more_bytes):
-            raise errors.UsageError(
-                f"the inputs of {owner} would take more than {self.settings.web_quota_bytes >> 20} MB "
-                "([web] inputs_quota); remove calculations that are not needed any more"
-            )
+        reason = await asyncio.to_thread(self.inputs.why_no_room, owner, more_bytes)
+        if reason:
+            raise errors.UsageError(reason)
 
 
 def desk_of(request: Request) -> Desk:
@@ -142,6 +140,7 @@ async def _start(request: Request, folder: Path, wishes: Wishes, model: Model) -
     if parent is not None and await backends_of(request).engine_call("get_job", parent) is None:
         raise errors.UsageError(f"there is no calculation {parent} to start from")
     await asyncio.to_thread(models.drop_parts, folder)
+    await desk.check_room(caller.name, await asyncio.to_thread(size_of, folder))
     what = ModelRun(model.job_ini, model.root, wishes.hazard_job_id, wishes.notify_to)
     started = await desk.starter.start(what, caller)
     if started.traceback:

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from services.web import description
-from services.web.pages import drawings, reports
+from services.web.pages import drawings, health, reports
 
 FILES = Path(__file__).with_name("static")
 
@@ -39,6 +39,11 @@ async def cluster(_request: Request) -> Response:
     return _page("cluster.html")
 
 
+async def examination(_request: Request) -> Response:
+    """`GET /examination`: how the cluster is, and what the doctor finds."""
+    return _page("health.html")
+
+
 async def docs(_request: Request) -> Response:
     """`GET /docs`: the routes for scripts, for people to read."""
     return _page("docs.html")
@@ -62,6 +67,8 @@ ROUTES: list[BaseRoute] = [
     Route("/calculations/{job_id:int}", calculation),
     Route("/engine/{job_id:int}/outputs", outputs),
     Route("/cluster", cluster),
+    Route("/examination", examination),
+    *health.ROUTES,
     Route("/docs", docs),
     Route("/openapi.json", openapi),
     *drawings.ROUTES,

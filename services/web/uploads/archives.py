@@ -17,14 +17,13 @@ from typing import IO
 
 from quakegrid.errors import UsageError
 from services.web.uploads import names
+from services.web.uploads.inputs import LEFT_BYTES
 
 MOST_FILES = 10_000
 # Text of models packs 5 to 50 times; what packs much better is made to fill disks.
 MOST_RATIO = 250
 # Below this size a file may pack as it likes.
 SMALL_BYTES = 1 << 20
-# Free space that stays for others.
-LEFT_BYTES = 256 << 20
 BLOCK_BYTES = 1 << 20
 _READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 

@@ -20,6 +20,8 @@ from quakegrid.settings.config import Settings
 
 FOLDER = "web-inputs"
 RECORD_SUFFIX = ".json"
+# Free space that stays for others.
+LEFT_BYTES = 256 << 20
 DAY_S = 24 * 3600.0
 # More are not listed at once; each is a folder of one calculation.
 MOST_FOLDERS = 100_000
@@ -76,9 +78,17 @@ class Inputs:
         """What a person's kept inputs take."""
         return sum(each.size_bytes for each in self.kept() if each.owner == owner)
 
-    def has_room(self, owner: str, more_bytes: int) -> bool:
-        """Whether a person may keep so much more."""
-        return self.used_bytes(owner) + more_bytes <= self._quota_bytes
+    def why_no_room(self, owner: str, more_bytes: int) -> str:
+        """Why a person may not keep so much more; empty if there is room."""
+        if self.used_bytes(owner) + more_bytes > self._quota_bytes:
+            return (
+                f"the inputs of {owner} would take more than {self._quota_bytes >> 20} MB "
+                "([web] inputs_quota); remove calculations that are not needed any more"
+            )
+        free = shutil.disk_usage(self.root).free
+        if free - more_bytes < LEFT_BYTES:
+            return f"no space for {more_bytes >> 20} MB: {free >> 20} MB are free on the server"
+        return ""
 
     def keep(self, folder: Path, owner: str, job_id: int) -> None:
         """Keep a folder for a calculation."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from quakegrid.settings.agent_accounts import AgentAccounts
 from services.agent.node.doors.command_lines import LocalSocket
 from services.agent.node.doors.notifications import Notifications
-from services.agent.node.drivers import Drivers
+from services.agent.node.doors.preparation import Preparation
+from services.agent.node.driver_certificates import OwnCertifier
+from services.agent.node.drivers import DriverFiles, Drivers
+from services.agent.node.persons.accounts import NodeAccounts
+from services.agent.rules.persons import Account
 
 OLD = {"argv": ["engine", "--run", "job.ini"], "cwd": "/", "environ": {}, "mode": "run"}
 DETACHABLE = OLD | {"is_detachable": True}
@@ -34,12 +39,13 @@ class FakeDrivers:
     def start(
         self,
         request: dict[str, Any],
-        _events_fd: int,
-        _stdio: Sequence[int],
+        _files: DriverFiles,
         on_end: Callable[[int, str], None],
-        _jobs_fd: int,
+        *,
+        account: Account | None,
     ) -> str:
         """As `Drivers.start`."""
+        assert account is None
         self.asked.append(("start", *request["argv"]))
         self.on_end = on_end
         self.started.set()
@@ -93,12 +99,10 @@ def played(folder: Path, request: dict[str, Any], play: Play) -> list[tuple[str,
     async def run() -> list[tuple[str, ...]]:
         drivers = FakeDrivers()
         path = folder / "agent.sock"
-
-        async def certify(request: dict[str, Any]) -> dict[str, Any]:
-            return request
-
-        found = cast("Drivers", drivers)
-        local = LocalSocket(found, path, Notifications(found, (), folder, certify))
+        found, accounts = cast("Drivers", drivers), NodeAccounts(AgentAccounts(), folder)
+        preparation = Preparation(accounts, OwnCertifier("x" * 40))
+        notifications = Notifications(found, (), folder, preparation.again)
+        local = LocalSocket(found, accounts, path, preparation, notifications)
         local.bind()
         local.start()
         line = Line(*await asyncio.open_unix_connection(path))

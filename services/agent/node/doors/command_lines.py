@@ -190,10 +190,8 @@ class LocalSocket:
             await _send(connection, {"event": "exit", "code": code})
         finally:
             listening.cancel()
-            if is_left:
-                self._drivers.detach(name)
-            else:
-                self._drivers.terminate(name)  # nobody would read the events of this driver
+            # Nobody would read the events of a driver that is not detachable.
+            (self._drivers.detach if is_left else self._drivers.terminate)(name)
 
     def _start(
         self, request: dict[str, Any], files: DriverFiles, on_end: DriverEnd, account: Account | None
