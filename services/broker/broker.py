@@ -75,9 +75,8 @@ class Broker:
             limits=PersonLimits(settings.max_jobs_per_user, settings.max_cores_per_user),
         )
         self._sessions: dict[int, DriverSession] = {}
-        self._totals = SessionTotals()
         self._loop = FleetLoop(fleet, self._guard, self._perform)
-        self._driver_stops = DriverStops(spawn)
+        self._totals, self._driver_stops = SessionTotals(), DriverStops(spawn)
         self.nodes = NodeRegistry(
             settings,
             self._loop,
