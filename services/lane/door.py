@@ -7,6 +7,7 @@ waits for nothing: a test can give it anything.
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import time
 
@@ -82,9 +83,11 @@ class Door:
         self._performer.perform(self._scheduler.place())
         self._reports.send_due(self._now_s)
 
-    def timeout_ms(self) -> int | None:
-        """How long the next turn may wait for messages; None for ever."""
+    def timeout_ms(self, end_s: float = math.inf) -> int | None:
+        """How long the next turn may wait for messages, but not beyond an instant; None for ever."""
         ends_s = self._joining.deadlines_s
+        if end_s < math.inf:
+            ends_s.append(end_s)
         deadlines_s = self._reports.next_deadline_s(), self._scheduler.next_deadline_s()
         ends_s += [deadline_s for deadline_s in deadlines_s if deadline_s is not None]
         return max(0, int((min(ends_s) - time.monotonic()) * 1000) + 1) if ends_s else None

@@ -22,6 +22,7 @@ from quakegrid.transport import credentials, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
 from services.lane.door import Door
+from services.lane.entrance import Entrance
 from services.lane.payloads import Payloads
 from services.lane.settings import DoorSettings
 from services.lane.tasks.events import Peer
@@ -46,6 +47,7 @@ class Lane:
         control: our end of the broker's control socket.
         client_public: the key that peers must prove.
         door: takes what comes.
+        entrance: of the router.
     """
 
     def __init__(
@@ -55,18 +57,24 @@ class Lane:
         control: socket.socket,
         client_public: bytes,
         door: Door,
+        entrance: Entrance,
     ) -> None:
+        self._entrance = entrance
         self._router, self._zap, self._control = router, zap, control
         self._client_public, self._door = client_public, door
 
     def run(self) -> None:
         """Serve until the broker goes."""
         poller = zmq.Poller()
-        for source in (self._router, self._zap, self._control):
+        for source in (self._router, self._zap, self._control, self._entrance.tidings):
             poller.register(source, zmq.POLLIN)
         while True:
-            ready = {source for source, _ in poller.poll(self._door.timeout_ms())}
-            self._door.begin_turn(time.monotonic())
+            ready = {source for source, _ in poller.poll(self._door.timeout_ms(self._entrance.open_at_s))}
+            now_s = time.monotonic()
+            self._door.begin_turn(now_s)
+            if self._entrance.tidings in ready:
+                self._entrance.take_tidings(now_s)
+            self._entrance.open_due(now_s)
             if self._zap in ready:
                 lane_sockets.answer_all_zap(self._zap, self._client_public)
             if self._control.fileno() in ready and not self._read_control():
@@ -132,7 +140,8 @@ def main() -> int:
     token_key = credentials.token_key(settings.authkey)
     send = functools.partial(lane_sockets.send_frames, router)
     known = DoorSettings(token_key, task_history_files.folder(settings), settings.state_dir)
-    lane = Lane(router, zap, control, client_public, Door(send, control, payloads, known))
+    door = Door(send, control, payloads, known)
+    lane = Lane(router, zap, control, client_public, door, Entrance(context, router))
     shorten_collections()
     lane.run()
     context.destroy(linger=0)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from services.dbserver.jobs import field_checks
 from services.dbserver.store.database import SqlSession
 
+# Jobs that lose a tag in one transaction: some milliseconds, for which other writes wait.
+JOBS_AT_ONCE = 1000
+
 
 def find_id(session: SqlSession, name: str) -> int | None:
     """The id of a tag, or None."""
@@ -24,6 +27,12 @@ def find_or_create(session: SqlSession, name: str) -> int:
         tag_id = session.execute("INSERT INTO tag (name) VALUES (?x)", name).lastrowid
         assert tag_id is not None
     return tag_id
+
+
+def take_from_some(session: SqlSession, name: str) -> bool:
+    """Take a tag from a bounded number of jobs; false if no job had it any more."""
+    some = "SELECT job_tag.id FROM job_tag JOIN tag ON tag.id = tag_id WHERE name = ?x LIMIT ?x"
+    return session.execute(f"DELETE FROM job_tag WHERE id IN ({some})", name, JOBS_AT_ONCE).rowcount > 0  # noqa: S608
 
 
 def delete(session: SqlSession, name: str) -> None:

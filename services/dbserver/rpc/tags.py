@@ -59,7 +59,9 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
     def DeleteTag(  # noqa: N802  named in the proto
         self, request: tags_pb2.DeleteTagRequest, _context: grpc.ServicerContext
     ) -> tags_pb2.DeleteTagResponse:
-        """Remove a tag."""
+        """Remove a tag, first from its jobs, some at a time: no other write waits for all of them."""
+        while self._writer.run(lambda session: job_tags.take_from_some(session, request.name)):
+            pass
         self._writer.run(lambda session: job_tags.delete(session, request.name))
         return tags_pb2.DeleteTagResponse()
 
