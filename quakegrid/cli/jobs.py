@@ -19,7 +19,7 @@ from quakegrid.cli.following import wait
 from quakegrid.cli.views import render
 from quakegrid.clients.dbserver import job_watch
 from quakegrid.clients.dbserver.client import DbClient
-from quakegrid.clients.dbserver.own_jobs import own_job, own_job_id
+from quakegrid.clients.dbserver.own_jobs import is_own, own_job, own_job_id
 from quakegrid.clients.dbserver.tags import TagsClient
 from quakegrid.jobs import terminal_text
 from quakegrid.jobs.filters import JobFilter, JobOrder
@@ -258,7 +258,8 @@ def delete(job_id: int, yes: bool) -> None:
             if not sys.stdin.isatty():
                 raise errors.UsageError(f"deleting job {job.id} wants a confirmation; give --yes")
             about = terminal_text.one_line(job.description)
-            click.confirm(f"Delete job {job.id} ({about}) and its files?", abort=True, err=True)
+            whose = "" if is_own(database, job) else f" of {terminal_text.one_line(job.user_name)}"
+            click.confirm(f"Delete job {job.id} ({about}){whose} and its files?", abort=True, err=True)
         paths = database.jobs.delete_job(job.id, database.user_name, delete_files=True)
     click.echo(f"job {job.id} deleted", err=True)
     for path in paths:

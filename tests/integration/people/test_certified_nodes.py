@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
+import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +28,7 @@ from quakegrid.settings import config, node_files
 from quakegrid.settings.config import Settings
 from tests.support.calls import sdk_calls
 from tests.support.dbservers import LocalDbServer
-from tests.support.nodes import Nodes, run, wait_until
+from tests.support.nodes import Nodes, environment, run, wait_until
 from tests.support.processes import Service
 
 TIMEOUT_S = 30.0
@@ -290,3 +293,25 @@ def test_calculation_is_started_on_a_node_without_the_authkey(tmp_path: Path) ->
         assert "the credential of the node n2 was revoked" in refused.stderr
     finally:
         made.close()
+
+
+def test_agent_joins_with_a_token_when_it_starts(cluster: CertifiedNodes) -> None:
+    """For nodes that a scheduler starts: one command, the token in its environment, and nothing is kept."""
+    settings = cluster.machine(11)
+    name = socket.gethostname().lower()
+    (settings.state_dir / "tmp").mkdir()
+    variables = {"QUAKEGRID_TOKEN": cluster.token(), "TMPDIR": str(settings.state_dir / "tmp")}
+    command = [str(Path(sys.executable).with_name("agentctl")), "serve", "--temporary", "--port", "0"]
+    log = settings.state_dir / "agent.log"
+    with log.open("wb") as stream:
+        agent = subprocess.Popen(command, env=environment(settings) | variables, stderr=stream)
+    try:
+        wait_until(lambda: name in cluster.nodes.up() or agent.poll() is not None)
+        assert agent.poll() is None, log_of(settings)
+        assert cluster.node(name).proof == "certificate"
+    finally:
+        agent.terminate()
+        agent.wait(TIMEOUT_S)
+
+    assert agent.returncode == 0, log_of(settings)
+    assert list((settings.state_dir / "tmp").iterdir()) == []
