@@ -122,6 +122,7 @@ def test_bad_parameter_is_told(plain: Server, ours: Server, model: Path) -> None
     assert [json.loads(body)["traceback"][-1] for _, _, body in answers][1] != ""
 
 
+@pytest.mark.full
 def test_job_file_on_the_server_is_run(plain: Server, ours: Server, model: Path) -> None:
     """By its path; an unreadable one has 500 there and 400 here, before the engine sees it."""
     fields = {"job_ini": str(model / "job.ini")}
@@ -307,6 +308,7 @@ def test_xml_is_validated(plain: Server, ours: Server, text: str) -> None:
     assert [server.post("/v1/valid/")[0] for server in (plain, ours)] == [400, 400]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("path", ["/v1/available_gsims", "/v1/ini_defaults"])
 def test_facts_of_the_engine_are_the_same(plain: Server, ours: Server, path: str) -> None:
     """Values and their order."""

@@ -60,7 +60,7 @@ def memory_kib(pid: int) -> int:
 @pytest.mark.parametrize(
     "count",
     [
-        pytest.param(600, id="some"),
+        pytest.param(450, id="some"),
         pytest.param(100_000, id="many", marks=[pytest.mark.full, pytest.mark.timeout(3600)]),
     ],
 )
