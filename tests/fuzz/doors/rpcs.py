@@ -238,7 +238,13 @@ class AgentRpcs(Rpcs):
     neighbours: ClassVar[tuple[str, ...]] = ("agent", "broker")
     protos: ClassVar[tuple[Any, ...]] = (orders_pb2, nodes_pb2, examination_pb2)
     left_out: ClassVar[frozenset[str]] = frozenset({"RestartServing", "Leave", "Join"})
-    facts: ClassVar[dict[str, list[Any]]] = {"width": [0, 1, 2, (1 << 32) - 1], "session_id": [7]}
+    facts: ClassVar[dict[str, list[Any]]] = {
+        "width": [0, 1, 2, (1 << 32) - 1],
+        "session_id": [7],
+        "server_public": ["0" * 40],
+        "client_public": ["0" * 40],
+        "client_secret": ["0" * 40],
+    }
 
     def address(self, scene: ClusterScene) -> str:
         """Where the agent listens."""

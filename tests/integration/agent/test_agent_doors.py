@@ -22,10 +22,12 @@ from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
+from services.broker.lanes import door_keys
 from tests.support.nodes import wait_until
 from tests.support.processes import Service
 
 ENDPOINT = "tcp://127.0.0.1:1"
+LANE_KEYS = door_keys.of_cluster("a-key-of-some-cluster")
 REQUEST = {"argv": ["info"], "cwd": "/", "environ": {}, "mode": "oq"}
 TIMEOUT_S = 60.0
 
@@ -55,7 +57,7 @@ class Agent:
         """Ask for workers; the names of those that started."""
         refs = [orders_pb2.WorkerRef(session_id=7, worker_id=name) for name in names]
         request = orders_pb2.StartWorkersRequest(
-            **{"workers": refs, "lane_endpoint": ENDPOINT, "width": 1} | fields
+            **{"workers": refs, "lane_endpoint": ENDPOINT, "width": 1, "lane_keys": LANE_KEYS} | fields
         )
         return [each.worker_id for each in self.stub.StartWorkers(request, timeout=TIMEOUT_S).started]
 

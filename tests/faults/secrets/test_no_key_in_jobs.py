@@ -25,10 +25,10 @@ from quakegrid.settings import config
 from quakegrid.settings.config import CONFIG_NAME, Settings
 from quakegrid.transport import credentials
 from quakegrid.transport.certificates import P256_ORDER
-from tests.faults.harness import hunter, intruder
+from tests.faults.secrets import hunter, intruder
 from tests.support.clusters import Cluster
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PRIVATE_KEY = re.compile(
     rb"-----BEGIN[A-Z ]* PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END[A-Z ]* PRIVATE KEY-----\n"
 )
@@ -36,7 +36,7 @@ PRIVATE_KEY = re.compile(
 OF_DRIVER = """
 import json
 from quakegrid.engine import this_process
-from tests.faults.harness import hunter, intruder
+from tests.faults.secrets import hunter, intruder
 
 def main(about):
     path, job_id, session_id = about.split(",")
@@ -164,7 +164,7 @@ def test_search_finds_a_key_that_was_freed(tmp_path: Path) -> None:
     """Memory keeps what was in it until somebody else needs it."""
     dump = tmp_path / "dump"
     code = (
-        "import sys; from tests.faults.harness import hunter\n"
+        "import sys; from tests.faults.secrets import hunter\n"
         "kept = [(sys.argv[2][::-1] * 9).encode() for _ in range(500)]; del kept\n"
         "hunter.hunt(sys.argv[1])\n"
     )
