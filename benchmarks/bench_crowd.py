@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks.crowd import cluster, measures
+from benchmarks.crowd import bare, cluster, measures
+from benchmarks.crowd.bare import Bare
 from benchmarks.crowd.cluster import Crowd
 from benchmarks.crowd.measures import Resting, Shared, Survived, Working
 from benchmarks.support.figures import Figure, report
@@ -21,6 +22,7 @@ from quakegrid.sdk.executor import ClusterExecutor
 WORK_S = 20.0
 REST_S = 10.0
 SHARE_S = 10.0
+BARE_S = 10.0
 # What two cores carry: a task takes a millisecond of CPU in all.
 QUARTER = 4
 LEAST_PART, MOST_PART = 0.475, 0.525
@@ -68,6 +70,15 @@ def work_figures(who: str, working: Working) -> list[Figure]:
     ]
 
 
+def bare_figures(who: str, found: Bare) -> list[Figure]:
+    """What ZeroMQ alone takes of a task, beside which a crowd's figures stand."""
+    parts = (("workers", found.workers), ("the process that gives naps", found.router))
+    return [
+        Figure(f"{who} of bare ZeroMQ, CPU a task, {name}", used.cpu_s / found.task_count * 1e6, "us")
+        for name, used in parts
+    ]
+
+
 def rest_figures(resting: Resting) -> list[Figure]:
     """Figures of a crowd that waits."""
     parts = ((name, 100 * each.cpu_s / resting.seconds) for name, each in resting.used.items())
@@ -111,9 +122,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--agents", type=int, default=16)
     parser.add_argument("--cores", type=int, default=64, help="cores in which each agent believes")
     args = parser.parse_args(argv)
+    count = args.agents * args.cores
+    say("as many bare workers ...")  # before there are threads, as they are forked
+    figures = bare_figures(f"{count} workers", bare.work(count, BARE_S))
     say("a crowd starts ...")
     with cluster.running_crowd(args.agents, args.cores) as crowd:
-        return report(measure(crowd))
+        return report([*measure(crowd), *figures])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,10 @@ from services.broker.fleet import events as fleet
 
 FEW_NODES, MANY_NODES = 100, 1000
 SESSION_COUNTS = (1, 2, 10, 100)
+# How many persons the sessions of the largest of these counts belong to.
+PERSON_COUNTS = (1, 2, 50)
+# What an operation may cost against the same sessions of nobody.
+MAX_FOR_PERSONS = 1.5
 MAX_GROWTH = 12.0
 ENDING_WORKERS = 6400
 # Sessions with even ids leave no node out.
@@ -41,11 +45,11 @@ class Operation:
     max_growth: float | None = MAX_GROWTH
 
 
-def settled(node_count: int, session_count: int) -> FleetCrowd:
+def settled(node_count: int, session_count: int, person_count: int = 0) -> FleetCrowd:
     """A fleet whose sessions have their shares, and a task for each worker."""
     crowd = FleetCrowd(node_count, is_mixed=True)
     for session_id in range(1, session_count + 1):
-        crowd.open(session_id)
+        crowd.open(session_id, person=f"person{session_id % person_count}" if person_count else "")
     settle(crowd)
     return crowd
 
@@ -178,6 +182,24 @@ def settled_figures(session_count: int) -> Iterator[Figure]:
         yield Figure(f"  against {FEW_NODES} nodes", many_s / few_s, "x", at_most=operation.max_growth)
 
 
+def person_figures(person_count: int) -> Iterator[Figure]:
+    """Operations of a fleet whose sessions belong to persons, against one whose sessions are nobody's."""
+    session_count = SESSION_COUNTS[-1]
+    for node_count in (FEW_NODES, MANY_NODES):
+        nobodys = settled(node_count, session_count)
+        crowd = settled(node_count, session_count, person_count)
+        for operation in OPERATIONS:
+            if operation.max_growth is None:
+                continue
+            # One after the other, twice: what the machine does meanwhile meets both.
+            pairs = [(operation.measure(nobodys), operation.measure(crowd)) for _ in range(2)]
+            without_s, spent_s = min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
+            who = "1 person" if person_count == 1 else f"{person_count} persons"
+            name = f"{operation.name}, {node_count} nodes, {session_count} sessions of {who}"
+            yield Figure(name, operation.scale * spent_s, operation.unit, at_most=operation.at_most)
+            yield Figure("  against sessions of nobody", spent_s / without_s, "x", at_most=MAX_FOR_PERSONS)
+
+
 def best_end_s(node_count: int, session_count: int, worker_count: int) -> float:
     """The better of two runs."""
     return min(end_s(node_count, session_count, worker_count) for _ in range(2))
@@ -200,6 +222,8 @@ def figures() -> Iterator[Figure]:
         yield from settled_figures(session_count)
         if session_count > 1:
             yield from end_figures(session_count)
+    for person_count in PERSON_COUNTS:
+        yield from person_figures(person_count)
     counts_s = asyncio.run(fleet_edges.counts_s(settled(FEW_NODES, 1)))
     yield Figure("counts with 6,400 busy names, decoded", MS * counts_s, "ms", at_most=10)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+
+import httpx
 
 from benchmarks.support.figures import Figure, report
 from quakegrid import testing
@@ -31,6 +34,7 @@ SECONDS = 20
 JOBS = 200
 CHANGES = 40
 ENGINE_REQUESTS = 20
+STARTS = 8
 CASE = "classical/case_01"
 MS = 1000.0
 MIB = 1 << 20
@@ -154,6 +158,19 @@ def engine_requests_ms(port: int) -> list[float]:
     return found
 
 
+def start_requests_ms(port: int, model: Path) -> list[float]:
+    """Times until calculations that are sent are accepted, one after the other."""
+    archive = Path(shutil.make_archive(str(model.with_name("sent")), "zip", model)).read_bytes()
+    found = []
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        for _ in range(STARTS):
+            begin_s = time.perf_counter()
+            answer = client.post("/v1/calc/run", files={"archive": ("model.zip", archive)})
+            found.append((time.perf_counter() - begin_s) * MS)
+            assert answer.status_code == http.client.OK, answer.text
+    return found
+
+
 def most_memory_mib(pid: int) -> float:
     """The most that a process had in use."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -172,6 +189,8 @@ def main() -> int:
             latencies_ms, delays_ms = asyncio.run(crowd(settings, database))
         say("requests that need the engine ...")
         engine_ms = engine_requests_ms(settings.web_port)
+        say("calculations that are sent ...")
+        started_ms = start_requests_ms(settings.web_port, Path(folder, "case"))
         memory_mib = most_memory_mib(record.pid)
     p99 = statistics.quantiles(latencies_ms, n=100)[98]
     return report(
@@ -181,6 +200,9 @@ def main() -> int:
             Figure("change of a job at a page, p50", statistics.median(delays_ms), "ms"),
             Figure("change of a job at a page, most", max(delays_ms), "ms", at_most=500),
             Figure("extract, p50", statistics.median(engine_ms), "ms", at_most=300),
+            Figure(
+                "calculation that is sent, accepted, p50", statistics.median(started_ms), "ms", at_most=1000
+            ),
             Figure("memory of the web service, most", memory_mib, "MiB", at_most=150),
         ]
     )

@@ -11,6 +11,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2  # or settings
 EXIT_UNREACHABLE = 3  # or not running
 EXIT_STOPPED = 4  # by Ctrl-C, an abort or force
+EXIT_UNFINISHED = 5  # what was waited for had not ended in time
 
 
 class QuakeGridError(Exception):

@@ -39,7 +39,8 @@ def is_serving(settings: Settings, service: str, port: int = 0) -> bool:
     if service == "web":
         return _is_web_serving(host, port or configured.number)
     address = f"{host}:{port or configured.number}"
-    with Connection(service, address, settings.authkey, timeout_s=TIMEOUT_S) as connection:
+    node = settings.node_name if service == "agent" else ""
+    with Connection(service, address, settings.proof, node=node, timeout_s=TIMEOUT_S) as connection:
         stub = health_pb2_grpc.HealthStub(connection.channel)
         response = connection.call(stub.Check, health_pb2.HealthCheckRequest())
     return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
@@ -89,7 +90,7 @@ def main() -> int:
     parser.add_argument("service", choices=service_files.ALL_SERVICES)
     service = parser.parse_args().service
     try:
-        found = is_serving(config.load_settings(), service)
+        found = is_serving(config.load_node_settings(), service)
     except errors.QuakeGridError as exc:
         print(exc, file=sys.stderr)
         return exc.exit_code

@@ -4,4 +4,5 @@ measures.py  does something with a crowd and returns what that has cost; start h
 work.py      keeps its workers at naps, and notes what became of each
 cluster.py   the crowd: a broker, and agents that believe in many cores
 tasks.py     what the workers run
+bare.py      as many processes that do nothing but ZeroMQ: what its part is
 """

@@ -13,6 +13,7 @@ from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import Fleet
+from services.broker.fleet.state import NO_LIMITS, PersonLimits
 
 CORE_COUNT = 64
 # Far more than cores: a session that has so many wants every core.
@@ -28,12 +29,20 @@ class FleetCrowd:
         node_count: how many nodes it has.
         is_mixed: whether every second session leaves out every tenth node.
         core_count: of each node.
+        limits: for one person.
     """
 
-    def __init__(self, node_count: int, *, is_mixed: bool, core_count: int = CORE_COUNT) -> None:
+    def __init__(
+        self,
+        node_count: int,
+        *,
+        is_mixed: bool,
+        core_count: int = CORE_COUNT,
+        limits: PersonLimits = NO_LIMITS,
+    ) -> None:
         self._is_mixed, self._core_count = is_mixed, core_count
         self.hosts = [f"n{number}" for number in range(node_count)]
-        self.core = Fleet([HostCores(host, -1) for host in self.hosts], 0, "run")
+        self.core = Fleet([HostCores(host, -1) for host in self.hosts], 0, "run", limits=limits)
         # Who runs where, as the agents know it.
         self.seats: dict[str, dict[str, int]] = {host: {} for host in self.hosts}
         self.ending: dict[str, None] = {}
@@ -70,12 +79,17 @@ class FleetCrowd:
             self._hear(action)
         return actions
 
-    def open(self, session_id: int, *, max_workers: int = 0, weight: float = 1.0) -> None:
+    def open(self, session_id: int, *, max_workers: int = 0, weight: float = 1.0, person: str = "") -> None:
         """A driver comes."""
         has_code = self._is_mixed and session_id % 2 == 1
         wanted = {**COMMON, "code": "new"} if has_code else COMMON
         request = fleet.SessionRequested(
-            session_id, (session_id,), max_workers=max_workers, weight=weight, fingerprint=wanted
+            session_id,
+            (session_id,),
+            max_workers=max_workers,
+            weight=weight,
+            fingerprint=wanted,
+            person=person,
         )
         self.turn([request])
 

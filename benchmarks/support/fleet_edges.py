@@ -53,7 +53,7 @@ def counts_of(crowd: FleetCrowd, session_id: int) -> lane_pb2.LaneCounts:
 
 def status_writer(crowd: FleetCrowd) -> StatusWriter:
     """What writes the statuses of this fleet."""
-    return StatusWriter(crowd.core, driver_sessions(crowd), cast("LanePool", NoLanes()), SessionTotals())
+    return StatusWriter(crowd.core, driver_sessions(crowd), cast("LanePool", NoLanes()), SessionTotals(), {})
 
 
 def statuses_s(crowd: FleetCrowd, count: int) -> list[float]:

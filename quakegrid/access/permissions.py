@@ -12,7 +12,8 @@ from enum import Enum, auto
 
 from quakegrid.access.principals import PEOPLE, Principal, PrincipalRole
 
-_ALL_ROLES = frozenset(PrincipalRole)
+# A token is for one call.
+_ALL_ROLES = frozenset(PrincipalRole) - {PrincipalRole.TOKEN}
 _PEOPLE = frozenset(PEOPLE)
 _STAFF = frozenset({PrincipalRole.OPERATOR, PrincipalRole.ADMIN})
 _ADMINS = frozenset({PrincipalRole.ADMIN})
@@ -22,6 +23,7 @@ _DRIVERS = frozenset({PrincipalRole.DRIVER})
 _USERS = frozenset({PrincipalRole.USER})
 _OWNERS = _USERS | _DRIVERS
 _NODES = frozenset({PrincipalRole.NODE})
+_TOKENS = frozenset({PrincipalRole.TOKEN})
 _NOBODY: frozenset[PrincipalRole] = frozenset()
 
 
@@ -32,6 +34,8 @@ class Subject(Enum):
     JOB = auto()
     # The node that `host` names.
     NODE = auto()
+    # The node whose agent is called.
+    AGENT = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,14 @@ class Permission:
         roles: who may do it, whatever it is about; services may in any case.
         own_roles: who may do it to what is their own.
         subject: what can be their own.
+        is_audited: whether the audit log tells who did it. Refusals are told of every call.
     """
 
     does: str
     roles: frozenset[PrincipalRole] = _NOBODY
     own_roles: frozenset[PrincipalRole] = _NOBODY
     subject: Subject | None = None
+    is_audited: bool = False
 
 
 class Verdict(Enum):
@@ -66,15 +72,15 @@ _REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 _BY_SERVICE: dict[str, dict[str, Permission]] = {
     "api.v1.Jobs": {
         # Its files would be looked for where the request says.
-        "CreateJob": Permission("create jobs", _DRIVERS),
+        "CreateJob": Permission("create jobs", _DRIVERS, is_audited=True),
         "GetJob": Permission("see jobs", _READERS),
         "ListJobs": Permission("list jobs", _READERS),
         "WatchJobs": Permission("watch jobs", _READERS),
         "TransitionJob": Permission("change the state of jobs", _NOBODY, _DRIVERS, Subject.JOB),
-        "UpdateJob": Permission("change what is said of jobs", _STAFF, _OWNERS, Subject.JOB),
-        "DeleteJob": Permission("delete jobs", _STAFF, _OWNERS, Subject.JOB),
-        "ShareJob": Permission("share jobs", _STAFF, _OWNERS, Subject.JOB),
-        "UnshareJob": Permission("end the sharing of jobs", _STAFF, _OWNERS, Subject.JOB),
+        "UpdateJob": Permission("change what is said of jobs", _STAFF, _OWNERS, Subject.JOB, is_audited=True),
+        "DeleteJob": Permission("delete jobs", _STAFF, _OWNERS, Subject.JOB, is_audited=True),
+        "ShareJob": Permission("share jobs", _STAFF, _OWNERS, Subject.JOB, is_audited=True),
+        "UnshareJob": Permission("end the sharing of jobs", _STAFF, _OWNERS, Subject.JOB, is_audited=True),
     },
     "api.v1.Logs": {
         # A stream; the servicer refuses lines of jobs that are another person's.
@@ -91,20 +97,36 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
     },
     "api.v1.Tags": {
         "ListTags": Permission("list tags", _READERS),
-        "CreateTag": Permission("create tags", _READERS),
+        "CreateTag": Permission("create tags", _READERS, is_audited=True),
         # It takes the tag from the jobs of everybody.
-        "DeleteTag": Permission("delete tags", _STAFF),
-        "AddTag": Permission("tag jobs", _STAFF, _OWNERS, Subject.JOB),
-        "RemoveTag": Permission("take tags from jobs", _STAFF, _OWNERS, Subject.JOB),
-        "PreferJob": Permission("prefer jobs for a tag", _STAFF, _OWNERS, Subject.JOB),
+        "DeleteTag": Permission("delete tags", _STAFF, is_audited=True),
+        "AddTag": Permission("tag jobs", _STAFF, _OWNERS, Subject.JOB, is_audited=True),
+        "RemoveTag": Permission("take tags from jobs", _STAFF, _OWNERS, Subject.JOB, is_audited=True),
+        "PreferJob": Permission("prefer jobs for a tag", _STAFF, _OWNERS, Subject.JOB, is_audited=True),
     },
     "api.v1.People": {
         "WhoAmI": Permission("ask who they are", _ALL_ROLES - {PrincipalRole.WORKER}),
-        "IssueCredential": Permission("issue credentials", _ADMINS),
+        "IssueCredential": Permission("issue credentials", _ADMINS, is_audited=True),
         "ListCredentials": Permission("list credentials", _ADMINS),
-        "RevokeCredentials": Permission("revoke credentials", _ADMINS),
-        "WatchCredentials": Permission("watch which credentials count"),
+        "RevokeCredentials": Permission("revoke credentials", _ADMINS, is_audited=True),
+        # Agents judge people by it.
+        "WatchCredentials": Permission("watch which credentials count", _NODES),
         "RenewDriver": Permission("get a new certificate", _DRIVERS),
+    },
+    "api.v1.NodeAccess": {
+        "CreateToken": Permission("make tokens for nodes", _ADMINS, is_audited=True),
+        "ListTokens": Permission("list tokens for nodes", _ADMINS),
+        "RevokeToken": Permission("revoke tokens for nodes", _ADMINS, is_audited=True),
+        "CertifyNode": Permission("have a machine certified as a node", _TOKENS, is_audited=True),
+        "RenewNode": Permission("renew the certificate of a node", _NOBODY, _NODES, Subject.NODE),
+        "CertifyDriver": Permission("have the calculations of people certified", _NODES),
+        "ListNodes": Permission("list the certificates of nodes", _STAFF),
+        "RevokeNode": Permission("revoke the certificate of a node", _ADMINS, is_audited=True),
+    },
+    "api.v1.Audit": {
+        # Users see what concerns them; the dbserver chooses the records.
+        "ListAudit": Permission("see the audit log", _PEOPLE),
+        "WatchAudit": Permission("see the audit log", _PEOPLE),
     },
     "api.v1.Checksums": {
         "FindHazard": Permission("find hazard calculations", _READERS),
@@ -114,31 +136,32 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
     "api.v1.Database": {
         "GetDatabaseInfo": Permission("see the state of the database", _PEOPLE),
         "CheckDatabase": Permission("check the database", _STAFF),
-        "VacuumDatabase": Permission("vacuum the database", _STAFF),
-        "BackupDatabase": Permission("copy the database", _STAFF),
+        "VacuumDatabase": Permission("vacuum the database", _STAFF, is_audited=True),
+        "BackupDatabase": Permission("copy the database", _STAFF, is_audited=True),
         "Query": Permission("query the database", _READERS),
     },
     "api.v1.Fleet": {
-        "AbortJob": Permission("abort jobs", _STAFF, _OWNERS, Subject.JOB),
+        "AbortJob": Permission("abort jobs", _STAFF, _OWNERS, Subject.JOB, is_audited=True),
+        "EndSessions": Permission("end all that executes for a person", _ADMINS, is_audited=True),
         "GetStatus": Permission("see the status of the cluster", _READERS),
         "WatchStatus": Permission("watch the status of the cluster", _READERS),
         "GetMetrics": Permission("see the metrics of the cluster", _READERS),
         "WaitForNodes": Permission("wait for nodes", _READERS),
         "GetTaskRecords": Permission("see what became of tasks", _READERS),
-        "ForgetNode": Permission("take nodes from the cluster", _STAFF),
-        "StartNodes": Permission("start nodes", _STAFF),
-        "StopNodes": Permission("stop nodes", _STAFF),
-        "RestartNodes": Permission("restart nodes", _STAFF),
+        "ForgetNode": Permission("take nodes from the cluster", _STAFF, is_audited=True),
+        "StartNodes": Permission("start nodes", _STAFF, is_audited=True),
+        "StopNodes": Permission("stop nodes", _STAFF, is_audited=True),
+        "RestartNodes": Permission("restart nodes", _STAFF, is_audited=True),
     },
     "api.v1.Nodes": {
-        "GetStatus": Permission("see the status of a node", _PEOPLE),
-        "SetCores": Permission("set the cores of a node", _STAFF),
-        "StartServing": Permission("start a node", _STAFF),
-        "StopServing": Permission("stop a node", _STAFF),
-        "RestartServing": Permission("restart a node", _STAFF),
-        "Join": Permission("let a node join a cluster", _STAFF),
-        "Leave": Permission("let a node leave its cluster", _STAFF),
-        "TailNodeLog": Permission("read the log of a node", _STAFF),
+        "GetStatus": Permission("see the status of a node", _PEOPLE, _NODES, Subject.AGENT),
+        "SetCores": Permission("set the cores of a node", _STAFF, _NODES, Subject.AGENT, is_audited=True),
+        "StartServing": Permission("start a node", _STAFF, _NODES, Subject.AGENT, is_audited=True),
+        "StopServing": Permission("stop a node", _STAFF, _NODES, Subject.AGENT, is_audited=True),
+        "RestartServing": Permission("restart a node", _STAFF, _NODES, Subject.AGENT, is_audited=True),
+        "Join": Permission("let a node join a cluster", _STAFF, _NODES, Subject.AGENT, is_audited=True),
+        "Leave": Permission("let a node leave its cluster", _STAFF, _NODES, Subject.AGENT, is_audited=True),
+        "TailNodeLog": Permission("read the log of a node", _STAFF, _NODES, Subject.AGENT),
     },
     "internal.v1.Sessions": {
         # The broker refuses jobs that are another person's, and sessions without their token.
@@ -155,19 +178,24 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "StopWorkers": Permission("stop workers"),
         "StopDriver": Permission("stop drivers"),
         "GetProcess": Permission("look at processes of a node"),
-        "Watch": Permission("watch a node", _STAFF),
+        "Watch": Permission("watch a node", _STAFF, _NODES, Subject.AGENT),
         "FlushOutput": Permission("ask for the output of workers"),
     },
     "internal.v1.Holds": {
         "RenewHold": Permission("hold jobs", _NOBODY, _DRIVERS, Subject.JOB),
     },
     "internal.v1.Examination": {
-        "Examine": Permission("examine a node", _STAFF),
+        "Examine": Permission("examine a node", _STAFF, _NODES, Subject.AGENT),
+    },
+    "internal.v1.AuditRecords": {
+        # The dbserver writes down which node sent them.
+        "AppendAudit": Permission("write into the audit log", _NODES),
     },
     "internal.v1.EngineCalls": {
-        # The servicer judges each action and SQL text: services/dbserver/engine/effects.py.
-        "Call": Permission("make calls of the engine", _DRIVERS),
-        "CallStream": Permission("make calls of the engine", _DRIVERS),
+        # The servicer judges each action and SQL text: services/dbserver/engine/effects.py. Each action is
+        # audited or not by its name.
+        "Call": Permission("make calls of the engine", _DRIVERS, is_audited=True),
+        "CallStream": Permission("make calls of the engine", _DRIVERS, is_audited=True),
     },
 }
 _OF_GRPC = {
@@ -211,7 +239,7 @@ def owns(principal: Principal, subject: Subject, owner: str) -> bool:
         subject: what kind of thing it is.
         owner: the person whose job it is, or the name of the node.
     """
-    name = principal.name if subject is Subject.NODE else principal.person
+    name = principal.person if subject is Subject.JOB else principal.name
     return bool(owner) and name == owner
 
 
@@ -241,7 +269,13 @@ def _words(permission: Permission) -> Iterator[str]:
         yield "the calculation itself"
     if permission.own_roles & _NODES:
         yield "the node itself"
-    for role in (*PEOPLE, PrincipalRole.DRIVER, PrincipalRole.NODE, PrincipalRole.WORKER):
+    for role in (
+        *PEOPLE,
+        PrincipalRole.DRIVER,
+        PrincipalRole.NODE,
+        PrincipalRole.WORKER,
+        PrincipalRole.TOKEN,
+    ):
         if role in permission.roles:
             yield _PLURALS[role]
 
@@ -254,4 +288,5 @@ _PLURALS = {
     PrincipalRole.ADMIN: "admins",
     PrincipalRole.DRIVER: "calculations",
     PrincipalRole.WORKER: "workers",
+    PrincipalRole.TOKEN: "holders of a token",
 }

@@ -11,6 +11,8 @@ which clients know a service. Reads names only: whether a certificate is genuine
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import re
 from collections.abc import Iterable
@@ -20,6 +22,9 @@ from enum import StrEnum
 DOMAIN = "quakegrid.internal"
 # Clients take a peer for a service of the cluster if its certificate has this name.
 PEER_NAME = f"peer.{DOMAIN}"
+# Clients take a peer for the agent of a node if its certificate has the node's name below this one, or this.
+_NODES = f"node.{DOMAIN}"
+ANY_NODE_NAME = f"*.{_NODES}"
 LONGEST_NAME = 64
 _SCHEME = "spiffe://"
 # What SPIFFE allows in a path, without names that begin like an option or a hidden file.
@@ -27,6 +32,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _PATH = re.compile(
     rf"{_SCHEME}([a-z0-9.-]+)/([a-z]+)/({_NAME.pattern})(?:/(0|[1-9][0-9]{{0,9}}))?/([0-9a-f]{{32}})"
 )
+# A label of a host's name that no other name can be written as: see `node_dns_name`.
+_PLAIN_LABEL = re.compile(r"(?!x--)[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 ALLOWED_NAMES = f"letters, digits, '.', '_' and '-', at most {LONGEST_NAME}; the first is no '.' or '-'"
 
 
@@ -44,6 +51,8 @@ class PrincipalRole(StrEnum):
     DRIVER = "driver"
     # A process that runs the tasks of one session.
     WORKER = "worker"
+    # Whoever has a token for new nodes: it may have a machine certified as a node.
+    TOKEN = "token"  # noqa: S105  the word
 
 
 # The roles that a person may have, from the least to the most.
@@ -58,8 +67,8 @@ class Principal:
 
     Args:
         role: what it is.
-        name: of the person, of the person whose driver it is, of the node, or of the worker's session; empty
-            for a service.
+        name: of the person, of the person whose driver it is, of the node, of the worker's session, or of the
+            one node that a token is for; empty for a service.
         credential_id: of its certificate, 32 hexadecimal digits; empty for a service.
         until_s: when the certificate ends, in seconds since 1970.
         account_id: of a driver, the number of the person's account on the node that started it; None if it is
@@ -101,6 +110,8 @@ class Principal:
                 return f"a calculation of {self.name}"
             case PrincipalRole.WORKER:
                 return f"a worker of session {self.name}"
+            case PrincipalRole.TOKEN:
+                return "the holder of a token for nodes"
             case _:
                 return f"{self.name} ({self.role})"
 
@@ -111,6 +122,27 @@ SERVICE = Principal(PrincipalRole.SERVICE)
 def is_name(text: str) -> bool:
     """Whether a certificate can carry this name; see `ALLOWED_NAMES`."""
     return len(text) <= LONGEST_NAME and _NAME.fullmatch(text) is not None
+
+
+# The id of a driver that a node has had certified begins with so many digits of the node's own.
+NODE_PART = 16
+
+
+def certified_by(driver: Principal) -> str:
+    """How the id of the node begins that has had a driver certified; no node's if an agent has signed."""
+    return driver.credential_id[:NODE_PART]
+
+
+def node_dns_name(host: str) -> str:
+    """The name of a host that only the certificate of its agent has, and those of services.
+
+    No two hosts have the same one. Upper and lower case are one host.
+    """
+    host = host.lower()
+    if _PLAIN_LABEL.fullmatch(host):
+        return f"{host}.{_NODES}"
+    digest = base64.b32encode(hashlib.sha256(host.encode(errors="replace")).digest()).decode()
+    return f"x--{digest.rstrip('=').lower()}.{_NODES}"
 
 
 def to_uri(principal: Principal, cluster: str) -> str:

@@ -1,4 +1,4 @@
-"""What a process proves with that it belongs to a cluster: the authkey, or a certificate of its own."""
+"""What proves that a process belongs to a cluster: the authkey, or a certificate that it was given."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Cluster": {
         "up": Entry("cluster", "up", "Start the cluster of this machine."),
         "down": Entry("cluster", "down", "Stop the cluster of this machine."),
-        "status": Entry("status", "status", "Show services, nodes, sessions and lanes."),
+        "status": Entry("status", "status", "Show services, nodes, users, sessions and lanes."),
         "metrics": Entry(
             "status", "metrics", "Print the cluster's metrics in the text format of Prometheus."
         ),
@@ -41,7 +41,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
         "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),
-        "install": Entry("install", "install", "Install services, settings and a user on this machine."),
+        "install": Entry("install", "install", "Install services, settings and accounts on this machine."),
         "uninstall": Entry("install", "uninstall", "Remove what `quakegrid install` made on this machine."),
     },
     "People": {
@@ -49,10 +49,20 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "logout": Entry("people.login", "logout", "Forget your credential for a cluster."),
         "whoami": Entry("people.login", "whoami", "Say who you are, and in which cluster."),
         "user": Entry("people.commands", "user", "Give people credentials, and revoke them."),
+        "token": Entry(
+            "people.nodes", "token", "Make tokens with which machines join the cluster, and revoke them."
+        ),
+        "node": Entry(
+            "people.nodes",
+            "node",
+            "See which nodes have certificates in place of the authkey, and shut nodes out.",
+        ),
+        "audit": Entry("people.audit", "audit", "Show who did what to which job, node or person."),
     },
     "Calculations": {
         "demo": Entry("demo", "demo", "Run a first real calculation, from nothing to a figure."),
         "run": Entry("run", "run", "Run calculations and follow them."),
+        "attach": Entry("following.attach", "attach", "Follow a calculation again, until its end."),
         "oq": Entry("oq", "oq", "Run any command of the OpenQuake engine, unchanged."),
         "jobs": Entry("jobs", "jobs", "List, watch, show, share, tag, export and delete calculations."),
         "report": Entry("report", "report", "Show where the cores' time went during a calculation."),
@@ -90,7 +100,7 @@ class CommandTable(click.Group):
     cls=CommandTable,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with `quakegrid demo`. Exit codes: 0 fine, 1 failed, 2 usage or settings, "
-    "3 not reachable or not running, 4 stopped by force.",
+    "3 not reachable or not running, 4 stopped by force, 5 not ended in time.",
 )
 @click.version_option(__version__, prog_name="quakegrid")
 @options.state_dir_option

@@ -18,9 +18,11 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import cluster, options
-from quakegrid.cli.run import RunPlan, engine_argv, execute, print_report
+from quakegrid.cli.following import runs
+from quakegrid.cli.run import RunPlan, engine_argv, print_report
 from quakegrid.cli.views import hazard_curves, render
 from quakegrid.clients import agent as agents
+from quakegrid.clients.drivers import DriverRequest
 from quakegrid.nodes.template_state import TemplateKind
 from quakegrid.settings.config import Settings
 
@@ -60,7 +62,7 @@ def demo(cores: int | None, folder: Path) -> None:
     case = copy_case(folder)
     render.say(f"calculation: {case}/job.ini, classical hazard at four sites")
     plan = RunPlan([str(case / "job.ini")], exports="csv", export_dir=case / "out")
-    report = execute(settings, engine_argv(plan))
+    report = runs.execute(settings, DriverRequest(engine_argv(plan)))
     if report.exit_code:
         print_report(report, "table")
         click.get_current_context().exit(report.exit_code)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from quakegrid.settings import authkeys
 
 if TYPE_CHECKING:
     from quakegrid.install.machine import Machine
-    from quakegrid.install.plan import Choice
+    from quakegrid.install.plan import Choice, Step
 
 ROOT = Path("/")
 # Any address of another machine will do: nothing is sent.
@@ -59,16 +60,24 @@ _yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option(
     "--export", "network", metavar="NETWORK", default="", help="Export the prefix to a network over NFS."
 )
+@click.option(
+    "--member",
+    "members",
+    multiple=True,
+    metavar="NAME",
+    help="Somebody who may start calculations here (default: who gives this command by sudo).",
+)
 @_root_option
 @_dry_run_option
 @_yes_option
 def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
-    """Install services, settings and a user on this machine.
+    """Install services, settings and accounts on this machine.
 
-    Says what it will do and asks first. Repeated, it does what is missing; services that run are not
-    restarted. Needs root.
+    Says what it will do and asks first. Repeated, it does what is missing, also of an installation by an
+    older QuakeGrid; services that run are not restarted. People who are put into the group quakegrid-users
+    start calculations, which run as their own accounts. Needs root.
     """
-    from quakegrid.install import environments, plan  # noqa: PLC0415 - as above
+    from quakegrid.install import accounts, environments, plan  # noqa: PLC0415 - as above
     from quakegrid.install.machine import Machine  # noqa: PLC0415 - as above
 
     if sys.prefix == sys.base_prefix:
@@ -80,8 +89,12 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     if machine.is_real and not dry_run:
         environments.check(environments.look(Path(sys.prefix)))
     choice, text = _choice(machine, **wanted)
-    ids = machine.owner_ids(choice.prefix / "shared") if choice.role is plan.Role.NODE else None
-    steps = machine.pending(plan.steps(choice, text, authkeys.new_authkey(), ids))
+    is_node = choice.role is plan.Role.NODE
+    ids = machine.owner_ids(choice.prefix / "shared") if is_node else plan.NO_IDS
+    wanted_steps = plan.steps(choice, text, authkeys.new_authkey(), ids)
+    if machine.is_real:
+        accounts.refuse_halves(wanted_steps)
+    steps = machine.pending(wanted_steps)
     role = choice.role.value
     if not steps:
         say(f"Nothing to do: this machine is a {role} already.")
@@ -92,11 +105,15 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     if dry_run:
         return
     _confirm(yes=yes)
+    is_upgrade = bool(machine.read_notes().files)
     machine.apply(steps, lambda _: None)
-    say(f"This machine is a {role}. {_next_words(choice)}")
+    next_words = _upgrade_words() if is_upgrade else _next_words(choice, _people_group(wanted_steps))
+    say(f"This machine is a {role}. {next_words}")
 
 
-def _choice(machine: Machine, *, role: str, master: str, **wanted: Any) -> tuple[Choice, str | None]:
+def _choice(
+    machine: Machine, *, role: str, master: str, members: tuple[str, ...], **wanted: Any
+) -> tuple[Choice, str | None]:
     """The administrator's choice, and the text of `openquake.cfg`, None if it cannot be read."""
     from quakegrid.install import plan  # noqa: PLC0415 - as above
     from quakegrid.settings import config  # noqa: PLC0415 - `quakegrid --help` needs no settings
@@ -108,7 +125,10 @@ def _choice(machine: Machine, *, role: str, master: str, **wanted: Any) -> tuple
         if text is None:
             raise errors.SettingsError(f"{site} cannot be read; run this as root")
         master = master or _named_master(text) or _own_address()
-    return plan.Choice(the_role, master, venv=Path(sys.prefix), config=site, **wanted), text
+    caller = os.environ.get("SUDO_USER", "")
+    members = members or ((caller,) if caller not in {"", plan.ROOT_USER} else ())
+    choice = plan.Choice(the_role, master, venv=Path(sys.prefix), config=site, members=members, **wanted)
+    return choice, text
 
 
 @click.command()
@@ -173,12 +193,28 @@ def _own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def _next_words(choice: Choice) -> str:
+def _upgrade_words() -> str:
+    return (
+        "Services that run are still as they were:\n"
+        "  systemctl restart quakegrid-dbserver quakegrid-broker    calculations go on\n"
+        "  systemctl restart quakegrid-agent                        when none was started on this machine"
+    )
+
+
+def _people_group(steps: Sequence[Step]) -> str:
+    from quakegrid.install.plan import MakeGroup  # noqa: PLC0415 - as above
+
+    return next(step.name for step in steps if isinstance(step, MakeGroup))
+
+
+def _next_words(choice: Choice, group: str) -> str:
     as_user = f"sudo -u {choice.user} quakegrid"
+    people = f"Who is in the group {group} may start calculations here: `gpasswd --add NAME {group}`"
     if choice.role.value == "node":
-        return f"On the master, `{as_user} status` shows it within seconds."
+        return f"On the master, `{as_user} status` shows it within seconds.\n{people}"
     return (
         f"Nodes need {choice.config}, which holds the cluster's key: through a file server, or by\n"
         f"  scp -p {choice.config} root@NODE:{choice.config}\n"
-        f"and then `quakegrid install --role node --master {choice.master}`. Next: `{as_user} doctor`"
+        f"and then `quakegrid install --role node --master {choice.master}`. Next: `{as_user} doctor`\n"
+        f"{people}"
     )

@@ -15,10 +15,11 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import exports, options
+from quakegrid.cli.following import wait
 from quakegrid.cli.views import render
 from quakegrid.clients.dbserver import job_watch
 from quakegrid.clients.dbserver.client import DbClient
-from quakegrid.clients.dbserver.own_jobs import own_job, own_job_id
+from quakegrid.clients.dbserver.own_jobs import is_own, own_job, own_job_id
 from quakegrid.clients.dbserver.tags import TagsClient
 from quakegrid.jobs import terminal_text
 from quakegrid.jobs.filters import JobFilter, JobOrder
@@ -174,7 +175,7 @@ def tag(job_id: int, names: tuple[str, ...], remove: bool, prefer: bool, output:
         raise errors.UsageError("--remove and --prefer exclude each other")
     with closing(_client()) as database:
         job = own_job(database, job_id)
-        tags = TagsClient(database)
+        tags = TagsClient(database, database.user_name)
         act = tags.remove if remove else tags.prefer if prefer else tags.add
         for name in names:
             act(job.id, name)
@@ -243,6 +244,7 @@ def outputs(job_id: int, output: str) -> None:
 
 
 jobs.add_command(exports.export)
+jobs.add_command(wait.wait)
 
 
 @jobs.command(context_settings=options.NEGATIVE_IDS)
@@ -256,7 +258,8 @@ def delete(job_id: int, yes: bool) -> None:
             if not sys.stdin.isatty():
                 raise errors.UsageError(f"deleting job {job.id} wants a confirmation; give --yes")
             about = terminal_text.one_line(job.description)
-            click.confirm(f"Delete job {job.id} ({about}) and its files?", abort=True, err=True)
+            whose = "" if is_own(database, job) else f" of {terminal_text.one_line(job.user_name)}"
+            click.confirm(f"Delete job {job.id} ({about}){whose} and its files?", abort=True, err=True)
         paths = database.jobs.delete_job(job.id, database.user_name, delete_files=True)
     click.echo(f"job {job.id} deleted", err=True)
     for path in paths:

@@ -1,7 +1,6 @@
-"""Command `run`: runs calculations in a warm driver, follows them and prints their results.
+"""Command `run`: its options, and the results that it prints. `following/runs.py` runs and follows.
 
-Nothing heavy is imported before the driver is at work: rich comes with its first event, and only on a
-terminal; grpc never.
+Nothing heavy is imported before the driver is at work.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +21,6 @@ from quakegrid.cli.views.run_report import JobResult, RunReport
 from quakegrid.settings.agent_limits import MAX_CORES_PER_WORKER
 
 if TYPE_CHECKING:
-    from quakegrid.cli.views.progress import Display
     from quakegrid.settings.config import Settings
 
 
@@ -37,7 +34,7 @@ class RunPlan:
         exports: formats, with commas.
         export_dir: where to export to; implies csv.
         params: KEY=VALUE, in place of values of the files.
-        weight: share of the cores beside other calculations.
+        weight: share of the cores beside other calculations of this user.
         cores_per_worker: of each worker, and its threads.
     """
 
@@ -64,7 +61,7 @@ class RunPlan:
     "--weight",
     type=click.FloatRange(0.01, 100),
     metavar="W",
-    help="Take W times the cores of another calculation that executes at the same time (default: 1).",
+    help="Take W times the cores of your other calculations (default: 1). Below 1: others go first.",
 )
 @click.option(
     "--cores-per-worker",
@@ -72,20 +69,51 @@ class RunPlan:
     metavar="N",
     help="Give each worker N cores, and as many threads, where they can be had (default: 1).",
 )
+@click.option(
+    "--detach", is_flag=True, help="Print the job's id when its inputs were read, and let it go on alone."
+)
+@click.option(
+    "--notify",
+    metavar="COMMAND|URL",
+    multiple=True,
+    callback=lambda _ctx, _param, values: [_checked_target(value) for value in values],
+    help="When it has ended, run this command, or POST to this URL, with the job as JSON (repeatable).",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show all of the log from level INFO, not only warnings.")
+@click.option("--json", "is_json", is_flag=True, help="The same as --output json.")
 @options.output_option
-def run(*, verbose: bool, output: str, **wanted: Any) -> None:
+def run(*, detach: bool, notify: list[str], verbose: bool, is_json: bool, output: str, **wanted: Any) -> None:
     """Run calculations and follow them.
 
-    Several files are parts of one calculation, as in `oq engine --run job_haz.ini job_risk.ini`. Ctrl-C
-    aborts. Ends with exit code 0 if all is well, 1 if a job failed, 4 if it was aborted.
+    Several files are parts of one calculation, as in `oq engine --run job_haz.ini job_risk.ini`.
+
+    On a terminal, Ctrl-C asks whether to abort the calculation, or to detach: it goes on without this
+    command, and `quakegrid attach ID` follows it again. A second Ctrl-C aborts. In a script, Ctrl-C aborts.
+    A terminal that is closed, and a lost connection, detach.
+
+    Ends with exit code 0 if all is well or the calculation was detached, 1 if a job failed, 2 if a job file
+    is wrong, 3 if no agent runs here, 4 if the calculation was aborted.
     """
+    from quakegrid.cli.following import runs  # noqa: PLC0415 - not for --help and wrong options
+    from quakegrid.clients.drivers import DriverRequest  # noqa: PLC0415 - as above
+
+    output = "json" if is_json else output
     settings = options.machine_settings()
     plan = RunPlan(**wanted)
     plan = replace(plan, hc=_earlier_job(settings, plan.hc))
-    report = execute(settings, engine_argv(plan), verbose=verbose)
-    print_report(report, output)
+    request = DriverRequest(engine_argv(plan), is_detachable=True, notify=notify)
+    report = runs.execute(settings, request, verbose=verbose, detaches=detach)
+    if report.is_left:
+        print_left(report, output, is_wanted=detach)
+    else:
+        print_report(report, output)
     click.get_current_context().exit(report.exit_code)
+
+
+def _checked_target(target: str) -> str:
+    from quakegrid.notify import targets  # noqa: PLC0415 - seldom needed
+
+    return targets.check(target)
 
 
 def _earlier_job(settings: Settings, hc: str | None) -> str | None:
@@ -158,61 +186,24 @@ def _check_job_file(job_ini: str) -> None:
         raise errors.UsageError(f"{job_ini} {what}")
 
 
-def execute(settings: Settings, argv: Sequence[str], *, verbose: bool = False) -> RunReport:
-    """Run the engine with these arguments in a driver, showing what happens.
+def print_left(report: RunReport, output: str, *, is_wanted: bool = False) -> None:
+    """Print the ids of jobs that go on, and how to follow them again.
 
-    Raises:
-        PeerUnreachableError: the agent is not running.
+    Args:
+        report: of the jobs.
+        output: "table", "json" or "quiet".
+        is_wanted: whether the ids are what the command was to print.
     """
-    from quakegrid.clients import drivers  # noqa: PLC0415 - not for --help and wrong options
-
-    report = RunReport()
-    display: Display | None = None
-
-    def on_event(event: dict[str, object]) -> None:
-        nonlocal display
-        if display is None:
-            from quakegrid.cli.views import progress  # noqa: PLC0415 - while the driver works
-
-            display = progress.open_display(verbose=verbose)
-        report.take(event)
-        if event["event"] == "signal" and event.get("signal") != signal.SIGWINCH:
-            jobs = " and ".join(f"job {job_id}" for job_id in report.open_job_ids())
-            event = {"event": "log", "level": "WARNING", "message": f"aborting {jobs or 'the run'} ..."}
-        display.show(event)
-
-    start_s = time.monotonic()
-    try:
-        code = drivers.run_driver(settings, argv, mode="run", on_event=on_event)
-    finally:
-        if display is not None:
-            display.close()
-    _ask_for_ends(settings, report)
-    report.close(code, time.monotonic() - start_s)
-    return report
-
-
-def _ask_for_ends(settings: Settings, report: RunReport) -> None:
-    """Ask the dbserver for the ends of jobs whose driver died before it told them."""
-    if not report.open_job_ids() or not settings.proof:
+    if report.exit_code == 128 + signal.SIGHUP:  # there is nothing any more to print to
         return
-    from quakegrid.clients.dbserver.client import DbClient  # noqa: PLC0415 - seldom needed
-    from quakegrid.jobs.states import JobState  # noqa: PLC0415 - seldom needed
+    if output == "json":
+        from quakegrid.cli.views import render  # noqa: PLC0415 - after the run
 
-    with DbClient(settings) as database:
-        for job_id in report.open_job_ids():
-            job = database.jobs.get_job(job_id)
-            if job.state is JobState.COMPLETE:
-                outputs = [
-                    [each.id, each.display_name, each.ds_key]
-                    for each in database.outputs.list_outputs(job_id)
-                ]
-                datastore = f"{job.ds_calc_dir}.hdf5"
-                ended = {"event": "end", "job_id": job_id, "state": "complete", "datastore": datastore}
-                report.take({**ended, "outputs": outputs})
-            elif job.state in (JobState.ABORTED, JobState.FAILED):
-                report.jobs[job_id].state = str(job.state)
-                report.jobs[job_id].error = job.state_reason or None
+        render.print_json({"job_ids": list(report.jobs), "exit_code": report.exit_code})
+    for job_id in report.jobs:
+        if is_wanted and output != "json":
+            click.echo(str(job_id))
+        click.echo(f"job {job_id} goes on; to follow it: quakegrid attach {job_id}", err=True)
 
 
 def print_report(report: RunReport, output: str) -> None:

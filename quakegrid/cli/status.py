@@ -21,11 +21,13 @@ from quakegrid import errors, health
 from quakegrid.cli import options
 from quakegrid.cli.views import live, render
 from quakegrid.clients import broker as fleet
+from quakegrid.jobs import terminal_text
 from quakegrid.machine import local_services, service_files
 from quakegrid.settings import installation
 from quakegrid.settings.config import Settings
 
 WATCH_RETRY_S = 1.0
+MOST_WAITS = 5
 SERVICE_COLUMNS = {
     "service": "service",
     "is_up": "up",
@@ -57,6 +59,15 @@ SESSION_COLUMNS = {
     "lane_port": "lane",
     "pid": "driver pid",
 }
+PERSON_COLUMNS = {
+    "user_name": "user",
+    "executing_count": "executing",
+    "queued_count": "queued",
+    "core_count": "cores",
+    "core_share": "share",
+    "running_count": "tasks running",
+    "waiting_count": "tasks queued",
+}
 LANE_COLUMNS = {
     "port": "lane",
     "state": "state",
@@ -81,12 +92,29 @@ class ServiceStatus:
     trouble: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PersonStatus:
+    """What one user has of the cluster now.
+
+    `executing_count` and `queued_count` are sessions; `core_share` is the part of the cores of all nodes, at
+    most 1; `running_count` and `waiting_count` are tasks.
+    """
+
+    user_name: str
+    executing_count: int
+    queued_count: int
+    core_count: int
+    core_share: float
+    running_count: int
+    waiting_count: int
+
+
 @click.command()
 @options.state_dir_option
 @click.option("--watch", is_flag=True, help="Go on showing what changes, until Ctrl-C.")
 @options.output_option
 def status(watch: bool, output: str) -> None:
-    """Show services, nodes, sessions and lanes.
+    """Show services, nodes, users, sessions and lanes.
 
     Ends with exit code 0 if everything is up and with 3 if the cluster is not running. With --watch it
     goes on through restarts of the cluster; json is then one document a line.
@@ -211,6 +239,7 @@ def _document(
         "is_up": _is_up(settings, services, found),
         "services": services,
         "nodes": found.nodes if found else (),
+        "users": persons(found) if found else (),
         "sessions": found.sessions if found else (),
         "lanes": found.lanes if found else (),
         "totals": found.totals if found else fleet.TaskTotals(),
@@ -232,9 +261,46 @@ def _print(
     print_nodes(output, found)
     click.echo()
     if found.sessions:
+        render.print_listing(output, persons(found), PERSON_COLUMNS)
+        click.echo()
         render.print_listing(output, found.sessions, SESSION_COLUMNS)
+        _print_waits(found)
         click.echo()
     render.print_listing(output, found.lanes, LANE_COLUMNS)
+
+
+def persons(found: fleet.FleetStatus) -> list[PersonStatus]:
+    """The users with sessions, those with most cores first."""
+    core_count = sum(node.core_count for node in found.nodes)
+    of_person: dict[str, list[fleet.SessionStatus]] = {}
+    for session in found.sessions:
+        of_person.setdefault(session.user_name, []).append(session)
+    rows = [_person(user_name, sessions, core_count) for user_name, sessions in of_person.items()]
+    return sorted(rows, key=lambda row: (-row.core_count, row.user_name))
+
+
+def _person(user_name: str, sessions: list[fleet.SessionStatus], core_count: int) -> PersonStatus:
+    queued_count = sum(session.state == "queued" for session in sessions)
+    have = sum(session.core_count for session in sessions)
+    return PersonStatus(
+        user_name=user_name,
+        executing_count=len(sessions) - queued_count,
+        queued_count=queued_count,
+        core_count=have,
+        core_share=round(have / core_count, 3) if core_count else 0.0,
+        running_count=sum(session.running_count for session in sessions),
+        waiting_count=sum(session.queued_count for session in sessions),
+    )
+
+
+def _print_waits(found: fleet.FleetStatus) -> None:
+    """Why sessions wait, if not for their turn behind others; at most some of them."""
+    waiting = [session for session in found.sessions if session.wait_reason]
+    for session in waiting[:MOST_WAITS]:
+        jobs = ", ".join(f"job {job_id}" for job_id in session.job_ids[:MOST_WAITS])
+        click.echo(terminal_text.one_line(f"{jobs} waits: {session.wait_reason}"))
+    if len(waiting) > MOST_WAITS:
+        click.echo(f"{len(waiting) - MOST_WAITS} more wait likewise")
 
 
 def print_nodes(output: str, found: fleet.FleetStatus) -> None:

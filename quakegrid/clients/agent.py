@@ -22,6 +22,11 @@ TEMPLATE_KINDS = {
     TemplateKind.COLD: nodes_pb2.TEMPLATE_KIND_COLD,
     TemplateKind.FAILED: nodes_pb2.TEMPLATE_KIND_FAILED,
 }
+# How a node shows that it belongs to the cluster, in a word.
+PROOFS = {
+    nodes_pb2.NODE_PROOF_KIND_AUTHKEY: "authkey",
+    nodes_pb2.NODE_PROOF_KIND_CERTIFICATE: "certificate",
+}
 _KINDS = {value: kind for kind, value in TEMPLATE_KINDS.items()}
 # How often an agent sends a message to its watchers if nothing happens.
 BEAT_S = 1.0
@@ -42,10 +47,11 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class DriverStatus:
-    """One driver process and the command line that it runs."""
+    """One driver process and the command line that it runs; detached ones go on without that."""
 
     pid: int
     command: str
+    is_detached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,8 @@ class AgentStatus:
     service: str
     master: str
     is_watched: bool
+    # "certificate" or "authkey"; empty for an older agent.
+    proof: str = ""
 
 
 class AgentClient:
@@ -164,7 +172,9 @@ def read_status(status: nodes_pb2.AgentStatus) -> AgentStatus:
             )
             for worker in status.workers
         ),
-        drivers=tuple(DriverStatus(driver.pid, driver.command) for driver in status.drivers),
+        drivers=tuple(
+            DriverStatus(driver.pid, driver.command, driver.is_detached) for driver in status.drivers
+        ),
         version=status.version,
         engine_version=status.engine_version,
         all_core_count=status.all_core_count,
@@ -176,4 +186,5 @@ def read_status(status: nodes_pb2.AgentStatus) -> AgentStatus:
         service="leaving" if status.is_leaving else service,
         master=status.master,
         is_watched=status.is_watched,
+        proof=PROOFS.get(status.proof_kind, ""),
     )

@@ -12,7 +12,7 @@ from typing import Self
 from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.api.v1.task_records_pb2 import TaskRecordBlock
-from quakegrid.clients import connection
+from quakegrid.clients import agent, connection
 from quakegrid.settings.config import Settings
 
 CALL_TIMEOUT_S = 10.0
@@ -33,7 +33,11 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One machine of the fleet; `state` tells of its template, or why the node is not up."""
+    """One machine of the fleet; `state` tells of its template, or why the node is not up.
+
+    `proof` is "certificate" or "authkey", by which the node shows that it belongs to the cluster; empty while
+    it is not known. `address` is `host:port` of its agent.
+    """
 
     host: str
     node: str
@@ -43,6 +47,8 @@ class NodeStatus:
     running_count: int
     state: str
     left_out: tuple[LeftOut, ...] = ()
+    proof: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,12 @@ class SessionStatus:
     busy_worker_count: int
     argument_bytes: int
     result_bytes: int
+    core_count: int = 0
+    # While it is queued: the jobs before it, and why it waits, if not for its turn behind them.
+    ahead_job_ids: tuple[int, ...] = ()
+    wait_reason: str = ""
+    # Seconds that it executes without having submitted a task; 0 when it has.
+    unused_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +111,19 @@ class TaskTotals:
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """The whole status of the broker at one moment."""
+    """The whole status of the broker at one moment.
+
+    `serialize_jobs`, `max_jobs_per_user` and `max_cores_per_user` are the broker's settings, 0 for no limit.
+    """
 
     nodes: tuple[NodeStatus, ...]
     sessions: tuple[SessionStatus, ...]
     lanes: tuple[LaneStatus, ...]
     totals: TaskTotals
     version: str
+    serialize_jobs: int = 0
+    max_jobs_per_user: int = 0
+    max_cores_per_user: int = 0
 
 
 class BrokerClient:
@@ -132,7 +150,7 @@ class BrokerClient:
         Raises:
             PeerUnreachableError: the broker does not answer.
         """
-        return _fleet(self.connection.call(self._stub.GetStatus, fleet_pb2.GetStatusRequest()))
+        return read_fleet(self.connection.call(self._stub.GetStatus, fleet_pb2.GetStatusRequest()))
 
     def watch_status(self) -> Iterator[FleetStatus]:
         """The status now and whenever it changed, until the broker stops.
@@ -141,7 +159,7 @@ class BrokerClient:
             PeerUnreachableError: the broker does not answer, or is gone.
         """
         for response in self.connection.stream(self._stub.WatchStatus, fleet_pb2.WatchStatusRequest()):
-            yield _fleet(response.status)
+            yield read_fleet(response.status)
 
     def metrics(self) -> str:
         """The broker's metrics in Prometheus' text format.
@@ -180,6 +198,17 @@ class BrokerClient:
         request = fleet_pb2.AbortJobRequest(job_id=job_id, user_name=self._settings.user_name)
         return self.connection.call(self._stub.AbortJob, request, ABORT_TIMEOUT_S).was_running
 
+    def end_sessions(self, person: str) -> tuple[list[int], int]:
+        """Abort all that executes or is queued for a person; returns the jobs, and how many sessions it was.
+
+        Raises:
+            PeerUnreachableError: the broker does not answer.
+            NotAllowedError: that is for admins.
+        """
+        request = fleet_pb2.EndSessionsRequest(person=person, user_name=self._settings.user_name)
+        response = self.connection.call(self._stub.EndSessions, request, ABORT_TIMEOUT_S)
+        return list(response.job_ids), response.session_count
+
     def task_records(self, number: int) -> Iterator[TaskRecordBlock]:
         """The records of the tasks of a job, or of a session.
 
@@ -192,7 +221,8 @@ class BrokerClient:
             yield from response.blocks
 
 
-def _fleet(status: fleet_pb2.GetStatusResponse) -> FleetStatus:
+def read_fleet(status: fleet_pb2.GetStatusResponse) -> FleetStatus:
+    """The broker's status as values."""
     totals = status.totals
     return FleetStatus(
         nodes=tuple(_node(node) for node in status.nodes),
@@ -207,6 +237,9 @@ def _fleet(status: fleet_pb2.GetStatusResponse) -> FleetStatus:
             result_bytes=totals.result_bytes,
         ),
         version=status.version,
+        serialize_jobs=status.serialize_jobs,
+        max_jobs_per_user=status.max_jobs_per_user,
+        max_cores_per_user=status.max_cores_per_user,
     )
 
 
@@ -233,6 +266,8 @@ def _node(node: fleet_pb2.NodeStatus) -> NodeStatus:
         left_out=tuple(
             LeftOut(each.session_id, tuple(each.job_ids), tuple(each.differences)) for each in node.left_out
         ),
+        proof=agent.PROOFS.get(node.proof_kind, ""),
+        address=node.address,
     )
 
 
@@ -256,4 +291,8 @@ def _session(session: fleet_pb2.SessionStatus) -> SessionStatus:
         busy_worker_count=session.busy_worker_count,
         argument_bytes=session.argument_bytes,
         result_bytes=session.result_bytes,
+        core_count=session.core_count,
+        ahead_job_ids=tuple(session.ahead_job_ids),
+        wait_reason=session.wait_reason,
+        unused_s=session.unused_s,
     )

@@ -35,6 +35,7 @@ class Connection:
         service: "dbserver", "broker" or "agent", as messages name it.
         address: its `host:port`.
         proof: the authkey, or a certificate that we were given.
+        node: the node whose agent must answer; empty for a service that has the authkey.
         timeout_s: of a call that names no other time-out.
         retry_s: how long a call is tried again while the service does not answer; 0 for one try.
     """
@@ -42,11 +43,18 @@ class Connection:
     __slots__ = ("_retry_s", "_timeout_s", "address", "channel", "service")
 
     def __init__(
-        self, service: str, address: str, proof: Proof, *, timeout_s: float, retry_s: float = 0.0
+        self,
+        service: str,
+        address: str,
+        proof: Proof,
+        *,
+        node: str = "",
+        timeout_s: float,
+        retry_s: float = 0.0,
     ) -> None:
         self.service, self.address = service, address
         self._timeout_s, self._retry_s = timeout_s, retry_s
-        self.channel = grpc_channels.open_channel(address, proof)
+        self.channel = grpc_channels.open_channel(address, proof, node)
 
     def close(self) -> None:
         """Close the channel; calls that run fail."""
@@ -150,8 +158,13 @@ def to_broker(settings: Settings, timeout_s: float) -> Connection:
 
 
 def to_agent(settings: Settings, host: str, timeout_s: float) -> Connection:
-    """A connection to the agent of a host, whose calls are tried once."""
-    return Connection("agent", f"{host}:{settings.agent_port}", settings.proof, timeout_s=timeout_s)
+    """A connection to the agent of a host, whose calls are tried once.
+
+    A node that has a certificate asks its own agent only, wherever that listens.
+    """
+    node = settings.node_name or host
+    address = f"{host}:{settings.agent_port}"
+    return Connection("agent", address, settings.proof, node=node, timeout_s=timeout_s)
 
 
 def is_out_of_time(error: errors.QuakeGridError) -> bool:

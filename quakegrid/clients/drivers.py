@@ -11,20 +11,112 @@ import json
 import os
 import pwd
 import select
-import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from quakegrid import errors
 from quakegrid.clients import agent_sockets
+from quakegrid.clients.terminal_signals import Signals
 from quakegrid.machine import process_limits
 from quakegrid.settings.config import Settings
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH)
-
 Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DriverRequest:
+    """What a driver is to do.
+
+    Args:
+        argv: the arguments, as after `oq`.
+        mode: with "oq" the driver gets this terminal; with "run" it sends events, and the agent gives it a
+            log file.
+        is_detachable: whether the driver goes on when the command line is gone; in mode "run" only.
+        cwd: where it works; None for the current folder.
+        environ: its environment; None for that of this process.
+        notify: commands and URLs that are told the ends of its jobs.
+    """
+
+    argv: Sequence[str]
+    mode: str = "run"
+    is_detachable: bool = False
+    cwd: str | None = None
+    environ: Mapping[str, str] | None = None
+    notify: Sequence[str] = ()
+
+
+class DriverLink:
+    """A command line's connection to the agent, for one driver. A context manager, which closes it.
+
+    Args:
+        settings: of the cluster; its agent must run on this machine.
+        request: what the driver is to do.
+    Raises:
+        PeerUnreachableError: there is no agent.
+        UsageError: the current folder cannot be entered.
+        StateError: the cluster is reached by a credential, so its agents are elsewhere; or this user may not
+            connect.
+    """
+
+    def __init__(self, settings: Settings, request: DriverRequest) -> None:
+        folder = request.cwd or _current_folder()
+        _refuse_elsewhere(settings)
+        self._settings = settings
+        self._connection = agent_sockets.connect(settings)
+        self._buffer = b""
+        environ = dict(os.environ if request.environ is None else request.environ)
+        message = {
+            "argv": list(request.argv),
+            "cwd": folder,
+            "environ": environ,
+            "mode": request.mode,
+            "is_detachable": request.is_detachable,
+            "notify": list(request.notify),
+            "limits": process_limits.own(),
+        }
+        with contextlib.suppress(ConnectionError):  # the agent has gone, which reading shows
+            _send_request(self._connection, message, [0, 1, 2] if request.mode == "oq" else [])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._connection.close()
+
+    def fileno(self) -> int:
+        """Readable when an event came, or the agent has gone."""
+        return self._connection.fileno()
+
+    def read(self) -> list[Event]:
+        """Wait for data; the events in it, none if an event is not complete yet.
+
+        Raises:
+            PeerUnreachableError: the agent has gone.
+            EngineMissingError: the agent could start no driver.
+        """
+        try:
+            data = self._connection.recv(1 << 16)
+        except ConnectionResetError:  # the agent was killed before it had read everything
+            data = b""
+        if not data:
+            raise errors.PeerUnreachableError(
+                "the agent went away while the calculation ran; `quakegrid jobs list` shows what became of "
+                f"it, {self._settings.log_dir / 'agent.log'} why"
+            )
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        events = [event for event in map(read_event, lines) if event]
+        for event in events:
+            if event["event"] == "refused":
+                raise errors.EngineMissingError(event["message"])
+        return events
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on to the driver."""
+        with contextlib.suppress(ConnectionError):  # first the events that the agent sent before it closed
+            self._connection.sendall(json.dumps({"signal": number}).encode() + b"\n")
 
 
 def run_driver(
@@ -36,46 +128,24 @@ def run_driver(
 ) -> int:
     """Run a command in a driver and return its exit code, 128 + n if signal n ended it.
 
+    The driver is terminated when this process ends. Signals are passed on to it.
+
     Args:
         settings: of the cluster; its agent must run on this machine.
         argv: the arguments, as after `oq`.
-        mode: with "oq" the driver gets this terminal; with "run" it sends events, and the agent gives it a
-            log file.
+        mode: "oq" or "run", as in `DriverRequest`.
         on_event: called with each event.
     Raises:
-        PeerUnreachableError: there is no agent, or it went away.
+        As `DriverLink`, and `PeerUnreachableError` if the agent goes away.
         EngineMissingError: the agent could not load the engine.
-        UsageError: the current folder cannot be entered.
-        StateError: the cluster is reached by a credential, so its agents are elsewhere; or this user may not
-            connect.
     """
-    folder = _current_folder()
-    _refuse_elsewhere(settings)
-    connection = agent_sockets.connect(settings)
-    with connection:
-        stdio = [0, 1, 2] if mode == "oq" else []
-        request = {
-            "argv": list(argv),
-            "cwd": folder,
-            "environ": dict(os.environ),
-            "mode": mode,
-            "limits": process_limits.own(),
-        }
-        with contextlib.suppress(ConnectionError):  # the agent has gone, which reading shows
-            _send_request(connection, request, stdio)
-        with _Signals() as signals:
-            for event in _events(connection, signals):
-                match event["event"]:
-                    case "exit":
-                        return int(event["code"])
-                    case "refused":
-                        raise errors.EngineMissingError(event["message"])
-                if on_event:
-                    on_event(event)
-    raise errors.PeerUnreachableError(
-        "the agent went away while the calculation ran; `quakegrid jobs list` shows what became of it, "
-        f"{settings.log_dir / 'agent.log'} why"
-    )
+    with DriverLink(settings, DriverRequest(argv, mode)) as link, Signals() as signals:
+        for event in _events(link, signals):
+            if event["event"] == "exit":
+                return int(event["code"])
+            if on_event:
+                on_event(event)
+    raise AssertionError("the events of a driver end with its exit code, or an error")
 
 
 def _refuse_elsewhere(settings: Settings) -> None:
@@ -137,58 +207,15 @@ def read_event(line: bytes) -> Event:
     return event if isinstance(event, dict) and "event" in event else {}
 
 
-class _Signals:
-    """The signals of this process, readable from a descriptor; a context manager that restores the handlers.
-
-    A signal that is ignored stays ignored, so that `nohup` works.
-    """
-
-    def __enter__(self) -> Self:
-        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._previous = {number: signal.getsignal(number) for number in FORWARDED}
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number, handler in self._previous.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, lambda *_: None)  # the wakeup descriptor tells
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(-1)
-        os.close(self._reader)
-        os.close(self._writer)
-
-    def fileno(self) -> int:
-        """Readable when a signal came."""
-        return self._reader
-
-    def read(self) -> list[int]:
-        """Numbers of the signals that came."""
-        return [number for number in os.read(self._reader, 64) if number in FORWARDED]
-
-
-def _events(connection: socket.socket, signals: _Signals) -> Iterator[Event]:
+def _events(link: DriverLink, signals: Signals) -> Iterator[Event]:
     """The events of the driver, and an event for each signal that was passed on to it."""
     poller = select.poll()
-    poller.register(connection, select.POLLIN)
+    poller.register(link, select.POLLIN)
     poller.register(signals, select.POLLIN)
-    buffer = b""
     while True:
-        *lines, buffer = buffer.split(b"\n")
-        yield from (event for event in map(read_event, lines) if event)
         ready = {fd for fd, _ in poller.poll()}
         for number in signals.read() if signals.fileno() in ready else ():
-            with contextlib.suppress(
-                ConnectionError
-            ):  # first the events that the agent sent before it closed
-                connection.sendall(json.dumps({"signal": number}).encode() + b"\n")
+            link.signal(number)
             yield {"event": "signal", "signal": number}
-        if connection.fileno() in ready:
-            try:
-                data = connection.recv(1 << 16)
-            except ConnectionResetError:  # the agent was killed before it had read everything
-                return
-            if not data:
-                return
-            buffer += data
+        if link.fileno() in ready:
+            yield from link.read()

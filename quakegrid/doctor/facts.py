@@ -70,13 +70,48 @@ class NameFacts:
 
 @dataclass(frozen=True, slots=True)
 class PortFacts:
-    """A port that was tried; `is_expected` tells whether somebody must answer there now."""
+    """A port that was tried; `is_expected` tells whether somebody must answer there now.
+
+    `node` is the node whose agent must answer; empty if it is called as its host.
+    """
 
     service: str
     host: str
     number: int
     state: PortState = PortState.OPEN
     is_expected: bool = True
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFacts:
+    """An account of a node; `uid` is -1 if it has none of this name."""
+
+    name: str
+    uid: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleFacts:
+    """How a node is prepared for people, and how its agent proves itself; see the proto."""
+
+    is_known: bool = False
+    group: str = ""
+    has_group: bool = False
+    members: tuple[str, ...] = ()
+    worker_user: str = ""
+    has_worker_user: bool = False
+    changes_users: bool = False
+    identity: str = ""
+    identity_end_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialFacts:
+    """The last valid credential of a person, and when it ends, in seconds since 1970."""
+
+    name: str
+    end_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +147,8 @@ class NodeFacts:
     sqlite_version: str = ""
     open_key_files: tuple[str, ...] = ()
     is_root: bool = False
+    accounts: tuple[AccountFacts, ...] = ()
+    people: PeopleFacts = PeopleFacts()
 
 
 @dataclass(frozen=True, slots=True)

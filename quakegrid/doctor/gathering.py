@@ -15,13 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from quakegrid.doctor import control_groups, key_files, probes
+from quakegrid.access.proofs import Proof
+from quakegrid.doctor import accounts, control_groups, key_files, probes
 from quakegrid.doctor.facts import (
     NO_LIMIT,
     AuthkeyFacts,
     DiskFacts,
     NameFacts,
     NodeFacts,
+    PeopleFacts,
     PortFacts,
     PortState,
 )
@@ -44,11 +46,13 @@ class Errand:
         shared_dir: its own `shared_dir`; empty if it has none.
         nonce_name: file in it, whose content is told.
         lane_ports: lanes that are open.
+        account_names: people whose accounts it compares.
     """
 
     shared_dir: str = ""
     nonce_name: str = ""
     lane_ports: tuple[int, ...] = ()
+    account_names: tuple[str, ...] = ()
 
 
 class Gatherer:
@@ -84,11 +88,13 @@ class Gatherer:
                 for role, path in folders.items()
             },
             **{
-                key: _bound(probes.look_at_port, port, _key_for(port, settings))
+                key: _bound(probes.look_at_port, port, _proof_for(port, settings))
                 for key, port in ports.items()
             },
             "nonce": lambda: _read_nonce(errand),
             "settings": lambda: _disk_settings(settings),
+            "accounts": lambda: accounts.look_up(errand.account_names),
+            "people": lambda: accounts.look_at_people(settings),
         }
         found, silent = self._probes.run(looks)
         error, disk_fingerprint = found.get("settings", ("", ""))
@@ -104,6 +110,8 @@ class Gatherer:
             ports=tuple(tried),
             silent_probes=tuple(name for name in silent if name not in ports),
             sqlite_version=sqlite3.sqlite_version if is_master else "",
+            accounts=found.get("accounts", ()),
+            people=found.get("people", PeopleFacts()),
         )
 
 
@@ -138,7 +146,7 @@ def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
         ),
         shared_dir=settings.shared_dir,
         has_slow_encryption=libsodium.find_library() is None,
-        open_key_files=key_files.open_to_all(config.config_paths(settings.state_dir)),
+        open_key_files=key_files.too_wide(config.config_paths(settings.state_dir)),
         is_root=os.geteuid() == 0,
     )
 
@@ -151,9 +159,9 @@ def _bound(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
     return lambda: function(*args)
 
 
-def _key_for(port: PortFacts, settings: Settings) -> str | None:
-    """The key for looking at a port. A connection to a lane (ZeroMQ) only shows that something answers."""
-    return None if port.service == "lane" or not settings.authkey else settings.authkey
+def _proof_for(port: PortFacts, settings: Settings) -> Proof | None:
+    """The proof for looking at a port. A connection to a lane (ZeroMQ) only shows that something answers."""
+    return None if port.service == "lane" or not settings.proof else settings.proof
 
 
 def _ports(settings: Settings, errand: Errand) -> list[PortFacts]:

@@ -6,6 +6,7 @@ The caller waits a limited time, even if a file server is dead or a firewall dro
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import queue
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid.access import principals
+from quakegrid.access.proofs import Proof
 from quakegrid.doctor.facts import DiskFacts, NameFacts, PortFacts, PortState
 from quakegrid.transport import certificates, credentials
 
@@ -66,11 +68,11 @@ class Probes:
         return found, [name for name in probes if name not in found]
 
 
-def look_at_port(port: PortFacts, authkey: str | None) -> PortState:
-    """Connect to a port; with an authkey also see whether a service that holds it answers there."""
+def look_at_port(port: PortFacts, proof: Proof | None) -> PortState:
+    """Connect to a port; with a proof also see whether a service of the same cluster answers there."""
     try:
         with socket.create_connection((port.host, port.number), CONNECT_TIMEOUT_S) as connection:
-            state = PortState.OPEN if authkey is None else _shake_hands(connection, authkey)
+            state = PortState.OPEN if proof is None else _shake_hands(connection, proof, _name(port))
         if state is PortState.OTHER_KEY and not _is_of_a_cluster(port):
             return PortState.FOREIGN
     except ConnectionRefusedError:
@@ -82,10 +84,16 @@ def look_at_port(port: PortFacts, authkey: str | None) -> PortState:
     return state
 
 
-def _shake_hands(connection: socket.socket, authkey: str) -> PortState:
-    """Tell by the peer's certificate whether it is of our cluster."""
+def _name(port: PortFacts) -> str:
+    """The name that the certificate at a port must have."""
+    is_agent = port.service == "agent"
+    return principals.node_dns_name(port.node or port.host) if is_agent else principals.PEER_NAME
+
+
+def _shake_hands(connection: socket.socket, proof: Proof, name: str) -> PortState:
+    """Tell by the peer's certificate whether it is of our cluster, and the service that we mean."""
     try:
-        with _tls(authkey).wrap_socket(connection, server_hostname=principals.PEER_NAME):
+        with _tls(proof).wrap_socket(connection, server_hostname=name):
             return PortState.OPEN
     except ssl.SSLCertVerificationError as exc:
         is_clock = exc.verify_code in (_NOT_YET_VALID, _EXPIRED)
@@ -107,8 +115,8 @@ def _is_of_a_cluster(port: PortFacts) -> bool:
         return certificates.is_of_a_cluster(stranger.getpeercert(binary_form=True) or b"")
 
 
-def _tls(authkey: str) -> ssl.SSLContext:
-    identity = credentials.new_identity(authkey)
+def _tls(proof: Proof) -> ssl.SSLContext:
+    identity = credentials.identity_of(proof, datetime.datetime.now(datetime.UTC))
     context = ssl.create_default_context(cadata=identity.ca_pem.decode())
     context.set_alpn_protocols(["h2"])  # as gRPC
     # The interface wants a path, and no key shall lie on a disk.

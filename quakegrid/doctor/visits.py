@@ -10,10 +10,11 @@ import datetime
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -21,10 +22,11 @@ import grpc
 from quakegrid import errors
 from quakegrid.clients import agent as agents
 from quakegrid.clients import broker as fleet
-from quakegrid.doctor import codec, gathering, probes
+from quakegrid.doctor import accounts, codec, gathering, probes
 from quakegrid.doctor.checks import cluster_checks, network_checks
 from quakegrid.doctor.checks.cluster_checks import SharedFolder
 from quakegrid.doctor.checks.findings import Finding, Severity, in_order
+from quakegrid.doctor.checks.people_checks import Asked
 from quakegrid.doctor.facts import PortFacts, PortState, Visit, clock_of
 from quakegrid.doctor.gathering import Errand
 from quakegrid.doctor.installed import own_versions
@@ -44,7 +46,8 @@ Progress = Callable[[str], None]
 class _Fleet:
     """The broker's answer: nodes, and ports of lanes; empty if it does not answer."""
 
-    hosts: tuple[str, ...] = ()
+    # The nodes, each with the address of its agent; empty if an older broker does not say it.
+    addresses: Mapping[str, str] = field(default_factory=dict)
     lane_ports: tuple[int, ...] = ()
 
 
@@ -59,17 +62,20 @@ def examine_cluster(settings: Settings, on_progress: Progress) -> list[Finding]:
     known = _ask_broker(settings)
     with nonce(settings.shared_dir) as shared:
         name = nonce_name(shared.nonce) if shared.nonce else ""
-        errand = Errand(settings.shared_dir, name, known.lane_ports)
+        asked = _ask_about_people(settings)
+        errand = Errand(settings.shared_dir, name, known.lane_ports, _names(settings, asked))
         master = gathering.Gatherer(settings).gather(0, errand, is_master=True)
-        hosts = dict.fromkeys((*(item.host for item in settings.agent_host_cores), *known.hosts))
-        visits = visit_all(settings, tuple(hosts), errand, on_progress)
-    return cluster_checks.check_cluster(master, visits, shared)
+        named = dict.fromkeys((item.host for item in settings.agent_host_cores), "")
+        visits = visit_all(settings, named | dict(known.addresses), errand, on_progress)
+    return cluster_checks.check_cluster(master, visits, shared, asked)
 
 
 def examine_here(settings: Settings) -> list[Finding]:
     """Findings of this machine: as its agent sees it, or as we do if that does not answer."""
     errand = Errand(lane_ports=_ask_broker(settings).lane_ports)
-    found = visit(agents.local_settings(settings), agents.local_host(settings), errand)
+    local = agents.local_settings(settings)
+    host = agents.local_host(settings)
+    found = visit(local, settings.node_name or host, errand, f"{host}:{local.agent_port}")
     facts = found.facts or gathering.Gatherer(settings).gather(os.cpu_count() or 1, errand)
     return in_order(
         [
@@ -89,7 +95,7 @@ def _check_membership(settings: Settings, label: str) -> Iterator[Finding]:
             return
         host, _, number = status.master.rpartition(":")
         port = PortFacts("broker", host, int(number))
-        port = replace(port, state=probes.look_at_port(port, settings.authkey))
+        port = replace(port, state=probes.look_at_port(port, settings.proof))
         if port.state is not PortState.OPEN:
             yield network_checks.check_port(port, label)
             return
@@ -103,11 +109,14 @@ def _check_membership(settings: Settings, label: str) -> Iterator[Finding]:
         )
 
 
-def visit_all(settings: Settings, hosts: Sequence[str], errand: Errand, on_progress: Progress) -> list[Visit]:
-    """Ask the agents of all hosts side by side; in the order of `hosts`."""
+def visit_all(
+    settings: Settings, addresses: Mapping[str, str], errand: Errand, on_progress: Progress
+) -> list[Visit]:
+    """Ask the agents of all hosts side by side; in the order of `addresses`, of which some may be empty."""
     visits: dict[str, Visit] = {}
+    hosts = tuple(addresses)
     with ThreadPoolExecutor(min(len(hosts), MAX_THREADS) or 1) as pool:
-        waiting = {pool.submit(visit, settings, host, errand): host for host in hosts}
+        waiting = {pool.submit(visit, settings, host, errand, addresses[host]): host for host in hosts}
         on_progress(_waiting_text(hosts))
         for future in as_completed(waiting):
             visits[waiting[future]] = future.result()
@@ -115,17 +124,28 @@ def visit_all(settings: Settings, hosts: Sequence[str], errand: Errand, on_progr
     return [visits[host] for host in hosts]
 
 
-def visit(settings: Settings, host: str, errand: Errand) -> Visit:
-    """Try a node's port, then ask its agent for the node's facts."""
-    port = PortFacts("agent", host, settings.agent_port)
-    port = replace(port, state=probes.look_at_port(port, settings.authkey or None))
-    if port.state is not PortState.OPEN or not settings.authkey:
+def visit(settings: Settings, host: str, errand: Errand, address: str = "") -> Visit:
+    """Try a node's port, then ask its agent for the node's facts.
+
+    Args:
+        settings: of the cluster.
+        host: what the fleet calls the node.
+        errand: what is asked.
+        address: of its agent; empty for the usual port of the host.
+    """
+    address = address or f"{host}:{settings.agent_port}"
+    place, _, number = address.rpartition(":")
+    port = PortFacts("agent", place, int(number), node=host)
+    port = replace(port, state=probes.look_at_port(port, settings.proof or None))
+    if port.state is not PortState.OPEN or not settings.proof:
         return Visit(host, port)
     request = examination_pb2.ExamineRequest(
-        shared_dir=errand.shared_dir, nonce_name=errand.nonce_name, lane_ports=errand.lane_ports
+        shared_dir=errand.shared_dir,
+        nonce_name=errand.nonce_name,
+        lane_ports=errand.lane_ports,
+        account_names=errand.account_names,
     )
-    address = f"{host}:{settings.agent_port}"
-    with closing(grpc_channels.open_channel(address, settings.authkey)) as channel:
+    with closing(grpc_channels.open_channel(address, settings.proof, host)) as channel:
         try:
             grpc_channels.wait_until_ready(channel, address, "agent")
             send_time = datetime.datetime.now(datetime.UTC)
@@ -182,8 +202,24 @@ def _ask_broker(settings: Settings) -> _Fleet:
     with fleet.BrokerClient(settings) as broker, contextlib.suppress(errors.QuakeGridError):
         status = broker.status()
         lanes = (lane.port for lane in status.lanes if lane.state == "open")
-        return _Fleet(tuple(node.host for node in status.nodes), tuple(lanes))
+        return _Fleet({node.host: node.address for node in status.nodes}, tuple(lanes))
     return _Fleet()
+
+
+def _ask_about_people(settings: Settings) -> Asked:
+    """Who uses the cluster, as the dbserver knows it; it is asked only if it answers soon."""
+    now_s = time.time()
+    port = PortFacts("dbserver", settings.dbserver_host, settings.dbserver_port)
+    if not settings.authkey or probes.look_at_port(port, settings.authkey) is not PortState.OPEN:
+        return Asked(now_s=now_s)
+    return Asked(accounts.find_owners(settings), accounts.find_credentials(settings), now_s)
+
+
+def _names(settings: Settings, asked: Asked) -> tuple[str, ...]:
+    """People whose accounts are compared: who has jobs, and who may start some here."""
+    found, _ = probes.Probes().run({"people": lambda: accounts.look_at_people(settings)})
+    members = found["people"].members if "people" in found else ()
+    return tuple(sorted({*asked.owners, *members}))[: accounts.MOST_NAMES]
 
 
 def _error_text(exc: grpc.RpcError, address: str) -> str:

@@ -116,12 +116,15 @@ OF_COMMANDS = (
     Seam("openquake.engine.engine", "poll_queue", _instead(_do_nothing)),
     Seam("openquake.engine.engine", "run_jobs", calculations.run_jobs_in_session),
     Seam("openquake.engine.engine", "manage_signals", calculations.insist_on_signals),
+    Seam("openquake.calculators.base", "HazardCalculator", calculations.tell_of_inputs),
     Seam("openquake.server.dbserver", "ensure_on", _instead(_do_nothing)),
     Seam("openquake.server.dbserver", "check_foreign", _instead(_do_nothing)),
     # `openquake.commands.engine`, which is loaded later, imports the first of them by name.
     Seam("openquake.commands.abort", "main", _command(commands.abort)),
     Seam("openquake.commands.reset", "main", _command(commands.reset)),
     Seam("openquake.commands.dump", "smart_save", _instead(commands.save_backup)),
+    # Negative ids mean one's own calculations: `oq purge -1`, `oq run --hc -1`.
+    Seam("openquake.commonlib.logs", "get_calc_ids", _instead(commands.own_calc_ids)),
 )
 # Values that the engine has read when it was imported, in the template.
 OF_ONE_DRIVER = (

@@ -7,19 +7,28 @@ another root than `/` owners of files are not changed, and no command is run.
 from __future__ import annotations
 
 import dataclasses
-import grp
 import hashlib
 import json
-import pwd
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from quakegrid.errors import QuakeGridError
-from quakegrid.install import plan
-from quakegrid.install.plan import MakeFolder, MakeUser, RunCommand, Step, WriteFile
+from quakegrid.install import accounts, plan
+from quakegrid.install.plan import (
+    NO_IDS,
+    AddMember,
+    MakeFolder,
+    MakeGroup,
+    MakeUser,
+    RunCommand,
+    SharedIds,
+    Step,
+    WriteFile,
+)
 from quakegrid.settings import installation
 
 NOTES = installation.NOTES
@@ -28,15 +37,18 @@ Say = Callable[[str], None]
 
 @dataclass
 class Notes:
-    """What installations made here: files with their SHA-256, folders in their order, a user.
+    """What installations made here: files with their SHA-256, folders in their order, users, groups, members.
 
-    `is_complete` says whether all steps were done, commands too.
+    `user` is that of the services. `is_complete` says whether all steps were done, commands too.
     """
 
     files: dict[str, str] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     user: str = ""
     is_complete: bool = False
+    other_users: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    members: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +79,24 @@ class Machine:
         except PermissionError:
             return None
 
-    def owner_ids(self, folder: Path) -> tuple[int, int] | None:
-        """Uid and gid of a folder that is not root's, such as one of a file server."""
+    def owner_ids(self, folder: Path) -> SharedIds:
+        """The numbers of the owners of a folder that is not root's, such as one of a file server.
+
+        Its group is that of people where members cannot remove each other's files, as installations make it;
+        else that of the services, as older ones did.
+        """
         try:
             found = self.place(folder).stat()
         except OSError:
-            return None
-        return (found.st_uid, found.st_gid) if found.st_uid and self.is_real else None
+            return NO_IDS
+        if not found.st_uid or not self.is_real:
+            return NO_IDS
+        is_for_people = bool(found.st_mode & stat.S_ISVTX)
+        return SharedIds(
+            found.st_uid,
+            None if is_for_people else found.st_gid,
+            found.st_gid if is_for_people else None,
+        )
 
     def pending(self, steps: Sequence[Step]) -> list[Step]:
         """The steps that would change something, and the commands if there are any or not all ended well."""
@@ -81,7 +104,7 @@ class Machine:
         gids = {
             step.name: step.ids[1]
             for step in steps
-            if isinstance(step, MakeUser) and step.ids and not _has_group(step.name)
+            if isinstance(step, MakeUser) and step.ids and step.ids[1] and not accounts.has_group(step.name)
         }
         changes = [
             step for step in steps if not isinstance(step, RunCommand) and self._would_change(step, gids)
@@ -89,14 +112,31 @@ class Machine:
         commands = [step for step in steps if isinstance(step, RunCommand)]
         return [*changes, *commands] if changes or not self.read_notes().is_complete else []
 
-    def _would_change(self, step: MakeUser | MakeFolder | WriteFile, gids: dict[str, int]) -> bool:
+    def _would_change(
+        self, step: MakeGroup | MakeUser | AddMember | MakeFolder | WriteFile, gids: dict[str, int]
+    ) -> bool:
         match step:
+            case MakeGroup(name=name):
+                return self.is_real and not accounts.has_group(name)
             case MakeUser(name=name):
-                return self.is_real and not has_user(name)
-            case MakeFolder(path=path):
-                return not self.place(path).is_dir()
+                return self.is_real and not accounts.has_user(name)
+            case AddMember(name, group):
+                return self.is_real and name not in accounts.members(group)
+            case MakeFolder():
+                return not self._is_made(step)
             case WriteFile():
                 return not self._is_written(step, gids)
+
+    def _is_made(self, step: MakeFolder) -> bool:
+        """Whether a folder is there, and as it should be if an installation has made it."""
+        place = self.place(step.path)
+        if not place.is_dir() or str(step.path) not in self.read_notes().folders:
+            return place.is_dir()
+        try:
+            is_groups = not self.is_real or place.group() == step.group
+        except KeyError:  # a group without a name
+            is_groups = False
+        return is_groups and place.stat().st_mode & 0o7777 == step.mode
 
     def _is_written(self, step: WriteFile, gids: dict[str, int]) -> bool:
         try:
@@ -129,16 +169,17 @@ class Machine:
 
     def _do(self, step: Step, notes: Notes) -> None:
         match step:
-            case MakeUser(name, home, ids):
-                gid, uid = (("--gid", str(ids[1])), ("--uid", str(ids[0]))) if ids else ((), ())
-                if not _has_group(name):
-                    self.run(("groupadd", "--system", *gid, name))
-                place = ("--no-create-home", "--home-dir", str(home), "--shell", "/usr/sbin/nologin")
-                self.run(("useradd", "--system", *uid, "--gid", name, *place, name))
-                notes.user = name
-            case MakeFolder(path, mode, owner):
+            case MakeGroup(name, number):
+                self.run(("groupadd", "--system", *(("--gid", str(number)) if number else ()), name))
+                notes.groups.append(name)
+            case MakeUser():
+                self._make_user(step, notes)
+            case AddMember(name, group):
+                self.run(("gpasswd", "--add", name, group))  # also for people of a directory service
+                notes.members.append(name)
+            case MakeFolder(path, mode, owner, group):
                 self._make_missing(path, notes)
-                self._own(self.place(path), owner, owner)
+                self._own(self.place(path), owner, group)
                 self.place(path).chmod(mode)  # after the owner: a change of the owner clears set-group-id
             case WriteFile():
                 is_known = str(step.path) in notes.files
@@ -148,6 +189,18 @@ class Machine:
                 self._write(step)
             case RunCommand(argv):
                 self.run(argv)
+
+    def _make_user(self, step: MakeUser, notes: Notes) -> None:
+        name, (uid, gid) = step.name, step.ids or (None, None)
+        if not accounts.has_group(name):
+            self.run(("groupadd", "--system", *(("--gid", str(gid)) if gid else ()), name))
+        number = ("--uid", str(uid)) if uid else ()
+        place = ("--no-create-home", "--home-dir", str(step.home), "--shell", "/usr/sbin/nologin")
+        self.run(("useradd", "--system", *number, "--gid", name, *place, name))
+        if step.home == plan.STATE_DIR:
+            notes.user = name
+        else:
+            notes.other_users.append(name)
 
     def _make_missing(self, folder: Path, notes: Notes) -> None:
         missing = [each for each in (folder, *folder.parents) if not self.place(each).exists()]
@@ -201,20 +254,3 @@ class Machine:
 def digest(content: bytes) -> str:
     """The SHA-256 of a file's content, as it is noted."""
     return hashlib.sha256(content).hexdigest()
-
-
-def has_user(name: str) -> bool:
-    """Whether this machine has a user of that name."""
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
-
-
-def _has_group(name: str) -> bool:
-    try:
-        grp.getgrnam(name)
-    except KeyError:
-        return False
-    return True

@@ -22,6 +22,11 @@ UNIT_FOLDER = Path("/etc/systemd/system")
 COMMAND_FOLDER = Path("/usr/local/bin")
 EXPORTS = Path("/etc/exports.d/quakegrid.exports")
 ROOT_USER = "root"
+# People of this group may start calculations; the account runs what belongs to people without an account
+# here. `[agent] group` and `[agent] worker_user` in openquake.cfg name others.
+PEOPLE_GROUP = "quakegrid-users"
+WORKER_USER = "quakegrid-worker"
+WORKER_HOME = Path("/var/lib/quakegrid-worker")
 # Paths and names go into units, shell scripts and exports, so they must not need quoting.
 _PLAIN_PATH = re.compile(r"/[\w./+-]+")
 _PLAIN_NAME = re.compile(r"[\w.:/*-]+")
@@ -52,6 +57,7 @@ class Choice:
         venv: environment that QuakeGrid is installed in.
         config: the environment's `openquake.cfg`.
         network: whom the prefix is exported to over NFS; "" for nobody.
+        members: people who may start calculations here.
     """
 
     role: Role
@@ -61,6 +67,33 @@ class Choice:
     venv: Path
     config: Path
     network: str = ""
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SharedIds:
+    """Numbers by which a file server knows the owners of what the machines share; None: any will do.
+
+    Args:
+        user: of the services' user.
+        group: of its group.
+        people: of the group of those who may start calculations.
+    """
+
+    user: int
+    group: int | None = None
+    people: int | None = None
+
+
+NO_IDS = SharedIds(0)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeGroup:
+    """A system group; `gid` is the number that file servers know it by, None for any."""
+
+    name: str
+    gid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +102,26 @@ class MakeUser:
 
     name: str
     home: Path
-    ids: tuple[int, int] | None = None
+    ids: tuple[int, int | None] | None = None
+    purpose: str = "runs the services"
+
+
+@dataclass(frozen=True, slots=True)
+class AddMember:
+    """Somebody who comes into a group, and stays in all others."""
+
+    name: str
+    group: str
 
 
 @dataclass(frozen=True, slots=True)
 class MakeFolder:
-    """A folder; one that exists is left as it is."""
+    """A folder; one that exists, and that no installation has made, is left as it is."""
 
     path: Path
     mode: int
     owner: str
+    group: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +142,17 @@ class RunCommand:
     argv: tuple[str, ...]
 
 
-Step = MakeUser | MakeFolder | WriteFile | RunCommand
+Step = MakeGroup | MakeUser | AddMember | MakeFolder | WriteFile | RunCommand
 
 
-def steps(
-    choice: Choice, config: str | None, new_authkey: str, ids: tuple[int, int] | None = None
-) -> list[Step]:
+def steps(choice: Choice, config: str | None, new_authkey: str, ids: SharedIds = NO_IDS) -> list[Step]:
     """All that makes a machine what it is to be, in order, done or not.
 
     Args:
         choice: of the administrator.
         config: text of the machine's `openquake.cfg`: "" if there is none, None if it cannot be read.
         new_authkey: for a master that has none.
-        ids: uid and gid that the user has on the master, if known.
+        ids: numbers that users and groups have on the master, if known.
     Raises:
         UsageError: something in `choice` cannot be used.
         SettingsError: the node has no `openquake.cfg` with the cluster's key, or it contradicts `choice`.
@@ -124,10 +165,12 @@ def steps(
     elif config is not None:
         _check_node_config(choice, text)
     places = _places(choice, text)
-    found: list[Step] = [MakeUser(choice.user, STATE_DIR, ids), MakeFolder(STATE_DIR, 0o750, choice.user)]
+    people = _people(choice, text)
+    found = _accounts(choice, people, ids)
     if is_master:
-        # Set-group-id: files that others of the group make there belong to the group, too.
-        found.append(MakeFolder(places.writable[0], 0o2775, choice.user))
+        # Members make folders of their own, in which files belong to the group (set-group-id), and do not
+        # remove those of others (sticky).
+        found.append(MakeFolder(places.writable[0], 0o3775, choice.user, people.group))
     if text:
         # For this user alone: people may be members of its group, to use shared folders.
         found.append(WriteFile(choice.config, text, 0o400, choice.user, choice.user))
@@ -138,21 +181,79 @@ def steps(
     found += [_public_file(UNIT_FOLDER / name, unit) for name, unit in rendered.items()]
     if choice.network:
         exported = f"{choice.prefix} {choice.network}(ro,no_subtree_check)\n"
-        found += [MakeFolder(EXPORTS.parent, 0o755, ROOT_USER), _public_file(EXPORTS, exported)]
+        found += [MakeFolder(EXPORTS.parent, 0o755, ROOT_USER, ROOT_USER), _public_file(EXPORTS, exported)]
         found.append(RunCommand(("exportfs", "-ra")))
     found.append(RunCommand(("systemctl", "daemon-reload")))
     found.append(RunCommand(("systemctl", "enable", "--now", *rendered)))
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _People:
+    """Names for people who use the cluster: their group, and the account of those without one here."""
+
+    group: str
+    worker: str
+
+
+def _people(choice: Choice, text: str) -> _People:
+    """The group and the account, as the configuration says.
+
+    Raises:
+        SettingsError: the worker account could read the cluster's key.
+        UsageError: a name cannot be used.
+    """
+    found = _People(
+        _value(choice, text, "agent", "group") or PEOPLE_GROUP,
+        _value(choice, text, "agent", "worker_user") or WORKER_USER,
+    )
+    for name in {choice.user, found.worker, ROOT_USER} & {*choice.members}:
+        raise UsageError(f"{name} cannot be one of the people who start calculations: --member names others")
+    for name in (found.group, found.worker):
+        if not _PLAIN_NAME.fullmatch(name):
+            raise UsageError(f"{choice.config}: {name!r} cannot be used as a name of a user or group")
+    if found.worker in {choice.user, ROOT_USER}:
+        raise SettingsError(
+            f"{choice.config}: [agent] worker_user is {found.worker}, whose processes can read the authkey; "
+            "name an account that has no other use"
+        )
+    if found.group in {choice.user, ROOT_USER, found.worker}:
+        raise SettingsError(
+            f"{choice.config}: [agent] group is {found.group}, a group of the services; name one for people"
+        )
+    return found
+
+
+def _accounts(choice: Choice, people: _People, ids: SharedIds) -> list[Step]:
+    """The accounts, and the folders that they need."""
+    numbers = (ids.user, ids.group) if ids.user else None
+    return [
+        MakeUser(choice.user, STATE_DIR, numbers),
+        MakeUser(people.worker, WORKER_HOME, purpose="runs what belongs to people without an account here"),
+        MakeGroup(people.group, ids.people),
+        *(AddMember(name, people.group) for name in choice.members),
+        # All may pass, to the agent's socket, and nobody else may list.
+        MakeFolder(STATE_DIR, 0o751, choice.user, choice.user),
+        MakeFolder(WORKER_HOME, 0o700, people.worker, people.worker),
+    ]
+
+
 def in_words(step: Step) -> str:
     """One line that says what a step does."""
     match step:
-        case MakeUser(name, home, ids):
-            numbers = f", uid {ids[0]}, gid {ids[1]}" if ids else ""
-            return f"make the system user and group {name} (home {home}{numbers})"
-        case MakeFolder(path, mode, owner):
-            return f"make {path}/ ({mode:04o}, {owner})"
+        case MakeGroup(name, gid):
+            number = f" (gid {gid})" if gid else ""
+            return f"make the group {name}{number}: its members may start calculations"
+        case AddMember(name, group):
+            return f"put {name} into the group {group}"
+        case MakeUser(name, home, ids, purpose):
+            known = [
+                f"{what} {number}" for what, number in zip(("uid", "gid"), ids or (), strict=False) if number
+            ]
+            numbers = "".join(f", {each}" for each in known)
+            return f"make the system user and group {name} (home {home}{numbers}): {purpose}"
+        case MakeFolder(path, mode, owner, group):
+            return f"make {path}/ ({mode:04o}, {owner}:{group})"
         case WriteFile(path=path, mode=mode, owner=owner, group=group):
             secret = ", holds the cluster's key" if path.name == CONFIG_NAME else ""
             return f"write {path} ({mode:04o}, {owner}:{group}{secret})"
@@ -164,7 +265,9 @@ def _check(choice: Choice) -> None:
     for path in (choice.prefix, choice.venv, choice.config):
         if not _PLAIN_PATH.fullmatch(str(path)):
             raise UsageError(f"{path}: give an absolute path of letters, digits and . _ + - only")
-    for name in (choice.user, choice.master, choice.network):
+    if choice.user == ROOT_USER:
+        raise UsageError("services do not run as root: calculations could change the whole machine")
+    for name in (choice.user, choice.master, choice.network, *choice.members):
         if name and not _PLAIN_NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot be used as a name of a user, host or network")
     if choice.role is Role.MASTER and choice.master in {"", "localhost", LOOPBACK}:

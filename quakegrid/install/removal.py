@@ -1,14 +1,14 @@
 """Undoes what installations have noted on a machine.
 
-Files go unless they were changed since, folders when they are empty, the user when no folder of it is left.
+Files go unless they were changed since, folders when they are empty, users and groups when no folder is left.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from quakegrid.install import accounts, plan
 from quakegrid.install import machine as machines
-from quakegrid.install import plan
 from quakegrid.install.machine import NOTES, Machine, Notes, Say
 
 
@@ -24,8 +24,9 @@ def in_words(machine: Machine) -> tuple[list[str], list[str]]:
         elif machine.place(path).exists():
             kept.append(f"{path}, which was changed since")
     removed += [f"remove {folder}/ if it is empty" for folder in reversed(notes.folders)]
-    if notes.user:
-        removed.append(f"remove the user {notes.user} if nothing of it is left")
+    for user in filter(None, (notes.user, *notes.other_users)):
+        removed.append(f"remove the user {user} if nothing of it is left")
+    removed += [f"remove the group {group} if nobody else was put into it" for group in notes.groups]
     return removed, kept
 
 
@@ -36,10 +37,16 @@ def remove(machine: Machine, say: Say) -> None:
     left = [folder for folder in reversed(notes.folders) if not _remove_empty(machine.place(Path(folder)))]
     for folder in left:
         say(f"kept {folder}/, which is not empty")
-    if notes.user and left:
-        say(f"kept the user {notes.user}, whose files these are")
-    elif notes.user and machines.has_user(notes.user):
-        machine.run(("userdel", notes.user))
+    for user in filter(None, (notes.user, *notes.other_users)):
+        if left:
+            say(f"kept the user {user}, whose files these are")
+        elif accounts.has_user(user):
+            machine.run(("userdel", user))
+    for group in notes.groups:
+        if left or {*accounts.members(group)} - {*notes.members}:
+            say(f"kept the group {group}")
+        elif accounts.has_group(group):
+            machine.run(("groupdel", group))
 
 
 def _remove_services(machine: Machine, notes: Notes) -> None:

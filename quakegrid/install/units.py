@@ -13,8 +13,6 @@ from pathlib import Path
 # Rights that no service needs.
 _HARDENING = """\
 NoNewPrivileges=yes
-CapabilityBoundingSet=
-ProtectSystem=strict
 ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
@@ -23,8 +21,10 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictRealtime=yes
 LockPersonality=yes
 """
-# Further limits for dbserver and broker, which run no code of users.
+# Further limits for dbserver, broker and web, which run no code of people.
 _CLOSED = """\
+CapabilityBoundingSet=
+ProtectSystem=strict
 PrivateTmp=yes
 PrivateDevices=yes
 ProtectHome=read-only
@@ -35,11 +35,19 @@ RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 UMask=0077
 """
-# The agent's children are people's calculations: they read job files and write exports where people work,
-# and the workers' memory limits are cgroups below the agent's own.
+# The agent's children are people's calculations: they read job files, and write exports and results where
+# their person may. The workers' memory limits are cgroups below the agent's own.
 _OPEN = """\
-# Where calculations may write; more: `systemctl edit quakegrid-agent`.
-ReadWritePaths=/home /tmp /var/tmp
+# To start what belongs to a person as this person's account, and for nothing else. Set-user-id programs,
+# such as sudo, give no rights to calculations (NoNewPrivileges).
+AmbientCapabilities=CAP_SETUID CAP_SETGID
+CapabilityBoundingSet=CAP_SETUID CAP_SETGID
+# Calculations write where their account may, wherever homes are; nobody writes to /usr, /boot or /etc.
+ProtectSystem=full
+# System calls that no calculation makes, and that only root could.
+SystemCallArchitectures=native
+SystemCallFilter=~@module @reboot @swap @obsolete @cpu-emulation @raw-io
+SystemCallErrorNumber=EPERM
 UMask=0022
 # A cgroup for each worker with a memory limit.
 Delegate=yes
@@ -48,7 +56,6 @@ TasksMax=infinity
 OOMScoreAdjust=-900
 OOMPolicy=continue
 """
-_WEB = "# web (HTTP 8800) will have quakegrid-web.service, after this one.\n\n"
 _TEXT = """\
 [Unit]
 Description=QuakeGrid {name}: {what}
@@ -73,8 +80,7 @@ RestartPreventExitStatus=2
 KillMode=mixed
 TimeoutStopSec=30
 LimitNOFILE=262144
-{hardening}{more}ReadWritePaths={writable}
-
+{hardening}{more}{writable}
 [Install]
 WantedBy=multi-user.target
 """
@@ -104,15 +110,18 @@ def render(places: Places) -> dict[str, str]:
     if not places.join:
         module = f"{places.venv}/bin/python -P -m services."
         unit = _unit(places, "dbserver", "jobs, logs, outputs", module + "dbserver", more=_CLOSED)
-        found["dbserver"] = _WEB + unit
+        found["dbserver"] = unit
         dbserver = "quakegrid-dbserver.service"
         found["broker"] = _unit(
             places, "broker", "sessions and tasks", module + "broker", after=dbserver, more=_CLOSED
         )
+        behind = f"{dbserver} {broker}"
+        found["web"] = _unit(places, "web", "pages and HTTP API", module + "web", after=behind, more=_CLOSED)
     return {f"quakegrid-{name}.service": text for name, text in sorted(found.items())}
 
 
 def _unit(places: Places, name: str, what: str, command: str, *, more: str, after: str = "") -> str:
+    writable = " ".join([str(places.state_dir), *(f"-{folder}" for folder in places.writable)])
     return _TEXT.format(
         name=name,
         what=what,
@@ -125,7 +134,7 @@ def _unit(places: Places, name: str, what: str, command: str, *, more: str, afte
         hardening=_HARDENING,
         more=more,
         # With "-" a folder may be missing.
-        writable=" ".join([str(places.state_dir), *(f"-{folder}" for folder in places.writable)]),
+        writable=f"ReadWritePaths={writable}\n" if "ProtectSystem=strict" in more else "",
     )
 
 

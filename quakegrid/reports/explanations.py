@@ -6,7 +6,7 @@ Pure: uses the broker's present status of the fleet, and the report of the recor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from quakegrid.clients.broker import FleetStatus, NodeStatus, SessionStatus
 from quakegrid.jobs.states import JobState
@@ -17,6 +17,8 @@ from quakegrid.reports.job_report import JobReport
 NOTABLE_SHARE = 0.1
 NOTABLE_S = 1.0
 SHOWN = 5
+# How long a session may execute without a task before those that wait behind it are told.
+NOTABLE_UNUSED_S = 30
 
 
 def explain(
@@ -64,7 +66,7 @@ def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
         yield from _no_cores(fleet)
     yield from _left_out(fleet, session)
     if session.state == "queued":
-        yield _queued(fleet, session)
+        yield from _queued(fleet, session)
     elif session.running_count:
         yield from _running(session)
     elif session.queued_count and not session.worker_count and _has_no_node(fleet, session):
@@ -133,10 +135,44 @@ def _leaves_out(node: NodeStatus, session: SessionStatus) -> bool:
     return any(each.session_id == session.session_id for each in node.left_out)
 
 
-def _queued(fleet: FleetStatus, session: SessionStatus) -> str:
-    ahead = [each for each in fleet.sessions if each.session_id < session.session_id]
-    names = ", ".join(map(_name, ahead)) or "others"
-    return f"It waits for its turn behind {names}: serialize_jobs in openquake.cfg bounds how many execute."
+def _queued(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
+    """For whose jobs a session waits, and which of them may keep it waiting long."""
+    ahead = _ahead(fleet, session)
+    names = _listed([_whose(each) for each in ahead]) or "others"
+    if session.wait_reason:
+        limit = "[broker] max_jobs_per_user in openquake.cfg"
+        yield f"It waits: {session.wait_reason} ({names}); the limit is {limit}."
+    else:
+        limit = "serialize_jobs in openquake.cfg"
+        yield f"It waits for its turn behind {names}: {limit} bounds how many execute."
+    for each in ahead:
+        if each.job_ids and each.unused_s >= NOTABLE_UNUSED_S:
+            yield (
+                f"{_whose(each)[0].upper()}{_whose(each)[1:]} has executed for {_time(each.unused_s)} and "
+                f"submitted no task yet: its driver (process {each.pid} on {each.host}) prepares them. If "
+                f"that takes too long, `quakegrid abort {each.job_ids[0]}` ends it."
+            )
+
+
+def _ahead(fleet: FleetStatus, session: SessionStatus) -> list[SessionStatus]:
+    """The sessions before one that waits, in the order in which they begin."""
+    if not session.ahead_job_ids:  # not told yet
+        return [each for each in fleet.sessions if each.session_id < session.session_id]
+    of_job = {job_id: each for each in fleet.sessions for job_id in each.job_ids}
+    found = [of_job[job_id] for job_id in session.ahead_job_ids if job_id in of_job]
+    return list({each.session_id: each for each in found}.values())
+
+
+def _whose(session: SessionStatus) -> str:
+    """A session and whose it is."""
+    return f"{_name(session)} of {session.user_name}" if session.job_ids else _name(session)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names, as many as people read."""
+    if len(names) > SHOWN:
+        names = [*names[:SHOWN], f"{len(names) - SHOWN} more"]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _past(report: JobReport, *, is_over: bool, is_well: bool) -> Iterator[str]:

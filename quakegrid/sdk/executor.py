@@ -48,7 +48,7 @@ class ExecutorOptions(TypedDict, total=False):
         shows_output: whether what its workers print is printed here, with node and worker; True.
         cores_per_worker: cores that each worker should have, and threads of its numerical libraries; 1.
         on_progress: called with the counts of done and submitted calls, in a thread of the executor; None.
-        weight: its part of the cores against those of other executors and jobs, 0.01 to 100; 1.
+        weight: its part of the cores against this user's other executors and jobs, 0.01 to 100; 1.
         node_timeout_s: how long to wait for a node that is up; 60.
         max_pending: calls without a result, beyond which `submit` waits; 0 or None for no limit; 100,000.
     """

@@ -46,6 +46,8 @@ class Session:
         self._socket = DriverSocket(self._wakeup)
         self._lane = LaneClient(settings, self._stream, self._socket, patience)
         self.core_count = 0
+        # Why it waits, as the broker told last; empty if it waits for its turn behind others.
+        self.wait_reason = ""
 
     @property
     def session_id(self) -> int:
@@ -86,6 +88,7 @@ class Session:
             if isinstance(answer, errors.QuakeGridError):
                 raise answer
             if answer.HasField("queued"):
+                self.wait_reason = answer.queued.reason
                 on_queued(answer.queued.ahead_job_ids)
             else:
                 self.core_count = answer.admitted.core_count

@@ -1,11 +1,13 @@
 """Authkeys: new ones, and which are no secrets, however long they are.
 
 A stranger who reaches a port of a cluster can try some thousand keys a second on each core. So a key that
-people make up is found. Reads no key itself; looks at the mode of the file that holds it.
+people make up is found. Reads no key itself; looks at the mode of the file that holds it, since who can
+read a key can run programs on all nodes.
 """
 
 from __future__ import annotations
 
+import grp
 import itertools
 import math
 import stat
@@ -37,6 +39,7 @@ _MIN_BITS = 28
 _RUNS = (frozenset({0, 1}), frozenset({0, -1}))
 _MIN_RUN = 4
 _OPEN_TO_ALL = stat.S_IROTH | stat.S_IWOTH
+_OPEN_TO_GROUP = stat.S_IRGRP | stat.S_IWGRP
 
 
 def new_authkey() -> str:
@@ -57,7 +60,7 @@ def is_guessable(key: str) -> bool:
 
 
 def is_weak(key: str) -> bool:
-    """Whether a key is too short or guessable for services that others can reach."""
+    """Whether a key is too short or guessable for a service: others of its machine can reach it."""
     return len(key) < MIN_LENGTH or is_guessable(key)
 
 
@@ -68,8 +71,8 @@ def doubts(authkey: str, path: Path | None) -> list[str]:
     found = []
     if is_weak(authkey):
         found.append(
-            f"the authkey in {path} can be guessed, and whoever does can run programs as this user; "
-            "`quakegrid authkey` makes a better one"
+            f"the authkey in {path} can be guessed, and whoever does can run programs as this user, so no "
+            "service starts with it; `quakegrid authkey` makes a better one"
         )
     if is_open_to_all(path):
         found.append(
@@ -77,6 +80,31 @@ def doubts(authkey: str, path: Path | None) -> list[str]:
             f"programs as this user; `chmod o= {path}`"
         )
     return found
+
+
+def too_wide(path: Path, group_id: int) -> str:
+    """Why a file that holds a key must not be used by a service, with the remedy; empty if it may.
+
+    Args:
+        path: of the file.
+        group_id: the group of the service, which may read the file.
+    """
+    if is_open_to_all(path):
+        return (
+            f"all users of this machine can read or change {path}, which holds the authkey; "
+            f"`chmod o= {path}`, and make a new key if they are not all trusted"
+        )
+    try:
+        found = path.stat()
+        is_open = found.st_mode & _OPEN_TO_GROUP and _is_reachable(path, found.st_gid)
+    except OSError:
+        return ""
+    if not is_open or found.st_gid == group_id:
+        return ""
+    return (
+        f"the group {_group_name(found.st_gid)} can read or change {path}, which holds the authkey; "
+        f"`chmod g= {path}`, or `chgrp {_group_name(group_id)} {path}`"
+    )
 
 
 def is_open_to_all(path: Path) -> bool:
@@ -87,9 +115,20 @@ def is_open_to_all(path: Path) -> bool:
         return False
 
 
-def _is_reachable(path: Path) -> bool:
-    """Whether every user may enter all folders on the way to a file."""
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
+def _is_reachable(path: Path, group_id: int = -1) -> bool:
+    """Whether every user, or every member of a group, may enter all folders on the way to a file."""
+    found = [folder.stat() for folder in path.resolve().parents]
+    return all(
+        each.st_mode & stat.S_IXOTH or (each.st_gid == group_id and each.st_mode & stat.S_IXGRP)
+        for each in found
+    )
+
+
+def _group_name(group_id: int) -> str:
+    try:
+        return grp.getgrgid(group_id).gr_name
+    except KeyError:
+        return str(group_id)
 
 
 def _unit(text: str) -> str:

@@ -6,6 +6,7 @@ allowed. Never imports the engine.
 
 from __future__ import annotations
 
+import datetime
 import getpass
 import os
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from quakegrid.access.proofs import Proof, Renewed
 from quakegrid.errors import SettingsError
-from quakegrid.settings import authkeys, credential_files, hosts, sections
+from quakegrid.settings import authkeys, credential_files, hosts, node_files, sections
 from quakegrid.settings.agent_accounts import AgentAccounts
 from quakegrid.settings.agent_limits import AgentLimits
 from quakegrid.settings.credential_files import CredentialFile
@@ -24,11 +25,16 @@ from quakegrid.settings.reader import Reader
 
 # Set for the services of a program's own cluster, so that they do not read the settings of its user.
 ONLY_CONFIG = "QUAKEGRID_ONLY_CONFIG"
+# Set in containers, where a secret is a file of the host with the host's mode, and there is one account.
+ALLOW_WIDE_KEY = "QUAKEGRID_ALLOW_WIDE_KEY_FILE"
 CONFIG_NAME = "openquake.cfg"
 MIN_AUTHKEY_LENGTH = authkeys.MIN_LENGTH
 WEAK_AUTHKEYS = authkeys.NONE
 LOOPBACK = hosts.LOOPBACK
 RUN_FOLDER = "run"
+# In the environment of an agent whose node has a certificate, and of its children: the addresses of dbserver
+# and broker, with a space between. So children need not read the file, which has a key.
+CLUSTER_AT = "QUAKEGRID_CLUSTER_AT"
 # In the environment of all processes that an agent starts: its state directory, to find those that are left.
 AGENT_MARK = "QUAKEGRID_AGENT"
 
@@ -55,6 +61,10 @@ class Settings:
     lane_ports: tuple[int, ...]
     web_port: int
     web_listen: str
+    # Of one upload; of all inputs that are kept for one person; and how long these are kept after the end.
+    web_upload_bytes: int
+    web_quota_bytes: int
+    web_keep_inputs_days: int
     agent_port: int
     agent_listen: str
     agent_host_cores: tuple[HostCores, ...]
@@ -73,18 +83,27 @@ class Settings:
     # Where a worker starts: `spread` takes the node with fewest used cores, since the workers of a node share
     # its memory bandwidth; `pack` takes the one with most, so that others stay empty.
     placement: str
+    # Calculations of one person that execute at once, and cores of their workers together; 0 for no limit.
+    max_jobs_per_user: int
+    max_cores_per_user: int
     shared_dir: str
     custom_tmp: str
     # Logs of jobs that ended so many days ago are dropped, and the oldest ones while the database is
     # larger. The default 0 keeps them for ever: no log is dropped unless a setting asks for it.
     log_retention_days: int
     log_retention_bytes: int
+    # How long the audit log is kept; 0 for ever.
+    audit_days: int
+    # Commands and URLs by which the end of every job is told, as the job's person.
+    notify: tuple[str, ...] = ()
     # The file that gives the authkey; None without one.
     authkey_path: Path | None = None
     # Of a person who is not the cluster; None where the authkey proves who we are.
     credential: CredentialFile | None = None
-    # Of a driver, which has no authkey; None elsewhere.
+    # Of a driver, and of an agent whose node has a certificate: neither has the authkey. None elsewhere.
     given: Renewed | None = None
+    # What the fleet calls this node, as its certificate says; empty where the node has the authkey.
+    node_name: str = ""
     # Warnings about values that are probably not as they were meant, one sentence each.
     warnings: tuple[str, ...] = ()
 
@@ -174,7 +193,9 @@ def load_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os
     reader = Reader(state_dir, config_paths(state_dir, environ))
     read = sections.read_all(reader)
     doubts = [*reader.check_names(), *authkeys.doubts(read["authkey"], read["authkey_path"])]
-    return Settings(state_dir=state_dir, paths=tuple(reader.found), **read, warnings=tuple(doubts))
+    found = Settings(state_dir=state_dir, paths=tuple(reader.found), **read, warnings=tuple(doubts))
+    addresses = environ.get(CLUSTER_AT, "").split(" ")
+    return _of_cluster(found, reader, *addresses) if len(addresses) == len(("dbserver", "broker")) else found
 
 
 def settings_of_machine(state_dir: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -215,6 +236,39 @@ def settings_of(credential: CredentialFile, state_dir: Path | None = None) -> Se
     )
 
 
+def load_node_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of an agent, and of commands that ask it.
+
+    Where no file gives an authkey, the node may have a certificate. Then its file says where the cluster is.
+
+    Raises:
+        SettingsError: as `load_settings`.
+        CredentialError: the certificate has ended, is of another machine, or its file cannot be used.
+    """
+    found = load_settings(state_dir, environ)
+    file = None if found.authkey else node_files.read(found.state_dir)
+    if file is None:
+        return found
+    file.check(datetime.datetime.now(datetime.UTC))
+    reader = Reader(found.state_dir, config_paths(found.state_dir, environ))
+    found = _of_cluster(found, reader, file.dbserver, file.broker)
+    return replace(found, given=Renewed(file.proof), node_name=file.host)
+
+
+def _of_cluster(found: Settings, reader: Reader, dbserver: str, broker: str) -> Settings:
+    """The settings of a node whose cluster is at these addresses, whatever its files say."""
+    dbserver_host, dbserver_port = credential_files.split_address(dbserver)
+    broker_host, broker_port = credential_files.split_address(broker)
+    return replace(
+        found,
+        **sections.read_agent(reader, dbserver_host),
+        dbserver_host=dbserver_host,
+        dbserver_port=dbserver_port,
+        broker_host=broker_host,
+        broker_port=broker_port,
+    )
+
+
 def _check_is_text(state_dir: Path) -> None:
     """Refuse a path that messages, logs and files of services cannot hold."""
     try:
@@ -227,19 +281,30 @@ def _check_is_text(state_dir: Path) -> None:
         ) from None
 
 
-def check_listen(settings: Settings, listen: str, service: str) -> None:
-    """Refuse to start without a usable authkey, and to listen beyond loopback with a weak one.
+def check_authkey(settings: Settings, service: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse to start a service without an authkey, and with one that others can guess or read.
 
+    The agent of a node with a certificate needs none.
+
+    Args:
+        settings: of the service.
+        service: as in "the broker".
+        environ: where `ALLOW_WIDE_KEY` says that nobody else is here.
     Raises:
-        SettingsError: there is no key, or it is weak and `listen` is not a loopback address.
+        SettingsError: there is no key, or it is weak, or others than the service and its group can read it.
     """
     remedy = "run `quakegrid authkey` and put it as [dbserver] authkey into openquake.cfg on every node"
+    if settings.node_name:
+        return
     if not settings.authkey:
         raise SettingsError(
             f"{service} has no authkey; `quakegrid up` makes one for this machine, or {remedy}"
         )
-    if is_loopback(listen) or not authkeys.is_weak(settings.authkey):
+    if authkeys.is_weak(settings.authkey):
+        is_short = len(settings.authkey) < MIN_AUTHKEY_LENGTH
+        why = f"is shorter than {MIN_AUTHKEY_LENGTH} characters" if is_short else "can be guessed"
+        raise SettingsError(f"{service} refuses to start: the authkey {why}; {remedy}")
+    if settings.authkey_path is None or environ.get(ALLOW_WIDE_KEY):
         return
-    is_short = len(settings.authkey) < MIN_AUTHKEY_LENGTH
-    why = f"is shorter than {MIN_AUTHKEY_LENGTH} characters" if is_short else "can be guessed"
-    raise SettingsError(f"{service} refuses to listen on {listen}: the authkey {why}; {remedy}")
+    if fault := authkeys.too_wide(settings.authkey_path, os.getegid()):
+        raise SettingsError(f"{service} refuses to start: {fault}")

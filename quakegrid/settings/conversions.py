@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from urllib.parse import urlsplit
 
 from quakegrid.settings.hosts import HostCores
 
@@ -101,6 +102,14 @@ def megabytes(text: str) -> int:
     return megabytes << 20
 
 
+def some_bytes(text: str) -> int:
+    """Bytes, with K, M, G or T for units of 1024; more than 0."""
+    found = byte_count(text)
+    if found == 0:
+        raise ValueError(text)
+    return found
+
+
 def positive(text: str) -> int:
     """A number of 1 or more."""
     if int(text) < 1:
@@ -127,3 +136,11 @@ def seconds(text: str) -> float:
     if not float(text) > 0:
         raise ValueError(text)
     return float(text)
+
+
+def web_address(text: str) -> str:
+    """A URL of HTTP with a host; empty for none."""
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname or len(text.split()) != 1):
+        raise ValueError(text)
+    return text

@@ -103,6 +103,21 @@ def read(path: Path) -> CredentialFile:
     Raises:
         CredentialError: there is none, others can read it, or it is not one.
     """
+    text = read_private(path)
+    try:
+        return _decode(json.loads(text))
+    except (ValueError, TypeError, KeyError):
+        raise errors.CredentialError(
+            f"{path} is not a credential of QuakeGrid, or is damaged; `quakegrid user add` writes one"
+        ) from None
+
+
+def read_private(path: Path) -> bytes:
+    """What is in a file that holds a private key.
+
+    Raises:
+        CredentialError: there is none, others can read it, or it is another user's.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -119,13 +134,7 @@ def read(path: Path) -> CredentialFile:
             )
         if found.st_uid not in (os.geteuid(), 0):
             raise errors.CredentialError(f"{path} belongs to another user; copy it to a file of your own")
-        text = stream.read(_LARGEST_BYTES)
-    try:
-        return _decode(json.loads(text))
-    except (ValueError, TypeError, KeyError):
-        raise errors.CredentialError(
-            f"{path} is not a credential of QuakeGrid, or is damaged; `quakegrid user add` writes one"
-        ) from None
+        return stream.read(_LARGEST_BYTES)
 
 
 def _decode(document: Mapping[str, Any]) -> CredentialFile:

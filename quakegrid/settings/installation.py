@@ -20,7 +20,7 @@ from quakegrid.settings.hosts import is_loopback
 NOTES = Path("/etc/quakegrid/installed.json")
 STATE_DIR = Path("/var/lib/quakegrid")
 # Of a machine that is master and node at once; systemd's patterns match only units that it has loaded.
-ALL_UNITS = ("quakegrid-dbserver", "quakegrid-broker", "quakegrid-agent")
+ALL_UNITS = ("quakegrid-dbserver", "quakegrid-broker", "quakegrid-agent", "quakegrid-web")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class DbserverKeys(TypedDict):
     database: Path
     log_retention_days: int
     log_retention_bytes: int
+    audit_days: int
 
 
 class BrokerKeys(TypedDict):
@@ -45,6 +46,8 @@ class BrokerKeys(TypedDict):
     node_timeout_s: float
     task_timeout_s: float
     placement: str
+    max_jobs_per_user: int
+    max_cores_per_user: int
 
 
 class AgentKeys(TypedDict):
@@ -68,13 +71,22 @@ class JobKeys(TypedDict):
 
 
 class WebKeys(TypedDict):
-    """Where the web service listens."""
+    """Where the web service listens, and what it takes from people."""
 
     web_port: int
     web_listen: str
+    web_upload_bytes: int
+    web_quota_bytes: int
+    web_keep_inputs_days: int
 
 
-class AllKeys(DbserverKeys, BrokerKeys, AgentKeys, JobKeys, WebKeys):
+class NotifyKeys(TypedDict):
+    """Where the end of every job is told."""
+
+    notify: tuple[str, ...]
+
+
+class AllKeys(DbserverKeys, BrokerKeys, AgentKeys, JobKeys, WebKeys, NotifyKeys):
     """All that is read."""
 
 
@@ -91,6 +103,7 @@ def read_all(reader: Reader) -> AllKeys:
         **read_agent(reader, dbserver["dbserver_host"]),
         **read_jobs(reader),
         **read_web(reader),
+        **read_notify(reader),
     }
 
 
@@ -124,6 +137,9 @@ def read_dbserver(reader: Reader) -> DbserverKeys:
             0,
             conversions.megabytes,
             "MB of database above which the oldest logs of ended jobs are dropped, 10 or more (0: never)",
+        ),
+        "audit_days": reader.parse(
+            "dbserver", "audit_days", 365, conversions.days, "days to keep the audit log, 0 for ever"
         ),
     }
 
@@ -171,6 +187,20 @@ def read_broker(reader: Reader, dbserver_host: str, dbserver_listen: str) -> Bro
             "seconds that a task may run, 0 for no limit",
         ),
         "placement": reader.parse("broker", "placement", "spread", conversions.placement, "spread or pack"),
+        "max_jobs_per_user": reader.parse(
+            "broker",
+            "max_jobs_per_user",
+            0,
+            conversions.count,
+            "how many jobs of one user execute at once, 0 for no limit",
+        ),
+        "max_cores_per_user": reader.parse(
+            "broker",
+            "max_cores_per_user",
+            0,
+            conversions.count,
+            "how many cores all jobs of one user have, 0 for no limit",
+        ),
     }
 
 
@@ -228,4 +258,28 @@ def read_web(reader: Reader) -> WebKeys:
             "web", "port", 8800, conversions.port_or_none, "a TCP port, 0 for no web service"
         ),
         "web_listen": reader.get("web", "listen", "") or LOOPBACK,
+        "web_upload_bytes": reader.parse(
+            "web",
+            "max_upload",
+            1 << 30,
+            conversions.some_bytes,
+            "bytes that one upload may have, such as 500M",
+        ),
+        "web_quota_bytes": reader.parse(
+            "web",
+            "inputs_quota",
+            10 << 30,
+            conversions.some_bytes,
+            "bytes that the kept inputs of one person may have, such as 20G",
+        ),
+        "web_keep_inputs_days": reader.parse(
+            "web", "keep_inputs_days", 7, conversions.days, "days to keep inputs of ended jobs, 0 for ever"
+        ),
     }
+
+
+def read_notify(reader: Reader) -> NotifyKeys:
+    """`[notify]`."""
+    command = reader.get("notify", "command", "").strip()
+    url = reader.parse("notify", "url", "", conversions.web_address, "a URL: http:// or https://, and a host")
+    return {"notify": tuple(target for target in (command, url) if target)}

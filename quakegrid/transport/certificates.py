@@ -2,7 +2,8 @@
 
 Its key is derived from the authkey, so whoever holds the authkey can sign, and any two certificates of a
 cluster verify each other wherever they were made. Servers and clients can show a certificate of a service.
-Only clients can show a certificate of another principal, which has no name of a host. Knows no gRPC.
+That of a node is also a server's, for this node alone. Only clients can show a certificate of another
+principal, which has no name of a host. Knows no gRPC.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from quakegrid.access import principals
-from quakegrid.access.principals import PEER_NAME, Principal
+from quakegrid.access.principals import ANY_NODE_NAME, PEER_NAME, Principal, PrincipalRole
 from quakegrid.access.proofs import Certified
 
 CA_NAME = "QuakeGrid cluster"
@@ -60,7 +61,8 @@ class Authority:
         term = _Term(now_time - CLOCK_SKEW, until_time)
         key = ec.generate_private_key(ec.SECP256R1())
         leaf = self._leaf(PEER_NAME, key.public_key(), term)
-        leaf = leaf.add_extension(x509.SubjectAlternativeName([x509.DNSName(PEER_NAME)]), critical=False)
+        names = [x509.DNSName(PEER_NAME), x509.DNSName(ANY_NODE_NAME)]
+        leaf = leaf.add_extension(x509.SubjectAlternativeName(names), critical=False)
         leaf = leaf.add_extension(x509.ExtendedKeyUsage(_FOR_SERVERS), critical=False)
         return Certified(self._ca_pem(term), _key_pem(key), self._sign(leaf))
 
@@ -87,10 +89,21 @@ class Authority:
         term = _Term(now_time - CLOCK_SKEW, until_time)
         # Not the bare name, which may look like the name of a host.
         leaf = self._leaf(f"QuakeGrid {principal}", _public_key(public_key_pem), term)
-        names = [x509.UniformResourceIdentifier(uri)]
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri)]
+        is_node = principal.role is PrincipalRole.NODE
+        if is_node:
+            names.append(x509.DNSName(principals.node_dns_name(principal.name)))
         leaf = leaf.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        leaf = leaf.add_extension(x509.ExtendedKeyUsage(_FOR_CLIENTS), critical=False)
+        usages = _FOR_SERVERS if is_node else _FOR_CLIENTS
+        leaf = leaf.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         return self._ca_pem(term), self._sign(leaf)
+
+    @property
+    def public_key(self) -> bytes:
+        """By which others know the certificates of this authority; 33 bytes, compressed."""
+        return self._key.public_key().public_bytes(
+            serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
+        )
 
     def _ca_pem(self, term: _Term) -> bytes:
         builder = self._builder(self._name, self._key.public_key(), term)
@@ -127,11 +140,78 @@ class Authority:
         )
 
 
+def public_key_of(certificate_pem: bytes) -> bytes:
+    """The public key of a certificate; 33 bytes, compressed.
+
+    Raises:
+        ValueError: it is no certificate, or has another kind of key.
+    """
+    key = x509.load_pem_x509_certificate(certificate_pem).public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ValueError("the key is not an elliptic one")  # noqa: TRY004  as for any other bad certificate
+    return key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
+
+
+def trust_in(ca_public_key: bytes, now_time: datetime.datetime) -> bytes:
+    """A CA certificate, PEM, that lets TLS trust in an authority of which only the public key is known.
+
+    What counts of a certificate that a client trusts in are its name and its key. Its signature, which nobody
+    checks, is of a key that is thrown away.
+
+    Args:
+        ca_public_key: as `Authority.public_key`.
+        now_time: it counts for an hour around.
+    Raises:
+        ValueError: it is no public key.
+    """
+    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), ca_public_key)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, CA_NAME)])
+    hour = datetime.timedelta(hours=1)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now_time - hour)
+        .not_valid_after(now_time + hour)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(is_ca=True), critical=True)
+    )
+    return builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()).public_bytes(_PEM)
+
+
 def new_key() -> tuple[bytes, bytes]:
     """A new private key, and its public key, PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return _key_pem(key), public
+
+
+def key_bytes(key_pem: bytes) -> bytes:
+    """A private key of `new_key`, as 32 bytes."""
+    key = serialization.load_pem_private_key(key_pem, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey), "it is one of ours"
+    return key.private_numbers().private_value.to_bytes(32)
+
+
+def certificate_bytes(certificate_pem: bytes) -> bytes:
+    """A certificate as DER."""
+    return x509.load_pem_x509_certificate(certificate_pem).public_bytes(serialization.Encoding.DER)
+
+
+def certified(ca_pem: bytes, key: bytes, certificate: bytes) -> Certified:
+    """A key and its certificate from bytes.
+
+    Raises:
+        ValueError: they are none, or do not belong together.
+    """
+    private = ec.derive_private_key(int.from_bytes(key), ec.SECP256R1())
+    found = x509.load_der_x509_certificate(certificate)
+    if found.public_key() != private.public_key():
+        raise ValueError("the certificate is of another key")
+    return Certified(ca_pem, _key_pem(private), found.public_bytes(_PEM))
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

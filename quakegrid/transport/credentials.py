@@ -65,6 +65,17 @@ class Identity:
         """Whether a new identity is needed: half its life is over, or the clock was set back."""
         return self.is_own and not self.made_time <= now_time < self.made_time + CERTIFICATE_LIFE / 2
 
+    def is_replaced(self, proof: Proof, now_time: datetime.datetime) -> bool:
+        """Whether there is another one, or has to be.
+
+        Args:
+            proof: what this one was made with.
+            now_time: the time of day.
+        """
+        if isinstance(proof, Renewed):
+            return proof.certified.certificate_pem is not self.certificate_pem
+        return self.is_due(now_time)
+
 
 def _derive(authkey: str, label: str, length: int = 32) -> bytes:
     kdf = HKDF(algorithm=hashes.SHA256(), length=length, salt=b"quakegrid/v1", info=label.encode())
@@ -103,9 +114,9 @@ def authority(authkey: str) -> Authority:
     return Authority(_derive(authkey, "tls-ca", 48), fingerprint(authkey))
 
 
-def server_credentials(authkey: str) -> grpc.ServerCredentials:
+def server_credentials(proof: Proof) -> grpc.ServerCredentials:
     """Mutual TLS for a gRPC server; the certificate is renewed when it is due, at a handshake."""
-    current = new_identity(authkey)
+    current = identity_of(proof, datetime.datetime.now(datetime.UTC))
 
     def configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
         pair = (identity.key_pem, identity.certificate_pem)
@@ -113,9 +124,10 @@ def server_credentials(authkey: str) -> grpc.ServerCredentials:
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
         nonlocal current
-        if not current.is_due(datetime.datetime.now(datetime.UTC)):
+        now_time = datetime.datetime.now(datetime.UTC)
+        if not current.is_replaced(proof, now_time):
             return None
-        current = new_identity(authkey)
+        current = identity_of(proof, now_time)
         return configuration(current)
 
     return grpc.dynamic_ssl_server_credentials(
@@ -125,9 +137,9 @@ def server_credentials(authkey: str) -> grpc.ServerCredentials:
     )
 
 
-def channel_credentials(authkey: str) -> grpc.ChannelCredentials:
+def channel_credentials(proof: Proof) -> grpc.ChannelCredentials:
     """Mutual TLS for a gRPC channel that lives less than the certificate's 30 days."""
-    return credentials_of(new_identity(authkey))
+    return credentials_of(identity_of(proof, datetime.datetime.now(datetime.UTC)))
 
 
 def credentials_of(identity: Identity) -> grpc.ChannelCredentials:

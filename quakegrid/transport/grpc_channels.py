@@ -5,6 +5,9 @@ Does not depend on a service.
 
 from __future__ import annotations
 
+import functools
+import os
+import pwd
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -23,10 +26,9 @@ MAX_MESSAGE_BYTES = 64 << 20
 # Version of all services and clients; raised when an older peer would misunderstand a newer one.
 API_VERSION = 2
 
+# The user agent, which each call has anyway; it tells a server the version of its caller.
+_AGENT = f"quakegrid/{__version__} api/{API_VERSION}"
 _OPTIONS = (
-    # The user agent, which each call has anyway; it tells a server the version of its caller.
-    ("grpc.primary_user_agent", f"quakegrid/{__version__} api/{API_VERSION}"),
-    ("grpc.ssl_target_name_override", principals.PEER_NAME),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 10_000),
@@ -101,19 +103,43 @@ class SameVersion(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return grpc.stream_stream_rpc_method_handler(refuse)  # waits for no request, whatever the method
 
 
-def open_channel(address: str, proof: Proof) -> RenewedChannel:
+def open_channel(address: str, proof: Proof, node: str = "") -> RenewedChannel:
     """A channel to a service of our cluster; it connects when first used, and may live for ever.
 
     Args:
         address: `host:port`.
         proof: the authkey, or a certificate that we were given.
+        node: the node whose agent must answer; empty for a service that has the authkey.
     """
-    return RenewedChannel(address, proof, _OPTIONS)
+    return RenewedChannel(
+        address, proof, (("grpc.primary_user_agent", _agent_of_this_account()), *_options(node))
+    )
 
 
-def open_aio_channel(address: str, authkey: str) -> grpc.aio.Channel:
+@functools.cache
+def _agent_of_this_account() -> str:
+    """The user agent, with the account for the audit log: whoever has the authkey has no name."""
+    account = os.environ.get("SUDO_USER") or _account()
+    return f"{_AGENT} as/{account}" if principals.is_name(account) else _AGENT
+
+
+def _account() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid-{os.getuid()}"
+
+
+def open_aio_channel(address: str, proof: Proof, node: str = "") -> grpc.aio.Channel:
     """As `open_channel`, for an event loop. The channel has one connection and lives less than 30 days."""
-    return grpc.aio.secure_channel(address, credentials.channel_credentials(authkey), options=_OPTIONS)
+    options = (("grpc.primary_user_agent", _AGENT), *_options(node))
+    return grpc.aio.secure_channel(address, credentials.channel_credentials(proof), options=options)
+
+
+def _options(node: str) -> tuple[tuple[str, Any], ...]:
+    """Options of a channel, with the name that the certificate of the server must have."""
+    name = principals.node_dns_name(node) if node else principals.PEER_NAME
+    return (*_OPTIONS, ("grpc.ssl_target_name_override", name))
 
 
 def wait_until_ready(

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import grpc
 
-from quakegrid.access.proofs import Proof, Renewed
+from quakegrid.access.proofs import Proof
 from quakegrid.transport import credentials as security
 
 
@@ -106,10 +106,7 @@ class RenewedChannel(grpc.Channel):
         return _Method(self, lambda channel: channel.stream_stream(*args, **kwargs))
 
     def _is_due(self) -> bool:
-        proof, identity = self._proof, self._identity
-        if isinstance(proof, Renewed):
-            return proof.certified.certificate_pem is not identity.certificate_pem
-        return identity.is_due(self._now())
+        return self._identity.is_replaced(self._proof, self._now())
 
     def _renew(self) -> None:
         self._identity = security.identity_of(self._proof, self._now())

@@ -21,13 +21,17 @@ grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first
 
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
-from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_listen, load_settings  # noqa: E402
+from quakegrid.settings import config  # noqa: E402
+from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_authkey  # noqa: E402
 from services.agent.linux import orphans, user_rights  # noqa: E402
 from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: E402
 from services.agent.node.agent import Agent  # noqa: E402
+from services.agent.node.certificates import node_certificate, node_certifier  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
+from services.agent.node.doors.notifications import Notifications  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
-from services.agent.node.driver_certificates import OwnCertifier  # noqa: E402
+from services.agent.node.doors.preparation import Preparation  # noqa: E402
+from services.agent.node.doors.socket_audit import SocketAudit  # noqa: E402
 from services.agent.node.output.log_tail import LogTail  # noqa: E402
 from services.agent.node.state_lock import StateLock, in_environment  # noqa: E402
 
@@ -82,16 +86,17 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.membership.port = server.port
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
-    certifier = OwnCertifier(settings.authkey)
-    local = LocalSocket(agent.drivers, agent.accounts, agent_socket(settings.state_dir), certifier)
+    local, notifications = _local_doors(agent, server, settings)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
     local.start()
+    notifications.take_up()
     await server.start()
     life.keep(server.wait_until_closed(), "port")
     record = service_files.write(settings, "agent", f"{LOOPBACK}:{server.port}")
     joining = life.keep(agent.membership.run(), "membership")
+    node_certificate.keep_valid(settings, life)
     await stopped.wait()
     life.end()
     joining.cancel()
@@ -105,18 +110,31 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock), agent.accounts.rights)
     agent.leftovers.clear_within(FOLDERS_TIMEOUT_S)
     local.stop()
+    notifications.stop()
     await server.stop(STOP_GRACE_S)
     lock.close()  # first: whoever waits for the end of the service file may start another agent
     record.unlink(missing_ok=True)
     return life.exit_code
 
 
+def _local_doors(agent: Agent, server: AgentServer, settings: Settings) -> tuple[LocalSocket, Notifications]:
+    """The unix socket for command lines, and what tells the ends of their calculations."""
+    preparation = Preparation(agent.accounts, node_certifier.certifier_of(settings))
+    untold = settings.state_dir / "notifications"
+    notifications = Notifications(agent.drivers, settings.notify, untold, preparation.again)
+    path, audit = agent_socket(settings.state_dir), SocketAudit(server.auditor)
+    local = LocalSocket(agent.drivers, agent.accounts, path, preparation, notifications, audit)
+    return local, notifications
+
+
 def _prepare_process(settings: Settings) -> LogTail:
     """Check what the settings ask of this process, and set it up; returns what keeps the end of its log."""
-    check_listen(settings, settings.agent_listen, "the agent")
+    check_authkey(settings, "the agent")
     service_life.tell_doubts(settings.warnings)
     open_files.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
+    if settings.node_name:  # for the templates
+        os.environ[config.CLUSTER_AT] = f"{settings.dbserver_address} {settings.broker_address}"
     log_tail = LogTail()
     log_tail.setFormatter(logging.Formatter(service_logs.FORMAT))
     logging.getLogger().addHandler(log_tail)
@@ -165,7 +183,7 @@ def run(state_dir: Path | None, lifeline_fd: int = -1, join: JoinOptions = JoinO
     """Serve with the settings of `state_dir`; returns the exit code."""
     service_logs.start()
     try:
-        return asyncio.run(serve(load_settings(state_dir), lifeline_fd, join))
+        return asyncio.run(serve(config.load_node_settings(state_dir), lifeline_fd, join))
     except QuakeGridError as exc:
         print(f"agent: {exc}", file=sys.stderr)
         return exc.exit_code

@@ -57,8 +57,8 @@ class ForkWorker:
 class ForkDriver:
     """Fork a driver.
 
-    Descriptors: its request in a memfd, the stream of its events, then 0, 1 and 2. It runs as `account`; None
-    is the agent's own.
+    Descriptors: its request in a memfd, the stream of its events, then 0, 1 and 2, then where it writes the
+    ids of its jobs. It runs as `account`; None is the agent's own.
     """
 
     name: str

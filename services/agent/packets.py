@@ -261,7 +261,7 @@ class _Fields:
 def _read_order(fields: _Fields, fd_count: int) -> Order:
     """An order that came with so many descriptors."""
     kind = fields.text("order")
-    if fd_count not in {"fork_worker": (2, 4), "fork_driver": (5,)}.get(kind, (0,)):
+    if fd_count not in {"fork_worker": (2, 4), "fork_driver": (6,)}.get(kind, (0,)):
         raise PeerError(f"the order {kind[:40]!r} came with {fd_count} descriptors")
     match kind:
         case "fork_worker":

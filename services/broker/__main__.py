@@ -21,9 +21,9 @@ grpc_environment.tell(os.environ)  # before the first import of gRPC, which read
 from quakegrid import errors  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
-from quakegrid.settings.config import Settings, check_listen, load_settings  # noqa: E402
+from quakegrid.settings.config import Settings, check_authkey, load_settings  # noqa: E402
 from services.broker.broker import Broker  # noqa: E402
-from services.broker.server import BrokerServer  # noqa: E402
+from services.broker.server import AUDIT_GRACE_S, BrokerServer  # noqa: E402
 from services.broker.status import metrics  # noqa: E402
 
 STOP_GRACE_S = 3.0
@@ -39,7 +39,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     Raises:
         QuakeGridError: a port is taken.
     """
-    check_listen(settings, settings.broker_listen, "the broker")
+    check_authkey(settings, "the broker")
     service_life.tell_doubts(settings.warnings)
     open_files.allow_many_files()  # lanes inherit it
     is_over, is_replaced = asyncio.Event(), asyncio.Event()
@@ -59,6 +59,8 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     waits = [asyncio.ensure_future(event.wait()) for event in (is_over, is_replaced, broker.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     if not is_over.is_set():
+        if not broker.failed.is_set():
+            await server.end_audit(AUDIT_GRACE_S)  # before: nothing may happen once the lanes are gone
         broker.leave()
         record.unlink(missing_ok=True)
         _leave(_exit_code(broker))

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from quakegrid.access.principals import SERVICE, Principal
 from quakegrid.api.v1 import fleet_pb2
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
-from quakegrid.jobs.states import JobState
 from quakegrid.settings.config import Settings
 from services.broker.drivers import jobs_aio
+from services.broker.drivers.aborts import Aborts, session_of
 from services.broker.drivers.absence import DriverProcesses
 from services.broker.drivers.ends import ABORT_GRACE_S, SessionEnds
 from services.broker.drivers.job_ends import JobEnds, Transition
@@ -27,6 +27,7 @@ from services.broker.drivers.speakers import Speakers
 from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
 from services.broker.fleet.core import Fleet
+from services.broker.fleet.state import PersonLimits
 from services.broker.fleet_actions import FleetActions
 from services.broker.fleet_loop import FleetLoop
 from services.broker.guard import StateGuard, guarded
@@ -35,7 +36,6 @@ from services.broker.lanes.process import LaneProcess
 from services.broker.lanes.reports import LaneReports
 from services.broker.nodes.link import NodeLink
 from services.broker.nodes.registry import NodeRegistry
-from services.broker.rpc import peer_input
 from services.broker.status.status import StatusWriter
 from services.broker.status.totals import SessionTotals
 from services.broker.tasks import BackgroundTasks
@@ -72,11 +72,11 @@ class Broker:
             settings.serialize_jobs,
             secrets.token_hex(3),
             is_packed=settings.placement == "pack",
+            limits=PersonLimits(settings.max_jobs_per_user, settings.max_cores_per_user),
         )
         self._sessions: dict[int, DriverSession] = {}
-        self._totals = SessionTotals()
         self._loop = FleetLoop(fleet, self._guard, self._perform)
-        self._driver_stops = DriverStops(spawn)
+        self._totals, self._driver_stops = SessionTotals(), DriverStops(spawn)
         self.nodes = NodeRegistry(
             settings,
             self._loop,
@@ -108,8 +108,10 @@ class Broker:
         self._actions = FleetActions(fleet, self._sessions, self._lanes, self.nodes, self._ends, orders)
         self._requests = SessionRequests(settings, self._loop, self._sessions, self._ends, self._lanes)
         self.speakers = Speakers(self._requests, self._job_ends, self._guard)
-        self._statuses = StatusWriter(fleet, self._sessions, self._lanes, self._totals)
-        self.stopping = self._ends.stopping
+        self._statuses = StatusWriter(fleet, self._sessions, self._lanes, self._totals, self.nodes.links)
+        aborts = Aborts(self._sessions, self._ends, self._job_ends, self._guard)
+        self.abort_job, self.end_sessions = aborts.abort_job, aborts.end_sessions
+        self.stopping, self.end_sessions_of = self._ends.stopping, self._ends.fail_certified
 
     def start(self) -> None:
         """Open the first lane and watch the nodes."""
@@ -159,39 +161,14 @@ class Broker:
         flushed = orders_pb2.OutputFlushed(session_id=session_id)
         session.tell(sessions_pb2.OpenSessionResponse(output_flushed=flushed))
 
-    async def abort_job(self, job_id: int, user_name: str) -> bool:
-        """Abort a job wherever it is.
-
-        Returns:
-            Whether the job was executing or queued here.
-        Raises:
-            UsageError: that is nobody's name.
-            NotFoundError: there is no such job.
-            PeerUnreachableError: the job is not executing here, and the dbserver does not answer.
-        """
-        with self._guard:
-            peer_input.check_name(user_name, "a user's name")
-            session = self._session_of(job_id)
-            reason = f"aborted by {user_name or 'somebody'}"
-            if session is not None:
-                self._ends.abort(session, reason)
-        if session is None:
-            await self._job_ends.end_now(job_id, JobState.ABORTED, reason)
-            return False
-        await self._ends.wait(session)
-        return True
-
     async def owner_of_job(self, job_id: int) -> str | None:
         """The user whose job this is; None if there is no such job.
 
         Raises:
             PeerUnreachableError: the job is not executing here, and the dbserver does not answer.
         """
-        session = self._session_of(job_id)
+        session = session_of(self._sessions, job_id)
         return session.request.user_name if session else await self._job_ends.owner_of(job_id)
-
-    def _session_of(self, job_id: int) -> DriverSession | None:
-        return next((each for each in self._sessions.values() if job_id in each.request.job_ids), None)
 
     async def wait_for_nodes(self) -> list[fleet_pb2.NodeStatus]:
         """Wait until a node is up and gives cores."""

@@ -68,8 +68,8 @@ class FleetActions:
             case core.Admit(session_id):
                 self._sessions[session_id].is_admitted = True
                 self._lanes.place(session_id)  # its driver is told when it has a lane
-            case core.Queue(session_id, ahead):
-                queued = sessions_pb2.SessionQueued(ahead_job_ids=ahead)
+            case core.Queue(session_id, ahead, reason):
+                queued = sessions_pb2.SessionQueued(ahead_job_ids=ahead, reason=reason)
                 self._sessions[session_id].tell(sessions_pb2.OpenSessionResponse(queued=queued))
             case core.LeaveOut(host, session_id, differences):
                 title = self._fleet.nodes[host].title

@@ -51,7 +51,7 @@ def main() -> int:
     service_logs.start()
     try:
         settings = config.load_settings(args.state_dir)
-        config.check_listen(settings, settings.dbserver_listen, "dbserver")
+        config.check_authkey(settings, "the dbserver")
         return serve(settings)
     except QuakeGridError as exc:
         print(f"dbserver: {exc}", file=sys.stderr)
@@ -82,7 +82,7 @@ def serve(settings: Settings) -> int:
     signal.signal(signal.SIGINT, on_signal)
     service_life.tell_doubts(settings.warnings)
     open_files.allow_many_files()
-    retention = Retention(settings.log_retention_days, settings.log_retention_bytes)
+    retention = Retention(settings.log_retention_days, settings.log_retention_bytes, settings.audit_days)
     server = DbServer(settings.database, settings.authkey, on_death, retention)
     is_clean = True
     record: Path | None = None

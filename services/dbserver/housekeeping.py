@@ -1,4 +1,4 @@
-"""Keeps the file from growing without end: deletes logs of ended jobs, old events and old answers.
+"""Keeps the file from growing without end: deletes old logs, events, answers and records of the audit log.
 
 The rows are found on a reading connection and deleted in small batches, so that other writes are made in
 between. Whole logs are deleted; those of the jobs that ended first go first.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from quakegrid.errors import QuakeGridError
 from quakegrid.jobs.states import UNFINISHED
+from services.dbserver.audit import rows as audit_rows
 from services.dbserver.deletions import batches
 from services.dbserver.jobs import events
 from services.dbserver.store import idempotence
@@ -30,14 +33,15 @@ logger = logging.getLogger("dbserver")
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long logs of ended jobs are kept; 0 means for ever.
+    """How long logs of ended jobs, and the audit log, are kept; 0 means for ever.
 
     `days` counts from the end of the job. While the database is larger than `largest_bytes`, the oldest logs
-    go.
+    go. `audit_days` counts from each record.
     """
 
     days: int = 0
     largest_bytes: int = 0
+    audit_days: int = 0
 
 
 class Housekeeper:
@@ -78,7 +82,8 @@ class Housekeeper:
 
 def clean_up(readers: Readers, writer: Writer, retention: Retention, is_closing: Callable[[], bool]) -> int:
     """Delete what is old; returns how many log lines were deleted."""
-    for forget_old in (events.forget_old, idempotence.forget_old):
+    forget_audit = partial(audit_rows.forget_old, days=retention.audit_days, now_s=time.time())
+    for forget_old in (events.forget_old, idempotence.forget_old, forget_audit):
         batches.delete_in_batches(writer, forget_old, is_closing)
     session = readers.session(limits=UNLIMITED)
     count = 0

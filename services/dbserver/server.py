@@ -81,6 +81,7 @@ class DbServer:
         self._loop_thread.start()
         self._servicers = self._in_loop(self._make_servicers())
         self._port: service_life.Port | None = None
+        self._node_ends: asyncio.Task[None] | None = None
 
     def listen(self, host: str, port: int) -> None:
         """Serve on a port.
@@ -123,15 +124,19 @@ class DbServer:
             raise
 
     async def _serve(self, host: str, port: int) -> None:
+        assert self._servicers is not None
         self._port = service_life.Port(partial(self._make_server, host, port))
         await self._port.start()
         self._life.keep(self._port.stay_open(), "port")
+        self._node_ends = self._life.keep(self._servicers.watch_node_ends(), "ends of nodes' certificates")
 
     def _make_server(self, host: str, port: int) -> grpc.aio.Server:
         assert self._servicers is not None
         interceptors = [
             grpc_channels.SameVersion("dbserver"),
-            callers.CallerCheck(self._servicers.owner_of_job, self._servicers.valid),
+            callers.CallerCheck(
+                self._servicers.owner_of_job, self._servicers.valid, auditor=self._servicers.auditor
+            ),
             CallInterceptor(self._threads),
         ]
         server = grpc.aio.server(self._calls, interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
@@ -147,8 +152,11 @@ class DbServer:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         assert self._servicers is not None
         self._servicers.close()
+        if self._node_ends:
+            self._node_ends.cancel()
         if self._port:
             await self._port.stop(timeout_s)
+        self._servicers.end_audit()
 
     def _in_loop(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)

@@ -74,6 +74,9 @@ class SessionMail:
     parked: dict[TaskId, _Parked] = field(default_factory=dict)
     _parked_bytes: int = 0
     _sent_bytes: int = 0  # on their way to the driver
+    # The driver has a new connection, and is to tell its tasks again. What ends meanwhile waits for its join:
+    # it would cross the driver's word, and the lane would run again what it has just forgotten.
+    _is_held: bool = False
     # What workers said before the driver had told its tasks.
     _early: list[tuple[Peer, core.WorkerEvent, Message]] = field(default_factory=list)
     _early_bytes: int = 0
@@ -106,9 +109,15 @@ class SessionMail:
         """The driver is there, perhaps again: what was on its way to it is lost or taken."""
         self.flush()
         self.driver = peer
+        self._is_held = False
         self._sent_bytes = 0
         self._send_parked(peer)
         self.blobs.join(peer)
+
+    def hold(self) -> None:
+        """The driver is about to be asked for its tasks. What it may hear before that is sent now."""
+        self.flush()
+        self._is_held = True
 
     def send_task(self, peer: Peer, lease: Lease, payload: Payload, now_s: float) -> None:
         """Send a task to a worker."""
@@ -123,13 +132,20 @@ class SessionMail:
         """Pass an outcome to the driver with the next `flush`, or when it has taken earlier ones."""
         byte_count = lane_sockets.message_bytes(message[1])
         self.result_bytes += byte_count
-        if self.parked or self._sent_bytes >= _OPEN_BYTES:
+        if self._is_held or self.parked or self._sent_bytes >= _OPEN_BYTES:
             self._park(lease.task_id, message, byte_count)
             return
         self._sent_bytes += byte_count
         self._outbox.append((peer, lease.task_id, message, byte_count))
         if byte_count >= _AT_ONCE_BYTES or len(self._outbox) >= _AT_ONCE_COUNT:
             self.flush()
+
+    def deliver_failure(self, peer: Peer, task_id: TaskId, header: bytes) -> None:
+        """Pass on as an outcome that a task cannot be run; drivers do not count it among those they took."""
+        if self._is_held or self.parked:
+            self._park(task_id, (header, ()), 0)
+        else:
+            self._outbox.append((peer, task_id, (header, ()), 0))
 
     def flush(self) -> None:
         """Send the outcomes that `deliver` gathered; each that is sent alone wakes a thread and a driver."""
@@ -150,7 +166,7 @@ class SessionMail:
         """
         if byte_count < 0:
             raise PeerError(f"nobody has received {byte_count} bytes")
-        if self.driver is not None:  # else they came from an earlier lane
+        if self.driver is not None and not self._is_held:  # else they came over an earlier connection
             self._sent_bytes = max(0, self._sent_bytes - byte_count)
             self._send_parked(self.driver)
 

@@ -88,6 +88,8 @@ class Performer:
         """Say hello to a peer on a new connection; what was on the way before it may have been lost."""
         for session in self.sessions.values():
             session.outcome_counts.pop(peer, None)  # until it has told what it has
+            if session.driver == peer:
+                session.hold()
         self._peers.send(peer, [self._hello])
 
     def let_join(self, session_id: SessionId, driver: Peer) -> None:
@@ -203,8 +205,12 @@ class Performer:
 
     def _fail_task(self, action: core.FailTask) -> None:
         self._drop(action.payload)
-        self._peers.send(action.peer, [codec.task_failed(action.lease, action.operation, action.reasons)])
-        self._changed.add(action.lease.session_id)
+        lease = action.lease
+        failed = codec.task_failed(lease, action.operation, action.reasons)
+        session = self.sessions[lease.session_id]
+        session.deliver_failure(action.peer, lease.task_id, failed)
+        self._delivering.add(lease.session_id)
+        self._changed.add(lease.session_id)
         self.reports.hasten()  # the broker counts deaths since the last task that ended
 
     def _drop(self, payload: object) -> None:

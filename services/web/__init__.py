@@ -5,5 +5,6 @@
                                        └── socket ──► agent (a driver for what needs the engine)
 
 `app.py` says which route goes where, `callers.py` who may ask. `api/` has upstream's routes, `live/` what
-follows a cluster as it changes, `pages/` what people see. Read `app.py` first.
+follows a cluster as it changes, `pages/` what people see, `uploads/` what they send. `engine_views.py` asks
+drivers, `starts.py` starts calculations. Read `app.py` first.
 """

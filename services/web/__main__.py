@@ -24,7 +24,7 @@ import uvicorn  # noqa: E402
 from quakegrid import errors  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
-from quakegrid.settings.config import Settings, load_settings  # noqa: E402
+from quakegrid.settings.config import Settings, check_authkey, load_settings  # noqa: E402
 from quakegrid.settings.hosts import is_loopback  # noqa: E402
 from services.web import app, engine_views  # noqa: E402
 from services.web.backends import Backends  # noqa: E402
@@ -61,10 +61,7 @@ def check_listen(settings: Settings) -> None:
             "set [web] listen = 127.0.0.1 in openquake.cfg, and reach it from elsewhere through ssh: "
             f"ssh -L {settings.web_port}:127.0.0.1:{settings.web_port} MASTER"
         )
-    if not settings.authkey:
-        raise errors.SettingsError(
-            "the web service has no authkey; `quakegrid up` makes one for this machine"
-        )
+    check_authkey(settings, "the web service")
 
 
 async def serve(settings: Settings) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -17,17 +17,22 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quakegrid import errors
-from quakegrid.settings.config import Settings
+from quakegrid.settings.config import Settings, agent_socket
 from services.web import callers, guard
-from services.web.api import calculations, results, server_facts, tags
+from services.web.api import calculations, results, running, server_facts, tags
+from services.web.api.running import Desk
 from services.web.backends import Backends
 from services.web.engine_views import EngineViews
 from services.web.live import streams
 from services.web.pages import pages
+from services.web.pages.health import Examinations
+from services.web.starts import Starter
 
 log = logging.getLogger("quakegrid.web")
 # Of a request without files.
 MOST_BODY_BYTES = 1 << 20
+# Of a request with the text of one file.
+MOST_TEXT_BYTES = 9 << 20
 BACKLOG = 512
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -38,6 +43,7 @@ _HEADERS = {
     ),
 }
 _STATUS: dict[type[errors.QuakeGridError], int] = {
+    errors.NotAllowedError: 403,
     errors.NotFoundError: 404,
     errors.UsageError: 400,
     errors.StateError: 409,
@@ -53,16 +59,31 @@ def make(settings: Settings, backends: Backends) -> Starlette:
         settings: of the cluster.
         backends: what routes ask; `request.app.state.backends`.
     """
-    routes: list[BaseRoute] = [*calculations.ROUTES, *results.ROUTES, *tags.ROUTES, *server_facts.ROUTES]
-    routes += [*streams.ROUTES, *pages.ROUTES]
+    routes: list[BaseRoute] = [*running.ROUTES, *calculations.ROUTES, *results.ROUTES, *tags.ROUTES]
+    routes += [*server_facts.ROUTES, *streams.ROUTES, *pages.ROUTES]
+    hosts = guard.known_hosts(settings.web_listen, settings.web_port)
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Gate, hosts=guard.known_hosts(settings.web_listen, settings.web_port))],
-        exception_handlers={errors.QuakeGridError: _tell_error, 404: _not_found, 405: _wrong_method},
+        middleware=[Middleware(Gate, hosts=hosts, most_bytes=_most_bytes(settings))],
+        exception_handlers={
+            errors.QuakeGridError: _tell_error,
+            404: _not_found,
+            405: _wrong_method,
+            Exception: _tell_fault,
+        },
     )
     app.state.backends, app.state.settings = backends, settings
     app.state.views = EngineViews(settings)
+    app.state.examinations = Examinations(settings)
+    app.state.inputs = backends.inputs
+    app.state.desk = Desk(settings, backends.inputs, Starter(settings))
     return app
+
+
+def _most_bytes(settings: Settings) -> dict[str, int]:
+    """Path to the largest body, where that is not `MOST_BODY_BYTES`."""
+    uploads = dict.fromkeys(running.UPLOAD_PATHS, settings.web_upload_bytes)
+    return uploads | dict.fromkeys(running.TEXT_PATHS, MOST_TEXT_BYTES)
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -92,10 +113,11 @@ class Gate:
     Args:
         app: what is behind it.
         hosts: names of this service, with its port.
+        most_bytes: path to the largest body, where that is not `MOST_BODY_BYTES`.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
-        self._app, self._hosts = app, hosts
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], most_bytes: Mapping[str, int]) -> None:
+        self._app, self._hosts, self._most_bytes = app, hosts, most_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
@@ -114,16 +136,20 @@ class Gate:
         if reason is not None:
             return PlainTextResponse(f"{reason}\n", 403)
         length = request.headers.get("content-length", "0")
-        if not length.isascii() or not length.isdigit() or int(length) > MOST_BODY_BYTES:
-            return PlainTextResponse(f"at most {MOST_BODY_BYTES} bytes are taken here\n", 413)
+        most_bytes = self._most_bytes.get(request.url.path, MOST_BODY_BYTES)
+        if not length.isascii() or not length.isdigit() or len(length) > 18 or int(length) > most_bytes:
+            return PlainTextResponse(f"at most {most_bytes} bytes are taken here\n", 413)
         if "transfer-encoding" in request.headers:
             return PlainTextResponse("say how many bytes come: Content-Length\n", 411)
         client, own = request.scope.get("client"), request.scope.get("server")
         caller = callers.caller_of(tuple(client), tuple(own)) if client and own else None
-        if caller is None or not callers.may_ask(caller):
+        door = agent_socket(request.app.state.settings.state_dir)
+        if caller is None or not callers.may_ask(caller, door):
             who = "somebody whom the kernel does not name" if caller is None else f"user {caller.name}"
             return PlainTextResponse(
-                f"you are {who}; this cluster is another user's, who has to ask for you\n", 403
+                f"you are {who}; this cluster is another user's, who has to ask for you, or has to put you "
+                "into the group that may start calculations here\n",
+                403,
             )
         request.scope["state"] = {**request.scope.get("state", {}), "caller": caller}
         return None
@@ -150,6 +176,12 @@ async def _tell_error(request: Request, exc: Exception) -> Response:
     if status >= 500:
         log.warning("request_failed path=%s status=%d reason=%s", request.url.path, status, exc)
     return JSONResponse({"error": str(exc)}, status)
+
+
+async def _tell_fault(request: Request, exc: Exception) -> Response:
+    """A fault of ours: its cause is for the log."""
+    log.error("request_broke path=%s cause=%r", request.url.path, exc)
+    return JSONResponse({"error": "this is a fault of the web service; its log names the cause"}, 500)
 
 
 async def _not_found(_request: Request, _exc: Exception) -> Response:

@@ -6,6 +6,7 @@ A channel lives less than a certificate, so it is opened anew each day.
 from __future__ import annotations
 
 import asyncio
+import getpass
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar
@@ -16,11 +17,14 @@ from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc, jobs_pb2_grpc, logs_pb2_
 from quakegrid.clients.retries import new_request_id
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
+from quakegrid.jobs.engine_values import RowValue
 from quakegrid.machine.service_life import Life
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
+from services.web.uploads import sweeping
+from services.web.uploads.inputs import Inputs
 
 Response = TypeVar("Response")
 # People and QGIS wait at most 10 s for most routes.
@@ -89,12 +93,14 @@ class Backends:
         self.dbserver = ServiceLink("dbserver", settings.dbserver_address, settings.authkey)
         self.broker = ServiceLink("broker", settings.broker_address, settings.authkey)
         self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
-        self._life = life
+        self.inputs = Inputs(settings, getpass.getuser())
+        self._keep_days, self._life = settings.web_keep_inputs_days, life
 
     async def __aenter__(self) -> Self:
         """Begin to follow."""
         self._life.keep(self.jobs.follow_source(), "jobs")
         self._life.keep(self.fleet.follow_source(), "fleet")
+        self._life.keep(sweeping.sweep_for_ever(self.inputs, self._row, self._keep_days), "inputs")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -129,6 +135,10 @@ class Backends:
         engine_values.fill_all(request.args, args)
         response = await self.dbserver.call(stub.Call, request)
         return engine_values.decode(response.result)
+
+    async def _row(self, job_id: int) -> RowValue | None:
+        row: RowValue | None = await self.engine_call("get_job", job_id)
+        return row
 
     async def abort_job(self, job_id: int, user_name: str) -> bool:
         """Abort a job wherever it runs; False if it had ended.

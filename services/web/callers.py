@@ -10,8 +10,10 @@ import ipaddress
 import os
 import pwd
 import socket
+import stat
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -80,6 +82,24 @@ def socket_owner(end: tuple[str, int], other: tuple[str, int]) -> int | None:
     return int(user_id) if inode else None
 
 
-def may_ask(caller: Caller) -> bool:
-    """Whether this service is for a user: the one that it runs as, whose cluster it is, and root."""
-    return caller.user_id in (0, os.geteuid())
+def may_ask(caller: Caller, door: Path | None = None) -> bool:
+    """Whether this service is for a user.
+
+    It is for the one that it runs as, whose cluster it is, and for root. Where the agent lets the members of
+    a group start calculations, it is for them, too.
+
+    Args:
+        caller: who asks.
+        door: the agent's socket, whose mode says whether it is open to its group.
+    """
+    return caller.user_id in (0, os.geteuid()) or (door is not None and _is_open_to(caller, door))
+
+
+def _is_open_to(caller: Caller, door: Path) -> bool:
+    try:
+        found = door.stat()
+        if not found.st_mode & stat.S_IWGRP:
+            return False
+        return found.st_gid in os.getgrouplist(caller.name, pwd.getpwuid(caller.user_id).pw_gid)
+    except (OSError, KeyError):
+        return False

@@ -41,12 +41,24 @@ class EngineViews:
         self._places = asyncio.Semaphore(RUNNING_COUNT)
         self._waiting_count = 0
         self._formats: dict[str, list[str]] | None = None
+        self._texts: dict[str, bytes] = {}
 
     async def formats(self) -> dict[str, list[str]]:
         """The formats of each kind of output; asked for once, as it depends on the engine's version only."""
         if self._formats is None:
             self._formats = (await self.run("formats"))["formats"]
         return self._formats
+
+    async def text(self, name: str) -> bytes:
+        """What an engine knows by itself, as JSON; asked for once, as it depends on its version only."""
+        if name not in self._texts:
+            folder = self.new_folder()
+            try:
+                (path,) = (await self.run(name, str(folder)))["paths"]
+                self._texts[name] = await asyncio.to_thread(Path(path).read_bytes)
+            finally:
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        return self._texts[name]
 
     def new_folder(self) -> Path:
         """A folder for files of one request, private to this user; whoever asks removes it."""
@@ -98,7 +110,7 @@ class EngineViews:
                         raise errors.EngineMissingError(event["message"])
                     case "exit":
                         if found is not None:
-                            return found
+                            return _checked(found)
                         raise errors.QuakeGridError(
                             f"the engine ended with code {event['code']} and no answer"
                         )
@@ -106,17 +118,39 @@ class EngineViews:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        path = agent_socket(self._settings.state_dir)
-        try:
-            reader, writer = await asyncio.open_unix_connection(path, limit=MOST_LINE_BYTES)
-        except OSError as exc:
-            raise errors.PeerUnreachableError(
-                f"no agent answers at {path} ({exc.strerror}); results and exports need one on this machine"
-            ) from exc
+        reader, writer = await connect(self._settings)
         try:
             yield reader, writer
         finally:
             writer.close()
+
+
+async def connect(settings: Settings) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the agent of this machine.
+
+    Raises:
+        PeerUnreachableError: there is none.
+    """
+    path = agent_socket(settings.state_dir)
+    try:
+        return await asyncio.open_unix_connection(path, limit=MOST_LINE_BYTES)
+    except OSError as exc:
+        raise errors.PeerUnreachableError(
+            f"no agent answers at {path} ({exc.strerror}); results and calculations need one on this machine"
+        ) from exc
+
+
+def _checked(found: dict[str, Any]) -> dict[str, Any]:
+    """What a driver told, unless it refused.
+
+    Raises:
+        NotFoundError: there is no such thing.
+        UsageError: it cannot be made of what was given.
+    """
+    if "refusal" not in found:
+        return found
+    kind = errors.NotFoundError if found["is_missing"] else errors.UsageError
+    raise kind(found["refusal"])
 
 
 def remove_leftovers(folder: str) -> None:

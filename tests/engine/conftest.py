@@ -12,6 +12,7 @@ import pytest
 
 from tests.engine.cases import PARAMS, Case, Job
 from tests.engine.plain_runs import PlainEngine, running_plain_engine
+from tests.engine.web_servers import Server, our_server, running_plain_server
 from tests.support.clusters import Cluster, running_cluster
 from tests.support.processes import free_port
 
@@ -43,6 +44,19 @@ def cluster(
     root, home = tmp_path_factory.mktemp("cluster"), tmp_path_factory.mktemp("home")
     with running_cluster(root, home, extra) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The plain engine's web server, with one calculation."""
+    with running_plain_server(tmp_path_factory.mktemp("plain-web")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ours(plain: Server, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """Our web server, with the same calculation; the plain one is started first."""
+    return our_server(cluster, tmp_path_factory.mktemp("ours"))
 
 
 def run_job(cluster: Cluster, job: Job, parent_id: int | None = None) -> int:

@@ -5,93 +5,22 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from quakegrid import testing
+from tests.engine.web_servers import TIMEOUT_S, Server
 from tests.support.clusters import Cluster
-from tests.support.processes import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-CASE = "classical/case_01"
-SCRIPT = Path(__file__).with_name("plain_web.py")
-TIMEOUT_S = 120
 EXTRACTS = ("oqparam", "sitecol", "hcurves?kind=mean", "hcurves?kind=stats&imt=PGA", "realizations")
 # What differs between two runs of a calculation: times, places, ids, users.
 OWN_VALUES = ("id", "url", "start_time", "stop_time", "size_mb", "host", "owner", "user_name", "abortable")
-
-
-@dataclass(frozen=True)
-class Server:
-    """A web server and the calculation that it knows."""
-
-    address: str
-    job_id: int
-
-    def get(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body; `N` in the path is the calculation."""
-        url = f"http://{self.address}{path.replace('/N', f'/{self.job_id}', 1)}"
-        try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
-                return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read()
-        except urllib.error.HTTPError as exc:
-            return exc.code, {}, exc.read()
-
-    def json(self, path: str) -> Any:
-        """The value at a path."""
-        return json.loads(self.get(path)[2])
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The plain engine's server, with one calculation."""
-    root = tmp_path_factory.mktemp("plain-web")
-    job_ini = testing.copy_engine_case(CASE, root / "case") / "job.ini"
-    address = f"127.0.0.1:{free_port()}"
-    environ = testing.isolated_environ(root) | {"OQ_DISTRIBUTE": "no"}
-    log = root / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, SCRIPT, job_ini, address],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        server, end_s = Server(address, 1), time.monotonic() + TIMEOUT_S
-        while True:
-            try:
-                server.get("/v1/engine_version")
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < end_s, log.read_text()
-                time.sleep(0.05)
-        yield server
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture(scope="module")
-def ours(plain: Server, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """Our server, with the same calculation; the plain one is started first."""
-    job_ini = testing.copy_engine_case(CASE, tmp_path_factory.mktemp("ours") / "case") / "job.ini"
-    (outcome,) = cluster.json("run", job_ini)["jobs"]
-    (web,) = (each for each in cluster.json("status")["services"] if each["service"] == "web")
-    return Server(web["address"], outcome["job_id"])
 
 
 def without_own(value: Any) -> Any:
@@ -118,7 +47,8 @@ def test_list_has_the_same_line(plain: Server, ours: Server) -> None:
     """Others of our cluster are left out."""
     (own,) = (row for row in ours.json("/v1/calc/list") if row["id"] == ours.job_id)
 
-    assert [without_own(own)] == without_own(plain.json("/v1/calc/list"))
+    (theirs,) = (row for row in plain.json("/v1/calc/list") if row["id"] == plain.job_id)
+    assert without_own(own) == without_own(theirs)
 
 
 @pytest.mark.parametrize("path", ["/v1/engine_version"])

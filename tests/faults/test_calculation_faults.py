@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from quakegrid import testing
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.states import JobState
+from quakegrid.settings import config
 from tests.support.clusters import Cluster, running_cluster
 from tests.support.nodes import wait_until
 
@@ -136,8 +139,8 @@ def test_interrupt_aborts_the_job_and_says_so(cluster: Cluster, slow: Path) -> N
 
 
 def test_command_line_that_is_killed_aborts_its_job_with_the_reason(cluster: Cluster, slow: Path) -> None:
-    """As when its terminal or connection goes: nobody is told, so the record must say it."""
-    running = cluster.start("run", slow)
+    """Command lines of the engine take their jobs along: nobody is told, so the record must say it."""
+    running = cluster.start("oq", "engine", "--run", slow)
     running.wait_for(WORKING)
 
     running.process.kill()
@@ -196,7 +199,7 @@ def test_export_without_a_result_ends_with_an_error(cluster: Cluster, quick: Pat
     assert "no export format pdf" in run.stderr
 
 
-@pytest.mark.parametrize("command", [("webui", "start"), ("dbserver", "start")])
+@pytest.mark.parametrize("command", [("webui", "migrate"), ("dbserver", "start")])
 def test_service_of_the_engine_is_refused(cluster: Cluster, command: tuple[str, ...]) -> None:
     """It would work on files that are the dbserver's."""
     done = cluster.call("oq", *command)
@@ -277,9 +280,42 @@ def test_upstream_dump_and_reset_go_through_the_dbserver(tmp_path: Path) -> None
     assert not (home / "oqdata").exists(), "the engine opened a database of its own"
 
 
+def test_negative_numbers_of_the_engine_are_one_s_own(cluster: Cluster, quick: Path) -> None:
+    """Though another person has newer jobs, and upstream takes theirs."""
+    ran = cluster.call("run", quick)
+    own = cluster.job()["id"]
+    with DbClient(config.load_settings(cluster.state_dir, cluster.environ)) as database:
+        ended, waiting = (
+            database.jobs.create_job(
+                data_dir="/nonexistent", calculation_mode="classical", description="hers", user_name="zoe"
+            ).id
+            for _ in range(2)
+        )
+        database.jobs.transition(ended, JobState.COMPLETE)
+
+        shown = cluster.call("oq", "show", "contents", "-1")
+        listed = cluster.call("oq", "engine", "--list-outputs", "-1")
+        started = cluster.call("run", quick, "--hc", "-1")
+        again = cluster.job()
+        not_aborted = cluster.call("oq", "abort", waiting)
+        not_deleted = cluster.call("oq", "engine", "--delete-calculation", ended, "--yes")
+        deleted = cluster.call("oq", "engine", "--delete-calculation", "-1", "--yes")
+        hers = [database.jobs.get_job(job_id).state for job_id in (ended, waiting)]
+
+    assert ran.returncode == 0, ran.stderr
+    assert "sitecol" in shown.stdout, shown.stderr
+    assert "hcurves" in listed.stdout.lower() or "Hazard Curves" in listed.stdout, listed.stderr
+    assert started.returncode == 0, started.stderr
+    assert again["hazard_calculation_id"] == own
+    assert f"Job {waiting} belongs to zoe. Abort it?" in not_aborted.stdout
+    assert "belongs to zoe" in not_deleted.stdout + not_deleted.stderr
+    assert f"Removed {again['id']}" in deleted.stdout, deleted.stderr
+    assert hers == [JobState.COMPLETE, JobState.CREATED]
+
+
 def test_command_line_that_is_killed_takes_its_job_along(cluster: Cluster, slow: Path) -> None:
-    """A terminal that is gone does not leave a calculation behind."""
-    running = cluster.start("run", slow)
+    """A terminal that is gone does not leave a calculation of `oq` behind."""
+    running = cluster.start("oq", "engine", "--run", slow)
     running.wait_for(WORKING)
 
     running.process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from tests.people import numba_caches
 from tests.people.accounts import ANNA, BEN, SERVICE, USERS_GROUP, WORKER
 from tests.people.cluster import PeopleCluster, running_cluster
 from tests.people.machine import Machine, refusal
+from tests.support.nodes import wait_until
 
 WITH_ENGINE = {"agent": {"group": USERS_GROUP, "worker_user": WORKER.name, "preload": "openquake"}}
 KERNELS = SERVICE.home / "kernels"
@@ -63,6 +65,34 @@ def test_calculation_belongs_to_its_person(engine: PeopleCluster) -> None:
     left = [path.name for path in machine.path("/tmp").glob("quakegrid-*")]
     assert left == [], "temporary files are left"
     assert list(machine.path(f"/dev/shm/{_folder(machine)}/tmp").iterdir()) == []
+
+
+def test_person_leaves_and_comes_back_without_a_key(engine: PeopleCluster) -> None:
+    """The end is told by a command that runs as the person; `attach` works by the agent's socket."""
+    told = ANNA.home / "told"
+    command = f"(id -un; cat) > {told}.new; mv {told}.new {told}; echo no mail; exit 3"
+
+    left = engine.quakegrid(
+        ANNA.name, "run", "--detach", "--notify", command, f"{CASE}/job.ini", timeout_s=TIMEOUT_S
+    )
+    assert left.returncode == 0, left.stderr + engine.log("agent")
+    job_id = int(left.stdout)
+    back = engine.quakegrid(ANNA.name, "attach", job_id, timeout_s=TIMEOUT_S)
+    wait_until(engine.machine.path(told).exists)
+
+    assert back.returncode == 0, back.stderr
+    assert f"job {job_id} complete in" in back.stdout
+    name, document = engine.machine.path(told).read_text().splitlines()
+    assert (name, json.loads(document)["id"], json.loads(document)["user_name"]) == (
+        ANNA.name,
+        job_id,
+        ANNA.name,
+    )
+    assert engine.machine.path(told).stat().st_uid == ANNA.uid
+    wait_until(
+        lambda: "exit code 3: no mail" in engine.quakegrid(SERVICE.name, "jobs", "logs", job_id).stdout
+    )
+    assert engine.quakegrid(ANNA.name, "attach", 4711, timeout_s=TIMEOUT_S).returncode == 1
 
 
 def _folder(machine: Machine) -> str:

@@ -12,7 +12,7 @@ from quakegrid.settings.hosts import HostCores
 from services.broker.fleet import events as fleet
 from services.broker.fleet.core import Fleet, FleetSession
 from services.broker.fleet.placing import shares
-from services.broker.fleet.state import count_cores
+from services.broker.fleet.state import PersonLimits, count_cores
 from tests.support.fleets import ended
 
 CORES = {"n0": 1, "n1": 3, "n2": 4}
@@ -329,7 +329,59 @@ class MixedFleetMachine(FleetMachine):
             assert have >= wanted or not any(free[node.host] for node in fitting)
 
 
+class PersonsFleetMachine(FleetMachine):
+    """Sessions belong to three persons, or to nobody; nobody may have more than a limit."""
+
+    LIMITS = PersonLimits(max_jobs=1, max_cores=3)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fleet = Fleet([HostCores(host, -1) for host in CORES], SERIALIZE_JOBS, "run", limits=self.LIMITS)
+        for host in ("n1", "n2"):
+            self.report(host)
+
+    def obey(self, action: fleet.Action) -> None:
+        """Workers start only where the person may have them, those that are about to end counted."""
+        super().obey(action)
+        if isinstance(action, fleet.StartWorkers):
+            person = self.fleet.sessions[action.session_id].owner
+            mine = [each for each in self.fleet.sessions.values() if each.owner == person]
+            have = sum(count_cores(self.fleet.workers_of(session_id=each.session_id)) for each in mine)
+            assert have <= self.LIMITS.max_cores
+
+    def play(self, event: fleet.Event) -> list[fleet.Action]:
+        """Every fourth session is nobody's."""
+        if isinstance(event, fleet.SessionRequested):
+            person = ("", "anna", "ben", "carl")[event.session_id * 7 % 11 % 4]
+            event = dataclasses.replace(event, person=person)
+        return super().play(event)
+
+    def check_shares(self) -> None:
+        """At rest no core is idle while somebody wants it who may have it."""
+        core_count = self.fleet.core_count
+        free = core_count - count_cores(self.fleet.workers.values())
+        of_person: dict[object, list[FleetSession]] = {}
+        for session in self.placed():
+            of_person.setdefault(session.owner, []).append(session)
+        for sessions in of_person.values():
+            have = sum(count_cores(self.fleet.workers_of(session_id=each.session_id)) for each in sessions)
+            wanted = sum(each.wanted_count(core_count) for each in sessions)
+            assert have >= min(wanted, self.LIMITS.max_cores) or not free
+
+    @invariant()
+    def turns_are_kept(self) -> None:
+        """A job waits only while as many execute as may, of all persons or of its own."""
+        jobs = [session for session in self.fleet.sessions.values() if session.job_ids]
+        executing = [session.owner for session in jobs if session.is_admitted]
+        assert len(executing) <= SERIALIZE_JOBS
+        assert len(set(executing)) == len(executing)
+        if len(executing) < SERIALIZE_JOBS:
+            assert {session.owner for session in jobs} == set(executing)
+
+
 TestFleetMachine = FleetMachine.TestCase
 TestFleetMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None, derandomize=True)
 TestMixedFleetMachine = MixedFleetMachine.TestCase
 TestMixedFleetMachine.settings = TestFleetMachine.settings
+TestPersonsFleetMachine = PersonsFleetMachine.TestCase
+TestPersonsFleetMachine.settings = TestFleetMachine.settings

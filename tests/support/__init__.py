@@ -12,6 +12,7 @@
 | a network namespace, or several behind a firewall (as root) | `namespaces.Network` | |
 | a cluster whose nodes are namespaces (as root) | `namespace_cluster`, `tests.system.machines` | 5 s |
 | a machine with accounts, and a cluster on it (as root) | `machine`, `people` of `tests.people` | 2 s |
+| a terminal for a command, with keys to press (a pty) | `tests.faults.following.terminals` | |
 | a wall clock that the test sets, for a process | `clocks.Clock` | |
 | another release of QuakeGrid | `releases` | |
 | peers that break the protocol, certificates of people, nodes and drivers | `strangers` | |

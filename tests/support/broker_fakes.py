@@ -35,6 +35,7 @@ class FakeLink:
         self.orders = self
         self.clock = CLOCK_FITS
         self.is_reached = True
+        self.proof_kind = nodes_pb2.NODE_PROOF_KIND_AUTHKEY
         self.workers: dict[str, int] = {}
         self.drivers: set[int] = set()
         self.flushed: list[int] = []

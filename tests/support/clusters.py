@@ -33,9 +33,8 @@ class Cluster:
 
     def call(self, *args: object, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Run `quakegrid` with these arguments to its end, whatever its exit code."""
-        command = [str(QUAKEGRID), "--state-dir", str(self.state_dir), *map(str, args)]
         return subprocess.run(
-            command,
+            self.command(*args),
             env=self.environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -44,9 +43,13 @@ class Cluster:
             check=False,
         )
 
+    def command(self, *args: object) -> list[str]:
+        """The command line `quakegrid` with these arguments."""
+        return [str(QUAKEGRID), "--state-dir", str(self.state_dir), *map(str, args)]
+
     def start(self, *args: object) -> Running:
         """Start `quakegrid` with these arguments."""
-        command = [str(QUAKEGRID), "--state-dir", str(self.state_dir), *map(str, args)]
+        command = self.command(*args)
         process = subprocess.Popen(
             command,
             env=self.environ,
@@ -70,9 +73,9 @@ class Cluster:
         assert isinstance(found, dict)
         return found
 
-    def ended_job(self, job_id: int = -1) -> dict[str, Any]:
+    def ended_job(self, job_id: int = -1, timeout_s: float = END_TIMEOUT_S) -> dict[str, Any]:
         """The same when the job has ended: who notices a death may take a moment to write it down."""
-        end_s = time.monotonic() + END_TIMEOUT_S
+        end_s = time.monotonic() + timeout_s
         while (job := self.job(job_id))["state"] == "executing":
             assert time.monotonic() < end_s, f"job {job['id']} goes on"
         return job

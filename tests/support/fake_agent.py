@@ -43,7 +43,7 @@ class FakeAgent(orders_pb2_grpc.OrdersServicer, nodes_pb2_grpc.NodesServicer):
 
     # --- what a test does with it
 
-    def open_channel(self, _address: str, _authkey: str) -> MemoryChannel:
+    def open_channel(self, _address: str, _authkey: str, _node: str) -> MemoryChannel:
         """A connection to it, as `grpc_channels.open_aio_channel` opens one."""
         return MemoryChannel(self, self._handlers)
 

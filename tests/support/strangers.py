@@ -13,6 +13,11 @@ from collections.abc import Iterator
 
 from quakegrid.access.principals import Principal, PrincipalRole
 from quakegrid.access.proofs import Certified
+from quakegrid.clients import node_access
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.node_access import NodeAccessClient
+from quakegrid.settings.config import Settings
+from quakegrid.settings.node_files import NodeFile
 from quakegrid.transport import certificates, credentials
 
 TIMEOUT_S = 20.0
@@ -96,3 +101,11 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 def _literal(name: bytes, value: bytes) -> bytes:
     """A header field of HPACK, neither indexed nor compressed."""
     return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def join(settings: Settings, name: str) -> NodeFile:
+    """The certificate of a node of this name that the dbserver knows, in the place of an earlier one."""
+    addresses = (settings.dbserver_address, settings.broker_address)
+    with DbClient(settings) as database:
+        _, text = NodeAccessClient(database).create_token(addresses, DAY, host=name)
+    return node_access.join(text, name)

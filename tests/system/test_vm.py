@@ -30,9 +30,9 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING) or os.geteuid() != 0, reason=REASON),
 ]
 IMAGE = ROOT / "build" / "vm"
-SERVICES = ("quakegrid-dbserver", "quakegrid-broker", "quakegrid-agent")
+SERVICES = ("quakegrid-dbserver", "quakegrid-broker", "quakegrid-agent", "quakegrid-web")
 # What `systemd-analyze security` calls exposure, 0 to 10; the agent runs people's code.
-EXPOSURE = {"quakegrid-dbserver": 3.5, "quakegrid-broker": 3.5, "quakegrid-agent": 5.5}
+EXPOSURE = {"quakegrid-dbserver": 3.5, "quakegrid-broker": 3.5, "quakegrid-agent": 5.5, "quakegrid-web": 3.5}
 CONFIG = "/opt/quakegrid/venv/openquake.cfg"
 AS_USER = ("runuser", "-u", "quakegrid", "--")
 EATEN_BYTES = 400 << 20
@@ -97,7 +97,7 @@ def show(machine: Machine, name: str, service: str) -> str:
 
 def test_services_are_active_and_hardened(master: Machine) -> None:
     """As their units promise, by systemd's own measure."""
-    assert states(master) == ["active"] * 3
+    assert states(master) == ["active"] * len(SERVICES)
     for service, most in EXPOSURE.items():
         said = master.must("systemd-analyze", "security", "--no-pager", f"{service}.service")
         found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
@@ -149,7 +149,7 @@ def test_service_that_was_killed_is_started_again(master: Machine) -> None:
         "services that were started again",
     )
     wait_for_workers(master)
-    assert states(master) == ["active"] * 3
+    assert states(master) == ["active"] * len(SERVICES)
     call(master)
 
 
@@ -159,7 +159,7 @@ def test_everything_comes_back_with_the_machine(master: Machine, start_anew: Any
     start_anew(master)
 
     wait_for_workers(master)
-    assert states(master) == ["active"] * 3
+    assert states(master) == ["active"] * len(SERVICES)
     master.must(*AS_USER, "quakegrid", "db", "check")
     call(master)
 

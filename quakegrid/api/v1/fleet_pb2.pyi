@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from quakegrid.api.v1 import nodes_pb2 as _nodes_pb2
 from quakegrid.api.v1 import task_records_pb2 as _task_records_pb2
 import builtins as _builtins
 import sys
@@ -245,6 +246,56 @@ class AbortJobResponse(_message.Message):
 Global___AbortJobResponse: _TypeAlias = AbortJobResponse  # noqa: Y015
 
 @_typing.final
+class EndSessionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERSON_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    person: _builtins.str
+    """Whose sessions."""
+    user_name: _builtins.str
+    """Who asks, for the logs of the jobs."""
+    def __init__(
+        self,
+        *,
+        person: _builtins.str = ...,
+        user_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["person", b"person", "user_name", b"user_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndSessionsRequest: _TypeAlias = EndSessionsRequest  # noqa: Y015
+
+@_typing.final
+class EndSessionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_IDS_FIELD_NUMBER: _builtins.int
+    SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    session_count: _builtins.int
+    """Also those without jobs."""
+    @_builtins.property
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """In order."""
+
+    def __init__(
+        self,
+        *,
+        job_ids: _abc.Iterable[_builtins.int] | None = ...,
+        session_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids", "session_count", b"session_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndSessionsResponse: _TypeAlias = EndSessionsResponse  # noqa: Y015
+
+@_typing.final
 class GetStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -268,8 +319,16 @@ class GetStatusResponse(_message.Message):
     LANES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     TOTALS_FIELD_NUMBER: _builtins.int
+    SERIALIZE_JOBS_FIELD_NUMBER: _builtins.int
+    MAX_JOBS_PER_USER_FIELD_NUMBER: _builtins.int
+    MAX_CORES_PER_USER_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of QuakeGrid that the broker runs."""
+    serialize_jobs: _builtins.int
+    """Sessions with jobs that may execute at once: in all, and of one person; 0 for no limit."""
+    max_jobs_per_user: _builtins.int
+    max_cores_per_user: _builtins.int
+    """Cores that the sessions of one person may have together; 0 for no limit."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeStatus]: ...
     @_builtins.property
@@ -286,10 +345,13 @@ class GetStatusResponse(_message.Message):
         lanes: _abc.Iterable[Global___LaneStatus] | None = ...,
         version: _builtins.str = ...,
         totals: Global___TaskTotals | None = ...,
+        serialize_jobs: _builtins.int = ...,
+        max_jobs_per_user: _builtins.int = ...,
+        max_cores_per_user: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lanes", b"lanes", "nodes", b"nodes", "sessions", b"sessions", "totals", b"totals", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lanes", b"lanes", "max_cores_per_user", b"max_cores_per_user", "max_jobs_per_user", b"max_jobs_per_user", "nodes", b"nodes", "serialize_jobs", b"serialize_jobs", "sessions", b"sessions", "totals", b"totals", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -454,6 +516,8 @@ class NodeStatus(_message.Message):
     RUNNING_COUNT_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
+    PROOF_KIND_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """As in `host_cores`."""
     node: _builtins.str
@@ -468,6 +532,10 @@ class NodeStatus(_message.Message):
     """Workers that hold a task now."""
     state: _builtins.str
     """State of the template, or why the node is not up."""
+    proof_kind: _nodes_pb2.NodeProofKind.ValueType
+    """How it proves that it belongs to the cluster; unspecified until its agent has told it."""
+    address: _builtins.str
+    """`host:port` of its agent."""
     @_builtins.property
     def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOut]:
         """Open sessions that get no worker on it."""
@@ -483,10 +551,12 @@ class NodeStatus(_message.Message):
         running_count: _builtins.int = ...,
         state: _builtins.str = ...,
         left_out: _abc.Iterable[Global___LeftOut] | None = ...,
+        proof_kind: _nodes_pb2.NodeProofKind.ValueType = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "host", b"host", "is_up", b"is_up", "left_out", b"left_out", "node", b"node", "running_count", b"running_count", "state", b"state", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "core_count", b"core_count", "host", b"host", "is_up", b"is_up", "left_out", b"left_out", "node", b"node", "proof_kind", b"proof_kind", "running_count", b"running_count", "state", b"state", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -545,6 +615,10 @@ class SessionStatus(_message.Message):
     BUSY_WORKER_COUNT_FIELD_NUMBER: _builtins.int
     ARGUMENT_BYTES_FIELD_NUMBER: _builtins.int
     RESULT_BYTES_FIELD_NUMBER: _builtins.int
+    CORE_COUNT_FIELD_NUMBER: _builtins.int
+    AHEAD_JOB_IDS_FIELD_NUMBER: _builtins.int
+    WAIT_REASON_FIELD_NUMBER: _builtins.int
+    UNUSED_S_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     user_name: _builtins.str
     state: _builtins.str
@@ -568,7 +642,7 @@ class SessionStatus(_message.Message):
     done_rate_hz: _builtins.float
     """Tasks done in a second, over the last ten."""
     weight: _builtins.float
-    """Its part of the cores, in proportion to the weights of other sessions."""
+    """Its part of the cores, in proportion to the weights of other sessions of the person."""
     busy_worker_count: _builtins.int
     """Workers that hold a task now."""
     argument_bytes: _builtins.int
@@ -576,9 +650,18 @@ class SessionStatus(_message.Message):
     the driver are not counted.
     """
     result_bytes: _builtins.int
+    core_count: _builtins.int
+    """Cores of its workers, those that start or are to end too."""
+    wait_reason: _builtins.str
+    unused_s: _builtins.int
+    """Seconds that it executes without having submitted a task; 0 when it has."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Empty for work without a job."""
+
+    @_builtins.property
+    def ahead_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """While it is queued: the jobs before it, as SessionQueued has them, and why it waits, if not for its turn."""
 
     def __init__(
         self,
@@ -601,10 +684,14 @@ class SessionStatus(_message.Message):
         busy_worker_count: _builtins.int = ...,
         argument_bytes: _builtins.int = ...,
         result_bytes: _builtins.int = ...,
+        core_count: _builtins.int = ...,
+        ahead_job_ids: _abc.Iterable[_builtins.int] | None = ...,
+        wait_reason: _builtins.str = ...,
+        unused_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument_bytes", b"argument_bytes", "busy_worker_count", b"busy_worker_count", "done_count", b"done_count", "done_rate_hz", b"done_rate_hz", "failed_count", b"failed_count", "host", b"host", "job_ids", b"job_ids", "lane_port", b"lane_port", "pid", b"pid", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id", "state", b"state", "user_name", b"user_name", "weight", b"weight", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_job_ids", b"ahead_job_ids", "argument_bytes", b"argument_bytes", "busy_worker_count", b"busy_worker_count", "core_count", b"core_count", "done_count", b"done_count", "done_rate_hz", b"done_rate_hz", "failed_count", b"failed_count", "host", b"host", "job_ids", b"job_ids", "lane_port", b"lane_port", "pid", b"pid", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id", "state", b"state", "unused_s", b"unused_s", "user_name", b"user_name", "wait_reason", b"wait_reason", "weight", b"weight", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,11 @@ class FleetStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.AbortJobRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.AbortJobResponse.FromString,
                 _registered_method=True)
+        self.EndSessions = channel.unary_unary(
+                '/quakegrid.api.v1.Fleet/EndSessions',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.EndSessionsRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.EndSessionsResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/quakegrid.api.v1.Fleet/GetStatus',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.GetStatusRequest.SerializeToString,
@@ -95,6 +100,14 @@ class FleetServicer:
         """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that executes
         or is queued needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
         NOT_FOUND: there is no such job. ABORTED: it is not executing, and the dbserver does not answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSessions(self, request, context):
+        """Called by command lines of admins. Aborts all that executes or is queued for a person: their jobs get the status
+        `aborted`, and no process is left. Answers when that is so. Idempotent. INVALID_ARGUMENT: nobody can be called so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,6 +190,11 @@ def add_FleetServicer_to_server(servicer, server):
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.AbortJobRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.AbortJobResponse.SerializeToString,
             ),
+            'EndSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSessions,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.EndSessionsRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.EndSessionsResponse.SerializeToString,
+            ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.GetStatusRequest.FromString,
@@ -251,6 +269,33 @@ class Fleet:
             '/quakegrid.api.v1.Fleet/AbortJob',
             quakegrid_dot_api_dot_v1_dot_fleet__pb2.AbortJobRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_fleet__pb2.AbortJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Fleet/EndSessions',
+            quakegrid_dot_api_dot_v1_dot_fleet__pb2.EndSessionsRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_fleet__pb2.EndSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,10 @@ class FleetStub:
     or is queued needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
     NOT_FOUND: there is no such job. ABORTED: it is not executing, and the dbserver does not answer.
     """
+    EndSessions: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.EndSessionsRequest, _fleet_pb2.EndSessionsResponse]
+    """Called by command lines of admins. Aborts all that executes or is queued for a person: their jobs get the status
+    `aborted`, and no process is left. Answers when that is so. Idempotent. INVALID_ARGUMENT: nobody can be called so.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.GetStatusRequest, _fleet_pb2.GetStatusResponse]
     """Called by command lines and the web."""
     WatchStatus: _grpc.UnaryStreamMultiCallable[_fleet_pb2.WatchStatusRequest, _fleet_pb2.WatchStatusResponse]
@@ -77,6 +81,10 @@ class FleetAsyncStub(FleetStub):
     """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that executes
     or is queued needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
     NOT_FOUND: there is no such job. ABORTED: it is not executing, and the dbserver does not answer.
+    """
+    EndSessions: _aio.UnaryUnaryMultiCallable[_fleet_pb2.EndSessionsRequest, _fleet_pb2.EndSessionsResponse]  # type: ignore[assignment]
+    """Called by command lines of admins. Aborts all that executes or is queued for a person: their jobs get the status
+    `aborted`, and no process is left. Answers when that is so. Idempotent. INVALID_ARGUMENT: nobody can be called so.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_fleet_pb2.GetStatusRequest, _fleet_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Called by command lines and the web."""
@@ -120,6 +128,16 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that executes
         or is queued needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
         NOT_FOUND: there is no such job. ABORTED: it is not executing, and the dbserver does not answer.
+        """
+
+    @_abc_1.abstractmethod
+    def EndSessions(
+        self,
+        request: _fleet_pb2.EndSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.EndSessionsResponse, _abc.Awaitable[_fleet_pb2.EndSessionsResponse]]:
+        """Called by command lines of admins. Aborts all that executes or is queued for a person: their jobs get the status
+        `aborted`, and no process is left. Answers when that is so. Idempotent. INVALID_ARGUMENT: nobody can be called so.
         """
 
     @_abc_1.abstractmethod

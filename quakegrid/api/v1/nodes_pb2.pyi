@@ -20,6 +20,28 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _NodeProofKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NodeProofKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeProofKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NODE_PROOF_KIND_UNSPECIFIED: _NodeProofKind.ValueType  # 0
+    NODE_PROOF_KIND_AUTHKEY: _NodeProofKind.ValueType  # 1
+    """It shares the cluster's authkey."""
+    NODE_PROOF_KIND_CERTIFICATE: _NodeProofKind.ValueType  # 2
+    """It has a certificate of its own."""
+
+class NodeProofKind(_NodeProofKind, metaclass=_NodeProofKindEnumTypeWrapper):
+    """How a node proves that it belongs to a cluster."""
+
+NODE_PROOF_KIND_UNSPECIFIED: NodeProofKind.ValueType  # 0
+NODE_PROOF_KIND_AUTHKEY: NodeProofKind.ValueType  # 1
+"""It shares the cluster's authkey."""
+NODE_PROOF_KIND_CERTIFICATE: NodeProofKind.ValueType  # 2
+"""It has a certificate of its own."""
+Global___NodeProofKind: _TypeAlias = NodeProofKind  # noqa: Y015
+
 class _ServiceState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -413,6 +435,7 @@ class AgentStatus(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     SENT_TIME_FIELD_NUMBER: _builtins.int
     IS_REFRESHING_FIELD_NUMBER: _builtins.int
+    PROOF_KIND_FIELD_NUMBER: _builtins.int
     OLDER_TEMPLATES_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Host name of the machine."""
@@ -451,6 +474,8 @@ class AgentStatus(_message.Message):
     """Why it is not simply warm; empty if it is."""
     is_refreshing: _builtins.bool
     """The code on disk changed: a template with the new code is loading and will take over."""
+    proof_kind: Global___NodeProofKind.ValueType
+    """How the node proves that it belongs to the cluster."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStatus]: ...
     @_builtins.property
@@ -495,11 +520,12 @@ class AgentStatus(_message.Message):
         fingerprint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         sent_time: _timestamp_pb2.Timestamp | None = ...,
         is_refreshing: _builtins.bool = ...,
+        proof_kind: Global___NodeProofKind.ValueType = ...,
         older_templates: _abc.Iterable[Global___OlderTemplate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sent_time", b"sent_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count", "cores_per_worker", b"cores_per_worker", "drivers", b"drivers", "engine_version", b"engine_version", "fingerprint", b"fingerprint", "instance_id", b"instance_id", "is_leaving", b"is_leaving", "is_refreshing", b"is_refreshing", "is_short_of_memory", b"is_short_of_memory", "is_watched", b"is_watched", "load_average", b"load_average", "master", b"master", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "node", b"node", "older_templates", b"older_templates", "sent_time", b"sent_time", "service_state", b"service_state", "template_kind", b"template_kind", "template_reason", b"template_reason", "template_state", b"template_state", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count", "cores_per_worker", b"cores_per_worker", "drivers", b"drivers", "engine_version", b"engine_version", "fingerprint", b"fingerprint", "instance_id", b"instance_id", "is_leaving", b"is_leaving", "is_refreshing", b"is_refreshing", "is_short_of_memory", b"is_short_of_memory", "is_watched", b"is_watched", "load_average", b"load_average", "master", b"master", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "node", b"node", "older_templates", b"older_templates", "proof_kind", b"proof_kind", "sent_time", b"sent_time", "service_state", b"service_state", "template_kind", b"template_kind", "template_reason", b"template_reason", "template_state", b"template_state", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -597,18 +623,22 @@ class DriverStatus(_message.Message):
 
     PID_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    IS_DETACHED_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     command: _builtins.str
     """What it runs, such as "engine --run job.ini"."""
+    is_detached: _builtins.bool
+    """Whether it goes on without the command line that started it."""
     def __init__(
         self,
         *,
         pid: _builtins.int = ...,
         command: _builtins.str = ...,
+        is_detached: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "is_detached", b"is_detached", "pid", b"pid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -353,18 +353,34 @@ class WatchCredentialsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDS_FIELD_NUMBER: _builtins.int
+    SHUT_OUT_NODES_FIELD_NUMBER: _builtins.int
+    SHUT_OUT_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At most 10,000 credentials are valid at a time."""
+        """At most 10,000 credentials of people are valid at a time, and 5000 of nodes."""
+
+    @_builtins.property
+    def shut_out_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Nodes whose last certificate was revoked, or ended in the last month: brokers close their links to them. At most
+        5000.
+        """
+
+    @_builtins.property
+    def shut_out_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of all certificates of nodes that were revoked, were replaced, or ended in the last month. What nodes have had
+        certified with one of them does not count either.
+        """
 
     def __init__(
         self,
         *,
         ids: _abc.Iterable[_builtins.str] | None = ...,
+        shut_out_nodes: _abc.Iterable[_builtins.str] | None = ...,
+        shut_out_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "shut_out_ids", b"shut_out_ids", "shut_out_nodes", b"shut_out_nodes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

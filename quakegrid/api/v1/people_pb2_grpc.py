@@ -104,7 +104,8 @@ class PeopleServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchCredentials(self, request, context):
-        """Called by services. The ids of all credentials that count, at once and whenever one came or went.
+        """Called by services. The ids of all credentials that count, of people and nodes, at once and whenever one came or
+        went.
         UNAVAILABLE: the dbserver is stopping.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

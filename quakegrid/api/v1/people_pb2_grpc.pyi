@@ -48,7 +48,8 @@ class PeopleStub:
     has the name, or no credential has the id.
     """
     WatchCredentials: _grpc.UnaryStreamMultiCallable[_people_pb2.WatchCredentialsRequest, _people_pb2.WatchCredentialsResponse]
-    """Called by services. The ids of all credentials that count, at once and whenever one came or went.
+    """Called by services. The ids of all credentials that count, of people and nodes, at once and whenever one came or
+    went.
     UNAVAILABLE: the dbserver is stopping.
     """
     RenewDriver: _grpc.UnaryUnaryMultiCallable[_people_pb2.RenewDriverRequest, _people_pb2.RenewDriverResponse]
@@ -77,7 +78,8 @@ class PeopleAsyncStub(PeopleStub):
     has the name, or no credential has the id.
     """
     WatchCredentials: _aio.UnaryStreamMultiCallable[_people_pb2.WatchCredentialsRequest, _people_pb2.WatchCredentialsResponse]  # type: ignore[assignment]
-    """Called by services. The ids of all credentials that count, at once and whenever one came or went.
+    """Called by services. The ids of all credentials that count, of people and nodes, at once and whenever one came or
+    went.
     UNAVAILABLE: the dbserver is stopping.
     """
     RenewDriver: _aio.UnaryUnaryMultiCallable[_people_pb2.RenewDriverRequest, _people_pb2.RenewDriverResponse]  # type: ignore[assignment]
@@ -133,7 +135,8 @@ class PeopleServicer(metaclass=_abc_1.ABCMeta):
         request: _people_pb2.WatchCredentialsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_people_pb2.WatchCredentialsResponse], _abc.AsyncIterator[_people_pb2.WatchCredentialsResponse]]:
-        """Called by services. The ids of all credentials that count, at once and whenever one came or went.
+        """Called by services. The ids of all credentials that count, of people and nodes, at once and whenever one came or
+        went.
         UNAVAILABLE: the dbserver is stopping.
         """
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bquakegrid/api/v1/tags.proto\x12\x10quakegrid.api.v1\"X\n\x03Tag\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x1d\n\x10preferred_job_id\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_preferred_job_id\"H\n\x0fListTagsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x10ListTagsResponse\x12#\n\x04tags\x18\x01 \x03(\x0b\x32\x15.quakegrid.api.v1.Tag\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x10\x43reateTagRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x13\n\x11\x43reateTagResponse\" \n\x10\x44\x65leteTagRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x13\n\x11\x44\x65leteTagResponse\"-\n\rAddTagRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x10\n\x0e\x41\x64\x64TagResponse\"0\n\x10RemoveTagRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x13\n\x11RemoveTagResponse\"0\n\x10PreferJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x13\n\x11PreferJobResponse2\xfe\x03\n\x04Tags\x12Q\n\x08ListTags\x12!.quakegrid.api.v1.ListTagsRequest\x1a\".quakegrid.api.v1.ListTagsResponse\x12T\n\tCreateTag\x12\".quakegrid.api.v1.CreateTagRequest\x1a#.quakegrid.api.v1.CreateTagResponse\x12T\n\tDeleteTag\x12\".quakegrid.api.v1.DeleteTagRequest\x1a#.quakegrid.api.v1.DeleteTagResponse\x12K\n\x06\x41\x64\x64Tag\x12\x1f.quakegrid.api.v1.AddTagRequest\x1a .quakegrid.api.v1.AddTagResponse\x12T\n\tRemoveTag\x12\".quakegrid.api.v1.RemoveTagRequest\x1a#.quakegrid.api.v1.RemoveTagResponse\x12T\n\tPreferJob\x12\".quakegrid.api.v1.PreferJobRequest\x1a#.quakegrid.api.v1.PreferJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bquakegrid/api/v1/tags.proto\x12\x10quakegrid.api.v1\"X\n\x03Tag\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x1d\n\x10preferred_job_id\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_preferred_job_id\"H\n\x0fListTagsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x10ListTagsResponse\x12#\n\x04tags\x18\x01 \x03(\x0b\x32\x15.quakegrid.api.v1.Tag\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x10\x43reateTagRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x13\n\x11\x43reateTagResponse\" \n\x10\x44\x65leteTagRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x13\n\x11\x44\x65leteTagResponse\"A\n\rAddTagRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\tuser_name\x18\xe6\x01 \x01(\t\"\x10\n\x0e\x41\x64\x64TagResponse\"D\n\x10RemoveTagRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\tuser_name\x18\xe6\x01 \x01(\t\"\x13\n\x11RemoveTagResponse\"D\n\x10PreferJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\tuser_name\x18\xe6\x01 \x01(\t\"\x13\n\x11PreferJobResponse2\xfe\x03\n\x04Tags\x12Q\n\x08ListTags\x12!.quakegrid.api.v1.ListTagsRequest\x1a\".quakegrid.api.v1.ListTagsResponse\x12T\n\tCreateTag\x12\".quakegrid.api.v1.CreateTagRequest\x1a#.quakegrid.api.v1.CreateTagResponse\x12T\n\tDeleteTag\x12\".quakegrid.api.v1.DeleteTagRequest\x1a#.quakegrid.api.v1.DeleteTagResponse\x12K\n\x06\x41\x64\x64Tag\x12\x1f.quakegrid.api.v1.AddTagRequest\x1a .quakegrid.api.v1.AddTagResponse\x12T\n\tRemoveTag\x12\".quakegrid.api.v1.RemoveTagRequest\x1a#.quakegrid.api.v1.RemoveTagResponse\x12T\n\tPreferJob\x12\".quakegrid.api.v1.PreferJobRequest\x1a#.quakegrid.api.v1.PreferJobResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,17 +46,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETETAGRESPONSE']._serialized_start=384
   _globals['_DELETETAGRESPONSE']._serialized_end=403
   _globals['_ADDTAGREQUEST']._serialized_start=405
-  _globals['_ADDTAGREQUEST']._serialized_end=450
-  _globals['_ADDTAGRESPONSE']._serialized_start=452
-  _globals['_ADDTAGRESPONSE']._serialized_end=468
-  _globals['_REMOVETAGREQUEST']._serialized_start=470
-  _globals['_REMOVETAGREQUEST']._serialized_end=518
-  _globals['_REMOVETAGRESPONSE']._serialized_start=520
-  _globals['_REMOVETAGRESPONSE']._serialized_end=539
-  _globals['_PREFERJOBREQUEST']._serialized_start=541
-  _globals['_PREFERJOBREQUEST']._serialized_end=589
-  _globals['_PREFERJOBRESPONSE']._serialized_start=591
-  _globals['_PREFERJOBRESPONSE']._serialized_end=610
-  _globals['_TAGS']._serialized_start=613
-  _globals['_TAGS']._serialized_end=1123
+  _globals['_ADDTAGREQUEST']._serialized_end=470
+  _globals['_ADDTAGRESPONSE']._serialized_start=472
+  _globals['_ADDTAGRESPONSE']._serialized_end=488
+  _globals['_REMOVETAGREQUEST']._serialized_start=490
+  _globals['_REMOVETAGREQUEST']._serialized_end=558
+  _globals['_REMOVETAGRESPONSE']._serialized_start=560
+  _globals['_REMOVETAGRESPONSE']._serialized_end=579
+  _globals['_PREFERJOBREQUEST']._serialized_start=581
+  _globals['_PREFERJOBREQUEST']._serialized_end=649
+  _globals['_PREFERJOBRESPONSE']._serialized_start=651
+  _globals['_PREFERJOBRESPONSE']._serialized_end=670
+  _globals['_TAGS']._serialized_start=673
+  _globals['_TAGS']._serialized_end=1183
 # @@protoc_insertion_point(module_scope)

@@ -1,1 +1,1 @@
-"""Commands about people: `user`, and `login`, `logout` and `whoami`."""
+"""Commands about people and nodes: `user`, `token`, `node`, and `login`, `logout` and `whoami`."""

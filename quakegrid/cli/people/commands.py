@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Callable
 from contextlib import closing
@@ -15,14 +16,19 @@ from quakegrid import errors
 from quakegrid.access.principals import PEOPLE, PrincipalRole
 from quakegrid.cli import options
 from quakegrid.cli.views import render
+from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.people import IssuedCredential, PeopleClient
+from quakegrid.jobs.filters import JobFilter
+from quakegrid.jobs.states import JobState
 from quakegrid.settings import credential_files
 from quakegrid.settings.config import Settings
 from quakegrid.settings.credential_files import CredentialFile
 from quakegrid.settings.hosts import is_loopback
 
 F = TypeVar("F", bound=Callable[..., Any])
+# Far more than one person has at once.
+MOST_JOBS = 100_000
 ROLES = [role.value for role in PEOPLE]
 COLUMNS = {
     "name": "name",
@@ -135,18 +141,48 @@ def change_role(name: str, role: str, **wanted: Any) -> None:
 @user.command()
 @click.argument("name", metavar="NAME")
 @click.option("--id", "credential_id", default="", metavar="ID", help="Only the one whose id begins so.")
-def revoke(name: str, credential_id: str) -> None:
+@click.option(
+    "--end-jobs/--keep-jobs",
+    "is_ending",
+    default=False,
+    show_default="--keep-jobs",
+    help="Abort what executes or is queued for the person, or let it go on.",
+)
+def revoke(name: str, credential_id: str, is_ending: bool) -> None:
     """Revoke all credentials of a person.
 
     The dbserver refuses them at once, other services as soon as they hear of it, within moments. Jobs of the
-    person go on.
+    person go on, unless you give --end-jobs.
     """
-    with closing(DbClient(options.cluster_settings())) as database:
+    if credential_id and is_ending:
+        raise errors.UsageError("--end-jobs is for a person who is to have no credential: leave out --id")
+    settings = options.cluster_settings()
+    with closing(DbClient(settings)) as database:
         revoked = PeopleClient(database).revoke(name, credential_id)
-    for each in revoked:
-        render.say(f"revoked: {each.name} ({each.role}) {each.id[:8]}")
-    if not revoked:
-        render.say(f"{name} has no valid credential")
+        for each in revoked:
+            render.say(f"revoked: {each.name} ({each.role}) {each.id[:8]}")
+        if not revoked:
+            render.say(f"{name} has no valid credential")
+        if is_ending:
+            _end_jobs(settings, database, name)
+
+
+def _end_jobs(settings: Settings, database: DbClient, name: str) -> None:
+    """Abort what executes or is queued for a person, and the jobs that have not begun."""
+    wanted = JobFilter(user_name=name, states=[JobState.CREATED, JobState.SUBMITTED, JobState.EXECUTING])
+    with closing(BrokerClient(settings)) as broker:
+        job_ids, session_count = broker.end_sessions(name)
+        for job in database.jobs.list_jobs(MOST_JOBS, wanted):
+            # One that has ended meanwhile needs no abort.
+            with contextlib.suppress(errors.NotFoundError, errors.StateError):
+                broker.abort_job(job.id)
+                job_ids.append(job.id)
+    for job_id in sorted(set(job_ids)):
+        render.say(f"job {job_id} aborted")
+    if session_count and not job_ids:
+        render.say(f"sessions of {name} without jobs ended: {session_count}")
+    elif not job_ids:
+        render.say(f"nothing of {name} was executing or queued")
 
 
 @user.command(name="list")

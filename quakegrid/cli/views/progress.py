@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import click
@@ -17,6 +18,7 @@ from quakegrid.jobs import terminal_text
 _LEVELS = logging.getLevelNamesMapping()
 # The engine logs them with and without their first line.
 _TRACEBACK = re.compile(r'^\s*(Traceback \(most recent|File ".*", line \d+)', re.MULTILINE)
+QUESTION = "Ctrl-C: press a to abort it, d to detach (it goes on without you), any other key to go on"
 _COLORS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
@@ -25,6 +27,9 @@ class Display(Protocol):
 
     def show(self, event: dict[str, Any]) -> None:
         """Show one event, if it is worth it."""
+
+    def ask(self, is_asking: bool) -> None:
+        """Show the question what Ctrl-C shall mean, or hide it."""
 
     def close(self) -> None:
         """Leave the terminal in order."""
@@ -49,11 +54,15 @@ def event_line(event: dict[str, Any], *, verbose: bool) -> str | None:
             return terminal_text.one_line(about)
         case {"event": "queued"}:
             ahead = ", ".join(str(job_id) for job_id in event.get("ahead_job_ids", ()))
-            return f"waiting for job {ahead}" if ahead else "waiting for its turn"
+            words = f"waiting for job {ahead}" if ahead else "waiting for its turn"
+            reason = terminal_text.one_line(event.get("reason") or "")
+            return f"{words}: {reason}" if reason else words
         case {"event": "warming"}:
             return "the engine is being loaded; after an installation this takes a minute or two"
         case {"event": "log", "level": str(level), "message": str(message)}:
-            return _log_line(level, message, verbose=verbose)
+            return _log_line(level, message, verbose=verbose or bool(event.get("is_shown")))
+        case {"event": "note", "message": str(message)}:
+            return terminal_text.one_line(message)
     return None
 
 
@@ -93,19 +102,34 @@ class LineDisplay:
         self._quarters[key] = quarter
         return f"{event['operation']}: {done} of {total} tasks done"
 
+    def ask(self, is_asking: bool) -> None:
+        """Print the question; it is asked where stderr is a terminal, so that bars show it instead."""
+        if is_asking:
+            click.echo(QUESTION, err=True)
+
     def close(self) -> None:
         """Nothing is open."""
 
 
 class BarDisplay:
-    """For terminals: one bar an operation below, words above."""
+    """For terminals: one bar an operation below, words above, and a question below all."""
 
     def __init__(self, *, verbose: bool) -> None:
-        from rich import console, progress  # noqa: PLC0415 - pipes do not need it
+        from rich import console, progress, text  # noqa: PLC0415 - pipes do not need it
+
+        class Bars(progress.Progress):
+            """The bars, with the question below them while it is open."""
+
+            question = text.Text("")
+
+            def get_renderables(self) -> Iterator[Any]:
+                yield from super().get_renderables()
+                if self.question:
+                    yield self.question
 
         self._verbose = verbose
         self._console = console.Console(stderr=True, highlight=False, markup=False)
-        self._progress = progress.Progress(
+        self._progress = Bars(
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
@@ -113,6 +137,7 @@ class BarDisplay:
             progress.TimeElapsedColumn(),
             console=self._console,
         )
+        self._question = text.Text(QUESTION, style="bold")
         self._bars: dict[tuple[object, str], progress.TaskID] = {}
         self._progress.start()
 
@@ -130,6 +155,11 @@ class BarDisplay:
         if key not in self._bars:
             self._bars[key] = self._progress.add_task(event["operation"], total=None)
         self._progress.update(self._bars[key], completed=event["done_count"], total=event["total_count"])
+
+    def ask(self, is_asking: bool) -> None:
+        """Show the question below the bars, or hide it."""
+        self._progress.question = self._question if is_asking else self._question[:0]
+        self._progress.refresh()
 
     def close(self) -> None:
         """Draw the bars a last time and free the terminal."""

@@ -42,7 +42,8 @@ class JobResult:
 class RunReport:
     """All jobs of one run; `error` says why a job could not be made.
 
-    `not_exported` has a line for each output that could not be exported.
+    `not_exported` has a line for each output that could not be exported. `is_left` tells that the jobs go on
+    without the command.
     """
 
     jobs: dict[int, JobResult] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class RunReport:
     not_exported: list[str] = field(default_factory=list)
     duration_s: float = 0.0
     exit_code: int = 0
+    is_left: bool = False
 
     def take(self, event: dict[str, Any]) -> None:
         """Take note of one event; those that only tell of progress change nothing."""
@@ -68,11 +70,22 @@ class RunReport:
                 job.state = state
                 job.error = job.error or str(event.get("reason") or "") or None
                 job.datastore = str(event.get("datastore") or "")
+                self.duration_s = float(event.get("duration_s") or 0.0)
                 job.outputs = [OutputRow(int(item[0]), item[1], item[2]) for item in event.get("outputs", ())]
             case {"event": "exported", "paths": list(paths)}:
                 self.exported.extend(str(path) for path in paths)
             case {"event": "not_exported", "failures": list(failures)}:
                 self.not_exported.extend(str(each) for each in failures)
+
+    def leave(self, signal_number: int, duration_s: float) -> None:
+        """Conclude while the calculation goes on.
+
+        Args:
+            signal_number: of the signal that ended the command; 0 if a person wanted to leave.
+            duration_s: wall time until then.
+        """
+        self.duration_s, self.is_left = duration_s, True
+        self.exit_code = 128 + signal_number if signal_number else errors.EXIT_CLEAN
 
     def close(self, driver_code: int, duration_s: float) -> None:
         """Conclude from the driver's end; jobs without an end of their own share it.

@@ -1,19 +1,20 @@
-"""Which credentials of people count, as the dbserver tells it: for services that have no database.
+"""Which credentials of people and nodes count, as the dbserver tells it: for services that have no database.
 
-The watch begins with the first call of a person, so a cluster that has only services has none. While the
-dbserver does not answer, what it told last counts for a minute; then nobody but services is let in. Runs in
-the event loop of its service.
+The watch begins with the first call of a person or a node, or when the service says so. While the dbserver
+does not answer, what it told last counts for a minute; then nobody but services is let in. Runs in the event
+loop of its service.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import grpc
 
 from quakegrid import errors
-from quakegrid.access.principals import Principal
+from quakegrid.access.principals import NODE_PART, Principal, PrincipalRole, certified_by
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.clients.backoff import Backoff
 from quakegrid.machine import service_life
@@ -33,21 +34,29 @@ class CredentialWatch:
 
     Args:
         settings: of the cluster.
+        on_shut_out: called at first and after each change with the nodes that are shut out, and with the
+            beginnings of the ids of drivers that such nodes have had certified.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        on_shut_out: Callable[[frozenset[str], frozenset[str]], None] = lambda _hosts, _beginnings: None,
+    ) -> None:
+        self._settings, self._on_shut_out = settings, on_shut_out
         self._ids: frozenset[str] | None = None
+        # How the ids of drivers begin that nodes have had certified which are shut out.
+        self._by_nodes: frozenset[str] = frozenset()
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # When the dbserver stopped to answer; None while it does.
         self._lost_s: float | None = None
 
     async def doubt(self, principal: Principal) -> errors.QuakeGridError | None:
-        """Why the credential of a person does not count; None if it does."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._watch(), name="credential watch")
-            self._task.add_done_callback(service_life.must_not_fail)
+        """Why the credential of a person, a node or a driver does not count; None if it does."""
+        if principal.role is PrincipalRole.DRIVER:
+            return callers.revoked(principal) if certified_by(principal) in self._by_nodes else None
+        self.start()
         if await self._hears_of(principal.credential_id):
             return None
         if self._known() is None:
@@ -56,6 +65,12 @@ class CredentialWatch:
                 "whether your credential was revoked; try again"
             )
         return callers.revoked(principal)
+
+    def start(self) -> None:
+        """Begin to watch, if that is not done."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._watch(), name="credential watch")
+            self._task.add_done_callback(service_life.must_not_fail)
 
     def close(self) -> None:
         """Watch no longer."""
@@ -85,11 +100,13 @@ class CredentialWatch:
         loop = asyncio.get_running_loop()
         while True:
             address = self._settings.dbserver_address
-            async with grpc_channels.open_aio_channel(address, self._settings.authkey) as channel:
+            async with grpc_channels.open_aio_channel(address, self._settings.proof) as channel:
                 try:
                     stub = people_pb2_grpc.PeopleStub(channel)
                     async for response in stub.WatchCredentials(people_pb2.WatchCredentialsRequest()):
                         self._take(frozenset(response.ids))
+                        self._by_nodes = frozenset(each[:NODE_PART] for each in response.shut_out_ids)
+                        self._on_shut_out(frozenset(response.shut_out_nodes), self._by_nodes)
                         backoff.reset()
                 except grpc.RpcError as exc:
                     log.info("credentials_not_heard reason=%s", exc.details())

@@ -14,6 +14,7 @@ from quakegrid.jobs.values import LogLine
 # The dbserver takes at most 2000 lines a batch.
 MAX_BATCH_LINES = 1000
 PAGE_SIZE = 1000
+MAX_ID = 2**63 - 1
 
 
 class LogsClient:
@@ -66,6 +67,11 @@ class LogsClient:
             for line in response.lines:
                 request.after_id = line.id
                 yield job_messages.decode_line(line)
+
+    def wait_for_end(self, job_id: int) -> None:
+        """Wait until a job has ended, without its log."""
+        for _ in self.tail_log(job_id, after_id=MAX_ID):
+            raise AssertionError("no line has a larger id")
 
     def _list_log(self, job_id: int, **first: int) -> Iterator[LogLine]:
         token = ""

@@ -19,10 +19,15 @@ class Tag:
 
 
 class TagsClient:
-    """Tags over a connection to the dbserver, with its errors; all calls can be repeated."""
+    """Tags over a connection to the dbserver, with its errors; all calls can be repeated.
 
-    def __init__(self, database: DbClient) -> None:
-        self._connection = database.connection
+    Args:
+        database: the dbserver.
+        user_name: whose jobs may be changed, if a service asks for a person; empty for everybody's.
+    """
+
+    def __init__(self, database: DbClient, user_name: str = "") -> None:
+        self._connection, self._user_name = database.connection, user_name
         self._stub = tags_pb2_grpc.TagsStub(database.connection.channel)
 
     def list_tags(self, job_id: int = 0) -> list[Tag]:
@@ -46,18 +51,23 @@ class TagsClient:
 
     def add(self, job_id: int, name: str) -> None:
         """Give a job a tag, which is created if need be."""
-        self._connection.call(self._stub.AddTag, tags_pb2.AddTagRequest(job_id=checked(job_id), name=name))
+        self._connection.call(
+            self._stub.AddTag,
+            tags_pb2.AddTagRequest(job_id=checked(job_id), name=name, user_name=self._user_name),
+        )
 
     def remove(self, job_id: int, name: str) -> None:
         """Take a tag from a job."""
         self._connection.call(
-            self._stub.RemoveTag, tags_pb2.RemoveTagRequest(job_id=checked(job_id), name=name)
+            self._stub.RemoveTag,
+            tags_pb2.RemoveTagRequest(job_id=checked(job_id), name=name, user_name=self._user_name),
         )
 
     def prefer(self, job_id: int, name: str) -> None:
         """Make a job the preferred one of a tag; 0: none."""
         self._connection.call(
-            self._stub.PreferJob, tags_pb2.PreferJobRequest(job_id=checked(job_id), name=name)
+            self._stub.PreferJob,
+            tags_pb2.PreferJobRequest(job_id=checked(job_id), name=name, user_name=self._user_name),
         )
 
 

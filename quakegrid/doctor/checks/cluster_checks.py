@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from quakegrid.doctor.checks import network_checks, node_checks
+from quakegrid.doctor.checks import network_checks, node_checks, people_checks
 from quakegrid.doctor.checks.findings import Finding, Severity, fine, in_order
-from quakegrid.doctor.facts import Clock, NodeFacts, Versions, Visit
+from quakegrid.doctor.checks.people_checks import Asked
+from quakegrid.doctor.facts import Clock, NodeFacts, PeopleFacts, Versions, Visit
 from quakegrid.nodes.fingerprint import NONE, Fingerprint, differences
 from quakegrid.settings.config import LOOPBACK
 from quakegrid.settings.hosts import is_loopback
@@ -15,6 +16,7 @@ from quakegrid.transport import certificates
 
 # With smaller differences of clocks, log lines of different nodes are in order.
 CLOCK_TOLERANCE_S = 1.0
+NOBODY = Asked()
 AGENT_REMEDY = "see the agent's log there, and `agentctl status`"
 
 
@@ -27,7 +29,9 @@ class SharedFolder:
     error: str = ""
 
 
-def check_cluster(master: NodeFacts, visits: Sequence[Visit], shared: SharedFolder) -> list[Finding]:
+def check_cluster(
+    master: NodeFacts, visits: Sequence[Visit], shared: SharedFolder, asked: Asked = NOBODY
+) -> list[Finding]:
     """All findings, the worst first; equal findings of two processes on one machine are told once."""
     is_alone = all(_is_on(master, visit) for visit in visits)
     found = [
@@ -36,11 +40,32 @@ def check_cluster(master: NodeFacts, visits: Sequence[Visit], shared: SharedFold
     for visit in visits:
         machine = visit.facts.machine if visit.facts else visit.host
         found += [(machine, finding) for finding in check_visit(master, visit, shared)]
+        found += [(machine, finding) for finding in _check_people(visit, asked)]
+    found += [(master.machine, finding) for finding in _check_all_people(master, visits, asked)]
     once = {
         (machine, finding.check, finding.severity, finding.what): finding
         for machine, finding in reversed(found)
     }
     return in_order(reversed(once.values()))
+
+
+def _check_people(visit: Visit, asked: Asked) -> Iterator[Finding]:
+    """Whether a node is prepared for the people who use the cluster."""
+    if visit.facts is not None:
+        label = label_of(visit)
+        users = {*asked.owners, *visit.facts.people.members}
+        yield from people_checks.check_people(visit.facts, len(users), label)
+        yield from people_checks.check_identity(visit.facts, asked.now_s, label)
+
+
+def _check_all_people(master: NodeFacts, visits: Sequence[Visit], asked: Asked) -> Iterator[Finding]:
+    """What concerns people, and no single node."""
+    nodes = {label_of(visit): visit.facts for visit in visits if visit.facts is not None}
+    if all(facts.machine != master.machine for facts in nodes.values()):
+        nodes[master.node] = replace(master, people=PeopleFacts())  # rights of this command, not of an agent
+    if len({facts.machine for facts in nodes.values()}) > 1:
+        yield from people_checks.check_accounts(nodes, master.node)
+    yield from people_checks.check_credentials(asked.credentials, asked.now_s, master.node)
 
 
 def _is_on(master: NodeFacts, visit: Visit) -> bool:

@@ -263,6 +263,8 @@ def check_authkey(facts: NodeFacts, label: str) -> Iterator[Finding]:
     """A key that can be guessed lets anybody run programs on every node."""
     key = facts.authkey
     remedy = "`quakegrid authkey` makes one; put it into openquake.cfg on every node"
+    if not key.length and facts.people.identity == "certificate":
+        return
     if not key.length:
         what, breaks = "there is no authkey, or it is upstream's `changeme`", "no service starts"
         yield Finding("authkey", Severity.BREAKS, label, what, breaks, remedy)
@@ -272,11 +274,8 @@ def check_authkey(facts: NodeFacts, label: str) -> Iterator[Finding]:
             if key.is_guessable
             else f"the authkey has {key.length} characters, fewer than {config.MIN_AUTHKEY_LENGTH}"
         )
-        breaks = "whoever finds it can run programs as this user on every node"
-        if not facts.is_embedded:
-            breaks = f"services refuse to listen on anything but loopback; {breaks}"
-        severity = Severity.NOTE if facts.is_embedded else Severity.BREAKS
-        yield Finding("authkey", severity, label, what, breaks, remedy)
+        breaks = "services refuse to start; whoever finds it can run programs as this user on every node"
+        yield Finding("authkey", Severity.BREAKS, label, what, breaks, remedy)
     else:
         yield fine("authkey", label, f"the authkey's fingerprint is {key.fingerprint}")
 

@@ -21,11 +21,11 @@ def check_key_files(facts: NodeFacts, label: str) -> Iterator[Finding]:
     files = ", ".join(facts.open_key_files)
     yield Finding(
         "key_file",
-        Severity.NOTE,
+        Severity.BREAKS,
         label,
-        f"every user of the machine may read or change {files}, which holds the authkey",
-        "nothing; but whoever reads it can run programs as this user on every node",
-        "`chmod o= FILE`; if others have used the machine meanwhile, make a new key: `quakegrid authkey`",
+        f"others than the services and their group may read or change {files}, which holds the authkey",
+        "services refuse to start with this key; whoever reads it can run programs as them on every node",
+        "`chmod go= FILE`; if others have used the machine meanwhile, make a new key: `quakegrid authkey`",
     )
 
 

@@ -1,4 +1,4 @@
-"""Wraps functions of the engine that run a calculation: with its session, its hold, its signals."""
+"""Wraps functions of the engine that run a calculation: with its session, hold, signals and events."""
 
 from __future__ import annotations
 
@@ -44,3 +44,20 @@ def run_jobs_in_session(original: Any) -> Any:
             return original(jobctxs, 1, nodes, sbatch, notify_to, precalc)
 
     return run_jobs
+
+
+def tell_of_inputs(calculator_class: Any) -> Any:
+    """Upstream's hazard calculator, which tells the command line when it has read its inputs.
+
+    Every calculator calls `save_crmodel` then, in whichever way it got its inputs.
+    """
+    original = calculator_class.save_crmodel
+
+    def save_crmodel(calculator: Any) -> None:
+        driver = this_process.current()
+        if isinstance(driver, DriverProcess):
+            driver.events.tell({"event": "inputs_read", "job_id": calculator.datastore.calc_id})
+        original(calculator)
+
+    calculator_class.save_crmodel = save_crmodel
+    return calculator_class

@@ -24,6 +24,7 @@ from quakegrid.clients.dbserver import own_jobs
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.database_admin import DatabaseCare
 from quakegrid.engine import this_process
+from quakegrid.engine.driver import earlier_jobs
 from quakegrid.jobs import terminal_text
 from quakegrid.jobs.values import Job
 
@@ -72,10 +73,22 @@ def abort(job_id: list[int]) -> None:
             elif own_jobs.is_own(client, job) or _confirms(_question(job)):
                 try:
                     broker.abort_job(job.id)
-                except (errors.NotFoundError, errors.StateError) as exc:  # it ended meanwhile
+                except (errors.NotFoundError, errors.NotAllowedError, errors.StateError) as exc:
                     print(f"Job {job.id} was not aborted: {exc}")
                 else:
                     print(f"Job {job.id} aborted")
+
+
+def own_calc_ids(datadir: str | None = None) -> list[int]:
+    """The calculations of this user whose datastores are in a folder; upstream counts -1, -2 among them.
+
+    In a folder that several people use, upstream would count those of all.
+
+    Args:
+        datadir: the folder; None for this user's own.
+    """
+    folder = Path(datadir or logs.get_datadir())
+    return earlier_jobs.own_ids(folder, logs.dbcmd("get_calc_ids", getpass.getuser()))
 
 
 def _question(job: Job) -> str:

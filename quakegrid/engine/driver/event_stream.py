@@ -7,12 +7,13 @@ records are left out then; what tells of jobs and their ends waits. A line is ne
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import threading
 
 Event = dict[str, object]
-PASSING = frozenset({"progress", "log"})
+PASSING = frozenset({"progress", "log", "inputs_read"})
 
 
 class Events:
@@ -23,19 +24,29 @@ class Events:
     Args:
         fd: the connection's descriptor, owned from now on.
         is_wanted: whether anybody reads events.
+        is_detachable: whether the driver goes on when the command line is gone.
+        jobs_fd: where the ids of jobs are written for the agent; -1 for nowhere.
     """
 
-    def __init__(self, fd: int, *, is_wanted: bool) -> None:
+    def __init__(self, fd: int, *, is_wanted: bool, is_detachable: bool = False, jobs_fd: int = -1) -> None:
         self._socket = socket.socket(fileno=fd)
         self._lock = threading.Lock()
         self._rest = b""
-        self._is_wanted = is_wanted
+        self._is_wanted, self._is_detachable = is_wanted, is_detachable
+        self._jobs_fd = jobs_fd
 
-    def tell(self, event: Event) -> None:
-        """Send one event; nobody listening is not an error: the agent ends us when the command line goes."""
+    def tell(self, event: Event, *, is_of_another: bool = False) -> None:
+        """Send one event. It is no error that the command line is gone: the agent knows what that means.
+
+        Args:
+            event: to send.
+            is_of_another: whether it tells of a job that this driver only follows; then all of it waits.
+        """
+        if event["event"] == "job" and self._jobs_fd >= 0 and not is_of_another:
+            os.write(self._jobs_fd, f"{event['job_id']}\n".encode())
         if not self._is_wanted:
             return
-        is_passing = event["event"] in PASSING
+        is_passing = event["event"] in PASSING and not is_of_another
         with self._lock:
             try:
                 self._send(wait=not is_passing)
@@ -46,14 +57,16 @@ class Events:
             except OSError:
                 self._is_wanted = False
 
-    def has_reader(self) -> bool:
-        """Whether the command line still holds its end of the connection."""
-        try:
-            return self._socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) != b""
-        except BlockingIOError:
-            return True
-        except OSError:
+    def is_abandoned(self) -> bool:
+        """Whether the command line is gone and takes its driver along."""
+        if self._is_detachable:
             return False
+        try:
+            return self._socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def close(self) -> None:
         """Send what is left of a line."""

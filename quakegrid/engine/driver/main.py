@@ -6,6 +6,7 @@ two modes: `run_mode` for `quakegrid run` and exports, `oq_mode` for upstream's 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -23,6 +24,7 @@ from quakegrid.engine.driver.event_stream import Events
 from quakegrid.engine.driver.process import DriverProcess
 from quakegrid.engine.driver.stops import End
 from quakegrid.nodes.fingerprint import Fingerprint
+from quakegrid.notify import ends
 from quakegrid.settings.config import AGENT_MARK
 
 
@@ -30,19 +32,22 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
-        request: `argv`, `cwd`, `environ`, `mode` ("oq" or "run"), the `person` whose driver this is, and its
-            certificate, `proof`.
+        request: `argv`, `cwd`, `environ`, `mode` ("oq", "run" or "notify"), `is_detachable`, `jobs_fd`, the
+            `person` whose driver this is, and its certificate, `proof`; for "notify" `job_ids` and `notify`.
         events_fd: socket for events.
         fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
     """
+    if request["mode"] == "notify":
+        return _notify(request)
     is_run = request["mode"] == "run"
     if is_run:
         log_output.take_over()
         print(f"driver {os.getpid()} of {request['cwd']}: {' '.join(request['argv'])}")
-    events = Events(events_fd, is_wanted=is_run)
+    events = Events(
+        events_fd, is_wanted=is_run, is_detachable=request["is_detachable"], jobs_fd=request["jobs_fd"]
+    )
     try:
-        given = driver_certificate.read(request["proof"])
-        this_process.prepare(dataclasses.replace(this_process.settings(), given=given))
+        _take_proof(request)
         _enter(request)
         driver = DriverProcess(events, fingerprint)
     except Exception as exc:  # noqa: BLE001 - told to the person who waits
@@ -64,6 +69,25 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
     finally:
         driver.close(end)
         general.removetmp()  # upstream's own, which it leaves to `atexit`; a fork has none
+
+
+def _take_proof(request: dict[str, Any]) -> None:
+    """Show the services the certificate of this driver."""
+    given = driver_certificate.read(request["proof"])
+    this_process.prepare(dataclasses.replace(this_process.settings(), given=given))
+
+
+def _notify(request: dict[str, Any]) -> int:
+    """Tell the ends of the jobs of a driver that has ended; needs nothing of the engine."""
+    log_output.take_over()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    _take_proof(request)
+    settings = this_process.settings()
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    with contextlib.suppress(OSError):  # the folder is gone, or not for us; the command may not need it
+        os.chdir(request["cwd"])
+    return ends.tell(settings, request["job_ids"], request["notify"])
 
 
 def _enter(request: dict[str, Any]) -> None:

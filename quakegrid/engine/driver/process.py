@@ -112,7 +112,7 @@ class DriverProcess:
     def note_signal(self, number: int) -> None:
         """Remember why we are told to stop, in words for the job's record."""
         reason = self.session.abort_reason if self.session else ""
-        if not reason and number == signal.SIGTERM and not self.events.has_reader():
+        if not reason and number == signal.SIGTERM and self.events.is_abandoned():
             reason = stops.COMMAND_GONE
         self.database.stop.note(reason or stops.SIGNAL_WORDS[signal.Signals(number)])
 
@@ -199,5 +199,6 @@ class DriverProcess:
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
         for job_id in job_ids:
             self.database.call("update_job", job_id, {"status": "submitted", "pid": os.getpid()})
-        print("Waiting for jobs", *ahead, flush=True)
-        self.events.tell({"event": "queued", "ahead_job_ids": list(ahead)})
+        reason = self.session.wait_reason if self.session else ""
+        print("Waiting for jobs", *ahead, *([f"({reason})"] if reason else []), flush=True)
+        self.events.tell({"event": "queued", "ahead_job_ids": list(ahead), "reason": reason})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 REFUSED = {
-    "webui": "`oq webui` would start the engine's own web server beside this cluster: it would not know its "
-    "calculations and could mark those that run as failed. QuakeGrid has web pages of its own: "
-    "`quakegrid status` shows their address, `quakegrid up` starts them",
+    "webui": "the engine's own web server would not know the calculations of this cluster, and could mark "
+    "those that run as failed. `quakegrid oq webui start` starts the web service of QuakeGrid instead, on a "
+    "machine of one's own cluster",
     "dbserver": "the dbserver of this cluster is a service of QuakeGrid, which `oq dbserver` can neither "
     "start nor stop; `quakegrid status` shows how it is",
 }

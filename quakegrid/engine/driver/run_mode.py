@@ -16,9 +16,11 @@ from openquake.commonlib import logs
 from openquake.commonlib.oqvalidation import OqParam
 
 from quakegrid import errors
-from quakegrid.engine.driver import earlier_jobs, exports, parameters, stops, web_views
+from quakegrid.clients.dbserver import own_jobs
+from quakegrid.engine.driver import attach_mode, earlier_jobs, exports, parameters, stops
 from quakegrid.engine.driver.exports import WholeExports
 from quakegrid.engine.tasks import failures
+from quakegrid.engine.web import starts, views
 
 if TYPE_CHECKING:
     from quakegrid.engine.driver.process import DriverProcess
@@ -28,13 +30,18 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
     """Do what a command line asked for, and tell how it ended; the exit code.
 
     Args:
-        argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, or `view NAME ARGUMENTS`.
+        argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, `view NAME ARGUMENTS`,
+            `start JSON` or `attach ID [-v]`.
         driver: this process.
     """
-    is_export = argv[0] in {"export", "view"}
+    is_export = argv[0] in {"export", "view", "attach"}
     try:
         if argv[0] == "view":
-            web_views.main(argv[1:], driver)
+            views.main(argv[1:], driver)
+        elif argv[0] == "start":
+            starts.main(argv[1], driver)
+        elif argv[0] == "attach":
+            return attach_mode.main(argv[1:], driver)
         elif is_export:
             _export(int(argv[1]), Path(argv[2]), argv[3], driver)
         else:
@@ -140,7 +147,7 @@ def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
 
 def _parent_id(driver: DriverProcess, number: int) -> int:
     """The job that a calculation starts from; a negative number counts one's own from the end."""
-    parent = driver.database.call("get_job", number, getpass.getuser() if number < 0 else None)
+    parent = driver.database.call("get_job", own_jobs.own_job_id(driver.database.client, number))
     if parent is None:
         raise errors.NotFoundError(f"there is no job {number} to start from (--hc)")
     warning = earlier_jobs.doubt(parent.id, parent.status, Path(f"{parent.ds_calc_dir}.hdf5"))

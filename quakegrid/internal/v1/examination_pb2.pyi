@@ -66,6 +66,7 @@ class ExamineRequest(_message.Message):
     SHARED_DIR_FIELD_NUMBER: _builtins.int
     NONCE_NAME_FIELD_NUMBER: _builtins.int
     LANE_PORTS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_NAMES_FIELD_NUMBER: _builtins.int
     shared_dir: _builtins.str
     """The asking machine's `shared_dir`, and the file in it that holds a nonce, such as
     ".quakegrid-doctor-3f…"; both empty if there is none.
@@ -75,16 +76,21 @@ class ExamineRequest(_message.Message):
     def lane_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Ports of the lanes that are open: somebody must answer there."""
 
+    @_builtins.property
+    def account_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """People whose accounts on the node are asked for; at most 500."""
+
     def __init__(
         self,
         *,
         shared_dir: _builtins.str = ...,
         nonce_name: _builtins.str = ...,
         lane_ports: _abc.Iterable[_builtins.int] | None = ...,
+        account_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane_ports", b"lane_ports", "nonce_name", b"nonce_name", "shared_dir", b"shared_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_names", b"account_names", "lane_ports", b"lane_ports", "nonce_name", b"nonce_name", "shared_dir", b"shared_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,6 +161,8 @@ class NodeFacts(_message.Message):
     SQLITE_VERSION_FIELD_NUMBER: _builtins.int
     OPEN_KEY_FILES_FIELD_NUMBER: _builtins.int
     IS_ROOT_FIELD_NUMBER: _builtins.int
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    PEOPLE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Its host name."""
     machine: _builtins.str
@@ -216,6 +224,12 @@ class NodeFacts(_message.Message):
     def open_key_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Files with an authkey that every user of the machine can read or change, with their modes."""
 
+    @_builtins.property
+    def accounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccountFacts]:
+        """The accounts that were asked for; not told by older agents."""
+
+    @_builtins.property
+    def people(self) -> Global___PeopleFacts: ...
     def __init__(
         self,
         *,
@@ -248,14 +262,92 @@ class NodeFacts(_message.Message):
         sqlite_version: _builtins.str = ...,
         open_key_files: _abc.Iterable[_builtins.str] | None = ...,
         is_root: _builtins.bool = ...,
+        accounts: _abc.Iterable[Global___AccountFacts] | None = ...,
+        people: Global___PeopleFacts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "versions", b"versions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "people", b"people", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "core_count", b"core_count", "cpu_limit", b"cpu_limit", "disks", b"disks", "governors", b"governors", "has_slow_encryption", b"has_slow_encryption", "is_embedded", b"is_embedded", "is_root", b"is_root", "machine", b"machine", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "names", b"names", "node", b"node", "nonce", b"nonce", "open_file_limit", b"open_file_limit", "open_key_files", b"open_key_files", "overcommit_mode", b"overcommit_mode", "ports", b"ports", "process_limit", b"process_limit", "settings_error", b"settings_error", "settings_warnings", b"settings_warnings", "shared_dir", b"shared_dir", "silent_probes", b"silent_probes", "sqlite_version", b"sqlite_version", "swap_bytes", b"swap_bytes", "swap_used_bytes", b"swap_used_bytes", "task_limit", b"task_limit", "versions", b"versions", "worker_memory_bytes", b"worker_memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "authkey", b"authkey", "core_count", b"core_count", "cpu_limit", b"cpu_limit", "disks", b"disks", "governors", b"governors", "has_slow_encryption", b"has_slow_encryption", "is_embedded", b"is_embedded", "is_root", b"is_root", "machine", b"machine", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "names", b"names", "node", b"node", "nonce", b"nonce", "open_file_limit", b"open_file_limit", "open_key_files", b"open_key_files", "overcommit_mode", b"overcommit_mode", "people", b"people", "ports", b"ports", "process_limit", b"process_limit", "settings_error", b"settings_error", "settings_warnings", b"settings_warnings", "shared_dir", b"shared_dir", "silent_probes", b"silent_probes", "sqlite_version", b"sqlite_version", "swap_bytes", b"swap_bytes", "swap_used_bytes", b"swap_used_bytes", "task_limit", b"task_limit", "versions", b"versions", "worker_memory_bytes", b"worker_memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeFacts: _TypeAlias = NodeFacts  # noqa: Y015
+
+@_typing.final
+class AccountFacts(_message.Message):
+    """An account, as the node's own files or directory service know it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    uid: _builtins.int
+    """-1 if there is no such account."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        uid: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccountFacts: _TypeAlias = AccountFacts  # noqa: Y015
+
+@_typing.final
+class PeopleFacts(_message.Message):
+    """How the node is prepared for people, and how its agent proves itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_KNOWN_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    HAS_GROUP_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    WORKER_USER_FIELD_NUMBER: _builtins.int
+    HAS_WORKER_USER_FIELD_NUMBER: _builtins.int
+    CHANGES_USERS_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    IDENTITY_END_S_FIELD_NUMBER: _builtins.int
+    is_known: _builtins.bool
+    """Whether its agent told of this at all; older ones do not."""
+    group: _builtins.str
+    """The group whose members may start calculations, whether it exists, and its members, at most 500."""
+    has_group: _builtins.bool
+    worker_user: _builtins.str
+    """The account for people without one, and whether it exists."""
+    has_worker_user: _builtins.bool
+    changes_users: _builtins.bool
+    """Whether its agent runs what belongs to a person as this person's account."""
+    identity: _builtins.str
+    """"authkey" or "certificate"; when the certificate ends, in seconds since 1970."""
+    identity_end_s: _builtins.float
+    @_builtins.property
+    def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        is_known: _builtins.bool = ...,
+        group: _builtins.str = ...,
+        has_group: _builtins.bool = ...,
+        members: _abc.Iterable[_builtins.str] | None = ...,
+        worker_user: _builtins.str = ...,
+        has_worker_user: _builtins.bool = ...,
+        changes_users: _builtins.bool = ...,
+        identity: _builtins.str = ...,
+        identity_end_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes_users", b"changes_users", "group", b"group", "has_group", b"has_group", "has_worker_user", b"has_worker_user", "identity", b"identity", "identity_end_s", b"identity_end_s", "is_known", b"is_known", "members", b"members", "worker_user", b"worker_user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeopleFacts: _TypeAlias = PeopleFacts  # noqa: Y015
 
 @_typing.final
 class Versions(_message.Message):
@@ -392,6 +484,7 @@ class PortFacts(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     IS_EXPECTED_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """"dbserver", "broker", "lane" or "agent"."""
     host: _builtins.str
@@ -399,6 +492,8 @@ class PortFacts(_message.Message):
     state: Global___PortState.ValueType
     is_expected: _builtins.bool
     """Whether somebody must answer there now."""
+    node: _builtins.str
+    """The node whose agent must answer; empty if it is called as its host."""
     def __init__(
         self,
         *,
@@ -407,10 +502,11 @@ class PortFacts(_message.Message):
         number: _builtins.int = ...,
         state: Global___PortState.ValueType = ...,
         is_expected: _builtins.bool = ...,
+        node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_expected", b"is_expected", "number", b"number", "service", b"service", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_expected", b"is_expected", "node", b"node", "number", b"number", "service", b"service", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&quakegrid/internal/v1/membership.proto\x12\x15quakegrid.internal.v1\"B\n\x0fJoinNodeRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\x05\x12\x13\n\x0binstance_id\x18\x03 \x01(\t\"7\n\x10JoinNodeResponse\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x15\n\ris_configured\x18\x02 \x01(\x08\" \n\x10LeaveNodeRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"\x13\n\x11LeaveNodeResponse2\xc9\x01\n\nMembership\x12[\n\x08JoinNode\x12&.quakegrid.internal.v1.JoinNodeRequest\x1a\'.quakegrid.internal.v1.JoinNodeResponse\x12^\n\tLeaveNode\x12\'.quakegrid.internal.v1.LeaveNodeRequest\x1a(.quakegrid.internal.v1.LeaveNodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&quakegrid/internal/v1/membership.proto\x12\x15quakegrid.internal.v1\"T\n\x0fJoinNodeRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\x05\x12\x13\n\x0binstance_id\x18\x03 \x01(\t\x12\x10\n\x07\x61\x64\x64ress\x18\xd2\x01 \x01(\t\"7\n\x10JoinNodeResponse\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x15\n\ris_configured\x18\x02 \x01(\x08\" \n\x10LeaveNodeRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"\x13\n\x11LeaveNodeResponse2\xc9\x01\n\nMembership\x12[\n\x08JoinNode\x12&.quakegrid.internal.v1.JoinNodeRequest\x1a\'.quakegrid.internal.v1.JoinNodeResponse\x12^\n\tLeaveNode\x12\'.quakegrid.internal.v1.LeaveNodeRequest\x1a(.quakegrid.internal.v1.LeaveNodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.internal.v1.membe
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOINNODEREQUEST']._serialized_start=65
-  _globals['_JOINNODEREQUEST']._serialized_end=131
-  _globals['_JOINNODERESPONSE']._serialized_start=133
-  _globals['_JOINNODERESPONSE']._serialized_end=188
-  _globals['_LEAVENODEREQUEST']._serialized_start=190
-  _globals['_LEAVENODEREQUEST']._serialized_end=222
-  _globals['_LEAVENODERESPONSE']._serialized_start=224
-  _globals['_LEAVENODERESPONSE']._serialized_end=243
-  _globals['_MEMBERSHIP']._serialized_start=246
-  _globals['_MEMBERSHIP']._serialized_end=447
+  _globals['_JOINNODEREQUEST']._serialized_end=149
+  _globals['_JOINNODERESPONSE']._serialized_start=151
+  _globals['_JOINNODERESPONSE']._serialized_end=206
+  _globals['_LEAVENODEREQUEST']._serialized_start=208
+  _globals['_LEAVENODEREQUEST']._serialized_end=240
+  _globals['_LEAVENODERESPONSE']._serialized_start=242
+  _globals['_LEAVENODERESPONSE']._serialized_end=261
+  _globals['_MEMBERSHIP']._serialized_start=264
+  _globals['_MEMBERSHIP']._serialized_end=465
 # @@protoc_insertion_point(module_scope)

@@ -69,7 +69,9 @@ class OpenSessionRequest(_message.Message):
     max_workers: _builtins.int
     """Workers that the session has at most, 0 for no limit."""
     weight: _builtins.float
-    """Its part of the cores against the weights of other sessions, 0.01 to 100; 0 is 1."""
+    """Its part of the cores against the weights of other sessions of the person, 0.01 to 100; 0 is 1. Against other
+    persons a person has the largest of these, at most 1.
+    """
     resumed_session_id: _builtins.int
     """The session that this broker, or one that is gone, had admitted: it goes on, with this id, its workers and
     its lane's port, without another turn in the queue. 0 for a new session.
@@ -237,23 +239,29 @@ Global___NodeLeftOut: _TypeAlias = NodeLeftOut  # noqa: Y015
 
 @_typing.final
 class SessionQueued(_message.Message):
-    """The session waits for its turn (`serialize_jobs`). Told again when the jobs before it change."""
+    """The session waits for its turn (`serialize_jobs`, `max_jobs_per_user`). Told again when the jobs before it change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AHEAD_JOB_IDS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why it waits, for people: "anna has 3 of 3 calculations that may execute at once". Empty if it waits for its
+    turn behind others.
+    """
     @_builtins.property
     def ahead_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Jobs that execute before it, at most 100 of them."""
+        """Jobs that execute before it, at most 100 of them; of its own person if that person has all that one may."""
 
     def __init__(
         self,
         *,
         ahead_job_ids: _abc.Iterable[_builtins.int] | None = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_job_ids", b"ahead_job_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_job_ids", b"ahead_job_ids", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

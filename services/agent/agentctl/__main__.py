@@ -7,8 +7,9 @@ import os
 import sys
 import tempfile
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +19,7 @@ from quakegrid.cli.views import live, render
 from quakegrid.errors import QuakeGridError
 from quakegrid.nodes.template_state import TemplateKind
 from quakegrid.transport import grpc_environment
-from services.agent.agentctl import commands, doctor_command
+from services.agent.agentctl import commands, doctor_command, token_join
 from services.agent.node import core_claims
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def cli() -> None:
     """Serve this node's cores to a QuakeGrid cluster, and see what they do.
 
     The cluster is the one that openquake.cfg names: the same [dbserver] host, authkey and ports as on
-    the master node.
+    the master node. Or it is the one that the node joined with a token: `agentctl join --token`.
     """
 
 
@@ -80,24 +81,41 @@ def cli() -> None:
     is_flag=True,
     help="Keep nothing: have a new state directory in $TMPDIR, else /tmp, and remove it at the end.",
 )
-def serve(
-    join: str, cores: int, claims: Path | None, port: int | None, leave_s: float, temporary: bool
-) -> None:
+@token_join.token_option(
+    "Join with this token first, as `agentctl join --token` does, unless the node has a valid certificate."
+)
+def serve(cores: int, claims: Path | None, temporary: bool, token: str, **joining: Any) -> None:
     """Run the agent in the foreground until SIGTERM or Ctrl-C.
 
     Its log goes to stderr. Exit codes: 0 stopped, 1 failed, 2 settings.
     """
-    from services.agent.__main__ import JoinOptions, run  # noqa: PLC0415 - `agentctl --help` needs no event loop
-
-    if not join and (port is not None or leave_s):
-        raise click.UsageError("--port and --leave are for a node that joins: give --join, too")
-    state_dir = options.state_dir()
-    if temporary and state_dir:
+    join = JoinWords(**joining)
+    if not (join.join or token) and (join.port is not None or join.leave_s):
+        raise click.UsageError("--port and --leave are for a node that joins: give --join or --token, too")
+    if temporary and options.state_dir():
         raise click.UsageError("give --temporary or --state-dir, not both")
     _claims = core_claims.limit_cores(cores, claims)  # the claims last as long as this process
     with tempfile.TemporaryDirectory(prefix="quakegrid-") if temporary else nullcontext() as folder:
-        code = run(Path(folder) if folder else state_dir, join=JoinOptions(join, port, leave_s))
+        code = _run(Path(folder) if folder else options.state_dir(), token, join)
     click.get_current_context().exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinWords:
+    """What the command line says of joining; see the options."""
+
+    join: str
+    port: int | None
+    leave_s: float
+
+
+def _run(state_dir: Path | None, token: str, words: JoinWords) -> int:
+    """Join with a token if that is needed, and serve; returns the exit code."""
+    from services.agent.__main__ import JoinOptions, run  # noqa: PLC0415 - `agentctl --help` needs no event loop
+
+    if token and not token_join.has_certificate(state_dir):
+        token_join.certify(state_dir, token, master=words.join)
+    return run(state_dir, join=JoinOptions(words.join, words.port, words.leave_s))
 
 
 @cli.command()
@@ -134,7 +152,9 @@ def _print_status(output: str, found: AgentStatus, *, is_long: bool) -> None:
     if found.workers:
         render.print_listing(output, *status_view.workers(found, is_long=is_long))
     if found.drivers:
-        render.print_listing(output, found.drivers, {"pid": "driver", "command": "command"})
+        render.print_listing(
+            output, found.drivers, {"pid": "driver", "is_detached": "detached", "command": "command"}
+        )
 
 
 @cli.command()

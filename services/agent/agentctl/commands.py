@@ -17,10 +17,11 @@ from quakegrid import errors
 from quakegrid.cli import options
 from quakegrid.cli.views import render
 from quakegrid.nodes.template_state import TemplateKind
+from services.agent.agentctl import token_join
 
 if TYPE_CHECKING:
     from quakegrid.clients.agent import AgentClient, AgentStatus
-    from quakegrid.clients.node_control import NodeControl
+    from quakegrid.clients.node_control import Joined, NodeControl
     from quakegrid.settings.config import Settings
 
 POLL_S = 0.1
@@ -32,14 +33,18 @@ def node_settings() -> Settings:
     """The settings of this node, with the port that its agent really has.
 
     Raises:
-        SettingsError: there is no authkey, so no agent can run here.
+        SettingsError: there is no authkey and no certificate, so no agent can run here.
+        CredentialError: the certificate has ended, or cannot be read.
     """
     from quakegrid.clients.agent import local_settings  # noqa: PLC0415 - `agentctl --help` needs no gRPC
+    from quakegrid.settings import config  # noqa: PLC0415 - as above
 
-    settings = options.settings()
-    if not settings.authkey:
+    settings = config.load_node_settings(options.state_dir())
+    if not settings.authkey and not settings.node_name:
         raise errors.SettingsError(
-            "this node has no authkey: put [dbserver] host and authkey of the master into its openquake.cfg"
+            "this node has no authkey and no certificate: `agentctl join --token TOKEN` gets one with a "
+            "token that an admin makes. Or put [dbserver] host and authkey of the master into its "
+            "openquake.cfg"
         )
     return local_settings(settings)
 
@@ -94,8 +99,8 @@ def start(cores: int, output: str) -> None:
 def stop(no_wait: bool, output: str) -> None:
     """Stop serving cores: workers end after their tasks.
 
-    Nothing is lost: other nodes run the tasks that have not begun. Drivers on this node go on. The node stays
-    stopped until `agentctl start`, also when the agent is started again.
+    Nothing is lost: other nodes run the tasks that have not begun. Drivers on this node go on, also detached
+    ones. The node stays stopped until `agentctl start`, also when the agent is started again.
     """
     with _node() as (control, agent):
         control.stop(is_forced=False)
@@ -122,13 +127,14 @@ def kill(output: str) -> None:
 def restart(force: bool, output: str) -> None:
     """Let the workers end, load a new template, and serve again.
 
-    A template that has drivers is kept until they end, since they would end with it.
+    A template that has drivers, also detached ones, is kept until they end, since they would end with it.
     """
     with _node() as (control, agent):
         driver_count = control.restart(is_forced=force)
         found = _wait_until_ended(agent)
         if driver_count:
-            _say(f"the template restarts when its drivers ({driver_count}) have ended")
+            count = _driver_count(found) or driver_count
+            _say(f"the template restarts when its drivers ({count}) have ended; agentctl status shows them")
         while found.service == "restarting" or found.template_state.kind is TemplateKind.LOADING:
             time.sleep(POLL_S)
             found = agent.status()
@@ -139,17 +145,37 @@ def restart(force: bool, output: str) -> None:
 
 @click.command()
 @click.argument("master", required=False)
+@token_join.token_option(
+    "Get a certificate for this node with the token that `quakegrid token create --node` has printed, in "
+    "place of the authkey; - reads the token from stdin."
+)
+@click.option(
+    "--name", default="", help="What the node is called (default: as the token says, else as the machine)."
+)
 @options.state_dir_option
 @options.output_option
-def join(master: str | None, output: str) -> None:
+def join(master: str | None, token: str, name: str, output: str) -> None:
     """Join the fleet of a master that does not name this node.
 
     MASTER is a host, with `:port` if its broker is not on the usual one; the default is [broker] host of
     openquake.cfg. The authkey must be the same. The node stays in this fleet until `agentctl leave`, also
     when the agent or the master is started again.
+
+    With --token no authkey and no openquake.cfg is needed, and no agent has to run: start it afterwards. The
+    default of MASTER is the address in the token.
     """
+    if token:
+        token_join.certify(options.state_dir(), token, name=name, master=master or "")
+        if not token_join.agent_runs(options.state_dir()):
+            _say("start the agent now: `agentctl serve`, or its unit")
+            return
+    elif name:
+        raise click.UsageError("--name is for a node that joins with a token: give --token, too")
     with _node() as (control, agent):
-        joined = control.join(master or node_settings().broker_host)
+        if token:
+            joined = _join_with_new_certificate(control, node_settings().broker_address)
+        else:
+            joined = control.join(master or node_settings().broker_host)
         if joined.is_configured:
             _say(f"host_cores of the master has this node already, as {joined.host}")
         end_s = time.monotonic() + WATCH_TIMEOUT_S
@@ -161,6 +187,18 @@ def join(master: str | None, output: str) -> None:
                 )
             time.sleep(POLL_S)
         _print(output, found)
+
+
+def _join_with_new_certificate(control: NodeControl, master: str) -> Joined:
+    """Let an agent join that takes its new certificate within seconds; until then it shows the old one."""
+    end_s = time.monotonic() + WATCH_TIMEOUT_S
+    while True:
+        try:
+            return control.join(master)
+        except (errors.CredentialError, errors.PeerUnreachableError):
+            if time.monotonic() > end_s:
+                raise
+        time.sleep(POLL_S)
 
 
 @click.command()
@@ -229,8 +267,17 @@ class CountTeller:
 
 def _finish(agent: AgentClient, output: str, *, is_waiting: bool) -> None:
     found = _wait_until_ended(agent) if is_waiting else agent.status()
+    if found.drivers:
+        _say(f"drivers that go on here: {_driver_count(found)}; agentctl status shows them")
     _say("the node is stopped; `agentctl start` lets it serve again")
     _print(output, found)
+
+
+def _driver_count(found: AgentStatus) -> str:
+    """How many drivers there are, and how many of them are detached."""
+    detached_count = sum(driver.is_detached for driver in found.drivers)
+    detached = f", {detached_count} of them detached" if detached_count else ""
+    return f"{len(found.drivers)}{detached}" if found.drivers else ""
 
 
 def _wait_until_ended(agent: AgentClient) -> AgentStatus:

@@ -21,8 +21,9 @@ def doctor(shows_all: bool, output: str) -> None:
     all nodes and compares them.
     """
     from quakegrid.doctor import visits  # noqa: PLC0415 - `--help` needs no gRPC
+    from quakegrid.settings import config  # noqa: PLC0415 - as above
 
     with printing.shown_progress() as progress:
         progress("looking at this machine")
-        findings = visits.examine_here(options.settings())
+        findings = visits.examine_here(config.load_node_settings(options.state_dir()))
     printing.finish(findings, output, shows_all=shows_all)

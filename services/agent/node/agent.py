@@ -49,6 +49,7 @@ class Agent:
 
     def __init__(self, settings: Settings, instance_id: str, mark: str) -> None:
         self.instance_id, self.node = instance_id, socket.gethostname()
+        self._proof_kind = node_status.proof_kind(settings)
         self.accounts = NodeAccounts(settings.agent_accounts, settings.state_dir)
         rights = self.accounts.rights
         self.leftovers = FolderLeftovers(settings.state_dir, rights)
@@ -143,9 +144,9 @@ class Agent:
 
     def status(self, *, with_samples: bool = False) -> nodes_pb2.AgentStatus:
         """The node as it is now. `with_samples` adds what it uses, which takes some milliseconds."""
-        status = node_status.describe(self._roster, self.drivers.commands, self.templates, self.serving)
+        status = node_status.describe(self._roster, self.drivers, self.templates, self.serving)
         status.node, status.instance_id = self.node, self.instance_id
-        status.is_watched = self.fleet_watch_count > 0
+        status.is_watched, status.proof_kind = self.fleet_watch_count > 0, self._proof_kind
         status.master, status.is_leaving = self.membership.master, self.membership.is_leaving
         self.limits.describe(status, with_samples=with_samples)
         return status

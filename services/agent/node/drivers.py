@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from quakegrid.errors import QuakeGridError
@@ -24,6 +26,21 @@ from services.agent.rules.roster_events import DriverAsked, KillAsked, MemberGon
 MAX_COMMAND_CHARS = 1000
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 DriverEnd = Callable[[int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFiles:
+    """Descriptors of a driver.
+
+    Args:
+        events_fd: where it writes its events.
+        stdio: for 0, 1 and 2. In other modes than "oq" the drivers' log takes their place.
+        jobs_fd: where it writes the ids of its jobs; -1 if nobody wants to know.
+    """
+
+    events_fd: int
+    stdio: Sequence[int] = ()
+    jobs_fd: int = -1
 
 
 class Drivers:
@@ -45,6 +62,8 @@ class Drivers:
         self._ends: dict[str, DriverEnd] = {}
         # Command lines of drivers by name.
         self.commands: dict[str, str] = {}
+        # Names of drivers that go on without their command line.
+        self.detached: set[str] = set()
 
     @property
     def refusal(self) -> str:
@@ -57,6 +76,11 @@ class Drivers:
         return templates.loaded.engine_missing
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether the agent ends its children, and starts no more."""
+        return self._children.is_stopping
+
+    @property
     def is_warming(self) -> bool:
         """Whether a driver that is started now waits until the template has loaded."""
         return not self.refusal and not self._children.templates.state.is_ready
@@ -64,8 +88,7 @@ class Drivers:
     def start(
         self,
         request: dict[str, Any],
-        events_fd: int,
-        stdio: Sequence[int],
+        files: DriverFiles,
         on_end: DriverEnd,
         *,
         account: Account | None = None,
@@ -73,10 +96,9 @@ class Drivers:
         """Fork a driver; returns its name.
 
         Args:
-            request: `argv`, `cwd`, `environ`, `mode` of the command line, checked; `person` and `account_id`,
-                for whom the driver works, and `proof`, its certificate.
-            events_fd: where the driver writes its events.
-            stdio: descriptors for 0, 1 and 2. In mode "run" the drivers' log takes their place.
+            request: `argv`, `cwd`, `environ`, `mode`, `is_detachable` of the command line, checked; `person`
+                and `account_id`, for whom the driver works, and `proof`, its certificate.
+            files: the driver's descriptors; they stay the caller's.
             on_end: called once, with the driver's exit code, and the reason if the driver never ran.
             account: as whom it runs; None for the agent's own account.
         Raises:
@@ -87,15 +109,19 @@ class Drivers:
         command = texts.cut(" ".join(request["argv"]), MAX_COMMAND_CHARS)
         data = json.dumps(request).encode()
         name = f"driver-{next(self._numbers)}"
-        logs: list[int] = []
+        opened: list[int] = []
         try:
-            if request["mode"] == "run":
-                stdio = logs = driver_logs.open_stdio(self._log_dir)
-            self._order(ForkDriver(name, account), data, [events_fd, *stdio])
+            stdio, jobs_fd = files.stdio, files.jobs_fd
+            if request["mode"] != "oq":
+                stdio = opened = driver_logs.open_stdio(self._log_dir)
+            if jobs_fd < 0:
+                jobs_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+                opened = [*opened, jobs_fd]
+            self._order(ForkDriver(name, account), data, [files.events_fd, *stdio, jobs_fd])
         except OSError as exc:
             raise QuakeGridError(f"{self._node} could not start a driver: {exc}") from None
         finally:
-            close_all(logs)
+            close_all(opened)
         self.commands[name] = command
         self._ends[name] = on_end
         self._on_change()
@@ -125,9 +151,18 @@ class Drivers:
         if name in self._children.roster.members:
             self._children.handle(StopAsked(name))
 
+    def detach(self, name: str) -> None:
+        """Let a driver go on without its command line."""
+        if name in self._children.roster.members:
+            self.detached.add(name)
+            self._on_change()
+
     def on_end(self, name: str, code: int, reason: str) -> None:
         """Tell the command line how its driver ended; `reason` says why the driver never ran, or is empty."""
         self.commands.pop(name, None)
+        self.detached.discard(name)
+        with contextlib.suppress(OSError):  # the next driver says what is wrong with the log
+            driver_logs.put_aside(self._log_dir)
         # `signal` told it already if the driver was stopped before it was forked.
         on_end = self._ends.pop(name, None)
         if on_end:

@@ -7,6 +7,7 @@ node remembers its master in its state directory until it leaves. Runs in the ag
 from __future__ import annotations
 
 import asyncio
+import datetime
 import ipaddress
 import logging
 import socket
@@ -22,6 +23,7 @@ from quakegrid.doctor.checks import network_checks
 from quakegrid.doctor.facts import PortFacts, PortState
 from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc
 from quakegrid.machine import node_state
+from quakegrid.settings import node_files
 from quakegrid.settings.config import LOOPBACK, Settings
 from quakegrid.transport import grpc_channels
 from services.agent.node.doors import request_checks
@@ -177,16 +179,19 @@ class Membership:
             self._trouble = ""
 
     async def _ask(self, master: str) -> membership_pb2.JoinNodeResponse:
-        host = await asyncio.to_thread(own_address, self._settings, master)
+        address = await asyncio.to_thread(own_address, self._settings, master)
         request = membership_pb2.JoinNodeRequest(
-            host=host, port=self.port, instance_id=self._agent.instance_id
+            host=self._settings.node_name or address,
+            port=self.port,
+            instance_id=self._agent.instance_id,
+            address=address,
         )
         return await self._call(master, lambda stub: stub.JoinNode(request, timeout=ASK_TIMEOUT_S))
 
     async def _call(
         self, master: str, call: Callable[[membership_pb2_grpc.MembershipAsyncStub], Awaitable[T]]
     ) -> T:
-        channel = grpc_channels.open_aio_channel(master, self._settings.authkey)
+        channel = grpc_channels.open_aio_channel(master, self._settings.proof)
         try:
             return await call(membership_pb2_grpc.MembershipStub(channel))
         except grpc.aio.AioRpcError as exc:
@@ -199,10 +204,18 @@ class Membership:
 
 
 def _why_unreachable(settings: Settings, master: str) -> errors.QuakeGridError:
-    """The error with the cause: a firewall, another authkey, a wrong clock, or no broker at the port."""
+    """The error with the cause.
+
+    It is our certificate, which has ended, a firewall, another authkey, a wrong clock, or no broker there.
+    """
+    try:
+        if settings.node_name and (file := node_files.read(settings.state_dir)):
+            file.check(datetime.datetime.now(datetime.UTC))
+    except errors.CredentialError as exc:
+        return exc
     host, _, number = master.rpartition(":")
     port = PortFacts("broker", host, int(number))
-    state = probes.look_at_port(port, settings.authkey)
+    state = probes.look_at_port(port, settings.proof)
     if state is PortState.OPEN:  # the broker is slow, or was not there a moment ago
         return grpc_channels.unreachable("broker", master)
     finding = network_checks.check_port(replace(port, state=state), "")

@@ -6,26 +6,28 @@ Decides nothing, and keeps nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from quakegrid import __version__
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients import agent as agents
 from quakegrid.nodes.worker_ends import WorkerEnd
+from quakegrid.settings.config import Settings
 from services.agent.linux.exits import exit_code
+from services.agent.node.drivers import Drivers
 from services.agent.node.serving import Serving
 from services.agent.node.templates.templates import Templates
 from services.agent.rules.roster import Member, Roster
 
 
 def describe(
-    roster: Roster, commands: Mapping[str, str], templates: Templates, serving: Serving
+    roster: Roster, drivers: Drivers, templates: Templates, serving: Serving
 ) -> nodes_pb2.AgentStatus:
     """The part of a status that is known without looking at the machine.
 
     Args:
         roster: workers and drivers.
-        commands: the command lines of drivers by name.
+        drivers: know what each driver runs, and whether it is detached.
         templates: their state, and what they have loaded.
         serving: how many cores the fleet may use.
     """
@@ -39,8 +41,12 @@ def describe(
         )
         for member in roster.workers
     ]
-    drivers = [
-        nodes_pb2.DriverStatus(pid=member.pid, command=commands.get(member.name, ""))
+    told = [
+        nodes_pb2.DriverStatus(
+            pid=member.pid,
+            command=drivers.commands.get(member.name, ""),
+            is_detached=member.name in drivers.detached,
+        )
         for member in roster.drivers
     ]
     state, loaded = templates.state, templates.loaded
@@ -52,7 +58,7 @@ def describe(
         older_templates=[nodes_pb2.OlderTemplate(fingerprint=each.fingerprint) for each in templates.older],
         is_refreshing=templates.is_refreshing,
         workers=workers,
-        drivers=drivers,
+        drivers=told,
         version=__version__,
         engine_version=loaded.engine_version,
         core_count=serving.core_count,
@@ -61,6 +67,12 @@ def describe(
     )
     status.sent_time.GetCurrentTime()
     return status
+
+
+def proof_kind(settings: Settings) -> nodes_pb2.NodeProofKind.ValueType:
+    """How the node shows that it belongs to the cluster."""
+    is_certified = bool(settings.node_name)
+    return nodes_pb2.NODE_PROOF_KIND_CERTIFICATE if is_certified else nodes_pb2.NODE_PROOF_KIND_AUTHKEY
 
 
 def describe_end(

@@ -76,18 +76,19 @@ def live_as_driver(fds: Sequence[int], run_driver: DriverMain, account: Account 
     """Be a driver until its command has ended; returns the exit code.
 
     Args:
-        fds: its request in a memfd, the stream of its events, then 0, 1 and 2.
+        fds: its request in a memfd, the stream of its events, then 0, 1 and 2, then where it writes the ids
+            of its jobs.
         run_driver: the driver's main function.
         account: whose process it becomes; None for none other.
     """
     set_oom_score(DRIVER_SCORE)
     _become(account, fds)
-    request_fd, events_fd, *stdio = (os.dup(fd) for fd in fds)
+    request_fd, events_fd, *stdio, jobs_fd = (os.dup(fd) for fd in fds)
     for number, fd in enumerate(stdio):
         os.dup2(fd, number)
         os.close(fd)
     close_all(fds)
-    request = json.loads(read_memfd(request_fd))
+    request = json.loads(read_memfd(request_fd)) | {"jobs_fd": jobs_fd}
     process_limits.take(request.get("limits", {}))
     return run_driver(request, events_fd)
 

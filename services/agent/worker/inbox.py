@@ -1,7 +1,8 @@
 """A worker's end of its lane: tasks that came, and outcomes that the lane has not acknowledged yet.
 
-The main thread owns the socket, except while a task runs for long. Then a guard thread answers the lane, so
-that the lane can take back waiting tasks, and a lane that was started again learns what this worker has.
+The main thread owns the socket, except while a task runs for long. Then a guard thread (`guard.py`) answers
+the lane, so that the lane can take back waiting tasks, and a lane that was started again learns what this
+worker has.
 Whenever the lane says hello, the worker tells it everything again. It also does so after a while if the lane
 does not know the session yet.
 """
@@ -10,9 +11,6 @@ from __future__ import annotations
 
 import collections
 import math
-import os
-import queue
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +20,8 @@ from quakegrid.errors import PeerError
 from quakegrid.transport import lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
+from services.agent.worker.guard import Guard
 
-# How often the guard looks whether the same task still runs; the longer time is for a look between two tasks.
-# If none began since its last look, it sleeps until the next one begins.
-LOOK_S = 0.05
-LOOK_IDLE_S = 0.25
 # A lane that does not know the session may belong to a new broker, which the driver has not reached yet. The
 # worker tells it again after so long, for as long as a driver looks for its broker (`Patience.broker_s`).
 REFUSED_RETRY_S = 1.0
@@ -86,7 +81,7 @@ class Inbox:
         self._blob: Frame | None = None
         self._told_count = 0  # how often the lane was told everything
         self._patience = _Patience()
-        self._guard = _Guard(self, dealer)
+        self._guard = Guard(dealer, self.read_ready, self.timeout_ms)
 
     def next_task(self) -> ReceivedTask | None:
         """Wait for a task; returns None when this worker is to end.
@@ -96,7 +91,8 @@ class Inbox:
         Raises:
             RefusedError: the lane has no place for us.
         """
-        self.read_ready()
+        if self._waiting:
+            self.read_ready()  # the lane may have taken it back
         while not self._waiting:
             if self._is_stopping and not (self._is_drained and self._sent):
                 return None
@@ -268,79 +264,3 @@ class _Patience:
     def end(self) -> None:
         """Note that the lane knows this worker. A blob does not show that: every worker may ask for one."""
         self.retry_s = self._first_s = math.inf
-
-
-class _Guard:
-    """The thread that answers the lane while a task runs for long. Other tasks cost two locks each.
-
-    It looks now and then while tasks come. When none came it sleeps until one does, so a thousand workers
-    that wait for tasks leave the machine alone.
-    """
-
-    def __init__(self, inbox: Inbox, dealer: zmq.Socket[bytes]) -> None:
-        self._inbox, self._dealer = inbox, dealer
-        self._owns_socket = threading.Lock()
-        self._owns_socket.acquire()
-        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._task_count = 0
-        self._is_running = False
-        self._is_resting = False
-        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()  # that end a rest
-        self._failure: BaseException | None = None
-        threading.Thread(target=self._run, name="guard", daemon=True).start()
-
-    def release(self) -> None:
-        """Called by the main thread when a task begins."""
-        self._task_count += 1
-        self._is_running = True
-        self._owns_socket.release()
-        if self._is_resting:
-            self._is_resting = False
-            self._calls.put(None)
-
-    def take_over(self) -> None:
-        """Called by the main thread when the task has ended, to own the socket again.
-
-        Raises:
-            BaseException: the error of the guard, if it had one.
-        """
-        self._is_running = False
-        if not self._owns_socket.acquire(blocking=False):
-            os.eventfd_write(self._wakeup, 1)
-            self._owns_socket.acquire()
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._dealer, zmq.POLLIN)
-        poller.register(self._wakeup, zmq.POLLIN)
-        seen = 0
-        while self._failure is None:
-            time.sleep(LOOK_S if self._is_running else LOOK_IDLE_S)
-            if self._is_running and self._task_count == seen:
-                with self._owns_socket:
-                    self._answer(poller, seen)
-            elif self._task_count == seen:
-                self._rest(seen)
-            seen = self._task_count
-
-    def _rest(self, seen: int) -> None:
-        """Sleep until the next task begins."""
-        self._is_resting = True
-        # A task that began just before may not have seen that. One that began just after has called as well:
-        # then the next rest is over at once, and the one after it is not.
-        if self._task_count == seen:
-            self._calls.get()
-        self._is_resting = False
-
-    def _answer(self, poller: zmq.Poller, number: int) -> None:
-        try:
-            while self._is_running and self._task_count == number:
-                ready = {source for source, _ in poller.poll(self._inbox.timeout_ms())}
-                if self._wakeup in ready:
-                    os.eventfd_read(self._wakeup)
-                    return
-                self._inbox.read_ready()
-        except BaseException as exc:  # noqa: BLE001 - raised where the task ends
-            self._failure = exc

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from quakegrid.access.principals import PrincipalRole, certified_by
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.jobs.states import JobState
 from services.broker.drivers.absence import DriverProcesses
@@ -79,6 +80,17 @@ class SessionEnds:
         failed = sessions_pb2.SessionFailed(reason=reason)
         session.tell(sessions_pb2.OpenSessionResponse(failed=failed))
         self._spawn(self._await_end(session))
+
+    def fail_certified(self, beginnings: frozenset[str]) -> None:
+        """End the sessions of drivers that were certified for nodes which are shut out.
+
+        Args:
+            beginnings: of the ids of such drivers.
+        """
+        drivers = {each.session_id: each.principal for each in self._sessions.values() if beginnings}
+        for session_id, principal in drivers.items():
+            if principal.role is PrincipalRole.DRIVER and certified_by(principal) in beginnings:
+                self.fail(session_id, "the node that started the calculation was shut out")
 
     def abort(self, session: DriverSession, reason: str) -> None:
         """Begin to end a session whose jobs are aborted. This cannot be undone."""

@@ -117,6 +117,7 @@ class SessionRequests:
                 self._loop.fleet.leftovers.workers_of(session_id) if is_resumed else None,
                 dict(request.fingerprint),
                 request.cores_per_worker or 1,
+                request.user_name,
             )
         )
         if is_resumed:

@@ -40,9 +40,16 @@ from services.broker.fleet.events import (
 )
 from services.broker.fleet.leftovers import Leftovers
 from services.broker.fleet.nodes import FleetNodes
-from services.broker.fleet.placing.placement import Placement
+from services.broker.fleet.placing.placement import Placement, PlacementRules
 from services.broker.fleet.queue import SessionQueue
-from services.broker.fleet.state import FleetNode, FleetSession, FleetWorker, SessionPhase
+from services.broker.fleet.state import (
+    NO_LIMITS,
+    FleetNode,
+    FleetSession,
+    FleetWorker,
+    PersonLimits,
+    SessionPhase,
+)
 from services.broker.fleet.workers import WorkerTable
 
 # How long a session keeps its cores when there are fewer cores than sessions that have tasks.
@@ -59,12 +66,14 @@ class Fleet:
         serialize_jobs: sessions with jobs that execute at once; 0 for no limit.
         run_name: makes worker ids unique across restarts of the broker.
         is_packed: whether workers fill one node after the other, rather than spread over all.
+        limits: for one person.
     """
 
     hosts: Sequence[HostCores]
     serialize_jobs: int
     run_name: str
     is_packed: bool = False
+    limits: PersonLimits = NO_LIMITS
     nodes: dict[str, FleetNode] = field(init=False)
     sessions: dict[int, FleetSession] = field(init=False, default_factory=dict)
     cores: CoreTable = field(init=False, default_factory=CoreTable)
@@ -83,11 +92,10 @@ class Fleet:
         for host in self.nodes:
             self.cores.enter(host)
         self.workers = WorkerTable(self.sessions, self.cores)
-        self._queue = SessionQueue(self.sessions, self.serialize_jobs)
+        self._queue = SessionQueue(self.sessions, self.serialize_jobs, self.limits)
         self._nodes = FleetNodes(self.nodes, self.sessions, self.workers, self.leftovers, self.cores)
-        self._placement = Placement(
-            self.nodes, self.sessions, self.workers, self.cores, self.run_name, is_packed=self.is_packed
-        )
+        rules = PlacementRules(self.run_name, self.is_packed, self.limits.max_cores)
+        self._placement = Placement(self.nodes, self.sessions, self.workers, self.cores, rules)
 
     @property
     def core_count(self) -> int:
@@ -200,12 +208,15 @@ class Fleet:
             max_workers=event.max_workers,
             weight=event.weight,
             phase=SessionPhase.QUEUED if event.resumed is None else SessionPhase.EXECUTING,
-            served=self._placement.least_served(),
+            served=self._placement.least_served(event.person),
             is_resumed=event.resumed is not None,
             width=event.width,
             fingerprint=event.fingerprint,
+            person=event.person,
         )
         self.sessions[event.session_id] = session
+        if event.resumed is not None:
+            self._queue.note_begin(session)
         self.is_placement_due = True
         actions: list[Action] = []
         for node in self.nodes.values():

@@ -68,7 +68,7 @@ class SessionRequested:
 
     `weight`, > 0, is its part of the cores against the weights of others; `width` how many cores a worker of
     it should have. `resumed` are its workers and their hosts if an earlier broker had admitted it; it has had
-    its turn then.
+    its turn then. `person` is whose session it is, empty if nobody's.
     """
 
     session_id: int
@@ -79,6 +79,7 @@ class SessionRequested:
     resumed: tuple[tuple[str, str], ...] | None = None
     fingerprint: Fingerprint = field(default_factory=dict)
     width: int = 1
+    person: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +143,11 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Tell the session that it waits, and for whom."""
+    """Tell the session that it waits, and for whom; `reason` if it is another one than its turn."""
 
     session_id: int
     ahead_job_ids: tuple[int, ...]
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

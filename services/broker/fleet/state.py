@@ -19,6 +19,20 @@ UNUSED_S = 30
 # How long a worker that was asked to end may take before its core is looked for elsewhere.
 DRAIN_PATIENCE_S = 30
 
+# A person's name; the id of a session that belongs to nobody, and counts as a person of its own.
+Person = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class PersonLimits:
+    """What one person may have at once: sessions with jobs that execute, and cores; 0 for no limit."""
+
+    max_jobs: int = 0
+    max_cores: int = 0
+
+
+NO_LIMITS = PersonLimits()
+
 
 class NodePhase(Enum):
     """Where a node is in its life with the fleet."""
@@ -155,11 +169,13 @@ class FleetSession:
         is_resumed: an earlier broker had admitted it.
         unused_s: seconds since its admission without a first task.
         ahead: the jobs that it was told to wait for.
+        wait_reason: why it was told to wait, if not for its turn behind others.
         width: how many cores a worker of it should have.
         core_cap: the cores that it has, when it may have no more; None for no cap.
         fingerprint: what its nodes must have.
         left_out: how nodes differ from that, by host.
         fit_version: grows whenever a node begins or ceases to fit.
+        person: whose session it is; empty if nobody's.
     """
 
     session_id: int
@@ -180,11 +196,13 @@ class FleetSession:
     is_resumed: bool = False
     unused_s: int = 0
     ahead: tuple[int, ...] = ()
+    wait_reason: str = ""
     width: int = 1
     core_cap: int | None = None
     fingerprint: Fingerprint = field(default_factory=dict)
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
     fit_version: int = 0
+    person: str = ""
 
     def move_to(self, phase: SessionPhase) -> None:
         """Change the phase.
@@ -194,6 +212,11 @@ class FleetSession:
         """
         check_move(f"session {self.session_id}", self.phase, phase)
         self.phase = phase
+
+    @property
+    def owner(self) -> Person:
+        """Whose session it is, or its own id if it is nobody's."""
+        return self.person or self.session_id
 
     @property
     def is_admitted(self) -> bool:

@@ -40,6 +40,8 @@ class WorkerTable(Mapping[str, FleetWorker]):
         self.draining_count = 0
         # Cores of a session's workers that stay.
         self.held = Counter[int]()
+        # Cores of all workers of a session, also of one that has ended.
+        self.used = Counter[int]()
 
     def __getitem__(self, worker_id: str) -> FleetWorker:
         return self._workers[worker_id]
@@ -56,6 +58,7 @@ class WorkerTable(Mapping[str, FleetWorker]):
         self._workers[worker_id] = worker
         self._of_session.setdefault(worker.session_id, {})[worker_id] = worker
         self._of_host.setdefault(worker.host, {})[worker_id] = worker
+        self.used[worker.session_id] += core_count
         if worker.is_draining:
             self._leaving[worker_id] = worker
             self.draining_count += 1
@@ -73,6 +76,9 @@ class WorkerTable(Mapping[str, FleetWorker]):
         _take_out(self._of_session, worker.session_id, worker_id)
         _take_out(self._of_host, worker.host, worker_id)
         core_count = worker.core_count
+        self.used[worker.session_id] -= core_count
+        if not self.used[worker.session_id]:
+            del self.used[worker.session_id]
         if self._leaving.pop(worker_id, None) is None:
             _take_out(self._staying, worker.session_id, worker_id)
             self.held[worker.session_id] -= core_count
@@ -159,7 +165,7 @@ class WorkerTable(Mapping[str, FleetWorker]):
         ]
         nodes = [self._cores[host] for host in self._cores]
         is_right = (
-            sum(node.used for node in nodes) == count_cores(self._workers.values())
+            sum(node.used for node in nodes) == count_cores(self._workers.values()) == self.used.total()
             and sum(node.kept for node in nodes) == sum(self.held.values()) == count_cores(staying)
             and sum(node.stuck for node in nodes) == self.stuck_cores.total()
             and self.stuck_cores.total() == count_cores(self.stuck.values())

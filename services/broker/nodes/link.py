@@ -87,7 +87,7 @@ class NodeLink:
         host: the node's name in the fleet.
         address: `host:port` of its agent.
         listener: is called with what the agent tells.
-        open_channel: opens a connection to an address with the cluster's key.
+        open_channel: opens a connection to an address with the cluster's key, to the agent of this host.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class NodeLink:
         address: str,
         listener: AgentListener,
         *,
-        open_channel: Callable[[str, str], grpc.aio.Channel] = grpc_channels.open_aio_channel,
+        open_channel: Callable[[str, str, str], grpc.aio.Channel] = grpc_channels.open_aio_channel,
     ) -> None:
         self.host, self.address = host, address
         self._settings, self._listener, self._open_channel = settings, listener, open_channel
@@ -114,6 +114,11 @@ class NodeLink:
     def is_reached(self) -> bool:
         """Whether the agent has sent a message on the open stream."""
         return self.orders.channel is not None and not self._is_first
+
+    @property
+    def proof_kind(self) -> nodes_pb2.NodeProofKind.ValueType:
+        """How the node says that it proves what it is; unspecified while it has said nothing."""
+        return self._status.proof_kind if self._status else nodes_pb2.NODE_PROOF_KIND_UNSPECIFIED
 
     def stop(self) -> None:
         """Close the link; the listener is not called any more."""
@@ -149,7 +154,7 @@ class NodeLink:
             Whether the agent answered, and why the stream broke.
         """
         # A channel of its own for each try: its certificate is fresh.
-        channel = self._open_channel(self.address, self._settings.authkey)
+        channel = self._open_channel(self.address, self._settings.authkey, self.host)
         self._is_first, self._status = True, None
         watching_clock = asyncio.ensure_future(self._watch_clock())
         try:

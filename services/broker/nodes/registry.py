@@ -22,9 +22,9 @@ from quakegrid.settings.config import Settings
 from services.broker.drivers.stops import DriverStops
 from services.broker.fleet import events as core
 from services.broker.fleet_loop import FleetLoop
-from services.broker.nodes import joined
 from services.broker.nodes.instances import Instances
 from services.broker.nodes.link import SERVICE_STATES, NodeLink, describe_state
+from services.broker.nodes.links import NodeLinks
 from services.broker.rpc import peer_input
 
 log = logging.getLogger("quakegrid.broker")
@@ -59,20 +59,14 @@ class NodeRegistry:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         new_link: Callable[..., NodeLink] = NodeLink,
     ) -> None:
-        self._settings, self._loop, self._driver_stops = settings, loop, driver_stops
-        self._tell_output, self._spawn = tell_output, spawn
-        self._link_class = new_link
-        self.configured = {
-            item.host: f"{item.host}:{settings.agent_port}" for item in settings.agent_host_cores
-        }
-        self._links = {host: self._new_link(host, address) for host, address in self.configured.items()}
+        self._loop, self._driver_stops, self._tell_output = loop, driver_stops, tell_output
+        self._all = NodeLinks(settings, spawn, lambda host, address: new_link(settings, host, address, self))
+        self._links, self.configured = self._all.by_host, self._all.configured
         self._instances = Instances()
         self._departures: dict[str, asyncio.Event] = {}
         self._lane_needs = FileNeeds("a lane's connections to the workers", LANE_FILES_A_CORE)
-        # Those that joined, as an earlier broker knew them, too.
-        self._joined = joined.read(settings.state_dir)
         # Nodes that have not told what they have since this broker's start.
-        self._silent = {*self._links, *self._joined}
+        self._silent = {*self._links, *self._all.joined}
         self._has_heard_all = asyncio.Event()
         # Set while at least one node gives cores.
         self.has_cores = asyncio.Event()
@@ -84,9 +78,8 @@ class NodeRegistry:
 
     def start(self) -> None:
         """Watch the nodes of the configuration, and those that joined an earlier broker's fleet."""
-        for link in self._links.values():
-            self._spawn(link.run())
-        for host, address in list(self._joined.items()):
+        self._all.start()
+        for host, address in list(self._all.joined.items()):
             self.join(host, address)
         if not self._silent:
             self._has_heard_all.set()
@@ -124,19 +117,16 @@ class NodeRegistry:
         """Add a node to the fleet. A node that is about to leave stays.
 
         Raises:
-            StateError: there are too many nodes already.
+            StateError: there are too many nodes already, or a node of this name is up elsewhere.
         """
+        self._all.make_way(host, address)
         if host not in self._links and len(self._links) >= MAX_NODES:
             raise errors.StateError(f"the fleet has {MAX_NODES} nodes, no further one may join")
         self._loop.handle(core.NodeJoined(host))
         self._end_departure(host)
         if host not in self._links:
             log.info("node_joined host=%s address=%s", host, address)
-            link = self._links[host] = self._new_link(host, address)
-            self._spawn(link.run())
-            if self._joined.get(host) != address:
-                self._joined[host] = address
-                joined.write(self._settings.state_dir, self._joined)
+            self._all.open(host, address)
 
     async def leave(self, host: str) -> bool:
         """Drain a node and forget it; returns False if the node has joined again meanwhile."""
@@ -150,22 +140,30 @@ class NodeRegistry:
     def forget(self, host: str) -> None:
         """Close the link to a node that has left."""
         log.info("node_left host=%s", host)
-        self._links.pop(host).stop()
+        self._all.close(host)
         self._instances.note(host, "")
         self._driver_stops.forget(host)
         self._end_departure(host)
         self._note_heard(host)
-        if self._joined.pop(host, None) is not None:
-            joined.write(self._settings.state_dir, self._joined)
+
+    def part_with(self, host: str, reason: str) -> None:
+        """Close the link to a node at once, and give up its workers; nothing happens if there is none."""
+        if host in self._links:
+            self._links[host].stop()
+            self.on_lost(host, reason)
+            if host not in self.configured:
+                self._loop.handle(core.NodeLeaving(host))
+
+    def let_in(self, host: str) -> None:
+        """Watch a node again that the configuration names; nothing happens for any other."""
+        if host in self.configured:
+            self._all.open(host, self.configured[host])
 
     def _end_departure(self, host: str) -> None:
         """Tell the calls that wait for the node to leave that it has left, or that it stays."""
         departure = self._departures.pop(host, None)
         if departure:
             departure.set()
-
-    def _new_link(self, host: str, address: str) -> NodeLink:
-        return self._link_class(self._settings, host, address, self)
 
     # --- reports of agents
 

@@ -45,6 +45,18 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
             )
         return fleet_pb2.AbortJobResponse(was_running=was_running)
 
+    async def EndSessions(  # noqa: N802
+        self,
+        request: fleet_pb2.EndSessionsRequest,
+        context: grpc.aio.ServicerContext[fleet_pb2.EndSessionsRequest, fleet_pb2.EndSessionsResponse],
+    ) -> fleet_pb2.EndSessionsResponse:
+        """EndSessions, see the contract."""
+        async with answering(context):
+            job_ids, session_count = await self._broker.end_sessions(
+                request.person, callers.current().asker(request.user_name)
+            )
+        return fleet_pb2.EndSessionsResponse(job_ids=job_ids, session_count=session_count)
+
     async def GetStatus(  # noqa: N802
         self,
         request: fleet_pb2.GetStatusRequest,  # noqa: ARG002

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from quakegrid import errors
+from quakegrid.access.principals import PrincipalRole
 from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc
 from quakegrid.settings.config import Settings
+from quakegrid.transport import callers
 from services.broker.nodes.registry import NodeRegistry
+from services.broker.nodes.shut_out import ShutOutNodes
 from services.broker.rpc import peer_input
 from services.broker.rpc.answers import Context, answering
 
@@ -13,8 +16,8 @@ from services.broker.rpc.answers import Context, answering
 class MembershipServicer(membership_pb2_grpc.MembershipServicer):
     """See protos/quakegrid/internal/v1/membership.proto."""
 
-    def __init__(self, nodes: NodeRegistry, settings: Settings) -> None:
-        self._nodes, self._settings = nodes, settings
+    def __init__(self, nodes: NodeRegistry, shut_out: ShutOutNodes, settings: Settings) -> None:
+        self._nodes, self._shut_out, self._settings = nodes, shut_out, settings
 
     async def JoinNode(  # noqa: N802
         self,
@@ -24,12 +27,19 @@ class MembershipServicer(membership_pb2_grpc.MembershipServicer):
         """JoinNode, see the contract."""
         async with answering(context):
             peer_input.check_join(request)
-        address = f"{request.host}:{request.port}"
-        usual = request.port == self._settings.agent_port
-        host = self._nodes.host_of(request.instance_id) or (request.host if usual else address)
+        address = f"{request.address or request.host}:{request.port}"
+        host = self._name(request, address)
         async with answering(context):
+            self._shut_out.check(host)
             self._nodes.join(host, address)
         return membership_pb2.JoinNodeResponse(host=host, is_configured=host in self._nodes.configured)
+
+    def _name(self, request: membership_pb2.JoinNodeRequest, address: str) -> str:
+        """What the fleet calls the node: as its certificate does; a node with the authkey by its address."""
+        if callers.current().role is PrincipalRole.NODE:
+            return request.host
+        usual = request.port == self._settings.agent_port
+        return self._nodes.host_of(request.instance_id) or (request.host if usual else address)
 
     async def LeaveNode(  # noqa: N802
         self, request: membership_pb2.LeaveNodeRequest, context: Context

@@ -115,7 +115,7 @@ def check_join(request: membership_pb2.JoinNodeRequest) -> None:
     """
     if not (request.host and 0 < request.port <= MAX_PORT and request.instance_id):
         raise errors.UsageError("host, port or instance_id is missing")
-    if not _HOST.fullmatch(request.host):
+    if not _HOST.fullmatch(request.host) or not _HOST.fullmatch(request.address or request.host):
         raise errors.UsageError("the host is neither a name nor an address")
     check_name(request.instance_id, "an instance id")
 

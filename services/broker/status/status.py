@@ -6,12 +6,14 @@ Reads the fleet, the sessions and the lanes, and changes none of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from quakegrid import __version__
 from quakegrid.api.v1 import fleet_pb2
 from services.broker.drivers.session import DriverSession
 from services.broker.fleet.core import Fleet
 from services.broker.lanes.pool import LanePool
+from services.broker.nodes.link import NodeLink
 from services.broker.status.totals import SessionTotals
 
 # All who watch share the statuses of this time: with 64,000 cores each takes some 30 ms of the broker's loop.
@@ -26,12 +28,19 @@ class StatusWriter:
         sessions: its open sessions.
         lanes: its lanes.
         totals: of its sessions that have ended.
+        links: to its nodes, by host.
     """
 
     def __init__(
-        self, fleet: Fleet, sessions: Mapping[int, DriverSession], lanes: LanePool, totals: SessionTotals
+        self,
+        fleet: Fleet,
+        sessions: Mapping[int, DriverSession],
+        lanes: LanePool,
+        totals: SessionTotals,
+        links: Mapping[str, NodeLink],
     ) -> None:
-        self._fleet, self._sessions, self._lanes, self._totals = fleet, sessions, lanes, totals
+        self._fleet, self._links = fleet, links
+        self._sessions, self._lanes, self._totals = sessions, lanes, totals
         self._last: fleet_pb2.GetStatusResponse | None = None
         self._last_s = 0.0
 
@@ -48,6 +57,9 @@ class StatusWriter:
             lanes=self._lanes.statuses(),
             version=__version__,
             totals=self._totals.with_open(self._sessions.values()),
+            serialize_jobs=self._fleet.serialize_jobs,
+            max_jobs_per_user=self._fleet.limits.max_jobs,
+            max_cores_per_user=self._fleet.limits.max_cores,
         )
         return self._last
 
@@ -73,9 +85,15 @@ class StatusWriter:
                 running_count=busy_counts.get(node.host, 0),
                 state=node.state,
                 left_out=left_out.get(node.host, ()),
+                **self._place(node.host),
             )
             for node in self._fleet.nodes.values()
         ]
+
+    def _place(self, host: str) -> dict[str, Any]:
+        """Where a node's agent is, and how it proves what it is; nothing of a node that has just left."""
+        link = self._links.get(host)
+        return {} if link is None else {"proof_kind": link.proof_kind, "address": link.address}
 
     def _left_out(self) -> dict[str, list[fleet_pb2.LeftOut]]:
         """The sessions that get no worker on a node, by host."""
@@ -91,6 +109,8 @@ class StatusWriter:
     def _session(self, session: DriverSession, worker_count: int, now_s: float) -> fleet_pb2.SessionStatus:
         request, counts = session.request, session.counts
         lane = self._lanes.lane_of(session.session_id)
+        # The fleet core ends a session first.
+        waiting = None if session.is_admitted else self._fleet.sessions.get(session.session_id)
         return fleet_pb2.SessionStatus(
             session_id=session.session_id,
             job_ids=request.job_ids,
@@ -110,4 +130,14 @@ class StatusWriter:
             busy_worker_count=len(session.busy_worker_ids),
             argument_bytes=counts.argument_bytes,
             result_bytes=counts.result_bytes,
+            core_count=self._fleet.workers.used[session.session_id],
+            ahead_job_ids=waiting.ahead if waiting else (),
+            wait_reason=waiting.wait_reason if waiting else "",
+            unused_s=self._unused_s(session.session_id),
         )
+
+    def _unused_s(self, session_id: int) -> int:
+        """How long a session executes without having submitted a task; 0 if it has."""
+        placed = self._fleet.sessions.get(session_id)
+        has_none = placed is not None and placed.task_count is None and not placed.is_local
+        return placed.unused_s if placed and has_none else 0

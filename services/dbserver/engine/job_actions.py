@@ -1,8 +1,9 @@
 """Upstream's named actions on jobs, with upstream's arguments, return shapes and texts.
 
-There are three differences. A job that has ended keeps its state: a late `finish(failed)` after an abort,
-which upstream's LogContext sends, changes nothing and is no error. A negative id beyond the oldest job is no
-job, where upstream takes the oldest one, which may then be deleted. Values of a wrong kind are refused.
+There are four differences. A job that has ended keeps its state: a late `finish(failed)` after an abort,
+which upstream's LogContext sends, changes nothing and is no error. A negative id counts the jobs of who
+calls, where upstream counts those of everybody from -2 on. A negative id beyond the oldest job is no job,
+where upstream takes the oldest one, which may then be deleted. Values of a wrong kind are refused.
 """
 
 from __future__ import annotations
@@ -57,8 +58,10 @@ _CALC_FIELDS = (
 
 
 def get_job(session: SqlSession, job_id: int | str, username: str | None = None) -> RowValue | None:
-    """The row of a job, of the nth last one if the id is negative, or None."""
-    return job_rows.find_row(session, int(job_id), username or "", columns="*")
+    """The row of a job, or None; of the nth last one of this user, or of who calls, if the id is negative."""
+    number = int(job_id)
+    whose = username or (session.user_name if number < 0 else "")
+    return job_rows.find_row(session, number, whose, columns="*")
 
 
 def get_calc_ids(session: SqlSession, user: str) -> list[int]:
@@ -227,15 +230,13 @@ def finish(session: SqlSession, job_id: int, status: str, reason: str = "") -> N
 
 
 def set_status(session: SqlSession, job_id: int, status: str) -> int:
-    """Set the state of a job, or of the nth last one; returns how many jobs are now in it."""
+    """Set the state of a job, or of the nth last one of who calls; returns how many jobs are now in it."""
     state = job_rows.parse_state(status)
-    if job_id < 0:
-        row = session.first("SELECT id FROM job ORDER BY id DESC LIMIT 1 OFFSET ?x", -job_id - 1)
-        if row is None:
-            return 0
-        job_id = row["id"]
-    if session.first("SELECT id FROM job WHERE id=?x", job_id) is None:
+    whose = session.user_name if job_id < 0 else ""
+    row = job_rows.find_row(session, job_id, whose, columns="id, user_name")
+    if row is None:
         return 0
+    job_id = row["id"]
     is_running = state in (JobState.SUBMITTED, JobState.EXECUTING)
     move = job_rows.update(session, job_id, {"status": state, "is_running": is_running})
     return int(move is not Move.ILLEGAL)

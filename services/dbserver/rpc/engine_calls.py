@@ -5,6 +5,7 @@ Calls of a stream and single calls are treated alike: quick ones need no thread,
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable
@@ -12,10 +13,14 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
-from quakegrid.errors import PeerUnreachableError, QuakeGridError, UsageError
+import grpc
+
+from quakegrid.access import audits
+from quakegrid.errors import NotAllowedError, PeerUnreachableError, QuakeGridError, UsageError
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
-from quakegrid.transport import callers
+from quakegrid.transport import audited_calls, callers
+from quakegrid.transport.audited_calls import AuditedCall
 from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.engine import actions, effects
 from services.dbserver.engine.parts import Parts
@@ -49,7 +54,7 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         self._requests = requests
         self._reaper = reaper
         self._threads = threads
-        self._streams = CallStreams(self._begin)
+        self._streams = CallStreams(self._begin_audited)
 
     async def Call(  # type: ignore[override]  # noqa: N802  named in the proto
         self, request: engine_calls_pb2.CallRequest, context: Any
@@ -71,6 +76,21 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
     def close(self) -> None:
         """End the streams."""
         self._streams.close()
+
+    def _begin_audited(
+        self, request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted
+    ) -> bytes | None:
+        """Begin a call, and let the audit log know how it ends if people ask for it, or if it is refused."""
+        is_audited = audits.is_audited(request.action)
+        call = audited_calls.current()
+        try:
+            if is_audited and call is not None:
+                tell = _audited(call, request, tell)
+            return self._begin(request, tell, is_wanted)
+        except QuakeGridError as exc:
+            if call is not None and (is_audited or isinstance(exc, NotAllowedError)):
+                call.note(*_outcome(_about(request), None, exc))
+            raise
 
     def _begin(self, request: engine_calls_pb2.CallRequest, tell: Tell, is_wanted: IsWanted) -> bytes | None:
         """Answer a quick read, enqueue a quick write, and do any other call in a thread."""
@@ -160,6 +180,42 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
             return _respond({"error": str(exc)})
         self._reaper.wait_until_gone(left.jobs)
         return answer.result
+
+
+def _about(request: engine_calls_pb2.CallRequest) -> audits.About:
+    """What a call is about, as far as its arguments can be read."""
+    try:
+        args = list(map(engine_values.decode, request.args))
+    except (TypeError, ValueError):
+        args = []
+    return audits.about_action(request.action, args, request.user_name)
+
+
+def _audited(call: AuditedCall, request: engine_calls_pb2.CallRequest, tell: Tell) -> Tell:
+    """Tell the audit log, too, how a call ends."""
+    about = _about(request)
+    loop = asyncio.get_running_loop()
+
+    def tell_both(answer: Answer | None, error: Exception | None) -> None:
+        if answer is None or not answer.is_repeated:
+            loop.call_soon_threadsafe(call.note, *_outcome(about, answer, error))
+        tell(answer, error)
+
+    return tell_both
+
+
+def _outcome(about: audits.About, answer: Answer | None, error: Exception | None) -> tuple[audits.About, int]:
+    """What a call was about, and the number of the status code with which it ended."""
+    if error is not None:
+        is_ours = isinstance(error, QuakeGridError)
+        code = status_codes.status_of(error) if is_ours else grpc.StatusCode.INTERNAL  # type: ignore[arg-type]
+        return about, int(code.value[0])
+    assert answer is not None
+    result = engine_values.decode(engine_calls_pb2.CallResponse.FromString(answer.result).result)
+    if about.action == "engine.create_job" and isinstance(result, int):
+        about = dataclasses.replace(about, job_id=result)
+    is_refused = isinstance(result, dict) and "error" in result  # as upstream's actions say it
+    return about, int(grpc.StatusCode.FAILED_PRECONDITION.value[0]) if is_refused else 0
 
 
 def _is_slow(action: str) -> bool:

@@ -73,10 +73,13 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
     ) -> jobs_pb2.GetJobResponse:
         """One job."""
         session = self._readers.session(limits=call_limits.of_call(context))
-        row = job_rows.find_row(session, request.job_id, request.user_name)
+        whose, is_negative = request.user_name, request.job_id < 0
+        if is_negative and not whose:
+            whose = callers.current().person
+        row = job_rows.find_row(session, request.job_id, whose)
         if row is None:
-            count = job_rows.count(session, request.user_name) if request.job_id < 0 else None
-            raise job_rows.missing(request.job_id, request.user_name, count)
+            count = job_rows.count(session, whose) if is_negative else None
+            raise job_rows.missing(request.job_id, whose, count)
         return jobs_pb2.GetJobResponse(job=encode_job(row))
 
     def ListJobs(  # noqa: N802  named in the proto
@@ -113,7 +116,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
             name: getattr(request, name) for name in ("description", "relevant") if request.HasField(name)
         }
 
-        asker = _asker(request.user_name)
+        asker = callers.asking_owner(request.user_name)
 
         def update(session: SqlSession) -> jobs_pb2.Job:
             job_rows.check_owner(session, request.job_id, asker)
@@ -127,7 +130,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         self, request: jobs_pb2.DeleteJobRequest, _context: grpc.ServicerContext
     ) -> jobs_pb2.DeleteJobResponse:
         """Delete a job and, if asked, its files."""
-        asker = _asker(request.user_name)
+        asker = callers.asking_owner(request.user_name)
 
         def delete(session: SqlSession) -> bytes:
             job_rows.check_idle(session, request.job_id)
@@ -165,7 +168,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
                 await context.write(message)
 
     def _move_own(self, job_id: int, user_name: str, state: JobState) -> jobs_pb2.Job:
-        asker = _asker(user_name)
+        asker = callers.asking_owner(user_name)
 
         def move(session: SqlSession) -> jobs_pb2.Job:
             job_rows.check_owner(session, job_id, asker)
@@ -174,16 +177,6 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
             return encode_job(job_rows.get_row(session, job_id))
 
         return self._writer.run(move)
-
-
-def _asker(told: str) -> str | None:
-    """Whose jobs a call may change; None for everybody's.
-
-    Args:
-        told: the user's name in the request.
-    """
-    principal = callers.current()
-    return None if principal.is_staff else principal.asker(told)
 
 
 def remove_files(paths: list[str]) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime
-import itertools
 import logging
 import re
 import secrets
 import socket
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from quakegrid.access import principals
 from quakegrid.access.principals import PEOPLE, Principal, PrincipalRole
@@ -22,11 +19,10 @@ from quakegrid.transport import callers, certificates
 from quakegrid.transport.certificates import Authority
 from services.dbserver.people import credentials
 from services.dbserver.people.credentials import CredentialRow
+from services.dbserver.people.listed import CredentialWrites
 from services.dbserver.people.valid import ValidCredentials
-from services.dbserver.store.database import Readers, SqlSession
-from services.dbserver.store.writer import Writer
+from services.dbserver.store.database import Readers
 
-T = TypeVar("T")
 SHORTEST_LIFE_S = 3600
 LONGEST_LIFE_S = 10 * 366 * 86_400
 LONGEST_KEY_BYTES = 1000
@@ -40,17 +36,16 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
 
     Args:
         readers: connections that read.
-        writer: the thread that writes.
+        writes: changes what counts.
         authority: signs.
         valid: which credentials count.
     """
 
     def __init__(
-        self, readers: Readers, writer: Writer, authority: Authority, valid: ValidCredentials
+        self, readers: Readers, writes: CredentialWrites, authority: Authority, valid: ValidCredentials
     ) -> None:
-        self._readers, self._writer = readers, writer
+        self._readers, self._writes = readers, writes
         self._authority, self._valid = authority, valid
-        self._turns = itertools.count(1)
 
     async def WhoAmI(  # noqa: N802  named in the proto
         self, _request: people_pb2.WhoAmIRequest, _context: Any
@@ -74,7 +69,7 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
             )
         except ValueError as exc:
             raise UsageError(f"no certificate can be made: {exc}") from exc
-        await self._write(lambda session: credentials.issue(session, new, is_only=request.is_only))
+        await self._writes.do(lambda session: credentials.issue(session, new, is_only=request.is_only))
         logger.info(
             "credential_issued name=%s role=%s id=%s by=%s only=%s",
             new.name,
@@ -99,7 +94,7 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
     ) -> people_pb2.RevokeCredentialsResponse:
         """End credentials before their time."""
         revoker, now_s = str(callers.current()), time.time()
-        revoked = await self._write(
+        revoked = await self._writes.do(
             lambda session: credentials.revoke(session, request.name, request.id, revoker, now_s)
         )
         for row in revoked:
@@ -111,8 +106,14 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
     ) -> None:
         """Which credentials count, again and again."""
         async with contextlib.aclosing(self._valid.watch()) as changes:
-            async for ids in changes:
-                await context.write(people_pb2.WatchCredentialsResponse(ids=sorted(ids)))
+            async for listed in changes:
+                await context.write(
+                    people_pb2.WatchCredentialsResponse(
+                        ids=sorted(listed.ids),
+                        shut_out_nodes=sorted(listed.shut_out_nodes),
+                        shut_out_ids=sorted(listed.shut_out_ids),
+                    )
+                )
 
     async def RenewDriver(  # noqa: N802  named in the proto
         self, request: people_pb2.RenewDriverRequest, _context: Any
@@ -128,17 +129,6 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
         except ValueError as exc:
             raise UsageError(f"no certificate can be made: {exc}") from exc
         return people_pb2.RenewDriverResponse(certificate_pem=certificate_pem, ca_pem=ca_pem)
-
-    async def _write(self, work: Callable[[SqlSession], T]) -> T:
-        """Change credentials; from the return on, those that were revoked are refused."""
-
-        def write(session: SqlSession) -> tuple[T, frozenset[str], int]:
-            result = work(session)
-            return result, credentials.valid_ids(session, time.time()), next(self._turns)
-
-        result, ids, turn = await asyncio.wrap_future(self._writer.submit(write))
-        self._valid.replace(ids, turn)
-        return result
 
 
 def _check(request: people_pb2.IssueCredentialRequest) -> tuple[PrincipalRole, float]:

@@ -11,6 +11,8 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from quakegrid.api.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
     checksums_pb2,
     checksums_pb2_grpc,
     database_pb2,
@@ -19,6 +21,8 @@ from quakegrid.api.v1 import (
     jobs_pb2_grpc,
     logs_pb2,
     logs_pb2_grpc,
+    node_access_pb2,
+    node_access_pb2_grpc,
     outputs_pb2,
     outputs_pb2_grpc,
     people_pb2,
@@ -26,15 +30,26 @@ from quakegrid.api.v1 import (
     tags_pb2,
     tags_pb2_grpc,
 )
-from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
+from quakegrid.internal.v1 import (
+    audit_records_pb2,
+    audit_records_pb2_grpc,
+    engine_calls_pb2,
+    engine_calls_pb2_grpc,
+    holds_pb2,
+    holds_pb2_grpc,
+)
+from quakegrid.transport.audited_calls import Auditor
 from quakegrid.transport.certificates import Authority
+from services.dbserver.audit.book import AuditBook
+from services.dbserver.audit.servicers import AuditRecordsServicer, AuditServicer
 from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.jobs.watches import JobWatches
 from services.dbserver.logs.tails import LogTails
-from services.dbserver.people import credentials
+from services.dbserver.people import listed, node_ends
+from services.dbserver.people.listed import CredentialWrites
 from services.dbserver.people.valid import ValidCredentials
 from services.dbserver.rpc.checksums import ChecksumsServicer
 from services.dbserver.rpc.database import DatabaseServicer
@@ -43,6 +58,7 @@ from services.dbserver.rpc.holds import HoldsServicer
 from services.dbserver.rpc.interceptor import CallThreads
 from services.dbserver.rpc.jobs import JobsServicer
 from services.dbserver.rpc.logs import LogsServicer
+from services.dbserver.rpc.node_access import NodeAccessServicer
 from services.dbserver.rpc.outputs import OutputsServicer
 from services.dbserver.rpc.people import PeopleServicer
 from services.dbserver.rpc.tags import TagsServicer
@@ -53,12 +69,15 @@ from services.dbserver.store.writer import Writer
 SERVICES = tuple(
     service.full_name
     for module in (
+        audit_pb2,
+        audit_records_pb2,
         checksums_pb2,
         database_pb2,
         engine_calls_pb2,
         holds_pb2,
         jobs_pb2,
         logs_pb2,
+        node_access_pb2,
         outputs_pb2,
         people_pb2,
         tags_pb2,
@@ -84,7 +103,7 @@ class Servicers:
         reaper: removes the rows of deleted jobs.
         retention: how long logs are kept, for the answer to clients that ask.
         threads: where calls run that are not coroutines.
-        authority: signs the certificates of people.
+        authority: signs the certificates of people and nodes.
     """
 
     def __init__(
@@ -108,9 +127,15 @@ class Servicers:
         self._tags = TagsServicer(readers, writer)
         self._checksums = ChecksumsServicer(readers, writer)
         self._database = DatabaseServicer(readers, writer, retention, slow_threads=threads.slow_calls)
-        self.valid = ValidCredentials(credentials.valid_ids(readers.session(), time.time()))
-        self._people = PeopleServicer(readers, writer, authority, self.valid)
+        self.valid = ValidCredentials(listed.read(readers.session(), time.time()))
+        self._writes = CredentialWrites(writer, self.valid.replace)
+        self._people = PeopleServicer(readers, self._writes, authority, self.valid)
+        self._nodes = NodeAccessServicer(readers, self._writes, authority)
         self._calls = EngineCallsServicer(readers, writer, requests, reaper, threads)
+        self._book = AuditBook(writer)
+        self.auditor = Auditor("dbserver", self._book)
+        self._audit = AuditServicer(readers, self._book, threads.reads)
+        self._audit_records = AuditRecordsServicer(requests, self._book)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Put all services into a server."""
@@ -123,7 +148,14 @@ class Servicers:
         database_pb2_grpc.add_DatabaseServicer_to_server(self._database, server)
         engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(self._calls, server)
         people_pb2_grpc.add_PeopleServicer_to_server(self._people, server)
+        node_access_pb2_grpc.add_NodeAccessServicer_to_server(self._nodes, server)
+        audit_pb2_grpc.add_AuditServicer_to_server(self._audit, server)
+        audit_records_pb2_grpc.add_AuditRecordsServicer_to_server(self._audit_records, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
+
+    async def watch_node_ends(self) -> None:
+        """Tell services of certificates of nodes that end; does not return."""
+        await node_ends.watch(self._writes, lambda: self.valid.next_end_s)
 
     def ring(self, touched_jobs: set[int]) -> None:
         """Wake the followers of what a commit has changed; for any thread."""
@@ -139,8 +171,14 @@ class Servicers:
 
         return await asyncio.get_running_loop().run_in_executor(self._threads.calls, read)
 
+    def end_audit(self) -> None:
+        """Give the last records of the audit log to the writer, when no call runs any more."""
+        self.auditor.close()
+        self._book.close()
+
     def close(self) -> None:
         """End followers and accept nothing more; accepted calls are still answered. For the event loop."""
+        self._book.send_away()
         self.valid.close()
         self._watches.close()
         self._tails.close()

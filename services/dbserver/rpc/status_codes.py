@@ -71,8 +71,16 @@ def judge(exc: BaseException) -> tuple[grpc.StatusCode, str]:
     """The status code and the message that answer an error; logs errors that the administrator must fix.
 
     The message is cut: it may quote a client's input of any length, and gRPC would replace a message that is
-    too long by RESOURCE_EXHAUSTED.
+    too long by RESOURCE_EXHAUSTED. The error gives up its traceback: that has the frames of the call with all
+    rows that were read, and is in a cycle with what waited for the call, which Python would find much later.
     """
+    try:
+        return _judge(exc)
+    finally:
+        _forget_frames(exc)
+
+
+def _judge(exc: BaseException) -> tuple[grpc.StatusCode, str]:
     if isinstance(exc, errors.QuakeGridError):
         if isinstance(exc, _OWNERS_CONCERN):
             logger.error("write_failed reason=%s", exc)
@@ -86,6 +94,16 @@ def refusal(exc: BaseException) -> tuple[grpc.StatusCode, str, error_details.Met
     code, words = judge(exc)
     reason = exc.reason if isinstance(exc, errors.QuakeGridError) else "INTERNAL"
     return code, words, error_details.metadata(reason, code, words)
+
+
+def _forget_frames(exc: BaseException) -> None:
+    """Forget the tracebacks of an error, and of those that led to it."""
+    rest: list[BaseException | None] = [exc]
+    while rest:
+        error = rest.pop()
+        if error is not None and error.__traceback__ is not None:  # else it was here already
+            error.__traceback__ = None
+            rest += [error.__cause__, error.__context__]
 
 
 def _shorten(reason: str) -> str:

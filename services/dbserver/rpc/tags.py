@@ -7,6 +7,7 @@ import itertools
 import grpc
 
 from quakegrid.api.v1 import tags_pb2, tags_pb2_grpc
+from quakegrid.transport import callers
 from services.dbserver.jobs import field_checks, pages
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs import tags as job_tags
@@ -68,8 +69,10 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         """Give a job a tag."""
         field_checks.check_tag(request.name)
 
+        asker = callers.asking_owner(request.user_name) or None
+
         def add(session: SqlSession) -> None:
-            job_rows.get_state(session, request.job_id)
+            job_rows.check_owner(session, request.job_id, asker)
             tag_id = job_tags.find_or_create(session, request.name)
             insert = "INSERT OR IGNORE INTO job_tag (job_id, tag_id) VALUES (?x, ?x)"
             session.execute(insert, request.job_id, tag_id)
@@ -81,8 +84,11 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
         self, request: tags_pb2.RemoveTagRequest, _context: grpc.ServicerContext
     ) -> tags_pb2.RemoveTagResponse:
         """Take a tag from a job."""
+        asker = callers.asking_owner(request.user_name) or None
 
         def remove(session: SqlSession) -> None:
+            if asker is not None:
+                job_rows.check_owner(session, request.job_id, asker)
             tag_id = job_tags.find_id(session, request.name)
             if tag_id is not None:
                 job_tags.remove(session, request.job_id, tag_id)
@@ -95,6 +101,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
     ) -> tags_pb2.PreferJobResponse:
         """Make a job the preferred one of a tag, or none."""
         field_checks.check_tag(request.name)
+        asker = callers.asking_owner(request.user_name) or None
 
         def prefer(session: SqlSession) -> None:
             if not request.job_id:
@@ -102,7 +109,7 @@ class TagsServicer(tags_pb2_grpc.TagsServicer):
                 if tag_id is not None:
                     job_tags.unset_preferred(session, tag_id)
                 return
-            job_rows.get_state(session, request.job_id)
+            job_rows.check_owner(session, request.job_id, asker)
             job_tags.prefer(session, request.job_id, job_tags.find_or_create(session, request.name))
 
         self._writer.run(prefer)

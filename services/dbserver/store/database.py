@@ -306,7 +306,11 @@ class Readers:
         return self._open()
 
     def give_back(self, connection: sqlite3.Connection, *, is_spent: bool) -> None:
-        """Give a connection to other sessions, or close it if it is spent or there are too many."""
+        """Give a connection to other sessions, or close it if it is spent or there are too many.
+
+        It forgets who watched it: a watch asks whether a caller waits, and so has the caller's answer.
+        """
+        connection.set_progress_handler(None, 0)
         with self._lock:
             if not is_spent and len(self._free) < KEPT_READERS:
                 self._free.append(connection)

@@ -155,6 +155,65 @@ def _credential(db: Any) -> None:
     db.execute("CREATE INDEX quakegrid_credential_name ON quakegrid_credential (name)")
 
 
+@MIGRATIONS(name="0011_audit")  # type: ignore[untyped-decorator]
+def _audit(db: Any) -> None:
+    """Who did what to which job, node or person. Times are seconds since 1970."""
+    db.execute(
+        """CREATE TABLE quakegrid_audit(
+     id INTEGER PRIMARY KEY AUTOINCREMENT,
+     time_s REAL NOT NULL,
+     role TEXT NOT NULL,
+     name TEXT NOT NULL,
+     told TEXT NOT NULL,
+     action TEXT NOT NULL,
+     job_id INTEGER NOT NULL,
+     owner TEXT NOT NULL,
+     node TEXT NOT NULL,
+     person TEXT NOT NULL,
+     detail TEXT NOT NULL,
+     outcome TEXT NOT NULL,
+     peer TEXT NOT NULL,
+     service TEXT NOT NULL,
+     count INTEGER NOT NULL)"""
+    )
+    db.execute("CREATE INDEX quakegrid_audit_job_id ON quakegrid_audit (job_id) WHERE job_id != 0")
+
+
+@MIGRATIONS(name="0012_node")  # type: ignore[untyped-decorator]
+def _node(db: Any) -> None:
+    """Certificates of nodes, and the tokens for them; no key is here. Times are seconds since 1970."""
+    db.execute(
+        """CREATE TABLE quakegrid_node(
+     id TEXT PRIMARY KEY,
+     host TEXT NOT NULL,
+     issue_s REAL NOT NULL,
+     renewal_s REAL,
+     end_s REAL NOT NULL,
+     revocation_s REAL,
+     token_id TEXT NOT NULL,
+     revoker TEXT) WITHOUT ROWID"""
+    )
+    db.execute("CREATE INDEX quakegrid_node_host ON quakegrid_node (host, issue_s)")
+    db.execute(
+        """CREATE TABLE quakegrid_node_token(
+     id TEXT PRIMARY KEY,
+     host TEXT NOT NULL,
+     max_hosts INTEGER NOT NULL,
+     issue_s REAL NOT NULL,
+     end_s REAL NOT NULL,
+     revocation_s REAL,
+     issuer TEXT NOT NULL,
+     revoker TEXT) WITHOUT ROWID"""
+    )
+    db.execute(
+        """CREATE TABLE quakegrid_node_token_use(
+     token_id TEXT NOT NULL REFERENCES quakegrid_node_token (id) ON DELETE CASCADE,
+     host TEXT NOT NULL,
+     use_s REAL NOT NULL,
+     PRIMARY KEY (token_id, host)) WITHOUT ROWID"""
+    )
+
+
 def _last_line(text: str) -> str:
     """The last line of a text that is not empty."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

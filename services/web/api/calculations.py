@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -15,9 +16,10 @@ from quakegrid import errors
 from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.row_ids import checked
-from services.web.api import answers
+from services.web.api import answers, owners
 from services.web.backends import Backends
 from services.web.callers import Caller
+from services.web.uploads.inputs import Inputs
 
 # Of upstream's list, what its texts may be; others are left out, as upstream does.
 LIST_FILTERS = (
@@ -35,6 +37,12 @@ def backends_of(request: Request) -> Backends:
     """What routes ask."""
     backends: Backends = request.app.state.backends
     return backends
+
+
+def inputs_of(request: Request) -> Inputs:
+    """The folders of what people have sent."""
+    inputs: Inputs = request.app.state.inputs
+    return inputs
 
 
 def caller_of(request: Request) -> Caller:
@@ -151,20 +159,26 @@ async def abort(request: Request) -> Response:
         return JSONResponse({"error": f"Unknown job {job_id}"})
     if rows[0][2] not in RUNNING:
         return JSONResponse({"error": f"Job {job_id} is not running"})
+    await owners.check_own(backends, caller_of(request), checked(job_id))
     await backends.abort_job(checked(job_id), caller_of(request).name)
     return JSONResponse({"success": f"Killing job {job_id}"})
 
 
 async def remove(request: Request) -> Response:
     """`POST /v1/calc/N/remove`: delete a calculation of the caller's, with its datastore."""
-    answer = await backends_of(request).engine_call("del_calc", job_id_of(request), caller_of(request).name)
+    job_id = job_id_of(request)
+    answer = await backends_of(request).engine_call("del_calc", job_id, caller_of(request).name)
+    if "success" in answer:
+        await asyncio.to_thread(inputs_of(request).remove_of_job, job_id)
     return said(answer)
 
 
 async def share(request: Request) -> Response:
     """`POST /v1/calc/N/share` and `unshare`: let others see a complete calculation, or take that back."""
     is_shared = not request.url.path.endswith("/unshare")
-    return said(await backends_of(request).engine_call("share_job", job_id_of(request), is_shared))
+    backends, caller, job_id = backends_of(request), caller_of(request), job_id_of(request)
+    await owners.check_own(backends, caller, job_id)
+    return said(await backends.engine_call("share_job", job_id, is_shared, user_name=caller.name))
 
 
 def said(answer: Any) -> Response:

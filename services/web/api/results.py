@@ -16,7 +16,8 @@ from starlette.routing import Route
 
 from quakegrid import errors
 from quakegrid.jobs.engine_values import RowValue
-from services.web.api.calculations import backends_of, job_id_of
+from services.web.api import owners
+from services.web.api.calculations import backends_of, caller_of, job_id_of
 from services.web.engine_views import EngineViews
 
 XML, JSON, HDF5, ZIP, TEXT = (
@@ -26,6 +27,7 @@ XML, JSON, HDF5, ZIP, TEXT = (
     "application/x-zip",
     "text/plain",
 )
+PNG = "image/png"
 TYPES = {"xml": XML, "geojson": JSON}
 DEFAULT_FORMAT = "xml"
 MOST_WHAT_CHARACTERS = 2000
@@ -120,6 +122,40 @@ async def datastore(request: Request) -> Response:
     return _file(path, HDF5, path.name)
 
 
+async def job_zip(request: Request) -> Response:
+    """`GET /v1/calc/N/job_zip`: the inputs of a calculation, as the engine makes them from its datastore."""
+    job_id, backends = job_id_of(request), backends_of(request)
+    await backends.engine_call("calc_info", job_id)  # refuses what is not there
+    await owners.check_own(backends, caller_of(request), job_id)
+    views = views_of(request)
+    folder = views.new_folder()
+    try:
+        paths = [Path(path) for path in (await views.run("job_zip", str(job_id), str(folder)))["paths"]]
+        target = folder / f"job_{job_id}.zip"
+        await asyncio.to_thread(_zip, paths, target)
+        return _file(target, ZIP, target.name, folder)
+    except BaseException:
+        await _remove(folder)
+        raise
+
+
+async def picture(request: Request) -> Response:
+    """`GET /v1/calc/N/download_png/WHAT`: a picture that the calculation has stored."""
+    job_id, what = job_id_of(request), request.path_params["what"]
+    if len(what) > MOST_WHAT_CHARACTERS or "\0" in what or ".." in what:
+        raise errors.NotFoundError("there is no such picture")
+    await backends_of(request).engine_call("calc_info", job_id)  # refuses what is not there
+    views = views_of(request)
+    folder = views.new_folder()
+    try:
+        (path,) = (await views.run("picture", str(job_id), what, str(folder)))["paths"]
+        after = BackgroundTask(_remove, folder)
+        return FileResponse(path, media_type=PNG, headers={"Cache-Control": "no-store"}, background=after)
+    except BaseException:
+        await _remove(folder)
+        raise
+
+
 def _file(path: Path, content_type: str, name: str, folder: Path | None = None) -> Response:
     """A file for the one who asked; its folder is removed afterwards."""
     # Without quotes: QGIS reads the name up to the end of the line.
@@ -145,4 +181,6 @@ ROUTES = [
     Route("/v1/calc/result/{job_id:int}", exported),
     Route("/v1/calc/{job_id:int}/extract/{what:path}", extracted),
     Route("/v1/calc/{job_id:int}/datastore", datastore),
+    Route("/v1/calc/{job_id:int}/job_zip", job_zip),
+    Route("/v1/calc/{job_id:int}/download_png/{what:path}", picture),
 ]

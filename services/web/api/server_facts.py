@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from quakegrid.settings.config import Settings
+from services.web.api.results import views_of
 
 # Of a file that a client and the server may share, for the checksum.
 HEAD_BYTES = 32
@@ -34,6 +35,16 @@ async def health(_request: Request) -> Response:
 async def engine_latest_version(_request: Request) -> Response:
     """`GET /v1/engine_latest_version`: always `None`; this service asks nobody on the internet."""
     return PlainTextResponse("None")
+
+
+async def available_gsims(request: Request) -> Response:
+    """`GET /v1/available_gsims`: names of the engine's models of ground motion."""
+    return Response(await views_of(request).text("available_gsims"), media_type="application/json")
+
+
+async def ini_defaults(request: Request) -> Response:
+    """`GET /v1/ini_defaults`: parameters of job files that have a default."""
+    return Response(await views_of(request).text("ini_defaults"), media_type="application/json")
 
 
 async def on_same_fs(request: Request) -> Response:
@@ -64,5 +75,7 @@ ROUTES = [
     Route("/health", health),
     Route("/v1/engine_version", engine_version),
     Route("/v1/engine_latest_version", engine_latest_version),
+    Route("/v1/available_gsims", available_gsims),
+    Route("/v1/ini_defaults", ini_defaults),
     Route("/v1/on_same_fs", on_same_fs, methods=["POST"]),
 ]

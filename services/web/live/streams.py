@@ -128,12 +128,12 @@ async def _log_events(
 
 
 async def newest_jobs(request: Request) -> Response:
-    """`GET /live/jobs.json`."""
+    """`GET /live/jobs.json`: the newest jobs as they are now."""
     return Response(backends_of(request).jobs.snapshot(), media_type="application/json")
 
 
 async def newest_fleet(request: Request) -> Response:
-    """`GET /live/fleet.json`."""
+    """`GET /live/fleet.json`: nodes and sessions as they are now."""
     return Response(backends_of(request).fleet.snapshot(), media_type="application/json")
 
 

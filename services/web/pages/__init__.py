@@ -1,4 +1,5 @@
 """The pages: plain HTML with one small script each, in `static/`; they need no internet.
 
-`pages.py` has their addresses; upstream's `/` and `/engine` lead to the list of calculations.
+`drawings.py` has the numbers of pictures, `reports.py` why a calculation waits or is slow. `pages.py` has the
+addresses of pages; upstream's `/` and `/engine` lead to the list of calculations.
 """

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+
+from services.web import description
+from services.web.pages import drawings, health, reports
 
 FILES = Path(__file__).with_name("static")
 
@@ -36,12 +39,39 @@ async def cluster(_request: Request) -> Response:
     return _page("cluster.html")
 
 
+async def examination(_request: Request) -> Response:
+    """`GET /examination`: how the cluster is, and what the doctor finds."""
+    return _page("health.html")
+
+
+async def docs(_request: Request) -> Response:
+    """`GET /docs`: the routes for scripts, for people to read."""
+    return _page("docs.html")
+
+
+async def openapi(request: Request) -> Response:
+    """`GET /openapi.json`: the description of all routes, as OpenAPI has it."""
+    return JSONResponse(description.describe(request.app.routes))
+
+
+async def outputs(request: Request) -> Response:
+    """`GET /engine/N/outputs`: upstream's address of the outputs of a calculation."""
+    return RedirectResponse(f"/calculations/{request.path_params['job_id']}")
+
+
 ROUTES: list[BaseRoute] = [
     Route("/", home),
     Route("/engine", home),
     Route("/engine/", home),
     Route("/calculations", calculations),
     Route("/calculations/{job_id:int}", calculation),
+    Route("/engine/{job_id:int}/outputs", outputs),
     Route("/cluster", cluster),
+    Route("/examination", examination),
+    *health.ROUTES,
+    Route("/docs", docs),
+    Route("/openapi.json", openapi),
+    *drawings.ROUTES,
+    *reports.ROUTES,
     Mount("/static", StaticFiles(directory=FILES)),
 ]

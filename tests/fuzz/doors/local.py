@@ -67,6 +67,7 @@ class UnixSocket(Door):
     def make(self, chance: random.Random) -> Request:
         """A request, right or damaged, and signals after it."""
         right = {"argv": ["info", "cfg"], "cwd": "/", "environ": {"A": "b"}, "mode": "oq"}
+        right |= {"is_detachable": False, "notify": []}
         for name in right:
             if chance.random() < 0.2:
                 right[name] = values.json_value(chance)

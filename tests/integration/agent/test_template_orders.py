@@ -94,7 +94,7 @@ def test_order_that_is_none_is_refused_and_the_template_goes_on(control: socket.
 def test_signal_that_there_is_not_harms_nobody(control: socket.socket) -> None:
     """Neither the template nor the child; and a pid that is no child of the template is not signalled."""
     reader, writer = full_pipe()
-    stdio = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
+    stdio = [os.open(os.devnull, os.O_RDWR) for _ in range(4)]  # and where it writes the ids of its jobs
     request = packets.write_memfd("request", b"{}")
     # Without an engine it refuses, and waits until we read that.
     order(control, orders.ForkDriver("d"), [request, writer, *stdio])

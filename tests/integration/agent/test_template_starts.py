@@ -105,7 +105,7 @@ def test_template_that_is_stopped_is_kept_for_its_driver_and_no_longer(
         templates = Templates(settings, "a-b-c", on_report=on_report, on_state=changed.set, on_lost=on_lost)
         templates.start()
         reader, writer = full_pipe()
-        stdio = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
+        stdio = [os.open(os.devnull, os.O_RDWR) for _ in range(4)]  # and where it writes the ids of its jobs
         request = packets.write_memfd("request", b"{}")
         try:
             # Without an engine it refuses, and waits until somebody reads that.

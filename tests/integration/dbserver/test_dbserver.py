@@ -70,6 +70,21 @@ def test_create_job_with_unknown_hazard_is_not_found(client: DbClient) -> None:
         new_job(client, hazard_calculation_id=99)
 
 
+def test_negative_ids_of_the_engine_count_the_jobs_of_who_calls(client: DbClient) -> None:
+    """Also -2, which upstream counts among the jobs of everybody; nobody's newer job is changed."""
+    first, second, bobs = new_job(client), new_job(client), new_job(client, user_name="bob")
+
+    found = [client.call("get_job", number, user_name="ada")["id"] for number in (-1, -2)]
+    named = client.call("get_job", -1, "bob", user_name="ada")["id"]
+    missing = client.call("get_job", -3, user_name="ada")
+
+    assert (found, named, missing) == ([second.id, first.id], bobs.id, None)
+    assert client.call("set_status", -2, "failed", user_name="ada") == 1
+    assert client.call("set_status", -3, "failed", user_name="ada") == 0
+    states = [client.jobs.get_job(job.id).state for job in (first, second, bobs)]
+    assert states == [JobState.FAILED, JobState.CREATED, JobState.CREATED]
+
+
 def test_get_job_takes_negative_ids(client: DbClient) -> None:
     """-1 is the last job, or the last one of a user."""
     first, second = new_job(client), new_job(client, user_name="bob")

@@ -164,7 +164,7 @@ def test_info_counts(dbserver: LocalDbServer, client: DbClient, care: DatabaseCa
 
     assert info.path == str(dbserver.settings.database)
     assert (info.job_count, info.log_line_count, info.output_count, info.lease_count) == (1, 7, 1, 1)
-    assert (info.upstream_version, info.quakegrid_version) == ("0010", "0009")
+    assert (info.upstream_version, info.quakegrid_version) == ("0010", "0011")
     assert (info.log_retention_days, info.log_retention_bytes) == (0, 0)
     assert info.file_bytes > 0
 
@@ -320,8 +320,8 @@ def test_retention_lets_others_write_in_between(
 
     housekeeping.clean_up(readers, writer, Retention(days=25), write_in_between)
 
-    # One look each before old events, old requests, and each of the log's batches.
-    assert left == [2500, 2500, 2500, 1500, 500]
+    # One look each before old events, old requests, old records, and each of the log's batches.
+    assert left == [2500, 2500, 2500, 2500, 1500, 500]
     assert log_counts(readers) == {1: 500, 2: 2500, 3: 2500, 4: 2500}
 
 

@@ -309,6 +309,22 @@ def test_tags_are_given_and_taken(client: DbClient) -> None:
     assert client.call("list_tags") == {"success": "ok", "tags": ["paper"]}
 
 
+def test_only_the_owner_changes_the_tags_of_a_job(client: DbClient) -> None:
+    """Where it is known who asks."""
+    job = complete_job(client)
+    owner, other = TagsClient(client, "ada"), TagsClient(client, "bob")
+    owner.add(job.id, "paper")
+
+    for act in (other.add, other.prefer, other.remove):
+        with pytest.raises(errors.StateError, match="belongs to ada and you are bob"):
+            act(job.id, "paper")
+
+    assert owner.list_tags() == [Tag("paper", (job.id,), None)]
+    owner.prefer(job.id, "paper")
+    owner.remove(job.id, "paper")
+    assert owner.list_tags(job.id) == []
+
+
 def test_tags_refuse_what_makes_no_sense(client: DbClient) -> None:
     """Unknown jobs and empty names."""
     tags = TagsClient(client)

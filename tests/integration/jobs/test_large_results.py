@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,6 +57,27 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def free_count(results: LargeResults) -> int:
     """How many places are free."""
     return results._free._value
+
+
+class Caller:
+    """Whoever waits for a result, and has it when it came."""
+
+    def has_left(self) -> bool:
+        """Whether nobody wants the result any more."""
+        return False
+
+
+def test_connection_forgets_its_caller(readers: Readers) -> None:
+    """Each of eight connections kept the last result that was read with it, of up to 16 MB."""
+    caller = Caller()
+    session = readers.session(limits=ReadLimits(is_cancelled=caller.has_left))
+    session.query(LARGE)
+    assert sum(map(len, session.read_limited(LARGE))) == 6000
+    known = weakref.ref(caller)
+
+    del caller, session
+
+    assert known() is None
 
 
 def test_only_large_results_take_a_place(readers: Readers) -> None:

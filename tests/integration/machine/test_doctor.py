@@ -22,8 +22,12 @@ import grpc
 import pytest
 
 from quakegrid import testing
-from quakegrid.doctor import probes
-from quakegrid.doctor.facts import NameFacts, NodeFacts, PortFacts, PortState, Versions
+from quakegrid.access.principals import PrincipalRole
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.people import PeopleClient
+from quakegrid.doctor import accounts as doctor_accounts
+from quakegrid.doctor import probes, visits
+from quakegrid.doctor.facts import AccountFacts, NameFacts, NodeFacts, PortFacts, PortState, Versions
 from quakegrid.doctor.gathering import Errand, Gatherer
 from quakegrid.internal.v1 import examination_pb2_grpc
 from quakegrid.machine import local_services
@@ -253,6 +257,39 @@ def test_planted_mistakes_are_found_each_by_name(tmp_path: Path) -> None:
     assert "nothing listens" in texts[THIRD]
     assert "does not answer" in texts[FOURTH]
     assert all(finding["breaks"] and finding["remedy"] for finding in findings)
+
+
+def test_nodes_tell_of_accounts(sound: Doctored) -> None:
+    """The numbers of the names that are asked for, and how the agent proves itself; too many are refused."""
+    settings = sound.settings
+    errand = Errand(account_names=("root", "nobody-has-this"))
+
+    facts = visits.visit(settings, config.LOOPBACK, errand).facts
+    refused = visits.visit(settings, config.LOOPBACK, Errand(account_names=("root",) * 501))
+
+    assert facts is not None
+    assert facts.accounts == (AccountFacts("root", 0), AccountFacts("nobody-has-this"))
+    assert (facts.people.is_known, facts.people.identity) == (True, "authkey")
+    assert "more than 500 names" in refused.error
+
+
+def test_credential_that_ends_soon_is_told(sound: Doctored) -> None:
+    """As the dbserver knows it; jobs of late have owners whose accounts are compared."""
+    with DbClient(sound.settings) as database:
+        PeopleClient(database).issue("edda", PrincipalRole.USER, datetime.timedelta(days=3))
+        database.jobs.create_job(
+            calculation_mode="classical", description="", user_name="edda", data_dir="/x"
+        )
+
+    try:
+        _, findings = sound.doctor()
+    finally:
+        with DbClient(sound.settings) as database:
+            PeopleClient(database).revoke("edda")
+
+    (found,) = (finding for finding in findings if finding["check"] == "credentials")
+    assert "edda on" in found["what"]
+    assert doctor_accounts.find_owners(sound.settings) == ("edda",)
 
 
 def test_missing_shared_dir_is_found_once(sound: Doctored, tmp_path: Path) -> None:

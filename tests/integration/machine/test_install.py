@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -82,9 +83,9 @@ def test_written_settings_are_those_that_services_read(root: Path) -> None:
     assert settings.database == plan.STATE_DIR / "db.sqlite3"
     assert settings.agent_host_cores == (HostCores("10.0.0.1", -1),)
     assert settings.shared_dir == "/opt/quakegrid/shared"
-    config.check_listen(settings, settings.agent_listen, "the agent")
+    config.check_authkey(settings, "the agent")
     assert settings.authkey not in done.stdout + done.stderr
-    assert (root / "opt/quakegrid/shared").stat().st_mode & 0o7777 == 0o2775
+    assert (root / "opt/quakegrid/shared").stat().st_mode & 0o7777 == 0o3775
 
 
 def test_second_run_changes_nothing(root: Path) -> None:
@@ -110,6 +111,57 @@ def test_run_that_was_cut_short_is_finished_by_the_next(root: Path) -> None:
 
     assert "run `systemctl enable --now quakegrid-agent.service" in done.stderr
     assert notes.read_text(encoding="utf-8") == text
+
+
+def test_installation_of_an_older_quakegrid_is_brought_up_to_date(root: Path) -> None:
+    """Each change is said; the key, the database and results stay; uninstalling then knows all of it."""
+    install(root, "--yes")
+    notes = below(root, machine.NOTES)
+    old = json.loads(notes.read_text(encoding="utf-8"))
+    unit, web = (below(root, plan.UNIT_FOLDER / f"quakegrid-{name}.service") for name in ("agent", "web"))
+    unit.write_text("[Service]\nCapabilityBoundingSet=\n", encoding="utf-8")
+    web.unlink()
+    for key in ("other_users", "groups"):
+        del old[key]
+    old["files"] = {path: made for path, made in old["files"].items() if "web" not in path}
+    old["folders"].remove(str(plan.WORKER_HOME))
+    notes.write_text(json.dumps(old), encoding="utf-8")
+    below(root, plan.WORKER_HOME).rmdir()
+    below(root, plan.STATE_DIR).chmod(0o750)
+    (root / "opt/quakegrid/shared").chmod(0o2775)
+    database = below(root, plan.STATE_DIR / "db.sqlite3")
+    database.write_text("data", encoding="utf-8")
+    key = below(root, SITE).read_bytes()
+
+    said = install(root, "--dry-run").stderr
+    done = install(root, "--yes")
+
+    assert done.returncode == 0, done.stderr
+    for line in (
+        f"make {plan.STATE_DIR}/ (0751, quakegrid:quakegrid)",
+        f"make {plan.WORKER_HOME}/ (0700, quakegrid-worker:quakegrid-worker)",
+        "make /opt/quakegrid/shared/ (3775, quakegrid:quakegrid-users)",
+        f"write {plan.UNIT_FOLDER}/quakegrid-agent.service (0644, root:root)",
+        f"write {plan.UNIT_FOLDER}/quakegrid-web.service (0644, root:root)",
+    ):
+        assert line in said
+    assert "quakegrid-broker.service (0644" not in said
+    assert "systemctl restart quakegrid-agent" in done.stderr
+    assert "AmbientCapabilities" in unit.read_text(encoding="utf-8")
+    assert below(root, plan.STATE_DIR).stat().st_mode & 0o7777 == 0o751
+    assert (database.read_text(encoding="utf-8"), below(root, SITE).read_bytes()) == ("data", key)
+    assert "Nothing to do" in install(root).stderr
+
+
+def test_folder_that_no_installation_made_keeps_its_mode(root: Path) -> None:
+    """Such as one of a file server."""
+    shared = root / "opt/quakegrid/shared"
+    shared.mkdir(parents=True)
+    shared.chmod(0o770)
+
+    install(root, "--yes")
+
+    assert shared.stat().st_mode & 0o7777 == 0o770
 
 
 def test_uninstall_leaves_what_was_there_before(root: Path) -> None:

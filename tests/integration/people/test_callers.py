@@ -311,7 +311,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 def connect(settings: Settings, service: str, role: PrincipalRole, name: str) -> Connection:
-    """A connection of a principal; a person is one whom the dbserver knows."""
+    """A connection of a principal; a person or a node is one that the dbserver knows."""
     address = {
         "dbserver": settings.dbserver_address,
         "broker": settings.broker_address,
@@ -321,6 +321,8 @@ def connect(settings: Settings, service: str, role: PrincipalRole, name: str) ->
     if role in PEOPLE:
         with DbClient(settings) as database:
             _, proof = PeopleClient(database).issue(name, role, strangers.DAY, is_only=True)
+    if role is PrincipalRole.NODE:
+        proof = strangers.join(settings, name).proof
     return Connection(service, address, proof, timeout_s=TIMEOUT_S)
 
 

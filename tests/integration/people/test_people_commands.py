@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
+import getpass
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,16 +16,34 @@ from typing import Any
 
 import pytest
 
-from quakegrid import testing
+from quakegrid import errors, testing
 from quakegrid.access.principals import PrincipalRole
 from quakegrid.cli import __main__ as command_line
+from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.people import PeopleClient
+from quakegrid.jobs.states import JobState
 from quakegrid.settings import config, credential_files
 from quakegrid.settings.config import Settings
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 
+TIMEOUT_S = 60.0
+DRIVER = """
+import sys
+from quakegrid.session.options import SessionOptions
+from quakegrid.session.session import Session
+from quakegrid.settings import config
+
+options = SessionOptions(sys.argv[1], b"", job_ids=tuple(map(int, sys.argv[2:])))
+session = Session(config.load_settings(), options)
+try:
+    session.wait_for_turn(lambda _ahead: None)
+    print("open", flush=True)
+    session.receive()
+finally:
+    session.close()
+"""
 # What a command said on stdout and stderr, and its exit code.
 Said = tuple[str, str, int]
 Quakegrid = Callable[..., Said]
@@ -184,6 +207,72 @@ def test_file_that_is_there_costs_no_credential(master: Quakegrid) -> None:
 
     assert path.read_text() == "mine"
     assert "fred" not in master("user", "list")[0]
+
+
+@contextlib.contextmanager
+def open_driver(settings: Settings, *args: object) -> Iterator[subprocess.Popen[str]]:
+    """A process with a session that executes: of a person, with jobs. It ends when the broker tells it to."""
+    command = [sys.executable, "-c", DRIVER, *map(str, args)]
+    environ = os.environ | {"OQ_CONFIG_FILE": str(settings.state_dir / "openquake.cfg")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as driver:
+        try:
+            assert driver.stdout is not None
+            assert driver.stdout.readline() == "open\n"
+            yield driver
+        finally:
+            driver.kill()
+
+
+def test_jobs_of_a_revoked_person_end_if_the_admin_says_so(settings: Settings, master: Quakegrid) -> None:
+    """What executes, what waits, and what has not begun; those of others and the ones that ended stay."""
+    executing, created, ended, other = (
+        make_job(settings, name) for name in ("evan", "evan", "evan", "frida")
+    )
+    credential_of(master, "evan")
+    with DbClient(settings) as database, open_driver(settings, "evan", executing) as driver:
+        database.jobs.transition(ended, JobState.FAILED)
+
+        kept = master("user", "revoke", "evan")
+        was_open = driver.poll() is None and not database.jobs.get_job(executing).state.is_final
+        told = master("user", "revoke", "evan", "--end-jobs")
+
+        driver.wait(TIMEOUT_S)
+        found = [database.jobs.get_job(job_id) for job_id in (executing, created, ended, other)]
+    assert kept[1].startswith("revoked: evan (user) ")
+    assert was_open
+    assert told[1:] == (
+        f"evan has no valid credential\njob {executing} aborted\njob {created} aborted\n",
+        0,
+    )
+    assert [job.state.value for job in found] == ["aborted", "aborted", "failed", "created"]
+    assert found[0].state_reason == f"aborted by {getpass.getuser()}, with all of evan"
+    assert master("user", "revoke", "evan", "--end-jobs")[1].endswith(
+        "nothing of evan was executing or queued\n"
+    )
+
+
+def test_session_without_a_job_ends_with_its_person(settings: Settings, master: Quakegrid) -> None:
+    """It has a worker that others could have."""
+    credential_of(master, "gil")
+    with open_driver(settings, "gil") as driver:
+        told = master("user", "revoke", "gil", "--end-jobs")
+        driver.wait(TIMEOUT_S)
+
+    assert told[1].endswith("sessions of gil without jobs ended: 1\n")
+
+
+def test_ending_all_jobs_of_a_person_is_for_admins(settings: Settings, master: Quakegrid) -> None:
+    """And for a person without any credential."""
+    path = credential_of(master, "olga", "operator")
+    olga = dataclasses.replace(settings, credential=credential_files.read(path))
+
+    assert master("user", "revoke", "olga", "--id", "ab", "--end-jobs")[2] == 2
+    with (
+        BrokerClient(olga) as broker,
+        pytest.raises(errors.NotAllowedError, match="end all that executes for a person: that is for admins"),
+    ):
+        broker.end_sessions("anna")
+    master("user", "revoke", "olga")
 
 
 def test_credential_that_cannot_be_written_is_revoked(master: Quakegrid) -> None:

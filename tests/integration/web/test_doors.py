@@ -94,7 +94,19 @@ def test_answers_may_not_be_framed_or_guessed(web: Web) -> None:
         assert "server" not in answer.headers
 
 
-@pytest.mark.parametrize("page", ["/", "/engine/", "/calculations", "/calculations/1", "/cluster"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "/",
+        "/engine/",
+        "/calculations",
+        "/calculations/1",
+        "/cluster",
+        "/docs",
+        "/examination",
+        "/engine/1/outputs",
+    ],
+)
 def test_pages_are_there(web: Web, page: str) -> None:
     """Upstream's addresses lead to them."""
     answer = web.get(page)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import getpass
-import os
-import shutil
-from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
+from playwright.sync_api import Dialog, Page, expect
 
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.states import JobState
@@ -17,36 +14,7 @@ from tests.integration.web.conftest import Web
 from tests.integration.web.test_rows import NOON, make_job
 from tests.support.dbservers import LocalDbServer
 
-CHROMIUM = shutil.which("chromium")
-TIMEOUT_MS = 30_000
 PHONE = {"width": 360, "height": 640}
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: `make test-tools`")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium, without a window."""
-    # Its sandbox does not work for root.
-    flags = ["--no-sandbox"] if os.getuid() == 0 else []
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=TIMEOUT_MS)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser: Browser, web: Web) -> Iterator[Page]:
-    """A page of the service, on which no script may fail."""
-    context = browser.new_context(base_url=f"http://127.0.0.1:{web.settings.web_port}")
-    context.set_default_timeout(TIMEOUT_MS)
-    expect.set_options(timeout=TIMEOUT_MS)
-    made = context.new_page()
-    troubles: list[str] = []
-    made.on("pageerror", lambda error: troubles.append(str(error)))
-    yield made
-    context.close()
-    assert troubles == []
 
 
 def test_list_shows_jobs_as_they_come_and_end(page: Page, client: DbClient) -> None:

@@ -118,3 +118,41 @@ def test_operators_and_admins_are_staff() -> None:
         PrincipalRole.OPERATOR,
         PrincipalRole.ADMIN,
     ]
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("node7", "node7.node.quakegrid.internal"),
+        ("Node7", "node7.node.quakegrid.internal"),
+        ("a", "a.node.quakegrid.internal"),
+        ("10-0-0-7", "10-0-0-7.node.quakegrid.internal"),
+    ],
+)
+def test_plain_host_is_a_label_of_its_own(host: str, name: str) -> None:
+    """People who look at a certificate read it."""
+    assert principals.node_dns_name(host) == name
+
+
+def test_no_two_hosts_have_one_name() -> None:
+    """Also those that a label cannot be written as."""
+    hosts = [
+        "10.0.0.7",
+        "10-0-0-7",
+        "10.0-0.7",
+        "node7.lab",
+        "node7-lab",
+        "x--a",
+        "-a",
+        "a-",
+        "a_b",
+        "a" * 63,
+        "ä",
+    ]
+    made = [principals.node_dns_name(host) for host in hosts]
+
+    assert len(set(made)) == len(hosts)
+    for each in made:
+        label, _, rest = each.partition(".")
+        assert rest == "node.quakegrid.internal"
+        assert len(label) <= 63

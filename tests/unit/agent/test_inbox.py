@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import select
 import threading
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from quakegrid.session import options
 from quakegrid.transport import lane_sockets as lanes
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
+from services.agent.worker import guard as guards
 from services.agent.worker import inbox as inboxes
 from services.agent.worker.inbox import Inbox, RefusedError
 from services.lane import codec
@@ -243,31 +245,107 @@ def test_patience_with_a_lane_ends_and_begins_anew_when_it_knew_us() -> None:
     patience.refuse(unknown, end_s * 3)
 
 
+class CountedWaits:
+    """Waits of the kernel, which tell when the guard goes to rest and how often it does something else."""
+
+    def __init__(self) -> None:
+        self.rests: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.looks = 0
+        self._epoll = select.epoll()
+
+    def __call__(self) -> CountedWaits:
+        """Stands for `select.epoll`."""
+        return self
+
+    def poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
+        """Wait; without end is a rest."""
+        if timeout_s is None:
+            self.rests.put(None)
+        else:
+            self.looks += 1
+        return self._epoll.poll(timeout_s)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._epoll, name)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> CountedWaits:
+    """Of the next guard."""
+    found = CountedWaits()
+    monkeypatch.setattr(guards.select, "epoll", found)
+    return found
+
+
 def test_guard_sleeps_between_tasks_and_answers_for_each_long_one(
-    lane: PlayedLane, monkeypatch: pytest.MonkeyPatch
+    lane: PlayedLane, waits: CountedWaits
 ) -> None:
     """A worker that waits does not wake, and a lane that is new hears of its next task all the same."""
-    rests: queue.SimpleQueue[None] = queue.SimpleQueue()
-
-    class Calls(queue.SimpleQueue[None]):
-        """Tells when the guard goes to sleep."""
-
-        def get(self, block: bool = True, timeout: float | None = None) -> None:
-            """Sleep until a task begins."""
-            rests.put(None)
-            super().get(block, timeout)
-
-    monkeypatch.setattr(inboxes.queue, "SimpleQueue", Calls)
     inbox = Inbox(lane.dealer, 1, "w0", "node")
     for task_id in (1, 2, 3):
-        rests.get(timeout=WAIT_MS / 1000)
+        waits.rests.get(timeout=WAIT_MS / 1000)
         lane.give(task_id, 0)
         task = inbox.next_task()
         assert task is not None
         with inbox.guarded():
+            assert waits.rests.empty()  # one sleep for each pause
             lane.say(HELLO)
             while (message := lane.hear()).WhichOneof("body") != "worker_ready":
                 pass  # the outcome before
         assert message.worker_ready.held[0].task_id == task_id
-        assert rests.empty()  # one sleep for each pause
         inbox.send_outcome(lane_pb2.Outcome(lease=task.run.lease, worker_id="w0"), [])
+
+
+def test_guard_sleeps_while_tasks_come_one_after_the_other(lane: PlayedLane, waits: CountedWaits) -> None:
+    """It would wake thrice for each task of a second; none of these has anything for it."""
+    inbox = Inbox(lane.dealer, 1, "w0", "node")
+    waits.rests.get(timeout=WAIT_MS / 1000)
+    looks = waits.looks
+    for task_id in range(1, 50):
+        lane.give(task_id, task_id - 1)
+        task = inbox.next_task()
+        assert task is not None
+        with inbox.guarded():
+            pass
+        inbox.send_outcome(lane_pb2.Outcome(lease=task.run.lease, worker_id="w0"), [])
+
+    assert waits.looks == looks
+    lane.give(50, 49)
+    assert inbox.next_task() is not None
+    with inbox.guarded():
+        lane.say(HELLO)
+        while lane.hear().WhichOneof("body") != "worker_ready":
+            pass
+
+
+def test_message_that_came_with_its_task_is_answered_while_the_task_runs(
+    lane: PlayedLane, waits: CountedWaits
+) -> None:
+    """ZeroMQ announces nothing after what was not read."""
+    inbox = Inbox(lane.dealer, 1, "w0", "node")
+    waits.rests.get(timeout=WAIT_MS / 1000)
+    lane.give(1, 0)
+    lane.say(HELLO)
+    assert inbox.next_task() is not None
+    with inbox.guarded():
+        assert hear_ready(lane) == [1]
+
+
+def test_refusal_while_a_task_runs_is_raised_when_the_task_ends(lane: PlayedLane) -> None:
+    """The guard has nobody to tell."""
+    others = set(threading.enumerate())
+    inbox = Inbox(lane.dealer, 1, "w0", "node")
+    (guard,) = set(threading.enumerate()) - others
+    lane.give(1, 0)
+    assert inbox.next_task() is not None
+    lane.say(HELLO)
+
+    def run_long_task() -> None:
+        with inbox.guarded():
+            assert hear_ready(lane) == [1]
+            lane.say(codec.refused("worker w0 has no session 1 here"))
+            guard.join(WAIT_MS / 1000)
+            assert not guard.is_alive()
+
+    with pytest.raises(RefusedError, match="has no session"):
+        run_long_task()

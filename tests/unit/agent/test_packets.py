@@ -51,7 +51,7 @@ SPEC = WorkerSpec("w", 7, "tcp://127.0.0.1:1", "node", (0, 3), 1 << 40, 5, "/sys
 ORDERS: list[tuple[Order, int]] = [
     (ForkWorker("w", SPEC), 2),
     (ForkWorker("w", SPEC), 4),
-    (ForkDriver("d"), 5),
+    (ForkDriver("d"), 6),
     (SignalChild(7, 15), 0),
     (Ping(), 0),
     (EndTemplate(), 0),

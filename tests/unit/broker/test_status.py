@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from benchmarks.support.fleet_crowd import FleetCrowd
-from benchmarks.support.fleet_edges import status_writer
+from benchmarks.support.fleet_edges import NoLanes, driver_sessions, status_writer
 from services.broker.fleet import events as fleet
-from services.broker.status.status import RECENT_S
+from services.broker.fleet.state import PersonLimits
+from services.broker.lanes.pool import LanePool
+from services.broker.status.status import RECENT_S, StatusWriter
+from services.broker.status.totals import SessionTotals
 
 
 def crowd() -> FleetCrowd:
@@ -46,3 +51,26 @@ def test_those_who_watch_share_a_status_for_a_moment() -> None:
     assert all(each is first for each in shared)
     assert later is not first
     assert writer.recent(10.2 + RECENT_S) is asked
+
+
+def test_status_tells_why_sessions_wait_and_who_has_no_task_yet() -> None:
+    """The jobs before a queued session, its limit, and the seconds of an executing one without tasks."""
+    made = FleetCrowd(1, is_mixed=False, core_count=4, limits=PersonLimits(max_jobs=1, max_cores=3))
+    for session_id in (1, 2):
+        made.open(session_id, person="anna")
+    for _ in range(5):
+        made.turn([fleet.SecondPassed()])
+    sessions = driver_sessions(made)
+    sessions[1].is_admitted = True
+
+    writer = StatusWriter(made.core, sessions, cast("LanePool", NoLanes()), SessionTotals(), {})
+    status = writer.status(0.0)
+
+    first, second = status.sessions
+    assert (first.state, first.unused_s, first.core_count) == ("executing", 5, 3)
+    assert (second.state, second.unused_s, second.core_count) == ("queued", 0, 0)
+    assert list(second.ahead_job_ids) == [1]
+    assert second.wait_reason == "anna has 1 of 1 calculations that may execute at once"
+    assert (status.serialize_jobs, status.max_jobs_per_user, status.max_cores_per_user) == (0, 1, 3)
+    made.turn([made.count(1)])
+    assert writer.status(0.0).sessions[0].unused_s == 0

@@ -223,7 +223,8 @@ class FakeTags:
 
     calls: ClassVar[list[tuple[Any, ...]]] = []
 
-    def __init__(self, _database: object) -> None:
+    def __init__(self, _database: object, user_name: str) -> None:
+        assert user_name == "ann"
         self.calls.clear()
 
     def add(self, job_id: int, name: str) -> None:
@@ -308,6 +309,25 @@ def test_delete_without_a_terminal_wants_yes() -> None:
         invoke("delete", "2")
 
     assert "/data/calc_2.hdf5" in invoke("delete", "2", "--yes").stderr
+
+
+@pytest.mark.parametrize(("user", "whose"), [("ann", ""), ("bob", " of ann")])
+def test_delete_asks_with_the_name_of_another_owner(
+    monkeypatch: pytest.MonkeyPatch, user: str, whose: str
+) -> None:
+    """An operator may delete the jobs of others, and should see that it is one."""
+    asked: list[str] = []
+
+    def confirm(question: str, **_options: object) -> None:
+        asked.append(question)
+
+    monkeypatch.setenv("LOGNAME", user)
+    monkeypatch.setattr(jobs.sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(jobs.click, "confirm", confirm)
+    assert jobs.delete.callback is not None
+    jobs.delete.callback(2, yes=False)
+
+    assert asked == [f"Delete job 2 (case 2){whose} and its files?"]
 
 
 @pytest.mark.parametrize("number", ["9223372036854775808", "-99999999999999999999", "0"])

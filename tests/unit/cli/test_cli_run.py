@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from quakegrid import errors
 from quakegrid.cli import __main__ as command_line
 from quakegrid.cli import options, run
+from quakegrid.cli.following import runs
 from quakegrid.cli.views import progress
 from quakegrid.cli.views.run_report import RunReport
-from quakegrid.clients import drivers
+from quakegrid.clients.drivers import DriverRequest
 
 Event = dict[str, Any]
 JOB = {"event": "job", "job_id": 5, "description": "Case 1", "calculation_mode": "classical"}
@@ -26,6 +28,35 @@ END = {
     "datastore": "/data/calc_5.hdf5",
     "outputs": [["12", "Hazard Curves", "hcurves"]],
 }
+
+
+class FakeLink:
+    """Stands in for the connection to the agent: a driver that tells these events at once."""
+
+    told: tuple[Event, ...] = ()
+
+    def __init__(self, _settings: object, request: DriverRequest) -> None:
+        assert (request.mode, request.is_detachable) == ("run", True)
+        assert request.argv[:2] == ["engine", "--run"]
+        self._fd = os.eventfd(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        os.close(self._fd)
+
+    def fileno(self) -> int:
+        """Always readable."""
+        return self._fd
+
+    def read(self) -> list[Event]:
+        """All events."""
+        return [dict(event) for event in self.told]
+
+    def signal(self, number: int) -> None:
+        """Nobody presses Ctrl-C here."""
+        raise AssertionError(number)
 
 
 @pytest.fixture
@@ -41,14 +72,10 @@ def invoke(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int
     """Run the command line with a driver that tells these events and ends with this code."""
 
     def go(args: Sequence[str], events: Sequence[Event] = (), code: int = 0) -> int:
-        def run_driver(_settings: object, argv: Sequence[str], *, mode: str, on_event: Any) -> int:
-            assert mode == "run"
-            assert argv[:2] == ["engine", "--run"]
-            for event in events:
-                on_event(dict(event))
-            return code
+        class Link(FakeLink):
+            told = (*events, {"event": "exit", "code": code})
 
-        monkeypatch.setattr(drivers, "run_driver", run_driver)
+        monkeypatch.setattr(runs, "DriverLink", Link)
         monkeypatch.setattr(options, "cluster_settings", lambda: None)
         monkeypatch.setattr(sys, "argv", ["quakegrid", "run", *args])
         return command_line.run_command_line()
@@ -168,7 +195,7 @@ def test_interrupt_aborts_and_says_so(
     invoke: Callable[..., int], job_ini: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C is passed to the driver; we tell of it twice and end with 4."""
-    code = invoke([job_ini], [JOB, {"event": "signal", "signal": 2}, {**END, "state": "aborted"}], 130)
+    code = invoke([job_ini], [JOB, {"event": "aborting"}, {**END, "state": "aborted"}], 130)
 
     err = capsys.readouterr().err
     assert code == 4

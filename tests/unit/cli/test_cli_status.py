@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from quakegrid.cli import status
 from quakegrid.cli.views import render
-from quakegrid.clients.broker import FleetStatus, LeftOut, NodeStatus, TaskTotals
+from quakegrid.clients.broker import FleetStatus, LeftOut, NodeStatus, SessionStatus, TaskTotals
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
+from quakegrid.settings import config
 
 LEFT_OUT = (
     LeftOut(100, (7, 8), ("numpy 1.26.4 there, 2.2.6 here",)),
@@ -46,3 +50,55 @@ def test_json_of_a_template_state_has_kind_and_reason() -> None:
     state = TemplateState(TemplateKind.COLD, "no module named x")
 
     assert render.plain(state) == {"kind": "cold", "reason": "no module named x"}
+
+
+def session(session_id: int, user_name: str, **fields: Any) -> SessionStatus:
+    """A session whose job has its number."""
+    made = SessionStatus(
+        session_id, (session_id,), user_name, "executing", "n1", 1, 1912, 0, 7, 0, 0, 0, 0, 0.0, 1.0, 0, 0, 0
+    )
+    return dataclasses.replace(made, **fields)
+
+
+WAITING = "anna has 1 of 1 calculations that may execute at once"
+SHARED = dataclasses.replace(
+    FLEET,
+    sessions=(
+        session(1, "anna", core_count=1, running_count=1),
+        session(2, "anna", state="queued", wait_reason=WAITING),
+        session(3, "ben", core_count=2, running_count=2),
+        session(4, "ben"),
+    ),
+)
+
+
+def test_users_are_counted_over_their_sessions() -> None:
+    """Who has most cores comes first."""
+    ben, anna = status.persons(SHARED)
+
+    assert ben == status.PersonStatus("ben", 2, 0, 2, 0.5, 2, 14)
+    assert anna == status.PersonStatus("anna", 1, 1, 1, 0.25, 1, 14)
+    assert status.persons(dataclasses.replace(SHARED, nodes=()))[0].core_share == 0.0
+
+
+def test_status_has_users_and_why_their_jobs_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a table that fits 80 columns, and in JSON."""
+    settings = config.load_settings(tmp_path, {})
+    many = [session(each, "anna", state="queued", wait_reason=WAITING) for each in range(10, 17)]
+    found = dataclasses.replace(SHARED, sessions=(*SHARED.sessions, *many))
+
+    status._print(settings, "table", [], found)
+    table = capsys.readouterr().out
+    status._print(settings, "json", [], found)
+    document = json.loads(capsys.readouterr().out)
+
+    lines = table.splitlines()
+    (heading,) = [number for number, line in enumerate(lines) if line.split()[:2] == ["user", "executing"]]
+    assert all(len(line) <= 80 for line in lines[heading : heading + 4])
+    assert lines[heading + 2].split()[:4] == ["ben", "2", "0", "2"]
+    assert f"job 2 waits: {WAITING}" in lines
+    assert "3 more wait likewise" in lines
+    assert [user["user_name"] for user in document["users"]] == ["ben", "anna"]
+    assert document["sessions"][1]["wait_reason"] == WAITING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 
 import grpc
 import pytest
@@ -71,6 +72,33 @@ def test_result_larger_than_a_message_is_refused_in_words() -> None:
     status_codes.check_size(status_codes.LARGEST_RESPONSE_BYTES)
     with pytest.raises(status_codes.ResultTooLargeError, match="at most 63 MiB can be sent at once"):
         status_codes.check_size(status_codes.LARGEST_RESPONSE_BYTES + 1)
+
+
+def test_refused_call_keeps_none_of_the_rows_that_it_had_read() -> None:
+    """Its error has their frames, and waits in a cycle for Python's next look: 200 MB in some seconds."""
+
+    class Rows(list[str]):
+        """Rows, which can be referred to weakly."""
+
+    known: list[weakref.ref[Rows]] = []
+
+    def read() -> None:
+        rows = Rows(["a line"])
+        known.append(weakref.ref(rows))
+        try:
+            raise ValueError(f"{len(rows)} are too many")  # noqa: TRY301
+        except ValueError as exc:
+            raise errors.UsageError("too many rows") from exc
+
+    try:
+        read()
+    except errors.UsageError as exc:
+        told = exc
+    assert known[0]() is not None
+
+    assert status_codes.judge(told) == (grpc.StatusCode.INVALID_ARGUMENT, "too many rows")
+
+    assert known[0]() is None
 
 
 def test_event_loop_never_waits_for_the_queue_of_the_writer() -> None:

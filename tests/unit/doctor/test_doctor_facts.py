@@ -165,12 +165,12 @@ def test_key_file_that_others_can_read_or_change_is_found(
     mode: int, key: str, is_open: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its mode; a file without a key is nobody's concern."""
-    monkeypatch.setattr(authkeys, "_is_reachable", lambda _path: True)
+    monkeypatch.setattr(authkeys, "_is_reachable", lambda *_: True)
     path = tmp_path / "openquake.cfg"
     path.write_text(f"[dbserver]\nauthkey = {key}\n", encoding="utf-8")
     path.chmod(mode)
 
-    found = key_files.open_to_all([path, tmp_path / "missing.cfg"])
+    found = key_files.too_wide([path, tmp_path / "missing.cfg"])
 
     assert found == ((f"{path} (mode {mode:04o})",) if is_open else ())
 
@@ -195,7 +195,7 @@ def test_key_file_in_a_private_folder_is_closed(tmp_path: Path) -> None:
     path.write_text("[dbserver]\nauthkey = a-key\n", encoding="utf-8")
     path.chmod(0o644)
 
-    assert key_files.open_to_all([path]) == ()
+    assert key_files.too_wide([path]) == ()
 
 
 @pytest.mark.parametrize(

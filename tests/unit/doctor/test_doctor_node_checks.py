@@ -57,7 +57,7 @@ def test_sound_machine_has_nothing_but_fine_checks() -> None:
         ({"open_file_limit": 500}, "open_files", Severity.NOTE, "500 open files"),
         ({"process_limit": 50}, "processes", Severity.BREAKS, "50 processes"),
         ({"task_limit": 60}, "processes", Severity.BREAKS, "60 processes"),
-        ({"open_key_files": ("/x (mode 0644)",)}, "key_file", Severity.NOTE, "/x (mode 0644)"),
+        ({"open_key_files": ("/x (mode 0644)",)}, "key_file", Severity.BREAKS, "/x (mode 0644)"),
         (
             {"disks": (DiskFacts("state_dir", "/home/a", 9 * GIB, 9 * GIB, "", "nfs4"),)},
             *("network_disk", Severity.NOTE, "state_dir /home/a is on a network disk (nfs4)"),
@@ -121,14 +121,14 @@ def test_weak_authkey_is_found(key: AuthkeyFacts, word: str, severity: Severity)
 
     assert found.severity is severity
     assert word in found.what
-    assert key.length == 0 or "services refuse to listen" in found.breaks
+    assert key.length == 0 or "services refuse to start" in found.breaks
 
 
-def test_weak_authkey_on_loopback_is_a_note() -> None:
-    """A cluster of one machine lets in nobody from outside."""
+def test_weak_authkey_on_loopback_is_as_bad() -> None:
+    """A cluster of one machine lets in whoever of its users guesses the key."""
     facts = replace(SOUND, is_embedded=True, authkey=AuthkeyFacts(8, False, "f", "f"))
 
-    assert the_finding(facts, "authkey").severity is Severity.NOTE
+    assert the_finding(facts, "authkey").severity is Severity.BREAKS
 
 
 def test_authkey_that_changed_on_the_disk_is_found() -> None:

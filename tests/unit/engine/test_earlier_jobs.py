@@ -25,3 +25,12 @@ def test_failed_parent_without_a_datastore_is_refused(tmp_path: Path, status: st
     """There is nothing to start from."""
     with pytest.raises(errors.StateError, match=f"job 22 {words} and has no results to start from"):
         earlier_jobs.doubt(22, status, tmp_path / "calc_22.hdf5")
+
+
+def test_only_own_calculations_of_a_folder_are_counted(tmp_path: Path) -> None:
+    """In a folder of several people, and for whatever else lies there."""
+    for name in ("calc_50.hdf5", "calc_2.hdf5", "cache_2.hdf5", "calc_7.hdf5", "calc_9_tmp.hdf5", "notes"):
+        (tmp_path / name).touch()
+
+    assert earlier_jobs.own_ids(tmp_path, [9, 2, 50]) == [2, 50]
+    assert earlier_jobs.own_ids(tmp_path / "none", [2]) == []

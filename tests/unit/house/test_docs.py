@@ -63,5 +63,5 @@ def test_four_bare_machines_take_ten_commands() -> None:
     counted = re.findall(r"  # (\d+(?:, \d+)*)$", text, re.MULTILINE)
 
     assert sorted(int(number) for line in counted for number in line.split(", ")) == list(range(1, 11))
-    commands = re.findall(r"^(?:sudo|git) .*$", text, re.MULTILINE)
+    commands = re.findall(r"^(?:sudo|git|quakegrid) .*$", text, re.MULTILINE)
     assert len(commands) == len(counted)

@@ -31,14 +31,16 @@ LAYERS: dict[str, set[str]] = {
     "clients": {"access", "api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
     "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"},
     "reports": {"api", "settings", "jobs", "clients"},
+    "notify": {"settings", "jobs", "clients"},
     "testing": {"internal", "wire", "settings", "machine", "transport"},
     "health": {"settings", "machine", "clients"},
     "sdk": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session"},
     "install": {"settings", "machine"},
     "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
-    "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"},
+    "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
+    | {"notify"},
     "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
-    | {"install", "doctor"},
+    | {"install", "doctor", "notify"},
 }
 # Deciding code: events in, actions out. No socket, message, clock, thread or log.
 PURE = (
@@ -63,9 +65,10 @@ DBSERVER_LAYERS: dict[str, set[str]] = {
     "people": {"store"},
     "deletions": {"store"},
     "jobs": {"store", "deletions"},
+    "audit": {"store", "jobs"},
     "logs": {"store", "jobs"},
     "engine": {"store", "deletions", "jobs", "logs"},
-    "rpc": {"store", "people", "deletions", "jobs", "logs"},
+    "rpc": {"store", "people", "deletions", "jobs", "audit", "logs"},
 }
 # Answers what upstream's `dbcmd` expects; nothing else depends on the folder for it.
 ENGINE_CALLS = "services.dbserver.rpc.engine_calls"

@@ -110,7 +110,7 @@ def test_command_and_probes_are_ours(container: dict[str, Any]) -> None:
         assert (program, args[0]) == ("python", "-m")
         assert importlib.util.find_spec(f"{args[1]}.__main__")
     service = "agent" if program == "agentctl" else args[1].removeprefix("services.")
-    assert service in service_files.SERVICES
+    assert service in service_files.ALL_SERVICES
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["exec"]["command"] == ["python", "-m", "quakegrid.health", service]
 
@@ -145,13 +145,19 @@ def test_nobody_has_more_rights_than_needed() -> None:
 @pytest.mark.parametrize("pod", PODS, ids=lambda pod: str(pod["containers"][0]["name"]))
 def test_volumes_are_where_the_image_looks(pod: dict[str, Any]) -> None:
     """State and /tmp can be written, agents cannot write to the shared directory, claims exist."""
-    (container,) = pod["containers"]
+    names = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+    assert names == {volume["name"] for volume in pod["volumes"]}
+    for container in pod["containers"]:
+        check_volumes(pod, container)
+
+
+def check_volumes(pod: dict[str, Any], container: dict[str, Any]) -> None:
+    """Those of one container."""
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     environ = {each["name"]: each.get("value") for each in container["env"]}
     claims = {each["metadata"]["name"] for each in OBJECTS if each["kind"] == "PersistentVolumeClaim"}
 
-    assert {mount["name"] for mount in mounts.values()} == volumes.keys()
     assert {"/var/lib/quakegrid", "/tmp"} <= mounts.keys()
     secret = volumes[mounts[str(Path(environ["OQ_CONFIG_FILE"]).parent)]["name"]]["secret"]
     assert secret["secretName"] == "authkey"
@@ -162,8 +168,22 @@ def test_volumes_are_where_the_image_looks(pod: dict[str, Any]) -> None:
     }
     assert used <= claims
     if container["image"] == "quakegrid-agent":
-        assert volumes[mounts["/dev/shm"]["name"]]["emptyDir"]["medium"] == "Memory"
         assert mounts["/shared"].get("readOnly", False) == (container["name"] == "agents")
+    if container["command"][0] == "agentctl":
+        assert volumes[mounts["/dev/shm"]["name"]]["emptyDir"]["medium"] == "Memory"
+
+
+def test_web_sees_what_its_agent_sees() -> None:
+    """It asks the agent at a socket, and reads what drivers have exported."""
+    agent, web = named("Deployment", "driver")["spec"]["template"]["spec"]["containers"]
+    shared = {"/var/lib/quakegrid", "/tmp", "/shared"}
+
+    for container in (agent, web):
+        assert shared <= {mount["mountPath"] for mount in container["volumeMounts"]}
+    of_agent, of_web = (
+        {(mount["name"], mount["mountPath"]) for mount in each["volumeMounts"]} for each in (agent, web)
+    )
+    assert of_web < of_agent
 
 
 def test_command_that_makes_the_secret_is_in_the_manual() -> None:

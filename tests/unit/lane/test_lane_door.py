@@ -418,6 +418,7 @@ def test_task_beyond_its_time_is_told_to_the_broker(tmp_path: Path) -> None:
         played.order(
             worker_lost=orders_pb2.WorkerEnd(session_id=SESSION, worker_id="w2", reason="its task ran longer")
         )
+        played.turn()
         failed = [
             message.task_failed for message in played.heard(driver()) if message.HasField("task_failed")
         ]

@@ -11,6 +11,7 @@ from quakegrid.internal.v1 import orders_pb2
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
 from services.lane import joining, peers
+from services.lane.tasks.events import SessionId, TaskId
 from tests.support.doors import SESSION, PlayedDoor, bodies, driver, played_door
 
 JOIN = lane_pb2.Join(protocol_version=lane_sockets.PROTOCOL_VERSION, session_id=SESSION)
@@ -149,3 +150,97 @@ def test_refused_sessions_are_bounded(played: PlayedDoor, monkeypatch: pytest.Mo
 
     assert heard_kinds(played) == ["joined"]
     assert bodies(played.heard(driver(8))) == ["refused"]
+
+
+def connect_anew(played: PlayedDoor) -> None:
+    """The driver's link broke, and it answers the lane's probe on the next one."""
+    played.take(driver(), lane_sockets.PROBE)
+
+
+def given(played: PlayedDoor, peer: bytes) -> list[int]:
+    """The tasks that a worker was given since we last asked."""
+    return [message.run_task.lease.task_id for message in played.heard(peer) if message.HasField("run_task")]
+
+
+def test_task_that_ends_while_its_driver_tells_it_again_is_not_run_again(played: PlayedDoor) -> None:
+    """The outcome would cross the driver's word, after which the lane does not know the task any more."""
+    played.open(SESSION)
+    crew = [played.ready(worker_id) for worker_id in ("w1", "w2")]
+    played.join()
+    tell(played, 1, 2)
+    played.turn()
+    assert [given(played, peer) for peer in crew] == [[1], [2]]
+    heard_kinds(played)
+
+    connect_anew(played)
+    played.finish("w1", 1)
+    played.turn()
+    assert heard_kinds(played) == ["hello"]
+    tell(played, 1, 2)
+    played.say(driver(), received=lane_pb2.Received(session_id=SESSION, byte_count=1))
+    played.turn()
+    assert heard_kinds(played) == []
+    played.join()
+    played.turn()
+
+    assert heard_kinds(played) == ["joined", "outcome"]
+    assert [given(played, peer) for peer in crew] == [[], []]
+    played.finish("w2", 2)
+    played.turn()
+    assert heard_kinds(played) == ["outcome"]
+
+
+def test_outcome_of_the_turn_in_which_a_driver_connects_anew_comes_before_the_hello(
+    played: PlayedDoor,
+) -> None:
+    """So the driver does not tell its task again."""
+    played.open(SESSION)
+    played.ready("w1")
+    played.join()
+    tell(played, 1)
+    played.turn()
+    heard_kinds(played)
+
+    played.finish("w1", 1)
+    connect_anew(played)
+
+    assert heard_kinds(played) == ["outcome", "hello"]
+
+
+def test_task_that_fails_while_its_driver_tells_it_again_is_not_run_again(played: PlayedDoor) -> None:
+    """Its workers died as often as they may."""
+    played.open(SESSION)
+    played.join()
+    tell(played, 1)
+    for worker_id in ("w1", "w2"):
+        played.ready(worker_id)
+        played.turn()
+        if worker_id == "w2":
+            heard_kinds(played)
+            connect_anew(played)
+        end = orders_pb2.WorkerEnd(session_id=SESSION, worker_id=worker_id, reason="killed")
+        played.order(worker_lost=end)
+    tell(played, 1)
+    peer = played.ready("w3")
+    played.turn()
+    assert "task_failed" not in heard_kinds(played)
+    played.join()
+    played.turn()
+
+    assert heard_kinds(played) == ["joined", "task_failed"]
+    assert given(played, peer) == []
+
+
+def test_failures_that_wait_for_their_driver_do_not_count_among_what_it_takes(played: PlayedDoor) -> None:
+    """A driver confirms outcomes only; what it never confirms would fill its link for ever."""
+    played.open(SESSION)
+    played.join()
+    session = played.door._sessions[SessionId(SESSION)]
+    for task_id in range(1, 4):
+        session.deliver_failure(driver(), TaskId(task_id), b"")
+    session.hold()
+    session.deliver_failure(driver(), TaskId(4), b"")
+    session.join(driver())
+
+    assert session._sent_bytes == session._parked_bytes == 0
+    assert not session.parked

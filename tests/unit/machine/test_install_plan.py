@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from pathlib import Path
 
 import pytest
 
 from quakegrid.errors import SettingsError, UsageError
-from quakegrid.install import config_text, machine, plan, units
-from quakegrid.install.plan import Choice, MakeFolder, MakeUser, Role, RunCommand, Step, WriteFile
+from quakegrid.install import accounts, config_text, machine, plan, units
+from quakegrid.install.plan import (
+    AddMember,
+    Choice,
+    MakeFolder,
+    MakeGroup,
+    MakeUser,
+    Role,
+    RunCommand,
+    SharedIds,
+    Step,
+    WriteFile,
+)
 
 ROOT = Path(__file__).parents[3]
 PREFIX = Path("/opt/quakegrid")
@@ -26,13 +38,13 @@ def files(steps: list[Step]) -> dict[str, WriteFile]:
     return {step.path.name: step for step in steps if isinstance(step, WriteFile)}
 
 
-def test_master_has_user_folders_settings_and_three_services() -> None:
+def test_master_has_users_folders_settings_and_four_services() -> None:
     """All that a master needs is in its plan, in an order in which it can be done."""
     steps = plan.steps(MASTER, "", KEY)
 
     assert steps[0] == MakeUser("quakegrid", plan.STATE_DIR)
-    assert MakeFolder(PREFIX / "shared", 0o2775, "quakegrid") in steps
-    services = ["agent", "broker", "dbserver"]
+    assert MakeFolder(PREFIX / "shared", 0o3775, "quakegrid", "quakegrid-users") in steps
+    services = ["agent", "broker", "dbserver", "web"]
     assert {f"quakegrid-{name}.service" for name in services} < set(files(steps))
     assert isinstance(steps[-1], RunCommand)
     assert steps[-1].argv[:3] == ("systemctl", "enable", "--now")
@@ -88,7 +100,7 @@ def test_plan_of_a_plan_is_the_same() -> None:
 
 def test_node_has_an_agent_that_joins_and_the_masters_ids() -> None:
     """A node has no dbserver, no broker and no shared folder of its own."""
-    steps = plan.steps(NODE, MASTER_CONFIG, "", ids=(998, 997))
+    steps = plan.steps(NODE, MASTER_CONFIG, "", ids=SharedIds(998, 997))
 
     assert steps[0] == MakeUser("quakegrid", plan.STATE_DIR, (998, 997))
     written = files(steps)
@@ -177,10 +189,139 @@ def test_user_of_a_node_has_the_ids_of_the_master(monkeypatch: pytest.MonkeyPatc
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(machine.Machine, "run", lambda _self, argv: ran.append(tuple(argv)))
 
-    machine.Machine()._do(MakeUser("nobodyhasthis", plan.STATE_DIR, (998, 997)), machine.Notes())
+    notes = machine.Notes()
 
+    machine.Machine()._do(MakeUser("nobodyhasthis", plan.STATE_DIR, (998, 997)), notes)
+    machine.Machine()._do(MakeUser("norhasthis", plan.WORKER_HOME), notes)
+    machine.Machine()._do(MakeGroup("northis", 990), notes)
+
+    assert (notes.user, notes.other_users, notes.groups) == ("nobodyhasthis", ["norhasthis"], ["northis"])
+    assert ran[2:4] == [
+        ("groupadd", "--system", "norhasthis"),
+        ran[3],
+    ]
+    assert ran[4] == ("groupadd", "--system", "--gid", "990", "northis")
     assert ran[0] == ("groupadd", "--system", "--gid", "997", "nobodyhasthis")
     assert ran[1][:6] == ("useradd", "--system", "--uid", "998", "--gid", "nobodyhasthis")
+
+
+def test_people_have_a_group_and_strangers_an_account() -> None:
+    """Calculations never run as the account that can read the key."""
+    steps = plan.steps(MASTER, "", KEY)
+
+    users = {step.name: step.home for step in steps if isinstance(step, MakeUser)}
+    assert users == {"quakegrid": plan.STATE_DIR, "quakegrid-worker": plan.WORKER_HOME}
+    assert MakeGroup("quakegrid-users") in steps
+    assert MakeFolder(plan.WORKER_HOME, 0o700, "quakegrid-worker", "quakegrid-worker") in steps
+    assert MakeFolder(plan.STATE_DIR, 0o751, "quakegrid", "quakegrid") in steps
+
+
+def test_people_are_put_into_the_group() -> None:
+    """But neither root nor an account of the cluster."""
+    steps = plan.steps(dataclasses.replace(MASTER, members=("anna", "ben")), "", KEY)
+
+    assert [plan.in_words(step) for step in steps if isinstance(step, AddMember)] == [
+        "put anna into the group quakegrid-users",
+        "put ben into the group quakegrid-users",
+    ]
+    for name in ("root", "quakegrid", "quakegrid-worker"):
+        with pytest.raises(UsageError, match="--member names others"):
+            plan.steps(dataclasses.replace(MASTER, members=(name,)), "", KEY)
+
+
+def test_names_of_the_settings_are_made() -> None:
+    """A site that has a group and an account for this gives their names."""
+    text = f"{MASTER_CONFIG}[agent]\ngroup = modellers\nworker_user = compute\n"
+
+    steps = plan.steps(MASTER, text, KEY)
+
+    assert MakeGroup("modellers") in steps
+    assert MakeFolder(plan.WORKER_HOME, 0o700, "compute", "compute") in steps
+    assert MakeFolder(PREFIX / "shared", 0o3775, "quakegrid", "modellers") in steps
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("worker_user = quakegrid", "can read the authkey"),
+        ("worker_user = root", "can read the authkey"),
+        ("group = quakegrid", "a group of the services"),
+        ("group = quakegrid-worker", "a group of the services"),
+    ],
+)
+def test_account_with_two_uses_is_refused(line: str, said: str) -> None:
+    """A job that runs as the services could read the key."""
+    with pytest.raises(SettingsError, match=said):
+        plan.steps(MASTER, f"{MASTER_CONFIG}[agent]\n{line}\n", KEY)
+
+
+def test_names_that_need_quoting_are_refused() -> None:
+    """They go into commands and units."""
+    with pytest.raises(UsageError, match="cannot be used as a name"):
+        plan.steps(MASTER, f"{MASTER_CONFIG}[agent]\ngroup = a;b\n", KEY)
+    with pytest.raises(UsageError, match="do not run as root"):
+        plan.steps(dataclasses.replace(MASTER, user="root"), MASTER_CONFIG, KEY)
+
+
+def test_group_of_a_node_has_the_number_of_the_master() -> None:
+    """Files of people on the file server belong to it."""
+    steps = plan.steps(NODE, MASTER_CONFIG, "", ids=SharedIds(998, None, 990))
+
+    assert steps[0] == MakeUser("quakegrid", plan.STATE_DIR, (998, None))
+    assert MakeGroup("quakegrid-users", 990) in steps
+    assert "uid 998): runs the services" in plan.in_words(steps[0])
+    assert "(gid 990)" in plan.in_words(MakeGroup("quakegrid-users", 990))
+
+
+def test_only_the_agent_may_change_users() -> None:
+    """And may do nothing else that root may."""
+    written = files(plan.steps(MASTER, "", KEY))
+
+    for name in ("dbserver", "broker", "web"):
+        text = written[f"quakegrid-{name}.service"].content
+        assert "CapabilityBoundingSet=\n" in text
+        assert "AmbientCapabilities" not in text
+        assert "ProtectSystem=strict" in text
+    agent = written["quakegrid-agent.service"].content
+    assert "AmbientCapabilities=CAP_SETUID CAP_SETGID\n" in agent
+    assert "CapabilityBoundingSet=CAP_SETUID CAP_SETGID\n" in agent
+    assert "NoNewPrivileges=yes\n" in agent
+
+
+def test_agents_unit_closes_no_folder_of_people() -> None:
+    """A driver of anna writes ~/oqdata, wherever her home is, and reads her models."""
+    agent = files(plan.steps(MASTER, "", KEY))["quakegrid-agent.service"].content
+
+    for line in (
+        "ProtectHome",
+        "PrivateTmp",
+        "ReadWritePaths",
+        "ProtectSystem=strict",
+        "UMask=0077",
+        "PrivateUsers",
+    ):
+        assert line not in agent
+
+
+def test_accounts_with_one_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two names for one account separate nothing; so do members of the people's group among services."""
+    steps = plan.steps(MASTER, "", KEY)
+    numbers = {"quakegrid": 998, "quakegrid-worker": 998}
+    members: list[str] = []
+    monkeypatch.setattr(accounts, "has_user", numbers.__contains__)
+    monkeypatch.setattr(accounts, "members", lambda _group: members)
+    monkeypatch.setattr("pwd.getpwnam", lambda name: types.SimpleNamespace(pw_uid=numbers[name]))
+
+    with pytest.raises(UsageError, match="numbers of their own"):
+        accounts.refuse_halves(steps)
+    numbers["quakegrid-worker"] = 0
+    with pytest.raises(UsageError, match="none is root"):
+        accounts.refuse_halves(steps)
+    numbers["quakegrid-worker"] = 997
+    accounts.refuse_halves(steps)
+    members.append("quakegrid")
+    with pytest.raises(UsageError, match="`gpasswd --delete quakegrid quakegrid-users`"):
+        accounts.refuse_halves(steps)
 
 
 def test_units_in_deploy_are_what_the_code_says() -> None:

@@ -164,6 +164,8 @@ def test_preload_names_modules(load: Load, text: str, names: tuple[str, ...]) ->
         ("broker", "node_timeout", "0"),
         ("broker", "node_timeout", "nan"),
         ("broker", "placement", "scatter"),
+        ("broker", "max_jobs_per_user", "-1"),
+        ("broker", "max_cores_per_user", "half"),
         ("dbserver", "log_retention_days", "-1"),
         ("dbserver", "log_retention_days", "ten"),
         ("dbserver", "log_retention_days", "40000"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +85,24 @@ def test_connection_of_another_user_is_theirs(listener: socket.socket) -> None:
 def test_root_may_ask() -> None:
     """Who could be anybody anyway."""
     assert callers.may_ask(Caller(0, "root"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "groups", "is_let_in"),
+    [(0o660, {7, 8}, True), (0o660, {7}, False), (0o600, {7, 8}, False)],
+)
+def test_members_of_the_agents_group_may_ask(
+    tmp_path: Path, mode: int, groups: set[int], is_let_in: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the agent has opened its socket to the group."""
+    door, other = tmp_path / "agent.sock", pwd.getpwuid(OTHER_USER)
+    door.touch()
+    door.chmod(mode)
+    monkeypatch.setattr(os, "geteuid", lambda: OTHER_USER - 1)
+    own = door.stat().st_gid
+    shifted = {group if group != 8 else own for group in groups}
+    monkeypatch.setattr(os, "getgrouplist", lambda *_: sorted(shifted))
+
+    assert callers.may_ask(Caller(OTHER_USER, other.pw_name), door) is is_let_in
+    assert not callers.may_ask(Caller(OTHER_USER, other.pw_name), tmp_path / "missing")
+    assert not callers.may_ask(Caller(54321, "nobody-has-this"), door)

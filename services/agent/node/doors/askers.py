@@ -10,9 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quakegrid.errors import StateError
+
 _CREDENTIALS = struct.Struct("3i")  # of SO_PEERCRED: pid, uid, gid
 # Where `getpass.getuser` looks for a name, in its order.
 _NAME_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
+# Of one account that is neither root nor the agent's own: each holds descriptors, and has a driver.
+MAX_COMMAND_LINES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,29 @@ class Asker:
     def is_trusted(self) -> bool:
         """Whether it may tell another person's name: root and the agent's own user can read the authkey."""
         return self.uid in (os.getuid(), 0)
+
+
+class AskerCounts:
+    """Counts the connections of each account."""
+
+    def __init__(self) -> None:
+        self._uids: dict[int, int] = {}  # by the descriptor of the connection
+
+    def enter(self, number: int, asker: Asker) -> None:
+        """Count a connection.
+
+        Raises:
+            StateError: the account has too many, so that others would find no room.
+        """
+        self._uids[number] = asker.uid
+        if not asker.is_trusted and list(self._uids.values()).count(asker.uid) > MAX_COMMAND_LINES:
+            raise StateError(
+                f"{asker.name} has {MAX_COMMAND_LINES} command lines here already; wait until one ends"
+            )
+
+    def leave(self, number: int) -> None:
+        """A connection has ended."""
+        self._uids.pop(number, None)
 
 
 @dataclass(frozen=True, slots=True)

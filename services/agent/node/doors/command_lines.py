@@ -2,9 +2,9 @@
 
 A command line sends one JSON line that asks for a driver, with three descriptors if the driver is to have a
 terminal. It gets JSON lines back: the driver's events, then its exit code. Further lines from it pass signals
-on. When the command line goes away, its driver is terminated. The agent's own user and root may connect. If
-the agent may change users, the members of `[agent] group` may, too. A refused command line gets the reason in
-words.
+on. When the command line goes away, its driver goes on if it is detachable, and is terminated if it is not.
+The agent's own user and root may connect. If the agent may change users, the members of `[agent] group` may,
+too. A refused command line gets the reason in words.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ import json
 import logging
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quakegrid.errors import QuakeGridError, StateError, UsageError
+from quakegrid.errors import QuakeGridError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import askers, request_checks
-from services.agent.node.doors.askers import Asker
-from services.agent.node.driver_certificates import DriverCertifier
-from services.agent.node.drivers import Drivers
+from services.agent.node.doors.askers import Asker, AskerCounts
+from services.agent.node.doors.notifications import Notifications
+from services.agent.node.doors.preparation import Preparation
+from services.agent.node.doors.socket_audit import SocketAudit
+from services.agent.node.drivers import DriverEnd, DriverFiles, Drivers
 from services.agent.node.persons.accounts import NodeAccounts
 from services.agent.node.persons.shared_socket import open_to_group
 from services.agent.packets import close_all
@@ -34,8 +37,6 @@ MAX_REQUEST_BYTES = 8 << 20
 REQUEST_TIMEOUT_S = 30.0
 STDIO_COUNT = 3
 ACCEPT_PAUSE_S = 0.2
-# Of one account that is neither root nor the agent's own: each holds descriptors, and has a driver.
-MAX_COMMAND_LINES = 256
 
 
 class LocalSocket:
@@ -45,16 +46,24 @@ class LocalSocket:
         drivers: of this node.
         accounts: of this node.
         path: of the socket, in the folder `run` of the state directory.
-        certifier: gives each driver a certificate.
+        preparation: gives each driver its certificate and its account.
+        notifications: told of the ends of drivers.
+        audit: is told who asks.
     """
 
     def __init__(
-        self, drivers: Drivers, accounts: NodeAccounts, path: Path, certifier: DriverCertifier
+        self,
+        drivers: Drivers,
+        accounts: NodeAccounts,
+        path: Path,
+        preparation: Preparation,
+        notifications: Notifications,
+        audit: SocketAudit,
     ) -> None:
         self._drivers, self._accounts, self._path = drivers, accounts, path
-        self._certifier = certifier
+        self._preparation, self._notifications, self._audit = preparation, notifications, audit
         self._is_shared = False  # open to the members of a group
-        self._askers: dict[int, int] = {}  # account by descriptor of the connection
+        self._counts = AskerCounts()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
@@ -124,55 +133,22 @@ class LocalSocket:
                 connection.setblocking(False)
                 asker = askers.of(connection)
                 if not (asker.is_trusted or self._is_shared):
+                    self._audit.sent_away(asker)
                     return
                 try:
-                    self._count(asker, connection)
+                    self._counts.enter(number, asker)
                     line, rest = await asyncio.wait_for(_read_line(connection, fds), REQUEST_TIMEOUT_S)
-                    request = await self._certify(_read_request(line, fds), asker)
-                    account = None  # the agent's own, for those who look after the cluster
-                    if not askers.cares_for_cluster(asker, request):
-                        account = await self._account_for(request)
-                    await self._drive(connection, request, fds, rest, account=account)
+                    request, account = await self._preparation.for_asker(_read_request(line, fds), asker)
+                    await self._drive(connection, request, fds, rest, asker=asker, account=account)
                 except QuakeGridError as exc:
                     log.warning("local_request_refused reason=%s", exc)
+                    self._audit.refused(asker, exc)
                     await _send(connection, {"event": "refused", "message": str(exc)})
         except (OSError, TimeoutError) as exc:
             log.warning("local_request_failed reason=%r", exc)
         finally:
-            self._askers.pop(number, None)
+            self._counts.leave(number)
             close_all(fds)
-
-    def _count(self, asker: Asker, connection: socket.socket) -> None:
-        """Count a connection.
-
-        Raises:
-            StateError: the account has too many, so that others would find no room.
-        """
-        self._askers[connection.fileno()] = asker.uid
-        if not asker.is_trusted and list(self._askers.values()).count(asker.uid) > MAX_COMMAND_LINES:
-            raise StateError(
-                f"{asker.name} has {MAX_COMMAND_LINES} command lines here already; wait until one ends"
-            )
-
-    async def _certify(self, request: dict[str, Any], asker: Asker) -> dict[str, Any]:
-        """Put into a request for whom the driver works, and what it proves that with."""
-        person = askers.person_of(asker, request["environ"])
-        is_care = askers.cares_for_cluster(asker, request)
-        certify = self._certifier.certify_command if is_care else self._certifier.certify
-        given = await certify(person)
-        proof = {
-            "ca": given.ca_pem.decode(),
-            "key": given.key_pem.decode(),
-            "certificate": given.certificate_pem.decode(),
-        }
-        return request | {"person": person.name, "account_id": person.account_id, "proof": proof}
-
-    async def _account_for(self, request: dict[str, Any]) -> Account | None:
-        """The account that a driver is to run as; one that is not the person's own has a home of its own."""
-        account = await self._accounts.account_of(request["person"], request["account_id"])
-        if account is not None and account.uid != request["account_id"]:
-            request["environ"] |= {"HOME": account.home, "USER": account.name}
-        return account
 
     async def _drive(
         self,
@@ -181,9 +157,12 @@ class LocalSocket:
         fds: list[int],
         rest: bytes,
         *,
+        asker: Asker,
         account: Account | None,
     ) -> None:
         loop = asyncio.get_running_loop()
+        if request["is_detachable"]:
+            await _send(connection, {"event": "detachable"})  # agents of older releases do not say it
         if self._drivers.is_warming:
             await _send(connection, {"event": "warming"})
         ended: asyncio.Future[tuple[int, str]] = loop.create_future()
@@ -192,15 +171,18 @@ class LocalSocket:
             if not ended.done():
                 ended.set_result((code, reason))
 
-        name = self._drivers.start(request, connection.fileno(), fds, on_end, account=account)
+        name = self._start(request, DriverFiles(connection.fileno(), fds), on_end, account)
         close_all(fds)
         fds.clear()
+        self._audit.asked(asker, request)
         listening = loop.create_task(self._pass_signals(connection, name, rest))
+        is_left = False
         try:
             waits: tuple[asyncio.Future[Any], ...] = (ended, listening)
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():  # the command line is gone, or sent an invalid line
                 listening.result()
+                is_left = request["is_detachable"]
                 return
             code, reason = ended.result()
             if reason:
@@ -208,7 +190,26 @@ class LocalSocket:
             await _send(connection, {"event": "exit", "code": code})
         finally:
             listening.cancel()
-            self._drivers.terminate(name)  # nobody would read the events of this driver
+            # Nobody would read the events of a driver that is not detachable.
+            (self._drivers.detach if is_left else self._drivers.terminate)(name)
+
+    def _start(
+        self, request: dict[str, Any], files: DriverFiles, on_end: DriverEnd, account: Account | None
+    ) -> str:
+        """Start a driver, and tell the ends of its jobs when it has ended; its name."""
+        jobs_fd = self._notifications.open_job_list()
+
+        def on_driver_end(code: int, reason: str) -> None:
+            self._notifications.on_driver_end(request, jobs_fd)
+            on_end(code, reason)
+
+        try:
+            return self._drivers.start(
+                request, replace(files, jobs_fd=jobs_fd), on_driver_end, account=account
+            )
+        except QuakeGridError:
+            os.close(jobs_fd)
+            raise
 
     async def _pass_signals(self, connection: socket.socket, name: str, rest: bytes) -> None:
         """Pass signals on until the command line is gone.

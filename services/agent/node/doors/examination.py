@@ -47,7 +47,8 @@ class ExaminationServicer(examination_pb2_grpc.ExaminationServicer):
         if request.nonce_name and not is_nonce_name(request.nonce_name):
             refusal = errors.UsageError("that is no name of a nonce")
             await error_details.abort(context, grpc.StatusCode.INVALID_ARGUMENT, refusal)
-        errand = Errand(request.shared_dir, request.nonce_name, tuple(request.lane_ports))
+        names = tuple(request.account_names)
+        errand = Errand(request.shared_dir, request.nonce_name, tuple(request.lane_ports), names)
         facts = await asyncio.to_thread(self._gather, self._core_count(), errand)
         response.facts.CopyFrom(codec.encode_facts(facts))
         response.send_time.GetCurrentTime()

@@ -8,12 +8,14 @@ from grpc_reflection.v1alpha import reflection
 
 from quakegrid import errors
 from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
+from quakegrid.clients.audit.sender import AuditSender
 from quakegrid.clients.dbserver.credential_watch import CredentialWatch
 from quakegrid.doctor.gathering import Gatherer
 from quakegrid.internal.v1 import examination_pb2, examination_pb2_grpc, orders_pb2, orders_pb2_grpc
 from quakegrid.machine import service_life
 from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, credentials, grpc_channels
+from quakegrid.transport.audited_calls import Auditor
 from services.agent.node.agent import Agent
 from services.agent.node.doors.examination import ExaminationServicer
 from services.agent.node.doors.node_control import NodesServicer
@@ -25,6 +27,8 @@ SERVICES = tuple(
     for file in (orders_pb2.DESCRIPTOR, examination_pb2.DESCRIPTOR, nodes_pb2.DESCRIPTOR)
     for service in file.services_by_name.values()
 )
+# For the last records of the audit log.
+AUDIT_GRACE_S = 1.0
 # How a broker is noticed whose machine has vanished; it must not count as one that watches.
 _KEEPALIVE = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
 
@@ -36,6 +40,8 @@ async def _no_jobs(_job_id: int) -> None:
 class AgentServer:
     """The gRPC server of an agent. `port` is where it listens, also if the settings say 0.
 
+    `auditor` makes the records of this agent for the audit log.
+
     Raises:
         QuakeGridError: the port is taken.
     """
@@ -45,13 +51,15 @@ class AgentServer:
         self.port = settings.agent_port
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._standing = CredentialWatch(settings)
+        self._sender = AuditSender(settings, f"agent of {agent.node}")
+        self.auditor = Auditor(f"agent of {agent.node}", self._sender, node=agent.node)
         self._port = service_life.Port(self._make)
 
     def _make(self) -> grpc.aio.Server:
         agent, settings = self._agent, self._settings
         interceptors = [
             grpc_channels.SameVersion("agent"),
-            callers.CallerCheck(_no_jobs, self._standing),
+            callers.CallerCheck(_no_jobs, self._standing, auditor=self.auditor, node=settings.node_name),
             service_life.BugWatch(),
         ]
         server = grpc.aio.server(
@@ -65,7 +73,7 @@ class AgentServer:
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
         address = f"{settings.agent_listen}:{self.port}"
         try:
-            self.port = server.add_secure_port(address, credentials.server_credentials(settings.authkey))
+            self.port = server.add_secure_port(address, credentials.server_credentials(settings.proof))
         except RuntimeError:
             raise errors.QuakeGridError(
                 f"the agent cannot listen on {address}: the port is in use or the address is not ours; "
@@ -90,6 +98,8 @@ class AgentServer:
         """Refuse new calls, and end running calls after the grace."""
         self._standing.close()
         await self._port.stop(timeout_s)
+        self.auditor.close()
+        await self._sender.close(AUDIT_GRACE_S)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", *SERVICES):

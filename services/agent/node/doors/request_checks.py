@@ -15,6 +15,7 @@ from typing import Any
 from quakegrid.errors import UsageError
 from quakegrid.internal.v1 import examination_pb2, orders_pb2
 from quakegrid.machine import process_limits
+from quakegrid.notify import targets
 from quakegrid.settings.conversions import MAX_PORT
 
 # More than any node has.
@@ -27,6 +28,8 @@ MAX_ENDPOINT_CHARS = 300
 KEY_CHARS = 40
 MAX_PORTS = 1000
 MAX_PATH_BYTES = 4096
+MAX_NAMES = 500
+MAX_NAME_CHARS = 256
 MAX_HOST_CHARS = 253
 MAX_PERSON_CHARS = 256
 # The bounds of a driver's request: the kernel starts no program with more.
@@ -76,6 +79,11 @@ def check_examine(request: examination_pb2.ExamineRequest) -> None:
     _check("\0" not in path and len(path.encode()) <= MAX_PATH_BYTES, "that is no name of a folder")
     _check(len(request.lane_ports) <= MAX_PORTS, f"more than {MAX_PORTS} ports")
     _check(all(1 <= port <= MAX_PORT for port in request.lane_ports), "a port that is none")
+    names = request.account_names
+    _check(len(names) <= MAX_NAMES, f"more than {MAX_NAMES} names of accounts")
+    _check(
+        all("\0" not in name and len(name) <= MAX_NAME_CHARS for name in names), "a name that no account has"
+    )
 
 
 def check_master(master: str) -> None:
@@ -86,7 +94,11 @@ def check_master(master: str) -> None:
 
 
 def read_driver_request(line: bytes) -> dict[str, Any]:
-    """The request of a command line for a driver: `argv`, `cwd`, `environ`, `mode` and `limits`."""
+    """The request of a command line for a driver, with the fields of `clients.drivers.DriverRequest`.
+
+    A command line of an older release knows neither `is_detachable`, `notify` nor `limits`, and takes its
+    driver along when it goes.
+    """
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
@@ -100,9 +112,16 @@ def read_driver_request(line: bytes) -> dict[str, Any]:
     _check(not any("=" in name or not name for name in environ), "a variable's name has a = or is empty")
     _check_strings("the folder", [request.get("cwd")])
     _check(request.get("mode") in MODES, f"the mode is none of {', '.join(MODES)}")
-    limits = request.get("limits", {})  # command lines of older releases tell none
+    limits = request.get("limits", {})
     _check(process_limits.is_valid(limits), "the limits are none")
-    return {name: request[name] for name in ("argv", "cwd", "environ", "mode")} | {"limits": limits}
+    is_detachable = request.get("is_detachable", False)
+    _check(isinstance(is_detachable, bool), "whether the driver is detachable is neither true nor false")
+    _check(not is_detachable or request["mode"] == "run", "a driver with a terminal cannot be detached")
+    notify = request.get("notify", [])
+    _check(isinstance(notify, list) and len(notify) <= targets.MAX_TARGETS, "too many notifications")
+    _check_strings("a notification", notify)
+    fields = {name: request[name] for name in ("argv", "cwd", "environ", "mode")} | {"limits": limits}
+    return fields | {"is_detachable": is_detachable, "notify": list(map(targets.check, notify))}
 
 
 def read_signal(line: bytes) -> int:

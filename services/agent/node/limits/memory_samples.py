@@ -16,6 +16,7 @@ from services.agent.rules.memory import NodeMemory, WorkerMemory
 from services.agent.rules.roster import Member
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_PART_BYTES = 4096
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -112,10 +113,17 @@ class MemoryWatch:
             yield from self._family(int(child))
 
     def _read(self, name: str) -> bytes:
+        """The content of a file of /proc. Two a worker are read each time, so nothing else is asked of it."""
         try:
-            return (self.proc / name).read_bytes()
+            fd = os.open(f"{self.proc}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # it is gone, or not ours to read
             return b""
+        try:
+            return b"".join(iter(lambda: os.read(fd, _PART_BYTES), b""))
+        except OSError:  # it ended just now
+            return b""
+        finally:
+            os.close(fd)
 
 
 def _read_cgroup(path: Path) -> tuple[int, int] | None:

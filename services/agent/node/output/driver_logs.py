@@ -7,6 +7,7 @@ links that others put there nor leave files that the agent's user cannot write.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from quakegrid.errors import QuakeGridError
@@ -18,7 +19,7 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def open_stdio(log_dir: Path) -> list[int]:
-    """Descriptors for 0, 1 and 2: nothing to read, and the log to write. A log that is too large is renamed.
+    """Descriptors for 0, 1 and 2: nothing to read, and the log to write.
 
     Raises:
         QuakeGridError: the log cannot be opened.
@@ -27,8 +28,7 @@ def open_stdio(log_dir: Path) -> list[int]:
     opened: list[int] = []
     try:
         log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if path.is_file() and path.stat().st_size > MAX_LOG_BYTES:
-            path.replace(path.with_suffix(".log.1"))
+        put_aside(log_dir)
         opened.append(os.open(path, _FLAGS, 0o600))
         return [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), os.dup(opened[0]), opened.pop()]
     except OSError as exc:
@@ -38,3 +38,21 @@ def open_stdio(log_dir: Path) -> list[int]:
     finally:
         for fd in opened:
             os.close(fd)
+
+
+def put_aside(log_dir: Path) -> None:
+    """Copy a log that is too large, and empty it.
+
+    The file stays the same, since drivers may write into it for days. What they write in this moment is lost.
+    A full disk costs the copy.
+    """
+    path = log_dir / NAME
+    if not path.is_file() or path.stat().st_size <= MAX_LOG_BYTES:
+        return
+    kept = path.with_suffix(".log.1")
+    try:
+        shutil.copyfile(path, kept)
+        kept.chmod(0o600)
+    except OSError:
+        kept.unlink(missing_ok=True)
+    os.truncate(path, 0)

@@ -44,8 +44,8 @@ def look(preload: Sequence[str]) -> str:
         if info is not None:
             digest.update(_stamp(info / "RECORD").encode())
     for package in sorted(packages):
-        for path in _files(package):
-            digest.update(_stamp(path).encode())
+        for stamp in _stamps(package):
+            digest.update(stamp.encode())
     return digest.hexdigest()
 
 
@@ -73,8 +73,8 @@ def _is_editable(info: Path) -> bool:
     return bool(origin.get("dir_info", {}).get("editable"))
 
 
-def _files(package: str) -> Iterator[Path]:
-    """The source files of a module, or of a package and its subpackages."""
+def _stamps(package: str) -> Iterator[str]:
+    """Stamps of the source files of a module, or of a package and its subpackages."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -83,17 +83,29 @@ def _files(package: str) -> Iterator[Path]:
         return
     if spec.submodule_search_locations is None:
         if spec.origin:
-            yield Path(spec.origin)
+            yield _stamp(spec.origin)
         return
     for place in sorted(spec.submodule_search_locations):
-        for folder, folders, names in os.walk(place):
-            folders[:] = sorted(each for each in folders if each != "__pycache__")
-            yield from (Path(folder, name) for name in sorted(names) if name.endswith((".py", ".so")))
+        yield from _stamps_below(place)
 
 
-def _stamp(path: Path) -> str:
+def _stamps_below(folder: str) -> Iterator[str]:
+    """Stamps of the source files in a folder; some hundred, every few seconds: no objects for paths."""
     try:
-        found = path.stat()
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name.endswith((".py", ".so")):
+            yield _stamp(entry.path)
+        elif entry.is_dir(follow_symlinks=False) and entry.name != "__pycache__":
+            yield from _stamps_below(entry.path)
+
+
+def _stamp(path: str | os.PathLike[str]) -> str:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - of some hundred files, every few seconds
     except OSError:
         return f"{path} missing\n"
     return f"{path} {found.st_mtime_ns} {found.st_size}\n"

@@ -1,6 +1,8 @@
 """Placement: how many cores each session has, and which workers start and end for that. Pure.
 
-    placement.py --> shares.py, targets.py: how many cores
+    placement.py --> targets.py --> claims.py --> shares.py: how many cores, of persons and of their sessions
+                 --> turns.py: who comes first where there are too few
+                 --> limits.py: how many cores one person may have
                  --> kinds.py: where each session may have them
                  --> drains.py, openings.py: which workers end, and where others start
                  --> unfit.py: sessions that no node fits

@@ -6,19 +6,36 @@ that it drains. The fleet core asks for a placement when something has changed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.broker.fleet.cores import CoreTable
 from services.broker.fleet.events import Action, DrainWorker, StartWorkers
-from services.broker.fleet.placing import drains, targets, unfit
+from services.broker.fleet.placing import drains, limits, targets, unfit
 from services.broker.fleet.placing.kinds import Kinds
 from services.broker.fleet.placing.openings import Lack, Opening, Openings
-from services.broker.fleet.placing.targets import Wish
-from services.broker.fleet.state import FleetNode, FleetSession, FleetWorker
+from services.broker.fleet.placing.targets import NOBODY_WAITS, PersonRules, Wish
+from services.broker.fleet.placing.turns import TurnTable
+from services.broker.fleet.state import FleetNode, FleetSession, FleetWorker, Person
 from services.broker.fleet.workers import WorkerTable
 
 NO_LACK = Lack(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRules:
+    """What holds for all placements of a fleet.
+
+    Args:
+        run_name: how names of workers begin, unique for each run of a broker.
+        is_packed: whether workers fill one node after the other, rather than spread over all.
+        max_cores_per_person: cores that the workers of one person have at most; 0 for no limit.
+    """
+
+    run_name: str
+    is_packed: bool = False
+    max_cores_per_person: int = 0
 
 
 @dataclass(slots=True)
@@ -39,8 +56,7 @@ class Placement:
         sessions: by id, in order of request.
         workers: of the fleet; those that start are entered here.
         cores: of the nodes.
-        run_name: how names of workers begin, unique for each run of a broker.
-        is_packed: whether workers fill one node after the other, rather than spread over all.
+        rules: of the fleet.
     """
 
     def __init__(
@@ -49,30 +65,28 @@ class Placement:
         sessions: Mapping[int, FleetSession],
         workers: WorkerTable,
         cores: CoreTable,
-        run_name: str,
-        *,
-        is_packed: bool,
+        rules: PlacementRules,
     ) -> None:
         self._nodes, self._sessions, self._workers, self._cores = nodes, sessions, workers, cores
-        self._run_name, self._is_packed = run_name, is_packed
+        self._rules = rules
         self._worker_number = 0
         self._kinds = Kinds(cores)
-        # Whether a session that wants cores has none to expect, so that sessions take turns.
-        self._is_crowded = False
+        self._turns = TurnTable(lambda session: workers.count_of_session(session.session_id) > 0)
 
     def place(self) -> list[Action]:
         """Start workers where shares and free cores allow; drain as many as are missing for that."""
         sessions = self._placeable()
-        self._is_crowded = False
+        self._turns.crowding = NOBODY_WAITS
         if not sessions:
             return []
         self._kinds.update(sessions)
-        # Of equals the session with most workers comes first, so that no worker moves for nothing.
-        sessions.sort(key=lambda each: (each.was_served, -self._workers.staying_count(each.session_id)))
+        sessions = self._in_order(sessions)
         actions = unfit.fail(sessions, self._nodes, self._workers)
         shares = self._share(sessions)
         actions += self._drain_surplus(shares)
         lacks = [(share.session, self._lack(share)) for share in shares]
+        if self._rules.max_cores_per_person:
+            actions += self._drain_over_limit(shares, lacks)
         missing = sum(lack.core_count for _, lack in lacks)
         if missing and not (self._cores.is_uniform and missing <= self._cores.room):
             actions += self._drain_for(shares, lacks)
@@ -89,21 +103,34 @@ class Placement:
         core_count = self._cores.given
         asking = [session for session in self._placeable() if session.demand(core_count).limit]
         wanting = [session for session in asking if not session.is_idle] or asking
-        for session in wanting:
-            has_worker = self._workers.count_of_session(session.session_id) > 0
-            session.was_served = self._is_crowded and has_worker
-            session.served += session.was_served / session.weight
-        least = min((session.served for session in wanting), default=0.0)
-        for session in self._sessions.values():
-            session.served = max(session.served, least) if self._is_crowded else 0.0
+        self._turns.end_turn(wanting, self._sessions.values())
 
-    def least_served(self) -> float:
-        """What a new session begins with, so that it comes neither before nor behind all others."""
-        return min((session.served for session in self._placeable()), default=0.0)
+    def least_served(self, person: str) -> float:
+        """What a new session of a person begins with: it comes neither before nor behind all others."""
+        return self._turns.least_served(person, self._placeable())
 
     def _placeable(self) -> list[FleetSession]:
         """The sessions that may have workers."""
         return [each for each in self._sessions.values() if each.may_have_workers]
+
+    def _in_order(self, sessions: Sequence[FleetSession]) -> list[FleetSession]:
+        """Of equal persons, and of equal sessions of a person, the one with most workers comes first.
+
+        So no worker moves for nothing.
+        """
+        counts = {each.session_id: self._workers.staying_count(each.session_id) for each in sessions}
+        if not any(each.person for each in sessions):
+            return sorted(sessions, key=lambda each: (each.was_served, -counts[each.session_id]))
+        of_owner = Counter[Person]()
+        for each in sessions:
+            of_owner[each.owner] += counts[each.session_id]
+        turns = self._turns.of(sessions)
+
+        def rank(each: FleetSession) -> tuple[bool, int, bool, int]:
+            owner = each.owner
+            return turns[owner].was_served, -of_owner[owner], each.was_served, -counts[each.session_id]
+
+        return sorted(sessions, key=rank)
 
     def _share(self, sessions: Sequence[FleetSession]) -> list[_Share]:
         """Divide the cores among the sessions."""
@@ -113,18 +140,20 @@ class Placement:
             is_complete = 0 < session.max_workers <= self._workers.staying_count(session.session_id)
             session.core_cap = self._workers.held[session.session_id] if is_complete else None
             fitting_count = self._cores.given_to(session.session_id)
-            wish = Wish(session.demand(fitting_count), stuck[session.session_id], session.is_idle)
+            demand = session.demand(fitting_count)
+            wish = Wish(demand, stuck[session.session_id], session.is_idle, session.person)
             shares.append(_Share(session, fitting_count, wish, 0))
         # Nobody can have what workers of sessions that have ended still hold.
         wishes = [share.wish for share in shares]
         core_count = self._cores.given - stuck[None]
+        rules = PersonRules(self._rules.max_cores_per_person, self._turns.served())
         if self._cores.is_uniform:
-            found = targets.divide(core_count, wishes)
+            found = targets.divide(core_count, wishes, rules)
         else:
             pools = {kind: cores.given for kind, cores in self._cores.kinds.items() if cores.given}
             fits = [frozenset(kind for kind in pools if each.session_id not in kind) for each in sessions]
-            found = targets.divide_by_kind(core_count, wishes, pools, fits)
-        self._is_crowded = targets.is_crowded(wishes, found)
+            found = targets.divide_by_kind(core_count, wishes, pools, fits, rules)
+        self._turns.crowding = targets.find_crowding(wishes, found)
         for share, target in zip(shares, found, strict=True):
             share.target = target
         return shares
@@ -153,11 +182,23 @@ class Placement:
         self, shares: Sequence[_Share], lacks: Sequence[tuple[FleetSession, Lack]]
     ) -> list[Action]:
         """Drain workers for what sessions lack beyond the cores that are free, or will be soon."""
-        stakes = [
+        stakes = self._stakes(shares, lacks)
+        return self._drain(drains.choose(stakes, self._workers, self._cores))
+
+    def _drain_over_limit(
+        self, shares: Sequence[_Share], lacks: Sequence[tuple[FleetSession, Lack]]
+    ) -> list[Action]:
+        """Drain workers of persons whose sessions would have more cores together than one person may."""
+        stakes = self._stakes(shares, lacks)
+        return self._drain(limits.over(stakes, self._workers, self._rules.max_cores_per_person))
+
+    def _stakes(
+        self, shares: Sequence[_Share], lacks: Sequence[tuple[FleetSession, Lack]]
+    ) -> list[drains.Stake]:
+        return [
             drains.Stake(share.session, lack.core_count, self._excess(share))
             for share, (_, lack) in zip(shares, lacks, strict=True)
         ]
-        return self._drain(drains.choose(stakes, self._workers, self._cores))
 
     def _drain_surplus(self, shares: Sequence[_Share]) -> list[Action]:
         """Drain what nodes have above the cores that they give, where that is known."""
@@ -185,10 +226,13 @@ class Placement:
         return found
 
     def _start(self, lacks: Iterable[tuple[FleetSession, Lack]]) -> list[Action]:
+        if self._rules.max_cores_per_person:
+            most = self._rules.max_cores_per_person
+            lacks = limits.cut(lacks, self._placeable(), self._workers, most)
         lacking = [(session.session_id, lack) for session, lack in lacks if lack.core_count]
         if not lacking or not self._cores.is_any_free:
             return []
-        openings = Openings(self._nodes, self._cores, is_packed=self._is_packed)
+        openings = Openings(self._nodes, self._cores, is_packed=self._rules.is_packed)
         return [
             self._start_at(opening, session_id)
             for session_id, lack in lacking
@@ -199,7 +243,7 @@ class Placement:
         """Enter the workers for an opening."""
         first = self._worker_number + 1
         self._worker_number += opening.count
-        names = tuple(f"{self._run_name}-{number}" for number in range(first, first + opening.count))
+        names = tuple(f"{self._rules.run_name}-{number}" for number in range(first, first + opening.count))
         for name in names:
             self._workers.add(FleetWorker(name, session_id, opening.host, core_count=opening.width))
         return StartWorkers(opening.host, session_id, names, opening.width)

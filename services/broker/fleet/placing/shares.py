@@ -17,20 +17,23 @@ class Demand:
     """How many cores a session asks for.
 
     `limit` is how many at most, 0 for none; `weight` counts against those of others; `served` orders
-    demands when there are fewer cores than demands, the smallest first.
+    demands when there are fewer cores than demands, the smallest first. `had` cores come from an earlier
+    division: they count as part of its share, and it gets none instead of them.
     """
 
     limit: int
     weight: float = 1.0
     served: float = 0.0
+    had: int = 0
 
 
 def divide(core_count: int, demands: Sequence[Demand]) -> list[int]:
     """Whole cores for each demand: each within one core of its exact share, never above its limit."""
     shares = [0] * len(demands)
     numbers = [number for number, demand in enumerate(demands) if demand.limit > 0]
-    if core_count <= len(numbers):
-        for number in sorted(numbers, key=lambda number: demands[number].served)[:core_count]:
+    without = [number for number in numbers if not demands[number].had]
+    if core_count <= len(without):
+        for number in sorted(without, key=lambda number: demands[number].served)[:core_count]:
             shares[number] = 1
         return shares
     wanting = [demands[number] for number in numbers]
@@ -47,13 +50,18 @@ def divide(core_count: int, demands: Sequence[Demand]) -> list[int]:
 def exact_shares(core_count: int, demands: Sequence[Demand]) -> list[float]:
     """Shares before rounding: `level * weight`, at least 1 and at most the limit, the same level for all.
 
+    What a demand had before is taken off its share, and then it may get nothing.
+
     Args:
-        core_count: more than there are demands.
+        core_count: more than there are demands that had no core before.
         demands: with limits of 1 or more.
     """
 
     def at(level: float) -> list[float]:
-        return [min(max(level * demand.weight, 1.0), demand.limit) for demand in demands]
+        return [
+            min(max(level * demand.weight - demand.had, 0.0 if demand.had else 1.0), demand.limit)
+            for demand in demands
+        ]
 
     def total(level: float) -> float:
         return sum(at(level))
@@ -61,7 +69,8 @@ def exact_shares(core_count: int, demands: Sequence[Demand]) -> list[float]:
     if sum(demand.limit for demand in demands) <= core_count:
         return [float(demand.limit) for demand in demands]
     # Between these levels the sum of all shares grows in a straight line.
-    levels = sorted({limit / demand.weight for demand in demands for limit in (1, demand.limit)})
+    bounds = [(demand.had or 1, demand.had + demand.limit, demand.weight) for demand in demands]
+    levels = sorted({bound / weight for least, most, weight in bounds for bound in (least, most)})
     place = bisect.bisect_left(levels, float(core_count), key=total)
     low, high = levels[place - 1], levels[place]
     below, above = total(low), total(high)

@@ -1,8 +1,14 @@
 import { byId, element, follow, megabytes, moment, progress, seconds, tell } from "/static/common.js";
+import { showActions } from "/static/actions.js";
+import { showPictures } from "/static/pictures.js";
+import { offerParameters, showReport } from "/static/report.js";
+import { drawStages, endStages, takeLines } from "/static/stages.js";
 
 const jobId = Number(location.pathname.split("/").at(-1));
 const LEVELS = { DEBUG: 0, INFO: 1, WARNING: 2, ERROR: 3, CRITICAL: 3 };
 const MOST_LINES = 5000;
+const REPORT_MS = 10_000;
+const LAST_REPORT_MS = 1000;
 let job = null;
 let session = null;
 
@@ -23,11 +29,10 @@ function drawFacts() {
     ["Size", megabytes(job.size_mb)],
     ["Node", job.host],
   ].filter(([, value]) => value !== "" && value !== null);
-  byId("facts").replaceChildren(...facts.flatMap(([name, value]) => [
-    element("dt", { text: name }),
-    element("dd", {}, value),
-  ]));
+  byId("facts").replaceChildren(...facts.map(([name, value]) =>
+    element("div", { className: name === "Why" ? "wide" : "" }, element("dt", { text: name }), element("dd", {}, value))));
   byId("abort").hidden = !job.is_running;
+  showActions(job);
 }
 
 function isWanted(line) {
@@ -36,6 +41,7 @@ function isWanted(line) {
 }
 
 function addLines(lines) {
+  takeLines(lines);
   const box = byId("log");
   const made = lines.map(([time, level, , message]) => {
     const line = element("div", { text: `${time.slice(11, 19)} ${message}`, className: level });
@@ -70,9 +76,24 @@ async function findJob() {
 
 function take(found) {
   if (found.id !== jobId) return;
+  const isNew = job?.state !== found.state || !reported;
   job = found;
   drawFacts();
-  if (["complete", "shared"].includes(job.state)) drawOutputs();
+  if (isNew) tellReport();
+  if (!job.is_running) endStages(job.state);
+  if (["complete", "shared"].includes(job.state)) {
+    drawOutputs();
+    offerParameters(jobId);
+  }
+}
+
+let reported = 0;
+let changes = false;
+
+/** Ask for the report at each change of state, and now and then while it runs. */
+async function tellReport() {
+  reported = Date.now();
+  changes = await showReport(job);
 }
 
 function outputRow(output) {
@@ -97,6 +118,7 @@ async function drawOutputs() {
     return;
   }
   tell("outputs", "");
+  showPictures(jobId);
   const whole = element("tr", {}, element("td", { text: "Datastore" }), element("td", { text: megabytes(job.size_mb), className: "number" }),
     element("td", {}, element("a", { text: "hdf5", href: `/v1/calc/${jobId}/datastore`, download: "" })));
   byId("outputs").replaceChildren(...answer.map(outputRow), whole);
@@ -129,4 +151,12 @@ byId("abort").addEventListener("click", async () => {
   const answer = await response.json().catch(() => ({ error: `the service answered ${response.status}` }));
   tell("abort", answer.error ? `It was not aborted: ${answer.error}` : "");
 });
-setInterval(() => job?.is_running && drawFacts(), 1000);
+setInterval(() => {
+  if (!job?.is_running) {
+    if (changes && Date.now() - reported > LAST_REPORT_MS) tellReport(); // the session ends after its job
+    return;
+  }
+  drawFacts();
+  drawStages();
+  if (Date.now() - reported > REPORT_MS) tellReport();
+}, 1000);

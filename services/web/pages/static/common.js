@@ -20,10 +20,17 @@ export const seconds = (value) => {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 };
 
-export const moment = (value) => (value ? new Date(value * 1000).toLocaleString() : "");
+export const moment = (value) => (value ? new Date(value * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }) : "");
 
 export const megabytes = (value) =>
-  value === null || value < 0 ? "" : value < 1 ? `${Math.round(value * 1024)} kB` : value < 1024 ? `${value.toFixed(1)} MB` : `${(value / 1024).toFixed(1)} GB`;
+  value === null || value < 0 ? "" : value > 0 && value < 1 / 1024 ? "under 1 kB" : value < 1 ? `${Math.round(value * 1024)} kB` : value < 1024 ? `${value.toFixed(1)} MB` : `${(value / 1024).toFixed(1)} GB`;
+
+/** Give something to the person as a file. */
+export function save(content, name) {
+  const address = URL.createObjectURL(content);
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000);
+}
 
 const troubles = new Map();
 

@@ -13,7 +13,15 @@ from services.agent.node.doors import request_checks as checks
 from services.broker.lanes import door_keys
 
 LANE_KEYS = door_keys.of_cluster("x" * 32)
-REQUEST = {"argv": ["info"], "cwd": "/", "environ": {"A": "b"}, "mode": "oq"}
+REQUEST = {
+    "argv": ["info"],
+    "cwd": "/",
+    "environ": {"A": "b"},
+    "mode": "oq",
+    "limits": {},
+    "is_detachable": False,
+    "notify": [],
+}
 
 
 def start(worker_id: str = "a1-7", session_id: int = 3, **fields: Any) -> orders_pb2.StartWorkersRequest:
@@ -93,9 +101,23 @@ def test_request_for_a_driver_passes_with_its_fields_only() -> None:
     limits = {"umask": [0o027], "open_files": [1024, 4096]}
     line = json.dumps(REQUEST | {"more": [1]}).encode()
 
-    assert checks.read_driver_request(line) == REQUEST | {"limits": {}}
+    assert checks.read_driver_request(line) == REQUEST
     with_limits = json.dumps(REQUEST | {"limits": limits}).encode()
     assert checks.read_driver_request(with_limits) == REQUEST | {"limits": limits}
+
+
+def test_request_of_an_older_command_line_is_not_detachable() -> None:
+    """It counts on the end of its driver when it goes."""
+    old = {name: value for name, value in REQUEST.items() if name != "is_detachable"}
+
+    assert checks.read_driver_request(json.dumps(old).encode()) == REQUEST
+
+
+def test_driver_that_sends_events_may_be_detachable() -> None:
+    """As `quakegrid run` asks."""
+    wanted = REQUEST | {"mode": "run", "is_detachable": True}
+
+    assert checks.read_driver_request(json.dumps(wanted).encode()) == wanted
 
 
 @pytest.mark.parametrize(
@@ -122,6 +144,8 @@ def test_request_for_a_driver_passes_with_its_fields_only() -> None:
                 {"environ": {"": "c"}},
                 {"mode": "shell"},
                 {"mode": None},
+                {"is_detachable": 1},
+                {"is_detachable": True},  # with a terminal
             )
         ),
     ],

@@ -1,0 +1,104 @@
+"""Starts a calculation that the web service was sent, in a driver of its own.
+
+Does what the engine's server does: makes the job, reads its file, tells whether it was accepted, and runs it.
+A job that is refused stays in the list as failed, with its traceback, as upstream's does.
+"""
+
+from __future__ import annotations
+
+import datetime
+import getpass
+import json
+import tempfile
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openquake.baselib import config
+from openquake.commonlib import logs, readinput
+
+from quakegrid import errors
+from quakegrid.engine.driver import earlier_jobs
+
+if TYPE_CHECKING:
+    from quakegrid.engine.driver.process import DriverProcess
+
+# Of the row, until the job file has been read; upstream's words.
+FIRST = {"calculation_mode": "custom", "description": "Calculation waiting to start"}
+# What the engine has instead of a path where there is no file.
+NO_FILE = "<in-memory>"
+
+
+def main(text: str, driver: DriverProcess) -> None:
+    """Start a calculation and run it to its end.
+
+    Args:
+        text: JSON with `job_ini` (path), `root` (folder that holds all its inputs; null for the person's own
+            files), `hazard_job_id` and `notify_to` (or null).
+        driver: this process.
+    Raises:
+        Exception: it was refused, or has failed.
+    """
+    from openquake.engine import engine  # noqa: PLC0415 - after the seams
+
+    asked = json.loads(text)
+    Path(logs.get_datadir()).mkdir(parents=True, exist_ok=True)
+    log_level = config.distribution.log_level
+    hc_id = asked["hazard_job_id"]
+    (job,) = engine.create_jobs([dict(FIRST)], log_level, None, getpass.getuser(), hc_id)
+    try:
+        job.oqparam = _read(asked, driver)
+        row = {
+            "calculation_mode": job.oqparam.calculation_mode,
+            "description": job.oqparam.description,
+            "hazard_calculation_id": hc_id,
+        }
+        logs.dbcmd("update_job", job.calc_id, row)
+    except Exception as exc:
+        words = traceback.format_exc()
+        logs.dbcmd(
+            "log", job.calc_id, datetime.datetime.now(datetime.UTC), "CRITICAL", "before starting", words
+        )
+        logs.dbcmd("finish", job.calc_id, "failed")
+        lines = (words + str(exc)).splitlines()
+        driver.events.tell({"event": "not_accepted", "job_id": job.calc_id, "traceback": lines})
+        raise
+    driver.events.tell({"event": "accepted", "job_id": job.calc_id})
+    engine.run_jobs([job], 1, notify_to=asked["notify_to"])
+
+
+def _read(asked: dict[str, Any], driver: DriverProcess) -> Any:
+    """The parameters of the job file, judged by the engine.
+
+    Raises:
+        Exception: of the engine; it says what is wrong.
+    """
+    if asked["hazard_job_id"] is not None:
+        _check_parent(asked["hazard_job_id"], driver)
+    root = asked["root"]
+    export_dir = root or config.directory.custom_tmp or tempfile.gettempdir()
+    given = {"hazard_calculation_id": asked["hazard_job_id"], "export_dir": export_dir}
+    oqparam = readinput.get_oqparam(asked["job_ini"], kw=given)
+    if root:
+        check_inside(oqparam._input_files, Path(root))  # noqa: SLF001 - it has no other name
+    return oqparam
+
+
+def check_inside(paths: Iterable[str], root: Path) -> None:
+    """Refuse inputs that lie outside of a folder, whatever names lead to them.
+
+    Raises:
+        UsageError: one does; without a word of its content.
+    """
+    root = root.resolve()
+    for path in paths:
+        if path != NO_FILE and not Path(path).resolve().is_relative_to(root):
+            raise errors.UsageError(f"an input lies outside of what was sent: {Path(path).name}")
+
+
+def _check_parent(job_id: int, driver: DriverProcess) -> None:
+    parent = driver.database.call("get_job", job_id)
+    if parent is None:
+        raise errors.NotFoundError(f"there is no calculation {job_id} to start from")
+    earlier_jobs.doubt(parent.id, parent.status, Path(f"{parent.ds_calc_dir}.hdf5"))

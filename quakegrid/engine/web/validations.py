@@ -1,0 +1,91 @@
+"""Whether inputs are valid: one XML file, or all of a calculation. Nothing is computed, no job is made."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+from xml.parsers.expat import ExpatError
+
+from openquake.calculators import base
+from openquake.commonlib import datastore, logs, readinput
+from openquake.hazardlib import nrml
+
+from quakegrid.engine.driver import stops
+from quakegrid.engine.web import starts
+
+# The number of a calculation that is only looked at.
+NUMBER = 999_999_999
+_LINE = re.compile(r"line (\d+)")
+
+
+def nrml_file(path: str) -> dict[str, Any]:
+    """Whether a file is valid NRML; where it is not, in the engine's words, without the file's own path."""
+    try:
+        nrml.to_python(path)
+    except ExpatError as exc:
+        return _verdict(str(exc).replace(path, "the file"), exc.lineno)
+    except Exception as exc:  # noqa: BLE001 - told to the person who asks
+        words = exc.args[0] if exc.args else exc
+        words = words.decode("utf-8", "replace") if isinstance(words, bytes) else words
+        if not isinstance(words, str):
+            return _verdict(str(words), None)
+        found = _LINE.search(words)
+        words = words.replace(path, "the file").partition(", line")[0]
+        return _verdict(words, int(found[1]) if found else None)
+    return _verdict(None, None)
+
+
+def job(job_ini: str, root: str) -> dict[str, Any]:
+    """Whether a calculation could begin: its file and all its inputs are read, as before a run.
+
+    Args:
+        job_ini: path of the job file.
+        root: folder that holds all its inputs; empty for the person's own files.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder, _only_looked_at(folder):
+            oqparam = readinput.get_oqparam(job_ini, kw={"export_dir": folder})
+            if root:
+                starts.check_inside(oqparam._input_files, Path(root))  # noqa: SLF001 - it has no other name
+            logging.root.setLevel(logging.ERROR)
+            calculator = base.calculators(oqparam, NUMBER)
+            calculator.run()
+            calculator.datastore.close()
+    except Exception as exc:  # noqa: BLE001 - told to the person who asks
+        return _verdict(_without_folder(stops.one_line(exc), root), None)
+    return _verdict(None, None)
+
+
+def _without_folder(words: str, root: str) -> str:
+    return words.replace(f"{root}/", "") if root else words
+
+
+@contextlib.contextmanager
+def _only_looked_at(folder: str) -> Iterator[None]:
+    """Let a calculator read its inputs only: its datastore is in a folder, and no database knows of it."""
+    row = SimpleNamespace(id=NUMBER, ds_calc_dir=f"{folder}/calc_{NUMBER}", hazard_calculation_id=None)
+    original = logs.dbcmd
+
+    def dbcmd(action: str, *args: Any) -> Any:
+        if action != "get_job":
+            return None
+        return row if args[0] == NUMBER else original(action, *args)
+
+    with (
+        mock.patch.dict(os.environ, {"OQ_CHECK_INPUT": "1", "OQ_DISTRIBUTE": "no"}),
+        mock.patch.object(logs, "dbcmd", dbcmd),
+        mock.patch.object(datastore, "dbcmd", dbcmd),
+    ):
+        yield
+
+
+def _verdict(message: str | None, line: int | None) -> dict[str, Any]:
+    return {"error_msg": message, "error_line": line, "valid": message is None}

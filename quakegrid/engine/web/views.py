@@ -1,0 +1,170 @@
+"""What the web service asks an engine for: `run_mode` runs one request of it in a driver of its own.
+
+Each answers with one event `view`, and writes files into a folder that the service has made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openquake.baselib import hdf5
+from openquake.calculators import export as engine_export
+from openquake.commonlib import datastore, readinput
+
+from quakegrid import errors
+from quakegrid.engine.driver import stops
+from quakegrid.engine.web import facts, validations
+from quakegrid.engine.web.pictures import catalogue
+
+if TYPE_CHECKING:
+    from quakegrid.engine.driver.process import DriverProcess
+
+
+def main(argv: Sequence[str], driver: DriverProcess) -> None:
+    """Answer one request.
+
+    Args:
+        argv: name of the view, and its arguments.
+        driver: this process.
+    Raises:
+        QuakeGridError: the engine could not make it.
+    """
+    name, *args = argv
+    try:
+        made = RESULTS[name](driver, *args) if name in RESULTS else OTHERS[name](*args)
+    except (errors.NotFoundError, errors.UsageError) as exc:
+        made = {"refusal": str(exc), "is_missing": isinstance(exc, errors.NotFoundError)}
+    driver.events.tell({"event": "view", **made})
+
+
+def export(driver: DriverProcess, output_id: str, kind: str, folder: str) -> dict[str, Any]:
+    """Export an output in a format; the paths of the files, none if it has no such format."""
+    from openquake.engine.export import core  # noqa: PLC0415 - after the seams
+
+    job_id, _state, _user, data_dir, ds_key = driver.database.call("get_result", int(output_id))
+    if (ds_key, kind) not in engine_export.export:
+        return {"ds_key": ds_key, "paths": []}
+    _check_datastore(driver, job_id)
+    paths = core.export_from_db((ds_key, kind), job_id, data_dir, folder)
+    return {"ds_key": ds_key, "paths": [str(path) for path in paths or ()]}
+
+
+def extract(driver: DriverProcess, job_id: str, what: str, folder: str) -> dict[str, Any]:
+    """Extract something from a datastore into a .npz file; its path."""
+    from openquake.calculators.extract import extract as engine_extract  # noqa: PLC0415 - after the seams
+
+    path = Path(folder, f"{what.partition('?')[0].replace('/', '-')}.npz")
+    try:
+        with datastore.read(_check_datastore(driver, int(job_id))) as store:
+            hdf5.save_npz(engine_extract(store, what), str(path))
+    except errors.QuakeGridError:
+        raise
+    except Exception as exc:
+        raise errors.QuakeGridError(f"cannot extract {what} of job {job_id}: {stops.one_line(exc)}") from exc
+    return {"paths": [str(path)]}
+
+
+def _check_datastore(driver: DriverProcess, job_id: int) -> str:
+    """The path of a job's datastore, which is there."""
+    job = driver.database.call("get_job", job_id)
+    if job is None:
+        raise errors.NotFoundError(f"there is no job {job_id}")
+    path = f"{job.ds_calc_dir}.hdf5"
+    if not Path(path).exists():
+        raise errors.NotFoundError(f"the datastore of job {job_id} is gone: {path}")
+    return path
+
+
+def job_zip(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any]:
+    """Export the inputs of a risk calculation as the engine makes them from its datastore; paths of files."""
+    try:
+        with datastore.read(_check_datastore(driver, int(job_id))) as store:
+            store.export_dir = folder
+            paths = engine_export.export(("job", "zip"), store)
+    except errors.QuakeGridError:
+        raise
+    except Exception as exc:
+        raise errors.UsageError(f"job {job_id} has no job.zip: {stops.one_line(exc)}") from exc
+    return {"paths": [str(path) for path in paths]}
+
+
+def picture(driver: DriverProcess, job_id: str, what: str, folder: str) -> dict[str, Any]:
+    """Write a picture that a calculation has stored as a PNG file; its path."""
+    from PIL import Image  # noqa: PLC0415 - only a few calculations have pictures
+
+    path = Path(folder, "picture.png")
+    with datastore.read(_check_datastore(driver, int(job_id))) as store:
+        name = f"png/{what}"
+        if name not in store:
+            raise errors.NotFoundError(f"job {job_id} has no picture {what}")
+        Image.fromarray(store[name][:]).save(path, format="png")
+    return {"paths": [str(path)]}
+
+
+def drawing(driver: DriverProcess, job_id: str, kind: str, asked: str, folder: str) -> dict[str, Any]:
+    """Write what a page draws as a JSON file; its path.
+
+    Args:
+        driver: this process.
+        job_id: of the calculation.
+        kind: of the picture; empty for the list of those that there are.
+        asked: JSON of what was chosen.
+        folder: where the file is written.
+    """
+    path = Path(folder, "drawing.json")
+    with datastore.read(_check_datastore(driver, int(job_id))) as store:
+        made = catalogue.make(store, kind, json.loads(asked)) if kind else catalogue.listed(store)
+    path.write_text(json.dumps(made, allow_nan=False))
+    return {"paths": [str(path)]}
+
+
+def parameters(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any]:
+    """Write the parameters of a calculation as a JSON file of texts; its path."""
+    path = Path(folder, "parameters.json")
+    with datastore.read(_check_datastore(driver, int(job_id))) as store:
+        found = vars(store["oqparam"])
+    named = {name: _text(value) for name, value in sorted(found.items()) if not name.startswith("_")}
+    path.write_text(json.dumps(named))
+    return {"paths": [str(path)]}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def jobs_from_inis(driver: DriverProcess, *job_inis: str) -> dict[str, Any]:
+    """The jobs that have computed these job files already; 0 for none.
+
+    Raises:
+        UsageError: one cannot be read.
+    """
+    found = []
+    for job_ini in job_inis:
+        try:
+            checksum = readinput.get_checksum32(readinput.get_oqparam(job_ini))
+        except Exception as exc:
+            raise errors.UsageError(f"cannot read {Path(job_ini).name}: {stops.one_line(exc)}") from exc
+        rows = driver.database.call("SELECT job_id FROM checksum WHERE hazard_checksum=?x", checksum)
+        found.append(rows[0].job_id if rows else 0)
+    return {"job_ids": found}
+
+
+RESULTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "export": export,
+    "extract": extract,
+    "job_zip": job_zip,
+    "picture": picture,
+    "drawing": drawing,
+    "parameters": parameters,
+    "jobs_from_inis": jobs_from_inis,
+}
+OTHERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "formats": facts.formats,
+    "available_gsims": facts.available_gsims,
+    "ini_defaults": facts.ini_defaults,
+    "nrml": validations.nrml_file,
+    "validate": validations.job,
+}

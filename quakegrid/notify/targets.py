@@ -1,0 +1,47 @@
+"""Where ends of jobs are told: commands and URLs. Pure."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from quakegrid import errors
+
+MAX_TARGETS = 16
+MAX_CHARS = 4096
+_SCHEME = re.compile(r"https?://", re.IGNORECASE)
+
+
+def is_url(target: str) -> bool:
+    """Whether an end is told by HTTP; otherwise the target is a command for the shell."""
+    return _SCHEME.match(target) is not None
+
+
+def check(target: str) -> str:
+    """The target, if ends of jobs can be told there.
+
+    Raises:
+        UsageError: it is empty, too long, or no URL that can be reached.
+    """
+    if not target.strip() or len(target) > MAX_CHARS or "\0" in target:
+        raise errors.UsageError(f"give a command or a URL of at most {MAX_CHARS} characters")
+    if is_url(target):
+        try:
+            parts = urlsplit(target)
+            is_complete = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_complete = False
+        if not is_complete or any(char.isspace() for char in target):
+            raise errors.UsageError(f"{described(target)} is no URL; give https://host/path")
+    return target
+
+
+def described(target: str) -> str:
+    """A target for logs. Of a URL only its host: its path may be a secret, as those of chat services are."""
+    if not is_url(target):
+        return target if len(target) <= 80 else f"{target[:79]}…"
+    try:
+        host = urlsplit(target).hostname or "?"
+    except ValueError:
+        host = "?"
+    return f"{target.partition(':')[0].lower()}://{host}/…"

@@ -1,0 +1,1 @@
+"""The certificate of a node that has no authkey: renewed by itself, and read again when another is there."""

@@ -1,0 +1,61 @@
+"""What a driver gets before it is forked: its person, a certificate that says so, an account to run as."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quakegrid.access.proofs import Certified
+from services.agent.node.doors import askers
+from services.agent.node.doors.askers import Asker, Person
+from services.agent.node.driver_certificates import DriverCertifier
+from services.agent.node.persons.accounts import NodeAccounts
+from services.agent.rules.persons import Account
+
+Request = dict[str, Any]
+
+
+class Preparation:
+    """Prepares requests for drivers.
+
+    Args:
+        accounts: of this node.
+        certifier: gives each driver a certificate.
+    """
+
+    def __init__(self, accounts: NodeAccounts, certifier: DriverCertifier) -> None:
+        self._accounts, self._certifier = accounts, certifier
+
+    async def for_asker(self, request: Request, asker: Asker) -> tuple[Request, Account | None]:
+        """The request of a command line with all that its driver needs, and the driver's account.
+
+        Args:
+            request: checked.
+            asker: the account of the command line.
+        Returns:
+            The request with `person`, `account_id` and `proof`; the account is None for the agent's own.
+        Raises:
+            QuakeGridError: there is no certificate or no account, and why.
+        """
+        person = askers.person_of(asker, request["environ"])
+        request = request | {"person": person.name, "account_id": person.account_id}
+        if askers.cares_for_cluster(asker, request):
+            return request | {"proof": _proof(await self._certifier.certify_command(person))}, None
+        return await self.again(request)
+
+    async def again(self, request: Request) -> tuple[Request, Account | None]:
+        """As `for_asker`, for a request that has its person already."""
+        person = Person(request["person"], request["account_id"])
+        request = request | {"proof": _proof(await self._certifier.certify(person))}
+        account = await self._accounts.account_of(person.name, person.account_id)
+        if account is not None and account.uid != person.account_id:
+            # One that is not the person's own has a home of its own.
+            request["environ"] = request["environ"] | {"HOME": account.home, "USER": account.name}
+        return request, account
+
+
+def _proof(given: Certified) -> dict[str, str]:
+    return {
+        "ca": given.ca_pem.decode(),
+        "key": given.key_pem.decode(),
+        "certificate": given.certificate_pem.decode(),
+    }

@@ -1,0 +1,52 @@
+// The stages of a calculation, made of what the engine says in its log of its progress.
+
+import { byId, element, seconds } from "/static/common.js";
+
+const PROGRESS = /^\s*(\S+)\s+(\d{1,3})% \[(\d+) submitted, (\d+) queued\]/;
+const SENT = /^Sent (\d+) (\S+) tasks/;
+const stages = new Map();
+let end = "";
+
+/** Take lines of the log: [time, level, process, message]. */
+export function takeLines(lines) {
+  let isNew = false;
+  for (const [time, , , message] of lines) {
+    const at = Date.parse(`${time}Z`) / 1000;
+    const sent = SENT.exec(message);
+    const found = PROGRESS.exec(message);
+    if (sent) stage(sent[2], at).tasks = Number(sent[1]);
+    if (found) Object.assign(stage(found[1], at), { done: Number(found[2]), last: at, tasks: Number(found[3]) });
+    isNew ||= Boolean(sent || found);
+  }
+  if (isNew) drawStages();
+}
+
+function stage(name, at) {
+  if (!stages.has(name)) stages.set(name, { name, begin: at, last: at, done: 0, tasks: 0 });
+  return stages.get(name);
+}
+
+/** The calculation has ended in this state: what is not done will not be. */
+export function endStages(state) {
+  end = state;
+  drawStages();
+}
+
+export function drawStages() {
+  byId("stages-box").hidden = stages.size === 0;
+  const found = [...stages.values()];
+  byId("stages").replaceChildren(...found.map((each, index) => bar(each, found[index + 1])));
+}
+
+/** A stage is done as well when the next one has begun, or all is complete: not every log tells of progress. */
+function bar(stage, next) {
+  const isOver = end !== "";
+  const isDone = stage.done >= 100 || Boolean(next) || ["complete", "shared"].includes(end);
+  const each = isDone ? { ...stage, done: 100, last: stage.done >= 100 ? stage.last : (next?.begin ?? stage.last) } : stage;
+  const spent = (isDone || isOver ? each.last : Date.now() / 1000) - each.begin;
+  const left = !isDone && !isOver && each.done > 2 ? (spent * (100 - each.done)) / each.done : null;
+  const state = isDone ? `done in ${seconds(spent)}` : isOver ? `ended at ${each.done} %` : `${each.done} %${left === null ? "" : `, about ${seconds(left)} left`}`;
+  const shown = element("progress", { max: "100", value: String(each.done), "aria-label": `${each.name}: ${state}` });
+  return element("li", {}, element("span", { text: each.name }), shown,
+    element("span", { text: `${state}${each.tasks ? `; ${each.tasks} tasks` : ""}`, className: "soft" }));
+}

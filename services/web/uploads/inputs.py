@@ -1,0 +1,145 @@
+"""The folders of inputs that people sent: where they are, how much a person has, and when they go.
+
+A folder begins as one of nobody, and is a calculation's when that was accepted. It goes with its calculation,
+or some days after that has ended; a folder that no calculation took goes after a day.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from quakegrid.errors import QuakeGridError
+from quakegrid.settings.config import Settings
+
+FOLDER = "web-inputs"
+RECORD_SUFFIX = ".json"
+# Free space that stays for others.
+LEFT_BYTES = 256 << 20
+DAY_S = 24 * 3600.0
+# More are not listed at once; each is a folder of one calculation.
+MOST_FOLDERS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Inputs of one calculation.
+
+    Args:
+        name: of the folder.
+        owner: whose calculation it is.
+        job_id: the calculation.
+        size_bytes: of the files.
+    """
+
+    name: str
+    owner: str
+    job_id: int
+    size_bytes: int
+
+
+class Inputs:
+    """All folders of inputs of one cluster. Methods block: call them in a thread.
+
+    Args:
+        settings: of the cluster; nodes see the folders if it has a shared one.
+        user_name: whom the folders belong to, which is who runs this service.
+    """
+
+    def __init__(self, settings: Settings, user_name: str) -> None:
+        shared = settings.shared_dir
+        self.root = Path(shared, user_name, FOLDER) if shared else settings.state_dir / FOLDER
+        self._quota_bytes = settings.web_quota_bytes
+
+    def new_folder(self) -> Path:
+        """An empty folder, private to this user.
+
+        Raises:
+            QuakeGridError: it cannot be made, or another user has made its parent.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = self.root.lstat()
+            if self.root.is_symlink() or found.st_uid != os.geteuid():
+                raise QuakeGridError(f"{self.root} belongs to another user; remove it")
+            folder = self.root / secrets.token_hex(12)
+            folder.mkdir(mode=0o700)
+        except OSError as exc:
+            raise QuakeGridError(f"cannot make a folder in {self.root}: {exc.strerror}") from exc
+        return folder
+
+    def used_bytes(self, owner: str) -> int:
+        """What a person's kept inputs take."""
+        return sum(each.size_bytes for each in self.kept() if each.owner == owner)
+
+    def why_no_room(self, owner: str, more_bytes: int) -> str:
+        """Why a person may not keep so much more; empty if there is room."""
+        if self.used_bytes(owner) + more_bytes > self._quota_bytes:
+            return (
+                f"the inputs of {owner} would take more than {self._quota_bytes >> 20} MB "
+                "([web] inputs_quota); remove calculations that are not needed any more"
+            )
+        free = shutil.disk_usage(self.root).free
+        if free - more_bytes < LEFT_BYTES:
+            return f"no space for {more_bytes >> 20} MB: {free >> 20} MB are free on the server"
+        return ""
+
+    def keep(self, folder: Path, owner: str, job_id: int) -> None:
+        """Keep a folder for a calculation."""
+        kept = Kept(folder.name, owner, job_id, size_of(folder))
+        staged = folder.with_suffix(".new")
+        staged.write_text(json.dumps(asdict(kept)))
+        staged.replace(folder.with_suffix(RECORD_SUFFIX))
+
+    def kept(self) -> Iterator[Kept]:
+        """All that are kept; a record that cannot be read counts as none."""
+        for path in self._paths(f"*{RECORD_SUFFIX}"):
+            try:
+                kept = Kept(**json.loads(path.read_text()))
+            except (OSError, ValueError, TypeError):
+                continue
+            if kept.name == path.stem:
+                yield kept
+
+    def remove_of_job(self, job_id: int) -> None:
+        """Remove the inputs of a calculation, if it was sent some."""
+        for each in list(self.kept()):
+            if each.job_id == job_id:
+                self.remove(each.name)
+
+    def remove(self, name: str) -> None:
+        """Remove a folder and its record; the folder first, so that what is left is found again."""
+        shutil.rmtree(self.root / name, ignore_errors=True)
+        (self.root / name).with_suffix(RECORD_SUFFIX).unlink(missing_ok=True)
+
+    def remove_strays(self) -> None:
+        """Remove what no calculation took within a day."""
+        named = {each.name for each in self.kept()}
+        for path in self._paths("*"):
+            try:
+                is_old = time.time() - path.lstat().st_mtime > DAY_S
+            except OSError:
+                continue
+            if is_old and path.stem not in named:
+                shutil.rmtree(path, ignore_errors=True)
+                if not path.is_dir():
+                    path.unlink(missing_ok=True)
+
+    def _paths(self, pattern: str) -> list[Path]:
+        if not self.root.is_dir():
+            return []
+        return [path for _, path in zip(range(MOST_FOLDERS), self.root.glob(pattern), strict=False)]
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    total = 0
+    for path, _folders, files in os.walk(folder):
+        total += sum(os.lstat(os.path.join(path, name)).st_size for name in files)  # noqa: PTH118 - many
+    return total

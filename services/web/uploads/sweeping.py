@@ -1,0 +1,56 @@
+"""Removes inputs whose time is over: of calculations that are gone, or have ended long ago."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+from collections.abc import Awaitable, Callable
+
+from quakegrid.errors import QuakeGridError
+from quakegrid.jobs.engine_values import RowValue
+from services.web.uploads.inputs import Inputs
+
+log = logging.getLogger("quakegrid.web")
+PAUSE_S = 3600.0
+FindRow = Callable[[int], Awaitable[RowValue | None]]
+
+
+async def sweep_for_ever(inputs: Inputs, find_row: FindRow, keep_days: int) -> None:
+    """Sweep at once, then each hour.
+
+    Args:
+        inputs: the folders.
+        find_row: gives the row of a calculation, None if it is gone.
+        keep_days: how long inputs stay after the end; 0 for ever.
+    """
+    while True:
+        try:
+            await sweep(inputs, find_row, keep_days)
+        except QuakeGridError as exc:
+            log.warning("inputs_not_swept reason=%s", exc)
+        await asyncio.sleep(PAUSE_S)
+
+
+async def sweep(inputs: Inputs, find_row: FindRow, keep_days: int) -> None:
+    """Remove what is over.
+
+    Raises:
+        QuakeGridError: the dbserver does not say; what is left waits for the next time.
+    """
+    await asyncio.to_thread(inputs.remove_strays)
+    now = datetime.datetime.now(datetime.UTC)
+    for each in await asyncio.to_thread(lambda: list(inputs.kept())):
+        row = await find_row(each.job_id)
+        if row is None or is_over(row["is_running"], row["stop_time"], keep_days, now):
+            await asyncio.to_thread(inputs.remove, each.name)
+            log.info("inputs_removed job=%d bytes=%d", each.job_id, each.size_bytes)
+
+
+def is_over(
+    is_running: object, stop_time: datetime.datetime | None, keep_days: int, now: datetime.datetime
+) -> bool:
+    """Whether the inputs of a calculation that is there are needed no more."""
+    if is_running or stop_time is None or keep_days == 0:
+        return False
+    return now - stop_time.replace(tzinfo=stop_time.tzinfo or datetime.UTC) > datetime.timedelta(keep_days)

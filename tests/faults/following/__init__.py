@@ -1,0 +1,1 @@
+"""Commands that start, follow, leave and await calculations, at terminals and in scripts."""

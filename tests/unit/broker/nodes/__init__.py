@@ -1,0 +1,1 @@
+"""The nodes of the fleet, as the broker treats them."""

@@ -1,0 +1,1 @@
+"""Unit tests of what tells the ends of jobs."""

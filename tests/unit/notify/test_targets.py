@@ -1,0 +1,36 @@
+"""Which commands and URLs can be told of the end of a job, and how logs name them."""
+
+from __future__ import annotations
+
+import pytest
+
+from quakegrid.errors import UsageError
+from quakegrid.notify import targets
+
+
+@pytest.mark.parametrize(
+    ("target", "is_url", "described"),
+    [
+        ("mail -s done anna", False, "mail -s done anna"),
+        ("x" * 200, False, "x" * 79 + "…"),
+        ("https://hooks.example.org/services/SECRET", True, "https://hooks.example.org/…"),
+        ("HTTP://u:p@localhost:8080", True, "http://localhost/…"),
+        ("http_post", False, "http_post"),
+    ],
+)
+def test_targets_and_their_names_in_logs(target: str, is_url: bool, described: str) -> None:
+    """The path of a URL is often a secret."""
+    assert targets.check(target) == target
+    assert targets.is_url(target) is is_url
+    assert targets.described(target) == described
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["", "  ", "a\0b", "x" * 5000, "https://", "http:///path", "http://a b", "http://h:99999", "http://[x"],
+)
+def test_targets_that_cannot_be_told_are_refused(target: str) -> None:
+    """In words."""
+    with pytest.raises(UsageError):
+        targets.check(target)
+    assert targets.described(target) is not None
