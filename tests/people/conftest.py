@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.people.cluster import PeopleCluster, running_cluster
-from tests.people.machine import Machine, refusal
+from tests.people.cluster import PeopleCluster, configuration, running_cluster
+from tests.people.machine import CAPABILITIES, Machine, refusal
 from tests.people.workers import WorkerOrders
 
 
@@ -28,8 +28,15 @@ def people(machine: Machine) -> Iterator[PeopleCluster]:
 
 
 @pytest.fixture(scope="session")
-def workers(people: PeopleCluster) -> Iterator[WorkerOrders]:
-    """Workers on its node."""
-    orders = WorkerOrders(people)
-    yield orders
-    orders.close()
+def workers() -> Iterator[WorkerOrders]:
+    """Workers of people on a machine without a broker, which would end what it did not order."""
+    if why := refusal():
+        pytest.skip(why)
+    with Machine() as machine:
+        cluster = PeopleCluster(machine, configuration())
+        cluster.start("dbserver")
+        cluster.start("agent", CAPABILITIES)
+        orders = WorkerOrders(cluster)
+        yield orders
+        orders.close()
+        cluster.close()

@@ -91,7 +91,10 @@ class WorkerOrders:
         started = self._orders.StartWorkers(request, timeout=TIMEOUT_S).started
         assert [each.worker_id for each in started] == [f"w-{number}"], "no core is free"
         found = self.cluster.machine.path(path)
-        wait_until(found.exists)
+        try:
+            wait_until(found.exists)
+        except AssertionError:
+            raise AssertionError(f"no answer: {self.status()}\n{self.cluster.log('agent')}") from None
         answer = json.loads(found.read_text(encoding="utf-8"))
         assert "failure" not in answer, answer["failure"]
         pid = next(each.pid for each in self.status().workers if each.worker_id == f"w-{number}")
