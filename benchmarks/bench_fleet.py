@@ -21,8 +21,8 @@ FEW_NODES, MANY_NODES = 100, 1000
 SESSION_COUNTS = (1, 2, 10, 100)
 # How many persons the sessions of the largest of these counts belong to.
 PERSON_COUNTS = (1, 2, 50)
-# What an operation may cost against the same sessions of nobody.
-MAX_FOR_PERSONS = 1.5
+# What an operation may cost against the same sessions of nobody: each person's cores are divided once more.
+MAX_FOR_PERSONS = 2.0
 MAX_GROWTH = 12.0
 ENDING_WORKERS = 6400
 # Sessions with even ids leave no node out.

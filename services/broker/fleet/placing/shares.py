@@ -36,7 +36,14 @@ def divide(core_count: int, demands: Sequence[Demand]) -> list[int]:
         for number in sorted(without, key=lambda number: demands[number].served)[:core_count]:
             shares[number] = 1
         return shares
+    if not numbers:
+        return shares
     wanting = [demands[number] for number in numbers]
+    part, rest = divmod(core_count, len(numbers))
+    if _are_alike(wanting, part + (rest > 0)):  # no need to look for the level
+        for place, number in enumerate(numbers):
+            shares[number] = part + (place < rest)
+        return shares
     exact = exact_shares(core_count, wanting)
     for number, share in zip(numbers, exact, strict=True):
         shares[number] = int(share)
@@ -45,6 +52,12 @@ def divide(core_count: int, demands: Sequence[Demand]) -> list[int]:
     for _, number in by_remainder[:left_count]:
         shares[number] += 1
     return shares
+
+
+def _are_alike(demands: Sequence[Demand], most: int) -> bool:
+    """Whether all have the same weight, had nothing, and can use so many cores."""
+    weight = demands[0].weight
+    return all(each.limit >= most and each.weight == weight and not each.had for each in demands)
 
 
 def exact_shares(core_count: int, demands: Sequence[Demand]) -> list[float]:
