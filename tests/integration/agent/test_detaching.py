@@ -11,9 +11,11 @@ from typing import Any, cast
 import pytest
 
 from quakegrid.settings.agent_accounts import AgentAccounts
+from quakegrid.transport.audited_calls import Auditor
 from services.agent.node.doors.command_lines import LocalSocket
 from services.agent.node.doors.notifications import Notifications
 from services.agent.node.doors.preparation import Preparation
+from services.agent.node.doors.socket_audit import SocketAudit
 from services.agent.node.driver_certificates import OwnCertifier
 from services.agent.node.drivers import DriverFiles, Drivers
 from services.agent.node.persons.accounts import NodeAccounts
@@ -67,6 +69,13 @@ class FakeDrivers:
         self.signalled.set()
 
 
+class FakeAuditor:
+    """Keeps nothing."""
+
+    def note_account(self, *_about: object) -> None:
+        """As `Auditor.note_account`."""
+
+
 class Line:
     """A command line's end of a connection."""
 
@@ -102,7 +111,8 @@ def played(folder: Path, request: dict[str, Any], play: Play) -> list[tuple[str,
         found, accounts = cast("Drivers", drivers), NodeAccounts(AgentAccounts(), folder)
         preparation = Preparation(accounts, OwnCertifier("x" * 40))
         notifications = Notifications(found, (), folder, preparation.again)
-        local = LocalSocket(found, accounts, path, preparation, notifications)
+        audit = SocketAudit(cast("Auditor", FakeAuditor()))
+        local = LocalSocket(found, accounts, path, preparation, notifications, audit)
         local.bind()
         local.start()
         line = Line(*await asyncio.open_unix_connection(path))
