@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 MAX_UMASK = 0o777
 # Above each limit that Linux knows.
 MAX_LIMIT = (1 << 63) - 1
 RESOURCES = {"open_files": resource.RLIMIT_NOFILE, "core_bytes": resource.RLIMIT_CORE}
+_STATUS = Path("/proc/self/status")
 _UNLIMITED = resource.RLIM_INFINITY
 
 # Of a umask, the one number; of a limit, the soft and the hard one.
@@ -21,10 +23,13 @@ Limits = Mapping[str, Sequence[int]]
 
 
 def own() -> dict[str, list[int]]:
-    """Those of this process, which must have one thread."""
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return {"umask": [umask]} | {name: list(resource.getrlimit(number)) for name, number in RESOURCES.items()}
+    """Those of this process."""
+    limits = {name: list(resource.getrlimit(number)) for name, number in RESOURCES.items()}
+    # Not by `os.umask`, which would change it for other threads meanwhile.
+    for line in _STATUS.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("Umask:"):
+            limits["umask"] = [int(line.split()[1], 8)]
+    return limits
 
 
 def take(limits: Limits) -> None:
