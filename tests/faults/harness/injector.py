@@ -14,6 +14,7 @@ from pathlib import Path
 from quakegrid.machine import process_stats
 from tests.faults.harness.endings import Endings
 from tests.faults.harness.plan import Fault, Kind, Victim, Way
+from tests.faults.harness.services import NODE_TIMEOUT_S
 from tests.faults.harness.work import Run, Work
 from tests.support.namespace_cluster import MASTER, NamespaceCluster
 
@@ -23,6 +24,23 @@ FILLER = "filler"
 # Of restarts of a template.
 FORCED_SHARE = 0.5
 RESTART_S = 60.0
+# A link that is whole for less than this between two cuts may be too short for a driver to come back.
+COME_BACK_S = 5.0
+
+
+class Outages:
+    """For how long nodes are out of reach, with cuts that follow each other closely taken as one."""
+
+    def __init__(self) -> None:
+        self._spans: dict[int, tuple[float, float]] = {}
+
+    def add_cut(self, node: int, now_s: float, duration_s: float) -> float:
+        """Note a cut that begins; returns how long the node is out of reach at least, up to its end."""
+        begin_s, end_s = self._spans.get(node, (now_s, now_s))
+        if now_s > end_s + COME_BACK_S:
+            begin_s = now_s
+        self._spans[node] = begin_s, max(end_s, now_s + duration_s)
+        return self._spans[node][1] - begin_s
 
 
 class Injector:
@@ -40,6 +58,7 @@ class Injector:
         self.ends = Endings(cluster)
         self._fillers = 0
         self.times: list[tuple[float, Fault]] = []
+        self._outages, self._outages_lock = Outages(), threading.Lock()
 
     def run(self, plan: Iterable[Fault], duration_s: float) -> None:
         """Carry out all of it in its time, and wait until everything is mended."""
@@ -143,9 +162,20 @@ class Injector:
             else:
                 self._cut(fault.node, fault.way, is_cut=is_on)
 
+        if fault.kind is Kind.CUT:
+            self._excuse_node(fault, fault.node)
         disturb(is_on=True)
         self._later(fault.duration_s, lambda: disturb(is_on=False))
         return "its link"
+
+    def _excuse_node(self, fault: Fault, node: int) -> None:
+        """Let programs of a node fail that cuts after one another keep out of reach for too long."""
+        with self._outages_lock:
+            outage_s = self._outages.add_cut(node, time.monotonic(), fault.duration_s)
+        if outage_s >= NODE_TIMEOUT_S:
+            for run in self._work.running():
+                if run.program.node == node:
+                    run.excuse = f"{fault}, {outage_s:.0f} s with the cuts before it"
 
     def _cut(self, node: int, way: Way, *, is_cut: bool) -> None:
         others = [other for other in self._cluster.nodes if other != node]
@@ -165,6 +195,7 @@ class Injector:
                     self._say(f"{fault}: it got no worker beyond a link")
                     return
                 node = nodes[int(fault.pick * len(nodes))]
+                self._excuse_node(fault, node)
                 self._cut(node, fault.way, is_cut=True)
                 try:
                     ending.tell()

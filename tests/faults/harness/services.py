@@ -16,6 +16,10 @@ from tests.support.namespaces import Network
 STATE_DISK = "48m"
 
 
+# After so long out of reach a node is lost, and with it the sessions of its drivers.
+NODE_TIMEOUT_S = 15.0
+
+
 @dataclass(frozen=True)
 class Options:
     """What a cluster is like.
@@ -29,7 +33,7 @@ class Options:
 
     node_count: int = 3
     with_engine: bool = False
-    node_timeout_s: float = 15.0
+    node_timeout_s: float = NODE_TIMEOUT_S
     stopped_timeout_s: int = 5
 
 

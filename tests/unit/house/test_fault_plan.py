@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from tests.faults.harness.injector import COME_BACK_S, Outages
 from tests.faults.harness.plan import FOR_GOOD, Kind, Scale, Victim, make_plan
 
 SCALE = Scale(duration_s=600, gap_s=2)
@@ -72,3 +75,14 @@ def test_work_that_must_complete_keeps_its_drivers() -> None:
     assert above
     assert not [f for f in above if f.node == 0]
     assert not [f for f in plan if f.kind is Kind.FILL]
+
+
+def test_cuts_after_one_another_are_one_outage() -> None:
+    """Unless the link was whole for long enough for drivers to come back; each node counts by itself."""
+    outages = Outages()
+
+    assert outages.add_cut(2, 100.0, 10.0) == pytest.approx(10.0)
+    assert outages.add_cut(2, 112.5, 10.0) == pytest.approx(22.5)
+    assert outages.add_cut(2, 113.0, 1.0) == pytest.approx(22.5)  # within the last
+    assert outages.add_cut(1, 113.0, 10.0) == pytest.approx(10.0)
+    assert outages.add_cut(2, 122.5 + COME_BACK_S + 0.1, 3.0) == pytest.approx(3.0)
