@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2, sessions_pb2_grpc
+from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 
@@ -51,8 +52,10 @@ class FakeBroker(sessions_pb2_grpc.SessionsServicer):
 
     def admit(self, settings: Settings, session_id: int, lane_endpoint: str, core_count: int = 2) -> None:
         """Admit the session, or admit it again."""
-        token = credentials.session_token(credentials.token_key(settings.authkey), session_id)
-        door = credentials.curve_keys(settings.authkey).door
+        token = credentials.session_token(
+            credentials.token_key(lane_secrets.of_broker(settings.state_dir)), session_id
+        )
+        door = credentials.curve_keys(lane_secrets.of_broker(settings.state_dir)).door
         keys = orders_pb2.LaneKeys(
             server_public=door.server_public.decode(),
             client_public=door.client_public.decode(),

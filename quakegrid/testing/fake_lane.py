@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
@@ -79,10 +80,11 @@ class FakeLane:
         self.heard: queue.SimpleQueue[lane_pb2.LaneMessage] = queue.SimpleQueue()
         # Routing ids of all drivers that said something.
         self.peers: set[bytes] = set()
-        self._public = credentials.curve_keys(settings.authkey).door.client_public
+        secret = lane_secrets.of_broker(settings.state_dir)
+        self._public = credentials.curve_keys(secret).door.client_public
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._zap = lane_sockets.open_zap(self._context)
-        self._router = lane_sockets.bind_router(self._context, self.endpoint, settings.authkey)
+        self._router = lane_sockets.bind_router(self._context, self.endpoint, secret)
         self._outgoing: queue.SimpleQueue[LaneReply] = queue.SimpleQueue()
         self._is_over = False
         self._thread = threading.Thread(target=self._run, name="fake-lane")

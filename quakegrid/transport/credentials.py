@@ -1,8 +1,9 @@
-"""Keys and credentials, all derived from the cluster's one secret, the authkey.
+"""Keys and credentials, derived from the cluster's one secret, the authkey.
 
 HKDF-SHA256 with a label of its own for each use gives the cluster's CA key (mutual TLS on every gRPC
-port) and the CURVE key pairs (every ZeroMQ port). Every process signs its own certificate, so there
-is no file to copy: two certificates of one CA key verify each other wherever they were made.
+port). In the same way the broker's own secret gives the CURVE key pairs (every ZeroMQ
+port) and the tokens of sessions and workers. Every process with the authkey signs its own certificate, so
+there is no file to copy: two certificates of one CA key verify each other wherever they were made.
 Does not depend on addresses, or on the messages of the connections.
 """
 
@@ -33,7 +34,7 @@ _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?
 class DoorKeys:
     """What a peer needs to connect to a lane, z85-encoded as ZeroMQ takes them; its `repr` shows no secret.
 
-    The same for all peers and lanes of a cluster. The authkey cannot be found from them. Behind the door a
+    The same for all peers and lanes of a broker. Its secret cannot be found from them. Behind the door a
     peer proves by a token for whom it speaks.
     """
 
@@ -148,10 +149,10 @@ def credentials_of(identity: Identity) -> grpc.ChannelCredentials:
 
 
 @functools.lru_cache(maxsize=4)
-def curve_keys(authkey: str) -> CurveKeys:
-    """The CURVE key pairs of the cluster: one for processes that bind, one for those that connect."""
-    server_public, server_secret = _curve_pair(_derive(authkey, "curve-server"))
-    client_public, client_secret = _curve_pair(_derive(authkey, "curve-client"))
+def curve_keys(secret: str) -> CurveKeys:
+    """The CURVE key pairs of a broker's lanes: one for processes that bind, one for those that connect."""
+    server_public, server_secret = _curve_pair(_derive(secret, "curve-server"))
+    client_public, client_secret = _curve_pair(_derive(secret, "curve-client"))
     return CurveKeys(server_secret, DoorKeys(server_public, client_public, client_secret))
 
 
@@ -174,9 +175,9 @@ def fingerprint(authkey: str) -> str:
     return base64.b32encode(_derive(authkey, "fingerprint", 5)).decode().lower()
 
 
-def token_key(authkey: str) -> bytes:
+def token_key(secret: str) -> bytes:
     """The key of the tokens below; make it once."""
-    return _derive(authkey, "lane-tokens")
+    return _derive(secret, "lane-tokens")
 
 
 def session_token(key: bytes, session_id: int) -> str:

@@ -58,13 +58,13 @@ _COPIED_BYTES = (
 )  # smaller ones; what pyzmq does for a frame that is not to be copied takes longer
 
 
-def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, authkey: str) -> zmq.Socket[bytes]:
+def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, secret: str) -> zmq.Socket[bytes]:
     """The ROUTER of a lane; `answer_zap` must run in the same context.
 
     Raises:
         zmq.ZMQError: the port is taken.
     """
-    keys = security.curve_keys(authkey)
+    keys = security.curve_keys(secret)
     router = context.socket(zmq.ROUTER)
     router.curve_server = True
     router.curve_secretkey = keys.server_secret

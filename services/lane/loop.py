@@ -17,6 +17,7 @@ from pathlib import Path
 
 from quakegrid.machine import parent_death, service_logs
 from quakegrid.reports import task_history_files
+from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import load_settings
 from quakegrid.transport import credentials, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
@@ -121,6 +122,7 @@ def main() -> int:
     service_logs.start("%(asctime)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker decides when we end
     settings = load_settings(args.state_dir)
+    secret = lane_secrets.of_broker(settings.state_dir)
     control = socket.socket(fileno=args.control_fd)
     endpoint = _wait_for_endpoint(control)
     if not endpoint:
@@ -128,7 +130,7 @@ def main() -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=IO_THREADS)
     zap = lane_sockets.open_zap(context)
     try:
-        router = lane_sockets.bind_router(context, endpoint, settings.authkey)
+        router = lane_sockets.bind_router(context, endpoint, secret)
     except zmq.ZMQError as exc:
         ready = lane_pb2.LaneReady(error=f"cannot listen on {endpoint}: {exc}")
         control.send(lane_pb2.ControlMessage(ready=ready).SerializeToString())
@@ -136,8 +138,8 @@ def main() -> int:
     with contextlib.suppress(BrokenPipeError):  # the broker has gone already: the end of its messages tells
         control.send(lane_pb2.ControlMessage(ready=lane_pb2.LaneReady()).SerializeToString())
     payloads = Payloads(settings.lane_memory_bytes, settings.custom_tmp or None)
-    client_public = credentials.curve_keys(settings.authkey).door.client_public
-    token_key = credentials.token_key(settings.authkey)
+    client_public = credentials.curve_keys(secret).door.client_public
+    token_key = credentials.token_key(secret)
     send = functools.partial(lane_sockets.send_frames, router)
     known = DoorSettings(token_key, task_history_files.folder(settings), settings.state_dir)
     door = Door(send, control, payloads, known)

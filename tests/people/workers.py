@@ -19,6 +19,7 @@ from typing import Any
 from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.clients import agent as agents
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
+from quakegrid.settings import lane_secrets
 from quakegrid.transport import grpc_channels
 from services.broker.lanes import door_keys
 from tests.people.accounts import Account
@@ -56,7 +57,7 @@ class WorkerOrders:
     def __init__(self, cluster: PeopleCluster) -> None:
         self.cluster = cluster
         settings = cluster.settings
-        self._authkey = settings.authkey
+        self._lane_secret = lane_secrets.of_broker(settings.state_dir)
         self._channel = grpc_channels.open_channel(f"127.0.0.1:{settings.agent_port}", settings.authkey)
         self._orders = orders_pb2_grpc.OrdersStub(self._channel)
         self._nodes = nodes_pb2_grpc.NodesStub(self._channel)
@@ -85,7 +86,7 @@ class WorkerOrders:
             workers=[orders_pb2.WorkerRef(session_id=session_id, worker_id=f"w-{number}", token="t")],
             lane_endpoint=ENDPOINT,
             worker_setup=pickle.dumps(functools.partial(exec, program, {})),
-            lane_keys=door_keys.of_cluster(self._authkey),
+            lane_keys=door_keys.of_broker(self._lane_secret),
             **person | fields,
         )
         started = self._orders.StartWorkers(request, timeout=TIMEOUT_S).started

@@ -15,6 +15,7 @@ from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
 from quakegrid.nodes.fingerprint import CLOCK_FITS
+from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 from quakegrid.wire.v1 import lane_pb2
@@ -213,7 +214,7 @@ class Stage:
         self.listening = asyncio.Event()
         self.database = FakeDatabase()
         outside: Any = Outside(self._new_link, self._new_lane, self.database.transition)  # type: ignore[arg-type]
-        self._token_key = credentials.token_key(settings.authkey)
+        self._token_key = credentials.token_key(lane_secrets.of_broker(settings.state_dir))
         self.broker = Broker(settings, outside)
         self.broker.start()
         self.link = self.links[NODE]

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid import testing
-from quakegrid.settings import config
+from quakegrid.settings import config, lane_secrets
 from quakegrid.transport import credentials, lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
@@ -151,7 +151,7 @@ def thread_cpu_s(pid: int) -> dict[int, float]:
 
 def connect(lane: RunningLane, name: bytes) -> zmq.Socket[bytes]:
     """A peer that has answered the lane's probe, and was greeted."""
-    door = credentials.curve_keys(lane.settings.authkey).door
+    door = credentials.curve_keys(lane_secrets.of_broker(lane.settings.state_dir)).door
     dealer = lane_sockets.connect_dealer(zmq.Context(), lane.endpoint, door, name)
     assert dealer.recv() == lane_sockets.PROBE
     dealer.send(lane_sockets.PROBE)
@@ -169,7 +169,7 @@ def say(dealer: zmq.Socket[bytes], message: lane_pb2.LaneMessage) -> None:
 
 def drive(lane: RunningLane, session_id: int, load: Load, pipe: Connection) -> None:
     """Submit all tasks of a session, a window of them at a time, and count their outcomes."""
-    key = credentials.token_key(lane.settings.authkey)
+    key = credentials.token_key(lane_secrets.of_broker(lane.settings.state_dir))
     name = lane_names.driver_name(session_id, credentials.session_token(key, session_id))
     dealer = connect(lane, name)
     version = lane_sockets.PROTOCOL_VERSION
@@ -218,7 +218,7 @@ def _run(
 
 def work(lane: RunningLane, session_id: int, load: Load, pipe: Connection) -> None:
     """Be all workers of a session: answer each task at once; CPU counts from the first task on."""
-    key = credentials.token_key(lane.settings.authkey)
+    key = credentials.token_key(lane_secrets.of_broker(lane.settings.state_dir))
     ends: dict[zmq.Socket[bytes], bytes] = {}
     poller = zmq.Poller()
     for number in range(load.workers_each):

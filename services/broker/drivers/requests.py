@@ -13,6 +13,7 @@ from quakegrid import errors
 from quakegrid.access.principals import Principal
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.reports import task_history_files
+from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 from services.broker.drivers import session_ids
@@ -50,7 +51,7 @@ class SessionRequests:
         lanes: LanePool,
     ) -> None:
         self._loop, self._sessions, self._ends, self._lanes = loop, sessions, ends, lanes
-        self._token_key = credentials.token_key(settings.authkey)
+        self._token_key = credentials.token_key(lane_secrets.of_broker(settings.state_dir))
         self._next_session_id = session_ids.first_id(
             time.time_ns() // 1_000_000, task_history_files.session_ids(task_history_files.folder(settings))
         )

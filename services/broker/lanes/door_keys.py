@@ -6,9 +6,9 @@ from quakegrid.internal.v1 import orders_pb2
 from quakegrid.transport import credentials
 
 
-def of_cluster(authkey: str) -> orders_pb2.LaneKeys:
-    """The keys of all lanes of a cluster; they do not tell its authkey."""
-    door = credentials.curve_keys(authkey).door
+def of_broker(secret: str) -> orders_pb2.LaneKeys:
+    """The keys of all lanes of a broker; they do not tell its secret."""
+    door = credentials.curve_keys(secret).door
     return orders_pb2.LaneKeys(
         server_public=door.server_public.decode(),
         client_public=door.client_public.decode(),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from quakegrid.internal.v1 import sessions_pb2
+from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
 from quakegrid.wire.v1 import lane_pb2
@@ -48,8 +49,8 @@ class LaneReports:
     ) -> None:
         self._settings, self._loop, self._sessions, self._nodes = settings, loop, sessions, nodes
         self._totals, self._spawn = totals, spawn
-        self._token_key = credentials.token_key(settings.authkey)
-        self._lane_keys = door_keys.of_cluster(settings.authkey)
+        secret = lane_secrets.of_broker(settings.state_dir)
+        self._token_key, self._lane_keys = credentials.token_key(secret), door_keys.of_broker(secret)
 
     def opening(self, session_id: int) -> list[lane_pb2.ControlMessage]:
         """What a lane is told of a session that comes to it, for the first time or again."""

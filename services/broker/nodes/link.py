@@ -21,6 +21,7 @@ from quakegrid.clients.backoff import Backoff
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.machine import service_logs
 from quakegrid.nodes.fingerprint import CLOCK_FITS, describe_clock
+from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 from services.broker.nodes.orders import AgentOrders
@@ -102,7 +103,7 @@ class NodeLink:
         self.host, self.address = host, address
         self._settings, self._listener, self._open_channel = settings, listener, open_channel
         self._silent_s = max(2 * agent.BEAT_S, settings.node_timeout_s * SILENT_PART)
-        self.orders = AgentOrders(host, settings.authkey, self._silent_s)
+        self.orders = AgentOrders(host, lane_secrets.of_broker(settings.state_dir), self._silent_s)
         self._is_first = True
         self._status: nodes_pb2.AgentStatus | None = None  # as told last in this stream
         self.clock = CLOCK_FITS  # its clock against ours, in words

@@ -51,12 +51,12 @@ class AgentOrders:
 
     Args:
         host: the node's name in the fleet.
-        authkey: of the cluster; tokens and keys of workers are derived from it.
+        lane_secret: of the broker; tokens and keys of workers are derived from it.
         ask_timeout_s: how long a question to the agent may take.
     """
 
-    def __init__(self, host: str, authkey: str, ask_timeout_s: float) -> None:
-        self._host, self._authkey, self._ask_timeout_s = host, authkey, ask_timeout_s
+    def __init__(self, host: str, lane_secret: str, ask_timeout_s: float) -> None:
+        self._host, self._lane_secret, self._ask_timeout_s = host, lane_secret, ask_timeout_s
         # None while the agent does not answer.
         self.channel: grpc.aio.Channel | None = None
         # Flushes that the agent has not answered in its stream, by session.
@@ -80,7 +80,7 @@ class AgentOrders:
         Returns:
             The names of the workers that were started.
         """
-        key = credentials.token_key(self._authkey)
+        key = credentials.token_key(self._lane_secret)
         refs = [
             orders_pb2.WorkerRef(
                 session_id=session_id,
@@ -97,7 +97,7 @@ class AgentOrders:
             fingerprint=needs.fingerprint,
             person=needs.principal.person,
             account_id=needs.principal.account_id,
-            lane_keys=door_keys.of_cluster(self._authkey),
+            lane_keys=door_keys.of_broker(self._lane_secret),
         )
         response = await self._order(lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S))
         return [started.worker_id for started in response.started] if response else []

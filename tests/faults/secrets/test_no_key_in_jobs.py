@@ -21,7 +21,7 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.sdk.executor import ClusterExecutor
 from quakegrid.session.options import SessionOptions
 from quakegrid.session.session import Session
-from quakegrid.settings import config
+from quakegrid.settings import config, lane_secrets
 from quakegrid.settings.config import CONFIG_NAME, Settings
 from quakegrid.transport import credentials
 from quakegrid.transport.certificates import P256_ORDER
@@ -56,7 +56,8 @@ def settings(cluster: Cluster) -> Settings:
 
 def secrets_of(settings: Settings) -> dict[str, bytes]:
     """All that a service of the cluster has and a job must not have, in the forms that a memory has."""
-    keys = credentials.curve_keys(settings.authkey)
+    lane_secret = lane_secrets.of_broker(settings.state_dir)
+    keys = credentials.curve_keys(lane_secret)
     ca = int.from_bytes(credentials._derive(settings.authkey, "tls-ca", 48))
     scalar = ca % (P256_ORDER - 1) + 1
     return {
@@ -66,8 +67,9 @@ def secrets_of(settings: Settings) -> dict[str, bytes]:
         "CA key": scalar.to_bytes(32),
         "CA key as a number of OpenSSL": scalar.to_bytes(32, "little"),
         "lanes' key": keys.server_secret,
-        "lanes' key, decoded": credentials._derive(settings.authkey, "curve-server"),
-        "key of tokens": credentials.token_key(settings.authkey),
+        "lanes' key, decoded": credentials._derive(lane_secret, "curve-server"),
+        "secret of lanes": lane_secret.encode(),
+        "key of tokens": credentials.token_key(lane_secret),
     }
 
 
@@ -138,12 +140,14 @@ def test_worker_finds_no_secret_and_is_nobody_else(settings: Settings, tmp_path:
         with closing(AgentClient(settings)) as agent:
             names = [worker.worker_id for worker in agent.status().workers]
 
-    content, key = dump.read_bytes(), credentials.token_key(settings.authkey)
+    lane_secret = lane_secrets.of_broker(settings.state_dir)
+    content, key = dump.read_bytes(), credentials.token_key(lane_secret)
     tokens = [credentials.worker_token(key, session.session_id, name).encode() for name in names]
     assert hunted > 10_000_000
     assert found_in(dump, settings) == []
     assert private_keys(content) == set()
-    assert credentials.curve_keys(settings.authkey).door.client_secret in content  # so the search does find
+    door = credentials.curve_keys(lane_secret).door
+    assert door.client_secret in content  # so the search does find
     assert len([token for token in tokens if token in content]) <= 1
     assert credentials.session_token(key, session.session_id).encode() not in content
     assert acts["has no authkey"] == "it has none"
@@ -152,11 +156,13 @@ def test_worker_finds_no_secret_and_is_nobody_else(settings: Settings, tmp_path:
 
 
 def test_files_of_the_cluster_have_no_secret(settings: Settings) -> None:
-    """But for the one that an administrator has written it into, which stays readable for its user."""
-    files = [path for path in settings.state_dir.rglob("*") if path.is_file() and path.name != CONFIG_NAME]
+    """But for the one with the authkey, and the broker's own, which stay readable for their user."""
+    keepers = (CONFIG_NAME, lane_secrets.FILE_NAME)
+    files = [path for path in settings.state_dir.rglob("*") if path.is_file() and path.name not in keepers]
 
     assert {str(path): found for path in files if (found := found_in(path, settings))} == {}
     assert found_in(settings.state_dir / CONFIG_NAME, settings) == ["authkey"]
+    assert found_in(settings.state_dir / lane_secrets.FILE_NAME, settings) == ["secret of lanes"]
     assert (settings.run_dir / "template.cfg") in files
 
 

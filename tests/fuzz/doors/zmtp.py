@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from nacl.exceptions import CryptoError
 
+from quakegrid.settings import lane_secrets
 from quakegrid.transport import credentials
 from tests.fuzz import values, zmtp
 from tests.fuzz.door import Door
@@ -133,7 +134,7 @@ class ZmtpHolders(Door):
     def open(self, scene: ClusterScene) -> None:
         """Find the lane and the keys."""
         self._address = lane_address(scene)
-        keys = credentials.curve_keys(scene.settings.authkey).door
+        keys = credentials.curve_keys(lane_secrets.of_broker(scene.settings.state_dir)).door
         pairs = (keys.server_public, keys.client_public, keys.client_secret)
         self._keys = [zmtp.z85_decode(key) for key in pairs]
 

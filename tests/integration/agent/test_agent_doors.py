@@ -27,7 +27,7 @@ from tests.support.nodes import wait_until
 from tests.support.processes import Service
 
 ENDPOINT = "tcp://127.0.0.1:1"
-LANE_KEYS = door_keys.of_cluster("a-key-of-some-cluster")
+LANE_KEYS = door_keys.of_broker("a-key-of-some-cluster")
 REQUEST = {"argv": ["info"], "cwd": "/", "environ": {}, "mode": "oq"}
 TIMEOUT_S = 60.0
 

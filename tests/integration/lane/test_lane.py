@@ -13,7 +13,7 @@ import pytest
 
 from quakegrid import testing
 from quakegrid.internal.v1 import orders_pb2
-from quakegrid.settings import config
+from quakegrid.settings import config, lane_secrets
 from quakegrid.transport import credentials, lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
@@ -36,20 +36,25 @@ class RunningLane:
     endpoint: str
     peers: list[zmq.Socket[bytes]] = field(default_factory=list)
 
-    def peer(self, name: bytes, authkey: str | None = None) -> zmq.Socket[bytes]:
+    @property
+    def token_key(self) -> bytes:
+        """Of the broker that this lane believes to have."""
+        return credentials.token_key(lane_secrets.of_broker(self.settings.state_dir))
+
+    def peer(self, name: bytes, secret: str | None = None) -> zmq.Socket[bytes]:
         """A connected peer."""
-        door = credentials.curve_keys(authkey or self.settings.authkey).door
+        door = credentials.curve_keys(secret or lane_secrets.of_broker(self.settings.state_dir)).door
         self.peers.append(lane_sockets.connect_dealer(self.context, self.endpoint, door, name))
         return self.peers[-1]
 
     def worker(self, worker_id: str) -> zmq.Socket[bytes]:
         """A connected peer that is a worker."""
-        token = credentials.worker_token(credentials.token_key(self.settings.authkey), SESSION, worker_id)
+        token = credentials.worker_token(self.token_key, SESSION, worker_id)
         return self.peer(lane_names.worker_name(SESSION, worker_id, token))
 
     def driver(self, session_id: int = SESSION) -> zmq.Socket[bytes]:
         """A connected peer that is a driver."""
-        token = credentials.session_token(credentials.token_key(self.settings.authkey), session_id)
+        token = credentials.session_token(self.token_key, session_id)
         return self.peer(lane_names.driver_name(session_id, token))
 
     def inbox(self, worker_id: str) -> Inbox:
@@ -218,7 +223,7 @@ def test_task_of_a_lost_worker_runs_elsewhere_and_the_late_outcome_is_dropped(ru
     assert driver.poll(0) == 0
 
 
-def test_peer_with_another_authkey_is_never_heard(running: RunningLane) -> None:
+def test_peer_with_another_secret_is_never_heard(running: RunningLane) -> None:
     """Its tasks reach no worker; those of the cluster do."""
     stranger = running.peer(b"stranger", "another-key-of-good-length")
     driver, worker = join(running), work(running, "w1")

@@ -24,7 +24,7 @@ from quakegrid.session.lane_tasks import LaneTask
 from quakegrid.session.options import Patience, SessionOptions
 from quakegrid.session.session import Session
 from quakegrid.session.stream import StreamState
-from quakegrid.settings import config
+from quakegrid.settings import config, lane_secrets
 from quakegrid.testing import fake_lane
 from quakegrid.testing.fake_broker import FakeBroker
 from quakegrid.testing.fake_lane import Answer, FakeLane, LaneReply
@@ -84,7 +84,7 @@ def played(tmp_path: Path) -> Iterator[Played]:
 def test_driver_proves_who_it_is_to_the_lane(played: Played) -> None:
     """By its routing id, with what the broker gave it."""
     with played.session():
-        key = credentials.token_key(played.settings.authkey)
+        key = credentials.token_key(lane_secrets.of_broker(played.settings.state_dir))
         names = [lane_names.read_name(peer, key) for peer in played.lane.peers]
 
     assert names == [lane_names.DriverName(SESSION)]
@@ -210,7 +210,7 @@ def test_driver_shows_its_token_to_a_broker_that_was_started_again(played: Playe
         played.broker.break_stream()
         resumed = played.broker.hear()
 
-        key = credentials.token_key(played.settings.authkey)
+        key = credentials.token_key(lane_secrets.of_broker(played.settings.state_dir))
         assert resumed.resumed_session_id == found.session_id == SESSION
         assert credentials.is_token(resumed.resumed_token, credentials.session_token(key, SESSION))
 

@@ -191,7 +191,7 @@ def test_reports_are_a_closed_list(pair: Pair) -> None:
 
 def test_keys_of_a_worker_are_read_as_they_were_written() -> None:
     """In a memfd of their own; no text of them shows a secret."""
-    keys = door_keys.of_cluster("x" * 32)
+    keys = door_keys.of_broker("x" * 32)
 
     found = worker_keys.decode(worker_keys.encode("proof", keys))
 

@@ -10,7 +10,7 @@ import pytest
 
 from quakegrid import testing
 from quakegrid.internal.v1 import orders_pb2
-from quakegrid.settings import config
+from quakegrid.settings import config, lane_secrets
 from quakegrid.transport import credentials
 from services.broker.drivers import ends
 from services.broker.nodes import link
@@ -52,7 +52,7 @@ def test_workers_are_ordered_with_all_that_they_need(play: Play) -> None:
 
         (request,) = agent.starts
         lane = next(each for each in stage.lanes if each.port)
-        key = credentials.token_key(stage.settings.authkey)
+        key = credentials.token_key(lane_secrets.of_broker(stage.settings.state_dir))
         name = next(iter(agent.workers))
         assert set(agent.workers.values()) == {session.session_id}
         assert request.lane_endpoint.endswith(f":{lane.port}")

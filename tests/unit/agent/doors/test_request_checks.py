@@ -12,7 +12,7 @@ from quakegrid.internal.v1 import examination_pb2, orders_pb2
 from services.agent.node.doors import request_checks as checks
 from services.broker.lanes import door_keys
 
-LANE_KEYS = door_keys.of_cluster("x" * 32)
+LANE_KEYS = door_keys.of_broker("x" * 32)
 REQUEST = {
     "argv": ["info"],
     "cwd": "/",
