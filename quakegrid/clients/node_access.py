@@ -169,7 +169,7 @@ def join(text: str, name: str, master: str = "") -> NodeFile:
             response = connection.call(stub.CertifyNode, request)
         except errors.PeerUnreachableError as exc:
             raise _why_unreachable(dbserver, anchor) or exc from None
-    if certificates.public_key_of(response.ca_pem) != token.ca_public_key:
+    if token.ca_public_key not in certificates.public_keys_of(response.ca_pem):
         raise errors.CredentialError(f"the dbserver at {dbserver} answered for another cluster")
     return _node_file(
         response.node,

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from quakegrid.access.proofs import Proof, Renewed
+from quakegrid.access.proofs import ClusterKeys, Keyring, Proof, Renewed
 from quakegrid.errors import SettingsError
 from quakegrid.settings import authkeys, credential_files, hosts, node_files, sections
 from quakegrid.settings.agent_accounts import AgentAccounts
@@ -98,6 +98,9 @@ class Settings:
     notify: tuple[str, ...] = ()
     # The file that gives the authkey; None without one.
     authkey_path: Path | None = None
+    # The authkey before, and until when it counts, in seconds since 1970; empty if there is none.
+    old_authkey: str = field(default="", repr=False)
+    old_authkey_until_s: float = 0.0
     # Of a person who is not the cluster; None where the authkey proves who we are.
     credential: CredentialFile | None = None
     # Of a driver, and of an agent whose node has a certificate: neither has the authkey. None elsewhere.
@@ -106,13 +109,22 @@ class Settings:
     node_name: str = ""
     # Warnings about values that are probably not as they were meant, one sentence each.
     warnings: tuple[str, ...] = ()
+    # The keys from above, which a service replaces when the files change; None without an authkey.
+    keyring: Keyring | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.authkey:
+            keys = ClusterKeys(self.authkey, self.old_authkey, self.old_authkey_until_s)
+            object.__setattr__(self, "keyring", Keyring(keys))
 
     @property
     def proof(self) -> Proof:
         """What a process shows to the services of the cluster."""
         if self.given is not None:
             return self.given
-        return self.authkey if self.credential is None else self.credential.proof
+        if self.credential is not None:
+            return self.credential.proof
+        return self.keyring or ""
 
     @property
     def user_name(self) -> str:

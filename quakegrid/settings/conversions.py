@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from urllib.parse import urlsplit
 
@@ -20,6 +21,14 @@ def whole_path(text: str) -> str:
     if not text.startswith(("/", "~")):  # it would be another file in each working directory
         raise ValueError(text)
     return text
+
+
+def instant_s(text: str) -> float:
+    """A time with its zone, in seconds since 1970."""
+    found = datetime.datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(text)
+    return found.timestamp()
 
 
 def port(text: str) -> int:

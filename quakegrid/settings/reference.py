@@ -106,6 +106,11 @@ MEANINGS = {
     ("dbserver", "listen"): "address on which the dbserver listens; default: `host`",
     ("dbserver", "log_retention_days"): "when logs of ended jobs are dropped",
     ("dbserver", "log_retention_mb"): "size of the database from which logs of ended jobs are dropped",
+    (
+        "dbserver",
+        "old_authkey",
+    ): "the authkey before, which still counts; from `quakegrid key rotate`",
+    ("dbserver", "old_authkey_until"): "when the authkey before ends, such as 2026-01-31T12:00:00+00:00",
     ("dbserver", "port"): "the dbserver's port",
     ("dbserver", "receiver_ports"): "the lanes' ports",
     ("directory", "custom_tmp"): "folder for temporary files; default: the system's",

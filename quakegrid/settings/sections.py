@@ -24,6 +24,8 @@ class DbserverKeys(TypedDict):
 
     authkey: str
     authkey_path: Path | None
+    old_authkey: str
+    old_authkey_until_s: float
     dbserver_host: str
     dbserver_port: int
     dbserver_listen: str
@@ -117,9 +119,21 @@ def read_dbserver(reader: Reader) -> DbserverKeys:
         conversions.whole_path,
         "a whole path, or one that begins with ~",
     )
+    authkey_path = reader.path_of("dbserver", "authkey")
+    old_authkey = reader.get("dbserver", "old_authkey", "")
+    if reader.path_of("dbserver", "old_authkey") != authkey_path:
+        old_authkey = ""  # of another key than the one that counts
     return {
         "authkey": reader.get("dbserver", "authkey", ""),
-        "authkey_path": reader.path_of("dbserver", "authkey"),
+        "authkey_path": authkey_path,
+        "old_authkey": old_authkey,
+        "old_authkey_until_s": reader.parse(
+            "dbserver",
+            "old_authkey_until",
+            0.0,
+            conversions.instant_s,
+            "a time with its zone, as in 2026-01-31T12:00:00+00:00",
+        ),
         "dbserver_host": host,
         "dbserver_port": reader.port("dbserver", "port", 1908),
         "dbserver_listen": reader.get("dbserver", "listen", "") or host,

@@ -12,7 +12,7 @@ import datetime
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -46,15 +46,19 @@ class Authority:
     Args:
         secret: 48 bytes, derived from the authkey.
         cluster: what tells the cluster apart for people, lower-case letters and digits.
+        former: the authority before this one, and until when it counts. Who trusts in one of the two trusts
+            meanwhile in what the other one signs.
     """
 
-    __slots__ = ("_cluster", "_key", "_name")
+    __slots__ = ("_cluster", "_former", "_key", "_name")
 
-    def __init__(self, secret: bytes, cluster: str) -> None:
+    def __init__(
+        self, secret: bytes, cluster: str, former: tuple[Authority, datetime.datetime] | None = None
+    ) -> None:
         scalar = int.from_bytes(secret) % (P256_ORDER - 1) + 1
         self._key = ec.derive_private_key(scalar, ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, CA_NAME)])
-        self._cluster = cluster
+        self._cluster, self._former = cluster, former
 
     def certify_service(self, now_time: datetime.datetime, until_time: datetime.datetime) -> Certified:
         """A new key and certificate for a process that holds the authkey."""
@@ -64,7 +68,7 @@ class Authority:
         names = [x509.DNSName(PEER_NAME), x509.DNSName(ANY_NODE_NAME)]
         leaf = leaf.add_extension(x509.SubjectAlternativeName(names), critical=False)
         leaf = leaf.add_extension(x509.ExtendedKeyUsage(_FOR_SERVERS), critical=False)
-        return Certified(self._ca_pem(term), _key_pem(key), self._sign(leaf))
+        return Certified(self._ca_pem(term), _key_pem(key), self._chain(leaf, now_time))
 
     def certify(
         self,
@@ -81,7 +85,7 @@ class Authority:
             now_time: when it is made.
             until_time: when it ends.
         Returns:
-            The CA certificate and the certificate, PEM.
+            The CA certificates and the certificate, PEM, this authority's first.
         Raises:
             ValueError: its name cannot be in a certificate, or the key is none.
         """
@@ -96,7 +100,7 @@ class Authority:
         leaf = leaf.add_extension(x509.SubjectAlternativeName(names), critical=False)
         usages = _FOR_SERVERS if is_node else _FOR_CLIENTS
         leaf = leaf.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        return self._ca_pem(term), self._sign(leaf)
+        return self._ca_pem(term), self._chain(leaf, now_time)
 
     @property
     def public_key(self) -> bytes:
@@ -105,10 +109,42 @@ class Authority:
             serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
         )
 
+    def has_signed(self, certificate_pem: bytes) -> bool:
+        """Whether this authority, and not the former one, has signed a certificate."""
+        try:
+            certificate = x509.load_pem_x509_certificate(certificate_pem)
+            self._key.public_key().verify(
+                certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(hashes.SHA256())
+            )
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
     def _ca_pem(self, term: _Term) -> bytes:
-        builder = self._builder(self._name, self._key.public_key(), term)
+        """The certificates to know others by: the former authority's ends when it does not count any more."""
+        own = self._sign(self._ca(self._key.public_key(), term))
+        if self._former is None or self._former[1] <= term.start_time + CLOCK_SKEW:
+            return own
+        former, until_time = self._former
+        rest = _Term(term.start_time, min(term.end_time, until_time))
+        return own + former._sign(former._ca(former._key.public_key(), rest))  # noqa: SLF001  of our class
+
+    def _chain(self, leaf: x509.CertificateBuilder, now_time: datetime.datetime) -> bytes:
+        """A signed certificate, with one by which those know it who trust in the former authority only.
+
+        Both authorities have one name, so this step of the chain is no step of the kind that a CA certificate
+        without further steps (`path_length`) forbids.
+        """
+        if self._former is None or self._former[1] <= now_time:
+            return self._sign(leaf)
+        former, until_time = self._former
+        term = _Term(now_time - CLOCK_SKEW, until_time)
+        return self._sign(leaf) + former._sign(former._ca(self._key.public_key(), term))  # noqa: SLF001
+
+    def _ca(self, public_key: ec.EllipticCurvePublicKey, term: _Term) -> x509.CertificateBuilder:
+        builder = self._builder(self._name, public_key, term)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        return self._sign(builder.add_extension(_key_usage(is_ca=True), critical=True))
+        return builder.add_extension(_key_usage(is_ca=True), critical=True)
 
     def _leaf(
         self, subject: str, public_key: ec.EllipticCurvePublicKey, term: _Term
@@ -138,6 +174,16 @@ class Authority:
                 x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), critical=False
             )
         )
+
+
+def public_keys_of(certificates_pem: bytes) -> list[bytes]:
+    """The public keys of some certificates; each 33 bytes, compressed.
+
+    Raises:
+        ValueError: one is no certificate, or has another kind of key.
+    """
+    found = x509.load_pem_x509_certificates(certificates_pem)
+    return [public_key_of(each.public_bytes(_PEM)) for each in found]
 
 
 def public_key_of(certificate_pem: bytes) -> bytes:

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import x25519
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from quakegrid import errors
-from quakegrid.access.proofs import Proof, Renewed
+from quakegrid.access.principals import Principal
+from quakegrid.access.proofs import Certified, ClusterKeys, KeyProof, Keyring, Proof, Renewed, keys_of
 from quakegrid.transport.certificates import Authority
 
 # Of a service; it makes itself another one when half of it is over.
@@ -61,6 +62,8 @@ class Identity:
     made_time: datetime.datetime
     # Whether this process can make itself another one.
     is_own: bool = True
+    # What it was made with, if that may be replaced.
+    keys: ClusterKeys | None = None
 
     def is_due(self, now_time: datetime.datetime) -> bool:
         """Whether a new identity is needed: half its life is over, or the clock was set back."""
@@ -75,6 +78,8 @@ class Identity:
         """
         if isinstance(proof, Renewed):
             return proof.certified.certificate_pem is not self.certificate_pem
+        if isinstance(proof, Keyring) and proof.keys is not self.keys:
+            return True
         return self.is_due(now_time)
 
 
@@ -83,16 +88,17 @@ def _derive(authkey: str, label: str, length: int = 32) -> bytes:
     return kdf.derive(authkey.encode())
 
 
-def new_identity(authkey: str, now_time: datetime.datetime | None = None) -> Identity:
+def new_identity(proof: KeyProof, now_time: datetime.datetime | None = None) -> Identity:
     """Make this process's certificate, signed by the cluster's CA key.
 
     Args:
-        authkey: the cluster's secret.
+        proof: the cluster's secret.
         now_time: aware instant from which the certificate counts; None is now.
     """
     now_time = now_time or datetime.datetime.now(datetime.UTC)
-    made = authority(authkey).certify_service(now_time, now_time + CERTIFICATE_LIFE)
-    return Identity(made.ca_pem, made.key_pem, made.certificate_pem, now_time)
+    keys = keys_of(proof)
+    made = authority_of(keys).certify_service(now_time, now_time + CERTIFICATE_LIFE)
+    return Identity(made.ca_pem, made.key_pem, made.certificate_pem, now_time, keys=keys)
 
 
 def identity_of(proof: Proof, now_time: datetime.datetime) -> Identity:
@@ -101,8 +107,8 @@ def identity_of(proof: Proof, now_time: datetime.datetime) -> Identity:
     Raises:
         CredentialError: it has neither a key nor a certificate.
     """
-    if isinstance(proof, str):
-        if not proof:
+    if isinstance(proof, str | Keyring):
+        if not keys_of(proof).active:
             raise errors.CredentialError("this process has neither an authkey nor a certificate")
         return new_identity(proof, now_time)
     if isinstance(proof, Renewed):
@@ -112,7 +118,51 @@ def identity_of(proof: Proof, now_time: datetime.datetime) -> Identity:
 
 def authority(authkey: str) -> Authority:
     """Who signs the certificates of the cluster with this authkey."""
-    return Authority(_derive(authkey, "tls-ca", 48), fingerprint(authkey))
+    return authority_of(ClusterKeys(authkey))
+
+
+def authority_of(keys: ClusterKeys) -> Authority:
+    """Who signs the certificates of the cluster with these keys."""
+    former = None
+    if keys.old:
+        until_time = datetime.datetime.fromtimestamp(keys.old_until_s, datetime.UTC)
+        former = Authority(_derive(keys.old, "tls-ca", 48), fingerprint(keys.old)), until_time
+    return Authority(_derive(keys.active, "tls-ca", 48), fingerprint(keys.active), former)
+
+
+class Signer:
+    """Signs with the key that counts now; see `Authority`.
+
+    Args:
+        proof: the authkey, or the keys of a service, which may be replaced.
+    """
+
+    def __init__(self, proof: KeyProof) -> None:
+        self._proof = proof
+        self._keys = keys_of(proof)
+        self._authority = authority_of(self._keys)
+
+    @property
+    def authority(self) -> Authority:
+        """Of the key that counts now."""
+        keys = self._keys if isinstance(self._proof, str) else self._proof.keys
+        if keys is not self._keys:
+            self._keys, self._authority = keys, authority_of(keys)
+        return self._authority
+
+    def certify(
+        self,
+        principal: Principal,
+        public_key_pem: bytes,
+        now_time: datetime.datetime,
+        until_time: datetime.datetime,
+    ) -> tuple[bytes, bytes]:
+        """As `Authority.certify`."""
+        return self.authority.certify(principal, public_key_pem, now_time, until_time)
+
+    def certify_service(self, now_time: datetime.datetime, until_time: datetime.datetime) -> Certified:
+        """As `Authority.certify_service`."""
+        return self.authority.certify_service(now_time, until_time)
 
 
 def server_credentials(proof: Proof) -> grpc.ServerCredentials:

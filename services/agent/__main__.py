@@ -19,6 +19,7 @@ from quakegrid.transport import grpc_environment
 
 grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first imported
 
+from quakegrid.clients import key_watch  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings import config  # noqa: E402
@@ -131,6 +132,7 @@ def _prepare_process(settings: Settings) -> LogTail:
     """Check what the settings ask of this process, and set it up; returns what keeps the end of its log."""
     check_authkey(settings, "the agent")
     service_life.tell_doubts(settings.warnings)
+    key_watch.follow(settings, "the agent")
     open_files.allow_many_files()  # every waiting command line holds some
     set_oom_score(AGENT_SCORE)
     if settings.node_name:  # for the templates

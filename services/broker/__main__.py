@@ -19,6 +19,7 @@ from quakegrid.transport import grpc_environment
 grpc_environment.tell(os.environ)  # before the first import of gRPC, which reads it then
 
 from quakegrid import errors  # noqa: E402
+from quakegrid.clients import key_watch  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings.config import Settings, check_authkey, load_settings  # noqa: E402
@@ -41,6 +42,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     """
     check_authkey(settings, "the broker")
     service_life.tell_doubts(settings.warnings)
+    key_watch.follow(settings, "the broker")
     open_files.allow_many_files()  # lanes inherit it
     is_over, is_replaced = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, is_over.set)

@@ -16,6 +16,7 @@ from quakegrid.reports import task_history_files
 from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, credentials, grpc_channels
 from quakegrid.transport.audited_calls import Auditor
+from quakegrid.transport.old_keys import OldKeyCheck
 from services.broker.broker import Broker
 from services.broker.nodes.shut_out import ShutOutNodes
 from services.broker.rpc.fleet import FleetServicer
@@ -51,6 +52,7 @@ class BrokerServer:
         settings = self._settings
         interceptors = [
             grpc_channels.SameVersion("broker"),
+            OldKeyCheck(settings.proof),
             callers.CallerCheck(self._broker.owner_of_job, self._standing, auditor=self._auditor),
             service_life.BugWatch(),
         ]
@@ -64,7 +66,7 @@ class BrokerServer:
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
         address = f"{settings.broker_listen}:{settings.broker_port}"
         try:
-            server.add_secure_port(address, credentials.server_credentials(settings.authkey))
+            server.add_secure_port(address, credentials.server_credentials(settings.proof))
         except RuntimeError:
             raise errors.QuakeGridError(
                 f"the broker cannot listen on {address}: the port is in use or the address is not ours; "

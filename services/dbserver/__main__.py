@@ -23,6 +23,7 @@ from quakegrid.transport import grpc_environment
 grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first imported
 
 from quakegrid import errors  # noqa: E402
+from quakegrid.clients import key_watch  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, process_memory, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings import config  # noqa: E402
@@ -83,7 +84,8 @@ def serve(settings: Settings) -> int:
     service_life.tell_doubts(settings.warnings)
     open_files.allow_many_files()
     retention = Retention(settings.log_retention_days, settings.log_retention_bytes, settings.audit_days)
-    server = DbServer(settings.database, settings.authkey, on_death, retention)
+    server = DbServer(settings.database, settings.keyring or "", on_death, retention)
+    key_watch.follow(settings, "the dbserver")
     is_clean = True
     record: Path | None = None
     try:

@@ -16,9 +16,11 @@ import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from quakegrid.access.proofs import KeyProof
 from quakegrid.errors import QuakeGridError
 from quakegrid.machine import service_life
 from quakegrid.transport import callers, credentials, grpc_channels
+from quakegrid.transport.old_keys import OldKeyCheck
 from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.housekeeping import Housekeeper, Retention
 from services.dbserver.jobs import holds
@@ -50,7 +52,7 @@ class DbServer:
     """
 
     def __init__(
-        self, path: Path, authkey: str, on_death: Callable[[], None], retention: Retention = _FOR_EVER
+        self, path: Path, proof: KeyProof, on_death: Callable[[], None], retention: Retention = _FOR_EVER
     ) -> None:
         self._lock = schema.lock_database(path)
         self._on_death = on_death
@@ -68,7 +70,7 @@ class DbServer:
         self._housekeeper = Housekeeper(self._readers, self._writer, retention, on_death)
         self._retention = retention
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        self._authkey = authkey
+        self._proof = proof
         self._calls = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call")
         self._slow_calls = ThreadPoolExecutor(SLOW_CALL_THREADS, thread_name_prefix="slow-call")
         self._reads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
@@ -134,6 +136,7 @@ class DbServer:
         assert self._servicers is not None
         interceptors = [
             grpc_channels.SameVersion("dbserver"),
+            OldKeyCheck(self._proof),
             callers.CallerCheck(
                 self._servicers.owner_of_job, self._servicers.valid, auditor=self._servicers.auditor
             ),
@@ -143,7 +146,7 @@ class DbServer:
         self._servicers.register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         try:
-            server.add_secure_port(f"{host}:{port}", credentials.server_credentials(self._authkey))
+            server.add_secure_port(f"{host}:{port}", credentials.server_credentials(self._proof))
         except RuntimeError as exc:
             raise _bind_error(host, port, str(exc)) from exc
         return server
@@ -178,7 +181,7 @@ class DbServer:
             self._reaper,
             self._retention,
             self._threads,
-            credentials.authority(self._authkey),
+            credentials.Signer(self._proof),
         )
 
     def _beat(self) -> None:

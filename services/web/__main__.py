@@ -22,6 +22,7 @@ grpc_environment.tell(os.environ)  # before the first import of gRPC, which read
 import uvicorn  # noqa: E402
 
 from quakegrid import errors  # noqa: E402
+from quakegrid.clients import key_watch  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings.config import Settings, check_authkey, load_settings  # noqa: E402
@@ -72,6 +73,7 @@ async def serve(settings: Settings) -> int:
     """
     check_listen(settings)
     service_life.tell_doubts(settings.warnings)
+    key_watch.follow(settings, "the web service")
     open_files.allow_many_files()
     loop = asyncio.get_running_loop()
     is_over = asyncio.Event()

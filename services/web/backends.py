@@ -1,6 +1,6 @@
 """What the web service asks: the dbserver and the broker, over gRPC in its event loop.
 
-A channel lives less than a certificate, so it is opened anew each day.
+A channel lives less than a certificate, so it is opened anew each day, and when the authkey changes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from quakegrid.access.proofs import ClusterKeys, Keyring
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc, jobs_pb2_grpc, logs_pb2_grpc
 from quakegrid.clients.retries import new_request_id
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
@@ -37,28 +38,29 @@ OLD_CHANNEL_GRACE_S = 120.0
 
 
 class ServiceLink:
-    """A connection to one service, opened anew each day.
+    """A connection to one service, opened anew each day and when the authkey changes.
 
     Args:
         service: its name, for messages.
         address: its `host:port`.
-        authkey: the cluster's secret.
+        proof: the cluster's secret.
     """
 
-    def __init__(self, service: str, address: str, authkey: str) -> None:
-        self.service, self.address, self._authkey = service, address, authkey
-        self._opened_s = time.monotonic()
-        self._channel = grpc_channels.open_aio_channel(address, authkey)
+    def __init__(self, service: str, address: str, proof: Keyring) -> None:
+        self.service, self.address, self._proof = service, address, proof
+        self._opened_s, self._keys = time.monotonic(), proof.keys
+        self._channel = grpc_channels.open_aio_channel(address, proof)
         self._closing: set[asyncio.Task[None]] = set()
 
     def open(self) -> grpc.aio.Channel:
         """The channel for the next call."""
-        if time.monotonic() - self._opened_s > CHANNEL_AGE_S:
+        is_old = time.monotonic() - self._opened_s > CHANNEL_AGE_S
+        if is_old or self._proof.keys is not self._keys:
             task = asyncio.get_running_loop().create_task(self._channel.close(OLD_CHANNEL_GRACE_S))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
-            self._opened_s = time.monotonic()
-            self._channel = grpc_channels.open_aio_channel(self.address, self._authkey)
+            self._opened_s, self._keys = time.monotonic(), self._proof.keys
+            self._channel = grpc_channels.open_aio_channel(self.address, self._proof)
         return self._channel
 
     async def close(self) -> None:
@@ -90,8 +92,9 @@ class Backends:
     """
 
     def __init__(self, settings: Settings, life: Life) -> None:
-        self.dbserver = ServiceLink("dbserver", settings.dbserver_address, settings.authkey)
-        self.broker = ServiceLink("broker", settings.broker_address, settings.authkey)
+        keyring = settings.keyring or Keyring(ClusterKeys(""))
+        self.dbserver = ServiceLink("dbserver", settings.dbserver_address, keyring)
+        self.broker = ServiceLink("broker", settings.broker_address, keyring)
         self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
         self.inputs = Inputs(settings, getpass.getuser())
         self._keep_days, self._life = settings.web_keep_inputs_days, life

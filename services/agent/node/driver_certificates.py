@@ -11,7 +11,7 @@ from typing import Protocol
 
 from quakegrid.access import principals
 from quakegrid.access.principals import Principal, PrincipalRole
-from quakegrid.access.proofs import Certified
+from quakegrid.access.proofs import Certified, KeyProof
 from quakegrid.errors import UsageError
 from quakegrid.transport import certificates, credentials
 from services.agent.node.doors.askers import Person
@@ -42,11 +42,11 @@ class OwnCertifier:
     """Signs by itself.
 
     Args:
-        authkey: of the cluster.
+        proof: the authkey of the cluster.
     """
 
-    def __init__(self, authkey: str) -> None:
-        self._authority = credentials.authority(authkey)
+    def __init__(self, proof: KeyProof) -> None:
+        self._authority = credentials.Signer(proof)
 
     async def certify(self, person: Person) -> Certified:
         """A certificate for a driver of a person, for 24 hours; the driver renews it at the dbserver."""

@@ -174,4 +174,4 @@ class JobEnds:
 
     def _channel(self) -> grpc.aio.Channel:
         """Open a new channel, which has a fresh certificate."""
-        return grpc_channels.open_aio_channel(self._settings.dbserver_address, self._settings.authkey)
+        return grpc_channels.open_aio_channel(self._settings.dbserver_address, self._settings.proof)

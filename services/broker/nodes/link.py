@@ -15,6 +15,7 @@ from typing import Protocol
 import grpc
 
 from quakegrid import errors
+from quakegrid.access.proofs import Proof
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients import agent
 from quakegrid.clients.backoff import Backoff
@@ -98,7 +99,7 @@ class NodeLink:
         address: str,
         listener: AgentListener,
         *,
-        open_channel: Callable[[str, str, str], grpc.aio.Channel] = grpc_channels.open_aio_channel,
+        open_channel: Callable[[str, Proof, str], grpc.aio.Channel] = grpc_channels.open_aio_channel,
     ) -> None:
         self.host, self.address = host, address
         self._settings, self._listener, self._open_channel = settings, listener, open_channel
@@ -155,7 +156,7 @@ class NodeLink:
             Whether the agent answered, and why the stream broke.
         """
         # A channel of its own for each try: its certificate is fresh.
-        channel = self._open_channel(self.address, self._settings.authkey, self.host)
+        channel = self._open_channel(self.address, self._settings.proof, self.host)
         self._is_first, self._status = True, None
         watching_clock = asyncio.ensure_future(self._watch_clock())
         try:

@@ -15,7 +15,7 @@ from quakegrid.access.principals import Principal, PrincipalRole
 from quakegrid.api.v1 import node_access_pb2, node_access_pb2_grpc
 from quakegrid.errors import UsageError
 from quakegrid.transport import callers, certificates
-from quakegrid.transport.certificates import Authority
+from quakegrid.transport.credentials import Signer
 from services.dbserver.people import nodes, tokens
 from services.dbserver.people.listed import CredentialWrites
 from services.dbserver.people.nodes import NodeRow
@@ -49,7 +49,7 @@ class NodeAccessServicer(node_access_pb2_grpc.NodeAccessServicer):
         authority: signs.
     """
 
-    def __init__(self, readers: Readers, writes: CredentialWrites, authority: Authority) -> None:
+    def __init__(self, readers: Readers, writes: CredentialWrites, authority: Signer) -> None:
         self._readers, self._writes, self._authority = readers, writes, authority
         self._joining = asyncio.Semaphore(_MOST_JOINING)
 

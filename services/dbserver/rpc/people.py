@@ -16,7 +16,7 @@ from quakegrid.access.principals import PEOPLE, Principal, PrincipalRole
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.errors import UsageError
 from quakegrid.transport import callers, certificates
-from quakegrid.transport.certificates import Authority
+from quakegrid.transport.credentials import Signer
 from services.dbserver.people import credentials
 from services.dbserver.people.credentials import CredentialRow
 from services.dbserver.people.listed import CredentialWrites
@@ -42,7 +42,7 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
     """
 
     def __init__(
-        self, readers: Readers, writes: CredentialWrites, authority: Authority, valid: ValidCredentials
+        self, readers: Readers, writes: CredentialWrites, authority: Signer, valid: ValidCredentials
     ) -> None:
         self._readers, self._writes = readers, writes
         self._authority, self._valid = authority, valid

@@ -39,7 +39,7 @@ from quakegrid.internal.v1 import (
     holds_pb2_grpc,
 )
 from quakegrid.transport.audited_calls import Auditor
-from quakegrid.transport.certificates import Authority
+from quakegrid.transport.credentials import Signer
 from services.dbserver.audit.book import AuditBook
 from services.dbserver.audit.servicers import AuditRecordsServicer, AuditServicer
 from services.dbserver.deletions.reaper import Reaper
@@ -113,7 +113,7 @@ class Servicers:
         reaper: Reaper,
         retention: Retention,
         threads: CallThreads,
-        authority: Authority,
+        authority: Signer,
     ) -> None:
         readers, writer = store.readers, store.writer
         self._readers, self._threads = readers, threads

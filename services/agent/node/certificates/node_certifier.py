@@ -14,7 +14,7 @@ from services.agent.node.driver_certificates import DriverCertifier, OwnCertifie
 
 def certifier_of(settings: Settings) -> DriverCertifier:
     """Who gives certificates to the drivers of this node."""
-    return NodeCertifier(settings) if settings.node_name else OwnCertifier(settings.authkey)
+    return NodeCertifier(settings) if settings.node_name else OwnCertifier(settings.keyring or "")
 
 
 class NodeCertifier:

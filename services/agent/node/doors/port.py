@@ -16,6 +16,7 @@ from quakegrid.machine import service_life
 from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, credentials, grpc_channels
 from quakegrid.transport.audited_calls import Auditor
+from quakegrid.transport.old_keys import OldKeyCheck
 from services.agent.node.agent import Agent
 from services.agent.node.doors.examination import ExaminationServicer
 from services.agent.node.doors.node_control import NodesServicer
@@ -59,6 +60,7 @@ class AgentServer:
         agent, settings = self._agent, self._settings
         interceptors = [
             grpc_channels.SameVersion("agent"),
+            OldKeyCheck(settings.proof),
             callers.CallerCheck(_no_jobs, self._standing, auditor=self.auditor, node=settings.node_name),
             service_life.BugWatch(),
         ]
