@@ -41,6 +41,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
         "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),
+        "key": Entry("people.keys", "key", "Change the authkey while calculations run, and see what counts."),
         "install": Entry("install", "install", "Install services, settings and accounts on this machine."),
         "uninstall": Entry("install", "uninstall", "Remove what `quakegrid install` made on this machine."),
     },

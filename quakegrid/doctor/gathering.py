@@ -119,7 +119,7 @@ def machine_facts(settings: Settings, core_count: int) -> NodeFacts:
     """The facts that are available at once."""
     limits = control_groups.read_limits()
     memory = _memory()
-    key = settings.authkey
+    key = settings.current_authkey
     key_doubts = authkeys.doubts(key, settings.authkey_path)  # have checks of their own
     return NodeFacts(
         node=socket.gethostname(),

@@ -35,11 +35,11 @@ def fill_in(text: str, values: Iterable[tuple[str, str, str]]) -> str:
     for section, key, value in values:
         found = read_value(text, section, key)
         if not found or (key == "authkey" and found in WEAK_AUTHKEYS):
-            text = _put(text, section, key, value)
+            text = put(text, section, key, value)
     return text
 
 
-def _put(text: str, section: str, key: str, value: str) -> str:
+def put(text: str, section: str, key: str, value: str) -> str:
     """Set a key in place of its line, else after the last line of its section, else in a new section."""
     lines = text.splitlines()
     current, last = "", -1

@@ -127,6 +127,11 @@ class Settings:
         return self.keyring or ""
 
     @property
+    def current_authkey(self) -> str:
+        """The authkey that counts now: a running service takes each new one."""
+        return self.keyring.keys.active if self.keyring else ""
+
+    @property
     def user_name(self) -> str:
         """Whose jobs the jobs of this user are."""
         return getpass.getuser() if self.credential is None else self.credential.name
