@@ -20,6 +20,7 @@ from quakegrid.access.principals import PrincipalRole
 from quakegrid.access.proofs import Renewed
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.database_admin import DatabaseCare
 from quakegrid.clients.dbserver.log_sender import LogStream
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.internal.v1 import sessions_pb2
@@ -99,6 +100,27 @@ def test_job_that_a_calculation_makes_is_its_persons(services: Settings, anna: S
         database.call("import_job", 4711, "classical", "d", "ben", "complete", None, "/nowhere")
 
     assert (owner_of(services, made), owner_of(services, 4711)) == ("anna", "anna")
+
+
+@pytest.mark.parametrize("table", ["quakegrid_audit", "quakegrid_credential", "QUAKEGRID_node_token"])
+def test_sql_of_a_calculation_reads_no_private_table(services: Settings, anna: Settings, table: str) -> None:
+    """In none of the ways in which it can be named; services read it."""
+    first, last = table.split("_", 1)
+    with DbClient(anna) as database:
+        for call in (
+            (f"SELECT count(*) FROM {table}",),
+            (f'SELECT count(*) FROM (SELECT * FROM "{table}")',),
+            ("SELECT count(*) FROM ?s", table),
+            (f"SELECT count(*) FROM {first}_?s", last),
+            ("fetch", "SELECT count(*) FROM ?s", table),
+        ):
+            with pytest.raises(errors.QuakeGridError, match=f"may not read {table.lower()[:14]}"):
+                database.call(*call)
+        with pytest.raises(errors.NotAllowedError, match="may not read"):
+            DatabaseCare(database).query(f"SELECT * FROM {table}")
+
+    with DbClient(services) as database:
+        assert DatabaseCare(database).query(f"SELECT count(*) FROM {table}")[0].rows
 
 
 def test_import_leaves_ids_for_the_jobs_of_others(services: Settings, anna: Settings) -> None:

@@ -171,7 +171,7 @@ class LocalSocket:
             if not ended.done():
                 ended.set_result((code, reason))
 
-        self._check_count(asker)
+        _check_count(self._drivers, asker)
         name = self._start(request, DriverFiles(connection.fileno(), fds), on_end, account)
         close_all(fds)
         fds.clear()
@@ -193,15 +193,6 @@ class LocalSocket:
             listening.cancel()
             # Nobody would read the events of a driver that is not detachable.
             (self._drivers.detach if is_left else self._drivers.terminate)(name)
-
-    def _check_count(self, asker: Asker) -> None:
-        """Refuse a further driver to an account that has too many, with or without command lines.
-
-        Raises:
-            StateError: it has, and others would find no room.
-        """
-        if not asker.is_trusted and self._drivers.count_of(asker.name) >= MAX_COMMAND_LINES:
-            raise StateError(f"{asker.name} has {MAX_COMMAND_LINES} calculations here; wait until one ends")
 
     def _start(
         self, request: dict[str, Any], files: DriverFiles, on_end: DriverEnd, account: Account | None
@@ -242,6 +233,16 @@ class LocalSocket:
             if not data:
                 return
             buffer += data
+
+
+def _check_count(drivers: Drivers, asker: Asker) -> None:
+    """Refuse a further driver to an account that has too many, with or without command lines.
+
+    Raises:
+        StateError: it has, and others would find no room.
+    """
+    if not asker.is_trusted and drivers.count_of(asker.name) >= MAX_COMMAND_LINES:
+        raise StateError(f"{asker.name} has {MAX_COMMAND_LINES} calculations here; wait until one ends")
 
 
 async def _read_line(connection: socket.socket, fds: list[int]) -> tuple[bytes, bytes]:
