@@ -117,14 +117,22 @@ class Starter:
 
 
 def check_account(caller: Caller, own_uid: int) -> None:
-    """Refuse to start what would run as root: an agent runs as root what root asks for in a person's name.
+    """Refuse to start what would not run as the caller: the agent knows this service only.
+
+    What root asks for in a person's name, an agent that runs as root runs as root. What another service asks
+    for in a person's name runs as the account for all others, which cannot read what the person has sent.
 
     Args:
         caller: who asks.
         own_uid: number of the account of this service, by which the agent knows it.
     Raises:
-        NotAllowedError: this service is root's, and the caller is not root.
+        NotAllowedError: the caller is neither this service's account nor root.
     """
+    if caller.user_id not in (own_uid, 0) and own_uid != 0:
+        raise errors.NotAllowedError(
+            f"you are {caller.name}, and calculations that are sent to the web service of this machine run as "
+            "the account of the services so far, not as yours; start yours with `quakegrid run`"
+        )
     if own_uid == 0 and caller.user_id != 0:
         raise errors.NotAllowedError(
             f"you are {caller.name}, and the services of this machine run as root, as which your calculation "
