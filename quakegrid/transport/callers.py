@@ -2,7 +2,7 @@
 
 `CallerCheck` is the one interceptor that decides this, in every service. What it costs a call of a service is
 a look-up by the names in the peer's certificate, which is read once. A stream is checked when it begins; that
-of a person or a node also while it runs, since their credential may be revoked.
+of a person, a node or a driver also while it runs, since their credential may be revoked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from quakegrid.transport.audited_calls import Auditor
 OwnerOfJob = Callable[[int], Awaitable[str | None]]
 # The principals whose certificates are remembered; more are read again.
 MOST_KNOWN = 10_000
-# How often a stream of a person is checked again.
+# How often a stream of anybody but a service is checked again.
 STREAM_CHECK_S = 5.0
 _END = object()
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
@@ -146,10 +146,11 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             if refused is None:
                 assert principal is not None, "nobody is refused"
                 enter(principal)
-                if not is_stream or principal.role not in _LISTED:
+                recheck = self._recheck(principal) if is_stream else None
+                if recheck is None:
                     return await behaviour(request, context)
                 running = asyncio.ensure_future(behaviour(request, context))
-                refused = await _Recheck(self._doubt, principal).wait(running)
+                refused = await recheck.wait(running)
                 if refused is None:
                     return running.result()
             aborting = refuse(principal, request, context, refused)
@@ -173,7 +174,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             if refused is None:
                 assert principal is not None, "nobody is refused"
                 enter(principal)
-                recheck = _Recheck(self._doubt, principal) if principal.role in _LISTED else None
+                recheck = self._recheck(principal)
                 async with contextlib.aclosing(behaviour(request, context)) as responses:
                     passed = responses if recheck is None else recheck.pass_on(responses)
                     async with contextlib.aclosing(passed):
@@ -230,6 +231,16 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             return _has_ended(principal)
         is_doubtful = principal.role in _DOUBTFUL and not self._is_own_node(principal)
         return await self._standing.doubt(principal) if is_doubtful else None
+
+    def _recheck(self, principal: Principal) -> _Recheck | None:
+        """What looks at the credential behind a stream while it runs; None for services.
+
+        A driver's stream goes on when its certificate ends: the driver has another one by then, for its next
+        connection.
+        """
+        if principal.role in _LISTED:
+            return _Recheck(self._doubt, principal)
+        return _Recheck(self._standing.doubt, principal) if principal.role in _DOUBTFUL else None
 
     def _is_own_node(self, principal: Principal) -> bool:
         """Whether the node itself calls its agent, which needs nobody to list it."""

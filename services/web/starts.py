@@ -82,10 +82,12 @@ class Starter:
         """Start a calculation as a person's.
 
         Raises:
+            NotAllowedError: it would run as root, for somebody who is not.
             PeerUnreachableError: there is no agent, or no driver answered in time; nothing runs then.
             EngineMissingError: the agent has no engine.
             QuakeGridError: the driver could not make the calculation.
         """
+        check_account(caller, os.geteuid())
         reader, writer = await engine_views.connect(self._settings)
         news = _News()
         try:
@@ -112,6 +114,31 @@ class Starter:
         task = asyncio.get_running_loop().create_task(_follow(reader, writer))
         self._following.add(task)
         task.add_done_callback(self._following.discard)
+
+
+def check_account(caller: Caller, own_uid: int) -> None:
+    """Refuse to start what would not run as the caller: the agent knows this service only.
+
+    What root asks for in a person's name, an agent that runs as root runs as root. What another service asks
+    for in a person's name runs as the account for all others, which cannot read what the person has sent.
+
+    Args:
+        caller: who asks.
+        own_uid: number of the account of this service, by which the agent knows it.
+    Raises:
+        NotAllowedError: the caller is neither this service's account nor root.
+    """
+    if caller.user_id not in (own_uid, 0) and own_uid != 0:
+        raise errors.NotAllowedError(
+            f"you are {caller.name}, and calculations that are sent to the web service of this machine run as "
+            "the account of the services so far, not as yours; start yours with `quakegrid run`"
+        )
+    if own_uid == 0 and caller.user_id != 0:
+        raise errors.NotAllowedError(
+            f"you are {caller.name}, and the services of this machine run as root, as which your calculation "
+            "would run; start it with `quakegrid run`, or let an administrator install the services with "
+            "`quakegrid install`"
+        )
 
 
 @dataclass(slots=True)

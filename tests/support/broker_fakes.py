@@ -92,7 +92,7 @@ class FakeLink:
                 self.listener.on_worker_ended(self.host, orders_pb2.WorkerEnd(worker_id=name, is_clean=True))
         self.report()
 
-    async def stop_driver(self, pid: int) -> None:
+    async def stop_driver(self, pid: int, _person: str) -> None:
         """End a driver."""
         if self.is_reached:
             self.drivers.discard(pid)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from quakegrid.api.v1 import nodes_pb2 as quakegrid_dot_api_dot_v1_dot_nodes__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"quakegrid/internal/v1/orders.proto\x12\x15quakegrid.internal.v1\x1a\x1cquakegrid/api/v1/nodes.proto\"A\n\tWorkerRef\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\r\n\x05token\x18\x64 \x01(\t\"O\n\x08LaneKeys\x12\x15\n\rserver_public\x18\x01 \x01(\t\x12\x15\n\rclient_public\x18\x02 \x01(\t\x12\x15\n\rclient_secret\x18\x03 \x01(\t\"\xf8\x02\n\x13StartWorkersRequest\x12\x31\n\x07workers\x18\x01 \x03(\x0b\x32 .quakegrid.internal.v1.WorkerRef\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x14\n\x0cworker_setup\x18\x03 \x01(\x0c\x12\r\n\x05width\x18\x1e \x01(\r\x12P\n\x0b\x66ingerprint\x18\x1f \x03(\x0b\x32;.quakegrid.internal.v1.StartWorkersRequest.FingerprintEntry\x12\x32\n\tlane_keys\x18n \x01(\x0b\x32\x1f.quakegrid.internal.v1.LaneKeys\x12\x0f\n\x06person\x18\xc8\x01 \x01(\t\x12\x18\n\naccount_id\x18\xc9\x01 \x01(\rH\x00\x88\x01\x01\x1a\x32\n\x10\x46ingerprintEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_account_id\"M\n\x14StartWorkersResponse\x12\x35\n\x07started\x18\x01 \x03(\x0b\x32$.quakegrid.internal.v1.StartedWorker\"=\n\rStartedWorker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x03 \x01(\x05\"[\n\x12StopWorkersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nworker_ids\x18\x02 \x03(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x64 \x01(\t\",\n\x13StopWorkersResponse\x12\x15\n\rstopped_count\x18\x01 \x01(\x05\" \n\x11StopDriverRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x03\")\n\x12StopDriverResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\" \n\x11GetProcessRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x03\"H\n\x12GetProcessResponse\x12\x32\n\x05state\x18\x01 \x01(\x0e\x32#.quakegrid.internal.v1.ProcessState\"6\n\x0cWatchRequest\x12\x14\n\x0cwith_samples\x18\x1e \x01(\x08\x12\x10\n\x08is_fleet\x18\x32 \x01(\x08\"\x81\x02\n\rWatchResponse\x12/\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatusH\x00\x12\x38\n\x0cworker_ended\x18\x02 \x01(\x0b\x32 .quakegrid.internal.v1.WorkerEndH\x00\x12<\n\rworker_output\x18\x14 \x01(\x0b\x32#.quakegrid.internal.v1.WorkerOutputH\x00\x12>\n\x0eoutput_flushed\x18\x15 \x01(\x0b\x32$.quakegrid.internal.v1.OutputFlushedH\x00\x42\x07\n\x05\x65vent\"(\n\x12\x46lushOutputRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\x15\n\x13\x46lushOutputResponse\"u\n\x0cWorkerOutput\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x30\n\x05lines\x18\x04 \x03(\x0b\x32!.quakegrid.internal.v1.OutputLine\",\n\nOutputLine\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08is_error\x18\x02 \x01(\x08\"#\n\rOutputFlushed\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\xcb\x01\n\tWorkerEnd\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x19\n\x11peak_memory_bytes\x18\x04 \x01(\x03\x12\x10\n\x08is_clean\x18\x05 \x01(\x08\x12\x0c\n\x04node\x18\x06 \x01(\t\x12\x11\n\texit_code\x18\x14 \x01(\x05\x12\x0e\n\x06signal\x18\x15 \x01(\x05\x12\x13\n\x0blast_output\x18\x16 \x03(\t\x12\x14\n\x0cis_blameless\x18\x32 \x01(\x08*{\n\x0cProcessState\x12\x1d\n\x19PROCESS_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12PROCESS_STATE_GONE\x10\x01\x12\x19\n\x15PROCESS_STATE_RUNNING\x10\x02\x12\x19\n\x15PROCESS_STATE_STOPPED\x10\x03\x32\xd9\x04\n\x06Orders\x12g\n\x0cStartWorkers\x12*.quakegrid.internal.v1.StartWorkersRequest\x1a+.quakegrid.internal.v1.StartWorkersResponse\x12\x64\n\x0bStopWorkers\x12).quakegrid.internal.v1.StopWorkersRequest\x1a*.quakegrid.internal.v1.StopWorkersResponse\x12\x61\n\nStopDriver\x12(.quakegrid.internal.v1.StopDriverRequest\x1a).quakegrid.internal.v1.StopDriverResponse\x12\x61\n\nGetProcess\x12(.quakegrid.internal.v1.GetProcessRequest\x1a).quakegrid.internal.v1.GetProcessResponse\x12T\n\x05Watch\x12#.quakegrid.internal.v1.WatchRequest\x1a$.quakegrid.internal.v1.WatchResponse0\x01\x12\x64\n\x0b\x46lushOutput\x12).quakegrid.internal.v1.FlushOutputRequest\x1a*.quakegrid.internal.v1.FlushOutputResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"quakegrid/internal/v1/orders.proto\x12\x15quakegrid.internal.v1\x1a\x1cquakegrid/api/v1/nodes.proto\"A\n\tWorkerRef\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\r\n\x05token\x18\x64 \x01(\t\"O\n\x08LaneKeys\x12\x15\n\rserver_public\x18\x01 \x01(\t\x12\x15\n\rclient_public\x18\x02 \x01(\t\x12\x15\n\rclient_secret\x18\x03 \x01(\t\"\xf8\x02\n\x13StartWorkersRequest\x12\x31\n\x07workers\x18\x01 \x03(\x0b\x32 .quakegrid.internal.v1.WorkerRef\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x14\n\x0cworker_setup\x18\x03 \x01(\x0c\x12\r\n\x05width\x18\x1e \x01(\r\x12P\n\x0b\x66ingerprint\x18\x1f \x03(\x0b\x32;.quakegrid.internal.v1.StartWorkersRequest.FingerprintEntry\x12\x32\n\tlane_keys\x18n \x01(\x0b\x32\x1f.quakegrid.internal.v1.LaneKeys\x12\x0f\n\x06person\x18\xc8\x01 \x01(\t\x12\x18\n\naccount_id\x18\xc9\x01 \x01(\rH\x00\x88\x01\x01\x1a\x32\n\x10\x46ingerprintEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_account_id\"M\n\x14StartWorkersResponse\x12\x35\n\x07started\x18\x01 \x03(\x0b\x32$.quakegrid.internal.v1.StartedWorker\"=\n\rStartedWorker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x0c\n\x04\x63ore\x18\x03 \x01(\x05\"[\n\x12StopWorkersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nworker_ids\x18\x02 \x03(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x64 \x01(\t\",\n\x13StopWorkersResponse\x12\x15\n\rstopped_count\x18\x01 \x01(\x05\"1\n\x11StopDriverRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\x0f\n\x06person\x18\x84\x02 \x01(\t\")\n\x12StopDriverResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\" \n\x11GetProcessRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x03\"H\n\x12GetProcessResponse\x12\x32\n\x05state\x18\x01 \x01(\x0e\x32#.quakegrid.internal.v1.ProcessState\"6\n\x0cWatchRequest\x12\x14\n\x0cwith_samples\x18\x1e \x01(\x08\x12\x10\n\x08is_fleet\x18\x32 \x01(\x08\"\x81\x02\n\rWatchResponse\x12/\n\x06status\x18\x01 \x01(\x0b\x32\x1d.quakegrid.api.v1.AgentStatusH\x00\x12\x38\n\x0cworker_ended\x18\x02 \x01(\x0b\x32 .quakegrid.internal.v1.WorkerEndH\x00\x12<\n\rworker_output\x18\x14 \x01(\x0b\x32#.quakegrid.internal.v1.WorkerOutputH\x00\x12>\n\x0eoutput_flushed\x18\x15 \x01(\x0b\x32$.quakegrid.internal.v1.OutputFlushedH\x00\x42\x07\n\x05\x65vent\"(\n\x12\x46lushOutputRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\x15\n\x13\x46lushOutputResponse\"u\n\x0cWorkerOutput\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x30\n\x05lines\x18\x04 \x03(\x0b\x32!.quakegrid.internal.v1.OutputLine\",\n\nOutputLine\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08is_error\x18\x02 \x01(\x08\"#\n\rOutputFlushed\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"\xcb\x01\n\tWorkerEnd\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x19\n\x11peak_memory_bytes\x18\x04 \x01(\x03\x12\x10\n\x08is_clean\x18\x05 \x01(\x08\x12\x0c\n\x04node\x18\x06 \x01(\t\x12\x11\n\texit_code\x18\x14 \x01(\x05\x12\x0e\n\x06signal\x18\x15 \x01(\x05\x12\x13\n\x0blast_output\x18\x16 \x03(\t\x12\x14\n\x0cis_blameless\x18\x32 \x01(\x08*{\n\x0cProcessState\x12\x1d\n\x19PROCESS_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12PROCESS_STATE_GONE\x10\x01\x12\x19\n\x15PROCESS_STATE_RUNNING\x10\x02\x12\x19\n\x15PROCESS_STATE_STOPPED\x10\x03\x32\xd9\x04\n\x06Orders\x12g\n\x0cStartWorkers\x12*.quakegrid.internal.v1.StartWorkersRequest\x1a+.quakegrid.internal.v1.StartWorkersResponse\x12\x64\n\x0bStopWorkers\x12).quakegrid.internal.v1.StopWorkersRequest\x1a*.quakegrid.internal.v1.StopWorkersResponse\x12\x61\n\nStopDriver\x12(.quakegrid.internal.v1.StopDriverRequest\x1a).quakegrid.internal.v1.StopDriverResponse\x12\x61\n\nGetProcess\x12(.quakegrid.internal.v1.GetProcessRequest\x1a).quakegrid.internal.v1.GetProcessResponse\x12T\n\x05Watch\x12#.quakegrid.internal.v1.WatchRequest\x1a$.quakegrid.internal.v1.WatchResponse0\x01\x12\x64\n\x0b\x46lushOutput\x12).quakegrid.internal.v1.FlushOutputRequest\x1a*.quakegrid.internal.v1.FlushOutputResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STARTWORKERSREQUEST_FINGERPRINTENTRY']._loaded_options = None
   _globals['_STARTWORKERSREQUEST_FINGERPRINTENTRY']._serialized_options = b'8\001'
-  _globals['_PROCESSSTATE']._serialized_start=1873
-  _globals['_PROCESSSTATE']._serialized_end=1996
+  _globals['_PROCESSSTATE']._serialized_start=1890
+  _globals['_PROCESSSTATE']._serialized_end=2013
   _globals['_WORKERREF']._serialized_start=91
   _globals['_WORKERREF']._serialized_end=156
   _globals['_LANEKEYS']._serialized_start=158
@@ -53,29 +53,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOPWORKERSRESPONSE']._serialized_start=853
   _globals['_STOPWORKERSRESPONSE']._serialized_end=897
   _globals['_STOPDRIVERREQUEST']._serialized_start=899
-  _globals['_STOPDRIVERREQUEST']._serialized_end=931
-  _globals['_STOPDRIVERRESPONSE']._serialized_start=933
-  _globals['_STOPDRIVERRESPONSE']._serialized_end=974
-  _globals['_GETPROCESSREQUEST']._serialized_start=976
-  _globals['_GETPROCESSREQUEST']._serialized_end=1008
-  _globals['_GETPROCESSRESPONSE']._serialized_start=1010
-  _globals['_GETPROCESSRESPONSE']._serialized_end=1082
-  _globals['_WATCHREQUEST']._serialized_start=1084
-  _globals['_WATCHREQUEST']._serialized_end=1138
-  _globals['_WATCHRESPONSE']._serialized_start=1141
-  _globals['_WATCHRESPONSE']._serialized_end=1398
-  _globals['_FLUSHOUTPUTREQUEST']._serialized_start=1400
-  _globals['_FLUSHOUTPUTREQUEST']._serialized_end=1440
-  _globals['_FLUSHOUTPUTRESPONSE']._serialized_start=1442
-  _globals['_FLUSHOUTPUTRESPONSE']._serialized_end=1463
-  _globals['_WORKEROUTPUT']._serialized_start=1465
-  _globals['_WORKEROUTPUT']._serialized_end=1582
-  _globals['_OUTPUTLINE']._serialized_start=1584
-  _globals['_OUTPUTLINE']._serialized_end=1628
-  _globals['_OUTPUTFLUSHED']._serialized_start=1630
-  _globals['_OUTPUTFLUSHED']._serialized_end=1665
-  _globals['_WORKEREND']._serialized_start=1668
-  _globals['_WORKEREND']._serialized_end=1871
-  _globals['_ORDERS']._serialized_start=1999
-  _globals['_ORDERS']._serialized_end=2600
+  _globals['_STOPDRIVERREQUEST']._serialized_end=948
+  _globals['_STOPDRIVERRESPONSE']._serialized_start=950
+  _globals['_STOPDRIVERRESPONSE']._serialized_end=991
+  _globals['_GETPROCESSREQUEST']._serialized_start=993
+  _globals['_GETPROCESSREQUEST']._serialized_end=1025
+  _globals['_GETPROCESSRESPONSE']._serialized_start=1027
+  _globals['_GETPROCESSRESPONSE']._serialized_end=1099
+  _globals['_WATCHREQUEST']._serialized_start=1101
+  _globals['_WATCHREQUEST']._serialized_end=1155
+  _globals['_WATCHRESPONSE']._serialized_start=1158
+  _globals['_WATCHRESPONSE']._serialized_end=1415
+  _globals['_FLUSHOUTPUTREQUEST']._serialized_start=1417
+  _globals['_FLUSHOUTPUTREQUEST']._serialized_end=1457
+  _globals['_FLUSHOUTPUTRESPONSE']._serialized_start=1459
+  _globals['_FLUSHOUTPUTRESPONSE']._serialized_end=1480
+  _globals['_WORKEROUTPUT']._serialized_start=1482
+  _globals['_WORKEROUTPUT']._serialized_end=1599
+  _globals['_OUTPUTLINE']._serialized_start=1601
+  _globals['_OUTPUTLINE']._serialized_end=1645
+  _globals['_OUTPUTFLUSHED']._serialized_start=1647
+  _globals['_OUTPUTFLUSHED']._serialized_end=1682
+  _globals['_WORKEREND']._serialized_start=1685
+  _globals['_WORKEREND']._serialized_end=1888
+  _globals['_ORDERS']._serialized_start=2016
+  _globals['_ORDERS']._serialized_end=2617
 # @@protoc_insertion_point(module_scope)

@@ -62,6 +62,8 @@ class Drivers:
         self._ends: dict[str, DriverEnd] = {}
         # Command lines of drivers by name.
         self.commands: dict[str, str] = {}
+        # For whom each driver works.
+        self._persons: dict[str, str] = {}
         # Names of drivers that go on without their command line.
         self.detached: set[str] = set()
 
@@ -122,7 +124,7 @@ class Drivers:
             raise QuakeGridError(f"{self._node} could not start a driver: {exc}") from None
         finally:
             close_all(opened)
-        self.commands[name] = command
+        self.commands[name], self._persons[name] = command, request.get("person", "")
         self._ends[name] = on_end
         self._on_change()
         return name
@@ -138,10 +140,19 @@ class Drivers:
             if on_end:
                 on_end(128 + number, "")
 
-    def kill(self, pid: int) -> bool:
-        """Kill the driver with this pid; returns whether there was one."""
+    def count_of(self, person: str) -> int:
+        """How many drivers a person has here."""
+        return list(self._persons.values()).count(person)
+
+    def kill(self, pid: int, person: str) -> bool:
+        """Kill the driver with this pid; returns whether there was one.
+
+        Args:
+            pid: of the driver.
+            person: whose driver it is, another person's is left alone; empty for anybody's.
+        """
         for member in self._children.roster.drivers:
-            if member.pid == pid > 0:
+            if member.pid == pid > 0 and person in ("", self._persons.get(member.name)):
                 self._children.handle(KillAsked(member.name))
                 return True
         return False
@@ -160,6 +171,7 @@ class Drivers:
     def on_end(self, name: str, code: int, reason: str) -> None:
         """Tell the command line how its driver ended; `reason` says why the driver never ran, or is empty."""
         self.commands.pop(name, None)
+        self._persons.pop(name, None)
         self.detached.discard(name)
         with contextlib.suppress(OSError):  # the next driver says what is wrong with the log
             driver_logs.put_aside(self._log_dir)

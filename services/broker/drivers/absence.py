@@ -96,4 +96,4 @@ class DriverProcesses:
 
     def kill(self, session: DriverSession) -> None:
         """Kill the driver of a session, until its agent reports it no more."""
-        self._driver_stops.stop(self._links_of(session), session.request.pid)
+        self._driver_stops.stop(self._links_of(session), session.request.pid, session.principal.person)

@@ -28,15 +28,15 @@ class Speakers:
     async def check_jobs(self, request: sessions_pb2.OpenSessionRequest, principal: Principal) -> None:
         """Refuse a driver that wants to run jobs which are not its person's.
 
-        The jobs of a session that goes on were checked when it began. That it is the same driver, the
-        request's nonce or token proves.
+        The jobs of a session that this broker has were checked when it began. That it is the same driver, the
+        request's nonce or token proves. A token of an earlier broker says nothing of jobs.
 
         Raises:
             NotAllowedError: there is such a job.
             UsageError: the request is invalid.
             PeerUnreachableError: the dbserver does not answer.
         """
-        if principal.role is PrincipalRole.SERVICE or request.resumed_session_id:
+        if principal.role is PrincipalRole.SERVICE:
             return
         with self._guard:
             peer_input.check_session(request)

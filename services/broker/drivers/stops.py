@@ -1,6 +1,7 @@
 """Stops drivers: an order is repeated until the agent does not report the driver any more.
 
-Drivers are known by node and process id. An agent stops only drivers that it started itself. Runs in the
+Drivers are known by node and process id. An agent stops only drivers that it started itself, for the person
+of the session. Runs in the
 broker's event loop.
 """
 
@@ -25,6 +26,7 @@ class _Stop:
 
     instance_id: str
     told_s: int
+    person: str
 
 
 class DriverStops:
@@ -42,12 +44,18 @@ class DriverStops:
             str, tuple[str, frozenset[int]]
         ] = {}  # the agent's instance id and the drivers of each node
 
-    def stop(self, links: Iterable[NodeLink], pid: int) -> None:
-        """Stop a driver on its node, or on each node that could be its node."""
+    def stop(self, links: Iterable[NodeLink], pid: int, person: str) -> None:
+        """Stop a driver on its node, or on each node that could be its node.
+
+        Args:
+            links: to these nodes.
+            pid: of the driver, as it tells itself.
+            person: whose driver it is: agents stop no other person's. Empty for that of a service.
+        """
         for link in links:
             instance_id, _ = self._reported.get(link.host, ("", frozenset()))
-            self._stops[link.host, pid] = _Stop(instance_id, self._now_s)
-            self._spawn(link.orders.stop_driver(pid))
+            self._stops[link.host, pid] = _Stop(instance_id, self._now_s, person)
+            self._spawn(link.orders.stop_driver(pid, person))
         while len(self._stops) > MAX_STOPS:
             del self._stops[next(iter(self._stops))]
 
@@ -86,4 +94,4 @@ class DriverStops:
 
     def _order(self, link: NodeLink, pid: int, stop: _Stop) -> None:
         stop.told_s = self._now_s
-        self._spawn(link.orders.stop_driver(pid))
+        self._spawn(link.orders.stop_driver(pid, stop.person))

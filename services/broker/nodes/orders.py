@@ -126,9 +126,9 @@ class AgentOrders:
         if session_id in self._flushes:
             self._flushes[session_id].set()
 
-    async def stop_driver(self, pid: int) -> None:
-        """Kill a driver on the node."""
-        request = orders_pb2.StopDriverRequest(pid=pid)
+    async def stop_driver(self, pid: int, person: str) -> None:
+        """Kill a driver on the node, if it is a person's; anybody's if the name is empty."""
+        request = orders_pb2.StopDriverRequest(pid=pid, person=person)
         await self._order(lambda stub: stub.StopDriver(request, timeout=ORDER_TIMEOUT_S))
 
     async def find_process(self, pid: int) -> orders_pb2.ProcessState.ValueType:

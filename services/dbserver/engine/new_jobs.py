@@ -7,12 +7,15 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any
 
-from quakegrid.errors import StateError
+from quakegrid.errors import StateError, UsageError
 from services.dbserver.deletions import marks
 from services.dbserver.engine.signatures import takes
 from services.dbserver.jobs import field_checks
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.store.database import JOB_EVENTS, SqlSession
+
+# New jobs get the ids behind the largest one that was ever there, so these must not come to an end.
+LARGEST_IMPORTED_ID = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class ImportedJob:
 def import_job(session: SqlSession, asked: ImportedJob) -> None:
     """Insert a calculation that was made elsewhere, under its own id."""
     field_checks.check_id("calc_id", asked.calc_id)
+    if asked.calc_id > LARGEST_IMPORTED_ID:
+        raise UsageError(f"calc_id is {asked.calc_id}; imported jobs have ids of 1 to {LARGEST_IMPORTED_ID}")
     if marks.is_marked(session, asked.calc_id):
         raise StateError(f"job {asked.calc_id} is still being deleted; import it again in a minute")
     job: dict[str, Any] = {

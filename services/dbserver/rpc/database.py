@@ -17,8 +17,10 @@ import grpc
 from quakegrid.api.v1 import database_pb2, database_pb2_grpc
 from quakegrid.errors import UsageError
 from quakegrid.jobs import engine_values
+from quakegrid.transport import callers
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import pages
+from services.dbserver.people import private_tables
 from services.dbserver.rpc import call_limits
 from services.dbserver.store import connections, files, migrations, sqlite_errors, upstream_tables
 from services.dbserver.store.database import Readers, SqlSession
@@ -123,6 +125,7 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
         self, request: database_pb2.QueryRequest, context: grpc.ServicerContext
     ) -> database_pb2.QueryResponse:
         """Rows of somebody's SELECT."""
+        private_tables.check(callers.current(), request.sql)
         timeout_s = DEFAULT_QUERY_S
         if request.HasField("query_timeout"):
             timeout_s = request.query_timeout.ToNanoseconds() / 1e9

@@ -25,6 +25,7 @@ from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.engine import actions, effects
 from services.dbserver.engine.parts import Parts
 from services.dbserver.jobs import owners
+from services.dbserver.people import private_tables
 from services.dbserver.rpc import jobs, status_codes
 from services.dbserver.rpc.call_streams import CallStreams, IsWanted
 from services.dbserver.rpc.interceptor import CallThreads
@@ -122,6 +123,9 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         action = actions.resolve(request.action, args)
         check_job = partial(owners.check, self._readers, principal)
         effects.check(principal, request.action, action.effect, args, check_job)
+        if _is_sql(request.action):
+            template, *values = args if request.action == "fetch" else (request.action, *args)
+            private_tables.check_template(principal, template, values)
         request.user_name = principal.asker(request.user_name)
         return action
 

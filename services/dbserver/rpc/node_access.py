@@ -148,7 +148,9 @@ class NodeAccessServicer(node_access_pb2_grpc.NodeAccessServicer):
                 f"no calculation can run for {request.person[:100]!r}, which cannot be a person's name: "
                 f"{principals.ALLOWED_NAMES}"
             )
-        account_id = request.account_id if request.HasField("account_id") else None
+        # A node may be believed whose a calculation is, but not that it is root's: agents that run as root
+        # would run its workers as root.
+        account_id = request.account_id or None
         credential_id = node.credential_id[: principals.NODE_PART] + secrets.token_hex(8)
         driver = Principal(PrincipalRole.DRIVER, request.person, credential_id, account_id=account_id)
         end_s = now_s + certificates.DRIVER_LIFE.total_seconds()

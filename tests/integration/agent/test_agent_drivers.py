@@ -13,6 +13,7 @@ from quakegrid import errors, testing
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from services.agent.node.agent import Agent
+from services.agent.node.drivers import DriverFiles
 from services.agent.node.state_lock import StateLock
 from services.agent.packets import close_all
 
@@ -40,7 +41,7 @@ def test_drivers_are_refused_without_a_template_and_while_the_agent_stops(settin
         fds = [os.open(os.devnull, os.O_RDWR) for _ in range(4)]
 
         def start() -> str:
-            return agent.drivers.start(REQUEST, fds[0], fds[1:], on_end)
+            return agent.drivers.start(REQUEST, DriverFiles(fds[0], fds[1:]), on_end)
 
         with pytest.raises(errors.QuakeGridError, match="no template"):
             start()
@@ -74,7 +75,7 @@ def test_too_few_descriptors_leave_no_driver(settings: Settings) -> None:
         agent = Agent(settings, "x", lock.mark)
         agent.start_template()
         with pytest.raises(errors.QuakeGridError, match=r"could not start a driver: .*Bad file descriptor"):
-            agent.drivers.start(REQUEST, 10_000, [0, 1, 2], lambda _code, _reason: None)
+            agent.drivers.start(REQUEST, DriverFiles(10_000, [0, 1, 2]), lambda _code, _reason: None)
         assert agent.driver_count == 0
         await agent.stop()
         lock.close()

@@ -200,7 +200,7 @@ def test_records_outlive_a_restart_of_the_dbserver(services: tuple[Settings, Loc
 def test_command_with_the_authkey_tells_its_account(settings: Settings) -> None:
     """Nothing proves it, and it is kept beside the role of a service."""
     job = new_job(settings, "anna")
-    env = environment(settings) | {"SUDO_USER": "sue"}
+    env = environment(settings) | {"LOGNAME": "anna"}
     command = [
         sys.executable,
         "-m",
@@ -217,8 +217,20 @@ def test_command_with_the_authkey_tells_its_account(settings: Settings) -> None:
 
     found = wait_for(settings, AuditQuery(job_id=job.id))[-1]
 
-    assert (found.role, found.name, found.about.told) == ("service", "", "sue")
+    assert (found.role, found.name, found.about.told) == ("service", "", "anna")
     assert (found.about.action, found.about.detail) == ("Tags.AddTag", "audited")
+
+
+def test_command_by_sudo_tells_who_called_it(settings: Settings) -> None:
+    """Where the request itself names nobody."""
+    env = environment(settings) | {"SUDO_USER": "sue"}
+    command = [sys.executable, "-m", "quakegrid.cli", "--state-dir", str(settings.state_dir), "db", "vacuum"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    found = wait_for(settings, AuditQuery(), lambda found: found and found[-1].about.told == "sue")[-1]
+
+    assert (found.role, found.about.action) == ("service", "Database.VacuumDatabase")
 
 
 def test_actions_of_the_engine_are_records(settings: Settings) -> None:

@@ -250,8 +250,11 @@ async def no_owner(_job_id: int) -> None:
     """There are no jobs."""
 
 
+@pytest.mark.parametrize("role", [PrincipalRole.USER, PrincipalRole.DRIVER])
 @pytest.mark.parametrize("leaves", [True, False])
-def test_stream_ends_with_its_client_or_credential(leaves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stream_ends_with_its_client_or_credential(
+    leaves: bool, role: PrincipalRole, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However busy it is; the servicer is closed, too."""
     monkeypatch.setattr(callers, "STREAM_CHECK_S", 0.02)
 
@@ -263,7 +266,7 @@ def test_stream_ends_with_its_client_or_credential(leaves: bool, monkeypatch: py
         server.add_generic_rpc_handlers((service,))
         port = server.add_secure_port("127.0.0.1:0", credentials.server_credentials(AUTHKEY))
         await server.start()
-        proof = strangers.certify(AUTHKEY, PrincipalRole.USER, "anna")
+        proof = strangers.certify(AUTHKEY, role, "anna")
         shown = grpc.ssl_channel_credentials(proof.ca_pem, proof.key_pem, proof.certificate_pem)
         options = (("grpc.ssl_target_name_override", principals.PEER_NAME),)
         async with (

@@ -20,9 +20,12 @@ from quakegrid.access.principals import PrincipalRole
 from quakegrid.access.proofs import Renewed
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.database_admin import DatabaseCare
 from quakegrid.clients.dbserver.log_sender import LogStream
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.internal.v1 import sessions_pb2
+from quakegrid.jobs.row_ids import LARGEST_ID
+from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job, LogLine
 from quakegrid.session.broker_link import BrokerLink
 from quakegrid.session.options import SessionOptions
@@ -32,6 +35,7 @@ from quakegrid.settings.config import Settings
 from quakegrid.transport import certificates, credentials, lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
+from services.dbserver.engine.new_jobs import LARGEST_IMPORTED_ID
 from tests.support import strangers
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
@@ -77,6 +81,12 @@ def job_of(services: Settings, person: str) -> Job:
         )
 
 
+def job_state(services: Settings, job_id: int) -> JobState:
+    """The state of a job."""
+    with DbClient(services) as database:
+        return database.jobs.get_job(job_id).state
+
+
 def owner_of(services: Settings, job_id: int) -> str:
     """Whose a job is."""
     with DbClient(services) as database:
@@ -90,6 +100,39 @@ def test_job_that_a_calculation_makes_is_its_persons(services: Settings, anna: S
         database.call("import_job", 4711, "classical", "d", "ben", "complete", None, "/nowhere")
 
     assert (owner_of(services, made), owner_of(services, 4711)) == ("anna", "anna")
+
+
+@pytest.mark.parametrize("table", ["quakegrid_audit", "quakegrid_credential", "QUAKEGRID_node_token"])
+def test_sql_of_a_calculation_reads_no_private_table(services: Settings, anna: Settings, table: str) -> None:
+    """In none of the ways in which it can be named; services read it."""
+    first, last = table.split("_", 1)
+    with DbClient(anna) as database:
+        for call in (
+            (f"SELECT count(*) FROM {table}",),
+            (f'SELECT count(*) FROM (SELECT * FROM "{table}")',),
+            ("SELECT count(*) FROM ?s", table),
+            (f"SELECT count(*) FROM {first}_?s", last),
+            ("fetch", "SELECT count(*) FROM ?s", table),
+        ):
+            with pytest.raises(errors.QuakeGridError, match=f"may not read {table.lower()[:14]}"):
+                database.call(*call)
+        with pytest.raises(errors.NotAllowedError, match="may not read"):
+            DatabaseCare(database).query(f"SELECT * FROM {table}")
+
+    with DbClient(services) as database:
+        assert DatabaseCare(database).query(f"SELECT count(*) FROM {table}")[0].rows
+
+
+def test_import_leaves_ids_for_the_jobs_of_others(services: Settings, anna: Settings) -> None:
+    """New jobs get the ids behind the largest one: there would be none that anybody can name."""
+    imported = ("classical", "d", "anna", "complete", None, "/nowhere")
+    with DbClient(anna) as database:
+        for job_id in (LARGEST_ID, LARGEST_IMPORTED_ID + 1):
+            with pytest.raises(errors.UsageError, match="imported jobs have ids of 1 to"):
+                database.call("import_job", job_id, *imported)
+
+    other = job_of(services, "ben")
+    assert owner_of(services, other.id) == "ben"
 
 
 def test_calculation_does_for_its_job_what_the_engine_does(services: Settings, anna: Settings) -> None:
@@ -202,6 +245,32 @@ def test_session_is_for_jobs_of_ones_person_only(services: Settings, anna: Setti
     with contextlib.closing(session), BrokerClient(services) as broker:
         (found,) = broker.status().sessions
         assert (found.session_id, found.user_name) == (session.session_id, "anna")
+
+
+def test_token_of_an_earlier_session_is_for_jobs_of_ones_person_only(
+    services: Settings, anna: Settings
+) -> None:
+    """A broker that was started again knows the token, and has to ask for the jobs."""
+    mine, other = job_of(services, "anna"), job_of(services, "ben")
+    earlier = 4711
+    token = credentials.session_token(credentials.token_key(services.authkey), earlier)
+    with contextlib.closing(BrokerLink(anna)) as link:
+        for job_ids in ([other.id], [mine.id, other.id]):
+            request = sessions_pb2.OpenSessionRequest(
+                host="h",
+                pid=1,
+                is_local=True,
+                job_ids=job_ids,
+                resumed_session_id=earlier,
+                resumed_token=token,
+                lane_port=1,
+            )
+            with pytest.raises(grpc.RpcError, match=f"job {other.id} is not a job of anna"):
+                next(iter(link.open(request)))
+
+    with BrokerClient(services) as broker:
+        assert not broker.status().sessions
+    assert str(job_state(services, other.id)) == "created"
 
 
 def test_driver_speaks_for_its_own_session_only(services: Settings, anna: Settings) -> None:

@@ -558,6 +558,7 @@ def test_node_has_the_calculations_of_people_certified(
 
     assert (driver_of(anna).name, driver_of(anna).account_id) == ("anna", 1000)
     assert (driver_of(ben).name, driver_of(ben).account_id) == ("ben", None)
+    assert driver_of(certify(settings, file, "root", 0)).account_id is None
     assert driver_of(certify(settings, file, "anna")).credential_id != driver_of(anna).credential_id
     assert who_am_i(settings, anna) == ("driver", "anna")
     access.revoke_node("n1")

@@ -98,6 +98,7 @@ def test_service_has_no_uri() -> None:
         (Principal(PrincipalRole.ADMIN, "ada"), "ada", "ada (admin)"),
         (Principal(PrincipalRole.DRIVER, "anna"), "anna", "a calculation of anna"),
         (Principal(PrincipalRole.WORKER, "7"), "", "a worker of session 7"),
+        (Principal(PrincipalRole.TOKEN, "n1"), "", "the holder of a token for nodes"),
     ],
 )
 def test_principal_says_who_it_is(principal: Principal, person: str, words: str) -> None:

@@ -15,16 +15,18 @@ class Node:
 
     def __init__(self) -> None:
         self.host, self.stopped = "n0", list[int]()
+        self.persons = set[str]()
         self.orders = self
         self.stops = DriverStops(self._run)
 
-    async def stop_driver(self, pid: int) -> None:
+    async def stop_driver(self, pid: int, person: str) -> None:
         """Note the order."""
         self.stopped.append(pid)
+        self.persons.add(person)
 
     def stop(self, pid: int) -> None:
         """Somebody wants a driver to be gone."""
-        self.stops.stop([self], pid)  # type: ignore[list-item]
+        self.stops.stop([self], pid, "anna")  # type: ignore[list-item]
 
     def report(self, *pids: int, instance_id: str = "a", is_first: bool = False) -> None:
         """The agent tells which drivers it has."""
@@ -58,6 +60,7 @@ def test_driver_is_stopped_again_until_its_agent_reports_it_no_more() -> None:
 
     assert once == [5]
     assert twice == [5, 5]
+    assert node.persons == {"anna"}
     assert thrice == [5, 5, 5]
     assert node.stopped == thrice
 

@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quakegrid.errors import QuakeGridError, UsageError
+from quakegrid.errors import QuakeGridError, StateError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import askers, request_checks
-from services.agent.node.doors.askers import Asker, AskerCounts
+from services.agent.node.doors.askers import MAX_COMMAND_LINES, Asker, AskerCounts
 from services.agent.node.doors.notifications import Notifications
 from services.agent.node.doors.preparation import Preparation
 from services.agent.node.doors.socket_audit import SocketAudit
@@ -171,6 +171,7 @@ class LocalSocket:
             if not ended.done():
                 ended.set_result((code, reason))
 
+        _check_count(self._drivers, asker)
         name = self._start(request, DriverFiles(connection.fileno(), fds), on_end, account)
         close_all(fds)
         fds.clear()
@@ -207,7 +208,7 @@ class LocalSocket:
             return self._drivers.start(
                 request, replace(files, jobs_fd=jobs_fd), on_driver_end, account=account
             )
-        except QuakeGridError:
+        except (QuakeGridError, OSError):
             os.close(jobs_fd)
             raise
 
@@ -232,6 +233,16 @@ class LocalSocket:
             if not data:
                 return
             buffer += data
+
+
+def _check_count(drivers: Drivers, asker: Asker) -> None:
+    """Refuse a further driver to an account that has too many, with or without command lines.
+
+    Raises:
+        StateError: it has, and others would find no room.
+    """
+    if not asker.is_trusted and drivers.count_of(asker.name) >= MAX_COMMAND_LINES:
+        raise StateError(f"{asker.name} has {MAX_COMMAND_LINES} calculations here; wait until one ends")
 
 
 async def _read_line(connection: socket.socket, fds: list[int]) -> tuple[bytes, bytes]:

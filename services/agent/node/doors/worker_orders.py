@@ -64,7 +64,8 @@ class OrdersServicer(orders_pb2_grpc.OrdersServicer):
         context: Context,  # noqa: ARG002
     ) -> orders_pb2.StopDriverResponse:
         """StopDriver, see the contract."""
-        return orders_pb2.StopDriverResponse(was_running=self._agent.drivers.kill(request.pid))
+        was_running = self._agent.drivers.kill(request.pid, request.person)
+        return orders_pb2.StopDriverResponse(was_running=was_running)
 
     async def GetProcess(  # noqa: N802
         self,

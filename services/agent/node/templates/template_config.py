@@ -40,3 +40,8 @@ def environ_of(state_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
         Path(fresh).unlink(missing_ok=True)
         raise
     return {"OQ_CONFIG_FILE": str(path), ONLY_CONFIG: "1"}
+
+
+def remove(state_dir: Path) -> None:
+    """Remove the file, when no template is left."""
+    (state_dir / RUN_FOLDER / NAME).unlink(missing_ok=True)
