@@ -84,6 +84,24 @@ def look_at_port(port: PortFacts, proof: Proof | None) -> PortState:
     return state
 
 
+def signer_at(port: PortFacts, proof: Proof) -> bytes:
+    """By which key the certificate of a service of our cluster is signed; empty if none answers.
+
+    Args:
+        port: of the service.
+        proof: what we are.
+    """
+    address = (port.host, port.number)
+    try:
+        with (
+            socket.create_connection(address, CONNECT_TIMEOUT_S) as connection,
+            _tls(proof).wrap_socket(connection, server_hostname=_name(port)) as peer,
+        ):
+            return certificates.signer_of(peer.getpeercert(binary_form=True) or b"")
+    except (OSError, UnicodeError, ValueError):
+        return b""
+
+
 def _name(port: PortFacts) -> str:
     """The name that the certificate at a port must have."""
     is_agent = port.service == "agent"

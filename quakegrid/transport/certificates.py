@@ -303,6 +303,20 @@ def is_of_a_cluster(certificate: bytes) -> bool:
     return [name.value for name in issuer.get_attributes_for_oid(NameOID.COMMON_NAME)] == [CA_NAME]
 
 
+def signer_of(certificate: bytes) -> bytes:
+    """What tells apart by which key a certificate, DER, is signed; empty if it does not say so.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = x509.load_der_x509_certificate(certificate).extensions
+    try:
+        signer = found.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except x509.ExtensionNotFound:
+        return b""
+    return signer or b""
+
+
 def until_s(certificate_pem: bytes) -> float:
     """When a certificate ends, in seconds since 1970.
 

@@ -22,7 +22,7 @@ class LocalDbServer:
     def start(self) -> None:
         """Serve on the address of the settings."""
         server = DbServer(
-            self.settings.database, self.settings.authkey, lambda: self._deaths.append("a thread died")
+            self.settings.database, self.settings.keyring or "", lambda: self._deaths.append("a thread died")
         )
         self.server = server
         server.listen(self.settings.dbserver_host, self.settings.dbserver_port)

@@ -6,18 +6,21 @@ import asyncio
 import datetime
 import logging
 import stat
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from quakegrid.access.proofs import Renewed
+from quakegrid.access.proofs import ClusterKeys, Renewed
 from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.clients.node_access import NodeAccessClient
 from quakegrid.settings import config, node_files
 from quakegrid.settings.config import Settings
 from quakegrid.settings.node_files import NodeFile
-from services.agent.node.certificates.node_certificate import RETRY_S, NodeCertificate
+from quakegrid.transport import certificates
+from services.agent.node.certificates.node_certificate import KEY_LOOK, RETRY_S, NodeCertificate
 from tests.support import strangers
 from tests.support.dbservers import LocalDbServer
 
@@ -76,6 +79,27 @@ def test_certificate_is_renewed_when_half_its_life_is_over(node: Node) -> None:
     path = node_files.path_of(node.settings.state_dir)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert sorted(each.name for each in path.parent.iterdir()) == ["node_credential.json", "openquake.cfg"]
+
+
+def test_certificate_is_renewed_when_the_authkey_has_changed(node: Node, dbserver: LocalDbServer) -> None:
+    """Within minutes, while the old key counts; the new one counts for longer than the old key."""
+    keyring, now_time = dbserver.settings.keyring, node.first.start_time
+    assert keyring is not None
+    old, until_s = keyring.keys, time.time() + 3600
+    assert node.look_at(now_time) == node.first
+    keyring.keys = ClusterKeys("another-key-that-nobody-guesses", old.active, until_s)
+    try:
+        assert node.look_at(now_time + MINUTE) == node.first
+        renewed = node.look_at(now_time + KEY_LOOK)
+
+        assert renewed.proof == node.proof.certified != node.first.proof
+        assert certificates.until_s(renewed.proof.certificate_pem) > until_s
+        keyring.keys = ClusterKeys(keyring.keys.active)
+        with DbClient(node.settings) as database:
+            assert PeopleClient(database).who_am_i() == ("node", "n1")
+        assert node.look_at(now_time + 2 * KEY_LOOK) == renewed
+    finally:
+        keyring.keys = old
 
 
 def test_renewal_is_tried_again_until_the_dbserver_is_back(

@@ -1,4 +1,4 @@
-"""Keeps the certificate of this node valid. A renewal happens when half of its life is over.
+"""Keeps the certificate of this node valid: renews it at half of its life, or when the authkey changes.
 
 `agentctl join --token` may put another certificate there while the agent runs: it counts within seconds. Runs
 in the agent's event loop; files and the dbserver are asked in threads.
@@ -14,15 +14,20 @@ from collections.abc import Callable
 from quakegrid import errors
 from quakegrid.access.proofs import Renewed
 from quakegrid.clients import node_access
+from quakegrid.doctor import probes
+from quakegrid.doctor.facts import PortFacts
 from quakegrid.machine.service_life import Life
-from quakegrid.settings import node_files
+from quakegrid.settings import credential_files, node_files
 from quakegrid.settings.config import Settings
 from quakegrid.settings.node_files import NodeFile
+from quakegrid.transport import certificates
 
 log = logging.getLogger("quakegrid.agent")
 LOOK_S = 2.0
 # After a renewal that failed: there are two weeks for it.
 RETRY_S = 300.0
+# How often the dbserver's certificate is looked at, which tells that the authkey was changed.
+KEY_LOOK = datetime.timedelta(seconds=600)
 
 
 def utc_now() -> datetime.datetime:
@@ -50,6 +55,7 @@ class NodeCertificate:
     ) -> None:
         self._settings, self._proof, self._now = settings, proof, now
         self._retry_time: datetime.datetime | None = None
+        self._key_look_time: datetime.datetime | None = None
         self._trouble = ""
 
     async def run(self) -> None:
@@ -70,8 +76,20 @@ class NodeCertificate:
         self._take(file)
         if file.end_time <= self._now():
             self._tell("node_certificate_ended", _reason(file, self._now()))
-        elif file.renewal_time <= self._now() and (not self._retry_time or self._retry_time <= self._now()):
+        elif self._retry_time and self._now() < self._retry_time:
+            return
+        elif file.renewal_time <= self._now() or await self._is_of_old_key(file):
             await self._renew(file)
+
+    async def _is_of_old_key(self, file: NodeFile) -> bool:
+        """Now and then: whether the dbserver signs by another key than the one that signed for us."""
+        if self._key_look_time and self._now() < self._key_look_time:
+            return False
+        self._key_look_time = self._now() + KEY_LOOK
+        port = PortFacts("dbserver", *credential_files.split_address(file.dbserver))
+        signer = await asyncio.to_thread(probes.signer_at, port, self._proof)
+        own = certificates.signer_of(certificates.certificate_bytes(file.proof.certificate_pem))
+        return signer not in (b"", own)
 
     async def _renew(self, file: NodeFile) -> None:
         self._retry_time = self._now() + datetime.timedelta(seconds=RETRY_S)
