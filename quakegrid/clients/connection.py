@@ -6,17 +6,21 @@ the response. Does not depend on any service.
 
 from __future__ import annotations
 
+import datetime
+import functools
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
 import grpc
 
 from quakegrid import errors
-from quakegrid.access.proofs import Proof
+from quakegrid.access.proofs import Certified, Proof
 from quakegrid.clients import retries
 from quakegrid.clients.retries import Retries
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
+from quakegrid.transport.old_keys import OLD_UNTIL
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -40,7 +44,7 @@ class Connection:
         retry_s: how long a call is tried again while the service does not answer; 0 for one try.
     """
 
-    __slots__ = ("_retry_s", "_timeout_s", "address", "channel", "service")
+    __slots__ = ("_is_persons", "_retry_s", "_timeout_s", "address", "channel", "service")
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Connection:
     ) -> None:
         self.service, self.address = service, address
         self._timeout_s, self._retry_s = timeout_s, retry_s
+        self._is_persons = isinstance(proof, Certified)  # calculations and nodes renew theirs by themselves
         self.channel = grpc_channels.open_channel(address, proof, node)
 
     def close(self) -> None:
@@ -78,6 +83,8 @@ class Connection:
         patience = Retries(self._retry_s)
         while True:
             try:
+                if self._is_persons:
+                    return _call_and_tell(method, request, timeout_s)
                 return method(request, timeout=timeout_s)
             except grpc.RpcError as exc:
                 if not patience.may_go_on(exc):
@@ -150,6 +157,30 @@ class Connection:
     def error(self, exc: grpc.RpcError) -> errors.QuakeGridError:
         """Our error for a failed call."""
         return grpc_channels.translate(exc, self.service, self.address)
+
+
+def _call_and_tell(method: Callable[..., Response], request: Any, timeout_s: float) -> Response:
+    """Call as a person, and tell this person, once, if the credential will end with the cluster's old key."""
+    answered: tuple[Response, grpc.Call] = method.with_call(request, timeout=timeout_s)  # type: ignore[attr-defined]
+    response, call = answered
+    told = dict(call.trailing_metadata() or ()).get(OLD_UNTIL)
+    if told:
+        _tell_old_key(str(told))
+    return response
+
+
+@functools.cache
+def _tell_old_key(until_s: str) -> None:
+    try:
+        until_time = datetime.datetime.fromtimestamp(float(until_s), datetime.UTC)
+    except (ValueError, OverflowError, OSError):  # no time
+        return
+    print(
+        "the authkey of the cluster was changed, so your credential counts only until "
+        f"{until_time:%Y-%m-%d %H:%M} UTC; ask an admin for a new one (`quakegrid user renew NAME`), then "
+        "`quakegrid login FILE`",
+        file=sys.stderr,
+    )
 
 
 def to_broker(settings: Settings, timeout_s: float) -> Connection:

@@ -13,18 +13,17 @@ import stat
 from pathlib import Path
 
 from quakegrid import errors
-from quakegrid.access.proofs import ClusterKeys
 from quakegrid.install import config_text
 
 _SECTION = "dbserver"
 
 
-def rotate(path: Path, keys: ClusterKeys, new_authkey: str, until_time: datetime.datetime) -> None:
+def rotate(path: Path, authkey: str, new_authkey: str, until_time: datetime.datetime) -> None:
     """Put a new authkey into a file; the one that is there counts until a time.
 
     Args:
         path: the file that gives the authkey.
-        keys: what it says now, as the caller has read it.
+        authkey: what it says now, as the caller has read it.
         new_authkey: takes the place of the old one.
         until_time: aware.
     Raises:
@@ -37,13 +36,13 @@ def rotate(path: Path, keys: ClusterKeys, new_authkey: str, until_time: datetime
             fcntl.flock(before, fcntl.LOCK_EX)
             text = before.read().decode()
             is_same = os.path.samestat(os.fstat(before.fileno()), path.stat())
-            if not is_same or config_text.read_value(text, _SECTION, "authkey") != keys.active:
+            if not is_same or config_text.read_value(text, _SECTION, "authkey") != authkey:
                 raise errors.SettingsError(
                     f"somebody else changes {path} at this moment; look at it, and try again"
                 )
             for key, value in (
                 ("authkey", new_authkey),
-                ("old_authkey", keys.active),
+                ("old_authkey", authkey),
                 ("old_authkey_until", until),
             ):
                 text = config_text.put(text, _SECTION, key, value)

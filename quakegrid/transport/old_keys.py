@@ -15,7 +15,9 @@ from typing import Any
 import grpc
 
 from quakegrid import errors
-from quakegrid.access.proofs import Keyring, Proof
+from quakegrid.access import principals
+from quakegrid.access.principals import PEOPLE
+from quakegrid.access.proofs import ClusterKeys, Keyring, Proof
 from quakegrid.transport import error_details
 from quakegrid.transport.credentials import Signer
 
@@ -23,6 +25,8 @@ from quakegrid.transport.credentials import Signer
 LOOK_S = 2.0
 # Certificates whose signer is remembered; more are looked at again.
 MOST_KNOWN = 10_000
+# Told to people whose credential is of an old key that still counts: until when, in seconds since 1970.
+OLD_UNTIL = "quakegrid-old-key-until"
 _STREAMS = ("unary_stream", "stream_unary", "stream_stream")
 _WORDS = (
     "the authkey of the cluster was changed, and the time in which the old one counted is over: copy the new "
@@ -60,26 +64,32 @@ class OldKeyCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if handler is None or self._first is None:
             return handler
         if handler.unary_unary is not None:
-            return self._checked(handler) if self._is_over() else handler
+            return self._checked(handler) if self._was_changed() else handler
         self._look()
         method = str(handler_call_details.method)
         if method not in self._handlers:
             self._handlers[method] = self._watched(handler)
         return self._handlers[method]
 
+    @property
+    def _keys(self) -> ClusterKeys:
+        assert isinstance(self._proof, Keyring), "of services with the authkey"
+        return self._proof.keys
+
+    def _was_changed(self) -> bool:
+        """Whether a connection may have been made by another key."""
+        return self._keys is not self._first or bool(self._keys.old)
+
     def _is_over(self) -> bool:
         """Whether there was another key that does not count any more."""
-        assert isinstance(self._proof, Keyring), "of services with the authkey"
-        keys = self._proof.keys
-        return (keys is not self._first or bool(keys.old)) and not keys.has_old(self._clock())
+        return self._was_changed() and not self._keys.has_old(self._clock())
 
     def _is_old(self, context: Any) -> bool:
         """Whether the certificate of a call's connection is not of the present key."""
-        assert isinstance(self._proof, Keyring), "of services with the authkey"
-        assert self._signer is not None, "as above"
-        if self._known_for is not self._proof.keys or len(self._known) >= MOST_KNOWN:
+        assert self._signer is not None, "of services with the authkey"
+        if self._known_for is not self._keys or len(self._known) >= MOST_KNOWN:
             self._known.clear()
-            self._known_for = self._proof.keys
+            self._known_for = self._keys
         (certificate,) = context.auth_context()["x509_pem_cert"]
         if certificate not in self._known:
             self._known[certificate] = self._signer.authority.has_signed(certificate)
@@ -88,8 +98,11 @@ class OldKeyCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _checked(self, handler: Any) -> Any:
         async def call(request: Any, context: Any) -> Any:
             if self._is_old(context):
-                error = errors.CredentialError(_WORDS)
-                await error_details.abort(context, grpc.StatusCode.UNAUTHENTICATED, error)
+                if self._is_over():
+                    error = errors.CredentialError(_WORDS)
+                    await error_details.abort(context, grpc.StatusCode.UNAUTHENTICATED, error)
+                if _is_person(context):
+                    context.set_trailing_metadata(((OLD_UNTIL, f"{self._keys.old_until_s:.0f}"),))
             return await handler.unary_unary(request, context)
 
         return handler._replace(unary_unary=call)
@@ -166,6 +179,12 @@ class OldKeyCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                     task.cancel()
         if self._streams:
             self._look()
+
+
+def _is_person(context: Any) -> bool:
+    names = context.peer_identities() or ()
+    principal = principals.from_names(name.decode(errors="replace") for name in names)
+    return principal is not None and principal.role in PEOPLE
 
 
 async def _break(context: Any) -> None:

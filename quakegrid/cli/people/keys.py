@@ -80,7 +80,7 @@ def rotate(hours: int) -> None:
         )
     nodes = _nodes_with_files(settings)
     until_time = now_time + datetime.timedelta(hours=hours)
-    key_rotation.rotate(path, keys, authkeys.new_authkey(), until_time)
+    key_rotation.rotate(path, keys.active, authkeys.new_authkey(), until_time)
     found = _status(_own_settings()[0], path, nodes)
     render.say(
         f"{path} has a new authkey, {found.fingerprint}; the services of this machine notice in seconds"
