@@ -129,7 +129,7 @@ def read_private(path: Path) -> bytes:
     with os.fdopen(file, "rb") as stream:
         if found.st_mode & _OTHERS:
             raise errors.CredentialError(
-                f"other users of this machine can read or change {path}, which holds a private key; "
+                f"other users of this machine can read or change {path}, and a credential holds a private key; "
                 f"`chmod 600 {path}`, and ask for a new credential if they may have read it"
             )
         if found.st_uid not in (os.geteuid(), 0):
