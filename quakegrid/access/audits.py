@@ -39,7 +39,7 @@ ENGINE_ACTIONS: Mapping[str, bool] = {
     "set_preferred_job_for_tag": True,
     "unset_preferred_job_for_tag": False,
 }
-# The arguments that tell what a new job is: its calculation mode and description, without its folder, user and host.
+# The arguments that tell what a new job is: its calculation mode and description.
 _NEW_JOB = slice(1, 3)
 # How the engine's SQL begins that deletes jobs.
 _DELETIONS = frozenset({"DELETE ", "delete "})
