@@ -39,6 +39,8 @@ ENGINE_ACTIONS: Mapping[str, bool] = {
     "set_preferred_job_for_tag": True,
     "unset_preferred_job_for_tag": False,
 }
+# The arguments that tell what a new job is: its calculation mode and description.
+_NEW_JOB = slice(1, 3)
 # How the engine's SQL begins that deletes jobs.
 _DELETIONS = frozenset({"DELETE ", "delete "})
 # What else a request may say, in the order in which it is told.
@@ -122,6 +124,7 @@ def about_action(action: str, args: list[Any], user_name: str) -> About:
     is_name = action.isidentifier()
     if ENGINE_ACTIONS.get(action, is_name) and args and str(args[0]).isdecimal():
         job_id, rest = int(args[0]), args[1:]
+    rest = args[_NEW_JOB] if action == "create_job" else rest
     words = [str(value) for value in rest if isinstance(value, str | int | list)]
     name = action if is_name else "sql"
     words = words if is_name else [action, *words]

@@ -129,8 +129,8 @@ def read_private(path: Path) -> bytes:
     with os.fdopen(file, "rb") as stream:
         if found.st_mode & _OTHERS:
             raise errors.CredentialError(
-                f"other users of this machine can read or change {path}, which holds a private key; "
-                f"`chmod 600 {path}`, and ask for a new credential if they may have read it"
+                f"other users of this machine can read or change {path}, and a credential holds a private "
+                f"key; `chmod 600 {path}`, and ask for a new credential if they may have read it"
             )
         if found.st_uid not in (os.geteuid(), 0):
             raise errors.CredentialError(f"{path} belongs to another user; copy it to a file of your own")

@@ -130,8 +130,8 @@ def check_account(caller: Caller, own_uid: int) -> None:
     """
     if caller.user_id not in (own_uid, 0) and own_uid != 0:
         raise errors.NotAllowedError(
-            f"you are {caller.name}, and calculations that are sent to the web service of this machine run as "
-            "the account of the services so far, not as yours; start yours with `quakegrid run`"
+            f"you are {caller.name}, and calculations that are sent to the web service of this machine run "
+            "as the account of the services so far, not as yours; start yours with `quakegrid run`"
         )
     if own_uid == 0 and caller.user_id != 0:
         raise errors.NotAllowedError(

@@ -71,6 +71,11 @@ def test_request_says_what_it_is_about(method: str, request_: Any, about: About)
         ("del_calc", ["7"], About("engine.del_calc", job_id=7, told="anna")),
         ("del_calc", ["x"], About("engine.del_calc", detail="x", told="anna")),
         ("DELETE FROM job WHERE x", [], About("engine.sql", detail="DELETE FROM job WHERE x", told="anna")),
+        (
+            "create_job",
+            ["/data/anna/oqdata", "classical", "Case 1", "anna", None, "n1"],
+            About("engine.create_job", detail="classical, Case 1", told="anna"),
+        ),
         ("delete_tag", ["old"], About("engine.delete_tag", detail="old", told="anna")),
         (
             "DELETE FROM job WHERE id in (?X)",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from services.agent.node.templates import template_config
 from services.agent.node.templates.link import TemplateLink
 from services.agent.orders import Order, Report
 
@@ -91,6 +92,7 @@ class TemplateLinks:
         end_s = time.monotonic() + timeout_s
         for link in self._links.values():
             link.stop(max(0.0, end_s - time.monotonic()))
+        template_config.remove(self._state_dir)
 
     def _start(self, link: TemplateLink, number: int) -> None:
         if self._links.get(number) is not link or self._is_stopped:

@@ -18,7 +18,7 @@ from quakegrid.nodes.template_state import TemplateState
 from quakegrid.settings.config import Settings
 from services.agent.linux.exits import describe_exit
 from services.agent.linux.user_rights import NO_RIGHTS, UserRights
-from services.agent.node.templates import code_stamps, template_config
+from services.agent.node.templates import code_stamps
 from services.agent.node.templates import silent as silent_templates
 from services.agent.node.templates.links import TemplateLinks
 from services.agent.node.templates.loaded_codes import LoadedCodes
@@ -124,7 +124,6 @@ class Templates:
         if self._watching is not None:
             self._watching.cancel()
         self._links.stop(timeout_s)
-        template_config.remove(self._settings.state_dir)
 
     def restart(self) -> None:
         """Replace all templates by a new one; call it while there are no children."""
