@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from quakegrid import errors
-from quakegrid.settings import credential_files
 
 FILE_NAME = "lane_secret"
 _BYTES = 32
+_LARGEST_BYTES = 1024
 
 
 def of_broker(state_dir: Path) -> str:
@@ -31,14 +32,29 @@ def of_broker(state_dir: Path) -> str:
     try:
         if not path.exists():
             _make(path)
-        found = credential_files.read_private(path).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError, errors.CredentialError) as exc:
+        found = _read(path)
+    except (OSError, UnicodeDecodeError) as exc:
         raise errors.SettingsError(
             f"the broker cannot use its secret for lanes: {exc}; {_remedy(path)}"
         ) from None
     if len(found) < _BYTES:
         raise errors.SettingsError(f"the broker's secret for lanes is damaged; {_remedy(path)}")
     return found
+
+
+def _read(path: Path) -> str:
+    """What is in the file.
+
+    Raises:
+        PermissionError: others than our user and group can read or change it. Volumes of containers give
+            the group the same rights as the user.
+    """
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        group = stat.S_IRWXG if found.st_gid != os.getegid() else 0
+        if found.st_mode & (stat.S_IRWXO | group) or found.st_uid not in (os.geteuid(), 0):
+            raise PermissionError(f"others can read or change {path}")
+        return file.read(_LARGEST_BYTES).decode("ascii").strip()
 
 
 def _make(path: Path) -> None:

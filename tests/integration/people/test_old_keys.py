@@ -12,14 +12,14 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.access.principals import PrincipalRole
-from quakegrid.access.proofs import Certified, ClusterKeys, Keyring, Proof
+from quakegrid.access.proofs import Certified, ClusterKeys, Keyring, Proof, Renewed
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.clients import connection
 from quakegrid.clients.connection import Connection
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials, grpc_channels
+from quakegrid.transport import certificates, credentials, grpc_channels
 from tests.support import strangers
 from tests.support.dbservers import LocalDbServer
 
@@ -158,3 +158,19 @@ def test_identity_is_replaced_with_the_keys() -> None:
     assert identity.is_replaced(keyring, identity.made_time)
     renewed = credentials.new_identity(keyring)
     assert not renewed.is_replaced(keyring, renewed.made_time)
+
+
+def test_driver_renews_its_certificate_and_outlives_the_old_key(settings: Settings) -> None:
+    """As a running calculation does each half day: from then on it needs nothing of the old key."""
+    given = Renewed(strangers.certify(settings.authkey, PrincipalRole.DRIVER, "anna"))
+    rotate(settings, time.time() + HOUR_S)
+    with Connection("dbserver", settings.dbserver_address, given, timeout_s=TIMEOUT_S) as asked:
+        stub = people_pb2_grpc.PeopleStub(asked.channel)
+        key_pem, public_pem = certificates.new_key()
+        answer = asked.call(stub.RenewDriver, people_pb2.RenewDriverRequest(public_key_pem=public_pem))
+        given.certified = Certified(answer.ca_pem, key_pem, answer.certificate_pem)
+        assert who_am_i(settings, given) == "driver"
+        rotate(settings, time.time() - 1)
+
+        assert asked.call(stub.WhoAmI, people_pb2.WhoAmIRequest()).role == "driver"
+    assert who_am_i(settings, given) == "driver"

@@ -43,6 +43,14 @@ def test_processes_that_make_it_at_once_get_the_same(tmp_path: Path) -> None:
     assert len(set(found)) == 1
 
 
+def test_secret_on_a_volume_of_a_container_is_taken(tmp_path: Path) -> None:
+    """Kubernetes lets the group of a pod do what the user may."""
+    made = lane_secrets.of_broker(tmp_path)
+    (tmp_path / lane_secrets.FILE_NAME).chmod(0o660)
+
+    assert lane_secrets.of_broker(tmp_path) == made
+
+
 @pytest.mark.parametrize(("content", "mode"), [("short\n", 0o600), ("x" * 43, 0o644), ("é" * 43, 0o600)])
 def test_damaged_or_open_secret_is_refused_with_the_remedy(tmp_path: Path, content: str, mode: int) -> None:
     """A lane with a secret that others know would let them speak for sessions."""
