@@ -139,6 +139,7 @@ def agent(nodes: Nodes) -> Service:
     return made
 
 
+@pytest.mark.full
 def test_key_changes_under_a_stream_of_tasks(nodes: Nodes, agent: Service) -> None:
     """No task is lost; what has the old key works until its time is over, and is refused then."""
     old, second = nodes.master, agent.settings
