@@ -47,7 +47,7 @@ def _hours(_ctx: click.Context, _param: click.Parameter, value: int) -> int:
 
 @click.group()
 def key() -> None:
-    """Change the cluster's authkey, and see which keys count.
+    """Change the authkey while calculations run, and see what counts.
 
     On the master, as who can write the file with the authkey.
     """
