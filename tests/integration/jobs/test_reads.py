@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import gc
 import sqlite3
 import threading
@@ -16,7 +17,9 @@ import grpc
 import pytest
 
 from quakegrid import errors
+from quakegrid.access import principals
 from quakegrid.api.v1 import database_pb2
+from quakegrid.transport import callers
 from services.dbserver.housekeeping import Retention
 from services.dbserver.rpc.database import DatabaseServicer
 from services.dbserver.rpc.interceptor import UnaryCall
@@ -112,8 +115,12 @@ def test_query_ends_when_its_caller_has_left(readers: Readers) -> None:
     call = UnaryCall()
     call.end()
 
-    with pytest.raises(errors.QuakeGridError, match="caller has left"):
+    def ask() -> None:
+        callers.enter(principals.SERVICE)
         admin.Query(database_pb2.QueryRequest(sql=ENDLESS), cast("grpc.ServicerContext", call))
+
+    with pytest.raises(errors.QuakeGridError, match="caller has left"):
+        contextvars.copy_context().run(ask)
 
 
 def test_endless_query_ends_with_the_dbserver(readers: Readers) -> None:
