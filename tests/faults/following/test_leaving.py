@@ -77,6 +77,7 @@ def error_of(stderr: str) -> str:
     return re.sub(r"\b\d+\b", "N", lines[-1] if lines else "")
 
 
+@pytest.mark.full
 def test_killed_command_line_leaves_its_calculation(cluster: Cluster, slow: Path) -> None:
     """As when a connection is lost without a word; the job is complete, and its record says nothing of it."""
     running = cluster.start("run", slow)
@@ -90,6 +91,7 @@ def test_killed_command_line_leaves_its_calculation(cluster: Cluster, slow: Path
     cluster.wait_until_quiet()
 
 
+@pytest.mark.full
 def test_status_of_the_node_shows_detached_drivers(cluster: Cluster, slow: Path) -> None:
     """For administrators who want to restart it."""
     assert cluster.call("run", "--detach", slow).returncode == 0
