@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import grp
 import os
-import pwd
 import socket
 import stat
 import struct
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from quakegrid import errors
 from quakegrid.settings import installation
+from quakegrid.settings.agent_accounts import account_name
 from quakegrid.settings.config import Settings, agent_socket
 
 # Accounts below are the system's: nobody logs in as one of them.
@@ -113,7 +113,4 @@ def _not_allowed(path: Path) -> str:
 
 
 def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
+    return account_name(uid) or f"uid {uid}"

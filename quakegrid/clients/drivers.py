@@ -9,7 +9,6 @@ import array
 import contextlib
 import json
 import os
-import pwd
 import select
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from quakegrid import errors
 from quakegrid.clients import agent_sockets
 from quakegrid.clients.terminal_signals import Signals
 from quakegrid.machine import process_limits
+from quakegrid.settings.agent_accounts import account_name
 from quakegrid.settings.config import Settings
 
 Event = dict[str, Any]
@@ -169,10 +169,7 @@ def no_folder(folder: str, exc: OSError) -> str:
 
 def own_name() -> str:
     """The user whose rights this process has."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's
-        return str(os.getuid())
+    return account_name(os.getuid()) or str(os.getuid())
 
 
 def _current_folder() -> str:

@@ -1,10 +1,11 @@
-"""Which accounts of a machine have to do with its agent: the settings, and what is allowed.
+"""Which accounts of a machine have to do with its agent: the settings, what is allowed, and their names.
 
 Whether such an account or group exists is looked up by the agent, on its own machine.
 """
 
 from __future__ import annotations
 
+import pwd
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,14 @@ DEFAULT_GROUP = "quakegrid-users"
 DEFAULT_WORKER_USER = "quakegrid-worker"
 # What Linux and directory services have; no colon, no slash, no white space.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9._@-]{0,255}\$?", re.ASCII)
+
+
+def account_name(uid: int) -> str | None:
+    """The name of the account with a number; None if this machine has none, as in a container."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import pwd
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -18,6 +17,7 @@ from quakegrid import __version__, errors
 from quakegrid.access import principals
 from quakegrid.access.proofs import Proof
 from quakegrid.settings import installation
+from quakegrid.settings.agent_accounts import account_name
 from quakegrid.transport import credentials, error_details
 from quakegrid.transport.renewed_channels import RenewedChannel
 
@@ -119,15 +119,8 @@ def open_channel(address: str, proof: Proof, node: str = "") -> RenewedChannel:
 @functools.cache
 def _agent_of_this_account() -> str:
     """The user agent, with the account for the audit log: whoever has the authkey has no name."""
-    account = os.environ.get("SUDO_USER") or _account()
+    account = os.environ.get("SUDO_USER") or account_name(os.getuid()) or f"uid-{os.getuid()}"
     return f"{_AGENT} as/{account}" if principals.is_name(account) else _AGENT
-
-
-def _account() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid-{os.getuid()}"
 
 
 def open_aio_channel(address: str, proof: Proof, node: str = "") -> grpc.aio.Channel:

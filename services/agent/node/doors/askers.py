@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import socket
 import struct
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quakegrid.errors import StateError
+from quakegrid.settings.agent_accounts import account_name
 
 _CREDENTIALS = struct.Struct("3i")  # of SO_PEERCRED: pid, uid, gid
 # Where `getpass.getuser` looks for a name, in its order.
@@ -79,7 +79,7 @@ def of(connection: socket.socket) -> Asker:
     """The account at the other end of a connection of a unix socket, as it was when it connected."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _pid, uid, gid = _CREDENTIALS.unpack(credentials)
-    return Asker(uid, gid, _account_name(uid))
+    return Asker(uid, gid, account_name(uid) or f"uid-{uid}")
 
 
 def person_of(asker: Asker, environ: Mapping[str, str]) -> Person:
@@ -111,10 +111,3 @@ def cares_for_cluster(asker: Asker, request: Mapping[str, Any]) -> bool:
         and request["mode"] == "oq"
         and request["argv"][:1] in ([name] for name in _CARING_COMMANDS)
     )
-
-
-def _account_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:  # a container's
-        return f"uid-{uid}"

@@ -6,7 +6,6 @@ A directory service may be slow, so a thread asks it, and what it said holds for
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import grp
 import logging
 import os
@@ -100,10 +99,3 @@ def _look_up(name: str) -> Account | None:
         return None
     groups = tuple(sorted({*os.getgrouplist(name, found.pw_gid), found.pw_gid}))
     return Account(found.pw_name, found.pw_uid, found.pw_gid, found.pw_dir, groups)
-
-
-def of_uid(uid: int) -> Account | None:
-    """The account with a number, if this node has one."""
-    with contextlib.suppress(KeyError):
-        return _look_up(pwd.getpwuid(uid).pw_name)
-    return None
