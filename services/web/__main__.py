@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -102,6 +103,9 @@ async def serve(settings: Settings) -> int:
         serving = life.keep(server.serve(sockets=[port]), "port")
         address = f"{settings.web_listen}:{settings.web_port}"
         record = service_files.write(settings, "web", address)
+        # Garbage collections would walk through all modules each time, and everybody would wait.
+        gc.collect()
+        gc.freeze()
         log.info("web_started address=%s", address)
         try:
             await is_over.wait()
