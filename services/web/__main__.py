@@ -30,6 +30,7 @@ from quakegrid.settings.config import Settings, check_authkey, load_settings  # 
 from quakegrid.settings.hosts import is_loopback  # noqa: E402
 from services.web import app, engine_views  # noqa: E402
 from services.web.backends import Backends  # noqa: E402
+from services.web.connections import PatientProtocol  # noqa: E402
 
 # Pages that follow the cluster hold their connections: they are closed after this time.
 STOP_GRACE_S = 1
@@ -95,7 +96,7 @@ async def serve(settings: Settings) -> int:
             timeout_graceful_shutdown=STOP_GRACE_S,
             limit_concurrency=MOST_AT_ONCE,
             h11_max_incomplete_event_size=MOST_HEADER_BYTES,
-            http="h11",
+            http=PatientProtocol,
             ws="none",
         )
         port = app.bind(settings)

@@ -17,8 +17,8 @@ READERS = 200
 
 async def turn_until(is_done: Callable[[], bool]) -> None:
     """Turn the event loop until something is so."""
-    while not is_done():
-        await asyncio.sleep(0)  # noqa: ASYNC110 - turns are what is counted
+    while not is_done():  # noqa: ASYNC110 - turns are what is counted
+        await asyncio.sleep(0)
 
 
 def test_events_are_as_browsers_read_them() -> None:
