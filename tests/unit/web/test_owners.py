@@ -10,7 +10,7 @@ import pytest
 
 from quakegrid.errors import NotAllowedError, NotFoundError
 from services.web.api import owners
-from services.web.callers import Caller
+from services.web.callers import Caller, of_account
 
 ANNA, BEN = Caller(54321, "anna"), Caller(54322, "ben")
 
@@ -34,9 +34,9 @@ def check(caller: Caller, job_id: int = 7) -> None:
 def test_owner_and_those_who_look_after_the_cluster_change_a_job() -> None:
     """Root, and the user of the services, are not asked whose it is."""
     check(ANNA)
-    check(Caller(0, "root"), 8)
-    check(Caller(os.geteuid(), "service"), 8)
-    owners.check_care(Caller(os.geteuid(), "service"), "delete tags")
+    check(of_account(0, "root"), 8)
+    check(of_account(os.geteuid(), "service"), 8)
+    owners.check_care(of_account(os.geteuid(), "service"), "delete tags")
 
 
 def test_another_person_is_refused_with_words() -> None:
