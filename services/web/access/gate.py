@@ -215,8 +215,8 @@ class _Passage:
 
     def end(self) -> None:
         """End the stream, soon."""
-        self._is_over = True
-        if self._task is not None:
+        if self._task is not None and self._is_stream:
+            self._is_over = True
             self._task.cancel()
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -231,18 +231,17 @@ class _Passage:
                     name == b"content-type" and value.startswith(b"text/event-stream")
                     for name, value in message["headers"]
                 )
-                self._task = asyncio.current_task() if self._is_stream else None
             await send(message)
 
+        self._task = asyncio.current_task()
         with self._logins.holding(self._token, self):
             try:
                 await self._app(scope, receive, watch)
             except asyncio.CancelledError:
                 if not self._is_over:
                     raise
-                task = asyncio.current_task()
-                assert task is not None
-                task.uncancel()
+                assert self._task is not None, "it was cancelled"
+                self._task.uncancel()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import ipaddress
 import logging
 import os
 import ssl
@@ -17,7 +18,6 @@ import psutil
 from quakegrid import errors
 from quakegrid.access.proofs import Certified, Keyring
 from quakegrid.settings.config import Settings
-from quakegrid.settings.hosts import is_loopback
 from quakegrid.transport import credentials
 from services.web import guard
 
@@ -107,9 +107,14 @@ def certificate_names(settings: Settings) -> tuple[str, ...]:
     for addresses in psutil.net_if_addrs().values():
         for each in addresses:
             address = each.address.partition("%")[0]
-            if each.family.name in ("AF_INET", "AF_INET6") and not is_loopback(address):
+            if each.family.name in ("AF_INET", "AF_INET6") and _is_reached(address):
                 names.add(address)
     return tuple(sorted(names - {"0.0.0.0", "::"}))  # noqa: S104 - compared, not bound
+
+
+def _is_reached(address: str) -> bool:
+    found = ipaddress.ip_address(address)
+    return not (found.is_loopback or found.is_link_local)
 
 
 def _no_password() -> str:
