@@ -60,8 +60,6 @@ def make(settings: Settings, backends: Backends) -> Starlette:
         settings: of the cluster.
         backends: what routes ask; `request.app.state.backends`.
     """
-    routes: list[BaseRoute] = [*running.ROUTES, *calculations.ROUTES, *results.ROUTES, *tags.ROUTES]
-    routes += [*server_facts.ROUTES, *streams.ROUTES, *pages.ROUTES, *accounts.ROUTES]
     gate = Middleware(
         Gate,
         settings=settings,
@@ -70,7 +68,7 @@ def make(settings: Settings, backends: Backends) -> Starlette:
         headers=_HEADERS | (_HSTS if settings.web_access.certificate else {}),
     )
     app = Starlette(
-        routes=guarded.guard(routes, settings.web_mode),
+        routes=guarded.guard(all_routes(), settings.web_mode),
         middleware=[gate],
         exception_handlers={
             errors.QuakeGridError: _tell_error,
@@ -85,6 +83,20 @@ def make(settings: Settings, backends: Backends) -> Starlette:
     app.state.inputs = backends.inputs
     app.state.desk = Desk(settings, backends.inputs, Starter(settings))
     return app
+
+
+def all_routes() -> list[BaseRoute]:
+    """The routes of all modes, for whoever may ask for them."""
+    return [
+        *running.ROUTES,
+        *calculations.ROUTES,
+        *results.ROUTES,
+        *tags.ROUTES,
+        *server_facts.ROUTES,
+        *streams.ROUTES,
+        *pages.ROUTES,
+        *accounts.ROUTES,
+    ]
 
 
 def _most_bytes(settings: Settings) -> dict[str, int]:

@@ -70,7 +70,7 @@ def ca() -> None:
     Programs that use `requests` take it from the file that REQUESTS_CA_BUNDLE names, QGIS and browsers from
     what the machine trusts. A service with the site's own certificate needs none of this.
     """
-    settings = options.cluster_settings()
+    settings = options.client_settings()
     if settings.credential is not None:
         click.echo(settings.credential.proof.ca_pem.decode(), nl=False)
         return

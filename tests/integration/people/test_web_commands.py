@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from quakegrid import testing
 from quakegrid.access import web_tokens
 from quakegrid.cli import __main__ as command_line
 from quakegrid.cli.people import web
+from quakegrid.machine import service_files
+from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.transport import certificates, credentials
 from tests.support.dbservers import LocalDbServer
@@ -22,6 +25,14 @@ from tests.support.dbservers import LocalDbServer
 Said = tuple[str, str, int]
 Master = Callable[..., Said]
 PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of a cluster that this user's commands ask."""
+    (tmp_path / "home").mkdir()
+    path: Path = testing.write_cluster_config(tmp_path / "state", {})
+    return config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
 
 
 @pytest.fixture
@@ -47,7 +58,9 @@ def master(
         said = capsys.readouterr()
         return said.out, said.err, code
 
+    record = service_files.write(dbserver.settings, "dbserver", dbserver.settings.dbserver_address)
     yield run
+    record.unlink()
     assert opened == [line for line in opened if line.startswith("http")]
 
 

@@ -72,7 +72,7 @@ def test_link_counts_once_also_for_many_at_once(team: Team) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["https://evil.example/", "//evil.example", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)",
+    "target", ["https://evil.example/", "//evil.example", "/\\evil.example", "\\\\evil.example", "data:x",
                "/a\r\nSet-Cookie: sessionid=x", "/ä", "", "evil", "/a" * 1500]
 )  # fmt: skip
 def test_login_leads_to_own_pages_only(team: Team, target: str) -> None:
