@@ -21,6 +21,7 @@ SHARED = {
         "tests/faults/test_bad_input.py",
         "tests/faults/test_calculation_faults.py",
         "tests/faults/test_reboot.py",
+        "tests/faults/test_service_faults.py",
         "tests/faults/test_stopped_driver.py",
     ),
 }
