@@ -1,0 +1,45 @@
+"""The files that names alone find, beside those that the engine lists for its own calculations."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quakegrid import testing
+from quakegrid.inputs import closure
+from quakegrid.inputs.parcel import DiskFiles
+
+pytestmark = [pytest.mark.engine, pytest.mark.full, pytest.mark.timeout(900)]
+SCRIPT = Path(__file__).with_name("plain_inputs.py")
+# Of the engine 3.26: what it can list without an earlier calculation, at least.
+LISTED_COUNT = 400
+
+
+def test_names_find_what_the_engine_lists(tmp_path: Path) -> None:
+    """Every file that there was before the engine began to list: it unpacks archives, which are sent whole."""
+    root = testing.copy_engine_case(".", tmp_path / "cases")
+    mine = {str(path): set(closure.find([str(path)], DiskFiles())) for path in sorted(root.rglob("job*.ini"))}
+    before = {str(path) for path in root.rglob("*")}
+
+    done = subprocess.run(
+        [sys.executable, SCRIPT, root],
+        env=testing.isolated_environ(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+
+    theirs = json.loads(done.stdout)
+    assert len(theirs) >= LISTED_COUNT
+    missed = {
+        job_ini: sorted((set(paths) & before) - mine[job_ini])
+        for job_ini, paths in theirs.items()
+        if (set(paths) & before) - mine[job_ini]
+    }
+    assert missed == {}
+    too_many = sum(len(mine[job_ini] - {job_ini} - set(paths)) for job_ini, paths in theirs.items())
+    assert too_many <= len(theirs) // 10
