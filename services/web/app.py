@@ -19,8 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from quakegrid import errors
 from quakegrid.settings.config import Settings, agent_socket
 from services.web import callers, guard
-from services.web.api import calculations, results, running, server_facts, tags
+from services.web.api import calculations, results, running, sent_files, server_facts, tags
 from services.web.api.running import Desk
+from services.web.api.sent_files import Turnstile
 from services.web.backends import Backends
 from services.web.engine_views import EngineViews
 from services.web.live import streams
@@ -59,7 +60,13 @@ def make(settings: Settings, backends: Backends) -> Starlette:
         settings: of the cluster.
         backends: what routes ask; `request.app.state.backends`.
     """
-    routes: list[BaseRoute] = [*running.ROUTES, *calculations.ROUTES, *results.ROUTES, *tags.ROUTES]
+    routes: list[BaseRoute] = [
+        *running.ROUTES,
+        *sent_files.ROUTES,
+        *calculations.ROUTES,
+        *results.ROUTES,
+        *tags.ROUTES,
+    ]
     routes += [*server_facts.ROUTES, *streams.ROUTES, *pages.ROUTES]
     hosts = guard.known_hosts(settings.web_listen, settings.web_port)
     app = Starlette(
@@ -76,14 +83,15 @@ def make(settings: Settings, backends: Backends) -> Starlette:
     app.state.views = EngineViews(settings)
     app.state.examinations = Examinations(settings)
     app.state.inputs = backends.inputs
-    app.state.desk = Desk(settings, backends.inputs, Starter(settings))
+    app.state.desk = Desk(settings, backends.inputs, Starter(settings), backends.store)
+    app.state.turnstile = Turnstile()
     return app
 
 
 def _most_bytes(settings: Settings) -> dict[str, int]:
     """Path to the largest body, where that is not `MOST_BODY_BYTES`."""
     uploads = dict.fromkeys(running.UPLOAD_PATHS, settings.web_upload_bytes)
-    return uploads | dict.fromkeys(running.TEXT_PATHS, MOST_TEXT_BYTES)
+    return uploads | dict.fromkeys([*running.TEXT_PATHS, sent_files.MISSING_PATH], MOST_TEXT_BYTES)
 
 
 def bind(settings: Settings) -> socket.socket:

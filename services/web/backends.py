@@ -26,6 +26,7 @@ from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
 from services.web.uploads import sweeping
 from services.web.uploads.inputs import Inputs
+from services.web.uploads.store import Store
 
 Response = TypeVar("Response")
 # People and QGIS wait at most 10 s for most routes.
@@ -97,6 +98,7 @@ class Backends:
         self.broker = ServiceLink("broker", settings.broker_address, keyring)
         self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
         self.inputs = Inputs(settings, getpass.getuser())
+        self.store = Store(self.inputs, settings.web_quota_bytes)
         self._keep_days, self._life = settings.web_keep_inputs_days, life
 
     async def __aenter__(self) -> Self:
@@ -104,6 +106,7 @@ class Backends:
         self._life.keep(self.jobs.follow_source(), "jobs")
         self._life.keep(self.fleet.follow_source(), "fleet")
         self._life.keep(sweeping.sweep_for_ever(self.inputs, self._row, self._keep_days), "inputs")
+        self._life.keep(sweeping.sweep_files_for_ever(self.store, self._keep_days), "files")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
     for job_ini in sorted(folder.rglob("job*.ini")):
         try:
             paths = readinput.get_input_files(readinput.get_oqparam(str(job_ini)))
-        except Exception:  # noqa: S112, BLE001 - such as one that wants an earlier calculation
+        except Exception:  # noqa: BLE001 - such as one that wants an earlier calculation
             continue
         found[str(job_ini)] = sorted({os.path.normpath(path) for path in paths if Path(path).is_file()})
     print(json.dumps(found))

@@ -20,7 +20,7 @@ LISTED_COUNT = 400
 
 
 def test_names_find_what_the_engine_lists(tmp_path: Path) -> None:
-    """Every file that there was before the engine began to list: it unpacks archives, which are sent whole."""
+    """Each file but those that the engine unpacks while it lists: their archives are sent whole."""
     root = testing.copy_engine_case(".", tmp_path / "cases")
     mine = {str(path): set(closure.find([str(path)], DiskFiles())) for path in sorted(root.rglob("job*.ini"))}
     before = {str(path) for path in root.rglob("*")}
