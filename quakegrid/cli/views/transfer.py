@@ -69,7 +69,7 @@ def files_text(count: int, size_bytes: int) -> str:
 def bytes_text(size_bytes: int) -> str:
     """A number of bytes, in words."""
     size, unit = float(size_bytes), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):  # noqa: B007 - used below
+    for unit in ("B", "kB", "MB", "GB", "TB"):
         if size < 1000 or unit == "TB":
             break
         size /= 1000

@@ -25,6 +25,8 @@ from quakegrid.settings.hosts import is_loopback
 
 # How long a request is tried again while nothing comes of it.
 RETRY_S = 300.0
+# Of the first request: where nothing has answered yet, there may be no web service.
+FIRST_RETRY_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 # Of a socket on which nothing moves. An engine may need minutes before the first byte of an export comes.
 CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S = 10.0, 660.0
@@ -79,7 +81,7 @@ class WebClient:
     ) -> None:
         self.address = address_of(settings)
         self._settings, self._new_token, self._retry_s = settings, new_token, retry_s
-        self._token = ""
+        self._token, self._has_answered = "", False
         self._connection: http.client.HTTPConnection | None = None
 
     def __enter__(self) -> Self:
@@ -212,7 +214,8 @@ class WebClient:
                 trouble = exc
             self.close()
             now_s = time.monotonic()
-            end_s = now_s + self._retry_s if end_s is None else end_s
+            retry_s = self._retry_s if self._has_answered else min(FIRST_RETRY_S, self._retry_s)
+            end_s = now_s + retry_s if end_s is None else end_s
             if now_s > end_s:
                 raise self._unreachable(trouble)
             time.sleep(pauses.next_s())
@@ -226,7 +229,9 @@ class WebClient:
             self._token = self._new_token()
         proof = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         self._connection.request(method, path, body, {**headers, **proof})
-        return self._connection.getresponse()
+        response = self._connection.getresponse()
+        self._has_answered = True
+        return response
 
     def _unreachable(self, trouble: Exception | str) -> errors.PeerUnreachableError:
         words = trouble.strerror if isinstance(trouble, OSError) and trouble.strerror else str(trouble)
