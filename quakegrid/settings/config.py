@@ -22,6 +22,7 @@ from quakegrid.settings.agent_limits import AgentLimits
 from quakegrid.settings.credential_files import CredentialFile
 from quakegrid.settings.hosts import HostCores, is_loopback
 from quakegrid.settings.reader import Reader
+from quakegrid.settings.web.access import WebAccess, WebMode
 
 # Set for the services of a program's own cluster, so that they do not read the settings of its user.
 ONLY_CONFIG = "QUAKEGRID_ONLY_CONFIG"
@@ -65,6 +66,7 @@ class Settings:
     web_upload_bytes: int
     web_quota_bytes: int
     web_keep_inputs_days: int
+    web_access: WebAccess
     agent_port: int
     agent_listen: str
     agent_host_cores: tuple[HostCores, ...]
@@ -130,6 +132,16 @@ class Settings:
     def current_authkey(self) -> str:
         """The authkey that counts now: a running service takes each new one."""
         return self.keyring.keys.active if self.keyring else ""
+
+    @property
+    def web_mode(self) -> WebMode:
+        """Who may do what at the web service."""
+        return self.web_access.mode_at(self.web_listen)
+
+    @property
+    def web_has_tls(self) -> bool:
+        """Whether the web service speaks TLS."""
+        return self.web_access.is_tls_at(self.web_listen)
 
     @property
     def user_name(self) -> str:

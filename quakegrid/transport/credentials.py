@@ -138,14 +138,14 @@ class Signer:
     """
 
     def __init__(self, proof: KeyProof) -> None:
-        self._proof = proof
+        self.proof = proof
         self._keys = keys_of(proof)
         self._authority = authority_of(self._keys)
 
     @property
     def authority(self) -> Authority:
         """Of the key that counts now."""
-        keys = self._keys if isinstance(self._proof, str) else self._proof.keys
+        keys = self._keys if isinstance(self.proof, str) else self.proof.keys
         if keys is not self._keys:
             self._keys, self._authority = keys, authority_of(keys)
         return self._authority
@@ -223,6 +223,24 @@ def z85_encode(data: bytes) -> bytes:
 def fingerprint(authkey: str) -> str:
     """A short text that tells two authkeys apart and reveals nothing of them."""
     return base64.b32encode(_derive(authkey, "fingerprint", 5)).decode().lower()
+
+
+@functools.lru_cache(maxsize=4)
+def web_token_key(authkey: str) -> bytes:
+    """The key that signs tokens and cookies of the web service."""
+    return _derive(authkey, "web-tokens")
+
+
+def web_token_keys(proof: KeyProof, now_s: float) -> tuple[bytes, ...]:
+    """The keys by which those tokens are known that count: the one that signs, and the one before.
+
+    Args:
+        proof: the cluster's secret.
+        now_s: seconds since 1970.
+    """
+    keys = keys_of(proof)
+    known = (keys.active, keys.old) if keys.has_old(now_s) else (keys.active,)
+    return tuple(map(web_token_key, known))
 
 
 def token_key(secret: str) -> bytes:

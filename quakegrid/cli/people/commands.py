@@ -252,7 +252,7 @@ def _web_address(settings: Settings, dbserver: str) -> str:
     if settings.credential is not None:
         return settings.credential.web
     host, _port = credential_files.split_address(dbserver)
-    return web_client.address_at(host, settings.web_port) if settings.web_port else ""
+    return web_client.address_at(settings, host) if settings.web_port else ""
 
 
 def _addresses(settings: Settings, host: str) -> tuple[str, str]:

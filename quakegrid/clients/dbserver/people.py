@@ -118,6 +118,23 @@ class PeopleClient:
         request = people_pb2.RevokeCredentialsRequest(name=name, id=credential_id)
         return list(map(_decode, self._connection.call(self._stub.RevokeCredentials, request).revoked))
 
+    def set_password(self, name: str, password: str, role: PrincipalRole | None = None) -> str:
+        """Set the password with which a person logs in at the web service; returns the person's role.
+
+        Args:
+            name: of the person.
+            password: empty: the person has none any more.
+            role: of somebody new; None: as before.
+        Raises:
+            UsageError: a value is not allowed.
+            NotFoundError: nobody has the name, and no role is given.
+            StateError: the person has another role.
+        """
+        request = people_pb2.SetPasswordRequest(name=name, password=password)
+        if role is not None:
+            request.role = people_pb2.PersonRole.Value(f"{_PREFIX}{role.name}")
+        return _role(self._connection.call(self._stub.SetPassword, request).role)
+
 
 def _decode(found: people_pb2.Credential) -> IssuedCredential:
     revocation_time = found.revocation_time.ToDatetime(datetime.UTC)

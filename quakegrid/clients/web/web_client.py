@@ -7,6 +7,7 @@ carry an id of their own. Trusts the cluster's authority and those that this mac
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -19,6 +20,7 @@ from typing import IO, Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from quakegrid import errors
+from quakegrid.clients import web_tokens
 from quakegrid.clients.backoff import Backoff
 from quakegrid.settings.config import Settings
 from quakegrid.settings.hosts import is_loopback
@@ -319,7 +321,9 @@ def _unwritable(target: Path, exc: OSError) -> errors.QuakeGridError:
 
 def open_web(settings: Settings, retry_s: float = RETRY_S) -> WebClient:
     """A client of the web service of a cluster, for the person of the credential or of this process."""
-    return WebClient(settings, None, retry_s)
+    has_credential = settings.credential is not None
+    new_token = functools.partial(web_tokens.web_token, settings) if has_credential else None
+    return WebClient(settings, new_token, retry_s)
 
 
 def address_of(settings: Settings) -> str:
@@ -327,11 +331,10 @@ def address_of(settings: Settings) -> str:
     credential = settings.credential
     if credential is not None and credential.web:
         return credential.web
-    host = settings.web_listen if credential is None else settings.dbserver_host
-    return address_at(host, settings.web_port)
+    return address_at(settings, settings.web_listen if credential is None else settings.dbserver_host)
 
 
-def address_at(host: str, port: int) -> str:
-    """The address of a web service on a host: it is plain HTTP on loopback only."""
-    scheme = "http" if is_loopback(host) else "https"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+def address_at(settings: Settings, host: str) -> str:
+    """The address of a web service with these settings on a host: it is plain HTTP on loopback only."""
+    scheme = "https" if settings.web_has_tls or not is_loopback(host) else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.web_port}"

@@ -18,8 +18,9 @@ from starlette.routing import Route
 from quakegrid import errors
 from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.settings.config import Settings
+from services.web.access import guarded
 from services.web.api import answers, own_files, sent_files
-from services.web.api.calculations import backends_of, caller_of
+from services.web.api.calculations import backends_of, caller_of, mode_of
 from services.web.api.results import views_of
 from services.web.api.sent_files import Answers
 from services.web.starts import Choices, ModelRun, Starter
@@ -175,8 +176,10 @@ async def _start(
     """Start a calculation and keep its folder; the answer."""
     desk, caller = desk_of(request), caller_of(request)
     parent = wishes.hazard_job_id
-    if parent is not None and await backends_of(request).engine_call("get_job", parent) is None:
-        raise errors.UsageError(f"there is no calculation {parent} to start from")
+    if parent is not None:
+        if await backends_of(request).engine_call("get_job", parent) is None:
+            raise errors.UsageError(f"there is no calculation {parent} to start from")
+        await guarded.check_sees(backends_of(request), caller, mode_of(request), parent)
     await asyncio.to_thread(models.drop_parts, folder)
     await desk.check_room(caller.name, await asyncio.to_thread(size_of, folder))
     what = ModelRun(model.job_ini, model.root, wishes.hazard_job_id, wishes.notify_to, choices or Choices())

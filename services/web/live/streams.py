@@ -19,10 +19,12 @@ from quakegrid import errors
 from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.transport import grpc_channels
+from services.web.access import rights
 from services.web.api import answers
-from services.web.api.calculations import backends_of, job_id_of
+from services.web.api.calculations import backends_of, caller_of, job_id_of, mode_of
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
+from services.web.live.limited import LimitedView
 
 # A comment so often: connections whose other end has gone show it, and proxies keep them open.
 BEAT_S = 15.0
@@ -74,7 +76,27 @@ def last_number(request: Request) -> int | None:
 
 async def jobs(request: Request) -> Response:
     """`GET /live/jobs`: the newest jobs, then each change."""
-    return streamed(_feed(backends_of(request).jobs, "jobs", last_number(request)))
+    feed, view = backends_of(request).jobs, _view(request)
+    if view is not None:
+        return streamed(_limited(feed, view))
+    return streamed(_feed(feed, "jobs", last_number(request)))
+
+
+def _view(request: Request) -> LimitedView | None:
+    """What the reader sees of the jobs; None for all of them."""
+    caller = caller_of(request)
+    return None if rights.sees_all(caller, mode_of(request)) else LimitedView(caller.name)
+
+
+async def _limited(feed: JobFeed, view: LimitedView) -> AsyncIterator[str]:
+    """As `_feed`, for whom it begins anew each time."""
+    async for events in feed.follow(None):
+        if events is None or any(each.kind == "anew" for each in events):
+            yield event("jobs", view.snapshot(feed.snapshot()), f"{_RUN}-{feed.number}")
+            continue
+        for each in events:
+            if passed := view.pass_on(each):
+                yield event(passed.kind, passed.text, f"{_RUN}-{passed.number}")
 
 
 async def fleet(request: Request) -> Response:
@@ -129,7 +151,8 @@ async def _log_events(
 
 async def newest_jobs(request: Request) -> Response:
     """`GET /live/jobs.json`: the newest jobs as they are now."""
-    return Response(backends_of(request).jobs.snapshot(), media_type="application/json")
+    text, view = backends_of(request).jobs.snapshot(), _view(request)
+    return Response(text if view is None else view.snapshot(text), media_type="application/json")
 
 
 async def newest_fleet(request: Request) -> Response:

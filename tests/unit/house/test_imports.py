@@ -66,12 +66,13 @@ FAST_ZMQ = "quakegrid.transport.fast_zmq"
 DBSERVER_LAYERS: dict[str, set[str]] = {
     "store": set(),
     "people": {"store"},
+    "logins": {"store", "people"},
     "deletions": {"store"},
     "jobs": {"store", "deletions"},
     "audit": {"store", "jobs"},
     "logs": {"store", "jobs"},
     "engine": {"store", "deletions", "jobs", "logs"},
-    "rpc": {"store", "people", "deletions", "jobs", "audit", "logs"},
+    "rpc": {"store", "people", "logins", "deletions", "jobs", "audit", "logs"},
 }
 # Answers what upstream's `dbcmd` expects; nothing else depends on the folder for it.
 ENGINE_CALLS = "services.dbserver.rpc.engine_calls"
