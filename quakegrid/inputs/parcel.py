@@ -34,7 +34,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class InputParcel:
     """All files of one calculation.
 
     Args:
@@ -82,7 +82,7 @@ class DiskFiles:
         return sorted(str(each) for each in own.parent.iterdir() if each.stem == own.stem and each.is_file())
 
 
-def make(job_ini: Path) -> Parcel:
+def make(job_ini: Path) -> InputParcel:
     """Find all files of a calculation and hash them.
 
     Args:
@@ -103,7 +103,7 @@ def make(job_ini: Path) -> Parcel:
     exports, export_dir = names.export_wishes(text)
     root = common_root(paths)
     home = os.path.dirname(job_path)  # noqa: PTH120 - plain text, as the others
-    return Parcel(
+    return InputParcel(
         job_file=_name(job_path, root),
         items=tuple(_item(path, root) for path in paths),
         outside_count=sum(not path.startswith(f"{home}{os.sep}") for path in paths),

@@ -20,7 +20,7 @@ from services.web.live.jobs import JobFeed
 from services.web.service_link import ServiceLink
 from services.web.uploads import sweeping
 from services.web.uploads.inputs import Inputs
-from services.web.uploads.store import Store
+from services.web.uploads.store import FileStore
 
 # An abort answers when the job's processes are gone, which may take a kill.
 ABORT_TIMEOUT_S = 60.0
@@ -41,7 +41,7 @@ class Backends:
         self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
         self.logins = Logins(self.dbserver, keyring)
         self.inputs = Inputs(settings, getpass.getuser())
-        self.store = Store(self.inputs, settings.web_quota_bytes)
+        self.store = FileStore(self.inputs, settings.web_quota_bytes)
         self._keep_days, self._life = settings.web_keep_inputs_days, life
 
     async def __aenter__(self) -> Self:

@@ -28,7 +28,7 @@ NAME_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class RunChoices:
     """What a person may choose beside the files, as options of `quakegrid run`.
 
     Args:
@@ -60,7 +60,7 @@ class ModelRun:
     root: Path | None
     hazard_job_id: int | None = None
     notify_to: str | None = None
-    choices: Choices = field(default_factory=Choices)
+    choices: RunChoices = field(default_factory=RunChoices)
 
     def as_json(self) -> str:
         """As the driver reads it."""

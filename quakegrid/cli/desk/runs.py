@@ -21,10 +21,10 @@ from quakegrid.cli.views.transfer import Transfer
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.job_events import JobEvents
 from quakegrid.clients.web import calculations, results, web_client
-from quakegrid.clients.web.calculations import Wishes
+from quakegrid.clients.web.calculations import WebWishes
 from quakegrid.clients.web.web_client import WebClient
 from quakegrid.inputs import parcel
-from quakegrid.inputs.parcel import Parcel
+from quakegrid.inputs.parcel import InputParcel
 
 if TYPE_CHECKING:
     from quakegrid.cli.run import RunPlan
@@ -102,8 +102,8 @@ def _check(plan: RunPlan, manner: Manner) -> int | None:
     return int(plan.hc)
 
 
-def _wishes(plan: RunPlan, manner: Manner, hazard_job_id: int | None) -> Wishes:
-    return Wishes(
+def _wishes(plan: RunPlan, manner: Manner, hazard_job_id: int | None) -> WebWishes:
+    return WebWishes(
         hazard_job_id=hazard_job_id,
         params=dict(param.split("=", 1) for param in plan.params),
         weight=plan.weight,
@@ -112,7 +112,7 @@ def _wishes(plan: RunPlan, manner: Manner, hazard_job_id: int | None) -> Wishes:
     )
 
 
-def _start(web: WebClient, found: Parcel, wishes: Wishes, manner: Manner) -> int:
+def _start(web: WebClient, found: InputParcel, wishes: WebWishes, manner: Manner) -> int:
     """Send the files and start; says what goes where."""
     outside = f", {found.outside_count} of them outside of its folder" if found.outside_count else ""
     render.say(
@@ -150,7 +150,7 @@ def _follow(settings: Settings, report: RunReport, job_id: int, *, verbose: bool
         view.close()
 
 
-def _bring(web: WebClient, report: RunReport, job_id: int, plan: RunPlan, found: Parcel) -> int:
+def _bring(web: WebClient, report: RunReport, job_id: int, plan: RunPlan, found: InputParcel) -> int:
     """Bring what was wanted of a complete calculation; an exit code."""
     formats = results.split_formats(plan.exports or ("csv" if plan.export_dir else ""))
     if not formats:

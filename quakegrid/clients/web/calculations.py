@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from quakegrid import errors
 from quakegrid.clients.retries import new_request_id
 from quakegrid.clients.web import sending
-from quakegrid.clients.web.sending import Progress
+from quakegrid.clients.web.sending import SendingProgress
 from quakegrid.clients.web.web_client import WebClient, refusal
-from quakegrid.inputs.parcel import Parcel
+from quakegrid.inputs.parcel import InputParcel
 
 # How often files are sent again that were removed on the master between two requests.
 MOST_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class WebWishes:
     """How to run a calculation.
 
     Args:
@@ -35,7 +35,7 @@ class Wishes:
     notify: Sequence[str] = ()
 
 
-def send_and_start(web: WebClient, parcel: Parcel, wishes: Wishes, progress: Progress) -> int:
+def send_and_start(web: WebClient, parcel: InputParcel, wishes: WebWishes, progress: SendingProgress) -> int:
     """Send what the master has not, and start the calculation; its id.
 
     Raises:
@@ -57,7 +57,7 @@ def send_and_start(web: WebClient, parcel: Parcel, wishes: Wishes, progress: Pro
     raise errors.StateError("the master does not keep the inputs for long enough; its disk may be full")
 
 
-def _manifest(parcel: Parcel, wishes: Wishes, request_id: str) -> dict[str, object]:
+def _manifest(parcel: InputParcel, wishes: WebWishes, request_id: str) -> dict[str, object]:
     # What the job file wants exported comes here, not into a folder of the master.
     params = {"exports": "", **wishes.params}
     manifest: dict[str, object] = {

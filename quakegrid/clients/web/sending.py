@@ -7,12 +7,12 @@ from typing import Protocol
 
 from quakegrid import errors
 from quakegrid.clients.web.web_client import WebClient, refusal
-from quakegrid.inputs.parcel import Item, Parcel
+from quakegrid.inputs.parcel import InputParcel, Item
 
 MISSING_PATH = "/v1/inputs/missing"
 
 
-class Progress(Protocol):
+class SendingProgress(Protocol):
     """What wants to know how far the files are."""
 
     def begin(self, file_count: int, size_bytes: int) -> None:
@@ -32,7 +32,7 @@ class Silence:
         """Do nothing."""
 
 
-def send(web: WebClient, parcel: Parcel, progress: Progress) -> int:
+def send(web: WebClient, parcel: InputParcel, progress: SendingProgress) -> int:
     """Send what the master has not; how many bytes that were.
 
     Raises:

@@ -51,7 +51,7 @@ T = TypeVar("T")
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 20, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 4}
 
 
-class Answer(NamedTuple):
+class WebAnswer(NamedTuple):
     """What came back."""
 
     status: int
@@ -106,7 +106,7 @@ class WebClient:
         """
         return self.ask("GET", _with_query(path, query)).document()
 
-    def post(self, path: str, document: Mapping[str, Any]) -> Answer:
+    def post(self, path: str, document: Mapping[str, Any]) -> WebAnswer:
         """Send a value that may be sent again; gives refusals back.
 
         Raises:
@@ -125,7 +125,7 @@ class WebClient:
 
     def ask(
         self, method: str, path: str, body: bytes = b"", kind: str = "", *, is_checked: bool = True
-    ) -> Answer:
+    ) -> WebAnswer:
         """One request, as often as it takes.
 
         Args:
@@ -139,8 +139,8 @@ class WebClient:
         """
         headers = {"Content-Type": kind} if kind else {}
 
-        def take(response: http.client.HTTPResponse) -> Answer:
-            return Answer(response.status, _whole(response))
+        def take(response: http.client.HTTPResponse) -> WebAnswer:
+            return WebAnswer(response.status, _whole(response))
 
         found = self._retried(method, path, body, headers, take)
         if found.status >= 400 and is_checked:
@@ -166,7 +166,7 @@ class WebClient:
         def take(response: http.client.HTTPResponse) -> str:
             nonlocal told
             if response.status >= 400:
-                raise refusal(Answer(response.status, _whole(response)))
+                raise refusal(WebAnswer(response.status, _whole(response)))
             count = 0
             with _open(target) as file:
                 while block := response.read(BLOCK_BYTES):
@@ -206,7 +206,7 @@ class WebClient:
                     continue
                 if response.status not in _NOT_NOW:
                     return take(response)
-                trouble = str(refusal(Answer(response.status, _whole(response))))
+                trouble = str(refusal(WebAnswer(response.status, _whole(response))))
             except ssl.SSLCertVerificationError as exc:
                 self.close()
                 raise errors.PeerUnreachableError(
@@ -243,7 +243,7 @@ class WebClient:
         )
 
 
-def refusal(answer: Answer) -> errors.QuakeGridError:
+def refusal(answer: WebAnswer) -> errors.QuakeGridError:
     """The error that a refusal stands for, in the words of the service."""
     words = answer.body[:2000].decode("utf-8", "replace").strip()
     with contextlib.suppress(ValueError, TypeError, KeyError):

@@ -19,7 +19,7 @@ from quakegrid.jobs import documents, log_progress
 from quakegrid.jobs.log_progress import OperationProgress
 from quakegrid.jobs.values import Job, LogLine, Output
 from quakegrid.sdk.calculations import tables
-from quakegrid.sdk.calculations.places import Place
+from quakegrid.sdk.calculations.places import FilePlace
 from quakegrid.settings.config import Settings
 
 # Lines of the log that are read to find out how far each operation is.
@@ -50,7 +50,7 @@ class ClusterJob:
         job_id: its number.
     """
 
-    def __init__(self, settings: Settings, database: DbClient, place: Place, job_id: int) -> None:
+    def __init__(self, settings: Settings, database: DbClient, place: FilePlace, job_id: int) -> None:
         self.id = job_id
         self._settings, self._database, self._place = settings, database, place
 

@@ -15,7 +15,7 @@ from quakegrid import errors
 from quakegrid.clients import detached_drivers, drivers
 from quakegrid.clients.drivers import DriverRequest
 from quakegrid.clients.web import calculations, results, web_client
-from quakegrid.clients.web.calculations import Wishes
+from quakegrid.clients.web.calculations import WebWishes
 from quakegrid.clients.web.sending import Silence
 from quakegrid.inputs import parcel
 from quakegrid.settings.config import Settings
@@ -38,7 +38,7 @@ class HowToRun:
     cores_per_worker: int | None = None
 
 
-class Place(Protocol):
+class FilePlace(Protocol):
     """Starts calculations, and has their files."""
 
     def start(self, job_ini: Path, how: HowToRun) -> int:
@@ -51,7 +51,7 @@ class Place(Protocol):
         """Write arrays of the datastore into a folder, as .npz; its path."""
 
 
-def place_of(settings: Settings) -> Place:
+def place_of(settings: Settings) -> FilePlace:
     """The place for the calculations of these settings."""
     return Master(settings) if settings.credential is not None else ThisMachine(settings)
 
@@ -140,7 +140,7 @@ class Master:
     def start(self, job_ini: Path, how: HowToRun) -> int:
         """Send what the master has not, and start a calculation that goes on by itself; its number."""
         params = {str(key): str(value) for key, value in how.params.items()}
-        wishes = Wishes(how.hc, params, how.weight, how.cores_per_worker)
+        wishes = WebWishes(how.hc, params, how.weight, how.cores_per_worker)
         with web_client.open_web(self._settings) as web:
             return calculations.send_and_start(web, parcel.make(job_ini), wishes, Silence())
 

@@ -23,13 +23,13 @@ from services.web.api import answers, own_files, sent_files
 from services.web.api.calculations import backends_of, caller_of, mode_of
 from services.web.api.results import views_of
 from services.web.api.sent_files import Answers
-from services.web.starts import Choices, ModelRun, Starter
+from services.web.starts import ModelRun, RunChoices, Starter
 from services.web.uploads import forms, job_files, models
 from services.web.uploads.forms import Form
 from services.web.uploads.inputs import Inputs, size_of
 from services.web.uploads.manifests import Manifest
 from services.web.uploads.models import Model
-from services.web.uploads.store import Store
+from services.web.uploads.store import FileStore
 
 UPLOAD_COUNT = 4
 FIELD = "archive"
@@ -48,7 +48,7 @@ class Desk:
         store: of files that came before their calculations.
     """
 
-    def __init__(self, settings: Settings, inputs: Inputs, starter: Starter, store: Store) -> None:
+    def __init__(self, settings: Settings, inputs: Inputs, starter: Starter, store: FileStore) -> None:
         self.settings, self.inputs, self.starter = settings, inputs, starter
         self.store, self.answers = store, Answers()
         self._count = 0
@@ -131,7 +131,7 @@ async def _run_sent(request: Request, manifest: Manifest) -> Response:
             files = await asyncio.to_thread(sent_files.collect, desk.store, owner, manifest, parts)
             limit = desk.settings.web_upload_bytes
             model = await asyncio.to_thread(models.take_files, files, folder, manifest.job_file, limit)
-            choices = Choices(manifest.params, manifest.weight, manifest.cores_per_worker, manifest.notify)
+            choices = RunChoices(manifest.params, manifest.weight, manifest.cores_per_worker, manifest.notify)
             return await _start(request, folder, wishes, model, choices)
     except (errors.UsageError, errors.NotAllowedError) as exc:
         return refused(exc)
@@ -171,7 +171,7 @@ class Wishes:
 
 
 async def _start(
-    request: Request, folder: Path, wishes: Wishes, model: Model, choices: Choices | None = None
+    request: Request, folder: Path, wishes: Wishes, model: Model, choices: RunChoices | None = None
 ) -> Response:
     """Start a calculation and keep its folder; the answer."""
     desk, caller = desk_of(request), caller_of(request)
@@ -182,7 +182,9 @@ async def _start(
         await guarded.check_sees(backends_of(request), caller, mode_of(request), parent)
     await asyncio.to_thread(models.drop_parts, folder)
     await desk.check_room(caller.name, await asyncio.to_thread(size_of, folder))
-    what = ModelRun(model.job_ini, model.root, wishes.hazard_job_id, wishes.notify_to, choices or Choices())
+    what = ModelRun(
+        model.job_ini, model.root, wishes.hazard_job_id, wishes.notify_to, choices or RunChoices()
+    )
     started = await desk.starter.start(what, caller)
     if started.traceback:
         return JSONResponse({"traceback": started.traceback, "job_id": started.job_id}, 500)

@@ -18,8 +18,8 @@ from starlette.routing import Route
 from quakegrid import errors
 from services.web.api.calculations import backends_of, caller_of
 from services.web.uploads import forms, manifests
-from services.web.uploads.manifests import Manifest, Wanted
-from services.web.uploads.store import PIECE_BYTES, Store
+from services.web.uploads.manifests import Manifest, WantedFile
+from services.web.uploads.store import PIECE_BYTES, FileStore
 
 MISSING_PATH = "/v1/inputs/missing"
 JSON_TYPE = "application/json"
@@ -82,7 +82,7 @@ class Answers:
             del self._tasks[key]
 
 
-def store_of(request: Request) -> Store:
+def store_of(request: Request) -> FileStore:
     """The files that people have sent."""
     return backends_of(request).store
 
@@ -99,7 +99,7 @@ async def missing(request: Request) -> Response:
 async def piece(request: Request) -> Response:
     """`PUT /v1/inputs/HASH?offset=N&size=M`: a piece of a file, and how much of the file is here now."""
     owner, query = caller_of(request).name, request.query_params
-    wanted = Wanted(manifests.checked_hash(request.path_params["sha256"]), _count(query.get("size", "")))
+    wanted = WantedFile(manifests.checked_hash(request.path_params["sha256"]), _count(query.get("size", "")))
     offset = _count(query.get("offset", ""))
     if wanted.size_bytes > request.app.state.settings.web_upload_bytes:
         raise errors.UsageError("the file is larger than [web] max_upload")
@@ -144,7 +144,7 @@ async def read_manifest(request: Request) -> Manifest:
     return manifests.read(await read_body(request, MOST_MANIFEST_BYTES))
 
 
-def collect(store: Store, owner: str, manifest: Manifest, folder: Path) -> dict[str, Path]:
+def collect(store: FileStore, owner: str, manifest: Manifest, folder: Path) -> dict[str, Path]:
     """Put the files of a manifest into a folder, under names of ours; blocks.
 
     Returns:

@@ -24,7 +24,7 @@ _ID = re.compile(r"[A-Za-z0-9-]{8,80}")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedFile:
     """A file that a calculation needs.
 
     Args:
@@ -61,7 +61,7 @@ class Manifest:
     notify: tuple[str, ...] = ()
 
 
-def read_wanted(body: bytes, most_bytes: int) -> list[Wanted]:
+def read_wanted(body: bytes, most_bytes: int) -> list[WantedFile]:
     """The files that a program will need.
 
     Args:
@@ -79,14 +79,14 @@ def read_wanted(body: bytes, most_bytes: int) -> list[Wanted]:
     return wanted
 
 
-def _wanted(each: object) -> Wanted:
+def _wanted(each: object) -> WantedFile:
     if not isinstance(each, dict):
         raise UsageError("each of `files` has `name`, `size` and `sha256`")
     names.checked(_text(each, "name"))
     size = each.get("size")
     if type(size) is not int or not 0 <= size < 1 << 53:
         raise UsageError("`size` of a file is its number of bytes")
-    return Wanted(checked_hash(_text(each, "sha256")), size)
+    return WantedFile(checked_hash(_text(each, "sha256")), size)
 
 
 def checked_hash(text: str) -> str:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from quakegrid.errors import NotFoundError, UsageError
 from services.web.uploads.inputs import DAY_S, LEFT_BYTES, Inputs
-from services.web.uploads.manifests import Wanted
+from services.web.uploads.manifests import WantedFile
 
 FOLDER = "web-files"
 PIECE_BYTES = 1 << 20
@@ -44,7 +44,7 @@ class Missing:
     received_bytes: int
 
 
-class Store:
+class FileStore:
     """The files of all people of one cluster. Methods block: call them in a thread.
 
     Args:
@@ -58,7 +58,7 @@ class Store:
         self._locks = [threading.Lock() for _ in range(_LOCK_COUNT)]
         self._used: dict[str, tuple[int, int]] = {}
 
-    def missing(self, owner: str, wanted: Iterable[Wanted]) -> list[Missing]:
+    def missing(self, owner: str, wanted: Iterable[WantedFile]) -> list[Missing]:
         """Which files have not come from a person; those that have are kept for a new time.
 
         Raises:
@@ -78,7 +78,7 @@ class Store:
         self._check_room(owner, more_bytes, len(found))
         return list(found.values())
 
-    def add(self, owner: str, wanted: Wanted, offset: int, data: bytes) -> int:
+    def add(self, owner: str, wanted: WantedFile, offset: int, data: bytes) -> int:
         """Take a piece of a file; how many bytes of the file are here now.
 
         A piece that does not begin where the file ends here is dropped: the sender goes on from the answer.
@@ -167,7 +167,7 @@ class Store:
             return False
         return True
 
-    def _received(self, folder: Path, wanted: Wanted) -> int:
+    def _received(self, folder: Path, wanted: WantedFile) -> int:
         """Bytes that have come of a file; those of a longer one of the same hash are dropped."""
         part = folder / f"{wanted.sha256}{_PART}"
         try:
@@ -180,7 +180,7 @@ class Store:
         part.unlink(missing_ok=True)
         return 0
 
-    def _complete(self, part: Path, wanted: Wanted) -> None:
+    def _complete(self, part: Path, wanted: WantedFile) -> None:
         if _hash(part) != wanted.sha256:
             part.unlink(missing_ok=True)
             raise UsageError(

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from quakegrid.errors import QuakeGridError
 from quakegrid.jobs.engine_values import RowValue
 from services.web.uploads.inputs import Inputs
-from services.web.uploads.store import Store
+from services.web.uploads.store import FileStore
 
 log = logging.getLogger("quakegrid.web")
 PAUSE_S = 3600.0
@@ -33,7 +33,7 @@ async def sweep_for_ever(inputs: Inputs, find_row: FindRow, keep_days: int) -> N
         await asyncio.sleep(PAUSE_S)
 
 
-async def sweep_files_for_ever(store: Store, keep_days: int) -> None:
+async def sweep_files_for_ever(store: FileStore, keep_days: int) -> None:
     """Remove files that no calculation has taken for some days; at once, then each hour.
 
     Args:

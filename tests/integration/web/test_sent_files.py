@@ -20,8 +20,8 @@ from quakegrid import errors
 from quakegrid.settings.config import Settings
 from services.web.uploads import store as stores
 from services.web.uploads.inputs import DAY_S, Inputs
-from services.web.uploads.manifests import Wanted
-from services.web.uploads.store import PIECE_BYTES, Store
+from services.web.uploads.manifests import WantedFile
+from services.web.uploads.store import PIECE_BYTES, FileStore
 from tests.integration.web.conftest import Answer, Web
 
 JOB = b"[general]\ndescription = small\ncalculation_mode = classical\n"
@@ -34,9 +34,9 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def wanted_of(content: bytes) -> Wanted:
+def wanted_of(content: bytes) -> WantedFile:
     """A content as it is announced."""
-    return Wanted(sha256_of(content), len(content))
+    return WantedFile(sha256_of(content), len(content))
 
 
 def ask_missing(web: Web, files: Mapping[str, bytes]) -> Answer:
@@ -64,12 +64,12 @@ def run(web: Web, files: Mapping[str, str], **fields: Any) -> Answer:
 
 
 @pytest.fixture
-def store(settings: Settings) -> Store:
+def store(settings: Settings) -> FileStore:
     """A store of its own, with room for five pieces a person."""
-    return Store(Inputs(settings, "root"), QUOTA_BYTES)
+    return FileStore(Inputs(settings, "root"), QUOTA_BYTES)
 
 
-def fill(store: Store, owner: str, content: bytes) -> None:
+def fill(store: FileStore, owner: str, content: bytes) -> None:
     """Send a content to a store."""
     for offset in range(0, max(len(content), 1), PIECE_BYTES):
         store.add(owner, wanted_of(content), offset, content[offset : offset + PIECE_BYTES])
@@ -149,7 +149,7 @@ def test_piece_that_makes_no_sense_is_refused(web: Web, path: str, body: bytes, 
 
 def web_root(web: Web) -> Path:
     """Where the service keeps files."""
-    return Store(Inputs(web.settings, getpass.getuser()), 0).root
+    return FileStore(Inputs(web.settings, getpass.getuser()), 0).root
 
 
 def test_piece_that_is_too_large_is_refused(web: Web) -> None:
@@ -223,7 +223,7 @@ def test_manifest_with_a_file_that_is_not_here_is_told_so(web: Web) -> None:
 # --- the store by itself
 
 
-def test_nobody_learns_of_or_uses_the_files_of_others(store: Store, tmp_path: Path) -> None:
+def test_nobody_learns_of_or_uses_the_files_of_others(store: FileStore, tmp_path: Path) -> None:
     """For another person the same hash is a file that has not come."""
     fill(store, "anna", JOB)
 
@@ -237,7 +237,7 @@ def test_nobody_learns_of_or_uses_the_files_of_others(store: Store, tmp_path: Pa
     assert {path.parent for path in store.root.iterdir()} == {store.root}
 
 
-def test_file_that_changed_on_disk_is_not_used(store: Store, tmp_path: Path) -> None:
+def test_file_that_changed_on_disk_is_not_used(store: FileStore, tmp_path: Path) -> None:
     """It is hashed each time a calculation takes it, dropped, and asked for again."""
     fill(store, "anna", JOB)
     store.take("anna", sha256_of(JOB), tmp_path / "good")
@@ -253,7 +253,7 @@ def test_file_that_changed_on_disk_is_not_used(store: Store, tmp_path: Path) -> 
     assert store.missing("anna", [wanted_of(JOB)]) != []
 
 
-def test_quota_holds_for_whole_and_begun_files(store: Store, tmp_path: Path) -> None:
+def test_quota_holds_for_whole_and_begun_files(store: FileStore, tmp_path: Path) -> None:
     """It is known before anything is sent, and holds for who sends without asking."""
     contents = [os.urandom(2 * PIECE_BYTES) for _ in range(3)]
     fill(store, "anna", contents[0])
@@ -261,6 +261,7 @@ def test_quota_holds_for_whole_and_begun_files(store: Store, tmp_path: Path) -> 
 
     with pytest.raises(errors.UsageError, match="inputs_quota"):
         store.missing("anna", map(wanted_of, contents))
+    fill(store, "anna", contents[1])
     with pytest.raises(errors.UsageError, match="inputs_quota"):
         fill(store, "anna", contents[2])
     assert store.count_bytes("anna") <= QUOTA_BYTES
@@ -271,7 +272,7 @@ def test_quota_holds_for_whole_and_begun_files(store: Store, tmp_path: Path) -> 
     assert store.count_bytes("anna") == before - 2 * PIECE_BYTES
 
 
-def test_number_of_files_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_files_is_bounded(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files take room of another kind."""
     monkeypatch.setattr(stores, "MOST_FILES", 3)
     for number in range(3):
@@ -281,7 +282,9 @@ def test_number_of_files_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatc
         fill(store, "anna", b"one more")
 
 
-def test_full_disk_is_told_before_and_while_files_come(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_told_before_and_while_files_come(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What had come stays, and the sender goes on when there is space again."""
     content = os.urandom(2 * PIECE_BYTES)
     store.add("anna", wanted_of(content), 0, content[:PIECE_BYTES])
@@ -299,7 +302,7 @@ def test_full_disk_is_told_before_and_while_files_come(store: Store, monkeypatch
     assert store.add("anna", wanted_of(content), PIECE_BYTES, content[PIECE_BYTES:]) == len(content)
 
 
-def test_same_file_from_two_programs_is_whole(store: Store) -> None:
+def test_same_file_from_two_programs_is_whole(store: FileStore) -> None:
     """Two of the same person at once: each goes on from where the file is."""
     content = os.urandom(3 * PIECE_BYTES + 7)
 
@@ -318,7 +321,7 @@ def test_same_file_from_two_programs_is_whole(store: Store) -> None:
     assert path.read_bytes() == content
 
 
-def test_files_go_when_their_time_is_over(store: Store) -> None:
+def test_files_go_when_their_time_is_over(store: FileStore) -> None:
     """Whole ones after some days without use, pieces after one; a use begins the time anew."""
     old, used, begun = b"old", b"used", b"begun, and more"
     for content in (old, used):
@@ -336,7 +339,7 @@ def test_files_go_when_their_time_is_over(store: Store) -> None:
     assert [path.name for path in store.root.rglob("*") if path.is_file()] == [sha256_of(used)]
 
 
-def test_longer_file_of_the_same_hash_begins_anew(store: Store) -> None:
+def test_longer_file_of_the_same_hash_begins_anew(store: FileStore) -> None:
     """Its announced length was wrong, or a service was killed before it looked at the hash."""
     content = b"0123456789"
     store.add("anna", dataclasses.replace(wanted_of(content), size_bytes=20), 0, content)

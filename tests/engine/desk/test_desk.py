@@ -16,7 +16,7 @@ import pytest
 
 from quakegrid import testing
 from quakegrid.settings import config
-from tests.engine.desks import Desk, Link, linked_desk
+from tests.engine.desk.desks import Desk, Link, linked_desk
 from tests.engine.web_servers import CASE
 from tests.support.clusters import Cluster
 
