@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -151,6 +152,8 @@ def check_account(caller: Caller, own_uid: int) -> None:
     Raises:
         NotAllowedError: the caller is neither this service's account nor root.
     """
+    if caller.user_id is None and caller.name == pwd.getpwuid(own_uid).pw_name:
+        return  # by a credential of this service's own name
     if caller.user_id not in (own_uid, 0) and own_uid != 0:
         raise errors.NotAllowedError(
             f"you are {caller.name}, and calculations that are sent to the web service of this machine run "
