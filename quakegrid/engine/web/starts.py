@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import getpass
 import json
+import logging
 import tempfile
 import traceback
 from collections.abc import Iterable
@@ -49,6 +50,8 @@ def main(text: str, driver: DriverProcess) -> None:
     driver.cores_per_worker = int(asked.get("cores_per_worker", 1))
     Path(logs.get_datadir()).mkdir(parents=True, exist_ok=True)
     log_level = config.distribution.log_level
+    # The first line that is logged would set the level otherwise, and hide how far the calculation is.
+    logging.root.setLevel(logs.LEVELS.get(log_level, log_level))
     hc_id = asked["hazard_job_id"]
     (job,) = engine.create_jobs([dict(FIRST)], log_level, None, getpass.getuser(), hc_id)
     try:

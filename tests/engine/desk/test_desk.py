@@ -20,6 +20,7 @@ from tests.engine.desk.desks import Desk, Link, linked_desk
 from tests.engine.web_servers import CASE
 from tests.support.clusters import Cluster
 
+REPOSITORY = Path(__file__).parents[3]
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
@@ -79,7 +80,7 @@ def test_results_are_those_of_the_master(
     job_ini = model / "job.ini"
     job_ini.write_text(job_ini.read_text() + "\n# edited\n")
     sent_before = link.sent_bytes
-    again = desk.call(model, "run", "--detach", "job.ini", "-p", "truncation_level=2")
+    again = desk.call(model, "run", "--detach", "job.ini", "-p", "investigation_time=2")
 
     assert again.code == 0, again.err
     assert "sending 1 file," in again.err
@@ -90,7 +91,7 @@ def test_results_are_those_of_the_master(
     exported = desk.call(model, "jobs", "export", job_id, "out")
     assert (exported.code, exported.err) == (0, "")
     assert numbers(model / "out").keys() == numbers(tmp_path / "there").keys()
-    assert numbers(model / "out") != numbers(tmp_path / "there")  # of another truncation level
+    assert numbers(model / "out") != numbers(tmp_path / "there")  # for another time
 
 
 def test_wrong_job_file_is_told_in_the_words_of_the_engine(desk: Desk, model: Path) -> None:
@@ -119,6 +120,18 @@ def test_broken_links_do_not_end_a_run(linked: tuple[Desk, Link], model: Path, t
     assert done.code == 0, done.err
     assert link.cut_count - cut_before >= 2
     assert list((tmp_path / "out").glob("*.csv"))
+
+
+def test_example_of_the_manual_runs(desk: Desk, model: Path) -> None:
+    """From a desk, with pandas and without the engine."""
+    text = (REPOSITORY / "docs" / "desks.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+    done = desk.python(model, example)
+
+    assert done.code == 0, done.err
+    assert done.out.startswith("complete ['hcurves'")
+    assert re.search(r"\n0\.\d+\n\d+ files\n$", done.out)
 
 
 @pytest.mark.full
@@ -218,6 +231,7 @@ with quakegrid.Cluster() as cluster:
         return len(frame), (await cluster.job(again.id)).state
 
     print(asyncio.run(main()))
+    print(sorted({line.level for line in job.log()}))
 """
 
 
