@@ -144,6 +144,11 @@ class Settings:
         return self.web_access.is_tls_at(self.web_listen)
 
     @property
+    def web_scheme(self) -> str:
+        """Of the web service's address."""
+        return "https" if self.web_has_tls else "http"
+
+    @property
     def user_name(self) -> str:
         """Whose jobs the jobs of this user are."""
         return getpass.getuser() if self.credential is None else self.credential.name

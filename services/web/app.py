@@ -61,8 +61,6 @@ def make(settings: Settings, backends: Backends) -> Starlette:
         settings: of the cluster.
         backends: what routes ask; `request.app.state.backends`.
     """
-    routes: list[BaseRoute] = [*running.ROUTES, *sent_files.ROUTES, *calculations.ROUTES, *results.ROUTES]
-    routes += [*tags.ROUTES, *server_facts.ROUTES, *streams.ROUTES, *pages.ROUTES, *accounts.ROUTES]
     gate = Middleware(
         Gate,
         settings=settings,
@@ -71,7 +69,7 @@ def make(settings: Settings, backends: Backends) -> Starlette:
         headers=_HEADERS | (_HSTS if settings.web_access.certificate else {}),
     )
     app = Starlette(
-        routes=guarded.guard(routes, settings.web_mode),
+        routes=guarded.guard(all_routes(), settings.web_mode),
         middleware=[gate],
         exception_handlers={
             errors.QuakeGridError: _tell_error,
@@ -87,6 +85,21 @@ def make(settings: Settings, backends: Backends) -> Starlette:
     app.state.desk = Desk(settings, backends.inputs, Starter(settings), backends.store)
     app.state.turnstile = Turnstile()
     return app
+
+
+def all_routes() -> list[BaseRoute]:
+    """The routes of all modes, for whoever may ask for them."""
+    return [
+        *running.ROUTES,
+        *sent_files.ROUTES,
+        *calculations.ROUTES,
+        *results.ROUTES,
+        *tags.ROUTES,
+        *server_facts.ROUTES,
+        *streams.ROUTES,
+        *pages.ROUTES,
+        *accounts.ROUTES,
+    ]
 
 
 def _most_bytes(settings: Settings) -> dict[str, int]:

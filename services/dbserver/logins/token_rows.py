@@ -85,8 +85,8 @@ def issue(session: SqlSession, new: WebTokenRow) -> None:
     if len(found) >= MOST_OF_PERSON:
         if new.kind != WebTokenKind.SESSION:
             raise StateError(
-                f"{new.name} has {MOST_OF_PERSON} tokens, which is the most; `quakegrid token list` shows "
-                "them, and `quakegrid token revoke ID` ends one"
+                f"{new.name} has {MOST_OF_PERSON} tokens, which is the most; `quakegrid token list "
+                "--web` shows them, and `quakegrid token revoke --web ID` ends one"
             )
         _end(session, found[MOST_OF_PERSON - 1 :], "another login", now_s)
     session.execute(
@@ -158,7 +158,7 @@ def revoke(session: SqlSession, prefix: str, owner: str | None, revoker: str, no
     """
     found = [row for row in listed(session, owner) if prefix and row.id.startswith(prefix)]
     if not found:
-        raise NotFoundError(f"there is no token {prefix}; `quakegrid token list` shows all")
+        raise NotFoundError(f"there is no token {prefix}; `quakegrid token list --web` shows all")
     if len(found) > 1:
         raise UsageError(f"{len(found)} tokens begin with {prefix}; give more of the id")
     _end(session, found, revoker, now_s)

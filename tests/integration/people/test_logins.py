@@ -18,7 +18,7 @@ from quakegrid.access.proofs import Certified
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.clients.connection import Connection
 from quakegrid.clients.dbserver.client import DbClient
-from quakegrid.clients.dbserver.people import PeopleClient
+from quakegrid.clients.dbserver.people import PeopleClient, RevokedCredentials
 from quakegrid.clients.web_tokens import WebTokensClient, web_token
 from quakegrid.internal.v1 import web_logins_pb2, web_logins_pb2_grpc
 from quakegrid.settings.config import Settings
@@ -237,7 +237,7 @@ def test_revoked_person_has_nothing_left(client: DbClient, logins: Logins, peopl
     session, link = logins.open("anna"), WebTokensClient(client).create("", HOUR, is_single_use=True,
                                                                        user_name="anna")[0]  # fmt: skip
 
-    assert people.revoke("anna") == []
+    assert people.revoke("anna") == RevokedCredentials([], had_password=True, web_token_count=3)
 
     assert not logins.counts(token)
     assert not logins.counts(session)
