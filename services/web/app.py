@@ -23,6 +23,7 @@ from services.web.api import calculations, results, running, sent_files, server_
 from services.web.api.running import Desk
 from services.web.api.sent_files import Turnstile
 from services.web.backends import Backends
+from services.web.early_answers import EarlyAnswers
 from services.web.engine_views import EngineViews
 from services.web.live import streams
 from services.web.pages import pages
@@ -70,7 +71,7 @@ def make(settings: Settings, backends: Backends) -> Starlette:
     )
     app = Starlette(
         routes=guarded.guard(all_routes(), settings.web_mode),
-        middleware=[gate],
+        middleware=[Middleware(EarlyAnswers), gate],
         exception_handlers={
             errors.QuakeGridError: _tell_error,
             404: _not_found,

@@ -90,14 +90,14 @@ class WebAccess:
         return ""
 
 
-class Parse(Protocol):
+class ParseWebSetting(Protocol):
     """Reads one value and converts it."""
 
     def __call__(self, section: str, key: str, default: T, convert: Callable[[str], T], allowed: str) -> T:
         """The value or the default. The error for a wrong value names what is `allowed`."""
 
 
-def read_web_access(parse: Parse) -> WebAccess:
+def read_web_access(parse: ParseWebSetting) -> WebAccess:
     """Read `[web]`, as far as it says who may look."""
     none: tuple[str, ...] = ()
     return WebAccess(

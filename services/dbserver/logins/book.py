@@ -14,7 +14,7 @@ from quakegrid import errors
 from quakegrid.access import principals, web_tokens
 from quakegrid.access.principals import Principal, PrincipalRole
 from quakegrid.access.proofs import KeyProof, keys_of
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import web_token_keys
 from services.dbserver.logins import password_rows, token_rows
 from services.dbserver.logins.token_rows import WebTokenKind, WebTokenRow
 from services.dbserver.people.listed import CredentialWrites
@@ -190,7 +190,7 @@ class LoginBook:
         idle_timeout_s: float = 0.0,
     ) -> tuple[str, WebTokenRow]:
         secret = secrets.token_bytes(web_tokens.SECRET_BYTES)
-        text = web_tokens.to_text(secret, credentials.web_token_key(keys_of(self._proof).active))
+        text = web_tokens.to_text(secret, web_token_keys.signing_key(keys_of(self._proof).active))
         row = WebTokenRow(
             id=web_tokens.id_of(text),
             kind=kind,

@@ -160,10 +160,17 @@ class Gate:
         if cookie and (found := await self._logins.find(cookie)):
             return found, ""
         if peer.user:
-            if not principals.is_name(peer.user):
-                return None, "the proxy tells a name that no person of a cluster can have"
-            return Caller(None, peer.user, await self._logins.role_of(peer.user), Way.PROXY), ""
-        account = self._account_of(request) if peer.is_here else None
+            return await self._told(peer.user)
+        return self._by_kernel(self._account_of(request) if peer.is_here else None)
+
+    async def _told(self, name: str) -> tuple[Caller | None, str]:
+        """Whom a proxy names."""
+        if not principals.is_name(name):
+            return None, "the proxy tells a name that no person of a cluster can have"
+        return Caller(None, name, await self._logins.role_of(name), Way.PROXY), ""
+
+    def _by_kernel(self, account: Caller | None) -> tuple[Caller | None, str]:
+        """Who asks without a word of who they are, as an account of this machine or not."""
         if account is not None and callers.may_ask(account, self._door):
             return account, ""
         if self._mode is WebMode.READ_ONLY or (self._mode is WebMode.PUBLIC and not self._is_here_only):

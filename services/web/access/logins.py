@@ -24,7 +24,7 @@ from quakegrid.access.proofs import KeyProof
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.clients.dbserver.credential_watch import COUNTS_ALONE_S
 from quakegrid.internal.v1 import web_logins_pb2, web_logins_pb2_grpc
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import web_token_keys
 from services.web.callers import Caller, Way
 from services.web.live import following
 from services.web.service_link import ServiceLink
@@ -83,7 +83,7 @@ class Logins:
         Raises:
             PeerUnreachableError: nobody can say.
         """
-        if not web_tokens.is_genuine(token, credentials.web_token_keys(self._proof, time.time())):
+        if not web_tokens.is_genuine(token, web_token_keys.known_keys(self._proof, time.time())):
             return None
         return await self._find(web_tokens.id_of(token))
 
@@ -173,7 +173,7 @@ class Logins:
         Raises:
             NotAllowedError: it does not count.
         """
-        if not web_tokens.is_genuine(token, credentials.web_token_keys(self._proof, time.time())):
+        if not web_tokens.is_genuine(token, web_token_keys.known_keys(self._proof, time.time())):
             raise errors.NotAllowedError("the link is not complete, or is of another cluster")
         request = web_logins_pb2.OpenWebSessionRequest(token_id=web_tokens.id_of(token), way="link")
         return await self._open(request)
@@ -189,7 +189,7 @@ class Logins:
         Raises:
             PeerUnreachableError: the dbserver does not answer, so it goes on.
         """
-        if not web_tokens.is_genuine(token, credentials.web_token_keys(self._proof, time.time())):
+        if not web_tokens.is_genuine(token, web_token_keys.known_keys(self._proof, time.time())):
             return
         token_id = web_tokens.id_of(token)
         await self._dbserver.call(

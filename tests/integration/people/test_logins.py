@@ -22,7 +22,7 @@ from quakegrid.clients.dbserver.people import PeopleClient, RevokedCredentials
 from quakegrid.clients.web_tokens import WebTokensClient, web_token
 from quakegrid.internal.v1 import web_logins_pb2, web_logins_pb2_grpc
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import web_token_keys
 from tests.support.dbservers import LocalDbServer
 
 HOUR, DAY = datetime.timedelta(hours=1), datetime.timedelta(days=1)
@@ -96,7 +96,7 @@ def test_token_for_programs_says_who_one_is(dbserver: LocalDbServer, logins: Log
     """One signed by the cluster, of which the database has no copy."""
     token = web_token(dbserver.settings)
 
-    keys = credentials.web_token_keys(dbserver.settings.authkey, 0.0)
+    keys = web_token_keys.known_keys(dbserver.settings.authkey, 0.0)
     assert web_tokens.is_genuine(token, keys)
     assert logins.find(token) == (dbserver.settings.user_name, "admin")
     assert token.removeprefix(web_tokens.PREFIX).encode() not in dbserver.settings.database.read_bytes()

@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Handle a request."""
-        self.handle_one()  # type: ignore[call-arg]
+        self.handle_one()  # type: ignore[misc]
 
     def answer(self, status: int, body: bytes, announced: int | None = None, **headers: str) -> None:
         """Answer; with fewer bytes than announced, if so wished, and the end of the connection."""
@@ -115,7 +115,8 @@ def test_broken_answers_are_asked_for_again(settings: Settings) -> None:
 
 def test_download_that_breaks_off_is_whole_in_the_end(settings: Settings, tmp_path: Path) -> None:
     """Bytes are told once, however often they come."""
-    content, told, tries = bytes(range(256)) * 10_000, [], 0
+    content, tries = bytes(range(256)) * 10_000, 0
+    told: list[int] = []
 
     def handle(request: Handler) -> None:
         nonlocal tries

@@ -11,7 +11,7 @@ import pytest
 
 from quakegrid.access import web_tokens
 from quakegrid.clients.web_tokens import WebTokensClient
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import web_token_keys
 from tests.integration.web.logins.conftest import PASSWORD, TIMEOUT_S, Team
 
 HOUR = datetime.timedelta(hours=1)
@@ -37,7 +37,7 @@ def test_forged_cookies_reach_no_database(team: Team) -> None:
     """Neither one of another key, nor one of the right key that nobody has given out."""
     secret = b"s" * web_tokens.SECRET_BYTES
     forged = web_tokens.to_text(secret, b"k" * 32)
-    unknown = web_tokens.to_text(secret, credentials.web_token_key(team.settings.authkey))
+    unknown = web_tokens.to_text(secret, web_token_keys.signing_key(team.settings.authkey))
     with team.log_in("anna") as web:
         own = web.cookies["sessionid"]
     changed = own[:-1] + ("A" if own[-1] != "A" else "B")
