@@ -27,23 +27,24 @@ LAYERS: dict[str, set[str]] = {
     "access": set(),
     "settings": {"access"},
     "jobs": {"api"},
+    "inputs": set(),
     "blobs": {"wire"},
     "machine": {"settings", "blobs"},
     "transport": {"access", "settings", "machine"},
     "nodes": {"internal", "transport"},
-    "clients": {"access", "api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
+    "clients": {"access", "api", "internal", "settings", "jobs", "inputs", "machine", "transport", "nodes"},
     "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"},
     "reports": {"api", "settings", "jobs", "clients"},
     "notify": {"settings", "jobs", "clients"},
     "testing": {"internal", "wire", "settings", "machine", "transport"},
     "health": {"settings", "machine", "clients"},
-    "sdk": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session"},
+    "sdk": {"settings", "jobs", "inputs", "blobs", "machine", "nodes", "clients", "session"},
     "install": {"settings", "machine"},
     "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
     | {"notify"},
     "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
-    | {"install", "doctor", "notify"},
+    | {"install", "doctor", "notify", "inputs"},
 }
 # Deciding code: events in, actions out. No socket, message, clock, thread or log.
 PURE = (
@@ -53,6 +54,8 @@ PURE = (
     "services.agent.rules",
     "quakegrid.doctor.checks",
     "quakegrid.access",
+    "quakegrid.inputs.names",
+    "quakegrid.inputs.closure",
 )
 IMPURE = (
     "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire",
