@@ -118,6 +118,8 @@ OF_COMMANDS = (
     # The broker's admission is the queue.
     Seam("openquake.engine.engine", "poll_queue", _instead(_do_nothing)),
     Seam("openquake.engine.engine", "run_jobs", calculations.run_jobs_in_session),
+    # A cluster asks nobody on the internet for newer versions.
+    Seam("openquake.engine.engine", "check_obsolete_version", calculations.tell_version),
     Seam("openquake.engine.engine", "manage_signals", calculations.insist_on_signals),
     Seam("openquake.calculators.base", "HazardCalculator", calculations.tell_of_inputs),
     Seam("openquake.server.dbserver", "ensure_on", _instead(_do_nothing)),

@@ -68,7 +68,7 @@ DIFFERENCES = {
         "a form that is refused before the engine sees it", "500 with a failed calculation", "400, and none",
         "nothing has begun"
     ),
-    "validate_ini": Difference("`validate_ini`", "never valid", "works; 400 without a path", "a fault of its own"),
+    "validate_ini": Difference("`validate_ini`", "never valid", "works; 400 without", "a fault of its own"),
     "validate_zip": Difference(
         "`validate_zip` of a valid archive", "`valid` is false", "true", "a fault of its own"
     ),
