@@ -14,6 +14,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from quakegrid import errors
 from quakegrid.jobs.engine_values import RowValue
@@ -31,8 +32,23 @@ PNG = "image/png"
 TYPES = {"xml": XML, "geojson": JSON}
 DEFAULT_FORMAT = "xml"
 MOST_WHAT_CHARACTERS = 2000
+# Parts of a file in one answer; each costs a header and a seek.
+MOST_RANGES = 16
+# What may not be in a name that is sent without quotes.
+_NOT_PLAIN = re.compile(r"[^-\w.()]", re.ASCII)
 # What upstream's addresses may have there.
 _EXTRACT_NAME, _PICTURE_NAME = re.compile(r"[-/_.\w]+"), re.compile(r"[-/_.()\w]+")
+
+
+class SentFile(FileResponse):
+    """A file, whole or in parts; of too many parts it is the whole, as HTTP allows."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        wanted = next((value for name, value in scope["headers"] if name == b"range"), b"")
+        if wanted.count(b",") >= MOST_RANGES:
+            scope = {**scope, "headers": [each for each in scope["headers"] if each[0] != b"range"]}
+        await super().__call__(scope, receive, send)
 
 
 def views_of(request: Request) -> EngineViews:
@@ -162,9 +178,10 @@ async def picture(request: Request) -> Response:
 def _file(path: Path, content_type: str, name: str, folder: Path | None = None) -> Response:
     """A file for the one who asked; its folder is removed afterwards."""
     # Without quotes: QGIS reads the name up to the end of the line.
-    headers = {"Content-Disposition": f"attachment; filename={name}", "Cache-Control": "no-store"}
+    plain = _NOT_PLAIN.sub("_", name)
+    headers = {"Content-Disposition": f"attachment; filename={plain}", "Cache-Control": "no-store"}
     after = BackgroundTask(_remove, folder) if folder else None
-    return FileResponse(path, media_type=content_type, headers=headers, background=after)
+    return SentFile(path, media_type=content_type, headers=headers, background=after)
 
 
 def _zip(paths: list[Path], target: Path) -> None:
