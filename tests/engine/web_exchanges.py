@@ -97,7 +97,8 @@ SHOWN_ELSEWHERE = frozenset({
     "range",  # test_web_api: test_datastore_is_given_whole_and_in_parts
     "abortable",  # test_web_runs: test_client_works_as_qgis_does
     "down",  # test_uploads: test_without_an_agent_nothing_is_kept
-    "cors",  # of each exchange
+    "cors",  # looked at in each exchange
+    "names",  # looked at in each extract
 })  # fmt: skip
 
 
