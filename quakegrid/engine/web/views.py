@@ -16,7 +16,7 @@ from openquake.commonlib import datastore, readinput
 
 from quakegrid import errors
 from quakegrid.engine.driver import stops
-from quakegrid.engine.web import facts, validations
+from quakegrid.engine.web import facts, memory_bound, validations
 from quakegrid.engine.web.pictures import catalogue
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
         QuakeGridError: the engine could not make it.
     """
     name, *args = argv
+    memory_bound.set_here()
     try:
         made = RESULTS[name](driver, *args) if name in RESULTS else OTHERS[name](*args)
     except (errors.NotFoundError, errors.UsageError) as exc:
