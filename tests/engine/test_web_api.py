@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.engine import web_exchanges
-from tests.engine.web_exchanges import DIFFERENCES, EXCHANGES, FORM, Exchange
+from tests.engine.web import exchanges
+from tests.engine.web.exchanges import DIFFERENCES, EXCHANGES, FORM, Exchange
 from tests.engine.web_servers import TIMEOUT_S, Server
 from tests.support.clusters import Cluster
 
@@ -54,10 +54,10 @@ def as_pattern(route: str) -> str:
 
 def test_each_difference_is_shown() -> None:
     """By an exchange or a test of its own; the manual has the table."""
-    shown = {each.differs for each in EXCHANGES} | web_exchanges.SHOWN_ELSEWHERE
+    shown = {each.differs for each in EXCHANGES} | exchanges.SHOWN_ELSEWHERE
 
     assert shown - {""} == set(DIFFERENCES)
-    assert web_exchanges.written_table() == web_exchanges.table(), "run python -m tests.engine.web_exchanges"
+    assert exchanges.written_table() == exchanges.table(), "run python -m tests.engine.web.exchanges"
 
 
 def test_answers_are_the_same(plain: Server, ours: Server) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from quakegrid import testing
-from tests.engine.web_qgis import EXTRACTS, QgisClient
+from tests.engine.web.qgis import EXTRACTS, QgisClient
 from tests.engine.web_servers import Server
 from tests.support.clusters import Cluster
 
