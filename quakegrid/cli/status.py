@@ -21,6 +21,7 @@ from quakegrid import errors, health
 from quakegrid.cli import options
 from quakegrid.cli.views import live, render
 from quakegrid.clients import broker as fleet
+from quakegrid.doctor import web_door
 from quakegrid.jobs import terminal_text
 from quakegrid.machine import local_services, service_files
 from quakegrid.settings import installation
@@ -243,6 +244,7 @@ def _document(
         "sessions": found.sessions if found else (),
         "lanes": found.lanes if found else (),
         "totals": found.totals if found else fleet.TaskTotals(),
+        "web": web_door.find(settings),
     }
 
 
@@ -254,6 +256,8 @@ def _print(
         return
     if settings.credential is None:
         render.print_listing(output, services, SERVICE_COLUMNS)
+        if output == "table" and (door := web_door.find(settings)) is not None:
+            click.echo(f"web pages: {door.words}")
     if found is None or output == "quiet":
         return
     if settings.credential is None:

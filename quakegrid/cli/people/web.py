@@ -38,7 +38,7 @@ _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 @click.group()
 def web() -> None:
-    """Open the web pages, and see the certificate by which programs know them."""
+    """Open the web pages, and see the certificate that they show."""
 
 
 @web.command(name="open")
