@@ -42,8 +42,9 @@ NODE_COLUMNS = {
 def token() -> None:
     """Make and revoke tokens: for new nodes, and for scripts.
 
-    With the first a machine joins the cluster, with the others a script uses the web service. On the master, as who can read the authkey, or from anywhere: with the credential of an admin for nodes,
-    with any credential for scripts.
+    With the first a machine joins the cluster, with the others a script uses the web service. On the master,
+    as who can read the authkey, or from anywhere: with the credential of an admin for nodes, with any
+    credential for scripts.
     """
 
 

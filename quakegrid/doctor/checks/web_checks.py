@@ -77,9 +77,7 @@ def check_web(door: WebDoor, now_s: float, label: str) -> Iterator[Finding]:
 
 
 def _ending(label: str, what: str, breaks: str) -> Finding:
-    remedy = (
-        "put another one into the files that [web] certificate and private_key name; no restart is needed"
-    )
+    remedy = "put another one where [web] certificate and private_key say; no restart is needed"
     return Finding("web_certificate", Severity.NOTE, label, what, breaks, remedy)
 
 
