@@ -67,6 +67,12 @@ def role_of(session: SqlSession, name: str, now_s: float) -> PrincipalRole | Non
     return PrincipalRole(row.role) if row is not None and row.hash else None
 
 
+def is_shut_out(session: SqlSession, name: str, now_s: float) -> bool:
+    """Whether the password of a person was taken away, who has nothing else."""
+    row = find(session, name)
+    return row is not None and not row.hash and not credentials.find_valid(session, name, now_s)
+
+
 def _adopted(session: SqlSession, name: str) -> PasswordRow | None:
     """A person of the engine's own web server, as Django has stored them."""
     if session.first("SELECT 1 FROM sqlite_master WHERE type='table' AND name='auth_user'") is None:
