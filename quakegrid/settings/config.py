@@ -272,6 +272,37 @@ def settings_of(credential: CredentialFile, state_dir: Path | None = None) -> Se
     )
 
 
+def client_settings(cluster: str = "", state_dir: Path | None = None) -> Settings:
+    """The settings of who asks services: of the cluster that is named, or of this machine.
+
+    Where the settings of this machine give no authkey, or are not for this user to read, a credential that
+    `quakegrid login` has put in place is used.
+
+    Args:
+        cluster: a cluster that this user has logged in to; empty: what `QUAKEGRID_CLUSTER` names, if it does.
+        state_dir: directory of the embedded cluster; None takes `default_state_dir`.
+    Raises:
+        CredentialError: there is no credential for the cluster, or it has ended.
+        SettingsError: the settings of this machine cannot be read.
+    """
+    credential, found, trouble = credential_files.chosen(cluster), None, None
+    if credential is None:
+        try:
+            found = load_settings(state_dir)
+        except SettingsError as exc:
+            trouble = exc
+        if found is not None and found.authkey:
+            return found
+        credential = credential_files.only()
+    if credential is not None:
+        credential.check(datetime.datetime.now(datetime.UTC))
+        return settings_of(credential, state_dir)
+    if found is None:
+        assert trouble is not None, "there are settings, or a reason why not"
+        raise trouble
+    return found
+
+
 def load_node_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings of an agent, and of commands that ask it.
 

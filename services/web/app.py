@@ -19,8 +19,9 @@ from quakegrid import errors
 from quakegrid.settings.config import Settings
 from services.web.access import accounts, guarded
 from services.web.access.gate import Gate
-from services.web.api import calculations, results, running, server_facts, tags
+from services.web.api import calculations, results, running, sent_files, server_facts, tags
 from services.web.api.running import Desk
+from services.web.api.sent_files import Turnstile
 from services.web.backends import Backends
 from services.web.early_answers import EarlyAnswers
 from services.web.engine_views import EngineViews
@@ -82,7 +83,8 @@ def make(settings: Settings, backends: Backends) -> Starlette:
     app.state.views = EngineViews(settings)
     app.state.examinations = Examinations(settings)
     app.state.inputs = backends.inputs
-    app.state.desk = Desk(settings, backends.inputs, Starter(settings))
+    app.state.desk = Desk(settings, backends.inputs, Starter(settings), backends.store)
+    app.state.turnstile = Turnstile()
     return app
 
 
@@ -90,6 +92,7 @@ def all_routes() -> list[BaseRoute]:
     """The routes of all modes, for whoever may ask for them."""
     return [
         *running.ROUTES,
+        *sent_files.ROUTES,
         *calculations.ROUTES,
         *results.ROUTES,
         *tags.ROUTES,
@@ -104,7 +107,8 @@ def _most_bytes(settings: Settings) -> dict[str, int]:
     """Path to the largest body, where that is not `MOST_BODY_BYTES`."""
     uploads = dict.fromkeys(running.UPLOAD_PATHS, settings.web_upload_bytes)
     logins = dict.fromkeys(accounts.LOGIN_PATHS, accounts.MOST_LOGIN_BYTES)
-    return uploads | logins | dict.fromkeys(running.TEXT_PATHS, MOST_TEXT_BYTES)
+    texts = [*running.TEXT_PATHS, sent_files.MISSING_PATH]
+    return uploads | logins | dict.fromkeys(texts, MOST_TEXT_BYTES)
 
 
 def bind(settings: Settings) -> socket.socket:

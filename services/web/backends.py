@@ -21,6 +21,7 @@ from services.web.live.jobs import JobFeed
 from services.web.service_link import ServiceLink
 from services.web.uploads import sweeping
 from services.web.uploads.inputs import Inputs
+from services.web.uploads.store import FileStore
 
 # An abort answers when the job's processes are gone, which may take a kill.
 ABORT_TIMEOUT_S = 60.0
@@ -42,6 +43,7 @@ class Backends:
         self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
         self.logins = Logins(self.dbserver, keyring)
         self.inputs = Inputs(settings, getpass.getuser())
+        self.store = FileStore(self.inputs, settings.web_quota_bytes)
         self._keep_days, self._life = settings.web_keep_inputs_days, life
 
     async def __aenter__(self) -> Self:
@@ -51,6 +53,7 @@ class Backends:
         self._life.keep(self.logins.follow_source(), "logins")
         self._life.keep(beat_for_ever((self.jobs, self.fleet)), "beats")
         self._life.keep(sweeping.sweep_for_ever(self.inputs, self._row, self._keep_days), "inputs")
+        self._life.keep(sweeping.sweep_files_for_ever(self.store, self._keep_days), "files")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

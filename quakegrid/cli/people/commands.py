@@ -25,6 +25,7 @@ from quakegrid.clients.dbserver.people import (
     PeopleClient,
     RevokedCredentials,
 )
+from quakegrid.clients.web import web_client
 from quakegrid.jobs.filters import JobFilter
 from quakegrid.jobs.states import JobState
 from quakegrid.settings import credential_files
@@ -276,6 +277,7 @@ def _issue(
                 dbserver=dbserver,
                 broker=broker,
                 proof=proof,
+                web=_web_address(settings, dbserver),
             )
             credential_files.write(path, credential)
         except BaseException:
@@ -287,6 +289,14 @@ def _issue(
         render.say(
             "it works on this machine only, since the cluster is on loopback; --address names the master"
         )
+
+
+def _web_address(settings: Settings, dbserver: str) -> str:
+    """Where people reach the web service: on the master; empty if there is none."""
+    if settings.credential is not None:
+        return settings.credential.web
+    host, _port = credential_files.split_address(dbserver)
+    return web_client.address_at(settings, host) if settings.web_port else ""
 
 
 def _addresses(settings: Settings, host: str) -> tuple[str, str]:

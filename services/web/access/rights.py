@@ -74,6 +74,8 @@ TABLE: dict[str, Right] = {
     "/v1/calc/validate_zip": _VALIDATE,
     "/v1/calc/validate_ini": _VALIDATE,
     "/v1/calc/run": _RUN,
+    "/v1/inputs/missing": _RUN,
+    "/v1/inputs/{sha256}": _RUN,
     "/v1/calc/run_ini": _RUN,
     "/v1/calc/jobs_from_inis": _ASK,
     "/v1/calc/list": _ASK,

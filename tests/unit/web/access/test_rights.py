@@ -68,6 +68,8 @@ ALL = {
 ALL_WRITING = {
     "POST /v1/calc/run",
     "POST /v1/calc/run_ini",
+    "POST /v1/inputs/missing",
+    "PUT /v1/inputs/T",
     "POST /v1/calc/validate_zip",
     "POST /v1/calc/validate_ini",
     "POST /v1/valid/",
@@ -110,10 +112,11 @@ ROUTES = [route for route in app.all_routes() if isinstance(route, Route)]
 def text_of(route: Route, job: object = "N") -> str:
     """A route as the list above has it."""
     path = route.path.replace("{job_id:int}", str(job))
-    for name in ("tag", "lines", "what:path", "kind"):
+    for name in ("tag", "lines", "what:path", "kind", "sha256"):
         path = path.replace(f"{{{name}}}", "T")
     assert route.methods
-    return f"{'POST' if 'POST' in route.methods else 'GET'} {path}"
+    method = next((each for each in ("POST", "PUT") if each in route.methods), "GET")
+    return f"{method} {path}"
 
 
 class FakeBackends:
