@@ -131,7 +131,6 @@ MEANINGS = {
     ("web", "hosts"): "more names by which people reach the web service; it answers to no others",
     ("web", "mode"): "who may look; default: `PUBLIC` on loopback, else `RESTRICTED` ([web](web.md))",
     ("web", "origins"): "other sites whose pages may ask the web service, with a token",
-    ("web", "pam_service"): "people may log in with the password of their account, by this service of PAM",
     ("web", "private_key"): "the key of `certificate`",
     ("web", "proxies"): "proxies in front of the web service, which are believed from where somebody asks",
     ("web", "proxy_user_header"): "header in which these proxies say who has logged in",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from quakegrid.doctor.checks import network_checks, node_checks, people_checks
+from quakegrid.doctor.checks import network_checks, node_checks, people_checks, web_checks
 from quakegrid.doctor.checks.findings import Finding, Severity, fine, in_order
 from quakegrid.doctor.checks.people_checks import Asked
 from quakegrid.doctor.facts import Clock, NodeFacts, PeopleFacts, Versions, Visit
@@ -66,6 +66,8 @@ def _check_all_people(master: NodeFacts, visits: Sequence[Visit], asked: Asked) 
     if len({facts.machine for facts in nodes.values()}) > 1:
         yield from people_checks.check_accounts(nodes, master.node)
     yield from people_checks.check_credentials(asked.credentials, asked.now_s, master.node)
+    if asked.web is not None:
+        yield from web_checks.check_web(asked.web, asked.now_s, master.node)
 
 
 def _is_on(master: NodeFacts, visit: Visit) -> bool:
