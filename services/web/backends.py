@@ -22,6 +22,7 @@ from quakegrid.jobs.engine_values import RowValue
 from quakegrid.machine.service_life import Life
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
+from services.web.live.events import EventFeed
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
 from services.web.uploads import sweeping
@@ -96,6 +97,7 @@ class Backends:
         self.dbserver = ServiceLink("dbserver", settings.dbserver_address, keyring)
         self.broker = ServiceLink("broker", settings.broker_address, keyring)
         self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
+        self.events = EventFeed(self.broker.open)
         self.inputs = Inputs(settings, getpass.getuser())
         self._keep_days, self._life = settings.web_keep_inputs_days, life
 
@@ -103,6 +105,7 @@ class Backends:
         """Begin to follow."""
         self._life.keep(self.jobs.follow_source(), "jobs")
         self._life.keep(self.fleet.follow_source(), "fleet")
+        self._life.keep(self.events.follow_source(), "events")
         self._life.keep(sweeping.sweep_for_ever(self.inputs, self._row, self._keep_days), "inputs")
         return self
 
@@ -114,6 +117,7 @@ class Backends:
         """End what pages follow; their browsers come back to the next service."""
         self.jobs.end()
         self.fleet.end()
+        self.events.end()
 
     @property
     def jobs_stub(self) -> jobs_pb2_grpc.JobsAsyncStub:

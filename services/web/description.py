@@ -96,7 +96,9 @@ def describe(routes: Sequence[BaseRoute]) -> dict[str, Any]:
 
 
 def _is_told(path: str) -> bool:
-    return path.startswith(("/v1/", "/live/")) or path.endswith(".json") or path == "/health"
+    return (
+        path.startswith(("/v1/", "/live/", "/cluster/nodes/")) or path.endswith(".json") or path == "/health"
+    )
 
 
 def _operation(route: Route, path: str) -> dict[str, Any]:

@@ -132,6 +132,9 @@ class StartNodesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HOSTS_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    user_name: _builtins.str
+    """For whom a service asks, for the audit log."""
     @_builtins.property
     def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Nodes as in `host_cores`; none for all."""
@@ -140,10 +143,11 @@ class StartNodesRequest(_message.Message):
         self,
         *,
         hosts: _abc.Iterable[_builtins.str] | None = ...,
+        user_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,8 +179,11 @@ class StopNodesRequest(_message.Message):
 
     FORCE_FIELD_NUMBER: _builtins.int
     HOSTS_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
     """Kill the workers at once: what they run is run again."""
+    user_name: _builtins.str
+    """For whom a service asks, for the audit log."""
     @_builtins.property
     def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Nodes as in `host_cores`; none for all."""
@@ -186,10 +193,11 @@ class StopNodesRequest(_message.Message):
         *,
         force: _builtins.bool = ...,
         hosts: _abc.Iterable[_builtins.str] | None = ...,
+        user_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "hosts", b"hosts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "hosts", b"hosts", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -221,8 +229,11 @@ class RestartNodesRequest(_message.Message):
 
     FORCE_FIELD_NUMBER: _builtins.int
     HOSTS_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
     """Kill the workers at once: what they run is run again."""
+    user_name: _builtins.str
+    """For whom a service asks, for the audit log."""
     @_builtins.property
     def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Nodes as in `host_cores`; none for all."""
@@ -232,10 +243,11 @@ class RestartNodesRequest(_message.Message):
         *,
         force: _builtins.bool = ...,
         hosts: _abc.Iterable[_builtins.str] | None = ...,
+        user_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "hosts", b"hosts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "hosts", b"hosts", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -267,19 +279,23 @@ class SetNodeCoresRequest(_message.Message):
 
     HOST_FIELD_NUMBER: _builtins.int
     CORE_COUNT_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """As in `host_cores`."""
     core_count: _builtins.int
     """0 to all that the node has; -1 for all, whatever it will have."""
+    user_name: _builtins.str
+    """For whom a service asks, for the audit log."""
     def __init__(
         self,
         *,
         host: _builtins.str = ...,
         core_count: _builtins.int = ...,
+        user_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "host", b"host"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "host", b"host", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -803,6 +819,7 @@ class NodeStatus(_message.Message):
     ALL_CORE_COUNT_FIELD_NUMBER: _builtins.int
     IS_SHORT_OF_MEMORY_FIELD_NUMBER: _builtins.int
     IS_STOPPED_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """As in `host_cores`."""
     node: _builtins.str
@@ -838,6 +855,10 @@ class NodeStatus(_message.Message):
     def sample(self) -> _nodes_pb2.NodeSample:
         """Some seconds old; absent while its agent has told nothing."""
 
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeShare]:
+        """Whose its workers are."""
+
     def __init__(
         self,
         *,
@@ -857,14 +878,39 @@ class NodeStatus(_message.Message):
         all_core_count: _builtins.int = ...,
         is_short_of_memory: _builtins.bool = ...,
         is_stopped: _builtins.bool = ...,
+        shares: _abc.Iterable[Global___NodeShare] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "all_core_count", b"all_core_count", "core_count", b"core_count", "engine_version", b"engine_version", "host", b"host", "is_short_of_memory", b"is_short_of_memory", "is_stopped", b"is_stopped", "is_up", b"is_up", "left_out", b"left_out", "node", b"node", "proof_kind", b"proof_kind", "running_count", b"running_count", "sample", b"sample", "state", b"state", "version", b"version", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "all_core_count", b"all_core_count", "core_count", b"core_count", "engine_version", b"engine_version", "host", b"host", "is_short_of_memory", b"is_short_of_memory", "is_stopped", b"is_stopped", "is_up", b"is_up", "left_out", b"left_out", "node", b"node", "proof_kind", b"proof_kind", "running_count", b"running_count", "sample", b"sample", "shares", b"shares", "state", b"state", "version", b"version", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeStatus: _TypeAlias = NodeStatus  # noqa: Y015
+
+@_typing.final
+class NodeShare(_message.Message):
+    """The workers of one session on one node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    WORKER_COUNT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    worker_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        worker_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "worker_count", b"worker_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeShare: _TypeAlias = NodeShare  # noqa: Y015
 
 @_typing.final
 class LeftOut(_message.Message):

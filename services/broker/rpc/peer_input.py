@@ -153,6 +153,23 @@ def check_report(status: nodes_pb2.AgentStatus) -> None:
         raise errors.PeerError("what its templates have is too long")
 
 
+def check_sample(sample: nodes_pb2.NodeSample) -> None:
+    """Refuse a sample of an agent that cannot be true.
+
+    Raises:
+        PeerError: a number of it is negative, or none.
+    """
+    numbers = (
+        sample.memory_used_bytes,
+        sample.memory_total_bytes,
+        sample.soft_percent,
+        sample.hard_percent,
+        sample.load_average,
+    )
+    if not all(math.isfinite(number) and number >= 0 for number in numbers):
+        raise errors.PeerError("its memory or load is less than none")
+
+
 def _check_workers(status: nodes_pb2.AgentStatus) -> None:
     names = {each.worker_id for each in status.workers}
     if len(status.workers) > MAX_CORES or len(names) < len(status.workers):

@@ -1,4 +1,4 @@
-"""Server-sent events: `/live/jobs`, `/live/fleet`, `/live/log/N`, and their newest state as plain JSON.
+"""Server-sent events of jobs, the fleet and logs, and their newest state as plain JSON.
 
 A browser that lost its connection says in `Last-Event-ID` what it has seen, and goes on there.
 """
@@ -21,6 +21,7 @@ from quakegrid.clients.dbserver import job_messages
 from quakegrid.transport import grpc_channels
 from services.web.api import answers
 from services.web.api.calculations import backends_of, job_id_of
+from services.web.live.events import EventFeed
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
 
@@ -82,7 +83,12 @@ async def fleet(request: Request) -> Response:
     return streamed(_feed(backends_of(request).fleet, "fleet", last_number(request)))
 
 
-async def _feed(feed: JobFeed | FleetFeed, whole: str, number: int | None) -> AsyncIterator[str]:
+async def events(request: Request) -> Response:
+    """`GET /live/events`: what happened to the fleet last, then each event."""
+    return streamed(_feed(backends_of(request).events, "events", last_number(request)))
+
+
+async def _feed(feed: JobFeed | FleetFeed | EventFeed, whole: str, number: int | None) -> AsyncIterator[str]:
     async for events in feed.follow(number):
         if events is None or any(each.kind == "anew" for each in events):
             yield event(whole, feed.snapshot(), f"{_RUN}-{feed.number}")
@@ -137,10 +143,17 @@ async def newest_fleet(request: Request) -> Response:
     return Response(backends_of(request).fleet.snapshot(), media_type="application/json")
 
 
+async def newest_events(request: Request) -> Response:
+    """`GET /live/events.json`: what happened to the fleet last, the newest first."""
+    return Response(backends_of(request).events.snapshot(), media_type="application/json")
+
+
 ROUTES = [
     Route("/live/jobs", jobs),
     Route("/live/fleet", fleet),
     Route("/live/log/{job_id:int}", log),
+    Route("/live/events", events),
+    Route("/live/events.json", newest_events),
     Route("/live/jobs.json", newest_jobs),
     Route("/live/fleet.json", newest_fleet),
 ]

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from services.web import description
-from services.web.pages import drawings, health, reports
+from services.web.pages import drawings, health, operating, reports
 
 FILES = Path(__file__).with_name("static")
 
@@ -69,6 +69,7 @@ ROUTES: list[BaseRoute] = [
     Route("/cluster", cluster),
     Route("/examination", examination),
     *health.ROUTES,
+    *operating.ROUTES,
     Route("/docs", docs),
     Route("/openapi.json", openapi),
     *drawings.ROUTES,

@@ -25,6 +25,11 @@ export const moment = (value) => (value ? new Date(value * 1000).toLocaleString(
 export const megabytes = (value) =>
   value === null || value < 0 ? "" : value > 0 && value < 1 / 1024 ? "under 1 kB" : value < 1 ? `${Math.round(value * 1024)} kB` : value < 1024 ? `${value.toFixed(1)} MB` : `${(value / 1024).toFixed(1)} GB`;
 
+export const gigabytes = (bytes) => `${(bytes / 2 ** 30).toFixed(bytes < 10 * 2 ** 30 ? 1 : 0)} GB`;
+
+/** A number of things: "1 task", "2 tasks". */
+export const counted = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
 /** Give something to the person as a file. */
 export function save(content, name) {
   const address = URL.createObjectURL(content);
@@ -58,7 +63,7 @@ export function follow(address, handlers) {
 export function progress(session) {
   const all = session.done_count + session.queued_count + session.running_count;
   const bar = element("progress", { max: Math.max(1, all), value: session.done_count });
-  bar.title = `${session.done_count} of ${all} tasks so far`;
+  bar.title = `${session.done_count} of ${counted(all, "task")} so far`;
   bar.setAttribute("aria-label", bar.title);
   return bar;
 }

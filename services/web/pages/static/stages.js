@@ -1,6 +1,6 @@
 // The stages of a calculation, made of what the engine says in its log of its progress.
 
-import { byId, element, seconds } from "/static/common.js";
+import { byId, counted, element, seconds } from "/static/common.js";
 
 const PROGRESS = /^\s*(\S+)\s+(\d{1,3})% \[(\d+) submitted, (\d+) queued\]/;
 const SENT = /^Sent (\d+) (\S+) tasks/;
@@ -48,5 +48,5 @@ function bar(stage, next) {
   const state = isDone ? `done in ${seconds(spent)}` : isOver ? `ended at ${each.done} %` : `${each.done} %${left === null ? "" : `, about ${seconds(left)} left`}`;
   const shown = element("progress", { max: "100", value: String(each.done), "aria-label": `${each.name}: ${state}` });
   return element("li", {}, element("span", { text: each.name }), shown,
-    element("span", { text: `${state}${each.tasks ? `; ${each.tasks} tasks` : ""}`, className: "soft" }));
+    element("span", { text: `${state}${each.tasks ? `; ${counted(each.tasks, "task")}` : ""}`, className: "soft" }));
 }
