@@ -176,6 +176,10 @@ class Broker:
         session = session_of(self._sessions, job_id)
         return session.request.user_name if session else await self._job_ends.owner_of(job_id)
 
+    def is_open(self, session_id: int) -> bool:
+        """Whether a session has not ended."""
+        return session_id in self._sessions
+
     async def wait_for_nodes(self) -> list[fleet_pb2.NodeStatus]:
         """Wait until a node is up and gives cores."""
         await self.nodes.has_cores.wait()

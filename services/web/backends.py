@@ -25,6 +25,7 @@ from quakegrid.transport import grpc_channels
 from services.web.live.events import EventFeed
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
+from services.web.live.tasks import TaskFeeds
 from services.web.uploads import sweeping
 from services.web.uploads.inputs import Inputs
 
@@ -97,7 +98,7 @@ class Backends:
         self.dbserver = ServiceLink("dbserver", settings.dbserver_address, keyring)
         self.broker = ServiceLink("broker", settings.broker_address, keyring)
         self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
-        self.events = EventFeed(self.broker.open)
+        self.events, self.tasks = EventFeed(self.broker.open), TaskFeeds(self.broker.open)
         self.inputs = Inputs(settings, getpass.getuser())
         self._keep_days, self._life = settings.web_keep_inputs_days, life
 
@@ -118,6 +119,7 @@ class Backends:
         self.jobs.end()
         self.fleet.end()
         self.events.end()
+        self.tasks.end()
 
     @property
     def jobs_stub(self) -> jobs_pb2_grpc.JobsAsyncStub:

@@ -35,6 +35,10 @@ QUERIES: dict[str, dict[str, str]] = {
     "/v1/calc/{job_id}/status": {},
     "/v1/calc/result/{job_id}": {"export_type": "a format of the output; xml if not given"},
     "/v1/calc/jobs_from_inis": {"ini": "whole path of a job file on the server; may be given many times"},
+    "/calculations/{job_id}/tasks.json": {
+        "from": "begin of the part that is looked at, in seconds since the session was opened",
+        "to": "its end",
+    },
     "/live/log/{job_id}": {"after": "the number of the last line that was seen"},
 }
 _RUN = {

@@ -61,6 +61,19 @@ class TaskStream:
         self._counts["omitted"] += block.omitted_count
         if block.closed_time_s:
             self._closed_s = block.closed_time_s - self._opened_s
+        if block.end_times_s and not self._is_outside(block):
+            self._take_attempts(block)
+
+    def _is_outside(self, block: TaskRecordBlock) -> bool:
+        """Whether none of a block's attempts is in the window; so most blocks cost little."""
+        ends_s, longest_s = block.end_times_s, max(*block.held_s, *block.duration_s, 0.0)
+        self._last_s = max(self._last_s, max(ends_s) - self._opened_s)
+        if self._window_s is None:
+            return False
+        from_s, to_s = (self._opened_s + each_s for each_s in self._window_s)
+        return max(ends_s) < from_s or min(ends_s) - longest_s > to_s
+
+    def _take_attempts(self, block: TaskRecordBlock) -> None:
         workers = list(map(self._worker, block.worker_ids))
         tallies = list(map(self._tally, block.operations))
         colours = list(map(self._colour, block.operations))
@@ -76,7 +89,7 @@ class TaskStream:
         )  # fmt: skip
         for worker, tally, colour, end_time_s, spent_s, end, *rest in columns:
             end_s = end_time_s - self._opened_s
-            begin_s, self._last_s = max(0.0, end_s - spent_s), max(self._last_s, end_s)
+            begin_s = max(0.0, end_s - spent_s)
             if self._window_s and (end_s < self._window_s[0] or begin_s > self._window_s[1]):
                 continue
             self._grid.draw(worker, begin_s, end_s, colour)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -14,7 +15,7 @@ from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.reports import task_history_files
 from quakegrid.transport import callers
 from services.broker.broker import Broker
-from services.broker.rpc import ends, peer_input
+from services.broker.rpc import ends, peer_input, record_stream
 from services.broker.rpc.answers import Context, answering
 from services.broker.rpc.membership import let_go
 from services.broker.rpc.node_orders import NodeOrders
@@ -102,6 +103,12 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         """GetTaskRecords, see the contract."""
         async with answering(context):
             path = await asyncio.to_thread(task_history_files.find, self._records, request.id)
+        if request.follow:
+            session_id = int(path.name)
+            is_open = partial(self._broker.is_open, session_id)
+            async for blocks in record_stream.follow(path, is_open, self._broker.stopping):
+                yield fleet_pb2.GetTaskRecordsResponse(blocks=blocks)
+            return
         parcels = task_history_files.parcels(path)
         while parcel := await asyncio.to_thread(next, parcels, None):
             yield fleet_pb2.GetTaskRecordsResponse(blocks=parcel)

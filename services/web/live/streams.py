@@ -24,6 +24,7 @@ from services.web.api.calculations import backends_of, job_id_of
 from services.web.live.events import EventFeed
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
+from services.web.live.tasks import TaskFeeds
 
 # A comment so often: connections whose other end has gone show it, and proxies keep them open.
 BEAT_S = 15.0
@@ -86,6 +87,21 @@ async def fleet(request: Request) -> Response:
 async def events(request: Request) -> Response:
     """`GET /live/events`: what happened to the fleet last, then each event."""
     return streamed(_feed(backends_of(request).events, "events", last_number(request)))
+
+
+async def tasks(request: Request) -> Response:
+    """`GET /live/tasks/N`: told when more tasks are known; `/calculations/N/tasks.json` has them."""
+    backends, job_id = backends_of(request), job_id_of(request)
+    await backends.engine_call("calc_info", job_id)  # refuses what is not there
+    with backends.tasks.reading(job_id):
+        pass  # too many are refused before the answer begins
+    return streamed(_task_events(backends.tasks, job_id, last_number(request)))
+
+
+async def _task_events(feeds: TaskFeeds, job_id: int, number: int | None) -> AsyncIterator[str]:
+    with feeds.reading(job_id) as feed:
+        async for _ in feed.follow(number):
+            yield event("tasks", feed.snapshot(), f"{_RUN}-{feed.number}")
 
 
 async def _feed(feed: JobFeed | FleetFeed | EventFeed, whole: str, number: int | None) -> AsyncIterator[str]:
@@ -153,6 +169,7 @@ ROUTES = [
     Route("/live/fleet", fleet),
     Route("/live/log/{job_id:int}", log),
     Route("/live/events", events),
+    Route("/live/tasks/{job_id:int}", tasks),
     Route("/live/events.json", newest_events),
     Route("/live/jobs.json", newest_jobs),
     Route("/live/fleet.json", newest_fleet),

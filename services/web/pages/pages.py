@@ -34,6 +34,11 @@ async def calculation(_request: Request) -> Response:
     return _page("calculation.html")
 
 
+async def tasks(_request: Request) -> Response:
+    """`GET /calculations/N/tasks`: what each of its workers did when."""
+    return _page("tasks.html")
+
+
 async def cluster(_request: Request) -> Response:
     """`GET /cluster`: nodes, cores and what runs."""
     return _page("cluster.html")
@@ -65,6 +70,7 @@ ROUTES: list[BaseRoute] = [
     Route("/engine/", home),
     Route("/calculations", calculations),
     Route("/calculations/{job_id:int}", calculation),
+    Route("/calculations/{job_id:int}/tasks", tasks),
     Route("/engine/{job_id:int}/outputs", outputs),
     Route("/cluster", cluster),
     Route("/examination", examination),
