@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import grpc
 from starlette.requests import Request
@@ -18,6 +18,7 @@ from starlette.routing import Route
 from quakegrid import errors
 from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients.dbserver import job_messages
+from quakegrid.jobs import log_progress
 from quakegrid.transport import grpc_channels
 from services.web.api import answers
 from services.web.api.calculations import backends_of, job_id_of
@@ -114,7 +115,7 @@ async def _feed(feed: JobFeed | FleetFeed | EventFeed, whole: str, number: int |
 
 
 async def log(request: Request) -> Response:
-    """`GET /live/log/N`: all lines of a job's log, then each new one; `end` with the job's last state."""
+    """`GET /live/log/N`: a job's log as it grows; `stage` has tasks done, `end` the last state."""
     backends, job_id = backends_of(request), job_id_of(request)
     seen = request.headers.get("last-event-id", request.query_params.get("after", "0"))
     after_id = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 19 else 0
@@ -140,6 +141,8 @@ async def _log_events(
                 last_id = response.lines[-1].id
                 lines = [answers.log_line(job_messages.decode_line(line)) for line in response.lines]
                 yield event("lines", json.dumps(lines), str(last_id))
+                for each in _stages(response.lines):
+                    yield event("stage", json.dumps(each._asdict()), str(last_id))
             if response.final_state:
                 yield event("end", json.dumps({"state": response.final_state.lower()}), str(last_id))
                 return
@@ -147,6 +150,12 @@ async def _log_events(
         yield event("broken", json.dumps({"code": exc.code().name}), str(last_id))
     finally:
         stream.cancel()
+
+
+def _stages(lines: Iterable[logs_pb2.LogLine]) -> list[log_progress.OperationProgress]:
+    """How far each operation is of which lines tell: the newest of each."""
+    found = filter(None, (log_progress.read(line.message) for line in lines))
+    return list({each.operation: each for each in found}.values())
 
 
 async def newest_jobs(request: Request) -> Response:

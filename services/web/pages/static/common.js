@@ -37,6 +37,14 @@ export function save(content, name) {
   setTimeout(() => URL.revokeObjectURL(address), 1000);
 }
 
+/** A calculation as pages know it, of a row of the engine's list. */
+export const jobOfRow = (row) => ({
+  id: row.id, description: row.description, state: row.status, state_reason: "", user_name: row.owner,
+  calculation_mode: row.calculation_mode, is_running: row.is_running, hazard_calculation_id: row.parent_id,
+  start_s: Date.parse(row.start_time.replace(", ", "T").replace(" UTC", "Z")) / 1000, stop_s: null,
+  size_mb: row.size_mb, host: "",
+});
+
 const troubles = new Map();
 
 /** Say that something does not work, or that it does again (empty text). */
@@ -59,13 +67,16 @@ export function follow(address, handlers) {
   return source;
 }
 
-/** The share of tasks that are done, of what the broker knows of a session. */
+/** The share of tasks that are done, of what the broker knows of a session, and what time the others need. */
 export function progress(session) {
-  const all = session.done_count + session.queued_count + session.running_count;
+  const left = session.queued_count + session.running_count;
+  const all = session.done_count + left;
   const bar = element("progress", { max: Math.max(1, all), value: session.done_count });
   bar.title = `${session.done_count} of ${counted(all, "task")} so far`;
   bar.setAttribute("aria-label", bar.title);
-  return bar;
+  const isKnown = left > 0 && session.done_rate_hz > 0;
+  const words = isKnown ? `${session.done_count} of ${all}, about ${seconds(left / session.done_rate_hz)} left of these` : left ? `${session.done_count} of ${all}` : "";
+  return element("span", { className: "progress" }, bar, element("span", { text: words, className: "soft" }));
 }
 
 for (const link of document.querySelectorAll("nav a")) {
