@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 
 # Of a text that is cut; a terminal may be too narrow for it.
-LEAST = 12
+LEAST = 10
 
 
 def of_output() -> int | None:
@@ -26,16 +26,21 @@ def hanging(head: str, text: str) -> str:
     return f"\n{' ' * len(head)}".join([head + lines[0], *lines[1:]])
 
 
-def cut_last(rows: Sequence[Sequence[str]], headings: Sequence[str], columns: int) -> list[list[str]]:
-    """Rows of a table whose last column is cut so that the table fits.
+def cut(rows: Sequence[Sequence[str]], headings: Sequence[str], place: int) -> list[list[str]]:
+    """Rows of a table of which one column is cut so that the table fits the terminal; all, if there is none.
 
     Args:
         rows: of texts.
         headings: of the columns.
-        columns: of the terminal.
+        place: of the column that is cut.
     """
-    others = [
-        max(map(len, texts)) for texts in zip(*([headings[:-1]] + [row[:-1] for row in rows]), strict=True)
-    ]
-    room = max(LEAST, columns - sum(others) - 2 * len(others))
-    return [[*row[:-1], row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 1]}…"] for row in rows]
+    columns = of_output()
+    if columns is None or not rows:
+        return [list(row) for row in rows]
+    widths = [max(map(len, texts)) for texts in zip(headings, *rows, strict=True)]
+    room = max(LEAST, columns - sum(widths) + widths[place] - 2 * (len(widths) - 1))
+    return [[*row[:place], _cut(row[place], room), *row[place + 1 :]] for row in rows]
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}…"

@@ -87,12 +87,14 @@ class PeopleClient:
         request.life.FromTimedelta(life)
         response = self._connection.call(self._stub.IssueCredential, request)
         proof = Certified(response.ca_pem, key_pem, response.certificate_pem)
-        return _decode(response.credential), proof
+        return decode_credential(response.credential), proof
 
     def list_all(self) -> list[IssuedCredential]:
         """All credentials, also those that have ended, by name."""
         request = people_pb2.ListCredentialsRequest()
-        return list(map(_decode, self._connection.call(self._stub.ListCredentials, request).credentials))
+        return list(
+            map(decode_credential, self._connection.call(self._stub.ListCredentials, request).credentials)
+        )
 
     def find_valid(self, name: str) -> IssuedCredential:
         """The valid credential of a person that ends last.
@@ -116,10 +118,13 @@ class PeopleClient:
             NotFoundError: nobody has the name, or no credential the id.
         """
         request = people_pb2.RevokeCredentialsRequest(name=name, id=credential_id)
-        return list(map(_decode, self._connection.call(self._stub.RevokeCredentials, request).revoked))
+        return list(
+            map(decode_credential, self._connection.call(self._stub.RevokeCredentials, request).revoked)
+        )
 
 
-def _decode(found: people_pb2.Credential) -> IssuedCredential:
+def decode_credential(found: people_pb2.Credential) -> IssuedCredential:
+    """A credential of a message."""
     revocation_time = found.revocation_time.ToDatetime(datetime.UTC)
     return IssuedCredential(
         name=found.name,

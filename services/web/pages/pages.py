@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 from quakegrid import errors
 from services.web import description
 from services.web.api.calculations import backends_of, job_id_of
-from services.web.pages import drawings, health, operating, reports
+from services.web.pages import drawings, health, operating, people, reports
 
 FILES = Path(__file__).with_name("static")
 
@@ -91,6 +91,7 @@ ROUTES: list[BaseRoute] = [
     Route("/examination", examination),
     *health.ROUTES,
     *operating.ROUTES,
+    *people.ROUTES,
     Route("/docs", docs),
     Route("/openapi.json", openapi),
     *drawings.ROUTES,
