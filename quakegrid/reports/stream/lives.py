@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Life:
+class WorkerSpan:
     """A worker; `left_s` is 0 while it is there. Seconds since the session was opened."""
 
     worker_id: str
@@ -23,14 +23,14 @@ class Lives:
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
-        self.all: list[Life] = []
+        self.all: list[WorkerSpan] = []
 
     def number(self, worker_id: str) -> int:
         """The number of a worker, a new one for a new worker."""
         number = self._numbers.get(worker_id)
         if number is None:
             number = self._numbers[worker_id] = len(self.all)
-            self.all.append(Life(worker_id))
+            self.all.append(WorkerSpan(worker_id))
         return number
 
     def order(self, group: int) -> list[int]:

@@ -12,16 +12,17 @@ from typing import Any
 
 from quakegrid.api.v1 import task_records_pb2
 from quakegrid.api.v1.task_records_pb2 import TaskRecordBlock
-from quakegrid.reports import job_report
+from quakegrid.reports.stream import lists
 from quakegrid.reports.stream.grid import COLOURS, Grid
+from quakegrid.reports.stream.lists import Lost
 from quakegrid.reports.stream.lives import Lives
-from quakegrid.reports.stream.tallies import MOST_LONGEST, Tally
+from quakegrid.reports.stream.tallies import Tally
 
 # Of tasks that have bars of their own; above, only cells are shown.
 MOST_BARS = 3000
 MOST_RETRIES = 100
-# Operations with counts of their own, and those that are shown; a calculation has some tens.
-MOST_TALLIES, SHOWN_TALLIES = 200, 24
+# Operations with counts of their own; a calculation has some tens.
+MOST_TALLIES = 200
 # What operations are called together that have no colour of their own.
 OTHERS = "others"
 _DONE, _LOST = task_records_pb2.ATTEMPT_END_DONE, task_records_pb2.ATTEMPT_END_LOST
@@ -44,7 +45,7 @@ class TaskStream:
         self._tallies: dict[str, Tally] = {}
         self._colours: dict[str, int] = {}
         self._bars: list[Bar] | None = []
-        self._retries: deque[tuple[float, int, str, int, int]] = deque(maxlen=MOST_RETRIES)
+        self._retries: deque[Lost] = deque(maxlen=MOST_RETRIES)
         self._counts = {"attempts": 0, "done": 0, "lost": 0, "dropped": 0, "omitted": 0}
 
     @property
@@ -168,32 +169,15 @@ class TaskStream:
             "is_over": self.is_over,
             "counts": self._counts | {"workers": len(lives.all)},
             "colours": [*self._colours, *others],
-            "operations": self._operations(),
+            "operations": lists.operations(self._tallies.values()),
             "rows": list(map(self._row, rows)),
             "bars": self._shown_bars(drawn),
             "cells": list(grid.runs(drawn, len(lives.all), columns)) if self._bars is None else None,
             "busy": [round(count, 2) for count in grid.busy(len(rows), columns)],
             "held": [round(count, 2) for count in lives.held(grid.begin_s, grid.column_s, columns, end_s)],
-            "stragglers": self._stragglers(),
-            "retries": [self._retry(*each) for each in reversed(self._retries)],
+            "stragglers": lists.stragglers(self._tallies.values(), lives.all),
+            "retries": lists.retries(self._retries, lives.all),
         }
-
-    def _operations(self) -> list[dict[str, Any]]:
-        """Those with the most work first."""
-        by_time = sorted(self._tallies.values(), key=lambda tally: -tally.total_s)
-        return [
-            {
-                "name": tally.name,
-                "task_count": tally.task_count,
-                "lost_count": tally.lost_count,
-                "total_s": round(tally.total_s, 3),
-                "median_s": round(tally.median_s, 4),
-                "max_s": round(tally.max_s, 4),
-                "bytes": tally.byte_count,
-                "peak_memory_bytes": tally.peak_memory_bytes,
-            }
-            for tally in by_time[:SHOWN_TALLIES]
-        ]
 
     def _row(self, row: int) -> dict[str, Any]:
         group = self._grid.group
@@ -210,40 +194,6 @@ class TaskStream:
             [drawn[worker // group], round(begin_s, 4), round(end_s, 4), *rest]
             for worker, begin_s, end_s, *rest in self._bars
         ]
-
-    def _stragglers(self) -> list[dict[str, Any]]:
-        """Tasks that took far longer than their operation's median, the longest first."""
-        found: list[dict[str, Any]] = []
-        for tally in self._tallies.values():
-            median_s = tally.median_s
-            limit_s = job_report.straggler_limit_s(median_s)
-            found += [
-                {
-                    "task_id": task_id,
-                    "operation": tally.name,
-                    "duration_s": round(duration_s, 3),
-                    "median_s": round(median_s, 4),
-                    **self._where(worker),
-                }
-                for duration_s, task_id, worker in tally.longest
-                if duration_s > limit_s
-            ]
-        found.sort(key=lambda each: each["duration_s"], reverse=True)
-        return found[:MOST_LONGEST]
-
-    def _retry(self, end_s: float, task_id: int, name: str, worker: int, attempt: int) -> dict[str, Any]:
-        return {
-            "task_id": task_id,
-            "attempt": attempt,
-            "operation": name,
-            "at_s": round(end_s, 3),
-            "reason": self._lives.all[worker].reason,
-            **self._where(worker),
-        }
-
-    def _where(self, worker: int) -> dict[str, str]:
-        life = self._lives.all[worker]
-        return {"node": life.node, "worker_id": life.worker_id}
 
 
 def of_blocks(blocks: Iterable[TaskRecordBlock], window_s: tuple[float, float] | None = None) -> TaskStream:

@@ -18,11 +18,12 @@ from quakegrid.api.v1 import database_pb2, database_pb2_grpc
 from quakegrid.errors import UsageError
 from quakegrid.jobs import engine_values
 from quakegrid.transport import callers
+from services.dbserver import backups
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import pages
 from services.dbserver.people import private_tables
 from services.dbserver.rpc import call_limits
-from services.dbserver.store import backups, connections, files, migrations, sqlite_errors, upstream_tables
+from services.dbserver.store import connections, files, migrations, sqlite_errors, upstream_tables
 from services.dbserver.store.database import Readers, SqlSession
 from services.dbserver.store.writer import Writer
 

@@ -14,6 +14,7 @@ from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.clients.happenings.events import decode
 from services.web.live import following
 from services.web.live.feed import Feed
+from services.web.live.frames import Frames
 
 log = logging.getLogger("quakegrid.web")
 # Pages show these.
@@ -45,6 +46,7 @@ class EventFeed(Feed):
     def __init__(self, channel: Callable[[], grpc.aio.Channel]) -> None:
         super().__init__()
         self._channel = channel
+        self.frames = Frames(self, "events", self.snapshot)
         self._newest: deque[dict[str, Any]] = deque(maxlen=SHOWN_EVENTS)
         self.is_connected = False
 

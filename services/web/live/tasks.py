@@ -24,6 +24,7 @@ from quakegrid.reports.stream.task_stream import TaskStream
 from quakegrid.transport import grpc_channels
 from services.web.live.feed import Event, Feed
 from services.web.live.following import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from services.web.live.frames import Frames
 
 log = logging.getLogger("quakegrid.web")
 # Calculations that are followed at once, with some megabytes each; those that nobody looks at make room.
@@ -48,6 +49,7 @@ class TaskFeed(Feed):
     def __init__(self, job_id: int, channel: Callable[[], grpc.aio.Channel]) -> None:
         super().__init__()
         self.job_id, self._channel = job_id, channel
+        self.frames = Frames(self, "tasks", self.snapshot)
         self.reader_count = 0
         self._stream = TaskStream()
         self._told_s = 0.0
@@ -75,8 +77,9 @@ class TaskFeed(Feed):
         """Wait until the broker has said something of the tasks, for a while."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_S):
-                while not self.number:
-                    await self.wait()
+                async for _ in self.follow(self.number):
+                    if self.number:
+                        return
 
     async def follow_source(self) -> None:
         """Follow the broker until the session has ended."""
