@@ -12,8 +12,11 @@ from quakegrid.access.audits import AuditRecord
 from quakegrid.clients.audit.client import AuditClient, AuditQuery
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.happenings.events import EventsClient
+from quakegrid.reports import task_history_files
 from tests.integration.web.conftest import Web
+from tests.integration.web.test_rows import make_job
 from tests.support.processes import Service
+from tests.support.records.task_blocks import OPENED_S, block_of, opening
 
 NODE = "/cluster/nodes/127.0.0.1"
 
@@ -99,6 +102,54 @@ def test_orders_to_nodes_are_answered_in_words_and_audited(web: Web, client: DbC
         ("Fleet.SetNodeCores", "127.0.0.1"),
     ]
     assert {each.about.told for each in orders} == {web.get("/cluster/rights.json").json["name"]}
+
+
+@pytest.mark.usefixtures("broker")
+def test_tasks_are_shown_as_they_end(web: Web, client: DbClient, page: Page) -> None:
+    """Each once, to the end of the session; a part of the time has its own; a page has them in a table."""
+    job_id = make_job(client, "works")
+    path = task_history_files.folder(web.settings) / "4711000"
+    path.parent.mkdir(exist_ok=True)
+    first = opening(["w0", "w1"])
+    first.session.session_id = 4711000
+    first.session.job_ids.append(job_id)
+    blocks = [
+        first,
+        block_of([("classical", "w0", 1.0, 1.0, 1), ("classical", "w1", 3.0, 2.0, 1)]),
+        block_of([("gmf", "w0", 5.0, 1.5, 2)], 3),
+    ]
+    blocks[-1].closed_time_s = OPENED_S + 6
+    with path.open("ab", buffering=0) as file:
+        file.write(b"".join(map(task_history_files.frame, blocks[:-1])))
+        nothing = web.get("/live/tasks/4711")
+        stream = web.stream(f"/live/tasks/{job_id}")
+        while not (shown := web.get(f"/calculations/{job_id}/tasks.json").json)["bars"]:
+            stream.wait_for("tasks")
+        page.goto(f"/calculations/{job_id}/tasks")
+        expect(page.locator(".stream .task")).to_have_count(2)
+        file.write(task_history_files.frame(blocks[-1]))
+    while not stream.wait_for("tasks")["is_over"]:
+        pass
+    stream.close()
+    over = web.get(f"/calculations/{job_id}/tasks.json").json
+    part = web.get(f"/calculations/{job_id}/tasks.json?from=0&to=0.9").json
+    wrong = [
+        web.get(f"/calculations/{job_id}/tasks.json?{query}").status for query in ("from=1", "from=2&to=1")
+    ]
+
+    assert nothing.status == 404
+    assert [bar[:5] for bar in shown["bars"]] == [[0, 0.0, 1.0, 0, 1], [1, 1.0, 3.0, 0, 1]]
+    assert (over["is_over"], over["end_s"], len(over["bars"])) == (True, 6.0, 3)
+    assert [bar[:5] for bar in part["bars"]] == [[0, 0.0, 1.0, 0, 1]]
+    assert wrong == [400, 400]
+    expect(page.locator(".stream .lost")).to_have_count(1)
+    expect(page.locator("#bars tr")).to_have_count(3)
+    expect(page.locator("#retries")).to_contain_text("gmf, task 3")
+    page.locator(".stream").focus()
+    page.keyboard.press("+")
+    expect(page.locator("#facts")).to_contain_text("1.5 s to 4.5 s of 6 s")
+    assert page.evaluate("document.activeElement.classList.contains('stream')")
+    assert page.url.endswith("#from=1.5&to=4.5")
 
 
 @pytest.mark.usefixtures("broker")
