@@ -51,6 +51,8 @@ PURE = (
     "services.lane.tasks",
     "services.broker.fleet",
     "services.broker.lanes.ports",
+    "services.broker.happenings.notable",
+    "services.broker.happenings.ring",
     "services.agent.rules",
     "quakegrid.doctor.checks",
     "quakegrid.access",
