@@ -25,6 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "settings": {"access"},
     "jobs": {"api"},
     "blobs": {"wire"},
+    "journals": set(),
     "machine": {"settings", "blobs"},
     "transport": {"access", "settings", "machine"},
     "nodes": {"internal", "transport"},
@@ -37,7 +38,7 @@ LAYERS: dict[str, set[str]] = {
     "sdk": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session"},
     "install": {"settings", "machine"},
     "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
-    "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
+    "engine": {"settings", "jobs", "blobs", "journals", "machine", "nodes", "clients", "session", "sdk", "install"}
     | {"notify"},
     "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
     | {"install", "doctor", "notify"},
@@ -50,6 +51,7 @@ PURE = (
     "services.agent.rules",
     "quakegrid.doctor.checks",
     "quakegrid.access",
+    "quakegrid.journals.records",
 )
 IMPURE = (
     "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire",
