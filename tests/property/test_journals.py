@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quakegrid.journals import records
-from quakegrid.journals.records import RecordKind, Record
+from quakegrid.journals.records import Record, RecordKind
 
 RECORDS = st.builds(
     Record,

@@ -38,8 +38,8 @@ LAYERS: dict[str, set[str]] = {
     "sdk": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session"},
     "install": {"settings", "machine"},
     "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
-    "engine": {"settings", "jobs", "blobs", "journals", "machine", "nodes", "clients", "session", "sdk", "install"}
-    | {"notify"},
+    "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
+    | {"journals", "notify"},
     "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
     | {"install", "doctor", "notify"},
 }

@@ -13,7 +13,7 @@ import pytest
 from quakegrid import errors
 from quakegrid.journals import files, records, writer
 from quakegrid.journals.files import JournalFile, JournalRoom
-from quakegrid.journals.records import RecordKind, Record
+from quakegrid.journals.records import Record, RecordKind
 from quakegrid.journals.writer import JournalWriter
 
 OUTCOMES = [Record(RecordKind.OUTCOME, [b"x" * number, b""], number) for number in range(700)]
