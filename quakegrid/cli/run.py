@@ -100,7 +100,7 @@ def run(*, detach: bool, notify: list[str], verbose: bool, is_json: bool, output
     output = "json" if is_json else output
     settings = options.machine_settings()
     plan = RunPlan(**wanted)
-    plan = replace(plan, hc=_earlier_job(settings, plan.hc))
+    plan = replace(plan, hc=earlier_job(settings, plan.hc))
     request = DriverRequest(engine_argv(plan), is_detachable=True, notify=notify)
     report = runs.execute(settings, request, verbose=verbose, detaches=detach)
     if report.is_left:
@@ -116,7 +116,7 @@ def _checked_target(target: str) -> str:
     return targets.check(target)
 
 
-def _earlier_job(settings: Settings, hc: str | None) -> str | None:
+def earlier_job(settings: Settings, hc: str | None) -> str | None:
     """The job or file to start from; a negative number counts the user's own jobs, and becomes an id.
 
     Who reaches the agent only has nobody to ask; then the driver counts.

@@ -63,6 +63,17 @@ def path_of(folder: Path, job_id: int) -> Path:
     return folder / f"{job_id}{SUFFIX}"
 
 
+def content_of(path: Path) -> memoryview:
+    """What is in a journal, also while a driver has it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return memoryview(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) if size else b"")
+
+
 class JournalFile:
     """An open and locked journal. A context manager, which closes it.
 

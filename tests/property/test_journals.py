@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quakegrid.journals import records
@@ -16,6 +16,8 @@ RECORDS = st.builds(
     digest=st.binary(min_size=records.DIGEST_BYTES, max_size=records.DIGEST_BYTES),
 )
 Written = list[Record]
+# A busy machine is slow at making examples.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def written(wanted: Written) -> bytes:
@@ -40,12 +42,14 @@ def believed(data: bytes) -> Written:
     return found
 
 
+@UNHURRIED
 @given(st.lists(RECORDS, max_size=6))
 def test_whole_journal_is_read_as_it_was_written(wanted: Written) -> None:
     """All records, in their order, with every byte."""
     assert believed(written(wanted)) == wanted
 
 
+@UNHURRIED
 @given(st.lists(RECORDS, min_size=1, max_size=6), st.data())
 def test_cut_journal_gives_the_whole_records_before_the_cut(wanted: Written, data: st.DataObject) -> None:
     """A torn end costs the record that it is in, and no other."""
@@ -58,7 +62,7 @@ def test_cut_journal_gives_the_whole_records_before_the_cut(wanted: Written, dat
     assert len(written(wanted[: len(found) + 1])) > cut
 
 
-@settings(max_examples=300)
+@settings(UNHURRIED, max_examples=300)
 @given(st.lists(RECORDS, min_size=1, max_size=6), st.data())
 def test_flipped_bit_ends_what_is_believed(wanted: Written, data: st.DataObject) -> None:
     """The record with the bit, and all behind it, are not believed; those before it are."""
@@ -72,6 +76,7 @@ def test_flipped_bit_ends_what_is_believed(wanted: Written, data: st.DataObject)
     assert len(written(wanted[: len(found)])) <= bit // 8 < len(written(wanted[: len(found) + 1]))
 
 
+@UNHURRIED
 @given(st.lists(RECORDS, min_size=3, max_size=6), st.data())
 def test_missing_record_ends_what_is_believed(wanted: Written, data: st.DataObject) -> None:
     """A record that is right by itself is not believed in another place."""

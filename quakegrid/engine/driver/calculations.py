@@ -40,6 +40,10 @@ def run_jobs_in_session(original: Any) -> Any:
         driver = this_process.current()
         assert isinstance(driver, DriverProcess)
         job_ids = [job.calc_id for job in jobctxs]
+        options = {"precalc": precalc, "notify_to": notify_to}
+        driver.journals.open(
+            jobctxs, options | {"weight": driver.weight, "cores_per_worker": driver.cores_per_worker}
+        )
         with driver.database.hold_jobs(job_ids), driver.session_of(job_ids):
             return original(jobctxs, 1, nodes, sbatch, notify_to, precalc)
 
