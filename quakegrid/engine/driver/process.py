@@ -103,10 +103,6 @@ class DriverProcess:
         self.journals.begin(oqparam, self.parent_of(oqparam), set_concurrency)
         self.starmaps.journal = self.journals.current
 
-    def end_journal(self) -> None:
-        """The job that ran has ended."""
-        self.starmaps.journal = self.journals.current
-
     def parent_of(self, oqparam: Any) -> Any:
         """The job that a calculation starts from; None if there is none."""
         parent_id = oqparam.hazard_calculation_id
@@ -128,6 +124,7 @@ class DriverProcess:
                 lambda ahead: self._on_queued(job_ids, ahead),
                 lambda words: self.database.log_words(job_ids, words),
             )
+            self.events.tell_placed()
             yield
         except BaseException as exc:
             self._insistence.end()
@@ -238,6 +235,7 @@ class DriverProcess:
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
         for job_id in job_ids:
             self.database.call("update_job", job_id, {"status": "submitted", "pid": os.getpid()})
+        self.events.tell_placed()
         reason = self.session.wait_reason if self.session else ""
         print("Waiting for jobs", *ahead, *([f"({reason})"] if reason else []), flush=True)
         self.events.tell({"event": "queued", "ahead_job_ids": list(ahead), "reason": reason})

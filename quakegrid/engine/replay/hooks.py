@@ -18,7 +18,7 @@ def run_with_journal(original: Any) -> Any:
             with driver.journals.running(log.calc_id):
                 return original(log, *args, **kwargs)
         finally:
-            driver.end_journal()
+            driver.starmaps.journal = driver.journals.current
 
     return run_calc
 
