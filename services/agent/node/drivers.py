@@ -64,7 +64,8 @@ class Drivers:
         self.commands: dict[str, str] = {}
         # For whom each driver works.
         self._persons: dict[str, str] = {}
-        # Names of drivers that somebody has ended.
+        # Names of drivers whose command lines have gone. The broker's orders to kill are not among them: it
+        # gives one for a driver that has died, too. Whether a job was aborted, its state tells.
         self._told_to_end: set[str] = set()
         # Names of drivers that go on without their command line.
         self.detached: set[str] = set()
@@ -155,7 +156,6 @@ class Drivers:
         """
         for member in self._children.roster.drivers:
             if member.pid == pid > 0 and person in ("", self._persons.get(member.name)):
-                self._told_to_end.add(member.name)
                 self._children.handle(KillAsked(member.name))
                 return True
         return False
@@ -167,7 +167,7 @@ class Drivers:
             self._children.handle(StopAsked(name))
 
     def was_ended(self, name: str) -> bool:
-        """Whether somebody wanted the end of a driver; asked when it has ended."""
+        """Whether the end of a driver was wanted; asked when it has ended."""
         return name in self._told_to_end
 
     def detach(self, name: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import mmap
 import os
 import signal
@@ -13,7 +15,7 @@ from pathlib import Path
 from quakegrid.journals import files, records
 from quakegrid.journals.records import RecordKind
 from tests.engine.cases import Case, prepare
-from tests.support.clusters import Cluster, Running, wait_for_end
+from tests.support.clusters import Cluster, Running
 
 TIMEOUT_S = 600.0
 SERVICES = ("agent", "broker", "dbserver")
@@ -45,6 +47,27 @@ class Watched:
     def wait_for(self, count: int) -> bool:
         """Wait until so many outcomes are recorded; False if it is complete before."""
         return wait_until_there(lambda: outcome_count(self.fd) >= count, self.is_over)
+
+    @property
+    def driver_pid(self) -> int:
+        """Of its first driver, as its journal has it."""
+        size = os.fstat(self.fd).st_size
+        first = next(records.read(memoryview(mmap.mmap(self.fd, size, prot=mmap.PROT_READ))))
+        return int(json.loads(bytes(first.record.frames[0]))["pid"])
+
+    def kill(self, victims: Sequence[str]) -> None:
+        """Kill the driver or parts of the cluster without excuse, and start services again."""
+        for victim in victims:
+            if victim == "driver":
+                with contextlib.suppress(ProcessLookupError):  # it was done
+                    os.kill(self.driver_pid, signal.SIGKILL)
+            elif victim == "template":
+                os.kill(self.cluster.template(), signal.SIGKILL)
+            else:
+                self.cluster.kill_service(victim)
+        if set(victims) & set(SERVICES):
+            up = self.cluster.call("up")
+            assert up.returncode == 0, up.stderr
 
     def is_over(self) -> bool:
         """Whether the journal was removed, since the calculation is complete."""
@@ -79,23 +102,6 @@ def undisturbed_count(cluster: Cluster, case: Case, folder: Path, *options: obje
     code, output = watched.finish()
     assert code == 0, output
     return outcome_count(watched.fd)
-
-
-def kill(cluster: Cluster, victims: Sequence[str]) -> None:
-    """Kill parts of a cluster without excuse, and start its services again."""
-    for victim in victims:
-        if victim == "driver":
-            pids = [session["pid"] for session in cluster.json("status")["sessions"]]
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-                wait_for_end(pid)
-        elif victim == "template":
-            os.kill(cluster.template(), signal.SIGKILL)
-        else:
-            cluster.kill_service(victim)
-    if set(victims) & set(SERVICES):
-        up = cluster.call("up")
-        assert up.returncode == 0, up.stderr
 
 
 def wait_until_complete(cluster: Cluster, job_id: int) -> None:

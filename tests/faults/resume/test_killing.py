@@ -77,7 +77,7 @@ def test_killed_calculation_gives_the_same_numbers(
     if not watched.wait_for(math.ceil(count * part)):
         pytest.fail(watched.finish()[1])
 
-    killing.kill(cluster, victims)
+    watched.kill(victims)
     watched.finish()
 
     killing.wait_until_complete(cluster, watched.job_id + len(case.job_inis) - 1)

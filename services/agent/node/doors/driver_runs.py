@@ -91,6 +91,7 @@ class DriverRun:
         """Whether another driver shall go on with what this one has left."""
         if reason or not self.ticket.job_ids:
             return False
+        # Also by the broker, as it may after an abort: then the next driver finds the job aborted, and ends.
         is_killed = code > 128 and code not in _TOLD_TO_END and not self._runs.drivers.was_ended(self._name)
         return code == errors.EXIT_AGAIN or (is_killed and self.ticket.path is not None)
 
