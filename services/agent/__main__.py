@@ -21,6 +21,7 @@ grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first
 
 from quakegrid.clients import key_watch  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
+from quakegrid.journals import files as journal_files  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings import config  # noqa: E402
 from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_authkey  # noqa: E402
@@ -146,9 +147,18 @@ def _prepare_process(settings: Settings) -> LogTail:
     logging.getLogger().addHandler(log_tail)
     if user_rights.is_able():
         user_rights.hide_from_users()
+        _share_journals(settings)
     if os.getuid() == 0:
         log.warning("runs_as_root jobs of root run as root on this node; give the agent a user of its own")
     return log_tail
+
+
+def _share_journals(settings: Settings) -> None:
+    """Let the drivers of people have journals. Without a folder for them calculations cannot be resumed."""
+    try:
+        journal_files.make_shared(settings.state_dir)
+    except OSError as exc:
+        log.warning("no_journals reason=%s", exc)
 
 
 def _end_on_signals(stopped: asyncio.Event, hurried: asyncio.Event, lifeline_fd: int) -> None:
