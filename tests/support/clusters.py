@@ -141,8 +141,10 @@ def running_cluster(
     scratch = state_dir / "scratch"
     scratch.mkdir(parents=True)
     # What a killed driver leaves is what most tests look at; tests of `auto` ask for it.
-    own = {"directory": {"custom_tmp": str(scratch)}, "broker": {"resume": "ask"}}
-    testing.write_cluster_config(state_dir, own | dict(extra or {}))
+    extra = extra or {}
+    broker = {"resume": "ask", **extra.get("broker", {})}
+    own = {"directory": {"custom_tmp": str(scratch)}, **extra, "broker": broker}
+    testing.write_cluster_config(state_dir, own)
     cluster = Cluster(state_dir, testing.isolated_environ(home))
     try:
         up = cluster.call("up")

@@ -158,13 +158,13 @@ class JobJournal:
             record = self.content.outcomes.next()
         except DivergedError as exc:
             self._telling.diverged(str(exc))
-        if record is None:
+        assert record is not None, "it is replaying"
+        if self.content.outcomes.is_over:
             self.is_replaying = False
             self._telling.note(
                 f"{self.replayed_count} outcomes of the earlier run were taken from its journal in "
                 f"{time.monotonic() - self._start_s:.1f} s; what follows is computed"
             )
-            return None
         return RecordedOutcome(record.number, [RecordedFrame(memoryview(frame)) for frame in record.frames])
 
     def lose(self, number: int) -> NoReturn:
