@@ -25,6 +25,7 @@ SUFFIX = ".journal"
 SHARED_MODE = 0o1733
 # Journals of calculations that failed, or were aborted, are kept for so long.
 KEEP_DAYS = 7
+POLL_S = 0.1
 # Room that stays free on the disk: this much, or this part if that is less.
 MIN_FREE_BYTES = 1 << 30
 MIN_FREE_PART = 0.05
@@ -80,13 +81,14 @@ class JournalFile:
     Args:
         path: of the file.
         is_new: whether to begin an empty one, in place of any that is there.
+        patience_s: how long to wait for the lock: what a driver has forked may outlive it for a moment.
     Raises:
         NotFoundError: there is none.
         StateError: another process has locked it.
         OSError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, *, is_new: bool = False) -> None:
+    def __init__(self, path: Path, *, is_new: bool = False, patience_s: float = 0.0) -> None:
         self.path = path
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
@@ -94,7 +96,7 @@ class JournalFile:
         except FileNotFoundError:
             raise errors.NotFoundError("there is no journal of it on this machine") from None
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self.fd, time.monotonic() + patience_s)
             if is_new:
                 os.ftruncate(self.fd, 0)
         except BlockingIOError:
@@ -111,9 +113,8 @@ class JournalFile:
         self.close()
 
     def content(self) -> memoryview:
-        """What is in the file now, which is mapped, not read."""
-        size = os.fstat(self.fd).st_size
-        return memoryview(mmap.mmap(self.fd, size, prot=mmap.PROT_READ) if size else b"")
+        """What is in the file now. It is mapped, by a descriptor of its own, which has no lock."""
+        return content_of(self.path)
 
     def remove(self) -> None:
         """Remove the file, whose calculation needs it no more."""
@@ -141,6 +142,18 @@ def append(file: JournalFile, placed: Placed | None, record: records.Record) -> 
         raise OSError("the disk is full")
     os.fdatasync(file.fd)
     return Placed(record, start + len(data), checksum)
+
+
+def _lock(fd: int, end_s: float) -> None:
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end_s:
+                raise
+            time.sleep(POLL_S)
+        else:
+            return
 
 
 class JournalRoom:

@@ -119,6 +119,7 @@ class JobJournal:
             self._writer.close()
         self.content.last = self.content.request
         self.write(RecordKind.RESUMED, [json.dumps({"diverged": time.time()}).encode()], 1)
+        self.content = JournalContent(self.file.content())  # what was read before is overwritten
 
     def begin(self) -> None:
         """Answer and record from now on."""

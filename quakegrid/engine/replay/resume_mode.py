@@ -33,6 +33,7 @@ COMMAND = "resume"
 # Somebody ends a job whose driver has died: the broker at once, the dbserver when its hold is over.
 END_PATIENCE_S = 120.0
 POLL_S = 0.1
+LOCK_PATIENCE_S = 20.0
 _ENDED_BADLY = (JobState.FAILED, JobState.ABORTED)
 
 
@@ -62,7 +63,7 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
     asked = _parse(argv)
     origin = _origin(asked.job_id, driver.settings)
     with contextlib.ExitStack() as undo:
-        again = _open(origin, driver, undo)
+        again = _open(origin, driver, undo, LOCK_PATIENCE_S if asked.by_itself else 0.0)
         for each in again:
             _check_state(each, driver, is_by_itself=asked.by_itself)
             _check_pins(each, driver, anyway=asked.anyway or asked.by_itself)
@@ -118,7 +119,9 @@ def _origin(job_id: int, settings: Settings) -> dict[str, Any]:
     return {**found, "contexts": bytes(content.request.record.frames[1])}
 
 
-def _open(origin: Mapping[str, Any], driver: DriverProcess, undo: contextlib.ExitStack) -> list[_Again]:
+def _open(
+    origin: Mapping[str, Any], driver: DriverProcess, undo: contextlib.ExitStack, patience_s: float
+) -> list[_Again]:
     """Lock the journals of the jobs that are not complete.
 
     Raises:
@@ -130,7 +133,7 @@ def _open(origin: Mapping[str, Any], driver: DriverProcess, undo: contextlib.Exi
         if row is not None and row.status in (JobState.COMPLETE, JobState.SHARED):
             continue
         try:
-            file = JournalFile(files.path_of(folder, job.calc_id))
+            file = JournalFile(files.path_of(folder, job.calc_id), patience_s=patience_s)
         except errors.StateError:
             raise errors.StateError(
                 f"job {job.calc_id} is at work: its driver runs; to follow it: quakegrid attach {job.calc_id}"
