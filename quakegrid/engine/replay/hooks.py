@@ -29,9 +29,9 @@ def begin_journal(original: Any) -> Any:
     The calculation has read its parameters then, and nothing else.
     """
 
-    def set_concurrent_tasks_default(calc: Any, mulfactor: int) -> None:
+    def set_concurrent_tasks_default(calc: Any, *args: Any) -> None:
         driver = this_process.current()
         assert isinstance(driver, DriverProcess)
-        driver.begin_journal(calc.oqparam, lambda: original(calc, mulfactor))
+        driver.begin_journal(calc.oqparam, lambda: original(calc, *args))
 
     return set_concurrent_tasks_default

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quakegrid import errors
+from quakegrid.engine import versions
 from quakegrid.engine.driver import stops
 from quakegrid.engine.replay.job_journal import JobJournal
 from quakegrid.engine.replay.ordered import JournalContent
@@ -78,7 +79,9 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
         for job in jobs:
             job.params["hazard_calculation_id"] = first_id
     is_first = jobs[0].calc_id == first_id
-    engine.run_jobs(jobs, notify_to=options["notify_to"], precalc=options["precalc"] and is_first)
+    versions.call(
+        engine.run_jobs, jobs, notify_to=options["notify_to"], precalc=options["precalc"] and is_first
+    )
 
 
 @dataclass(frozen=True, slots=True)
