@@ -65,19 +65,20 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
     origin = _origin(asked.job_id, driver.settings)
     with contextlib.ExitStack() as undo:
         again = _open(origin, driver, undo, LOCK_PATIENCE_S if asked.by_itself else 0.0)
-        for each in again:
-            _check_state(each, driver, is_by_itself=asked.by_itself)
-            _check_pins(each, driver, anyway=asked.anyway or asked.by_itself)
+        try:
+            for each in again:
+                _check_state(each, driver, is_by_itself=asked.by_itself)
+                _check_pins(each, driver, asked)
+        except errors.QuakeGridError as exc:
+            if asked.by_itself:  # nobody may be here to read it
+                driver.database.log(asked.job_id, f"not resumed: {exc}", "WARNING")
+            raise
         for each in again:
             _begin(each, driver, is_by_itself=asked.by_itself)
         undo.pop_all()
     options = origin["options"]
     driver.weight, driver.cores_per_worker = options["weight"], options["cores_per_worker"]
-    jobs = [each.job for each in again]
-    first_id = origin["job_ids"][0]
-    if options["precalc"] and jobs[0].calc_id != first_id:  # which is complete
-        for job in jobs:
-            job.params["hazard_calculation_id"] = first_id
+    jobs, first_id = [each.job for each in again], origin["job_ids"][0]
     is_first = jobs[0].calc_id == first_id
     versions.call(
         engine.run_jobs, jobs, notify_to=options["notify_to"], precalc=options["precalc"] and is_first
@@ -131,7 +132,10 @@ def _open(
         StateError: a driver runs them.
     """
     folder, again = files.own_folder(driver.settings.state_dir), []
+    first_id = origin["job_ids"][0]
     for job in pickle.loads(origin["contexts"]):  # noqa: S301 - this user's own file
+        if origin["options"]["precalc"] and job.calc_id != first_id:
+            job.params["hazard_calculation_id"] = first_id  # as upstream's `run_jobs` does
         row = driver.database.call("get_job", job.calc_id)
         if row is not None and row.status in (JobState.COMPLETE, JobState.SHARED):
             continue
@@ -180,13 +184,15 @@ def _check_by_itself(each: _Again, state: JobState, reason: str, max_resumes: in
         )
 
 
-def _check_pins(each: _Again, driver: DriverProcess, *, anyway: bool) -> None:
-    """Compare what the journal rests on with what is here.
+def _check_pins(each: _Again, driver: DriverProcess, asked: argparse.Namespace) -> None:
+    """Compare what the journal rests on with what is here. A job that did not come to run rests on nothing.
 
     Raises:
         StateError: something has changed, and what.
     """
     job_id = each.job.calc_id
+    if each.journal.content.pins is None:
+        return
     try:
         oqparam = each.job.get_oqparam()
     except Exception as exc:
@@ -194,7 +200,9 @@ def _check_pins(each: _Again, driver: DriverProcess, *, anyway: bool) -> None:
     changed = driver.journals.differences(each.journal, oqparam, driver.parent_of(oqparam))
     if not changed:
         return
-    if not anyway:
+    # After an upgrade all is computed anew by itself. Other inputs are for a person to decide.
+    is_model = any(words.startswith(("the input", "job")) for words in changed)
+    if not (asked.anyway or (asked.by_itself and not is_model)):
         raise errors.StateError(
             f"job {job_id} cannot be resumed: {'; '.join(changed)}. With --anyway all of it is computed anew"
         )

@@ -106,9 +106,12 @@ def undisturbed_count(cluster: Cluster, case: Case, folder: Path, *options: obje
 
 def wait_until_complete(cluster: Cluster, job_id: int) -> None:
     """Wait until a job is complete: it may be failed for a moment, until the next driver takes it up."""
-    assert wait_until_there(lambda: cluster.job(job_id)["state"] == "complete", lambda: False), cluster.log(
-        job_id
-    )
+
+    def is_complete() -> bool:
+        return bool(cluster.job(job_id)["state"] == "complete")
+
+    is_refused = lambda: "not resumed: " in cluster.log(job_id)  # noqa: E731 - one line
+    assert wait_until_there(is_complete, is_refused), cluster.log(job_id)
 
 
 def wait_until_there(is_there: Callable[[], bool], is_over: Callable[[], bool]) -> bool:
