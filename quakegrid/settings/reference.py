@@ -100,6 +100,15 @@ MEANINGS = {
         "placement",
     ): "`spread`: workers start on the node with fewest used cores; `pack`: with most, others stay empty",
     ("broker", "port"): "the broker's port",
+    (
+        "broker",
+        "resume",
+    ): "`auto`: a calculation whose driver died is started again; `ask`: by `quakegrid resume`; `never`: not",
+    (
+        "broker",
+        "max_resumes",
+    ): "how often in a row a calculation is started again without a new outcome of a task",
+    ("broker", "journal_bytes"): "disk space for the journals of one person; the oldest make room",
     ("dbserver", "audit_days"): "when records of the audit log are dropped (`quakegrid audit`)",
     ("dbserver", "authkey"): "the cluster's one secret, the same on all nodes; `quakegrid authkey` makes one",
     ("dbserver", "file"): "the job database, on a local disk of the master",

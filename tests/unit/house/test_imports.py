@@ -29,6 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "jobs": {"api"},
     "inputs": set(),
     "blobs": {"wire"},
+    "journals": set(),
     "machine": {"settings", "blobs"},
     "transport": {"access", "settings", "machine"},
     "nodes": {"internal", "transport"},
@@ -42,7 +43,7 @@ LAYERS: dict[str, set[str]] = {
     "install": {"settings", "machine"},
     "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
-    | {"notify"},
+    | {"journals", "notify"},
     "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
     | {"install", "doctor", "notify", "inputs"},
 }
@@ -56,6 +57,7 @@ PURE = (
     "services.agent.rules",
     "quakegrid.doctor.checks",
     "quakegrid.access",
+    "quakegrid.journals.records",
     "quakegrid.inputs.names",
     "quakegrid.inputs.closure",
 )
