@@ -22,8 +22,10 @@ from quakegrid.jobs.engine_values import RowValue
 from quakegrid.machine.service_life import Life
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
+from services.web.engine_views import EngineViews
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
+from services.web.persons.removals import Removals
 from services.web.uploads import sweeping
 from services.web.uploads.inputs import Inputs
 
@@ -96,14 +98,18 @@ class Backends:
         self.dbserver = ServiceLink("dbserver", settings.dbserver_address, keyring)
         self.broker = ServiceLink("broker", settings.broker_address, keyring)
         self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
+        self.views = EngineViews(settings)
         self.inputs = Inputs(settings, getpass.getuser())
+        self.removals = Removals(self.inputs, self.engine_call, self.views.run)
         self._keep_days, self._life = settings.web_keep_inputs_days, life
 
     async def __aenter__(self) -> Self:
         """Begin to follow."""
         self._life.keep(self.jobs.follow_source(), "jobs")
         self._life.keep(self.fleet.follow_source(), "fleet")
-        self._life.keep(sweeping.sweep_for_ever(self.inputs, self._row, self._keep_days), "inputs")
+        sweep = sweeping.sweep_for_ever(self.inputs, self._row, self.removals.inputs, self._keep_days)
+        self._life.keep(sweep, "inputs")
+        self._life.keep(self.removals.follow(), "left files")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

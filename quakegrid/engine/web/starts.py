@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import getpass
 import json
+import os
+import shutil
 import tempfile
 import traceback
 from collections.abc import Iterable
@@ -20,6 +22,7 @@ from openquake.commonlib import logs, readinput
 
 from quakegrid import errors
 from quakegrid.engine.driver import earlier_jobs
+from quakegrid.engine.web import inputs
 
 if TYPE_CHECKING:
     from quakegrid.engine.driver.process import DriverProcess
@@ -34,8 +37,9 @@ def main(text: str, driver: DriverProcess) -> None:
     """Start a calculation and run it to its end.
 
     Args:
-        text: JSON with `job_ini` (path), `root` (folder that holds all its inputs; null for the person's own
-            files), `hazard_job_id` and `notify_to` (or null).
+        text: JSON with `job_ini` (path), `root` (folder that holds all its inputs, of which the driver has a
+            descriptor; null for the person's own files), `name` (of the folder for these inputs, if the
+            person is to have them), `hazard_job_id` and `notify_to` (or null).
         driver: this process.
     Raises:
         Exception: it was refused, or has failed.
@@ -43,6 +47,7 @@ def main(text: str, driver: DriverProcess) -> None:
     from openquake.engine import engine  # noqa: PLC0415 - after the seams
 
     asked = json.loads(text)
+    taken = _take(asked, driver)
     Path(logs.get_datadir()).mkdir(parents=True, exist_ok=True)
     log_level = config.distribution.log_level
     hc_id = asked["hazard_job_id"]
@@ -62,10 +67,26 @@ def main(text: str, driver: DriverProcess) -> None:
         )
         logs.dbcmd("finish", job.calc_id, "failed")
         lines = (words + str(exc)).splitlines()
+        if taken is not None:
+            os.chdir("/")
+            shutil.rmtree(taken, ignore_errors=True)
         driver.events.tell({"event": "not_accepted", "job_id": job.calc_id, "traceback": lines})
         raise
     driver.events.tell({"event": "accepted", "job_id": job.calc_id})
     engine.run_jobs([job], 1, notify_to=asked["notify_to"])
+
+
+def _take(asked: dict[str, Any], driver: DriverProcess) -> Path | None:
+    """Take inputs of another account into a folder of this one, and work there; None if there are none."""
+    if not driver.given_fds or not inputs.is_foreign(driver.given_fds[0]):
+        return None
+    driver.events.tell({"event": "taking"})
+    taken = inputs.take(driver.given_fds[0], asked["name"])
+    asked["job_ini"] = str(taken / Path(asked["job_ini"]).relative_to(asked["root"]))
+    asked["root"] = str(taken)
+    os.chdir(taken)
+    driver.events.tell({"event": "taken"})
+    return taken
 
 
 def _read(asked: dict[str, Any], driver: DriverProcess) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -19,7 +18,7 @@ from quakegrid.jobs.row_ids import checked
 from services.web.api import answers, owners
 from services.web.backends import Backends
 from services.web.callers import Caller
-from services.web.uploads.inputs import Inputs
+from services.web.persons.removals import Removals
 
 # Of upstream's list, what its texts may be; others are left out, as upstream does.
 LIST_FILTERS = (
@@ -37,12 +36,6 @@ def backends_of(request: Request) -> Backends:
     """What routes ask."""
     backends: Backends = request.app.state.backends
     return backends
-
-
-def inputs_of(request: Request) -> Inputs:
-    """The folders of what people have sent."""
-    inputs: Inputs = request.app.state.inputs
-    return inputs
 
 
 def caller_of(request: Request) -> Caller:
@@ -169,7 +162,9 @@ async def remove(request: Request) -> Response:
     job_id = job_id_of(request)
     answer = await backends_of(request).engine_call("del_calc", job_id, caller_of(request).name)
     if "success" in answer:
-        await asyncio.to_thread(inputs_of(request).remove_of_job, job_id)
+        removals: Removals = request.app.state.removals
+        await removals.inputs_of_job(job_id)
+        removals.look()
     return said(answer)
 
 

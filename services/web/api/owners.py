@@ -1,12 +1,21 @@
-"""Whose a calculation is: people change their own, over the web as by the command line."""
+"""Whose a calculation is: people change their own, over the web as by the command line.
+
+They see the results of their own and of shared ones. All rows and logs are for everybody, as the dbserver has
+it.
+"""
 
 from __future__ import annotations
 
 import os
 
 from quakegrid.errors import NotAllowedError
+from quakegrid.jobs.states import JobState
 from services.web.backends import Backends
 from services.web.callers import Caller
+from services.web.persons import whose
+from services.web.persons.whose import Whose
+
+SHARED = JobState.SHARED.value
 
 
 async def check_own(backends: Backends, caller: Caller, job_id: int) -> None:
@@ -24,6 +33,25 @@ async def check_own(backends: Backends, caller: Caller, job_id: int) -> None:
             f"job {job_id} belongs to {owner}; you are {caller.name} and may not change it: that is for the "
             "owner, and for whoever looks after the cluster"
         )
+
+
+async def reader_of(backends: Backends, caller: Caller, job_id: int) -> Whose:
+    """As whom the results of a calculation are read for somebody: as its owner.
+
+    Modes of files do not decide: they are for the accounts of the machine.
+
+    Raises:
+        NotAllowedError: it is another person's and not shared, and is not the caller's to look after.
+        NotFoundError: there is no such calculation.
+    """
+    row = await backends.engine_call("calc_info", job_id)
+    owner: str = row["user_name"]
+    if owner != caller.name and row["status"] != SHARED and not looks_after_cluster(caller):
+        raise NotAllowedError(
+            f"job {job_id} belongs to {owner}; you are {caller.name} and may not see its results until "
+            f"{owner} shares it"
+        )
+    return whose.of(owner, caller.name)
 
 
 def check_care(caller: Caller, does: str) -> None:
