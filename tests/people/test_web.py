@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import json
 import stat
+import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.people.accounts import ANNA
+from tests.people.accounts import ANNA, BEN, SERVICE, WORKER
 from tests.people.browser import Answer, Browser, packed
 from tests.people.cluster import PeopleCluster
 from tests.people.conftest import CASE
+from tests.support.nodes import wait_until
 
 RUN = "/v1/calc/run"
 TIMEOUT_S = 250.0
