@@ -37,6 +37,7 @@ def web(engine: PeopleCluster) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def job_id(engine: PeopleCluster, web: Browser) -> int:
     """A calculation that Anna has sent, and that is complete."""
+    assert web.get(ANNA.name, "/v1/available_gsims").status == 200  # waits until the engine is loaded
     answer = web.send(ANNA.name, RUN, packed(engine.machine.path(CASE)))
     assert answer.status == 200, answer.text + engine.log("web") + engine.log("agent")
     number: int = answer.json["job_id"]

@@ -8,6 +8,7 @@ themselves.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -53,7 +54,8 @@ def take(folder_fd: int, name: str) -> Path:
     results = Path(logs.get_datadir())
     results.mkdir(parents=True, exist_ok=True)
     for path in (results.parent if config.directory.shared_dir else results, target.parent):
-        path.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise errors.UsageError(f"{path} is not a folder of your own; let an administrator remove it")
