@@ -26,8 +26,8 @@ from quakegrid.session.stream import BrokerStream
 from quakegrid.session.task_window import TaskWindow
 from quakegrid.settings.config import Settings
 from quakegrid.transport import lane_names, lane_sockets
-from quakegrid.transport.credentials import DoorKeys
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys.lane_keys import DoorKeys
 from quakegrid.wire.v1 import lane_pb2
 
 # Ids in one message; no header is a mebibyte or more.

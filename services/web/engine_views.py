@@ -23,10 +23,13 @@ from quakegrid.settings.config import Settings, agent_socket
 from services.web.persons import handed_files
 from services.web.persons.handed_files import HandedFile
 from services.web.persons.whose import SERVICE, Whose
+from services.web.uploads.inputs import LEFT_BYTES
 
 # Requests that run at once, and those that may wait for them.
 RUNNING_COUNT = 4
 WAITING_COUNT = 64
+# Files that have not been sent yet, as readers are slow; each takes space on a disk until then.
+MOST_FILES = 100
 # Exports of large calculations take minutes.
 TIMEOUT_S = 600.0
 MOST_LINE_BYTES = 4 << 20
@@ -55,6 +58,8 @@ class EngineViews:
         self._waiting_count = 0
         self._formats: dict[str, list[str]] | None = None
         self._texts: dict[str, bytes] = {}
+        self._files: list[HandedFile] = []
+        self._folders: list[Path] = []
 
     async def formats(self) -> dict[str, list[str]]:
         """The formats of each kind of output; asked for once, as it depends on the engine's version only."""
@@ -93,12 +98,29 @@ class EngineViews:
 
         Raises:
             As `run`.
+            PeerUnreachableError: too many files wait to be sent, or the disk is full.
             NothingMadeError: there is nothing to make a file of.
         """
+        await asyncio.to_thread(self._check_room)
         found, file = await self._in_turn([name, *args], whose, None)
         if file is None:
             raise NothingMadeError(found)
+        self._files.append(file)
         return file
+
+    def _check_room(self) -> None:
+        """Refuse to make a further file.
+
+        Raises:
+            PeerUnreachableError: too many are still there, as readers are slow, or the disk is full.
+        """
+        self._files = [file for file in self._files if file.is_open]
+        place = self._settings.custom_tmp or tempfile.gettempdir()
+        if len(self._files) >= MOST_FILES or shutil.disk_usage(place).free < LEFT_BYTES:
+            raise errors.PeerUnreachableError(
+                f"{len(self._files)} results are on their way, and there is no room for another; "
+                "try again later"
+            )
 
     async def _in_turn(
         self, argv: Sequence[str], whose: Whose, folder: Path | None

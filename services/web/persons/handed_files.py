@@ -7,7 +7,6 @@ while it is sent, as they can change the answer itself; they cannot lead this se
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import stat
@@ -35,6 +34,7 @@ class HandedFile:
 
     def __init__(self, number: int, found: os.stat_result, told: Mapping[str, Any]) -> None:
         self.number, self.found, self.told = number, found, told
+        self.is_open = True
 
     @property
     def name(self) -> str:
@@ -53,7 +53,8 @@ class HandedFile:
 
     def close(self) -> None:
         """Let go of it."""
-        with contextlib.suppress(OSError):
+        if self.is_open:  # otherwise the number may be another file's
+            self.is_open = False
             os.close(self.number)
 
     def _read(self) -> bytes:
