@@ -101,14 +101,14 @@ class EngineViews:
             PeerUnreachableError: too many files wait to be sent, or the disk is full.
             NothingMadeError: there is nothing to make a file of.
         """
-        await asyncio.to_thread(self._check_room)
+        await self._check_room()
         found, file = await self._in_turn([name, *args], whose, None)
         if file is None:
             raise NothingMadeError(found)
         self._files.append(file)
         return file
 
-    def _check_room(self) -> None:
+    async def _check_room(self) -> None:
         """Refuse to make a further file.
 
         Raises:
@@ -116,7 +116,8 @@ class EngineViews:
         """
         self._files = [file for file in self._files if file.is_open]
         place = self._settings.custom_tmp or tempfile.gettempdir()
-        if len(self._files) >= MOST_FILES or shutil.disk_usage(place).free < LEFT_BYTES:
+        usage = await asyncio.to_thread(shutil.disk_usage, place)
+        if len(self._files) >= MOST_FILES or usage.free < LEFT_BYTES:
             raise errors.PeerUnreachableError(
                 f"{len(self._files)} results are on their way, and there is no room for another; "
                 "try again later"

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openquake.baselib import config
-from openquake.commonlib import logs
 
 from quakegrid import errors
 
@@ -34,9 +33,16 @@ def is_foreign(folder_fd: int) -> bool:
     return os.fstat(folder_fd).st_uid != os.geteuid()
 
 
+def results_folder() -> Path:
+    """Where the engine writes the results of this person."""
+    from openquake.commonlib import logs  # noqa: PLC0415 - imports all models of ground motion
+
+    return Path(logs.get_datadir())
+
+
 def parent_folder() -> Path:
     """Where the folders of this person's inputs are, beside their results."""
-    results = Path(logs.get_datadir())
+    results = results_folder()
     return (results.parent if config.directory.shared_dir else results) / FOLDER
 
 
@@ -50,8 +56,8 @@ def take(folder_fd: int, name: str) -> Path:
         UsageError: there is a folder of that name, or one above it is another account's.
         OSError: there is no room for it; what was copied is gone then.
     """
-    target = _checked(name)
-    results = Path(logs.get_datadir())
+    target = place_of(name)
+    results = results_folder()
     results.mkdir(parents=True, exist_ok=True)
     for path in (results.parent if config.directory.shared_dir else results, target.parent):
         with contextlib.suppress(FileExistsError):
@@ -93,12 +99,17 @@ def remove(names: Sequence[str]) -> None:
         OSError: a part cannot be removed.
     """
     for name in names:
-        target = _checked(name)
+        target = place_of(name)
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
 
 
-def _checked(name: str) -> Path:
+def place_of(name: str) -> Path:
+    """Where a folder of inputs is.
+
+    Raises:
+        UsageError: none can have this name.
+    """
     if not _NAME.fullmatch(name):
         raise errors.UsageError(f"{name[:80]!a} is no name of a folder of inputs")
     return parent_folder() / name

@@ -77,11 +77,15 @@ def main(text: str, driver: DriverProcess) -> None:
 
 
 def _take(asked: dict[str, Any], driver: DriverProcess) -> Path | None:
-    """Take inputs of another account into a folder of this one, and work there; None if there are none."""
-    if not driver.given_fds or not inputs.is_foreign(driver.given_fds[0]):
+    """Take inputs of another account into a folder of this one, and work there; None if there are none.
+
+    A driver that starts the same calculation again is given nothing, and finds what the first one has taken.
+    """
+    if driver.given_fds and inputs.is_foreign(driver.given_fds[0]):
+        driver.events.tell({"event": "taking"})
+        taken = inputs.take(driver.given_fds[0], asked["name"])
+    elif driver.given_fds or not asked["name"] or not (taken := inputs.place_of(asked["name"])).is_dir():
         return None
-    driver.events.tell({"event": "taking"})
-    taken = inputs.take(driver.given_fds[0], asked["name"])
     asked["job_ini"] = str(taken / Path(asked["job_ini"]).relative_to(asked["root"]))
     asked["root"] = str(taken)
     os.chdir(taken)

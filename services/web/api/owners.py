@@ -38,7 +38,8 @@ async def check_own(backends: Backends, caller: Caller, job_id: int) -> None:
 async def reader_of(backends: Backends, caller: Caller, job_id: int) -> Whose:
     """As whom the results of a calculation are read for somebody: as its owner.
 
-    Modes of files do not decide: they are for the accounts of the machine.
+    Modes of files do not decide. Files of another account than this service's are closed to others until
+    their owner shares the calculation, whatever else people may see here.
 
     Raises:
         NotAllowedError: it is another person's and not shared, and is not the caller's to look after.
@@ -46,12 +47,14 @@ async def reader_of(backends: Backends, caller: Caller, job_id: int) -> Whose:
     """
     row = await backends.engine_call("calc_info", job_id)
     owner: str = row["user_name"]
-    if owner != caller.name and row["status"] != SHARED and not looks_after_cluster(caller):
+    reader = whose.of(owner, caller.name)
+    is_open = owner == caller.name or row["status"] == SHARED or looks_after_cluster(caller)
+    if reader.person and not is_open:
         raise NotAllowedError(
             f"job {job_id} belongs to {owner}; you are {caller.name} and may not see its results until "
             f"{owner} shares it"
         )
-    return whose.of(owner, caller.name)
+    return reader
 
 
 def check_care(caller: Caller, does: str) -> None:
