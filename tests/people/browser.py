@@ -7,7 +7,7 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,19 @@ from tests.people.cluster import PeopleCluster
 
 BOUNDARY = "b" * 20
 TIMEOUT_S = 120.0
-# Runs as the account: sends what it reads, and prints what comes back.
+# Runs as the account: sends what it reads, one after the other, and prints what comes back.
 _ASK = """
 import base64, http.client, json, sys
-asked = json.load(sys.stdin)
-connection = http.client.HTTPConnection("127.0.0.1", asked["port"], timeout=120)
-body = base64.b64decode(asked["body"])
-connection.request(asked["method"], asked["path"], body, asked["headers"])
-response = connection.getresponse()
-print(json.dumps([response.status, dict(response.getheaders()), base64.b64encode(response.read()).decode()]))
+answers = []
+for asked in json.load(sys.stdin):
+    connection = http.client.HTTPConnection("127.0.0.1", asked["port"], timeout=120)
+    body = base64.b64decode(asked["body"])
+    connection.request(asked["method"], asked["path"], body, asked["headers"])
+    response = connection.getresponse()
+    content = base64.b64encode(response.read()).decode()
+    answers.append([response.status, dict(response.getheaders()), content])
+    connection.close()
+print(json.dumps(answers))
 """
 
 
@@ -60,19 +64,27 @@ class Browser:
 
     def ask(self, who: str, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
         """One request; header names have underscores."""
+        (answer,) = self._ask_all(who, [self._request(method, path, body, headers)])
+        return answer
+
+    def get_all(self, who: str, paths: Sequence[str], **headers: str) -> list[Answer]:
+        """What is at several paths, one after the other."""
+        return self._ask_all(who, [self._request("GET", path, b"", headers) for path in paths])
+
+    def _request(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        asked = {"port": self.port, "method": method, "path": path, "headers": given}
+        content = base64.b64encode(body).decode()
+        return {"port": self.port, "method": method, "path": path, "headers": given, "body": content}
+
+    def _ask_all(self, who: str, requests: Sequence[dict[str, Any]]) -> list[Answer]:
         done = self._cluster.machine.run(
-            who,
-            sys.executable,
-            "-c",
-            _ASK,
-            given=json.dumps(asked | {"body": base64.b64encode(body).decode()}),
-            timeout_s=TIMEOUT_S,
+            who, sys.executable, "-c", _ASK, given=json.dumps(requests), timeout_s=TIMEOUT_S
         )
         assert done.returncode == 0, done.stderr
-        status, found, text = json.loads(done.stdout)
-        return Answer(status, found, base64.b64decode(text))
+        return [
+            Answer(status, headers, base64.b64decode(content))
+            for status, headers, content in json.loads(done.stdout)
+        ]
 
     def get(self, who: str, path: str, **headers: str) -> Answer:
         """What is at a path."""

@@ -41,6 +41,12 @@ def backends_of(request: Request) -> Backends:
     return backends
 
 
+def removals_of(request: Request) -> Removals:
+    """What removes what belongs to people."""
+    removals: Removals = request.app.state.removals
+    return removals
+
+
 def caller_of(request: Request) -> Caller:
     """Who asks."""
     caller: Caller = request.state.caller
@@ -171,7 +177,7 @@ async def remove(request: Request) -> Response:
     job_id = job_id_of(request)
     answer = await backends_of(request).engine_call("del_calc", job_id, caller_of(request).name)
     if "success" in answer:
-        removals: Removals = request.app.state.removals
+        removals = removals_of(request)
         await removals.inputs_of_job(job_id)
         removals.look()
     return said(answer)

@@ -19,7 +19,7 @@ from quakegrid import errors
 from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.settings.config import Settings
 from services.web.api import answers, own_files
-from services.web.api.calculations import backends_of, caller_of
+from services.web.api.calculations import backends_of, caller_of, removals_of
 from services.web.api.results import views_of
 from services.web.callers import Caller
 from services.web.persons import whose
@@ -152,10 +152,17 @@ async def _start(request: Request, folder: Path, wishes: Wishes, model: Model) -
         await asyncio.to_thread(desk.inputs.give, folder, caller.name)
         await asyncio.to_thread(models.let_read, folder / models.FILES)
     what = ModelRun(model.job_ini, model.root, folder.name, wishes.hazard_job_id, wishes.notify_to)
-    started = await desk.starter.start(what, caller)
+    try:
+        started = await desk.starter.start(what, caller)
+    except errors.PeerUnreachableError:
+        raise  # a driver may still be at it: a sweep removes what it has taken
+    except errors.QuakeGridError:
+        if is_given:
+            await removals_of(request).inputs_named(folder.name)
+        raise
     if started.traceback:
         if is_given:
-            await asyncio.to_thread(desk.inputs.remove, folder.name)
+            await removals_of(request).inputs_named(folder.name)
         return JSONResponse({"traceback": started.traceback, "job_id": started.job_id}, 500)
     if model.root:
         keep = desk.inputs.give if started.is_taken else desk.inputs.keep

@@ -49,6 +49,12 @@ class Removals:
             if kept.job_id == job_id:
                 await self.inputs(kept)
 
+    async def inputs_named(self, name: str) -> None:
+        """Remove a folder of inputs that no calculation has taken. A sweep tries again what fails."""
+        for kept in await asyncio.to_thread(lambda: list(self._inputs.kept())):
+            if kept.name == name:
+                await self.inputs(kept)
+
     async def inputs(self, kept: Kept) -> bool:
         """Remove inputs and their record; whether they are gone."""
         if kept.is_with_owner:
