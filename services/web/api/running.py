@@ -23,7 +23,7 @@ from services.web.api.calculations import backends_of, caller_of, removals_of
 from services.web.api.results import views_of
 from services.web.callers import Caller
 from services.web.persons import whose
-from services.web.starts import ModelRun, Starter
+from services.web.starts import ModelRun, Started, Starter
 from services.web.uploads import forms, models
 from services.web.uploads.forms import Form
 from services.web.uploads.inputs import Inputs, size_of
@@ -146,29 +146,35 @@ async def _start(request: Request, folder: Path, wishes: Wishes, model: Model) -
         raise errors.UsageError(f"there is no calculation {parent} to start from")
     await asyncio.to_thread(models.drop_parts, folder)
     await desk.check_room(folder, caller.name, await asyncio.to_thread(size_of, folder))
-    is_given = model.root is not None and bool(whose.of(caller.name, caller.name).person)
+    what = ModelRun(model.job_ini, model.root, folder.name, wishes.hazard_job_id, wishes.notify_to)
+    started = await _begin(request, folder, what)
+    if started.traceback:
+        return JSONResponse({"traceback": started.traceback, "job_id": started.job_id}, 500)
+    row = await backends_of(request).engine_call("get_job", started.job_id)
+    return JSONResponse(job_row(dict(zip(row.fields, row.values, strict=True))))
+
+
+async def _begin(request: Request, folder: Path, what: ModelRun) -> Started:
+    """Start a calculation; its inputs stay for it, with this service or with the person."""
+    desk, caller = desk_of(request), caller_of(request)
+    is_given = what.root is not None and bool(whose.of(caller.name, caller.name).person)
     if is_given:
         # The record is there before the files are, so that they are found if this service ends meanwhile.
         await asyncio.to_thread(desk.inputs.give, folder, caller.name)
         await asyncio.to_thread(models.let_read, folder / models.FILES)
-    what = ModelRun(model.job_ini, model.root, folder.name, wishes.hazard_job_id, wishes.notify_to)
     try:
         started = await desk.starter.start(what, caller)
     except errors.PeerUnreachableError:
         raise  # a driver may still be at it: a sweep removes what it has taken
     except errors.QuakeGridError:
-        if is_given:
-            await removals_of(request).inputs_named(folder.name)
+        await removals_of(request).inputs_named(folder.name)
         raise
     if started.traceback:
-        if is_given:
-            await removals_of(request).inputs_named(folder.name)
-        return JSONResponse({"traceback": started.traceback, "job_id": started.job_id}, 500)
-    if model.root:
+        await removals_of(request).inputs_named(folder.name)
+    elif what.root:
         keep = desk.inputs.give if started.is_taken else desk.inputs.keep
         await asyncio.to_thread(keep, folder, caller.name, started.job_id)
-    row = await backends_of(request).engine_call("get_job", started.job_id)
-    return JSONResponse(job_row(dict(zip(row.fields, row.values, strict=True))))
+    return started
 
 
 def job_row(row: dict[str, Any]) -> dict[str, Any]:
